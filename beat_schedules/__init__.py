@@ -1,0 +1,1 @@
+"""The jobs that beat runs: what, how often, and the thin tasks behind them."""

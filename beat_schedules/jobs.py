@@ -1,0 +1,25 @@
+"""The jobs: each calls one service. Any worker of the fleet runs them, and may run them twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+
+from fleet.runtime.app import fleet_of
+from fleet.services.upkeep import reap, summarize_health
+
+REAP = "fleet.reap"
+HEALTH = "fleet.health"
+
+
+def add_jobs(app: Celery) -> None:
+    """Register the jobs with an application."""
+
+    @app.task(name=REAP, ignore_result=True)
+    def reap_the_dead() -> dict[str, list[str]]:
+        return reap(fleet_of(app))
+
+    @app.task(name=HEALTH, ignore_result=True)
+    def sum_up_health() -> dict[str, Any]:
+        return summarize_health(fleet_of(app))

@@ -1,0 +1,23 @@
+"""When the jobs run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from beat_schedules.jobs import HEALTH, REAP
+from fleet.settings import Settings
+
+HEALTH_SECONDS = 15
+
+
+def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The `beat_schedule` of a fleet. A job that waits longer than its period is dropped:
+    the next one does the same."""
+    return {
+        "reap-the-dead": _every(settings.config.leases.reap_seconds, REAP),
+        "sum-up-health": _every(HEALTH_SECONDS, HEALTH),
+    }
+
+
+def _every(seconds: float, task: str) -> dict[str, Any]:
+    return {"task": task, "schedule": seconds, "options": {"expires": seconds}}

@@ -1,0 +1,1 @@
+"""Every outside thing but Redis: model providers, prices, sandboxes, local servers."""

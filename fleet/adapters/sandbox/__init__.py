@@ -1,0 +1,18 @@
+"""Runs Python programs that nobody has read, within limits and without anything of the host.
+
+`await run_python("print(1 + 1)")` gives a `SandboxResult` that says how the program ended, what
+it wrote, and in which kind of isolation it ran.
+"""
+
+from fleet.adapters.sandbox.bubblewrap import isolation_for
+from fleet.adapters.sandbox.limits import KilledBy, Mode, SandboxLimits, SandboxResult
+from fleet.adapters.sandbox.run import run_python
+
+__all__ = [
+    "KilledBy",
+    "Mode",
+    "SandboxLimits",
+    "SandboxResult",
+    "isolation_for",
+    "run_python",
+]

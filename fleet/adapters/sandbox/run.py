@@ -1,0 +1,180 @@
+"""One run of one program in the sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+from fleet.adapters.sandbox.bubblewrap import INSIDE, isolation_for, namespace_arguments
+from fleet.adapters.sandbox.capture import BoundedText, keep
+from fleet.adapters.sandbox.limits import Isolation, Mode, SandboxLimits, SandboxResult
+from fleet.errors import InvalidRequest
+
+PROGRAM = "program.py"
+# How long a supervisor may take to kill what it supervises, and pipes to run dry after it.
+GRACE_SECONDS = 2.0
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
+
+
+async def run_python(
+    program: str,
+    *,
+    files: Mapping[str, str] | None = None,
+    stdin: str = "",
+    limits: SandboxLimits | None = None,
+    mode: Mode = "auto",
+) -> SandboxResult:
+    """Run a Python program in a fresh folder that also holds `files` (plain name: text).
+
+    The interpreter is the caller's own, isolated (`-I`), with what is installed beside it and
+    without its environment. When the call is cancelled, every process of the run is killed
+    before the cancellation goes on.
+
+    Mode `rlimits` bounds what a program uses and hides the environment, but the program still
+    runs as the worker's user: it can read that user's files and use the network. Only
+    `bubblewrap` keeps it from that; `auto` takes it where it works, and the result says which.
+
+    Raises `NotAllowed` where `mode` is `bubblewrap` and that does not work on this machine.
+    """
+    limits = limits or SandboxLimits()
+    isolation = await asyncio.to_thread(isolation_for, mode)
+    with TemporaryDirectory(prefix="fleet-sandbox-") as name:
+        folder = Path(name)
+        contents = {**(files or {}), PROGRAM: program}
+        write_files(folder, contents)
+        prefix = []
+        if isolation == "bubblewrap":
+            prefix = namespace_arguments(contents, folder, limits.file_bytes)
+        return await _run(prefix, folder, stdin, limits, isolation)
+
+
+def write_files(folder: Path, contents: Mapping[str, str]) -> None:
+    for name, text in contents.items():
+        if Path(name).name != name or name in ("", ".."):
+            raise InvalidRequest(f"{name!r} is no plain file name; leave out its folders")
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def supervised_command(
+    prefix: list[str], folder: Path, limits: SandboxLimits, status: int
+) -> list[str]:
+    inside = INSIDE if prefix else str(folder)
+    order = {
+        **asdict(limits),
+        "folder": inside,
+        "environment": {"TMPDIR": inside},
+        "arguments": [sys.executable, "-I", "-B", "-X", "utf8", PROGRAM],
+        "status_descriptor": status,
+    }
+    supervisor = SUPERVISOR.read_text(encoding="utf-8")
+    return [*prefix, sys.executable, "-I", "-c", supervisor, json.dumps(order)]
+
+
+async def _run(
+    prefix: list[str], folder: Path, stdin: str, limits: SandboxLimits, isolation: Isolation
+) -> SandboxResult:
+    started = time.monotonic()
+    outputs = BoundedText(limits.output_bytes), BoundedText(limits.output_bytes)
+    with status_pipe() as (reading, writing):
+        process = await asyncio.create_subprocess_exec(
+            *supervised_command(prefix, folder, limits, writing),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={},
+            cwd=folder,
+            start_new_session=True,
+            pass_fds=(writing,),
+        )
+        try:
+            in_time = await _converse(process, stdin, outputs, limits.wall_seconds)
+        finally:
+            await _end(process, bare=not prefix)
+        report = read_status(reading, process.returncode)
+    return SandboxResult(
+        exit_code=report["exit_code"],
+        stdout=outputs[0].text(),
+        stderr=outputs[1].text(),
+        killed_by=report["killed_by"] if in_time else "time",
+        isolation=isolation,
+        seconds=time.monotonic() - started,
+    )
+
+
+async def _converse(
+    process: asyncio.subprocess.Process,
+    stdin: str,
+    outputs: tuple[BoundedText, BoundedText],
+    wall_seconds: float,
+) -> bool:
+    """Feed and read the program until it ends; False where its time is up first."""
+    stdout, stderr = (cast(asyncio.StreamReader, s) for s in (process.stdout, process.stderr))
+    readers = asyncio.gather(keep(stdout, outputs[0]), keep(stderr, outputs[1]))
+    try:
+        async with asyncio.timeout(wall_seconds):
+            await _feed(cast(asyncio.StreamWriter, process.stdin), stdin)
+            await process.wait()
+        # What is still in the pipes; a process that escaped may hold them open for ever.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(readers, GRACE_SECONDS)
+    except TimeoutError:
+        return False
+    finally:
+        readers.cancel()
+        with suppress(asyncio.CancelledError):
+            await readers
+    return True
+
+
+async def _feed(pipe: asyncio.StreamWriter, text: str) -> None:
+    with suppress(BrokenPipeError, ConnectionResetError):  # it need not read what it is given
+        pipe.write(text.encode())
+        await pipe.drain()
+    pipe.close()
+
+
+async def _end(process: asyncio.subprocess.Process, *, bare: bool) -> None:
+    """Kill every process of the run, and wait for it.
+
+    With bubblewrap the kernel kills the whole process namespace along with its first process.
+    Without, the supervisor is asked to kill everything below it, since a process may have left
+    the group; the group is killed in any case.
+    """
+    if process.returncode is None and bare:
+        with suppress(ProcessLookupError, TimeoutError):
+            process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(process.wait(), GRACE_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+@contextmanager
+def status_pipe() -> Iterator[tuple[int, int]]:
+    """A pipe on which the supervisor, and nobody else, says how the program ended."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    try:
+        yield reading, writing
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def read_status(reading: int, returncode: int | None) -> dict[str, Any]:
+    """The supervisor's word; where it was killed itself, what is known from outside."""
+    try:
+        report: dict[str, Any] = json.loads(os.read(reading, 4096))
+    except (BlockingIOError, ValueError):
+        return {"exit_code": returncode if returncode else -signal.SIGKILL, "killed_by": "signal"}
+    return report

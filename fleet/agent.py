@@ -1,0 +1,126 @@
+"""What an agent is: the protocol that the three agents of `workers/` and your own implement.
+
+An agent is announced by an `AgentSpec` under the entry point group `fleet.agents`. The
+spec is light, since applications load it to check payloads before they send them; the
+implementation that it names is imported by workers alone.
+
+    # setup.cfg of your package
+    [options.entry_points]
+    fleet.agents =
+        summarizer = acme.summarizer:SPEC
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from fleet.errors import InvalidConfig
+
+ENTRY_POINT_GROUP = "fleet.agents"
+
+
+class Payload(BaseModel):
+    """What an agent is given. Unknown keys are refused, so that a typo is not lost."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Result(BaseModel):
+    """What an agent gives back, stored as JSON with the task."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ModelReply(BaseModel):
+    """One answer of a language model, and what it took."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cost_nanodollars: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: `succeeded`, or `unverified` where the answer failed its checks."""
+
+    state: Literal["succeeded", "unverified"]
+    result: Result
+    summary: str
+
+
+class AgentContext(Protocol):
+    """What a running agent may use. Everything else it must bring along."""
+
+    task_id: str
+    tenant: str
+    request_type: str
+    complexity: float
+    read_roots: tuple[Path, ...]
+    sandbox: Literal["auto", "bubblewrap", "rlimits"]
+
+    async def ask(
+        self, prompt: str, *, instructions: str = "", max_tokens: int = 1024, temperature: float = 0.0
+    ) -> ModelReply:
+        """Ask the task's model. Tokens and cost are added to the task, also when it is cancelled.
+
+        Raises `Unavailable` where the model does not answer in time.
+        """
+        ...
+
+    async def report(self, progress: str) -> None:
+        """Show one line of progress with the task. Raises `LeaseLost` if the task went elsewhere."""
+        ...
+
+
+class Agent(Protocol):
+    """One kind of worker. `run` may be cancelled at any await and must then leave nothing behind."""
+
+    async def run(self, payload: Any, context: AgentContext) -> Outcome:
+        """Do the work. Raise a `FleetError` for a failure that the caller should understand."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpec:
+    """The announcement of an agent: its type, its payload and result, and where its code is.
+
+    `implementation` is `module:factory`, a callable without arguments that makes the agent.
+    """
+
+    agent_type: str
+    payload: type[Payload]
+    result: type[Result]
+    implementation: str
+
+    def make(self) -> Agent:
+        """Import and make the agent. Called once in each worker process."""
+        module, _, factory = self.implementation.partition(":")
+        maker: Callable[[], Agent] = getattr(import_module(module), factory)
+        return maker()
+
+
+def installed_agents() -> dict[str, AgentSpec]:
+    """Every announced agent by its type. Raises `InvalidConfig` where two claim one type."""
+    specs: dict[str, AgentSpec] = {}
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        spec = entry.load()
+        if not isinstance(spec, AgentSpec):
+            raise InvalidConfig(
+                f"entry point {entry.name} of {ENTRY_POINT_GROUP} names {entry.value}, which is no "
+                "AgentSpec; let it name one"
+            )
+        if spec.agent_type in specs:
+            raise InvalidConfig(f"two installed packages bring an agent of type {spec.agent_type}; remove one")
+        specs[spec.agent_type] = spec
+    return specs

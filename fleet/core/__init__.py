@@ -1,0 +1,1 @@
+"""Pure decisions: which pool, which model. No clock, no dice, no sockets."""

@@ -1,0 +1,159 @@
+"""What a router knows of the pools: facts of a snapshot, and the same facts as columns.
+
+A `PoolTable` is made once per snapshot. It sorts the pools into one `PoolGroup` for each
+agent type and keeps their figures as arrays, so that a decision over thousands of pools
+does array arithmetic and touches no pool one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fleet.core.scoring import BANDS, FloatArray, complexity_fit, response_term
+from fleet.errors import InvalidConfig
+
+# A thousand sentences of "serves another agent type" explain no more than these do.
+NAMED_REJECTIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFacts:
+    """One pool as a snapshot saw it.
+
+    `weight` is 1 to 10, `helps` the agent types it takes beside its own, `capacity` the sum
+    of its live agents' slots, `success_rate` 0 to 1 over its last 100 tasks (1 before any),
+    `response_seconds` the moving average of its response time (0 before any).
+    """
+
+    name: str
+    agent_type: str
+    queue: str
+    weight: int
+    helps: frozenset[str]
+    live_agents: int
+    capacity: int
+    in_flight: int
+    success_rate: float = 1.0
+    response_seconds: float = 0.0
+
+    @property
+    def load(self) -> float:
+        """In-flight tasks over capacity; 1 where there is no capacity."""
+        return self.in_flight / self.capacity if self.capacity else 1.0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether an agent is alive and a slot is free."""
+        return self.live_agents > 0 and self.in_flight < self.capacity
+
+    def serves(self, agent_type: str) -> bool:
+        """Whether tasks of this agent type may run here."""
+        return self.agent_type == agent_type or agent_type in self.helps
+
+
+class Load(NamedTuple):
+    """A pool's exact counts at the moment of a pick."""
+
+    live_agents: int
+    in_flight: int
+    capacity: int
+
+
+class Rejection(NamedTuple):
+    """A pool that was passed over, and the reason as a phrase for people."""
+
+    pool: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoolGroup:
+    """The pools that may serve one agent type, by name, and their figures as columns.
+
+    `response` is the unweighted term, `fits` one such column per complexity band, and
+    `agent_type_of` the place in `agent_types` of each pool's own type. `rejected` names the
+    first pools that may not serve the type, `unnamed` counts those beyond them.
+    """
+
+    pools: tuple[PoolFacts, ...]
+    names: tuple[str, ...]
+    success_rate: FloatArray
+    response: FloatArray
+    fits: tuple[FloatArray, ...]
+    weight: FloatArray
+    in_flight: FloatArray
+    load: FloatArray
+    has_room: npt.NDArray[np.bool_]
+    agent_types: tuple[str, ...]
+    agent_type_of: npt.NDArray[np.intp]
+    rejected: tuple[Rejection, ...]
+    unnamed: int
+
+    @classmethod
+    def of(cls, pools: Iterable[PoolFacts], agent_type: str) -> PoolGroup:
+        """Sort out the pools that may serve `agent_type`."""
+        by_name = sorted(pools, key=lambda pool: pool.name)
+        members = [pool for pool in by_name if pool.serves(agent_type)]
+        others = [pool for pool in by_name if not pool.serves(agent_type)]
+        types = tuple(sorted({pool.agent_type for pool in members}))
+        weight = _floats(pool.weight for pool in members)
+        return cls(
+            pools=tuple(members),
+            names=tuple(pool.name for pool in members),
+            success_rate=_floats(pool.success_rate for pool in members),
+            response=response_term(_floats(pool.response_seconds for pool in members)),
+            fits=tuple(complexity_fit(band, weight) for band in BANDS),
+            weight=weight,
+            in_flight=_floats(pool.in_flight for pool in members),
+            load=_floats(pool.load for pool in members),
+            has_room=np.array([pool.has_room for pool in members], dtype=np.bool_),
+            agent_types=types,
+            agent_type_of=np.array([types.index(p.agent_type) for p in members], dtype=np.intp),
+            rejected=tuple(_stranger(pool, agent_type) for pool in others[:NAMED_REJECTIONS]),
+            unnamed=max(0, len(others) - NAMED_REJECTIONS),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoolTable:
+    """A snapshot, ready for decisions. Make it with `PoolTable.of`, once per snapshot."""
+
+    pools: tuple[PoolFacts, ...]
+    groups: Mapping[str, PoolGroup]
+
+    @classmethod
+    def of(cls, pools: Iterable[PoolFacts]) -> PoolTable:
+        """Lay out the facts. Raises `InvalidConfig` where two pools share a name."""
+        facts = tuple(pools)
+        _refuse_doubles(facts)
+        types = {pool.agent_type for pool in facts}.union(*(pool.helps for pool in facts))
+        return cls(facts, {agent_type: PoolGroup.of(facts, agent_type) for agent_type in types})
+
+    def group(self, agent_type: str) -> PoolGroup:
+        """The pools that may serve `agent_type`: an empty group where none does."""
+        return self.groups.get(agent_type) or PoolGroup.of(self.pools, agent_type)
+
+    def loads(self) -> dict[str, Load]:
+        """The snapshot's own counts, for a dry run that asks nobody for exact ones."""
+        return {p.name: Load(p.live_agents, p.in_flight, p.capacity) for p in self.pools}
+
+
+def _floats(values: Iterable[Any]) -> FloatArray:
+    return np.fromiter(values, dtype=np.float64)
+
+
+def _stranger(pool: PoolFacts, agent_type: str) -> Rejection:
+    return Rejection(pool.name, f"serves {pool.agent_type} and does not help {agent_type}")
+
+
+def _refuse_doubles(pools: tuple[PoolFacts, ...]) -> None:
+    seen: set[str] = set()
+    for pool in pools:
+        if pool.name in seen:
+            raise InvalidConfig(f"two pools are named {pool.name}; give each pool its own name")
+        seen.add(pool.name)

@@ -1,0 +1,81 @@
+"""Every error that Fleet raises on purpose. Each class means one action for the caller.
+
+The message of an error always says what was wrong and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class FleetError(Exception):
+    """The root of the tree: catch this to catch anything that Fleet raises on purpose."""
+
+
+class RetryLater(FleetError):
+    """Nothing is wrong with the request: the same call may succeed after `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unavailable(RetryLater):
+    """A service that Fleet needs (Redis, a model provider) did not answer. Nothing was written."""
+
+
+class NoAgentAvailable(RetryLater):
+    """No pool that serves the request has a live agent. Start one, or try again later."""
+
+    def __init__(self, message: str, retry_after: float = 30.0) -> None:
+        super().__init__(message, retry_after)
+
+
+class ResultTimeout(RetryLater):
+    """The task had not ended within the time the caller was willing to wait. It goes on."""
+
+
+class NeverRetry(FleetError):
+    """The same call will fail again: change the request or the configuration first."""
+
+
+class InvalidRequest(NeverRetry):
+    """The request cannot be understood: an unknown name, a bad payload, a value out of range."""
+
+
+class InvalidConfig(NeverRetry):
+    """The configuration is wrong; the message names the file, the key and what is allowed."""
+
+
+class TaskNotFound(NeverRetry):
+    """No task with this id is known: it never existed here, or its record has expired."""
+
+
+class TaskFailed(NeverRetry):
+    """The task ran and ended in a failure; the message says which."""
+
+
+class TaskUnverified(TaskFailed):
+    """The agent produced an answer that did not pass its checks; `result` holds it."""
+
+    def __init__(self, message: str, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class TaskCancelled(FleetError):
+    """Somebody cancelled the task before it ended."""
+
+
+class TaskTimedOut(TaskFailed):
+    """The task ran longer than its time limit and was stopped."""
+
+
+class LeaseLost(FleetError):
+    """This worker no longer holds the right to run the task: stop, and write nothing."""
+
+
+class OverBudget(FleetError):
+    """The cheapest way to run the request costs more than it may."""
+
+
+class NotAllowed(FleetError):
+    """The request asks for something its sender may not have, such as a path outside the roots."""

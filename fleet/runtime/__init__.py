@@ -1,0 +1,1 @@
+"""Celery and Kombu, and all that Fleet hangs into them."""

@@ -1,0 +1,126 @@
+"""The Celery task of each agent type: `agents.code_generator` and its like.
+
+    app.send_task("agents.code_generator", args=[{"instruction": "..."}],
+                  kwargs={"tenant": "acme", "complexity": 0.4})
+
+The task does not run the agent itself: it hands the delivery to the process's runner, which
+claims the lease, runs, and writes the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_init, worker_process_init
+
+from fleet.errors import FleetError
+from fleet.runtime.app import Role, fleet_of
+from fleet.runtime.loop import LoopThread
+from fleet.runtime.messages import task_name
+from fleet.runtime.router import HEADER
+from fleet.services.connection import Connection
+from fleet.services.lease_keeper import LeaseKeeper
+from fleet.services.planning import choose_model
+from fleet.services.requests import DEFAULT_COMPLEXITY, DEFAULT_TENANT
+from fleet.services.run import AgentRunner, Delivery, model_callers
+
+Runners = Callable[[], AgentRunner]
+
+
+def add_agent_tasks(app: Celery, role: Role) -> None:
+    """Register a task for each agent type of the configuration that has an installed agent.
+
+    A worker's processes make their runner, and import its agents, before the first task.
+    """
+    runner = _one_per_process(app, role)
+    if role.pool:
+        in_threads = fleet_of(app).settings.config.pools[role.pool].execution == "threads"
+        ready = worker_init if in_threads else worker_process_init
+        # Kept by the closure: Celery's signals hold their receivers weakly by default.
+        ready.connect(lambda **_: runner().warm_up(), weak=False)
+    connection = fleet_of(app)
+    for agent_type in connection.settings.config.agent_types:
+        if agent_type in connection.agents:
+            _add(app, connection, agent_type, runner)
+
+
+def _add(app: Celery, connection: Connection, agent_type: str, runner: Runners) -> None:
+    @app.task(
+        name=task_name(agent_type),
+        bind=True,
+        acks_late=True,
+        # An error that the record explains already needs no traceback in the log,
+        throws=(FleetError,),
+        # nor does a result, which may hold anything, belong into log lines and events.
+        resultrepr_maxsize=1,
+    )
+    def run_agent(self: Any, payload: Any, **asked: Any) -> dict[str, Any] | None:
+        request = self.request
+        delivery = Delivery(
+            task_id=request.id,
+            delivery_tag=(request.properties or {}).get("delivery_tag", ""),
+            payload=payload,
+            fields=_fields(connection, agent_type, {**asked, **(request.get(HEADER) or {})}),
+        )
+        return runner().run(agent_type, delivery)
+
+
+def _fields(connection: Connection, agent_type: str, asked: dict[str, Any]) -> tuple[str, ...]:
+    """A record's fields, for a message whose publisher wrote none."""
+    request_type = str(asked.get("request_type") or agent_type)
+    complexity = asked.get("complexity")
+    complexity = DEFAULT_COMPLEXITY if complexity is None else float(complexity)
+    config = connection.settings.config
+    models = choose_model(config, connection.models, request_type, complexity)
+    return (
+        "request_type", request_type,
+        "agent_type", agent_type,
+        "tenant", str(asked.get("tenant") or DEFAULT_TENANT),
+        "complexity", str(complexity),
+        "model", models.model,
+        "model_decision", json.dumps(models.to_json()),
+    )  # fmt: skip
+
+
+def _one_per_process(app: Celery, role: Role) -> Runners:
+    """A function that makes the runner when a process first needs it: after the fork."""
+    made: dict[int, AgentRunner] = {}
+    guard = threading.Lock()
+
+    def runner() -> AgentRunner:
+        process = os.getpid()
+        with guard:
+            if process not in made:
+                made.clear()
+                made[process] = _make_runner(app, role)
+            return made[process]
+
+    return runner
+
+
+def _make_runner(app: Celery, role: Role) -> AgentRunner:
+    connection = fleet_of(app)
+    settings = connection.settings
+    leases = settings.config.leases
+    keeper = LeaseKeeper(
+        connection.tasks,
+        leases.lease_seconds,
+        leases.renew_seconds,
+        connection.keys.pool(role.pool).unacked_index,
+    )
+    keeper.start()
+    return AgentRunner(
+        settings=settings,
+        pool=role.pool,
+        agent_id=role.agent,
+        specs=connection.agents,
+        tasks=connection.tasks,
+        keeper=keeper,
+        run_coroutine=LoopThread().submit,
+        callers=model_callers(settings, connection.models, os.environ),
+    )

@@ -1,0 +1,151 @@
+"""The Celery application of a fleet, for publishers, workers, beat and Flower alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ssl import CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from celery import Celery
+from kombu import Queue
+
+from fleet.errors import InvalidConfig
+from fleet.runtime.messages import message_encoder
+from fleet.runtime.router import FleetRouter, TaskPlacer, jobs_queue
+from fleet.runtime.transport import Link, transport_url
+from fleet.services.connection import Connection, open_connection
+from fleet.settings import Settings, load_settings
+from fleet.state.keys import Keys
+
+RESTORE_SECONDS = 10
+KILL_GRACE_SECONDS = 60
+"""A prefork child is killed so long after the task's own time limit, should that not bite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a process is. `pool` and `agent` are empty where it is no worker."""
+
+    pool: str = ""
+    agent: str = ""
+
+
+def make_app(settings: Settings | None = None, role: Role | None = None) -> Celery:
+    """A Celery application whose agent tasks are routed by Fleet.
+
+        app = make_app()
+        app.send_task("agents.code_generator", args=[{"instruction": "..."}])
+
+    Reads the settings where none are given. Raises `InvalidConfig`.
+    """
+    settings = settings or load_settings()
+    role = role or Role()
+    connection = open_connection(settings)
+    submitter = connection.submitter(message_encoder())
+    link = Link(
+        tag=settings.tag,
+        place=TaskPlacer(submitter),
+        pool=role.pool,
+        agent=role.agent,
+        queues=worker_queues(settings, role.pool) if role.pool else (),
+    )
+    app = Celery("fleet", set_as_current=False)
+    app.conf.update(_celery_settings(settings, role, link))
+    app.conf.task_routes = (FleetRouter(settings, submitter),)
+    app.fleet = connection
+    return app
+
+
+def fleet_of(app: Any) -> Connection:
+    """The connection that `make_app` hung into an application."""
+    connection = app.fleet
+    assert isinstance(connection, Connection)
+    return connection
+
+
+def worker_queues(settings: Settings, pool: str) -> tuple[str, ...]:
+    """The queues of a pool's workers, first things first: its own, its type's overflow, then
+    the overflow of the types that it helps, and beat's jobs.
+
+    Raises `InvalidConfig` for a pool that is not configured.
+    """
+    found = settings.config.pools.get(pool)
+    if found is None:
+        known = ", ".join(sorted(settings.config.pools))
+        raise InvalidConfig(f"FLEET_POOL: no pool is called {pool!r}; use one of: {known}")
+    served = (found.agent_type, *found.helps)
+    overflow = (settings.overflow_queue(agent_type) for agent_type in served)
+    return (jobs_queue(settings), settings.queue(pool), *overflow)
+
+
+def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, Any]:
+    timeout = settings.environment.socket_timeout
+    unacked = Keys(settings.tag).pool(role.pool or "none")
+    return {
+        "broker_url": transport_url(settings.broker_url),
+        "broker_use_ssl": _tls(settings.broker_url),
+        "broker_transport_options": {
+            "fleet": link,
+            "unacked_key": unacked.unacked,
+            "unacked_index_key": unacked.unacked_index,
+            "unacked_mutex_key": unacked.unacked_mutex,
+            "unacked_restore_interval": RESTORE_SECONDS,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "socket_keepalive": True,
+        },
+        "broker_connection_retry_on_startup": True,
+        "broker_channel_error_retry": True,
+        "result_backend": settings.broker_url,
+        "result_expires": settings.config.limits.result_ttl_seconds,
+        "redis_socket_timeout": timeout,
+        "redis_socket_connect_timeout": timeout,
+        "redis_socket_keepalive": True,
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "task_default_queue": jobs_queue(settings),
+        "task_queues": _queues(settings, role),
+        "task_create_missing_queues": True,
+        "task_acks_late": True,
+        "task_track_started": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        "worker_send_task_events": True,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "task_time_limit": _hard_limit(settings, role),
+        "enable_utc": True,
+        "timezone": "UTC",
+    }
+
+
+def _tls(url: str) -> dict[str, Any] | None:
+    """TLS as the address says it, and with the server's certificate checked unless it says not."""
+    parts = urlsplit(url)
+    if parts.scheme != "rediss":
+        return None
+    given = dict(parse_qsl(parts.query))
+    checks = {"none": CERT_NONE, "optional": CERT_OPTIONAL, "required": CERT_REQUIRED}
+    files = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+    return {
+        "ssl_cert_reqs": checks[given.get("ssl_cert_reqs", "required")],
+        **{name: given[name] for name in files if name in given},
+    }
+
+
+def _queues(settings: Settings, role: Role) -> list[Queue]:
+    names = (
+        worker_queues(settings, role.pool)
+        if role.pool
+        else (jobs_queue(settings), *(settings.queue(name) for name in settings.config.pools))
+    )
+    return [Queue(name, routing_key=name) for name in names]
+
+
+def _hard_limit(settings: Settings, role: Role) -> float | None:
+    if role.pool and settings.config.pools[role.pool].execution == "prefork":
+        return settings.config.limits.task_seconds + KILL_GRACE_SECONDS
+    return None

@@ -1,0 +1,203 @@
+"""`Fleet`: what an application submits with, from any process.
+
+    fleet = Fleet.from_env()
+    task = fleet.submit("code_generation", {"instruction": "...", "tests": "..."}, tenant="acme")
+    result = task.result(timeout=60)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+from fleet.agent import Payload, Result
+from fleet.core.model_choice import ModelDecision
+from fleet.core.pools import PoolFacts
+from fleet.core.routing import Ranking, RouteDecision
+from fleet.errors import ResultTimeout, TaskCancelled, TaskNotFound
+from fleet.runtime.messages import message_encoder
+from fleet.services.connection import Connection, open_connection
+from fleet.services.requests import DEFAULT_TENANT, Submission
+from fleet.services.run import error_from
+from fleet.services.submit import Submitted, route_decision
+from fleet.services.upkeep import last_health
+from fleet.settings import Settings, load_settings
+from fleet.state.client import redis_errors
+from fleet.state.registry import AgentRecord
+from fleet.state.tasks import ENDED, TaskRecord
+
+LOOK_SECONDS = 5.0
+
+
+class Task:
+    """A submitted task. Cheap to hold: it reads from Redis only when asked."""
+
+    def __init__(self, connection: Connection, task_id: str, submitted: Submitted | None = None):
+        self.id = task_id
+        self._connection = connection
+        self._submitted = submitted if submitted and submitted.is_new else None
+
+    def __repr__(self) -> str:
+        return f"Task({self.id!r})"
+
+    @property
+    def decision(self) -> RouteDecision:
+        """Where the task went and why, with every candidate's numbers."""
+        if self._submitted:
+            placed = self._submitted.placed
+            return route_decision(self._submitted.plan.ranking, placed.loads, placed.detail)
+        record = self.record()
+        if record.ranking is None:
+            raise TaskNotFound(
+                f"no decision is kept for task {self.id}: its publisher had no Fleet router"
+            )
+        return route_decision(Ranking.from_json(record.ranking), record.loads, record.routed)
+
+    @property
+    def model_decision(self) -> ModelDecision:
+        """Which model the task was given and why."""
+        if self._submitted:
+            return self._submitted.plan.models
+        stored = self.record().model_decision
+        if stored is None:
+            raise TaskNotFound(f"no model decision is kept for task {self.id}")
+        return ModelDecision.from_json(stored)
+
+    def record(self) -> TaskRecord:
+        """All that is known of the task now. Raises `TaskNotFound`."""
+        return self._connection.tasks.read(self.id)
+
+    def state(self) -> str:
+        """queued, running, succeeded, unverified, failed or cancelled. Raises `TaskNotFound`."""
+        return self._connection.tasks.state(self.id)
+
+    def cancel(self) -> str:
+        """Cancel the task, queued or running; the state it was in. An ended one stays as it is."""
+        ttl = self._connection.settings.config.limits.result_ttl_seconds
+        return self._connection.tasks.cancel(self.id, ttl)
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Wait for the end, up to `timeout` seconds, and give the typed result.
+
+        Raises what the task ended with: `TaskFailed` and its like, `TaskUnverified` (its
+        `result` holds the answer that did not pass), `TaskCancelled`; `ResultTimeout` where
+        it goes on.
+        """
+        record = self.wait(timeout)
+        result = self._typed(record)
+        if record.state == "cancelled":
+            raise TaskCancelled(f"task {self.id} was cancelled")
+        if record.error is not None:
+            raise error_from(record.error, result)
+        assert result is not None
+        return result
+
+    def wait(self, timeout: float | None = None) -> TaskRecord:
+        """Wait for the end, however it is, and give the record. Raises `ResultTimeout`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        client = self._connection.client
+        with redis_errors(client), client.pubsub(ignore_subscribe_messages=True) as news:
+            news.subscribe(self._connection.keys.done(self.id))
+            # Subscribed first and looked second, so that no end falls between the two.
+            while self.state() not in ENDED:
+                left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    raise ResultTimeout(
+                        f"task {self.id} had not ended after {timeout:g} s; it goes on"
+                    )
+                news.get_message(timeout=min(left, LOOK_SECONDS))
+        return self.record()
+
+    def _typed(self, record: TaskRecord) -> Result | None:
+        spec = self._connection.agents.get(record.agent_type)
+        if record.result is None or spec is None:
+            return None
+        return spec.result.model_validate(record.result)
+
+
+class Fleet:
+    """A fleet, as an application sees it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._connection = open_connection(settings)
+        self._submitter = self._connection.submitter(message_encoder())
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """The fleet that FLEET_* and fleet.toml, or a `fleet up` in this folder, name."""
+        return cls(load_settings())
+
+    def submit(
+        self,
+        request_type: str,
+        payload: Mapping[str, Any] | Payload,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        complexity: float | None = None,
+        pool: str | None = None,
+        model: str | None = None,
+        max_cost_usd: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Task:
+        """Submit a task, in one round trip. The options are those of `Submission`.
+
+        Raises `InvalidRequest`, `OverBudget`, `NoAgentAvailable` or `Unavailable`; nothing
+        was written then.
+        """
+        asked = Submission(
+            request_type,
+            payload,
+            tenant,
+            complexity,
+            pool,
+            model,
+            max_cost_usd,
+            idempotency_key,
+        )
+        return self._task(self._submitter.submit(asked))
+
+    def submit_many(self, submissions: Iterable[Submission]) -> list[Task]:
+        """Submit many tasks, in one round trip. All are checked before one is written."""
+        return [self._task(done) for done in self._submitter.submit_many(list(submissions))]
+
+    def task(self, task_id: str) -> Task:
+        """A task that any process has submitted. Raises `TaskNotFound`."""
+        self._connection.tasks.state(task_id)
+        return Task(self._connection, task_id)
+
+    def tasks(
+        self, limit: int = 50, state: str | None = None, tenant: str | None = None
+    ) -> list[TaskRecord]:
+        """The newest tasks, of one state or tenant where asked: of the last `limit` submitted."""
+        return [
+            record
+            for record in self._connection.tasks.newest(limit)
+            if state in (None, record.state) and tenant in (None, record.tenant)
+        ]
+
+    def pools(self) -> list[PoolFacts]:
+        """Every configured pool with its exact counts."""
+        planner = self._submitter.planner
+        planner.refresh()
+        return list(planner.facts.values())
+
+    def agents(self) -> list[AgentRecord]:
+        """Every known agent."""
+        return self._connection.registry.agents()
+
+    def drain(self, agent_id: str) -> None:
+        """Put an agent into maintenance: it takes nothing new and finishes what it has."""
+        self._connection.registry.drain(agent_id)
+
+    def resume(self, agent_id: str) -> None:
+        """Take an agent out of maintenance."""
+        self._connection.registry.resume(agent_id)
+
+    def health(self) -> dict[str, Any]:
+        """Beat's last health summary, or an empty dictionary before the first."""
+        return last_health(self._connection)
+
+    def _task(self, submitted: Submitted) -> Task:
+        return Task(self._connection, submitted.task_id, submitted)

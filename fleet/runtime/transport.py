@@ -1,0 +1,241 @@
+"""Fleet's Kombu transport: `fleet://HOST:PORT/DATABASE`, and `fleets://` over TLS.
+
+It is the stock Redis transport but for three things, and for Fleet's queues alone; any other
+queue is served as the stock one does it.
+
+1. Publishing keeps one client. A task that Fleet's router has planned is placed by the atomic
+   step of `submit.lua`: slot, record and message at once. Any other message to a queue of
+   Fleet's is pushed with a wake-up token.
+2. Taking a message and noting it as unacknowledged is one script, `fetch.lua`. The stock
+   transport pops first and notes later: a worker killed in between loses the message.
+3. A consumer blocks on the queues' wake lists, and then takes as many messages as it has
+   free slots, never more. A blocking pop of the messages themselves could not be atomic
+   with the noting.
+
+A token can get lost with the worker that popped it, and a stock publisher feeds none: so a
+wait that times out, after a second, looks into the queues too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import dumps, loads
+
+from fleet.state.keys import Keys, wake
+from fleet.state.scripts import Scripts
+
+SCHEMES = {"redis": "fleet", "rediss": "fleets"}
+
+for _scheme in SCHEMES.values():
+    TRANSPORT_ALIASES[_scheme] = f"{__name__}:Transport"
+
+
+def transport_url(url: str) -> str:
+    """The address under which this transport serves a redis:// or rediss:// address."""
+    scheme, separator, rest = url.partition("://")
+    return SCHEMES[scheme] + separator + rest
+
+PlaceTask = Callable[[dict[str, Any], str], bool]
+"""Places a message (as a dictionary, and as its text) in the pool that its plan ranks best;
+False where the message is no task that Fleet's router has planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a channel knows of its fleet; travels in `broker_transport_options["fleet"]`.
+
+    `pool` and `agent` are empty in a process that is no worker. `queues` are those that the
+    worker looks into, first things first.
+    """
+
+    tag: str
+    place: PlaceTask
+    pool: str = ""
+    agent: str = ""
+    queues: Sequence[str] = field(default_factory=tuple)
+
+    def owns(self, queue: str) -> bool:
+        """Whether a queue is one of the fleet's."""
+        return queue.startswith(self.tag + ".")
+
+    def is_overflow(self, queue: str) -> bool:
+        """Whether tasks that wait in a queue hold no slot yet."""
+        return queue.startswith(self.tag + ".overflow.")
+
+
+class QoS(redis.QoS):
+    """Messages that `fetch.lua` took are noted as unacknowledged already."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        if delivery_tag in self.channel.noted:
+            self.channel.noted.discard(delivery_tag)
+            virtual.QoS.append(self, message, delivery_tag)
+        else:
+            super().append(message, delivery_tag)
+
+
+class Channel(redis.Channel):
+    """A channel of the stock transport with Fleet's way to publish and to consume."""
+
+    QoS = QoS
+    fleet: Link | None = None
+    from_transport_options = (*redis.Channel.from_transport_options, "fleet")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.noted: set[str] = set()
+        self._kept_client: Any = None
+        self._scripts: Scripts | None = None
+        super().__init__(*args, **kwargs)
+
+    # Publishing
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        if asynchronous:
+            return super()._create_client(asynchronous=True)
+        if self._kept_client is None:
+            self._kept_client = super()._create_client()
+        return self._kept_client
+
+    def _disconnect_pools(self) -> None:
+        self._kept_client = self._scripts = None
+        super()._disconnect_pools()
+
+    @property
+    def scripts(self) -> Scripts:
+        """Fleet's scripts on the kept client."""
+        if self._scripts is None:
+            self._scripts = Scripts(self._create_client())
+        return self._scripts
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        link = self.fleet
+        if link is None or not link.owns(queue):
+            super()._put(queue, message, **kwargs)
+            return
+        text = dumps(message)
+        if not link.place(message, text):
+            key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+            self.scripts.push(keys=[key, wake(queue)], args=[text])
+
+    # Consuming
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        if not queues:
+            return
+        ours, others = self._sorted_out(queues)
+        keys = [wake(queue) for queue in ours]
+        keys += [self._q_for_pri(queue, step) for step in self.priority_steps for queue in others]
+        self._in_poll = self.client.connection
+        self._brpop_sent_at = monotonic()
+        wait = self.brpop_timeout if timeout is None else timeout
+        self.client.connection.send_command("BRPOP", *keys, wait or 0)
+
+    def _brpop_read(self, **options: Any) -> bool:
+        try:
+            popped = self._read_popped(**options)
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+        ours, others = self._sorted_out(self.active_queues)
+        if popped is not None:
+            queue = bytes_to_str(popped[0]).rsplit(self.sep, 1)[0]
+            if queue in others:
+                self._queue_cycle.rotate(queue)
+                self.connection._deliver(loads(bytes_to_str(popped[1])), queue)
+                return True
+        if not (ours and self._fetch(ours)):
+            raise redis.Empty()
+        return True
+
+    def _read_popped(self, **options: Any) -> Any:
+        try:
+            return self.client.parse_response(self.client.connection, "BRPOP", **options)
+        except self.connection_errors:
+            self.client.connection.disconnect()
+            raise
+
+    def _sorted_out(self, queues: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The fleet's queues, first things first, and the others."""
+        link = self.fleet
+        if link is None:
+            return [], list(queues)
+        ours = [queue for queue in queues if link.owns(queue)]
+        order = {queue: place for place, queue in enumerate(link.queues)}
+        ours.sort(key=lambda queue: order.get(queue, len(order)))
+        return ours, [queue for queue in queues if not link.owns(queue)]
+
+    def _fetch(self, queues: Sequence[str]) -> bool:
+        """Take as many messages as there are free slots. Whether there was one."""
+        free = self.qos.can_consume_max_estimate()
+        taken = self.scripts.fetch(
+            keys=self._fetch_keys(queues), args=self._fetch_arguments(queues, free or 1)
+        )
+        rows = [bytes_to_str(part) for part in taken]
+        failure: Exception | None = None
+        for queue, tag, text in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+            message = loads(text)
+            message["properties"]["delivery_tag"] = tag
+            self.noted.add(tag)
+            try:
+                self.connection._deliver(message, queue)
+            except Exception as error:
+                # The others are noted as this worker's: they have to reach it first.
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return bool(rows)
+
+    def _fetch_keys(self, queues: Sequence[str]) -> list[str]:
+        assert self.fleet is not None
+        keys = Keys(self.fleet.tag)
+        pool = keys.pool(self.fleet.pool)
+        fixed = [
+            keys.agent(self.fleet.agent),
+            pool.agents,
+            pool.in_flight,
+            self.unacked_key,
+            self.unacked_index_key,
+        ]
+        lists = [
+            key
+            for queue in queues
+            for step in self.priority_steps
+            for key in (self._q_for_pri(queue, step), wake(queue))
+        ]
+        return fixed + lists
+
+    def _fetch_arguments(self, queues: Sequence[str], most: int) -> list[str | int]:
+        assert self.fleet is not None
+        arguments: list[str | int] = [self.fleet.agent, most, f"{uuid4().hex}."]
+        for queue in queues:
+            no_slot = "1" if self.fleet.is_overflow(queue) else "0"
+            arguments += [queue, no_slot] * len(self.priority_steps)
+        return arguments
+
+    # Giving back
+
+    def _do_restore_message(
+        self, payload: Any, exchange: str, routing_key: str, pipe: Any, leftmost: bool = False
+    ) -> None:
+        super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)
+        link = self.fleet
+        if link is None or not link.owns(routing_key):
+            return
+        pipe.lpush(wake(routing_key), "1")
+        pipe.ltrim(wake(routing_key), 0, 0)
+        if link.pool and link.is_overflow(routing_key):
+            pipe.srem(Keys(link.tag).pool(link.pool).in_flight, payload["headers"]["id"])
+
+
+class Transport(redis.Transport):
+    """The stock Redis transport with Fleet's channel."""
+
+    Channel = Channel

@@ -1,0 +1,100 @@
+"""A Celery worker as an agent: it registers when it is ready, beats, and leaves.
+
+The heartbeat is a thread of the worker's main process. It counts what runs there, whether
+in threads or in children, and says so at once when a worker turns busy or idle.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from typing import Any
+
+import structlog
+from celery import Celery, bootsteps
+from celery.worker import state
+
+from fleet.errors import FleetError
+from fleet.runtime.app import Role, fleet_of
+from fleet.services.connection import Connection
+
+LOOK_SECONDS = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+def add_agent_step(app: Celery, role: Role) -> None:
+    """Let the application's workers be agents of the role's pool."""
+
+    class AgentStep(bootsteps.StartStopStep):
+        """Starts with the consumer, once messages can be taken; stops before it does."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def __init__(self, consumer: Any, **options: Any) -> None:
+            super().__init__(consumer, **options)
+            self.heartbeat: Heartbeat | None = None
+
+        def start(self, consumer: Any) -> None:
+            self.heartbeat = Heartbeat(fleet_of(app), role)
+            self.heartbeat.start()
+
+        def stop(self, consumer: Any) -> None:
+            if self.heartbeat is not None:
+                self.heartbeat.stop()
+                self.heartbeat = None
+
+        shutdown = stop
+
+    app.steps["consumer"].add(AgentStep)
+
+
+class Heartbeat:
+    """The life of one agent in the registry."""
+
+    def __init__(self, connection: Connection, role: Role) -> None:
+        self.registry = connection.registry
+        self.role = role
+        self.slots = connection.settings.config.pools[role.pool].slots
+        self.every_seconds = connection.settings.config.leases.heartbeat_seconds
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Register, then beat."""
+        self._register()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop beating and leave. A worker that still runs tasks takes nothing new by then."""
+        self._ended.set()
+        self._thread.join(timeout=self.every_seconds)
+        try:
+            self.registry.leave(self.role.agent, self.role.pool)
+        except FleetError as error:
+            # Nothing is lost: the reaper takes a silent agent for dead.
+            log.warning("could not leave the registry", error=str(error))
+
+    def _register(self) -> None:
+        facts = {"host": socket.gethostname(), "pid": str(os.getpid())}
+        self.registry.register(self.role.agent, self.role.pool, self.slots, facts)
+
+    def _beat(self) -> None:
+        said, said_at = -1, float("-inf")
+        while not self._ended.wait(LOOK_SECONDS):
+            running, now = len(state.active_requests), time.monotonic()
+            if running == said and now - said_at < self.every_seconds:
+                continue
+            try:
+                status = self.registry.heartbeat(self.role.agent, self.role.pool, running)
+                if status == "unknown":
+                    self._register()
+            except FleetError as error:
+                log.warning("no heartbeat", error=str(error))
+            except Exception:
+                # Without this thread the agent would be taken for dead while it works.
+                log.exception("the heartbeat stumbled")
+            else:
+                said, said_at = running, now

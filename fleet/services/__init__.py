@@ -1,0 +1,1 @@
+"""What Fleet does: gather facts, ask the core, write. No Celery here."""

@@ -1,0 +1,34 @@
+"""Whether the broker answers."""
+
+from __future__ import annotations
+
+import time
+
+from fleet.errors import Unavailable
+from fleet.settings import Settings
+from fleet.state.client import connect, redis_errors
+
+PROBE_SECONDS = 2.0
+POLL_SECONDS = 0.1
+
+
+def wait_for_broker(settings: Settings, patience_seconds: float) -> None:
+    """Return once the broker answers. Raises `Unavailable` when it has not for so long."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return ping(settings)
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_SECONDS)
+
+
+def ping(settings: Settings) -> None:
+    """Ask the broker for a sign of life. Raises `Unavailable` or `NotAllowed`."""
+    client = connect(settings.broker_url, min(PROBE_SECONDS, settings.environment.socket_timeout))
+    try:
+        with redis_errors(client):
+            client.ping()
+    finally:
+        client.close()

@@ -1,0 +1,64 @@
+"""Wires one client of Redis to all that works on it. The composition roots call this once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redis import Redis
+
+from fleet.agent import AgentSpec, installed_agents
+from fleet.core.model_choice import Model
+from fleet.services.catalogue import catalogue
+from fleet.services.planning import Planner
+from fleet.services.requests import RequestChecks
+from fleet.services.submit import MessageEncoder, Submitter
+from fleet.settings import Settings
+from fleet.state.client import connect
+from fleet.state.keys import Keys
+from fleet.state.pools import Pools
+from fleet.state.registry import Registry
+from fleet.state.scripts import Scripts
+from fleet.state.submissions import Submissions
+from fleet.state.tasks import Tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One fleet's state, reached through one client."""
+
+    settings: Settings
+    client: Redis
+    keys: Keys
+    tasks: Tasks
+    registry: Registry
+    pools: Pools
+    submissions: Submissions
+    agents: Mapping[str, AgentSpec]
+    models: tuple[Model, ...]
+
+    def submitter(self, encode: MessageEncoder) -> Submitter:
+        """The submit path, with a snapshot and plans of its own."""
+        planner = Planner(self.settings, self.models, self.pools, self.submissions)
+        checks = RequestChecks(self.settings, self.agents)
+        return Submitter(checks, planner, self.submissions, encode)
+
+
+def open_connection(settings: Settings) -> Connection:
+    """Wire everything up. Nothing is sent to Redis yet. Raises `InvalidConfig`."""
+    client = connect(settings.broker_url, settings.environment.socket_timeout)
+    keys = Keys(settings.tag)
+    scripts = Scripts(client)
+    dead_after = settings.config.leases.dead_after_seconds
+    return Connection(
+        settings=settings,
+        client=client,
+        keys=keys,
+        tasks=Tasks(client, keys, scripts),
+        registry=Registry(client, keys, scripts),
+        pools=Pools(client, keys, scripts, dead_after),
+        submissions=Submissions(client, keys, scripts, dead_after),
+        agents=installed_agents(),
+        models=catalogue(settings, os.environ),
+    )

@@ -1,0 +1,102 @@
+"""Whether the parts of a fleet answer, asked one by one."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fleet.errors import FleetError
+from fleet.services.addresses import masked
+from fleet.services.broker import PROBE_SECONDS, ping
+from fleet.services.connection import Connection
+from fleet.services.upkeep import last_health
+from fleet.settings import Settings
+from fleet.state.client import place, redis_errors
+from fleet.state.registry import AgentRecord
+from fleet.state.scripts import text
+
+ALIVE = ("idle", "busy", "maintenance")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the fleet. `where` is an address without a password, or a number of agents."""
+
+    name: str
+    ok: bool
+    where: str
+    detail: str = ""
+
+
+def broker_part(settings: Settings) -> Part:
+    """The broker: whether it answers a ping."""
+    where = place(settings.broker_url)
+    try:
+        ping(settings)
+    except FleetError as error:
+        return Part("broker", False, where, str(error))
+    return Part("broker", True, where)
+
+
+def model_part(settings: Settings, environment: Mapping[str, str] = os.environ) -> Part:
+    """The language model: a server that answers, or providers with a key, which are not asked."""
+    url = settings.environment.model_url
+    if url:
+        problem = http_problem(f"{url.rstrip('/')}/models")
+        return Part("model", not problem, masked(url), problem)
+    providers = settings.config.providers.items()
+    keyed = [name for name, provider in providers if environment.get(provider.api_key_env)]
+    if keyed:
+        return Part("model", True, ", ".join(keyed), "a key is set; not asked")
+    return Part("model", False, "-", "neither FLEET_MODEL_URL nor a provider's key is set")
+
+
+def flower_part(url: str) -> Part:
+    """Flower: whether its page for health checks answers."""
+    problem = http_problem(f"{url}/healthcheck")
+    return Part("flower", not problem, url, problem)
+
+
+def pool_parts(settings: Settings, agents: Sequence[AgentRecord]) -> list[Part]:
+    """The pools: each has to have an agent that is alive, unless it may do without."""
+    return [
+        _pool_part(name, pool.min, [a for a in agents if a.pool == name and a.status in ALIVE])
+        for name, pool in settings.config.pools.items()
+    ]
+
+
+def _pool_part(name: str, least: int, alive: Sequence[AgentRecord]) -> Part:
+    resting = sum(agent.status == "maintenance" for agent in alive)
+    running = sum(agent.running for agent in alive)
+    slots = sum(agent.slots for agent in alive)
+    where = f"{len(alive)} agent{'' if len(alive) == 1 else 's'}, {running} of {slots} slots busy"
+    if resting:
+        where += f", {resting} in maintenance"
+    ok = bool(alive) or least == 0
+    return Part(f"pool {name}", ok, where, "" if ok else f"start one: fleet service worker {name}")
+
+
+def beat_part(connection: Connection) -> Part:
+    """Beat: whether one holds the lease to send jobs, which it renews every few seconds."""
+    with redis_errors(connection.client):
+        owner = connection.client.get(connection.keys.beat)
+    if owner is None:
+        return Part("beat", False, "-", "none is running: fleet service beat")
+    health = last_health(connection)
+    age = health.get("age_seconds")
+    detail = "no health summary yet" if age is None else f"last health summary {age:.0f} s ago"
+    return Part("beat", True, text(owner), detail)
+
+
+def http_problem(url: str) -> str:
+    """What is wrong with an HTTP address; empty where it answers 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as answer:  # noqa: S310
+            return "" if answer.status == 200 else f"answered {answer.status}"
+    except urllib.error.HTTPError as error:
+        return f"answered {error.code}"
+    except (OSError, ValueError) as error:
+        return f"does not answer ({getattr(error, 'reason', error)})"

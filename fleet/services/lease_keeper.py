@@ -1,0 +1,111 @@
+"""Keeps the leases of all tasks that this process runs, with one thread.
+
+Every second it asks whether somebody has cancelled one of them, and every few seconds it
+renews each lease. A run that must end is told why, once: `cancelled`, or `lost` where the
+lease has passed to another or could not be renewed before it ended.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import structlog
+
+from fleet.errors import RetryLater
+from fleet.state.tasks import Lease, Tasks
+
+Verdict = Literal["cancelled", "lost"]
+
+LOOK_SECONDS = 1.0
+# A run stops itself so long before its lease can pass to another, so that two never overlap.
+MARGIN_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Held:
+    """A lease in use. `renewed` is the monotonic time at which it was last known to be ours."""
+
+    lease: Lease
+    delivery_tag: str
+    stop: Callable[[Verdict], None]
+    renewed: float = field(default_factory=time.monotonic)
+
+
+class LeaseKeeper:
+    """One for each process; `start` it after the fork."""
+
+    def __init__(
+        self, tasks: Tasks, lease_seconds: float, renew_seconds: float, unacked_index: str
+    ) -> None:
+        self.tasks = tasks
+        self.lease_seconds = lease_seconds
+        self.renew_seconds = renew_seconds
+        self.unacked_index = unacked_index
+        self._held: dict[str, Held] = {}
+        self._guard = threading.Lock()
+
+    def start(self) -> None:
+        """Begin to watch, in a daemon thread."""
+        threading.Thread(target=self._watch, name="lease-keeper", daemon=True).start()
+
+    def hold(self, lease: Lease, delivery_tag: str, stop: Callable[[Verdict], None]) -> None:
+        """Keep a lease until `release`. `stop` is called from the keeper's thread."""
+        with self._guard:
+            self._held[lease.task_id] = Held(lease, delivery_tag, stop)
+
+    def release(self, lease: Lease) -> None:
+        """Let go of a lease."""
+        with self._guard:
+            self._held.pop(lease.task_id, None)
+
+    def look(self) -> None:
+        """One round: stop what is cancelled, renew what is due, stop what is lost."""
+        with self._guard:
+            held = list(self._held.values())
+        if not held:
+            return
+        try:
+            self._stop_cancelled(held)
+            for each in held:
+                self._renew(each)
+        except RetryLater as error:
+            log.warning("leases could not be renewed", error=str(error))
+        self._stop_overdue(held)
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(LOOK_SECONDS)
+            try:
+                self.look()
+            except Exception:
+                # The thread must outlive any surprise: without it every lease would end.
+                log.exception("the lease keeper stumbled")
+
+    def _stop_cancelled(self, held: list[Held]) -> None:
+        wanted = self.tasks.wanted_stopped([each.lease.task_id for each in held])
+        for each in held:
+            if each.lease.task_id in wanted:
+                each.stop("cancelled")
+
+    def _renew(self, each: Held) -> None:
+        now = time.monotonic()
+        if now - each.renewed < self.renew_seconds:
+            return
+        if self.tasks.renew(
+            each.lease, self.lease_seconds, self.unacked_index, each.delivery_tag
+        ):
+            each.renewed = now
+        else:
+            each.stop("lost")
+
+    def _stop_overdue(self, held: list[Held]) -> None:
+        now = time.monotonic()
+        for each in held:
+            if now - each.renewed > self.lease_seconds - MARGIN_SECONDS:
+                each.stop("lost")

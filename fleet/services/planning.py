@@ -1,0 +1,199 @@
+"""Ranks pools and chooses a model for submissions, from a snapshot that is never asked for.
+
+Every answer of the atomic step carries the counts of the pools that it looked at. Once a
+second they become the new snapshot, so the slow terms of the score stay fresh without a
+round trip of their own. Only a process that has sent nothing for a while reads one first.
+Tasks that ask for the same thing share a plan until the snapshot changes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fleet.core.model_choice import NANODOLLARS, Model, ModelDecision, choose
+from fleet.core.pools import PoolFacts, PoolTable
+from fleet.core.routing import Ranking, RouteRequest, rank
+from fleet.core.strategies import NO_TURNS, Turns, advance
+from fleet.errors import InvalidRequest
+from fleet.services.requests import Checked, unknown
+from fleet.settings import FleetConfig, Settings
+from fleet.state.pools import PoolCounts, Pools, parse_counts
+from fleet.state.submissions import Route, Submissions
+
+REFRESH_SECONDS = 1.0
+STALE_SECONDS = 30.0
+MOST_PLANS = 1024
+IN_TURN = frozenset({"round_robin", "weighted_round_robin"})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All of a decision that does not depend on exact counts, and its stored form."""
+
+    agent_type: str
+    ranking: Ranking
+    models: ModelDecision
+    route: Route
+    fields: tuple[str | float, ...]
+
+
+class Planner:
+    """Makes plans. Not to be shared between threads that submit at once without a lock:
+    the worst that can happen is a plan made twice, or a turn taken twice."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        models: tuple[Model, ...],
+        pools: Pools,
+        submissions: Submissions,
+    ) -> None:
+        self.settings = settings
+        self.config = settings.config
+        self.models = models
+        self.pools = pools
+        self.submissions = submissions
+        self.facts = {name: self._facts(name, None) for name in self.config.pools}
+        self.table = PoolTable.of(self.facts.values())
+        self.turns: Turns = NO_TURNS
+        self.plans: dict[object, Plan] = {}
+        self.read_at = -STALE_SECONDS
+        self.request_routes = {
+            name: RouteRequest(
+                name,
+                request.agent_type,
+                0.5,
+                {
+                    agent_type: settings.compatibility(name, agent_type)
+                    for agent_type in self.config.agent_types
+                },
+            )
+            for name, request in self.config.request_types.items()
+        }
+
+    def plan(self, checked: Checked) -> Plan:
+        """The plan for a submission. Reads a snapshot only where the last one is stale."""
+        if time.monotonic() - self.read_at > STALE_SECONDS:
+            self.refresh()
+        key = (
+            checked.request_type,
+            checked.complexity,
+            checked.pool,
+            checked.model,
+            checked.max_cost_usd,
+        )
+        plan = self.plans.get(key)
+        if plan is None:
+            plan = self._make(checked)
+            if self.config.strategy not in IN_TURN and len(self.plans) < MOST_PLANS:
+                self.plans[key] = plan
+        return plan
+
+    def refresh(self) -> None:
+        """Read the counts of all pools, in one round trip."""
+        self._take(self.pools.counts(list(self.config.pools)))
+
+    def learn(self, plan: Plan, packed: str) -> None:
+        """Take the counts that came back with a submission, where the snapshot is a second old."""
+        if time.monotonic() - self.read_at > REFRESH_SECONDS:
+            self._take(dict(zip(plan.route.pools, parse_counts(packed), strict=True)))
+
+    def took(self, plan: Plan, pool: str) -> None:
+        """Note which pool got the task, for the strategies that go in turn."""
+        if self.config.strategy in IN_TURN:
+            self.turns = advance(
+                self.turns, self.config.strategy, self.table, plan.agent_type, pool
+            )
+
+    def _take(self, counts: Mapping[str, PoolCounts]) -> None:
+        for name, row in counts.items():
+            self.facts[name] = self._facts(name, row)
+        self.table = PoolTable.of(self.facts.values())
+        self.plans.clear()
+        self.read_at = time.monotonic()
+
+    def _facts(self, name: str, counts: PoolCounts | None) -> PoolFacts:
+        pool = self.config.pools[name]
+        row = counts or PoolCounts(0, 0, 0, 0, 0, 0.0)
+        return PoolFacts(
+            name=name,
+            agent_type=pool.agent_type,
+            queue=self.settings.queue(name),
+            weight=pool.weight,
+            helps=frozenset(pool.helps),
+            live_agents=row.live_agents,
+            capacity=row.capacity,
+            in_flight=row.in_flight,
+            success_rate=row.success_rate,
+            response_seconds=row.response_seconds,
+        )
+
+    def _make(self, checked: Checked) -> Plan:
+        models = choose_model(
+            self.config,
+            self.models,
+            checked.request_type,
+            checked.complexity,
+            checked.model,
+            checked.max_cost_usd,
+        )
+        ranking = self._rank(checked)
+        route = self.submissions.route(
+            self.settings.overflow_queue(checked.agent_type),
+            [
+                (rule.pool, self.settings.queue(rule.pool), *rule[1:4])
+                for rule in ranking.rules
+            ],
+        )
+        fields = (
+            "request_type", checked.request_type,
+            "agent_type", checked.agent_type,
+            "complexity", checked.complexity,
+            "model", models.model,
+            "ranking", json.dumps(ranking.to_json()),
+            "model_decision", json.dumps(models.to_json()),
+        )  # fmt: skip
+        return Plan(checked.agent_type, ranking, models, route, fields)
+
+    def _rank(self, checked: Checked) -> Ranking:
+        shared = self.request_routes[checked.request_type]
+        request = RouteRequest(
+            shared.request_type, shared.agent_type, checked.complexity, shared.compatibility
+        )
+        ranking = rank(self.config.strategy, request, self.table, self.turns)
+        if checked.pool is None:
+            return ranking
+        rules = tuple(rule for rule in ranking.rules if rule.pool == checked.pool)
+        if not rules:
+            serving = {rule.pool: rule for rule in ranking.rules}
+            raise InvalidRequest(
+                unknown(f"pool that serves {checked.request_type}", checked.pool, serving)
+            )
+        return Ranking(ranking.strategy, rules, ranking.rejected, ranking.omitted)
+
+
+def choose_model(
+    config: FleetConfig,
+    models: tuple[Model, ...],
+    request_type: str,
+    complexity: float,
+    only: str | None = None,
+    max_cost_usd: float | None = None,
+) -> ModelDecision:
+    """The model for a request. Raises `InvalidRequest` where `only` is not in the catalogue."""
+    allowed = tuple(model for model in models if only in (None, model.name))
+    if not allowed:
+        names = {model.name: model for model in models}
+        raise InvalidRequest(unknown("model of the catalogue", only, names))
+    request = config.request_types.get(request_type)
+    return choose(
+        allowed,
+        (request and request.model_task) or request_type,
+        complexity,
+        config.models.quality_priority,
+        config.models.speed_priority,
+        None if max_cost_usd is None else int(max_cost_usd * NANODOLLARS),
+    )

@@ -1,0 +1,151 @@
+"""Checks of what an application asks for, before anything is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from fleet.agent import AgentSpec, Payload
+from fleet.errors import InvalidConfig, InvalidRequest
+from fleet.settings import Settings
+
+DEFAULT_TENANT = "default"
+DEFAULT_COMPLEXITY = 0.5
+TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
+KEY = re.compile(r"[\x21-\x7e]{1,200}")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One task as an application asks for it.
+
+    `complexity` is 0 to 1; `pool` and `model` restrict the choice to one; `max_cost_usd`
+    leaves out models that would cost more; of two submissions of a tenant with the same
+    `idempotency_key` within a day the second is the first.
+    """
+
+    request_type: str
+    payload: Mapping[str, Any] | Payload
+    tenant: str = DEFAULT_TENANT
+    complexity: float | None = None
+    pool: str | None = None
+    model: str | None = None
+    max_cost_usd: float | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A submission that is in order. `payload` is the payload's JSON."""
+
+    request_type: str
+    agent_type: str
+    payload: str
+    tenant: str
+    complexity: float
+    pool: str | None
+    model: str | None
+    max_cost_usd: float | None
+    idempotency_key: str | None
+
+
+class RequestChecks:
+    """The checks, against one configuration and the agents that are installed."""
+
+    def __init__(self, settings: Settings, agents: Mapping[str, AgentSpec]) -> None:
+        self.settings = settings
+        self.config = settings.config
+        self.agents = agents
+        self.tenants = frozenset(settings.config.tenants)
+
+    def check(self, asked: Submission) -> Checked:
+        """The submission, in order. Raises `InvalidRequest` with what to change."""
+        request = self.config.request_types.get(asked.request_type)
+        if request is None:
+            raise InvalidRequest(
+                unknown("request type", asked.request_type, self.config.request_types)
+            )
+        if asked.pool is not None and asked.pool not in self.config.pools:
+            raise InvalidRequest(unknown("pool", asked.pool, self.config.pools))
+        return Checked(
+            request_type=asked.request_type,
+            agent_type=request.agent_type,
+            payload=self._payload(request.agent_type, asked),
+            tenant=self._tenant(asked.tenant),
+            complexity=self._complexity(asked.complexity),
+            pool=asked.pool,
+            model=asked.model,
+            max_cost_usd=asked.max_cost_usd,
+            idempotency_key=self._idempotency_key(asked.idempotency_key),
+        )
+
+    def spec(self, agent_type: str) -> AgentSpec:
+        """The installed agent of a type. Raises `InvalidConfig` where none is."""
+        spec = self.agents.get(agent_type)
+        if spec is None:
+            raise InvalidConfig(
+                f"{self.settings.source}: agent_types.{agent_type}: no installed package brings "
+                "such an agent; install one that has an entry point in fleet.agents"
+            )
+        return spec
+
+    def _payload(self, agent_type: str, asked: Submission) -> str:
+        model = self.spec(agent_type).payload
+        try:
+            payload = (
+                asked.payload
+                if isinstance(asked.payload, model)
+                else model.model_validate(asked.payload)
+            )
+        except ValidationError as error:
+            raise InvalidRequest(_payload_faults(asked.request_type, error)) from None
+        # ensure_ascii: the same bytes are embedded in the message, whose size is bounded too.
+        text = payload.model_dump_json(exclude_defaults=True)
+        size = len(text.encode())
+        if size > self.config.limits.payload_bytes:
+            raise InvalidRequest(
+                f"the payload has {size:,} bytes, more than the {self.config.limits.payload_bytes:,} "
+                "allowed; send less, or name files instead of carrying them"
+            )
+        return text
+
+    def _tenant(self, tenant: str) -> str:
+        if self.tenants and tenant not in self.tenants:
+            raise InvalidRequest(unknown("tenant", tenant, self.tenants))
+        if not TENANT.fullmatch(tenant):
+            raise InvalidRequest(
+                f"{tenant!r} is no tenant name; use up to 64 letters, digits, '_', '.' and '-'"
+            )
+        return tenant
+
+    def _complexity(self, complexity: float | None) -> float:
+        if complexity is None:
+            return DEFAULT_COMPLEXITY
+        if not isinstance(complexity, (int, float)) or not 0 <= complexity <= 1:
+            raise InvalidRequest(f"complexity is {complexity!r}; give a number from 0 to 1")
+        return float(complexity)
+
+    def _idempotency_key(self, key: str | None) -> str | None:
+        if key is not None and not KEY.fullmatch(key):
+            raise InvalidRequest(
+                "the idempotency key must be 1 to 200 printable ASCII characters without spaces"
+            )
+        return key
+
+
+def unknown(kind: str, name: object, allowed: Mapping[str, Any] | frozenset[str]) -> str:
+    """A sentence for a name that is not known, with those that are."""
+    return f"no {kind} is called {name!r}; use one of: {', '.join(sorted(allowed))}"
+
+
+def _payload_faults(request_type: str, error: ValidationError) -> str:
+    # The values given are left out: a payload may hold what should not be in a log.
+    faults = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "payload"
+        faults.append(f"{where}: {item['msg'].removeprefix('Value error, ')}")
+    return f"the payload does not suit {request_type}: " + "; ".join(faults)

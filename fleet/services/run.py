@@ -1,0 +1,251 @@
+"""Running one task: claim, run, finish.
+
+    claimed   -> the agent runs under the task's time limit, its lease kept
+    held      -> another run's lease is alive: this delivery is dropped, since the record
+                 brings the task back should that run die
+    ended     -> a late redelivery, or a task cancelled while it waited: dropped
+
+A run ends in exactly one write, which only the newest lease may make. A run that has lost
+its lease writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from fleet import errors
+from fleet.adapters.model_calls import Endpoint, ModelCaller
+from fleet.agent import Agent, AgentContext, AgentSpec, Outcome
+from fleet.errors import (
+    FleetError,
+    InvalidRequest,
+    LeaseLost,
+    RetryLater,
+    TaskCancelled,
+    TaskFailed,
+    TaskTimedOut,
+    TaskUnverified,
+)
+from fleet.services.context import RunContext
+from fleet.services.lease_keeper import LeaseKeeper, Verdict
+from fleet.settings import Settings
+from fleet.state.tasks import Lease, Tasks
+
+RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A task as a worker got it. `fields` make a record where the publisher wrote none."""
+
+    task_id: str
+    delivery_tag: str
+    payload: Any
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a run ended: a state, what to write, and what to raise for Celery."""
+
+    state: str
+    fields: Mapping[str, str]
+    error: FleetError | None = None
+
+
+class AgentRunner:
+    """Runs tasks of one agent type in one process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: str,
+        agent_id: str,
+        specs: Mapping[str, AgentSpec],
+        tasks: Tasks,
+        keeper: LeaseKeeper,
+        run_coroutine: RunCoroutine,
+        callers: Mapping[str, ModelCaller],
+    ) -> None:
+        self.settings = settings
+        self.limits = settings.config.limits
+        self.pool = pool
+        self.agent_id = agent_id
+        self.specs = specs
+        self.tasks = tasks
+        self.keeper = keeper
+        self.run_coroutine = run_coroutine
+        self.callers = callers
+        self.read_roots = tuple(Path(r).resolve() for r in settings.config.agents.read_roots)
+        self._made: dict[str, Agent] = {}
+
+    def warm_up(self) -> None:
+        """Make the agents of the pool, so that the first task does not wait for imports."""
+        pool = self.settings.config.pools[self.pool]
+        for agent_type in (pool.agent_type, *pool.helps):
+            if agent_type in self.specs:
+                self._agent(self.specs[agent_type])
+
+    def run(self, agent_type: str, delivery: Delivery) -> dict[str, Any] | None:
+        """Run a delivered task to its end. None where this delivery was not to run.
+
+        Raises the task's own error after it was written, and `LeaseLost` where the task went
+        to another.
+        """
+        lease = self.tasks.claim(
+            delivery.task_id,
+            self.agent_id,
+            self.pool,
+            self.settings.config.leases.lease_seconds,
+            uuid4().hex,
+            delivery.fields,
+        )
+        if isinstance(lease, str):
+            log.info("delivery dropped", task=delivery.task_id, because=lease)
+            return None
+        end = self._run_leased(agent_type, lease, delivery)
+        self._write(lease, end)
+        if end.error is not None:
+            raise end.error
+        return dict(json.loads(end.fields["result"]))
+
+    def _run_leased(self, agent_type: str, lease: Lease, delivery: Delivery) -> End:
+        verdicts: list[Verdict] = []
+        try:
+            future = self.run_coroutine(self._work(agent_type, lease, delivery.payload))
+        except FleetError as error:
+            return _failed(error)
+
+        def stop(verdict: Verdict) -> None:
+            verdicts.append(verdict)
+            future.cancel()
+
+        self.keeper.hold(lease, delivery.delivery_tag, stop)
+        try:
+            return _ended(future.result())
+        except BaseException as error:
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                future.cancel()
+                raise
+            return self._explain(error, verdicts, lease)
+        finally:
+            self.keeper.release(lease)
+
+    async def _work(self, agent_type: str, lease: Lease, payload: Any) -> Outcome:
+        spec = self.specs[agent_type]
+        try:
+            checked = spec.payload.model_validate(payload)
+        except ValidationError as error:
+            places = ", ".join(".".join(map(str, item["loc"])) for item in error.errors())
+            raise InvalidRequest(f"the payload does not suit {agent_type} at: {places}") from None
+        context: AgentContext = RunContext(
+            lease,
+            self.tasks,
+            self.callers.get(lease.model),
+            self.read_roots,
+            self.settings.config.agents.sandbox,
+        )
+        async with asyncio.timeout(self.limits.task_seconds):
+            return await self._agent(spec).run(checked, context)
+
+    def _agent(self, spec: AgentSpec) -> Agent:
+        if spec.agent_type not in self._made:
+            self._made[spec.agent_type] = spec.make()
+        return self._made[spec.agent_type]
+
+    def _explain(self, error: BaseException, verdicts: list[Verdict], lease: Lease) -> End:
+        """What a raised error means for the task."""
+        if "lost" in verdicts or isinstance(error, LeaseLost):
+            raise LeaseLost(f"task {lease.task_id} runs elsewhere now") from error
+        if "cancelled" in verdicts:
+            return End(
+                "cancelled", {"summary": "cancelled"}, TaskCancelled("the task was cancelled")
+            )
+        if isinstance(error, TimeoutError):
+            limit = self.limits.task_seconds
+            return _failed(TaskTimedOut(f"the task ran over its limit of {limit:g} s"))
+        if isinstance(error, FleetError):
+            return _failed(error)
+        log.error("an agent failed", task=lease.task_id, exc_info=error)
+        return _failed(TaskFailed(f"the agent failed: {type(error).__name__}: {error}"))
+
+    def _write(self, lease: Lease, end: End) -> None:
+        """Write the end, patiently: the work is done, and Redis may be back in a moment."""
+        give_up = time.monotonic() + self.settings.config.leases.lease_seconds
+        while True:
+            try:
+                kept = self.tasks.finish(
+                    lease, self.pool, end.state, self.limits.result_ttl_seconds, end.fields
+                )
+            except RetryLater:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.5)
+            else:
+                break
+        if not kept:
+            raise LeaseLost(f"task {lease.task_id} runs elsewhere now; its result was dropped")
+
+
+def _ended(outcome: Outcome) -> End:
+    fields = {"result": outcome.result.model_dump_json(), "summary": outcome.summary}
+    if outcome.state == "succeeded":
+        return End("succeeded", fields)
+    unverified = TaskUnverified(outcome.summary)
+    return End("unverified", {**fields, "error": error_json(unverified)}, unverified)
+
+
+def _failed(error: FleetError) -> End:
+    return End("failed", {"error": error_json(error), "summary": str(error)}, error)
+
+
+def error_json(error: FleetError) -> str:
+    """An error as it is stored with a task."""
+    return json.dumps({"type": type(error).__name__, "message": str(error)})
+
+
+def error_from(stored: Mapping[str, str], result: BaseModel | None) -> FleetError:
+    """The typed error that was stored with a task."""
+    kind = getattr(errors, stored["type"], TaskFailed)
+    if kind is TaskUnverified:
+        return TaskUnverified(stored["message"], result)
+    made = kind(stored["message"])
+    return made if isinstance(made, FleetError) else TaskFailed(stored["message"])
+
+
+def model_callers(
+    settings: Settings, models: tuple[Any, ...], environment: Mapping[str, str]
+) -> dict[str, ModelCaller]:
+    """A caller for each model of the catalogue that can be reached from here."""
+    callers = {}
+    for model in models:
+        endpoint = _endpoint(settings, model.provider, environment)
+        if endpoint is not None:
+            callers[model.name] = ModelCaller(
+                model, endpoint, settings.config.limits.model_call_seconds
+            )
+    return callers
+
+
+def _endpoint(
+    settings: Settings, provider: str, environment: Mapping[str, str]
+) -> Endpoint | None:
+    if provider == "local":
+        url = settings.environment.model_url
+        return Endpoint(url, "local") if url else None
+    found = settings.config.providers[provider]
+    key = environment.get(found.api_key_env)
+    return Endpoint(found.base_url, key) if key else None

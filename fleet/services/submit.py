@@ -1,0 +1,138 @@
+"""Submitting: check, plan, and one atomic step in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from uuid import uuid4
+
+from fleet.core.routing import Load, Ranking, RouteDecision, decide
+from fleet.errors import InvalidRequest, NoAgentAvailable
+from fleet.services.planning import Plan, Planner
+from fleet.services.requests import Checked, RequestChecks, Submission
+from fleet.state.pools import parse_counts
+from fleet.state.submissions import Entry, Placed, Submissions
+
+MessageEncoder = Callable[[str, Checked], str]
+"""Makes the queue's message from a task's id and the checked submission."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A task that is written. For a repeated idempotency key, `plan` is not the task's own."""
+
+    task_id: str
+    plan: Plan
+    placed: Placed
+
+    @property
+    def is_new(self) -> bool:
+        return self.placed.status in ("pool", "overflow")
+
+
+class Submitter:
+    """The submit path: nothing on it opens a connection, reads a file or imports."""
+
+    def __init__(
+        self,
+        checks: RequestChecks,
+        planner: Planner,
+        submissions: Submissions,
+        encode: MessageEncoder,
+    ) -> None:
+        self.checks = checks
+        self.planner = planner
+        self.submissions = submissions
+        self.encode = encode
+
+    def submit(self, asked: Submission) -> Submitted:
+        """Submit one task.
+
+        Raises `InvalidRequest`, `OverBudget`, `NoAgentAvailable` or `Unavailable`; nothing
+        was written then.
+        """
+        entry, plan = self._prepare(asked)
+        return self._settle(entry, plan, self.submissions.place(entry))
+
+    def submit_many(self, asked: Sequence[Submission]) -> list[Submitted]:
+        """Submit many tasks in one round trip.
+
+        All are checked before the first is written. Where one cannot be placed, its error is
+        raised after the others were written; what it says names the ids that were.
+        """
+        prepared = [self._prepare(each) for each in asked]
+        answers = self.submissions.place_many([entry for entry, _ in prepared])
+        done: list[Submitted] = []
+        refused: list[InvalidRequest | NoAgentAvailable] = []
+        for (entry, plan), placed in zip(prepared, answers, strict=True):
+            try:
+                done.append(self._settle(entry, plan, placed))
+            except (InvalidRequest, NoAgentAvailable) as error:
+                refused.append(error)
+        if refused:
+            for each in done:
+                refused[0].add_note(f"submitted all the same: {each.task_id}")
+            raise refused[0]
+        return done
+
+    def place(self, task_id: str, message: str, checked: Checked) -> Submitted:
+        """Submit a message that was made elsewhere, such as by Celery's own producer."""
+        plan = self.planner.plan(checked)
+        entry = self._entry(task_id, message, checked, plan)
+        return self._settle(entry, plan, self.submissions.place(entry))
+
+    def _prepare(self, asked: Submission) -> tuple[Entry, Plan]:
+        checked = self.checks.check(asked)
+        plan = self.planner.plan(checked)
+        task_id = str(uuid4())
+        return self._entry(task_id, self.encode(task_id, checked), checked, plan), plan
+
+    def _entry(self, task_id: str, message: str, checked: Checked, plan: Plan) -> Entry:
+        key = checked.idempotency_key
+        return Entry(
+            task_id=task_id,
+            message=message,
+            route=plan.route,
+            fields=(*plan.fields, "tenant", checked.tenant),
+            tenant=checked.tenant,
+            idempotency_key=key,
+            fingerprint=_fingerprint(checked) if key else "",
+        )
+
+    def _settle(self, entry: Entry, plan: Plan, placed: Placed) -> Submitted:
+        if placed.loads:
+            self.planner.learn(plan, placed.loads)
+        if placed.status == "pool":
+            self.planner.took(plan, placed.detail)
+        if placed.status == "duplicate":
+            return Submitted(placed.detail, plan, placed)
+        if placed.status == "conflict":
+            raise InvalidRequest(
+                f"idempotency key {entry.idempotency_key!r} was used for another request "
+                f"(task {placed.detail}); use a new key for a new request"
+            )
+        if placed.status == "no_agent":
+            raise NoAgentAvailable(
+                f"no agent is alive in any pool that serves {plan.agent_type} "
+                f"({', '.join(plan.route.pools) or 'there is no such pool'}); start one with "
+                "`fleet up`, or try again later"
+            )
+        return Submitted(entry.task_id, plan, placed)
+
+
+def route_decision(ranking: Ranking, loads: str, routed: str) -> RouteDecision:
+    """The decision with all its numbers, from what is stored with a task."""
+    rows = parse_counts(loads)
+    counts = {
+        rule.pool: Load(row.live_agents, row.in_flight, row.capacity)
+        for rule, row in zip(ranking.rules, rows, strict=True)
+    }
+    return decide(ranking, counts, chosen=routed or None)
+
+
+
+
+def _fingerprint(checked: Checked) -> str:
+    content = f"{checked.request_type}\0{checked.complexity}\0{checked.payload}"
+    return blake2b(content.encode(), digest_size=16).hexdigest()

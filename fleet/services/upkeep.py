@@ -1,0 +1,98 @@
+"""What beat does for the fleet: reap the dead, bring back what they ran, sum up the health."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import structlog
+
+from fleet.errors import TaskNotFound
+from fleet.services.connection import Connection
+from fleet.state.client import redis_errors
+
+MOST_ATTEMPTS = 3
+"""A task whose worker died so often is poison: it is not given to a fourth."""
+
+log = structlog.get_logger(__name__)
+
+
+def reap(fleet: Connection) -> dict[str, list[str]]:
+    """Declare silent agents dead and bring their tasks back; what was done, as lists of ids.
+
+    May run in several places at once and be killed anywhere: each step is one script that
+    judges by Redis's clock.
+    """
+    dead = fleet.registry.reap(fleet.settings.config.leases.dead_after_seconds)
+    done = {"dead": dead, "rescued": _rescue(fleet), **_requeue_expired(fleet)}
+    if any(done.values()):
+        log.warning("reaped", **{name: ids for name, ids in done.items() if ids})
+    return done
+
+
+def _rescue(fleet: Connection) -> list[str]:
+    """Move what waits for pools without live agents to where others may take it."""
+    settings = fleet.settings
+    moved = []
+    for name, pool in settings.config.pools.items():
+        overflow = settings.overflow_queue(pool.agent_type)
+        moved += fleet.pools.rescue(name, settings.queue(name), overflow)
+    return moved
+
+
+def _requeue_expired(fleet: Connection) -> dict[str, list[str]]:
+    settings = fleet.settings
+    done: dict[str, list[str]] = {"requeued": [], "failed": []}
+    for task_id in fleet.tasks.expired_leases():
+        try:
+            record = fleet.tasks.read(task_id)
+        except TaskNotFound:
+            fleet.tasks.forget_lease(task_id)
+            continue
+        status = fleet.tasks.requeue(
+            record,
+            fleet.tasks.fence(task_id),
+            settings.overflow_queue(record.agent_type),
+            MOST_ATTEMPTS,
+            settings.config.limits.result_ttl_seconds,
+        )
+        if status in done:
+            done[status].append(task_id)
+    return done
+
+
+def summarize_health(fleet: Connection) -> dict[str, Any]:
+    """Count agents by status and tasks by state, and keep the summary for whoever asks."""
+    counts = fleet.pools.counts(list(fleet.settings.config.pools))
+    agents = Counter(agent.status for agent in fleet.registry.agents())
+    summary = {
+        "agents": dict(agents),
+        "pools": {
+            name: {
+                "live_agents": row.live_agents,
+                "in_flight": row.in_flight,
+                "capacity": row.capacity,
+                "success_rate": round(row.success_rate, 4),
+                "response_seconds": row.response_seconds,
+            }
+            for name, row in counts.items()
+        },
+        "verdict": "healthy" if all(row.live_agents for row in counts.values()) else "warning",
+    }
+    with redis_errors(fleet.client):
+        seconds, _ = fleet.client.time()
+        fleet.client.hset(
+            fleet.keys.health, mapping={"at": seconds, "summary": json.dumps(summary)}
+        )
+    return summary
+
+
+def last_health(fleet: Connection) -> dict[str, Any]:
+    """Beat's last summary with its `age_seconds`, or an empty dictionary before the first."""
+    with redis_errors(fleet.client):
+        found = fleet.client.hgetall(fleet.keys.health)
+        seconds, _ = fleet.client.time()
+    if not found:
+        return {}
+    return {"age_seconds": seconds - int(found[b"at"]), **json.loads(found[b"summary"])}

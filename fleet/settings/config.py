@@ -1,0 +1,189 @@
+"""What fleet.toml may say: agent types, pools, request types, models, limits.
+
+Everything is checked when it is read, also one key against another, so that a fleet
+with a bad configuration does not start. Units: seconds, bytes, US dollars.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_\-]{0,62}$")]
+# Kombu keeps a priority's messages under queue + separator + priority: a queue name
+# with a control character in it would deliver into a list that nobody reads.
+QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:{}\-]{1,120}$")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(gt=0)]
+Strategy = Literal[
+    "ai_optimized", "round_robin", "least_connections", "least_loaded", "weighted_round_robin"
+]
+
+SILENT_COMPATIBILITY = 0.5
+
+
+class Section(BaseModel):
+    """A table of the file: an unknown key is an error, not a surprise later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AgentType(Section):
+    """What a worker can do. Its code is the entry point of this name in `fleet.agents`."""
+
+
+class Pool(Section):
+    """The workers of one agent type that share one queue."""
+
+    agent_type: Name
+    queue: QueueName | None = None
+    weight: Annotated[int, Field(ge=1, le=10)] = 5
+    slots: Annotated[int, Field(ge=1, le=1000)] = 10
+    execution: Literal["threads", "prefork"] = "threads"
+    min: Annotated[int, Field(ge=0, le=1000)] = 1
+    max: Annotated[int, Field(ge=1, le=1000)] = 4
+    helps: tuple[Name, ...] = ()
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min ({self.min}) is over max ({self.max}); lower min or raise max")
+        if self.agent_type in self.helps:
+            raise ValueError(f"helps names the pool's own agent type {self.agent_type}; remove it")
+        return self
+
+
+class RequestType(Section):
+    """What an application asks for, and the agent type that answers it."""
+
+    agent_type: Name
+    model_task: Literal[
+        "code_generation", "security_analysis", "performance_testing", "general"
+    ] | None = None
+
+
+class Models(Section):
+    """Which catalogue to choose from, and what matters when choosing."""
+
+    catalogue: Literal["configured", "reference"] = "configured"
+    quality_priority: Fraction = 0.7
+    speed_priority: Fraction = 0.3
+
+    @model_validator(mode="after")
+    def _priorities(self) -> Self:
+        total = self.quality_priority + self.speed_priority
+        if total > 1 + 1e-9:
+            raise ValueError(
+                f"quality_priority + speed_priority is {total:g}; together they may be at most 1, "
+                "the rest is the weight of a low cost"
+            )
+        return self
+
+
+class Provider(Section):
+    """An endpoint that speaks the OpenAI protocol."""
+
+    base_url: str = Field(pattern=r"^https?://")
+    api_key_env: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$")
+
+
+class CatalogueModel(Section):
+    """One model: who serves it, how good and quick it is (0 to 1), what it costs."""
+
+    provider: Name
+    quality: Fraction
+    speed: Fraction
+    efficiency: Annotated[float, Field(gt=0, le=10)] = 1.0
+    input_price: Annotated[float, Field(ge=0)] | None = None
+    output_price: Annotated[float, Field(ge=0)] | None = None
+    free: bool = False
+
+    @model_validator(mode="after")
+    def _prices_come_in_pairs(self) -> Self:
+        if (self.input_price is None) != (self.output_price is None):
+            raise ValueError("give both input_price and output_price, or neither")
+        return self
+
+
+class Limits(Section):
+    payload_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
+    task_seconds: Seconds = 600
+    model_call_seconds: Seconds = 300
+    result_ttl_seconds: Annotated[int, Field(ge=60)] = 86400
+
+
+class Leases(Section):
+    lease_seconds: Seconds = 30
+    renew_seconds: Seconds = 10
+    heartbeat_seconds: Seconds = 10
+    dead_after_seconds: Seconds = 60
+    reap_seconds: Seconds = 30
+
+    @model_validator(mode="after")
+    def _a_missed_beat_is_not_a_death(self) -> Self:
+        for life, beat in (
+            ("lease_seconds", "renew_seconds"),
+            ("dead_after_seconds", "heartbeat_seconds"),
+        ):
+            if getattr(self, life) < 2 * getattr(self, beat):
+                raise ValueError(
+                    f"{life} ({getattr(self, life):g}) must be at least twice {beat} "
+                    f"({getattr(self, beat):g}), or one late sign of life counts as a death"
+                )
+        return self
+
+
+class Agents(Section):
+    read_roots: tuple[str, ...] = (".",)
+    sandbox: Literal["auto", "bubblewrap", "rlimits"] = "auto"
+
+
+class FleetConfig(Section):
+    """The whole file."""
+
+    strategy: Strategy = "ai_optimized"
+    tenants: tuple[Name, ...] = ()
+    agent_types: dict[Name, AgentType]
+    pools: dict[Name, Pool]
+    request_types: dict[Name, RequestType]
+    compatibility: dict[Name, dict[Name, Fraction]]
+    models: Models = Models()
+    providers: dict[Name, Provider]
+    catalogue: dict[str, CatalogueModel]
+    limits: Limits = Limits()
+    leases: Leases = Leases()
+    agents: Agents = Agents()
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        for name, pool in self.pools.items():
+            _known(f"pools.{name}.agent_type", pool.agent_type, self.agent_types)
+            for helped in pool.helps:
+                _known(f"pools.{name}.helps", helped, self.agent_types)
+        for name, request in self.request_types.items():
+            _known(f"request_types.{name}.agent_type", request.agent_type, self.agent_types)
+        for request_name, row in self.compatibility.items():
+            _known(f"compatibility.{request_name}", request_name, self.request_types)
+            for agent_type in row:
+                _known(f"compatibility.{request_name}.{agent_type}", agent_type, self.agent_types)
+        for name, model in self.catalogue.items():
+            _known(f'catalogue."{name}".provider', model.provider, {**self.providers, "local": 0})
+        return self
+
+    @model_validator(mode="after")
+    def _queues_are_not_shared(self) -> Self:
+        owners: dict[str, str] = {}
+        for name, pool in self.pools.items():
+            if pool.queue and pool.queue in owners:
+                raise ValueError(
+                    f"pools.{name}.queue: {pool.queue} is the queue of pool "
+                    f"{owners[pool.queue]} already; give each pool a queue of its own"
+                )
+            owners[pool.queue or name] = name
+        return self
+
+
+def _known(key: str, name: str, allowed: dict[str, object] | dict[str, AgentType]) -> None:
+    if name not in allowed:
+        raise ValueError(f"{key}: {name!r} is not known; use one of: {', '.join(sorted(allowed))}")

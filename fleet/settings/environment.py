@@ -1,0 +1,82 @@
+"""The variables FLEET_*: where things are on this machine, and its secrets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fleet.errors import InvalidConfig
+
+RUN_FILE = "run.json"
+DEFAULT_BROKER_URL = "redis://127.0.0.1:6379/0"
+BROKER_SCHEMES = ("redis://", "rediss://")
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Environment(BaseSettings):
+    """One machine's settings. A port of 0 means: any free one."""
+
+    model_config = SettingsConfigDict(env_prefix="FLEET_", frozen=True)
+
+    config: Path | None = None
+    data_dir: Path = Path(".fleet")
+    namespace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_\-]{0,30}$")] = "fleet"
+    broker_url: SecretStr | None = None
+    broker_port: Port = 0
+    model_url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    model_port: Port = 0
+    flower_port: Port = 0
+    flower_user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")] = "fleet"
+    flower_password: SecretStr | None = None
+    socket_timeout: Annotated[float, Field(gt=0, le=120)] = 5.0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("broker_url")
+    @classmethod
+    def _speaks_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(BROKER_SCHEMES):
+            raise ValueError("must start with redis:// or rediss://, such as redis://127.0.0.1:6379/0")
+        return url
+
+
+def load_environment() -> Environment:
+    """Read FLEET_* and, for what they leave open, the run file of a `fleet up` in this folder.
+
+    Raises `InvalidConfig` naming the variable and what is allowed.
+    """
+    try:
+        environment = Environment()
+    except ValidationError as error:
+        raise InvalidConfig(_explain(error)) from None
+    found = read_run_file(environment.data_dir)
+    if found is None or environment.broker_url is not None:
+        return environment
+    update: dict[str, Any] = {"broker_url": SecretStr(found["broker_url"])}
+    if environment.model_url is None:
+        update["model_url"] = found.get("model_url")
+    return environment.model_copy(update=update)
+
+
+def read_run_file(data_dir: Path) -> dict[str, Any] | None:
+    """What the running `fleet up` wrote about itself, or None where none runs here."""
+    path = data_dir / RUN_FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InvalidConfig(f"{path}: cannot be read ({error}); delete it and run `fleet up` again") from error
+    if not isinstance(found, dict) or "broker_url" not in found:
+        raise InvalidConfig(f"{path}: names no broker_url; delete it and run `fleet up` again")
+    return found
+
+
+def _explain(error: ValidationError) -> str:
+    # Input values are left out: the variable may hold a password.
+    lines = [f"FLEET_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors()]
+    return "; ".join(lines)

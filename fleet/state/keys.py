@@ -1,0 +1,105 @@
+"""The names of all keys in Redis. No other module spells one.
+
+Every key begins with the fleet's hash tag, such as `{fleet}`, so that all of them share a
+Redis Cluster slot and each script may touch several at once.
+
+    {fleet}:task:ID            hash     a task's record: request, decision, state, lease, result
+    {fleet}:tasks              zset     task ids by the time of their submission, ms
+    {fleet}:once:TENANT:KEY    string   task id and fingerprint behind an idempotency key
+    {fleet}:leases             zset     ids of running tasks by the time their lease ends, ms
+    {fleet}:cancelled          set      ids of running tasks that somebody wants stopped
+    {fleet}:done:ID            channel  says that a task has ended
+    {fleet}:pools              set      names of pools that had an agent
+    {fleet}:pool:NAME          hash     slots of an agent; outcome counts, response time
+    {fleet}:pool:NAME:agents   zset     the pool's agents by their last heartbeat, ms
+    {fleet}:pool:NAME:in_flight set     ids of tasks that hold one of the pool's slots
+    {fleet}:pool:NAME:outcomes list     1 or 0 for each of the last 100 tasks, newest first
+    {fleet}:pool:NAME:unacked[_index|_mutex]   Kombu's messages that a worker holds
+    {fleet}:agents             set      ids of known agents
+    {fleet}:agent:ID           hash     an agent: pool, slots, status, load, where it runs
+    {fleet}:beat               string   who is beat now (a lease)
+    {fleet}:health             hash     beat's last health summary
+    QUEUE                      list     Celery messages; QUEUE is {fleet}.POOL or {fleet}.overflow.TYPE
+    QUEUE:wake                 list     at most one token: there are messages to claim
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PoolKeys:
+    """The keys of one pool."""
+
+    facts: str
+    agents: str
+    in_flight: str
+    outcomes: str
+    unacked: str
+    unacked_index: str
+    unacked_mutex: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Key names of one fleet. `tag` is its hash tag, braces included."""
+
+    tag: str
+
+    @property
+    def tasks(self) -> str:
+        return f"{self.tag}:tasks"
+
+    @property
+    def leases(self) -> str:
+        return f"{self.tag}:leases"
+
+    @property
+    def cancelled(self) -> str:
+        return f"{self.tag}:cancelled"
+
+    @property
+    def pools(self) -> str:
+        return f"{self.tag}:pools"
+
+    @property
+    def agents(self) -> str:
+        return f"{self.tag}:agents"
+
+    @property
+    def beat(self) -> str:
+        return f"{self.tag}:beat"
+
+    @property
+    def health(self) -> str:
+        return f"{self.tag}:health"
+
+    def task(self, task_id: str) -> str:
+        return f"{self.tag}:task:{task_id}"
+
+    def done(self, task_id: str) -> str:
+        return f"{self.tag}:done:{task_id}"
+
+    def once(self, tenant: str, idempotency_key: str) -> str:
+        return f"{self.tag}:once:{tenant}:{idempotency_key}"
+
+    def agent(self, agent_id: str) -> str:
+        return f"{self.tag}:agent:{agent_id}"
+
+    def pool(self, name: str) -> PoolKeys:
+        root = f"{self.tag}:pool:{name}"
+        return PoolKeys(
+            facts=root,
+            agents=f"{root}:agents",
+            in_flight=f"{root}:in_flight",
+            outcomes=f"{root}:outcomes",
+            unacked=f"{root}:unacked",
+            unacked_index=f"{root}:unacked_index",
+            unacked_mutex=f"{root}:unacked_mutex",
+        )
+
+
+def wake(queue: str) -> str:
+    """The list that holds a token while a queue has messages to claim."""
+    return f"{queue}:wake"

@@ -1,0 +1,48 @@
+-- Claim the right to run a task now.
+--
+-- KEYS  1 task record  2 leases  3 in_flight of the claiming pool  4 task index
+-- ARGV  1 task id  2 agent id  3 pool  4 lease in ms  5 a name for this very claim
+--       then fields and values for a record that does not exist yet: the message came
+--       from a publisher that writes none
+-- Returns {status, fence, fields...}
+--       status  'claimed', 'held' (another run's lease is alive), 'ended'
+--       fields  request_type, tenant, complexity, model, attempts
+--
+-- Invariant: the fence only grows, and at most one holder has the newest one. Whoever
+-- writes with an older fence is refused. A claim sent again, because the first answer was
+-- lost, gets the same fence. A delivery that gets no lease leaves no slot taken.
+
+local function claimed(fence)
+  local fields = redis.call('HMGET', KEYS[1], 'request_type', 'tenant', 'complexity', 'model', 'attempts')
+  return {'claimed', fence, fields[1], fields[2], fields[3], fields[4], fields[5]}
+end
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state then
+  redis.call('HSET', KEYS[1], 'state', 'queued', 'submitted', now, 'routed', ARGV[3], unpack(ARGV, 6))
+  redis.call('ZADD', KEYS[4], now, ARGV[1])
+  state = 'queued'
+end
+if state == 'running' and redis.call('HGET', KEYS[1], 'claim') == ARGV[5] then
+  return claimed(tonumber(redis.call('HGET', KEYS[1], 'fence')))
+end
+if state == 'running' and tonumber(redis.call('HGET', KEYS[1], 'lease_until')) > now then
+  if redis.call('HGET', KEYS[1], 'pool') ~= ARGV[3] then
+    redis.call('SREM', KEYS[3], ARGV[1])
+  end
+  return {'held', 0}
+end
+if state ~= 'queued' and state ~= 'running' then
+  redis.call('SREM', KEYS[3], ARGV[1])
+  return {'ended', 0}
+end
+local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
+redis.call('HINCRBY', KEYS[1], 'attempts', 1)
+local until_ms = now + tonumber(ARGV[4])
+redis.call('HSET', KEYS[1], 'state', 'running', 'agent', ARGV[2], 'pool', ARGV[3],
+  'lease_until', until_ms, 'started', now, 'claim', ARGV[5])
+redis.call('ZADD', KEYS[2], until_ms, ARGV[1])
+redis.call('SADD', KEYS[3], ARGV[1])
+return claimed(fence)

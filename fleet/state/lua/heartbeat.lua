@@ -1,0 +1,20 @@
+-- Note that an agent is alive and how many tasks it runs.
+--
+-- KEYS  1 agent  2 the pool's agents
+-- ARGV  1 agent id  2 tasks running
+-- Returns its status, or 'unknown' where it was taken for dead: it must register again
+--
+-- Invariant: an agent in maintenance stays out of its pool's capacity until it is resumed.
+
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status or status == 'failed' then
+  return 'unknown'
+end
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+if status ~= 'maintenance' then
+  status = tonumber(ARGV[2]) > 0 and 'busy' or 'idle'
+  redis.call('ZADD', KEYS[2], now, ARGV[1])
+end
+redis.call('HSET', KEYS[1], 'heartbeat', now, 'running', ARGV[2], 'status', status)
+return status

@@ -1,0 +1,39 @@
+-- Give a task whose lease has ended to the next worker, or end it after too many crashes.
+--
+-- KEYS  1 task record  2 leases  3 in_flight of the pool it ran in  4 overflow queue
+--       5 its wake list  6 done channel
+-- ARGV  1 task id  2 fence that was seen  3 most attempts  4 seconds to keep a record
+--       5 error, as JSON, where it has had its attempts
+-- Returns 'requeued', 'failed', or 'alive' where the lease was renewed or the task has ended
+--
+-- Invariant: judged by the server's clock and by the fence, so two callers, or a caller
+-- and a worker that comes back, cannot both win.
+
+local id = ARGV[1]
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local seen = redis.call('HMGET', KEYS[1], 'state', 'fence', 'lease_until', 'attempts', 'message')
+if seen[1] ~= 'running' then
+  redis.call('ZREM', KEYS[2], id)
+  return 'alive'
+end
+if seen[2] ~= ARGV[2] or tonumber(seen[3]) > now then
+  return 'alive'
+end
+redis.call('HINCRBY', KEYS[1], 'fence', 1)
+redis.call('ZREM', KEYS[2], id)
+redis.call('SREM', KEYS[3], id)
+if tonumber(seen[4]) >= tonumber(ARGV[3]) or not seen[5] then
+  redis.call('HSET', KEYS[1], 'state', 'failed', 'ended', now, 'error', ARGV[5])
+  redis.call('HDEL', KEYS[1], 'message', 'lease_until')
+  redis.call('EXPIRE', KEYS[1], ARGV[4])
+  redis.call('PUBLISH', KEYS[6], 'failed')
+  return 'failed'
+end
+redis.call('HSET', KEYS[1], 'state', 'queued', 'pool', '', 'queue', KEYS[4])
+redis.call('HDEL', KEYS[1], 'lease_until')
+redis.call('LPUSH', KEYS[4], seen[5])
+if redis.call('LLEN', KEYS[5]) == 0 then
+  redis.call('LPUSH', KEYS[5], '1')
+end
+return 'requeued'

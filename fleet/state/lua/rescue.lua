@@ -1,0 +1,26 @@
+-- Move the waiting messages of a pool without a live agent to the overflow queue.
+--
+-- KEYS  1 the pool's agents  2 its in_flight  3 its queue  4 overflow queue  5 its wake list
+-- ARGV  1 ms after which a silent agent is dead  2 most messages to move
+-- Returns the ids of the tasks that were moved
+--
+-- Invariant: a message is in one of the two lists at every moment, oldest first in both.
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+if redis.call('ZCOUNT', KEYS[1], '(' .. (now - tonumber(ARGV[1])), '+inf') > 0 then
+  return {}
+end
+local moved = {}
+for i = 1, tonumber(ARGV[2]) do
+  local message = redis.call('RPOPLPUSH', KEYS[3], KEYS[4])
+  if not message then
+    break
+  end
+  moved[i] = cjson.decode(message).headers.id
+  redis.call('SREM', KEYS[2], moved[i])
+end
+if #moved > 0 and redis.call('LLEN', KEYS[5]) == 0 then
+  redis.call('LPUSH', KEYS[5], '1')
+end
+return moved

@@ -1,0 +1,117 @@
+"""The atomic step of a submission, alone or many in one round trip.
+
+The step is `lua/submit.lua`: refuse a duplicate, take a slot in the best-ranked pool that
+has room or wait in the overflow queue, write the record, push the message. What it needs
+is prepared by the caller, so that nothing is computed twice inside Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redis import Redis
+
+from fleet.state.client import redis_errors
+from fleet.state.keys import Keys, wake
+from fleet.state.scripts import Scripts, text
+
+ONCE_SECONDS = 86400
+"""How long an idempotency key is remembered: a day, as payment providers do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The part of the step that submissions of one plan share: keys and rules, flat."""
+
+    keys: tuple[str, ...]
+    rules: tuple[str | float, ...]
+    pools: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One task, ready to be written. `fields` are the record's, name and value in turn."""
+
+    task_id: str
+    message: str
+    route: Route
+    fields: tuple[str | float, ...]
+    tenant: str = ""
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What the step did: see the head of `lua/submit.lua` for `status` and `detail`."""
+
+    status: str
+    detail: str
+    loads: str
+
+
+class Submissions:
+    """Sends entries to Redis."""
+
+    def __init__(
+        self, client: Redis, keys: Keys, scripts: Scripts, dead_after_seconds: float
+    ) -> None:
+        self.client = client
+        self.keys = keys
+        self.scripts = scripts
+        self.dead_after_ms = int(dead_after_seconds * 1000)
+
+    def route(
+        self,
+        overflow_queue: str,
+        rules: Sequence[tuple[str, str, float, float, float]],
+    ) -> Route:
+        """Lay out pools given as (name, queue, base, per task, per load)."""
+        keys = [overflow_queue, wake(overflow_queue)]
+        flat: list[str | float] = []
+        for name, queue, base, per_task, per_load in rules:
+            pool = self.keys.pool(name)
+            keys += [pool.facts, pool.agents, pool.in_flight, queue, wake(queue)]
+            flat += [name, base, per_task, per_load]
+        return Route(tuple(keys), tuple(flat), tuple(rule[0] for rule in rules))
+
+    def place(self, entry: Entry) -> Placed:
+        """Submit one task, in one round trip."""
+        with redis_errors(self.client):
+            return _placed(self.scripts.submit(keys=self._keys(entry), args=self._args(entry)))
+
+    def place_many(self, entries: Sequence[Entry]) -> list[Placed]:
+        """Submit many tasks in one round trip. Each is atomic by itself."""
+        with redis_errors(self.client):
+            pipeline = self.client.pipeline(transaction=False)
+            for entry in entries:
+                self.scripts.submit(
+                    keys=self._keys(entry), args=self._args(entry), client=pipeline
+                )
+            return [_placed(answer) for answer in pipeline.execute()]
+
+    def _keys(self, entry: Entry) -> tuple[str, ...]:
+        record = self.keys.task(entry.task_id)
+        once = (
+            self.keys.once(entry.tenant, entry.idempotency_key)
+            if entry.idempotency_key
+            else record
+        )
+        return (record, self.keys.tasks, once, *entry.route.keys)
+
+    def _args(self, entry: Entry) -> tuple[str | float, ...]:
+        return (
+            entry.task_id,
+            entry.message,
+            ONCE_SECONDS if entry.idempotency_key else 0,
+            entry.fingerprint,
+            self.dead_after_ms,
+            len(entry.fields),
+            *entry.fields,
+            *entry.route.rules,
+        )
+
+
+def _placed(answer: Sequence[bytes]) -> Placed:
+    return Placed(*(text(part) for part in answer))

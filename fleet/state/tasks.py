@@ -1,0 +1,281 @@
+"""Task records: written once at submission, then only by the holder of the lease.
+
+A record is a hash. Its life: queued, running, and then one of succeeded, unverified,
+failed and cancelled. Every change is one script in `lua/`; the fence, a number that grows
+with each claim, keeps a run that lost its lease from writing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+from fleet.errors import LeaseLost, TaskNotFound
+from fleet.state.client import redis_errors
+from fleet.state.keys import Keys, wake
+from fleet.state.scripts import Scripts, text
+
+ENDED = frozenset({"succeeded", "unverified", "failed", "cancelled"})
+STATES = ("queued", "running", *sorted(ENDED))
+
+OUTCOMES_KEPT = 100
+"""A pool's success rate is that of its last 100 tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A task as Redis knows it. Times are seconds since 1970 by Redis's clock."""
+
+    id: str
+    state: str
+    request_type: str
+    agent_type: str
+    tenant: str
+    complexity: float
+    pool: str
+    agent: str
+    model: str
+    submitted: float | None
+    started: float | None
+    ended: float | None
+    attempts: int
+    input_tokens: int
+    output_tokens: int
+    cost_nanodollars: int
+    progress: str
+    summary: str
+    result: dict[str, Any] | None
+    error: dict[str, str] | None
+    ranking: dict[str, Any] | None
+    model_decision: dict[str, Any] | None
+    loads: str
+    routed: str
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """From submission to the start of the latest run."""
+        return self.started - self.submitted if self.started and self.submitted else None
+
+    @property
+    def run_seconds(self) -> float | None:
+        """From the start of the latest run to the end."""
+        return self.ended - self.started if self.ended and self.started else None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in ENDED
+
+
+def parse_record(task_id: str, fields: Mapping[bytes, bytes]) -> TaskRecord:
+    """A record from a hash's fields."""
+    found = {name.decode(): value.decode() for name, value in fields.items()}
+
+    def seconds(name: str) -> float | None:
+        return int(found[name]) / 1000 if name in found else None
+
+    def value(name: str) -> Any:
+        return json.loads(found[name]) if name in found else None
+
+    return TaskRecord(
+        id=task_id,
+        state=found["state"],
+        request_type=found.get("request_type", ""),
+        agent_type=found.get("agent_type", ""),
+        tenant=found.get("tenant", ""),
+        complexity=float(found.get("complexity", 0.5)),
+        pool=found.get("pool", ""),
+        agent=found.get("agent", ""),
+        model=found.get("model", ""),
+        submitted=seconds("submitted"),
+        started=seconds("started"),
+        ended=seconds("ended"),
+        attempts=int(found.get("attempts", 0)),
+        input_tokens=int(found.get("input_tokens", 0)),
+        output_tokens=int(found.get("output_tokens", 0)),
+        cost_nanodollars=int(found.get("cost_nanodollars", 0)),
+        progress=found.get("progress", ""),
+        summary=found.get("summary", ""),
+        result=value("result"),
+        error=value("error"),
+        ranking=value("ranking"),
+        model_decision=value("model_decision"),
+        loads=found.get("loads", ""),
+        routed=found.get("routed", ""),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run a task, as the claim script gave it."""
+
+    task_id: str
+    fence: int
+    request_type: str
+    tenant: str
+    complexity: float
+    model: str
+    attempt: int
+
+
+class Tasks:
+    """Reads and moves task records. Every method is one call to Redis unless it says more."""
+
+    def __init__(self, client: Redis, keys: Keys, scripts: Scripts) -> None:
+        self.client = client
+        self.keys = keys
+        self.scripts = scripts
+
+    def read(self, task_id: str) -> TaskRecord:
+        """The record of a task. Raises `TaskNotFound`."""
+        with redis_errors(self.client):
+            fields = self.client.hgetall(self.keys.task(task_id))
+        if b"state" not in fields:
+            raise TaskNotFound(
+                f"no task {task_id} is known; `fleet tasks` lists those whose record is still kept"
+            )
+        return parse_record(task_id, fields)
+
+    def state(self, task_id: str) -> str:
+        """The state of a task. Raises `TaskNotFound`."""
+        with redis_errors(self.client):
+            state = self.client.hget(self.keys.task(task_id), "state")
+        if state is None:
+            raise TaskNotFound(f"no task {task_id} is known; its record may have expired")
+        return text(state)
+
+    def newest(self, limit: int) -> list[TaskRecord]:
+        """The newest records first. Two calls; ids whose record has expired are forgotten."""
+        with redis_errors(self.client):
+            ids = [text(i) for i in self.client.zrevrange(self.keys.tasks, 0, limit - 1)]
+            pipeline = self.client.pipeline(transaction=False)
+            for task_id in ids:
+                pipeline.hgetall(self.keys.task(task_id))
+            rows = pipeline.execute()
+            expired = [i for i, fields in zip(ids, rows, strict=True) if b"state" not in fields]
+            if expired:
+                self.client.zrem(self.keys.tasks, *expired)
+        return [
+            parse_record(i, fields) for i, fields in zip(ids, rows, strict=True) if b"state" in fields
+        ]
+
+    def claim(
+        self, task_id: str, agent: str, pool: str, lease_seconds: float, name: str, fields: Sequence[str]
+    ) -> Lease | str:
+        """The lease, or why there is none: 'held' by a live run, or the task has 'ended'."""
+        keys = [
+            self.keys.task(task_id),
+            self.keys.leases,
+            self.keys.pool(pool).in_flight,
+            self.keys.tasks,
+        ]
+        arguments = [task_id, agent, pool, int(lease_seconds * 1000), name, *fields]
+        with redis_errors(self.client):
+            status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
+        if text(status) != "claimed":
+            return text(status)
+        request_type, tenant, complexity, model, attempt = (text(value) for value in found)
+        return Lease(task_id, int(fence), request_type, tenant, float(complexity), model, int(attempt))
+
+    def renew(self, lease: Lease, lease_seconds: float, unacked_index: str, delivery_tag: str) -> bool:
+        """Whether the lease is still this run's; it then lasts for `lease_seconds` more."""
+        keys = [self.keys.task(lease.task_id), self.keys.leases, unacked_index]
+        arguments = [lease.task_id, lease.fence, int(lease_seconds * 1000), delivery_tag]
+        with redis_errors(self.client):
+            return bool(self.scripts.renew(keys=keys, args=arguments))
+
+    def report(self, lease: Lease, **fields: str) -> None:
+        """Write progress. Raises `LeaseLost` where another run has the task now."""
+        flat = [part for pair in fields.items() for part in pair]
+        with redis_errors(self.client):
+            kept = self.scripts.progress(
+                keys=[self.keys.task(lease.task_id)], args=[lease.fence, *flat]
+            )
+        if not kept:
+            raise LeaseLost(f"task {lease.task_id} runs elsewhere now; stop without writing")
+
+    def add_usage(
+        self, lease: Lease, call: int, tokens: tuple[int, int], nanodollars: int, uncertain: bool
+    ) -> None:
+        """Charge one model call to the task: (input, output) tokens and its cost, once."""
+        arguments = [*tokens, nanodollars, int(uncertain), f"{lease.fence}.{call}"]
+        with redis_errors(self.client):
+            self.scripts.usage(keys=[self.keys.task(lease.task_id)], args=arguments)
+
+    def finish(
+        self, lease: Lease, pool: str, state: str, result_ttl: int, fields: Mapping[str, str]
+    ) -> bool:
+        """End the task. False where another run has it now, and nothing was written."""
+        pool_keys = self.keys.pool(pool)
+        keys = [
+            self.keys.task(lease.task_id),
+            self.keys.leases,
+            pool_keys.in_flight,
+            self.keys.cancelled,
+            pool_keys.facts,
+            pool_keys.outcomes,
+            self.keys.done(lease.task_id),
+        ]
+        flat = [part for pair in fields.items() for part in pair]
+        arguments = [lease.task_id, lease.fence, state, result_ttl, OUTCOMES_KEPT, *flat]
+        with redis_errors(self.client):
+            return bool(self.scripts.finish(keys=keys, args=arguments))
+
+    def cancel(self, task_id: str, result_ttl: int) -> str:
+        """Cancel a task; the state it was in. Raises `TaskNotFound`."""
+        while True:
+            pool = self.read(task_id).pool
+            in_flight = self.keys.pool(pool).in_flight if pool else self.keys.task(task_id)
+            keys = [self.keys.task(task_id), self.keys.cancelled, in_flight, self.keys.done(task_id)]
+            with redis_errors(self.client):
+                before = text(self.scripts.cancel(keys=keys, args=[task_id, pool, result_ttl]))
+            if before == "unknown":
+                raise TaskNotFound(f"task {task_id} has expired meanwhile")
+            if before != "moved":
+                return before
+
+    def wanted_stopped(self, task_ids: Sequence[str]) -> set[str]:
+        """Those of the running tasks that somebody has cancelled."""
+        with redis_errors(self.client):
+            flags = self.client.smismember(self.keys.cancelled, list(task_ids))
+        return {task_id for task_id, flag in zip(task_ids, flags, strict=True) if flag}
+
+    def expired_leases(self, most: int = 1000) -> list[str]:
+        """Ids of running tasks whose lease has ended by Redis's clock. Two calls."""
+        with redis_errors(self.client):
+            seconds, micros = self.client.time()
+            now = seconds * 1000 + micros // 1000
+            ids = self.client.zrangebyscore(self.keys.leases, "-inf", now, start=0, num=most)
+        return [text(i) for i in ids]
+
+    def requeue(
+        self, record: TaskRecord, fence: int, overflow_queue: str, most_attempts: int, result_ttl: int
+    ) -> str:
+        """Give a task with an ended lease to others: 'requeued', 'failed' or 'alive'."""
+        keys = [
+            self.keys.task(record.id),
+            self.keys.leases,
+            self.keys.pool(record.pool).in_flight,
+            overflow_queue,
+            wake(overflow_queue),
+            self.keys.done(record.id),
+        ]
+        error = json.dumps(
+            {"type": "TaskFailed", "message": f"its worker died in {record.attempts} attempts"}
+        )
+        arguments = [record.id, fence, most_attempts, result_ttl, error]
+        with redis_errors(self.client):
+            return text(self.scripts.requeue(keys=keys, args=arguments))
+
+    def forget_lease(self, task_id: str) -> None:
+        """Drop the lease of a task whose record is gone."""
+        with redis_errors(self.client):
+            self.client.zrem(self.keys.leases, task_id)
+
+    def fence(self, task_id: str) -> int:
+        """The newest fence of a task, 0 where it was never claimed."""
+        with redis_errors(self.client):
+            return int(self.client.hget(self.keys.task(task_id), "fence") or 0)

@@ -1,0 +1,43 @@
+"""The application that workers, beat and Flower load: `celery -A workers.app worker`.
+
+FLEET_POOL makes the process an agent of that pool; without it, it is none.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from celery import Celery
+
+from beat_schedules.jobs import add_jobs
+from beat_schedules.schedule import schedule
+from fleet.runtime.agent_tasks import add_agent_tasks
+from fleet.runtime.app import Role, make_app
+from fleet.runtime.logs import set_up_logs
+from fleet.runtime.worker import add_agent_step
+from fleet.settings import load_settings
+
+
+def _role() -> Role:
+    pool = os.environ.get("FLEET_POOL", "")
+    agent = f"{pool}-{socket.gethostname()}-{os.getpid()}" if pool else ""
+    return Role(pool, agent)
+
+
+def build() -> Celery:
+    """Read the settings and compose the application."""
+    settings = load_settings()
+    set_up_logs(settings.environment.log_level)
+    role = _role()
+    app = make_app(settings, role)
+    add_agent_tasks(app, role)
+    add_jobs(app)
+    app.conf.beat_schedule = schedule(settings)
+    app.conf.beat_scheduler = "fleet.runtime.beat:LeasedScheduler"
+    if role.pool:
+        add_agent_step(app, role)
+    return app
+
+
+app = build()
