@@ -126,10 +126,8 @@ def cost_nanodollars(model: Model, used: Tokens) -> int:
     """What these tokens cost, rounded up to a whole nanodollar: a debt is never understated."""
     if model.free:
         return 0
-    input_above, input_below = _ratio(model.input_price)
-    output_above, output_below = _ratio(model.output_price)
-    above = used.input * input_above * output_below + used.output * output_above * input_below
-    return -(-above * NANODOLLARS // (input_below * output_below * PRICED_TOKENS))
+    input_above, output_above, below = _prices(model.input_price, model.output_price)
+    return -(-(used.input * input_above + used.output * output_above) // below)
 
 
 def choose(
@@ -236,3 +234,15 @@ def _dollars(nanodollars: int) -> str:
 def _ratio(value: float) -> tuple[int, int]:
     """The decimal fraction that a number is written as, as two whole numbers."""
     return Decimal(repr(float(value))).as_integer_ratio()
+
+
+@lru_cache(maxsize=1024)
+def _prices(input_price: float, output_price: float) -> tuple[int, int, int]:
+    """Nanodollars for one token in and one out, as whole numbers over a third."""
+    input_above, input_below = _ratio(input_price)
+    output_above, output_below = _ratio(output_price)
+    return (
+        input_above * output_below * NANODOLLARS,
+        output_above * input_below * NANODOLLARS,
+        input_below * output_below * PRICED_TOKENS,
+    )

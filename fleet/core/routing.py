@@ -26,7 +26,15 @@ import numpy.typing as npt
 
 from fleet.core.pools import Load, PoolFacts, PoolGroup, PoolTable, Rejection
 from fleet.core.scoring import REFERENCE_WEIGHTS, Terms, Weights, expected_wait
-from fleet.core.strategies import FIRST_TURN, NO_TURNS, STRATEGIES, Linear, RouteRequest, Turns
+from fleet.core.strategies import (
+    FIRST_TURN,
+    NO_TURNS,
+    STRATEGIES,
+    Linear,
+    RouteRequest,
+    SlowTerms,
+    Turns,
+)
 from fleet.errors import InvalidRequest
 
 __all__ = [
@@ -49,13 +57,16 @@ RULE_LIMIT = 16
 
 
 class Rule(NamedTuple):
-    """How the atomic step scores one pool; see the head of this module."""
+    """How the atomic step scores one pool; see the head of this module.
+
+    `terms` are the weighted values of `SlowTerms`, in that order, where the strategy has them.
+    """
 
     pool: str
     base: float
     per_task: float
     per_load: float
-    terms: Terms | None = None
+    terms: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,15 +216,20 @@ def best_by_expected_wait(
 def _candidate(rule: Rule, load: Load) -> Candidate:
     share = load.in_flight / load.capacity
     total = rule.base + rule.per_task * load.in_flight + rule.per_load * share
-    # The base holds the load term's constant part, the weight: -per_load of it.
-    terms = rule.terms._replace(load=-rule.per_load * (1.0 - share)) if rule.terms else None
+    # The base holds the constant part of the load term, its weight, which is -per_load.
+    terms = _completed(rule.terms, -rule.per_load * (1.0 - share)) if rule.terms else None
     return Candidate(rule.pool, total, terms, load.in_flight, load.capacity, share)
+
+
+def _completed(slow: tuple[float, ...], load: float) -> Terms:
+    success, response, compatibility, fit = slow
+    return Terms(success, response, load, compatibility, fit)
 
 
 def _stored_rule(
     pool: str, base: float, per_task: float, per_load: float, terms: list[float] | None
 ) -> Rule:
-    return Rule(pool, base, per_task, per_load, Terms(*terms) if terms else None)
+    return Rule(pool, base, per_task, per_load, tuple(terms) if terms else None)
 
 
 def _shortlist(group: PoolGroup, linear: Linear, limit: int) -> npt.NDArray[np.intp]:
@@ -222,9 +238,9 @@ def _shortlist(group: PoolGroup, linear: Linear, limit: int) -> npt.NDArray[np.i
     Rows are in the order of names and the sort is stable, so equals come by name.
     """
     if len(group.pools) <= limit:
-        return np.argsort(-linear.base, kind="stable")
+        return (-linear.base).argsort(kind="stable")
     rows = _best_now(group, linear, limit)
-    return rows[np.argsort(-linear.base[rows], kind="stable")]
+    return rows[(-linear.base[rows]).argsort(kind="stable")]
 
 
 def _best_now(group: PoolGroup, linear: Linear, limit: int) -> npt.NDArray[np.intp]:
@@ -239,14 +255,17 @@ def _best_now(group: PoolGroup, linear: Linear, limit: int) -> npt.NDArray[np.in
 
 def _rules(group: PoolGroup, linear: Linear, rows: npt.NDArray[np.intp]) -> Iterator[Rule]:
     names = [group.names[row] for row in rows.tolist()]
-    bases = linear.base[rows].tolist()
-    return map(
-        Rule, names, bases, repeat(linear.per_task), repeat(linear.per_load), _terms(linear, rows)
+    terms = _terms(linear.terms, rows) if linear.terms else repeat(None)
+    columns = zip(
+        names,
+        linear.base[rows].tolist(),
+        repeat(linear.per_task),
+        repeat(linear.per_load),
+        terms,
+        strict=False,  # the constants have no end
     )
+    return map(Rule._make, columns)
 
 
-def _terms(linear: Linear, rows: npt.NDArray[np.intp]) -> Iterator[Terms | None]:
-    if linear.terms is None:
-        return repeat(None)
-    success, response, compatibility, fit = (column[rows].tolist() for column in linear.terms)
-    return map(Terms, success, response, repeat(None), compatibility, fit)
+def _terms(terms: SlowTerms, rows: npt.NDArray[np.intp]) -> Iterator[tuple[float, ...]]:
+    return zip(*(column[rows].tolist() for column in terms), strict=True)

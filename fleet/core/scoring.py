@@ -35,11 +35,11 @@ REFERENCE_WEIGHTS = Weights()
 
 
 class Terms(NamedTuple):
-    """One pool's weighted terms. Their sum is its total; `load` is None until it is known."""
+    """One pool's weighted terms. Their sum is its total."""
 
     success: float
     response: float
-    load: float | None
+    load: float
     compatibility: float
     complexity_fit: float
 

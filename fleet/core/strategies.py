@@ -71,9 +71,7 @@ class Linear(NamedTuple):
 Strategy = Callable[[PoolGroup, RouteRequest, Turn, Weights], Linear]
 
 
-def ai_optimized(
-    group: PoolGroup, request: RouteRequest, turn: Turn, weights: Weights
-) -> Linear:
+def ai_optimized(group: PoolGroup, request: RouteRequest, turn: Turn, weights: Weights) -> Linear:
     """The highest total score. The load term, w (1 - load), splits into w and -w load."""
     fit = group.fits[complexity_band(request.complexity)]
     terms = SlowTerms(
@@ -93,9 +91,7 @@ def least_connections(
     return Linear(np.zeros(len(group.pools)), per_task=-1.0)
 
 
-def least_loaded(
-    group: PoolGroup, request: RouteRequest, turn: Turn, weights: Weights
-) -> Linear:
+def least_loaded(group: PoolGroup, request: RouteRequest, turn: Turn, weights: Weights) -> Linear:
     """The smallest share of slots taken."""
     return Linear(np.zeros(len(group.pools)), per_load=-1.0)
 

@@ -163,9 +163,11 @@ class Planner:
         request = RouteRequest(
             shared.request_type, shared.agent_type, checked.complexity, shared.compatibility
         )
-        ranking = rank(self.config.strategy, request, self.table, self.turns)
         if checked.pool is None:
-            return ranking
+            return rank(self.config.strategy, request, self.table, self.turns)
+        # Of many pools only the best are kept: here the one asked for has to be among them.
+        everything = len(self.table.pools)
+        ranking = rank(self.config.strategy, request, self.table, self.turns, limit=everything)
         rules = tuple(rule for rule in ranking.rules if rule.pool == checked.pool)
         if not rules:
             serving = {rule.pool: rule for rule in ranking.rules}
@@ -195,5 +197,5 @@ def choose_model(
         complexity,
         config.models.quality_priority,
         config.models.speed_priority,
-        None if max_cost_usd is None else int(max_cost_usd * NANODOLLARS),
+        None if max_cost_usd is None else round(max_cost_usd * NANODOLLARS),
     )

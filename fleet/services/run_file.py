@@ -37,7 +37,7 @@ class RunFile:
 
 def own_start(pid: int | None = None) -> float:
     """When a process began, this one by default; seconds since 1970."""
-    return psutil.Process(pid).create_time()
+    return float(psutil.Process(pid).create_time())
 
 
 def running(data_dir: Path) -> RunFile | None:
@@ -86,6 +86,6 @@ def _is_alive(run: RunFile) -> bool:
     try:
         process = psutil.Process(run.pid)
         same = abs(process.create_time() - run.started) < CLOCK_SLACK_SECONDS
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

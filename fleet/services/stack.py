@@ -20,7 +20,6 @@ from fleet.settings import FleetConfig, Settings
 SERVICES = ("broker", "model", "beat", "flower")
 
 
-
 @dataclass(frozen=True, slots=True)
 class Needs:
     """Which of the services that can be had elsewhere have to run here."""
@@ -109,10 +108,12 @@ def runnable(command: str) -> str:
     return f"exec {shlex.quote(sys.executable)} -m {command}"
 
 
-def addresses(settings: Settings, needed: Needs, ports: Mapping[str, int], secret: str) -> Addresses:
+def addresses(
+    settings: Settings, needed: Needs, ports: Mapping[str, int], secret: str
+) -> Addresses:
     """Where everything will be, from the ports that were picked and the broker's password."""
-    broker = f"redis://:{quote(secret, safe='')}@{LOOPBACK}:{ports['FLEET_BROKER_PORT']}/0"
-    model = f"http://{LOOPBACK}:{ports['FLEET_MODEL_PORT']}/v1"
+    broker = f"redis://:{quote(secret, safe='')}@{LOOPBACK}:{ports.get('FLEET_BROKER_PORT')}/0"
+    model = f"http://{LOOPBACK}:{ports.get('FLEET_MODEL_PORT')}/v1"
     return Addresses(
         broker_url=broker if needed.broker else settings.broker_url,
         model_url=model if needed.model else settings.environment.model_url,

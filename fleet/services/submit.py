@@ -52,8 +52,7 @@ class Submitter:
         Raises `InvalidRequest`, `OverBudget`, `NoAgentAvailable` or `Unavailable`; nothing
         was written then.
         """
-        entry, plan = self._prepare(asked)
-        return self._settle(entry, plan, self.submissions.place(entry))
+        return self._place(*self._prepare(asked))
 
     def submit_many(self, asked: Sequence[Submission]) -> list[Submitted]:
         """Submit many tasks in one round trip.
@@ -61,7 +60,7 @@ class Submitter:
         All are checked before the first is written. Where one cannot be placed, its error is
         raised after the others were written; what it says names the ids that were.
         """
-        prepared = [self._prepare(each) for each in asked]
+        prepared = [self._prepare_in_turn(each) for each in asked]
         answers = self.submissions.place_many([entry for entry, _ in prepared])
         done: list[Submitted] = []
         refused: list[InvalidRequest | NoAgentAvailable] = []
@@ -79,14 +78,27 @@ class Submitter:
     def place(self, task_id: str, message: str, checked: Checked) -> Submitted:
         """Submit a message that was made elsewhere, such as by Celery's own producer."""
         plan = self.planner.plan(checked)
-        entry = self._entry(task_id, message, checked, plan)
-        return self._settle(entry, plan, self.submissions.place(entry))
+        return self._place(self._entry(task_id, message, checked, plan), plan)
+
+    def _place(self, entry: Entry, plan: Plan) -> Submitted:
+        placed = self.submissions.place(entry)
+        if placed.status == "pool":
+            self.planner.took(plan, placed.detail)
+        return self._settle(entry, plan, placed)
 
     def _prepare(self, asked: Submission) -> tuple[Entry, Plan]:
         checked = self.checks.check(asked)
         plan = self.planner.plan(checked)
         task_id = str(uuid4())
         return self._entry(task_id, self.encode(task_id, checked), checked, plan), plan
+
+    def _prepare_in_turn(self, asked: Submission) -> tuple[Entry, Plan]:
+        """As `_prepare`, for one of many in a round trip: the turn passes on as if the first
+        in the ranking had room, since the answer comes too late for the next one."""
+        entry, plan = self._prepare(asked)
+        if plan.ranking.rules:
+            self.planner.took(plan, plan.ranking.rules[0].pool)
+        return entry, plan
 
     def _entry(self, task_id: str, message: str, checked: Checked, plan: Plan) -> Entry:
         key = checked.idempotency_key
@@ -103,8 +115,6 @@ class Submitter:
     def _settle(self, entry: Entry, plan: Plan, placed: Placed) -> Submitted:
         if placed.loads:
             self.planner.learn(plan, placed.loads)
-        if placed.status == "pool":
-            self.planner.took(plan, placed.detail)
         if placed.status == "duplicate":
             return Submitted(placed.detail, plan, placed)
         if placed.status == "conflict":

@@ -1,0 +1,111 @@
+"""What a routing decision costs the caller: ranking the pools and choosing the model.
+
+Nothing leaves the process: the atomic step in Redis, which adds the exact load and picks,
+is part of `submit.py`. Every decision here ranks and chooses anew from a snapshot that is
+at hand, as snapshots are; none is remembered from the round before.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import report
+
+from fleet.core.model_choice import REFERENCE_CATALOGUE, Model, choose
+from fleet.core.pools import PoolFacts, PoolTable
+from fleet.core.routing import RouteRequest, rank
+from fleet.core.strategies import STRATEGIES
+
+COMPATIBILITY = {"code_generator": 1.0, "security_scanner": 0.3, "performance_tester": 0.2}
+REQUEST = RouteRequest("code_generation", "code_generator", 0.7, COMPATIBILITY)
+SIX_MODELS = (
+    *REFERENCE_CATALOGUE,
+    Model("smollm2-135m-instruct", "local", 0.0, 0.0, 0.30, 0.60, free=True),
+)
+SNAPSHOT_POOLS = 1000
+
+
+def facts(count: int) -> list[PoolFacts]:
+    """Pools that may all serve the request: two in three do, the others help."""
+    dice = random.Random(count)
+    return [
+        PoolFacts(
+            name=f"pool-{number:05}",
+            agent_type="security_scanner" if number % 3 == 0 else "code_generator",
+            queue=f"queue-{number:05}",
+            weight=dice.randint(1, 10),
+            helps=frozenset({"code_generator"} if number % 3 == 0 else ()),
+            live_agents=3,
+            capacity=30,
+            in_flight=dice.randint(0, 30),
+            success_rate=dice.random(),
+            response_seconds=dice.expovariate(0.5),
+        )
+        for number in range(count)
+    ]
+
+
+def decision(table: PoolTable, strategy: str) -> Callable[[], object]:
+    """One decision: rank the pools of a snapshot and choose among six models."""
+
+    def decide() -> object:
+        return rank(strategy, REQUEST, table), choose(SIX_MODELS, "code_generation", 0.7)
+
+    return decide
+
+
+def stored(table: PoolTable) -> Callable[[], object]:
+    """What storing a decision adds: the ranking as text, encoded anew."""
+    ranking = rank("ai_optimized", REQUEST, table)
+    return lambda: json.dumps(ranking.to_json(), separators=(",", ":"))
+
+
+def snapshot_bytes_per_pool() -> float:
+    """Memory that a snapshot of a thousand pools holds, facts and columns, for each pool."""
+    gc.collect()
+    tracemalloc.start()
+    table = PoolTable.of(facts(SNAPSHOT_POOLS))
+    gc.collect()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return held / len(table.pools)
+
+
+def main() -> None:
+    quick = report.arguments(__doc__ or "").quick
+    calls = 200 if quick else 1000
+    ten, thousand, ten_thousand = (PoolTable.of(facts(count)) for count in (10, 1000, 10_000))
+    cases = {
+        "decision_us": report.timed(decision(ten, "ai_optimized"), calls),
+        "model_choice_us": report.timed(lambda: choose(SIX_MODELS, "code_generation", 0.7), calls),
+        "ranking_text_us": report.timed(stored(ten), calls),
+        "decision_1000_pools_us": report.timed(decision(thousand, "ai_optimized"), calls // 10),
+        "decision_10000_pools_us": report.timed(
+            decision(ten_thousand, "ai_optimized"), calls // 20
+        ),
+    }
+    strategies = {
+        f"{strategy}, {count} pools": report.timed(decision(table, strategy), calls // 20)
+        for count, table in ((10, ten), (1000, thousand), (10_000, ten_thousand))
+        for strategy in STRATEGIES
+    }
+    rounds = 9 if quick else 31
+    print("Deciding on pool and model in the caller's process, microseconds a decision.")
+    samples = report.interleaved(cases, rounds)
+    report.show("10 pools x 6 models unless said otherwise, strategy ai_optimized", samples)
+    report.show("by strategy, 6 models", report.interleaved(strategies, rounds))
+    per_pool = snapshot_bytes_per_pool()
+    print(f"\nA snapshot holds {per_pool:.0f} bytes for each of {SNAPSHOT_POOLS} pools.")
+    report.finish({**report.medians(samples), "snapshot_bytes_per_pool": round(per_pool)})
+
+
+if __name__ == "__main__":
+    main()

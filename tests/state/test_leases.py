@@ -1,0 +1,163 @@
+"""Claim, renew, finish, cancel, requeue: who may write, judged by the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from fleet.runtime.messages import message_encoder
+from fleet.services.connection import Connection, open_connection
+from fleet.services.requests import Submission
+from fleet.services.upkeep import reap
+from fleet.settings import Settings
+from fleet.state.tasks import Lease
+
+ASK = Submission("code_generation", {"instruction": "add"})
+OVERFLOW = "{fleet}.overflow.code_generator"
+
+
+@pytest.fixture
+def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
+    found = open_connection(settings_of(""))
+    found.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    return found
+
+
+@pytest.fixture
+def task_id(fleet: Connection) -> str:
+    return fleet.submitter(message_encoder()).submit(ASK).task_id
+
+
+def claim(fleet: Connection, task_id: str, name: str = "a", seconds: float = 30) -> Lease | str:
+    return fleet.tasks.claim(task_id, "codegen-1", "codegen", seconds, name, ())
+
+
+def claimed(fleet: Connection, task_id: str, name: str = "a", seconds: float = 30) -> Lease:
+    lease = claim(fleet, task_id, name, seconds)
+    assert isinstance(lease, Lease)
+    return lease
+
+
+def finish(fleet: Connection, lease: Lease, state: str = "succeeded") -> bool:
+    return fleet.tasks.finish(lease, "codegen", state, 60, {"result": "{}"})
+
+
+def in_flight(fleet: Connection) -> int:
+    return fleet.pools.counts(["codegen"])["codegen"].in_flight
+
+
+def test_a_second_delivery_of_a_running_task_gets_no_lease(
+    fleet: Connection, task_id: str
+) -> None:
+    claimed(fleet, task_id, "a")
+    assert claim(fleet, task_id, "b") == "held"
+
+
+def test_a_claim_sent_again_gets_the_same_fence(fleet: Connection, task_id: str) -> None:
+    assert claimed(fleet, task_id, "a") == claimed(fleet, task_id, "a")
+
+
+def test_an_ended_task_is_not_run_again(fleet: Connection, task_id: str) -> None:
+    assert finish(fleet, claimed(fleet, task_id))
+    assert claim(fleet, task_id, "b") == "ended"
+
+
+def test_an_ended_lease_passes_on_and_its_late_holder_can_write_nothing(
+    fleet: Connection, task_id: str
+) -> None:
+    late = claimed(fleet, task_id, "a", seconds=0)
+    new = claimed(fleet, task_id, "b")
+    assert new.fence > late.fence
+    assert not finish(fleet, late, "failed")
+    assert not fleet.tasks.renew(late, 30, "{fleet}:x", "tag")
+    assert finish(fleet, new)
+    assert fleet.tasks.read(task_id).state == "succeeded"
+
+
+def test_finishing_twice_counts_once(fleet: Connection, task_id: str) -> None:
+    lease = claimed(fleet, task_id)
+    assert finish(fleet, lease)
+    assert finish(fleet, lease)
+    counts = fleet.pools.counts(["codegen"])["codegen"]
+    assert (counts.successes, counts.outcomes, counts.in_flight) == (1, 1, 0)
+
+
+def test_a_pool_remembers_its_last_hundred_outcomes(
+    fleet: Connection, client: redis.Redis
+) -> None:
+    submitter = fleet.submitter(message_encoder())
+    states = ["failed"] * 30 + ["succeeded"] * 90
+    for state in states:
+        finish(fleet, claimed(fleet, submitter.submit(ASK).task_id), state)
+    counts = fleet.pools.counts(["codegen"])["codegen"]
+    assert (counts.successes, counts.outcomes) == (90, 100)
+    assert counts.success_rate == 0.9
+    assert client.llen(fleet.keys.pool("codegen").outcomes) == 100
+
+
+def test_a_cancelled_task_says_nothing_about_its_pool(fleet: Connection, task_id: str) -> None:
+    finish(fleet, claimed(fleet, task_id), "cancelled")
+    assert fleet.pools.counts(["codegen"])["codegen"].outcomes == 0
+
+
+def test_cancelling_a_queued_task_gives_its_slot_back(fleet: Connection, task_id: str) -> None:
+    assert in_flight(fleet) == 1
+    assert fleet.tasks.cancel(task_id, 60) == "queued"
+    assert in_flight(fleet) == 0
+    assert claim(fleet, task_id) == "ended"
+
+
+def test_cancelling_a_running_task_asks_its_worker(fleet: Connection, task_id: str) -> None:
+    claimed(fleet, task_id)
+    assert fleet.tasks.cancel(task_id, 60) == "running"
+    assert fleet.tasks.wanted_stopped([task_id, "other"]) == {task_id}
+
+
+def test_spend_is_counted_once_a_call_whoever_holds_the_lease(
+    fleet: Connection, task_id: str
+) -> None:
+    late = claimed(fleet, task_id, "a", seconds=0)
+    claimed(fleet, task_id, "b")
+    for _ in range(2):
+        fleet.tasks.add_usage(late, 1, (10, 20), 7, uncertain=False)
+    record = fleet.tasks.read(task_id)
+    assert (record.input_tokens, record.output_tokens, record.cost_nanodollars) == (10, 20, 7)
+
+
+def test_the_reaper_gives_a_task_with_an_ended_lease_to_others(
+    fleet: Connection, task_id: str, client: redis.Redis
+) -> None:
+    claimed(fleet, task_id, seconds=0)
+    assert reap(fleet)["requeued"] == [task_id]
+    assert reap(fleet)["requeued"] == []
+    assert fleet.tasks.read(task_id).state == "queued"
+    assert client.llen(OVERFLOW) == 1
+    assert in_flight(fleet) == 0
+
+
+def test_a_task_whose_workers_died_three_times_fails(fleet: Connection, task_id: str) -> None:
+    for name in "ab":
+        claimed(fleet, task_id, name, seconds=0)
+        assert reap(fleet)["requeued"] == [task_id]
+    claimed(fleet, task_id, "c", seconds=0)
+    assert reap(fleet)["failed"] == [task_id]
+    record = fleet.tasks.read(task_id)
+    assert record.state == "failed"
+    assert record.error is not None
+    assert "died in 3 attempts" in record.error["message"]
+
+
+def test_the_reaper_leaves_a_live_lease_alone(fleet: Connection, task_id: str) -> None:
+    claimed(fleet, task_id)
+    assert not any(reap(fleet).values())
+
+
+def test_what_waits_for_a_pool_without_agents_moves_to_the_overflow_queue(
+    fleet: Connection, task_id: str, client: redis.Redis
+) -> None:
+    fleet.registry.leave("codegen-1", "codegen")
+    assert reap(fleet)["rescued"] == [task_id]
+    assert (client.llen("{fleet}.codegen"), client.llen(OVERFLOW)) == (0, 1)
+    assert in_flight(fleet) == 0

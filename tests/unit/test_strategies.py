@@ -1,0 +1,112 @@
+"""The five strategies, and the turns of the two that take turns."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from fleet.core.pools import PoolFacts, PoolTable
+from fleet.core.routing import RouteRequest, decide, rank
+from fleet.core.strategies import NO_TURNS, STRATEGIES, Turns, advance
+
+REQUEST = RouteRequest("code_generation", "code_generator")
+
+
+def pool(name: str, weight: int = 5, in_flight: int = 0, capacity: int = 10) -> PoolFacts:
+    return PoolFacts(name, "code_generator", name, weight, frozenset(), 1, capacity, in_flight)
+
+
+def picks(strategy: str, table: PoolTable, count: int, turns: Turns = NO_TURNS) -> list[str]:
+    """Where `count` tasks go one after another, with loads that stay as they are."""
+    picked = []
+    for _ in range(count):
+        best = decide(rank(strategy, REQUEST, table, turns), table.loads()).pool
+        assert best is not None
+        picked.append(best)
+        turns = advance(turns, strategy, table, REQUEST.agent_type, best)
+    return picked
+
+
+def test_the_five_strategies_have_their_names() -> None:
+    assert set(STRATEGIES) == {
+        "ai_optimized",
+        "least_connections",
+        "least_loaded",
+        "round_robin",
+        "weighted_round_robin",
+    }
+
+
+def test_least_connections_counts_tasks_and_least_loaded_counts_shares() -> None:
+    # small: 3 of 4 taken = 0.75; large: 5 of 20 taken = 0.25
+    table = PoolTable.of([pool("small", in_flight=3, capacity=4), pool("large", 5, 5, 20)])
+    assert picks("least_connections", table, 1) == ["small"]
+    assert picks("least_loaded", table, 1) == ["large"]
+
+
+def test_least_connections_breaks_a_tie_by_the_smaller_load() -> None:
+    # both 2 in flight: 2 of 4 = 0.5 against 2 of 10 = 0.2
+    table = PoolTable.of([pool("a", in_flight=2, capacity=4), pool("b", in_flight=2)])
+    assert picks("least_connections", table, 1) == ["b"]
+
+
+def test_round_robin_goes_round_by_name() -> None:
+    table = PoolTable.of([pool("c"), pool("a"), pool("b")])
+    assert picks("round_robin", table, 7) == ["a", "b", "c", "a", "b", "c", "a"]
+
+
+def test_round_robin_goes_on_from_the_pool_really_picked() -> None:
+    table = PoolTable.of([pool("a"), pool("b"), pool("c")])
+    # a was full, b took the task: c is next, not b again
+    turns = advance(NO_TURNS, "round_robin", table, "code_generator", "b")
+    assert picks("round_robin", table, 2, turns) == ["c", "a"]
+
+
+def test_round_robin_goes_on_where_a_pool_has_gone() -> None:
+    turns = advance(NO_TURNS, "round_robin", PoolTable.of([pool("b")]), "code_generator", "b")
+    table = PoolTable.of([pool("a"), pool("c")])
+    assert picks("round_robin", table, 3, turns) == ["c", "a", "c"]
+
+
+def test_weighted_round_robin_spreads_as_nginx_does() -> None:
+    # Weights 5, 1, 1 (total 7); credit after earning, winner, credit after paying:
+    #  5  1  1  a -2  1  1
+    #  3  2  2  a -4  2  2
+    #  1  3  3  b  1 -4  3
+    #  6 -3  4  a -1 -3  4
+    #  4 -2  5  c  4 -2 -2
+    #  9 -1 -1  a  2 -1 -1
+    #  7  0  0  a  0  0  0
+    table = PoolTable.of([pool("a", 5), pool("b", 1), pool("c", 1)])
+    assert picks("weighted_round_robin", table, 7) == ["a", "a", "b", "a", "c", "a", "a"]
+
+
+def test_weighted_round_robin_gives_a_full_pool_no_burst_afterwards() -> None:
+    full = PoolTable.of([pool("a", 5, in_flight=10), pool("b", 1), pool("c", 1)])
+    turns: Turns = NO_TURNS
+    for _ in range(40):
+        best = decide(rank("weighted_round_robin", REQUEST, full, turns), full.loads()).pool
+        assert best in {"b", "c"}
+        turns = advance(turns, "weighted_round_robin", full, "code_generator", str(best))
+    free = PoolTable.of([pool("a", 5), pool("b", 1), pool("c", 1)])
+    counts = Counter(picks("weighted_round_robin", free, 14, turns))
+    assert counts == {"a": 10, "b": 2, "c": 2}
+
+
+def test_each_agent_type_has_its_own_turn() -> None:
+    table = PoolTable.of([pool("a"), pool("b")])
+    turns = advance(NO_TURNS, "round_robin", table, "security_scanner", "a")
+    assert picks("round_robin", table, 1, turns) == ["a"]
+
+
+@pytest.mark.parametrize("strategy", ["ai_optimized", "least_connections", "least_loaded"])
+def test_strategies_without_turns_leave_them_alone(strategy: str) -> None:
+    table = PoolTable.of([pool("a"), pool("b")])
+    assert advance(NO_TURNS, strategy, table, "code_generator", "a") is NO_TURNS
+
+
+def test_a_pool_that_is_unknown_to_the_snapshot_takes_no_weighted_turn() -> None:
+    table = PoolTable.of([pool("a", 5), pool("b", 1)])
+    turns = advance(NO_TURNS, "weighted_round_robin", table, "code_generator", "gone")
+    assert picks("weighted_round_robin", table, 6, turns).count("a") == 5
