@@ -36,6 +36,7 @@ class Supervisor(Manager):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(Printer(sys.stdout))
+        self._terminating: bool = False
         self._process_ctor = _OwnedProcess
 
     @property
@@ -93,18 +94,19 @@ class _OwnedProcess(Process):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        ending = partial(_end_with_parent, signal.SIGTERM)
+        ending = partial(end_with_parent, signal.SIGTERM)
         self._child_ctor = partial(Popen, preexec_fn=ending)
 
     def run(self, *args: Any, **kwargs: Any) -> None:
         # The reader ignores SIGTERM, so that it can pass on a child's last words.
-        _end_with_parent(signal.SIGKILL)
+        end_with_parent(signal.SIGKILL)
         super().run(*args, **kwargs)
 
 
-def _end_with_parent(number: signal.Signals) -> None:
+def end_with_parent(number: signal.Signals) -> None:
     """Have Linux send this process a signal when its parent dies, even by SIGKILL.
 
+    Call it in the child, before it becomes another program; it lasts through that.
     Other systems know nothing like it: there, what a killed `fleet up` leaves behind goes on.
     """
     if sys.platform == "linux":

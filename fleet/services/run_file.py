@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from fleet.errors import InvalidConfig, RetryLater
+from fleet.settings import Settings
 from fleet.settings.environment import RUN_FILE, read_run_file
 
 CLOCK_SLACK_SECONDS = 2.0
@@ -33,6 +34,13 @@ class RunFile:
     flower_user: str
     ports: Mapping[str, int]
     processes: tuple[str, ...]
+
+
+def make_data_dir(settings: Settings) -> Path:
+    """The data folder, made if need be, for its owner alone."""
+    folder = settings.environment.data_dir
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def own_start(pid: int | None = None) -> float:

@@ -8,13 +8,16 @@ from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, ResponseError
 from redis.retry import Retry
 
 from fleet.errors import InvalidConfig, NotAllowed, Unavailable
 
 RETRIES = 2
 """Every script may be sent twice: a lost answer is given again, see the heads in `lua/`."""
+
+NOT_NOW = frozenset({"OOM", "READONLY", "LOADING", "BUSY", "MISCONF", "NOREPLICAS", "CLUSTERDOWN"})
+NOT_YOU = frozenset({"NOAUTH", "NOPERM", "WRONGPASS"})
 
 
 def connect(url: str, socket_timeout: float) -> redis.Redis:
@@ -55,5 +58,10 @@ def redis_errors(client: redis.Redis) -> Iterator[None]:
         raise Unavailable(
             f"Redis at {where} does not answer; start it with `fleet up`, or correct FLEET_BROKER_URL"
         ) from error
-    except RedisError as error:
-        raise Unavailable(f"Redis refused the call: {error}") from error
+    except ResponseError as error:
+        word = str(error).partition(" ")[0]
+        if word in NOT_NOW:
+            raise Unavailable(f"Redis cannot take it now ({error}); nothing was written") from error
+        if word in NOT_YOU:
+            raise NotAllowed(f"Redis refused it ({error}); check the user's rights") from error
+        raise

@@ -109,6 +109,16 @@ def test_cancelling_a_queued_task_gives_its_slot_back(fleet: Connection, task_id
     assert claim(fleet, task_id) == "ended"
 
 
+def test_a_task_that_waits_without_a_slot_can_be_cancelled(
+    fleet: Connection, client: redis.Redis
+) -> None:
+    submitter = fleet.submitter(message_encoder())
+    waiting = submitter.submit_many([ASK] * 11)[-1]
+    assert waiting.placed.status == "overflow"
+    assert fleet.tasks.cancel(waiting.task_id, 60) == "queued"
+    assert in_flight(fleet) == 10
+
+
 def test_cancelling_a_running_task_asks_its_worker(fleet: Connection, task_id: str) -> None:
     claimed(fleet, task_id)
     assert fleet.tasks.cancel(task_id, 60) == "running"

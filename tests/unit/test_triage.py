@@ -15,7 +15,12 @@ from fleet.agent import ModelReply
 from fleet.errors import LeaseLost, Unavailable
 from workers.security_scanner.grounding import is_grounded, sentences
 from workers.security_scanner.models import Finding, Grade
-from workers.security_scanner.triage import keep_grounded, summary_by_rules, triage_of
+from workers.security_scanner.triage import (
+    MAX_TOKENS,
+    keep_grounded,
+    summary_by_rules,
+    triage_of,
+)
 
 
 def finding(number: int, rule: str, cwe: int | None, file: str, line: int) -> Finding:
@@ -177,7 +182,7 @@ def test_a_lost_lease_stops_the_triage() -> None:
 
 
 def test_an_answer_that_reached_the_token_limit_loses_its_last_sentence() -> None:
-    context = Answers(["Fix F1. Then F2 becau"], output_tokens=100)
+    context = Answers(["Fix F1. Then F2 becau"], output_tokens=MAX_TOKENS)
     assert asyncio.run(triage_of(FINDINGS, context)).text == "Fix F1."
 
 
@@ -189,9 +194,9 @@ def test_the_model_sees_one_finding_of_each_rule_and_no_source() -> None:
     )
     context = Answers(["Fix F1."])
     asyncio.run(triage_of(twins, context))
-    assert "F1:" in context.prompts[0]
-    assert "F2:" not in context.prompts[0]
-    assert "F3:" in context.prompts[0]
+    assert "F1 (" in context.prompts[0]
+    assert "F2 (" not in context.prompts[0]
+    assert "F3 (" in context.prompts[0]
 
 
 grades: st.SearchStrategy[Grade] = st.sampled_from(["low", "medium", "high"])

@@ -177,4 +177,5 @@ def main() -> None:
     os.write(order["status_descriptor"], json.dumps(report).encode())
 
 
-main()
+if __name__ == "__main__":
+    main()

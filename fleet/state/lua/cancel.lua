@@ -22,7 +22,9 @@ if state == 'queued' then
   redis.call('HSET', KEYS[1], 'state', 'cancelled', 'ended', now)
   redis.call('HDEL', KEYS[1], 'message')
   redis.call('EXPIRE', KEYS[1], ARGV[3])
-  redis.call('SREM', KEYS[3], id)
+  if ARGV[2] ~= '' then
+    redis.call('SREM', KEYS[3], id)
+  end
   redis.call('PUBLISH', KEYS[4], 'cancelled')
 elseif state == 'running' then
   redis.call('SADD', KEYS[2], id)

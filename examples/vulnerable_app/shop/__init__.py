@@ -1,0 +1,1 @@
+"""A small shop with planted holes. Deliberately unsafe: never deploy it, never copy from it."""

@@ -1,0 +1,86 @@
+"""`fleet config`: what the settings are, and whether they are right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from fleet.cli.output import JsonOption, print_json
+
+if TYPE_CHECKING:
+    from fleet.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Check or show the configuration.")
+
+
+@app.command()
+def check() -> None:
+    """Read fleet.toml and the FLEET_* variables, and say what is wrong with them.
+
+    Example: `FLEET_CONFIG=staging.toml fleet config check`
+    """
+    from fleet.settings import load_settings
+
+    settings = load_settings()
+    config = settings.config
+    typer.echo(
+        f"{settings.source}: right ({len(config.pools)} pools, {len(config.request_types)} request "
+        f"types, {len(config.catalogue)} models)"
+    )
+
+
+@app.command()
+def show(as_json: JsonOption = False) -> None:
+    """Show what is in force, defaults and all, with passwords masked: a fleet.toml again.
+
+    Example: `fleet config show --json`
+    """
+    from fleet.settings import load_settings
+
+    settings = load_settings()
+    environment, config = _environment(settings), settings.config.model_dump(mode="json")
+    if as_json:
+        print_json({"source": settings.source, "environment": environment, **config})
+        return
+    variables = "\n".join(f"# {name}={value}" for name, value in environment.items())
+    typer.echo(f"# {settings.source}, and the environment:\n{variables}\n\n{to_toml(config)}")
+
+
+def _environment(settings: Settings) -> dict[str, Any]:
+    """The variables in force. Addresses lose their password, secrets become stars."""
+    from fleet.services.addresses import masked
+
+    shown = settings.environment.model_dump(mode="json", exclude_none=True)
+    if settings.environment.broker_url:
+        shown["broker_url"] = masked(settings.broker_url)
+    if settings.environment.model_url:
+        shown["model_url"] = masked(settings.environment.model_url)
+    return {f"FLEET_{name.upper()}": value for name, value in shown.items()}
+
+
+def to_toml(tables: dict[str, Any], path: tuple[str, ...] = ()) -> str:
+    """Nested tables as TOML. A key without a value is left out, since TOML has no null."""
+    lines = [] if not path else [f"[{'.'.join(_key(part) for part in path)}]"]
+    inner: list[str] = []
+    for name, value in tables.items():
+        if isinstance(value, dict):
+            inner.append(to_toml(value, (*path, name)))
+        elif value is not None:
+            lines.append(f"{_key(name)} = {_value(value)}")
+    own = ["\n".join(lines) + "\n"] if lines else []
+    return "\n".join([*own, *inner])
+
+
+def _key(name: str) -> str:
+    import json
+
+    bare = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
+    return name if bare else json.dumps(name)
+
+
+def _value(value: Any) -> str:
+    """Strings, numbers, truths and lists of them look the same in JSON and in TOML."""
+    import json
+
+    return json.dumps(value)

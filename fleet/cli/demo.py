@@ -1,0 +1,161 @@
+"""`fleet demo`: start a fleet, give it real work, show what comes of it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleet.cli.output import console, dollars
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from fleet import Fleet, Task
+    from fleet.cli.demo_fleet import DemoFleet
+    from fleet.cli.demo_work import Errand
+    from fleet.settings import Settings
+    from fleet.state.tasks import TaskRecord
+
+WORK_SECONDS = 150.0
+RULE_WIDTH = 100
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the command line this command."""
+    app.command()(demo)
+
+
+def demo(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the fleet running until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Start a fleet on this machine, give it real work, show the results, stop it.
+
+    Exit status 1 when a task failed. An answer that did not pass its checks is shown as
+    unverified and is no failure.
+
+    Example: `fleet demo --keep`
+    """
+    from fleet.cli.demo_fleet import demo_fleet
+    from fleet.settings import load_settings
+
+    screen = console()
+    with demo_fleet(load_settings()) as started:
+        failed = _run(screen, started)
+        if keep:
+            _keep(screen, started)
+        screen.print("\nStopping the fleet.")
+    raise typer.Exit(1 if failed else 0)
+
+
+def _run(screen: Console, started: DemoFleet) -> bool:
+    """The demo itself; whether a task failed."""
+    from fleet import Fleet
+    from fleet.cli.demo_view import show_start, show_work
+
+    began = time.monotonic()
+    _title(screen, "Starting a fleet")
+    screen.print(f"What its processes say goes to {started.log}")
+    show_start(screen, started.parts_until_healthy())
+    fleet = Fleet.from_env()
+    errands, tasks = _submit(screen, fleet)
+    screen.print(f"All was submitted {time.monotonic() - began:.1f} s after the start.\n")
+    records = show_work(screen, errands, tasks, time.monotonic() + WORK_SECONDS)
+    _title(screen, "Results")
+    for errand, record in zip(errands, records, strict=True):
+        _result(screen, fleet.settings, errand, record)
+    _decision(screen, errands, tasks)
+    _farewell(screen, records)
+    return any(record.state not in ("succeeded", "unverified") for record in records)
+
+
+def _submit(screen: Console, fleet: Fleet) -> tuple[list[Errand], list[Task]]:
+    from pathlib import Path
+
+    from fleet.cli.demo_work import errands
+
+    _title(screen, "Submitting work")
+    chosen, notes = errands(Path(fleet.settings.config.agents.read_roots[0]))
+    for note in notes:
+        screen.print(note)
+    tasks = [
+        fleet.submit(each.request_type, each.payload, tenant="demo", complexity=each.complexity)
+        for each in chosen
+    ]
+    return chosen, tasks
+
+
+def _result(screen: Console, settings: Settings, errand: Errand, record: TaskRecord) -> None:
+    from rich.text import Text
+
+    from fleet.cli.results import result_view
+    from fleet.cli.tables import state
+
+    screen.print(Text.assemble("\n", (errand.title, "bold"), ": ", state(record.state)))
+    if record.result is None and record.error:
+        screen.print(Text(record.error["message"], style="red"))
+    if record.result is not None:
+        screen.print(result_view(record.agent_type, record.result, errand.most_findings))
+    if record.result is not None and errand.request_type == "performance_test":
+        screen.print(f"plot: {_plot(settings.environment.data_dir, record)}")
+
+
+def _plot(data_dir: Path, record: TaskRecord) -> Path:
+    from fleet.cli.exports import write_plot
+
+    folder = data_dir / "demo"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    target = folder / f"{record.id}.png"
+    write_plot(record.result, target)
+    return target
+
+
+def _decision(screen: Console, errands: Sequence[Errand], tasks: Sequence[Task]) -> None:
+    from fleet.cli.decision import decision_view
+
+    _title(screen, f"Why {errands[0].title!r} went where it did")
+    screen.print(decision_view(tasks[0].decision, tasks[0].model_decision))
+
+
+def _farewell(screen: Console, records: Sequence[TaskRecord]) -> None:
+    _title(screen, "What it took")
+    spent = sum(record.cost_nanodollars for record in records)
+    tokens = sum(record.input_tokens + record.output_tokens for record in records)
+    models = ", ".join(sorted({record.model for record in records if record.model}))
+    screen.print(f"{dollars(spent)} for {tokens:,} tokens of {models or 'no model'}")
+    _title(screen, "What next")
+    screen.print(
+        "fleet up                    run the fleet until Ctrl-C\n"
+        "fleet status                see that all is well, from another terminal\n"
+        "fleet submit code_generation --set instruction='Write a function ...' --wait\n"
+        f"fleet explain {records[0].id}   why that task got its pool and its model"
+    )
+
+
+def _keep(screen: Console, started: DemoFleet) -> None:
+    import signal
+
+    from fleet.cli.status import flower_url
+    from fleet.settings import load_settings
+
+    login = started.login
+    screen.print(f"\nThe fleet goes on until Ctrl-C. Flower: {flower_url(load_settings())}")
+    screen.print(f"user {login.user}, password {login.password}", soft_wrap=True, markup=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        started.process.wait()
+    except KeyboardInterrupt:
+        return
+
+
+def _title(screen: Console, text: str) -> None:
+    from rich.rule import Rule
+
+    screen.print()
+    screen.print(Rule(text, align="left"), width=min(RULE_WIDTH, screen.width))

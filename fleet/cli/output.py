@@ -1,0 +1,59 @@
+"""How values are written for people, and where output goes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+NANODOLLARS = 10**9
+SHORT_ID = 8
+
+
+def console() -> Console:
+    """Where a command's answer goes. Off a terminal lines are wide and plain."""
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=160, force_terminal=False, no_color=True)
+
+
+def complain(message: str) -> None:
+    """One error for people, on the error stream."""
+    from rich.console import Console
+    from rich.text import Text
+
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors.print(Text("error: ", style="bold red") + Text(message, style="red"))
+
+
+def print_json(value: Any) -> None:
+    """A value as JSON on the output, and nothing else."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def dollars(nanodollars: int) -> str:
+    """An amount of nano-US-dollars, exact: `$0`, `$0.02015`."""
+    return f"${(Decimal(nanodollars) / NANODOLLARS).normalize():f}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration, such as `0.42 s`; a dash where there is none yet."""
+    return "-" if value is None else f"{value:.2f} s"
+
+
+def moment(epoch: float | None) -> str:
+    """A time of day here, from seconds since 1970; a dash where there is none yet."""
+    if epoch is None:
+        return "-"
+    return datetime.fromtimestamp(epoch).astimezone().strftime("%Y-%m-%d %H:%M:%S")

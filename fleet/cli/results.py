@@ -1,0 +1,148 @@
+"""A task and its result for people, by what the result holds.
+
+Results are shown from the JSON that is stored with the task, since the command line may not
+know the agents' own code. A result of a user's own agent is shown as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from fleet.cli.output import dollars, moment, seconds
+from fleet.cli.tables import state
+
+if TYPE_CHECKING:
+    from fleet.state.tasks import TaskRecord
+
+SEVERITY_STYLES = {"high": "bold red", "medium": "yellow", "low": "cyan"}
+
+
+def record_view(record: TaskRecord) -> Group:
+    """All of a task: its facts, its error if it has one, its result if it has one."""
+    parts: list[RenderableType] = [_facts(record)]
+    if record.error:
+        parts.append(Text(f"{record.error['type']}: {record.error['message']}", style="red"))
+    if record.result is not None:
+        parts += [Text(), result_view(record.agent_type, record.result)]
+    return Group(*parts)
+
+
+def result_view(agent_type: str, result: dict[str, Any], most_findings: int | None = None) -> Group:
+    """A result in the way of its agent type; the gravest `most_findings` only, where given."""
+    if agent_type == "code_generator":
+        return code_view(result)
+    if agent_type == "security_scanner":
+        return findings_view(result, most_findings)
+    if agent_type == "performance_tester":
+        return timings_view(result)
+    return Group(Syntax(json.dumps(result, indent=2), "json", background_color="default"))
+
+
+def code_view(result: dict[str, Any]) -> Group:
+    """Generated code and whether it passed its checks."""
+    attempts = result["attempts"]
+    tries = f"{len(attempts)} attempt{'' if len(attempts) == 1 else 's'}"
+    if not result["verified"]:
+        last = attempts[-1]["message"] if attempts else "there was no answer"
+        verdict = Text(f"not verified after {tries}: {last}", style="bold yellow")
+    elif result["tests_run"]:
+        passed = result["asserts_passed"]
+        verdict = Text(f"its tests passed ({passed} asserts held, {tries})", style="green")
+    else:
+        verdict = Text(f"it parses and has no errors; no tests were given ({tries})", "green")
+    code = Syntax(result["code"].strip("\n"), "python", background_color="default")
+    return Group(Padding(code, (0, 0, 0, 2)), verdict)
+
+
+def findings_view(result: dict[str, Any], most: int | None = None) -> Group:
+    """Findings of a scan as a table, gravest first, with the triage."""
+    findings = result["findings"]
+    counts = ", ".join(f"{number} {grade}" for grade, number in result["counts"].items())
+    head = f"{len(findings)} findings ({counts}) in {result['files_scanned']} files"
+    parts: list[RenderableType] = [Text(head, style="bold")]
+    if findings:
+        parts.append(_findings_table(findings[:most]))
+    if most is not None and len(findings) > most:
+        parts.append(Text(f"and {len(findings) - most} more"))
+    triage = result.get("triage")
+    if triage:
+        parts += [Text(f"Fix first (written by {triage['written_by']}):"), Text(triage["text"])]
+    return Group(*parts)
+
+
+def _findings_table(findings: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("id")
+    table.add_column("severity")
+    table.add_column("where", overflow="fold")
+    table.add_column("CWE", justify="right")
+    table.add_column("what")
+    for finding in findings:
+        table.add_row(
+            finding["id"],
+            Text(finding["severity"], style=SEVERITY_STYLES[finding["severity"]]),
+            f"{finding['file']}:{finding['line']}",
+            str(finding["cwe"] or "-"),
+            finding["title"],
+        )
+    return table
+
+
+def timings_view(result: dict[str, Any]) -> Group:
+    """Timings of a performance test, with their intervals and the verdict on each variant."""
+    confidence = f"{result['confidence']:.0%}"
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("variant")
+    for heading in ("median", f"{confidence} interval", "p95", "spread"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for timing in result["timings"]:
+        interval = f"{short(timing['median_low'])} to {short(timing['median_high'])}"
+        figures = (short(timing[name]) for name in ("p95", "spread"))
+        table.add_row(timing["name"], short(timing["median"]), interval, *figures)
+    verdicts = [Text(_verdict(each, confidence)) for each in result["comparisons"]]
+    if result["same_result"] is False:
+        verdicts.append(Text("the variants do not give the same result", style="bold red"))
+    return Group(table, *verdicts)
+
+
+def _verdict(comparison: dict[str, Any], confidence: str) -> str:
+    ratio, low, high = (comparison[name] for name in ("ratio", "low", "high"))
+    return (
+        f"{comparison['name']} takes {ratio:.3g} times as long as {comparison['reference']} "
+        f"({confidence} interval {low:.3g} to {high:.3g}): {comparison['verdict']}"
+    )
+
+
+def short(duration: float) -> str:
+    """A time in seconds in the unit that suits it, with three digits: `1.25 ms`."""
+    for length, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if duration >= length:
+            return f"{duration / length:.3g} {unit}"
+    return f"{duration / 1e-9:.3g} ns"
+
+
+def _facts(record: TaskRecord) -> Table:
+    table = Table.grid(padding=(0, 2))
+    tokens = f"{record.input_tokens} in, {record.output_tokens} out"
+    rows: tuple[tuple[str, str | Text], ...] = (
+        ("task", record.id),
+        ("state", state(record.state)),
+        ("request", f"{record.request_type} for {record.tenant}, complexity {record.complexity:g}"),
+        ("where", f"{record.agent or 'no agent yet'}, pool {record.pool or '-'}"),
+        ("model", f"{record.model or '-'}, tokens {tokens}, {dollars(record.cost_nanodollars)}"),
+        ("submitted", moment(record.submitted)),
+        ("took", f"wait {seconds(record.wait_seconds)}, run {seconds(record.run_seconds)}"),
+        ("attempts", str(record.attempts)),
+        ("progress", record.progress or "-"),
+        ("summary", record.summary or "-"),
+    )
+    for name, value in rows:
+        table.add_row(Text(name, style="dim"), value)
+    return table

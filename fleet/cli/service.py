@@ -1,0 +1,116 @@
+"""`fleet service X`: one process of the fleet, by hand, in a Procfile or in a container."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from fleet.settings import Settings
+
+BROKER_WAIT_SECONDS = 15.0
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Run one process of the fleet in the foreground, as the Procfile does.",
+)
+
+
+@app.command()
+def broker() -> None:
+    """Run the embedded Valkey where FLEET_BROKER_URL says, saving to the data folder.
+
+    Example: `FLEET_BROKER_URL=redis://:secret@127.0.0.1:6379/0 fleet service broker`
+    """
+    from urllib.parse import unquote, urlsplit
+
+    from fleet.adapters.embedded_valkey import prepare_valkey
+    from fleet.adapters.ports import pick_ports
+    from fleet.services.run_file import make_data_dir
+    from fleet.settings import load_settings
+
+    settings = load_settings()
+    place = urlsplit(settings.broker_url)
+    port = pick_ports({"FLEET_BROKER_URL": place.port or 6379})["FLEET_BROKER_URL"]
+    folder = make_data_dir(settings) / "valkey"
+    command = prepare_valkey(folder, port, unquote(place.password or ""))
+    os.chdir(folder)
+    _become(command)
+
+
+@app.command()
+def model() -> None:
+    """Serve the local language model over the OpenAI protocol on FLEET_MODEL_PORT.
+
+    Example: `FLEET_MODEL_PORT=8099 fleet service model`
+    """
+    import signal
+
+    from fleet.adapters.local_model import serving_model
+    from fleet.settings import load_settings
+
+    # Blocked before the server's threads exist, so that this thread alone takes the signal.
+    stops = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    with serving_model(load_settings().environment.model_port) as address:
+        typer.echo(f"the local model answers at {address}")
+        signal.sigwait(stops)
+
+
+@app.command()
+def worker(pool: Annotated[str, typer.Argument(help="The pool to serve.")]) -> None:
+    """Run a Celery worker for a pool.
+
+    Example: `fleet service worker codegen`
+    """
+    from fleet.services.stack import worker_command
+    from fleet.settings import load_settings
+
+    settings = load_settings()
+    command = worker_command(settings, pool, os.getpid())
+    _wait_for_broker(settings)
+    os.environ["FLEET_POOL"] = pool
+    _become(command)
+
+
+@app.command()
+def beat() -> None:
+    """Run Celery beat, which watches over agents and tasks. Two of them are harmless.
+
+    Example: `fleet service beat`
+    """
+    from fleet.services.run_file import make_data_dir
+    from fleet.services.stack import beat_command
+    from fleet.settings import load_settings
+
+    settings = load_settings()
+    make_data_dir(settings)
+    _wait_for_broker(settings)
+    _become(beat_command(settings))
+
+
+@app.command()
+def flower() -> None:
+    """Serve Flower on the loopback interface, behind a user and a password.
+
+    Example: `FLEET_FLOWER_PORT=5555 FLEET_FLOWER_PASSWORD=secret fleet service flower`
+    """
+    from fleet.settings import load_settings
+    from fleet.web.flower import serve_flower
+
+    settings = load_settings()
+    _wait_for_broker(settings)
+    serve_flower(settings)
+
+
+def _wait_for_broker(settings: Settings) -> None:
+    from fleet.services.broker import wait_for_broker
+
+    wait_for_broker(settings, BROKER_WAIT_SECONDS)
+
+
+def _become(command: list[str]) -> None:
+    """Let the command take this process over, signals, output and all."""
+    os.execvp(command[0], command)  # noqa: S606 - the command is built from checked settings

@@ -1,0 +1,82 @@
+"""`fleet status`: what answers and what does not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from fleet.cli.output import JsonOption, console, print_json
+
+if TYPE_CHECKING:
+    from fleet.services.health import Part
+    from fleet.settings import Settings
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the command line this command."""
+    app.command()(status)
+
+
+def status(as_json: JsonOption = False) -> None:
+    """Show whether the broker, the model, each pool, beat and Flower answer.
+
+    Exit status 0 when all do, 1 otherwise.
+
+    Example: `fleet status --json`
+    """
+    from fleet.settings import load_settings
+
+    parts = look(load_settings())
+    healthy = all(part.ok for part in parts)
+    if as_json:
+        print_json({"healthy": healthy, "parts": [asdict(part) for part in parts]})
+    else:
+        _show(parts)
+    raise typer.Exit(0 if healthy else 1)
+
+
+def look(settings: Settings) -> list[Part]:
+    """Ask every part. The pools and beat are known to the broker alone."""
+    from fleet.services import health
+
+    broker = health.broker_part(settings)
+    parts = [broker, health.model_part(settings)]
+    if broker.ok:
+        parts += _told_by_the_broker(settings)
+    flower = flower_url(settings)
+    return [*parts, health.flower_part(flower)] if flower else parts
+
+
+def _told_by_the_broker(settings: Settings) -> list[Part]:
+    from fleet.services import health
+    from fleet.services.connection import open_connection
+
+    connection = open_connection(settings)
+    pools = health.pool_parts(settings, connection.registry.agents())
+    return [*pools, health.beat_part(connection)]
+
+
+def flower_url(settings: Settings) -> str | None:
+    """Where Flower is: as `fleet up` wrote, else on the configured port; None if unknown."""
+    from fleet.adapters.ports import LOOPBACK
+    from fleet.services.run_file import running
+
+    run = running(settings.environment.data_dir)
+    if run:
+        return run.flower_url
+    port = settings.environment.flower_port
+    return f"http://{LOOPBACK}:{port}" if port else None
+
+
+def _show(parts: list[Part]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("part", "", "where", "what"):
+        table.add_column(heading)
+    for part in parts:
+        mark = "[green]ok[/]" if part.ok else "[bold red]not ok[/]"
+        table.add_row(part.name, mark, part.where, part.detail)
+    console().print(table)

@@ -1,0 +1,107 @@
+"""Listings: tasks, pools and agents as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from fleet.cli.output import SHORT_ID, dollars, seconds
+
+if TYPE_CHECKING:
+    from fleet.core.pools import PoolFacts
+    from fleet.state.registry import AgentRecord
+    from fleet.state.tasks import TaskRecord
+
+STYLES = {
+    "queued": "yellow",
+    "running": "cyan",
+    "succeeded": "green",
+    "unverified": "bold yellow",
+    "failed": "bold red",
+    "cancelled": "dim",
+    "idle": "green",
+    "busy": "cyan",
+    "maintenance": "yellow",
+}
+TASK_HEADINGS = ("id", "request type", "state", "pool", "model")
+TASK_FIGURES = ("tokens in", "out", "cost", "wait", "run")
+
+
+def state(name: str) -> Text:
+    """The state of a task or the status of an agent, in its colour."""
+    return Text(name, style=STYLES.get(name, ""))
+
+
+def tasks_table(records: Iterable[TaskRecord], *, short_ids: bool = False) -> Table:
+    """One line a task; ids in full where somebody will want to copy them."""
+    table = _table((*TASK_HEADINGS, "tenant"), TASK_FIGURES)
+    for record in records:
+        table.add_row(
+            record.id[:SHORT_ID] if short_ids else record.id,
+            record.request_type,
+            state(record.state),
+            record.pool or "-",
+            record.model or "-",
+            record.tenant,
+            *task_figures(record),
+        )
+    return table
+
+
+def task_figures(record: TaskRecord) -> tuple[str, str, str, str, str]:
+    """Tokens in and out, cost, wait and run time of a task."""
+    return (
+        str(record.input_tokens),
+        str(record.output_tokens),
+        dollars(record.cost_nanodollars),
+        seconds(record.wait_seconds),
+        seconds(record.run_seconds),
+    )
+
+
+def pools_table(pools: Iterable[PoolFacts]) -> Table:
+    """One line a pool."""
+    figures = ("weight", "agents", "busy", "slots", "success", "response")
+    table = _table(("pool", "agent type", "queue"), figures)
+    for pool in pools:
+        table.add_row(
+            pool.name,
+            pool.agent_type,
+            pool.queue,
+            str(pool.weight),
+            str(pool.live_agents),
+            str(pool.in_flight),
+            str(pool.capacity),
+            f"{pool.success_rate:.0%}",
+            seconds(pool.response_seconds),
+        )
+    return table
+
+
+def agents_table(agents: Iterable[AgentRecord]) -> Table:
+    """One line an agent."""
+    table = _table(("id", "pool", "status", "host"), ("process", "running", "slots", "last sign"))
+    for agent in agents:
+        table.add_row(
+            agent.id,
+            agent.pool,
+            state(agent.status),
+            agent.host,
+            str(agent.pid),
+            str(agent.running),
+            str(agent.slots),
+            f"{agent.heartbeat_age:.0f} s ago",
+        )
+    return table
+
+
+def _table(headings: Sequence[str], figures: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading == "id")
+    for heading in figures:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table

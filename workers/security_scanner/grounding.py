@@ -1,0 +1,100 @@
+"""Tells whether a sentence speaks of findings that exist, and of nothing else.
+
+A sentence is read for what it names: finding ids, files, rules, CWE numbers, lines. Every
+one of them must belong to a finding, and together they must be able to mean the same ones:
+`F1 in shop.py` is refused where F1 is in another file. Links and CVE numbers are always
+refused, since no finding has any. A sentence that names nothing is refused too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from workers.security_scanner.models import Finding
+
+_NUMBERS = r"(#?\d+(?:(?:,\s*(?:and|or)\s+|\s*(?:,|&|-|and|or|to)\s*)#?\d+)*)"
+_NOUN = r"(?:finding|issue|item|hole|problem|id)s?|vulnerabilit(?:y|ies)"
+_LISTED = re.compile(rf"\b(?:{_NOUN})\s+(?:no\.?\s*|number\s+)?{_NUMBERS}", re.IGNORECASE)
+_ID = re.compile(r"\bF[-#]?(\d+)\b", re.IGNORECASE)
+_RULE = re.compile(r"\b(B\d{3}|\w+Detector|\w+HighEntropyString)\b", re.IGNORECASE)
+_CWE = re.compile(r"\bCWE[\s#:-]*(\d+)", re.IGNORECASE)
+# Only endings that files have: `yaml.load` and `os.path` are no files.
+_ENDING = (
+    "pyw?|pyi|ini|cfg|conf|toml|json|ya?ml|env|txt|md|rst|sh|sql|xml|html?|jsx?|tsx?|css|java|"
+    "go|rb|php|rs|cs?|cpp|h|pem|key|crt|lock|log|csv|db|sqlite|dockerfile|tf|properties"
+)
+_FILE = re.compile(rf"(?<![\w.])((?:[\w.\-]*/)*[\w.\-]*\.(?:{_ENDING}))\b", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"(?<![\w.:/])(/[\w.\-]+(?:/[\w.\-]+)+)")
+_LINE = re.compile(rf"\blines?\s+{_NUMBERS}", re.IGNORECASE)
+_LINE_OF_FILE = re.compile(rf"\.(?:{_ENDING}):(\d+)|\bL(\d+)\b", re.IGNORECASE)
+_FOREIGN = re.compile(r"\b(?:CVE-\d+|https?://|www\.)", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+_LIST_MARK = re.compile(r"^\s*(?:[-*•>#]+|\d+[.)])\s+")
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, and the items of its lists, without their marks."""
+    lines = [_LIST_MARK.sub("", line).strip() for line in text.splitlines()]
+    return [sentence for line in lines for sentence in _SENTENCE_END.split(line) if sentence]
+
+
+def is_grounded(sentence: str, findings: Sequence[Finding]) -> bool:
+    """Whether the sentence names at least one finding, and only what findings have."""
+    candidates = list(findings)
+    names_one = False
+    for kind in _KINDS:
+        values = kind.mentions(sentence)
+        for value in values:
+            if not any(kind.holds(value, finding) for finding in candidates):
+                return False
+        if values:
+            candidates = [f for f in candidates if any(kind.holds(value, f) for value in values)]
+            names_one = names_one or kind.names
+    return names_one
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A way to name a finding: how to read it from a sentence, when a finding has it."""
+
+    mentions: Callable[[str], set[str]]
+    holds: Callable[[str, Finding], bool]
+    names: bool = True
+
+
+def _ids(sentence: str) -> set[str]:
+    listed = "".join(f" {numbers}" for numbers in _LISTED.findall(sentence))
+    return {f"F{int(n)}" for n in [*_ID.findall(sentence), *re.findall(r"\d+", listed)]}
+
+
+def _files(sentence: str) -> set[str]:
+    found = {*_FILE.findall(sentence), *_ABSOLUTE.findall(sentence)}
+    return {file.removeprefix("./") for file in found}
+
+
+def _lines(sentence: str) -> set[str]:
+    counted = re.findall(r"\d+", " ".join(_LINE.findall(sentence)))
+    return {*counted, *(one or other for one, other in _LINE_OF_FILE.findall(sentence))}
+
+
+def _is_at(line: str, finding: Finding) -> bool:
+    return finding.line <= int(line) <= (finding.end_line or finding.line)
+
+
+_KINDS = (
+    _Kind(lambda sentence: set(_FOREIGN.findall(sentence)), lambda value, finding: False),
+    _Kind(_ids, lambda value, finding: finding.id == value),
+    _Kind(_files, lambda value, finding: f"/{finding.file}".endswith(f"/{value.lstrip('/')}")),
+    _Kind(
+        lambda sentence: {rule.lower() for rule in _RULE.findall(sentence)},
+        lambda value, finding: finding.rule.lower() == value,
+    ),
+    _Kind(
+        lambda sentence: set(_CWE.findall(sentence)),
+        lambda value, finding: finding.cwe == int(value),
+    ),
+    # The same line number stands in every file: it may be checked, but names nothing.
+    _Kind(_lines, _is_at, names=False),
+)

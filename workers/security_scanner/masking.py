@@ -1,0 +1,64 @@
+"""Keeps the secrets that a scan found out of everything that it hands on.
+
+Two nets. On a line that holds a secret every string literal is emptied, whatever the tools
+took for the value: a private key is reported by its first words alone, and an escape in a
+literal makes its value differ from its text. And every known value is replaced wherever
+else it turns up, unless it is so short that this would blot out ordinary words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from workers.security_scanner.hits import Hit
+
+MASK = "***"
+SHORTEST_REPLACED = 4
+LONGEST_SNIPPET = 200
+# A literal, or what is left of one that goes on in the next line.
+_LITERAL = re.compile(r"""(\"{3}|'{3}|"|')(?:\\.|(?!\1).)*(\1|\\?$)""")
+
+
+class Masker:
+    """Knows the secrets of a whole scan, and so is made when the scan is over."""
+
+    def __init__(self, hits: Iterable[Hit]) -> None:
+        self._places: dict[tuple[str, int], list[str]] = {}
+        for hit in hits:
+            if hit.secrets:
+                self._places.setdefault((hit.file, hit.line), []).extend(filter(None, hit.secrets))
+        every = {part for values in self._places.values() for v in values for part in _parts(v)}
+        self._values = sorted(every, key=lambda value: (-len(value), value))
+
+    def snippet(self, hit: Hit) -> str:
+        """The hit's line without its secrets, at most 200 characters of it."""
+        line = hit.source_line.strip()
+        own = self._places.get((hit.file, hit.line))
+        if own is not None:
+            line = _emptied(line, own)
+        return self.text(line)[:LONGEST_SNIPPET]
+
+    def text(self, text: str) -> str:
+        """The text with every known secret replaced."""
+        return _replaced(text, self._values)
+
+
+def _emptied(line: str, secrets: list[str]) -> str:
+    """The line with its literals emptied; without any, the line up to its first secret."""
+    emptied, literals = _LITERAL.subn(rf"\1{MASK}\2", line)
+    if literals:
+        return _replaced(emptied, sorted(secrets, key=len, reverse=True))
+    return line[: min((line.find(value) for value in secrets if value in line), default=0)] + MASK
+
+
+def _replaced(text: str, values: list[str]) -> str:
+    for value in values:
+        text = text.replace(value, MASK)
+    return text
+
+
+def _parts(value: str) -> list[str]:
+    """A secret over several lines shows one of them at a time."""
+    parts = [value, *value.splitlines()]
+    return [part for part in (part.strip() for part in parts) if len(part) >= SHORTEST_REPLACED]

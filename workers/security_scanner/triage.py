@@ -1,0 +1,106 @@
+"""A few words on what to fix first, written by the model and held to the findings.
+
+The model sees ids and the tools' own messages, never the source, so that a comment in the
+scanned code cannot talk to it. What it answers is cut into sentences, and only those stay that
+name findings and nothing else. Where none stays after a second attempt, or no model
+answers, a plain summary made by rule takes their place and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fleet.agent import AgentContext
+from fleet.errors import OverBudget, Unavailable
+from workers.security_scanner.grounding import is_grounded, sentences
+from workers.security_scanner.models import Finding, Triage
+
+FINDINGS_SHOWN = 5
+MOST_SENTENCES = 3
+MOST_IDS = 4
+MAX_TOKENS = 80
+
+INSTRUCTIONS = (
+    "You are a security reviewer. Answer in one or two short sentences, and name findings by "
+    "their ids, such as F1. Name nothing that is not listed."
+)
+
+
+async def triage_of(findings: Sequence[Finding], context: AgentContext) -> Triage:
+    """Ask the model, twice at most, and keep what is grounded of its answer."""
+    dropped = 0
+    for prompt in (_prompt(findings), _second_prompt(findings)):
+        try:
+            reply = await context.ask(prompt, instructions=INSTRUCTIONS, max_tokens=MAX_TOKENS)
+        except (Unavailable, OverBudget) as error:
+            return _by_rules(findings, f"the model gave no answer: {error}", dropped)
+        is_cut = reply.output_tokens >= MAX_TOKENS
+        kept = keep_grounded(reply.text, findings, is_cut=is_cut)
+        dropped += kept.dropped
+        if kept.text:
+            return Triage(text=kept.text, written_by="model", dropped=dropped)
+    return _by_rules(findings, "the model's answers named no finding correctly", dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What stays of an answer, and how many of its sentences do not."""
+
+    text: str
+    dropped: int
+
+
+def keep_grounded(text: str, findings: Sequence[Finding], *, is_cut: bool = False) -> Kept:
+    """The first three sentences that are grounded, each once; of a cut text not the last."""
+    said = sentences(text)
+    whole = said[:-1] if is_cut else said
+    grounded = dict.fromkeys(s for s in whole if is_grounded(s, findings))
+    kept = list(grounded)[:MOST_SENTENCES]
+    return Kept(text=" ".join(map(_ended, kept)), dropped=len(said) - len(kept))
+
+
+def _ended(sentence: str) -> str:
+    """With a full stop, which an item of a list may lack."""
+    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence.rstrip(',;:')}."
+
+
+def summary_by_rules(findings: Sequence[Finding]) -> str:
+    """Two sentences made from the findings alone: the gravest one, and those that follow."""
+    first, *rest = findings
+    weakness = f", CWE-{first.cwe}" if first.cwe else ""
+    place = f"{first.file}:{first.line}"
+    text = f"Fix {first.id} first: {first.title} ({first.rule}{weakness}) at {place}."
+    after = [finding.id for finding in rest if finding.severity == first.severity]
+    if after:
+        text += f" Then go on with {_listed(after)}, of {first.severity} severity too."
+    return text
+
+
+def _by_rules(findings: Sequence[Finding], reason: str, dropped: int) -> Triage:
+    text = summary_by_rules(findings)
+    return Triage(text=text, written_by="rules", reason=reason, dropped=dropped)
+
+
+def _listed(ids: Sequence[str]) -> str:
+    shown = ", ".join(ids[:MOST_IDS])
+    return f"{shown} and {len(ids) - MOST_IDS} more" if len(ids) > MOST_IDS else shown
+
+
+def _prompt(findings: Sequence[Finding]) -> str:
+    """The first finding of each rule: ten of one kind would crowd out the others."""
+    first_of_rule: dict[str, Finding] = {}
+    for finding in findings:
+        first_of_rule.setdefault(finding.rule, finding)
+    shown = "\n".join(map(_compact, list(first_of_rule.values())[:FINDINGS_SHOWN]))
+    return f"Findings:\n{shown}\n\nWhich two findings should be fixed first, and why?"
+
+
+def _second_prompt(findings: Sequence[Finding]) -> str:
+    """An easier question: asked the same again, a model at temperature 0 answers the same."""
+    first = findings[0]
+    return f"Findings:\n{_compact(first)}\n\nIn one sentence, why is {first.id} dangerous?"
+
+
+def _compact(finding: Finding) -> str:
+    return f"- {finding.id} ({finding.severity}): {finding.message.rstrip('.')}"
