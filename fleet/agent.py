@@ -70,7 +70,12 @@ class AgentContext(Protocol):
     sandbox: Literal["auto", "bubblewrap", "rlimits"]
 
     async def ask(
-        self, prompt: str, *, instructions: str = "", max_tokens: int = 1024, temperature: float = 0.0
+        self,
+        prompt: str,
+        *,
+        instructions: str = "",
+        max_tokens: int = 1024,
+        temperature: float = 0.0,
     ) -> ModelReply:
         """Ask the task's model. Tokens and cost are added to the task, also when it is cancelled.
 
@@ -79,12 +84,12 @@ class AgentContext(Protocol):
         ...
 
     async def report(self, progress: str) -> None:
-        """Show one line of progress with the task. Raises `LeaseLost` if the task went elsewhere."""
+        """Show one line of progress. Raises `LeaseLost` if the task went elsewhere."""
         ...
 
 
 class Agent(Protocol):
-    """One kind of worker. `run` may be cancelled at any await and must then leave nothing behind."""
+    """One kind of worker. `run` may be cancelled at any await and then leaves nothing behind."""
 
     async def run(self, payload: Any, context: AgentContext) -> Outcome:
         """Do the work. Raise a `FleetError` for a failure that the caller should understand."""
@@ -121,6 +126,8 @@ def installed_agents() -> dict[str, AgentSpec]:
                 "AgentSpec; let it name one"
             )
         if spec.agent_type in specs:
-            raise InvalidConfig(f"two installed packages bring an agent of type {spec.agent_type}; remove one")
+            raise InvalidConfig(
+                f"two installed packages bring an agent of type {spec.agent_type}; remove one"
+            )
         specs[spec.agent_type] = spec
     return specs

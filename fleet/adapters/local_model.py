@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +40,18 @@ def find_weights() -> Path:
     )
 
 
-@contextmanager
-def serving_model(port: int) -> Iterator[str]:
-    """Serve the model on a loopback port for as long as the block lasts; its base address.
+def serve_model(port: int) -> None:
+    """Serve the model on a loopback port until SIGTERM or Ctrl-C ends the process.
 
-    Raises `InvalidConfig` without weights, `Unavailable` where the server does not start.
+    They end it at once: it has nothing to save, and its native threads, asked to stop just
+    after their start, never do. Raises `InvalidConfig` without weights, `Unavailable` where
+    the server does not start.
     """
-    server = _start(port)
-    try:
-        yield f"{server.listening_address}/v1"
-    finally:
-        # Its threads end with it. Left to the interpreter's end, they would be waited for.
-        del server
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    served = _start(port)
+    while served:
+        signal.pause()
 
 
 def _start(port: int) -> Any:

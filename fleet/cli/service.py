@@ -46,17 +46,14 @@ def model() -> None:
 
     Example: `FLEET_MODEL_PORT=8099 fleet service model`
     """
-    import signal
-
-    from fleet.adapters.local_model import serving_model
+    from fleet.adapters.local_model import serve_model
+    from fleet.adapters.ports import LOOPBACK, pick_ports
     from fleet.settings import load_settings
 
-    # Blocked before the server's threads exist, so that this thread alone takes the signal.
-    stops = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
-    with serving_model(load_settings().environment.model_port) as address:
-        typer.echo(f"the local model answers at {address}")
-        signal.sigwait(stops)
+    wanted = {"FLEET_MODEL_PORT": load_settings().environment.model_port}
+    port = pick_ports(wanted)["FLEET_MODEL_PORT"]
+    typer.echo(f"the local model will answer at http://{LOOPBACK}:{port}/v1")
+    serve_model(port)
 
 
 @app.command()

@@ -38,7 +38,7 @@ class LeasedScheduler(PersistentScheduler):
         """Send what is due, where this beat holds the lease; seconds until the next look."""
         if not self._hold():
             return TICK_SECONDS
-        return min(super().tick(*args, **kwargs), TICK_SECONDS)
+        return min(float(super().tick(*args, **kwargs)), TICK_SECONDS)
 
     def close(self) -> None:
         """Let another beat take over at once."""

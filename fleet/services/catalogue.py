@@ -8,9 +8,7 @@ from fleet.adapters.prices import price_per_thousand
 from fleet.core.model_choice import REFERENCE_CATALOGUE, Model
 from fleet.errors import InvalidConfig
 from fleet.settings import Settings
-from fleet.settings.config import CatalogueModel
-
-LOCAL = "local"
+from fleet.settings.config import LOCAL, CatalogueModel
 
 
 def configured_providers(settings: Settings, environment: Mapping[str, str]) -> set[str]:

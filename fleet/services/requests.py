@@ -103,13 +103,13 @@ class RequestChecks:
             )
         except ValidationError as error:
             raise InvalidRequest(_payload_faults(asked.request_type, error)) from None
-        # ensure_ascii: the same bytes are embedded in the message, whose size is bounded too.
         text = payload.model_dump_json(exclude_defaults=True)
         size = len(text.encode())
         if size > self.config.limits.payload_bytes:
             raise InvalidRequest(
-                f"the payload has {size:,} bytes, more than the {self.config.limits.payload_bytes:,} "
-                "allowed; send less, or name files instead of carrying them"
+                f"the payload has {size:,} bytes, more than the "
+                f"{self.config.limits.payload_bytes:,} allowed; send less, or name files instead "
+                "of carrying them"
             )
         return text
 

@@ -40,6 +40,7 @@ from fleet.errors import (
 from fleet.services.context import RunContext
 from fleet.services.lease_keeper import LeaseKeeper, Verdict
 from fleet.settings import Settings
+from fleet.settings.config import LOCAL
 from fleet.state.tasks import Lease, Tasks
 
 RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
@@ -243,7 +244,7 @@ def model_callers(
 def _endpoint(
     settings: Settings, provider: str, environment: Mapping[str, str]
 ) -> Endpoint | None:
-    if provider == "local":
+    if provider == LOCAL:
         url = settings.environment.model_url
         return Endpoint(url, "local") if url else None
     found = settings.config.providers[provider]

@@ -6,6 +6,7 @@ with a bad configuration does not start. Units: seconds, bytes, US dollars.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -21,6 +22,8 @@ Strategy = Literal[
 ]
 
 SILENT_COMPATIBILITY = 0.5
+LOCAL = "local"
+"""The provider of the models that Fleet serves itself."""
 
 
 class Section(BaseModel):
@@ -168,7 +171,7 @@ class FleetConfig(Section):
             for agent_type in row:
                 _known(f"compatibility.{request_name}.{agent_type}", agent_type, self.agent_types)
         for name, model in self.catalogue.items():
-            _known(f'catalogue."{name}".provider', model.provider, {**self.providers, "local": 0})
+            _known(f'catalogue."{name}".provider', model.provider, [*self.providers, LOCAL])
         return self
 
     @model_validator(mode="after")
@@ -184,6 +187,7 @@ class FleetConfig(Section):
         return self
 
 
-def _known(key: str, name: str, allowed: dict[str, object] | dict[str, AgentType]) -> None:
-    if name not in allowed:
-        raise ValueError(f"{key}: {name!r} is not known; use one of: {', '.join(sorted(allowed))}")
+def _known(key: str, name: str, allowed: Iterable[str]) -> None:
+    known = sorted(allowed)
+    if name not in known:
+        raise ValueError(f"{key}: {name!r} is not known; use one of: {', '.join(known)}")

@@ -70,7 +70,9 @@ def read_run_file(data_dir: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise InvalidConfig(f"{path}: cannot be read ({error}); delete it and run `fleet up` again") from error
+        raise InvalidConfig(
+            f"{path}: cannot be read ({error}); delete it and run `fleet up` again"
+        ) from error
     if not isinstance(found, dict) or "broker_url" not in found:
         raise InvalidConfig(f"{path}: names no broker_url; delete it and run `fleet up` again")
     return found

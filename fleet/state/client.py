@@ -51,12 +51,15 @@ def redis_errors(client: redis.Redis) -> Iterator[None]:
     try:
         yield
     except AuthenticationError as error:
-        raise NotAllowed("Redis refused the user or the password; check FLEET_BROKER_URL") from error
+        raise NotAllowed(
+            "Redis refused the user or the password; check FLEET_BROKER_URL"
+        ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         arguments = client.connection_pool.connection_kwargs
         where = f"{arguments.get('host', 'localhost')}:{arguments.get('port', 6379)}"
         raise Unavailable(
-            f"Redis at {where} does not answer; start it with `fleet up`, or correct FLEET_BROKER_URL"
+            f"Redis at {where} does not answer; start it with `fleet up`, or correct "
+            "FLEET_BROKER_URL"
         ) from error
     except ResponseError as error:
         word = str(error).partition(" ")[0]

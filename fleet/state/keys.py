@@ -19,7 +19,7 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:agent:ID           hash     an agent: pool, slots, status, load, where it runs
     {fleet}:beat               string   who is beat now (a lease)
     {fleet}:health             hash     beat's last health summary
-    QUEUE                      list     Celery messages; QUEUE is {fleet}.POOL or {fleet}.overflow.TYPE
+    QUEUE                      list     messages; QUEUE is {fleet}.POOL or {fleet}.overflow.TYPE
     QUEUE:wake                 list     at most one token: there are messages to claim
 """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from redis import Redis
 
@@ -106,14 +107,14 @@ class Registry:
             for agent_id in sorted(text(i) for i in self.client.smembers(self.keys.agents)):
                 pool = text(self.client.hget(self.keys.agent(agent_id), "pool") or b"")
                 keys = [self.keys.agent(agent_id), self.keys.agents, self.keys.pool(pool).agents]
-                arguments = [agent_id, int(dead_after_seconds * 1000), SHOW_FAILED_SECONDS]
-                if self.scripts.reap(keys=keys, args=arguments):
+                silence = int(dead_after_seconds * 1000)
+                if self.scripts.reap(keys=keys, args=[agent_id, silence, SHOW_FAILED_SECONDS]):
                     dead.append(agent_id)
         return dead
 
 
-def _parse(fields: Mapping[bytes, bytes], now: float) -> AgentRecord:
-    found = {name.decode(): value.decode() for name, value in fields.items()}
+def _parse(fields: Mapping[Any, Any], now: float) -> AgentRecord:
+    found = {text(name): text(value) for name, value in fields.items()}
     return AgentRecord(
         id=found["id"],
         pool=found["pool"],

@@ -22,6 +22,8 @@ from fleet.state.scripts import Scripts, text
 ENDED = frozenset({"succeeded", "unverified", "failed", "cancelled"})
 STATES = ("queued", "running", *sorted(ENDED))
 
+Arguments = list[str | int]
+
 OUTCOMES_KEPT = 100
 """A pool's success rate is that of its last 100 tasks."""
 
@@ -70,9 +72,9 @@ class TaskRecord:
         return self.state in ENDED
 
 
-def parse_record(task_id: str, fields: Mapping[bytes, bytes]) -> TaskRecord:
+def parse_record(task_id: str, fields: Mapping[Any, Any]) -> TaskRecord:
     """A record from a hash's fields."""
-    found = {name.decode(): value.decode() for name, value in fields.items()}
+    found = {text(name): text(value) for name, value in fields.items()}
 
     def seconds(name: str) -> float | None:
         return int(found[name]) / 1000 if name in found else None
@@ -158,12 +160,17 @@ class Tasks:
             expired = [i for i, fields in zip(ids, rows, strict=True) if b"state" not in fields]
             if expired:
                 self.client.zrem(self.keys.tasks, *expired)
-        return [
-            parse_record(i, fields) for i, fields in zip(ids, rows, strict=True) if b"state" in fields
-        ]
+        pairs = zip(ids, rows, strict=True)
+        return [parse_record(i, fields) for i, fields in pairs if b"state" in fields]
 
     def claim(
-        self, task_id: str, agent: str, pool: str, lease_seconds: float, name: str, fields: Sequence[str]
+        self,
+        task_id: str,
+        agent: str,
+        pool: str,
+        lease_seconds: float,
+        name: str,
+        fields: Sequence[str],
     ) -> Lease | str:
         """The lease, or why there is none: 'held' by a live run, or the task has 'ended'."""
         keys = [
@@ -172,18 +179,22 @@ class Tasks:
             self.keys.pool(pool).in_flight,
             self.keys.tasks,
         ]
-        arguments = [task_id, agent, pool, int(lease_seconds * 1000), name, *fields]
+        arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name, *fields]
         with redis_errors(self.client):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
         if text(status) != "claimed":
             return text(status)
         request_type, tenant, complexity, model, attempt = (text(value) for value in found)
-        return Lease(task_id, int(fence), request_type, tenant, float(complexity), model, int(attempt))
+        return Lease(
+            task_id, int(fence), request_type, tenant, float(complexity), model, int(attempt)
+        )
 
-    def renew(self, lease: Lease, lease_seconds: float, unacked_index: str, delivery_tag: str) -> bool:
+    def renew(
+        self, lease: Lease, lease_seconds: float, unacked_index: str, delivery_tag: str
+    ) -> bool:
         """Whether the lease is still this run's; it then lasts for `lease_seconds` more."""
         keys = [self.keys.task(lease.task_id), self.keys.leases, unacked_index]
-        arguments = [lease.task_id, lease.fence, int(lease_seconds * 1000), delivery_tag]
+        arguments: Arguments = [lease.task_id, lease.fence, int(lease_seconds * 1000), delivery_tag]
         with redis_errors(self.client):
             return bool(self.scripts.renew(keys=keys, args=arguments))
 
@@ -201,7 +212,7 @@ class Tasks:
         self, lease: Lease, call: int, tokens: tuple[int, int], nanodollars: int, uncertain: bool
     ) -> None:
         """Charge one model call to the task: (input, output) tokens and its cost, once."""
-        arguments = [*tokens, nanodollars, int(uncertain), f"{lease.fence}.{call}"]
+        arguments: Arguments = [*tokens, nanodollars, int(uncertain), f"{lease.fence}.{call}"]
         with redis_errors(self.client):
             self.scripts.usage(keys=[self.keys.task(lease.task_id)], args=arguments)
 
@@ -220,7 +231,7 @@ class Tasks:
             self.keys.done(lease.task_id),
         ]
         flat = [part for pair in fields.items() for part in pair]
-        arguments = [lease.task_id, lease.fence, state, result_ttl, OUTCOMES_KEPT, *flat]
+        arguments: Arguments = [lease.task_id, lease.fence, state, result_ttl, OUTCOMES_KEPT, *flat]
         with redis_errors(self.client):
             return bool(self.scripts.finish(keys=keys, args=arguments))
 
@@ -229,7 +240,12 @@ class Tasks:
         while True:
             pool = self.read(task_id).pool
             in_flight = self.keys.pool(pool).in_flight if pool else self.keys.task(task_id)
-            keys = [self.keys.task(task_id), self.keys.cancelled, in_flight, self.keys.done(task_id)]
+            keys = [
+                self.keys.task(task_id),
+                self.keys.cancelled,
+                in_flight,
+                self.keys.done(task_id),
+            ]
             with redis_errors(self.client):
                 before = text(self.scripts.cancel(keys=keys, args=[task_id, pool, result_ttl]))
             if before == "unknown":
@@ -252,7 +268,12 @@ class Tasks:
         return [text(i) for i in ids]
 
     def requeue(
-        self, record: TaskRecord, fence: int, overflow_queue: str, most_attempts: int, result_ttl: int
+        self,
+        record: TaskRecord,
+        fence: int,
+        overflow_queue: str,
+        most_attempts: int,
+        result_ttl: int,
     ) -> str:
         """Give a task with an ended lease to others: 'requeued', 'failed' or 'alive'."""
         keys = [
@@ -266,7 +287,7 @@ class Tasks:
         error = json.dumps(
             {"type": "TaskFailed", "message": f"its worker died in {record.attempts} attempts"}
         )
-        arguments = [record.id, fence, most_attempts, result_ttl, error]
+        arguments: Arguments = [record.id, fence, most_attempts, result_ttl, error]
         with redis_errors(self.client):
             return text(self.scripts.requeue(keys=keys, args=arguments))
 

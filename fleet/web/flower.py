@@ -12,7 +12,6 @@ import sys
 from functools import cached_property
 from typing import Any
 
-from celery import Celery
 from flower.app import Flower
 from flower.command import extract_settings, setup_logging
 from flower.options import options
@@ -21,6 +20,7 @@ from tornado.log import enable_pretty_logging
 
 from fleet.adapters.ports import LOOPBACK, pick_ports
 from fleet.errors import InvalidConfig
+from fleet.runtime.app import make_app
 from fleet.settings import Settings
 
 
@@ -73,15 +73,9 @@ def _configure(port: int, login: str) -> None:
 
 
 def _build(settings: Settings) -> FleetFlower:
-    flower = FleetFlower(capp=_celery(settings), options=options, **web_settings)
+    flower = FleetFlower(capp=make_app(settings), options=options, **web_settings)
     flower.fleet_broker_url = settings.broker_url
     return flower
-
-
-def _celery(settings: Settings) -> Celery:
-    from fleet.runtime.app import make_app
-
-    return make_app(settings)
 
 
 def _leave(number: int, frame: Any) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,11 +128,9 @@ class Processes:
         try:
             return process.wait(timeout=30)
         finally:
-            try:
+            # As a rule all of the group has ended by itself.
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                # All of the group had ended by itself, as it should.
-                pass
 
     def stop_all(self) -> None:
         for process in self.running.values():

@@ -145,7 +145,8 @@ def test_what_finds_no_free_slot_waits_and_is_taken_by_the_next_one(crew: Crew) 
     assert {task.decision.pool for task in tasks} == {"naps", "forked", None}
     for task in tasks:
         task.result(timeout=30)
-    assert {task.record().pool for task in tasks if task.decision.pool is None} <= {"naps", "forked"}
+    waited = [task for task in tasks if task.decision.pool is None]
+    assert {task.record().pool for task in waited} <= {"naps", "forked"}
     eventually(lambda: free(crew) and free(crew, "forked"), what="all slots given back")
 
 

@@ -151,7 +151,8 @@ def test_keys_of_every_script_share_one_hash_tag(
 def test_many_in_one_round_trip_take_turns_too(
     client: redis.Redis, settings_of: Callable[[str], Settings]
 ) -> None:
-    fleet = open_connection(settings_of('strategy = "round_robin"\n' + TWO_POOLS.replace("slots = 1", "slots = 3")))
+    pools = TWO_POOLS.replace("slots = 1", "slots = 3")
+    fleet = open_connection(settings_of('strategy = "round_robin"\n' + pools))
     join(fleet, "big")
     join(fleet, "small")
     places = fleet.submitter(message_encoder()).submit_many([ASK] * 4)

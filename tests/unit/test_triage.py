@@ -123,33 +123,40 @@ def test_a_sentence_that_names_what_was_not_found_is_not_grounded(sentence: str)
 
 @pytest.mark.parametrize(
     "sentence",
-    ["Security matters.", "There are 2 findings.", "Line 18 is bad.", "Use os.path instead.", ""],
+    [
+        "Security matters.",
+        "There are 2 findings.",
+        "Line 18 is bad.",
+        "Use os.path instead.",
+        "F1: F2: F1",
+        "",
+    ],
 )
 def test_a_sentence_that_names_no_finding_is_not_grounded(sentence: str) -> None:
     assert not is_grounded(sentence, FINDINGS)
 
 
 def test_lists_and_paragraphs_are_read_as_sentences() -> None:
-    text = "1. Fix F1.\n- Then F2! Why?\n\n* F1 in shop/orders.py is worst"
-    assert sentences(text) == ["Fix F1.", "Then F2!", "Why?", "F1 in shop/orders.py is worst"]
+    text = "1. Fix F1.\n- F2: F2: Then this! Why?\n\n* F1 in shop/orders.py is worst"
+    assert sentences(text) == ["Fix F1.", "F2: Then this!", "Why?", "F1 in shop/orders.py is worst"]
 
 
 def test_ungrounded_and_repeated_sentences_are_dropped_and_counted() -> None:
-    kept = keep_grounded("Fix F1. Fix F9. All is lost. Fix F1. Then F2", FINDINGS)
-    assert kept.text == "Fix F1. Then F2."
+    kept = keep_grounded("Fix F1 now. Fix F9 now. All is lost. Fix F1 now. Then go to F2", FINDINGS)
+    assert kept.text == "Fix F1 now. Then go to F2."
     assert kept.dropped == 3
 
 
 def test_the_last_sentence_of_a_cut_answer_is_dropped() -> None:
-    kept = keep_grounded("Fix F1. Then F2 because it", FINDINGS, is_cut=True)
-    assert (kept.text, kept.dropped) == ("Fix F1.", 1)
+    kept = keep_grounded("Fix F1 now. Then F2 because it", FINDINGS, is_cut=True)
+    assert (kept.text, kept.dropped) == ("Fix F1 now.", 1)
 
 
 def test_a_grounded_answer_is_the_models_own() -> None:
-    context = Answers(["Fix F1. Then F99."])
+    context = Answers(["Fix F1 now. Then fix F99."])
     triage = asyncio.run(triage_of(FINDINGS, context))
     assert (triage.text, triage.written_by, triage.reason, triage.dropped) == (
-        "Fix F1.",
+        "Fix F1 now.",
         "model",
         None,
         1,
@@ -182,8 +189,8 @@ def test_a_lost_lease_stops_the_triage() -> None:
 
 
 def test_an_answer_that_reached_the_token_limit_loses_its_last_sentence() -> None:
-    context = Answers(["Fix F1. Then F2 becau"], output_tokens=MAX_TOKENS)
-    assert asyncio.run(triage_of(FINDINGS, context)).text == "Fix F1."
+    context = Answers(["Fix F1 now. Then F2 becau"], output_tokens=MAX_TOKENS)
+    assert asyncio.run(triage_of(FINDINGS, context)).text == "Fix F1 now."
 
 
 def test_the_model_sees_one_finding_of_each_rule_and_no_source() -> None:
@@ -192,11 +199,11 @@ def test_the_model_sees_one_finding_of_each_rule_and_no_source() -> None:
         finding(2, "B602", 78, "shop/orders.py", 20),
         finding(3, "B301", 502, "a.py", 1),
     )
-    context = Answers(["Fix F1."])
+    context = Answers(["Fix F1 now."])
     asyncio.run(triage_of(twins, context))
-    assert "F1 (" in context.prompts[0]
-    assert "F2 (" not in context.prompts[0]
-    assert "F3 (" in context.prompts[0]
+    assert "F1:" in context.prompts[0]
+    assert "F2:" not in context.prompts[0]
+    assert "F3:" in context.prompts[0]
 
 
 grades: st.SearchStrategy[Grade] = st.sampled_from(["low", "medium", "high"])

@@ -30,18 +30,28 @@ _ABSOLUTE = re.compile(r"(?<![\w.:/])(/[\w.\-]+(?:/[\w.\-]+)+)")
 _LINE = re.compile(rf"\blines?\s+{_NUMBERS}", re.IGNORECASE)
 _LINE_OF_FILE = re.compile(rf"\.(?:{_ENDING}):(\d+)|\bL(\d+)\b", re.IGNORECASE)
 _FOREIGN = re.compile(r"\b(?:CVE-\d+|https?://|www\.)", re.IGNORECASE)
+# A small model likes to label what is labelled already: `F1: F1: ...`.
+_REPEATED_LABEL = re.compile(r"^(\w+:\s+)\1+")
+_WORD = re.compile(r"\b[^\W\d_]{2,}\b")
+FEWEST_WORDS = 2
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _LIST_MARK = re.compile(r"^\s*(?:[-*•>#]+|\d+[.)])\s+")
 
 
 def sentences(text: str) -> list[str]:
     """The sentences of a text, and the items of its lists, without their marks."""
-    lines = [_LIST_MARK.sub("", line).strip() for line in text.splitlines()]
+    unmarked = [_LIST_MARK.sub("", line).strip() for line in text.splitlines()]
+    lines = [_REPEATED_LABEL.sub(r"\1", line) for line in unmarked]
     return [sentence for line in lines for sentence in _SENTENCE_END.split(line) if sentence]
 
 
 def is_grounded(sentence: str, findings: Sequence[Finding]) -> bool:
-    """Whether the sentence names at least one finding, and only what findings have."""
+    """Whether the sentence names at least one finding, and only what findings have.
+
+    A mere row of ids is refused too: it takes two words to say something.
+    """
+    if len(_WORD.findall(sentence)) < FEWEST_WORDS:
+        return False
     candidates = list(findings)
     names_one = False
     for kind in _KINDS:

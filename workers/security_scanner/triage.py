@@ -99,8 +99,9 @@ def _prompt(findings: Sequence[Finding]) -> str:
 def _second_prompt(findings: Sequence[Finding]) -> str:
     """An easier question: asked the same again, a model at temperature 0 answers the same."""
     first = findings[0]
-    return f"Findings:\n{_compact(first)}\n\nIn one sentence, why is {first.id} dangerous?"
+    question = f"In one sentence that begins with {first.id}, say what it is and why to fix it."
+    return f"Findings:\n{_compact(first)}\n\n{question}"
 
 
 def _compact(finding: Finding) -> str:
-    return f"- {finding.id} ({finding.severity}): {finding.message.rstrip('.')}"
+    return f"{finding.id}: {finding.message.rstrip('.')} ({finding.severity})"

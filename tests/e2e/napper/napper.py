@@ -21,12 +21,16 @@ class Rested(Result):
     note: str
 
 
+def _write(payload: Nap) -> None:
+    with Path(payload.diary).open("a") as diary:
+        diary.write(f"{payload.note}\n")
+
+
 class Napper:
     async def run(self, payload: Nap, context: AgentContext) -> Outcome:
         await context.report("asleep")
         if payload.diary:
-            with Path(payload.diary).open("a") as diary:
-                diary.write(f"{payload.note}\n")
+            _write(payload)
         await asyncio.sleep(payload.seconds)
         if payload.end == "refused":
             raise NotAllowed("no naps here; sleep at home")
