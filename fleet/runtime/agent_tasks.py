@@ -9,7 +9,6 @@ claims the lease, runs, and writes the end.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from fleet.runtime.messages import task_name
 from fleet.runtime.router import HEADER
 from fleet.services.connection import Connection
 from fleet.services.lease_keeper import LeaseKeeper
-from fleet.services.planning import choose_model
+from fleet.services.planning import choose_model, stored_plan
 from fleet.services.requests import DEFAULT_COMPLEXITY, DEFAULT_TENANT
 from fleet.services.run import AgentRunner, Delivery, model_callers
 
@@ -61,30 +60,25 @@ def _add(app: Celery, connection: Connection, agent_type: str, runner: Runners) 
     )
     def run_agent(self: Any, payload: Any, **asked: Any) -> dict[str, Any] | None:
         request = self.request
+        asked = {**asked, **(request.get(HEADER) or {})}
         delivery = Delivery(
             task_id=request.id,
             delivery_tag=(request.properties or {}).get("delivery_tag", ""),
             payload=payload,
-            fields=_fields(connection, agent_type, {**asked, **(request.get(HEADER) or {})}),
+            tenant=str(asked.get("tenant") or DEFAULT_TENANT),
+            plan=_plan(connection, agent_type, asked),
         )
         return runner().run(agent_type, delivery)
 
 
-def _fields(connection: Connection, agent_type: str, asked: dict[str, Any]) -> tuple[str, ...]:
-    """A record's fields, for a message whose publisher wrote none."""
+def _plan(connection: Connection, agent_type: str, asked: dict[str, Any]) -> str:
+    """What is kept with a task whose publisher wrote no record: there was no ranking."""
     request_type = str(asked.get("request_type") or agent_type)
     complexity = asked.get("complexity")
     complexity = DEFAULT_COMPLEXITY if complexity is None else float(complexity)
     config = connection.settings.config
     models = choose_model(config, connection.models, request_type, complexity)
-    return (
-        "request_type", request_type,
-        "agent_type", agent_type,
-        "tenant", str(asked.get("tenant") or DEFAULT_TENANT),
-        "complexity", str(complexity),
-        "model", models.model,
-        "model_decision", json.dumps(models.to_json()),
-    )  # fmt: skip
+    return stored_plan(request_type, agent_type, complexity, models, None)
 
 
 def _one_per_process(app: Celery, role: Role) -> Runners:

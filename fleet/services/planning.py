@@ -37,7 +37,7 @@ class Plan:
     ranking: Ranking
     models: ModelDecision
     route: Route
-    fields: tuple[str | float, ...]
+    stored: str
 
 
 class Planner:
@@ -148,15 +148,10 @@ class Planner:
                 for rule in ranking.rules
             ],
         )
-        fields = (
-            "request_type", checked.request_type,
-            "agent_type", checked.agent_type,
-            "complexity", checked.complexity,
-            "model", models.model,
-            "ranking", json.dumps(ranking.to_json()),
-            "model_decision", json.dumps(models.to_json()),
-        )  # fmt: skip
-        return Plan(checked.agent_type, ranking, models, route, fields)
+        stored = stored_plan(
+            checked.request_type, checked.agent_type, checked.complexity, models, ranking
+        )
+        return Plan(checked.agent_type, ranking, models, route, stored)
 
     def _rank(self, checked: Checked) -> Ranking:
         shared = self.request_routes[checked.request_type]
@@ -175,6 +170,26 @@ class Planner:
                 unknown(f"pool that serves {checked.request_type}", checked.pool, serving)
             )
         return Ranking(ranking.strategy, rules, ranking.rejected, ranking.omitted)
+
+
+def stored_plan(
+    request_type: str,
+    agent_type: str,
+    complexity: float,
+    models: ModelDecision,
+    ranking: Ranking | None,
+) -> str:
+    """The plan as it is kept with the task: one field, since a submission pays for each."""
+    return json.dumps(
+        {
+            "request_type": request_type,
+            "agent_type": agent_type,
+            "complexity": complexity,
+            "model": models.model,
+            "model_decision": models.to_json(),
+            "ranking": ranking.to_json() if ranking else None,
+        }
+    )
 
 
 def choose_model(

@@ -50,12 +50,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A task as a worker got it. `fields` make a record where the publisher wrote none."""
+    """A task as a worker got it. `tenant` and `plan` make a record where none was written."""
 
     task_id: str
     delivery_tag: str
     payload: Any
-    fields: tuple[str, ...]
+    tenant: str
+    plan: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,8 @@ class AgentRunner:
             self.pool,
             self.settings.config.leases.lease_seconds,
             uuid4().hex,
-            delivery.fields,
+            delivery.tenant,
+            delivery.plan,
         )
         if isinstance(lease, str):
             log.info("delivery dropped", task=delivery.task_id, because=lease)

@@ -106,7 +106,7 @@ class Submitter:
             task_id=task_id,
             message=message,
             route=plan.route,
-            fields=(*plan.fields, "tenant", checked.tenant),
+            plan=plan.stored,
             tenant=checked.tenant,
             idempotency_key=key,
             fingerprint=_fingerprint(checked) if key else "",

@@ -22,22 +22,22 @@ ONCE_SECONDS = 86400
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The part of the step that submissions of one plan share: keys and rules, flat."""
+    """The part of the step that submissions of one plan share: keys, and the rules as text."""
 
     keys: tuple[str, ...]
-    rules: tuple[str | float, ...]
+    rules: str
     pools: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One task, ready to be written. `fields` are the record's, name and value in turn."""
+    """One task, ready to be written. `plan` is kept with it and explains it later."""
 
     task_id: str
     message: str
     route: Route
-    fields: tuple[str | float, ...]
-    tenant: str = ""
+    plan: str
+    tenant: str
     idempotency_key: str | None = None
     fingerprint: str = ""
 
@@ -69,12 +69,12 @@ class Submissions:
     ) -> Route:
         """Lay out pools given as (name, queue, base, per task, per load)."""
         keys = [overflow_queue, wake(overflow_queue)]
-        flat: list[str | float] = []
+        rows = []
         for name, queue, base, per_task, per_load in rules:
             pool = self.keys.pool(name)
             keys += [pool.facts, pool.agents, pool.in_flight, queue, wake(queue)]
-            flat += [name, base, per_task, per_load]
-        return Route(tuple(keys), tuple(flat), tuple(rule[0] for rule in rules))
+            rows.append(f"{name},{base!r},{per_task!r},{per_load!r}")
+        return Route(tuple(keys), ";".join(rows), tuple(rule[0] for rule in rules))
 
     def place(self, entry: Entry) -> Placed:
         """Submit one task, in one round trip."""
@@ -100,16 +100,16 @@ class Submissions:
         )
         return (record, self.keys.tasks, once, *entry.route.keys)
 
-    def _args(self, entry: Entry) -> tuple[str | float, ...]:
+    def _args(self, entry: Entry) -> tuple[str | int, ...]:
         return (
             entry.task_id,
             entry.message,
             ONCE_SECONDS if entry.idempotency_key else 0,
             entry.fingerprint,
             self.dead_after_ms,
-            len(entry.fields),
-            *entry.fields,
-            *entry.route.rules,
+            entry.tenant,
+            entry.plan,
+            entry.route.rules,
         )
 
 

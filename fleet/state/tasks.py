@@ -82,16 +82,17 @@ def parse_record(task_id: str, fields: Mapping[Any, Any]) -> TaskRecord:
     def value(name: str) -> Any:
         return json.loads(found[name]) if name in found else None
 
+    plan = value("plan") or {}
     return TaskRecord(
         id=task_id,
         state=found["state"],
-        request_type=found.get("request_type", ""),
-        agent_type=found.get("agent_type", ""),
+        request_type=plan.get("request_type", ""),
+        agent_type=plan.get("agent_type", ""),
         tenant=found.get("tenant", ""),
-        complexity=float(found.get("complexity", 0.5)),
+        complexity=float(plan.get("complexity", 0.5)),
         pool=found.get("pool", ""),
         agent=found.get("agent", ""),
-        model=found.get("model", ""),
+        model=plan.get("model", ""),
         submitted=seconds("submitted"),
         started=seconds("started"),
         ended=seconds("ended"),
@@ -103,8 +104,8 @@ def parse_record(task_id: str, fields: Mapping[Any, Any]) -> TaskRecord:
         summary=found.get("summary", ""),
         result=value("result"),
         error=value("error"),
-        ranking=value("ranking"),
-        model_decision=value("model_decision"),
+        ranking=plan.get("ranking"),
+        model_decision=plan.get("model_decision"),
         loads=found.get("loads", ""),
         routed=found.get("routed", ""),
     )
@@ -170,23 +171,36 @@ class Tasks:
         pool: str,
         lease_seconds: float,
         name: str,
-        fields: Sequence[str],
+        tenant: str,
+        plan: str,
     ) -> Lease | str:
-        """The lease, or why there is none: 'held' by a live run, or the task has 'ended'."""
+        """The lease, or why there is none: 'held' by a live run, or the task has 'ended'.
+
+        `name` is this claim's own, so that it may be sent again; `tenant` and `plan` are
+        written where the task has no record.
+        """
         keys = [
             self.keys.task(task_id),
             self.keys.leases,
             self.keys.pool(pool).in_flight,
             self.keys.tasks,
         ]
-        arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name, *fields]
+        arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name]
+        arguments += [tenant, plan]
         with redis_errors(self.client):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
         if text(status) != "claimed":
             return text(status)
-        request_type, tenant, complexity, model, attempt = (text(value) for value in found)
+        owner, attempt, stored = (text(value) for value in found)
+        known = json.loads(stored)
         return Lease(
-            task_id, int(fence), request_type, tenant, float(complexity), model, int(attempt)
+            task_id=task_id,
+            fence=int(fence),
+            request_type=known["request_type"],
+            tenant=owner,
+            complexity=known["complexity"],
+            model=known["model"],
+            attempt=int(attempt),
         )
 
     def renew(

@@ -199,7 +199,8 @@ def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
         for name in environment:
             if name.startswith("FLEET_"):
                 patch.setenv(name, environment[name])
-        patch.syspath_prepend(str(HERE / "napper"))
+        # As long as the tests run: later applications look for the napper too.
+        sys.path.insert(0, str(HERE / "napper"))
         fleet = Fleet.from_env()
     crew = Crew(fleet, processes)
     try:
@@ -212,6 +213,7 @@ def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
         eventually(lambda: _answers(port), 30, "the local model")
         yield crew
     finally:
+        sys.path.remove(str(HERE / "napper"))
         processes.stop_all()
         server.stop()
 

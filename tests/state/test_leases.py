@@ -31,7 +31,7 @@ def task_id(fleet: Connection) -> str:
 
 
 def claim(fleet: Connection, task_id: str, name: str = "a", seconds: float = 30) -> Lease | str:
-    return fleet.tasks.claim(task_id, "codegen-1", "codegen", seconds, name, ())
+    return fleet.tasks.claim(task_id, "codegen-1", "codegen", seconds, name, "acme", "{}")
 
 
 def claimed(fleet: Connection, task_id: str, name: str = "a", seconds: float = 30) -> Lease:

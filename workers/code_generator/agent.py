@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import time
 
 from fleet.agent import AgentContext, Outcome
+from fleet.errors import InvalidRequest
 from workers.code_generator.extraction import extract_code
 from workers.code_generator.models import (
     Attempt,
@@ -20,10 +22,23 @@ TEMPERATURES = (0.0, 0.5, 0.9)
 STAGES = ("extract", "parse", "lint", "tests")
 
 
+def _check_tests(tests: str) -> None:
+    """Refuse tests that cannot run before the model is paid for an answer."""
+    try:
+        tree = ast.parse(tests)
+    except (SyntaxError, ValueError) as error:
+        raise InvalidRequest(f"the tests are no Python code: {error}; correct them") from error
+    if tests and not any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
+        raise InvalidRequest(
+            "the tests hold no assert statement; add one, or leave the tests out"
+        )
+
+
 class CodeGenerator:
     """Writes code with the task's model until a version passes its checks."""
 
     async def run(self, payload: CodeGenerationPayload, context: AgentContext) -> Outcome:
+        _check_tests(payload.tests)
         attempts: list[Attempt] = []
         isolation: Isolation = ""
         for number in range(1, payload.max_attempts + 1):

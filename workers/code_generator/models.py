@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import keyword
 import sys
 from typing import Annotated, Literal
@@ -16,14 +15,11 @@ Isolation = Literal["bubblewrap", "rlimits", ""]  # empty: no tests ran
 RESERVED_MODULES = {*sys.stdlib_module_names, "program", "pyperf", "numpy"}
 
 
-def _are_tests(text: str) -> str:
+def _assert_something(text: str) -> str:
+    # Whether they parse is checked by the worker: parsing takes longer than a submission may.
     if not text.strip():
         return ""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(f"the tests are no Python code: {error}; correct them") from error
-    if not any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
+    if "assert" not in text:
         raise ValueError("the tests hold no assert statement; add one, or leave the tests out")
     return text
 
@@ -52,7 +48,7 @@ class CodeGenerationPayload(Payload):
     instruction: Annotated[
         str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)
     ]
-    tests: Annotated[str, Field(max_length=100_000), AfterValidator(_are_tests)] = ""
+    tests: Annotated[str, Field(max_length=100_000), AfterValidator(_assert_something)] = ""
     function: Annotated[str, Field(max_length=100), AfterValidator(_is_name)] = ""
     module: Annotated[str, Field(max_length=100), AfterValidator(_is_module)] = "solution"
     max_attempts: Annotated[int, Field(ge=1, le=3)] = 3

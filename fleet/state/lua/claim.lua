@@ -2,26 +2,26 @@
 --
 -- KEYS  1 task record  2 leases  3 in_flight of the claiming pool  4 task index
 -- ARGV  1 task id  2 agent id  3 pool  4 lease in ms  5 a name for this very claim
---       then fields and values for a record that does not exist yet: the message came
---       from a publisher that writes none
--- Returns {status, fence, fields...}
+--       6 tenant and 7 plan for a record that does not exist yet: the message came from a
+--       publisher that writes none
+-- Returns {status, fence, tenant, attempts, plan}
 --       status  'claimed', 'held' (another run's lease is alive), 'ended'
---       fields  request_type, tenant, complexity, model, attempts
 --
 -- Invariant: the fence only grows, and at most one holder has the newest one. Whoever
 -- writes with an older fence is refused. A claim sent again, because the first answer was
 -- lost, gets the same fence. A delivery that gets no lease leaves no slot taken.
 
 local function claimed(fence)
-  local fields = redis.call('HMGET', KEYS[1], 'request_type', 'tenant', 'complexity', 'model', 'attempts')
-  return {'claimed', fence, fields[1], fields[2], fields[3], fields[4], fields[5]}
+  local fields = redis.call('HMGET', KEYS[1], 'tenant', 'attempts', 'plan')
+  return {'claimed', fence, fields[1], fields[2], fields[3]}
 end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then
-  redis.call('HSET', KEYS[1], 'state', 'queued', 'submitted', now, 'routed', ARGV[3], unpack(ARGV, 6))
+  redis.call('HSET', KEYS[1], 'state', 'queued', 'submitted', now, 'routed', ARGV[3],
+    'tenant', ARGV[6], 'plan', ARGV[7])
   redis.call('ZADD', KEYS[4], now, ARGV[1])
   state = 'queued'
 end

@@ -30,7 +30,7 @@ if tonumber(seen[4]) >= tonumber(ARGV[3]) or not seen[5] then
   redis.call('PUBLISH', KEYS[6], 'failed')
   return 'failed'
 end
-redis.call('HSET', KEYS[1], 'state', 'queued', 'pool', '', 'queue', KEYS[4])
+redis.call('HSET', KEYS[1], 'state', 'queued', 'pool', '')
 redis.call('HDEL', KEYS[1], 'lease_until')
 redis.call('LPUSH', KEYS[4], seen[5])
 if redis.call('LLEN', KEYS[5]) == 0 then

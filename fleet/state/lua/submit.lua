@@ -5,9 +5,8 @@
 --       then for each ranked pool: facts, agents, in_flight, queue, its wake list
 -- ARGV  1 task id  2 message  3 seconds to keep the idempotency key, 0 for none
 --       4 fingerprint of the request  5 ms after which a silent agent is dead
---       6 how many strings follow that are fields and values of the record
---       ... the fields and values
---       then for each ranked pool: name, base, per task, per load
+--       6 tenant  7 the plan, as JSON, kept with the task
+--       8 a rule for each ranked pool, in the order of the keys: name,base,per task,per load;...
 -- Returns {status, detail, loads}
 --       status  'pool' (detail: the pool's name), 'overflow', 'duplicate' (detail: the first
 --               task's id), 'conflict' (the key was used for another request; detail: its
@@ -41,31 +40,28 @@ end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local alive_since = now - tonumber(ARGV[5])
-local field_count = tonumber(ARGV[6])
-local rules = 6 + field_count
 
-local chosen, best, best_load = nil, nil, nil
+local chosen, chosen_at, best, best_load = '', fixed, nil, nil
 local any_alive = false
 local loads = {}
-for i = 0, (#KEYS - fixed) / per_pool - 1 do
-  local k, a = fixed + i * per_pool, rules + i * 4
+local k = fixed - per_pool
+for name, base, per_task, per_load in string.gmatch(ARGV[8], '([^,;]+),([^,]+),([^,]+),([^;]+)') do
+  k = k + per_pool
   local live = redis.call('ZCOUNT', KEYS[k + 2], '(' .. alive_since, '+inf')
   local in_flight = redis.call('SCARD', KEYS[k + 3])
   local facts = redis.call('HMGET', KEYS[k + 1], 'slots', 'successes', 'outcomes', 'response')
   local capacity = live * tonumber(facts[1] or 0)
-  loads[i + 1] = live .. ',' .. in_flight .. ',' .. capacity .. ',' .. (facts[2] or 0) .. ','
+  loads[#loads + 1] = live .. ',' .. in_flight .. ',' .. capacity .. ',' .. (facts[2] or 0) .. ','
     .. (facts[3] or 0) .. ',' .. (facts[4] or 0)
   if live > 0 then
     any_alive = true
   end
   if live > 0 and in_flight < capacity then
     local load = in_flight / capacity
-    local total = tonumber(ARGV[a + 2]) + tonumber(ARGV[a + 3]) * in_flight
-      + tonumber(ARGV[a + 4]) * load
-    local better = chosen == nil or total > best or (total == best and (load < best_load
-      or (load == best_load and ARGV[a + 1] < ARGV[rules + chosen * 4 + 1])))
-    if better then
-      chosen, best, best_load = i, total, load
+    local total = tonumber(base) + tonumber(per_task) * in_flight + tonumber(per_load) * load
+    if chosen == '' or total > best or (total == best and (load < best_load
+      or (load == best_load and name < chosen))) then
+      chosen, chosen_at, best, best_load = name, k, total, load
     end
   end
 end
@@ -74,14 +70,13 @@ if not any_alive then
   return {'no_agent', '', packed}
 end
 
-local queue, wake, pool = KEYS[4], KEYS[5], ''
-if chosen then
-  local k = fixed + chosen * per_pool
-  queue, wake, pool = KEYS[k + 4], KEYS[k + 5], ARGV[rules + chosen * 4 + 1]
-  redis.call('SADD', KEYS[k + 3], id)
+local queue, wake = KEYS[4], KEYS[5]
+if chosen ~= '' then
+  queue, wake = KEYS[chosen_at + 4], KEYS[chosen_at + 5]
+  redis.call('SADD', KEYS[chosen_at + 3], id)
 end
-redis.call('HSET', KEYS[1], 'state', 'queued', 'submitted', now, 'pool', pool, 'routed', pool,
-  'queue', queue, 'loads', packed, 'message', message, unpack(ARGV, 7, 6 + field_count))
+redis.call('HSET', KEYS[1], 'state', 'queued', 'submitted', now, 'pool', chosen, 'routed', chosen,
+  'loads', packed, 'tenant', ARGV[6], 'plan', ARGV[7], 'message', message)
 redis.call('ZADD', KEYS[2], now, id)
 if keep > 0 then
   redis.call('SET', KEYS[3], id .. ' ' .. fingerprint, 'EX', keep)
@@ -90,4 +85,4 @@ redis.call('LPUSH', queue, message)
 if redis.call('LLEN', wake) == 0 then
   redis.call('LPUSH', wake, '1')
 end
-return {chosen and 'pool' or 'overflow', pool, packed}
+return {chosen == '' and 'overflow' or 'pool', chosen, packed}

@@ -1,0 +1,88 @@
+"""Fleet's own three agents through real workers: a success and a failure of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import ROOT, Crew
+
+from fleet.errors import FleetError, NotAllowed, TaskUnverified
+
+
+def result(crew: Crew, request_type: str, payload: dict[str, Any]) -> Any:
+    return crew.fleet.submit(request_type, payload, tenant="acme").result(timeout=120)
+
+
+def test_code_that_passes_its_tests_is_a_success(crew: Crew) -> None:
+    done = result(
+        crew,
+        "code_generation",
+        {
+            "instruction": "Write a Python function add(a, b) that returns the sum of a and b.",
+            "tests": "assert add(1, 2) == 3\nassert add(-1, 1) == 0",
+        },
+    )
+    assert done.verified
+    assert "def add" in done.code
+
+
+def test_code_that_cannot_pass_its_tests_is_unverified_after_three_attempts(crew: Crew) -> None:
+    payload = {
+        "instruction": "Write a Python function add(a, b) that returns the sum of a and b.",
+        "tests": "assert add(1, 2) == 3\nassert add(1, 2) == 4",
+        "max_tokens": 128,
+    }
+    with pytest.raises(TaskUnverified) as refused:
+        result(crew, "code_generation", payload)
+    found: Any = refused.value.result
+    assert not found.verified
+    assert len(found.attempts) == 3
+
+
+def test_planted_holes_are_found_with_file_line_severity_and_cwe(crew: Crew) -> None:
+    folder = str(ROOT / "examples" / "vulnerable_app")
+    done = result(crew, "security_analysis", {"paths": [folder], "triage": False})
+    injection = [finding for finding in done.findings if finding.cwe == 89]
+    assert injection
+    assert injection[0].line > 0
+    assert injection[0].severity in ("low", "medium", "high")
+
+
+def test_a_path_outside_the_roots_is_not_read(crew: Crew) -> None:
+    with pytest.raises(NotAllowed, match="/etc"):
+        result(crew, "security_analysis", {"paths": ["/etc"]})
+
+
+def test_two_variants_are_timed_and_told_apart(crew: Crew) -> None:
+    done = result(
+        crew,
+        "performance_test",
+        {
+            "variants": [
+                {"name": "loop", "code": SLOW, "call": "total(data)"},
+                {"name": "sum", "code": "def total(xs): return sum(xs)", "call": "total(data)"},
+            ],
+            "setup": "data = list(range(2000))",
+            "seconds": 4,
+        },
+    )
+    assert {variant.name for variant in done.variants} == {"loop", "sum"}
+
+
+SLOW = """
+def total(xs):
+    found = 0
+    for x in xs:
+        found += x
+    return found
+"""
+
+
+def test_a_variant_that_raises_is_a_failed_task(crew: Crew) -> None:
+    payload = {
+        "variants": [{"name": "bad", "code": "def f(): raise KeyError('x')", "call": "f()"}],
+        "seconds": 2,
+    }
+    with pytest.raises(FleetError, match="bad"):
+        result(crew, "performance_test", payload)

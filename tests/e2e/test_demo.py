@@ -1,0 +1,69 @@
+"""`fleet demo`, as `make demo` runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import ROOT
+
+from fleet.adapters.local_model import find_weights
+from fleet.errors import InvalidConfig
+
+HEADINGS = ("Starting a fleet", "Submitting work", "Results", "What it took", "What next")
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    try:
+        find_weights()
+    except InvalidConfig as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("FLEET_")}
+    return {
+        **{name: value for name, value in kept.items() if not name.endswith("_API_KEY")},
+        "FLEET_DATA_DIR": str(tmp_path / "data"),
+    }
+
+
+@pytest.mark.timeout(300)
+def test_the_demo_does_real_work_shows_it_and_leaves_nothing_running(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fleet", "demo"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    shown = done.stdout
+    assert done.returncode == 0, shown + done.stderr
+    for heading in HEADINGS:
+        assert heading in shown
+    assert "\x1b" not in shown
+    assert "its tests passed" in shown
+    assert "examples/vulnerable_app/shop/" in shown
+    assert "takes 0.0" in shown and "faster" in shown
+    assert "$0 for" in shown
+    (plot,) = (tmp_path / "data" / "demo").iterdir()
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert _given(environment["FLEET_DATA_DIR"]) == []
+
+
+def _given(data_dir: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("FLEET_DATA_DIR") == data_dir:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found

@@ -1,0 +1,75 @@
+"""Applications that know Celery and no `Fleet`: their tasks are routed all the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from celery import Celery
+from conftest import Crew
+
+from fleet.errors import InvalidRequest
+from fleet.runtime.app import make_app, task_routes
+
+NAP = "agents.napper"
+
+
+@pytest.fixture(scope="module")
+def app(crew: Crew) -> Celery:
+    return make_app(crew.fleet.settings)
+
+
+@pytest.fixture(scope="module")
+def stranger(crew: Crew) -> Celery:
+    """A stock application over the stock transport, with Fleet's routes."""
+    found = Celery("stranger", set_as_current=False)
+    found.conf.broker_url = found.conf.result_backend = crew.fleet.settings.broker_url
+    found.conf.task_routes = task_routes(crew.fleet.settings)
+    return found
+
+
+def test_send_task_is_placed_by_the_atomic_step_and_explained(crew: Crew, app: Celery) -> None:
+    sent = app.send_task(
+        NAP, args=[{"note": "routed"}], kwargs={"tenant": "acme", "complexity": 0.9}
+    )
+    assert sent.get(timeout=30) == {"note": "routed"}
+    record = crew.fleet.task(sent.id).record()
+    assert (record.state, record.tenant, record.complexity) == ("succeeded", "acme", 0.9)
+    decision = crew.fleet.task(sent.id).decision
+    assert decision.pool == record.routed == "naps"
+    assert set(decision.scores) == {"naps", "forked"}
+
+
+def test_a_stock_transport_is_routed_by_expected_wait_and_recorded_by_the_worker(
+    crew: Crew, stranger: Celery
+) -> None:
+    sent = stranger.send_task(NAP, args=[{"note": "from afar"}], kwargs={"tenant": "acme"})
+    assert sent.get(timeout=30) == {"note": "from afar"}
+    record = crew.fleet.task(sent.id).record()
+    assert (record.state, record.tenant) == ("succeeded", "acme")
+    assert record.pool in ("naps", "forked")
+
+
+@pytest.mark.parametrize("publisher", ["app", "stranger"])
+def test_a_bad_payload_is_refused_in_the_publishing_process(
+    publisher: str, request: pytest.FixtureRequest
+) -> None:
+    celery: Celery = request.getfixturevalue(publisher)
+    with pytest.raises(InvalidRequest, match="hours"):
+        celery.send_task(NAP, args=[{"hours": 8}])
+    with pytest.raises(InvalidRequest, match="takes its payload as its one argument"):
+        celery.send_task(NAP, kwargs={"note": "x"})
+
+
+def test_a_failed_task_is_a_failure_for_celery_too(crew: Crew, app: Celery) -> None:
+    sent = app.send_task(NAP, args=[{"end": "refused"}])
+    with pytest.raises(Exception, match="sleep at home"):
+        sent.get(timeout=30)
+    assert sent.state == "FAILURE"
+
+
+def test_tasks_that_are_not_fleets_pass_the_router_untouched(crew: Crew) -> None:
+    (router,) = task_routes(crew.fleet.settings)
+    options: dict[str, Any] = {"headers": {"mine": 1}}
+    assert router("shop.bill", (), {}, options) is None
+    assert options == {"headers": {"mine": 1}}

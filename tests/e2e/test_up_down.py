@@ -1,0 +1,224 @@
+"""`fleet up`, `down` and `status`: a whole fleet from the real Procfile, and its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import ROOT, eventually
+
+PASSWORD = "open sesame"
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A working folder with the project's Procfile, and an environment that is clean."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "fleet", *arguments],
+            cwd=self.folder,
+            env={**self.environment, **variables},
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+
+    def start(self) -> subprocess.Popen[bytes]:
+        log = (self.folder / "up.log").open("wb")
+        command = [sys.executable, "-m", "fleet", "up"]
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT
+        )
+
+    def log(self) -> str:
+        return (self.folder / "up.log").read_text(errors="replace")
+
+    def run_file(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / ".fleet" / "run.json").read_text())
+        return found
+
+    def await_healthy(self) -> None:
+        eventually(lambda: self.run("status").returncode == 0, START_SECONDS, "a healthy fleet")
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that was given this place's data folder."""
+        return [each for each in psutil.process_iter() if self._is_here(each)]
+
+    def _is_here(self, process: psutil.Process) -> bool:
+        try:
+            return process.cwd().startswith(str(self.folder))
+        except psutil.Error:
+            return False
+
+
+def make_place(folder: Path) -> Place:
+    folder = folder.resolve()
+    shutil.copy(ROOT / "Procfile", folder)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("FLEET_") and not name.endswith("_API_KEY")
+    }
+    return Place(folder, {**environment, "FLEET_FLOWER_PASSWORD": PASSWORD})
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return make_place(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    place = make_place(tmp_path_factory.mktemp("up"))
+    process = place.start()
+    try:
+        place.await_healthy()
+        yield place
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def test_status_shows_every_part_and_no_password(up: Place) -> None:
+    shown = up.run("status", "--json")
+    parts = {part["name"]: part for part in json.loads(shown.stdout)["parts"]}
+    pools = {"pool codegen", "pool scanner", "pool perf"}
+    assert parts.keys() == {"broker", "model", "beat", "flower", *pools}
+    assert all(part["ok"] for part in parts.values())
+    secret = up.run_file()["broker_url"].split("@")[0].rpartition(":")[2]
+    assert secret not in shown.stdout + up.run("status").stdout
+
+
+def test_other_commands_find_the_running_fleet_by_its_folder(up: Place) -> None:
+    agents = json.loads(up.run("agents", "--json").stdout)
+    assert {agent["pool"] for agent in agents} == {"codegen", "scanner", "perf"}
+
+
+def test_a_second_fleet_in_the_folder_is_refused(up: Place) -> None:
+    second = up.run("up")
+    assert second.returncode == 1
+    assert "running in .fleet already" in second.stderr
+    assert up.run("status").returncode == 0
+
+
+def test_flower_opens_with_its_password_alone(up: Place) -> None:
+    url = up.run_file()["flower_url"]
+    assert url.startswith("http://127.0.0.1:")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(url)
+    request = urllib.request.Request(url)
+    request.add_header("Authorization", "Basic " + b64encode(f"fleet:{PASSWORD}".encode()).decode())
+    assert urllib.request.urlopen(request).status == 200
+
+
+def test_no_password_is_among_the_arguments_of_a_process(up: Place) -> None:
+    secret = up.run_file()["broker_url"].split("@")[0].rpartition(":")[2]
+    arguments = [" ".join(process.cmdline()) for process in up.processes()]
+    assert len(arguments) >= 7
+    assert not [line for line in arguments if secret in line or PASSWORD in line]
+
+
+def test_down_stops_all_that_up_started(place: Place) -> None:
+    process = place.start()
+    place.await_healthy()
+    done = place.run("down")
+    assert done.returncode == 0, done.stderr
+    assert "stopped: broker, model, codegen.1" in done.stdout
+    assert process.wait(timeout=10) == 0
+    assert place.processes() == []
+    assert not (place.folder / ".fleet" / "run.json").exists()
+    # The workers left before the broker did: none lost it under their hands.
+    log = place.log()
+    assert log.index("perf.1 stopped") < log.index("sending SIGTERM to broker")
+    assert "SIGKILL" not in log
+
+
+def test_tasks_outlive_a_fleet_that_is_stopped_and_started(place: Place) -> None:
+    process = place.start()
+    place.await_healthy()
+    payload = '{"source": "import pickle", "triage": false}'
+    task_id = place.run("submit", "security_analysis", payload).stdout.strip()
+    eventually(lambda: _state(place, task_id) == "succeeded", 60)
+    process.terminate()
+    assert process.wait(timeout=30) == 0
+    place.start()
+    place.await_healthy()
+    assert _state(place, task_id) == "succeeded"
+    assert place.run("down").returncode == 0
+
+
+def _state(place: Place, task_id: str) -> str:
+    state: str = json.loads(place.run("task", task_id, "--json").stdout)["state"]
+    return state
+
+
+def test_nothing_lingers_when_up_is_killed(place: Place) -> None:
+    process = place.start()
+    place.await_healthy()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    eventually(lambda: not place.processes(), 20, "the end of all processes")
+    down = place.run("down")
+    assert down.returncode == 1
+    assert "no fleet is running" in down.stderr
+
+
+def test_a_process_that_ends_by_itself_ends_the_fleet(place: Place) -> None:
+    (place.folder / "Procfile").write_text("beat: sleep 1\n")
+    process = place.start()
+    assert process.wait(timeout=60) == 1
+    assert "one of its processes ended by itself" in place.log()
+    assert place.processes() == []
+
+
+def test_a_port_in_use_is_an_error_before_anything_starts(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = place.run("up", FLEET_MODEL_PORT=str(port))
+    assert refused.returncode == 1
+    assert f"FLEET_MODEL_PORT: port {port} cannot be used" in refused.stderr
+    assert not (place.folder / ".fleet" / "run.json").exists()
+
+
+def test_with_a_broker_and_a_key_neither_broker_nor_model_is_planned(place: Place) -> None:
+    # The address answers to nobody: the workers give up on it, which ends the run.
+    done = place.run(
+        "up", FLEET_BROKER_URL="redis://127.0.0.1:1/0", OPENAI_API_KEY="sk-of-nobody"
+    )
+    assert done.returncode == 1
+    assert "note: broker: not started, FLEET_BROKER_URL names a broker" in done.stdout
+    assert "note: model: not started" in done.stdout
+    assert "Redis at 127.0.0.1:1 does not answer" in done.stdout
+    assert "broker started" not in done.stdout
+
+
+def test_down_without_a_fleet_says_so(place: Place) -> None:
+    down = place.run("down")
+    assert down.returncode == 1
+    assert "no fleet is running in .fleet" in down.stderr
+
+
+def test_status_without_a_fleet_is_not_healthy(place: Place) -> None:
+    shown = place.run("status", "--json", FLEET_BROKER_URL="redis://:hush@127.0.0.1:1/0")
+    assert shown.returncode == 1
+    assert json.loads(shown.stdout)["healthy"] is False
+    assert "hush" not in shown.stdout
