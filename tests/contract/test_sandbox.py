@@ -17,15 +17,14 @@ import pytest
 
 from fleet.adapters.sandbox import Mode, SandboxLimits, SandboxResult, run_python
 from fleet.adapters.sandbox.bubblewrap import isolation_for, why_it_does_not_work
+from fleet.adapters.sandbox.users import user_for
 from fleet.errors import InvalidRequest, NotAllowed
 
 MEBIBYTE = 1024 * 1024
 
 
 def run(program: str, mode: Mode = "auto", stdin: str = "", **limits: Any) -> SandboxResult:
-    return asyncio.run(
-        run_python(program, stdin=stdin, limits=SandboxLimits(**limits), mode=mode)
-    )
+    return asyncio.run(run_python(program, stdin=stdin, limits=SandboxLimits(**limits), mode=mode))
 
 
 def need_bubblewrap() -> None:
@@ -154,11 +153,31 @@ if sys.argv[1:] == []:
     os.execv(sys.executable, [sys.executable, '-I', __file__, {unique_word!r}])
 while True:
     os.fork()
+    time.sleep(0.05)
 """
     ended = run(program, mode, processes=8, wall_seconds=10)
     # The kernel refuses the fork; root, whom it does not refuse, is counted and stopped.
     assert ended.killed_by == "processes" or "Resource temporarily unavailable" in ended.stderr
     wait_until(lambda: not processes_with(unique_word))
+
+
+def test_a_fork_bomb_that_does_not_give_up_stays_small_and_ends_in_time(mode: Mode) -> None:
+    if os.geteuid() == 0 and user_for(mode) is None:
+        pytest.skip("only root reaches this interpreter, and the kernel does not limit root")
+    program = """
+import os, time
+deadline = time.monotonic() + 30
+while time.monotonic() < deadline:
+    try:
+        os.fork()
+        print('forked', flush=True)
+    except OSError:
+        pass
+"""
+    ended = run(program, mode, processes=8, wall_seconds=1.5)
+    assert ended.killed_by == "time"
+    assert ended.seconds < 10
+    assert 2 <= ended.stdout.count("forked") <= 20
 
 
 def test_output_is_kept_in_bounds_with_its_beginning_and_its_end(mode: Mode) -> None:
@@ -206,7 +225,7 @@ def test_a_cancelled_run_is_killed_before_the_cancellation_goes_on(
         running = asyncio.create_task(
             run_python(grandchildren(unique_word), limits=limits, mode=mode)
         )
-        while not processes_with(unique_word):
+        while not processes_with(unique_word) and not running.done():
             await asyncio.sleep(0.05)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -317,3 +336,19 @@ def test_a_program_that_kills_its_supervisor_counts_as_killed(mode: Mode) -> Non
     ended = run("import os, time; os.kill(os.getppid(), 9); time.sleep(30)", mode)
     assert ended.killed_by == "signal"
     assert ended.exit_code != 0
+
+
+def test_a_program_does_not_run_as_root_where_that_can_be_helped(mode: Mode) -> None:
+    program = """
+import os
+print(os.getuid(), os.getgid(), os.getgroups())
+print([line.split()[1] for line in open('/proc/self/status') if line.startswith('Cap')][:3])
+"""
+    ended = run(program, mode)
+    expected = user_for(mode)
+    if expected is None:
+        pytest.skip("the worker is not root, or only root reaches its interpreter")
+    identity, capabilities = ended.stdout.splitlines()
+    user, group, groups = identity.split()
+    assert int(user) == int(group) >= 61184
+    assert (groups, capabilities) == ("[]", str(["0" * 16] * 3))

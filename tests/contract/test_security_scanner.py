@@ -101,6 +101,8 @@ def test_no_secret_of_the_shop_is_in_the_result(shop: SecurityScanResult) -> Non
         ),
         ('connect("db", password="s3cr3t-of-mine"); eval("s3cr3t-of-mine")', "s3cr3t-of-mine"),
         ("def login(password='s3cr3t-of-mine'): pass", "s3cr3t-of-mine"),
+        ('eval("1")  # password = "s3cr3t-of-mine"', "s3cr3t-of-mine"),
+        ("eval('1', {'api_key': 's3cr3t-of-mine'})", "s3cr3t-of-mine"),
     ],
 )
 def test_a_found_secret_is_masked_wherever_it_stands(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import Any
 
 import pytest
@@ -67,7 +68,12 @@ def test_two_variants_are_timed_and_told_apart(crew: Crew) -> None:
             "seconds": 4,
         },
     )
-    assert {variant.name for variant in done.variants} == {"loop", "sum"}
+    assert [timing.name for timing in done.timings] == ["loop", "sum"]
+    (comparison,) = done.comparisons
+    assert comparison.verdict == "faster"
+    assert comparison.high < 1
+    assert done.same_result
+    assert b64decode(done.plot_png_base64).startswith(b"\x89PNG")
 
 
 SLOW = """

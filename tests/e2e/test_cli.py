@@ -60,17 +60,17 @@ def test_submit_prints_the_id_which_opens_the_task(crew: Crew) -> None:
 
 
 def test_a_payload_comes_from_standard_input_and_the_key_makes_it_once(crew: Crew) -> None:
-    arguments = ("submit", "nap", "--payload", "-", "--idempotency-key", "only once")
-    first = answer(crew, *arguments[:-1], "only-once", input='{"note": "piped"}')
-    second = answer(crew, *arguments[:-1], "only-once", input='{"note": "piped"}')
+    arguments = ("submit", "nap", "--payload", "-", "--idempotency-key", "only-once")
+    first = answer(crew, *arguments, input='{"note": "piped"}')
+    second = answer(crew, *arguments, input='{"note": "piped"}')
     assert first["id"] == second["id"]
 
 
 def test_a_task_that_fails_is_exit_status_one_when_waited_for(crew: Crew) -> None:
-    done = run(crew, "submit", "nap", '{"fail": "overslept"}', "--wait")
+    done = run(crew, "submit", "nap", "--set", "end=refused", "--wait")
     assert done.returncode == 1
     assert "failed" in done.stdout
-    assert "overslept" in done.stdout
+    assert "no naps here; sleep at home" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_broker_that_is_away_is_exit_status_one(crew: Crew) -> None:
 
 def test_tasks_lists_the_newest_first_and_one_state_where_asked(crew: Crew) -> None:
     tasks = [crew.fleet.submit("nap", {"note": str(number)}) for number in range(3)]
-    failed = crew.fleet.submit("nap", {"fail": "no"})
+    failed = crew.fleet.submit("nap", {"end": "refused"})
     for task in (*tasks, failed):
         task.wait(30)
     listed = [record["id"] for record in answer(crew, "tasks", "--limit", "4")]

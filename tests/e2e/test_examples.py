@@ -1,0 +1,145 @@
+"""The examples do what they say, as a reader would run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Crew, Processes
+
+from fleet import Fleet
+from fleet.errors import InvalidRequest
+
+EXAMPLES = ROOT / "examples"
+OWN_AGENT = EXAMPLES / "own_agent"
+
+TEXT = (
+    "Celery hands work from an application to workers over a message broker. An application "
+    "sends a message, and any worker that listens on its queue takes it, runs the function that "
+    "the message names, and stores what came of it. Queues let slow work wait without keeping "
+    "anybody from going on, and more workers take more messages at once. A worker that dies "
+    "loses what it held unless the message is acknowledged only after the work is done."
+)
+
+
+def run(crew: Crew, script: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(script)],
+        cwd=crew.processes.folder,
+        env={**crew.processes.environment, **variables},
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+
+
+def test_the_python_example_submits_waits_and_shows_decisions_and_results(crew: Crew) -> None:
+    done = run(crew, EXAMPLES / "submit.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pool codegen, model smollm2-135m-instruct" in done.stdout
+    assert "verified" in done.stdout
+    assert "def add(a, b):" in done.stdout
+    assert "high CWE-78 line 5:" in done.stdout
+
+
+def test_the_python_example_says_in_a_sentence_that_nothing_runs(crew: Crew) -> None:
+    done = run(crew, EXAMPLES / "submit.py", FLEET_NAMESPACE="deserted")
+    assert done.returncode == 1
+    assert done.stderr.startswith("nobody is there to do it: no agent is alive")
+
+
+def test_the_celery_example_sends_a_task_and_gets_its_result(crew: Crew) -> None:
+    done = run(crew, EXAMPLES / "plain_celery.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "session.py:5 B301 pickle" in done.stdout
+    explained = done.stdout.rsplit(" ", 1)[1].strip()
+    assert crew.fleet.task(explained).decision.pool == "scanner"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder into which pip has installed the example's package."""
+    folder = tmp_path_factory.mktemp("own_agent")
+    # Building leaves files behind, so it is done on a copy.
+    source = shutil.copytree(OWN_AGENT, folder / "source")
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--target", "site"]
+    command = [sys.executable, "-m", "pip", "install", *options, str(source)]
+    built = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def summaries(
+    crew: Crew, installed: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Crew]:
+    """A second fleet on the same broker and model, of the example's pool alone."""
+    variables = {
+        "FLEET_NAMESPACE": "summaries",
+        "FLEET_CONFIG": str(OWN_AGENT / "fleet.toml"),
+        "PYTHONPATH": str(installed),
+    }
+    folder = tmp_path_factory.mktemp("summaries")
+    processes = Processes(folder, {**crew.processes.environment, **variables})
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in processes.environment.items():
+            if name.startswith("FLEET_"):
+                patch.setenv(name, value)
+        patch.syspath_prepend(str(installed))
+        other = Crew(Fleet.from_env(), processes)
+        try:
+            other.start_worker("summaries")
+            yield other
+        finally:
+            processes.stop_all()
+
+
+def test_an_agent_of_ones_own_is_found_by_its_entry_point_and_does_its_work(
+    summaries: Crew,
+) -> None:
+    task = summaries.fleet.submit("summary", {"text": TEXT, "most_words": 30})
+    result: Any = task.result(timeout=120)
+    assert type(result).__name__ == "SummaryResult"
+    assert 0 < result.words <= 30
+    assert task.decision.pool == "summaries"
+    assert task.record().output_tokens > 0
+
+
+def test_an_agent_of_ones_own_works_from_the_command_line(summaries: Crew) -> None:
+    command = [sys.executable, "-m", "fleet", "submit", "summary", "--wait", "--json"]
+    done = subprocess.run(
+        [*command, "--set", f"text={TEXT}"],
+        cwd=summaries.processes.folder,
+        env=summaries.processes.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["result"]["summary"]
+
+
+def test_a_payload_that_does_not_suit_ones_own_agent_is_refused_before_it_is_sent(
+    summaries: Crew,
+) -> None:
+    with pytest.raises(InvalidRequest, match="most_words"):
+        summaries.fleet.submit("summary", {"text": TEXT, "most_words": 0})
+
+
+def test_the_continuous_build_runs_the_readers_command_and_nothing_else() -> None:
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    commands = [line for line in lines if line and not line.startswith("#")]
+    assert commands == [
+        "set -euo pipefail",
+        'cd "$(dirname "${BASH_SOURCE[0]}")/.."',
+        "export CI=true",
+        "make test",
+    ]
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)

@@ -1,0 +1,182 @@
+"""The transport on a real Valkey: what it takes is noted, and it wakes without polling."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from kombu import Connection as KombuConnection
+from kombu import Consumer, Exchange, Producer, Queue
+
+from fleet.runtime.messages import message_encoder
+from fleet.runtime.transport import Link, transport_url
+from fleet.services.connection import Connection, open_connection
+from fleet.services.requests import Submission
+from fleet.settings import Settings
+from fleet.state.keys import wake
+
+QUEUE, OVERFLOW = "{fleet}.codegen", "{fleet}.overflow.code_generator"
+ASK = Submission("code_generation", {"instruction": "add"})
+
+
+@pytest.fixture
+def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
+    pool = '[pools.codegen]\nagent_type = "code_generator"\nslots = 2'
+    found = open_connection(settings_of(pool))
+    found.registry.register("codegen-1", "codegen", 2, {})
+    return found
+
+
+@pytest.fixture
+def broker(fleet: Connection) -> Iterator[KombuConnection]:
+    queues = (QUEUE, OVERFLOW)
+    link = Link(fleet.keys.tag, lambda message, text: False, "codegen", "codegen-1", queues)
+    keys = fleet.keys.pool("codegen")
+    options = {
+        "fleet": link,
+        "unacked_key": keys.unacked,
+        "unacked_index_key": keys.unacked_index,
+        "unacked_mutex_key": keys.unacked_mutex,
+    }
+    url = transport_url(fleet.settings.broker_url)
+    with KombuConnection(url, transport_options=options) as found:
+        yield found
+
+
+class Taker:
+    """A consumer that keeps what it gets, unacknowledged."""
+
+    def __init__(self, broker: KombuConnection, *queues: str, most: int = 10) -> None:
+        self.broker = broker
+        self.got: list[Any] = []
+        self.channel = broker.default_channel
+        self.consumer = Consumer(
+            self.channel,
+            [Queue(name, Exchange(""), routing_key=name) for name in queues],
+            callbacks=[lambda body, message: self.got.append(message)],
+            accept=["json"],
+        )
+        self.consumer.qos(prefetch_count=most)
+        self.consumer.consume()
+
+    def drain(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                self.broker.drain_events(timeout=0.2)
+            except TimeoutError:
+                return
+
+
+def submit(fleet: Connection, count: int = 1) -> list[str]:
+    done = fleet.submitter(message_encoder()).submit_many([ASK] * count)
+    return [each.task_id for each in done]
+
+
+def test_what_is_taken_is_noted_until_it_is_acknowledged(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    (task_id,) = submit(fleet)
+    taker = Taker(broker, QUEUE, OVERFLOW)
+    taker.drain(3)
+    (message,) = taker.got
+    assert message.headers["id"] == task_id
+    unacked = fleet.keys.pool("codegen").unacked
+    assert (client.llen(QUEUE), client.hlen(unacked)) == (0, 1)
+    message.ack()
+    assert client.hlen(unacked) == 0
+
+
+def test_no_more_is_taken_than_there_are_free_slots(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    submit(fleet, 5)
+    taker = Taker(broker, QUEUE, OVERFLOW, most=2)
+    taker.drain(3)
+    assert len(taker.got) == 2
+    assert client.llen(OVERFLOW) == 3
+    assert client.llen(wake(OVERFLOW)) == 1
+    taker.got.pop().ack()
+    taker.drain(3)
+    assert client.llen(OVERFLOW) == 2
+
+
+def test_a_message_from_the_overflow_queue_takes_a_slot_as_it_is_taken(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    ids = submit(fleet, 3)
+    client.delete(QUEUE, fleet.keys.pool("codegen").in_flight)
+    taker = Taker(broker, QUEUE, OVERFLOW)
+    taker.drain(3)
+    assert client.smembers(fleet.keys.pool("codegen").in_flight) == {ids[2].encode()}
+
+
+def test_an_agent_in_maintenance_takes_nothing(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    submit(fleet)
+    fleet.registry.drain("codegen-1")
+    taker = Taker(broker, QUEUE, OVERFLOW)
+    taker.drain(3)
+    assert taker.got == []
+    assert client.llen(QUEUE) == 1
+
+
+def test_what_a_closing_worker_holds_goes_back_and_wakes_another(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    submit(fleet, 3)
+    client.delete(QUEUE, wake(QUEUE), fleet.keys.pool("codegen").in_flight)
+    taker = Taker(broker, OVERFLOW)
+    taker.drain(3)
+    assert len(taker.got) == 1
+    taker.channel.close()
+    assert (client.llen(OVERFLOW), client.llen(wake(OVERFLOW))) == (1, 1)
+    assert client.scard(fleet.keys.pool("codegen").in_flight) == 0
+
+
+def test_a_message_of_a_stock_publisher_is_taken_without_a_token(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    with KombuConnection(fleet.settings.broker_url) as stock:
+        Producer(stock).publish({"n": 1}, routing_key=QUEUE, headers={"id": "x"})
+    assert client.llen(wake(QUEUE)) == 0
+    taker = Taker(broker, QUEUE)
+    deadline = time.monotonic() + 5
+    while not taker.got and time.monotonic() < deadline:
+        taker.drain(1)
+    assert taker.got[0].payload == {"n": 1}
+
+
+def test_a_queue_that_is_not_the_fleets_is_served_as_by_the_stock_transport(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    Producer(broker).publish({"n": 2}, routing_key="shop", declare=[Queue("shop")])
+    assert client.llen("shop") == 1
+    assert client.exists(wake("shop")) == 0
+    taker = Taker(broker, "shop", QUEUE)
+    taker.drain(3)
+    assert taker.got[0].payload == {"n": 2}
+
+
+def test_a_planned_task_is_placed_and_not_pushed(fleet: Connection, client: redis.Redis) -> None:
+    placed: list[str] = []
+
+    def place(message: dict[str, Any], text: str) -> bool:
+        placed.append(message["headers"]["id"])
+        return True
+
+    link = Link(fleet.keys.tag, place)
+    url = transport_url(fleet.settings.broker_url)
+    with KombuConnection(url, transport_options={"fleet": link}) as broker:
+        Producer(broker).publish({}, routing_key=QUEUE, headers={"id": "t"})
+    assert placed == ["t"]
+    assert client.llen(QUEUE) == 0
+
+
+def test_an_address_keeps_its_parts_and_says_whether_it_is_encrypted() -> None:
+    assert transport_url("redis://:pw@host:1/2") == "fleet://:pw@host:1/2"
+    assert transport_url("rediss://host") == "fleets://host"

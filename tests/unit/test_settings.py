@@ -1,0 +1,135 @@
+"""Settings: what is read, what wins, and what a mistake is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import InvalidConfig
+from fleet.settings import load_settings, parse_config
+from fleet.settings.environment import RUN_FILE
+
+DEFAULTS = parse_config("", "built-in defaults")
+
+
+def test_the_defaults_are_the_reference_figures() -> None:
+    assert DEFAULTS.strategy == "ai_optimized"
+    assert DEFAULTS.pools["codegen"].slots == 10
+    assert (DEFAULTS.models.quality_priority, DEFAULTS.models.speed_priority) == (0.7, 0.3)
+    assert DEFAULTS.leases.heartbeat_seconds == 10
+    assert DEFAULTS.leases.dead_after_seconds == 60
+    assert DEFAULTS.leases.reap_seconds == 30
+    assert DEFAULTS.limits.model_call_seconds == 300
+    assert DEFAULTS.compatibility["security_analysis"] == {
+        "code_generator": 0.4,
+        "security_scanner": 1.0,
+        "performance_tester": 0.1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("toml", "says"),
+    [
+        ("strategy = 'dice'", "strategy: Input should be 'ai_optimized'"),
+        ("pools = 3", "pools: Input should be a valid dictionary"),
+        ("[pools.a]\nagent_type = 'x'", "pools.a.agent_type: 'x' is not known; use one of: code_"),
+        ("[pools.a]\nagent_type = 'code_generator'\nslot = 3", "pools.a.slot: is not a known key"),
+        ("[pools.a]\nagent_type = 'code_generator'\nweight = 11", "less than or equal to 10"),
+        ("[pools.a]\nagent_type = 'code_generator'\nmin = 9", r"min \(9\) is over max \(4\)"),
+        ("[pools.a]\nagent_type = 'code_generator'\nhelps = ['y']", "pools.a.helps: 'y' is not kn"),
+        ("[leases]\ndead_after_seconds = 15", r"at least twice heartbeat_seconds \(10\)"),
+        ("[models]\nquality_priority = 0.9", "together they may be at most 1"),
+        ("[catalogue.m]\nprovider = 'who'\nquality = 1\nspeed = 1", "'who' is not known"),
+        ("[compatibility.knitting]\ncode_generator = 1", "'knitting' is not known"),
+        ("x = [", "is not valid TOML"),
+    ],
+)
+def test_a_mistake_names_the_file_the_key_and_what_is_allowed(toml: str, says: str) -> None:
+    with pytest.raises(InvalidConfig, match=says) as told:
+        parse_config(toml, "fleet.toml")
+    assert str(told.value).startswith("fleet.toml: ")
+
+
+def test_two_pools_may_not_share_a_queue() -> None:
+    pool = "[pools.{}]\nagent_type = 'code_generator'\nqueue = '{{fleet}}.same'\n"
+    with pytest.raises(InvalidConfig, match="the queue of pool a already"):
+        parse_config(pool.format("a") + pool.format("b"), "fleet.toml")
+
+
+def test_a_queue_outside_the_fleets_hash_tag_is_refused(
+    clean_environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = "[pools.a]\nagent_type = 'code_generator'\nqueue = 'mine'"
+    (tmp_path / "fleet.toml").write_text(text)
+    with pytest.raises(InvalidConfig, match=r"pools.a.queue: 'mine' must start with '\{fleet\}.'"):
+        load_settings()
+
+
+def test_a_key_of_a_section_keeps_the_others_and_a_table_of_names_is_replaced() -> None:
+    config = parse_config(
+        "[leases]\nreap_seconds = 5\n[pools.only]\nagent_type = 'code_generator'", "fleet.toml"
+    )
+    assert (config.leases.reap_seconds, config.leases.heartbeat_seconds) == (5, 10)
+    assert list(config.pools) == ["only"]
+
+
+def test_the_compatibility_of_types_that_are_gone_goes_with_them() -> None:
+    text = """
+    [agent_types.code_generator]
+    [pools.only]
+    agent_type = "code_generator"
+    [request_types.code_generation]
+    agent_type = "code_generator"
+    """
+    assert parse_config(text, "fleet.toml").compatibility == {
+        "code_generation": {"code_generator": 1.0}
+    }
+
+
+def test_a_named_config_file_that_is_missing_is_an_error(
+    clean_environment: pytest.MonkeyPatch,
+) -> None:
+    clean_environment.setenv("FLEET_CONFIG", "nowhere.toml")
+    with pytest.raises(InvalidConfig, match=r"there is no file nowhere\.toml"):
+        load_settings()
+
+
+def test_a_bad_variable_is_named_and_its_value_is_not_shown(
+    clean_environment: pytest.MonkeyPatch,
+) -> None:
+    clean_environment.setenv("FLEET_BROKER_URL", "amqp://user:hunter2@host")
+    with pytest.raises(InvalidConfig, match=r"FLEET_BROKER_URL: .*must start with redis://") as told:
+        load_settings()
+    assert "hunter2" not in str(told.value)
+
+
+def test_a_running_fleet_in_this_folder_is_found(
+    clean_environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".fleet").mkdir()
+    found = {"broker_url": "redis://:pw@127.0.0.1:7001/0", "model_url": "http://127.0.0.1:7002/v1"}
+    (tmp_path / ".fleet" / RUN_FILE).write_text(json.dumps(found))
+    settings = load_settings()
+    assert settings.broker_url == found["broker_url"]
+    assert settings.environment.model_url == found["model_url"]
+    assert "pw" not in repr(settings)
+
+
+def test_the_environment_wins_over_a_running_fleet(
+    clean_environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".fleet").mkdir()
+    (tmp_path / ".fleet" / RUN_FILE).write_text('{"broker_url": "redis://other"}')
+    clean_environment.setenv("FLEET_BROKER_URL", "redis://mine:1/2")
+    assert load_settings().broker_url == "redis://mine:1/2"
+
+
+def test_a_pool_that_is_silent_on_its_queue_gets_one_of_its_name(
+    clean_environment: pytest.MonkeyPatch,
+) -> None:
+    clean_environment.setenv("FLEET_NAMESPACE", "east")
+    settings = load_settings()
+    assert settings.queue("codegen") == "{east}.codegen"
+    assert settings.overflow_queue("code_generator") == "{east}.overflow.code_generator"
