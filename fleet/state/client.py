@@ -8,7 +8,16 @@ from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+)
 from redis.retry import Retry
 
 from fleet.errors import InvalidConfig, NotAllowed, Unavailable
@@ -16,8 +25,8 @@ from fleet.errors import InvalidConfig, NotAllowed, Unavailable
 RETRIES = 2
 """Every script may be sent twice: a lost answer is given again, see the heads in `lua/`."""
 
-NOT_NOW = frozenset({"OOM", "READONLY", "LOADING", "BUSY", "MISCONF", "NOREPLICAS", "CLUSTERDOWN"})
-NOT_YOU = frozenset({"NOAUTH", "NOPERM", "WRONGPASS"})
+NOT_YOU = (AuthenticationError, AuthorizationError, NoPermissionError)
+NOT_NOW = (BusyLoadingError, ClusterDownError, MasterDownError, OutOfMemoryError, ReadOnlyError)
 
 
 def connect(url: str, socket_timeout: float) -> redis.Redis:
@@ -33,7 +42,13 @@ def connect(url: str, socket_timeout: float) -> redis.Redis:
             socket_connect_timeout=socket_timeout,
             socket_keepalive=True,
             health_check_interval=30,
-            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), RETRIES),
+            # A refused or cut connection is tried again at once; a server that hangs has
+            # taken its time already.
+            retry=Retry(
+                ExponentialWithJitterBackoff(base=0.05, cap=0.5),
+                RETRIES,
+                supported_errors=(redis.ConnectionError,),
+            ),
         )
     except ValueError as error:
         raise InvalidConfig(f"FLEET_BROKER_URL: {error}; use redis://HOST:PORT/DATABASE") from None
@@ -50,10 +65,13 @@ def redis_errors(client: redis.Redis) -> Iterator[None]:
     """Turn what redis-py raises into Fleet's errors, with the cause chained."""
     try:
         yield
-    except AuthenticationError as error:
+    except NOT_YOU as error:
         raise NotAllowed(
-            "Redis refused the user or the password; check FLEET_BROKER_URL"
+            f"Redis refused the user, the password or the user's rights ({error}); check "
+            "FLEET_BROKER_URL"
         ) from error
+    except NOT_NOW as error:
+        raise Unavailable(f"Redis cannot take it now ({error}); nothing was written") from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         arguments = client.connection_pool.connection_kwargs
         where = f"{arguments.get('host', 'localhost')}:{arguments.get('port', 6379)}"
@@ -61,10 +79,3 @@ def redis_errors(client: redis.Redis) -> Iterator[None]:
             f"Redis at {where} does not answer; start it with `fleet up`, or correct "
             "FLEET_BROKER_URL"
         ) from error
-    except ResponseError as error:
-        word = str(error).partition(" ")[0]
-        if word in NOT_NOW:
-            raise Unavailable(f"Redis cannot take it now ({error}); nothing was written") from error
-        if word in NOT_YOU:
-            raise NotAllowed(f"Redis refused it ({error}); check the user's rights") from error
-        raise

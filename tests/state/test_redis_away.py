@@ -1,0 +1,70 @@
+"""Without Redis: a typed error that says what to do, within a bounded time."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from fleet import Fleet
+from fleet.errors import NotAllowed, Unavailable
+from fleet.settings import load_settings
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as server:
+        yield server.getsockname()[1]
+
+
+def fleet(patch: pytest.MonkeyPatch, url: str) -> Fleet:
+    patch.setenv("FLEET_BROKER_URL", url)
+    patch.setenv("FLEET_SOCKET_TIMEOUT", "0.5")
+    return Fleet(load_settings())
+
+
+def test_a_server_that_is_not_there_is_an_error_at_once(
+    clean_environment: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"redis://:hunter2@127.0.0.1:{unused.getsockname()[1]}/0"
+        with pytest.raises(Unavailable, match="does not answer; start it with") as told:
+            fleet(clean_environment, url).submit("code_generation", {"instruction": "x"})
+    assert "hunter2" not in str(told.value)
+
+
+def test_a_server_that_hangs_is_an_error_after_a_bounded_wait(
+    clean_environment: pytest.MonkeyPatch, silent_port: int
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(Unavailable):
+        fleet(clean_environment, f"redis://127.0.0.1:{silent_port}/0").tasks()
+    assert time.monotonic() - started < 5
+
+
+def test_a_wrong_password_is_not_called_an_outage(
+    clean_environment: pytest.MonkeyPatch, valkey_url: str, client: redis.Redis
+) -> None:
+    client.acl_setuser("guest", enabled=True, passwords=["+right"], keys=["*"], commands=["+@all"])
+    url = valkey_url.replace("redis://", "redis://guest:wrong@")
+    with pytest.raises(NotAllowed, match="check FLEET_BROKER_URL"):
+        fleet(clean_environment, url).agents()
+
+
+def test_a_full_server_is_a_loud_error_and_nothing_is_written(
+    clean_environment: pytest.MonkeyPatch, valkey_url: str, client: redis.Redis
+) -> None:
+    found = fleet(clean_environment, valkey_url)
+    found._connection.registry.register("codegen-1", "codegen", 10, {})
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(Unavailable, match="cannot take it now"):
+            found.submit("code_generation", {"instruction": "x"})
+    finally:
+        client.config_set("maxmemory", 0)
+    assert found.tasks() == []
