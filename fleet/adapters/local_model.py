@@ -49,12 +49,13 @@ def serve_model(port: int) -> None:
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    served = _start(port)
+    served = start_model(port)
     while served:
         signal.pause()
 
 
-def _start(port: int) -> Any:
+def start_model(port: int) -> Any:
+    """The running server; it stops when nothing refers to it. Errors as `serve_model`."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()

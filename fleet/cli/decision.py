@@ -21,7 +21,10 @@ TERMS = ("success", "response", "load", "compatibility", "complexity")
 
 def decision_view(route: RouteDecision, model: ModelDecision | None) -> Group:
     """The pool's and the model's candidates, best first, and why each other was passed over."""
-    parts: list[RenderableType] = [_headline(route), _pools(route), *_rejections(route.rejected)]
+    parts: list[RenderableType] = [_headline(route), _pools(route)]
+    if any(candidate.terms for candidate in route.candidates):
+        parts.append(Text(f"  total = {' + '.join(TERMS)}, each with its weight", style="dim"))
+    parts += _rejections(route.rejected)
     if route.omitted:
         parts.append(Text(f"  and {route.omitted} further pools that could not have won"))
     if model is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleet.cli.output import console, dollars
+from fleet.cli.output import console, dollars, own_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +47,8 @@ def demo(
 
     screen = console()
     with demo_fleet(load_settings()) as started:
+        _title(screen, "Starting a fleet")
+        screen.print(f"What its processes say goes to {started.log}")
         failed = _run(screen, started)
         if keep:
             _keep(screen, started)
@@ -59,13 +61,11 @@ def _run(screen: Console, started: DemoFleet) -> bool:
     from fleet import Fleet
     from fleet.cli.demo_view import show_start, show_work
 
-    began = time.monotonic()
-    _title(screen, "Starting a fleet")
-    screen.print(f"What its processes say goes to {started.log}")
-    show_start(screen, started.parts_until_healthy())
+    show_start(screen, started.parts_until_healthy(), started.began)
     fleet = Fleet.from_env()
     errands, tasks = _submit(screen, fleet)
-    screen.print(f"All was submitted {time.monotonic() - began:.1f} s after the start.\n")
+    seconds = time.monotonic() - started.began
+    screen.print(f"{len(tasks)} tasks, the last one {seconds:.1f} s after the start\n")
     records = show_work(screen, errands, tasks, time.monotonic() + WORK_SECONDS)
     _title(screen, "Results")
     for errand, record in zip(errands, records, strict=True):
@@ -119,7 +119,7 @@ def _plot(data_dir: Path, record: TaskRecord) -> Path:
 def _decision(screen: Console, errands: Sequence[Errand], tasks: Sequence[Task]) -> None:
     from fleet.cli.decision import decision_view
 
-    _title(screen, f"Why {errands[0].title!r} went where it did")
+    _title(screen, f"Why the task {errands[0].title!r} went where it did")
     screen.print(decision_view(tasks[0].decision, tasks[0].model_decision))
 
 
@@ -128,13 +128,24 @@ def _farewell(screen: Console, records: Sequence[TaskRecord]) -> None:
     spent = sum(record.cost_nanodollars for record in records)
     tokens = sum(record.input_tokens + record.output_tokens for record in records)
     models = ", ".join(sorted({record.model for record in records if record.model}))
-    screen.print(f"{dollars(spent)} for {tokens:,} tokens of {models or 'no model'}")
+    free = "" if spent else ", which costs nothing"
+    screen.print(f"{dollars(spent)} for {tokens:,} tokens of {models or 'no model'}{free}")
     _title(screen, "What next")
-    screen.print(
-        "fleet up                    run the fleet until Ctrl-C\n"
-        "fleet status                see that all is well, from another terminal\n"
-        "fleet submit code_generation --set instruction='Write a function ...' --wait\n"
-        f"fleet explain {records[0].id}   why that task got its pool and its model"
+    for command, purpose in _next_steps(records[0].id):
+        screen.print(f"{command}\n    {purpose}", soft_wrap=True, markup=False)
+
+
+def _next_steps(task_id: str) -> tuple[tuple[str, str], ...]:
+    fleet = own_command()
+    return (
+        (f"{fleet} up", "run the fleet until Ctrl-C; it has the tasks of this demo still"),
+        (f"{fleet} status", "see that all is well, from another terminal, as all that follows"),
+        (
+            f"{fleet} submit code_generation --set instruction='Write a function ...' --wait",
+            "give it work of your own",
+        ),
+        (f"{fleet} tasks", "list what it has done"),
+        (f"{fleet} explain {task_id}", "see why that task got its pool and its model"),
     )
 
 

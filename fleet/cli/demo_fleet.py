@@ -41,8 +41,9 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class DemoFleet:
-    """A fleet that was started for the demo."""
+    """A fleet that was started for the demo, at `began` by the monotonic clock."""
 
+    began: float
     process: subprocess.Popen[bytes]
     log: Path
     login: Login
@@ -83,9 +84,10 @@ def demo_fleet(settings: Settings) -> Iterator[DemoFleet]:
     log = make_data_dir(settings) / "logs" / "up.log"
     log.parent.mkdir(mode=0o700, exist_ok=True)
     login = _login(settings)
+    began = time.monotonic()
     process = _start(log, login)
     try:
-        yield DemoFleet(process, log, login)
+        yield DemoFleet(began, process, log, login)
     finally:
         _stop(process)
 

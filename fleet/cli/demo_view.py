@@ -13,8 +13,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from fleet.cli.output import SHORT_ID
-from fleet.cli.tables import state, task_figures
+from fleet.cli.output import SHORT_ID, dollars, seconds
+from fleet.cli.tables import state
 
 if TYPE_CHECKING:
     from fleet import Task
@@ -25,12 +25,11 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.25
 REFRESHES = 8
 HEADINGS = ("id", "task", "request type", "state", "pool", "model")
-FIGURES = ("tokens in", "out", "cost", "wait", "run")
+FIGURES = ("tokens", "cost", "wait", "run")
 
 
-def show_start(console: Console, looks: Iterable[Sequence[Part]]) -> None:
-    """Show what is starting, and after how many seconds each part was healthy."""
-    began = time.monotonic()
+def show_start(console: Console, looks: Iterable[Sequence[Part]], began: float) -> None:
+    """Show what is starting, and how many seconds after `began` each part was seen healthy."""
     healthy: dict[str, float] = {}
     with _live(console) as live:
         for parts in looks:
@@ -87,7 +86,7 @@ def work_table(errands: Sequence[Errand], records: Sequence[TaskRecord]) -> Tabl
     """One line a task."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in HEADINGS:
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=heading != "task")
     for heading in FIGURES:
         table.add_column(heading, justify="right", no_wrap=True)
     for errand, record in zip(errands, records, strict=True):
@@ -98,7 +97,10 @@ def work_table(errands: Sequence[Errand], records: Sequence[TaskRecord]) -> Tabl
             state(record.state),
             record.pool or "-",
             record.model or "-",
-            *task_figures(record),
+            str(record.input_tokens + record.output_tokens),
+            dollars(record.cost_nanodollars),
+            seconds(record.wait_seconds),
+            seconds(record.run_seconds),
         )
     return table
 

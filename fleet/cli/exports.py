@@ -42,9 +42,9 @@ def _there(stored: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _to_sarif(spec: AgentSpec) -> Callable[[Result], Any]:
-    package = spec.implementation.partition(":")[0].rpartition(".")[0]
+    package, dot, _ = spec.implementation.partition(":")[0].rpartition(".")
     try:
-        found: Callable[[Result], Any] = import_module(f"{package}.sarif").to_sarif
+        found: Callable[[Result], Any] = import_module(f"{package}{dot}sarif").to_sarif
     except (ImportError, AttributeError) as error:
         raise InvalidRequest(
             f"results of {spec.agent_type} cannot be written as SARIF; leave --sarif out"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,6 +37,16 @@ def complain(message: str) -> None:
 
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     errors.print(Text("error: ", style="bold red") + Text(message, style="red"))
+
+
+def own_command() -> str:
+    """How to type the command `fleet` here: where it is not on the PATH, with its folder."""
+    own = Path(sys.executable).parent / "fleet"
+    if shutil.which("fleet") == str(own):
+        return "fleet"
+    if not own.exists():
+        return f"{sys.executable} -m fleet"
+    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
 
 
 def print_json(value: Any) -> None:

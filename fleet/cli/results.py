@@ -7,6 +7,7 @@ know the agents' own code. A result of a user's own agent is shown as it is.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -42,7 +43,7 @@ def result_view(agent_type: str, result: dict[str, Any], most_findings: int | No
         return findings_view(result, most_findings)
     if agent_type == "performance_tester":
         return timings_view(result)
-    return Group(Syntax(json.dumps(result, indent=2), "json", background_color="default"))
+    return Group(_highlighted(json.dumps(result, indent=2), "json"))
 
 
 def code_view(result: dict[str, Any]) -> Group:
@@ -50,15 +51,21 @@ def code_view(result: dict[str, Any]) -> Group:
     attempts = result["attempts"]
     tries = f"{len(attempts)} attempt{'' if len(attempts) == 1 else 's'}"
     if not result["verified"]:
-        last = attempts[-1]["message"] if attempts else "there was no answer"
-        verdict = Text(f"not verified after {tries}: {last}", style="bold yellow")
+        # The code that is shown is the best attempt's, which need not be the last one.
+        shown = [each["message"] for each in attempts if each["code"] == result["code"]]
+        problem = shown[-1] if shown else "there was no answer"
+        verdict = Text(f"not verified after {tries}: {problem}", style="bold yellow")
     elif result["tests_run"]:
         passed = result["asserts_passed"]
         verdict = Text(f"its tests passed ({passed} asserts held, {tries})", style="green")
     else:
         verdict = Text(f"it parses and has no errors; no tests were given ({tries})", "green")
-    code = Syntax(result["code"].strip("\n"), "python", background_color="default")
-    return Group(Padding(code, (0, 0, 0, 2)), verdict)
+    return Group(Padding(_highlighted(result["code"], "python"), (0, 0, 0, 2)), verdict)
+
+
+def _highlighted(text: str, language: str) -> Text:
+    """Code in colours. As a text, since a `Syntax` fills its lines with spaces to the margin."""
+    return Syntax("", language, background_color="default").highlight(text.strip("\n"))
 
 
 def findings_view(result: dict[str, Any], most: int | None = None) -> Group:
@@ -90,9 +97,13 @@ def _findings_table(findings: list[dict[str, Any]]) -> Table:
             Text(finding["severity"], style=SEVERITY_STYLES[finding["severity"]]),
             f"{finding['file']}:{finding['line']}",
             str(finding["cwe"] or "-"),
-            finding["title"],
+            _in_short(finding["message"]),
         )
     return table
+
+
+def _in_short(message: str) -> str:
+    return re.split(r"[.,;:] ", message, maxsplit=1)[0].rstrip(".")
 
 
 def timings_view(result: dict[str, Any]) -> Group:
@@ -113,10 +124,15 @@ def timings_view(result: dict[str, Any]) -> Group:
 
 
 def _verdict(comparison: dict[str, Any], confidence: str) -> str:
-    ratio, low, high = (comparison[name] for name in ("ratio", "low", "high"))
+    """The verdict in words: `193 times as fast` reads better than 0.00518 times as long."""
+    ratio, low, high = (comparison[key] for key in ("ratio", "low", "high"))
+    relation = "takes {:.3g} times as long as"
+    if comparison["verdict"] == "faster":
+        relation = "is {:.3g} times as fast as"
+        ratio, low, high = 1 / ratio, 1 / high, 1 / low
     return (
-        f"{comparison['name']} takes {ratio:.3g} times as long as {comparison['reference']} "
-        f"({confidence} interval {low:.3g} to {high:.3g}): {comparison['verdict']}"
+        f"{comparison['verdict']}: {comparison['name']} {relation.format(ratio)} "
+        f"{comparison['reference']} ({confidence} interval {low:.3g} to {high:.3g})"
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from fleet.cli.output import SHORT_ID, dollars, seconds
+from fleet.cli.output import dollars, seconds
 
 if TYPE_CHECKING:
     from fleet.core.pools import PoolFacts
@@ -35,31 +35,24 @@ def state(name: str) -> Text:
     return Text(name, style=STYLES.get(name, ""))
 
 
-def tasks_table(records: Iterable[TaskRecord], *, short_ids: bool = False) -> Table:
-    """One line a task; ids in full where somebody will want to copy them."""
+def tasks_table(records: Iterable[TaskRecord]) -> Table:
+    """One line a task, with its id in full, for somebody to copy."""
     table = _table((*TASK_HEADINGS, "tenant"), TASK_FIGURES)
     for record in records:
         table.add_row(
-            record.id[:SHORT_ID] if short_ids else record.id,
+            record.id,
             record.request_type,
             state(record.state),
             record.pool or "-",
             record.model or "-",
             record.tenant,
-            *task_figures(record),
+            str(record.input_tokens),
+            str(record.output_tokens),
+            dollars(record.cost_nanodollars),
+            seconds(record.wait_seconds),
+            seconds(record.run_seconds),
         )
     return table
-
-
-def task_figures(record: TaskRecord) -> tuple[str, str, str, str, str]:
-    """Tokens in and out, cost, wait and run time of a task."""
-    return (
-        str(record.input_tokens),
-        str(record.output_tokens),
-        dollars(record.cost_nanodollars),
-        seconds(record.wait_seconds),
-        seconds(record.run_seconds),
-    )
 
 
 def pools_table(pools: Iterable[PoolFacts]) -> Table:

@@ -10,6 +10,7 @@ from redis import Redis
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, wake
 from fleet.state.scripts import Scripts, text
+from fleet.state.store import Store
 
 
 class PoolCounts(NamedTuple):
@@ -40,15 +41,13 @@ def _parse_row(cells: Sequence[str]) -> PoolCounts:
     )
 
 
-class Pools:
+class Pools(Store):
     """Reads the pools' counts and moves messages away from dead pools."""
 
     def __init__(
         self, client: Redis, keys: Keys, scripts: Scripts, dead_after_seconds: float
     ) -> None:
-        self.client = client
-        self.keys = keys
-        self.scripts = scripts
+        super().__init__(client, keys, scripts)
         self.dead_after_ms = int(dead_after_seconds * 1000)
 
     def counts(self, names: Sequence[str]) -> dict[str, PoolCounts]:

@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from redis import Redis
-
 from fleet.errors import InvalidRequest
 from fleet.state.client import redis_errors
-from fleet.state.keys import Keys
-from fleet.state.scripts import Scripts, text
+from fleet.state.scripts import text
+from fleet.state.store import Store
 
 SHOW_FAILED_SECONDS = 600
 """A dead agent stays in the listing for ten minutes, so that somebody may see it."""
@@ -37,13 +35,8 @@ class AgentRecord:
     registered: float
 
 
-class Registry:
+class Registry(Store):
     """Reads and moves agents. Every method is one call to Redis unless it says more."""
-
-    def __init__(self, client: Redis, keys: Keys, scripts: Scripts) -> None:
-        self.client = client
-        self.keys = keys
-        self.scripts = scripts
 
     def register(self, agent_id: str, pool: str, slots: int, facts: Mapping[str, str]) -> None:
         """Make an agent known, alive and idle."""

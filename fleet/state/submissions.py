@@ -15,6 +15,7 @@ from redis import Redis
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, wake
 from fleet.state.scripts import Scripts, text
+from fleet.state.store import Store
 
 ONCE_SECONDS = 86400
 """How long an idempotency key is remembered: a day, as payment providers do."""
@@ -51,15 +52,13 @@ class Placed:
     loads: str
 
 
-class Submissions:
+class Submissions(Store):
     """Sends entries to Redis."""
 
     def __init__(
         self, client: Redis, keys: Keys, scripts: Scripts, dead_after_seconds: float
     ) -> None:
-        self.client = client
-        self.keys = keys
-        self.scripts = scripts
+        super().__init__(client, keys, scripts)
         self.dead_after_ms = int(dead_after_seconds * 1000)
 
     def route(

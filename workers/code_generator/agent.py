@@ -29,9 +29,7 @@ def _check_tests(tests: str) -> None:
     except (SyntaxError, ValueError) as error:
         raise InvalidRequest(f"the tests are no Python code: {error}; correct them") from error
     if tests and not any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
-        raise InvalidRequest(
-            "the tests hold no assert statement; add one, or leave the tests out"
-        )
+        raise InvalidRequest("the tests hold no assert statement; add one, or leave the tests out")
 
 
 class CodeGenerator:

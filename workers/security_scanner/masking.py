@@ -1,9 +1,11 @@
 """Keeps the secrets that a scan found out of everything that it hands on.
 
-Two nets. On a line that holds a secret every string literal is emptied, whatever the tools
+Three nets. On a line that holds a secret every string literal is emptied, whatever the tools
 took for the value: a private key is reported by its first words alone, and an escape in a
-literal makes its value differ from its text. And every known value is replaced wherever
-else it turns up, unless it is so short that this would blot out ordinary words.
+literal makes its value differ from its text. Every known value is replaced wherever else
+it turns up, unless it is so short that this would blot out ordinary words. And a literal
+that a name such as `password` is given is emptied even where the tools overlooked it: they
+take a line with a call in it for one that only refers to a secret.
 """
 
 from __future__ import annotations
@@ -18,6 +20,12 @@ SHORTEST_REPLACED = 4
 LONGEST_SNIPPET = 200
 # A literal, or what is left of one that goes on in the next line.
 _LITERAL = re.compile(r"""(\"{3}|'{3}|"|')(?:\\.|(?!\1).)*(\1|\\?$)""")
+
+_NAMED_LITERAL = re.compile(
+    r"""((?:passw(?:or)?d|passphrase|pwd|secret|token|credential|api_?key|access_?key|private_?key)
+    \w*["']?\]?\s*(?:[:=!]=?|:=)\s*[bfru]{0,2})(["'])(?:\\.|(?!\2).)+(\2|$)""",
+    re.IGNORECASE | re.VERBOSE,
+)
 
 
 class Masker:
@@ -37,6 +45,7 @@ class Masker:
         own = self._places.get((hit.file, hit.line))
         if own is not None:
             line = _emptied(line, own)
+        line = _NAMED_LITERAL.sub(rf"\1\2{MASK}\3", line)
         return self.text(line)[:LONGEST_SNIPPET]
 
     def text(self, text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 Mode = Literal["auto", "bubblewrap", "rlimits"]
 Isolation = Literal["bubblewrap", "rlimits"]
-KilledBy = Literal["time", "cpu", "processes", "signal"]
+KilledBy = Literal["time", "cpu", "signal"]
 
 MEBIBYTE = 1024 * 1024
 
@@ -21,7 +21,8 @@ class SandboxLimits:
     memory_bytes      address space of each process; the whole run may take `processes` times it
     file_bytes        size of one file; under bubblewrap also of everything written together
     open_files        file descriptors of each process
-    processes         processes and threads beside each other, the program itself included
+    processes         processes and threads beside each other, the program itself included; a
+                      program that has to run as root may start threads only, however many
     output_bytes      kept of stdout and of stderr each: the first and the last half
     """
 
@@ -38,8 +39,8 @@ class SandboxLimits:
 class SandboxResult:
     """How a run ended. `exit_code` is minus the signal's number where a signal ended the program.
 
-    `killed_by` names the limit that ended it: `time`, `cpu`, `processes`, or `signal` for any
-    other signal. A program that ran out of memory or file size gets an error of its own
+    `killed_by` names the limit that ended it: `time`, `cpu`, or `signal` for any other signal.
+    A program that ran out of memory, file size or processes gets an error of its own
     (MemoryError, OSError) and tells of it in `stderr`.
     """
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -18,6 +18,7 @@ from typing import Any, cast
 from fleet.adapters.sandbox.bubblewrap import INSIDE, isolation_for, namespace_arguments
 from fleet.adapters.sandbox.capture import BoundedText, keep
 from fleet.adapters.sandbox.limits import Isolation, Mode, SandboxLimits, SandboxResult
+from fleet.adapters.sandbox.users import user_for
 from fleet.errors import InvalidRequest
 
 PROGRAM = "program.py"
@@ -40,9 +41,10 @@ async def run_python(
     without its environment. When the call is cancelled, every process of the run is killed
     before the cancellation goes on.
 
-    Mode `rlimits` bounds what a program uses and hides the environment, but the program still
-    runs as the worker's user: it can read that user's files and use the network. Only
-    `bubblewrap` keeps it from that; `auto` takes it where it works, and the result says which.
+    Mode `rlimits` bounds what a program uses and hides the environment, but the program runs
+    as the worker's user (where that is root, as a user of the moment if the interpreter lets
+    it): it can read files and use the network. Only `bubblewrap` keeps it from that; `auto`
+    takes it where it works, and the result says which.
 
     Raises `NotAllowed` where `mode` is `bubblewrap` and that does not work on this machine.
     """
@@ -52,10 +54,14 @@ async def run_python(
         folder = Path(name)
         contents = {**(files or {}), PROGRAM: program}
         write_files(folder, contents)
+        user = user_for(isolation)
+        if user is not None:
+            os.chown(folder, user, user)
         prefix = []
         if isolation == "bubblewrap":
-            prefix = namespace_arguments(contents, folder, limits.file_bytes)
-        return await _run(prefix, folder, stdin, limits, isolation)
+            prefix = namespace_arguments(contents, folder, limits.file_bytes, user)
+        job = Job(prefix, folder, user, limits, isolation)
+        return await _run(job, stdin)
 
 
 def write_files(folder: Path, contents: Mapping[str, str]) -> None:
@@ -65,48 +71,56 @@ def write_files(folder: Path, contents: Mapping[str, str]) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def supervised_command(
-    prefix: list[str], folder: Path, limits: SandboxLimits, status: int
-) -> list[str]:
-    inside = INSIDE if prefix else str(folder)
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run: what comes before its command, where, as whom and within what."""
+
+    prefix: list[str]
+    folder: Path
+    user: int | None
+    limits: SandboxLimits
+    isolation: Isolation
+
+
+def supervised_command(job: Job, status: int) -> list[str]:
+    inside = INSIDE if job.prefix else str(job.folder)
     order = {
-        **asdict(limits),
+        **asdict(job.limits),
+        "user": job.user,
         "folder": inside,
         "environment": {"TMPDIR": inside},
         "arguments": [sys.executable, "-I", "-B", "-X", "utf8", PROGRAM],
         "status_descriptor": status,
     }
     supervisor = SUPERVISOR.read_text(encoding="utf-8")
-    return [*prefix, sys.executable, "-I", "-c", supervisor, json.dumps(order)]
+    return [*job.prefix, sys.executable, "-I", "-c", supervisor, json.dumps(order)]
 
 
-async def _run(
-    prefix: list[str], folder: Path, stdin: str, limits: SandboxLimits, isolation: Isolation
-) -> SandboxResult:
-    started = time.monotonic()
+async def _run(job: Job, stdin: str) -> SandboxResult:
+    started, limits = time.monotonic(), job.limits
     outputs = BoundedText(limits.output_bytes), BoundedText(limits.output_bytes)
     with status_pipe() as (reading, writing):
         process = await asyncio.create_subprocess_exec(
-            *supervised_command(prefix, folder, limits, writing),
+            *supervised_command(job, writing),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={},
-            cwd=folder,
+            cwd=job.folder,
             start_new_session=True,
             pass_fds=(writing,),
         )
         try:
             in_time = await _converse(process, stdin, outputs, limits.wall_seconds)
         finally:
-            await _end(process, bare=not prefix)
+            await _end(process, bare=not job.prefix)
         report = read_status(reading, process.returncode)
     return SandboxResult(
         exit_code=report["exit_code"],
         stdout=outputs[0].text(),
         stderr=outputs[1].text(),
         killed_by=report["killed_by"] if in_time else "time",
-        isolation=isolation,
+        isolation=job.isolation,
         seconds=time.monotonic() - started,
     )
 

@@ -1,0 +1,40 @@
+"""An application that knows Celery and nothing of `Fleet`: its tasks are routed all the same.
+
+    fleet up                            # in one terminal
+    python examples/plain_celery.py     # in another, in the same folder
+
+`make_app()` is a Celery application with Fleet's transport, which takes the slot and writes
+the record in the step that publishes. Where an application of yours has to keep its own
+transport, give it Fleet's routes instead; the worker then writes the record:
+
+    app.conf.task_routes = fleet.runtime.app.task_routes()
+"""
+
+from __future__ import annotations
+
+from fleet.runtime.app import make_app
+
+SOURCE = """
+import pickle
+
+def load(cookie):
+    return pickle.loads(cookie)
+"""
+
+
+def main() -> None:
+    app = make_app()
+    sent = app.send_task(
+        "agents.security_scanner",
+        args=[{"source": SOURCE, "filename": "session.py", "triage": False}],
+        kwargs={"tenant": "acme", "complexity": 0.4},
+    )
+    result = sent.get(timeout=120)
+    print(f"task {sent.id}: {result['counts']}")
+    for found in result["findings"]:
+        print(f"{found['file']}:{found['line']} {found['rule']} {found['title']}")
+    print(f"why it went where it did: fleet explain {sent.id}")
+
+
+if __name__ == "__main__":
+    main()

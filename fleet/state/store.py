@@ -1,0 +1,17 @@
+"""What every part of the state works with: one client, the key names, the scripts."""
+
+from __future__ import annotations
+
+from redis import Redis
+
+from fleet.state.keys import Keys
+from fleet.state.scripts import Scripts
+
+
+class Store:
+    """The ground that tasks, agents, pools and submissions stand on."""
+
+    def __init__(self, client: Redis, keys: Keys, scripts: Scripts) -> None:
+        self.client = client
+        self.keys = keys
+        self.scripts = scripts
