@@ -9,7 +9,7 @@ LOCK_VENV := build/lock-venv
 CANDIDATES := python3.14 python3.13 python3.12 python3.11 python3 python
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test bench lock clean
+.PHONY: help install demo up test lock clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -41,9 +41,6 @@ test: install  ## Lint, check types, run every test
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest
-
-bench: install  ## Run every benchmark, and write benchmarks/RESULTS.md
-	$(PYTHON) benchmarks/run_all.py
 
 lock:  ## Write requirements.txt anew from setup.cfg
 	python3 -m venv --clear $(LOCK_VENV)

@@ -63,7 +63,6 @@ def _add(app: Celery, connection: Connection, agent_type: str, runner: Runners) 
         asked = {**asked, **(request.get(HEADER) or {})}
         delivery = Delivery(
             task_id=request.id,
-            delivery_tag=(request.properties or {}).get("delivery_tag", ""),
             payload=payload,
             tenant=str(asked.get("tenant") or DEFAULT_TENANT),
             plan=_plan(connection, agent_type, asked),
@@ -101,12 +100,7 @@ def _make_runner(app: Celery, role: Role) -> AgentRunner:
     connection = fleet_of(app)
     settings = connection.settings
     leases = settings.config.leases
-    keeper = LeaseKeeper(
-        connection.tasks,
-        leases.lease_seconds,
-        leases.renew_seconds,
-        connection.keys.pool(role.pool).unacked_index,
-    )
+    keeper = LeaseKeeper(connection.tasks, leases.lease_seconds, leases.renew_seconds)
     keeper.start()
     return AgentRunner(
         settings=settings,

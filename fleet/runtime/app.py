@@ -79,8 +79,8 @@ def fleet_of(app: Any) -> Connection:
 
 
 def worker_queues(settings: Settings, pool: str) -> tuple[str, ...]:
-    """The queues of a pool's workers, first things first: its own, its type's overflow, then
-    the overflow of the types that it helps, and beat's jobs.
+    """The queues of a pool's workers, first things first: beat's jobs, which take no time, the
+    pool's own, its type's overflow, then the overflow of the types that it helps.
 
     Raises `InvalidConfig` for a pool that is not configured.
     """
@@ -106,6 +106,7 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
             "unacked_mutex_key": unacked.unacked_mutex,
             "unacked_restore_interval": RESTORE_SECONDS,
             "unacked_restore_throttle": 1,
+            "visibility_timeout": settings.config.leases.dead_after_seconds,
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
             "socket_keepalive": True,

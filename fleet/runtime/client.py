@@ -19,7 +19,6 @@ from fleet.errors import ResultTimeout, TaskCancelled, TaskNotFound
 from fleet.runtime.messages import message_encoder
 from fleet.services.connection import Connection, open_connection
 from fleet.services.requests import DEFAULT_TENANT, Submission
-from fleet.services.run import error_from
 from fleet.services.submit import Submitted, route_decision
 from fleet.services.upkeep import last_health
 from fleet.settings import Settings, load_settings
@@ -89,6 +88,9 @@ class Task:
         if record.state == "cancelled":
             raise TaskCancelled(f"task {self.id} was cancelled")
         if record.error is not None:
+            # Imported here: it brings the libraries for model calls, which take a second or two.
+            from fleet.services.run import error_from
+
             raise error_from(record.error, result)
         assert result is not None
         return result

@@ -1,6 +1,6 @@
 """Fleet's Kombu transport: `fleet://HOST:PORT/DATABASE`, and `fleets://` over TLS.
 
-It is the stock Redis transport but for three things, and for Fleet's queues alone; any other
+It is the stock Redis transport but for four things, and for Fleet's queues alone; any other
 queue is served as the stock one does it.
 
 1. Publishing keeps one client. A task that Fleet's router has planned is placed by the atomic
@@ -8,7 +8,10 @@ queue is served as the stock one does it.
    Fleet's is pushed with a wake-up token.
 2. Taking a message and noting it as unacknowledged is one script, `fetch.lua`. The stock
    transport pops first and notes later: a worker killed in between loses the message.
-3. A consumer blocks on the queues' wake lists, and then takes as many messages as it has
+3. A live worker's messages stay its own, however long they take: their time is renewed. A
+   message that nobody has renewed for the visibility timeout, by Redis's clock, goes back.
+   The stock transport renews nothing: a task that outlasts the timeout runs twice.
+4. A consumer blocks on the queues' wake lists, and then takes as many messages as it has
    free slots, never more. A blocking pop of the messages themselves could not be atomic
    with the noting.
 
@@ -31,6 +34,7 @@ from kombu.utils.json import dumps, loads
 from fleet.state.keys import Keys, wake
 from fleet.state.scripts import Scripts
 
+RESTORE_AT_ONCE = 100
 SCHEMES = {"redis": "fleet", "rediss": "fleets"}
 
 for _scheme in SCHEMES.values():
@@ -79,6 +83,23 @@ class QoS(redis.QoS):
             virtual.QoS.append(self, message, delivery_tag)
         else:
             super().append(message, delivery_tag)
+
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
+        """Renew what this consumer holds; give back what nobody has renewed for too long."""
+        if self.channel.fleet is None:
+            super().restore_visible(start, num, interval)
+            return
+        with self.channel.conn_or_acquire() as client:
+            seconds, micros = client.time()
+            now = seconds + micros / 1e6
+            if self._delivered:
+                held = dict.fromkeys(self._delivered, now)
+                client.zadd(self.unacked_index_key, held, xx=True)
+            overdue = client.zrangebyscore(
+                self.unacked_index_key, 0, now - self.visibility_timeout, 0, RESTORE_AT_ONCE
+            )
+            for tag in overdue:
+                self.restore_by_tag(bytes_to_str(tag), client)
 
 
 class Channel(redis.Channel):

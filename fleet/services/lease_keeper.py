@@ -32,7 +32,6 @@ class Held:
     """A lease in use. `renewed` is the monotonic time at which it was last known to be ours."""
 
     lease: Lease
-    delivery_tag: str
     stop: Callable[[Verdict], None]
     renewed: float = field(default_factory=time.monotonic)
 
@@ -40,13 +39,10 @@ class Held:
 class LeaseKeeper:
     """One for each process; `start` it after the fork."""
 
-    def __init__(
-        self, tasks: Tasks, lease_seconds: float, renew_seconds: float, unacked_index: str
-    ) -> None:
+    def __init__(self, tasks: Tasks, lease_seconds: float, renew_seconds: float) -> None:
         self.tasks = tasks
         self.lease_seconds = lease_seconds
         self.renew_seconds = renew_seconds
-        self.unacked_index = unacked_index
         self._held: dict[str, Held] = {}
         self._guard = threading.Lock()
 
@@ -54,10 +50,10 @@ class LeaseKeeper:
         """Begin to watch, in a daemon thread."""
         threading.Thread(target=self._watch, name="lease-keeper", daemon=True).start()
 
-    def hold(self, lease: Lease, delivery_tag: str, stop: Callable[[Verdict], None]) -> None:
+    def hold(self, lease: Lease, stop: Callable[[Verdict], None]) -> None:
         """Keep a lease until `release`. `stop` is called from the keeper's thread."""
         with self._guard:
-            self._held[lease.task_id] = Held(lease, delivery_tag, stop)
+            self._held[lease.task_id] = Held(lease, stop)
 
     def release(self, lease: Lease) -> None:
         """Let go of a lease."""
@@ -97,9 +93,7 @@ class LeaseKeeper:
         now = time.monotonic()
         if now - each.renewed < self.renew_seconds:
             return
-        if self.tasks.renew(
-            each.lease, self.lease_seconds, self.unacked_index, each.delivery_tag
-        ):
+        if self.tasks.renew(each.lease, self.lease_seconds):
             each.renewed = now
         else:
             each.stop("lost")

@@ -53,7 +53,6 @@ class Delivery:
     """A task as a worker got it. `tenant` and `plan` make a record where none was written."""
 
     task_id: str
-    delivery_tag: str
     payload: Any
     tenant: str
     plan: str
@@ -136,7 +135,7 @@ class AgentRunner:
             verdicts.append(verdict)
             future.cancel()
 
-        self.keeper.hold(lease, delivery.delivery_tag, stop)
+        self.keeper.hold(lease, stop)
         try:
             return _ended(future.result())
         except BaseException as error:

@@ -197,12 +197,10 @@ class Tasks(Store):
             attempt=int(attempt),
         )
 
-    def renew(
-        self, lease: Lease, lease_seconds: float, unacked_index: str, delivery_tag: str
-    ) -> bool:
+    def renew(self, lease: Lease, lease_seconds: float) -> bool:
         """Whether the lease is still this run's; it then lasts for `lease_seconds` more."""
-        keys = [self.keys.task(lease.task_id), self.keys.leases, unacked_index]
-        arguments: Arguments = [lease.task_id, lease.fence, int(lease_seconds * 1000), delivery_tag]
+        keys = [self.keys.task(lease.task_id), self.keys.leases]
+        arguments: Arguments = [lease.task_id, lease.fence, int(lease_seconds * 1000)]
         with redis_errors(self.client):
             return bool(self.scripts.renew(keys=keys, args=arguments))
 

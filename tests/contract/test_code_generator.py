@@ -10,13 +10,13 @@ import pytest
 from context import LocalContext
 from pydantic import ValidationError
 from pydantic_ai.exceptions import ModelAPIError
+
+from fleet.adapters.sandbox import isolation_for
+from fleet.agent import Outcome
 from workers.code_generator import SPEC
 from workers.code_generator.agent import TEMPERATURES
 from workers.code_generator.models import CodeGenerationPayload, CodeGenerationResult
 from workers.code_generator.verification import Verdict, verify
-
-from fleet.adapters.sandbox import isolation_for
-from fleet.agent import Outcome
 
 ADD = "def add(a, b):\n    return a + b\n"
 ADD_TESTS = "assert add(1, 2) == 3\nassert add(-1, 1) == 0"
@@ -156,7 +156,8 @@ def test_code_that_ends_or_stalls_the_process_has_not_passed_its_tests(
     [
         ("from solution import add\nassert add(1, 1) == 2", 1),
         (
-            "def test_add():\n    assert add(1, 1) == 2\n\ndef test_more():\n    assert add(2, 2) == 4",
+            "def test_add():\n    assert add(1, 1) == 2\n"
+            "def test_more():\n    assert add(2, 2) == 4\n",
             2,
         ),
         ("for n in range(5):\n    assert add(n, 0) == n", 5),

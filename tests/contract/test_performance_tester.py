@@ -11,13 +11,13 @@ import pytest
 from context import LocalContext
 from PIL import Image
 from pydantic import ValidationError
-from workers.performance_tester import SPEC
-from workers.performance_tester.models import PerformanceTestResult
-from workers.performance_tester.statistics import verdict
 
 from fleet.adapters.sandbox import isolation_for
 from fleet.agent import Outcome
 from fleet.errors import TaskFailed
+from workers.performance_tester import SPEC
+from workers.performance_tester.models import PerformanceTestResult
+from workers.performance_tester.statistics import verdict
 
 SETUP = "import random\nnumbers = [random.random() for _ in range(2000)]"
 LOOP = {

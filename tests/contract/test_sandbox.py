@@ -251,8 +251,7 @@ def test_a_cancelled_run_is_killed_before_the_cancellation_goes_on(
     async def cancel_when_it_runs() -> None:
         limits = SandboxLimits(wall_seconds=60)
         running = asyncio.create_task(run_python(sleeper(unique_word), limits=limits, mode=mode))
-        while not processes_with(unique_word) and not running.done():
-            await asyncio.sleep(0.05)
+        await asyncio.to_thread(wait_until, lambda: bool(processes_with(unique_word)))
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running

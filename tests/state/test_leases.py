@@ -71,7 +71,7 @@ def test_an_ended_lease_passes_on_and_its_late_holder_can_write_nothing(
     new = claimed(fleet, task_id, "b")
     assert new.fence > late.fence
     assert not finish(fleet, late, "failed")
-    assert not fleet.tasks.renew(late, 30, "{fleet}:x", "tag")
+    assert not fleet.tasks.renew(late, 30)
     assert finish(fleet, new)
     assert fleet.tasks.read(task_id).state == "succeeded"
 

@@ -138,6 +138,39 @@ def test_what_a_closing_worker_holds_goes_back_and_wakes_another(
     assert client.scard(fleet.keys.pool("codegen").in_flight) == 0
 
 
+def test_what_a_dead_worker_took_and_never_claimed_comes_back(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    submit(fleet, 3)
+    dead = Taker(broker, QUEUE, OVERFLOW)
+    dead.drain(3)
+    keys = fleet.keys.pool("codegen")
+    assert client.hlen(keys.unacked) == 3
+    for tag in client.hkeys(keys.unacked):
+        client.zadd(keys.unacked_index, {tag: 1})
+    dead.channel.qos._delivered.clear()
+    dead.channel.qos.visibility_timeout = 60
+    dead.channel.qos.restore_visible()
+    assert client.hlen(keys.unacked) == 0
+    assert (client.llen(QUEUE), client.llen(OVERFLOW)) == (2, 1)
+    assert client.scard(keys.in_flight) == 2
+
+
+def test_a_live_workers_messages_are_renewed_and_stay_its_own(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    submit(fleet)
+    holder = Taker(broker, QUEUE)
+    holder.drain(3)
+    keys = fleet.keys.pool("codegen")
+    (tag,) = client.hkeys(keys.unacked)
+    client.zadd(keys.unacked_index, {tag: 1})
+    holder.channel.qos.restore_visible()
+    assert client.hkeys(keys.unacked) == [tag]
+    assert (client.zscore(keys.unacked_index, tag) or 0) > 1
+    assert client.llen(QUEUE) == 0
+
+
 def test_a_message_of_a_stock_publisher_is_taken_without_a_token(
     fleet: Connection, broker: KombuConnection, client: redis.Redis
 ) -> None:

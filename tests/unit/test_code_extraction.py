@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from workers.code_generator.extraction import extract_code
 
 ADD = "def add(a, b):\n    return a + b\n"
@@ -15,7 +16,7 @@ ADD = "def add(a, b):\n    return a + b\n"
         f"Here is the function:\n\n```python\n{ADD}```\n\nIt adds two numbers.",
         f"```\n{ADD}```",
         f"```Python3\n{ADD}```",
-        f"1. Like this:\n   ```py\n   def add(a, b):\n       return a + b\n   ```\n",
+        "1. Like this:\n   ```py\n   def add(a, b):\n       return a + b\n   ```\n",
         f"```python\n{ADD}",
         ADD,
         f"Sure, this adds two numbers:\n\n{ADD}\nYou call it as add(1, 2).",
