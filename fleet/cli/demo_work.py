@@ -22,46 +22,48 @@ class Errand:
     most_findings: int | None = None
 
 
+# Small enough for the local model, which gets each of them right as a rule. Its answers hang
+# on every word of an instruction, so that a change of words is a change of luck.
 CODE = (
     Errand(
         "add two numbers",
         "code_generation",
         {
-            "instruction": "Write a Python function add(a, b) that returns the sum of a and b.",
-            "function": "add",
-            "tests": "assert add(2, 3) == 5\nassert add(-1, 1) == 0\nassert add(0.5, 0.25) == 0.75",
+            "instruction": "Write a function add(a, b) that returns the sum of a and b.",
+            "tests": "assert add(1, 2) == 3\nassert add(-1, 1) == 0",
         },
         complexity=0.1,
-    ),
-    Errand(
-        "tell even numbers",
-        "code_generation",
-        {
-            "instruction": "Write a Python function is_even(n) that returns True if n is even.",
-            "function": "is_even",
-            "tests": "assert is_even(0)\nassert is_even(10)\nassert not is_even(7)",
-        },
-        complexity=0.1,
-    ),
-    Errand(
-        "factorial",
-        "code_generation",
-        {
-            "instruction": "Write a Python function factorial(n) that returns the factorial of n.",
-            "function": "factorial",
-            "tests": "assert factorial(0) == 1\nassert factorial(5) == 120",
-        },
-        complexity=0.4,
     ),
     Errand(
         "reverse a text",
         "code_generation",
         {
-            "instruction": "Write a Python function reverse_string(s) that returns s reversed.",
-            "function": "reverse_string",
-            "tests": "assert reverse_string('fleet') == 'teelf'\nassert reverse_string('') == ''",
+            "instruction": "Write a function reverse_string(s) that returns the string s reversed.",
+            "tests": "assert reverse_string('abc') == 'cba'\nassert reverse_string('') == ''",
         },
         complexity=0.2,
+    ),
+    Errand(
+        "largest number",
+        "code_generation",
+        {
+            "instruction": (
+                "Write a function maximum(numbers) that returns the largest number in a list."
+            ),
+            "tests": "assert maximum([3, 9, 2]) == 9\nassert maximum([-5, -2]) == -2",
+        },
+        complexity=0.3,
+    ),
+    Errand(
+        "tell primes",
+        "code_generation",
+        {
+            "instruction": (
+                "Write a function is_prime(n) that returns True if n is a prime number."
+            ),
+            "tests": "assert is_prime(7)\nassert not is_prime(9)\nassert not is_prime(1)",
+        },
+        complexity=0.4,
     ),
 )
 

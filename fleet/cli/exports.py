@@ -23,8 +23,8 @@ def write_sarif(agent_type: str, stored: dict[str, Any] | None, target: Path) ->
     if spec is None:
         raise InvalidRequest(f"no agent of type {agent_type} is installed here; install one")
     result = spec.result.model_validate(_there(stored))
-    document = json.dumps(_to_sarif(spec)(result), indent=2)
-    target.write_text(document + "\n", encoding="utf-8")
+    document = json.dumps(_to_sarif(spec)(result), indent=2) + "\n"
+    _write(target, document.encode())
 
 
 def write_plot(stored: dict[str, Any] | None, target: Path) -> None:
@@ -32,7 +32,16 @@ def write_plot(stored: dict[str, Any] | None, target: Path) -> None:
     plot = _there(stored).get("plot_png_base64")
     if not plot:
         raise InvalidRequest("the task's result holds no plot; only performance tests draw one")
-    target.write_bytes(base64.b64decode(plot))
+    _write(target, base64.b64decode(plot))
+
+
+def _write(target: Path, content: bytes) -> None:
+    try:
+        target.write_bytes(content)
+    except OSError as error:
+        raise InvalidRequest(
+            f"{target}: cannot be written ({error.strerror}); name another"
+        ) from error
 
 
 def _there(stored: dict[str, Any] | None) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
@@ -60,12 +60,14 @@ def code_view(result: dict[str, Any]) -> Group:
         verdict = Text(f"its tests passed ({passed} asserts held, {tries})", style="green")
     else:
         verdict = Text(f"it parses and has no errors; no tests were given ({tries})", "green")
-    return Group(Padding(_highlighted(result["code"], "python"), (0, 0, 0, 2)), verdict)
+    return Group(_highlighted(indent(result["code"], "  "), "python"), verdict)
 
 
 def _highlighted(text: str, language: str) -> Text:
     """Code in colours. As a text, since a `Syntax` fills its lines with spaces to the margin."""
-    return Syntax("", language, background_color="default").highlight(text.strip("\n"))
+    coloured = Syntax("", language, background_color="default").highlight(text.strip("\n"))
+    coloured.rstrip()
+    return coloured
 
 
 def findings_view(result: dict[str, Any], most: int | None = None) -> Group:
@@ -103,7 +105,8 @@ def _findings_table(findings: list[dict[str, Any]]) -> Table:
 
 
 def _in_short(message: str) -> str:
-    return re.split(r"[.,;:] ", message, maxsplit=1)[0].rstrip(".")
+    """What a scanner says up to its first break, unless that comes after a word or two."""
+    return re.split(r"(?<=.{20})[.,;:] ", message, maxsplit=1)[0].rstrip(".")
 
 
 def timings_view(result: dict[str, Any]) -> Group:

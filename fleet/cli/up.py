@@ -38,10 +38,13 @@ def up() -> None:
     """
     from fleet.adapters.ports import pick_ports
     from fleet.services import run_file, stack
+    from fleet.services.broker import ping
 
     settings = _settings_of_a_new_run()
     needed = stack.needs(settings, os.environ)
     plan = stack.plan(_procfile(), settings.config, needed)
+    if not needed.broker:
+        ping(settings)
     ports = pick_ports(_wanted_ports(settings, needed.broker, needed.model))
     found = stack.addresses(settings, needed, ports, _secret())
     data_dir = settings.environment.data_dir

@@ -20,6 +20,7 @@ def run(crew: Crew, *arguments: str, **options: Any) -> subprocess.CompletedProc
         [sys.executable, "-m", "fleet", *arguments],
         cwd=crew.processes.folder,
         env={**crew.processes.environment, **variables},
+        check=False,
         capture_output=True,
         text=True,
         timeout=90,

@@ -40,6 +40,7 @@ def test_the_demo_does_real_work_shows_it_and_leaves_nothing_running(
         [sys.executable, "-m", "fleet", "demo"],
         cwd=ROOT,
         env=environment,
+        check=False,
         capture_output=True,
         text=True,
         timeout=280,
@@ -51,7 +52,7 @@ def test_the_demo_does_real_work_shows_it_and_leaves_nothing_running(
     assert "\x1b" not in shown
     assert "its tests passed" in shown
     assert "examples/vulnerable_app/shop/" in shown
-    assert "takes 0.0" in shown and "faster" in shown
+    assert "build a set is" in shown and "times as fast as compare pairs" in shown
     assert "$0 for" in shown
     (plot,) = (tmp_path / "data" / "demo").iterdir()
     assert plot.read_bytes().startswith(b"\x89PNG")

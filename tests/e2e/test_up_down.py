@@ -42,6 +42,7 @@ class Place:
             [sys.executable, "-m", "fleet", *arguments],
             cwd=self.folder,
             env={**self.environment, **variables},
+            check=False,
             capture_output=True,
             text=True,
             timeout=90,
@@ -154,9 +155,25 @@ def test_no_password_is_among_the_arguments_of_a_process(up: Place) -> None:
     assert not [line for line in arguments if secret in line or PASSWORD in line]
 
 
-def test_down_stops_all_that_up_started(place: Place) -> None:
+def test_tasks_outlive_down_and_no_process_outlives_a_kill(place: Place) -> None:
     process = place.start()
     place.await_healthy()
+    payload = '{"source": "import pickle", "triage": false}'
+    shown = place.run("submit", "security_analysis", payload, "--timeout", "60", "--json")
+    task = json.loads(shown.stdout)
+    assert task["state"] == "succeeded"
+    _down(place, process)
+
+    again = place.start()
+    place.await_healthy()
+    assert json.loads(place.run("task", task["id"], "--json").stdout) == task
+    again.send_signal(signal.SIGKILL)
+    again.wait()
+    eventually(lambda: not place.processes(), 20, "the end of all processes")
+    assert "no fleet is running" in place.run("down").stderr
+
+
+def _down(place: Place, process: subprocess.Popen[bytes]) -> None:
     done = place.run("down")
     assert done.returncode == 0, done.stderr
     assert "stopped: broker, model, codegen.1" in done.stdout
@@ -167,37 +184,6 @@ def test_down_stops_all_that_up_started(place: Place) -> None:
     log = place.log()
     assert log.index("perf.1 stopped") < log.index("sending SIGTERM to broker")
     assert "SIGKILL" not in log
-
-
-def test_tasks_outlive_a_fleet_that_is_stopped_and_started(place: Place) -> None:
-    process = place.start()
-    place.await_healthy()
-    payload = '{"source": "import pickle", "triage": false}'
-    task_id = place.run("submit", "security_analysis", payload).stdout.strip()
-    eventually(lambda: _state(place, task_id) == "succeeded", 60)
-    process.terminate()
-    assert process.wait(timeout=30) == 0
-    again = place.start()
-    place.await_healthy()
-    assert _state(place, task_id) == "succeeded"
-    assert place.run("down").returncode == 0
-    again.wait(timeout=10)
-
-
-def _state(place: Place, task_id: str) -> str:
-    state: str = json.loads(place.run("task", task_id, "--json").stdout)["state"]
-    return state
-
-
-def test_nothing_lingers_when_up_is_killed(place: Place) -> None:
-    process = place.start()
-    place.await_healthy()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    eventually(lambda: not place.processes(), 20, "the end of all processes")
-    down = place.run("down")
-    assert down.returncode == 1
-    assert "no fleet is running" in down.stderr
 
 
 def test_a_process_that_ends_by_itself_ends_the_fleet(place: Place) -> None:
@@ -217,14 +203,25 @@ def test_a_port_in_use_is_an_error_before_anything_starts(place: Place) -> None:
     assert not (place.folder / ".fleet" / "run.json").exists()
 
 
-def test_with_a_broker_and_a_key_neither_broker_nor_model_is_planned(place: Place) -> None:
-    # The address answers to nobody: the workers give up on it, which ends the run.
-    done = place.run("up", FLEET_BROKER_URL="redis://127.0.0.1:1/0", OPENAI_API_KEY="sk-of-nobody")
+def test_a_broker_that_is_away_is_an_error_before_anything_starts(place: Place) -> None:
+    refused = place.run("up", FLEET_BROKER_URL="redis://:hush@127.0.0.1:1/0")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: Redis at 127.0.0.1:1 does not answer")
+    assert refused.stdout == ""
+    assert not (place.folder / ".fleet" / "run.json").exists()
+
+
+def test_with_a_broker_and_a_key_neither_broker_nor_model_is_started(
+    place: Place, valkey_url: str
+) -> None:
+    (place.folder / "Procfile").write_text("beat: sleep 1\n")
+    done = place.run("up", FLEET_BROKER_URL=valkey_url, OPENAI_API_KEY="sk-of-nobody")
     assert done.returncode == 1
     assert "note: broker: not started, FLEET_BROKER_URL names a broker" in done.stdout
     assert "note: model: not started" in done.stdout
-    assert "Redis at 127.0.0.1:1 does not answer" in done.stdout
+    assert "codegen.1 started" in done.stdout
     assert "broker started" not in done.stdout
+    assert "model started" not in done.stdout
 
 
 def test_down_without_a_fleet_says_so(place: Place) -> None:

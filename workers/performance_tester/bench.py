@@ -77,6 +77,8 @@ def main() -> None:
     order = json.loads(sys.stdin.read())
     answers = os.dup(1)
     os.dup2(2, 1)
+    # An error's traceback, on stderr, is to come after what was printed before it.
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     if order["options"]:
         measure(order, answers)
         return

@@ -28,6 +28,7 @@ def _is_code(text: str) -> str:
 
 
 Code = Annotated[str, Field(max_length=100_000), AfterValidator(_is_code)]
+Call = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_is_code)]
 VariantName = Annotated[str, StringConstraints(pattern=r"^[\w .+\-]{1,60}$", strip_whitespace=True)]
 
 
@@ -42,7 +43,7 @@ class Variant(BaseModel):
 
     name: VariantName
     code: Code = ""
-    call: Annotated[Code, Field(min_length=1, max_length=10_000)]
+    call: Call
 
 
 class PerformanceTestPayload(Payload):

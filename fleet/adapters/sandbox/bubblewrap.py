@@ -49,7 +49,7 @@ def why_it_does_not_work() -> str | None:
     prefix = namespace_arguments((), Path("/"), MEBIBYTE, user_for("bubblewrap"))
     command = [*prefix, sys.executable, "-I", "-c", ""]
     try:
-        tried = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=False)  # noqa: S603
+        tried = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"a trial of it failed ({error})"
     if tried.returncode == 0:
