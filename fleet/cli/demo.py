@@ -49,10 +49,12 @@ def demo(
     with demo_fleet(load_settings()) as started:
         _title(screen, "Starting a fleet")
         screen.print(f"What its processes say goes to {started.log}")
-        failed = _run(screen, started)
-        if keep:
-            _keep(screen, started)
-        screen.print("\nStopping the fleet.")
+        try:
+            failed = _run(screen, started)
+            if keep:
+                _keep(screen, started)
+        finally:
+            screen.print("\nStopping the fleet.")
     raise typer.Exit(1 if failed else 0)
 
 
@@ -66,7 +68,12 @@ def _run(screen: Console, started: DemoFleet) -> bool:
     errands, tasks = _submit(screen, fleet)
     seconds = time.monotonic() - started.began
     screen.print(f"{len(tasks)} tasks, the last one {seconds:.1f} s after the start\n")
-    records = show_work(screen, errands, tasks, time.monotonic() + WORK_SECONDS)
+    try:
+        records = show_work(screen, errands, tasks, time.monotonic() + WORK_SECONDS)
+    finally:
+        # What did not end, after Ctrl-C, would be taken up by the next fleet of this folder.
+        for task in tasks:
+            task.cancel()
     _title(screen, "Results")
     for errand, record in zip(errands, records, strict=True):
         _result(screen, fleet.settings, errand, record)

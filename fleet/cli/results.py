@@ -22,6 +22,7 @@ from fleet.cli.tables import state
 if TYPE_CHECKING:
     from fleet.state.tasks import TaskRecord
 
+WIDE_PLACE = 48
 SEVERITY_STYLES = {"high": "bold red", "medium": "yellow", "low": "cyan"}
 
 
@@ -90,14 +91,15 @@ def _findings_table(findings: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("id")
     table.add_column("severity")
-    table.add_column("where", overflow="fold")
+    places = [f"{finding['file']}:{finding['line']}" for finding in findings]
+    table.add_column("where", overflow="fold", min_width=min(WIDE_PLACE, max(map(len, places))))
     table.add_column("CWE", justify="right")
     table.add_column("what")
-    for finding in findings:
+    for finding, place in zip(findings, places, strict=True):
         table.add_row(
             finding["id"],
             Text(finding["severity"], style=SEVERITY_STYLES[finding["severity"]]),
-            f"{finding['file']}:{finding['line']}",
+            place,
             str(finding["cwe"] or "-"),
             _in_short(finding["message"]),
         )

@@ -16,7 +16,7 @@ def configured_providers(settings: Settings, environment: Mapping[str, str]) -> 
     return {
         name
         for name, provider in settings.config.providers.items()
-        if environment.get(provider.api_key_env)
+        if environment.get(provider.key_variable)
     }
 
 

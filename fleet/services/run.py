@@ -249,5 +249,5 @@ def _endpoint(
         url = settings.environment.model_url
         return Endpoint(url, "local") if url else None
     found = settings.config.providers[provider]
-    key = environment.get(found.api_key_env)
+    key = environment.get(found.key_variable)
     return Endpoint(found.base_url, key) if key else None

@@ -47,7 +47,7 @@ class Addresses:
 
 def needs(settings: Settings, environment: Mapping[str, str]) -> Needs:
     """A broker unless one was named; a model unless one was named or a provider has a key."""
-    keys = (provider.api_key_env for provider in settings.config.providers.values())
+    keys = (provider.key_variable for provider in settings.config.providers.values())
     provided = settings.environment.model_url or any(environment.get(key) for key in keys)
     return Needs(broker=settings.environment.broker_url is None, model=not provided)
 

@@ -88,7 +88,7 @@ class Provider(Section):
     """An endpoint that speaks the OpenAI protocol."""
 
     base_url: str = Field(pattern=r"^https?://")
-    api_key_env: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$")
+    key_variable: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$")
 
 
 class CatalogueModel(Section):
