@@ -31,7 +31,7 @@ class LeasedScheduler(PersistentScheduler):
         connection = fleet_of(app)
         owner = f"{socket.gethostname()}:{os.getpid()}"
         self.lease = BeatLease(connection.client, connection.keys, owner, LEASE_SECONDS)
-        self.held = False
+        self.held: bool | None = None
         super().__init__(app, **options)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:

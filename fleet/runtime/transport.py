@@ -148,6 +148,9 @@ class Channel(redis.Channel):
     # Consuming
 
     def _brpop_start(self, timeout: float | None = None) -> None:
+        if self.fleet is None:
+            super()._brpop_start(timeout)
+            return
         queues = self._queue_cycle.consume(len(self.active_queues))
         if not queues:
             return
@@ -160,6 +163,8 @@ class Channel(redis.Channel):
         self.client.connection.send_command("BRPOP", *keys, wait or 0)
 
     def _brpop_read(self, **options: Any) -> bool:
+        if self.fleet is None:
+            return bool(super()._brpop_read(**options))
         try:
             popped = self._read_popped(**options)
         finally:

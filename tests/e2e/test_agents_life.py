@@ -75,3 +75,20 @@ def test_beat_sums_up_the_health(crew: Crew) -> None:
 
     eventually(healthy, 40, "a health summary that finds every pool alive")
     assert crew.fleet.health()["pools"]["naps"]["capacity"] == 2
+
+
+def test_of_two_beats_one_sends_the_jobs_and_the_other_takes_over(crew: Crew) -> None:
+    crew.processes.start("second-beat", "beat")
+
+    def says(words: str) -> bool:
+        return words in crew.processes.log("second-beat")
+
+    try:
+        eventually(lambda: says("another beat sends the jobs"), 30, "the second to stand by")
+        assert not says("this beat sends the jobs")
+        crew.processes.stop("beat")
+        eventually(lambda: says("this beat sends the jobs"), 30, "the second to take over")
+    finally:
+        crew.processes.stop("second-beat")
+        if "beat" not in crew.processes.running:
+            crew.processes.start("beat", "beat")
