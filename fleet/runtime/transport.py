@@ -111,6 +111,8 @@ class Channel(redis.Channel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.noted: set[str] = set()
+        #: The agent is in maintenance: woken by nobody, it looks once a second whether it still is.
+        self.resting = False
         self._kept_client: Any = None
         self._scripts: Scripts | None = None
         super().__init__(*args, **kwargs)
@@ -155,7 +157,7 @@ class Channel(redis.Channel):
         if not queues:
             return
         ours, others = self._sorted_out(queues)
-        keys = [wake(queue) for queue in ours]
+        keys = [wake(self._agent_key)] if self.resting else [wake(queue) for queue in ours]
         keys += [self._q_for_pri(queue, step) for step in self.priority_steps for queue in others]
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
@@ -177,7 +179,10 @@ class Channel(redis.Channel):
                 self._queue_cycle.rotate(queue)
                 self.connection._deliver(loads(bytes_to_str(popped[1])), queue)
                 return True
-        if not (ours and self._fetch(ours)):
+            if self._closing:
+                # Nothing is taken any more: the token is for another worker.
+                self._create_client().lpush(*popped)
+        if self._closing or not (ours and self._fetch(ours)):
             raise redis.Empty()
         return True
 
@@ -188,11 +193,15 @@ class Channel(redis.Channel):
             self.client.connection.disconnect()
             raise
 
+    @property
+    def _agent_key(self) -> str:
+        assert self.fleet is not None
+        return Keys(self.fleet.tag).agent(self.fleet.agent)
+
     def _sorted_out(self, queues: Sequence[str]) -> tuple[list[str], list[str]]:
         """The fleet's queues, first things first, and the others."""
         link = self.fleet
-        if link is None:
-            return [], list(queues)
+        assert link is not None
         ours = [queue for queue in queues if link.owns(queue)]
         order = {queue: place for place, queue in enumerate(link.queues)}
         ours.sort(key=lambda queue: order.get(queue, len(order)))
@@ -205,6 +214,9 @@ class Channel(redis.Channel):
             keys=self._fetch_keys(queues), args=self._fetch_arguments(queues, free or 1)
         )
         rows = [bytes_to_str(part) for part in taken]
+        self.resting = rows == ["maintenance"]
+        if self.resting:
+            return False
         failure: Exception | None = None
         for queue, tag, text in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
             message = loads(text)
@@ -224,7 +236,7 @@ class Channel(redis.Channel):
         keys = Keys(self.fleet.tag)
         pool = keys.pool(self.fleet.pool)
         fixed = [
-            keys.agent(self.fleet.agent),
+            self._agent_key,
             pool.agents,
             pool.in_flight,
             self.unacked_key,

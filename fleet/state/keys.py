@@ -17,6 +17,7 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:pool:NAME:unacked[_index|_mutex]   Kombu's messages that a worker holds
     {fleet}:agents             set      ids of known agents
     {fleet}:agent:ID           hash     an agent: pool, slots, status, load, where it runs
+    {fleet}:agent:ID:wake      list     what an agent in maintenance waits on: nobody feeds it
     {fleet}:beat               string   who is beat now (a lease)
     {fleet}:health             hash     beat's last health summary
     QUEUE                      list     messages; QUEUE is {fleet}.POOL or {fleet}.overflow.TYPE

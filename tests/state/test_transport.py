@@ -125,6 +125,32 @@ def test_an_agent_in_maintenance_takes_nothing(
     assert client.llen(QUEUE) == 1
 
 
+def test_an_agent_in_maintenance_leaves_the_wake_token_to_others_until_it_is_resumed(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    submit(fleet)
+    fleet.registry.drain("codegen-1")
+    taker = Taker(broker, QUEUE, OVERFLOW)
+    taker.drain(3)
+    assert client.llen(wake(QUEUE)) == 1
+    fleet.registry.resume("codegen-1")
+    deadline = time.monotonic() + 5
+    while not taker.got and time.monotonic() < deadline:
+        taker.drain(1)
+    assert len(taker.got) == 1
+
+
+def test_a_channel_that_closes_takes_nothing_more_and_leaves_the_token(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    taker = Taker(broker, QUEUE)
+    taker.drain(0.3)
+    submit(fleet)
+    taker.channel.close()
+    assert (client.llen(QUEUE), client.llen(wake(QUEUE))) == (1, 1)
+    assert client.hlen(fleet.keys.pool("codegen").unacked) == 0
+
+
 def test_what_a_closing_worker_holds_goes_back_and_wakes_another(
     fleet: Connection, broker: KombuConnection, client: redis.Redis
 ) -> None:

@@ -4,16 +4,16 @@
 --       then for each queue, in the order to look: the list, its wake list
 -- ARGV  1 agent id  2 most messages to take  3 prefix of the delivery tags
 --       then for each queue: its name, '1' where its messages hold no slot yet
--- Returns {queue, tag, message, ...}, empty where there is nothing to take
+-- Returns {queue, tag, message, ...}, empty where there is nothing to take; {'maintenance'}
+--         where the agent may take nothing now
 --
 -- Invariant: a message is in its list or in the unacked hash at every moment, so a worker
 -- that dies between the two loses nothing; and a wake list holds a token while its queue
--- has messages, so no worker sleeps beside work. An agent in maintenance gets nothing.
+-- has messages, so no worker sleeps beside work. An agent in maintenance gets nothing, and
+-- puts the token that it was woken with back.
 
 local fixed = 5
-if redis.call('HGET', KEYS[1], 'status') == 'maintenance' then
-  return {}
-end
+local resting = redis.call('HGET', KEYS[1], 'status') == 'maintenance'
 local most, prefix = tonumber(ARGV[2]), ARGV[3]
 local time = redis.call('TIME')
 local now = time[1] .. '.' .. string.format('%06d', tonumber(time[2]))
@@ -22,7 +22,7 @@ local count = 0
 for i = 0, (#KEYS - fixed) / 2 - 1 do
   local list, wake = KEYS[fixed + i * 2 + 1], KEYS[fixed + i * 2 + 2]
   local queue, holds_no_slot = ARGV[4 + i * 2], ARGV[5 + i * 2] == '1'
-  while count < most do
+  while count < most and not resting do
     local message = redis.call('RPOP', list)
     if not message then
       break
@@ -42,4 +42,4 @@ for i = 0, (#KEYS - fixed) / 2 - 1 do
     redis.call('LPUSH', wake, '1')
   end
 end
-return taken
+return resting and {'maintenance'} or taken
