@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fleet.core.pools import PoolTable
 from fleet.core.routing import best_by_expected_wait
 from fleet.errors import InvalidRequest, NoAgentAvailable
 from fleet.runtime.messages import TASK_PREFIX
@@ -37,7 +38,7 @@ class FleetRouter:
         self.settings = settings
         self.submitter = submitter
         self.sent: Counter[str] = Counter()
-        self.sent_since = -1.0
+        self.sent_since: PoolTable | None = None
 
     def __call__(
         self,
@@ -88,9 +89,9 @@ class FleetRouter:
 
     def _queue(self, plan: Plan) -> str:
         planner = self.submitter.planner
-        if self.sent_since != planner.read_at:
+        if self.sent_since is not planner.table:
             self.sent.clear()
-            self.sent_since = planner.read_at
+            self.sent_since = planner.table
         pool = best_by_expected_wait(planner.table, plan.agent_type, self.sent)
         if pool is None:
             planner.refresh()

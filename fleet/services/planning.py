@@ -38,6 +38,8 @@ class Plan:
     models: ModelDecision
     route: Route
     stored: str
+    is_whole: bool
+    """Whether every pool that may serve the agent type is ranked."""
 
 
 class Planner:
@@ -60,7 +62,7 @@ class Planner:
         self.table = PoolTable.of(self.facts.values())
         self.turns: Turns = NO_TURNS
         self.plans: dict[object, Plan] = {}
-        self.read_at = -STALE_SECONDS
+        self.read_at: dict[str, float] = {}
         self.request_routes = {
             name: RouteRequest(
                 name,
@@ -76,7 +78,7 @@ class Planner:
 
     def plan(self, checked: Checked) -> Plan:
         """The plan for a submission. Reads a snapshot only where the last one is stale."""
-        if time.monotonic() - self.read_at > STALE_SECONDS:
+        if self._age(checked.agent_type) > STALE_SECONDS:
             self.refresh()
         key = (
             checked.request_type,
@@ -95,11 +97,16 @@ class Planner:
     def refresh(self) -> None:
         """Read the counts of all pools, in one round trip."""
         self._take(self.pools.counts(list(self.config.pools)))
+        self.read_at = dict.fromkeys(self.config.agent_types, time.monotonic())
 
     def learn(self, plan: Plan, packed: str) -> None:
-        """Take the counts that came back with a submission, where the snapshot is a second old."""
-        if time.monotonic() - self.read_at > REFRESH_SECONDS:
+        """Take the counts that came back with a submission, where the snapshot is a second old.
+
+        It has to have looked at all pools of the agent type: else the others would seem fresh.
+        """
+        if plan.is_whole and self._age(plan.agent_type) > REFRESH_SECONDS:
             self._take(dict(zip(plan.route.pools, parse_counts(packed), strict=True)))
+            self.read_at[plan.agent_type] = time.monotonic()
 
     def took(self, plan: Plan, pool: str) -> None:
         """Note which pool got the task, for the strategies that go in turn."""
@@ -113,7 +120,9 @@ class Planner:
             self.facts[name] = self._facts(name, row)
         self.table = PoolTable.of(self.facts.values())
         self.plans.clear()
-        self.read_at = time.monotonic()
+
+    def _age(self, agent_type: str) -> float:
+        return time.monotonic() - self.read_at.get(agent_type, float("-inf"))
 
     def _facts(self, name: str, counts: PoolCounts | None) -> PoolFacts:
         pool = self.config.pools[name]
@@ -151,7 +160,10 @@ class Planner:
         stored = stored_plan(
             checked.request_type, checked.agent_type, checked.complexity, models, ranking
         )
-        return Plan(checked.agent_type, ranking, models, route, stored)
+        is_whole = checked.pool is None and len(ranking.rules) == len(
+            self.table.group(checked.agent_type).pools
+        )
+        return Plan(checked.agent_type, ranking, models, route, stored, is_whole)
 
     def _rank(self, checked: Checked) -> Ranking:
         shared = self.request_routes[checked.request_type]

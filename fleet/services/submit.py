@@ -141,8 +141,6 @@ def route_decision(ranking: Ranking, loads: str, routed: str) -> RouteDecision:
     return decide(ranking, counts, chosen=routed or None)
 
 
-
-
 def _fingerprint(checked: Checked) -> str:
     content = f"{checked.request_type}\0{checked.complexity}\0{checked.payload}"
     return blake2b(content.encode(), digest_size=16).hexdigest()

@@ -11,7 +11,7 @@ from fleet.core.routing import Load, Ranking, decide
 from fleet.errors import InvalidRequest, NoAgentAvailable
 from fleet.runtime.messages import message_encoder
 from fleet.services.connection import Connection, open_connection
-from fleet.services.requests import Submission
+from fleet.services.requests import RequestChecks, Submission
 from fleet.services.submit import Submitter, route_decision
 from fleet.settings import Settings
 from fleet.state.keys import wake
@@ -169,3 +169,44 @@ def test_a_task_can_be_pinned_to_a_pool_that_serves_it(
     strange = Submission("security_analysis", {"source": "x = 1"}, pool="small")
     with pytest.raises(InvalidRequest, match="pool that serves security_analysis"):
         submitter.submit(strange)
+
+
+def test_many_of_several_plans_are_written_each_as_it_was_asked_for(
+    fleet: Connection, submitter: Submitter, client: redis.Redis
+) -> None:
+    join(fleet, "big")
+    complexities = [0.1] * 150 + [0.9, 0.1, 0.9]
+    asked = [
+        Submission("code_generation", {"instruction": "a"}, f"tenant-{number}", complexity)
+        for number, complexity in enumerate(complexities)
+    ]
+    done = submitter.submit_many(asked)
+    assert len({each.task_id for each in done}) == len(asked)
+    records = [fleet.tasks.read(each.task_id) for each in done]
+    assert [record.tenant for record in records] == [each.tenant for each in asked]
+    assert [record.complexity for record in records] == complexities
+    assert client.llen("{fleet}.big") + client.llen("{fleet}.overflow.code_generator") == 153
+
+
+def test_of_many_with_one_idempotency_key_the_first_counts(
+    fleet: Connection, submitter: Submitter
+) -> None:
+    join(fleet, "big")
+    once = Submission("code_generation", {"instruction": "a"}, idempotency_key="k")
+    first, second = submitter.submit_many([once, once])
+    assert first.task_id == second.task_id
+    assert (first.is_new, second.is_new) == (True, False)
+
+
+def test_a_busy_request_type_does_not_keep_the_facts_of_another_stale(
+    client: redis.Redis, settings_of: Callable[[str], Settings]
+) -> None:
+    fleet = open_connection(settings_of(""))
+    planner = fleet.submitter(message_encoder()).planner
+    planner.refresh()
+    planner.read_at["security_scanner"] = -1e9
+    assert planner._age("code_generator") < 5
+    fleet.registry.register("scanner-1", "scanner", 2, {})
+    checks = RequestChecks(fleet.settings, fleet.agents)
+    planner.plan(checks.check(Submission("security_analysis", {"source": "x = 1"})))
+    assert planner.facts["scanner"].live_agents == 1
