@@ -39,4 +39,7 @@ def set_up_logs(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # Its lines at info say that each model call was made, with the address.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for library in ("httpx", "httpx2"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    # Bandit offers an output format that wants a package of its own; Fleet writes SARIF itself.
+    logging.getLogger("stevedore").setLevel(logging.CRITICAL)
