@@ -50,7 +50,7 @@ def demo(
         _title(screen, "Starting a fleet")
         screen.print(f"What its processes say goes to {started.log}")
         try:
-            failed = _run(screen, started)
+            failed = _run(screen, started, keep)
             if keep:
                 _keep(screen, started)
         finally:
@@ -58,7 +58,7 @@ def demo(
     raise typer.Exit(1 if failed else 0)
 
 
-def _run(screen: Console, started: DemoFleet) -> bool:
+def _run(screen: Console, started: DemoFleet, keep: bool) -> bool:
     """The demo itself; whether a task failed."""
     from fleet import Fleet
     from fleet.cli.demo_view import show_start, show_work
@@ -78,7 +78,7 @@ def _run(screen: Console, started: DemoFleet) -> bool:
     for errand, record in zip(errands, records, strict=True):
         _result(screen, fleet.settings, errand, record)
     _decision(screen, errands, tasks)
-    _farewell(screen, records)
+    _farewell(screen, records, goes_on=keep)
     return any(record.state not in ("succeeded", "unverified") for record in records)
 
 
@@ -130,7 +130,7 @@ def _decision(screen: Console, errands: Sequence[Errand], tasks: Sequence[Task])
     screen.print(decision_view(tasks[0].decision, tasks[0].model_decision))
 
 
-def _farewell(screen: Console, records: Sequence[TaskRecord]) -> None:
+def _farewell(screen: Console, records: Sequence[TaskRecord], goes_on: bool) -> None:
     _title(screen, "What it took")
     spent = sum(record.cost_nanodollars for record in records)
     tokens = sum(record.input_tokens + record.output_tokens for record in records)
@@ -138,7 +138,8 @@ def _farewell(screen: Console, records: Sequence[TaskRecord]) -> None:
     free = "" if spent else ", which costs nothing"
     screen.print(f"{dollars(spent)} for {tokens:,} tokens of {models or 'no model'}{free}")
     _title(screen, "What next")
-    for command, purpose in _next_steps(records[0].id):
+    steps = _next_steps(records[0].id)
+    for command, purpose in steps[1:] if goes_on else steps:
         screen.print(f"{command}\n    {purpose}", soft_wrap=True, markup=False)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.25
 REFRESHES = 8
 HEADINGS = ("id", "task", "request type", "state", "pool", "model")
-NEVER_FOLDED = ("id", "state", "pool")
+NEVER_FOLDED = ("id", "state", "pool", "model")
 FIGURES = ("tokens", "cost", "wait", "run")
 
 
@@ -87,7 +87,7 @@ def work_table(errands: Sequence[Errand], records: Sequence[TaskRecord]) -> Tabl
     """One line a task."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in HEADINGS:
-        table.add_column(heading, no_wrap=heading in NEVER_FOLDED, overflow="fold")
+        table.add_column(heading, no_wrap=heading in NEVER_FOLDED, overflow="ellipsis")
     for heading in FIGURES:
         table.add_column(heading, justify="right", no_wrap=True)
     for errand, record in zip(errands, records, strict=True):

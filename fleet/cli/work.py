@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from fleet import Task
     from fleet.state.tasks import TaskRecord
 
-TaskArgument = Annotated[str, typer.Argument(help="The task's id, as `fleet tasks` lists it.")]
+TaskArgument = Annotated[
+    str, typer.Argument(help="The task's id, or the beginning of a recent one's.")
+]
+NEWEST = 500
+"""Among so many tasks the beginning of an id is looked up."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -171,9 +175,22 @@ def model_json(task: Task) -> dict[str, Any]:
 
 
 def _task(task_id: str) -> Task:
+    """The task of an id, or of the beginning of one as the tables show it."""
     from fleet import Fleet
+    from fleet.errors import InvalidRequest, TaskNotFound
 
-    return Fleet.from_env().task(task_id)
+    fleet = Fleet.from_env()
+    try:
+        return fleet.task(task_id)
+    except TaskNotFound:
+        found = [r.id for r in fleet.tasks(limit=NEWEST) if r.id.startswith(task_id)]
+        if len(found) == 1:
+            return fleet.task(found[0])
+        if found:
+            raise InvalidRequest(
+                f"{len(found)} of the newest tasks begin with {task_id}; give more of the id"
+            ) from None
+        raise
 
 
 def _show(record: TaskRecord, as_json: bool) -> None:

@@ -65,6 +65,10 @@ class Link:
     agent: str = ""
     queues: Sequence[str] = field(default_factory=tuple)
 
+    def __json__(self) -> str:
+        """What a worker shows of it when it is asked for its statistics."""
+        return self.tag
+
     def owns(self, queue: str) -> bool:
         """Whether a queue is one of the fleet's."""
         return queue.startswith(self.tag + ".")

@@ -31,6 +31,8 @@ from fleet.errors import (
     FleetError,
     InvalidRequest,
     LeaseLost,
+    NotAllowed,
+    OverBudget,
     RetryLater,
     TaskCancelled,
     TaskFailed,
@@ -44,6 +46,9 @@ from fleet.settings.config import LOCAL
 from fleet.state.tasks import Lease, Tasks
 
 RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
+
+NOT_THE_POOLS_FAULT = (InvalidRequest, NotAllowed, OverBudget, TaskCancelled)
+"""Ends that the request brought about itself: they must not turn the router from the pool."""
 
 log = structlog.get_logger(__name__)
 
@@ -126,10 +131,7 @@ class AgentRunner:
 
     def _run_leased(self, agent_type: str, lease: Lease, delivery: Delivery) -> End:
         verdicts: list[Verdict] = []
-        try:
-            future = self.run_coroutine(self._work(agent_type, lease, delivery.payload))
-        except FleetError as error:
-            return _failed(error)
+        future = self.run_coroutine(self._work(agent_type, lease, delivery.payload))
 
         def stop(verdict: Verdict) -> None:
             verdicts.append(verdict)
@@ -138,10 +140,7 @@ class AgentRunner:
         self.keeper.hold(lease, stop)
         try:
             return _ended(future.result())
-        except BaseException as error:
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                future.cancel()
-                raise
+        except Exception as error:
             return self._explain(error, verdicts, lease)
         finally:
             self.keeper.release(lease)
@@ -168,7 +167,7 @@ class AgentRunner:
             self._made[spec.agent_type] = spec.make()
         return self._made[spec.agent_type]
 
-    def _explain(self, error: BaseException, verdicts: list[Verdict], lease: Lease) -> End:
+    def _explain(self, error: Exception, verdicts: list[Verdict], lease: Lease) -> End:
         """What a raised error means for the task."""
         if "lost" in verdicts or isinstance(error, LeaseLost):
             raise LeaseLost(f"task {lease.task_id} runs elsewhere now") from error
@@ -190,7 +189,12 @@ class AgentRunner:
         while True:
             try:
                 kept = self.tasks.finish(
-                    lease, self.pool, end.state, self.limits.result_ttl_seconds, end.fields
+                    lease,
+                    self.pool,
+                    end.state,
+                    self.limits.result_ttl_seconds,
+                    end.fields,
+                    tells_of_pool=not isinstance(end.error, NOT_THE_POOLS_FAULT),
                 )
             except RetryLater:
                 if time.monotonic() > give_up:

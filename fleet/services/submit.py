@@ -126,7 +126,7 @@ class Submitter:
             raise NoAgentAvailable(
                 f"no agent is alive in any pool that serves {plan.agent_type} "
                 f"({', '.join(plan.route.pools) or 'there is no such pool'}); start one with "
-                "`fleet up`, or try again later"
+                "`fleet up`, resume one that is in maintenance (`fleet agents`), or try again later"
             )
         return Submitted(entry.task_id, plan, placed)
 

@@ -80,5 +80,7 @@ def read_run_file(data_dir: Path) -> dict[str, Any] | None:
 
 def _explain(error: ValidationError) -> str:
     # Input values are left out: the variable may hold a password.
-    lines = [f"FLEET_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors()]
-    return "; ".join(lines)
+    return "; ".join(
+        f"FLEET_{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
+        for item in error.errors()
+    )

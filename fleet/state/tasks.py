@@ -223,9 +223,19 @@ class Tasks(Store):
             self.scripts.usage(keys=[self.keys.task(lease.task_id)], args=arguments)
 
     def finish(
-        self, lease: Lease, pool: str, state: str, result_ttl: int, fields: Mapping[str, str]
+        self,
+        lease: Lease,
+        pool: str,
+        state: str,
+        result_ttl: int,
+        fields: Mapping[str, str],
+        *,
+        tells_of_pool: bool = True,
     ) -> bool:
-        """End the task. False where another run has it now, and nothing was written."""
+        """End the task. False where another run has it now, and nothing was written.
+
+        `tells_of_pool` says whether the end counts for the pool's success and response time.
+        """
         pool_keys = self.keys.pool(pool)
         keys = [
             self.keys.task(lease.task_id),
@@ -237,7 +247,9 @@ class Tasks(Store):
             self.keys.done(lease.task_id),
         ]
         flat = [part for pair in fields.items() for part in pair]
-        arguments: Arguments = [lease.task_id, lease.fence, state, result_ttl, OUTCOMES_KEPT, *flat]
+        counts = int(tells_of_pool)
+        arguments: Arguments = [lease.task_id, lease.fence, state, result_ttl]
+        arguments += [OUTCOMES_KEPT, counts, *flat]
         with redis_errors(self.client):
             return bool(self.scripts.finish(keys=keys, args=arguments))
 

@@ -216,3 +216,9 @@ def test_the_configuration_is_shown_without_secrets(crew: Crew) -> None:
 def test_status_is_exit_status_zero_when_all_is_well(crew: Crew) -> None:
     parts = {part["name"]: part for part in answer(crew, "status")["parts"]}
     assert parts["beat"]["ok"] and parts["pool naps"]["ok"]
+
+
+def test_the_beginning_of_an_id_opens_a_recent_task(crew: Crew) -> None:
+    task = crew.fleet.submit("nap", {"note": "short"})
+    assert answer(crew, "task", task.id[:8])["id"] == task.id
+    assert "no task zzzz is known" in refused(crew, 2, "task", "zzzz")

@@ -73,3 +73,10 @@ def test_tasks_that_are_not_fleets_pass_the_router_untouched(crew: Crew) -> None
     options: dict[str, Any] = {"headers": {"mine": 1}}
     assert router("shop.bill", (), {}, options) is None
     assert options == {"headers": {"mine": 1}}
+
+
+def test_workers_answer_when_they_are_inspected(crew: Crew, app: Celery) -> None:
+    inspect = app.control.inspect(timeout=10)
+    stats = inspect.stats()
+    assert stats is not None
+    assert len(stats) == len(crew.fleet.settings.config.pools)

@@ -186,3 +186,17 @@ def test_bad_input_is_refused_with_a_sentence_and_nothing_is_written(
     with pytest.raises(InvalidRequest, match=says):
         crew.fleet.submit_many([Submission("nap", {}), asked])
     assert [record.id for record in crew.fleet.tasks(limit=5)] == before
+
+
+def test_a_request_that_no_pool_could_answer_does_not_count_against_the_pool(crew: Crew) -> None:
+    def success() -> float:
+        return next(pool.success_rate for pool in crew.fleet.pools() if pool.name == "naps")
+
+    nap(crew).result(timeout=30)
+    before = success()
+    with pytest.raises(NotAllowed):
+        nap(crew, end="refused").result(timeout=30)
+    assert success() == before
+    with pytest.raises(TaskFailed):
+        nap(crew, end="broken").result(timeout=30)
+    assert success() < before

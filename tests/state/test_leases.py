@@ -98,7 +98,8 @@ def test_a_pool_remembers_its_last_hundred_outcomes(
 
 
 def test_a_cancelled_task_says_nothing_about_its_pool(fleet: Connection, task_id: str) -> None:
-    finish(fleet, claimed(fleet, task_id), "cancelled")
+    lease = claimed(fleet, task_id)
+    fleet.tasks.finish(lease, "codegen", "cancelled", 60, {}, tells_of_pool=False)
     assert fleet.pools.counts(["codegen"])["codegen"].outcomes == 0
 
 
