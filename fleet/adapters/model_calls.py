@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from decimal import Decimal
 
 from pydantic_ai import ModelRequest, ModelSettings
 from pydantic_ai.direct import model_request
@@ -12,9 +11,8 @@ from pydantic_ai.exceptions import AgentRunError, ModelHTTPError
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
-from fleet.adapters.prices import nanodollars
 from fleet.agent import ModelReply
-from fleet.core.model_choice import Model
+from fleet.core.model_choice import Model, Tokens, cost_nanodollars
 from fleet.errors import NeverRetry, NotAllowed, Unavailable
 
 TRY_LATER = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
@@ -67,19 +65,10 @@ class ModelCaller:
             model=self.model.name,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
-            cost_nanodollars=cost_of(self.model, usage.input_tokens, usage.output_tokens),
+            cost_nanodollars=cost_nanodollars(
+                self.model, Tokens(usage.input_tokens, usage.output_tokens)
+            ),
         )
-
-
-def cost_of(model: Model, input_tokens: int, output_tokens: int) -> int:
-    """Nano-dollars for the tokens of one call at the catalogue's price."""
-    if model.free:
-        return 0
-    dollars = (
-        Decimal(str(model.input_price)) * input_tokens
-        + Decimal(str(model.output_price)) * output_tokens
-    ) / 1000
-    return nanodollars(dollars)
 
 
 def _translated(model: str, error: AgentRunError) -> Exception:

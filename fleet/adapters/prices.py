@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_UP, Decimal
-
 from genai_prices import Usage, calc_price
 
-NANODOLLARS = 10**9
-PRICED_TOKENS = 1000
+from fleet.core.model_choice import PRICED_TOKENS
 
 
 def price_per_thousand(provider: str, model: str) -> tuple[float, float] | None:
@@ -18,8 +15,3 @@ def price_per_thousand(provider: str, model: str) -> tuple[float, float] | None:
     except LookupError:
         return None
     return float(price.input_price), float(price.output_price)
-
-
-def nanodollars(dollars: Decimal) -> int:
-    """Whole nano-dollars, rounded up: a charge is never understated."""
-    return int((dollars * NANODOLLARS).to_integral_value(rounding=ROUND_UP))

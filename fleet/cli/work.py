@@ -159,7 +159,7 @@ def cancel(task_id: TaskArgument) -> None:
 def record_json(record: TaskRecord) -> dict[str, Any]:
     """A task for programs. Its decision is left to `fleet explain`."""
     shown = asdict(record)
-    for name in ("ranking", "model_decision", "loads", "routed"):
+    for name in ("ranking", "model_decision", "loads", "routed", "fence"):
         del shown[name]
     return {**shown, "wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from fleet.core.pools import PoolTable
 from fleet.core.routing import best_by_expected_wait
-from fleet.errors import InvalidRequest, NoAgentAvailable
+from fleet.errors import InvalidRequest
 from fleet.runtime.messages import TASK_PREFIX
 from fleet.services.planning import Plan
 from fleet.services.requests import Checked, Submission
-from fleet.services.submit import Submitter
+from fleet.services.submit import Submitter, no_agent
 from fleet.settings import Settings
 
 HEADER = "fleet"
@@ -97,10 +97,7 @@ class FleetRouter:
             planner.refresh()
             pool = best_by_expected_wait(planner.table, plan.agent_type, self.sent)
         if pool is None:
-            raise NoAgentAvailable(
-                f"no agent is alive in any pool that serves {plan.agent_type}; start one with "
-                "`fleet up`, or try again later"
-            )
+            raise no_agent(plan)
         self.sent[pool] += 1
         return self.settings.queue(pool)
 

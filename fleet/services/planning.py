@@ -68,10 +68,7 @@ class Planner:
                 name,
                 request.agent_type,
                 0.5,
-                {
-                    agent_type: settings.compatibility(name, agent_type)
-                    for agent_type in self.config.agent_types
-                },
+                self.config.compatibility.get(name, {}),
             )
             for name, request in self.config.request_types.items()
         }

@@ -123,12 +123,17 @@ class Submitter:
                 f"(task {placed.detail}); use a new key for a new request"
             )
         if placed.status == "no_agent":
-            raise NoAgentAvailable(
-                f"no agent is alive in any pool that serves {plan.agent_type} "
-                f"({', '.join(plan.route.pools) or 'there is no such pool'}); start one with "
-                "`fleet up`, resume one that is in maintenance (`fleet agents`), or try again later"
-            )
+            raise no_agent(plan)
         return Submitted(entry.task_id, plan, placed)
+
+
+def no_agent(plan: Plan) -> NoAgentAvailable:
+    """The refusal of a task that no live agent could take."""
+    return NoAgentAvailable(
+        f"no agent is alive in any pool that serves {plan.agent_type} "
+        f"({', '.join(plan.route.pools) or 'there is no such pool'}); start one with "
+        "`fleet up`, resume one that is in maintenance (`fleet agents`), or try again later"
+    )
 
 
 def route_decision(ranking: Ranking, loads: str, routed: str) -> RouteDecision:

@@ -52,7 +52,6 @@ def _requeue_expired(fleet: Connection) -> dict[str, list[str]]:
             continue
         status = fleet.tasks.requeue(
             record,
-            fleet.tasks.fence(task_id),
             settings.overflow_queue(record.agent_type),
             MOST_ATTEMPTS,
             settings.config.limits.result_ttl_seconds,
@@ -63,7 +62,7 @@ def _requeue_expired(fleet: Connection) -> dict[str, list[str]]:
 
 
 def summarize_health(fleet: Connection) -> dict[str, Any]:
-    """Count agents by status and tasks by state, and keep the summary for whoever asks."""
+    """Count agents by status, look at each pool, and keep the summary for whoever asks."""
     counts = fleet.pools.counts(list(fleet.settings.config.pools))
     agents = Counter(agent.status for agent in fleet.registry.agents())
     summary = {

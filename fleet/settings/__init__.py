@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fleet.errors import InvalidConfig
-from fleet.settings.config import SILENT_COMPATIBILITY, FleetConfig, Pool
+from fleet.settings.config import FleetConfig, Pool
 from fleet.settings.environment import DEFAULT_BROKER_URL, Environment, load_environment
 
 __all__ = ["Environment", "FleetConfig", "Pool", "Settings", "load_settings"]
@@ -50,10 +50,6 @@ class Settings:
     def overflow_queue(self, agent_type: str) -> str:
         """The queue for tasks of an agent type that found no free slot anywhere."""
         return f"{self.tag}.overflow.{agent_type}"
-
-    def compatibility(self, request_type: str, agent_type: str) -> float:
-        """How well an agent type suits a request type, 0 to 1."""
-        return self.config.compatibility.get(request_type, {}).get(agent_type, SILENT_COMPATIBILITY)
 
 
 def load_settings() -> Settings:

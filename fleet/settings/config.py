@@ -21,7 +21,6 @@ Strategy = Literal[
     "ai_optimized", "round_robin", "least_connections", "least_loaded", "weighted_round_robin"
 ]
 
-SILENT_COMPATIBILITY = 0.5
 LOCAL = "local"
 """The provider of the models that Fleet serves itself."""
 

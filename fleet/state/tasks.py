@@ -44,6 +44,7 @@ class TaskRecord:
     started: float | None
     ended: float | None
     attempts: int
+    fence: int
     input_tokens: int
     output_tokens: int
     cost_nanodollars: int
@@ -96,6 +97,7 @@ def parse_record(task_id: str, fields: Mapping[Any, Any]) -> TaskRecord:
         started=seconds("started"),
         ended=seconds("ended"),
         attempts=int(found.get("attempts", 0)),
+        fence=int(found.get("fence", 0)),
         input_tokens=int(found.get("input_tokens", 0)),
         output_tokens=int(found.get("output_tokens", 0)),
         cost_nanodollars=int(found.get("cost_nanodollars", 0)),
@@ -288,12 +290,14 @@ class Tasks(Store):
     def requeue(
         self,
         record: TaskRecord,
-        fence: int,
         overflow_queue: str,
         most_attempts: int,
         result_ttl: int,
     ) -> str:
-        """Give a task with an ended lease to others: 'requeued', 'failed' or 'alive'."""
+        """Give a task with an ended lease to others: 'requeued', 'failed' or 'alive'.
+
+        `record` is the task as it was seen: a claim made since then wins.
+        """
         keys = [
             self.keys.task(record.id),
             self.keys.leases,
@@ -305,7 +309,8 @@ class Tasks(Store):
         error = json.dumps(
             {"type": "TaskFailed", "message": f"its worker died in {record.attempts} attempts"}
         )
-        arguments: Arguments = [record.id, fence, most_attempts, result_ttl, error]
+        arguments: Arguments = [record.id, record.fence, most_attempts]
+        arguments += [result_ttl, error]
         with redis_errors(self.client):
             return text(self.scripts.requeue(keys=keys, args=arguments))
 
@@ -313,8 +318,3 @@ class Tasks(Store):
         """Drop the lease of a task whose record is gone."""
         with redis_errors(self.client):
             self.client.zrem(self.keys.leases, task_id)
-
-    def fence(self, task_id: str) -> int:
-        """The newest fence of a task, 0 where it was never claimed."""
-        with redis_errors(self.client):
-            return int(self.client.hget(self.keys.task(task_id), "fence") or 0)

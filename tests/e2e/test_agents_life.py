@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from conftest import Crew, eventually
+from harness import Crew, eventually
 
 from fleet import Task
 

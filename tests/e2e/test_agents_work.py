@@ -6,7 +6,7 @@ from base64 import b64decode
 from typing import Any
 
 import pytest
-from conftest import ROOT, Crew
+from harness import ROOT, Crew
 
 from fleet.errors import FleetError, NotAllowed, TaskUnverified
 

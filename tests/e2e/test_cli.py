@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Crew, eventually
+from harness import Crew, eventually
 
 from fleet import Task
 

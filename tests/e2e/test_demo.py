@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT
+from harness import ROOT
 
 from fleet.adapters.local_model import find_weights
 from fleet.errors import InvalidConfig

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Crew, Processes
+from harness import ROOT, Crew, Processes
 
 from fleet import Fleet
 from fleet.errors import InvalidRequest

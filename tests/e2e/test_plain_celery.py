@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from conftest import Crew
+from harness import Crew
 
 from fleet.errors import InvalidRequest
 from fleet.runtime.app import make_app, task_routes

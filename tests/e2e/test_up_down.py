@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import ROOT, eventually
+from harness import ROOT, eventually
 from pydantic import SecretStr
 
 from fleet.cli.status import look

@@ -70,6 +70,11 @@ class Taker:
             except TimeoutError:
                 return
 
+    def drain_until_one(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self.got and time.monotonic() < deadline:
+            self.drain(1)
+
 
 def submit(fleet: Connection, count: int = 1) -> list[str]:
     done = fleet.submitter(message_encoder()).submit_many([ASK] * count)
@@ -134,9 +139,7 @@ def test_an_agent_in_maintenance_leaves_the_wake_token_to_others_until_it_is_res
     taker.drain(3)
     assert client.llen(wake(QUEUE)) == 1
     fleet.registry.resume("codegen-1")
-    deadline = time.monotonic() + 5
-    while not taker.got and time.monotonic() < deadline:
-        taker.drain(1)
+    taker.drain_until_one(5)
     assert len(taker.got) == 1
 
 
@@ -204,9 +207,7 @@ def test_a_message_of_a_stock_publisher_is_taken_without_a_token(
         Producer(stock).publish({"n": 1}, routing_key=QUEUE, headers={"id": "x"})
     assert client.llen(wake(QUEUE)) == 0
     taker = Taker(broker, QUEUE)
-    deadline = time.monotonic() + 5
-    while not taker.got and time.monotonic() < deadline:
-        taker.drain(1)
+    taker.drain_until_one(5)
     assert taker.got[0].payload == {"n": 1}
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fleet.adapters.model_calls import Endpoint, cost_of
+from fleet.adapters.model_calls import Endpoint
 from fleet.adapters.prices import price_per_thousand
-from fleet.core.model_choice import REFERENCE_CATALOGUE, Model
+from fleet.core.model_choice import REFERENCE_CATALOGUE, Model, Tokens, cost_nanodollars
 from fleet.errors import InvalidConfig
 from fleet.services.catalogue import catalogue
 from fleet.settings import Settings, parse_config
@@ -20,7 +20,7 @@ def settings(toml: str = "") -> Settings:
 def test_without_a_key_the_local_model_is_all_there_is_and_costs_nothing() -> None:
     (model,) = catalogue(settings(), {})
     assert (model.provider, model.free) == ("local", True)
-    assert cost_of(model, 10**6, 10**6) == 0
+    assert cost_nanodollars(model, Tokens(10**6, 10**6)) == 0
 
 
 def test_a_key_brings_its_providers_models_with_genai_prices() -> None:
@@ -57,7 +57,7 @@ def test_the_reference_catalogue_can_be_asked_for() -> None:
 def test_a_call_is_charged_by_its_tokens_in_nanodollars_rounded_up() -> None:
     # 3 tokens at $0.002 a thousand are 6,000 nano-dollars, 1 at $0.0000003 a thousand 0.3.
     model = Model("m", "p", 0.002, 0.0000003, 0.5, 0.5)
-    assert cost_of(model, 3, 1) == 6001
+    assert cost_nanodollars(model, Tokens(3, 1)) == 6001
 
 
 def test_an_endpoint_does_not_show_its_key() -> None:

@@ -1,0 +1,95 @@
+"""What the end-to-end tests hold in their hands: processes, a crew, and patience."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from fleet import Fleet
+
+ROOT = Path(__file__).parents[2]
+
+
+def eventually(condition: Callable[[], object], seconds: float = 20.0, what: str = "") -> None:
+    """Wait until a condition holds, and fail with what was awaited if it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds:g} s: {what or condition}")
+        time.sleep(0.05)
+
+
+@dataclass
+class Processes:
+    """The processes of a fleet, each in a group of its own, with their logs."""
+
+    folder: Path
+    environment: dict[str, str]
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        log = (self.folder / f"{name}.log").open("ab")
+        self.running[name] = subprocess.Popen(
+            [sys.executable, "-m", "fleet", "service", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        return self.running[name]
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        os.killpg(self.running[name].pid, number)
+
+    def stop(self, name: str) -> int:
+        process = self.running.pop(name)
+        if process.poll() is None:
+            process.terminate()
+        try:
+            return process.wait(timeout=30)
+        finally:
+            # As a rule all of the group has ended by itself.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def stop_all(self) -> None:
+        for process in self.running.values():
+            process.terminate()
+        for name in list(self.running):
+            self.stop(name)
+
+
+@dataclass(frozen=True)
+class Crew:
+    """A running fleet, its client, and what a test does to its processes."""
+
+    fleet: Fleet
+    processes: Processes
+
+    def agent(self, pool: str) -> str:
+        """The live agent of a pool."""
+        (found,) = [a.id for a in self.fleet.agents() if a.pool == pool and a.status != "failed"]
+        return found
+
+    def start_worker(self, pool: str) -> None:
+        self.processes.start(pool, "worker", pool)
+        self.await_pool(pool)
+
+    def await_pool(self, pool: str) -> None:
+        def alive() -> bool:
+            return any(each.name == pool and each.live_agents for each in self.fleet.pools())
+
+        eventually(alive, 40, f"an agent in {pool}; its log:\n{self.processes.log(pool)}")
