@@ -7,10 +7,11 @@ from typing import Any
 from celery import Celery
 
 from fleet.runtime.app import fleet_of
-from fleet.services.upkeep import reap, summarize_health
+from fleet.services.upkeep import look_at_health, reap, summarize_health
 
 REAP = "fleet.reap"
 HEALTH = "fleet.health"
+POOLS = "fleet.pools"
 
 
 def add_jobs(app: Celery) -> None:
@@ -23,3 +24,7 @@ def add_jobs(app: Celery) -> None:
     @app.task(name=HEALTH, ignore_result=True)
     def sum_up_health() -> dict[str, Any]:
         return summarize_health(fleet_of(app))
+
+    @app.task(name=POOLS, ignore_result=True)
+    def look_at_the_pools() -> dict[str, list[str]]:
+        return look_at_health(fleet_of(app))

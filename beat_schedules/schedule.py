@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from beat_schedules.jobs import HEALTH, REAP
+from beat_schedules.jobs import HEALTH, POOLS, REAP
 from fleet.settings import Settings
 
 HEALTH_SECONDS = 15
@@ -16,6 +16,7 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
     return {
         "reap-the-dead": _every(settings.config.leases.reap_seconds, REAP),
         "sum-up-health": _every(HEALTH_SECONDS, HEALTH),
+        "look-at-the-pools": _every(settings.config.health.look_seconds, POOLS),
     }
 
 

@@ -7,18 +7,22 @@ does array arithmetic and touches no pool one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fleet.core.scoring import BANDS, FloatArray, complexity_fit, response_term
+from fleet.core.statistics import Estimate
 from fleet.errors import InvalidConfig
 
 # A thousand sentences of "serves another agent type" explain no more than these do.
 NAMED_REJECTIONS = 16
+
+IN = "in"
+"""The standing of a pool that takes what it has slots for; see `fleet.core.health`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,10 @@ class PoolFacts:
 
     `weight` is 1 to 10, `helps` the agent types it takes beside its own, `capacity` the sum
     of its live agents' slots, `success_rate` 0 to 1 over its last 100 tasks (1 before any),
-    `response_seconds` the moving average of its response time (0 before any).
+    `response_seconds` the moving average of its response time (0 before any). `standing` says
+    where it is in the circle of `fleet.core.health`, `open_slots` how many of its slots that
+    opens (None: all), and `because` why. `by_request` has what is expected of it for each request
+    type that it answered.
     """
 
     name: str
@@ -40,6 +47,15 @@ class PoolFacts:
     in_flight: int
     success_rate: float = 1.0
     response_seconds: float = 0.0
+    standing: str = IN
+    because: str = ""
+    open_slots: int | None = None
+    by_request: Mapping[str, Estimate] = field(default_factory=dict)
+
+    @property
+    def openings(self) -> int:
+        """The slots that may be taken: those of the live agents, unless its health says less."""
+        return self.capacity if self.open_slots is None else self.open_slots
 
     @property
     def load(self) -> float:
@@ -49,19 +65,36 @@ class PoolFacts:
     @property
     def has_room(self) -> bool:
         """Whether an agent is alive and a slot is free."""
-        return self.live_agents > 0 and self.in_flight < self.capacity
+        return self.live_agents > 0 and self.in_flight < self.openings
 
     def serves(self, agent_type: str) -> bool:
         """Whether tasks of this agent type may run here."""
         return self.agent_type == agent_type or agent_type in self.helps
 
+    def expects(self, request_type: str) -> Estimate:
+        """Success and response time to expect of a request type."""
+        known = self.by_request.get(request_type)
+        return known or Estimate(self.success_rate, self.response_seconds)
+
 
 class Load(NamedTuple):
-    """A pool's exact counts at the moment of a pick."""
+    """A pool's exact counts at the moment of a pick.
+
+    `open_slots` is how many of its slots its health opens (None: all), `standing` where it is in
+    the circle of `fleet.core.health`, and `because` why.
+    """
 
     live_agents: int
     in_flight: int
     capacity: int
+    open_slots: int | None = None
+    standing: str = IN
+    because: str = ""
+
+    @property
+    def openings(self) -> int:
+        """The slots that may be taken."""
+        return self.capacity if self.open_slots is None else self.open_slots
 
 
 class Rejection(NamedTuple):
@@ -71,19 +104,35 @@ class Rejection(NamedTuple):
     reason: str
 
 
+class Expected(NamedTuple):
+    """What is expected of each pool, a column each. `response` is the unweighted term."""
+
+    success_rate: FloatArray
+    response_seconds: FloatArray
+    response: FloatArray
+
+    @classmethod
+    def of(cls, estimates: Sequence[Estimate]) -> Expected:
+        """The columns of these estimates."""
+        seconds = _floats(each.response_seconds for each in estimates)
+        return cls(_floats(each.success for each in estimates), seconds, response_term(seconds))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PoolGroup:
     """The pools that may serve one agent type, by name, and their figures as columns.
 
-    `response` is the unweighted term, `fits` one such column per complexity band, and
-    `agent_type_of` the place in `agent_types` of each pool's own type. `rejected` names the
-    first pools that may not serve the type, `unnamed` counts those beyond them.
+    `overall` is what to expect of any request, `by_request` of those whose outcomes are known.
+    `fits` is the unweighted term, a column per complexity band, and `agent_type_of` the
+    place in `agent_types` of each pool's own type. `rejected` names the first pools that may
+    not serve the type, `unnamed` counts those beyond them.
     """
 
     pools: tuple[PoolFacts, ...]
     names: tuple[str, ...]
-    success_rate: FloatArray
-    response: FloatArray
+    overall: Expected
+    by_request: Mapping[str, Expected]
+    capacity: FloatArray
     fits: tuple[FloatArray, ...]
     weight: FloatArray
     in_flight: FloatArray
@@ -105,8 +154,9 @@ class PoolGroup:
         return cls(
             pools=tuple(members),
             names=tuple(pool.name for pool in members),
-            success_rate=_floats(pool.success_rate for pool in members),
-            response=response_term(_floats(pool.response_seconds for pool in members)),
+            overall=Expected.of([pool.expects("") for pool in members]),
+            by_request=_by_request(members),
+            capacity=_floats(pool.capacity for pool in members),
             fits=tuple(complexity_fit(band, weight) for band in BANDS),
             weight=weight,
             in_flight=_floats(pool.in_flight for pool in members),
@@ -117,6 +167,10 @@ class PoolGroup:
             rejected=tuple(_stranger(pool, agent_type) for pool in others[:NAMED_REJECTIONS]),
             unnamed=max(0, len(others) - NAMED_REJECTIONS),
         )
+
+    def expected(self, request_type: str) -> Expected:
+        """What to expect of each pool for a request type."""
+        return self.by_request.get(request_type, self.overall)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,11 +194,26 @@ class PoolTable:
 
     def loads(self) -> dict[str, Load]:
         """The snapshot's own counts, for a dry run that asks nobody for exact ones."""
-        return {p.name: Load(p.live_agents, p.in_flight, p.capacity) for p in self.pools}
+        return {
+            p.name: Load(
+                p.live_agents, p.in_flight, p.capacity, p.open_slots, p.standing, p.because
+            )
+            for p in self.pools
+        }
 
 
 def _floats(values: Iterable[Any]) -> FloatArray:
     return np.fromiter(values, dtype=np.float64)
+
+
+def _by_request(members: Sequence[PoolFacts]) -> dict[str, Expected]:
+    known: set[str] = set()
+    for pool in members:
+        known.update(pool.by_request)
+    return {
+        request_type: Expected.of([pool.expects(request_type) for pool in members])
+        for request_type in known
+    }
 
 
 def _stranger(pool: PoolFacts, agent_type: str) -> Rejection:

@@ -34,16 +34,6 @@ class Weights(NamedTuple):
 REFERENCE_WEIGHTS = Weights()
 
 
-class Terms(NamedTuple):
-    """One pool's weighted terms. Their sum is its total."""
-
-    success: float
-    response: float
-    load: float
-    compatibility: float
-    complexity_fit: float
-
-
 def response_term(seconds: FloatArray) -> FloatArray:
     """1 / (1 + r), r the moving average of the response time in seconds."""
     return 1.0 / (1.0 + seconds)

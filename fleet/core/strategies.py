@@ -1,10 +1,13 @@
-"""The five ways to pick a pool, each as a linear rule that Redis can evaluate per pool.
+"""The ways to pick a pool, each as a linear rule that Redis can evaluate per pool.
 
     total = base + per_task * in_flight + per_load * (in_flight / capacity)
 
 The highest total among the pools with room wins. The two in turn express their order in
 the base; whose turn it is belongs to the producer, comes in as a value, and moves on
 (`advance`) only for the pool that really got the task.
+
+A package adds a strategy of its own as an entry point of the group `fleet.strategies` that
+names a `Strategy`; its rule gets the same arguments as those below.
 """
 
 from __future__ import annotations
@@ -18,9 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fleet.core.pools import PoolGroup, PoolTable
-from fleet.core.scoring import FloatArray, Weights, complexity_band
+from fleet.core.scoring import REFERENCE_WEIGHTS, FloatArray, Weights, complexity_band
+from fleet.errors import InvalidRequest
+from fleet.settings.config import SILENT_COMPATIBILITY
 
-SILENT_COMPATIBILITY = 0.5
+CROWDING = 0.1
+"""`soonest` prefers the emptier of two pools whose expected times are within a tenth."""
+BEHIND = 1e6
+"""Puts a pool behind all others, and leaves it as the last resort of a full fleet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,103 +58,137 @@ NO_TURNS: Turns = {}
 FIRST_TURN = Turn()
 
 
-class SlowTerms(NamedTuple):
-    """The weighted terms that do not depend on the load, a column each."""
+class Given(NamedTuple):
+    """What a strategy may go by beside the pools and the request.
 
-    success: FloatArray
-    response: FloatArray
-    compatibility: FloatArray
-    complexity_fit: FloatArray
+    `rng` is there for strategies that draw lots; those alone are handed one.
+    """
+
+    turn: Turn = FIRST_TURN
+    weights: Weights = REFERENCE_WEIGHTS
+    rng: np.random.Generator | None = None
 
 
 class Linear(NamedTuple):
-    """A strategy's answer: the rule above, `base` a column, with its terms where it has any."""
+    """A strategy's answer: the rule above, a column or one number for all pools each.
+
+    `terms` are columns to show with the decision, by name, such as the weighted terms whose
+    sum is the base. The load's own term is `load_weight` more than what the rule adds for it.
+    `weights` are those that the terms were weighed with.
+    """
 
     base: FloatArray
     per_task: float = 0.0
-    per_load: float = 0.0
-    terms: SlowTerms | None = None
+    per_load: float | FloatArray = 0.0
+    terms: Mapping[str, FloatArray] | None = None
+    load_weight: float = 0.0
+    weights: Mapping[str, float] = {}
 
 
-Strategy = Callable[[PoolGroup, RouteRequest, Turn, Weights], Linear]
+Rule = Callable[[PoolGroup, RouteRequest, Given], Linear]
+Advance = Callable[[Turn, PoolGroup, str], Turn]
 
 
-def ai_optimized(group: PoolGroup, request: RouteRequest, turn: Turn, weights: Weights) -> Linear:
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A way to pick a pool. With `varies` each task needs a ranking of its own; `advance`
+    gives the turn after a pool was picked, where turns are taken."""
+
+    rule: Rule
+    varies: bool = False
+    advance: Advance | None = None
+
+
+def ai_optimized(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
     """The highest total score. The load term, w (1 - load), splits into w and -w load."""
-    fit = group.fits[complexity_band(request.complexity)]
-    terms = SlowTerms(
-        success=weights.success * group.success_rate,
-        response=weights.response * group.response,
-        compatibility=weights.compatibility * _compatibility(group, request.compatibility),
-        complexity_fit=weights.complexity_fit * fit,
+    weights = given.weights
+    expected = group.expected(request.request_type)
+    terms = {
+        "success": weights.success * expected.success_rate,
+        "response": weights.response * expected.response,
+        "compatibility": weights.compatibility * _compatibility(group, request.compatibility),
+        "complexity_fit": weights.complexity_fit * group.fits[complexity_band(request.complexity)],
+    }
+    slow = terms["success"] + terms["response"] + terms["compatibility"] + terms["complexity_fit"]
+    return Linear(
+        slow + weights.load, 0.0, -weights.load, terms, weights.load, weights._asdict()
     )
-    base = terms.success + terms.response + terms.compatibility + terms.complexity_fit
-    return Linear(base + weights.load, per_load=-weights.load, terms=terms)
 
 
-def least_connections(
-    group: PoolGroup, request: RouteRequest, turn: Turn, weights: Weights
-) -> Linear:
+def soonest(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+    """The pool that is expected to bring a good answer soonest, the emptier of near equals.
+
+        total = - seconds / (success x compatibility x (0.5 + 0.5 fit)) x (1 + 0.1 load)
+
+    A pool with room starts a task at once, so its expected time is its response time, and
+    that again for each answer that fails. Fastest first is asymptotically optimal for the mean
+    time in a work-conserving system: M. Armony, Dynamic routing in large-scale service
+    systems with heterogeneous servers, Queueing Systems 51 (2005). A pool that has no response
+    time yet is taken to be as quick as the quickest that has one.
+    """
+    expected = group.expected(request.request_type)
+    seconds = _known_seconds(expected.response_seconds)
+    compatibility = _compatibility(group, request.compatibility)
+    fit = group.fits[complexity_band(request.complexity)]
+    good = np.maximum(expected.success_rate * compatibility * (0.5 + 0.5 * fit), 1e-6)
+    time = seconds / good
+    terms = {
+        "seconds": seconds,
+        "success": expected.success_rate,
+        "compatibility": compatibility,
+        "complexity_fit": fit,
+    }
+    return Linear(-time, 0.0, -CROWDING * time, terms)
+
+
+def expected_wait(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+    """The shortest (in-flight + 1) x response time / capacity, in seconds."""
+    seconds = _known_seconds(group.expected(request.request_type).response_seconds)
+    return Linear(-seconds / np.maximum(group.capacity, 1.0), 0.0, -seconds)
+
+
+def power_of_two(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+    """The less loaded of two pools drawn by lot; the others where both are full.
+
+    M. Mitzenmacher, The power of two choices in randomized load balancing (1996). Raises
+    `InvalidRequest` without an `rng`.
+    """
+    if given.rng is None:
+        raise InvalidRequest("power_of_two draws lots: hand in an rng")
+    base = np.full(len(group.pools), -BEHIND)
+    with_room = np.flatnonzero(group.has_room)
+    drawn = with_room if len(with_room) >= 2 else np.arange(len(base))
+    base[given.rng.choice(drawn, size=min(2, len(drawn)), replace=False)] = 0.0
+    return Linear(base, per_load=-1.0)
+
+
+def least_connections(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
     """The fewest tasks in flight."""
     return Linear(np.zeros(len(group.pools)), per_task=-1.0)
 
 
-def least_loaded(group: PoolGroup, request: RouteRequest, turn: Turn, weights: Weights) -> Linear:
+def least_loaded(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
     """The smallest share of slots taken."""
     return Linear(np.zeros(len(group.pools)), per_load=-1.0)
 
 
-def round_robin(group: PoolGroup, request: RouteRequest, turn: Turn, weights: Weights) -> Linear:
+def round_robin(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
     """The next in turn, by name, after the one that was picked last."""
     count = len(group.pools)
-    start = bisect_right(group.names, turn.last)
+    start = bisect_right(group.names, given.turn.last)
     return Linear(0.0 - (np.arange(count, dtype=np.float64) - start) % max(count, 1))
 
 
-def weighted_round_robin(
-    group: PoolGroup, request: RouteRequest, turn: Turn, weights: Weights
-) -> Linear:
+def weighted_round_robin(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
     """In proportion to the pools' weights, spread evenly: the richest in credit first."""
-    order = _by_credit(group, _credits(group, turn))
+    order = _by_credit(group, _credits(group, given.turn))
     base = np.empty(len(order))
     base[order] = 0.0 - np.arange(len(order))
     return Linear(base)
 
 
-STRATEGIES: Mapping[str, Strategy] = {
-    "ai_optimized": ai_optimized,
-    "least_connections": least_connections,
-    "least_loaded": least_loaded,
-    "round_robin": round_robin,
-    "weighted_round_robin": weighted_round_robin,
-}
-
-
-def advance(turns: Turns, strategy: str, table: PoolTable, agent_type: str, pool: str) -> Turns:
-    """The turns after `pool` got a task of `agent_type`; the same ones where none are taken.
-
-    `table` is the snapshot that the pick was ranked from. A task that went to the overflow
-    queue takes nobody's turn: do not call this for it.
-    """
-    turn = turns.get(agent_type, FIRST_TURN)
-    if strategy == "round_robin":
-        return {**turns, agent_type: Turn(pool, turn.credits)}
-    if strategy == "weighted_round_robin":
-        return {**turns, agent_type: _pay(turn, table.group(agent_type), pool)}
-    return turns
-
-
-def _compatibility(group: PoolGroup, compatibility: Mapping[str, float]) -> FloatArray:
-    by_type = [compatibility.get(name, SILENT_COMPATIBILITY) for name in group.agent_types]
-    return np.array(by_type, dtype=np.float64)[group.agent_type_of]
-
-
-def _credits(group: PoolGroup, turn: Turn) -> FloatArray:
-    return np.array([turn.credits.get(name, 0) for name in group.names], dtype=np.float64)
-
-
-def _by_credit(group: PoolGroup, credits: FloatArray) -> npt.NDArray[np.intp]:
-    return np.argsort(-(credits + group.weight), kind="stable")
+def _next_by_name(turn: Turn, group: PoolGroup, picked: str) -> Turn:
+    return Turn(picked, turn.credits)
 
 
 def _pay(turn: Turn, group: PoolGroup, picked: str) -> Turn:
@@ -164,3 +206,55 @@ def _pay(turn: Turn, group: PoolGroup, picked: str) -> Turn:
     credits[taking_part] += group.weight[taking_part]
     credits[winner] -= group.weight[taking_part].sum()
     return Turn(turn.last, dict(zip(group.names, credits.astype(int).tolist(), strict=True)))
+
+
+STRATEGIES: Mapping[str, Strategy] = {
+    "ai_optimized": Strategy(ai_optimized),
+    "expected_wait": Strategy(expected_wait),
+    "least_connections": Strategy(least_connections),
+    "least_loaded": Strategy(least_loaded),
+    "power_of_two": Strategy(power_of_two, varies=True),
+    "round_robin": Strategy(round_robin, varies=True, advance=_next_by_name),
+    "soonest": Strategy(soonest),
+    "weighted_round_robin": Strategy(weighted_round_robin, varies=True, advance=_pay),
+}
+
+
+def advance(
+    turns: Turns,
+    strategy: str,
+    table: PoolTable,
+    agent_type: str,
+    pool: str,
+    strategies: Mapping[str, Strategy] = STRATEGIES,
+) -> Turns:
+    """The turns after `pool` got a task of `agent_type`; the same ones where none are taken.
+
+    `table` is the snapshot that the pick was ranked from. A task that went to the overflow
+    queue takes nobody's turn: do not call this for it.
+    """
+    next_turn = strategies[strategy].advance
+    if next_turn is None:
+        return turns
+    turn = turns.get(agent_type, FIRST_TURN)
+    return {**turns, agent_type: next_turn(turn, table.group(agent_type), pool)}
+
+
+def _known_seconds(seconds: FloatArray) -> FloatArray:
+    """Response times, with that of the quickest for pools that have none yet; 1 s before any."""
+    known = seconds[seconds > 0.0]
+    quickest = known.min() if len(known) else 1.0
+    return np.where(seconds > 0.0, seconds, quickest)
+
+
+def _compatibility(group: PoolGroup, compatibility: Mapping[str, float]) -> FloatArray:
+    by_type = [compatibility.get(name, SILENT_COMPATIBILITY) for name in group.agent_types]
+    return np.array(by_type, dtype=np.float64)[group.agent_type_of]
+
+
+def _credits(group: PoolGroup, turn: Turn) -> FloatArray:
+    return np.array([turn.credits.get(name, 0) for name in group.names], dtype=np.float64)
+
+
+def _by_credit(group: PoolGroup, credits: FloatArray) -> npt.NDArray[np.intp]:
+    return np.argsort(-(credits + group.weight), kind="stable")

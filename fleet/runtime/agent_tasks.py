@@ -111,4 +111,5 @@ def _make_runner(app: Celery, role: Role) -> AgentRunner:
         keeper=keeper,
         run_coroutine=LoopThread().submit,
         callers=model_callers(settings, connection.models, os.environ),
+        pools=connection.pools,
     )

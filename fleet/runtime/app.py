@@ -49,6 +49,7 @@ def make_app(settings: Settings | None = None, role: Role | None = None) -> Cele
         pool=role.pool,
         agent=role.agent,
         queues=worker_queues(settings, role.pool) if role.pool else (),
+        dead_after_ms=int(settings.config.leases.dead_after_seconds * 1000),
     )
     app = Celery("fleet", set_as_current=False)
     app.conf.update(_celery_settings(settings, role, link))
@@ -88,7 +89,7 @@ def worker_queues(settings: Settings, pool: str) -> tuple[str, ...]:
     if found is None:
         known = ", ".join(sorted(settings.config.pools))
         raise InvalidConfig(f"FLEET_POOL: no pool is called {pool!r}; use one of: {known}")
-    served = (found.agent_type, *found.helps)
+    served = (found.agent_type, *sorted(settings.config.helped_by(pool)))
     overflow = (settings.overflow_queue(agent_type) for agent_type in served)
     return (jobs_queue(settings), settings.queue(pool), *overflow)
 

@@ -183,7 +183,7 @@ class Fleet:
         """Every configured pool with its exact counts."""
         planner = self._submitter.planner
         planner.refresh()
-        return list(planner.facts.values())
+        return list(planner.snapshot.facts.values())
 
     def agents(self) -> list[AgentRecord]:
         """Every known agent."""

@@ -88,14 +88,14 @@ class FleetRouter:
         )
 
     def _queue(self, plan: Plan) -> str:
-        planner = self.submitter.planner
-        if self.sent_since is not planner.table:
+        planner, snapshot = self.submitter.planner, self.submitter.planner.snapshot
+        if self.sent_since is not snapshot.table:
             self.sent.clear()
-            self.sent_since = planner.table
-        pool = best_by_expected_wait(planner.table, plan.agent_type, self.sent)
+            self.sent_since = snapshot.table
+        pool = best_by_expected_wait(snapshot.table, plan.agent_type, self.sent)
         if pool is None:
             planner.refresh()
-            pool = best_by_expected_wait(planner.table, plan.agent_type, self.sent)
+            pool = best_by_expected_wait(snapshot.table, plan.agent_type, self.sent)
         if pool is None:
             raise no_agent(plan)
         self.sent[pool] += 1

@@ -64,6 +64,7 @@ class Link:
     pool: str = ""
     agent: str = ""
     queues: Sequence[str] = field(default_factory=tuple)
+    dead_after_ms: int = 60_000
 
     def __json__(self) -> str:
         """What a worker shows of it when it is asked for its statistics."""
@@ -76,6 +77,12 @@ class Link:
     def is_overflow(self, queue: str) -> bool:
         """Whether tasks that wait in a queue hold no slot yet."""
         return queue.startswith(self.tag + ".overflow.")
+
+    def kind(self, queue: str) -> str:
+        """What a queue is to `fetch.lua`: beat's jobs, the pool's own, or an overflow queue."""
+        if self.is_overflow(queue):
+            return "overflow"
+        return "jobs" if queue == self.tag + ".jobs" else "own"
 
 
 class QoS(redis.QoS):
@@ -115,8 +122,10 @@ class Channel(redis.Channel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.noted: set[str] = set()
-        #: The agent is in maintenance: woken by nobody, it looks once a second whether it still is.
-        self.resting = False
+        #: What `fetch.lua` said to listen to. A pool that its health keeps from taking more hears
+        #: only its own queue; an agent or pool in maintenance hears nothing. Both look again
+        #: once a second.
+        self.listen = "all"
         self._kept_client: Any = None
         self._scripts: Scripts | None = None
         super().__init__(*args, **kwargs)
@@ -161,7 +170,7 @@ class Channel(redis.Channel):
         if not queues:
             return
         ours, others = self._sorted_out(queues)
-        keys = [wake(self._agent_key)] if self.resting else [wake(queue) for queue in ours]
+        keys = self._wake_lists(ours)
         keys += [self._q_for_pri(queue, step) for step in self.priority_steps for queue in others]
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
@@ -197,6 +206,13 @@ class Channel(redis.Channel):
             self.client.connection.disconnect()
             raise
 
+    def _wake_lists(self, queues: Sequence[str]) -> list[str]:
+        assert self.fleet is not None
+        if self.listen == "none":
+            return [wake(self._agent_key)]
+        all_of_them = self.listen == "all"
+        return [wake(q) for q in queues if all_of_them or not self.fleet.is_overflow(q)]
+
     @property
     def _agent_key(self) -> str:
         assert self.fleet is not None
@@ -217,10 +233,7 @@ class Channel(redis.Channel):
         taken = self.scripts.fetch(
             keys=self._fetch_keys(queues), args=self._fetch_arguments(queues, free or 1)
         )
-        rows = [bytes_to_str(part) for part in taken]
-        self.resting = rows == ["maintenance"]
-        if self.resting:
-            return False
+        self.listen, *rows = [bytes_to_str(part) for part in taken]
         failure: Exception | None = None
         for queue, tag, text in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
             message = loads(text)
@@ -245,6 +258,7 @@ class Channel(redis.Channel):
             pool.in_flight,
             self.unacked_key,
             self.unacked_index_key,
+            pool.facts,
         ]
         lists = [
             key
@@ -256,10 +270,10 @@ class Channel(redis.Channel):
 
     def _fetch_arguments(self, queues: Sequence[str], most: int) -> list[str | int]:
         assert self.fleet is not None
-        arguments: list[str | int] = [self.fleet.agent, most, f"{uuid4().hex}."]
+        prefix = f"{uuid4().hex}."
+        arguments: list[str | int] = [self.fleet.agent, most, prefix, self.fleet.dead_after_ms]
         for queue in queues:
-            no_slot = "1" if self.fleet.is_overflow(queue) else "0"
-            arguments += [queue, no_slot] * len(self.priority_steps)
+            arguments += [queue, self.fleet.kind(queue)] * len(self.priority_steps)
         return arguments
 
     # Giving back

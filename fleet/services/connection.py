@@ -10,13 +10,18 @@ from redis import Redis
 
 from fleet.agent import AgentSpec, installed_agents
 from fleet.core.model_choice import Model
+from fleet.core.strategies import Strategy
 from fleet.services.catalogue import catalogue
 from fleet.services.planning import Planner
 from fleet.services.requests import RequestChecks
+from fleet.services.routes import check_strategies
+from fleet.services.snapshot import Snapshot
+from fleet.services.strategies import installed_strategies
 from fleet.services.submit import MessageEncoder, Submitter
 from fleet.settings import Settings
 from fleet.state.client import connect
 from fleet.state.keys import Keys
+from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
 from fleet.state.registry import Registry
 from fleet.state.scripts import Scripts
@@ -35,18 +40,29 @@ class Connection:
     registry: Registry
     pools: Pools
     submissions: Submissions
+    policies: PolicyStore
     agents: Mapping[str, AgentSpec]
     models: tuple[Model, ...]
+    strategies: Mapping[str, Strategy]
 
     def submitter(self, encode: MessageEncoder) -> Submitter:
         """The submit path, with a snapshot and plans of its own."""
-        planner = Planner(self.settings, self.models, self.pools, self.submissions)
+        planner = Planner(
+            self.settings,
+            self.models,
+            Snapshot(self.settings, self.pools),
+            self.submissions,
+            self.policies,
+            self.strategies,
+        )
         checks = RequestChecks(self.settings, self.agents)
         return Submitter(checks, planner, self.submissions, encode)
 
 
 def open_connection(settings: Settings) -> Connection:
     """Wire everything up. Nothing is sent to Redis yet. Raises `InvalidConfig`."""
+    strategies = installed_strategies()
+    check_strategies(settings, strategies)
     client = connect(settings.broker_url, settings.environment.socket_timeout)
     keys = Keys(settings.tag)
     scripts = Scripts(client)
@@ -55,10 +71,12 @@ def open_connection(settings: Settings) -> Connection:
         settings=settings,
         client=client,
         keys=keys,
-        tasks=Tasks(client, keys, scripts),
+        tasks=Tasks(client, keys, scripts, settings.config.routing.half_life_seconds),
         registry=Registry(client, keys, scripts),
         pools=Pools(client, keys, scripts, dead_after),
         submissions=Submissions(client, keys, scripts, dead_after),
+        policies=PolicyStore(client, keys, scripts),
         agents=installed_agents(),
         models=catalogue(settings, os.environ),
+        strategies=strategies,
     )

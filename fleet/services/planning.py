@@ -1,42 +1,41 @@
-"""Ranks pools and chooses a model for submissions, from a snapshot that is never asked for.
+"""Plans: ranks pools and chooses a model for submissions, from what this process knows.
 
-Every answer of the atomic step carries the counts of the pools that it looked at. Once a
-second they become the new snapshot, so the slow terms of the score stay fresh without a
-round trip of their own. Only a process that has sent nothing for a while reads one first.
-Tasks that ask for the same thing share a plan until the snapshot changes.
+Nothing is read on the way: see `fleet.services.snapshot`. Tasks that ask for the same thing
+share a plan until the snapshot or the policy changes.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from fleet.core.model_choice import NANODOLLARS, Model, ModelDecision, choose
-from fleet.core.pools import PoolFacts, PoolTable
-from fleet.core.routing import Ranking, RouteRequest, rank
-from fleet.core.strategies import NO_TURNS, Turns, advance
-from fleet.errors import InvalidRequest
+from fleet.core.routing import RULE_LIMIT, Ranking, RouteRequest, rank
+from fleet.core.strategies import NO_TURNS, Strategy, Turns, advance
+from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.services.requests import Checked, unknown
+from fleet.services.routes import Route, Routes
+from fleet.services.snapshot import Snapshot
 from fleet.settings import FleetConfig, Settings
-from fleet.state.pools import PoolCounts, Pools, parse_counts
-from fleet.state.submissions import Route, Submissions
+from fleet.state.policy import PolicyStore
+from fleet.state.submissions import RankedPool, Submissions
+from fleet.state.submissions import Route as Keys
 
-REFRESH_SECONDS = 1.0
-STALE_SECONDS = 30.0
 MOST_PLANS = 1024
-IN_TURN = frozenset({"round_robin", "weighted_round_robin"})
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All of a decision that does not depend on exact counts, and its stored form."""
 
+    request_type: str
     agent_type: str
     ranking: Ranking
     models: ModelDecision
-    route: Route
+    route: Keys
     stored: str
     is_whole: bool
     """Whether every pool that may serve the agent type is ranked."""
@@ -50,32 +49,30 @@ class Planner:
         self,
         settings: Settings,
         models: tuple[Model, ...],
-        pools: Pools,
+        snapshot: Snapshot,
         submissions: Submissions,
+        policies: PolicyStore,
+        strategies: Mapping[str, Strategy],
     ) -> None:
         self.settings = settings
         self.config = settings.config
         self.models = models
-        self.pools = pools
+        self.snapshot = snapshot
         self.submissions = submissions
-        self.facts = {name: self._facts(name, None) for name in self.config.pools}
-        self.table = PoolTable.of(self.facts.values())
+        self.policies = policies
+        self.strategies = strategies
+        self.version = "0"
+        self.routes = Routes(self.config, {})
         self.turns: Turns = NO_TURNS
         self.plans: dict[object, Plan] = {}
-        self.read_at: dict[str, float] = {}
-        self.request_routes = {
-            name: RouteRequest(
-                name,
-                request.agent_type,
-                0.5,
-                self.config.compatibility.get(name, {}),
-            )
-            for name, request in self.config.request_types.items()
+        self.rng = np.random.default_rng()
+        self.compatibility = {
+            name: self.config.compatibility.get(name, {}) for name in self.config.request_types
         }
 
     def plan(self, checked: Checked) -> Plan:
         """The plan for a submission. Reads a snapshot only where the last one is stale."""
-        if self._age(checked.agent_type) > STALE_SECONDS:
+        if self.snapshot.is_stale(checked.agent_type):
             self.refresh()
         key = (
             checked.request_type,
@@ -83,59 +80,48 @@ class Planner:
             checked.pool,
             checked.model,
             checked.max_cost_usd,
+            checked.tenant if checked.tenant in self.routes.tenants else "",
         )
         plan = self.plans.get(key)
         if plan is None:
             plan = self._make(checked)
-            if self.config.strategy not in IN_TURN and len(self.plans) < MOST_PLANS:
+            if not self._strategy(plan).varies and len(self.plans) < MOST_PLANS:
                 self.plans[key] = plan
         return plan
 
     def refresh(self) -> None:
         """Read the counts of all pools, in one round trip."""
-        self._take(self.pools.counts(list(self.config.pools)))
-        self.read_at = dict.fromkeys(self.config.agent_types, time.monotonic())
+        self.snapshot.refresh()
+        self.plans.clear()
+
+    def follow_policy(self) -> None:
+        """Read the policy anew, in one round trip: the atomic step has said that it changed."""
+        policy = self.policies.read()
+        self.routes = Routes(self.config, policy.routes)
+        self.version = policy.version
+        self.plans.clear()
 
     def learn(self, plan: Plan, packed: str) -> None:
-        """Take the counts that came back with a submission, where the snapshot is a second old.
-
-        It has to have looked at all pools of the agent type: else the others would seem fresh.
-        """
-        if plan.is_whole and self._age(plan.agent_type) > REFRESH_SECONDS:
-            self._take(dict(zip(plan.route.pools, parse_counts(packed), strict=True)))
-            self.read_at[plan.agent_type] = time.monotonic()
+        """Take the counts that came back with a submission."""
+        if plan.is_whole and self.snapshot.learn(
+            plan.agent_type, plan.request_type, plan.route.pools, packed
+        ):
+            self.plans.clear()
 
     def took(self, plan: Plan, pool: str) -> None:
         """Note which pool got the task, for the strategies that go in turn."""
-        if self.config.strategy in IN_TURN:
+        if self._strategy(plan).advance is not None:
             self.turns = advance(
-                self.turns, self.config.strategy, self.table, plan.agent_type, pool
+                self.turns,
+                plan.ranking.strategy,
+                self.snapshot.table,
+                plan.agent_type,
+                pool,
+                self.strategies,
             )
 
-    def _take(self, counts: Mapping[str, PoolCounts]) -> None:
-        for name, row in counts.items():
-            self.facts[name] = self._facts(name, row)
-        self.table = PoolTable.of(self.facts.values())
-        self.plans.clear()
-
-    def _age(self, agent_type: str) -> float:
-        return time.monotonic() - self.read_at.get(agent_type, float("-inf"))
-
-    def _facts(self, name: str, counts: PoolCounts | None) -> PoolFacts:
-        pool = self.config.pools[name]
-        row = counts or PoolCounts(0, 0, 0, 0, 0, 0.0)
-        return PoolFacts(
-            name=name,
-            agent_type=pool.agent_type,
-            queue=self.settings.queue(name),
-            weight=pool.weight,
-            helps=frozenset(pool.helps),
-            live_agents=row.live_agents,
-            capacity=row.capacity,
-            in_flight=row.in_flight,
-            success_rate=row.success_rate,
-            response_seconds=row.response_seconds,
-        )
+    def _strategy(self, plan: Plan) -> Strategy:
+        return self.strategies[plan.ranking.strategy]
 
     def _make(self, checked: Checked) -> Plan:
         models = choose_model(
@@ -147,38 +133,75 @@ class Planner:
             checked.max_cost_usd,
         )
         ranking = self._rank(checked)
-        route = self.submissions.route(
-            self.settings.overflow_queue(checked.agent_type),
-            [
-                (rule.pool, self.settings.queue(rule.pool), *rule[1:4])
-                for rule in ranking.rules
-            ],
-        )
         stored = stored_plan(
             checked.request_type, checked.agent_type, checked.complexity, models, ranking
         )
-        is_whole = checked.pool is None and len(ranking.rules) == len(
-            self.table.group(checked.agent_type).pools
+        group = self.snapshot.table.group(checked.agent_type)
+        return Plan(
+            checked.request_type,
+            checked.agent_type,
+            ranking,
+            models,
+            self._keys(checked, ranking),
+            stored,
+            checked.pool is None and len(ranking.rules) == len(group.pools),
         )
-        return Plan(checked.agent_type, ranking, models, route, stored, is_whole)
+
+    def _keys(self, checked: Checked, ranking: Ranking) -> Keys:
+        settings = self.settings
+        pools = []
+        for rule in ranking.rules:
+            own = self.config.pools[rule.pool].agent_type
+            overflow = "" if own == checked.agent_type else settings.overflow_queue(own)
+            pools.append(RankedPool(rule.pool, settings.queue(rule.pool), *rule[1:4], overflow))
+        return self.submissions.route(
+            settings.overflow_queue(checked.agent_type),
+            pools,
+            checked.request_type,
+            self.version,
+            pinned=checked.pool is not None,
+        )
 
     def _rank(self, checked: Checked) -> Ranking:
-        shared = self.request_routes[checked.request_type]
         request = RouteRequest(
-            shared.request_type, shared.agent_type, checked.complexity, shared.compatibility
+            checked.request_type,
+            checked.agent_type,
+            checked.complexity,
+            self.compatibility[checked.request_type],
         )
+        route = self._route(checked)
         if checked.pool is None:
-            return rank(self.config.strategy, request, self.table, self.turns)
+            return self._ranked(route, request)
         # Of many pools only the best are kept: here the one asked for has to be among them.
-        everything = len(self.table.pools)
-        ranking = rank(self.config.strategy, request, self.table, self.turns, limit=everything)
+        ranking = self._ranked(route, request, limit=len(self.snapshot.table.pools))
         rules = tuple(rule for rule in ranking.rules if rule.pool == checked.pool)
         if not rules:
             serving = {rule.pool: rule for rule in ranking.rules}
             raise InvalidRequest(
                 unknown(f"pool that serves {checked.request_type}", checked.pool, serving)
             )
-        return Ranking(ranking.strategy, rules, ranking.rejected, ranking.omitted)
+        return replace(ranking, rules=rules)
+
+    def _ranked(self, route: Route, request: RouteRequest, limit: int = RULE_LIMIT) -> Ranking:
+        return rank(
+            route.strategy,
+            request,
+            self.snapshot.table,
+            self.turns,
+            weights=route.weights,
+            limit=limit,
+            rng=self.rng,
+            strategies=self.strategies,
+        )
+
+    def _route(self, checked: Checked) -> Route:
+        route = self.routes.of(checked.request_type, checked.tenant)
+        if route.strategy not in self.strategies:
+            raise InvalidConfig(
+                f"{unknown('strategy', route.strategy, self.strategies)}. It was set while the "
+                "fleet runs: install its package here too, or take it back with `fleet route clear`"
+            )
+        return route
 
 
 def stored_plan(

@@ -41,8 +41,10 @@ from fleet.errors import (
 )
 from fleet.services.context import RunContext
 from fleet.services.lease_keeper import LeaseKeeper, Verdict
+from fleet.services.pool_health import look_at_pools
 from fleet.settings import Settings
 from fleet.settings.config import LOCAL
+from fleet.state.pools import Pools
 from fleet.state.tasks import Lease, Tasks
 
 RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
@@ -85,8 +87,10 @@ class AgentRunner:
         keeper: LeaseKeeper,
         run_coroutine: RunCoroutine,
         callers: Mapping[str, ModelCaller],
+        pools: Pools,
     ) -> None:
         self.settings = settings
+        self.pools = pools
         self.limits = settings.config.limits
         self.pool = pool
         self.agent_id = agent_id
@@ -101,7 +105,7 @@ class AgentRunner:
     def warm_up(self) -> None:
         """Make the agents of the pool, so that the first task does not wait for imports."""
         pool = self.settings.config.pools[self.pool]
-        for agent_type in (pool.agent_type, *pool.helps):
+        for agent_type in (pool.agent_type, *self.settings.config.helped_by(self.pool)):
             if agent_type in self.specs:
                 self._agent(self.specs[agent_type])
 
@@ -188,7 +192,7 @@ class AgentRunner:
         give_up = time.monotonic() + self.settings.config.leases.lease_seconds
         while True:
             try:
-                kept = self.tasks.finish(
+                finished = self.tasks.finish(
                     lease,
                     self.pool,
                     end.state,
@@ -202,8 +206,18 @@ class AgentRunner:
                 time.sleep(0.5)
             else:
                 break
-        if not kept:
+        if not finished.kept:
             raise LeaseLost(f"task {lease.task_id} runs elsewhere now; its result was dropped")
+        if finished.failures_in_row >= self.settings.config.health.failures_in_row:
+            self._look_at_pools()
+
+    def _look_at_pools(self) -> None:
+        """Have the pool taken out at once, if its peers do better: beat looks seconds later."""
+        agent_type = self.settings.config.pools[self.pool].agent_type
+        try:
+            look_at_pools(self.settings, self.pools, agent_type)
+        except RetryLater as error:
+            log.warning("the pools' health could not be looked at", error=str(error))
 
 
 def _ended(outcome: Outcome) -> End:

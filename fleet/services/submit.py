@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple, NoReturn
 from uuid import uuid4
 
 from fleet.core.routing import Load, Ranking, RouteDecision, decide
-from fleet.errors import InvalidRequest, NoAgentAvailable
+from fleet.errors import FleetError, InvalidRequest, NoAgentAvailable, Unavailable
 from fleet.services.planning import Plan, Planner
 from fleet.services.requests import Checked, RequestChecks, Submission
 from fleet.state.pools import parse_counts
 from fleet.state.submissions import Entry, Placed, Submissions
+
+MOST_PLANNINGS = 5
+"""A plan is made again where the policy has changed since; so often within one submission."""
 
 MessageEncoder = Callable[[str, Checked], str]
 """Makes the queue's message from a task's id and the checked submission."""
@@ -29,6 +33,14 @@ class Submitted:
     @property
     def is_new(self) -> bool:
         return self.placed.status in ("pool", "overflow")
+
+
+class Ready(NamedTuple):
+    """A checked submission with its id and its message, to be planned and placed."""
+
+    task_id: str
+    message: str
+    checked: Checked
 
 
 class Submitter:
@@ -52,7 +64,13 @@ class Submitter:
         Raises `InvalidRequest`, `OverBudget`, `NoAgentAvailable` or `Unavailable`; nothing
         was written then.
         """
-        return self._place(*self._prepare(asked))
+        checked = self.checks.check(asked)
+        task_id = str(uuid4())
+        return self._place(task_id, self.encode(task_id, checked), checked)
+
+    def place(self, task_id: str, message: str, checked: Checked) -> Submitted:
+        """Submit a message that was made elsewhere, such as by Celery's own producer."""
+        return self._place(task_id, message, checked)
 
     def submit_many(self, asked: Sequence[Submission]) -> list[Submitted]:
         """Submit many tasks in one round trip.
@@ -60,45 +78,66 @@ class Submitter:
         All are checked before the first is written. Where one cannot be placed, its error is
         raised after the others were written; what it says names the ids that were.
         """
-        prepared = [self._prepare_in_turn(each) for each in asked]
-        answers = self.submissions.place_many([entry for entry, _ in prepared])
+        waiting = [self._ready(each) for each in asked]
         done: list[Submitted] = []
         refused: list[InvalidRequest | NoAgentAvailable] = []
-        for (entry, plan), placed in zip(prepared, answers, strict=True):
-            try:
-                done.append(self._settle(entry, plan, placed))
-            except (InvalidRequest, NoAgentAvailable) as error:
-                refused.append(error)
+        for _ in range(MOST_PLANNINGS):
+            waiting = self._place_many(waiting, done, refused)
+            if not waiting:
+                break
         if refused:
-            for each in done:
-                refused[0].add_note(f"submitted all the same: {each.task_id}")
-            raise refused[0]
+            _raise_with_the_rest(refused[0], done)
+        if waiting:
+            _raise_with_the_rest(_moving(), done)
         return done
 
-    def place(self, task_id: str, message: str, checked: Checked) -> Submitted:
-        """Submit a message that was made elsewhere, such as by Celery's own producer."""
-        plan = self.planner.plan(checked)
-        return self._place(self._entry(task_id, message, checked, plan), plan)
+    def _place(self, task_id: str, message: str, checked: Checked) -> Submitted:
+        for _ in range(MOST_PLANNINGS):
+            plan = self.planner.plan(checked)
+            entry = self._entry(task_id, message, checked, plan)
+            step = self.submissions.place(entry)
+            if step.placed:
+                (placed,) = step.placed
+                if placed.status == "pool":
+                    self.planner.took(plan, placed.detail)
+                return self._settle(entry, plan, placed)
+            self.planner.follow_policy()
+        raise _moving()
 
-    def _place(self, entry: Entry, plan: Plan) -> Submitted:
-        placed = self.submissions.place(entry)
-        if placed.status == "pool":
-            self.planner.took(plan, placed.detail)
-        return self._settle(entry, plan, placed)
-
-    def _prepare(self, asked: Submission) -> tuple[Entry, Plan]:
+    def _ready(self, asked: Submission) -> Ready:
         checked = self.checks.check(asked)
-        plan = self.planner.plan(checked)
         task_id = str(uuid4())
-        return self._entry(task_id, self.encode(task_id, checked), checked, plan), plan
+        return Ready(task_id, self.encode(task_id, checked), checked)
 
-    def _prepare_in_turn(self, asked: Submission) -> tuple[Entry, Plan]:
-        """As `_prepare`, for one of many in a round trip: the turn passes on as if the first
-        in the ranking had room, since the answer comes too late for the next one."""
-        entry, plan = self._prepare(asked)
+    def _place_many(
+        self,
+        ready: Sequence[Ready],
+        done: list[Submitted],
+        refused: list[InvalidRequest | NoAgentAvailable],
+    ) -> list[Ready]:
+        """One round trip; those that have to be planned again, since the policy has changed."""
+        prepared = {each.task_id: (each, self._plan_in_turn(each.checked)) for each in ready}
+        entries = [self._entry(*each, plan) for each, plan in prepared.values()]
+        again: list[Ready] = []
+        for group, step in self.submissions.place_many(entries):
+            if not step.placed:
+                again += [prepared[entry.task_id][0] for entry in group]
+            for entry, placed in zip(group, step.placed, strict=False):
+                try:
+                    done.append(self._settle(entry, prepared[entry.task_id][1], placed))
+                except (InvalidRequest, NoAgentAvailable) as error:
+                    refused.append(error)
+        if again:
+            self.planner.follow_policy()
+        return again
+
+    def _plan_in_turn(self, checked: Checked) -> Plan:
+        """A plan for one of many in a round trip: the turn passes on as if the first in the
+        ranking had room, since the answer comes too late for the next one."""
+        plan = self.planner.plan(checked)
         if plan.ranking.rules:
             self.planner.took(plan, plan.ranking.rules[0].pool)
-        return entry, plan
+        return plan
 
     def _entry(self, task_id: str, message: str, checked: Checked, plan: Plan) -> Entry:
         key = checked.idempotency_key
@@ -127,6 +166,19 @@ class Submitter:
         return Submitted(entry.task_id, plan, placed)
 
 
+def _moving() -> Unavailable:
+    return Unavailable(
+        f"the policy has changed {MOST_PLANNINGS} times while a task was submitted; find out who "
+        "keeps calling `fleet route set`"
+    )
+
+
+def _raise_with_the_rest(error: FleetError, done: Sequence[Submitted]) -> NoReturn:
+    for each in done:
+        error.add_note(f"submitted all the same: {each.task_id}")
+    raise error
+
+
 def no_agent(plan: Plan) -> NoAgentAvailable:
     """The refusal of a task that no live agent could take."""
     return NoAgentAvailable(
@@ -140,7 +192,7 @@ def route_decision(ranking: Ranking, loads: str, routed: str) -> RouteDecision:
     """The decision with all its numbers, from what is stored with a task."""
     rows = parse_counts(loads)
     counts = {
-        rule.pool: Load(row.live_agents, row.in_flight, row.capacity)
+        rule.pool: Load(*row[:6])
         for rule, row in zip(ranking.rules, rows, strict=True)
     }
     return decide(ranking, counts, chosen=routed or None)

@@ -10,6 +10,7 @@ import structlog
 
 from fleet.errors import TaskNotFound
 from fleet.services.connection import Connection
+from fleet.services.pool_health import look_at_pools
 from fleet.state.client import redis_errors
 
 MOST_ATTEMPTS = 3
@@ -26,6 +27,7 @@ def reap(fleet: Connection) -> dict[str, list[str]]:
     """
     dead = fleet.registry.reap(fleet.settings.config.leases.dead_after_seconds)
     done = {"dead": dead, "rescued": _rescue(fleet), **_requeue_expired(fleet)}
+    done["repaired"] = _repair(fleet)
     if any(done.values()):
         log.warning("reaped", **{name: ids for name, ids in done.items() if ids})
     return done
@@ -39,6 +41,20 @@ def _rescue(fleet: Connection) -> list[str]:
         overflow = settings.overflow_queue(pool.agent_type)
         moved += fleet.pools.rescue(name, settings.queue(name), overflow)
     return moved
+
+
+def _repair(fleet: Connection) -> list[str]:
+    """Free slots that a process which died in the wrong moment has left behind."""
+    return [freed for name in fleet.settings.config.pools for freed in fleet.pools.repair(name)]
+
+
+def look_at_health(fleet: Connection) -> dict[str, list[str]]:
+    """Take pools that are out of line with their peers out of the rotation, in every agent type."""
+    done: dict[str, list[str]] = {}
+    for agent_type in fleet.settings.config.agent_types:
+        for what, names in look_at_pools(fleet.settings, fleet.pools, agent_type).items():
+            done.setdefault(what, []).extend(names)
+    return done
 
 
 def _requeue_expired(fleet: Connection) -> dict[str, list[str]]:
@@ -72,8 +88,9 @@ def summarize_health(fleet: Connection) -> dict[str, Any]:
                 "live_agents": row.live_agents,
                 "in_flight": row.in_flight,
                 "capacity": row.capacity,
-                "success_rate": round(row.success_rate, 4),
-                "response_seconds": row.response_seconds,
+                "standing": row.standing,
+                "success_rate": round(row.overall.success_rate, 4),
+                "response_seconds": row.overall.response_seconds,
             }
             for name, row in counts.items()
         },

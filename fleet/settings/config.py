@@ -17,9 +17,14 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_\-]{0,62}$")]
 QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:{}\-]{1,120}$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0)]
-Strategy = Literal[
-    "ai_optimized", "round_robin", "least_connections", "least_loaded", "weighted_round_robin"
-]
+Strategy = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+"""A name; whether there is such a strategy is checked where the installed ones are known."""
+TenantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
+
+SILENT_COMPATIBILITY = 0.5
+"""How well an agent type suits a request type where the table is silent."""
+
+EVERY_TYPE = "*"
 
 LOCAL = "local"
 """The provider of the models that Fleet serves itself."""
@@ -45,7 +50,7 @@ class Pool(Section):
     execution: Literal["threads", "prefork"] = "threads"
     min: Annotated[int, Field(ge=0, le=1000)] = 1
     max: Annotated[int, Field(ge=1, le=1000)] = 4
-    helps: tuple[Name, ...] = ()
+    helps: tuple[Name | Literal["*"], ...] = ()
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
@@ -141,10 +146,70 @@ class Agents(Section):
     sandbox: Literal["auto", "bubblewrap", "rlimits"] = "auto"
 
 
+class Weights(Section):
+    """What each term of `ai_optimized` counts for."""
+
+    success: Fraction = 0.30
+    response: Fraction = 0.25
+    load: Fraction = 0.20
+    compatibility: Fraction = 0.15
+    complexity_fit: Fraction = 0.10
+
+
+class RouteRule(Section):
+    """How the tasks of a request type, a tenant, or both are routed."""
+
+    request_type: Name | None = None
+    tenant: TenantName | None = None
+    strategy: Strategy
+    weights: Weights | None = None
+
+    @model_validator(mode="after")
+    def _has_a_scope(self) -> Self:
+        if self.request_type is None and self.tenant is None:
+            raise ValueError("name a request_type, a tenant or both; for all there is `strategy`")
+        return self
+
+
+class Routing(Section):
+    """How pools are chosen, beside the strategy."""
+
+    helper_floor: Fraction = 0.3
+    half_life_seconds: Seconds = 600
+    weights: Weights = Weights()
+    rules: tuple[RouteRule, ...] = ()
+
+
+class Health(Section):
+    """When a pool is taken out of the rotation; see `fleet.core.health.HealthPolicy`."""
+
+    failures_in_row: Annotated[int, Field(ge=1)] = 5
+    least_success: Fraction = 0.6
+    worse_by: Fraction = 0.2
+    slow_factor: Annotated[float, Field(gt=1)] = 3.0
+    least_outcomes: Annotated[int, Field(ge=1, le=100)] = 20
+    most_ejected: Fraction = 0.5
+    eject_seconds: Seconds = 30
+    most_eject_seconds: Seconds = 300
+    probes: Annotated[int, Field(ge=1)] = 1
+    good_probes: Annotated[int, Field(ge=1, le=100)] = 3
+    ramp_seconds: Seconds = 60
+    look_seconds: Seconds = 10
+
+    @model_validator(mode="after")
+    def _times(self) -> Self:
+        if self.most_eject_seconds < self.eject_seconds:
+            raise ValueError(
+                f"most_eject_seconds ({self.most_eject_seconds:g}) is under eject_seconds "
+                f"({self.eject_seconds:g}); raise it"
+            )
+        return self
+
+
 class FleetConfig(Section):
     """The whole file."""
 
-    strategy: Strategy = "ai_optimized"
+    strategy: Strategy = "soonest"
     tenants: tuple[Name, ...] = ()
     agent_types: dict[Name, AgentType]
     pools: dict[Name, Pool]
@@ -156,21 +221,63 @@ class FleetConfig(Section):
     limits: Limits = Limits()
     leases: Leases = Leases()
     agents: Agents = Agents()
+    routing: Routing = Routing()
+    health: Health = Health()
+
+    def suits(self, request_type: str, agent_type: str) -> float:
+        """How well an agent type suits a request type, 0 to 1."""
+        return self.compatibility.get(request_type, {}).get(agent_type, SILENT_COMPATIBILITY)
+
+    def helped_by(self, pool: str) -> frozenset[str]:
+        """The other agent types whose tasks a pool may take while it has none of its own.
+
+        Those that it names; with `*` all that it suits well enough for each of their requests.
+        """
+        found = self.pools[pool]
+        if EVERY_TYPE not in found.helps:
+            return frozenset(found.helps)
+        others = {r.agent_type for r in self.request_types.values()} - {found.agent_type}
+        return frozenset(
+            other for other in others if self._fit(other, found) >= self.routing.helper_floor
+        )
+
+    def _fit(self, agent_type: str, pool: Pool) -> float:
+        """How well a pool suits the request of an agent type that it suits worst."""
+        answered = [n for n, r in self.request_types.items() if r.agent_type == agent_type]
+        return min((self.suits(name, pool.agent_type) for name in answered), default=1.0)
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
         for name, pool in self.pools.items():
             _known(f"pools.{name}.agent_type", pool.agent_type, self.agent_types)
             for helped in pool.helps:
-                _known(f"pools.{name}.helps", helped, self.agent_types)
+                _known(f"pools.{name}.helps", helped, [*self.agent_types, EVERY_TYPE])
         for name, request in self.request_types.items():
             _known(f"request_types.{name}.agent_type", request.agent_type, self.agent_types)
         for request_name, row in self.compatibility.items():
             _known(f"compatibility.{request_name}", request_name, self.request_types)
             for agent_type in row:
                 _known(f"compatibility.{request_name}.{agent_type}", agent_type, self.agent_types)
+        for number, rule in enumerate(self.routing.rules):
+            if rule.request_type is not None:
+                where = f"routing.rules.{number}.request_type"
+                _known(where, rule.request_type, self.request_types)
         for name, model in self.catalogue.items():
             _known(f'catalogue."{name}".provider', model.provider, [*self.providers, LOCAL])
+        return self
+
+    @model_validator(mode="after")
+    def _helpers_are_fit(self) -> Self:
+        floor = self.routing.helper_floor
+        for name, pool in self.pools.items():
+            for helped in pool.helps:
+                fit = 1.0 if helped == EVERY_TYPE else self._fit(helped, pool)
+                if fit < floor:
+                    raise ValueError(
+                        f"pools.{name}.helps: {pool.agent_type} suits the requests for {helped} "
+                        f"with {fit:g} only, under routing.helper_floor ({floor:g}); remove it, or "
+                        "lower the floor"
+                    )
         return self
 
     @model_validator(mode="after")

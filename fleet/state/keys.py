@@ -10,14 +10,16 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:cancelled          set      ids of running tasks that somebody wants stopped
     {fleet}:done:ID            channel  says that a task has ended
     {fleet}:pools              set      names of pools that had an agent
-    {fleet}:pool:NAME          hash     slots of an agent; outcome counts, response time
+    {fleet}:pool:NAME          hash     slots of an agent; outcomes and response time, over all and
+                                        by request type; health; whether it is in maintenance
     {fleet}:pool:NAME:agents   zset     the pool's agents by their last heartbeat, ms
     {fleet}:pool:NAME:in_flight set     ids of tasks that hold one of the pool's slots
-    {fleet}:pool:NAME:outcomes list     1 or 0 for each of the last 100 tasks, newest first
     {fleet}:pool:NAME:unacked[_index|_mutex]   Kombu's messages that a worker holds
     {fleet}:agents             set      ids of known agents
     {fleet}:agent:ID           hash     an agent: pool, slots, status, load, where it runs
     {fleet}:agent:ID:wake      list     what an agent in maintenance waits on: nobody feeds it
+    {fleet}:policy             hash     what all producers follow: routes, version
+    {fleet}:models             hash     what is learned of models, and which are cooling down
     {fleet}:beat               string   who is beat now (a lease)
     {fleet}:health             hash     beat's last health summary
     QUEUE                      list     messages; QUEUE is {fleet}.POOL or {fleet}.overflow.TYPE
@@ -36,7 +38,6 @@ class PoolKeys:
     facts: str
     agents: str
     in_flight: str
-    outcomes: str
     unacked: str
     unacked_index: str
     unacked_mutex: str
@@ -69,6 +70,14 @@ class Keys:
         return f"{self.tag}:agents"
 
     @property
+    def policy(self) -> str:
+        return f"{self.tag}:policy"
+
+    @property
+    def models(self) -> str:
+        return f"{self.tag}:models"
+
+    @property
     def beat(self) -> str:
         return f"{self.tag}:beat"
 
@@ -94,7 +103,6 @@ class Keys:
             facts=root,
             agents=f"{root}:agents",
             in_flight=f"{root}:in_flight",
-            outcomes=f"{root}:outcomes",
             unacked=f"{root}:unacked",
             unacked_index=f"{root}:unacked_index",
             unacked_mutex=f"{root}:unacked_mutex",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from redis import Redis
 
+from fleet.core.health import HealthPolicy
+from fleet.core.statistics import NO_OUTCOMES, Statistic
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, wake
 from fleet.state.scripts import Scripts, text
@@ -14,35 +16,59 @@ from fleet.state.store import Store
 
 
 class PoolCounts(NamedTuple):
-    """One pool's row. `response_seconds` is the moving average of its tasks' run time."""
+    """One pool's row: its exact counts, its health, and its statistics.
+
+    `open_slots` are those that its health lets be taken. `by_request` has the request types
+    that were asked for and have outcomes.
+    """
 
     live_agents: int
     in_flight: int
     capacity: int
-    successes: int
-    outcomes: int
-    response_seconds: float
-
-    @property
-    def success_rate(self) -> float:
-        """0 to 1 over the last 100 tasks, 1 before any."""
-        return self.successes / self.outcomes if self.outcomes else 1.0
+    open_slots: int
+    standing: str
+    because: str
+    overall: Statistic
+    by_request: Mapping[str, Statistic]
 
 
-def parse_counts(packed: str) -> list[PoolCounts]:
-    """The rows that `submit.lua` and `snapshot.lua` return as one string."""
-    return [_parse_row(row.split(",")) for row in packed.split(";") if row]
+NO_COUNTS = PoolCounts(0, 0, 0, 0, "in", "", NO_OUTCOMES, {})
 
 
-def _parse_row(cells: Sequence[str]) -> PoolCounts:
-    live, in_flight, capacity, successes, outcomes, response = cells
+def parse_counts(packed: str, request_types: Sequence[str] = ()) -> list[PoolCounts]:
+    """The rows that `submit.lua` and `snapshot.lua` return as one string.
+
+    `request_types` are those that were asked for, in that order.
+    """
+    return [_parse_row(row.split(","), request_types) for row in packed.split(";") if row]
+
+
+def _parse_row(cells: Sequence[str], request_types: Sequence[str]) -> PoolCounts:
+    live, in_flight, capacity, open_slots, standing, because, overall, *narrow = cells
+    found = zip(request_types, map(_parse_statistic, narrow), strict=False)
     return PoolCounts(
-        int(live), int(in_flight), int(capacity), int(successes), int(outcomes), float(response)
+        int(live),
+        int(in_flight),
+        int(capacity),
+        int(open_slots),
+        standing,
+        because,
+        _parse_statistic(overall),
+        {name: statistic for name, statistic in found if statistic.outcomes},
+    )
+
+
+def _parse_statistic(cell: str) -> Statistic:
+    if cell == "0":
+        return NO_OUTCOMES
+    age, outcomes, successes, response, failures = cell.split(":")
+    return Statistic(
+        int(outcomes), int(successes), float(response), int(failures), int(age) / 1000
     )
 
 
 class Pools(Store):
-    """Reads the pools' counts and moves messages away from dead pools."""
+    """Reads the pools' counts, moves messages away from dead pools, and keeps their health."""
 
     def __init__(
         self, client: Redis, keys: Keys, scripts: Scripts, dead_after_seconds: float
@@ -50,18 +76,65 @@ class Pools(Store):
         super().__init__(client, keys, scripts)
         self.dead_after_ms = int(dead_after_seconds * 1000)
 
-    def counts(self, names: Sequence[str]) -> dict[str, PoolCounts]:
+    def counts(
+        self, names: Sequence[str], request_types: Sequence[str] = ()
+    ) -> dict[str, PoolCounts]:
         """The counts of these pools, all at one moment, in one call."""
         pools = [self.keys.pool(name) for name in names]
         keys = [key for pool in pools for key in (pool.facts, pool.agents, pool.in_flight)]
         with redis_errors(self.client):
-            packed = text(self.scripts.snapshot(keys=keys, args=[self.dead_after_ms]))
-        return dict(zip(names, parse_counts(packed), strict=True))
+            _, packed = self.scripts.snapshot(
+                keys=keys, args=[self.dead_after_ms, *request_types]
+            )
+        return dict(zip(names, parse_counts(text(packed), request_types), strict=True))
 
     def rescue(self, name: str, queue: str, overflow_queue: str, most: int = 1000) -> list[str]:
-        """Move what waits for a pool without live agents to the overflow queue; the task ids."""
+        """Move what waits for a pool that takes nothing to the overflow queue; the task ids."""
         pool = self.keys.pool(name)
         keys = [pool.agents, pool.in_flight, queue, overflow_queue, wake(overflow_queue)]
         with redis_errors(self.client):
-            moved = self.scripts.rescue(keys=keys, args=[self.dead_after_ms, most])
+            moved = self.scripts.rescue(
+                keys=[*keys, pool.facts], args=[self.dead_after_ms, most]
+            )
         return [text(task_id) for task_id in moved]
+
+    def maintain(self, name: str, resting: bool) -> None:
+        """Put a pool into maintenance, where it gets nothing, or take it out."""
+        facts = self.keys.pool(name).facts
+        with redis_errors(self.client):
+            if resting:
+                self.client.hset(facts, "maintenance", 1)
+            else:
+                self.client.hdel(facts, "maintenance")
+
+    def eject(self, name: str, peers: Sequence[str], reason: str, policy: HealthPolicy) -> bool:
+        """Take a pool out for a while, where one of its peers stays in. Whether it was done."""
+        keys = [self.keys.pool(name).facts]
+        for peer in map(self.keys.pool, peers):
+            keys += [peer.facts, peer.agents]
+        arguments: list[str | int] = [
+            self.dead_after_ms,
+            int(policy.eject_seconds * 1000),
+            int(policy.most_eject_seconds * 1000),
+            policy.probes,
+            policy.good_probes,
+            int(policy.ramp_seconds * 1000),
+            reason,
+        ]
+        with redis_errors(self.client):
+            return bool(self.scripts.eject(keys=keys, args=arguments))
+
+    def readmit(self, name: str) -> bool:
+        """Put a pool into the rotation at once. Whether it was out or on its way back."""
+        with redis_errors(self.client):
+            return bool(self.scripts.readmit(keys=[self.keys.pool(name).facts]))
+
+    def repair(self, name: str) -> list[str]:
+        """Free slots that are held by tasks which are not here any more; their ids. Two calls."""
+        in_flight = self.keys.pool(name).in_flight
+        with redis_errors(self.client):
+            ids = [text(task_id) for task_id in self.client.smembers(in_flight)]
+            if not ids:
+                return []
+            keys = [in_flight, *map(self.keys.task, ids)]
+            return [text(freed) for freed in self.scripts.repair(keys=keys, args=[name, *ids])]

@@ -1,7 +1,11 @@
-"""The Lua scripts, one file an operation, registered on a client."""
+"""The Lua scripts, one file an operation, registered on a client.
+
+What several of them need stands in `lua/parts`, and takes the place of a line `-- include NAME`.
+"""
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -13,16 +17,20 @@ NAMES = (
     "cancel",
     "claim",
     "drain",
+    "eject",
     "fetch",
     "finish",
     "heartbeat",
     "hold",
     "leave",
+    "policy",
     "progress",
     "push",
+    "readmit",
     "reap",
     "register",
     "renew",
+    "repair",
     "requeue",
     "rescue",
     "snapshot",
@@ -31,10 +39,18 @@ NAMES = (
 )
 
 
+INCLUDE = re.compile(r"^-- include (\w+)$", re.MULTILINE)
+
+
 @cache
 def source(name: str) -> str:
-    """The text of a script."""
-    return files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    """The text of a script, with the parts that it includes."""
+    return INCLUDE.sub(lambda line: _text("parts", line[1]), _text(name))
+
+
+def _text(*path: str) -> str:
+    folder = files(__package__).joinpath("lua")
+    return folder.joinpath(*path[:-1], f"{path[-1]}.lua").read_text(encoding="utf-8")
 
 
 class Scripts:
@@ -43,16 +59,20 @@ class Scripts:
     cancel: Script
     claim: Script
     drain: Script
+    eject: Script
     fetch: Script
     finish: Script
     heartbeat: Script
     hold: Script
     leave: Script
+    policy: Script
     progress: Script
     push: Script
+    readmit: Script
     reap: Script
     register: Script
     renew: Script
+    repair: Script
     requeue: Script
     rescue: Script
     snapshot: Script
@@ -67,3 +87,8 @@ class Scripts:
 def text(value: Any) -> str:
     """A reply's string, whichever way the client decodes."""
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def raw(value: bytes | str) -> bytes:
+    """A reply's bytes, whichever way the client decodes."""
+    return value if isinstance(value, bytes) else value.encode()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import Redis
 
@@ -28,11 +28,18 @@ MOST_IN_A_SCRIPT = 100
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The part of the step that submissions of one plan share: keys, and the rules as text."""
+    """The part of the step that submissions of one plan share: keys, and the rules as text.
+
+    With `pinned` they go to the one pool and no other. `version` is that of the policy under
+    which the plan was made.
+    """
 
     keys: tuple[str, ...]
     rules: str
     pools: tuple[str, ...]
+    request_type: str
+    version: str
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,32 @@ class Placed:
     loads: str
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one run of the script answered.
+
+    `placed` is empty where the plan was made under another version of the policy than the
+    one in force, `version`: nothing was written then. `now` is Redis's clock in seconds.
+    """
+
+    version: str
+    now: float
+    models: Sequence[bytes]
+    placed: tuple[Placed, ...]
+
+
+class RankedPool(NamedTuple):
+    """A pool as a plan ranks it: its queue, its rule, and the overflow queue of its own type
+    where it only helps the type of the task."""
+
+    name: str
+    queue: str
+    base: float
+    per_task: float
+    per_load: float
+    own_overflow: str = ""
+
+
 class Submissions(Store):
     """Sends entries to Redis."""
 
@@ -69,39 +102,57 @@ class Submissions(Store):
     def route(
         self,
         overflow_queue: str,
-        rules: Sequence[tuple[str, str, float, float, float]],
+        pools: Sequence[RankedPool],
+        request_type: str,
+        version: str,
+        pinned: bool = False,
     ) -> Route:
-        """Lay out pools given as (name, queue, base, per task, per load)."""
-        keys = [overflow_queue, wake(overflow_queue)]
+        """Lay out the ranked pools for the script."""
+        keys = [overflow_queue, wake(overflow_queue), self.keys.policy, self.keys.models]
         rows = []
-        for name, queue, base, per_task, per_load in rules:
+        for name, queue, base, per_task, per_load, own_overflow in pools:
             pool = self.keys.pool(name)
             keys += [pool.facts, pool.agents, pool.in_flight, queue, wake(queue)]
-            rows.append(f"{name},{base!r},{per_task!r},{per_load!r}")
-        return Route(tuple(keys), ";".join(rows), tuple(rule[0] for rule in rules))
+            keys.append(own_overflow or overflow_queue)
+            rows.append(f"{name},{base!r},{per_task!r},{per_load!r},{int(bool(own_overflow))}")
+        names = tuple(pool.name for pool in pools)
+        return Route(tuple(keys), ";".join(rows), names, request_type, version, pinned)
 
-    def place(self, entry: Entry) -> Placed:
-        """Submit one task, in one round trip."""
+    def place(self, entry: Entry, ask_models: bool = False) -> Step:
+        """Submit one task, in one round trip. `ask_models` brings the models' facts along."""
         with redis_errors(self.client):
-            (answer,) = self._submit([entry], None)
-        return _placed(answer)
+            return _step(self._submit([entry], None, ask_models))
 
-    def place_many(self, entries: Sequence[Entry]) -> list[Placed]:
-        """Submit many tasks in one round trip: those in a row that share a plan in one script."""
+    def place_many(
+        self, entries: Sequence[Entry], ask_models: bool = False
+    ) -> list[tuple[Sequence[Entry], Step]]:
+        """Submit many tasks in one round trip: those in a row that share a plan in one script.
+
+        The answer has each such run of entries with its step, in order.
+        """
+        groups = list(_groups(entries))
         with redis_errors(self.client):
             pipeline = self.client.pipeline(transaction=False)
-            for group in _groups(entries):
-                self._submit(group, pipeline)
-            return [_placed(answer) for answers in pipeline.execute() for answer in answers]
+            for number, group in enumerate(groups):
+                self._submit(group, pipeline, ask_models and number == 0)
+            answers = pipeline.execute()
+        return [(group, _step(answer)) for group, answer in zip(groups, answers, strict=True)]
 
-    def _submit(self, entries: Sequence[Entry], client: Redis | None) -> Any:
+    def _submit(
+        self, entries: Sequence[Entry], client: Redis | None, ask_models: bool
+    ) -> Any:
         shared = entries[0]
-        keys = [self.keys.tasks, *shared.route.keys]
+        route = shared.route
+        keys = [self.keys.tasks, *route.keys]
         arguments: list[str | int] = [
             self.dead_after_ms,
             shared.plan,
-            len(shared.route.pools),
-            shared.route.rules,
+            len(route.pools),
+            route.rules,
+            route.request_type,
+            route.version,
+            int(ask_models),
+            int(route.pinned),
         ]
         for entry in entries:
             keys += self._task_keys(entry)
@@ -126,5 +177,11 @@ def _groups(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
             start = end
 
 
-def _placed(answer: Sequence[bytes]) -> Placed:
-    return Placed(*(text(part) for part in answer))
+def _step(answer: Sequence[Any]) -> Step:
+    version, now_ms, models, *placed = answer
+    return Step(
+        text(version),
+        int(now_ms) / 1000,
+        models,
+        tuple(Placed(*(text(part) for part in each)) for each in placed),
+    )

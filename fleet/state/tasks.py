@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from redis import Redis
 
 from fleet.errors import LeaseLost, TaskNotFound
 from fleet.state.client import redis_errors
-from fleet.state.keys import wake
-from fleet.state.scripts import text
+from fleet.state.keys import Keys, wake
+from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
 
 ENDED = frozenset({"succeeded", "unverified", "failed", "cancelled"})
@@ -125,8 +127,24 @@ class Lease:
     attempt: int
 
 
+class Finished(NamedTuple):
+    """Whether an end was written, and how often the pool has failed in a row since."""
+
+    kept: bool
+    failures_in_row: int
+
+
 class Tasks(Store):
-    """Reads and moves task records. Every method is one call to Redis unless it says more."""
+    """Reads and moves task records. Every method is one call to Redis unless it says more.
+
+    What the ends of tasks say about their pools fades with `half_life_seconds`.
+    """
+
+    def __init__(
+        self, client: Redis, keys: Keys, scripts: Scripts, half_life_seconds: float
+    ) -> None:
+        super().__init__(client, keys, scripts)
+        self.half_life_ms = int(half_life_seconds * 1000)
 
     def read(self, task_id: str) -> TaskRecord:
         """The record of a task. Raises `TaskNotFound`."""
@@ -233,8 +251,8 @@ class Tasks(Store):
         fields: Mapping[str, str],
         *,
         tells_of_pool: bool = True,
-    ) -> bool:
-        """End the task. False where another run has it now, and nothing was written.
+    ) -> Finished:
+        """End the task, where no other run has it by now.
 
         `tells_of_pool` says whether the end counts for the pool's success and response time.
         """
@@ -245,15 +263,15 @@ class Tasks(Store):
             pool_keys.in_flight,
             self.keys.cancelled,
             pool_keys.facts,
-            pool_keys.outcomes,
             self.keys.done(lease.task_id),
         ]
         flat = [part for pair in fields.items() for part in pair]
-        counts = int(tells_of_pool)
         arguments: Arguments = [lease.task_id, lease.fence, state, result_ttl]
-        arguments += [OUTCOMES_KEPT, counts, *flat]
+        arguments += [OUTCOMES_KEPT, int(tells_of_pool), lease.request_type]
+        arguments += [self.half_life_ms, *flat]
         with redis_errors(self.client):
-            return bool(self.scripts.finish(keys=keys, args=arguments))
+            kept, failures = self.scripts.finish(keys=keys, args=arguments)
+        return Finished(bool(kept), int(failures))
 
     def cancel(self, task_id: str, result_ttl: int) -> str:
         """Cancel a task; the state it was in. Raises `TaskNotFound`."""
@@ -296,7 +314,8 @@ class Tasks(Store):
     ) -> str:
         """Give a task with an ended lease to others: 'requeued', 'failed' or 'alive'.
 
-        `record` is the task as it was seen: a claim made since then wins.
+        `record` is the task as it was seen: a claim made since then wins. The run that nobody
+        ended counts as a failure of its pool.
         """
         keys = [
             self.keys.task(record.id),
@@ -305,12 +324,14 @@ class Tasks(Store):
             overflow_queue,
             wake(overflow_queue),
             self.keys.done(record.id),
+            self.keys.pool(record.pool).facts,
         ]
         error = json.dumps(
             {"type": "TaskFailed", "message": f"its worker died in {record.attempts} attempts"}
         )
         arguments: Arguments = [record.id, record.fence, most_attempts]
-        arguments += [result_ttl, error]
+        arguments += [result_ttl, error, OUTCOMES_KEPT, record.request_type]
+        arguments.append(self.half_life_ms)
         with redis_errors(self.client):
             return text(self.scripts.requeue(keys=keys, args=arguments))
 

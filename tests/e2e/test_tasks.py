@@ -157,8 +157,7 @@ def test_a_tasks_decision_is_explained_from_any_process(crew: Crew) -> None:
     assert found.decision == task.decision
     assert found.model_decision == task.model_decision
     best = found.decision.candidates[0]
-    assert best.terms is not None
-    assert sum(term for term in best.terms if term is not None) == pytest.approx(best.total)
+    assert best.terms["success"] == 1.0
     assert {r.pool for r in found.decision.rejected} == {"codegen", "scanner", "perf"}
 
 

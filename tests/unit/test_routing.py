@@ -56,9 +56,15 @@ def test_ai_optimized_gives_the_total_worked_out_by_hand() -> None:
     # compatibility 0.15 x 1.0 = 0.15; fit at c = 0.5, w = 7: 0.10 (1 - 2/5) = 0.06
     table = PoolTable.of([generator("gen", weight=7, success_rate=0.8, response_seconds=1.0)])
     decision = decide(rank("ai_optimized", request(), table), table.loads())
-    terms = decision.candidates[0].terms
-    assert terms is not None
-    assert terms == pytest.approx((0.24, 0.125, 0.16, 0.15, 0.06))
+    assert decision.candidates[0].terms == pytest.approx(
+        {
+            "success": 0.24,
+            "response": 0.125,
+            "load": 0.16,
+            "compatibility": 0.15,
+            "complexity_fit": 0.06,
+        }
+    )
     assert decision.scores == {"gen": pytest.approx(0.735)}
 
 

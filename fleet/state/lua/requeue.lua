@@ -1,18 +1,23 @@
 -- Give a task whose lease has ended to the next worker, or end it after too many crashes.
 --
 -- KEYS  1 task record  2 leases  3 in_flight of the pool it ran in  4 overflow queue
---       5 its wake list  6 done channel
+--       5 its wake list  6 done channel  7 facts of the pool it ran in
 -- ARGV  1 task id  2 fence that was seen  3 most attempts  4 seconds to keep a record
---       5 error, as JSON, where it has had its attempts
+--       5 error, as JSON, where it has had its attempts  6 outcomes to keep  7 request type
+--       8 ms in which an old outcome loses half its weight
 -- Returns 'requeued', 'failed', or 'alive' where the lease was renewed or the task has ended
 --
 -- Invariant: judged by the server's clock and by the fence, so two callers, or a caller
--- and a worker that comes back, cannot both win.
+-- and a worker that comes back, cannot both win. The run that nobody ended counts as a failure
+-- of its pool, once: what began is counted as ended, whichever process died.
+
+-- include time
+-- include health
+-- include outcome
 
 local id = ARGV[1]
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local seen = redis.call('HMGET', KEYS[1], 'state', 'fence', 'lease_until', 'attempts', 'message')
+local seen = redis.call('HMGET', KEYS[1], 'state', 'fence', 'lease_until', 'attempts', 'message',
+  'started')
 if seen[1] ~= 'running' then
   redis.call('ZREM', KEYS[2], id)
   return 'alive'
@@ -23,6 +28,8 @@ end
 redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('ZREM', KEYS[2], id)
 redis.call('SREM', KEYS[3], id)
+count_outcome(KEYS[7], ARGV[7], false, (now - tonumber(seen[6])) / 1000, now, tonumber(ARGV[6]),
+  tonumber(ARGV[8]))
 if tonumber(seen[4]) >= tonumber(ARGV[3]) or not seen[5] then
   redis.call('HSET', KEYS[1], 'state', 'failed', 'ended', now, 'error', ARGV[5])
   redis.call('HDEL', KEYS[1], 'message', 'lease_until')

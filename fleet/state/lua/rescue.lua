@@ -1,14 +1,17 @@
--- Move the waiting messages of a pool without a live agent to the overflow queue.
+-- Move the waiting messages of a pool that takes none to the overflow queue: one without a live
+-- agent, or one in maintenance.
 --
 -- KEYS  1 the pool's agents  2 its in_flight  3 its queue  4 overflow queue  5 its wake list
+--       6 pool facts
 -- ARGV  1 ms after which a silent agent is dead  2 most messages to move
 -- Returns the ids of the tasks that were moved
 --
 -- Invariant: a message is in one of the two lists at every moment, oldest first in both.
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-if redis.call('ZCOUNT', KEYS[1], '(' .. (now - tonumber(ARGV[1])), '+inf') > 0 then
+-- include time
+
+if redis.call('ZCOUNT', KEYS[1], '(' .. (now - tonumber(ARGV[1])), '+inf') > 0
+  and redis.call('HEXISTS', KEYS[6], 'maintenance') == 0 then
   return {}
 end
 local moved = {}

@@ -1,20 +1,22 @@
 -- Read what the router wants to know of each pool.
 --
 -- KEYS  for each pool: facts, agents, in_flight
--- ARGV  1 ms after which a silent agent is dead
--- Returns one row a pool: live agents,in flight,capacity,successes,outcomes,response
+-- ARGV  1 ms after which a silent agent is dead  then the request types to tell of
+-- Returns {ms since 1970, rows}: one row a pool, see parts/row.lua, with ; between them
 --
 -- Invariant: writes nothing; the row is the one that submit.lua returns.
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local alive_since = now - tonumber(ARGV[1])
+-- include time
+-- include health
+-- include row
+
+local types = {}
+for i = 2, #ARGV do
+  types[i - 1] = 'stat:' .. ARGV[i]
+end
 local rows = {}
 for i = 0, #KEYS / 3 - 1 do
-  local live = redis.call('ZCOUNT', KEYS[i * 3 + 2], '(' .. alive_since, '+inf')
-  local in_flight = redis.call('SCARD', KEYS[i * 3 + 3])
-  local facts = redis.call('HMGET', KEYS[i * 3 + 1], 'slots', 'successes', 'outcomes', 'response')
-  rows[i + 1] = live .. ',' .. in_flight .. ',' .. live * tonumber(facts[1] or 0) .. ','
-    .. (facts[2] or 0) .. ',' .. (facts[3] or 0) .. ',' .. (facts[4] or 0)
+  rows[i + 1] = row(read_pool(KEYS[i * 3 + 1], KEYS[i * 3 + 2], KEYS[i * 3 + 3], types, now,
+    tonumber(ARGV[1])))
 end
-return table.concat(rows, ';')
+return {now, table.concat(rows, ';')}

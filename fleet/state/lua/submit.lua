@@ -1,52 +1,75 @@
 -- Submit tasks that share a plan, each of them wholly or not at all.
 --
--- KEYS  1 task index  2 overflow queue  3 its wake list
---       then for each ranked pool: facts, agents, in_flight, queue, its wake list
+-- KEYS  1 task index  2 overflow queue  3 its wake list  4 policy  5 models
+--       then for each ranked pool: facts, agents, in_flight, queue, its wake list, the overflow
+--       queue of its own agent type
 --       then for each task: its record, its idempotency key (the record again where none is given)
 -- ARGV  1 ms after which a silent agent is dead  2 the plan, as JSON, kept with each task
 --       3 how many pools are ranked  4 a rule for each of them, in the order of the keys:
---       name,base,per task,per load;...
+--       name,base,per task,per load,1 where it helps another agent type;...
+--       5 request type  6 version of the policy that the plan was made under  7 1 to be told
+--       of the models, else 0  8 1 where the tasks may go to the one ranked pool and no other
 --       then for each task: id, message, tenant, seconds to keep the idempotency key (0 for
 --       none), fingerprint of the request
--- Returns {status, detail, loads} for each task
+-- Returns {version of the policy, ms since 1970, models, answers...}
+--       version  of the policy in force. Where it is not the plan's, there are no answers and
+--                nothing was written: plan again
+--       models   fields and values of the hash, where asked for
+--       answers  {status, detail, loads} for each task:
 --       status  'pool' (detail: the pool's name), 'overflow', 'duplicate' (detail: the first
 --               task's id), 'conflict' (the key was used for another request; detail: its
 --               task's id), 'no_agent'
 --       A task id that is there already is the caller's own, sent again because the first
 --       answer was lost: it gets that answer again and nothing is written.
---       loads   one row a pool: live agents,in flight,capacity,successes,outcomes,response
+--       loads   one row a pool, see parts/row.lua
 --
 -- Invariant: a pool never has more tasks in flight than its live agents have slots, unless
--- an agent leaves; a task whose submission returned is in its record and in one queue.
+-- an agent leaves; a task whose submission returned is in its record and in one queue. A pool
+-- helps another agent type only while nothing of its own waits. Nobody is overtaken: while as
+-- many tasks wait in the overflow queue as there are free slots, a new one waits behind them.
 -- Order for each task: refuse a duplicate, (hold the money), take a slot, write. Nothing of
 -- it is written before the last reason to refuse has been ruled out.
 
-local fixed, per_pool, first_task, per_task_args = 3, 5, 4, 5
-local plan, pool_count = ARGV[2], tonumber(ARGV[3])
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local alive_since = now - tonumber(ARGV[1])
+-- include time
+-- include health
+-- include row
 
-local pools = {}
-local any_alive = false
-for name, base, per_task, per_load in string.gmatch(ARGV[4], '([^,;]+),([^,]+),([^,]+),([^;]+)') do
-  local k = fixed + #pools * per_pool
-  local live = redis.call('ZCOUNT', KEYS[k + 2], '(' .. alive_since, '+inf')
-  local facts = redis.call('HMGET', KEYS[k + 1], 'slots', 'successes', 'outcomes', 'response')
-  any_alive = any_alive or live > 0
-  pools[#pools + 1] = {
-    name = name, base = tonumber(base), per_task = tonumber(per_task),
-    per_load = tonumber(per_load), live = live, in_flight = redis.call('SCARD', KEYS[k + 3]),
-    capacity = live * tonumber(facts[1] or 0), in_flight_key = KEYS[k + 3],
-    queue = KEYS[k + 4], wake = KEYS[k + 5],
-    facts = (facts[2] or 0) .. ',' .. (facts[3] or 0) .. ',' .. (facts[4] or 0)
-  }
+local fixed, per_pool, first_task, per_task_args = 5, 6, 8, 5
+local plan, pool_count, pinned = ARGV[2], tonumber(ARGV[3]), ARGV[8] == '1'
+local version = redis.call('HGET', KEYS[4], 'version') or '0'
+local models = ARGV[7] == '1' and redis.call('HGETALL', KEYS[5]) or {}
+if version ~= ARGV[6] then
+  return {version, now, models}
 end
+
+local pools, types = {}, {'stat:' .. ARGV[5]}
+local any_alive, free = false, 0
+for name, base, per_task, per_load, helps in
+  string.gmatch(ARGV[4], '([^,;]+),([^,]+),([^,]+),([^,]+),([^;]+)') do
+  local k = fixed + #pools * per_pool
+  local pool = read_pool(KEYS[k + 1], KEYS[k + 2], KEYS[k + 3], types, now, tonumber(ARGV[1]))
+  any_alive = any_alive or (pool.live > 0 and not pool.maintenance)
+  if helps == '1' and pool.open > 0
+    and redis.call('LLEN', KEYS[k + 4]) + redis.call('LLEN', KEYS[k + 6]) > 0 then
+    pool.open, pool.standing = 0, 'own_work'
+  end
+  free = free + math.max(0, pool.open - pool.in_flight)
+  pool.name, pool.base = name, tonumber(base)
+  pool.per_task, pool.per_load = tonumber(per_task), tonumber(per_load)
+  pool.in_flight_key, pool.queue, pool.wake = KEYS[k + 3], KEYS[k + 4], KEYS[k + 5]
+  pools[#pools + 1] = pool
+end
+
+local overflow = {name = '', queue = KEYS[2], wake = KEYS[3]}
+if pinned and pools[1] then
+  overflow.queue, overflow.wake = pools[1].queue, pools[1].wake
+end
+local waiting = pinned and 0 or redis.call('LLEN', overflow.queue)
 
 local function loads()
   local rows = {}
   for i, pool in ipairs(pools) do
-    rows[i] = pool.live .. ',' .. pool.in_flight .. ',' .. pool.capacity .. ',' .. pool.facts
+    rows[i] = row(pool)
   end
   return table.concat(rows, ';')
 end
@@ -54,7 +77,7 @@ end
 local function best_with_room()
   local chosen, best, best_load = nil, nil, nil
   for _, pool in ipairs(pools) do
-    if pool.live > 0 and pool.in_flight < pool.capacity then
+    if pool.live > 0 and pool.in_flight < pool.open then
       local load = pool.in_flight / pool.capacity
       local total = pool.base + pool.per_task * pool.in_flight + pool.per_load * load
       if chosen == nil or total > best or (total == best and (load < best_load
@@ -66,6 +89,16 @@ local function best_with_room()
   return chosen
 end
 
+local function place_of()
+  local best = free > waiting and best_with_room()
+  if not best then
+    waiting = waiting + 1
+    return overflow
+  end
+  free = free - 1
+  return best
+end
+
 local function first_of(once_key, fingerprint)
   local first = redis.call('GET', once_key)
   if not first then
@@ -75,8 +108,6 @@ local function first_of(once_key, fingerprint)
   local same = string.sub(first, space + 1) == fingerprint
   return {same and 'duplicate' or 'conflict', string.sub(first, 1, space - 1), ''}
 end
-
-local overflow = {name = '', queue = KEYS[2], wake = KEYS[3]}
 
 local function submit(record, once_key, id, message, tenant, keep, fingerprint)
   local known = redis.call('HMGET', record, 'routed', 'loads')
@@ -91,7 +122,7 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint)
   if not any_alive then
     return {'no_agent', '', packed}
   end
-  local place = best_with_room() or overflow
+  local place = place_of()
   if place ~= overflow then
     redis.call('SADD', place.in_flight_key, id)
     place.in_flight = place.in_flight + 1
@@ -110,7 +141,7 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint)
   return {place == overflow and 'overflow' or 'pool', place.name, packed}
 end
 
-local answers = {}
+local answers = {version, now, models}
 local k = fixed + pool_count * per_pool
 for a = first_task + 1, #ARGV, per_task_args do
   answers[#answers + 1] = submit(KEYS[k + 1], KEYS[k + 2], unpack(ARGV, a, a + per_task_args - 1))

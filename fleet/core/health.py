@@ -1,0 +1,126 @@
+"""When a pool is taken out of the rotation, and how it comes back.
+
+    in --(outlier)--> ejected --(time is up)--> on probation --(good probes)--> coming back --> in
+                         ^                            |                             |
+                         +--------(a probe fails, for twice the time)---------------+
+
+An ejected pool gets nothing. On probation it gets a task or two at a time. Then its slots are
+opened by degrees, in proportion to the time since. The rules are Envoy's outlier detection
+and slow start, with one more: a pool is ejected only where its peers do better, for where
+all fail alike the pools are not the cause.
+
+`judge` says who is an outlier. The rest of the circle is in `state/lua/parts/health.lua`, since
+it has to happen together with the count of an outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import NamedTuple
+
+from fleet.core.pools import IN
+from fleet.core.statistics import Statistic
+
+RETURNING = "returning"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthPolicy:
+    """When a pool is an outlier, and its way back. Times in seconds.
+
+    `failures_in_row` at once; a success rate under `least_success` that is also `worse_by`
+    under the median of its peers; a response time over `slow_factor` times the median of
+    its peers'. The last two want `least_outcomes`. At most `most_ejected` of the live pools of an
+    agent type are out at a time, and never the last one.
+    """
+
+    failures_in_row: int = 5
+    least_success: float = 0.6
+    worse_by: float = 0.2
+    slow_factor: float = 3.0
+    least_outcomes: int = 20
+    most_ejected: float = 0.5
+    eject_seconds: float = 30.0
+    most_eject_seconds: float = 300.0
+    probes: int = 1
+    good_probes: int = 3
+    ramp_seconds: float = 60.0
+
+
+class PoolHealth(NamedTuple):
+    """A pool as `judge` sees it: is it in the rotation, and how did it do of late."""
+
+    pool: str
+    live_agents: int
+    standing: str
+    statistic: Statistic
+
+
+class Ejection(NamedTuple):
+    """A pool to take out, and why, as a phrase without commas or semicolons."""
+
+    pool: str
+    reason: str
+
+
+def judge(pools: Sequence[PoolHealth], policy: HealthPolicy) -> list[Ejection]:
+    """The pools of one agent type that shall be taken out now, the worst first."""
+    live = [pool for pool in pools if pool.live_agents > 0]
+    standing = [pool for pool in live if pool.standing in (IN, RETURNING)]
+    out = len(live) - len(standing)
+    # Half of two or three pools is one: rounded down, but for one where there are peers at all.
+    most = max(1, int(len(live) * policy.most_ejected))
+    room = min(most - out, len(standing) - 1)
+    outliers = []
+    for pool in standing:
+        peers = [peer.statistic for peer in standing if peer is not pool]
+        reason = _outlying(pool.statistic, peers, policy)
+        if reason:
+            outliers.append((pool.statistic.success_rate, Ejection(pool.pool, reason)))
+    return [ejection for _, ejection in sorted(outliers)[: max(0, room)]]
+
+
+def said(standing: str, because: str, openings: int) -> str:
+    """Why a pool with this standing takes nothing more, as a phrase for people."""
+    match standing:
+        case "maintenance":
+            return "in maintenance"
+        case "own_work":
+            return "has work of its own, and helps others only without"
+        case "probation":
+            return f"on probation with {openings} at a time: {because}"
+        case "returning":
+            return f"coming back by degrees, with {openings} slots open: {because}"
+    return f"{standing}: {because}"
+
+
+def _outlying(own: Statistic, peers: Sequence[Statistic], policy: HealthPolicy) -> str:
+    """Why this statistic is out of line with its peers'; empty where it is not."""
+    if own.failures_in_row >= policy.failures_in_row and not _fail_too(peers, policy):
+        return f"{own.failures_in_row} failures in a row"
+    if own.outcomes < policy.least_outcomes:
+        return ""
+    known = [peer for peer in peers if peer.outcomes]
+    usual = _median(peer.success_rate for peer in known)
+    if usual is None:
+        return ""
+    if own.success_rate < policy.least_success and own.success_rate <= usual - policy.worse_by:
+        return f"success rate {own.success_rate:.0%} where its peers have {usual:.0%}"
+    quick = _median(peer.response_seconds for peer in known)
+    if quick and own.response_seconds > policy.slow_factor * quick:
+        return f"response time {own.response_seconds:.1f} s where its peers have {quick:.1f} s"
+    return ""
+
+
+def _fail_too(peers: Sequence[Statistic], policy: HealthPolicy) -> bool:
+    """Whether every peer fails in the same way: then it is the work, or what all depend on."""
+    return bool(peers) and all(
+        peer.failures_in_row >= policy.failures_in_row for peer in peers
+    )
+
+
+def _median(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return median(found) if found else None

@@ -1,0 +1,78 @@
+"""How well and how quickly a pool answered of late, and how old knowledge fades.
+
+A statistic counts the last 100 outcomes exactly, as the reference figures want, and keeps a
+moving average of the response time. While nothing new comes in, what it says fades with a
+half-life towards what is assumed of a pool that was never tried: a success rate of 1 and a
+response time of 0. So an old failure does not keep tasks from an idle pool for ever.
+
+A pool has one statistic over all its tasks, and one for each request type that it answered.
+The narrower one counts as far as it has outcomes:
+
+    rate = (n x rate of the request type + 10 x rate of the pool) / (n + 10)
+
+With a single request type both are the same, and so is the blend.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+ENOUGH_OUTCOMES = 10
+"""From so many outcomes on, a request type's own statistic counts for more than the pool's."""
+
+
+class Estimate(NamedTuple):
+    """What is expected of a pool: success 0 to 1, response time in seconds (0: not known)."""
+
+    success: float = 1.0
+    response_seconds: float = 0.0
+
+
+UNTRIED = Estimate()
+
+
+class Statistic(NamedTuple):
+    """Counts of the last outcomes, at most 100, as Redis keeps them.
+
+    `response_seconds` is r <- 0.1 x latest + 0.9 x r, from the first one on; `failures_in_row`
+    are those since the last success, `age_seconds` is the time since the last outcome.
+    """
+
+    outcomes: int = 0
+    successes: int = 0
+    response_seconds: float = 0.0
+    failures_in_row: int = 0
+    age_seconds: float = 0.0
+
+    @property
+    def success_rate(self) -> float:
+        """0 to 1, unfaded; 1 before any outcome."""
+        return self.successes / self.outcomes if self.outcomes else 1.0
+
+
+NO_OUTCOMES = Statistic()
+
+
+def fading(age_seconds: float, half_life_seconds: float) -> float:
+    """How much of what was known so long ago still counts: 1 at once, a half after a half-life."""
+    return float(0.5 ** (max(age_seconds, 0.0) / half_life_seconds))
+
+
+def expected(statistic: Statistic, half_life_seconds: float) -> Estimate:
+    """What a statistic says now, faded by its age."""
+    if not statistic.outcomes:
+        return UNTRIED
+    left = fading(statistic.age_seconds, half_life_seconds)
+    return Estimate(
+        1.0 - (1.0 - statistic.success_rate) * left, statistic.response_seconds * left
+    )
+
+
+def blended(narrow: Statistic, wide: Estimate, half_life_seconds: float) -> Estimate:
+    """A request type's own statistic, filled up with the pool's; see the head of this module."""
+    own = expected(narrow, half_life_seconds)
+    share = narrow.outcomes / (narrow.outcomes + ENOUGH_OUTCOMES)
+    return Estimate(
+        share * own.success + (1.0 - share) * wide.success,
+        share * own.response_seconds + (1.0 - share) * wide.response_seconds,
+    )

@@ -1,0 +1,53 @@
+"""Takes pools that are out of line with their peers out of the rotation, and puts back those
+that are needed: `fleet.core.health` decides, this gathers the facts and writes."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import structlog
+
+from fleet.core.health import HealthPolicy, PoolHealth, judge
+from fleet.settings import FleetConfig, Settings
+from fleet.state.pools import PoolCounts, Pools
+
+log = structlog.get_logger(__name__)
+
+
+def health_policy(config: FleetConfig) -> HealthPolicy:
+    """The policy of the configuration."""
+    section = config.health
+    return HealthPolicy(**{f.name: getattr(section, f.name) for f in fields(HealthPolicy)})
+
+
+def look_at_pools(settings: Settings, pools: Pools, agent_type: str) -> dict[str, list[str]]:
+    """Look at all pools of an agent type once; which were taken out, and which put back.
+
+    May run in several places at once: each step is one script that looks for itself.
+    """
+    names = [n for n, pool in settings.config.pools.items() if pool.agent_type == agent_type]
+    counts = pools.counts(names)
+    policy = health_policy(settings.config)
+    done: dict[str, list[str]] = {"ejected": [], "readmitted": []}
+    for ejection in judge([_health(name, row) for name, row in counts.items()], policy):
+        peers = [name for name in names if name != ejection.pool]
+        if pools.eject(ejection.pool, peers, ejection.reason, policy):
+            log.warning("a pool is taken out", pool=ejection.pool, because=ejection.reason)
+            done["ejected"].append(ejection.pool)
+    for name in _needed(counts):
+        if pools.readmit(name):
+            log.warning("a pool is put back, since none of its peers is left", pool=name)
+            done["readmitted"].append(name)
+    return done
+
+
+def _health(name: str, row: PoolCounts) -> PoolHealth:
+    return PoolHealth(name, row.live_agents, row.standing, row.overall)
+
+
+def _needed(counts: dict[str, PoolCounts]) -> list[str]:
+    """Live pools that are out while no other one is in: a bad pool is better than none."""
+    live = {name: row for name, row in counts.items() if row.live_agents > 0}
+    if any(row.standing in ("in", "returning") for row in live.values()):
+        return []
+    return [name for name, row in live.items() if row.standing in ("ejected", "probation")]

@@ -1,0 +1,54 @@
+-- The outcomes of a pool, over all its tasks and for each request type:
+--   stat, stat:TYPE      last ms,outcomes,successes,response,failures in a row
+--   window, window:TYPE  the last outcomes, 1 or 0 each, newest first
+-- outcomes and successes always equal what the window holds. response is the moving average
+-- r <- 0.1 x latest + 0.9 x r, from the first one on. For each whole half-life without an
+-- outcome the window is halved, and the old average counts half as much.
+
+local function count(facts, suffix, success, seconds, now, most, half_life)
+  local found = redis.call('HMGET', facts, 'stat' .. suffix, 'window' .. suffix)
+  local last, outcomes, successes, response, failures =
+    string.match(found[1] or '', '^(%d+),(%d+),(%d+),([^,]+),(%d+)$')
+  local window, keep = found[2] or '', 0
+  if last then
+    local left = 0.5 ^ math.floor(math.max(0, now - tonumber(last)) / half_life)
+    window = string.sub(window, 1, math.floor(#window * left))
+    failures = left == 1 and tonumber(failures) or 0
+    keep = 0.9 * left
+  end
+  response = (1 - keep) * seconds + keep * (tonumber(response) or 0)
+  window = string.sub((success and '1' or '0') .. window, 1, most)
+  local _, good = string.gsub(window, '1', '')
+  redis.call('HSET', facts, 'window' .. suffix, window, 'stat' .. suffix, string.format(
+    '%.0f,%d,%d,%.6f,%d', now, #window, good, response, success and 0 or (failures or 0) + 1))
+end
+
+-- What an outcome means for a pool that is on its way back: see parts/health.lua. With the last
+-- good probe the old outcomes are forgotten, or they would take the pool out again.
+local function move_health(facts, success, now)
+  local packed = redis.call('HGET', facts, 'health')
+  if not packed then
+    return
+  end
+  local health = read_health(packed)
+  local on_probation = health.state == 'ejected' and now >= health.since
+  if on_probation and success then
+    health.good = health.good + 1
+    if health.good >= health.wanted then
+      health.state, health.since = 'returning', now
+      local window = string.rep('1', health.good)
+      local response = string.match(redis.call('HGET', facts, 'stat'), '^%d+,%d+,%d+,([^,]+),')
+      redis.call('HSET', facts, 'window', window, 'stat',
+        string.format('%.0f,%d,%d,%s,0', now, #window, #window, response))
+    end
+    redis.call('HSET', facts, 'health', packed_health(health))
+  elseif on_probation then
+    eject(facts, health, now)
+  end
+end
+
+local function count_outcome(facts, request_type, success, seconds, now, most, half_life)
+  count(facts, '', success, seconds, now, most, half_life)
+  count(facts, ':' .. request_type, success, seconds, now, most, half_life)
+  move_health(facts, success, now)
+end
