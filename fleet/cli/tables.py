@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -12,6 +12,8 @@ from fleet.cli.output import dollars, seconds
 
 if TYPE_CHECKING:
     from fleet.core.pools import PoolFacts
+    from fleet.services.routes import Route
+    from fleet.state.policy import Scope
     from fleet.state.registry import AgentRecord
     from fleet.state.tasks import TaskRecord
 
@@ -59,6 +61,7 @@ def pools_table(pools: Iterable[PoolFacts]) -> Table:
     """One line a pool."""
     figures = ("weight", "agents", "busy", "slots", "success", "response")
     table = _table(("pool", "agent type", "queue"), figures)
+    table.add_column("standing")
     for pool in pools:
         table.add_row(
             pool.name,
@@ -70,7 +73,39 @@ def pools_table(pools: Iterable[PoolFacts]) -> Table:
             str(pool.capacity),
             f"{pool.success_rate:.0%}",
             seconds(pool.response_seconds),
+            _standing(pool),
         )
+    return table
+
+
+def _standing(pool: PoolFacts) -> Text:
+    from fleet.core.health import said
+    from fleet.core.pools import IN
+
+    if pool.standing == IN:
+        return Text("in" if pool.live_agents else "no live agent", style="dim")
+    return Text(said(pool.standing, pool.because, pool.openings), style="yellow")
+
+
+def routes_table(routes: Mapping[Scope, Route]) -> Table:
+    """One line a route, the widest scope first."""
+    table = _table(("request type", "tenant", "strategy", "said in", "weights"), ())
+    for scope, route in sorted(routes.items()):
+        table.add_row(
+            scope.request_type or "any",
+            scope.tenant or "any",
+            route.strategy,
+            "fleet route set" if route.said == "set" else "the configuration",
+            ", ".join(f"{name} {weight:g}" for name, weight in route.weights._asdict().items()),
+        )
+    return table
+
+
+def strategies_table(strategies: Mapping[str, str]) -> Table:
+    """One line a strategy."""
+    table = _table(("strategy", "goes by"), ())
+    for name, what in strategies.items():
+        table.add_row(name, what)
     return table
 
 

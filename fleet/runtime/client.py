@@ -15,14 +15,16 @@ from fleet.agent import Payload, Result
 from fleet.core.model_choice import ModelDecision
 from fleet.core.pools import PoolFacts
 from fleet.core.routing import Ranking, RouteDecision
-from fleet.errors import ResultTimeout, TaskCancelled, TaskNotFound
+from fleet.errors import InvalidRequest, ResultTimeout, TaskCancelled, TaskNotFound
 from fleet.runtime.messages import message_encoder
 from fleet.services.connection import Connection, open_connection
-from fleet.services.requests import DEFAULT_TENANT, Submission
+from fleet.services.requests import DEFAULT_TENANT, Submission, unknown
+from fleet.services.routes import Route, Routes, check_scope, set_route
 from fleet.services.submit import Submitted, route_decision
 from fleet.services.upkeep import last_health
-from fleet.settings import Settings, load_settings
+from fleet.settings import Pool, Settings, load_settings
 from fleet.state.client import redis_errors
+from fleet.state.policy import Scope
 from fleet.state.registry import AgentRecord
 from fleet.state.tasks import ENDED, TaskRecord
 
@@ -185,6 +187,60 @@ class Fleet:
         planner.refresh()
         return list(planner.snapshot.facts.values())
 
+    def drain_pool(self, name: str) -> None:
+        """Put a pool into maintenance: it gets nothing, what waits for it goes to others, and
+        what it runs it ends. Raises `InvalidRequest`."""
+        agent_type = self._known_pool(name).agent_type
+        self._connection.pools.maintain(name, True)
+        self._connection.pools.rescue(
+            name, self.settings.queue(name), self.settings.overflow_queue(agent_type)
+        )
+
+    def resume_pool(self, name: str) -> None:
+        """Take a pool out of maintenance, and back into the rotation if it was ejected."""
+        self._known_pool(name)
+        self._connection.pools.maintain(name, False)
+        self._connection.pools.readmit(name)
+
+    def routes(self) -> dict[Scope, Route]:
+        """The routes in force by what they hold for: the narrowest that fits a task counts."""
+        policy = self._connection.policies.read()
+        return Routes(self.settings.config, policy.routes).by_scope
+
+    def set_route(
+        self,
+        strategy: str,
+        *,
+        request_type: str = "",
+        tenant: str = "",
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        """Route by another strategy from the next task on, in every process.
+
+        `weights` are those of `ai_optimized`. Raises `InvalidRequest`; nothing was changed then.
+        """
+        set_route(
+            self._connection.policies,
+            self.settings,
+            self._connection.strategies,
+            Scope(request_type, tenant),
+            strategy,
+            weights,
+        )
+
+    def clear_route(self, *, request_type: str = "", tenant: str = "") -> bool:
+        """Go back to the configuration for these tasks. Whether a route was set."""
+        scope = Scope(request_type, tenant)
+        check_scope(self.settings, scope)
+        return self._connection.policies.clear_route(scope)
+
+    def dry_run(self, asked: Submission) -> tuple[RouteDecision, ModelDecision]:
+        """The decision on a task as it would be now. Nothing is sent or written.
+
+        Raises as `submit`, but for `NoAgentAvailable`: the decision says it.
+        """
+        return self._submitter.dry_run(asked)
+
     def agents(self) -> list[AgentRecord]:
         """Every known agent."""
         return self._connection.registry.agents()
@@ -200,6 +256,12 @@ class Fleet:
     def health(self) -> dict[str, Any]:
         """Beat's last health summary, or an empty dictionary before the first."""
         return last_health(self._connection)
+
+    def _known_pool(self, name: str) -> Pool:
+        found = self.settings.config.pools.get(name)
+        if found is None:
+            raise InvalidRequest(unknown("pool", name, self.settings.config.pools))
+        return found
 
     def _task(self, submitted: Submitted) -> Task:
         return Task(self._connection, submitted.task_id, submitted)

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import NamedTuple, NoReturn
 from uuid import uuid4
 
+from fleet.core.model_choice import ModelDecision
 from fleet.core.routing import Load, Ranking, RouteDecision, decide
 from fleet.errors import FleetError, InvalidRequest, NoAgentAvailable, Unavailable
 from fleet.services.planning import Plan, Planner
@@ -71,6 +72,13 @@ class Submitter:
     def place(self, task_id: str, message: str, checked: Checked) -> Submitted:
         """Submit a message that was made elsewhere, such as by Celery's own producer."""
         return self._place(task_id, message, checked)
+
+    def dry_run(self, asked: Submission) -> tuple[RouteDecision, ModelDecision]:
+        """What would be decided now, from counts and a policy read anew. Nothing is written."""
+        self.planner.follow_policy()
+        self.planner.refresh()
+        plan = self.planner.plan(self.checks.check(asked))
+        return decide(plan.ranking, self.planner.snapshot.table.loads()), plan.models
 
     def submit_many(self, asked: Sequence[Submission]) -> list[Submitted]:
         """Submit many tasks in one round trip.

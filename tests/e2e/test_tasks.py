@@ -157,7 +157,7 @@ def test_a_tasks_decision_is_explained_from_any_process(crew: Crew) -> None:
     assert found.decision == task.decision
     assert found.model_decision == task.model_decision
     best = found.decision.candidates[0]
-    assert best.terms["success"] == 1.0
+    assert 0 < best.terms["success"] <= 1
     assert {r.pool for r in found.decision.rejected} == {"codegen", "scanner", "perf"}
 
 
@@ -195,7 +195,8 @@ def test_a_request_that_no_pool_could_answer_does_not_count_against_the_pool(cre
     before = success()
     with pytest.raises(NotAllowed):
         nap(crew, end="refused").result(timeout=30)
-    assert success() == before
+    # what is old fades all the while, by a millionth or so
+    assert success() == pytest.approx(before, abs=1e-3)
     with pytest.raises(TaskFailed):
         nap(crew, end="broken").result(timeout=30)
-    assert success() < before
+    assert success() < before - 1e-3

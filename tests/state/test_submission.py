@@ -135,8 +135,10 @@ def test_an_entry_sent_twice_is_placed_once(
     fleet: Connection, submitter: Submitter, client: redis.Redis
 ) -> None:
     join(fleet, "big")
-    entry, _ = submitter._prepare(ASK)
-    assert fleet.submissions.place(entry) == fleet.submissions.place(entry)
+    checked = submitter.checks.check(ASK)
+    message = submitter.encode("a-task", checked)
+    first = submitter.place("a-task", message, checked)
+    assert submitter.place("a-task", message, checked).placed == first.placed
     assert client.llen("{fleet}.big") == 1
 
 
@@ -204,9 +206,9 @@ def test_a_busy_request_type_does_not_keep_the_facts_of_another_stale(
     fleet = open_connection(settings_of(""))
     planner = fleet.submitter(message_encoder()).planner
     planner.refresh()
-    planner.read_at["security_scanner"] = -1e9
-    assert planner._age("code_generator") < 5
+    planner.snapshot._read_at["security_scanner"] = -1e9
+    assert not planner.snapshot.is_stale("code_generator")
     fleet.registry.register("scanner-1", "scanner", 2, {})
     checks = RequestChecks(fleet.settings, fleet.agents)
     planner.plan(checks.check(Submission("security_analysis", {"source": "x = 1"})))
-    assert planner.facts["scanner"].live_agents == 1
+    assert planner.snapshot.facts["scanner"].live_agents == 1

@@ -61,12 +61,15 @@ models = st.builds(
 )
 
 
+def dice() -> np.random.Generator:
+    """One whose lots fall the same way each time, for the same question."""
+    return np.random.default_rng(7)
+
+
 def routed(strategy: str, request: RouteRequest, pools: list[PoolFacts]) -> RouteDecision:
     table = PoolTable.of(pools)
     turns = {request.agent_type: Turn("c", {pool.name: len(pool.name) for pool in pools})}
-    # A generator of its own each time: lots fall the same way for the same question.
-    rng = np.random.default_rng(7)
-    return decide(rank(strategy, request, table, turns, rng=rng), table.loads())
+    return decide(rank(strategy, request, table, turns, rng=dice()), table.loads())
 
 
 @given(requests, fleets)
@@ -110,8 +113,9 @@ def test_leaving_rules_out_never_changes_the_pick_on_a_fresh_snapshot(
     strategy: str, request: RouteRequest, pools: list[PoolFacts]
 ) -> None:
     table = PoolTable.of(pools)
-    few = decide(rank(strategy, request, table, limit=2), table.loads())
-    every = decide(rank(strategy, request, table, limit=len(pools) + 1), table.loads())
+    few = decide(rank(strategy, request, table, limit=2, rng=dice()), table.loads())
+    limit = len(pools) + 1
+    every = decide(rank(strategy, request, table, limit=limit, rng=dice()), table.loads())
     assert few.pool == every.pool
 
 
@@ -163,7 +167,7 @@ def test_the_load_gates_as_well_as_ranks(
     strategy: str, request: RouteRequest, pools: list[PoolFacts], data: st.DataObject
 ) -> None:
     table = PoolTable.of(pools)
-    ranking, loads = rank(strategy, request, table), table.loads()
+    ranking, loads = rank(strategy, request, table, rng=dice()), table.loads()
     best = decide(ranking, loads).pool
     if best is not None:
         full = data.draw(st.integers(1, 50))

@@ -15,7 +15,8 @@ DEFAULTS = parse_config("", "built-in defaults")
 
 
 def test_the_defaults_are_the_reference_figures() -> None:
-    assert DEFAULTS.strategy == "ai_optimized"
+    weights = DEFAULTS.routing.weights.model_dump()
+    assert list(weights.values()) == [0.30, 0.25, 0.20, 0.15, 0.10]
     assert DEFAULTS.pools["codegen"].slots == 10
     assert (DEFAULTS.models.quality_priority, DEFAULTS.models.speed_priority) == (0.7, 0.3)
     assert DEFAULTS.leases.heartbeat_seconds == 10
@@ -32,7 +33,17 @@ def test_the_defaults_are_the_reference_figures() -> None:
 @pytest.mark.parametrize(
     ("toml", "says"),
     [
-        ("strategy = 'dice'", "strategy: Input should be 'ai_optimized'"),
+        ("strategy = 'No Name'", "strategy: String should match pattern"),
+        ("[[routing.rules]]\nstrategy = 'soonest'", "name a request_type, a tenant or both"),
+        (
+            "[[routing.rules]]\nrequest_type = 'x'\nstrategy = 'soonest'",
+            "routing.rules.0.request_type: 'x' is not known",
+        ),
+        ("[health]\nmost_eject_seconds = 1", "is under eject_seconds .30.; raise it"),
+        (
+            "[pools.a]\nagent_type = 'performance_tester'\nhelps = ['security_scanner']",
+            "suits the requests for security_scanner with 0.1 only, under routing.helper_floor",
+        ),
         ("pools = 3", "pools: Input should be a valid dictionary"),
         ("[pools.a]\nagent_type = 'x'", "pools.a.agent_type: 'x' is not known; use one of: code_"),
         ("[pools.a]\nagent_type = 'code_generator'\nslot = 3", "pools.a.slot: is not a known key"),

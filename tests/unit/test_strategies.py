@@ -28,12 +28,15 @@ def picks(strategy: str, table: PoolTable, count: int, turns: Turns = NO_TURNS) 
     return picked
 
 
-def test_the_five_strategies_have_their_names() -> None:
+def test_the_strategies_have_their_names() -> None:
     assert set(STRATEGIES) == {
         "ai_optimized",
+        "expected_wait",
         "least_connections",
         "least_loaded",
+        "power_of_two",
         "round_robin",
+        "soonest",
         "weighted_round_robin",
     }
 

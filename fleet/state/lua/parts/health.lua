@@ -37,10 +37,10 @@ local function openings(capacity, maintenance, packed, now)
   elseif health.state == 'ejected' then
     return math.min(capacity, health.probes), 'probation', health.reason
   end
-  local share = (now - health.since) / health.ramp
-  if share >= 1 then
+  if now >= health.since + health.ramp then
     return capacity, 'in', ''
   end
+  local share = (now - health.since) / health.ramp
   local open = math.min(capacity, math.max(health.probes, math.ceil(capacity * share)))
   return open, 'returning', health.reason
 end

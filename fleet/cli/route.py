@@ -1,0 +1,185 @@
+"""`fleet route`: how tasks are routed, changed while the fleet runs, and tried without sending."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fleet.cli.output import JsonOption, console, print_json
+
+if TYPE_CHECKING:
+    from fleet.services.routes import Route
+    from fleet.state.policy import Scope
+
+route_app = typer.Typer(
+    help="Show, change or try how tasks are routed. Example: `fleet route set least_loaded`"
+)
+
+RequestTypeOption = Annotated[
+    str, typer.Option("--request-type", help="Only tasks of this request type.")
+]
+TenantOption = Annotated[str, typer.Option("--tenant", help="Only tasks of this tenant.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the command line these commands."""
+    app.add_typer(route_app, name="route", invoke_without_command=True)
+
+
+@route_app.callback(invoke_without_command=True)
+def route(
+    context: typer.Context,
+    dry_run: Annotated[
+        str | None,
+        typer.Option("--dry-run", metavar="REQUEST_TYPE", help="Decide on a task, and send nothing."),
+    ] = None,
+    payload: Annotated[
+        str | None, typer.Option(help="JSON, @FILE with JSON, or - for standard input.")
+    ] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the payload.")] = None,
+    tenant: Annotated[str, typer.Option(help="On whose behalf.")] = "default",
+    complexity: Annotated[float | None, typer.Option(help="How hard it is, 0 to 1.")] = None,
+    pool: Annotated[str | None, typer.Option(help="This pool and no other.")] = None,
+    model: Annotated[str | None, typer.Option(help="This model and no other.")] = None,
+    max_cost_usd: Annotated[float | None, typer.Option(help="No model that costs more.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show, change or try how tasks are routed. Without more it shows what is in force.
+
+    Example: `fleet route --dry-run code_generation --set instruction="Write add(a, b)."`
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if dry_run is None:
+        show(as_json)
+        return
+    from fleet.cli.payload import read_payload
+    from fleet.services.requests import Submission
+
+    _try(
+        Submission(
+            dry_run,
+            read_payload(None, payload, sets or []),
+            tenant,
+            complexity,
+            pool,
+            model,
+            max_cost_usd,
+        ),
+        as_json,
+    )
+
+
+@route_app.command("set")
+def set_(
+    strategy: Annotated[str, typer.Argument(help="As `fleet route strategies` lists them.")],
+    request_type: RequestTypeOption = "",
+    tenant: TenantOption = "",
+    weights: Annotated[
+        list[str] | None,
+        typer.Option("--weight", help="TERM=NUMBER of ai_optimized, such as load=0.4."),
+    ] = None,
+) -> None:
+    """Route by another strategy from the next task on, in every process.
+
+    Example: `fleet route set ai_optimized --tenant acme --weight load=0.4`
+    """
+    from fleet import Fleet
+
+    Fleet.from_env().set_route(
+        strategy, request_type=request_type, tenant=tenant, weights=_weights(weights or [])
+    )
+    typer.echo(f"{_scope(request_type, tenant)} go by {strategy} from now on")
+
+
+@route_app.command()
+def clear(request_type: RequestTypeOption = "", tenant: TenantOption = "") -> None:
+    """Go back to what the configuration says.
+
+    Example: `fleet route clear --tenant acme`
+    """
+    from fleet import Fleet
+
+    if Fleet.from_env().clear_route(request_type=request_type, tenant=tenant):
+        typer.echo(f"{_scope(request_type, tenant)} go by the configuration again")
+    else:
+        typer.echo(f"nothing was set for {_scope(request_type, tenant)}")
+
+
+@route_app.command()
+def show(as_json: JsonOption = False) -> None:
+    """Show the routes in force: the narrowest that fits a task holds.
+
+    Example: `fleet route show --json`
+    """
+    from fleet import Fleet
+
+    routes = Fleet.from_env().routes()
+    if as_json:
+        print_json([_route_json(scope, route) for scope, route in routes.items()])
+        return
+    from fleet.cli.tables import routes_table
+
+    console().print(routes_table(routes))
+
+
+@route_app.command()
+def strategies(as_json: JsonOption = False) -> None:
+    """List the strategies that are installed here, and what they go by.
+
+    Example: `fleet route strategies`
+    """
+    from fleet.services.strategies import installed_strategies
+
+    found = {name: _first_line(known.rule.__doc__) for name, known in installed_strategies().items()}
+    if as_json:
+        print_json(found)
+        return
+    from fleet.cli.tables import strategies_table
+
+    console().print(strategies_table(found))
+
+
+def _try(asked: Any, as_json: bool) -> None:
+    from fleet import Fleet
+    from fleet.cli.decision import decision_view, model_decision_json
+
+    decided, model = Fleet.from_env().dry_run(asked)
+    if as_json:
+        print_json({"route": decided.to_json(), "model": model_decision_json(model)})
+    else:
+        console().print(decision_view(decided, model))
+
+
+def _weights(pairs: list[str]) -> dict[str, float]:
+    from fleet.errors import InvalidRequest
+
+    weights = {}
+    for pair in pairs:
+        name, _, number = pair.partition("=")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            raise InvalidRequest(f"--weight {pair!r}: write TERM=NUMBER, such as load=0.4") from None
+    return weights
+
+
+def _route_json(scope: Scope, route: Route) -> dict[str, Any]:
+    return {
+        "request_type": scope.request_type or None,
+        "tenant": scope.tenant or None,
+        "strategy": route.strategy,
+        "weights": route.weights._asdict(),
+        "said": route.said,
+    }
+
+
+def _scope(request_type: str, tenant: str) -> str:
+    """The tasks of a scope, for a sentence."""
+    of = [f"{request_type} tasks" if request_type else "tasks", f"of {tenant}" if tenant else ""]
+    return " ".join(part for part in of if part) if any((request_type, tenant)) else "all tasks"
+
+
+def _first_line(documentation: str | None) -> str:
+    return (documentation or "").strip().partition("\n")[0]
