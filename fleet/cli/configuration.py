@@ -20,10 +20,13 @@ def check() -> None:
 
     Example: `FLEET_CONFIG=staging.toml fleet config check`
     """
+    from fleet.services.routes import check_strategies
+    from fleet.services.strategies import installed_strategies
     from fleet.settings import load_settings
 
     settings = load_settings()
     config = settings.config
+    check_strategies(settings, installed_strategies())
     typer.echo(
         f"{settings.source}: right ({len(config.pools)} pools, {len(config.request_types)} request "
         f"types, {len(config.catalogue)} models)"
@@ -59,28 +62,14 @@ def _environment(settings: Settings) -> dict[str, Any]:
     return {f"FLEET_{name.upper()}": value for name, value in shown.items()}
 
 
-def to_toml(tables: dict[str, Any], path: tuple[str, ...] = ()) -> str:
+def to_toml(tables: dict[str, Any]) -> str:
     """Nested tables as TOML. A key without a value is left out, since TOML has no null."""
-    lines = [] if not path else [f"[{'.'.join(_key(part) for part in path)}]"]
-    inner: list[str] = []
-    for name, value in tables.items():
-        if isinstance(value, dict):
-            inner.append(to_toml(value, (*path, name)))
-        elif value is not None:
-            lines.append(f"{_key(name)} = {_value(value)}")
-    own = ["\n".join(lines) + "\n"] if lines else []
-    return "\n".join([*own, *inner])
+    import tomli_w
+
+    return tomli_w.dumps(_without_nulls(tables))
 
 
-def _key(name: str) -> str:
-    import json
-
-    bare = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
-    return name if bare else json.dumps(name)
-
-
-def _value(value: Any) -> str:
-    """Strings, numbers, truths and lists of them look the same in JSON and in TOML."""
-    import json
-
-    return json.dumps(value)
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value

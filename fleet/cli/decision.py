@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -16,14 +16,10 @@ if TYPE_CHECKING:
     from fleet.core.pools import Rejection
     from fleet.core.routing import RouteDecision
 
-TERMS = ("success", "response", "load", "compatibility", "complexity")
-
-
 def decision_view(route: RouteDecision, model: ModelDecision | None) -> Group:
     """The pool's and the model's candidates, best first, and why each other was passed over."""
     parts: list[RenderableType] = [_headline(route), _pools(route)]
-    if any(candidate.terms for candidate in route.candidates):
-        parts.append(Text(f"  total = {' + '.join(TERMS)}, each with its weight", style="dim"))
+    parts += _second_pool(route)
     parts += _rejections(route.rejected)
     if route.omitted:
         parts.append(Text(f"  and {route.omitted} further pools that could not have won"))
@@ -33,25 +29,47 @@ def decision_view(route: RouteDecision, model: ModelDecision | None) -> Group:
     return Group(*parts)
 
 
+def model_decision_json(decision: ModelDecision) -> dict[str, Any]:
+    """The choice of the model for programs, with names for all numbers."""
+    return {
+        "model": decision.model,
+        "candidates": [candidate._asdict() for candidate in decision.ranking],
+        "rejected": [{"model": each.pool, "reason": each.reason} for each in decision.rejected],
+    }
+
+
 def _headline(route: RouteDecision) -> Text:
+    if route.pool is None and route.candidates:
+        return Text("Pool: others wait already, so the task waits behind them", "yellow")
     if route.pool is None:
         return Text("Pool: none had a free slot, so the task waits in the overflow queue", "yellow")
     return Text.assemble("Pool: ", (route.pool, "bold green"), f" by strategy {route.strategy}")
 
 
 def _pools(route: RouteDecision) -> Table:
-    scored = any(candidate.terms for candidate in route.candidates)
-    table = _table("pool", ("total", *(TERMS if scored else ()), "in flight", "capacity"))
+    terms = tuple(route.candidates[0].terms) if route.candidates else ()
+    table = _table("pool", ("total", *terms, "in flight", "capacity"))
     for candidate in route.candidates:
-        terms = candidate.terms or ()
         table.add_row(
             candidate.pool,
             f"{candidate.total:.4f}",
-            *(f"{term:.4f}" for term in terms if term is not None),
+            *(f"{term:.4f}" for term in candidate.terms.values()),
             str(candidate.in_flight),
             str(candidate.capacity),
         )
+    if route.weights:
+        weights = (f"{route.weights[term]:g}" if term in route.weights else "" for term in terms)
+        table.add_row("weight", "", *weights, style="dim")
     return table
+
+
+def _second_pool(route: RouteDecision) -> list[Text]:
+    """How far the second place was from the first."""
+    second = route.second
+    if route.pool is None or second is None:
+        return []
+    gap = route.scores[route.pool] - second.total
+    return [Text(f"  second place: {second.pool}, {gap:.4f} behind", style="dim")]
 
 
 def _models(decision: ModelDecision) -> Table:

@@ -32,12 +32,14 @@ def route(
     context: typer.Context,
     dry_run: Annotated[
         str | None,
-        typer.Option("--dry-run", metavar="REQUEST_TYPE", help="Decide on a task, and send nothing."),
+        typer.Option("--dry-run", metavar="REQUEST_TYPE", help="Decide on a task, send nothing."),
     ] = None,
     payload: Annotated[
         str | None, typer.Option(help="JSON, @FILE with JSON, or - for standard input.")
     ] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the payload.")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of the payload.")
+    ] = None,
     tenant: Annotated[str, typer.Option(help="On whose behalf.")] = "default",
     complexity: Annotated[float | None, typer.Option(help="How hard it is, 0 to 1.")] = None,
     pool: Annotated[str | None, typer.Option(help="This pool and no other.")] = None,
@@ -132,7 +134,8 @@ def strategies(as_json: JsonOption = False) -> None:
     """
     from fleet.services.strategies import installed_strategies
 
-    found = {name: _first_line(known.rule.__doc__) for name, known in installed_strategies().items()}
+    installed = installed_strategies()
+    found = {name: _first_line(strategy.rule.__doc__) for name, strategy in installed.items()}
     if as_json:
         print_json(found)
         return
@@ -161,7 +164,8 @@ def _weights(pairs: list[str]) -> dict[str, float]:
         try:
             weights[name] = float(number)
         except ValueError:
-            raise InvalidRequest(f"--weight {pair!r}: write TERM=NUMBER, such as load=0.4") from None
+            example = "write TERM=NUMBER, such as load=0.4"
+            raise InvalidRequest(f"--weight {pair!r}: {example}") from None
     return weights
 
 

@@ -76,6 +76,12 @@ reap_seconds = 1
 [limits]
 task_seconds = 60
 
+[health]
+failures_in_row = 8
+eject_seconds = 2
+look_seconds = 1
+ramp_seconds = 2
+
 [agents]
 read_roots = [{roots}]
 """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 
-from fleet.core.pools import PoolFacts, PoolTable
+from fleet.core.pools import Load, PoolFacts, PoolTable
 from fleet.core.routing import RouteRequest, decide, rank
 from fleet.core.strategies import NO_TURNS, STRATEGIES, Turns, advance
+from fleet.errors import InvalidRequest
 
 REQUEST = RouteRequest("code_generation", "code_generator")
 
@@ -113,3 +115,85 @@ def test_a_pool_that_is_unknown_to_the_snapshot_takes_no_weighted_turn() -> None
     table = PoolTable.of([pool("a", 5), pool("b", 1)])
     turns = advance(NO_TURNS, "weighted_round_robin", table, "code_generator", "gone")
     assert picks("weighted_round_robin", table, 6, turns).count("a") == 5
+
+
+def swift(name: str, seconds: float, **more: float) -> PoolFacts:
+    """A pool of weight 5 with 10 slots and a response time."""
+    return PoolFacts(
+        name,
+        "code_generator",
+        name,
+        5,
+        frozenset(),
+        1,
+        10,
+        int(more.get("in_flight", 0)),
+        more.get("success", 1.0),
+        seconds,
+    )
+
+
+def totals(strategy: str, *pools: PoolFacts, complexity: float = 0.0) -> dict[str, float]:
+    request = RouteRequest("any", "code_generator", complexity, {"code_generator": 1.0})
+    table = PoolTable.of(pools)
+    return decide(rank(strategy, request, table), table.loads()).scores
+
+
+def test_soonest_counts_the_time_to_a_good_answer() -> None:
+    # complexity 0 suits all: 4 s / 1.0; 3 s / 0.5 = 6 s
+    assert totals("soonest", swift("sure", 4.0), swift("quick", 3.0, success=0.5)) == {
+        "sure": pytest.approx(-4.0),
+        "quick": pytest.approx(-6.0),
+    }
+
+
+def test_soonest_spreads_tasks_over_pools_that_are_about_as_quick() -> None:
+    # 10 (1 + 0.1 x 0.8) = 10.8 against 10.5; 20 is too far behind for its emptiness to count
+    found = totals(
+        "soonest", swift("busy", 10.0, in_flight=8), swift("free", 10.5), swift("slow", 20.0)
+    )
+    assert list(found) == ["free", "busy", "slow"]
+    assert found["busy"] == pytest.approx(-10.8)
+
+
+def test_soonest_takes_an_unmeasured_pool_for_as_quick_as_the_quickest() -> None:
+    found = totals("soonest", swift("new", 0.0), swift("old", 3.0), swift("slow", 9.0))
+    assert found["new"] == found["old"] == pytest.approx(-3.0)
+    assert totals("soonest", swift("a", 0.0, in_flight=1), swift("b", 0.0)) == {
+        "b": pytest.approx(-1.0),
+        "a": pytest.approx(-1.01),
+    }
+
+
+def test_expected_wait_is_the_shortest_queue_in_seconds() -> None:
+    # (4 + 1) x 2 s / 10 = 1 s against (0 + 1) x 9 s / 10 = 0.9 s
+    assert totals("expected_wait", swift("quick", 2.0, in_flight=4), swift("slow", 9.0)) == {
+        "slow": pytest.approx(-0.9),
+        "quick": pytest.approx(-1.0),
+    }
+
+
+def test_power_of_two_picks_the_less_loaded_of_two_drawn_by_lot() -> None:
+    table = PoolTable.of([swift(f"p{n}", 1.0, in_flight=n) for n in range(6)])
+    dice = np.random.default_rng(3)
+    picked = Counter(
+        decide(rank("power_of_two", REQUEST, table, rng=dice), table.loads()).pool
+        for _ in range(3000)
+    )
+    # of 15 pairs the emptiest is in 5, the next in 4, ...; the fullest never wins
+    shares = [picked[f"p{n}"] / 3000 for n in range(6)]
+    assert shares == pytest.approx([5 / 15, 4 / 15, 3 / 15, 2 / 15, 1 / 15, 0], abs=0.03)
+
+
+def test_power_of_two_falls_back_on_the_others_where_both_are_full() -> None:
+    table = PoolTable.of([swift("a", 1.0), swift("b", 1.0), swift("c", 1.0)])
+    ranking = rank("power_of_two", REQUEST, table, rng=np.random.default_rng(1))
+    drawn = [rule.pool for rule in ranking.rules if rule.base == 0]
+    assert len(drawn) == 2
+    full = {name: Load(1, 10, 10) if name in drawn else Load(1, 9, 10) for name in "abc"}
+    assert decide(ranking, full).pool == ({"a", "b", "c"} - set(drawn)).pop()
+
+
+def test_power_of_two_wants_dice() -> None:
+    with pytest.raises(InvalidRequest, match="hand in an rng"):
+        rank("power_of_two", REQUEST, PoolTable.of([pool("a")]))
