@@ -21,7 +21,8 @@ wait that times out, after a second, looks into the queues too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -87,6 +88,27 @@ class QoS(redis.QoS):
             virtual.QoS.append(self, message, delivery_tag)
         else:
             super().append(message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        with self._let_go(delivery_tag):
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        with self._let_go(delivery_tag):
+            super().reject(delivery_tag, requeue)
+
+    @contextmanager
+    def _let_go(self, delivery_tag: str) -> Iterator[None]:
+        """A message is done with here, whatever Redis says to it: its slot is free again.
+
+        Celery logs an error of the connection and goes on. The message would take a slot, and
+        be renewed, for as long as the worker lives; let go, it comes back in time.
+        """
+        try:
+            yield
+        except Exception:
+            virtual.QoS.ack(self, delivery_tag)
+            raise
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
         """Renew what this consumer holds; give back what nobody has renewed for too long."""
@@ -239,13 +261,8 @@ class Channel(redis.Channel):
         assert self.fleet is not None
         keys = Keys(self.fleet.tag)
         pool = keys.pool(self.fleet.pool)
-        fixed = [
-            self._agent_key,
-            pool.agents,
-            pool.in_flight,
-            self.unacked_key,
-            self.unacked_index_key,
-        ]
+        unacked = (self.unacked_key, self.unacked_index_key)
+        fixed = [self._agent_key, pool.agents, pool.in_flight, *unacked]
         lists = [
             key
             for queue in queues
