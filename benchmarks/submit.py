@@ -25,6 +25,7 @@ PAYLOAD = {
     "instruction": "Write a Python function that merges two sorted lists into one sorted list.",
     "tests": "assert merge([1, 3], [2]) == [1, 2, 3]",
 }
+# One pool that has room for every task of a round.
 CONFIG = """
 [pools.codegen]
 agent_type = "code_generator"
@@ -41,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ValkeyServer(config={"save": ""}) as server:
         url = f"redis://127.0.0.1:{server.port}/0"
         client = redis.Redis.from_url(url)
-        fleet = make_fleet(Path(folder), url)
+        fleet = make_fleet(Path(folder), url, CONFIG)
         stock = make_stock(f"redis://127.0.0.1:{server.port}/1")
         message = "x" * 1500
 
@@ -71,11 +72,11 @@ def main() -> None:
     finish({**medians(ratios), "hundred_each_us": medians({"each": at_once})["each"]})
 
 
-def make_fleet(folder: Path, url: str) -> Fleet:
-    """A fleet with one pool that has room for every task of a round."""
+def make_fleet(folder: Path, url: str, config: str) -> Fleet:
+    """A fleet of this configuration, set in the environment, where workers find it too."""
     for name in [name for name in os.environ if name.startswith("FLEET_")]:
         del os.environ[name]
-    (folder / "fleet.toml").write_text(CONFIG)
+    (folder / "fleet.toml").write_text(config)
     os.environ["FLEET_CONFIG"] = str(folder / "fleet.toml")
     os.environ["FLEET_DATA_DIR"] = str(folder)
     os.environ["FLEET_BROKER_URL"] = url

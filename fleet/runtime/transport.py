@@ -27,14 +27,14 @@ from time import monotonic
 from typing import Any
 from uuid import uuid4
 
-from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 
+from fleet.runtime.unacknowledged import QoS
 from fleet.state.keys import Keys, wake
 from fleet.state.scripts import Scripts
 
-RESTORE_AT_ONCE = 100
 SCHEMES = {"redis": "fleet", "rediss": "fleets"}
 
 for _scheme in SCHEMES.values():
@@ -83,34 +83,6 @@ class Link:
         if self.is_overflow(queue):
             return "overflow"
         return "jobs" if queue == self.tag + ".jobs" else "own"
-
-
-class QoS(redis.QoS):
-    """Messages that `fetch.lua` took are noted as unacknowledged already."""
-
-    def append(self, message: Any, delivery_tag: str) -> None:
-        if delivery_tag in self.channel.noted:
-            self.channel.noted.discard(delivery_tag)
-            virtual.QoS.append(self, message, delivery_tag)
-        else:
-            super().append(message, delivery_tag)
-
-    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
-        """Renew what this consumer holds; give back what nobody has renewed for too long."""
-        if self.channel.fleet is None:
-            super().restore_visible(start, num, interval)
-            return
-        with self.channel.conn_or_acquire() as client:
-            seconds, micros = client.time()
-            now = seconds + micros / 1e6
-            if self._delivered:
-                held = dict.fromkeys(self._delivered, now)
-                client.zadd(self.unacked_index_key, held, xx=True)
-            overdue = client.zrangebyscore(
-                self.unacked_index_key, 0, now - self.visibility_timeout, 0, RESTORE_AT_ONCE
-            )
-            for tag in overdue:
-                self.restore_by_tag(bytes_to_str(tag), client)
 
 
 class Channel(redis.Channel):
@@ -252,14 +224,8 @@ class Channel(redis.Channel):
         assert self.fleet is not None
         keys = Keys(self.fleet.tag)
         pool = keys.pool(self.fleet.pool)
-        fixed = [
-            self._agent_key,
-            pool.agents,
-            pool.in_flight,
-            self.unacked_key,
-            self.unacked_index_key,
-            pool.facts,
-        ]
+        unacked = (self.unacked_key, self.unacked_index_key)
+        fixed = [self._agent_key, pool.agents, pool.in_flight, *unacked, pool.facts]
         lists = [
             key
             for queue in queues

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 from kombu import Connection as KombuConnection
-from kombu import Consumer, Exchange, Producer, Queue
+from kombu import Consumer, Exchange, Message, Producer, Queue
 
 from fleet.runtime.messages import message_encoder
 from fleet.runtime.transport import Link, transport_url
@@ -30,8 +30,7 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
     return found
 
 
-@pytest.fixture
-def broker(fleet: Connection) -> Iterator[KombuConnection]:
+def connect(fleet: Connection, **more: Any) -> KombuConnection:
     queues = (QUEUE, OVERFLOW)
     link = Link(fleet.keys.tag, lambda message, text: False, "codegen", "codegen-1", queues)
     keys = fleet.keys.pool("codegen")
@@ -40,9 +39,14 @@ def broker(fleet: Connection) -> Iterator[KombuConnection]:
         "unacked_key": keys.unacked,
         "unacked_index_key": keys.unacked_index,
         "unacked_mutex_key": keys.unacked_mutex,
+        **more,
     }
-    url = transport_url(fleet.settings.broker_url)
-    with KombuConnection(url, transport_options=options) as found:
+    return KombuConnection(transport_url(fleet.settings.broker_url), transport_options=options)
+
+
+@pytest.fixture
+def broker(fleet: Connection) -> Iterator[KombuConnection]:
+    with connect(fleet) as found:
         yield found
 
 
@@ -198,6 +202,23 @@ def test_a_live_workers_messages_are_renewed_and_stay_its_own(
     assert client.hkeys(keys.unacked) == [tag]
     assert (client.zscore(keys.unacked_index, tag) or 0) > 1
     assert client.llen(QUEUE) == 0
+
+
+@pytest.mark.parametrize("let_go", [Message.ack, Message.reject])
+def test_a_slot_is_free_again_though_the_server_was_silent_when_the_message_was_let_go(
+    fleet: Connection, client: redis.Redis, let_go: Callable[[Message], None]
+) -> None:
+    submit(fleet, 2)
+    with connect(fleet, socket_timeout=0.3) as broker:
+        taker = Taker(broker, QUEUE, most=1)
+        taker.drain_until_one(5)
+        first = taker.got.pop()
+        client.client_pause(10_000, all=False)
+        with pytest.raises(redis.TimeoutError):
+            let_go(first)
+        client.client_unpause()
+        taker.drain_until_one(5)
+        assert len(taker.got) == 1
 
 
 def test_a_message_of_a_stock_publisher_is_taken_without_a_token(
