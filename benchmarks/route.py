@@ -28,7 +28,7 @@ COMPATIBILITY = {"code_generator": 1.0, "security_scanner": 0.3, "performance_te
 REQUEST = RouteRequest("code_generation", "code_generator", 0.7, COMPATIBILITY)
 SIX_MODELS = (
     *REFERENCE_CATALOGUE,
-    Model("smollm2-135m-instruct", "local", 0.0, 0.0, 0.30, 0.60, free=True),
+    Model("smollm2-135m-instruct", "local", None, 0.30, 0.60, free=True),
 )
 SNAPSHOT_POOLS = 1000
 

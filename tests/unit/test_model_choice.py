@@ -12,6 +12,7 @@ from fleet.core.model_choice import (
     REFERENCE_CATALOGUE,
     Model,
     ModelDecision,
+    Price,
     Tokens,
     choose,
     cost_nanodollars,
@@ -20,7 +21,7 @@ from fleet.core.model_choice import (
 from fleet.errors import InvalidConfig, InvalidRequest, OverBudget
 
 GPT_5, GPT_4O, OPUS, SONNET, FLASH = REFERENCE_CATALOGUE
-LOCAL = Model("local", "local", 0.0, 0.0, 0.30, 0.60, free=True)
+LOCAL = Model("local", "local", None, 0.30, 0.60, free=True)
 
 
 def test_the_worked_example_of_the_reference_comes_out_exactly() -> None:
@@ -73,7 +74,7 @@ def test_base_tokens_come_out_at_complexity_one_third(
     task_type: str, expected: tuple[int, int]
 ) -> None:
     # 0.5 + 1.5 x 0.333333333333333333... = 1, so the next number above a third gives the base
-    assert tokens(task_type, math.nextafter(1 / 3, 1), 1.0) == expected
+    assert tokens(task_type, math.nextafter(1 / 3, 1), 1.0) == Tokens(*expected)
 
 
 def test_tokens_are_rounded_down_after_the_efficiency() -> None:
@@ -95,12 +96,12 @@ def test_tokens_lose_nothing_to_binary_fractions() -> None:
 def test_complexity_spans_half_to_twice_the_base(
     complexity: float, expected: tuple[int, int]
 ) -> None:
-    assert tokens("code_generation", complexity, 1.0) == expected
+    assert tokens("code_generation", complexity, 1.0) == Tokens(*expected)
 
 
 def test_cost_is_rounded_up_to_a_whole_nanodollar() -> None:
     # 0.0000375 dollars for a thousand is 37.5 nanodollars a token: 3 tokens 112.5 -> 113
-    model = replace(GPT_5, input_price=0.0000375, output_price=0.0)
+    model = replace(GPT_5, price=Price.per_thousand(0.0000375, 0.0))
     assert cost_nanodollars(model, Tokens(3, 0)) == 113
     assert cost_nanodollars(model, Tokens(4, 0)) == 150
     assert cost_nanodollars(model, Tokens(0, 0)) == 0
@@ -148,7 +149,7 @@ def test_a_free_model_fits_a_limit_of_nothing() -> None:
 
 def test_equal_scores_go_to_the_cheaper_and_then_by_name() -> None:
     # with Q + S = 1 the cost has no part in the score
-    dear = replace(GPT_5, name="a", output_price=0.1)
+    dear = replace(GPT_5, name="a", price=Price.per_thousand(0.002, 0.1))
     twins = [dear, replace(GPT_5, name="c"), replace(GPT_5, name="b")]
     decision = choose(twins, "general", 0.5, 0.8, 0.2)
     assert [each.model for each in decision.ranking] == ["b", "c", "a"]
