@@ -132,12 +132,12 @@ def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
 
     Example: `fleet explain 0190c0de-...`
     """
-    from fleet.cli.decision import decision_view
+    from fleet.cli.decision import decision_view, model_json
 
     found = _task(task_id)
     route, model = found.decision, found.model_decision
     if as_json:
-        print_json({"id": found.id, "route": route.to_json(), "model": model_json(found)})
+        print_json({"id": found.id, "route": route.to_json(), "model": model_json(model)})
     else:
         console().print(decision_view(route, model))
 
@@ -162,16 +162,6 @@ def record_json(record: TaskRecord) -> dict[str, Any]:
     for name in ("ranking", "model_decision", "loads", "routed", "fence"):
         del shown[name]
     return {**shown, "wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
-
-
-def model_json(task: Task) -> dict[str, Any]:
-    """The choice of the model for programs, with names for all numbers."""
-    decision = task.model_decision
-    return {
-        "model": decision.model,
-        "candidates": [candidate._asdict() for candidate in decision.ranking],
-        "rejected": [{"model": each.pool, "reason": each.reason} for each in decision.rejected],
-    }
 
 
 def _task(task_id: str) -> Task:

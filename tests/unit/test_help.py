@@ -9,6 +9,7 @@ from fleet.cli.main import app
 
 COMMANDS = (
     *("up", "down", "status", "demo", "submit", "tasks", "task", "explain", "cancel", "pools"),
+    *("models", "models refresh"),
     *("agents", "agents list", "agents drain", "agents resume", "config check", "config show"),
     *(f"service {name}" for name in ("broker", "model", "worker", "beat", "flower")),
 )

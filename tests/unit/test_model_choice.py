@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
+from fleet.cli.decision import model_json, model_view
 from fleet.core.model_choice import (
     REFERENCE_CATALOGUE,
     Model,
@@ -176,3 +179,40 @@ def test_a_decision_survives_its_text() -> None:
     decision = choose(REFERENCE_CATALOGUE, "general", limit_nanodollars=10_000_000)
     assert decision.rejected
     assert ModelDecision.from_json(json.loads(json.dumps(decision.to_json()))) == decision
+
+
+def test_a_decision_that_was_stored_by_an_older_fleet_can_still_be_read() -> None:
+    stored = {"ranking": [["gpt-5", "openai", 0.9, 6750000, 375, 1000, 0.95, 0.8]], "rejected": []}
+    decision = ModelDecision.from_json(stored)
+    assert decision.best.cost_nanodollars == 6_750_000
+    assert (decision.weights, decision.second_costs_more) == (None, None)
+    shown = model_json(decision)
+    assert shown["candidates"][0]["terms"] is None
+    assert "from quality" not in rendered(decision)
+
+
+def test_the_terms_of_a_score_add_up_to_it() -> None:
+    decision = choose(REFERENCE_CATALOGUE, "general", 0.7, 0.5, 0.2)
+    assert decision.weights is not None
+    for candidate in decision.ranking:
+        assert sum(candidate.terms(decision.weights)) == pytest.approx(candidate.score)
+
+
+def test_the_view_shows_terms_weights_rejections_and_second_place() -> None:
+    # general at 0.5: gpt-5 costs 0.00675, gpt-4o with 412 in and 1100 out 0.002818
+    decision = choose([GPT_5, GPT_4O, replace(OPUS, absent="no key: set X")], "general")
+    shown = rendered(decision)
+    assert "Model: gpt-5" in shown
+    assert "score = quality x 0.7 + speed x 0.3 + cheapness x 0" in shown
+    assert "second place, gpt-4o, would have cost $0.002818: $0.003932 less" in shown
+    assert "not claude-opus-4.1: no key: set X" in shown
+    assert model_json(decision)["second_costs_more_nanodollars"] == -3_932_000
+    # 0.95 x 0.7 and 0.80 x 0.3
+    assert "0.6650" in shown
+    assert "0.2400" in shown
+
+
+def rendered(decision: ModelDecision) -> str:
+    screen = Console(width=160, record=True, file=io.StringIO())
+    screen.print(*model_view(decision), sep="\n")
+    return screen.export_text()
