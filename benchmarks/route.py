@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import report
 
-from fleet.core.model_choice import REFERENCE_CATALOGUE, Model, choose
+from fleet.core.learning import Evidence, ModelFacts
+from fleet.core.model_choice import NANODOLLARS, REFERENCE_CATALOGUE, Model, Needs, choose
 from fleet.core.pools import PoolFacts, PoolTable
 from fleet.core.routing import RouteRequest, rank
 from fleet.core.strategies import STRATEGIES
@@ -28,7 +29,14 @@ COMPATIBILITY = {"code_generator": 1.0, "security_scanner": 0.3, "performance_te
 REQUEST = RouteRequest("code_generation", "code_generator", 0.7, COMPATIBILITY)
 SIX_MODELS = (
     *REFERENCE_CATALOGUE,
-    Model("smollm2-135m-instruct", "local", 0.0, 0.0, 0.30, 0.60, free=True),
+    Model("smollm2-135m-instruct", "local", None, 0.30, 0.60, free=True),
+)
+NEEDS = Needs("acme", 2000)
+LEARNED = ModelFacts(
+    {
+        (model.name, REQUEST.request_type): Evidence(20.0, 15.0, 30.0, 3000.0, 40.0)
+        for model in SIX_MODELS
+    }
 )
 SNAPSHOT_POOLS = 1000
 
@@ -62,6 +70,24 @@ def decision(table: PoolTable, strategy: str) -> Callable[[], object]:
     return decide
 
 
+def learned_decision(table: PoolTable) -> Callable[[], object]:
+    """The same with a limit, a payload, and evidence of every model."""
+
+    def decide() -> object:
+        models = choose(
+            SIX_MODELS,
+            REQUEST.request_type,
+            0.7,
+            limit_nanodollars=NANODOLLARS,
+            needs=NEEDS,
+            facts=LEARNED,
+            now=3600.0,
+        )
+        return rank("ai_optimized", REQUEST, table), models
+
+    return decide
+
+
 def stored(table: PoolTable) -> Callable[[], object]:
     """What storing a decision adds: the ranking as text, encoded anew."""
     ranking = rank("ai_optimized", REQUEST, table)
@@ -85,6 +111,7 @@ def main() -> None:
     ten, thousand, ten_thousand = (PoolTable.of(facts(count)) for count in (10, 1000, 10_000))
     cases = {
         "decision_us": report.timed(decision(ten, "ai_optimized"), calls),
+        "decision_learned_us": report.timed(learned_decision(ten), calls),
         "model_choice_us": report.timed(lambda: choose(SIX_MODELS, "code_generation", 0.7), calls),
         "ranking_text_us": report.timed(stored(ten), calls),
         "decision_1000_pools_us": report.timed(decision(thousand, "ai_optimized"), calls // 10),

@@ -1,17 +1,91 @@
-"""Prices of models, from the genai-prices data that is installed with Fleet."""
+"""Prices and context windows of models, from the data of genai-prices.
+
+The data is the newest that is here: what `fleet models refresh` stored, then what is installed
+with Fleet. A model that newer data does not have keeps what the older says of it.
+"""
 
 from __future__ import annotations
 
-from genai_prices import Usage, calc_price
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
 
-from fleet.core.model_choice import PRICED_TOKENS
+from genai_prices.data_snapshot import DataSnapshot, get_snapshot
+from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
+
+from fleet.adapters.price_files import installed_release, read_stored
+from fleet.core.prices import Price, Rate, Tier
+
+PER_KILO = 1000
 
 
-def price_per_thousand(provider: str, model: str) -> tuple[float, float] | None:
-    """US dollars for a thousand tokens in and out, or None where no price is known."""
-    usage = Usage(input_tokens=PRICED_TOKENS, output_tokens=PRICED_TOKENS)
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What the data says of a model. None where it says nothing."""
+
+    price: Price | None = None
+    context_tokens: int | None = None
+
+
+class PriceBook:
+    """Data of one or more ages, the newest first. `source` says for people where it is from."""
+
+    def __init__(self, snapshots: Sequence[DataSnapshot], source: str) -> None:
+        self.snapshots = tuple(snapshots)
+        self.source = source
+
+    def find(self, provider: str, model: str, now: datetime) -> Listed:
+        """The price that holds at `now`, some models having others by date or by time of day."""
+        found = [each for book in self.snapshots if (each := _model(book, provider, model))]
+        prices = (_price(each.get_prices(now)) for each in found)
+        windows = (each.context_window for each in found)
+        return Listed(
+            next((price for price in prices if price), None),
+            next((window for window in windows if window), None),
+        )
+
+
+def installed_prices() -> PriceBook:
+    """The data that is installed with Fleet."""
+    return PriceBook([get_snapshot()], f"genai-prices {installed_release()}")
+
+
+def current_prices(data_dir: Path) -> PriceBook:
+    """The newest data here. Raises `InvalidConfig` for a stored file that cannot be read."""
+    installed, stored = installed_prices(), read_stored(data_dir)
+    if stored is None:
+        return installed
+    if stored.release != installed_release():
+        unused = f"{stored.path} came beside {stored.release} and is not used"
+        return PriceBook(installed.snapshots, f"{installed.source}; {unused}")
+    source = f"{stored.path} of {stored.fetched_at}"
+    return PriceBook([stored.snapshot, *installed.snapshots], source)
+
+
+def _model(snapshot: DataSnapshot, provider: str, model: str) -> ModelInfo | None:
     try:
-        price = calc_price(usage, model, provider_id=provider)
+        return snapshot.find_provider_model(model, None, provider, None)[1]
     except LookupError:
         return None
-    return float(price.input_price), float(price.output_price)
+
+
+def _price(known: ModelPrice) -> Price | None:
+    """None where the price of a kind of token is missing: it would count as 0."""
+    request = known.requests_kcount or Decimal(0)
+    if known.input_mtok is None or known.output_mtok is None or isinstance(request, TieredPrices):
+        return None
+    cached = known.cache_read_mtok
+    return Price(
+        _rate(known.input_mtok),
+        _rate(known.output_mtok),
+        None if cached is None else _rate(cached),
+        request / PER_KILO,
+    )
+
+
+def _rate(known: Decimal | TieredPrices) -> Rate:
+    if isinstance(known, TieredPrices):
+        return Rate(known.base, tuple(Tier(tier.start, tier.price) for tier in known.tiers))
+    return Rate(known)

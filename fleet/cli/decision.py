@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.cli.output import dollars
+from fleet.core.model_decision import ModelWeights
 
 if TYPE_CHECKING:
-    from fleet.core.model_choice import ModelDecision
+    from fleet.core.model_decision import ModelDecision
     from fleet.core.pools import Rejection
     from fleet.core.routing import RouteDecision
 
@@ -24,17 +25,38 @@ def decision_view(route: RouteDecision, model: ModelDecision | None) -> Group:
     if route.omitted:
         parts.append(Text(f"  and {route.omitted} further pools that could not have won"))
     if model is not None:
-        headline = Text.assemble("Model: ", (model.model, "bold green"))
-        parts += [Text(), headline, _models(model), *_rejections(model.rejected)]
+        parts += [Text(), *model_view(model)]
     return Group(*parts)
 
 
-def model_decision_json(decision: ModelDecision) -> dict[str, Any]:
+def model_view(decision: ModelDecision) -> list[RenderableType]:
+    """The half of the view that is about the model."""
+    headline = Text.assemble("Model: ", (decision.model, "bold green"))
+    parts: list[RenderableType] = [headline, _models(decision)]
+    weights = decision.weights
+    if weights is not None:
+        parts.append(Text(f"  score = {_sum(weights, decision.policy)}", style="dim"))
+    parts += _second_place(decision)
+    return [*parts, *_rejections(decision.rejected)]
+
+
+def model_json(decision: ModelDecision) -> dict[str, Any]:
     """The choice of the model for programs, with names for all numbers."""
+    weights = decision.weights
     return {
         "model": decision.model,
-        "candidates": [candidate._asdict() for candidate in decision.ranking],
+        "policy": decision.policy,
+        "limit_nanodollars": decision.limit_nanodollars,
+        "weights": weights._asdict() if weights else None,
+        "candidates": [
+            {
+                **candidate._asdict(),
+                "terms": candidate.terms(weights)._asdict() if weights else None,
+            }
+            for candidate in decision.ranking
+        ],
         "rejected": [{"model": each.pool, "reason": each.reason} for each in decision.rejected],
+        "second_costs_more_nanodollars": decision.second_costs_more,
     }
 
 
@@ -73,19 +95,41 @@ def _second_pool(route: RouteDecision) -> list[Text]:
 
 
 def _models(decision: ModelDecision) -> Table:
-    figures = ("score", "cost", "tokens in", "out", "quality", "speed")
+    """The candidates; the terms of their scores where the decision was stored with its weights."""
+    weights = decision.weights
+    terms = tuple(f"from {name}" for name in ModelWeights._fields) if weights else ()
+    figures = ("score", *terms, "cost", "tokens in", "out", "quality", "sd", "speed", "evidence")
     table = _table("model", figures)
     for candidate in decision.ranking:
         table.add_row(
             candidate.model,
             f"{candidate.score:.4f}",
+            *(f"{term:.4f}" for term in (candidate.terms(weights) if weights else ())),
             dollars(candidate.cost_nanodollars),
             str(candidate.input_tokens),
             str(candidate.output_tokens),
             f"{candidate.quality:.2f}",
+            f"{candidate.quality_sd:.2f}",
             f"{candidate.speed:.2f}",
+            f"{candidate.rewards:.0f} + {candidate.calls:.0f}",
         )
     return table
+
+
+def _sum(weights: ModelWeights, policy: str) -> str:
+    terms = (f"{name} x {weight:.3g}" for name, weight in weights._asdict().items())
+    drawn = ", quality being a draw from what is believed of it" if policy == "thompson" else ""
+    return " + ".join(terms) + drawn + "; evidence = rewards + timed calls"
+
+
+def _second_place(decision: ModelDecision) -> list[Text]:
+    more = decision.second_costs_more
+    if more is None:
+        return []
+    second = decision.ranking[1]
+    compared = f"{dollars(abs(more))} {'more' if more > 0 else 'less'}" if more else "as much"
+    cost = dollars(second.cost_nanodollars)
+    return [Text(f"  second place, {second.model}, would have cost {cost}: {compared}")]
 
 
 def _rejections(rejected: Sequence[Rejection]) -> list[Text]:

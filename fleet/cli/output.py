@@ -6,18 +6,18 @@ import json
 import shutil
 import sys
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from fleet.core.prices import dollars as dollars
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
-NANODOLLARS = 10**9
 SHORT_ID = 8
 
 
@@ -52,11 +52,6 @@ def own_command() -> str:
 def print_json(value: Any) -> None:
     """A value as JSON on the output, and nothing else."""
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
-
-
-def dollars(nanodollars: int) -> str:
-    """An amount of nano-US-dollars, exact: `$0`, `$0.02015`."""
-    return f"${(Decimal(nanodollars) / NANODOLLARS).normalize():f}"
 
 
 def seconds(value: float | None) -> str:

@@ -146,11 +146,11 @@ def strategies(as_json: JsonOption = False) -> None:
 
 def _try(asked: Any, as_json: bool) -> None:
     from fleet import Fleet
-    from fleet.cli.decision import decision_view, model_decision_json
+    from fleet.cli.decision import decision_view, model_json
 
     decided, model = Fleet.from_env().dry_run(asked)
     if as_json:
-        print_json({"route": decided.to_json(), "model": model_decision_json(model)})
+        print_json({"route": decided.to_json(), "model": model_json(model)})
     else:
         console().print(decision_view(decided, model))
 

@@ -132,13 +132,12 @@ def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
 
     Example: `fleet explain 0190c0de-...`
     """
-    from fleet.cli.decision import decision_view, model_decision_json
+    from fleet.cli.decision import decision_view, model_json
 
     found = _task(task_id)
     route, model = found.decision, found.model_decision
     if as_json:
-        shown = {"route": route.to_json(), "model": model_decision_json(model)}
-        print_json({"id": found.id, **shown})
+        print_json({"id": found.id, "route": route.to_json(), "model": model_json(model)})
     else:
         console().print(decision_view(route, model))
 

@@ -64,7 +64,7 @@ def _add(app: Celery, connection: Connection, agent_type: str, runner: Runners) 
         delivery = Delivery(
             task_id=request.id,
             payload=payload,
-            tenant=str(asked.get("tenant") or DEFAULT_TENANT),
+            tenant=_tenant(asked),
             plan=_plan(connection, agent_type, asked),
         )
         return runner().run(agent_type, delivery)
@@ -76,8 +76,14 @@ def _plan(connection: Connection, agent_type: str, asked: dict[str, Any]) -> str
     complexity = asked.get("complexity")
     complexity = DEFAULT_COMPLEXITY if complexity is None else float(complexity)
     config = connection.settings.config
-    models = choose_model(config, connection.models, request_type, complexity)
+    models = choose_model(
+        config, connection.models, request_type, complexity, tenant=_tenant(asked)
+    )
     return stored_plan(request_type, agent_type, complexity, models, None)
+
+
+def _tenant(asked: dict[str, Any]) -> str:
+    return str(asked.get("tenant") or DEFAULT_TENANT)
 
 
 def _one_per_process(app: Celery, role: Role) -> Runners:

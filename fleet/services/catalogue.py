@@ -1,59 +1,115 @@
-"""The models to choose from, and where each is served."""
+"""The models to choose from, where each is served, and why it cannot be had where it cannot."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
-from fleet.adapters.prices import price_per_thousand
-from fleet.core.model_choice import REFERENCE_CATALOGUE, Model
+from fleet.adapters.prices import Listed, PriceBook, current_prices
+from fleet.core.model_choice import REFERENCE_CATALOGUE, Model, Price
 from fleet.errors import InvalidConfig
 from fleet.settings import Settings
 from fleet.settings.config import LOCAL, CatalogueModel
 
-
-def configured_providers(settings: Settings, environment: Mapping[str, str]) -> set[str]:
-    """The providers whose key is in the environment."""
-    return {
-        name
-        for name, provider in settings.config.providers.items()
-        if environment.get(provider.key_variable)
-    }
+KEY_ID_DIGITS = 8
 
 
-def catalogue(settings: Settings, environment: Mapping[str, str]) -> tuple[Model, ...]:
-    """The models of configured providers; the local ones where no provider is configured.
+def catalogue(
+    settings: Settings, environment: Mapping[str, str], *, price_all: bool = False
+) -> tuple[Model, ...]:
+    """All models of the catalogue; those that cannot be had here say why as `absent`.
 
-    Raises `InvalidConfig` where none is left, or a model has no price and is not marked free.
+    A hosted model can be had where its provider's key is in the environment, a local one where no
+    provider has a key or FLEET_MODEL_URL names a server. Prices are those that hold now. Models
+    that cannot be had are priced only with `price_all`, for somebody to see.
+
+    Raises `InvalidConfig` where no model can be had, or one that can has no price and is not
+    marked free.
     """
     if settings.config.models.catalogue == "reference":
         return REFERENCE_CATALOGUE
-    providers = configured_providers(settings, environment) or {LOCAL}
-    models = tuple(
-        _priced(name, model, settings.source)
-        for name, model in settings.config.catalogue.items()
-        if model.provider in providers
-    )
-    if not models:
+    shelf = _Shelf(settings, environment, price_all)
+    models = tuple(shelf.model(name, each) for name, each in settings.config.catalogue.items())
+    if all(model.absent for model in models):
+        reasons = "; ".join(f"{model.name}: {model.absent}" for model in models)
         raise InvalidConfig(
-            f"{settings.source}: catalogue: has no model of {', '.join(sorted(providers))}; "
-            "add one, or set the key of a provider that has models"
+            f"{settings.source}: catalogue: no model of it can be had here "
+            f"({reasons or 'it is empty'}); add one, or set the key of a provider that has models"
         )
     return models
 
 
-def _priced(name: str, model: CatalogueModel, source: str) -> Model:
-    price = (0.0, 0.0) if model.free else _price(name, model)
-    if price is None:
-        raise InvalidConfig(
-            f'{source}: catalogue."{name}": no price is known for it; set input_price and '
-            "output_price (US dollars for a thousand tokens), or free = true"
+def key_id(provider: str, key: str) -> str:
+    """A name for a provider's key that does not tell it: the beginning of its SHA-256."""
+    return f"{provider}:{hashlib.sha256(key.encode()).hexdigest()[:KEY_ID_DIGITS]}"
+
+
+class _Shelf:
+    """Turns the catalogue's lines into models, with prices that are read when first wanted."""
+
+    def __init__(
+        self, settings: Settings, environment: Mapping[str, str], price_all: bool
+    ) -> None:
+        self.settings = settings
+        self.price_all = price_all
+        self.now = datetime.now(UTC)
+        self.variables = {
+            name: provider.key_variable for name, provider in settings.config.providers.items()
+        }
+        found = {name: environment.get(variable) for name, variable in self.variables.items()}
+        self.keys = {name: key for name, key in found.items() if key}
+        self.serves_local = not self.keys or settings.environment.model_url is not None
+        self.book: PriceBook | None = None
+
+    def model(self, name: str, line: CatalogueModel) -> Model:
+        absent = self._absent(line.provider)
+        listed = Listed() if absent and not self.price_all else self._listed(name, line)
+        if listed.price is None and not line.free and not absent:
+            raise InvalidConfig(
+                f'{self.settings.source}: catalogue."{name}": no price is known for it; set '
+                "input_price and output_price (US dollars for a thousand tokens), or free = true"
+            )
+        return Model(
+            name=name,
+            provider=line.provider,
+            price=listed.price,
+            quality=line.quality,
+            speed=line.speed,
+            efficiency=line.efficiency,
+            free=line.free,
+            context_tokens=listed.context_tokens,
+            capabilities=frozenset(line.capabilities),
+            region=line.region,
+            tenants=frozenset(line.tenants),
+            key_id=self._key_id(line.provider),
+            absent=absent,
         )
-    return Model(
-        name, model.provider, *price, model.quality, model.speed, model.efficiency, model.free
-    )
+
+    def _absent(self, provider: str) -> str:
+        if provider == LOCAL:
+            # Beside a provider with a key `fleet up` starts no model of its own.
+            return "" if self.serves_local else "not served: set FLEET_MODEL_URL"
+        return "" if provider in self.keys else f"no key: set {self.variables[provider]}"
+
+    def _key_id(self, provider: str) -> str | None:
+        if provider == LOCAL:
+            return LOCAL
+        return key_id(provider, self.keys[provider]) if provider in self.keys else None
+
+    def _listed(self, name: str, line: CatalogueModel) -> Listed:
+        """What is configured, and where that is silent what the data says."""
+        price = contract_price(line)
+        if line.free or (price and line.context_tokens):
+            return Listed(price, line.context_tokens)
+        if self.book is None:
+            self.book = current_prices(self.settings.environment.data_dir)
+        known = self.book.find(line.provider, name, self.now)
+        return Listed(price or known.price, line.context_tokens or known.context_tokens)
 
 
-def _price(name: str, model: CatalogueModel) -> tuple[float, float] | None:
-    if model.input_price is not None and model.output_price is not None:
-        return model.input_price, model.output_price
-    return price_per_thousand(model.provider, name)
+def contract_price(line: CatalogueModel) -> Price | None:
+    """The price that is configured for a model, or None."""
+    if line.input_price is None or line.output_price is None:
+        return None
+    return Price.per_thousand(line.input_price, line.output_price, line.cached_input_price)

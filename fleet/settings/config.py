@@ -6,7 +6,7 @@ with a bad configuration does not start. Units: seconds, bytes, US dollars.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -25,6 +25,8 @@ SILENT_COMPATIBILITY = 0.5
 """How well an agent type suits a request type where the table is silent."""
 
 EVERY_TYPE = "*"
+
+Capability = Literal["tools", "structured_output", "vision"]
 
 LOCAL = "local"
 """The provider of the models that Fleet serves itself."""
@@ -68,14 +70,24 @@ class RequestType(Section):
     model_task: Literal[
         "code_generation", "security_analysis", "performance_testing", "general"
     ] | None = None
+    needs: tuple[Capability, ...] = ()
 
 
 class Models(Section):
-    """Which catalogue to choose from, and what matters when choosing."""
+    """Which catalogue to choose from, what matters when choosing, and how outcomes count.
+
+    `prior_strength` is what the catalogue's figures weigh, as a number of tasks.
+    """
 
     catalogue: Literal["configured", "reference"] = "configured"
     quality_priority: Fraction = 0.7
     speed_priority: Fraction = 0.3
+    policy: Literal["mean", "thompson"] = "mean"
+    quality_floor: Fraction = 0.0
+    prior_strength: Annotated[float, Field(gt=0, le=1_000_000)] = 10.0
+    learn_half_life_seconds: Seconds = 7 * 86400.0
+    escalate: bool = True
+    regions: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _priorities(self) -> Self:
@@ -96,7 +108,11 @@ class Provider(Section):
 
 
 class CatalogueModel(Section):
-    """One model: who serves it, how good and quick it is (0 to 1), what it costs."""
+    """One model: who serves it, how good and quick it is (0 to 1), what it costs and can do.
+
+    Prices are a contract's, in US dollars for a thousand tokens; without them those of
+    genai-prices hold, and its context window where none is given.
+    """
 
     provider: Name
     quality: Fraction
@@ -104,12 +120,21 @@ class CatalogueModel(Section):
     efficiency: Annotated[float, Field(gt=0, le=10)] = 1.0
     input_price: Annotated[float, Field(ge=0)] | None = None
     output_price: Annotated[float, Field(ge=0)] | None = None
+    cached_input_price: Annotated[float, Field(ge=0)] | None = None
     free: bool = False
+    context_tokens: Annotated[int, Field(ge=1)] | None = None
+    capabilities: tuple[Capability, ...] = ()
+    region: str = ""
+    tenants: tuple[Name, ...] = ()
 
     @model_validator(mode="after")
-    def _prices_come_in_pairs(self) -> Self:
+    def _prices_come_together(self) -> Self:
         if (self.input_price is None) != (self.output_price is None):
             raise ValueError("give both input_price and output_price, or neither")
+        if self.cached_input_price is not None and self.input_price is None:
+            raise ValueError("cached_input_price needs input_price and output_price beside it")
+        if self.free and self.input_price:
+            raise ValueError(f"free is set, and so is input_price ({self.input_price:g}); drop one")
         return self
 
 
@@ -264,6 +289,15 @@ class FleetConfig(Section):
                 _known(where, rule.request_type, self.request_types)
         for name, model in self.catalogue.items():
             _known(f'catalogue."{name}".provider', model.provider, [*self.providers, LOCAL])
+            for tenant in model.tenants if self.tenants else ():
+                _known(f'catalogue."{name}".tenants', tenant, self.tenants)
+        return self
+
+    @model_validator(mode="after")
+    def _some_model_may_serve(self) -> Self:
+        if self.models.catalogue == "configured" and self.catalogue:
+            for fault in _faults(self.models, self.request_types, self.catalogue):
+                raise ValueError(fault)
         return self
 
     @model_validator(mode="after")
@@ -291,6 +325,27 @@ class FleetConfig(Section):
                 )
             owners[pool.queue or name] = name
         return self
+
+
+def _faults(
+    models: Models, requests: Mapping[str, RequestType], catalogue: Mapping[str, CatalogueModel]
+) -> Iterator[str]:
+    """What no model of the catalogue could ever satisfy."""
+    best = max(model.quality for model in catalogue.values())
+    if models.quality_floor > best:
+        yield (
+            f"models.quality_floor: {models.quality_floor:g} is over the quality of every model of "
+            f"the catalogue, at most {best:g}; lower it"
+        )
+    regions = {model.region for model in catalogue.values() if model.region}
+    for region in models.regions:
+        if region not in regions:
+            known = ", ".join(sorted(regions)) or "none: give models a region"
+            yield f"models.regions: no model is in {region!r}; regions of the catalogue: {known}"
+    for name, request in requests.items():
+        if not any(set(request.needs) <= set(model.capabilities) for model in catalogue.values()):
+            needs = " and ".join(request.needs)
+            yield f"request_types.{name}.needs: no model of the catalogue is capable of {needs}"
 
 
 def _known(key: str, name: str, allowed: Iterable[str]) -> None:

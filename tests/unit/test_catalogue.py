@@ -2,52 +2,156 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
 import pytest
 
 from fleet.adapters.model_calls import Endpoint
-from fleet.adapters.prices import price_per_thousand
-from fleet.core.model_choice import REFERENCE_CATALOGUE, Model, Tokens, cost_nanodollars
-from fleet.errors import InvalidConfig
-from fleet.services.catalogue import catalogue
+from fleet.adapters.prices import installed_prices
+from fleet.core.model_choice import REFERENCE_CATALOGUE, Model, Price, Tokens, cost_nanodollars
+from fleet.errors import InvalidConfig, InvalidRequest, NotAllowed
+from fleet.services.catalogue import catalogue, key_id
+from fleet.services.planning import choose_model, model_policy, stored_plan
 from fleet.settings import Settings, parse_config
 from fleet.settings.environment import Environment
 
+OPENAI = {"OPENAI_API_KEY": "sk-secret"}
+MODEL = '''
+[catalogue.gpt-4o]
+provider = "openai"
+quality = 0.9
+speed = 0.9
+'''
 
-def settings(toml: str = "") -> Settings:
-    return Settings(Environment(), parse_config(toml, "fleet.toml"), "fleet.toml")
+
+def settings(toml: str = "", **environment: Any) -> Settings:
+    return Settings(Environment(**environment), parse_config(toml, "fleet.toml"), "fleet.toml")
 
 
-def test_without_a_key_the_local_model_is_all_there_is_and_costs_nothing() -> None:
-    (model,) = catalogue(settings(), {})
-    assert (model.provider, model.free) == ("local", True)
+def ready(models: tuple[Model, ...]) -> list[str]:
+    return [model.name for model in models if not model.absent]
+
+
+def test_without_a_key_the_local_model_is_all_that_can_be_had_and_costs_nothing() -> None:
+    models = catalogue(settings(), {})
+    (model,) = [each for each in models if not each.absent]
+    assert (model.provider, model.free, model.key_id) == ("local", True, "local")
     assert cost_nanodollars(model, Tokens(10**6, 10**6)) == 0
+    assert choose_model(settings().config, models, "code_generation", 0.5).model == model.name
 
 
-def test_a_key_brings_its_providers_models_with_genai_prices() -> None:
-    models = {model.name: model for model in catalogue(settings(), {"OPENAI_API_KEY": "sk"})}
-    assert set(models) == {"gpt-5", "gpt-4o"}
-    assert (models["gpt-4o"].input_price, models["gpt-4o"].output_price) == price_per_thousand(
-        "openai", "gpt-4o"
-    )
+def test_a_model_that_cannot_be_had_says_what_to_set() -> None:
+    absent = {model.name: model.absent for model in catalogue(settings(), OPENAI)}
+    assert absent["gpt-5"] == ""
+    assert absent["claude-opus-4-1"] == "no key: set ANTHROPIC_API_KEY"
+    assert absent["smollm2-135m-instruct"] == "not served: set FLEET_MODEL_URL"
 
 
-def test_a_price_in_the_configuration_wins() -> None:
-    toml = """
-    [catalogue.gpt-4o]
-    provider = "openai"
-    quality = 0.9
-    speed = 0.9
+def test_a_local_model_that_is_served_is_a_candidate_beside_the_hosted() -> None:
+    models = catalogue(settings(model_url="http://127.0.0.1:1/v1"), OPENAI)
+    assert ready(models) == ["gpt-5", "gpt-4o", "smollm2-135m-instruct"]
+    assert choose_model(settings().config, models, "code_generation", 0.5).model == "gpt-5"
+
+
+def test_a_key_brings_its_providers_models_with_genai_prices_and_windows() -> None:
+    models = {model.name: model for model in catalogue(settings(), OPENAI)}
+    listed = installed_prices().find("openai", "gpt-4o", datetime.now(UTC))
+    assert models["gpt-4o"].price == listed.price is not None
+    assert models["gpt-4o"].context_tokens == listed.context_tokens is not None
+
+
+def test_models_that_cannot_be_had_are_priced_for_who_asks() -> None:
+    models = catalogue(settings(), {}, price_all=True)
+    assert all(model.price or model.free for model in models)
+
+
+def test_a_contract_price_and_a_configured_window_win() -> None:
+    toml = MODEL + """
     input_price = 0.5
     output_price = 1.5
+    cached_input_price = 0.25
+    context_tokens = 7
     """
-    (model,) = catalogue(settings(toml), {"OPENAI_API_KEY": "sk"})
-    assert (model.input_price, model.output_price) == (0.5, 1.5)
+    (model,) = catalogue(settings(toml), OPENAI)
+    assert model.price == Price.per_thousand(0.5, 1.5, 0.25)
+    assert model.context_tokens == 7
+
+
+def test_a_model_says_what_it_can_where_it_is_and_who_may_use_it() -> None:
+    toml = "tenants = ['acme', 'other']\n" + MODEL + """
+    capabilities = ["tools", "vision"]
+    region = "eu"
+    tenants = ["acme"]
+    """
+    config = settings(toml).config
+    models = catalogue(settings(toml), OPENAI)
+    assert models[0].capabilities == {"tools", "vision"}
+    assert models[0].region == "eu"
+    assert choose_model(config, models, "code_generation", 0.5, tenant="acme").model == "gpt-4o"
+    with pytest.raises(NotAllowed, match="is not for tenant other"):
+        choose_model(config, models, "code_generation", 0.5, tenant="other")
+
+
+def test_what_a_request_type_needs_and_where_it_may_run_are_configured() -> None:
+    toml = MODEL + """
+    capabilities = ["tools"]
+    region = "eu"
+    [models]
+    regions = ["eu"]
+    quality_floor = 0.5
+    prior_strength = 3
+    [request_types.code_generation]
+    agent_type = "code_generator"
+    needs = ["tools"]
+    """
+    config = settings(toml).config
+    models = catalogue(settings(toml), OPENAI)
+    assert choose_model(config, models, "code_generation", 0.5).model == "gpt-4o"
+    assert (model_policy(config).quality_floor, model_policy(config).prior_strength) == (0.5, 3)
+    bare = (replace(models[0], capabilities=frozenset()),)
+    with pytest.raises(InvalidRequest, match="gpt-4o: lacks tools"):
+        choose_model(config, bare, "code_generation", 0.5)
+    with pytest.raises(InvalidRequest, match="gpt-4o: is in us; allowed are eu"):
+        choose_model(config, (replace(models[0], region="us"),), "code_generation", 0.5)
+
+
+def test_a_pinned_model_has_to_pass_the_filters_too() -> None:
+    models = catalogue(settings(), OPENAI)
+    with pytest.raises(InvalidRequest, match="claude-opus-4-1: no key: set ANTHROPIC_API_KEY"):
+        choose_model(settings().config, models, "code_generation", 0.5, only="claude-opus-4-1")
+
+
+def test_the_policy_thompson_needs_no_dice_from_its_caller() -> None:
+    config = settings("[models]\npolicy = 'thompson'").config
+    assert choose_model(config, catalogue(settings(), {}), "code_generation", 0.5).policy
+
+
+def test_a_stored_plan_holds_the_limit() -> None:
+    models = catalogue(settings(), OPENAI)
+    decision = choose_model(settings().config, models, "code_generation", 0.5, None, 0.25)
+    stored = stored_plan("code_generation", "code_generator", 0.5, decision, None)
+    assert '"limit_nanodollars": 250000000' in stored
 
 
 def test_a_model_without_a_price_is_refused() -> None:
     toml = '[catalogue.mystery]\nprovider = "openai"\nquality = 0.9\nspeed = 0.9'
     with pytest.raises(InvalidConfig, match=r"mystery.*no price is known"):
-        catalogue(settings(toml), {"OPENAI_API_KEY": "sk"})
+        catalogue(settings(toml), OPENAI)
+
+
+def test_a_catalogue_of_which_nothing_can_be_had_is_refused() -> None:
+    with pytest.raises(InvalidConfig, match=r"no model of it can be had.*no key: set OPENAI_API"):
+        catalogue(settings(MODEL), {})
+
+
+def test_the_id_of_a_key_is_its_own_and_does_not_tell_it() -> None:
+    ids = {key_id("openai", "sk-secret"), key_id("openai", "sk-other"), key_id("x", "sk-secret")}
+    assert len(ids) == 3
+    models = catalogue(settings(), OPENAI)
+    assert models[0].key_id in ids
+    assert "secret" not in repr(models)
 
 
 def test_the_reference_catalogue_can_be_asked_for() -> None:
@@ -56,7 +160,7 @@ def test_the_reference_catalogue_can_be_asked_for() -> None:
 
 def test_a_call_is_charged_by_its_tokens_in_nanodollars_rounded_up() -> None:
     # 3 tokens at $0.002 a thousand are 6,000 nano-dollars, 1 at $0.0000003 a thousand 0.3.
-    model = Model("m", "p", 0.002, 0.0000003, 0.5, 0.5)
+    model = Model("m", "p", Price.per_thousand(0.002, 0.0000003), 0.5, 0.5)
     assert cost_nanodollars(model, Tokens(3, 1)) == 6001
 
 

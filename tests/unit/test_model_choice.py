@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
+from fleet.cli.decision import model_json, model_view
 from fleet.core.model_choice import (
     REFERENCE_CATALOGUE,
     Model,
     ModelDecision,
+    Price,
     Tokens,
     choose,
     cost_nanodollars,
@@ -20,7 +24,7 @@ from fleet.core.model_choice import (
 from fleet.errors import InvalidConfig, InvalidRequest, OverBudget
 
 GPT_5, GPT_4O, OPUS, SONNET, FLASH = REFERENCE_CATALOGUE
-LOCAL = Model("local", "local", 0.0, 0.0, 0.30, 0.60, free=True)
+LOCAL = Model("local", "local", None, 0.30, 0.60, free=True)
 
 
 def test_the_worked_example_of_the_reference_comes_out_exactly() -> None:
@@ -73,7 +77,7 @@ def test_base_tokens_come_out_at_complexity_one_third(
     task_type: str, expected: tuple[int, int]
 ) -> None:
     # 0.5 + 1.5 x 0.333333333333333333... = 1, so the next number above a third gives the base
-    assert tokens(task_type, math.nextafter(1 / 3, 1), 1.0) == expected
+    assert tokens(task_type, math.nextafter(1 / 3, 1), 1.0) == Tokens(*expected)
 
 
 def test_tokens_are_rounded_down_after_the_efficiency() -> None:
@@ -95,12 +99,12 @@ def test_tokens_lose_nothing_to_binary_fractions() -> None:
 def test_complexity_spans_half_to_twice_the_base(
     complexity: float, expected: tuple[int, int]
 ) -> None:
-    assert tokens("code_generation", complexity, 1.0) == expected
+    assert tokens("code_generation", complexity, 1.0) == Tokens(*expected)
 
 
 def test_cost_is_rounded_up_to_a_whole_nanodollar() -> None:
     # 0.0000375 dollars for a thousand is 37.5 nanodollars a token: 3 tokens 112.5 -> 113
-    model = replace(GPT_5, input_price=0.0000375, output_price=0.0)
+    model = replace(GPT_5, price=Price.per_thousand(0.0000375, 0.0))
     assert cost_nanodollars(model, Tokens(3, 0)) == 113
     assert cost_nanodollars(model, Tokens(4, 0)) == 150
     assert cost_nanodollars(model, Tokens(0, 0)) == 0
@@ -148,7 +152,7 @@ def test_a_free_model_fits_a_limit_of_nothing() -> None:
 
 def test_equal_scores_go_to_the_cheaper_and_then_by_name() -> None:
     # with Q + S = 1 the cost has no part in the score
-    dear = replace(GPT_5, name="a", output_price=0.1)
+    dear = replace(GPT_5, name="a", price=Price.per_thousand(0.002, 0.1))
     twins = [dear, replace(GPT_5, name="c"), replace(GPT_5, name="b")]
     decision = choose(twins, "general", 0.5, 0.8, 0.2)
     assert [each.model for each in decision.ranking] == ["b", "c", "a"]
@@ -175,3 +179,40 @@ def test_a_decision_survives_its_text() -> None:
     decision = choose(REFERENCE_CATALOGUE, "general", limit_nanodollars=10_000_000)
     assert decision.rejected
     assert ModelDecision.from_json(json.loads(json.dumps(decision.to_json()))) == decision
+
+
+def test_a_decision_that_was_stored_by_an_older_fleet_can_still_be_read() -> None:
+    stored = {"ranking": [["gpt-5", "openai", 0.9, 6750000, 375, 1000, 0.95, 0.8]], "rejected": []}
+    decision = ModelDecision.from_json(stored)
+    assert decision.best.cost_nanodollars == 6_750_000
+    assert (decision.weights, decision.second_costs_more) == (None, None)
+    shown = model_json(decision)
+    assert shown["candidates"][0]["terms"] is None
+    assert "from quality" not in rendered(decision)
+
+
+def test_the_terms_of_a_score_add_up_to_it() -> None:
+    decision = choose(REFERENCE_CATALOGUE, "general", 0.7, 0.5, 0.2)
+    assert decision.weights is not None
+    for candidate in decision.ranking:
+        assert sum(candidate.terms(decision.weights)) == pytest.approx(candidate.score)
+
+
+def test_the_view_shows_terms_weights_rejections_and_second_place() -> None:
+    # general at 0.5: gpt-5 costs 0.00675, gpt-4o with 412 in and 1100 out 0.002818
+    decision = choose([GPT_5, GPT_4O, replace(OPUS, absent="no key: set X")], "general")
+    shown = rendered(decision)
+    assert "Model: gpt-5" in shown
+    assert "score = quality x 0.7 + speed x 0.3 + cheapness x 0" in shown
+    assert "second place, gpt-4o, would have cost $0.002818: $0.003932 less" in shown
+    assert "not claude-opus-4.1: no key: set X" in shown
+    assert model_json(decision)["second_costs_more_nanodollars"] == -3_932_000
+    # 0.95 x 0.7 and 0.80 x 0.3
+    assert "0.6650" in shown
+    assert "0.2400" in shown
+
+
+def rendered(decision: ModelDecision) -> str:
+    screen = Console(width=160, record=True, file=io.StringIO())
+    screen.print(*model_view(decision), sep="\n")
+    return screen.export_text()

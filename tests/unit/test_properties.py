@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.core.model_choice import Model, choose
+from fleet.core.model_choice import Model, Price, choose
 from fleet.core.pools import Load, PoolFacts, PoolTable
 from fleet.core.routing import RouteDecision, RouteRequest, decide, rank
 from fleet.core.strategies import NO_TURNS, STRATEGIES, Turn, advance
@@ -49,12 +49,12 @@ requests = st.builds(
     fractions,
     st.dictionaries(st.sampled_from(TYPES), fractions),
 )
+prices = st.floats(0, 1)
 models = st.builds(
     Model,
     st.text("abc", min_size=1, max_size=3),
     st.just("provider"),
-    st.floats(0, 1),
-    st.floats(0, 1),
+    st.builds(Price.per_thousand, prices, prices),
     fractions,
     fractions,
     st.floats(0.1, 10),
@@ -184,15 +184,22 @@ def test_models_come_best_first_in_any_order(catalogue: list[Model], complexity:
     assert choose(reversed(catalogue), "general", complexity) == decision
 
 
-@given(models, fractions, fractions, fractions, st.floats(0, 1), fractions)
+@given(models, fractions, fractions, fractions, prices, prices, fractions)
 def test_a_better_model_never_scores_lower(
-    model: Model, complexity: float, quality: float, speed: float, price: float, priority: float
+    model: Model,
+    complexity: float,
+    quality: float,
+    speed: float,
+    price: float,
+    saved: float,
+    priority: float,
 ) -> None:
+    model = replace(model, price=Price.per_thousand(price, price))
     better = replace(
         model,
         quality=max(model.quality, quality),
         speed=max(model.speed, speed),
-        output_price=min(model.output_price, price),
+        price=Price.per_thousand(price, price * (1 - saved)),
         free=price == 0,
     )
 
@@ -204,7 +211,7 @@ def test_a_better_model_never_scores_lower(
 
 @given(st.lists(models, min_size=1, max_size=6), st.integers(0, 10**9))
 def test_no_chosen_model_costs_more_than_the_limit(catalogue: list[Model], limit: int) -> None:
-    free = Model("free", "local", 0.0, 0.0, 0.0, 0.0, free=True)
+    free = Model("free", "local", None, 0.0, 0.0, free=True)
     decision = choose([*catalogue, free], "general", limit_nanodollars=limit)
     assert all(each.cost_nanodollars <= limit for each in decision.ranking)
     assert len(decision.ranking) + len(decision.rejected) == len(catalogue) + 1

@@ -29,6 +29,15 @@ def test_the_defaults_are_the_reference_figures() -> None:
         "performance_tester": 0.1,
     }
 
+LONE = "[catalogue.m]\nprovider = 'local'\nquality = 1\nspeed = 1"
+NEEDY = f"""
+[request_types.look]
+agent_type = "code_generator"
+needs = ["tools", "vision"]
+{LONE}
+capabilities = ["tools"]
+"""
+
 
 @pytest.mark.parametrize(
     ("toml", "says"),
@@ -53,6 +62,15 @@ def test_the_defaults_are_the_reference_figures() -> None:
         ("[leases]\ndead_after_seconds = 15", r"at least twice heartbeat_seconds \(10\)"),
         ("[models]\nquality_priority = 0.9", "together they may be at most 1"),
         ("[catalogue.m]\nprovider = 'who'\nquality = 1\nspeed = 1", "'who' is not known"),
+        ("[models]\nquality_floor = 0.99", r"quality_floor: 0.99 is over .* at most 0.95; lower"),
+        ("[models]\nprior_strength = 0", "prior_strength: Input should be greater than 0"),
+        ("[models]\npolicy = 'greedy'", "policy: Input should be 'mean' or 'thompson'"),
+        ("[models]\nregions = ['eu']", "no model is in 'eu'; regions of the catalogue: local"),
+        (NEEDY, "request_types.look.needs: no model of the catalogue is capable of tools and vis"),
+        (f"{LONE}\ncapabilities = ['song']", "capabilities.0: Input should be 'tools'"),
+        (f"{LONE}\ncached_input_price = 1", "cached_input_price needs input_price and output_pr"),
+        (f"{LONE}\ninput_price = 1\noutput_price = 1\nfree = true", "free is set, and so is in"),
+        (f"tenants = ['a']\n{LONE}\ntenants = ['b']", "'b' is not known; use one of: a"),
         ("[compatibility.knitting]\ncode_generator = 1", "'knitting' is not known"),
         ("x = [", "is not valid TOML"),
     ],

@@ -1,0 +1,146 @@
+"""`fleet models`: what there is to choose from, what was learned of it, and what it costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fleet.cli.output import JsonOption, console, print_json
+
+if TYPE_CHECKING:
+    from fleet.services.model_listing import Line
+    from fleet.services.price_refresh import Refreshed
+
+app = typer.Typer(
+    help="Show the models of the catalogue. Example: `fleet models --request-type code_generation`"
+)
+
+
+def add_to(parent: typer.Typer) -> None:
+    """Give the command line these commands."""
+    parent.add_typer(app, name="models", invoke_without_command=True)
+
+
+@app.callback(invoke_without_command=True)
+def models(
+    context: typer.Context,
+    request_type: Annotated[
+        str | None, typer.Option(help="Show what is believed of each model on this type.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the models: prices, what they can, whether they can be had, what was learned.
+
+    Prices are US dollars for a million tokens. Quality and speed are 0 to 1: first the catalogue's
+    figure, then what is believed since there is evidence.
+
+    Example: `fleet models --request-type code_generation`
+    """
+    if context.invoked_subcommand is None:
+        _show(request_type, as_json)
+
+
+@app.command()
+def refresh(
+    url: Annotated[
+        str | None, typer.Option(help="Where to fetch from, if not from genai-prices itself.")
+    ] = None,
+    given: Annotated[
+        Path | None,
+        typer.Option("--from", help="A file of price data, where there is no network."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch the newest prices, check them, keep them in the data folder, and show what changed.
+
+    Exit status 1 where no prices can be had; those that are here stay then.
+
+    Example: `fleet models refresh --from prices.json`
+    """
+    from fleet.adapters.price_files import DEFAULT_UPDATE_URL
+    from fleet.errors import InvalidRequest
+    from fleet.services.price_refresh import refresh as refresh_prices
+    from fleet.settings import load_settings
+
+    if url and given:
+        raise InvalidRequest("give --url or --from, not both")
+    done = refresh_prices(load_settings(), url or DEFAULT_UPDATE_URL, given)
+    if as_json:
+        print_json(_refreshed_json(done))
+    else:
+        _tell(done)
+
+
+def _show(request_type: str | None, as_json: bool) -> None:
+    from fleet.cli.model_tables import learned_table, line_json, models_table
+    from fleet.services.model_listing import has_learned
+
+    lines, source = _lines(request_type)
+    if as_json:
+        print_json({"prices": source, "models": [line_json(line) for line in lines]})
+        return
+    screen = console()
+    screen.print(models_table(lines))
+    if has_learned(lines):
+        screen.print("\nLearned, of 0 to 1 each:")
+        screen.print(learned_table(lines))
+    screen.print(f"\nPrices by {source}.")
+
+
+def _lines(request_type: str | None) -> tuple[list[Line], str]:
+    """The models, and where their prices are from."""
+    import os
+    import time
+
+    from fleet.adapters.prices import current_prices
+    from fleet.errors import InvalidRequest
+    from fleet.services.catalogue import catalogue
+    from fleet.services.connection import open_connection
+    from fleet.services.model_facts import fleet_facts
+    from fleet.services.model_listing import listing
+    from fleet.services.planning import model_policy
+    from fleet.services.requests import unknown
+    from fleet.settings import load_settings
+
+    settings = load_settings()
+    if request_type is not None and request_type not in settings.config.request_types:
+        raise InvalidRequest(unknown("request type", request_type, settings.config.request_types))
+    found = catalogue(settings, os.environ, price_all=True)
+    facts = fleet_facts(open_connection(settings))
+    policy = model_policy(settings.config)
+    source = current_prices(settings.environment.data_dir).source
+    return listing(found, facts, policy, time.time(), request_type), source
+
+
+def _refreshed_json(done: Refreshed) -> dict[str, Any]:
+    from fleet.cli.model_tables import price_json
+
+    return {
+        "source": done.source,
+        "path": str(done.path),
+        "listed_models": done.listed_models,
+        "changed": [
+            {
+                "model": each.model,
+                "before": price_json(each.before),
+                "after": price_json(each.after),
+            }
+            for each in done.changes
+        ],
+        "unpriced": list(done.unpriced),
+    }
+
+
+def _tell(done: Refreshed) -> None:
+    from fleet.cli.model_tables import rates
+
+    typer.echo(f"{done.listed_models} models of {done.source} are kept in {done.path}")
+    for change in done.changes:
+        old, new = (" / ".join(rates(price)) for price in (change.before, change.after))
+        typer.echo(f"{change.model}: {old} -> {new}  ($/M in / out / cached)")
+    if not done.changes:
+        typer.echo("no price of the catalogue has changed")
+    for name in done.unpriced:
+        typer.echo(f"{name}: has no price; set input_price and output_price, or remove it")

@@ -1,0 +1,131 @@
+"""What tokens cost, in exact arithmetic.
+
+Prices are US dollars for a million tokens, as decimals that were written down; a cost is a
+whole number of nano-US-dollars, rounded up, so that a debt is never understated. In between
+there are only whole numbers: every rate of a price is brought to one denominator first.
+
+A rate may have tiers. As providers bill, and `genai-prices` computes, the tier is chosen by the
+input tokens of the whole call and then holds for all of its tokens, not only for those above
+the threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from math import lcm
+from typing import NamedTuple, Self
+
+NANODOLLARS = 10**9
+RATED_TOKENS = 10**6
+THOUSANDS = 1000
+
+
+class Tokens(NamedTuple):
+    """Tokens of one answer: what goes in, what comes out, and how much of the input was cached."""
+
+    input: int
+    output: int
+    cached_input: int = 0
+
+
+class Tier(NamedTuple):
+    """The rate of a call with more than `above` input tokens."""
+
+    above: int
+    dollars: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """US dollars for a million tokens of one kind; `tiers` by rising threshold."""
+
+    dollars: Decimal
+    tiers: tuple[Tier, ...] = ()
+
+    def at(self, input_tokens: int) -> Decimal:
+        """What holds for a call with so many input tokens."""
+        applying = [tier.dollars for tier in self.tiers if input_tokens > tier.above]
+        return applying[-1] if applying else self.dollars
+
+
+class _Band(NamedTuple):
+    """Nano-dollars for one token of each kind and one request, as whole numbers over `below`."""
+
+    input: int
+    output: int
+    cached_input: int
+    request: int
+    below: int
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a model's tokens cost. Without a rate of their own cached tokens cost as any input.
+
+    `request` is US dollars for each call, whatever its tokens. Writing to a provider's cache,
+    sounds, pictures and searches have prices too, but Fleet's calls take none of them.
+    """
+
+    input: Rate
+    output: Rate
+    cached_input: Rate | None = None
+    request: Decimal = Decimal(0)
+    _bands: tuple[tuple[int, _Band], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_bands", tuple(self._banded()))
+
+    @classmethod
+    def per_thousand(cls, input: float, output: float, cached_input: float | None = None) -> Self:
+        """A price without tiers from US dollars for a thousand tokens, as configured."""
+        cached = None if cached_input is None else _rate_of_thousand(cached_input)
+        return cls(_rate_of_thousand(input), _rate_of_thousand(output), cached)
+
+    def cost(self, used: Tokens) -> int:
+        """Nano-dollars for one call, rounded up to a whole one."""
+        # A provider that counts cached tokens beside the input, not in it, is charged for both.
+        uncached = used.input - (used.cached_input if used.cached_input <= used.input else 0)
+        rates = self._at(used.input)
+        above = (
+            uncached * rates.input
+            + used.output * rates.output
+            + used.cached_input * rates.cached_input
+            + rates.request
+        )
+        return -(-above // rates.below)
+
+    def _at(self, input_tokens: int) -> _Band:
+        found = self._bands[0][1]
+        for above, band in self._bands[1:]:
+            if input_tokens > above:
+                found = band
+        return found
+
+    def _banded(self) -> Iterator[tuple[int, _Band]]:
+        """The rates between one threshold and the next. The first band begins at no tokens."""
+        rates = [self.input, self.output, *([self.cached_input] if self.cached_input else [])]
+        thresholds = {tier.above for rate in rates for tier in rate.tiers}
+        yield 0, self._band(0)
+        for above in sorted(thresholds):
+            yield above, self._band(above + 1)
+
+    def _band(self, input_tokens: int) -> _Band:
+        kinds = (self.input, self.output, self.cached_input or self.input)
+        rates = [Fraction(rate.at(input_tokens)) / RATED_TOKENS for rate in kinds]
+        exact = [NANODOLLARS * each for each in (*rates, Fraction(self.request))]
+        below = lcm(*(each.denominator for each in exact))
+        into, out, cached, request = (int(each * below) for each in exact)
+        return _Band(into, out, cached, request, below)
+
+
+def dollars(nanodollars: int) -> str:
+    """An amount of nano-US-dollars, exact: `$0`, `$0.02015`."""
+    return f"${(Decimal(nanodollars) / NANODOLLARS).normalize():f}"
+
+
+def _rate_of_thousand(price: float) -> Rate:
+    """The rate that a number was written as: 0.0015 is 1.5 dollars a million, exactly."""
+    return Rate(Decimal(repr(float(price))) * THOUSANDS)
