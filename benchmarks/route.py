@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import numpy as np
 import report
 
 from fleet.core.learning import Evidence, ModelFacts
@@ -39,6 +40,7 @@ LEARNED = ModelFacts(
     }
 )
 SNAPSHOT_POOLS = 1000
+LOTS = np.random.default_rng(0)
 
 
 def facts(count: int) -> list[PoolFacts]:
@@ -65,7 +67,7 @@ def decision(table: PoolTable, strategy: str) -> Callable[[], object]:
     """One decision: rank the pools of a snapshot and choose among six models."""
 
     def decide() -> object:
-        return rank(strategy, REQUEST, table), choose(SIX_MODELS, "code_generation", 0.7)
+        return rank(strategy, REQUEST, table, rng=LOTS), choose(SIX_MODELS, "code_generation", 0.7)
 
     return decide
 

@@ -222,7 +222,8 @@ def stored_plan(
             "model_decision": models.to_json(),
             "limit_nanodollars": models.limit_nanodollars,
             "ranking": ranking.to_json() if ranking else None,
-        }
+        },
+        separators=(",", ":"),
     )
 
 
