@@ -254,7 +254,9 @@ class Channel(redis.Channel):
         pipe.lpush(wake(routing_key), "1")
         pipe.ltrim(wake(routing_key), 0, 0)
         if link.pool and link.is_overflow(routing_key):
-            pipe.srem(Keys(link.tag).pool(link.pool).in_flight, payload["headers"]["id"])
+            keys, task = Keys(link.tag), payload["headers"]["id"]
+            held = [keys.pool(link.pool).in_flight, keys.task(task)]
+            self.scripts.release(keys=held, args=[task, link.pool], client=pipe)
 
 
 class Transport(redis.Transport):

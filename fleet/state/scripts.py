@@ -29,6 +29,7 @@ NAMES = (
     "readmit",
     "reap",
     "register",
+    "release",
     "renew",
     "repair",
     "requeue",
@@ -71,6 +72,7 @@ class Scripts:
     readmit: Script
     reap: Script
     register: Script
+    release: Script
     renew: Script
     repair: Script
     requeue: Script

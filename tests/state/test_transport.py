@@ -261,3 +261,48 @@ def test_a_planned_task_is_placed_and_not_pushed(fleet: Connection, client: redi
 def test_an_address_keeps_its_parts_and_says_whether_it_is_encrypted() -> None:
     assert transport_url("redis://:pw@host:1/2") == "fleet://:pw@host:1/2"
     assert transport_url("rediss://host") == "fleets://host"
+
+
+def test_a_task_that_runs_on_keeps_its_slot_when_its_message_comes_back(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    ids = submit(fleet, 4)
+    taker = Taker(broker, QUEUE, OVERFLOW)
+    taker.drain(3)
+    waiting, running = ids[2:]
+    fleet.tasks.claim(running, "codegen-1", "codegen", 30, "a", "acme", "{}")
+    taker.channel.qos.restore_unacked_once()
+    assert client.llen(OVERFLOW) == 2
+    slots = client.smembers(fleet.keys.pool("codegen").in_flight)
+    assert running.encode() in slots
+    assert waiting.encode() not in slots
+
+
+def test_a_pool_in_maintenance_takes_nothing_until_it_is_resumed(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    submit(fleet)
+    fleet.pools.maintain("codegen", True)
+    taker = Taker(broker, QUEUE, OVERFLOW)
+    taker.drain(3)
+    assert (taker.got, client.llen(wake(QUEUE))) == ([], 1)
+    fleet.pools.maintain("codegen", False)
+    taker.drain_until_one(5)
+    assert len(taker.got) == 1
+
+
+def test_an_ejected_pool_takes_what_holds_its_slots_and_nothing_of_the_overflow_queue(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    submit(fleet, 4)
+    client.hset(
+        fleet.keys.pool("codegen").facts, "health", "ejected,9999999999999,1,0,1,3,1,1,1,it failed"
+    )
+    taker = Taker(broker, QUEUE, OVERFLOW)
+    taker.drain(3)
+    assert len(taker.got) == 2
+    assert (client.llen(OVERFLOW), client.llen(wake(OVERFLOW))) == (2, 1)
+    taker.got.clear()
+    fleet.pools.readmit("codegen")
+    taker.drain_until_one(5)
+    assert len(taker.got) == 2
