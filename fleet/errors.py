@@ -22,6 +22,10 @@ class Unavailable(RetryLater):
     """A service that Fleet needs (Redis, a model provider) did not answer. Nothing was written."""
 
 
+class RateLimited(Unavailable):
+    """A model provider takes no more for now: another key or model may, or this one later."""
+
+
 class NoAgentAvailable(RetryLater):
     """No pool that serves the request has a live agent. Start one, or try again later."""
 
@@ -43,6 +47,14 @@ class InvalidRequest(NeverRetry):
 
 class InvalidConfig(NeverRetry):
     """The configuration is wrong; the message names the file, the key and what is allowed."""
+
+
+class ContextWindowExceeded(NeverRetry):
+    """The prompt is too long for the model: ask one with a larger window, or send less."""
+
+
+class ModelRefused(NeverRetry):
+    """The model or its provider's filter would not answer this prompt: another model may."""
 
 
 class TaskNotFound(NeverRetry):
