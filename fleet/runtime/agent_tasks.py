@@ -9,6 +9,7 @@ claims the lease, runs, and writes the end.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -65,19 +66,26 @@ def _add(app: Celery, connection: Connection, agent_type: str, runner: Runners) 
             task_id=request.id,
             payload=payload,
             tenant=_tenant(asked),
-            plan=_plan(connection, agent_type, asked),
+            plan=_plan(connection, agent_type, payload, asked),
         )
         return runner().run(agent_type, delivery)
 
 
-def _plan(connection: Connection, agent_type: str, asked: dict[str, Any]) -> str:
+def _plan(
+    connection: Connection, agent_type: str, payload: Any, asked: dict[str, Any]
+) -> str:
     """What is kept with a task whose publisher wrote no record: there was no ranking."""
     request_type = str(asked.get("request_type") or agent_type)
     complexity = asked.get("complexity")
     complexity = DEFAULT_COMPLEXITY if complexity is None else float(complexity)
     config = connection.settings.config
     models = choose_model(
-        config, connection.models, request_type, complexity, tenant=_tenant(asked)
+        config,
+        connection.models,
+        request_type,
+        complexity,
+        tenant=_tenant(asked),
+        payload_characters=len(json.dumps(payload)),
     )
     return stored_plan(request_type, agent_type, complexity, models, None)
 

@@ -24,6 +24,7 @@ from fleet.settings import Settings
 HEADER = "fleet"
 JOB_PREFIX = "fleet."
 ASKED = ("request_type", "tenant", "complexity")
+HANDED_ON = (*ASKED, "payload_characters")
 
 
 def jobs_queue(settings: Settings) -> str:
@@ -103,7 +104,7 @@ class FleetRouter:
 
 
 def _header(checked: Checked) -> dict[str, Any]:
-    return {name: getattr(checked, name) for name in ASKED}
+    return {name: getattr(checked, name) for name in HANDED_ON}
 
 
 class TaskPlacer:

@@ -17,15 +17,17 @@ from fleet.core.model_choice import NANODOLLARS, Model, ModelDecision, Needs, ch
 from fleet.core.routing import RULE_LIMIT, Ranking, RouteRequest, rank
 from fleet.core.strategies import NO_TURNS, Strategy, Turns, advance
 from fleet.errors import InvalidConfig, InvalidRequest
+from fleet.services.known_models import KnownModels
 from fleet.services.requests import DEFAULT_TENANT, Checked, unknown
 from fleet.services.routes import Route, Routes
 from fleet.services.snapshot import Snapshot
 from fleet.settings import FleetConfig, Settings
 from fleet.state.policy import PolicyStore
-from fleet.state.submissions import RankedPool, Submissions
+from fleet.state.submissions import RankedPool, Step, Submissions
 from fleet.state.submissions import Route as Keys
 
 MOST_PLANS = 1024
+BAND_CHARACTERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Planner:
         self.strategies = strategies
         self.version = "0"
         self.routes = Routes(self.config, {})
+        self.known_models = KnownModels()
+        self.model_tenants = frozenset(tenant for model in models for tenant in model.tenants)
         self.turns: Turns = NO_TURNS
         self.plans: dict[object, Plan] = {}
         self.rng = np.random.default_rng()
@@ -81,14 +85,22 @@ class Planner:
             checked.pool,
             checked.model,
             checked.max_cost_usd,
-            checked.tenant if checked.tenant in self.routes.tenants else "",
+            checked.tenant if self._is_special(checked.tenant) else "",
+            _band(checked.payload_characters),
         )
         plan = self.plans.get(key)
         if plan is None:
             plan = self._make(checked)
-            if not self._strategy(plan).varies and len(self.plans) < MOST_PLANS:
+            if self._may_be_shared(plan) and len(self.plans) < MOST_PLANS:
                 self.plans[key] = plan
         return plan
+
+    def _is_special(self, tenant: str) -> bool:
+        """Whether something was said about this very tenant."""
+        return tenant in self.routes.tenants or tenant in self.model_tenants
+
+    def _may_be_shared(self, plan: Plan) -> bool:
+        return not self._strategy(plan).varies and plan.models.policy != "thompson"
 
     def refresh(self) -> None:
         """Read the counts of all pools, in one round trip."""
@@ -107,6 +119,11 @@ class Planner:
         if plan.is_whole and self.snapshot.learn(
             plan.agent_type, plan.request_type, plan.route.pools, packed
         ):
+            self.plans.clear()
+
+    def learn_models(self, step: Step) -> None:
+        """Take what came back about the models."""
+        if self.known_models.learn(step):
             self.plans.clear()
 
     def took(self, plan: Plan, pool: str) -> None:
@@ -132,6 +149,11 @@ class Planner:
             checked.complexity,
             checked.model,
             checked.max_cost_usd,
+            tenant=checked.tenant,
+            payload_characters=_band(checked.payload_characters),
+            facts=self.known_models.facts,
+            now=self.known_models.now,
+            rng=self.rng,
         )
         ranking = self._rank(checked)
         stored = stored_plan(
@@ -203,6 +225,11 @@ class Planner:
                 "fleet runs: install its package here too, or take it back with `fleet route clear`"
             )
         return route
+
+
+def _band(characters: int) -> int:
+    """Rounded up to a thousand, so that payloads of about one size share a plan."""
+    return -(-characters // BAND_CHARACTERS) * BAND_CHARACTERS
 
 
 def stored_plan(

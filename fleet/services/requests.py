@@ -51,6 +51,7 @@ class Checked:
     model: str | None
     max_cost_usd: float | None
     idempotency_key: str | None
+    payload_characters: int = 0
 
 
 class RequestChecks:
@@ -71,16 +72,18 @@ class RequestChecks:
             )
         if asked.pool is not None and asked.pool not in self.config.pools:
             raise InvalidRequest(unknown("pool", asked.pool, self.config.pools))
+        payload = self._payload(request.agent_type, asked)
         return Checked(
             request_type=asked.request_type,
             agent_type=request.agent_type,
-            payload=self._payload(request.agent_type, asked),
+            payload=payload,
             tenant=self._tenant(asked.tenant),
             complexity=self._complexity(asked.complexity),
             pool=asked.pool,
             model=asked.model,
             max_cost_usd=asked.max_cost_usd,
             idempotency_key=self._idempotency_key(asked.idempotency_key),
+            payload_characters=len(payload),
         )
 
     def spec(self, agent_type: str) -> AgentSpec:

@@ -14,7 +14,7 @@ from fleet.errors import FleetError, InvalidRequest, NoAgentAvailable, Unavailab
 from fleet.services.planning import Plan, Planner
 from fleet.services.requests import Checked, RequestChecks, Submission
 from fleet.state.pools import parse_counts
-from fleet.state.submissions import Entry, Placed, Submissions
+from fleet.state.submissions import Entry, Placed, Step, Submissions
 
 MOST_PLANNINGS = 5
 """A plan is made again where the policy has changed since; so often within one submission."""
@@ -103,7 +103,8 @@ class Submitter:
         for _ in range(MOST_PLANNINGS):
             plan = self.planner.plan(checked)
             entry = self._entry(task_id, message, checked, plan)
-            step = self.submissions.place(entry)
+            step = self.submissions.place(entry, self.planner.known_models.is_due)
+            self._learn_models(step)
             if step.placed:
                 (placed,) = step.placed
                 if placed.status == "pool":
@@ -127,7 +128,9 @@ class Submitter:
         prepared = {each.task_id: (each, self._plan_in_turn(each.checked)) for each in ready}
         entries = [self._entry(*each, plan) for each, plan in prepared.values()]
         again: list[Ready] = []
-        for group, step in self.submissions.place_many(entries):
+        ask_models = self.planner.known_models.is_due
+        for group, step in self.submissions.place_many(entries, ask_models):
+            self._learn_models(step)
             if not step.placed:
                 again += [prepared[entry.task_id][0] for entry in group]
             for entry, placed in zip(group, step.placed, strict=False):
@@ -138,6 +141,10 @@ class Submitter:
         if again:
             self.planner.follow_policy()
         return again
+
+    def _learn_models(self, step: Step) -> None:
+        if step.models is not None:
+            self.planner.learn_models(step)
 
     def _plan_in_turn(self, checked: Checked) -> Plan:
         """A plan for one of many in a round trip: the turn passes on as if the first in the

@@ -69,12 +69,13 @@ class Step:
     """What one run of the script answered.
 
     `placed` is empty where the plan was made under another version of the policy than the
-    one in force, `version`: nothing was written then. `now` is Redis's clock in seconds.
+    one in force, `version`: nothing was written then. `now` is Redis's clock in seconds. `models`
+    are the fields and values of what is known of the models, None where that was not asked for.
     """
 
     version: str
     now: float
-    models: Sequence[bytes]
+    models: Sequence[bytes] | None
     placed: tuple[Placed, ...]
 
 
@@ -182,6 +183,6 @@ def _step(answer: Sequence[Any]) -> Step:
     return Step(
         text(version),
         int(now_ms) / 1000,
-        models,
+        None if models is None else list(models),
         tuple(Placed(*(text(part) for part in each)) for each in placed),
     )

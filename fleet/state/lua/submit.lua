@@ -14,7 +14,7 @@
 -- Returns {version of the policy, ms since 1970, models, answers...}
 --       version  of the policy in force. Where it is not the plan's, there are no answers and
 --                nothing was written: plan again
---       models   fields and values of the hash, where asked for
+--       models   fields and values of the hash, nil where not asked for
 --       answers  {status, detail, loads} for each task:
 --       status  'pool' (detail: the pool's name), 'overflow', 'duplicate' (detail: the first
 --               task's id), 'conflict' (the key was used for another request; detail: its
@@ -37,7 +37,7 @@
 local fixed, per_pool, first_task, per_task_args = 5, 6, 8, 5
 local plan, pool_count, pinned = ARGV[2], tonumber(ARGV[3]), ARGV[8] == '1'
 local version = redis.call('HGET', KEYS[4], 'version') or '0'
-local models = ARGV[7] == '1' and redis.call('HGETALL', KEYS[5]) or {}
+local models = ARGV[7] == '1' and redis.call('HGETALL', KEYS[5])
 if version ~= ARGV[6] then
   return {version, now, models}
 end
