@@ -21,6 +21,7 @@ from fleet.services.submit import MessageEncoder, Submitter
 from fleet.settings import Settings
 from fleet.state.client import connect
 from fleet.state.keys import Keys
+from fleet.state.models import ModelState
 from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
 from fleet.state.registry import Registry
@@ -41,6 +42,7 @@ class Connection:
     pools: Pools
     submissions: Submissions
     policies: PolicyStore
+    model_state: ModelState
     agents: Mapping[str, AgentSpec]
     models: tuple[Model, ...]
     strategies: Mapping[str, Strategy]
@@ -76,6 +78,9 @@ def open_connection(settings: Settings) -> Connection:
         pools=Pools(client, keys, scripts, dead_after),
         submissions=Submissions(client, keys, scripts, dead_after),
         policies=PolicyStore(client, keys, scripts),
+        model_state=ModelState(
+            client, keys, scripts, settings.config.models.learn_half_life_seconds
+        ),
         agents=installed_agents(),
         models=catalogue(settings, os.environ),
         strategies=strategies,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fleet.core.learning import NOTHING_LEARNED, ModelFacts
+from fleet.core.learning import ModelFacts
 from fleet.services.connection import Connection
 
 
 def fleet_facts(connection: Connection) -> ModelFacts:
     """Evidence and cool-downs as the fleet shares them."""
-    return NOTHING_LEARNED
+    return connection.model_state.read()

@@ -16,16 +16,19 @@ from redis.commands.core import Script
 NAMES = (
     "cancel",
     "claim",
+    "cool",
     "drain",
     "eject",
     "fetch",
     "finish",
     "heartbeat",
     "hold",
+    "learn",
     "leave",
     "policy",
     "progress",
     "push",
+    "rate",
     "readmit",
     "reap",
     "register",
@@ -59,16 +62,19 @@ class Scripts:
 
     cancel: Script
     claim: Script
+    cool: Script
     drain: Script
     eject: Script
     fetch: Script
     finish: Script
     heartbeat: Script
     hold: Script
+    learn: Script
     leave: Script
     policy: Script
     progress: Script
     push: Script
+    rate: Script
     readmit: Script
     reap: Script
     register: Script

@@ -1,0 +1,161 @@
+"""What the fleet shares about its models, one hash: what was learned, and who is cooling down.
+
+    learned|MODEL|REQUEST_TYPE   decayed sums, see `lua/parts/evidence.lua`
+    cool|KEY|MODEL               until in ms, failures in a row, reason; KEY is a key's id
+
+So its size is bounded by the catalogue: models x request types, and keys x models. A cool-down
+stays after its time until the model has answered: the next failure then counts as one more
+in a row, and leaves it alone for twice as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from redis import Redis
+
+from fleet.core.learning import CoolDown, Evidence, ModelFacts
+from fleet.state.client import redis_errors
+from fleet.state.keys import Keys
+from fleet.state.scripts import Scripts, text
+from fleet.state.store import Store
+
+Arguments = list[str | int]
+
+LEARNED = "learned"
+COOL = "cool"
+SEPARATOR = "|"
+
+FIRST_COOL_MS = 5_000
+MOST_COOL_MS = 300_000
+MOST_ASKED_SECONDS = 3600.0
+"""A provider that asks for more is tried again after an hour all the same."""
+
+RATING_WEIGHT = 2
+"""A user's word counts for as much as two outcomes."""
+
+
+def parse_facts(flat: Sequence[Any]) -> ModelFacts:
+    """The facts from the hash as a list of field, value, field, value, as Redis gives it."""
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    evidence, cooldowns = {}, {}
+    for name, value in ((text(name), text(value)) for name, value in pairs):
+        kind, _, rest = name.partition(SEPARATOR)
+        if kind == LEARNED:
+            model, _, request_type = rest.rpartition(SEPARATOR)
+            evidence[model, request_type] = _evidence(value)
+        else:
+            key_id, _, model = rest.partition(SEPARATOR)
+            cooldowns[key_id, model] = _cool_down(value)
+    return ModelFacts(evidence, cooldowns)
+
+
+def _evidence(packed: str) -> Evidence:
+    rewards, reward, calls, tokens, seconds, at = (float(part) for part in packed.split(","))
+    return Evidence(rewards, reward, calls, tokens, seconds, at / 1000)
+
+
+def _cool_down(packed: str) -> CoolDown:
+    until, failures, reason = packed.split(",", 2)
+    return CoolDown(int(until) / 1000, int(failures), reason)
+
+
+class ModelState(Store):
+    """Reads and writes the hash. Every method is one call to Redis unless it says more.
+
+    Evidence loses half its weight in `half_life_seconds`.
+    """
+
+    def __init__(
+        self, client: Redis, keys: Keys, scripts: Scripts, half_life_seconds: float
+    ) -> None:
+        super().__init__(client, keys, scripts)
+        self.half_life_ms = int(half_life_seconds * 1000)
+
+    def read(self) -> ModelFacts:
+        """All that is known."""
+        return self.look()[1]
+
+    def look(self) -> tuple[float, ModelFacts]:
+        """The time in seconds since 1970 by Redis's clock, and all that is known then."""
+        with redis_errors(self.client):
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.time()
+            pipeline.hgetall(self.keys.models)
+            (seconds, micros), found = pipeline.execute()
+        flat = [part for pair in found.items() for part in pair]
+        return seconds + micros / 1e6, parse_facts(flat)
+
+    def learn(self, model: str, request_type: str, reward: float, weight: float = 1.0) -> None:
+        """Count an outcome: `reward` from 0 (of no use) to 1 (as good as can be)."""
+        self._learn(model, request_type, "reward", weight, reward)
+
+    def timed(self, model: str, request_type: str, output_tokens: int, seconds: float) -> None:
+        """Count a call that took `seconds` for its output tokens."""
+        self._learn(model, request_type, "call", output_tokens, seconds)
+
+    def _learn(
+        self, model: str, request_type: str, what: str, first: float, second: float
+    ) -> None:
+        field = learned_field(model, request_type)
+        arguments: Arguments = [field, self.half_life_ms, what, repr(first), repr(second)]
+        with redis_errors(self.client):
+            self.scripts.learn(keys=[self.keys.models], args=arguments)
+
+    def cool(self, key_id: str, model: str, reason: str, retry_after: float | None) -> float:
+        """Leave the model alone, for all of the fleet; the seconds that it is left alone from now.
+
+        That is what the provider asked for, `retry_after` seconds, up to an hour. Where it did
+        not say: 5 s, doubled with each failure in a row, up to 5 minutes.
+        """
+        asked = "" if retry_after is None else int(min(retry_after, MOST_ASKED_SECONDS) * 1000)
+        arguments: Arguments = [_cool_field(key_id, model), reason, asked]
+        arguments += [FIRST_COOL_MS, MOST_COOL_MS]
+        with redis_errors(self.client):
+            return int(self.scripts.cool(keys=[self.keys.models], args=arguments)) / 1000
+
+    def warm(self, key_id: str, model: str) -> None:
+        """The model has answered: its failures in a row are over."""
+        with redis_errors(self.client):
+            self.client.hdel(self.keys.models, _cool_field(key_id, model))
+
+    def rate(self, task_id: str, rating: float, learned: str) -> bool:
+        """Keep a user's rating, 0 to 1, with a task. Whether its record is still there.
+
+        `learned` is the `learned_field` that it counts for; empty where it counts for none.
+        """
+        keys = [self.keys.task(task_id), self.keys.models]
+        arguments: Arguments = [repr(rating), learned, self.half_life_ms, RATING_WEIGHT]
+        with redis_errors(self.client):
+            return bool(self.scripts.rate(keys=keys, args=arguments))
+
+    def prune(self, models: Collection[str], request_types: Collection[str]) -> list[str]:
+        """Drop what is not configured any more; the dropped fields. Two calls."""
+        with redis_errors(self.client):
+            names = [text(name) for name in self.client.hkeys(self.keys.models)]
+            dropped = [name for name in names if not _is_known(name, models, request_types)]
+            if dropped:
+                self.client.hdel(self.keys.models, *dropped)
+        return dropped
+
+
+def learned_field(model: str, request_type: str) -> str:
+    """The field of what was learned of a model on a request type."""
+    return _field((LEARNED, model, request_type))
+
+
+def _cool_field(key_id: str, model: str) -> str:
+    return _field((COOL, key_id, model))
+
+
+def _field(parts: Iterable[str]) -> str:
+    return SEPARATOR.join(parts)
+
+
+def _is_known(name: str, models: Collection[str], request_types: Collection[str]) -> bool:
+    kind, _, rest = name.partition(SEPARATOR)
+    if kind == LEARNED:
+        model, _, request_type = rest.rpartition(SEPARATOR)
+        return model in models and request_type in request_types
+    return kind == COOL and rest.partition(SEPARATOR)[2] in models
