@@ -55,6 +55,7 @@ class Connection:
             Snapshot(self.settings, self.pools),
             self.submissions,
             self.policies,
+            self.model_state,
             self.strategies,
         )
         checks = RequestChecks(self.settings, self.agents)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import time
 
-from fleet.core.learning import NOTHING_LEARNED
-from fleet.state.models import parse_facts
-from fleet.state.submissions import Step
+from fleet.core.learning import NOTHING_LEARNED, ModelFacts
 
 REFRESH_SECONDS = 1.0
 
@@ -33,9 +31,8 @@ class KnownModels:
         """Seconds since 1970 by Redis's clock; 0 before it told any."""
         return self._clock + (time.monotonic() - self._read_at) if self._clock else 0.0
 
-    def learn(self, step: Step) -> bool:
-        """Take the facts that came back with a submission. Whether they say anything new."""
-        known = self.facts
-        self.facts = parse_facts(step.models)
-        self._clock, self._read_at = step.now, time.monotonic()
-        return self.facts != known
+    def take(self, now: float, facts: ModelFacts) -> bool:
+        """Take facts that were read at `now`, by Redis's clock. Whether they say anything new."""
+        known, self.facts = self.facts, facts
+        self._clock, self._read_at = now, time.monotonic()
+        return facts != known

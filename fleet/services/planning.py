@@ -22,6 +22,7 @@ from fleet.services.requests import DEFAULT_TENANT, Checked, unknown
 from fleet.services.routes import Route, Routes
 from fleet.services.snapshot import Snapshot
 from fleet.settings import FleetConfig, Settings
+from fleet.state.models import ModelState, parse_facts
 from fleet.state.policy import PolicyStore
 from fleet.state.submissions import RankedPool, Step, Submissions
 from fleet.state.submissions import Route as Keys
@@ -55,6 +56,7 @@ class Planner:
         snapshot: Snapshot,
         submissions: Submissions,
         policies: PolicyStore,
+        model_state: ModelState,
         strategies: Mapping[str, Strategy],
     ) -> None:
         self.settings = settings
@@ -63,6 +65,7 @@ class Planner:
         self.snapshot = snapshot
         self.submissions = submissions
         self.policies = policies
+        self.model_state = model_state
         self.strategies = strategies
         self.version = "0"
         self.routes = Routes(self.config, {})
@@ -103,8 +106,9 @@ class Planner:
         return not self._strategy(plan).varies and plan.models.policy != "thompson"
 
     def refresh(self) -> None:
-        """Read the counts of all pools, in one round trip."""
+        """Read the counts of all pools, and what is known of the models: two round trips."""
         self.snapshot.refresh()
+        self.known_models.take(*self.model_state.look())
         self.plans.clear()
 
     def follow_policy(self) -> None:
@@ -122,8 +126,10 @@ class Planner:
             self.plans.clear()
 
     def learn_models(self, step: Step) -> None:
-        """Take what came back about the models."""
-        if self.known_models.learn(step):
+        """Take what came back about the models, where it was asked for."""
+        if step.models is not None and self.known_models.take(
+            step.now, parse_facts(step.models)
+        ):
             self.plans.clear()
 
     def took(self, plan: Plan, pool: str) -> None:

@@ -14,7 +14,7 @@ from fleet.errors import FleetError, InvalidRequest, NoAgentAvailable, Unavailab
 from fleet.services.planning import Plan, Planner
 from fleet.services.requests import Checked, RequestChecks, Submission
 from fleet.state.pools import parse_counts
-from fleet.state.submissions import Entry, Placed, Step, Submissions
+from fleet.state.submissions import Entry, Placed, Submissions
 
 MOST_PLANNINGS = 5
 """A plan is made again where the policy has changed since; so often within one submission."""
@@ -104,7 +104,7 @@ class Submitter:
             plan = self.planner.plan(checked)
             entry = self._entry(task_id, message, checked, plan)
             step = self.submissions.place(entry, self.planner.known_models.is_due)
-            self._learn_models(step)
+            self.planner.learn_models(step)
             if step.placed:
                 (placed,) = step.placed
                 if placed.status == "pool":
@@ -130,7 +130,7 @@ class Submitter:
         again: list[Ready] = []
         ask_models = self.planner.known_models.is_due
         for group, step in self.submissions.place_many(entries, ask_models):
-            self._learn_models(step)
+            self.planner.learn_models(step)
             if not step.placed:
                 again += [prepared[entry.task_id][0] for entry in group]
             for entry, placed in zip(group, step.placed, strict=False):
@@ -141,10 +141,6 @@ class Submitter:
         if again:
             self.planner.follow_policy()
         return again
-
-    def _learn_models(self, step: Step) -> None:
-        if step.models is not None:
-            self.planner.learn_models(step)
 
     def _plan_in_turn(self, checked: Checked) -> Plan:
         """A plan for one of many in a round trip: the turn passes on as if the first in the

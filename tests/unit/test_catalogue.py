@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -132,7 +133,7 @@ def test_a_stored_plan_holds_the_limit() -> None:
     models = catalogue(settings(), OPENAI)
     decision = choose_model(settings().config, models, "code_generation", 0.5, None, 0.25)
     stored = stored_plan("code_generation", "code_generator", 0.5, decision, None)
-    assert '"limit_nanodollars": 250000000' in stored
+    assert json.loads(stored)["limit_nanodollars"] == 250_000_000
 
 
 def test_a_model_without_a_price_is_refused() -> None:
