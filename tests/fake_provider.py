@@ -1,0 +1,253 @@
+"""A fake model provider: a real HTTP server that speaks the OpenAI protocol and fails on command.
+
+    with FakeProvider() as fake:
+        fake.script("gpt-4o", rate_limited(retry_after=2), answer("hi"))
+        ...  # call the model at fake.base_url
+        assert fake.count("gpt-4o") == 2
+
+Each request takes the next behaviour of its model's queue. Where that is empty, the fake answers.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Literal, Self
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What one request gets: `whole`, `cut` in the middle of its body, or nothing (`hang`)."""
+
+    status: int = 200
+    body: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    manner: Literal["whole", "cut", "hang"] = "whole"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One request that came in: its parsed body and the key that it carried."""
+
+    model: str
+    body: Mapping[str, Any]
+    key: str
+
+
+def answer(
+    text: str = "hi",
+    input_tokens: int = 10,
+    output_tokens: int = 5,
+    cached_tokens: int = 0,
+    *,
+    usage: bool = True,
+) -> Behaviour:
+    """An answer; with `usage=False` one that does not tell what it took."""
+    body = _completion({"role": "assistant", "content": text}, "stop")
+    if usage:
+        body["usage"] = {
+            "prompt_tokens": input_tokens,
+            "completion_tokens": output_tokens,
+            "total_tokens": input_tokens + output_tokens,
+            "prompt_tokens_details": {"cached_tokens": cached_tokens},
+        }
+    return Behaviour(body=body)
+
+
+def rate_limited(retry_after: float | str | None = None, **headers: str) -> Behaviour:
+    """HTTP 429. `retry_after` is in seconds, or an HTTP date."""
+    told = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    body = _error("Rate limit reached", "rate_limit_error", "rate_limit_exceeded")
+    return Behaviour(429, body, {**told, **{k.replace("_", "-"): v for k, v in headers.items()}})
+
+
+def broken(status: int = 500, retry_after: float | None = None) -> Behaviour:
+    """The provider's own fault: 500, 503 and the like."""
+    told = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return Behaviour(status, _error("The server had an error", "server_error"), told)
+
+
+def too_long() -> Behaviour:
+    """The prompt does not fit into the model's context window."""
+    message = "This model's maximum context length is 8192 tokens. Please reduce the messages."
+    return Behaviour(400, _error(message, "invalid_request_error", "context_length_exceeded"))
+
+
+def filtered() -> Behaviour:
+    """The provider's content filter stopped the answer: HTTP 200 without any text."""
+    return Behaviour(body=_completion({"role": "assistant", "content": None}, "content_filter"))
+
+
+def filtered_prompt() -> Behaviour:
+    """The provider's content filter would not let the prompt in: HTTP 400."""
+    message = "The prompt triggered the content management policy."
+    return Behaviour(400, _error(message, "invalid_request_error", "content_filter"))
+
+
+def refused(reason: str = "I cannot help with that.") -> Behaviour:
+    """The model itself refused, in the field that the protocol has for it."""
+    message = {"role": "assistant", "content": None, "refusal": reason}
+    return Behaviour(body=_completion(message, "stop"))
+
+
+def wrong_key() -> Behaviour:
+    """HTTP 401."""
+    return Behaviour(
+        401, _error("Incorrect API key provided", "invalid_request_error", "invalid_api_key")
+    )
+
+
+def bad_request(message: str = "Unknown parameter", code: str | None = None) -> Behaviour:
+    """HTTP 400 for a reason of your choice."""
+    return Behaviour(400, _error(message, "invalid_request_error", code))
+
+
+def hang() -> Behaviour:
+    """No answer at all for as long as the fake lives."""
+    return Behaviour(manner="hang")
+
+
+def cut() -> Behaviour:
+    """The connection breaks in the middle of an answer's body."""
+    return Behaviour(body=answer("this never arrives").body, manner="cut")
+
+
+def _completion(message: Mapping[str, Any], finish_reason: str) -> dict[str, Any]:
+    choice = {"index": 0, "message": message, "finish_reason": finish_reason, "logprobs": None}
+    return {
+        "id": "chatcmpl-fake",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "choices": [choice],
+    }
+
+
+def _error(message: str, kind: str, code: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+NOT_FOUND = Behaviour(404, _error("Not found", "invalid_request_error"))
+
+
+class FakeProvider:
+    """Serves `/v1/chat/completions` and `/v1/models` on a free port of the loopback interface."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, deque[Behaviour]] = defaultdict(deque)
+        self._received: list[Received] = []
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+
+    @property
+    def base_url(self) -> str:
+        """What a client takes as the base URL; it ends in /v1."""
+        return f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def script(self, model: str, *behaviours: Behaviour) -> None:
+        """Append to the queue of a model."""
+        with self._changed:
+            self._queues[model].extend(behaviours)
+
+    def requests(self, model: str | None = None) -> list[Received]:
+        """What came in, oldest first; of one model, or of all."""
+        with self._changed:
+            return [each for each in self._received if model in (None, each.model)]
+
+    def count(self, model: str | None = None) -> int:
+        """How many requests came in, answered or not."""
+        return len(self.requests(model))
+
+    def wait_for(self, model: str, count: int = 1, timeout: float = 10.0) -> None:
+        """Return when so many requests of a model have come in. Raises `TimeoutError`."""
+
+        def arrived() -> bool:
+            return sum(each.model == model for each in self._received) >= count
+
+        with self._changed:
+            if not self._changed.wait_for(arrived, timeout):
+                raise TimeoutError(f"{model} was not asked {count} times within {timeout:g} s")
+
+    def models(self) -> list[str]:
+        """The models that were scripted or asked so far."""
+        with self._changed:
+            return sorted({*self._queues, *(each.model for each in self._received)})
+
+    def take(self, received: Received) -> Behaviour:
+        """Note a request and take the behaviour that it gets."""
+        with self._changed:
+            self._received.append(received)
+            self._changed.notify_all()
+            queue = self._queues[received.model]
+            return queue.popleft() if queue else answer()
+
+    def wait_until_closed(self) -> None:
+        """What a request that hangs does."""
+        self._closing.wait()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _handler(fake: FakeProvider) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            data = [{"id": name, "object": "model"} for name in fake.models()]
+            known = self.path == "/v1/models"
+            self._send(Behaviour(body={"object": "list", "data": data}) if known else NOT_FOUND)
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path != "/v1/chat/completions":
+                self._send(NOT_FOUND)
+                return
+            key = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            behaviour = fake.take(Received(body["model"], body, key))
+            if behaviour.manner == "hang":
+                fake.wait_until_closed()
+                self.close_connection = True
+                return
+            named = {"model": body["model"]} if "choices" in behaviour.body else {}
+            self._send(replace(behaviour, body={**behaviour.body, **named}))
+
+        def _send(self, behaviour: Behaviour) -> None:
+            content = json.dumps(behaviour.body).encode()
+            self.send_response(behaviour.status)
+            for name, value in behaviour.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if behaviour.manner == "cut":
+                self.wfile.write(content[: len(content) // 2])
+                self.wfile.flush()
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+            else:
+                self.wfile.write(content)
+
+        log_message: Callable[..., None] = staticmethod(lambda *_: None)
+
+    return Handler
