@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fleet.adapters.model_calls import Endpoint
 from fleet.adapters.prices import installed_prices
+from fleet.adapters.providers import Endpoint
 from fleet.core.model_choice import REFERENCE_CATALOGUE, Model, Price, Tokens, cost_nanodollars
 from fleet.errors import InvalidConfig, InvalidRequest, NotAllowed
 from fleet.services.catalogue import catalogue, key_id
@@ -132,7 +132,7 @@ def test_a_stored_plan_holds_the_limit() -> None:
     models = catalogue(settings(), OPENAI)
     decision = choose_model(settings().config, models, "code_generation", 0.5, None, 0.25)
     stored = stored_plan("code_generation", "code_generator", 0.5, decision, None)
-    assert '"limit_nanodollars": 250000000' in stored
+    assert '"limit_nanodollars":250000000' in stored
 
 
 def test_a_model_without_a_price_is_refused() -> None:
@@ -165,4 +165,4 @@ def test_a_call_is_charged_by_its_tokens_in_nanodollars_rounded_up() -> None:
 
 
 def test_an_endpoint_does_not_show_its_key() -> None:
-    assert "secret" not in repr(Endpoint("http://x", "secret"))
+    assert "secret" not in repr(Endpoint("openai", "secret", "http://x"))
