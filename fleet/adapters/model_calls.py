@@ -12,7 +12,10 @@ from fleet.adapters.model_errors import translated
 from fleet.adapters.providers import Endpoint, chat_model
 from fleet.agent import ModelReply
 from fleet.core.model_choice import Model, Tokens, cost_nanodollars
-from fleet.errors import ModelRefused
+from fleet.errors import ModelRefused, Unavailable
+
+UNREADABLE = (LookupError, AttributeError, TypeError, ValueError)
+"""What clients raise over an answer that lacks a part which its protocol has."""
 
 
 class ModelCaller:
@@ -46,6 +49,10 @@ class ModelCaller:
             raise translated(self.model.name, error) from None
         except AgentRunError as error:
             raise translated(self.model.name, error) from error
+        except UNREADABLE as error:
+            raise Unavailable(
+                f"model {self.model.name} gave an answer that cannot be read: {error!r}"
+            ) from error
         reply = self._reply(response, time.perf_counter() - began)
         if response.finish_reason == "content_filter":
             raise ModelRefused(f"model {self.model.name} would not answer the prompt", reply)
