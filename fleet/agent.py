@@ -39,7 +39,12 @@ class Result(BaseModel):
 
 
 class ModelReply(BaseModel):
-    """One answer of a language model, and what it took."""
+    """One answer of a language model, and what it took.
+
+    `cached_input_tokens` are among the `input_tokens`. `seconds` is the time of the call.
+    `usage_missing` marks an answer whose provider told no tokens: they and the cost are 0 here,
+    and unknown in truth.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,6 +53,9 @@ class ModelReply(BaseModel):
     input_tokens: int
     output_tokens: int
     cost_nanodollars: int
+    cached_input_tokens: int = 0
+    seconds: float = 0.0
+    usage_missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

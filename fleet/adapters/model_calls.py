@@ -2,83 +2,73 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
+import time
 
-from pydantic_ai import ModelRequest, ModelSettings
+from pydantic_ai import ModelRequest, ModelResponse, ModelSettings
 from pydantic_ai.direct import model_request
 from pydantic_ai.exceptions import AgentRunError, ModelHTTPError
-from pydantic_ai.models.openai import OpenAIChatModel
-from pydantic_ai.providers.openai import OpenAIProvider
 
+from fleet.adapters.model_errors import translated
+from fleet.adapters.providers import Endpoint, chat_model
 from fleet.agent import ModelReply
 from fleet.core.model_choice import Model, Tokens, cost_nanodollars
-from fleet.errors import NeverRetry, NotAllowed, Unavailable
+from fleet.errors import ModelRefused, Unavailable
 
-TRY_LATER = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a model is served. The key never shows in a repr."""
-
-    base_url: str
-    api_key: str
-
-    def __repr__(self) -> str:
-        return f"Endpoint({self.base_url!r})"
+UNREADABLE = (LookupError, AttributeError, TypeError, ValueError)
+"""What clients raise over an answer that lacks a part which its protocol has."""
 
 
 class ModelCaller:
-    """Calls one model at one endpoint. Use it from one event loop only: it keeps connections."""
+    """Calls one model at one endpoint. Use it from one event loop only: it keeps connections.
+
+    Raises `InvalidConfig` where the package for the endpoint's protocol is not installed.
+    """
 
     def __init__(self, model: Model, endpoint: Endpoint, timeout: float) -> None:
-        provider = OpenAIProvider(base_url=endpoint.base_url, api_key=endpoint.api_key)
         self.model = model
-        self.timeout = timeout
-        self.chat = OpenAIChatModel(model.name, provider=provider)
+        self.chat = chat_model(model.name, endpoint, timeout)
 
     async def ask(
         self, prompt: str, instructions: str, max_tokens: int, temperature: float
     ) -> ModelReply:
-        """One answer.
+        """One answer to one request: nothing is tried a second time.
 
-        Raises `Unavailable` where the model does not answer within `timeout` seconds or asks
-        to come back later, `NotAllowed` for a key that is refused, `NeverRetry` otherwise.
+        Raises `RateLimited` where the provider takes no more for now, `Unavailable` where it does
+        not answer in time or fails, both with `retry_after` in seconds, which is the provider's
+        where it said. Raises `ContextWindowExceeded` for a prompt that does not fit,
+        `ModelRefused` for one that model or provider will not answer, `NotAllowed` for a key that
+        is refused, `NeverRetry` otherwise.
         """
-        settings = ModelSettings(
-            max_tokens=max_tokens, temperature=temperature, timeout=self.timeout
-        )
+        settings = ModelSettings(max_tokens=max_tokens, temperature=temperature)
         request = ModelRequest.user_text_prompt(prompt, instructions=instructions or None)
+        began = time.perf_counter()
         try:
-            async with asyncio.timeout(self.timeout):
-                response = await model_request(self.chat, [request], model_settings=settings)
-        except TimeoutError as error:
-            raise Unavailable(
-                f"model {self.model.name} did not answer within {self.timeout:g} s"
-            ) from error
+            response = await model_request(self.chat, [request], model_settings=settings)
+        except ModelHTTPError as error:
+            # Not as its cause: a traceback would show the body, which may repeat the key.
+            raise translated(self.model.name, error) from None
         except AgentRunError as error:
-            raise _translated(self.model.name, error) from error
+            raise translated(self.model.name, error) from error
+        except UNREADABLE as error:
+            raise Unavailable(
+                f"model {self.model.name} gave an answer that cannot be read: {error!r}"
+            ) from error
+        reply = self._reply(response, time.perf_counter() - began)
+        if response.finish_reason == "content_filter":
+            raise ModelRefused(f"model {self.model.name} would not answer the prompt", reply)
+        return reply
+
+    def _reply(self, response: ModelResponse, seconds: float) -> ModelReply:
         usage = response.usage
+        used = Tokens(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens)
         return ModelReply(
             text=response.text or "",
             model=self.model.name,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cost_nanodollars=cost_nanodollars(
-                self.model, Tokens(usage.input_tokens, usage.output_tokens)
-            ),
+            input_tokens=used.input,
+            output_tokens=used.output,
+            cached_input_tokens=used.cached_input,
+            cost_nanodollars=cost_nanodollars(self.model, used),
+            seconds=seconds,
+            # There is no prompt of no tokens.
+            usage_missing=used.input == 0,
         )
-
-
-def _translated(model: str, error: AgentRunError) -> Exception:
-    status = error.status_code if isinstance(error, ModelHTTPError) else None
-    if status in (401, 403):
-        return NotAllowed(f"the provider of {model} refused the key (HTTP {status}); check it")
-    if status is None or status in TRY_LATER:
-        return Unavailable(f"model {model} cannot be had now ({_reason(error, status)})")
-    return NeverRetry(f"model {model} refused the request (HTTP {status})")
-
-
-def _reason(error: AgentRunError, status: int | None) -> str:
-    return f"HTTP {status}" if status else type(error).__name__

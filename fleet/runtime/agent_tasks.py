@@ -23,11 +23,12 @@ from fleet.runtime.app import Role, fleet_of
 from fleet.runtime.loop import LoopThread
 from fleet.runtime.messages import task_name
 from fleet.runtime.router import HEADER
+from fleet.services.callers import model_callers
 from fleet.services.connection import Connection
 from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.planning import choose_model, stored_plan
 from fleet.services.requests import DEFAULT_COMPLEXITY, DEFAULT_TENANT
-from fleet.services.run import AgentRunner, Delivery, model_callers
+from fleet.services.run import AgentRunner, Delivery
 
 Runners = Callable[[], AgentRunner]
 

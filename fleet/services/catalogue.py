@@ -54,10 +54,8 @@ class _Shelf:
         self.settings = settings
         self.price_all = price_all
         self.now = datetime.now(UTC)
-        self.variables = {
-            name: provider.key_variable for name, provider in settings.config.providers.items()
-        }
-        found = {name: environment.get(variable) for name, variable in self.variables.items()}
+        self.providers = settings.config.providers
+        found = {name: each.key(environment) for name, each in self.providers.items()}
         self.keys = {name: key for name, key in found.items() if key}
         self.serves_local = not self.keys or settings.environment.model_url is not None
         self.book: PriceBook | None = None
@@ -90,7 +88,9 @@ class _Shelf:
         if provider == LOCAL:
             # Beside a provider with a key `fleet up` starts no model of its own.
             return "" if self.serves_local else "not served: set FLEET_MODEL_URL"
-        return "" if provider in self.keys else f"no key: set {self.variables[provider]}"
+        if provider in self.keys:
+            return ""
+        return f"no key: set {' or '.join(self.providers[provider].variables)}"
 
     def _key_id(self, provider: str) -> str | None:
         if provider == LOCAL:
@@ -104,8 +104,13 @@ class _Shelf:
             return Listed(price, line.context_tokens)
         if self.book is None:
             self.book = current_prices(self.settings.environment.data_dir)
-        known = self.book.find(line.provider, name, self.now)
+        known = self.book.find(self._seller(line.provider), name, self.now)
         return Listed(price or known.price, line.context_tokens or known.context_tokens)
+
+    def _seller(self, provider: str) -> str:
+        """What the price data calls a provider: a maker whatever its table is called, else that."""
+        found = self.providers.get(provider)
+        return found.kind if found and found.kind != "openai" else provider
 
 
 def contract_price(line: CatalogueModel) -> Price | None:

@@ -48,7 +48,7 @@ def model_part(settings: Settings, environment: Mapping[str, str] = os.environ) 
         problem = http_problem(f"{url.rstrip('/')}/models")
         return Part("model", not problem, masked(url), problem)
     providers = settings.config.providers.items()
-    keyed = [name for name, provider in providers if environment.get(provider.key_variable)]
+    keyed = [name for name, provider in providers if provider.key(environment)]
     if keyed:
         return Part("model", True, ", ".join(keyed), "a key is set; not asked")
     return Part("model", False, "-", "neither FLEET_MODEL_URL nor a provider's key is set")

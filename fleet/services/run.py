@@ -25,7 +25,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from fleet import errors
-from fleet.adapters.model_calls import Endpoint, ModelCaller
+from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import Agent, AgentContext, AgentSpec, Outcome
 from fleet.errors import (
     FleetError,
@@ -43,7 +43,6 @@ from fleet.services.context import RunContext
 from fleet.services.lease_keeper import LeaseKeeper, Verdict
 from fleet.services.pool_health import look_at_pools
 from fleet.settings import Settings
-from fleet.settings.config import LOCAL
 from fleet.state.pools import Pools
 from fleet.state.tasks import Lease, Tasks
 
@@ -244,28 +243,3 @@ def error_from(stored: Mapping[str, str], result: BaseModel | None) -> FleetErro
         return TaskUnverified(stored["message"], result)
     made = kind(stored["message"])
     return made if isinstance(made, FleetError) else TaskFailed(stored["message"])
-
-
-def model_callers(
-    settings: Settings, models: tuple[Any, ...], environment: Mapping[str, str]
-) -> dict[str, ModelCaller]:
-    """A caller for each model of the catalogue that can be reached from here."""
-    callers = {}
-    for model in models:
-        endpoint = _endpoint(settings, model.provider, environment)
-        if endpoint is not None:
-            callers[model.name] = ModelCaller(
-                model, endpoint, settings.config.limits.model_call_seconds
-            )
-    return callers
-
-
-def _endpoint(
-    settings: Settings, provider: str, environment: Mapping[str, str]
-) -> Endpoint | None:
-    if provider == LOCAL:
-        url = settings.environment.model_url
-        return Endpoint(url, "local") if url else None
-    found = settings.config.providers[provider]
-    key = environment.get(found.key_variable)
-    return Endpoint(found.base_url, key) if key else None

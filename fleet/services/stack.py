@@ -47,8 +47,8 @@ class Addresses:
 
 def needs(settings: Settings, environment: Mapping[str, str]) -> Needs:
     """A broker unless one was named; a model unless one was named or a provider has a key."""
-    keys = (provider.key_variable for provider in settings.config.providers.values())
-    provided = settings.environment.model_url or any(environment.get(key) for key in keys)
+    keys = (provider.key(environment) for provider in settings.config.providers.values())
+    provided = settings.environment.model_url or any(keys)
     return Needs(broker=settings.environment.broker_url is None, model=not provided)
 
 

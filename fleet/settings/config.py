@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
+
+from fleet.settings.providers import Provider
+from fleet.settings.section import Section
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_\-]{0,62}$")]
 # Kombu keeps a priority's messages under queue + separator + priority: a queue name
@@ -30,12 +33,6 @@ Capability = Literal["tools", "structured_output", "vision"]
 
 LOCAL = "local"
 """The provider of the models that Fleet serves itself."""
-
-
-class Section(BaseModel):
-    """A table of the file: an unknown key is an error, not a surprise later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class AgentType(Section):
@@ -98,13 +95,6 @@ class Models(Section):
                 "the rest is the weight of a low cost"
             )
         return self
-
-
-class Provider(Section):
-    """An endpoint that speaks the OpenAI protocol."""
-
-    base_url: str = Field(pattern=r"^https?://")
-    key_variable: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$")
 
 
 class CatalogueModel(Section):

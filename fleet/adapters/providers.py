@@ -1,0 +1,130 @@
+"""The clients of model providers, of which Pydantic AI has one for each protocol.
+
+Their packages are extras of Fleet, so they are imported when a model of the kind is first made.
+None of the clients tries again by itself: whether to, and with which model, is for Fleet to say,
+under the task's one budget of time and money.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from pydantic_ai import ModelSettings
+from pydantic_ai.models import Model as ChatModel
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
+
+from fleet.errors import InvalidConfig
+from fleet.settings.providers import ProviderKind
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a model is served and by which protocol. The key never shows in a repr.
+
+    Without a `base_url` it is the provider's own. `region` is for Bedrock alone, whose client
+    finds the credentials in the environment by itself.
+    """
+
+    kind: ProviderKind
+    api_key: str = field(repr=False)
+    base_url: str | None = None
+    region: str | None = None
+
+
+def chat_model(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+    """The client for a model, which gives up after `timeout` seconds and tries only once.
+
+    Raises `InvalidConfig` where the package for the protocol is not installed.
+    """
+    try:
+        return _MAKERS[endpoint.kind](name, endpoint, timeout)
+    except ImportError as error:
+        raise InvalidConfig(
+            f"model {name} is of a provider of kind {endpoint.kind}, whose package is not "
+            f"installed here; run: pip install 'fleet[{endpoint.kind}]'"
+        ) from error
+
+
+def _settings(timeout: float) -> ModelSettings:
+    return ModelSettings(timeout=timeout, request_timeout=timeout, max_retries=0)
+
+
+def _openai(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+    provider = OpenAIProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
+    return OpenAIChatModel(name, provider=provider, settings=_settings(timeout))
+
+
+def _anthropic(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+    from pydantic_ai.models.anthropic import AnthropicModel
+    from pydantic_ai.providers.anthropic import AnthropicProvider
+
+    provider = AnthropicProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
+    return AnthropicModel(name, provider=provider, settings=_settings(timeout))
+
+
+def _google(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+    from pydantic_ai.models.google import GoogleModel
+    from pydantic_ai.providers.google import GoogleProvider
+
+    provider = GoogleProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
+    return GoogleModel(name, provider=provider, settings=_settings(timeout))
+
+
+def _mistral(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+    from pydantic_ai.models.mistral import MistralModel
+    from pydantic_ai.providers.mistral import MistralProvider
+
+    provider = MistralProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
+    return MistralModel(name, provider=provider, settings=_settings(timeout))
+
+
+def _groq(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+    from pydantic_ai.models.groq import GroqModel
+    from pydantic_ai.providers.groq import GroqProvider
+
+    provider = GroqProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
+    return GroqModel(name, provider=provider, settings=_settings(timeout))
+
+
+def _bedrock(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+    # Imported after these two, whose errors name the extra.
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import NoRegionError
+    from pydantic_ai.models.bedrock import BedrockConverseModel
+    from pydantic_ai.providers.bedrock import BedrockProvider
+
+    # It takes time-outs and retries for its client only, not for each call.
+    once = Config(
+        read_timeout=timeout, connect_timeout=timeout, retries={"total_max_attempts": 1}
+    )
+    try:
+        client = boto3.client(
+            "bedrock-runtime",
+            region_name=endpoint.region,
+            endpoint_url=endpoint.base_url,
+            config=once,
+        )
+    except NoRegionError as error:
+        raise InvalidConfig(
+            f"model {name} is of Bedrock, and no region is known; set region beside kind = "
+            '"bedrock", or AWS_DEFAULT_REGION'
+        ) from error
+    settings = ModelSettings(request_timeout=timeout)
+    provider = BedrockProvider(bedrock_client=client)
+    return BedrockConverseModel(name, provider=provider, settings=settings)
+
+
+_MAKERS: Mapping[ProviderKind, Callable[[str, Endpoint, float], ChatModel]] = MappingProxyType(
+    {
+        "openai": _openai,
+        "anthropic": _anthropic,
+        "google": _google,
+        "bedrock": _bedrock,
+        "mistral": _mistral,
+        "groq": _groq,
+    }
+)

@@ -1,0 +1,60 @@
+"""Who calls which model from this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from fleet.adapters.model_calls import ModelCaller
+from fleet.adapters.providers import Endpoint
+from fleet.core.models import Model
+from fleet.settings import Settings
+from fleet.settings.config import LOCAL
+
+
+def model_callers(
+    settings: Settings, models: Iterable[Model], environment: Mapping[str, str]
+) -> Mapping[str, ModelCaller]:
+    """A caller for each model that can be reached from here, by the model's name.
+
+    Each is made when it is first asked for: a provider's package is imported, or missed, only
+    where one of its models is used. Looking one up raises `InvalidConfig` where it is missing.
+    """
+    return _Callers(settings, models, environment)
+
+
+class _Callers(Mapping[str, ModelCaller]):
+    def __init__(
+        self, settings: Settings, models: Iterable[Model], environment: Mapping[str, str]
+    ) -> None:
+        self.timeout = settings.config.limits.model_call_seconds
+        self.reachable = {
+            model.name: (model, endpoint)
+            for model in models
+            if (endpoint := _endpoint(settings, model.provider, environment)) is not None
+        }
+        self.made: dict[str, ModelCaller] = {}
+
+    def __getitem__(self, name: str) -> ModelCaller:
+        if name not in self.made:
+            self.made[name] = ModelCaller(*self.reachable[name], self.timeout)
+        return self.made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.reachable
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.reachable)
+
+    def __len__(self) -> int:
+        return len(self.reachable)
+
+
+def _endpoint(
+    settings: Settings, provider: str, environment: Mapping[str, str]
+) -> Endpoint | None:
+    if provider == LOCAL:
+        url = settings.environment.model_url
+        return Endpoint("openai", "local", url) if url else None
+    found = settings.config.providers.get(provider)
+    key = found and found.key(environment)
+    return Endpoint(found.kind, key, found.base_url, found.region) if found and key else None

@@ -1,0 +1,59 @@
+"""What fleet.toml may say of a provider of models, and which of its variables hold its key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from fleet.settings.section import Section
+
+ProviderKind = Literal["openai", "anthropic", "google", "bedrock", "mistral", "groq"]
+
+AWS_VARIABLES = (
+    "AWS_BEARER_TOKEN_BEDROCK",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+"""Those by which AWS's own client finds credentials. An instance's role is named by a profile."""
+
+
+class Provider(Section):
+    """Where models are served, and which protocol is spoken there.
+
+    `openai` is any endpoint that speaks OpenAI's protocol. The other kinds have an address of
+    their own, and a package that is installed as an extra of the kind's name. `bedrock` takes its
+    credentials the AWS way, and its region from `region` or AWS_DEFAULT_REGION.
+    """
+
+    kind: ProviderKind = "openai"
+    base_url: str | None = Field(None, pattern=r"^https?://")
+    key_variable: str | None = Field(None, pattern=r"^[A-Z][A-Z0-9_]*$")
+    region: str | None = Field(None, pattern=r"^[a-z0-9\-]+$")
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        aws = self.kind == "bedrock"
+        if self.kind == "openai" and self.base_url is None:
+            raise ValueError("kind openai needs base_url, such as https://api.openai.com/v1")
+        if not aws and self.key_variable is None:
+            raise ValueError("set key_variable, the name of the variable that holds the key")
+        if aws and self.key_variable is not None:
+            known = ", ".join(AWS_VARIABLES[:3])
+            raise ValueError(f"kind bedrock has no key_variable; remove it, and set one of {known}")
+        if not aws and self.region is not None:
+            raise ValueError(f"region is for kind bedrock, and this is {self.kind}; remove it")
+        return self
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The variables of which one has to be set."""
+        return (self.key_variable,) if self.key_variable else AWS_VARIABLES
+
+    def key(self, environment: Mapping[str, str]) -> str | None:
+        """The key, or for `bedrock` what stands for the credentials. None where there is none."""
+        return next((environment[name] for name in self.variables if environment.get(name)), None)

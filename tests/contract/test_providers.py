@@ -1,0 +1,340 @@
+"""Each kind of provider is spoken to in its own documented protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import pytest
+from recorder import Recorder, Seen, recorder
+
+from fleet.adapters.model_calls import ModelCaller
+from fleet.adapters.providers import Endpoint
+from fleet.agent import ModelReply
+from fleet.core.model_choice import Model, Price, Tokens
+from fleet.errors import (
+    ContextWindowExceeded,
+    FleetError,
+    InvalidConfig,
+    ModelRefused,
+    NeverRetry,
+    NotAllowed,
+    RateLimited,
+    Unavailable,
+)
+from fleet.settings.providers import AWS_VARIABLES, ProviderKind
+
+PRICE = Price.per_thousand(0.003, 0.015, 0.0003)
+KINDS: tuple[ProviderKind, ...] = get_args(ProviderKind)
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What a provider documents: where to ask, how to show the key, and what an answer is.
+
+    `answer` says "good day", and has 100 input tokens (40 of them cached) and 20 output tokens.
+    """
+
+    model: str
+    base: str
+    path: str
+    key: tuple[str, str]
+    answer: Mapping[str, Any]
+    filtered: Mapping[str, Any]
+    too_long: Mapping[str, Any]
+    cached: int = 40
+
+
+def _chat(**usage: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": "good day"}
+    return {
+        "id": "one",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": "m",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120, **usage},
+    }
+
+
+def _finished(answer: dict[str, Any], reason: str) -> dict[str, Any]:
+    return {**answer, "choices": [{**answer["choices"][0], "finish_reason": reason}]}
+
+
+CHAT = _chat(prompt_tokens_details={"cached_tokens": 40})
+ANTHROPIC = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "claude-sonnet-4-6",
+    "content": [{"type": "text", "text": "good day"}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 60, "cache_read_input_tokens": 40, "output_tokens": 20},
+}
+CANDIDATE = {"content": {"role": "model", "parts": [{"text": "good day"}]}, "finishReason": "STOP"}
+GOOGLE = {
+    "candidates": [CANDIDATE],
+    "usageMetadata": {
+        "promptTokenCount": 100,
+        "cachedContentTokenCount": 40,
+        "candidatesTokenCount": 20,
+        "totalTokenCount": 120,
+    },
+    "modelVersion": "gemini-2.5-flash",
+}
+BEDROCK = {
+    "output": {"message": {"role": "assistant", "content": [{"text": "good day"}]}},
+    "stopReason": "end_turn",
+    "usage": {
+        "inputTokens": 60,
+        "cacheReadInputTokens": 40,
+        "outputTokens": 20,
+        "totalTokens": 120,
+    },
+    "metrics": {"latencyMs": 1},
+}
+CODED = {"error": {"message": "too long", "type": "invalid", "code": "context_length_exceeded"}}
+
+PROTOCOLS: dict[ProviderKind, Protocol] = {
+    "openai": Protocol(
+        "gpt-4o",
+        "/v1",
+        "/v1/chat/completions",
+        ("authorization", "Bearer the-key"),
+        CHAT,
+        _finished(CHAT, "content_filter"),
+        CODED,
+    ),
+    "anthropic": Protocol(
+        "claude-sonnet-4-6",
+        "",
+        "/v1/messages",
+        ("authorization", "Bearer the-key"),
+        ANTHROPIC,
+        {**ANTHROPIC, "stop_reason": "refusal"},
+        {
+            "type": "error",
+            "error": {
+                "type": "invalid_request_error",
+                "message": "prompt is too long: 200001 tokens > 200000 maximum",
+            },
+        },
+    ),
+    "google": Protocol(
+        "gemini-2.5-flash",
+        "",
+        "/v1beta/models/gemini-2.5-flash:generateContent",
+        ("x-goog-api-key", "the-key"),
+        GOOGLE,
+        {**GOOGLE, "candidates": [{**CANDIDATE, "finishReason": "SAFETY"}]},
+        {
+            "error": {
+                "code": 400,
+                "message": "The input token count (1048577) exceeds the maximum number of tokens "
+                "allowed (1048576).",
+                "status": "INVALID_ARGUMENT",
+            }
+        },
+    ),
+    "bedrock": Protocol(
+        "amazon.nova-lite-v1:0",
+        "",
+        "/model/amazon.nova-lite-v1%3A0/converse",
+        ("authorization", "AWS4-HMAC-SHA256 Credential=the-key/"),
+        BEDROCK,
+        {**BEDROCK, "stopReason": "guardrail_intervened"},
+        {"message": "Input is too long for requested model."},
+    ),
+    "mistral": Protocol(
+        "mistral-small-latest",
+        "",
+        "/v1/chat/completions",
+        ("authorization", "Bearer the-key"),
+        CHAT,
+        {},
+        {
+            "object": "error",
+            "message": "Prompt contains 40000 tokens, too large for model with 32768 maximum "
+            "context length",
+            "type": "invalid_request_prompt",
+            "code": "3051",
+        },
+    ),
+    "groq": Protocol(
+        "llama-3.3-70b-versatile",
+        "",
+        "/openai/v1/chat/completions",
+        ("authorization", "Bearer the-key"),
+        CHAT,
+        {},
+        CODED,
+    ),
+}
+
+
+def caller(kind: ProviderKind, url: str, timeout: float = 20) -> ModelCaller:
+    protocol = PROTOCOLS[kind]
+    model = Model(protocol.model, kind, PRICE, 0.9, 0.9)
+    region = "eu-central-1" if kind == "bedrock" else None
+    return ModelCaller(model, Endpoint(kind, "the-key", url + protocol.base, region), timeout)
+
+
+def ask(kind: ProviderKind, url: str) -> ModelReply:
+    return asyncio.run(caller(kind, url).ask("hello", "be brief", 64, 0.0))
+
+
+@pytest.fixture(autouse=True)
+def aws(clean_environment: pytest.MonkeyPatch) -> None:
+    """Bedrock's client takes its key from the environment, as no other does."""
+    for name in AWS_VARIABLES:
+        clean_environment.delenv(name, raising=False)
+    clean_environment.setenv("AWS_ACCESS_KEY_ID", "the-key")
+    clean_environment.setenv("AWS_SECRET_ACCESS_KEY", "the-secret")
+
+
+def error_of(
+    kind: ProviderKind, status: int, body: Mapping[str, Any], headers: Mapping[str, str]
+) -> tuple[FleetError, Recorder]:
+    with recorder(body, status, headers) as found, pytest.raises(FleetError) as caught:
+        ask(kind, found.url)
+    return caught.value, found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_call_goes_where_the_provider_wants_it_with_its_key(kind: ProviderKind) -> None:
+    protocol = PROTOCOLS[kind]
+    with recorder(protocol.answer) as found:
+        ask(kind, found.url)
+    (seen,) = found.seen
+    assert seen.path.partition("?")[0] == protocol.path
+    name, value = protocol.key
+    assert seen.headers[name].startswith(value)
+    assert _texts(seen) == {"hello", "be brief"}
+
+
+def _texts(seen: Seen) -> set[str]:
+    """Prompt and instructions, wherever a protocol has them."""
+
+    def found(part: Any) -> set[str]:
+        if isinstance(part, Mapping):
+            return set().union(*map(found, part.values()))
+        if isinstance(part, list):
+            return set().union(*map(found, part))
+        return {part} & {"hello", "be brief"} if isinstance(part, str) else set()
+
+    return found(seen.body)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_is_read_with_its_tokens_and_charged(kind: ProviderKind) -> None:
+    protocol = PROTOCOLS[kind]
+    with recorder(protocol.answer) as found:
+        reply = ask(kind, found.url)
+    assert (reply.text, reply.model) == ("good day", protocol.model)
+    assert (reply.input_tokens, reply.output_tokens) == (100, 20)
+    assert reply.cached_input_tokens == protocol.cached
+    assert reply.cost_nanodollars == PRICE.cost(Tokens(100, 20, protocol.cached))
+    assert not reply.usage_missing
+
+
+def _without_usage(kind: ProviderKind) -> dict[str, Any]:
+    answer = PROTOCOLS[kind].answer.items()
+    return {name: part for name, part in answer if name not in ("usage", "usageMetadata")}
+
+
+@pytest.mark.parametrize("kind", ["openai", "google", "groq"])
+def test_an_answer_without_usage_says_that_it_is_missing(kind: ProviderKind) -> None:
+    with recorder(_without_usage(kind)) as found:
+        assert ask(kind, found.url).usage_missing
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "bedrock", "mistral"])
+def test_an_answer_without_the_usage_that_its_protocol_wants_is_none(kind: ProviderKind) -> None:
+    with recorder(_without_usage(kind)) as found, pytest.raises(Unavailable, match="cannot be"):
+        ask(kind, found.url)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_rate_limit_is_known_and_nothing_is_tried_twice(kind: ProviderKind) -> None:
+    body = {"error": {"message": "slow down", "type": "rate_limit_error"}, "message": "slow down"}
+    headers = {"Retry-After": "3", "x-amzn-ErrorType": "ThrottlingException"}
+    error, found = error_of(kind, 429, body, headers)
+    assert isinstance(error, RateLimited)
+    assert error.retry_after == 3
+    assert len(found.seen) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_at_fault_is_unavailable_and_nothing_is_tried_twice(kind: ProviderKind) -> None:
+    body = {"error": {"message": "oh", "type": "api_error"}, "message": "oh"}
+    error, found = error_of(kind, 500, body, {"x-amzn-ErrorType": "InternalServerException"})
+    assert type(error) is Unavailable
+    assert len(found.seen) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_refused_key_is_not_allowed(kind: ProviderKind) -> None:
+    body = {"error": {"message": "bad key the-key", "type": "authentication_error"}}
+    error, _ = error_of(kind, 401, body, {"x-amzn-ErrorType": "UnrecognizedClientException"})
+    assert isinstance(error, NotAllowed)
+    assert "the-key" not in str(error)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prompt_over_the_window_is_known(kind: ProviderKind) -> None:
+    headers = {"x-amzn-ErrorType": "ValidationException"}
+    error, _ = error_of(kind, 400, PROTOCOLS[kind].too_long, headers)
+    assert isinstance(error, ContextWindowExceeded)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_other_fault_of_the_request_is_final(kind: ProviderKind) -> None:
+    body = {"error": {"message": "what?", "type": "invalid_request_error"}, "message": "what?"}
+    error, _ = error_of(kind, 400, body, {"x-amzn-ErrorType": "ValidationException"})
+    assert type(error) is NeverRetry
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if PROTOCOLS[kind].filtered])
+def test_a_refusal_is_known_and_charged(kind: ProviderKind) -> None:
+    with recorder(PROTOCOLS[kind].filtered) as found, pytest.raises(ModelRefused) as caught:
+        ask(kind, found.url)
+    assert isinstance(caught.value.reply, ModelReply)
+    assert caught.value.reply.cost_nanodollars > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "package"),
+    [
+        ("anthropic", "anthropic"),
+        ("google", "google.genai"),
+        ("bedrock", "boto3"),
+        ("mistral", "mistralai"),
+        ("groq", "groq"),
+    ],
+)
+def test_a_package_that_is_missing_is_named_with_how_to_install_it(
+    kind: ProviderKind, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [name for name in sys.modules if name.startswith(package)]:
+        monkeypatch.delitem(sys.modules, module)
+    for module in [m for m in sys.modules if m.startswith("pydantic_ai.") and m.endswith(kind)]:
+        monkeypatch.delitem(sys.modules, module)
+    # What an import meets where a package is not installed.
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InvalidConfig, match=rf"pip install 'fleet\[{kind}\]'"):
+        caller(kind, "http://127.0.0.1:9")
+
+
+def test_bedrock_without_a_region_says_where_to_set_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    model = Model("amazon.nova-lite-v1:0", "bedrock", PRICE, 0.9, 0.9)
+    with pytest.raises(InvalidConfig, match="AWS_DEFAULT_REGION"):
+        ModelCaller(model, Endpoint("bedrock", "the-key"), 5)

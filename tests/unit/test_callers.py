@@ -1,0 +1,122 @@
+"""Which models a process can call, and with what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fleet.core.models import Model
+from fleet.errors import InvalidConfig
+from fleet.services.callers import model_callers
+from fleet.services.catalogue import catalogue
+from fleet.services.stack import needs
+from fleet.settings import Settings, parse_config
+from fleet.settings.environment import Environment
+
+PROVIDERS = """
+[providers.mine]
+base_url = "http://127.0.0.1:9/v1"
+key_variable = "MY_KEY"
+
+[providers.claude]
+kind = "anthropic"
+key_variable = "ANTHROPIC_API_KEY"
+
+[providers.aws]
+kind = "bedrock"
+region = "eu-central-1"
+
+[catalogue.own]
+provider = "mine"
+quality = 0.5
+speed = 0.5
+free = true
+
+[catalogue.claude-sonnet-4-6]
+provider = "claude"
+quality = 0.9
+speed = 0.5
+
+[catalogue."amazon.nova-lite-v1:0"]
+provider = "aws"
+quality = 0.6
+speed = 0.9
+
+[catalogue.small]
+provider = "local"
+quality = 0.3
+speed = 0.5
+free = true
+"""
+
+
+def settings(toml: str = PROVIDERS, **environment: Any) -> Settings:
+    return Settings(Environment(**environment), parse_config(toml, "fleet.toml"), "fleet.toml")
+
+
+def callable_models(environment: dict[str, str], **own: Any) -> list[str]:
+    found = settings(**own)
+    return list(model_callers(found, catalogue(found, environment), environment))
+
+
+def test_a_model_can_be_called_where_its_providers_key_is_set() -> None:
+    assert callable_models({"MY_KEY": "k"}) == ["own"]
+    assert callable_models({"ANTHROPIC_API_KEY": "k"}) == ["claude-sonnet-4-6"]
+    assert callable_models({"AWS_PROFILE": "work"}) == ["amazon.nova-lite-v1:0"]
+    assert callable_models({}, model_url="http://127.0.0.1:8/v1") == ["small"]
+
+
+def test_a_caller_is_made_when_it_is_first_asked_for_and_then_kept() -> None:
+    found = settings()
+    callers = model_callers(found, catalogue(found, {"MY_KEY": "k"}), {"MY_KEY": "k"})
+    assert callers["own"] is callers["own"]
+    assert "claude-sonnet-4-6" not in callers
+    assert callers.get("claude-sonnet-4-6") is None
+
+
+def test_a_model_of_a_provider_that_is_not_configured_cannot_be_called() -> None:
+    strange = Model("m", "nobody", None, 0.5, 0.5)
+    assert len(model_callers(settings(), [strange], {})) == 0
+
+
+def test_the_catalogue_knows_bedrocks_credentials_by_awss_variables() -> None:
+    models = {model.name: model for model in catalogue(settings(), {"MY_KEY": "k"})}
+    nova = models["amazon.nova-lite-v1:0"]
+    assert nova.absent.startswith("no key: set AWS_BEARER_TOKEN_BEDROCK or AWS_ACCESS_KEY_ID")
+    assert nova.key_id is None
+    first, second = (
+        {model.name: model for model in catalogue(settings(), {"AWS_ACCESS_KEY_ID": key})}
+        for key in ("AKIA1", "AKIA2")
+    )
+    assert not first[nova.name].absent
+    assert first[nova.name].key_id != second[nova.name].key_id
+
+
+def test_a_makers_prices_hold_whatever_its_table_is_called() -> None:
+    environment = {"ANTHROPIC_API_KEY": "k", "AWS_PROFILE": "work"}
+    models = {model.name: model for model in catalogue(settings(), environment)}
+    assert models["claude-sonnet-4-6"].price is not None
+    assert models["amazon.nova-lite-v1:0"].price is not None
+
+
+def test_no_local_model_is_needed_beside_bedrock() -> None:
+    assert needs(settings(), {}).model
+    assert not needs(settings(), {"AWS_PROFILE": "work"}).model
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ('key_variable = "MY_KEY"', "kind openai needs base_url"),
+        ('base_url = "https://x/v1"', "set key_variable"),
+        ('kind = "groq"', "set key_variable"),
+        ('kind = "bedrock"\nkey_variable = "MY_KEY"', "kind bedrock has no key_variable"),
+        ('kind = "mistral"\nkey_variable = "MY_KEY"\nregion = "eu"', "region is for kind bedrock"),
+        ('kind = "cohere"\nkey_variable = "MY_KEY"', "providers.odd.kind"),
+        ('base_url = "ftp://x"\nkey_variable = "MY_KEY"', "providers.odd.base_url"),
+    ],
+)
+def test_a_provider_that_cannot_work_is_refused(table: str, complaint: str) -> None:
+    with pytest.raises(InvalidConfig, match=complaint):
+        settings(f"{PROVIDERS}\n[providers.odd]\n{table}\n")
