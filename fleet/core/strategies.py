@@ -23,7 +23,7 @@ import numpy.typing as npt
 from fleet.core.pools import PoolGroup, PoolTable
 from fleet.core.scoring import REFERENCE_WEIGHTS, FloatArray, Weights, complexity_band
 from fleet.errors import InvalidRequest
-from fleet.settings.config import SILENT_COMPATIBILITY
+from fleet.settings.names import SILENT_COMPATIBILITY
 
 CROWDING = 0.1
 """`soonest` prefers the emptier of two pools whose expected times are within a tenth."""

@@ -8,7 +8,7 @@ from fleet.adapters.model_calls import ModelCaller
 from fleet.adapters.providers import Endpoint
 from fleet.core.models import Model
 from fleet.settings import Settings
-from fleet.settings.config import LOCAL
+from fleet.settings.names import LOCAL
 
 
 def model_callers(

@@ -10,7 +10,8 @@ from fleet.adapters.prices import Listed, PriceBook, current_prices
 from fleet.core.model_choice import REFERENCE_CATALOGUE, Model, Price
 from fleet.errors import InvalidConfig
 from fleet.settings import Settings
-from fleet.settings.config import LOCAL, CatalogueModel
+from fleet.settings.models import CatalogueModel
+from fleet.settings.names import LOCAL
 
 KEY_ID_DIGITS = 8
 

@@ -9,30 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
+from fleet.settings.models import CatalogueModel, Models
+from fleet.settings.names import (
+    EVERY_TYPE,
+    LOCAL,
+    SILENT_COMPATIBILITY,
+    Capability,
+    Fraction,
+    Name,
+    QueueName,
+    Seconds,
+    Strategy,
+)
 from fleet.settings.providers import Provider
+from fleet.settings.routing import Health, Routing
 from fleet.settings.section import Section
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_\-]{0,62}$")]
-# Kombu keeps a priority's messages under queue + separator + priority: a queue name
-# with a control character in it would deliver into a list that nobody reads.
-QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:{}\-]{1,120}$")]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(gt=0)]
-Strategy = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-"""A name; whether there is such a strategy is checked where the installed ones are known."""
-TenantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
-
-SILENT_COMPATIBILITY = 0.5
-"""How well an agent type suits a request type where the table is silent."""
-
-EVERY_TYPE = "*"
-
-Capability = Literal["tools", "structured_output", "vision"]
-
-LOCAL = "local"
-"""The provider of the models that Fleet serves itself."""
 
 
 class AgentType(Section):
@@ -70,64 +63,6 @@ class RequestType(Section):
     needs: tuple[Capability, ...] = ()
 
 
-class Models(Section):
-    """Which catalogue to choose from, what matters when choosing, and how outcomes count.
-
-    `prior_strength` is what the catalogue's figures weigh, as a number of tasks.
-    """
-
-    catalogue: Literal["configured", "reference"] = "configured"
-    quality_priority: Fraction = 0.7
-    speed_priority: Fraction = 0.3
-    policy: Literal["mean", "thompson"] = "mean"
-    quality_floor: Fraction = 0.0
-    prior_strength: Annotated[float, Field(gt=0, le=1_000_000)] = 10.0
-    learn_half_life_seconds: Seconds = 7 * 86400.0
-    escalate: bool = True
-    regions: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _priorities(self) -> Self:
-        total = self.quality_priority + self.speed_priority
-        if total > 1 + 1e-9:
-            raise ValueError(
-                f"quality_priority + speed_priority is {total:g}; together they may be at most 1, "
-                "the rest is the weight of a low cost"
-            )
-        return self
-
-
-class CatalogueModel(Section):
-    """One model: who serves it, how good and quick it is (0 to 1), what it costs and can do.
-
-    Prices are a contract's, in US dollars for a thousand tokens; without them those of
-    genai-prices hold, and its context window where none is given.
-    """
-
-    provider: Name
-    quality: Fraction
-    speed: Fraction
-    efficiency: Annotated[float, Field(gt=0, le=10)] = 1.0
-    input_price: Annotated[float, Field(ge=0)] | None = None
-    output_price: Annotated[float, Field(ge=0)] | None = None
-    cached_input_price: Annotated[float, Field(ge=0)] | None = None
-    free: bool = False
-    context_tokens: Annotated[int, Field(ge=1)] | None = None
-    capabilities: tuple[Capability, ...] = ()
-    region: str = ""
-    tenants: tuple[Name, ...] = ()
-
-    @model_validator(mode="after")
-    def _prices_come_together(self) -> Self:
-        if (self.input_price is None) != (self.output_price is None):
-            raise ValueError("give both input_price and output_price, or neither")
-        if self.cached_input_price is not None and self.input_price is None:
-            raise ValueError("cached_input_price needs input_price and output_price beside it")
-        if self.free and self.input_price:
-            raise ValueError(f"free is set, and so is input_price ({self.input_price:g}); drop one")
-        return self
-
-
 class Limits(Section):
     payload_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
     task_seconds: Seconds = 600
@@ -159,66 +94,6 @@ class Leases(Section):
 class Agents(Section):
     read_roots: tuple[str, ...] = (".",)
     sandbox: Literal["auto", "bubblewrap", "rlimits"] = "auto"
-
-
-class Weights(Section):
-    """What each term of `ai_optimized` counts for."""
-
-    success: Fraction = 0.30
-    response: Fraction = 0.25
-    load: Fraction = 0.20
-    compatibility: Fraction = 0.15
-    complexity_fit: Fraction = 0.10
-
-
-class RouteRule(Section):
-    """How the tasks of a request type, a tenant, or both are routed."""
-
-    request_type: Name | None = None
-    tenant: TenantName | None = None
-    strategy: Strategy
-    weights: Weights | None = None
-
-    @model_validator(mode="after")
-    def _has_a_scope(self) -> Self:
-        if self.request_type is None and self.tenant is None:
-            raise ValueError("name a request_type, a tenant or both; for all there is `strategy`")
-        return self
-
-
-class Routing(Section):
-    """How pools are chosen, beside the strategy."""
-
-    helper_floor: Fraction = 0.3
-    half_life_seconds: Seconds = 600
-    weights: Weights = Weights()
-    rules: tuple[RouteRule, ...] = ()
-
-
-class Health(Section):
-    """When a pool is taken out of the rotation; see `fleet.core.health.HealthPolicy`."""
-
-    failures_in_row: Annotated[int, Field(ge=1)] = 5
-    least_success: Fraction = 0.6
-    worse_by: Fraction = 0.2
-    slow_factor: Annotated[float, Field(gt=1)] = 3.0
-    least_outcomes: Annotated[int, Field(ge=1, le=100)] = 20
-    most_ejected: Fraction = 0.5
-    eject_seconds: Seconds = 30
-    most_eject_seconds: Seconds = 300
-    probes: Annotated[int, Field(ge=1)] = 1
-    good_probes: Annotated[int, Field(ge=1, le=100)] = 3
-    ramp_seconds: Seconds = 60
-    look_seconds: Seconds = 10
-
-    @model_validator(mode="after")
-    def _times(self) -> Self:
-        if self.most_eject_seconds < self.eject_seconds:
-            raise ValueError(
-                f"most_eject_seconds ({self.most_eject_seconds:g}) is under eject_seconds "
-                f"({self.eject_seconds:g}); raise it"
-            )
-        return self
 
 
 class FleetConfig(Section):

@@ -1,0 +1,27 @@
+"""The kinds of values that fleet.toml holds, and the words that mean something in it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_\-]{0,62}$")]
+# Kombu keeps a priority's messages under queue + separator + priority: a queue name
+# with a control character in it would deliver into a list that nobody reads.
+QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:{}\-]{1,120}$")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(gt=0)]
+Strategy = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+"""A name; whether there is such a strategy is checked where the installed ones are known."""
+TenantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
+
+SILENT_COMPATIBILITY = 0.5
+"""How well an agent type suits a request type where the table is silent."""
+
+EVERY_TYPE = "*"
+
+Capability = Literal["tools", "structured_output", "vision"]
+
+LOCAL = "local"
+"""The provider of the models that Fleet serves itself."""
