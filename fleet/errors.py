@@ -54,7 +54,14 @@ class ContextWindowExceeded(NeverRetry):
 
 
 class ModelRefused(NeverRetry):
-    """The model or its provider's filter would not answer this prompt: another model may."""
+    """The model or its provider's filter would not answer this prompt: another model may.
+
+    `reply` is the `ModelReply` that tells what the refusal took, where there was one.
+    """
+
+    def __init__(self, message: str, reply: object = None) -> None:
+        super().__init__(message)
+        self.reply = reply
 
 
 class TaskNotFound(NeverRetry):

@@ -118,4 +118,5 @@ def _make_runner(app: Celery, role: Role) -> AgentRunner:
         run_coroutine=LoopThread().submit,
         callers=model_callers(settings, connection.models, os.environ),
         pools=connection.pools,
+        model_state=connection.model_state,
     )
