@@ -60,17 +60,29 @@ def answer(
     return Behaviour(body=body)
 
 
-def rate_limited(retry_after: float | str | None = None, **headers: str) -> Behaviour:
-    """HTTP 429. `retry_after` is in seconds, or an HTTP date."""
-    told = {} if retry_after is None else {"Retry-After": str(retry_after)}
+def rate_limited(
+    retry_after: int | str | None = None, milliseconds: float | None = None
+) -> Behaviour:
+    """HTTP 429. `retry_after` is in whole seconds, or an HTTP date."""
     body = _error("Rate limit reached", "rate_limit_error", "rate_limit_exceeded")
-    return Behaviour(429, body, {**told, **{k.replace("_", "-"): v for k, v in headers.items()}})
+    return Behaviour(429, body, _come_back(retry_after, milliseconds))
 
 
-def broken(status: int = 500, retry_after: float | None = None) -> Behaviour:
+def out_of_quota() -> Behaviour:
+    """HTTP 429 of another sort: the account has nothing left."""
+    message = "You exceeded your current quota, please check your plan and billing details."
+    return Behaviour(429, _error(message, "insufficient_quota", "insufficient_quota"))
+
+
+def broken(status: int = 500, retry_after: int | None = None) -> Behaviour:
     """The provider's own fault: 500, 503 and the like."""
-    told = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    return Behaviour(status, _error("The server had an error", "server_error"), told)
+    body = _error("The server had an error", "server_error")
+    return Behaviour(status, body, _come_back(retry_after))
+
+
+def garbled() -> Behaviour:
+    """HTTP 200 with something that is no answer."""
+    return Behaviour(body={"ok": True})
 
 
 def too_long() -> Behaviour:
@@ -96,16 +108,20 @@ def refused(reason: str = "I cannot help with that.") -> Behaviour:
     return Behaviour(body=_completion(message, "stop"))
 
 
-def wrong_key() -> Behaviour:
-    """HTTP 401."""
-    return Behaviour(
-        401, _error("Incorrect API key provided", "invalid_request_error", "invalid_api_key")
-    )
+def wrong_key(key: str = "sk-secret") -> Behaviour:
+    """HTTP 401; like some providers it repeats the key."""
+    message = f"Incorrect API key provided: {key}"
+    return Behaviour(401, _error(message, "invalid_request_error", "invalid_api_key"))
 
 
-def bad_request(message: str = "Unknown parameter", code: str | None = None) -> Behaviour:
-    """HTTP 400 for a reason of your choice."""
-    return Behaviour(400, _error(message, "invalid_request_error", code))
+def bad_request(
+    message: str = "Unknown parameter",
+    code: str | None = None,
+    kind: str = "invalid_request_error",
+    status: int = 400,
+) -> Behaviour:
+    """HTTP 400 or another, for a reason of your choice."""
+    return Behaviour(status, _error(message, kind, code))
 
 
 def hang() -> Behaviour:
@@ -126,6 +142,11 @@ def _completion(message: Mapping[str, Any], finish_reason: str) -> dict[str, Any
         "created": 1_700_000_000,
         "choices": [choice],
     }
+
+
+def _come_back(retry_after: int | str | None, milliseconds: float | None = None) -> dict[str, str]:
+    told = {"Retry-After": retry_after, "retry-after-ms": milliseconds}
+    return {name: str(value) for name, value in told.items() if value is not None}
 
 
 def _error(message: str, kind: str, code: str | None = None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from fleet.core.failover import Option, Standing, cools_for, next_best, soonest,
 from fleet.core.learning import NOTHING_LEARNED
 from fleet.core.models import Model
 from fleet.core.prices import dollars
-from fleet.errors import ContextWindowExceeded, FleetError, RetryLater, Unavailable
+from fleet.errors import ContextWindowExceeded, FleetError, InvalidConfig, RetryLater, Unavailable
 from fleet.services.step_writer import Question, StepWriter, failure_of
 from fleet.state.tasks import Lease
 
@@ -56,17 +56,23 @@ class ModelSteps:
     """Asks the models of one task, one question after the other."""
 
     def __init__(
-        self, lease: Lease, callers: Mapping[str, ModelCaller], writer: StepWriter, escalates: bool
+        self,
+        lease: Lease,
+        models: Mapping[str, Model],
+        callers: Mapping[str, ModelCaller],
+        writer: StepWriter,
+        escalates: bool,
     ) -> None:
-        """`escalates` says whether the configuration allows a stronger model."""
+        """`models` are the catalogue's by name, `callers` are for those that can be reached from
+        here. `escalates` says whether the configuration allows a stronger model."""
         self.lease = lease
         self.callers = callers
         self.writer = writer
         self.escalates = escalates
         self.options = tuple(
-            Option(candidate, callers[candidate.model].model)
+            Option(candidate, models[candidate.model])
             for candidate in lease.candidates
-            if candidate.model in callers
+            if candidate.model in callers and candidate.model in models
         )
         self.current = self.options[0] if self.options else None
         self._why = "first"
@@ -86,8 +92,7 @@ class ModelSteps:
         if cools_for(option.model, standing):
             option = await self._other(search, standing, f"{option.model.name} cools down")
         while True:
-            reply = await self.writer.call(self.callers[option.model.name], self._why, question)
-            self._why = "again"
+            reply = await self._call(option.model, question)
             if isinstance(reply, ModelReply):
                 await self._answered(option, standing)
                 return reply
@@ -109,6 +114,15 @@ class ModelSteps:
         await asyncio.to_thread(self.writer.learn, score)
         self.current, self._why = found, f"escalation: {reason}"
         return True
+
+    async def _call(self, model: Model, question: Question) -> ModelReply | FleetError:
+        try:
+            caller = self.callers[model.name]
+        except InvalidConfig as error:
+            # The package for its provider is not installed here: another model's may be.
+            return error
+        why, self._why = self._why, "again"
+        return await self.writer.call(caller, why, question)
 
     async def _answered(self, option: Option, standing: Standing) -> None:
         self.current = option

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from pydantic import BaseModel, ValidationError
 from fleet import errors
 from fleet.adapters.model_calls import Endpoint, ModelCaller
 from fleet.agent import Agent, AgentContext, AgentSpec, Outcome
+from fleet.core.models import Model
 from fleet.errors import (
     FleetError,
     InvalidRequest,
@@ -95,10 +96,12 @@ class AgentRunner:
         run_coroutine: RunCoroutine,
         callers: Mapping[str, ModelCaller],
         pools: Pools,
+        models: Iterable[Model],
         model_state: ModelState,
     ) -> None:
         self.settings = settings
         self.pools = pools
+        self.models = {model.name: model for model in models}
         self.model_state = model_state
         self.limits = settings.config.limits
         self.pool = pool
@@ -176,12 +179,16 @@ class AgentRunner:
         context: AgentContext = RunContext(
             lease,
             self.tasks,
-            ModelSteps(lease, self.callers, writer, self.settings.config.models.escalate),
+            self._model_steps(lease, writer),
             self.read_roots,
             self.settings.config.agents.sandbox,
         )
         async with asyncio.timeout(self.limits.task_seconds):
             return await self._agent(spec).run(checked, context)
+
+    def _model_steps(self, lease: Lease, writer: StepWriter) -> ModelSteps:
+        may_escalate = self.settings.config.models.escalate
+        return ModelSteps(lease, self.models, self.callers, writer, may_escalate)
 
     def _agent(self, spec: AgentSpec) -> Agent:
         if spec.agent_type not in self._made:

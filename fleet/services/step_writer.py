@@ -21,6 +21,7 @@ from fleet.core.models import Model
 from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
+    InvalidConfig,
     ModelRefused,
     NotAllowed,
     RateLimited,
@@ -72,6 +73,7 @@ FAILURES = (
     Failure(ContextWindowExceeded, "context window exceeded"),
     Failure(ModelRefused, "refused"),
 )
+CANNOT_REACH = Failure(InvalidConfig, "cannot be reached by this worker")
 CANCELLED = Failure(FleetError, "cancelled", burns=True)
 FAILED = Failure(FleetError, "failed", burns=True)
 
@@ -149,7 +151,7 @@ def failure_of(error: BaseException) -> Failure:
     """The way in which a call ended with this error."""
     if isinstance(error, asyncio.CancelledError):
         return CANCELLED
-    return next((each for each in FAILURES if isinstance(error, each.error)), FAILED)
+    return next((each for each in (*FAILURES, CANNOT_REACH) if isinstance(error, each.error)), FAILED)
 
 
 def _asked_seconds(error: FleetError) -> float | None:
