@@ -151,7 +151,8 @@ def failure_of(error: BaseException) -> Failure:
     """The way in which a call ended with this error."""
     if isinstance(error, asyncio.CancelledError):
         return CANCELLED
-    return next((each for each in (*FAILURES, CANNOT_REACH) if isinstance(error, each.error)), FAILED)
+    known = (*FAILURES, CANNOT_REACH)
+    return next((each for each in known if isinstance(error, each.error)), FAILED)
 
 
 def _asked_seconds(error: FleetError) -> float | None:
