@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from fake_provider import (
     Behaviour,
     FakeProvider,
@@ -152,7 +146,7 @@ def start(
     settings_of: Callable[[str], Settings],
     clean_environment: pytest.MonkeyPatch,
 ) -> Callable[..., Run]:
-    """Makes a run of a new task; of a configuration with some text replaced, where that is given."""
+    """Makes a run of a new task, with some text of the configuration replaced where asked."""
 
     def make(limit: float | None = None, **replaced: str) -> Run:
         clean_environment.setenv("FAKE_API_KEY", "sk-secret")
