@@ -104,6 +104,7 @@ class Run:
     lease: Lease
     writer: StepWriter
     context: RunContext
+    loop: asyncio.Runner
 
     def ask(self, times: int = 1) -> ModelReply:
         async def asked() -> ModelReply:
@@ -111,7 +112,7 @@ class Run:
                 reply = await self.context.ask("say hi")
             return reply
 
-        return asyncio.run(asked())
+        return self.loop.run(asked())
 
     def fails(self, error: type[FleetError], match: str) -> FleetError:
         with pytest.raises(error, match=match) as caught:
@@ -140,8 +141,16 @@ def fake() -> Iterator[FakeProvider]:
 
 
 @pytest.fixture
+def loop() -> Iterator[asyncio.Runner]:
+    """One event loop for all of a test, since callers keep their connections."""
+    with asyncio.Runner() as found:
+        yield found
+
+
+@pytest.fixture
 def start(
     fake: FakeProvider,
+    loop: asyncio.Runner,
     client: redis.Redis,
     settings_of: Callable[[str], Settings],
     clean_environment: pytest.MonkeyPatch,
@@ -165,7 +174,7 @@ def start(
         models = {model.name: model for model in fleet.models}
         steps = ModelSteps(lease, models, callers, writer, settings.config.models.escalate)
         context = RunContext(lease, fleet.tasks, steps, (), "auto")
-        return Run(fleet, fake, lease, writer, context)
+        return Run(fleet, fake, lease, writer, context, loop)
 
     return make
 
@@ -262,12 +271,21 @@ def test_a_prompt_that_is_too_long_goes_to_a_larger_window(start: Callable[..., 
     run.fake.script("small", too_long())
     assert run.ask().model == "large"
     assert run.fake.count("middle") == 0
-    # Then to the one whose window is not known, and then there is none.
-    run.fake.script("large", too_long())
-    assert run.ask().model == "huge"
-    run.fake.script("huge", too_long())
-    run.fails(ContextWindowExceeded, "small: has no larger window .*; huge: the prompt is too long")
+    assert run.told()[1] == ("large", "failover: small context window exceeded", "ok")
     assert run.cooling == {}
+
+
+def test_after_all_known_windows_comes_the_unknown_one_and_then_none(
+    start: Callable[..., Run],
+) -> None:
+    run = start()
+    for model in ("small", "large", "huge"):
+        run.fake.script(model, too_long())
+    run.fails(
+        ContextWindowExceeded,
+        "small: the prompt is too long.*; middle: has no larger window .*10,000.*; large: .*; huge",
+    )
+    assert [model for model, *_ in run.told()] == ["small", "large", "huge"]
 
 
 def test_a_bad_request_is_not_asked_of_others(start: Callable[..., Run]) -> None:
@@ -383,7 +401,7 @@ def test_a_call_that_is_cancelled_is_charged_as_uncertain(
         with pytest.raises(asyncio.CancelledError):
             await asked
 
-    asyncio.run(cancel())
+    run.loop.run(cancel())
     assert run.told() == [("small", "first", "cancelled")]
     assert run.cooling == {}
     assert client.hget(f"{{fleet}}:task:{run.lease.task_id}", "uncertain_calls") == b"1"
@@ -426,7 +444,7 @@ def test_an_answer_counts_though_nothing_can_be_learned(
 
 
 def escalate(run: Run, score: float = 0.25) -> bool:
-    return asyncio.run(run.context.escalate("it failed its check", score))
+    return run.loop.run(run.context.escalate("it failed its check", score))
 
 
 def test_an_escalation_goes_to_the_next_stronger_model_and_the_score_is_learned(
@@ -465,7 +483,7 @@ def test_code_that_fails_with_a_weak_model_is_written_by_a_stronger_one(
     run.fake.script("small", WRONG, WRONG)
     run.fake.script("middle", WRONG, RIGHT)
     payload = SPEC.payload(instruction="Write add(a, b).", tests=TESTS, max_attempts=2)
-    outcome = asyncio.run(SPEC.make().run(payload, run.context))
+    outcome = run.loop.run(SPEC.make().run(payload, run.context))
     assert isinstance(outcome.result, CodeGenerationResult)
     assert (outcome.state, outcome.quality) == ("succeeded", 1.0)
     models = [attempt.model for attempt in outcome.result.attempts]
@@ -485,7 +503,7 @@ def test_code_that_no_model_gets_right_has_the_quality_of_the_last_ones_best_ans
     run.fake.script("small", WRONG)
     run.fake.script("middle", answer("no code"))
     payload = SPEC.payload(instruction="Write add(a, b).", tests=TESTS, max_attempts=1)
-    outcome = asyncio.run(SPEC.make().run(payload, run.context))
+    outcome = run.loop.run(SPEC.make().run(payload, run.context))
     assert (outcome.state, outcome.quality) == ("unverified", 0.0)
     assert isinstance(outcome.result, CodeGenerationResult)
     assert outcome.result.model == "small"
