@@ -60,11 +60,21 @@ class ModelReply(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: `succeeded`, or `unverified` where the answer failed its checks."""
+    """How a run ended: `succeeded`, or `unverified` where the answer failed its checks.
+
+    `quality` says how good the last model's answer was, 0 to 1, where the agent knows: the fleet
+    learns from it which model suits the request type. Where it is None a success counts as 1,
+    an unverified answer as 0.
+    """
 
     state: Literal["succeeded", "unverified"]
     result: Result
     summary: str
+    quality: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.quality is not None and not 0.0 <= self.quality <= 1.0:
+            raise ValueError(f"the outcome's quality is {self.quality!r}; give 0 to 1, or None")
 
 
 class AgentContext(Protocol):
@@ -87,7 +97,22 @@ class AgentContext(Protocol):
     ) -> ModelReply:
         """Ask the task's model. Tokens and cost are added to the task, also when it is cancelled.
 
-        Raises `Unavailable` where the model does not answer in time.
+        Where the model does not answer, refuses, or cannot take so long a prompt, the next best
+        one that suits and fits what is left of the task's limit is asked, and further questions
+        go to that one: `ModelReply.model` says which. Where none is left the first model's error
+        is raised: `Unavailable`, `RateLimited`, `ModelRefused`, `ContextWindowExceeded`, or
+        `NotAllowed` for a provider's key that is refused.
+        """
+        ...
+
+    async def escalate(self, reason: str, score: float = 0.0) -> bool:
+        """Say that the model's answer failed its check, and have further questions go to the next
+        stronger one.
+
+        `score`, 0 to 1, is how good the failed answer was; the fleet learns it of the model that
+        gave it. `reason` is shown with the task's next step. False where there is no stronger
+        model that may be used and fits what is left of the task's limit: then nothing changes.
+        Raises `ValueError` for a score out of range.
         """
         ...
 

@@ -92,7 +92,6 @@ def _show(request_type: str | None, as_json: bool) -> None:
 def _lines(request_type: str | None) -> tuple[list[Line], str]:
     """The models, and where their prices are from."""
     import os
-    import time
 
     from fleet.adapters.prices import current_prices
     from fleet.errors import InvalidRequest
@@ -108,10 +107,10 @@ def _lines(request_type: str | None) -> tuple[list[Line], str]:
     if request_type is not None and request_type not in settings.config.request_types:
         raise InvalidRequest(unknown("request type", request_type, settings.config.request_types))
     found = catalogue(settings, os.environ, price_all=True)
-    facts = fleet_facts(open_connection(settings))
+    now, facts = fleet_facts(open_connection(settings))
     policy = model_policy(settings.config)
     source = current_prices(settings.environment.data_dir).source
-    return listing(found, facts, policy, time.time(), request_type), source
+    return listing(found, facts, policy, now, request_type), source
 
 
 def _refreshed_json(done: Refreshed) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.cli.output import dollars, moment, seconds
+from fleet.cli.steps import steps_view
 from fleet.cli.tables import state
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ SEVERITY_STYLES = {"high": "bold red", "medium": "yellow", "low": "cyan"}
 
 
 def record_view(record: TaskRecord) -> Group:
-    """All of a task: its facts, its error if it has one, its result if it has one."""
-    parts: list[RenderableType] = [_facts(record)]
+    """All of a task: its facts, its steps, its error if it has one, its result if it has one."""
+    parts: list[RenderableType] = [_facts(record), *steps_view(record)]
     if record.error:
         parts.append(Text(f"{record.error['type']}: {record.error['message']}", style="red"))
     if record.result is not None:
@@ -163,6 +164,7 @@ def _facts(record: TaskRecord) -> Table:
         ("attempts", str(record.attempts)),
         ("progress", record.progress or "-"),
         ("summary", record.summary or "-"),
+        ("rating", "-" if record.rating is None else f"{record.rating:g}"),
     )
     for name, value in rows:
         table.add_row(Text(name, style="dim"), value)

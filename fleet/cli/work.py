@@ -1,4 +1,4 @@
-"""`fleet submit`, `tasks`, `task`, `cancel` and `explain`: work, and what became of it."""
+"""`fleet submit`, `tasks`, `task`, `cancel`, `rate` and `explain`: work, and what became of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEWEST = 500
 
 def add_to(app: typer.Typer) -> None:
     """Give the command line these commands."""
-    for command in (submit, tasks, task, explain, cancel):
+    for command in (submit, tasks, task, explain, cancel, rate):
         app.command()(command)
 
 
@@ -128,18 +128,22 @@ def task(
 
 
 def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
-    """Show why a task got its pool and its model, with every candidate's numbers.
+    """Show why a task got its pool and its model, with every candidate's numbers, and which models
+    it went to.
 
     Example: `fleet explain 0190c0de-...`
     """
     from fleet.cli.decision import decision_view, model_json
+    from fleet.cli.steps import steps_view
 
     found = _task(task_id)
-    route, model = found.decision, found.model_decision
+    route, model, record = found.decision, found.model_decision, found.record()
     if as_json:
-        print_json({"id": found.id, "route": route.to_json(), "model": model_json(model)})
+        shown = record_json(record)
+        steps = {name: shown[name] for name in ("steps", "model_calls")}
+        print_json({"id": found.id, "route": route.to_json(), "model": model_json(model), **steps})
     else:
-        console().print(decision_view(route, model))
+        console().print(decision_view(route, model), *steps_view(record))
 
 
 def cancel(task_id: TaskArgument) -> None:
@@ -154,6 +158,25 @@ def cancel(task_id: TaskArgument) -> None:
         typer.echo(f"task {task_id} had ended already: {before}")
     else:
         typer.echo(f"task {task_id} was {before} and is cancelled")
+
+
+def rate(
+    task_id: TaskArgument,
+    rating: Annotated[float, typer.Argument(help="From 0 (of no use) to 1 (very good).")],
+    as_json: JsonOption = False,
+) -> None:
+    """Say how good a task's result was: the fleet learns it of the model that answered.
+
+    Rating again replaces the rating.
+
+    Example: `fleet rate 0190c0de-... 0.8`
+    """
+    found = _task(task_id)
+    found.rate(rating)
+    if as_json:
+        print_json({"id": found.id, "rating": rating, "model": found.record().answered_by})
+    else:
+        typer.echo(f"task {found.id} is rated {rating:g}")
 
 
 def record_json(record: TaskRecord) -> dict[str, Any]:

@@ -127,4 +127,6 @@ def _make_runner(app: Celery, role: Role) -> AgentRunner:
         run_coroutine=LoopThread().submit,
         callers=model_callers(settings, connection.models, os.environ),
         pools=connection.pools,
+        models=connection.models,
+        model_state=connection.model_state,
     )

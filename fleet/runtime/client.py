@@ -18,6 +18,7 @@ from fleet.core.routing import Ranking, RouteDecision
 from fleet.errors import InvalidRequest, ResultTimeout, TaskCancelled, TaskNotFound
 from fleet.runtime.messages import message_encoder
 from fleet.services.connection import Connection, open_connection
+from fleet.services.ratings import rate
 from fleet.services.requests import DEFAULT_TENANT, Submission, unknown
 from fleet.services.routes import Route, Routes, check_scope, set_route
 from fleet.services.submit import Submitted, route_decision
@@ -77,6 +78,14 @@ class Task:
         """Cancel the task, queued or running; the state it was in. An ended one stays as it is."""
         ttl = self._connection.settings.config.limits.result_ttl_seconds
         return self._connection.tasks.cancel(self.id, ttl)
+
+    def rate(self, rating: float) -> None:
+        """Say how good the result was, 0 (of no use) to 1: the fleet learns it of the model.
+
+        Rating again replaces the rating. Raises `InvalidRequest` for one out of range, a task
+        that has not ended, or one that no model has answered.
+        """
+        rate(self._connection, self.id, rating)
 
     def result(self, timeout: float | None = None) -> Result:
         """Wait for the end, up to `timeout` seconds, and give the typed result.

@@ -1,15 +1,14 @@
-"""What a running agent is handed: its model, its progress, and the bounds it works in."""
+"""What a running agent is handed: its models, its progress, and the bounds it works in."""
 
 from __future__ import annotations
 
 import asyncio
-from itertools import count
 from pathlib import Path
 from typing import Literal
 
-from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import ModelReply
-from fleet.errors import Unavailable
+from fleet.services.model_steps import ModelSteps
+from fleet.services.step_writer import Question
 from fleet.state.tasks import Lease, Tasks
 
 
@@ -20,7 +19,7 @@ class RunContext:
         self,
         lease: Lease,
         tasks: Tasks,
-        caller: ModelCaller | None,
+        models: ModelSteps,
         read_roots: tuple[Path, ...],
         sandbox: Literal["auto", "bubblewrap", "rlimits"],
     ) -> None:
@@ -30,11 +29,9 @@ class RunContext:
         self.complexity = lease.complexity
         self.read_roots = read_roots
         self.sandbox: Literal["auto", "bubblewrap", "rlimits"] = sandbox
-        self._model = lease.model
         self._lease = lease
         self._tasks = tasks
-        self._caller = caller
-        self._calls = count(1)
+        self._models = models
 
     async def ask(
         self,
@@ -44,36 +41,13 @@ class RunContext:
         max_tokens: int = 1024,
         temperature: float = 0.0,
     ) -> ModelReply:
-        """Ask the task's model; what it takes is charged to the task, also if it is cut short."""
-        caller = self._reachable()
-        call = next(self._calls)
-        try:
-            reply = await caller.ask(prompt, instructions, max_tokens, temperature)
-        except BaseException:
-            # The prompt was sent, and what came of it was never seen.
-            await self._charge(call, (0, 0), 0, uncertain=True)
-            raise
-        tokens = (reply.input_tokens, reply.output_tokens)
-        await self._charge(call, tokens, reply.cost_nanodollars, uncertain=False)
-        return reply
+        """Ask the task's model, and the next best where it fails; all is charged to the task."""
+        return await self._models.ask(Question(prompt, instructions, max_tokens, temperature))
 
-    def _reachable(self) -> ModelCaller:
-        if self._caller is None:
-            raise Unavailable(
-                f"this worker cannot reach model {self._model}: set FLEET_MODEL_URL for a local "
-                "one, or its provider's key, for workers and applications alike"
-            )
-        return self._caller
+    async def escalate(self, reason: str, score: float = 0.0) -> bool:
+        """Go on with the next stronger model, where there is one."""
+        return await self._models.escalate(reason, score)
 
     async def report(self, progress: str) -> None:
         """Show a line with the task. Raises `LeaseLost` where another run has it now."""
         await asyncio.to_thread(self._tasks.report, self._lease, progress=progress)
-
-    async def _charge(
-        self, call: int, tokens: tuple[int, int], cost: int, uncertain: bool
-    ) -> None:
-        charge = asyncio.to_thread(
-            self._tasks.add_usage, self._lease, call, tokens, cost, uncertain
-        )
-        # A cancellation must not keep the charge from being written.
-        await asyncio.shield(asyncio.ensure_future(charge))

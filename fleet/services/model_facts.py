@@ -6,6 +6,6 @@ from fleet.core.learning import ModelFacts
 from fleet.services.connection import Connection
 
 
-def fleet_facts(connection: Connection) -> ModelFacts:
-    """Evidence and cool-downs as the fleet shares them."""
-    return connection.model_state.read()
+def fleet_facts(connection: Connection) -> tuple[float, ModelFacts]:
+    """The time in seconds since 1970 by Redis's clock; evidence and cool-downs, as shared then."""
+    return connection.model_state.look()

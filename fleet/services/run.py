@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from pydantic import BaseModel, ValidationError
 from fleet import errors
 from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import Agent, AgentContext, AgentSpec, Outcome
+from fleet.core.models import Model
 from fleet.errors import (
     FleetError,
     InvalidRequest,
@@ -41,8 +42,11 @@ from fleet.errors import (
 )
 from fleet.services.context import RunContext
 from fleet.services.lease_keeper import LeaseKeeper, Verdict
+from fleet.services.model_steps import ModelSteps
 from fleet.services.pool_health import look_at_pools
+from fleet.services.step_writer import StepWriter
 from fleet.settings import Settings
+from fleet.state.models import ModelState
 from fleet.state.pools import Pools
 from fleet.state.tasks import Lease, Tasks
 
@@ -66,11 +70,15 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a run ended: a state, what to write, and what to raise for Celery."""
+    """How a run ended: a state, what to write, and what to raise for Celery.
+
+    `reward` says how good the last model's answer was, 0 to 1; None where the end does not tell.
+    """
 
     state: str
     fields: Mapping[str, str]
     error: FleetError | None = None
+    reward: float | None = None
 
 
 class AgentRunner:
@@ -87,9 +95,13 @@ class AgentRunner:
         run_coroutine: RunCoroutine,
         callers: Mapping[str, ModelCaller],
         pools: Pools,
+        models: Iterable[Model],
+        model_state: ModelState,
     ) -> None:
         self.settings = settings
         self.pools = pools
+        self.models = {model.name: model for model in models}
+        self.model_state = model_state
         self.limits = settings.config.limits
         self.pool = pool
         self.agent_id = agent_id
@@ -126,15 +138,21 @@ class AgentRunner:
         if isinstance(lease, str):
             log.info("delivery dropped", task=delivery.task_id, because=lease)
             return None
-        end = self._run_leased(agent_type, lease, delivery)
+        learns = lease.request_type in self.settings.config.request_types
+        writer = StepWriter(lease, self.tasks, self.model_state, learns)
+        end = self._run_leased(agent_type, lease, delivery, writer)
         self._write(lease, end)
+        if end.reward is not None:
+            writer.learn(end.reward)
         if end.error is not None:
             raise end.error
         return dict(json.loads(end.fields["result"]))
 
-    def _run_leased(self, agent_type: str, lease: Lease, delivery: Delivery) -> End:
+    def _run_leased(
+        self, agent_type: str, lease: Lease, delivery: Delivery, writer: StepWriter
+    ) -> End:
         verdicts: list[Verdict] = []
-        future = self.run_coroutine(self._work(agent_type, lease, delivery.payload))
+        future = self.run_coroutine(self._work(agent_type, lease, delivery.payload, writer))
 
         def stop(verdict: Verdict) -> None:
             verdicts.append(verdict)
@@ -148,7 +166,9 @@ class AgentRunner:
         finally:
             self.keeper.release(lease)
 
-    async def _work(self, agent_type: str, lease: Lease, payload: Any) -> Outcome:
+    async def _work(
+        self, agent_type: str, lease: Lease, payload: Any, writer: StepWriter
+    ) -> Outcome:
         spec = self.specs[agent_type]
         try:
             checked = spec.payload.model_validate(payload)
@@ -158,12 +178,16 @@ class AgentRunner:
         context: AgentContext = RunContext(
             lease,
             self.tasks,
-            self.callers.get(lease.model),
+            self._model_steps(lease, writer),
             self.read_roots,
             self.settings.config.agents.sandbox,
         )
         async with asyncio.timeout(self.limits.task_seconds):
             return await self._agent(spec).run(checked, context)
+
+    def _model_steps(self, lease: Lease, writer: StepWriter) -> ModelSteps:
+        may_escalate = self.settings.config.models.escalate
+        return ModelSteps(lease, self.models, self.callers, writer, may_escalate)
 
     def _agent(self, spec: AgentSpec) -> Agent:
         if spec.agent_type not in self._made:
@@ -221,10 +245,12 @@ class AgentRunner:
 
 def _ended(outcome: Outcome) -> End:
     fields = {"result": outcome.result.model_dump_json(), "summary": outcome.summary}
+    reward = outcome.quality
     if outcome.state == "succeeded":
-        return End("succeeded", fields)
+        return End("succeeded", fields, reward=1.0 if reward is None else reward)
     unverified = TaskUnverified(outcome.summary)
-    return End("unverified", {**fields, "error": error_json(unverified)}, unverified)
+    fields["error"] = error_json(unverified)
+    return End("unverified", fields, unverified, 0.0 if reward is None else reward)
 
 
 def _failed(error: FleetError) -> End:

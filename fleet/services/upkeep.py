@@ -78,7 +78,13 @@ def _requeue_expired(fleet: Connection) -> dict[str, list[str]]:
 
 
 def summarize_health(fleet: Connection) -> dict[str, Any]:
-    """Count agents by status, look at each pool, and keep the summary for whoever asks."""
+    """Count agents by status, look at each pool, and keep the summary for whoever asks.
+
+    What is known of models and request types that are not configured any more is dropped too.
+    """
+    fleet.model_state.prune(
+        {model.name for model in fleet.models}, fleet.settings.config.request_types
+    )
     counts = fleet.pools.counts(list(fleet.settings.config.pools))
     agents = Counter(agent.status for agent in fleet.registry.agents())
     summary = {

@@ -10,113 +10,37 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from redis import Redis
 
+from fleet.core.model_decision import ModelCandidate, ModelDecision
 from fleet.errors import LeaseLost, TaskNotFound
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, wake
+from fleet.state.records import ANSWERED, ENDED, STATES, Step, TaskRecord, parse_record, step_json
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
 
-ENDED = frozenset({"succeeded", "unverified", "failed", "cancelled"})
-STATES = ("queued", "running", *sorted(ENDED))
+__all__ = ["ENDED", "STATES", "Finished", "Lease", "Step", "TaskRecord", "Tasks"]
 
 Arguments = list[str | int]
 
 OUTCOMES_KEPT = 100
 """A pool's success rate is that of its last 100 tasks."""
 
-
-@dataclass(frozen=True, slots=True)
-class TaskRecord:
-    """A task as Redis knows it. Times are seconds since 1970 by Redis's clock."""
-
-    id: str
-    state: str
-    request_type: str
-    agent_type: str
-    tenant: str
-    complexity: float
-    pool: str
-    agent: str
-    model: str
-    submitted: float | None
-    started: float | None
-    ended: float | None
-    attempts: int
-    fence: int
-    input_tokens: int
-    output_tokens: int
-    cost_nanodollars: int
-    progress: str
-    summary: str
-    result: dict[str, Any] | None
-    error: dict[str, str] | None
-    ranking: dict[str, Any] | None
-    model_decision: dict[str, Any] | None
-    loads: str
-    routed: str
-
-    @property
-    def wait_seconds(self) -> float | None:
-        """From submission to the start of the latest run."""
-        return self.started - self.submitted if self.started and self.submitted else None
-
-    @property
-    def run_seconds(self) -> float | None:
-        """From the start of the latest run to the end."""
-        return self.ended - self.started if self.ended and self.started else None
-
-    @property
-    def has_ended(self) -> bool:
-        return self.state in ENDED
-
-
-def parse_record(task_id: str, fields: Mapping[Any, Any]) -> TaskRecord:
-    """A record from a hash's fields."""
-    found = {text(name): text(value) for name, value in fields.items()}
-
-    def seconds(name: str) -> float | None:
-        return int(found[name]) / 1000 if name in found else None
-
-    def value(name: str) -> Any:
-        return json.loads(found[name]) if name in found else None
-
-    plan = value("plan") or {}
-    return TaskRecord(
-        id=task_id,
-        state=found["state"],
-        request_type=plan.get("request_type", ""),
-        agent_type=plan.get("agent_type", ""),
-        tenant=found.get("tenant", ""),
-        complexity=float(plan.get("complexity", 0.5)),
-        pool=found.get("pool", ""),
-        agent=found.get("agent", ""),
-        model=plan.get("model", ""),
-        submitted=seconds("submitted"),
-        started=seconds("started"),
-        ended=seconds("ended"),
-        attempts=int(found.get("attempts", 0)),
-        fence=int(found.get("fence", 0)),
-        input_tokens=int(found.get("input_tokens", 0)),
-        output_tokens=int(found.get("output_tokens", 0)),
-        cost_nanodollars=int(found.get("cost_nanodollars", 0)),
-        progress=found.get("progress", ""),
-        summary=found.get("summary", ""),
-        result=value("result"),
-        error=value("error"),
-        ranking=plan.get("ranking"),
-        model_decision=plan.get("model_decision"),
-        loads=found.get("loads", ""),
-        routed=found.get("routed", ""),
-    )
+STEPS_KEPT = 50
+"""So many model calls are kept with a task, the first ones; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to run a task, as the claim script gave it."""
+    """The right to run a task, as the claim script gave it.
+
+    `candidates` are the models that may serve, best first: the first is `model`. The task may cost
+    `limit_nanodollars` in all, None where there is no limit, of which `spent_nanodollars` were
+    spent by earlier runs.
+    """
 
     task_id: str
     fence: int
@@ -125,6 +49,9 @@ class Lease:
     complexity: float
     model: str
     attempt: int
+    candidates: tuple[ModelCandidate, ...] = ()
+    limit_nanodollars: int | None = None
+    spent_nanodollars: int = 0
 
 
 class Finished(NamedTuple):
@@ -205,7 +132,7 @@ class Tasks(Store):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
         if text(status) != "claimed":
             return text(status)
-        owner, attempt, stored = (text(value) for value in found)
+        owner, attempt, stored, spent = (text(value) for value in found)
         known = json.loads(stored)
         return Lease(
             task_id=task_id,
@@ -215,6 +142,9 @@ class Tasks(Store):
             complexity=known["complexity"],
             model=known["model"],
             attempt=int(attempt),
+            candidates=ModelDecision.from_json(known["model_decision"]).ranking,
+            limit_nanodollars=known.get("limit_nanodollars"),
+            spent_nanodollars=int(spent),
         )
 
     def renew(self, lease: Lease, lease_seconds: float) -> bool:
@@ -234,13 +164,18 @@ class Tasks(Store):
         if not kept:
             raise LeaseLost(f"task {lease.task_id} runs elsewhere now; stop without writing")
 
-    def add_usage(
-        self, lease: Lease, call: int, tokens: tuple[int, int], nanodollars: int, uncertain: bool
-    ) -> None:
-        """Charge one model call to the task: (input, output) tokens and its cost, once."""
-        arguments: Arguments = [*tokens, nanodollars, int(uncertain), f"{lease.fence}.{call}"]
+    def add_usage(self, lease: Lease, call: int, step: Step, *, uncertain: bool) -> int:
+        """Charge one model call to the task, once, and keep it among the steps of its record.
+
+        Gives what the task has cost by now, in nano-dollars. `uncertain` marks tokens that were
+        never seen. The time of the step is Redis's.
+        """
+        answered = step.model if step.ended == ANSWERED else ""
+        arguments: Arguments = [step.input_tokens, step.output_tokens, step.cost_nanodollars]
+        arguments += [int(uncertain), f"{lease.fence}.{call}", step_json(step), answered]
+        arguments.append(STEPS_KEPT)
         with redis_errors(self.client):
-            self.scripts.usage(keys=[self.keys.task(lease.task_id)], args=arguments)
+            return int(self.scripts.usage(keys=[self.keys.task(lease.task_id)], args=arguments))
 
     def finish(
         self,

@@ -28,6 +28,7 @@ class LocalContext:
     complexity: float = 0.5
     reports: list[str] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
+    escalations: list[float] = field(default_factory=list)
 
     async def ask(
         self,
@@ -51,6 +52,11 @@ class LocalContext:
             output_tokens=usage.output_tokens,
             cost_nanodollars=0,
         )
+
+    async def escalate(self, reason: str, score: float = 0.0) -> bool:
+        """There is no stronger model here: the score is noted."""
+        self.escalations.append(score)
+        return False
 
     async def report(self, progress: str) -> None:
         self.reports.append(progress)

@@ -12,6 +12,7 @@ from fleet.services.connection import Connection, open_connection
 from fleet.services.requests import Submission
 from fleet.services.upkeep import reap
 from fleet.settings import Settings
+from fleet.state.records import Step
 from fleet.state.tasks import Lease
 
 ASK = Submission("code_generation", {"instruction": "add"})
@@ -129,7 +130,8 @@ def test_spend_is_counted_once_a_call_whoever_holds_the_lease(
     late = claimed(fleet, task_id, "a", seconds=0)
     claimed(fleet, task_id, "b")
     for _ in range(2):
-        fleet.tasks.add_usage(late, 1, (10, 20), 7, uncertain=False)
+        step = Step("gpt", "openai", "first", "ok", 10, 4, 20, 7, seconds=1.5)
+        assert fleet.tasks.add_usage(late, 1, step, uncertain=False) == 7
     record = fleet.tasks.read(task_id)
     assert (record.input_tokens, record.output_tokens, record.cost_nanodollars) == (10, 20, 7)
 

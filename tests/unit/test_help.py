@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from fleet.cli.main import app
 
 COMMANDS = (
-    *("up", "down", "status", "demo", "submit", "tasks", "task", "explain", "cancel", "pools"),
-    *("pools list", "pools drain", "pools resume", "route", "route set", "route clear"),
+    *("up", "down", "status", "demo", "submit", "tasks", "task", "explain", "cancel", "rate"),
+    *("pools", "pools list", "pools drain", "pools resume", "route", "route set", "route clear"),
     *("route show", "route strategies"),
     *("models", "models refresh"),
     *("agents", "agents list", "agents drain", "agents resume", "config check", "config show"),

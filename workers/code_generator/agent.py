@@ -33,33 +33,55 @@ def _check_tests(tests: str) -> None:
 
 
 class CodeGenerator:
-    """Writes code with the task's model until a version passes its checks."""
+    """Writes code with the task's model until a version passes its checks.
+
+    When a model has used up its attempts the next stronger one begins afresh, where there is one
+    that the task may use.
+    """
 
     async def run(self, payload: CodeGenerationPayload, context: AgentContext) -> Outcome:
         _check_tests(payload.tests)
         attempts: list[Attempt] = []
         isolation: Isolation = ""
-        for number in range(1, payload.max_attempts + 1):
-            attempt, verdict = await self._attempt(number, attempts, payload, context)
+        while True:
+            isolation = await self._try_one_model(attempts, payload, context) or isolation
+            last = attempts[-1]
+            if last.passed or not await context.escalate(
+                f"{last.model} failed at {last.stage}", _quality(attempts, payload.tests)
+            ):
+                return _outcome(payload, attempts, isolation)
+
+    async def _try_one_model(
+        self, attempts: list[Attempt], payload: CodeGenerationPayload, context: AgentContext
+    ) -> Isolation:
+        """Add attempts until one passes or all are used up; how the tests were isolated."""
+        isolation: Isolation = ""
+        before: list[Attempt] = []
+        for number in range(payload.max_attempts):
+            attempt, verdict = await self._attempt(
+                len(attempts) + 1, TEMPERATURES[number], before, payload, context
+            )
             attempts.append(attempt)
+            before.append(attempt)
             isolation = verdict.isolation or isolation
             word = "passed" if attempt.passed else f"failed at {attempt.stage}"
             await context.report(
-                f"attempt {number} of {payload.max_attempts} {word}: {attempt.message}"
+                f"attempt {number + 1} of {payload.max_attempts} with {attempt.model} {word}: "
+                f"{attempt.message}"
             )
             if attempt.passed:
                 break
-        return _outcome(payload, attempts, isolation)
+        return isolation
 
     async def _attempt(
         self,
         number: int,
+        temperature: float,
         before: list[Attempt],
         payload: CodeGenerationPayload,
         context: AgentContext,
     ) -> tuple[Attempt, Verdict]:
         started = time.monotonic()
-        temperature = TEMPERATURES[number - 1]
         reply = await context.ask(
             next_prompt(payload, before[-1]) if before else first_prompt(payload),
             instructions=INSTRUCTIONS,
@@ -84,6 +106,20 @@ class CodeGenerator:
         return attempt, verdict
 
 
+def _quality(attempts: list[Attempt], tests: str) -> float:
+    """How good the best answer of the last model is: the share of the tests' asserts that held.
+
+    How many there are is known to the statement only: one in a loop holds many times.
+    """
+    model = attempts[-1].model
+    if attempts[-1].passed:
+        return 1.0
+    held = max(attempt.asserts_passed for attempt in attempts if attempt.model == model)
+    statements = sum(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(tests)))
+    # One at least did not hold.
+    return held / max(statements, held + 1)
+
+
 def _outcome(
     payload: CodeGenerationPayload, attempts: list[Attempt], isolation: Isolation
 ) -> Outcome:
@@ -100,6 +136,8 @@ def _outcome(
         model=best.model,
     )
     tries = f"{len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
+    quality = _quality(attempts, payload.tests)
     if best.passed:
-        return Outcome("succeeded", result, f"{best.message} ({tries})")
-    return Outcome("unverified", result, f"not verified after {tries}: {best.message}")
+        return Outcome("succeeded", result, f"{best.message} ({tries})", quality)
+    summary = f"not verified after {tries}: {best.message}"
+    return Outcome("unverified", result, summary, quality)

@@ -42,7 +42,9 @@ class CodeGenerationPayload(Payload):
     `tests` is Python code with assert statements, at module level or in functions without
     parameters named `test_...`; it sees every name of the generated module and may import it as
     `module`. Without tests, code that parses and holds no error that ruff can see is accepted.
-    `function` is a name that the code must define. `max_tokens` bounds one answer of the model.
+    `function` is a name that the code must define. `max_attempts` are made with each model: when
+    they are used up, the next stronger model that the task may use begins afresh. `max_tokens`
+    bounds one answer of a model.
     """
 
     instruction: Annotated[

@@ -20,7 +20,7 @@ from workers.security_scanner.models import (
 from workers.security_scanner.scan import Scan
 from workers.security_scanner.sources import Selection, select
 from workers.security_scanner.stoppable import in_thread
-from workers.security_scanner.triage import triage_of
+from workers.security_scanner.triage import quality_of, triage_of
 
 # Often enough for a sign of life every second or so.
 FILES_A_REPORT = 25
@@ -48,7 +48,8 @@ class SecurityScanner:
             triage=triage,
             no_triage_reason=no_triage_reason,
         )
-        return Outcome(state="succeeded", result=result, summary=summary_of(result))
+        quality = None if triage is None else quality_of(triage)
+        return Outcome("succeeded", result, summary_of(result), quality)
 
 
 def summary_of(result: SecurityScanResult) -> str:

@@ -43,6 +43,12 @@ async def triage_of(findings: Sequence[Finding], context: AgentContext) -> Triag
     return _by_rules(findings, "the model's answers named no finding correctly", dropped)
 
 
+def quality_of(triage: Triage) -> float:
+    """The share of the model's sentences that stayed, 0 to 1; 0 where rules wrote in its place."""
+    kept = len(sentences(triage.text)) if triage.written_by == "model" else 0
+    return kept / (kept + triage.dropped) if kept else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """What stays of an answer, and how many of its sentences do not."""

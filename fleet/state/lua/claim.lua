@@ -4,7 +4,7 @@
 -- ARGV  1 task id  2 agent id  3 pool  4 lease in ms  5 a name for this very claim
 --       6 tenant and 7 plan for a record that does not exist yet: the message came from a
 --       publisher that writes none
--- Returns {status, fence, tenant, attempts, plan}
+-- Returns {status, fence, tenant, attempts, plan, nano-dollars spent by earlier runs}
 --       status  'claimed', 'held' (another run's lease is alive), 'ended'
 --
 -- Invariant: the fence only grows, and at most one holder has the newest one. Whoever
@@ -12,8 +12,9 @@
 -- lost, gets the same fence. A delivery that gets no lease leaves no slot taken.
 
 local function claimed(fence)
-  local fields = redis.call('HMGET', KEYS[1], 'tenant', 'attempts', 'plan')
-  return {'claimed', fence, fields[1], fields[2], fields[3]}
+  local fields = redis.call('HMGET', KEYS[1], 'tenant', 'attempts', 'plan',
+    'cost_nanodollars')
+  return {'claimed', fence, fields[1], fields[2], fields[3], fields[4] or 0}
 end
 
 local time = redis.call('TIME')

@@ -1,0 +1,92 @@
+"""Which model is asked next, where one has failed or its answer was not good enough.
+
+Failover takes the best of the ranking that was not tried yet, is not cooling down, and fits what
+is left of the task's limit. After a prompt that was too long only larger windows count: those
+that are known to be larger come first, then those of unknown size. Escalation takes the
+weakest model that is stronger than the one that answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fleet.core.learning import ModelFacts
+from fleet.core.model_decision import ModelCandidate
+from fleet.core.models import Model
+
+
+class Option(NamedTuple):
+    """A model that may be asked: its line of the task's ranking, and of the catalogue."""
+
+    candidate: ModelCandidate
+    model: Model
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What counts when a model is taken. `now` is in seconds since 1970 by Redis's clock.
+
+    `left_nanodollars` is what the task may still cost, None where there is no limit. `window` is
+    the largest context, in tokens, that a prompt was too long for; 0 where its size is not
+    known, None where no prompt was.
+    """
+
+    facts: ModelFacts
+    now: float
+    left_nanodollars: int | None = None
+    window: int | None = None
+
+
+def cools_for(model: Model, standing: Standing) -> float:
+    """Seconds that the model still cools down for; 0 where it is ready."""
+    if model.key_id is None:
+        return 0.0
+    found = standing.facts.cooldowns.get((model.key_id, model.name))
+    return max(0.0, found.until - standing.now) if found else 0.0
+
+
+def next_best(
+    options: Sequence[Option], tried: Collection[str], standing: Standing
+) -> Option | None:
+    """The best model that is ready and was not tried; `options` are in the ranking's order."""
+    return next(
+        (
+            option
+            for option in _suitable(options, standing)
+            if option.model.name not in tried and not cools_for(option.model, standing)
+        ),
+        None,
+    )
+
+
+def soonest(options: Sequence[Option], standing: Standing) -> tuple[float, Option] | None:
+    """The model that is ready first of those that cool down, tried or not, and in how many seconds.
+
+    Of two that are ready at once the better one.
+    """
+    waits = [(cools_for(option.model, standing), option) for option in _suitable(options, standing)]
+    cooling = [(seconds, option) for seconds, option in waits if seconds > 0.0]
+    return min(cooling, key=lambda pair: pair[0], default=None)
+
+
+def stronger(options: Sequence[Option], current: str, standing: Standing) -> Option | None:
+    """The weakest model of higher quality than the current one that is ready and fits."""
+    quality = {option.model.name: option.candidate.quality for option in options}
+    better = [
+        option
+        for option in _suitable(options, standing)
+        if option.candidate.quality > quality[current] and not cools_for(option.model, standing)
+    ]
+    return min(better, key=lambda option: option.candidate.quality, default=None)
+
+
+def _suitable(options: Sequence[Option], standing: Standing) -> list[Option]:
+    """Those that fit the limit and the window, in the order in which they are to be asked."""
+    left, window = standing.left_nanodollars, standing.window
+    fitting = [o for o in options if left is None or o.candidate.cost_nanodollars <= left]
+    if window is None:
+        return fitting
+    larger = [o for o in fitting if o.model.context_tokens and o.model.context_tokens > window]
+    return larger + [o for o in fitting if o.model.context_tokens is None]

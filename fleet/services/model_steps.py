@@ -1,0 +1,184 @@
+"""The models of one run: the current one is asked, and where it fails the next best.
+
+    answered           the current model stays
+    fails              the next best of the ranking: see `fleet.core.failover`
+    is cooling down    the same, without asking it
+    none is left       the soonest of those that cool down, if that is within seconds, once;
+                       else the first error, with what became of each model
+    fails its check    the agent escalates: the next stronger model is the current one
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from fleet.adapters.model_calls import ModelCaller
+from fleet.agent import ModelReply
+from fleet.core.failover import Option, Standing, cools_for, next_best, soonest, stronger
+from fleet.core.learning import NOTHING_LEARNED
+from fleet.core.models import Model
+from fleet.core.prices import dollars
+from fleet.errors import ContextWindowExceeded, FleetError, InvalidConfig, RetryLater, Unavailable
+from fleet.services.step_writer import Question, StepWriter, failure_of
+from fleet.state.tasks import Lease
+
+MOST_WAIT_SECONDS = 10.0
+"""A model that is ready so soon is waited for, where there is no other."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Search:
+    """What became of the models that were asked one question, by name, and the first error.
+
+    `window` is as in `Standing`. `waited` says that one was waited for already.
+    """
+
+    tried: dict[str, str] = field(default_factory=dict)
+    error: FleetError | None = None
+    window: int | None = None
+    waited: bool = False
+
+    def failed(self, model: Model, error: FleetError) -> None:
+        """Note why a model did not do."""
+        self.tried[model.name] = str(error)
+        self.error = self.error or error
+        if isinstance(error, ContextWindowExceeded):
+            self.window = max(self.window or 0, model.context_tokens or 0)
+
+
+class ModelSteps:
+    """Asks the models of one task, one question after the other."""
+
+    def __init__(
+        self,
+        lease: Lease,
+        models: Mapping[str, Model],
+        callers: Mapping[str, ModelCaller],
+        writer: StepWriter,
+        escalates: bool,
+    ) -> None:
+        """`models` are the catalogue's by name, `callers` are for those that can be reached from
+        here. `escalates` says whether the configuration allows a stronger model."""
+        self.lease = lease
+        self.callers = callers
+        self.writer = writer
+        self.escalates = escalates
+        self.options = tuple(
+            Option(candidate, models[candidate.model])
+            for candidate in lease.candidates
+            if candidate.model in callers and candidate.model in models
+        )
+        self.current = self.options[0] if self.options else None
+        self._why = "first"
+        if self.current and self.current.model.name != lease.model:
+            self._why = f"failover: {lease.model} cannot be reached by this worker"
+
+    async def ask(self, question: Question) -> ModelReply:
+        """One answer. Raises the first model's error where no other could answer either."""
+        if self.current is None:
+            raise Unavailable(
+                f"this worker cannot reach model {self.lease.model}: set FLEET_MODEL_URL for a "
+                "local one, or its provider's key, for workers and applications alike"
+            )
+        search = Search()
+        standing = await self._look(search)
+        option = self.current
+        if cools_for(option.model, standing):
+            option = await self._other(search, standing, f"{option.model.name} cools down")
+        while True:
+            reply = await self._call(option.model, question)
+            if isinstance(reply, ModelReply):
+                await self._answered(option, standing)
+                return reply
+            search.failed(option.model, reply)
+            standing = await self._look(search)
+            reason = f"{option.model.name} {failure_of(reply).ended}"
+            option = await self._other(search, standing, reason)
+
+    async def escalate(self, reason: str, score: float) -> bool:
+        """Make the next stronger model the current one, if there is one that may be used."""
+        if not 0.0 <= score <= 1.0:
+            raise ValueError(f"the answer's score is {score!r}; give 0 to 1")
+        if not self.escalates or self.current is None:
+            return False
+        standing = await self._look(Search())
+        found = stronger(self.options, self.current.model.name, standing)
+        if found is None:
+            return False
+        await asyncio.to_thread(self.writer.learn, score)
+        self.current, self._why = found, f"escalation: {reason}"
+        return True
+
+    async def _call(self, model: Model, question: Question) -> ModelReply | FleetError:
+        try:
+            caller = self.callers[model.name]
+        except InvalidConfig as error:
+            # The package for its provider is not installed here: another model's may be.
+            return error
+        why, self._why = self._why, "again"
+        return await self.writer.call(caller, why, question)
+
+    async def _answered(self, option: Option, standing: Standing) -> None:
+        self.current = option
+        model = option.model
+        if (model.key_id, model.name) in standing.facts.cooldowns:
+            await asyncio.to_thread(self.writer.warm, model)
+
+    async def _look(self, search: Search) -> Standing:
+        """How things stand. Without Redis no model is known to cool down."""
+        now, facts = 0.0, NOTHING_LEARNED
+        try:
+            now, facts = await asyncio.to_thread(self.writer.state.look)
+        except RetryLater as error:
+            log.warning("cool-downs could not be read", error=str(error))
+        limit = self.lease.limit_nanodollars
+        left = None if limit is None else limit - self.writer.spent
+        return Standing(facts, now, left, search.window)
+
+    async def _other(self, search: Search, standing: Standing, reason: str) -> Option:
+        """The model to ask instead of one that does not do for this reason."""
+        found = next_best(self.options, search.tried, standing)
+        if found is not None:
+            self._why = f"failover: {reason}"
+            return found
+        seconds, cooling = soonest(self.options, standing) or (0.0, None)
+        if cooling is None or seconds > MOST_WAIT_SECONDS or search.waited:
+            raise self._nothing_left(search, standing, seconds)
+        search.waited = True
+        await asyncio.sleep(seconds)
+        self._why = f"failover: {reason}, waited {seconds:.1f} s"
+        return cooling
+
+    def _nothing_left(self, search: Search, standing: Standing, seconds: float) -> FleetError:
+        """The first error with what became of each model; of one model it says enough itself."""
+        if search.error is not None and len(self.options) == 1:
+            return search.error
+        told = "; ".join(
+            f"{name}: {search.tried.get(name) or why_not(option, standing)}"
+            for option in self.options
+            for name in (option.model.name,)
+        )
+        message = f"no model could answer: {told}"
+        error = search.error
+        if error is None:
+            return Unavailable(message, seconds)
+        if isinstance(error, RetryLater):
+            return type(error)(message, seconds or error.retry_after)
+        return type(error)(message)
+
+
+def why_not(option: Option, standing: Standing) -> str:
+    """Why a model was not asked."""
+    seconds = cools_for(option.model, standing)
+    if seconds:
+        return f"cools down for {seconds:.0f} s more"
+    cost, left = option.candidate.cost_nanodollars, standing.left_nanodollars
+    if left is not None and cost > left:
+        return f"would cost {dollars(cost)} of the {dollars(max(0, left))} that are left"
+    return f"has no larger window ({option.model.context_tokens:,} tokens)"

@@ -1,0 +1,509 @@
+"""Failover, escalation and what is learned: a fake provider over HTTP, and a real Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import redis
+from fake_provider import (
+    Behaviour,
+    FakeProvider,
+    answer,
+    bad_request,
+    broken,
+    cut,
+    filtered,
+    hang,
+    rate_limited,
+    too_long,
+    wrong_key,
+)
+
+from fleet.agent import ModelReply
+from fleet.errors import (
+    ContextWindowExceeded,
+    FleetError,
+    ModelRefused,
+    NeverRetry,
+    RateLimited,
+    Unavailable,
+)
+from fleet.runtime.messages import message_encoder
+from fleet.services.callers import model_callers
+from fleet.services.connection import Connection, open_connection
+from fleet.services.context import RunContext
+from fleet.services.model_steps import ModelSteps
+from fleet.services.requests import Submission
+from fleet.services.step_writer import StepWriter
+from fleet.settings import Settings
+from fleet.state.records import Step, TaskRecord
+from fleet.state.tasks import Lease
+from workers.code_generator import SPEC
+from workers.code_generator.models import CodeGenerationResult
+
+# By score: small, middle, large, huge; by quality the other way round. small's window is the
+# smallest, and that of huge is not known. They cost $0, $0.003125, $0.03125 and $0.0625.
+CONFIG = """
+[models]
+quality_priority = 0.3
+speed_priority = 0.7
+
+[limits]
+model_call_seconds = 1
+
+[providers.fake]
+base_url = "{url}"
+key_variable = "FAKE_API_KEY"
+
+[catalogue.small]
+provider = "fake"
+quality = 0.5
+speed = 1.0
+free = true
+context_tokens = 10_000
+
+[catalogue.middle]
+provider = "fake"
+quality = 0.7
+speed = 0.6
+input_price = 0.001
+output_price = 0.001
+context_tokens = 10_000
+
+[catalogue.large]
+provider = "fake"
+quality = 0.9
+speed = 0.2
+input_price = 0.01
+output_price = 0.01
+context_tokens = 100_000
+
+[catalogue.huge]
+provider = "fake"
+quality = 0.95
+speed = 0.0
+input_price = 0.02
+output_price = 0.02
+"""
+ORDER = ["small", "middle", "large", "huge"]
+WRONG = answer("def add(a, b):\n    return a - b\n", 100, 20)
+RIGHT = answer("def add(a, b):\n    return a + b\n", 120, 25)
+TESTS = "assert add(1, 0) == 1\nassert add(1, 2) == 3"
+
+
+@dataclass
+class Run:
+    """One task that runs in this process."""
+
+    fleet: Connection
+    fake: FakeProvider
+    lease: Lease
+    writer: StepWriter
+    context: RunContext
+    loop: asyncio.Runner
+
+    def ask(self, times: int = 1) -> ModelReply:
+        async def asked() -> ModelReply:
+            for _ in range(times):
+                reply = await self.context.ask("say hi")
+            return reply
+
+        return self.loop.run(asked())
+
+    def fails(self, error: type[FleetError], match: str) -> FleetError:
+        with pytest.raises(error, match=match) as caught:
+            self.ask()
+        assert type(caught.value) is error
+        return caught.value
+
+    @property
+    def record(self) -> TaskRecord:
+        return self.fleet.tasks.read(self.lease.task_id)
+
+    def told(self) -> list[tuple[str, str, str]]:
+        return [(step.model, step.why, step.ended) for step in self.record.steps]
+
+    @property
+    def cooling(self) -> dict[str, float]:
+        """Seconds that each model cools down for, as any other process sees it."""
+        now, facts = self.fleet.model_state.look()
+        return {model: found.until - now for (_, model), found in facts.cooldowns.items()}
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeProvider]:
+    with FakeProvider() as found:
+        yield found
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.Runner]:
+    """One event loop for all of a test, since callers keep their connections."""
+    with asyncio.Runner() as found:
+        yield found
+
+
+@pytest.fixture
+def start(
+    fake: FakeProvider,
+    loop: asyncio.Runner,
+    client: redis.Redis,
+    settings_of: Callable[[str], Settings],
+    clean_environment: pytest.MonkeyPatch,
+) -> Callable[..., Run]:
+    """Makes a run of a new task, with some text of the configuration replaced where asked."""
+
+    def make(limit: float | None = None, **replaced: str) -> Run:
+        clean_environment.setenv("FAKE_API_KEY", "sk-secret")
+        text = CONFIG.format(url=fake.base_url)
+        for old, new in replaced.items():
+            text = text.replace(old, new)
+        settings = settings_of(text)
+        fleet = open_connection(settings)
+        fleet.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+        asked = Submission("code_generation", {"instruction": "add"}, max_cost_usd=limit)
+        task_id = fleet.submitter(message_encoder()).submit(asked).task_id
+        lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "{}")
+        assert isinstance(lease, Lease)
+        writer = StepWriter(lease, fleet.tasks, fleet.model_state, learns=True)
+        callers = model_callers(settings, fleet.models, os.environ)
+        models = {model.name: model for model in fleet.models}
+        steps = ModelSteps(lease, models, callers, writer, settings.config.models.escalate)
+        context = RunContext(lease, fleet.tasks, steps, (), "auto")
+        return Run(fleet, fake, lease, writer, context, loop)
+
+    return make
+
+
+
+def test_the_ranking_is_that_of_the_submission(start: Callable[..., Run]) -> None:
+    run = start(limit=1.0)
+    assert [each.model for each in run.lease.candidates] == ORDER
+    assert run.lease.limit_nanodollars == 1_000_000_000
+
+
+def test_a_model_that_answers_is_asked_again(start: Callable[..., Run]) -> None:
+    run = start()
+    run.fake.script("small", answer("hi", 30, 10, cached_tokens=20))
+    assert run.ask(times=2).model == "small"
+    first, second = run.record.steps
+    assert (first.why, first.ended, second.why) == ("first", "ok", "again")
+    assert (first.provider, first.input_tokens, first.cached_input_tokens) == ("fake", 30, 20)
+    assert (first.output_tokens, first.cost_nanodollars) == (10, 0)
+    assert 0 < first.seconds < 5
+    assert run.record.submitted <= first.at <= second.at
+    assert (run.record.model, run.record.answered_by) == ("small", "small")
+    assert (run.record.input_tokens, run.record.output_tokens) == (40, 15)
+    assert run.cooling == {}
+
+
+def test_a_rate_limit_goes_to_the_next_model_and_cools_the_first_down_for_the_fleet(
+    start: Callable[..., Run],
+) -> None:
+    run = start()
+    run.fake.script("small", rate_limited(retry_after=40))
+    assert run.ask(times=2).model == "middle"
+    assert run.told() == [
+        ("small", "first", "rate limited"),
+        ("middle", "failover: small rate limited", "ok"),
+        ("middle", "again", "ok"),
+    ]
+    assert run.cooling == {"small": pytest.approx(40, abs=5)}
+    assert (run.record.model, run.lease.model) == ("middle", "small")
+    # Another task, in another process as it were, does not ask it at all.
+    other = start()
+    assert other.ask().model == "middle"
+    assert other.fake.count("small") == 1
+
+
+def test_a_model_that_began_to_cool_down_after_the_choice_is_not_asked(
+    start: Callable[..., Run],
+) -> None:
+    run = start()
+    (key_id,) = {model.key_id for model in run.fleet.models if model.name == "small"}
+    assert key_id is not None
+    run.fleet.model_state.cool(key_id, "small", "an outage", 60)
+    assert run.ask().model == "middle"
+    assert run.told() == [("middle", "failover: small cools down", "ok")]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "seconds"),
+    [(broken(500), 5), (broken(503, retry_after=30), 30), (cut(), 5), (hang(), 5)],
+    ids=["500", "503 that says when", "a cut answer", "no answer"],
+)
+def test_an_outage_goes_to_the_next_model_and_cools_down(
+    start: Callable[..., Run], behaviour: Behaviour, seconds: float
+) -> None:
+    run = start()
+    run.fake.script("small", behaviour)
+    assert run.ask().model == "middle"
+    assert run.told()[0] == ("small", "first", "unavailable")
+    assert run.cooling == {"small": pytest.approx(seconds, abs=2)}
+
+
+def test_a_refused_key_goes_to_the_next_model_and_cools_down_for_five_minutes(
+    start: Callable[..., Run],
+) -> None:
+    run = start()
+    run.fake.script("small", wrong_key())
+    assert run.ask().model == "middle"
+    assert run.told()[0] == ("small", "first", "key refused")
+    assert run.cooling == {"small": pytest.approx(300, abs=5)}
+
+
+def test_a_refusal_goes_to_the_next_model_and_cools_nothing_down(
+    start: Callable[..., Run],
+) -> None:
+    run = start()
+    run.fake.script("small", filtered())
+    assert run.ask().model == "middle"
+    assert run.told()[0] == ("small", "first", "refused")
+    assert run.cooling == {}
+
+
+def test_a_prompt_that_is_too_long_goes_to_a_larger_window(start: Callable[..., Run]) -> None:
+    run = start()
+    run.fake.script("small", too_long())
+    assert run.ask().model == "large"
+    assert run.fake.count("middle") == 0
+    assert run.told()[1] == ("large", "failover: small context window exceeded", "ok")
+    assert run.cooling == {}
+
+
+def test_after_all_known_windows_comes_the_unknown_one_and_then_none(
+    start: Callable[..., Run],
+) -> None:
+    run = start()
+    for model in ("small", "large", "huge"):
+        run.fake.script(model, too_long())
+    run.fails(
+        ContextWindowExceeded,
+        "small: the prompt is too long.*; middle: has no larger window .*10,000.*; large: .*; huge",
+    )
+    assert [model for model, *_ in run.told()] == ["small", "large", "huge"]
+
+
+def test_a_bad_request_is_not_asked_of_others(start: Callable[..., Run]) -> None:
+    run = start()
+    run.fake.script("small", bad_request())
+    run.fails(NeverRetry, "refused the request")
+    assert run.told() == [("small", "first", "failed")]
+
+
+def test_with_no_model_left_the_first_error_tells_of_each(start: Callable[..., Run]) -> None:
+    run = start()
+    run.fake.script("small", filtered())
+    run.fake.script("middle", broken(500, retry_after=60))
+    run.fake.script("large", rate_limited(retry_after=70))
+    run.fake.script("huge", rate_limited(retry_after=80))
+    error = run.fails(
+        ModelRefused, "small: .*would not answer.*; middle: .*500.*; large: .*429.*; huge: .*429"
+    )
+    assert "sk-secret" not in str(error)
+    assert [ended for *_, ended in run.told()] == [
+        *("refused", "unavailable", "rate limited", "rate limited")
+    ]
+    assert run.record.answered_by == ""
+
+
+def test_an_only_models_error_is_raised_as_it_is(start: Callable[..., Run]) -> None:
+    run = start(limit=0.0)
+    assert len(run.lease.candidates) == 1
+    run.fake.script("small", rate_limited(retry_after=50))
+    error = run.fails(RateLimited, "^the provider of small takes no more")
+    assert isinstance(error, RateLimited)
+    assert error.retry_after == 50
+
+
+def test_models_that_cool_down_for_long_are_not_waited_for(start: Callable[..., Run]) -> None:
+    run = start(limit=0.004)
+    for model in run.fleet.models:
+        assert model.key_id is not None
+        run.fleet.model_state.cool(model.key_id, model.name, "an outage", 60)
+    error = run.fails(Unavailable, "small: cools down for 60 s more; middle: cools down for 60 s")
+    assert isinstance(error, Unavailable)
+    assert error.retry_after == pytest.approx(60, abs=2)
+    assert run.fake.count() == 0
+
+
+def test_where_all_cool_down_briefly_the_soonest_is_waited_for(start: Callable[..., Run]) -> None:
+    run = start(limit=0.004)
+    run.fake.script("small", rate_limited(retry_after=2))
+    run.fake.script("middle", rate_limited(retry_after=1))
+    assert run.ask().model == "middle"
+    why = [why for _, why, _ in run.told()]
+    assert why[:2] == ["first", "failover: small rate limited"]
+    assert why[2].startswith("failover: middle rate limited, waited ")
+    # Its success ends its cool-down, and small's goes on.
+    assert set(run.cooling) == {"small"}
+
+
+def test_a_wait_is_made_once(start: Callable[..., Run]) -> None:
+    run = start(limit=0.0)
+    run.fake.script("small", *[rate_limited(retry_after=1)] * 3)
+    run.fails(RateLimited, "takes no more")
+    assert run.fake.count("small") == 2
+
+
+def test_what_does_not_fit_the_rest_of_the_limit_is_not_asked(start: Callable[..., Run]) -> None:
+    # large costs $0.03125 by the plan, and small, where it has a price, $0.02 for its first answer.
+    run = start(limit=0.04, free="input_price = 0.001\noutput_price = 0.001 #")
+    run.fake.script("small", answer("hi", 20_000, 0), rate_limited(retry_after=60))
+    run.fake.script("middle", broken(500, retry_after=60))
+    run.ask()
+    assert run.record.cost_nanodollars == 20_000_000
+    run.fails(RateLimited, r"large: would cost \$0.03\d* of the \$0.02 that are left")
+    assert run.fake.count("large") == 0
+
+
+def test_a_later_run_of_the_task_knows_what_earlier_ones_spent(start: Callable[..., Run]) -> None:
+    run = start(free="input_price = 0.001\noutput_price = 0.001 #")
+    run.ask()
+    taken = run.fleet.tasks.claim(run.lease.task_id, "codegen-1", "codegen", 0, "a", "acme", "{}")
+    assert isinstance(taken, Lease)
+    assert taken.spent_nanodollars == run.record.cost_nanodollars > 0
+
+
+def test_an_answer_without_usage_is_uncertain(
+    start: Callable[..., Run], client: redis.Redis
+) -> None:
+    run = start()
+    run.fake.script("small", answer("hi", usage=False))
+    run.ask()
+    assert client.hget(f"{{fleet}}:task:{run.lease.task_id}", "uncertain_calls") == b"1"
+
+
+def test_a_success_after_a_cool_down_ends_the_failures_in_a_row(
+    start: Callable[..., Run], client: redis.Redis
+) -> None:
+    run = start()
+    (key_id,) = {model.key_id for model in run.fleet.models}
+    client.hset("{fleet}:models", f"cool|{key_id}|small", "1000,7,an outage")
+    assert run.ask().model == "small"
+    assert run.cooling == {}
+
+
+def test_a_call_that_is_cancelled_is_charged_as_uncertain(
+    start: Callable[..., Run], client: redis.Redis
+) -> None:
+    run = start()
+    run.fake.script("small", hang())
+
+    async def cancel() -> None:
+        asked = asyncio.create_task(run.context.ask("say hi"))
+        await asyncio.to_thread(run.fake.wait_for, "small")
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    run.loop.run(cancel())
+    assert run.told() == [("small", "first", "cancelled")]
+    assert run.cooling == {}
+    assert client.hget(f"{{fleet}}:task:{run.lease.task_id}", "uncertain_calls") == b"1"
+
+
+def test_the_first_fifty_steps_are_kept_and_all_are_counted(start: Callable[..., Run]) -> None:
+    run = start()
+    step = Step("small", "fake", "again", "ok", output_tokens=1)
+    for call in range(1, 61):
+        for _ in range(2):
+            run.fleet.tasks.add_usage(run.lease, call, step, uncertain=False)
+    assert (len(run.record.steps), run.record.model_calls) == (50, 60)
+    assert run.record.output_tokens == 60
+
+
+def test_calls_teach_the_fleet_how_quick_a_model_is(start: Callable[..., Run]) -> None:
+    run = start()
+    run.fake.script("small", rate_limited(retry_after=60))
+    run.fake.script("middle", answer("hi", 10, 7))
+    run.ask()
+    seen = run.fleet.model_state.read().evidence
+    assert list(seen) == [("middle", "code_generation")]
+    timed = seen["middle", "code_generation"]
+    assert (timed.calls, timed.tokens, timed.rewards) == (1, 7, 0)
+    assert timed.seconds == pytest.approx(run.record.steps[1].seconds, abs=1e-4)
+
+
+def test_an_answer_counts_though_nothing_can_be_learned(
+    start: Callable[..., Run], client: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = start()
+    away = open_connection(run.fleet.settings).model_state
+    away.client.connection_pool.connection_kwargs["port"] = 1
+    run.writer.state = away
+    assert run.ask().model == "small"
+    run.writer.learn(1.0)
+    assert run.record.answered_by == "small"
+    assert "nothing was learned of a model" in capsys.readouterr().out
+    assert run.fleet.model_state.read().evidence == {}
+
+
+def escalate(run: Run, score: float = 0.25) -> bool:
+    return run.loop.run(run.context.escalate("it failed its check", score))
+
+
+def test_an_escalation_goes_to_the_next_stronger_model_and_the_score_is_learned(
+    start: Callable[..., Run],
+) -> None:
+    run = start()
+    run.ask()
+    assert escalate(run)
+    assert run.ask().model == "middle"
+    assert run.told()[1] == ("middle", "escalation: it failed its check", "ok")
+    learned = run.fleet.model_state.read().evidence["small", "code_generation"]
+    assert (learned.rewards, learned.reward) == (1, 0.25)
+    assert ("middle", "code_generation") in run.fleet.model_state.read().evidence
+
+
+def test_there_is_no_escalation_beyond_the_strongest_or_the_limit_or_the_policy(
+    start: Callable[..., Run],
+) -> None:
+    run = start(limit=0.004)
+    run.ask()
+    assert escalate(run)
+    run.ask()
+    assert not escalate(run)
+    assert run.ask().model == "middle"
+    forbidden = start(speed_priority="escalate = false\nspeed_priority")
+    forbidden.ask()
+    assert not escalate(forbidden)
+    with pytest.raises(ValueError, match="score is 2"):
+        escalate(run, 2)
+
+
+def test_code_that_fails_with_a_weak_model_is_written_by_a_stronger_one(
+    start: Callable[..., Run],
+) -> None:
+    run = start()
+    run.fake.script("small", WRONG, WRONG)
+    run.fake.script("middle", WRONG, RIGHT)
+    payload = SPEC.payload(instruction="Write add(a, b).", tests=TESTS, max_attempts=2)
+    outcome = run.loop.run(SPEC.make().run(payload, run.context))
+    assert isinstance(outcome.result, CodeGenerationResult)
+    assert (outcome.state, outcome.quality) == ("succeeded", 1.0)
+    models = [attempt.model for attempt in outcome.result.attempts]
+    assert (models, outcome.result.model) == (["small", "small", "middle", "middle"], "middle")
+    assert [attempt.temperature for attempt in outcome.result.attempts] == [0.0, 0.5, 0.0, 0.5]
+    assert [why for _, why, _ in run.told()] == [
+        *("first", "again", "escalation: small failed at tests", "again")
+    ]
+    # One of the two asserts held: what small's best answer was worth.
+    assert run.fleet.model_state.read().evidence["small", "code_generation"].reward == 0.5
+
+
+def test_code_that_no_model_gets_right_has_the_quality_of_the_last_ones_best_answer(
+    start: Callable[..., Run],
+) -> None:
+    run = start(limit=0.004)
+    run.fake.script("small", WRONG)
+    run.fake.script("middle", answer("no code"))
+    payload = SPEC.payload(instruction="Write add(a, b).", tests=TESTS, max_attempts=1)
+    outcome = run.loop.run(SPEC.make().run(payload, run.context))
+    assert (outcome.state, outcome.quality) == ("unverified", 0.0)
+    assert isinstance(outcome.result, CodeGenerationResult)
+    assert outcome.result.model == "small"
