@@ -13,6 +13,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -67,7 +68,7 @@ def _add(app: Celery, connection: Connection, agent_type: str, runner: Runners) 
             task_id=request.id,
             payload=payload,
             tenant=_tenant(asked),
-            plan=_plan(connection, agent_type, payload, asked),
+            plan=partial(_plan, connection, agent_type, payload, asked),
         )
         return runner().run(agent_type, delivery)
 

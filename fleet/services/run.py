@@ -65,7 +65,7 @@ class Delivery:
     task_id: str
     payload: Any
     tenant: str
-    plan: str
+    plan: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +126,9 @@ class AgentRunner:
         Raises the task's own error after it was written, and `LeaseLost` where the task went
         to another.
         """
-        lease = self.tasks.claim(
-            delivery.task_id,
-            self.agent_id,
-            self.pool,
-            self.settings.config.leases.lease_seconds,
-            uuid4().hex,
-            delivery.tenant,
-            delivery.plan,
-        )
+        lease = self._claim(delivery, "")
+        if lease == "unknown":
+            lease = self._claim(delivery, delivery.plan())
         if isinstance(lease, str):
             log.info("delivery dropped", task=delivery.task_id, because=lease)
             return None
@@ -147,6 +141,17 @@ class AgentRunner:
         if end.error is not None:
             raise end.error
         return dict(json.loads(end.fields["result"]))
+
+    def _claim(self, delivery: Delivery, plan: str) -> Lease | str:
+        return self.tasks.claim(
+            delivery.task_id,
+            self.agent_id,
+            self.pool,
+            self.settings.config.leases.lease_seconds,
+            uuid4().hex,
+            delivery.tenant,
+            plan,
+        )
 
     def _run_leased(
         self, agent_type: str, lease: Lease, delivery: Delivery, writer: StepWriter

@@ -118,7 +118,7 @@ class Tasks(Store):
         """The lease, or why there is none: 'held' by a live run, or the task has 'ended'.
 
         `name` is this claim's own, so that it may be sent again; `tenant` and `plan` are
-        written where the task has no record.
+        written where the task has no record. Without a plan such a task is 'unknown'.
         """
         keys = [
             self.keys.task(task_id),

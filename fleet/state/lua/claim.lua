@@ -3,9 +3,9 @@
 -- KEYS  1 task record  2 leases  3 in_flight of the claiming pool  4 task index
 -- ARGV  1 task id  2 agent id  3 pool  4 lease in ms  5 a name for this very claim
 --       6 tenant and 7 plan for a record that does not exist yet: the message came from a
---       publisher that writes none
+--       publisher that writes none. '' as plan: write none, and say 'unknown'
 -- Returns {status, fence, tenant, attempts, plan, nano-dollars spent by earlier runs}
---       status  'claimed', 'held' (another run's lease is alive), 'ended'
+--       status  'claimed', 'held' (another run's lease is alive), 'ended', 'unknown'
 --
 -- Invariant: the fence only grows, and at most one holder has the newest one. Whoever
 -- writes with an older fence is refused. A claim sent again, because the first answer was
@@ -20,6 +20,9 @@ end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local state = redis.call('HGET', KEYS[1], 'state')
+if not state and ARGV[7] == '' then
+  return {'unknown', 0}
+end
 if not state then
   redis.call('HSET', KEYS[1], 'state', 'queued', 'submitted', now, 'routed', ARGV[3],
     'tenant', ARGV[6], 'plan', ARGV[7])
