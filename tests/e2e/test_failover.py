@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from fake_provider import FakeProvider, answer, rate_limited
 from harness import Crew, Processes, eventually
 
@@ -74,7 +75,10 @@ class FakeCrew:
 
 @pytest.fixture
 def fakes(
-    tmp_path: Path, clean_environment: pytest.MonkeyPatch, valkey_url: str
+    tmp_path: Path,
+    clean_environment: pytest.MonkeyPatch,
+    valkey_url: str,
+    client: redis.Redis,
 ) -> Iterator[FakeCrew]:
     with FakeProvider() as fake:
         (tmp_path / "fleet.toml").write_text(CONFIG.format(url=fake.base_url))
@@ -116,7 +120,7 @@ def test_a_task_whose_model_takes_no_more_succeeds_with_the_next_and_shows_both_
 
     # This process, which asked nothing, knows what the worker has learned.
     eventually(lambda: _rewards(fakes, "second") == 1, 10, "the reward of the second model")
-    models = {each["name"]: each for each in fakes.command("models")["models"]}
+    models = {each["model"]: each for each in fakes.command("models")["models"]}
     assert models["best"]["state"] == "cooling down"
     assert fakes.command("rate", task.id, "0.5")["model"] == "second"
     assert _rewards(fakes, "second") == pytest.approx(3, abs=0.05)
