@@ -1,0 +1,72 @@
+"""Which model comes next, where one has failed or was too weak."""
+
+from __future__ import annotations
+
+from fleet.core.failover import Option, Standing, cools_for, next_best, soonest, stronger
+from fleet.core.learning import NOTHING_LEARNED, CoolDown, ModelFacts
+from fleet.core.model_decision import ModelCandidate
+from fleet.core.models import Model
+
+
+def option(
+    name: str, quality: float = 0.5, cost: int = 0, window: int | None = None
+) -> Option:
+    model = Model(name, "p", None, quality, 0.5, free=True, context_tokens=window, key_id="key")
+    return Option(ModelCandidate(name, "p", 1.0, cost, 0, 0, quality, 0.5), model)
+
+
+def standing(left: int | None = None, window: int | None = None, **until: float) -> Standing:
+    cooling = {("key", name): CoolDown(at, 1, "an outage") for name, at in until.items()}
+    return Standing(ModelFacts({}, cooling), 100.0, left, window)
+
+
+def name_of(found: Option | None) -> str | None:
+    return found and found.model.name
+
+
+RANKED = [
+    option("a", 0.6, cost=1, window=8),
+    option("b", 0.9, cost=9, window=None),
+    option("c", 0.7, cost=5, window=16),
+]
+
+
+def test_the_next_best_is_the_first_that_was_not_tried() -> None:
+    assert name_of(next_best(RANKED, [], standing())) == "a"
+    assert name_of(next_best(RANKED, ["a", "b"], standing())) == "c"
+    assert next_best(RANKED, ["a", "b", "c"], standing()) is None
+
+
+def test_what_cools_down_or_does_not_fit_the_limit_is_passed_over() -> None:
+    assert name_of(next_best(RANKED, [], standing(a=101.0))) == "b"
+    assert name_of(next_best(RANKED, [], standing(a=100.0))) == "a"
+    assert name_of(next_best(RANKED, ["a"], standing(left=5))) == "c"
+    assert next_best(RANKED, ["a"], standing(left=4)) is None
+
+
+def test_a_larger_window_that_is_known_comes_before_an_unknown_one() -> None:
+    assert name_of(next_best(RANKED, ["a"], standing(window=8))) == "c"
+    assert name_of(next_best(RANKED, ["a", "c"], standing(window=16))) == "b"
+    assert name_of(next_best(RANKED, ["b"], standing(window=0))) == "a"
+
+
+def test_a_model_without_a_key_never_cools_down() -> None:
+    keyless = Model("a", "p", None, 0.5, 0.5, free=True)
+    assert cools_for(keyless, standing(a=200.0)) == 0.0
+    assert cools_for(RANKED[0].model, standing(a=103.5)) == 3.5
+
+
+def test_the_soonest_is_the_better_one_of_two_that_are_ready_together() -> None:
+    found = soonest(RANKED, standing(a=105.0, b=103.0, c=103.0))
+    assert found is not None
+    assert (found[0], name_of(found[1])) == (3.0, "b")
+    assert soonest(RANKED, standing()) is None
+
+
+def test_the_stronger_one_is_the_weakest_of_those_above() -> None:
+    assert name_of(stronger(RANKED, "a", standing())) == "c"
+    assert name_of(stronger(RANKED, "c", standing())) == "b"
+    assert stronger(RANKED, "b", standing()) is None
+    assert name_of(stronger(RANKED, "a", standing(c=101.0))) == "b"
+    assert stronger(RANKED, "c", standing(left=8)) is None
+    assert stronger([RANKED[0]], "a", Standing(NOTHING_LEARNED, 0.0)) is None
