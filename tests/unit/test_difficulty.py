@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from fleet.core.difficulty_model import MOST_BYTES, VERSION, DifficultyModel
 from fleet.core.difficulty_training import Outcome, Trained, area_under_curve, train
-from fleet.core.text_features import BITMAP_BYTES, COUNTS, FIGURES, READ_BYTES, Sketch, sketch
+from fleet.core.text_features import BITMAP_BYTES, COUNTS, FIGURES, Sketch, sketch
+from fleet.core.text_tables import READ_BYTES
 from fleet.errors import InvalidConfig, InvalidRequest
 
 EASY = ("Say hello to {}", "List the colours of {}", "Name a friend of {}", "Greet {} kindly")
