@@ -1,0 +1,119 @@
+"""Outcomes are recorded without their payload, bounded, and learned from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from fleet.cli.train import train
+from fleet.core.difficulty_model import DifficultyModel
+from fleet.core.text_features import sketch
+from fleet.errors import InvalidRequest
+from fleet.services.connection import Connection, open_connection
+from fleet.services.difficulty import train_difficulty
+from fleet.settings import Settings
+from fleet.state import examples as module
+from fleet.state.examples import Example, Examples
+from fleet.state.scripts import Scripts
+
+EASY, HARD = "greet {} warmly", "prove that the ring {} is noetherian if and only if it is finite"
+NAMES = [f"{first}{second}" for first in ("ba", "ko", "mi", "ru") for second in "tnlsvzdg"]
+
+
+@pytest.fixture
+def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
+    return open_connection(settings_of(""))
+
+
+@pytest.fixture
+def examples(fleet: Connection) -> Examples:
+    return Examples(fleet.client, fleet.keys, Scripts(fleet.client))
+
+
+def record(examples: Examples) -> None:
+    """Easy tasks that passed, hard ones that failed."""
+    for name in NAMES:
+        examples.add("general", "small", 1.0, sketch(EASY.format(name)).to_bytes())
+        examples.add("general", "small", 0.0, sketch(HARD.format(name)).to_bytes())
+
+
+def test_examples_are_read_as_they_were_added_oldest_first(examples: Examples) -> None:
+    examples.add("general", "small", 0.1, b"\x00\xff")
+    examples.add("code_generation", "größe", 1, b"")
+    assert examples.read() == [
+        Example("general", "small", 0.1, b"\x00\xff"),
+        Example("code_generation", "größe", 1.0, b""),
+    ]
+
+
+def test_without_examples_none_are_read(examples: Examples) -> None:
+    assert examples.read() == []
+
+
+def test_only_the_newest_are_kept_and_all_pages_are_read(
+    examples: Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_EXAMPLES", 20)
+    monkeypatch.setattr(module, "PAGE", 5)
+    for number in range(33):
+        examples.add("general", f"model-{number}", 0.5, b"s")
+    assert [each.model for each in examples.read()] == [f"model-{n}" for n in range(13, 33)]
+
+
+@pytest.mark.parametrize("reward", [-0.1, 1.5, float("nan")])
+def test_a_reward_out_of_range_is_refused_and_not_kept(examples: Examples, reward: float) -> None:
+    with pytest.raises(InvalidRequest, match="from 0 to 1"):
+        examples.add("general", "small", reward, b"s")
+    assert examples.read() == []
+
+
+def test_nothing_of_a_text_is_in_redis(examples: Examples, client: redis.Redis) -> None:
+    record(examples)
+    stored = b"".join(value for _, fields in client.xrange(examples.keys.examples)
+                      for value in fields.values())  # fmt: skip
+    assert b"noetherian" not in stored
+    assert b"warmly" not in stored
+
+
+def test_training_saves_a_model_that_tells_what_was_recorded_apart(examples: Examples) -> None:
+    record(examples)
+    saved: list[bytes] = []
+    report = train_difficulty(examples, {"small": 0.3}, saved.append)
+    model = DifficultyModel.from_bytes(saved[0])
+    assert model.estimate(HARD.format("x")) > model.estimate(EASY.format("x"))
+    assert (report.examples, report.passed) == (64, 32)
+    assert report.auc > 0.9
+
+
+def test_too_few_examples_save_nothing(examples: Examples) -> None:
+    examples.add("general", "small", 1.0, sketch("one").to_bytes())
+    saved: list[bytes] = []
+    with pytest.raises(InvalidRequest, match="1 examples are too few"):
+        train_difficulty(examples, {}, saved.append)
+    assert saved == []
+
+
+def test_sketches_of_another_version_are_left_out(examples: Examples) -> None:
+    record(examples)
+    examples.add("general", "small", 1.0, b"another version's")
+    saved: list[bytes] = []
+    assert train_difficulty(examples, {}, saved.append).examples == 64
+
+
+def test_the_command_shows_what_was_learned_for_people_and_for_programs(
+    fleet: Connection, examples: Examples, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(examples)
+    saved: list[bytes] = []
+    train(fleet, saved.append, as_json=False)
+    shown = capsys.readouterr().out
+    assert "Learned from 64 tasks, 32 of which passed." in shown
+    train(fleet, saved.append, as_json=True)
+    report = json.loads(capsys.readouterr().out)
+    assert report["by_type_and_model"] == [
+        {"request_type": "general", "model": "small", "examples": 64}
+    ]
+    assert saved[0] == saved[1]
