@@ -30,9 +30,9 @@ import numpy as np
 import numpy.typing as npt
 import report
 
-from fleet.core.difficulty import fit
-from fleet.core.difficulty_model import DifficultyModel
-from fleet.core.text_features import Sketch, sketch
+from fleet.core.difficulty.fitting import fit
+from fleet.core.difficulty.model import DifficultyModel
+from fleet.core.difficulty.text_features import Sketch, sketch
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

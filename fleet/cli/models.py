@@ -73,6 +73,23 @@ def refresh(
         _tell(done)
 
 
+@app.command()
+def train(as_json: JsonOption = False) -> None:
+    """Learn from recorded outcomes how difficult a task is by its text.
+
+    From the next task on it says how complex one is whose caller did not. No text is kept for
+    it: workers record a sketch without words. Exit status 2 where there are too few outcomes yet.
+
+    Example: `fleet models train`
+    """
+    from fleet.cli.train import show_training
+    from fleet.services.connection import open_connection
+    from fleet.settings import load_settings
+
+    fleet = open_connection(load_settings())
+    show_training(fleet, fleet.policies.set_difficulty, as_json)
+
+
 def _show(request_type: str | None, as_json: bool) -> None:
     from fleet.cli.model_tables import learned_table, line_json, models_table
     from fleet.services.model_listing import has_learned

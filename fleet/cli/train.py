@@ -10,17 +10,15 @@ from fleet.cli.output import console, print_json
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from fleet.core.difficulty_training import TrainingReport
+    from fleet.core.difficulty.training import TrainingReport
     from fleet.services.connection import Connection
 
 
-def train(fleet: Connection, save: Callable[[bytes], object], as_json: bool) -> None:
+def show_training(fleet: Connection, save: Callable[[bytes], object], as_json: bool) -> None:
     """Train, save, and show what was learned from and how well it tells tasks apart."""
     from fleet.services.difficulty import train_difficulty
-    from fleet.state.examples import Examples
-    from fleet.state.scripts import Scripts
 
-    examples = Examples(fleet.client, fleet.keys, Scripts(fleet.client))
+    examples = fleet.examples
     qualities = {model.name: model.quality for model in fleet.models}
     if as_json:
         print_json(report_json(train_difficulty(examples, qualities, save)))

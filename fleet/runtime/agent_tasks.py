@@ -25,10 +25,11 @@ from fleet.runtime.loop import LoopThread
 from fleet.runtime.messages import task_name
 from fleet.runtime.router import HEADER
 from fleet.services.callers import model_callers
+from fleet.services.complexity import DEFAULT_COMPLEXITY
 from fleet.services.connection import Connection
 from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.planning import choose_model, stored_plan
-from fleet.services.requests import DEFAULT_COMPLEXITY, DEFAULT_TENANT
+from fleet.services.requests import DEFAULT_TENANT
 from fleet.services.run import AgentRunner, Delivery
 
 Runners = Callable[[], AgentRunner]
@@ -128,6 +129,7 @@ def _make_runner(app: Celery, role: Role) -> AgentRunner:
         run_coroutine=LoopThread().submit,
         callers=model_callers(settings, connection.models, os.environ),
         pools=connection.pools,
+        examples=connection.examples,
         models=connection.models,
         model_state=connection.model_state,
     )

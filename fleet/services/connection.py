@@ -12,6 +12,7 @@ from fleet.agent import AgentSpec, installed_agents
 from fleet.core.model_choice import Model
 from fleet.core.strategies import Strategy
 from fleet.services.catalogue import catalogue
+from fleet.services.complexity import Complexity
 from fleet.services.planning import Planner
 from fleet.services.requests import RequestChecks
 from fleet.services.routes import check_strategies
@@ -20,6 +21,7 @@ from fleet.services.strategies import installed_strategies
 from fleet.services.submit import MessageEncoder, Submitter
 from fleet.settings import Settings
 from fleet.state.client import connect
+from fleet.state.examples import Examples
 from fleet.state.keys import Keys
 from fleet.state.models import ModelState
 from fleet.state.policy import PolicyStore
@@ -42,6 +44,7 @@ class Connection:
     pools: Pools
     submissions: Submissions
     policies: PolicyStore
+    examples: Examples
     model_state: ModelState
     agents: Mapping[str, AgentSpec]
     models: tuple[Model, ...]
@@ -49,6 +52,7 @@ class Connection:
 
     def submitter(self, encode: MessageEncoder) -> Submitter:
         """The submit path, with a snapshot and plans of its own."""
+        complexity = Complexity(self.policies)
         planner = Planner(
             self.settings,
             self.models,
@@ -57,8 +61,9 @@ class Connection:
             self.policies,
             self.model_state,
             self.strategies,
+            complexity,
         )
-        checks = RequestChecks(self.settings, self.agents)
+        checks = RequestChecks(self.settings, self.agents, complexity)
         return Submitter(checks, planner, self.submissions, encode)
 
 
@@ -79,6 +84,7 @@ def open_connection(settings: Settings) -> Connection:
         pools=Pools(client, keys, scripts, dead_after),
         submissions=Submissions(client, keys, scripts, dead_after),
         policies=PolicyStore(client, keys, scripts),
+        examples=Examples(client, keys, scripts),
         model_state=ModelState(
             client, keys, scripts, settings.config.models.learn_half_life_seconds
         ),

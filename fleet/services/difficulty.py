@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import structlog
 
-from fleet.core.difficulty_training import Outcome, TrainingReport, train
-from fleet.core.text_features import Sketch
+from fleet.core.difficulty.text_features import Sketch
+from fleet.core.difficulty.training import Outcome, TrainingReport, train
 from fleet.errors import InvalidRequest
 from fleet.state.examples import Example, Examples
 

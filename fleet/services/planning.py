@@ -17,6 +17,7 @@ from fleet.core.model_choice import NANODOLLARS, Model, ModelDecision, Needs, ch
 from fleet.core.routing import RULE_LIMIT, Ranking, RouteRequest, rank
 from fleet.core.strategies import NO_TURNS, Strategy, Turns, advance
 from fleet.errors import InvalidConfig, InvalidRequest
+from fleet.services.complexity import Complexity
 from fleet.services.known_models import KnownModels
 from fleet.services.requests import DEFAULT_TENANT, Checked, unknown
 from fleet.services.routes import Route, Routes
@@ -58,6 +59,7 @@ class Planner:
         policies: PolicyStore,
         model_state: ModelState,
         strategies: Mapping[str, Strategy],
+        complexity: Complexity,
     ) -> None:
         self.settings = settings
         self.config = settings.config
@@ -67,6 +69,7 @@ class Planner:
         self.policies = policies
         self.model_state = model_state
         self.strategies = strategies
+        self.complexity = complexity
         self.version = "0"
         self.routes = Routes(self.config, {})
         self.known_models = KnownModels()
@@ -115,6 +118,7 @@ class Planner:
         """Read the policy anew, in one round trip: the atomic step has said that it changed."""
         policy = self.policies.read()
         self.routes = Routes(self.config, policy.routes)
+        self.complexity.follow(policy)
         self.version = policy.version
         self.plans.clear()
 

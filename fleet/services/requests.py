@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from fleet.agent import AgentSpec, Payload
 from fleet.errors import InvalidConfig, InvalidRequest
+from fleet.services.complexity import Complexity
 from fleet.settings import Settings
 
 DEFAULT_TENANT = "default"
-DEFAULT_COMPLEXITY = 0.5
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
@@ -23,9 +23,10 @@ KEY = re.compile(r"[\x21-\x7e]{1,200}")
 class Submission:
     """One task as an application asks for it.
 
-    `complexity` is 0 to 1; `pool` and `model` restrict the choice to one; `max_cost_usd`
-    leaves out models that would cost more; of two submissions of a tenant with the same
-    `idempotency_key` within a day the second is the first.
+    `complexity` is 0 to 1, estimated from the payload's text where none is given; `pool` and
+    `model` restrict the choice to one; `max_cost_usd` leaves out models that would cost more; of
+    two submissions of a tenant with the same `idempotency_key` within a day the second is the
+    first.
     """
 
     request_type: str
@@ -57,8 +58,11 @@ class Checked:
 class RequestChecks:
     """The checks, against one configuration and the agents that are installed."""
 
-    def __init__(self, settings: Settings, agents: Mapping[str, AgentSpec]) -> None:
+    def __init__(
+        self, settings: Settings, agents: Mapping[str, AgentSpec], complexity: Complexity
+    ) -> None:
         self.settings = settings
+        self.complexity = complexity
         self.config = settings.config
         self.agents = agents
         self.tenants = frozenset(settings.config.tenants)
@@ -78,7 +82,7 @@ class RequestChecks:
             agent_type=request.agent_type,
             payload=payload,
             tenant=self._tenant(asked.tenant),
-            complexity=self._complexity(asked.complexity),
+            complexity=self._complexity(asked.complexity, payload),
             pool=asked.pool,
             model=asked.model,
             max_cost_usd=asked.max_cost_usd,
@@ -125,9 +129,9 @@ class RequestChecks:
             )
         return tenant
 
-    def _complexity(self, complexity: float | None) -> float:
+    def _complexity(self, complexity: float | None, payload: str) -> float:
         if complexity is None:
-            return DEFAULT_COMPLEXITY
+            return self.complexity.estimate(payload)
         if not isinstance(complexity, (int, float)) or not 0 <= complexity <= 1:
             raise InvalidRequest(f"complexity is {complexity!r}; give a number from 0 to 1")
         return float(complexity)

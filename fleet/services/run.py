@@ -44,8 +44,9 @@ from fleet.services.context import RunContext
 from fleet.services.lease_keeper import LeaseKeeper, Verdict
 from fleet.services.model_steps import ModelSteps
 from fleet.services.pool_health import look_at_pools
-from fleet.services.step_writer import StepWriter
+from fleet.services.step_writer import Lessons, StepWriter
 from fleet.settings import Settings
+from fleet.state.examples import Examples
 from fleet.state.models import ModelState
 from fleet.state.pools import Pools
 from fleet.state.tasks import Lease, Tasks
@@ -95,11 +96,13 @@ class AgentRunner:
         run_coroutine: RunCoroutine,
         callers: Mapping[str, ModelCaller],
         pools: Pools,
+        examples: Examples,
         models: Iterable[Model],
         model_state: ModelState,
     ) -> None:
         self.settings = settings
         self.pools = pools
+        self.examples = examples
         self.models = {model.name: model for model in models}
         self.model_state = model_state
         self.limits = settings.config.limits
@@ -133,7 +136,8 @@ class AgentRunner:
             log.info("delivery dropped", task=delivery.task_id, because=lease)
             return None
         learns = lease.request_type in self.settings.config.request_types
-        writer = StepWriter(lease, self.tasks, self.model_state, learns)
+        lessons = Lessons(self.model_state, self.examples, delivery.payload)
+        writer = StepWriter(lease, self.tasks, lessons, learns)
         end = self._run_leased(agent_type, lease, delivery, writer)
         self._write(lease, end)
         if end.reward is not None:

@@ -17,6 +17,8 @@ import structlog
 
 from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import ModelReply
+from fleet.core.difficulty.payload_text import text_of
+from fleet.core.difficulty.text_features import sketch
 from fleet.core.models import Model
 from fleet.errors import (
     ContextWindowExceeded,
@@ -28,6 +30,7 @@ from fleet.errors import (
     RetryLater,
     Unavailable,
 )
+from fleet.state.examples import Examples
 from fleet.state.models import ModelState
 from fleet.state.records import ANSWERED, Step
 from fleet.state.tasks import Lease, Tasks
@@ -78,14 +81,26 @@ CANCELLED = Failure(FleetError, "cancelled", burns=True)
 FAILED = Failure(FleetError, "failed", burns=True)
 
 
+class Lessons(NamedTuple):
+    """Where to write what a run teaches: of the models, and of texts like its payload's.
+
+    Of the payload only a sketch without words is kept.
+    """
+
+    state: ModelState
+    examples: Examples
+    payload: Any
+
+
 class StepWriter:
     """The calls of one run, in order."""
 
-    def __init__(self, lease: Lease, tasks: Tasks, state: ModelState, learns: bool) -> None:
+    def __init__(self, lease: Lease, tasks: Tasks, lessons: Lessons, learns: bool) -> None:
         """`learns` says whether the fleet learns from the run: its request type is configured."""
         self.lease = lease
         self.tasks = tasks
-        self.state = state
+        self.state = lessons.state
+        self.lessons = lessons
         self.learns = learns
         self.spent = lease.spent_nanodollars
         self.answered = ""
@@ -121,6 +136,8 @@ class StepWriter:
         if self.learns and self.answered:
             kind = self.lease.request_type
             self._note(self.state.learn, self.answered, kind, float(reward))
+            text = sketch(text_of(self.lessons.payload)).to_bytes()
+            self._note(self.lessons.examples.add, kind, self.answered, float(reward), text)
 
     def warm(self, model: Model) -> None:
         """The model has answered after a cool-down. Blocks."""

@@ -38,7 +38,7 @@ from fleet.services.connection import Connection, open_connection
 from fleet.services.context import RunContext
 from fleet.services.model_steps import ModelSteps
 from fleet.services.requests import Submission
-from fleet.services.step_writer import StepWriter
+from fleet.services.step_writer import Lessons, StepWriter
 from fleet.settings import Settings
 from fleet.state.records import Step, TaskRecord
 from fleet.state.tasks import Lease
@@ -169,7 +169,9 @@ def start(
         task_id = fleet.submitter(message_encoder()).submit(asked).task_id
         lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "{}")
         assert isinstance(lease, Lease)
-        writer = StepWriter(lease, fleet.tasks, fleet.model_state, learns=True)
+        writer = StepWriter(
+            lease, fleet.tasks, Lessons(fleet.model_state, fleet.examples, {}), learns=True
+        )
         callers = model_callers(settings, fleet.models, os.environ)
         models = {model.name: model for model in fleet.models}
         steps = ModelSteps(lease, models, callers, writer, settings.config.models.escalate)

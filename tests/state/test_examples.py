@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from fleet.cli.train import train
-from fleet.core.difficulty_model import DifficultyModel
-from fleet.core.text_features import sketch
+from fleet.cli.train import show_training
+from fleet.core.difficulty.model import DifficultyModel
+from fleet.core.difficulty.text_features import sketch
 from fleet.errors import InvalidRequest
 from fleet.services.connection import Connection, open_connection
 from fleet.services.difficulty import train_difficulty
@@ -108,10 +108,10 @@ def test_the_command_shows_what_was_learned_for_people_and_for_programs(
 ) -> None:
     record(examples)
     saved: list[bytes] = []
-    train(fleet, saved.append, as_json=False)
+    show_training(fleet, saved.append, as_json=False)
     shown = capsys.readouterr().out
     assert "Learned from 64 tasks, 32 of which passed." in shown
-    train(fleet, saved.append, as_json=True)
+    show_training(fleet, saved.append, as_json=True)
     report = json.loads(capsys.readouterr().out)
     assert report["by_type_and_model"] == [
         {"request_type": "general", "model": "small", "examples": 64}

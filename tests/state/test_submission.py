@@ -10,6 +10,7 @@ import redis
 from fleet.core.routing import Load, Ranking, decide
 from fleet.errors import InvalidRequest, NoAgentAvailable
 from fleet.runtime.messages import message_encoder
+from fleet.services.complexity import Complexity
 from fleet.services.connection import Connection, open_connection
 from fleet.services.requests import RequestChecks, Submission
 from fleet.services.submit import Submitter, route_decision
@@ -209,6 +210,6 @@ def test_a_busy_request_type_does_not_keep_the_facts_of_another_stale(
     planner.snapshot._read_at["security_scanner"] = -1e9
     assert not planner.snapshot.is_stale("code_generator")
     fleet.registry.register("scanner-1", "scanner", 2, {})
-    checks = RequestChecks(fleet.settings, fleet.agents)
+    checks = RequestChecks(fleet.settings, fleet.agents, Complexity(fleet.policies))
     planner.plan(checks.check(Submission("security_analysis", {"source": "x = 1"})))
     assert planner.snapshot.facts["scanner"].live_agents == 1

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.core.difficulty_model import MOST_BYTES, VERSION, DifficultyModel
-from fleet.core.difficulty_training import Outcome, Trained, area_under_curve, train
-from fleet.core.text_features import BITMAP_BYTES, COUNTS, FIGURES, Sketch, sketch
-from fleet.core.text_tables import READ_BYTES
+from fleet.core.difficulty.model import MOST_BYTES, VERSION, DifficultyModel
+from fleet.core.difficulty.text_features import BITMAP_BYTES, COUNTS, FIGURES, Sketch, sketch
+from fleet.core.difficulty.text_tables import READ_BYTES
+from fleet.core.difficulty.training import Outcome, Trained, area_under_curve, train
 from fleet.errors import InvalidConfig, InvalidRequest
 
 EASY = ("Say hello to {}", "List the colours of {}", "Name a friend of {}", "Greet {} kindly")
@@ -173,7 +173,7 @@ def test_the_form_of_a_text_is_counted(text: str, name: str, count: int) -> None
 def test_a_sketch_is_the_same_in_another_process() -> None:
     text = "Find the degree for the given field extension Q(sqrt(2)) over Q.\nA. 0\nB. 4"
     program = (
-        "import sys; from fleet.core.text_features import sketch; "
+        "import sys; from fleet.core.difficulty.text_features import sketch; "
         "sys.stdout.buffer.write(sketch(sys.argv[1]).to_bytes())"
     )
     for seed in ("1", "2"):

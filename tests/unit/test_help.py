@@ -11,7 +11,7 @@ COMMANDS = (
     *("up", "down", "status", "demo", "submit", "tasks", "task", "explain", "cancel", "rate"),
     *("pools", "pools list", "pools drain", "pools resume", "route", "route set", "route clear"),
     *("route show", "route strategies"),
-    *("models", "models refresh"),
+    *("models", "models refresh", "models train", "rate"),
     *("agents", "agents list", "agents drain", "agents resume", "config check", "config show"),
     *(f"service {name}" for name in ("broker", "model", "worker", "beat", "flower")),
 )

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fleet.core.text_features import BUCKETS, Integers
+from fleet.core.difficulty.text_features import BUCKETS, Integers
 
 Floats = npt.NDArray[np.float64]
 

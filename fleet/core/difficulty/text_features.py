@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from fleet.core.text_tables import (
+from fleet.core.difficulty.text_tables import (
     CLASS_OF,
     CLASSES,
     FOLDED,

@@ -1,4 +1,4 @@
-"""The learned model (`fleet.core.difficulty`) that tells from a text how difficult its task is.
+"""The learned model that tells from a text how difficult its task is; `fitting` makes it.
 
 Stored, a model is a header and its arrays end to end, in little-endian order:
 
@@ -19,8 +19,8 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from fleet.core.text_features import BUCKETS, Sketch, sketch
-from fleet.core.trees import DEPTH, LEAVES, Floats, Forest
+from fleet.core.difficulty.text_features import BUCKETS, Sketch, sketch
+from fleet.core.difficulty.trees import DEPTH, LEAVES, Floats, Forest
 from fleet.errors import InvalidConfig
 
 NAME = b"FLEETDIF"

@@ -1,8 +1,8 @@
 """How difficult a task is, told from its text: 0 easier than all that was learned from, 1 harder.
 
-Two stages. Lines (`fleet.core.ridge`) say from the words of a text what to expect of it; trees
-(`fleet.core.trees`) put that together with the figures of its form. What the trees say is turned
-into a share: how many of the texts learned from were easier. So estimates spread evenly over 0..1.
+Two stages. Lines (`ridge`) say from the words of a text what to expect of it; trees (`trees`) put
+that together with the figures of its form. What the trees say is turned into a share: how many
+of the texts learned from were easier. So estimates spread evenly over 0..1.
 
 Nothing is judged by what it was fitted to. The texts are parted by a checksum of their sketch,
 equal texts together. Each part is scored by lines that were fitted to the other parts; those
@@ -18,10 +18,10 @@ from zlib import crc32
 
 import numpy as np
 
-from fleet.core.difficulty_model import SHARES, DifficultyModel
-from fleet.core.ridge import Floats, Rows, inverse_document_frequency, ridge
-from fleet.core.text_features import Integers, Sketch
-from fleet.core.trees import Forest, averaged, grow
+from fleet.core.difficulty.model import SHARES, DifficultyModel
+from fleet.core.difficulty.ridge import Floats, Rows, inverse_document_frequency, ridge
+from fleet.core.difficulty.text_features import Integers, Sketch
+from fleet.core.difficulty.trees import Forest, averaged, grow
 from fleet.errors import InvalidRequest
 
 PARTS = 5

@@ -18,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fleet.core.difficulty import fit
-from fleet.core.difficulty_model import DifficultyModel
-from fleet.core.ridge import Floats
-from fleet.core.text_features import Sketch
+from fleet.core.difficulty.fitting import fit
+from fleet.core.difficulty.model import DifficultyModel
+from fleet.core.difficulty.ridge import Floats
+from fleet.core.difficulty.text_features import Sketch
 from fleet.errors import InvalidRequest
 
 PRIOR_COUNT = 10.0

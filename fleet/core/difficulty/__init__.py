@@ -1,0 +1,1 @@
+"""How difficult a task is, told from its text: learned from what became of earlier ones."""
