@@ -67,8 +67,8 @@ class Trained(NamedTuple):
 def train(outcomes: Sequence[Outcome], rng: np.random.Generator) -> Trained:
     """Learn which texts are difficult.
 
-    Raises `InvalidRequest` for a reward outside 0..1 or a weight that is not above 0, and where there are too few outcomes or
-    all of them are of one kind.
+    Raises `InvalidRequest` for a reward outside 0..1 or a weight that is not above 0, and where
+    there are too few outcomes or all of them are of one kind.
     """
     rewards = np.array([each.reward for each in outcomes], np.float64)
     if not ((rewards >= 0.0) & (rewards <= 1.0)).all():
