@@ -58,7 +58,7 @@ class Questions(NamedTuple):
 
 
 def read(path: Path, every: int) -> Questions:
-    """Every so manieth question of the file."""
+    """Every n-th question of the file."""
     with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))[::every]
     right = {
@@ -179,7 +179,7 @@ def main() -> None:
         print(f"skipped: {reason}")
         report.finish({"skipped": reason})
         return
-    questions = read(path, every=2 if options.quick else 1)
+    questions = read(path, every=3 if options.quick else 1)
     sketches = [sketch(prompt) for prompt in questions.prompts]
     repeated = len(questions.prompts) - len(set(questions.prompts))
     print(

@@ -243,6 +243,13 @@ def test_a_reward_out_of_range_is_refused(reward: float) -> None:
         trained([found[0]._replace(reward=reward), *found[1:]])
 
 
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
+def test_a_weight_that_counts_for_nothing_is_refused(weight: float) -> None:
+    found = outcomes()
+    with pytest.raises(InvalidRequest, match="not above 0"):
+        trained([found[0]._replace(weight=weight), *found[1:]])
+
+
 def test_a_model_that_saw_no_difference_says_one_half(model: DifficultyModel) -> None:
     flat = replace(model, shares=np.zeros_like(model.shares))
     assert flat.estimate(HARD[0]) == 0.5

@@ -21,7 +21,7 @@ import numpy as np
 from fleet.core.difficulty.model import SHARES, DifficultyModel
 from fleet.core.difficulty.ridge import Floats, Rows, inverse_document_frequency, ridge
 from fleet.core.difficulty.text_features import Integers, Sketch
-from fleet.core.difficulty.trees import Forest, averaged, grow
+from fleet.core.difficulty.trees import Forest, averaged, grow, halves
 from fleet.errors import InvalidRequest
 
 PARTS = 5
@@ -58,11 +58,11 @@ def fit(
     table = np.column_stack((scores, scores @ mix, [each.figures for each in sketches]))
     forest, values = _forests(table, targets, weights, parts, rng)
     model = DifficultyModel(
-        weights=_stored(np.vstack((rarity**2, (rarity[:, None] * lines).T))).astype(np.float32),
+        weights=halves(np.vstack((rarity**2, (rarity[:, None] * lines).T))).astype(np.float32),
         means=means,
         mix=mix,
         forest=forest,
-        shares=_stored(np.quantile(values, SHARES)),
+        shares=halves(np.quantile(values, SHARES)),
     )
     return Fitted(model, np.array([model.share(value) for value in values]))
 
@@ -119,8 +119,3 @@ def _forests(
         values[inside] = grown.values(table[inside])
         forests.append(grown)
     return averaged(forests), values
-
-
-def _stored(numbers: Floats) -> Floats:
-    """The nearest numbers that a stored model can hold."""
-    return numbers.astype(np.float16).astype(np.float64)

@@ -37,7 +37,7 @@ class DifficultyModel:
     """What was learned. Every number is one that a stored model can hold.
 
     `weights` (1 + views, BUCKETS) has for each bucket its squared rarity, and what it adds to the
-    score of each view. `means` and `mix` belong to the views (see `fleet.core.difficulty.fit`).
+    score of each view. `means` and `mix` belong to the views (see `fitting.fit`).
     `forest` takes the views' scores, their mix, and the figures of the form. `shares` are the
     forest's values that each of `SHARES` of the texts learned from lies below.
     """

@@ -67,15 +67,17 @@ class Trained(NamedTuple):
 def train(outcomes: Sequence[Outcome], rng: np.random.Generator) -> Trained:
     """Learn which texts are difficult.
 
-    Raises `InvalidRequest` for a reward outside 0..1, and where there are too few outcomes or
-    all of them are of one kind.
+    Raises `InvalidRequest` for a reward outside 0..1 or a weight that is not above 0, and where
+    there are too few outcomes or all of them are of one kind.
     """
     rewards = np.array([each.reward for each in outcomes], np.float64)
     if not ((rewards >= 0.0) & (rewards <= 1.0)).all():
         raise InvalidRequest("a reward is outside 0 to 1; leave such outcomes out")
+    weights = np.array([each.weight for each in outcomes], np.float64)
+    if not (weights > 0.0).all():
+        raise InvalidRequest("an outcome's weight is not above 0; leave such outcomes out")
     # Models of different quality make different targets of equal rewards, which tell nothing.
     targets = _targets(outcomes, rewards) if len(set(rewards.tolist())) > 1 else rewards
-    weights = np.array([each.weight for each in outcomes], np.float64)
     sketches = [each.sketch for each in outcomes]
     fitted = fit(sketches, targets[:, None], np.ones(1), weights, rng)
     passed = rewards >= PASSED

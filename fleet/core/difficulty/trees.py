@@ -67,18 +67,19 @@ def grow(
     return Forest(columns, edges[columns, bins], np.array([tree.leaves for tree in grown]))
 
 
+def halves(numbers: Floats) -> Floats:
+    """The nearest numbers that fit into 16 bits, as a stored model holds them."""
+    return numbers.astype(np.float16).astype(np.float64)
+
+
 def averaged(forests: Sequence[Forest]) -> Forest:
     """One forest whose value is the mean of the others', in numbers that fit into 16 bits."""
     leaves = np.concatenate([each.leaves for each in forests]) / len(forests)
     return Forest(
         np.concatenate([each.columns for each in forests]),
-        _half(np.concatenate([each.thresholds for each in forests])),
-        _half(leaves),
+        halves(np.concatenate([each.thresholds for each in forests])),
+        halves(leaves),
     )
-
-
-def _half(numbers: Floats) -> Floats:
-    return numbers.astype(np.float16).astype(np.float64)
 
 
 class _Tree(NamedTuple):
