@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -29,6 +30,9 @@ from fleet.state.tasks import Lease
 MOST_WAIT_SECONDS = 10.0
 """A model that is ready so soon is waited for, where there is no other."""
 
+SLOW_SECONDS = 10.0
+"""Unless it took longer than this to fail: it may do so again."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -36,17 +40,21 @@ log = structlog.get_logger(__name__)
 class Search:
     """What became of the models that were asked one question, by name, and the first error.
 
-    `window` is as in `Standing`. `waited` says that one was waited for already.
+    `window` is as in `Standing`. `slow` are those that took long to fail, `waited` says that one
+    was waited for already.
     """
 
     tried: dict[str, str] = field(default_factory=dict)
+    slow: set[str] = field(default_factory=set)
     error: FleetError | None = None
     window: int | None = None
     waited: bool = False
 
-    def failed(self, model: Model, error: FleetError) -> None:
-        """Note why a model did not do."""
+    def failed(self, model: Model, error: FleetError, seconds: float) -> None:
+        """Note why a model did not do, and how long it took to say so."""
         self.tried[model.name] = str(error)
+        if seconds > SLOW_SECONDS:
+            self.slow.add(model.name)
         self.error = self.error or error
         if isinstance(error, ContextWindowExceeded):
             self.window = max(self.window or 0, model.context_tokens or 0)
@@ -92,11 +100,12 @@ class ModelSteps:
         if cools_for(option.model, standing):
             option = await self._other(search, standing, f"{option.model.name} cools down")
         while True:
+            began = time.monotonic()
             reply = await self._call(option.model, question)
             if isinstance(reply, ModelReply):
                 await self._answered(option, standing)
                 return reply
-            search.failed(option.model, reply)
+            search.failed(option.model, reply, time.monotonic() - began)
             standing = await self._look(search)
             reason = f"{option.model.name} {failure_of(reply).ended}"
             option = await self._other(search, standing, reason)
@@ -147,7 +156,8 @@ class ModelSteps:
         if found is not None:
             self._why = f"failover: {reason}"
             return found
-        seconds, cooling = soonest(self.options, standing) or (0.0, None)
+        quick = [option for option in self.options if option.model.name not in search.slow]
+        seconds, cooling = soonest(quick, standing) or (0.0, None)
         if cooling is None or seconds > MOST_WAIT_SECONDS or search.waited:
             raise self._nothing_left(search, standing, seconds)
         search.waited = True
@@ -159,11 +169,8 @@ class ModelSteps:
         """The first error with what became of each model; of one model it says enough itself."""
         if search.error is not None and len(self.options) == 1:
             return search.error
-        told = "; ".join(
-            f"{name}: {search.tried.get(name) or why_not(option, standing)}"
-            for option in self.options
-            for name in (option.model.name,)
-        )
+        reasons = {each.model.name: why_not(each, standing) for each in self.options}
+        told = "; ".join(f"{name}: {why}" for name, why in {**reasons, **search.tried}.items())
         message = f"no model could answer: {told}"
         error = search.error
         if error is None:
@@ -181,4 +188,4 @@ def why_not(option: Option, standing: Standing) -> str:
     cost, left = option.candidate.cost_nanodollars, standing.left_nanodollars
     if left is not None and cost > left:
         return f"would cost {dollars(cost)} of the {dollars(max(0, left))} that are left"
-    return f"has no larger window ({option.model.context_tokens:,} tokens)"
+    return f"has no larger window ({option.model.context_tokens or 0:,} tokens)"

@@ -13,8 +13,8 @@ def rate(fleet: Connection, task_id: str, rating: float) -> None:
     A newer rating takes the place of an older one. Raises `TaskNotFound`, and `InvalidRequest`
     for a rating out of range, a task that has not ended, or one that no model has answered.
     """
-    # A number that is none compares as false, so it is refused too.
-    if not 0.0 <= rating <= 1.0:
+    # NaN compares as false, so it is refused too.
+    if not isinstance(rating, (int, float)) or not 0.0 <= rating <= 1.0:
         raise InvalidRequest(f"the rating is {rating!r}; give a number from 0 to 1")
     record = fleet.tasks.read(task_id)
     if not record.has_ended:

@@ -33,6 +33,7 @@ from fleet.errors import (
     Unavailable,
 )
 from fleet.runtime.messages import message_encoder
+from fleet.services import model_steps
 from fleet.services.callers import model_callers
 from fleet.services.connection import Connection, open_connection
 from fleet.services.context import RunContext
@@ -350,6 +351,16 @@ def test_a_wait_is_made_once(start: Callable[..., Run]) -> None:
     run.fake.script("small", *[rate_limited(retry_after=1)] * 3)
     run.fails(RateLimited, "takes no more")
     assert run.fake.count("small") == 2
+
+
+def test_a_model_that_took_long_to_fail_is_not_waited_for(
+    start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_steps, "SLOW_SECONDS", 0.5)
+    run = start(limit=0.0)
+    run.fake.script("small", hang())
+    run.fails(Unavailable, "cannot be had now")
+    assert run.fake.count("small") == 1
 
 
 def test_what_does_not_fit_the_rest_of_the_limit_is_not_asked(start: Callable[..., Run]) -> None:

@@ -10,6 +10,7 @@ import redis
 from fleet.core.learning import Evidence
 from fleet.services.connection import Connection, open_connection
 from fleet.services.model_facts import fleet_facts
+from fleet.services.upkeep import summarize_health
 from fleet.settings import Settings
 from fleet.state.keys import Keys
 from fleet.state.models import ModelState, parse_facts
@@ -152,3 +153,13 @@ def test_what_is_configured_no_more_is_dropped(state: ModelState) -> None:
     facts = state.read()
     assert (*facts.evidence, *facts.cooldowns) == (("gpt", "nap"), ("key", "gpt"))
     assert state.prune(["gpt"], ["nap"]) == []
+
+
+def test_beats_health_job_drops_what_is_configured_no_more(
+    fleet: Connection, state: ModelState
+) -> None:
+    known = fleet.models[0].name
+    state.learn(known, "code_generation", 1.0)
+    state.learn("gone", "code_generation", 1.0)
+    summarize_health(fleet)
+    assert list(state.read().evidence) == [(known, "code_generation")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -89,8 +90,8 @@ def test_a_changed_rating_changes_what_is_left_of_its_weight(
     assert evidence(fleet).reward == pytest.approx(8 - 1, rel=1e-4)
 
 
-@pytest.mark.parametrize("rating", [-0.1, 1.1, float("nan")])
-def test_a_rating_out_of_range_is_refused(fleet: Connection, rating: float) -> None:
+@pytest.mark.parametrize("rating", [-0.1, 1.1, float("nan"), "good", None])
+def test_a_rating_out_of_range_is_refused(fleet: Connection, rating: Any) -> None:
     task_id = ran(fleet, *TWO_ANSWERED)
     with pytest.raises(InvalidRequest, match="give a number from 0 to 1"):
         rate(fleet, task_id, rating)

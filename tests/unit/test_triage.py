@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.agent import ModelReply
-from fleet.errors import LeaseLost, Unavailable
+from fleet.errors import FleetError, LeaseLost, ModelRefused, Unavailable
 from workers.security_scanner.grounding import is_grounded, sentences
-from workers.security_scanner.models import Finding, Grade
+from workers.security_scanner.models import Finding, Grade, Triage
 from workers.security_scanner.triage import (
     MAX_TOKENS,
     keep_grounded,
+    quality_of,
     summary_by_rules,
     triage_of,
 )
@@ -177,8 +178,11 @@ def test_two_ungrounded_answers_give_a_summary_that_says_it_was_made_by_rule() -
     assert triage.dropped == 3
 
 
-def test_a_model_that_is_away_costs_the_triage_but_not_the_scan() -> None:
-    triage = asyncio.run(triage_of(FINDINGS, Answers([Unavailable("no answer in 300 s")])))
+@pytest.mark.parametrize("kind", [Unavailable, ModelRefused])
+def test_a_model_that_is_away_or_refuses_costs_the_triage_but_not_the_scan(
+    kind: type[FleetError],
+) -> None:
+    triage = asyncio.run(triage_of(FINDINGS, Answers([kind("no answer in 300 s")])))
     assert triage.written_by == "rules"
     assert triage.reason == "the model gave no answer: no answer in 300 s"
 
@@ -232,3 +236,18 @@ def test_the_summary_by_rules_is_grounded_itself(unnumbered: list[Finding]) -> N
 def test_no_text_of_a_model_breaks_the_check(findings: list[Finding], text: str) -> None:
     kept = keep_grounded(text, findings)
     assert 0 <= kept.dropped <= len(sentences(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "written_by", "dropped", "quality"),
+    [
+        ("F1 is grave. Fix F2 too.", "model", 0, 1.0),
+        ("F1 is grave.", "model", 3, 0.25),
+        ("Fix F1 first.", "rules", 2, 0.0),
+        ("Fix F1 first.", "rules", 0, 0.0),
+    ],
+)
+def test_the_quality_of_a_triage_is_the_share_of_the_models_sentences_that_stayed(
+    text: str, written_by: Literal["model", "rules"], dropped: int, quality: float
+) -> None:
+    assert quality_of(Triage(text=text, written_by=written_by, dropped=dropped)) == quality

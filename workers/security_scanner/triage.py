@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fleet.agent import AgentContext
-from fleet.errors import OverBudget, Unavailable
+from fleet.errors import ContextWindowExceeded, ModelRefused, OverBudget, Unavailable
 from workers.security_scanner.grounding import is_grounded, sentences
 from workers.security_scanner.models import Finding, Triage
 
@@ -20,6 +20,7 @@ FINDINGS_SHOWN = 5
 MOST_SENTENCES = 3
 MOST_IDS = 4
 MAX_TOKENS = 80
+NO_ANSWER = (Unavailable, OverBudget, ModelRefused, ContextWindowExceeded)
 
 INSTRUCTIONS = (
     "You are a security reviewer. Answer in one or two short sentences, and name findings by "
@@ -33,7 +34,7 @@ async def triage_of(findings: Sequence[Finding], context: AgentContext) -> Triag
     for prompt in (_prompt(findings), _second_prompt(findings)):
         try:
             reply = await context.ask(prompt, instructions=INSTRUCTIONS, max_tokens=MAX_TOKENS)
-        except (Unavailable, OverBudget) as error:
+        except NO_ANSWER as error:
             return _by_rules(findings, f"the model gave no answer: {error}", dropped)
         is_cut = reply.output_tokens >= MAX_TOKENS
         kept = keep_grounded(reply.text, findings, is_cut=is_cut)
