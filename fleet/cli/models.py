@@ -116,7 +116,7 @@ def _lines(request_type: str | None) -> tuple[list[Line], str]:
     from fleet.services.connection import open_connection
     from fleet.services.model_facts import fleet_facts
     from fleet.services.model_listing import listing
-    from fleet.services.planning import model_policy
+    from fleet.services.model_planning import model_policy
     from fleet.services.requests import unknown
     from fleet.settings import load_settings
 

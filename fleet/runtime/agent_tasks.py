@@ -28,7 +28,7 @@ from fleet.services.callers import model_callers
 from fleet.services.complexity import DEFAULT_COMPLEXITY
 from fleet.services.connection import Connection
 from fleet.services.lease_keeper import LeaseKeeper
-from fleet.services.planning import choose_model, stored_plan
+from fleet.services.model_planning import choose_model, stored_plan
 from fleet.services.requests import DEFAULT_TENANT
 from fleet.services.run import AgentRunner, Delivery
 

@@ -76,8 +76,11 @@ reap_seconds = 1
 [limits]
 task_seconds = 60
 
+# Tests let naps fail on purpose: only the one about it shall have a pool taken out.
 [health]
 failures_in_row = 8
+least_success = 0
+slow_factor = 1000
 eject_seconds = 2
 look_seconds = 1
 ramp_seconds = 2

@@ -14,7 +14,7 @@ from fleet.adapters.prices import installed_prices
 from fleet.core.model_choice import REFERENCE_CATALOGUE, Model, Price, Tokens, cost_nanodollars
 from fleet.errors import InvalidConfig, InvalidRequest, NotAllowed
 from fleet.services.catalogue import catalogue, key_id
-from fleet.services.planning import choose_model, model_policy, stored_plan
+from fleet.services.model_planning import choose_model, model_policy, stored_plan
 from fleet.settings import Settings, parse_config
 from fleet.settings.environment import Environment
 

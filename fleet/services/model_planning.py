@@ -1,0 +1,92 @@
+"""The model's half of a plan, and the plan as it is kept with its task."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from fleet.core.learning import NOTHING_LEARNED, ModelFacts, Policy
+from fleet.core.model_choice import NANODOLLARS, Model, ModelDecision, Needs, choose
+from fleet.core.routing import Ranking
+from fleet.errors import InvalidRequest
+from fleet.services.requests import DEFAULT_TENANT, unknown
+from fleet.settings import FleetConfig
+
+
+def stored_plan(
+    request_type: str,
+    agent_type: str,
+    complexity: float,
+    models: ModelDecision,
+    ranking: Ranking | None,
+) -> str:
+    """The plan as it is kept with the task: one field, since a submission pays for each."""
+    return json.dumps(
+        {
+            "request_type": request_type,
+            "agent_type": agent_type,
+            "complexity": complexity,
+            "model": models.model,
+            "model_decision": models.to_json(),
+            "limit_nanodollars": models.limit_nanodollars,
+            "ranking": ranking.to_json() if ranking else None,
+        },
+        separators=(",", ":"),
+    )
+
+
+def choose_model(
+    config: FleetConfig,
+    models: tuple[Model, ...],
+    request_type: str,
+    complexity: float,
+    only: str | None = None,
+    max_cost_usd: float | None = None,
+    *,
+    tenant: str = DEFAULT_TENANT,
+    payload_characters: int = 0,
+    facts: ModelFacts = NOTHING_LEARNED,
+    now: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> ModelDecision:
+    """The model for a request. `now` is by Redis's clock. Policy `thompson` draws from `rng`, or
+    from a generator of its own where it is given none.
+
+    Raises `InvalidRequest` where `only` is not in the catalogue, and what `choose` raises where no
+    model may serve.
+    """
+    allowed = tuple(model for model in models if only in (None, model.name))
+    if not allowed:
+        names = {model.name: model for model in models}
+        raise InvalidRequest(unknown("model of the catalogue", only, names))
+    request = config.request_types.get(request_type)
+    if rng is None and config.models.policy == "thompson":
+        rng = np.random.default_rng()
+    return choose(
+        allowed,
+        (request and request.model_task) or request_type,
+        complexity,
+        config.models.quality_priority,
+        config.models.speed_priority,
+        None if max_cost_usd is None else round(max_cost_usd * NANODOLLARS),
+        needs=Needs(
+            tenant,
+            payload_characters,
+            frozenset(request.needs if request else ()),
+            frozenset(config.models.regions),
+            request_type,
+        ),
+        facts=facts,
+        policy=model_policy(config),
+        now=now,
+        rng=rng,
+    )
+
+
+def model_policy(config: FleetConfig) -> Policy:
+    """How what was learned of the models is used, as configured."""
+    models = config.models
+    return Policy(
+        models.policy, models.quality_floor, models.prior_strength, models.learn_half_life_seconds
+    )
