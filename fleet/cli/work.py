@@ -43,6 +43,9 @@ def submit(
     complexity: Annotated[float | None, typer.Option(help="How hard it is, 0 to 1.")] = None,
     pool: Annotated[str | None, typer.Option(help="This pool and no other.")] = None,
     model: Annotated[str | None, typer.Option(help="This model and no other.")] = None,
+    max_cost_usd: Annotated[
+        float | None, typer.Option(help="No model that would cost more.")
+    ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="A second submission with this key is the first one.")
     ] = None,
@@ -66,6 +69,7 @@ def submit(
         complexity=complexity,
         pool=pool,
         model=model,
+        max_cost_usd=max_cost_usd,
         idempotency_key=idempotency_key,
     )
     if wait or timeout is not None:

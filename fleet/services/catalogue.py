@@ -94,8 +94,9 @@ class _Shelf:
         return f"no key: set {' or '.join(self.providers[provider].variables)}"
 
     def _key_id(self, provider: str) -> str | None:
+        # The local model cools down for nobody: it has no key that others could have used up.
         if provider == LOCAL:
-            return LOCAL
+            return None
         return key_id(provider, self.keys[provider]) if provider in self.keys else None
 
     def _listed(self, name: str, line: CatalogueModel) -> Listed:

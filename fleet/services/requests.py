@@ -15,6 +15,7 @@ from fleet.services.complexity import Complexity
 from fleet.settings import Settings
 
 DEFAULT_TENANT = "default"
+MOST_DOLLARS = 1_000_000
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
@@ -85,7 +86,7 @@ class RequestChecks:
             complexity=self._complexity(asked.complexity, payload),
             pool=asked.pool,
             model=asked.model,
-            max_cost_usd=asked.max_cost_usd,
+            max_cost_usd=self._max_cost(asked.max_cost_usd),
             idempotency_key=self._idempotency_key(asked.idempotency_key),
             payload_characters=len(payload),
         )
@@ -135,6 +136,13 @@ class RequestChecks:
         if not isinstance(complexity, (int, float)) or not 0 <= complexity <= 1:
             raise InvalidRequest(f"complexity is {complexity!r}; give a number from 0 to 1")
         return float(complexity)
+
+    def _max_cost(self, dollars: float | None) -> float | None:
+        if dollars is not None and not 0 <= dollars <= MOST_DOLLARS:
+            raise InvalidRequest(
+                f"max_cost_usd is {dollars!r}; give an amount of dollars from 0 to {MOST_DOLLARS:,}"
+            )
+        return dollars
 
     def _idempotency_key(self, key: str | None) -> str | None:
         if key is not None and not KEY.fullmatch(key):

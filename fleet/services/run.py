@@ -29,11 +29,14 @@ from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import Agent, AgentContext, AgentSpec, Outcome
 from fleet.core.models import Model
 from fleet.errors import (
+    ContextWindowExceeded,
     FleetError,
     InvalidRequest,
     LeaseLost,
+    ModelRefused,
     NotAllowed,
     OverBudget,
+    RateLimited,
     RetryLater,
     TaskCancelled,
     TaskFailed,
@@ -53,8 +56,11 @@ from fleet.state.tasks import Lease, Tasks
 
 RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
 
-NOT_THE_POOLS_FAULT = (InvalidRequest, NotAllowed, OverBudget, TaskCancelled)
-"""Ends that the request brought about itself: they must not turn the router from the pool."""
+NOT_THE_POOLS_FAULT = (
+    *(InvalidRequest, NotAllowed, OverBudget, TaskCancelled),
+    *(RateLimited, ContextWindowExceeded, ModelRefused),
+)
+"""Ends that the request or its models brought about: they must not turn the router from the pool."""
 
 log = structlog.get_logger(__name__)
 

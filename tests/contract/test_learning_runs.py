@@ -87,9 +87,10 @@ def rewards(fleet: Connection, request_type: str = "code_generation", **order: o
         pools=fleet.pools,
         models=fleet.models,
         model_state=fleet.model_state,
+        examples=fleet.examples,
     )
     try:
-        runner.run("code_generator", Delivery(task_id, order, "acme", "{}"))
+        runner.run("code_generator", Delivery(task_id, order, "acme", lambda: "{}"))
     except FleetError as error:
         assert type(error).__name__ in ("TaskUnverified", "InvalidRequest")
     evidence = fleet.model_state.read().evidence.get(("only", request_type))

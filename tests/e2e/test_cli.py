@@ -195,10 +195,14 @@ def test_a_broken_configuration_names_file_key_and_what_is_allowed(
     crew: Crew, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.toml"
-    broken.write_text('strategy = "Best"\n[pools.codegen]\nagent_type = "nobody"\n')
-    said = refused(crew, 2, "config", "check", variables={"FLEET_CONFIG": str(broken)})
-    assert f"{broken}: strategy: " in said
-    assert "least_loaded" in said
+    for text, key, allowed in (
+        ('strategy = "best"\n', "strategy: no strategy is called 'best'", "least_loaded"),
+        ('[pools.a]\nagent_type = "nobody"\n', "pools.a.agent_type: ", "code_generator"),
+    ):
+        broken.write_text(text)
+        said = refused(crew, 2, "config", "check", variables={"FLEET_CONFIG": str(broken)})
+        assert f"{broken}: {key}" in said
+        assert allowed in said
 
 
 def test_the_configuration_is_shown_without_secrets(crew: Crew) -> None:

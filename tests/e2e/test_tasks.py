@@ -173,6 +173,7 @@ def test_an_unknown_task_is_an_error(crew: Crew) -> None:
         (Submission("nap", {}, pool="couch"), "no pool is called 'couch'"),
         (Submission("nap", {}, model="gpt-0"), "no model of the catalogue is called 'gpt-0'"),
         (Submission("nap", {}, tenant="a b"), "no tenant name"),
+        (Submission("nap", {}, max_cost_usd=-1), "max_cost_usd is -1; give an amount of dollars"),
         (Submission("nap", {}, complexity=1.5), "complexity is 1.5; give a number from 0 to 1"),
         (Submission("nap", {"hours": 8}), "hours: Extra inputs are not permitted"),
         (Submission("nap", {"note": "x" * 1048577}), "more than the 1,048,576 allowed"),

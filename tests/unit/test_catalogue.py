@@ -38,7 +38,7 @@ def ready(models: tuple[Model, ...]) -> list[str]:
 def test_without_a_key_the_local_model_is_all_that_can_be_had_and_costs_nothing() -> None:
     models = catalogue(settings(), {})
     (model,) = [each for each in models if not each.absent]
-    assert (model.provider, model.free, model.key_id) == ("local", True, "local")
+    assert (model.provider, model.free, model.key_id) == ("local", True, None)
     assert cost_nanodollars(model, Tokens(10**6, 10**6)) == 0
     assert choose_model(settings().config, models, "code_generation", 0.5).model == model.name
 
