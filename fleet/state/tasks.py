@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
+from fleet.core.statistics import OUTCOMES_KEPT
 from fleet.errors import LeaseLost, TaskNotFound
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, wake
@@ -24,9 +25,6 @@ ENDED = frozenset({"succeeded", "unverified", "failed", "cancelled"})
 STATES = ("queued", "running", *sorted(ENDED))
 
 Arguments = list[str | int]
-
-OUTCOMES_KEPT = 100
-"""A pool's success rate is that of its last 100 tasks."""
 
 
 @dataclass(frozen=True, slots=True)
