@@ -80,7 +80,7 @@ def simulate(
 
     Example: `fleet simulate --synthetic --tasks 20000 --pools larger.toml --plot waits.png`
     """
-    from fleet.cli.simulation_view import report_view, write_plot
+    from fleet.cli.simulation_view import check_plot, report_view, write_plot
     from fleet.core.simulation.events import Conditions
     from fleet.services.connection import open_connection
     from fleet.services.simulation.options import figures
@@ -88,6 +88,7 @@ def simulate(
     from fleet.services.simulation.source import SyntheticLoad
     from fleet.settings import load_settings
 
+    check_plot(plot)
     load = SyntheticLoad(tasks, rate, mean_seconds, cv, figures("--mix", mix))
     ask = Ask(
         recorded=tasks if recorded else None,

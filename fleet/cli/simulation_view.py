@@ -69,6 +69,12 @@ def _shares(rows: list[Row]) -> Table:
     return table
 
 
+def check_plot(path: Path | None) -> None:
+    """Raise `InvalidRequest` where a plot could not be written, before the time is spent."""
+    if path and not path.absolute().parent.is_dir():
+        raise InvalidRequest(f"--plot {path}: its folder does not exist; make it, or name another")
+
+
 def write_plot(report: Report, path: Path) -> None:
     """Draw the report. Raises `InvalidRequest` where the file cannot be written."""
     # Only who wants a plot pays for matplotlib. The Figure class keeps no global state.

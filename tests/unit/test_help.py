@@ -10,6 +10,7 @@ from fleet.cli.main import app
 COMMANDS = (
     *("up", "down", "status", "demo", "submit", "tasks", "task", "explain", "cancel", "pools"),
     *("agents", "agents list", "agents drain", "agents resume", "config check", "config show"),
+    "simulate",
     *(f"service {name}" for name in ("broker", "model", "worker", "beat", "flower")),
 )
 
