@@ -36,11 +36,16 @@ def simulate(
         float | None,
         typer.Option(help="Synthetic tasks a second; else the busiest agent type has load 0.8."),
     ] = None,
-    mean_seconds: Annotated[float, typer.Option(help="The mean of synthetic runs.")] = 10.0,
-    cv: Annotated[float, typer.Option(help="Their standard deviation over their mean.")] = 2.0,
+    mean_seconds: Annotated[
+        float | None, typer.Option(help="The mean of synthetic runs; else 10.")
+    ] = None,
+    cv: Annotated[
+        float | None, typer.Option(help="Their standard deviation over their mean; else 2.")
+    ] = None,
     mix: Annotated[
-        str, typer.Option(help="Shares of request types, as code_generation=3,performance_test=1.")
-    ] = "",
+        str | None,
+        typer.Option(help="Shares of synthetic request types, as code_generation=3,nap=1."),
+    ] = None,
     strategy: Annotated[
         list[str] | None, typer.Option(help="Simulate this strategy; as often as wanted.")
     ] = None,
@@ -83,17 +88,16 @@ def simulate(
     from fleet.cli.simulation_view import check_plot, report_view, write_plot
     from fleet.core.simulation.events import Conditions
     from fleet.services.connection import open_connection
-    from fleet.services.simulation.options import figures
+    from fleet.services.simulation.options import figures, synthetic_load
     from fleet.services.simulation.run import Ask, report
-    from fleet.services.simulation.source import SyntheticLoad
     from fleet.settings import load_settings
 
     check_plot(plot)
-    load = SyntheticLoad(tasks, rate, mean_seconds, cv, figures("--mix", mix))
+    drawn = {"rate": rate, "mean_seconds": mean_seconds, "cv": cv, "mix": mix}
     ask = Ask(
         recorded=tasks if recorded else None,
         csv=csv,
-        synthetic=load if synthetic else None,
+        synthetic=synthetic_load(synthetic, tasks, drawn),
         strategies=tuple(strategy or ()),
         weights=figures("--weights", weights),
         pools=pools,

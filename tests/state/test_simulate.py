@@ -181,10 +181,12 @@ def test_without_recorded_tasks_it_says_what_to_do(fleet: Run) -> None:
         (("--synthetic", "--mix", "nap=1"), "no request type is called 'nap'"),
         (("--synthetic", "--rate", "0"), "more than 0"),
         (("--synthetic", "--mean-seconds", "0"), "more than 0"),
+        (("--recorded", "--cv", "1"), "--cv is for a load drawn by --synthetic"),
+        (("--synthetic", "--mix", "code_generation=0"), "no rate follows"),
         (("--synthetic", "--producers", "0"), "at least 1"),
         (("--synthetic", "--snapshot-age", "-1"), "0 or more"),
         (("--synthetic", "--pools", "none.toml"), "none.toml: No such file"),
-        (("--synthetic", "--plot", "no/such/folder.png", "--tasks", "5"), "no/such/folder.png"),
+        (("--synthetic", "--plot", "no/such/folder.png"), "its folder does not exist"),
         (("--csv", "none.csv"), "none.csv: No such file"),
     ],
 )

@@ -58,7 +58,7 @@ def simulate(
     The same arguments, with `rng` in the same state, give the same outcomes. Raises
     `InvalidRequest` where no pool serves a kind, or a condition is out of range.
     """
-    _check(workload, pools, conditions)
+    check(workload, pools, conditions)
     crew = Crew(pools, conditions.half_life)
     bind = BINDINGS[conditions.binding]
     planning = Planning(workload.kinds, ways, conditions.age, bind.gated, rng, strategies)
@@ -134,7 +134,8 @@ class _Loop:
             self._submit(job._replace(run=job.run + 1, submitted=now), now)
 
 
-def _check(workload: Workload, pools: Sequence[SimulatedPool], conditions: Conditions) -> None:
+def check(workload: Workload, pools: Sequence[SimulatedPool], conditions: Conditions) -> None:
+    """Raise `InvalidRequest` for what `simulate` would refuse."""
     served = {pool.agent_type for pool in pools}.union(*(pool.helps for pool in pools))
     for kind in workload.kinds:
         if kind.request.agent_type not in served:

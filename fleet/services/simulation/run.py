@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fleet.core.simulation.events import AS_THE_FLEET, Conditions, simulate
+from fleet.core.simulation.crew import SimulatedPool
+from fleet.core.simulation.events import AS_THE_FLEET, Conditions, check, simulate
 from fleet.core.simulation.outcomes import Outcomes
 from fleet.core.simulation.producers import Way
 from fleet.core.simulation.workload import Workload
@@ -66,8 +67,8 @@ def report(connection: Connection, ask: Ask, progress: Progress | None = None) -
     now = WhatIf("as configured", config, connection.models, Routes(config, changed))
     fleets = (now, *_changes(now, connection.settings, ask))
     source = _source(connection, ask, now)
-    ready = [_Simulation.of(fleet, source, connection.strategies) for fleet in fleets]
-    rows = [simulated_row(each.fleet, source, each.run(source, ask, progress)) for each in ready]
+    ready = [_Simulation.of(fleet, source, ask, connection.strategies) for fleet in fleets]
+    rows = [simulated_row(each.fleet, source, each.run(ask.seed, progress)) for each in ready]
     return Report(
         source.name,
         len(source.workload),
@@ -85,24 +86,36 @@ class _Simulation:
 
     fleet: WhatIf
     workload: Workload
+    pools: list[SimulatedPool]
     ways: list[Way]
+    conditions: Conditions
     strategies: Mapping[str, Strategy]
 
     @classmethod
-    def of(cls, fleet: WhatIf, source: Source, strategies: Mapping[str, Strategy]) -> _Simulation:
+    def of(
+        cls, fleet: WhatIf, source: Source, ask: Ask, strategies: Mapping[str, Strategy]
+    ) -> _Simulation:
         kinds = tuple(fleet.kinds(source.kinds).values())
-        ways = fleet.ways(source.kinds, strategies)
-        return cls(fleet, replace(source.workload, kinds=kinds), ways, strategies)
+        half_life = fleet.config.routing.half_life_seconds
+        found = cls(
+            fleet,
+            replace(source.workload, kinds=kinds),
+            fleet.pools(source.experience, busiest(source.tasks)),
+            fleet.ways(source.kinds, strategies),
+            replace(ask.conditions, half_life=half_life),
+            strategies,
+        )
+        check(found.workload, found.pools, found.conditions)
+        return found
 
-    def run(self, source: Source, ask: Ask, progress: Progress | None) -> Outcomes:
-        half_life = self.fleet.config.routing.half_life_seconds
+    def run(self, seed: int, progress: Progress | None) -> Outcomes:
         total = len(self.workload)
         return simulate(
             self.workload,
-            self.fleet.pools(source.experience, busiest(source.tasks)),
+            self.pools,
             self.ways,
-            replace(ask.conditions, half_life=half_life),
-            rng=np.random.default_rng(ask.seed),
+            self.conditions,
+            rng=np.random.default_rng(seed),
             strategies=self.strategies,
             progress=progress and (lambda arrived: progress(self.fleet.name, arrived, total)),
         )
