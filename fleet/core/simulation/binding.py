@@ -23,8 +23,12 @@ class Binding(Protocol):
     def place(self, job: Job, now: float) -> PoolState | None:
         """The pool that begins the task now; None where it waits."""
 
-    def following(self, state: PoolState) -> Job | None:
+    def following(self, state: PoolState, now: float) -> Job | None:
         """What a pool with a free slot begins next, now given to it; None where nothing waits."""
+
+    @property
+    def waiting(self) -> int:
+        """The tasks that wait for any pool to take them."""
 
 
 class LateBinding:
@@ -49,29 +53,33 @@ class LateBinding:
         producer = self.producers[job.task % len(self.producers)]
         ranking = producer.ranking(job.kind, now)
         agent_type = self.agent_types[job.kind]
-        queue, loads = self.overflow[agent_type], self._loads(agent_type)
+        queue, loads = self.overflow[agent_type], self._loads(agent_type, now)
         passes = not queue or _free(ranking, loads) > len(queue)
         pool = pick(ranking, loads) if passes else None
         if pool is None:
             queue.append(job)
             return None
         state = self.crew.states[pool]
-        self.crew.give(state, 1)
+        self.crew.give(state, 1, now)
         producer.took(job.kind, pool, now)
         return state
 
-    def following(self, state: PoolState) -> Job | None:
+    def following(self, state: PoolState, now: float) -> Job | None:
         for queue in self.looks_into[state.place]:
-            if queue:
-                self.crew.give(state, 1)
+            if queue and state.in_flight < state.open_slots(now):
+                self.crew.give(state, 1, now)
                 return queue.popleft()
         return None
 
-    def _loads(self, agent_type: str) -> Mapping[str, Load]:
+    @property
+    def waiting(self) -> int:
+        return sum(map(len, self.overflow.values()))
+
+    def _loads(self, agent_type: str, now: float) -> Mapping[str, Load]:
         """The exact loads; of helpers that have work of their own, as the atomic step sees them."""
-        loads = self.crew.loads
+        loads = self.crew.loads(now)
         closed = {
-            state.pool.name: state.load._replace(open_slots=0, standing="own_work")
+            state.pool.name: state.load(now)._replace(open_slots=0, standing="own_work")
             for state in self.helpers[agent_type]
             if self.overflow.get(state.pool.agent_type)
         }
@@ -104,13 +112,17 @@ class Push:
         state = self.crew.states[pool]
         producer.took(job.kind, pool, now)
         begins = state.has_free_slot
-        self.crew.give(state, 1)
+        self.crew.give(state, 1, now)
         if not begins:
             state.queue.append(job)
         return state if begins else None
 
-    def following(self, state: PoolState) -> Job | None:
+    def following(self, state: PoolState, now: float) -> Job | None:
         return state.queue.popleft() if state.queue else None
+
+    @property
+    def waiting(self) -> int:
+        return 0
 
 
 BINDINGS: Mapping[str, type[LateBinding] | type[Push]] = {"late": LateBinding, "push": Push}

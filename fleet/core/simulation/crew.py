@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
 
+from fleet.core.health import RETURNING, HealthPolicy, PoolHealth, judge
 from fleet.core.pools import Load, PoolFacts, PoolTable
+from fleet.core.simulation.health import EJECTED, PROBATION, WELL, Health, forgiven
 from fleet.core.statistics import NO_WINDOW, Window, blended, counted, expected
 
+USUAL_POLICY = HealthPolicy()
 UNGATED = 10**9
 """The open slots of a pool whose gateway does not look whether one is free."""
 
@@ -65,10 +68,14 @@ class PoolState:
     `in_flight` are the tasks that were given to it, of which those in `queue` wait for a slot.
     """
 
-    def __init__(self, place: int, pool: SimulatedPool, half_life_seconds: float) -> None:
+    def __init__(
+        self, place: int, pool: SimulatedPool, half_life_seconds: float, policy: HealthPolicy
+    ) -> None:
         self.place = place
         self.pool = pool
         self.half_life = half_life_seconds
+        self.policy = policy
+        self.health: Health = WELL
         self.in_flight = 0
         self.queue: deque[Job] = deque()
         self.overall: Window = NO_WINDOW
@@ -78,16 +85,30 @@ class PoolState:
     def has_free_slot(self) -> bool:
         return self.in_flight - len(self.queue) < self.pool.slots
 
-    @property
-    def load(self) -> Load:
+    def load(self, now: float) -> Load:
         """Its exact counts."""
-        return Load(1, self.in_flight, self.pool.slots)
+        if self.health is WELL:
+            return Load(1, self.in_flight, self.pool.slots)
+        standing = self.health.standing(now, self.policy)
+        return Load(1, self.in_flight, self.pool.slots, self.open_slots(now), standing)
+
+    def open_slots(self, now: float) -> int:
+        """How many of its slots its health lets be taken."""
+        return self.health.open_slots(self.pool.slots, now, self.policy)
+
+    def seen(self, now: float) -> PoolHealth:
+        """What its judges see of it."""
+        standing = self.health.standing(now, self.policy)
+        return PoolHealth(self.pool.name, 1, standing, self.overall.statistic(now))
 
     def count(self, request_type: str, good: bool, seconds: float, now: float) -> None:
         """Count the outcome of a run."""
         self.overall = counted(self.overall, good, seconds, now, self.half_life)
         narrow = self.by_request.get(request_type, NO_WINDOW)
         self.by_request[request_type] = counted(narrow, good, seconds, now, self.half_life)
+        before, self.health = self.health, self.health.after(good, now, self.policy)
+        if before.state == EJECTED and self.health.state == RETURNING:
+            self.overall = forgiven(self.overall, self.health.good, now)
 
     def facts(self, now: float, gated: bool) -> PoolFacts:
         """What a snapshot taken now says of it."""
@@ -104,7 +125,8 @@ class PoolState:
             in_flight=self.in_flight,
             success_rate=overall.success,
             response_seconds=overall.response_seconds,
-            open_slots=None if gated else UNGATED,
+            standing=self.health.standing(now, self.policy),
+            open_slots=self.open_slots(now) if gated else UNGATED,
             by_request={
                 request_type: blended(window.statistic(now), overall, half_life)
                 for request_type, window in self.by_request.items()
@@ -115,16 +137,45 @@ class PoolState:
 class Crew:
     """All pools of a simulation."""
 
-    def __init__(self, pools: Iterable[SimulatedPool], half_life_seconds: float) -> None:
-        states = [PoolState(n, pool, half_life_seconds) for n, pool in enumerate(pools)]
+    def __init__(
+        self,
+        pools: Iterable[SimulatedPool],
+        half_life_seconds: float,
+        policy: HealthPolicy = USUAL_POLICY,
+    ) -> None:
+        states = [PoolState(n, pool, half_life_seconds, policy) for n, pool in enumerate(pools)]
+        self.policy = policy
         self.states = {state.pool.name: state for state in states}
-        self.loads = {name: state.load for name, state in self.states.items()}
-        """The exact counts of all pools, as the atomic step sees them."""
+        self._loads = {name: state.load(0.0) for name, state in self.states.items()}
 
-    def give(self, state: PoolState, tasks: int) -> None:
+    def loads(self, now: float) -> Mapping[str, Load]:
+        """The exact counts of all pools, as the atomic step sees them now."""
+        for state in self.unwell:
+            self._loads[state.pool.name] = state.load(now)
+        return self._loads
+
+    @property
+    def unwell(self) -> list[PoolState]:
+        """The pools that are out, or were: what they may take changes with the time."""
+        return [state for state in self.states.values() if state.health is not WELL]
+
+    def give(self, state: PoolState, tasks: int, now: float) -> None:
         """Give a pool so many tasks more, or fewer."""
         state.in_flight += tasks
-        self.loads[state.pool.name] = state.load
+        self._loads[state.pool.name] = state.load(now)
+
+    def look(self, agent_type: str, now: float) -> None:
+        """Take out the pools of a type that are out of line, as `look_at_pools` does it."""
+        states = [s for s in self.states.values() if s.pool.agent_type == agent_type]
+        for ejection in judge([state.seen(now) for state in states], self.policy):
+            state = self.states[ejection.pool]
+            if any(peer.open_slots(now) == peer.pool.slots for peer in states if peer is not state):
+                state.health = state.health.ejected(now, self.policy)
+        if all(s.health.standing(now, self.policy) in (EJECTED, PROBATION) for s in states):
+            for state in states:
+                state.health = WELL
+        for state in states:
+            self.give(state, 0, now)
 
     def table(self, now: float, gated: bool) -> PoolTable:
         """A snapshot taken now."""

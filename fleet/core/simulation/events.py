@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fleet.core.health import HealthPolicy
 from fleet.core.simulation.binding import BINDINGS, Binding
-from fleet.core.simulation.crew import Crew, Job, PoolState, SimulatedPool
+from fleet.core.simulation.crew import USUAL_POLICY, Crew, Job, PoolState, SimulatedPool
 from fleet.core.simulation.outcomes import Outcomes, Run
 from fleet.core.simulation.producers import Planning, Producer, Way
 from fleet.core.simulation.workload import Workload
@@ -19,6 +20,8 @@ from fleet.core.strategies import STRATEGIES, Strategy
 from fleet.errors import InvalidRequest
 
 PROGRESS_EVERY = 1000
+TICK_SECONDS = 1.0
+"""So often a worker that was not woken looks for messages all the same."""
 
 Progress = Callable[[int], None]
 """Told how many tasks have arrived by now."""
@@ -30,7 +33,8 @@ class Conditions:
 
     `age` is how old a producer's snapshot may get, `handover` what passes between a free slot and
     the start of its next run, `half_life` that of the statistics, all in seconds. `binding` is
-    `late` or `push`.
+    `late` or `push`. Pools are taken out by `health`, at which is looked each `look` seconds; None:
+    never.
     """
 
     binding: str = "late"
@@ -38,6 +42,8 @@ class Conditions:
     producers: int = 4
     handover: float = 0.0
     half_life: float = 600.0
+    health: HealthPolicy | None = None
+    look: float = 10.0
 
 
 AS_THE_FLEET = Conditions()
@@ -59,11 +65,11 @@ def simulate(
     `InvalidRequest` where no pool serves a kind, or a condition is out of range.
     """
     check(workload, pools, conditions)
-    crew = Crew(pools, conditions.half_life)
+    crew = Crew(pools, conditions.half_life, conditions.health or USUAL_POLICY)
     bind = BINDINGS[conditions.binding]
     planning = Planning(workload.kinds, ways, conditions.age, bind.gated, rng, strategies)
     producers = [Producer(crew, planning) for _ in range(conditions.producers)]
-    loop = _Loop(workload, crew, bind(crew, producers, workload.kinds), conditions.handover)
+    loop = _Loop(workload, crew, bind(crew, producers, workload.kinds), conditions)
     loop.run(progress)
     return Outcomes.of(loop.log, workload, tuple(pool.name for pool in pools))
 
@@ -81,11 +87,14 @@ class _Running(NamedTuple):
 
 class _Loop:
     def __init__(
-        self, workload: Workload, crew: Crew, binding: Binding, handover: float
+        self, workload: Workload, crew: Crew, binding: Binding, conditions: Conditions
     ) -> None:
         self.crew = crew
         self.binding = binding
-        self.handover = handover
+        self.conditions = conditions
+        self.agent_types = {state.pool.agent_type for state in crew.states.values()}
+        self.next_tick = TICK_SECONDS if conditions.health else inf
+        self.next_look = conditions.look
         self.request_types = [kind.request.request_type for kind in workload.kinds]
         # Lists, since a loop takes a number out of one in a third of the time.
         self.arrival = workload.arrival.tolist()
@@ -98,16 +107,35 @@ class _Loop:
 
     def run(self, progress: Progress | None) -> None:
         for task, now in enumerate(self.arrival):
-            self._end_until(now)
+            self._pass_until(now)
             self._submit(Job(task, self.kind[task], 0, now), now)
             if progress and task % PROGRESS_EVERY == 0:
                 progress(task)
-        self._end_until(inf)
+        while self.running or self.binding.waiting:
+            self._pass_until(self.running[0].ended if self.running else self.next_tick)
 
-    def _end_until(self, now: float) -> None:
+    def _pass_until(self, now: float) -> None:
+        """All that happens up to a moment, in its order."""
         running = self.running
-        while running and running[0].ended <= now:
-            self._end(heappop(running))
+        while True:
+            ended = running[0].ended if running else inf
+            if min(ended, self.next_tick) > now:
+                return
+            if ended <= self.next_tick:
+                self._end(heappop(running))
+            else:
+                self._tick(self.next_tick)
+
+    def _tick(self, now: float) -> None:
+        """Workers of a pool that is on its way back look for work again, and beat at the pools."""
+        self.next_tick = now + TICK_SECONDS
+        if now >= self.next_look:
+            self.next_look = now + self.conditions.look
+            for agent_type in self.agent_types:
+                self.crew.look(agent_type, now)
+        for state in self.crew.unwell:
+            while state.has_free_slot and self._begin_following(state, now):
+                pass
 
     def _submit(self, job: Job, now: float) -> None:
         state = self.binding.place(job, now)
@@ -116,7 +144,7 @@ class _Loop:
 
     def _begin(self, job: Job, state: PoolState, now: float) -> None:
         skill = state.pool.skill_at(self.request_types[job.kind], now)
-        started = now + self.handover
+        started = now + self.conditions.handover
         ended = started + self.work[job.task] / skill.speed
         good = bool(self.luck[job.task][job.run] < skill.success)
         self.begun += 1
@@ -126,12 +154,21 @@ class _Loop:
         job, state, now = run.job, run.state, run.ended
         self.log.append(Run(job.task, state.place, job.submitted, run.started, now, run.good))
         state.count(self.request_types[job.kind], run.good, now - run.started, now)
-        self.crew.give(state, -1)
-        following = self.binding.following(state)
-        if following is not None:
-            self._begin(following, state, now)
+        self.crew.give(state, -1, now)
+        health = self.conditions.health
+        if health and state.overall.failures_in_row >= health.failures_in_row:
+            self.crew.look(state.pool.agent_type, now)
+        self._begin_following(state, now)
         if not run.good and job.run + 1 < len(self.luck[job.task]):
             self._submit(job._replace(run=job.run + 1, submitted=now), now)
+
+    def _begin_following(self, state: PoolState, now: float) -> bool:
+        """Begin what waits, if the pool may take it; whether it did."""
+        following = self.binding.following(state, now)
+        if following is None:
+            return False
+        self._begin(following, state, now)
+        return True
 
 
 def check(workload: Workload, pools: Sequence[SimulatedPool], conditions: Conditions) -> None:
