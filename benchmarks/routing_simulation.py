@@ -8,8 +8,8 @@ First, the waits. The pools are equally quick; they differ in weight (1 to 10) a
 to 1.0), which the scores go by. What is compared:
 
     central            one queue before all 142 slots, in which nothing takes time: the ideal
-    late, age A        Fleet's default strategy and late binding, four producers that plan from
-                       snapshots up to A seconds old
+    late, age A        Fleet's default strategy, late binding and health policy, with four
+                       producers that plan from snapshots up to A seconds old
     scored push, age A the reference score (`ai_optimized`) on the snapshot alone, and a queue
                        before each pool: one gateway in one process, as other gateways do it
     power of two       the less loaded of two pools at random, and a queue before each pool
@@ -18,12 +18,13 @@ to 1.0), which the scores go by. What is compared:
                        fall behind without end, and its wait grows with the run
 
 Between a free slot and the start of its next run 2 ms pass, in all but the central queue: what
-waking a worker and claiming a message take. Nothing else sets late binding apart from the central
-queue here: where pools are equally quick, no order of preference changes who waits. All see the
-same tasks, and the first tenth of them is not counted, since they find an empty fleet.
+waking a worker and claiming a message take. That, and a pool that is taken out for its health, is
+all that sets late binding apart from the central queue here: where pools are equally quick, no
+order of preference changes who waits. All see the same tasks, and the first tenth of them is not
+counted, since they find an empty fleet.
 
-Second, the strategies, all of them under late binding, with snapshots up to 5 s old, on pools that
-differ in speed (0.5 to 2) and success (0.8 to 1). A task whose answer is not good is submitted
+Second, the strategies, all of them under late binding with the default health policy and snapshots
+up to 5 s old, on pools that differ in speed (0.5 to 2) and success (0.8 to 1). A task whose answer is not good is submitted
 again. What counts is the time from its first submission to its good answer.
 """
 
@@ -46,6 +47,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import report
 
+from fleet.core.health import HealthPolicy
 from fleet.core.simulation.central import central_waits
 from fleet.core.simulation.crew import SimulatedPool, Skill
 from fleet.core.simulation.events import Conditions, simulate
@@ -133,7 +135,10 @@ def waits_of(case: Case | None, seed: int, tasks: int) -> np.ndarray:
         SimulatedPool(f"pool-{n}", "code_generator", slots, weight, skill=Skill(1.0, success))
         for n, (slots, weight, success) in enumerate(zip(SLOTS, WEIGHTS, SUCCESS, strict=True))
     ]
-    conditions = Conditions(case.binding, case.age, case.producers, HANDOVER_SECONDS)
+    health = HealthPolicy() if case.binding == "late" else None
+    conditions = Conditions(
+        case.binding, case.age, case.producers, HANDOVER_SECONDS, health=health
+    )
     return routed(load, pools, case.strategy, conditions).wait[tasks // 10 :]
 
 
@@ -167,7 +172,8 @@ def answers_of(mix: Mix, load: float, strategy: str, seed: int, tasks: int) -> A
                 pool.name, pool.agent_type, slots, skill=skill, worse_from=half, worse=bad
             )
         pools.append(pool)
-    outcomes = routed(found, pools, strategy, Conditions("late", 5.0, 4, HANDOVER_SECONDS))
+    conditions = Conditions("late", 5.0, 4, HANDOVER_SECONDS, health=HealthPolicy())
+    outcomes = routed(found, pools, strategy, conditions)
     first = tasks // 10 if mix.worsens is None else tasks // 2
     return Answers(outcomes.answer[first:], outcomes.wait[first:], outcomes.runs[first:])
 

@@ -42,7 +42,9 @@ def look_at_pools(settings: Settings, pools: Pools, agent_type: str) -> dict[str
 
 
 def _health(name: str, row: PoolCounts) -> PoolHealth:
-    return PoolHealth(name, row.live_agents, row.standing, row.overall)
+    return PoolHealth(
+        name, row.live_agents, row.standing, row.overall, row.in_flight, row.open_slots
+    )
 
 
 def _needed(counts: dict[str, PoolCounts]) -> list[str]:

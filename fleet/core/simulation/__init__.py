@@ -5,12 +5,12 @@ old. The exact loads are added when a task is placed (`pick`, which is `decide` 
 of why). Outcomes are counted as Redis counts them (`counted`), and come back to the producers with
 their next snapshot. So a strategy that is bad for the fleet is bad here too, by the same code.
 
-What is simplified: tasks do not crash their workers, pools neither grow nor shrink nor are taken
-out for their health, and Redis takes no time, but for a `handover` between a free slot and the
-start of its next run.
+What is simplified: tasks do not crash their workers, pools neither grow nor shrink, and Redis takes
+no time, but for a `handover` between a free slot and the start of its next run.
 
     workload    the tasks: when they arrive, what they ask for, how much work they are
     crew        the pools: slots, speed, success, and what is known of them at a moment
+    health      how a pool is taken out, and how it comes back
     producers   snapshots, rankings that are kept until the snapshot changes, turns
     binding     where a task goes: late binding as submit.lua does it, or a push by snapshot alone
     events      the loop

@@ -99,7 +99,10 @@ class PoolState:
     def seen(self, now: float) -> PoolHealth:
         """What its judges see of it."""
         standing = self.health.standing(now, self.policy)
-        return PoolHealth(self.pool.name, 1, standing, self.overall.statistic(now))
+        statistic = self.overall.statistic(now)
+        return PoolHealth(
+            self.pool.name, 1, standing, statistic, self.in_flight, self.open_slots(now)
+        )
 
     def count(self, request_type: str, good: bool, seconds: float, now: float) -> None:
         """Count the outcome of a run."""

@@ -17,6 +17,7 @@ from fleet.core.strategies import Strategy
 from fleet.errors import InvalidRequest
 from fleet.services.catalogue import catalogue
 from fleet.services.connection import Connection
+from fleet.services.pool_health import health_policy
 from fleet.services.routes import Routes
 from fleet.services.simulation.record import from_csv, from_records
 from fleet.services.simulation.report import Report, recorded_row, simulated_row
@@ -96,13 +97,18 @@ class _Simulation:
         cls, fleet: WhatIf, source: Source, ask: Ask, strategies: Mapping[str, Strategy]
     ) -> _Simulation:
         kinds = tuple(fleet.kinds(source.kinds).values())
-        half_life = fleet.config.routing.half_life_seconds
+        conditions = replace(
+            ask.conditions,
+            half_life=fleet.config.routing.half_life_seconds,
+            health=health_policy(fleet.config),
+            look=fleet.config.health.look_seconds,
+        )
         found = cls(
             fleet,
             replace(source.workload, kinds=kinds),
             fleet.pools(source.experience, busiest(source.tasks)),
             fleet.ways(source.kinds, strategies),
-            replace(ask.conditions, half_life=half_life),
+            conditions,
             strategies,
         )
         check(found.workload, found.pools, found.conditions)

@@ -1,0 +1,44 @@
+"""Whether the fleet can do without an outlier's slots."""
+
+from __future__ import annotations
+
+from fleet.core.health import HealthPolicy, PoolHealth, judge
+from fleet.core.statistics import Statistic
+
+POLICY = HealthPolicy()
+UNLUCKY = Statistic(outcomes=100, successes=80, response_seconds=1.0, failures_in_row=5)
+HOPELESS = Statistic(outcomes=100, successes=10, response_seconds=1.0, failures_in_row=5)
+FINE = Statistic(outcomes=100, successes=99, response_seconds=1.0)
+
+
+def pool(name: str, statistic: Statistic, in_flight: int, slots: int = 10) -> PoolHealth:
+    return PoolHealth(name, 1, "in", statistic, in_flight, slots)
+
+
+def ejected(*pools: PoolHealth) -> list[str]:
+    return [ejection.pool for ejection in judge(pools, POLICY)]
+
+
+def test_an_outlier_stays_while_the_others_have_too_little_room() -> None:
+    assert ejected(pool("odd", UNLUCKY, 5), pool("fine", FINE, 4)) == ["odd"]
+    assert ejected(pool("odd", UNLUCKY, 5), pool("fine", FINE, 5)) == []
+
+
+def test_a_hopeless_pool_goes_however_busy_the_others_are() -> None:
+    assert ejected(pool("odd", HOPELESS, 10), pool("fine", FINE, 10)) == ["odd"]
+
+
+def test_each_pool_that_goes_leaves_the_others_less_room() -> None:
+    others = (pool("fine", FINE, 5), pool("good", FINE, 5))
+    assert ejected(pool("a", UNLUCKY, 5), pool("b", UNLUCKY, 5), *others) == ["a"]
+    assert ejected(pool("a", UNLUCKY, 5), pool("b", UNLUCKY, 5), *others, pool("c", FINE, 0)) == [
+        "a",
+        "b",
+    ]
+
+
+def test_one_long_run_among_heavy_tailed_ones_takes_no_pool_out() -> None:
+    # A run of 300 s where the others take 10: the moving average goes to 0.9 x 10 + 0.1 x 300.
+    slow = Statistic(100, 99, 39.0)
+    usual = Statistic(100, 99, 10.0)
+    assert ejected(pool("odd", slow, 0), pool("a", usual, 0), pool("b", usual, 0)) == []
