@@ -23,9 +23,10 @@ all that sets late binding apart from the central queue here: where pools are eq
 order of preference changes who waits. All see the same tasks, and the first tenth of them is not
 counted, since they find an empty fleet.
 
-Second, the strategies, all of them under late binding with the default health policy and snapshots
-up to 5 s old, on pools that differ in speed (0.5 to 2) and success (0.8 to 1). A task whose answer is not good is submitted
-again. What counts is the time from its first submission to its good answer.
+Second, the strategies, all of them under late binding with the default health policy and
+snapshots up to 5 s old, on pools that differ in speed (0.5 to 2) and success (0.8 to 1). A task
+whose answer is not good is submitted again. What counts is the time from its first submission to
+its good answer.
 """
 
 from __future__ import annotations
