@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fleet.core.model_choice import NANODOLLARS
 from fleet.core.simulation.replay import Recorded
 from fleet.errors import InvalidRequest
-from fleet.services.requests import DEFAULT_COMPLEXITY, DEFAULT_TENANT
+from fleet.services.requests import DEFAULT_TENANT
 from fleet.state.tasks import TaskRecord, Tasks
 
 REPLAYED_STATES = frozenset({"succeeded", "unverified", "failed"})
 """What was cancelled took no run to its end."""
+UNTOLD_COMPLEXITY = 0.5
 
 
 class CsvTask(BaseModel):
@@ -30,7 +31,7 @@ class CsvTask(BaseModel):
     good: bool = Field(True, description="whether its answer was good: 1 or 0")
     pool: str = Field("", description="where it ran")
     tenant: str = Field(DEFAULT_TENANT, description="on whose behalf")
-    complexity: float = Field(DEFAULT_COMPLEXITY, ge=0, le=1, description="0 to 1")
+    complexity: float = Field(UNTOLD_COMPLEXITY, ge=0, le=1, description="0 to 1")
     model: str = Field("", description="the model that answered")
     input_tokens: int | None = Field(None, ge=0, description="tokens in")
     output_tokens: int | None = Field(None, ge=0, description="tokens out")

@@ -153,7 +153,8 @@ def _with_models(fleet: WhatIf, settings: Settings, path: Path) -> WhatIf:
     """The fleet with the models of a file, as if each provider's key were at hand."""
     config = _config(path)
     used = {model.provider for model in config.catalogue.values()}
-    keys = {p.key_variable: "assumed" for name, p in config.providers.items() if name in used}
+    providers = (p for name, p in config.providers.items() if name in used)
+    keys = {provider.key_variable: "assumed" for provider in providers if provider.key_variable}
     models = catalogue(replace(settings, config=config, source=str(path)), keys)
     return replace(
         fleet, models=models, config=fleet.config.model_copy(update={"models": config.models})
