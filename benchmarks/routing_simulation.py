@@ -277,7 +277,7 @@ def main() -> None:
         waits = compare_waits(workers, *((2, 10_000) if quick else (5, 60_000)))
         few = [(MIXES[0], LOAD)]
         answers = compare_strategies(
-            workers, few if quick else cells, *((2, 4000) if quick else (4, 12_000))
+            workers, few if quick else cells, *((2, 4000) if quick else (3, 12_000))
         )
     report.finish(figures(waits, answers))
 

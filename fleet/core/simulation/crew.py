@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
 
-from fleet.core.health import RETURNING, HealthPolicy, PoolHealth, judge
+from fleet.core.health import EJECTED, RETURNING, HealthPolicy, PoolHealth, judge, needed
 from fleet.core.pools import Load, PoolFacts, PoolTable
-from fleet.core.simulation.health import EJECTED, PROBATION, WELL, Health, forgiven
+from fleet.core.simulation.health import WELL, Health, forgiven
 from fleet.core.statistics import NO_WINDOW, Window, blended, counted, expected
 
 USUAL_POLICY = HealthPolicy()
@@ -168,15 +168,16 @@ class Crew:
         self._loads[state.pool.name] = state.load(now)
 
     def look(self, agent_type: str, now: float) -> None:
-        """Take out the pools of a type that are out of line, as `look_at_pools` does it."""
+        """Take out the pools of a type that are out of line, as `look_at_pools` does it, and put
+        back those that are needed."""
         states = [s for s in self.states.values() if s.pool.agent_type == agent_type]
-        for ejection in judge([state.seen(now) for state in states], self.policy):
+        seen = [state.seen(now) for state in states]
+        for ejection in judge(seen, self.policy):
             state = self.states[ejection.pool]
             if any(peer.open_slots(now) == peer.pool.slots for peer in states if peer is not state):
                 state.health = state.health.ejected(now, self.policy)
-        if all(s.health.standing(now, self.policy) in (EJECTED, PROBATION) for s in states):
-            for state in states:
-                state.health = WELL
+        for name in needed(seen, self.policy):
+            self.states[name].health = WELL
         for state in states:
             self.give(state, 0, now)
 

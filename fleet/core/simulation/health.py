@@ -9,11 +9,10 @@ from __future__ import annotations
 from math import ceil
 from typing import NamedTuple
 
-from fleet.core.health import RETURNING, HealthPolicy
+from fleet.core.health import EJECTED, PROBATION, RETURNING, HealthPolicy
 from fleet.core.pools import IN
 from fleet.core.statistics import Window
 
-EJECTED, PROBATION = "ejected", "probation"
 REMEMBERED = 10
 """A pool that fails again within so many times the first ejection is out for longer."""
 
