@@ -139,7 +139,7 @@ def test_other_models_are_priced_by_the_tokens_of_the_record(fleet: Run, tmp_pat
 
 
 def test_recorded_tasks_are_replayed_under_the_routes_in_force(
-    fleet: Run, settings_of: Callable[[str], Settings]
+    fleet: Run, settings_of: Callable[[str], Settings], client: redis.Redis
 ) -> None:
     connection = open_connection(settings_of(TWO_POOLS))
     submitter = connection.submitter(message_encoder())
@@ -151,7 +151,7 @@ def test_recorded_tasks_are_replayed_under_the_routes_in_force(
             pool = submitted.placed.detail
             lease = connection.tasks.claim(submitted.task_id, "a", pool, 30.0, "c", "t", "{}")
             assert not isinstance(lease, str)
-            connection.tasks.add_usage(lease, 1, (1000, 1000), 8_000_000, False)
+            client.hset(connection.keys.task(submitted.task_id), "cost_nanodollars", 8_000_000)
             connection.tasks.finish(lease, pool, state, 600, {})
     connection.policies.set_route(
         Scope(), {"strategy": "round_robin", "weights": {"success": 0.5}}

@@ -1,8 +1,8 @@
-"""Whether the fleet can do without an outlier's slots."""
+"""Whether the fleet can do without the slots of a pool that is out of line."""
 
 from __future__ import annotations
 
-from fleet.core.health import HealthPolicy, PoolHealth, judge
+from fleet.core.health import HealthPolicy, PoolHealth, judge, needed
 from fleet.core.statistics import Statistic
 
 POLICY = HealthPolicy()
@@ -42,3 +42,20 @@ def test_one_long_run_among_heavy_tailed_ones_takes_no_pool_out() -> None:
     slow = Statistic(100, 99, 39.0)
     usual = Statistic(100, 99, 10.0)
     assert ejected(pool("odd", slow, 0), pool("a", usual, 0), pool("b", usual, 0)) == []
+
+
+def out(name: str, statistic: Statistic, standing: str = "ejected") -> PoolHealth:
+    return PoolHealth(name, 1, standing, statistic, 0, 0)
+
+
+def test_a_pool_that_is_out_comes_back_when_its_slots_are_needed() -> None:
+    assert needed([out("odd", UNLUCKY), pool("fine", FINE, 9)], POLICY) == []
+    assert needed([out("odd", UNLUCKY), pool("fine", FINE, 10)], POLICY) == ["odd"]
+    assert needed([out("odd", UNLUCKY, "probation"), pool("fine", FINE, 10)], POLICY) == ["odd"]
+
+
+def test_a_hopeless_pool_comes_back_only_where_none_is_in() -> None:
+    assert needed([out("odd", HOPELESS), pool("fine", FINE, 10)], POLICY) == []
+    assert needed([out("odd", HOPELESS), out("fine", FINE)], POLICY) == ["odd", "fine"]
+    dead = PoolHealth("dead", 0, "in", FINE)
+    assert needed([out("odd", HOPELESS), dead], POLICY) == ["odd"]

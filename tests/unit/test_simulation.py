@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleet.core.health import HealthPolicy
 from fleet.core.pools import Load
 from fleet.core.routing import decide, pick, rank
 from fleet.core.simulation.central import central_waits
@@ -300,3 +301,29 @@ def test_a_kind_that_no_pool_serves_is_refused() -> None:
             [Way("soonest")] * 2,
             rng=np.random.default_rng(0),
         )
+
+
+def test_a_pool_that_fails_all_is_taken_out_and_tasks_stop_going_there() -> None:
+    pools = [
+        SimulatedPool("bad", CODE, 4, worse_from=50.0, worse=Skill(success=0.0)),
+        SimulatedPool("good", CODE, 40),
+    ]
+    workload = drawn(1, 600, most_runs=1, rate=2.0)
+    policy = HealthPolicy()
+    watched = ran(workload, pools, "least_loaded", Conditions(health=policy))
+    left = ran(workload, pools, "least_loaded", Conditions())
+    late = workload.arrival > 120.0
+    assert (left.pool[late] == 0).sum() > 10
+    # Out for 30 s and more at a time, and tried with one task after that.
+    assert (watched.pool[late] == 0).sum() <= 5
+    assert len(watched.log) == 600
+
+
+@settings(deadline=None)
+@given(pools_drawn, strategies, st.integers(0, 99))
+def test_every_task_ends_whatever_pools_are_taken_out(
+    pools: list[SimulatedPool], strategy: str, seed: int
+) -> None:
+    strict = HealthPolicy(failures_in_row=1, least_outcomes=2, slow_factor=1.5)
+    outcomes = ran(drawn(seed), pools, strategy, Conditions(health=strict, look=2.0))
+    assert sorted({run.task for run in outcomes.log}) == list(range(40))
