@@ -24,8 +24,8 @@ from fleet.core.pools import IN
 from fleet.core.statistics import Statistic
 
 EJECTED, PROBATION, RETURNING = "ejected", "probation", "returning"
-MOST_LOAD = 0.9
-"""A pool that is not hopeless is out only while the others' slots are no fuller than this."""
+MOST_LOAD = 0.8
+"""A pool that is not hopeless is taken out only where the others' slots get no fuller than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +93,17 @@ def judge(pools: Sequence[PoolHealth], policy: HealthPolicy) -> list[Ejection]:
     return list(_dispensable(live, outliers, policy))[: max(0, room)]
 
 
-def needed(pools: Sequence[PoolHealth], policy: HealthPolicy) -> list[str]:
+def needed(pools: Sequence[PoolHealth], waiting: int, policy: HealthPolicy) -> list[str]:
     """The pools of one agent type that are out and shall be put back now.
 
     All live ones where none is in: a bad pool is better than none. Else those that are not
-    hopeless, where the others' slots do not suffice any more.
+    hopeless, where the others' slots do not suffice any more: `waiting` tasks found none.
     """
     live = [pool for pool in pools if pool.live_agents > 0]
     out = [pool for pool in live if pool.standing in (EJECTED, PROBATION)]
     if not any(pool.standing in (IN, RETURNING) for pool in live):
         return [pool.pool for pool in out]
-    busy, slots = _busy_and_open(live)
-    if busy <= MOST_LOAD * slots:
-        return []
-    return [pool.pool for pool in out if not _hopeless(pool, policy)]
-
-
-def _busy_and_open(pools: Sequence[PoolHealth]) -> tuple[int, int]:
-    return sum(pool.in_flight for pool in pools), sum(pool.open_slots for pool in pools)
+    return [pool.pool for pool in out if waiting and not _hopeless(pool, policy)]
 
 
 def _hopeless(pool: PoolHealth, policy: HealthPolicy) -> bool:
@@ -121,7 +114,8 @@ def _dispensable(
     live: Sequence[PoolHealth], outliers: Sequence[tuple[PoolHealth, str]], policy: HealthPolicy
 ) -> Iterator[Ejection]:
     """Those of the outliers that are hopeless, or whose slots the fleet can do without now."""
-    busy, slots = _busy_and_open(live)
+    busy = sum(pool.in_flight for pool in live)
+    slots = sum(pool.open_slots for pool in live)
     for pool, reason in outliers:
         left = slots - pool.open_slots
         if _hopeless(pool, policy) or busy <= MOST_LOAD * left:

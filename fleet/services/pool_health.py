@@ -35,7 +35,8 @@ def look_at_pools(settings: Settings, pools: Pools, agent_type: str) -> dict[str
         if pools.eject(ejection.pool, peers, ejection.reason, policy):
             log.warning("a pool is taken out", pool=ejection.pool, because=ejection.reason)
             done["ejected"].append(ejection.pool)
-    for name in needed(seen, policy):
+    waiting = pools.waiting(settings.overflow_queue(agent_type))
+    for name in needed(seen, waiting, policy):
         if pools.readmit(name):
             log.warning("a pool is put back, since its peers do not suffice", pool=name)
             done["readmitted"].append(name)

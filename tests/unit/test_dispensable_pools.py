@@ -20,8 +20,8 @@ def ejected(*pools: PoolHealth) -> list[str]:
 
 
 def test_an_outlier_stays_while_the_others_have_too_little_room() -> None:
-    assert ejected(pool("odd", UNLUCKY, 5), pool("fine", FINE, 4)) == ["odd"]
-    assert ejected(pool("odd", UNLUCKY, 5), pool("fine", FINE, 5)) == []
+    assert ejected(pool("odd", UNLUCKY, 4), pool("fine", FINE, 4)) == ["odd"]
+    assert ejected(pool("odd", UNLUCKY, 5), pool("fine", FINE, 4)) == []
 
 
 def test_a_hopeless_pool_goes_however_busy_the_others_are() -> None:
@@ -49,13 +49,14 @@ def out(name: str, statistic: Statistic, standing: str = "ejected") -> PoolHealt
 
 
 def test_a_pool_that_is_out_comes_back_when_its_slots_are_needed() -> None:
-    assert needed([out("odd", UNLUCKY), pool("fine", FINE, 9)], POLICY) == []
-    assert needed([out("odd", UNLUCKY), pool("fine", FINE, 10)], POLICY) == ["odd"]
-    assert needed([out("odd", UNLUCKY, "probation"), pool("fine", FINE, 10)], POLICY) == ["odd"]
+    assert needed([out("odd", UNLUCKY), pool("fine", FINE, 10)], 0, POLICY) == []
+    assert needed([out("odd", UNLUCKY), pool("fine", FINE, 10)], 1, POLICY) == ["odd"]
+    assert needed([out("odd", UNLUCKY, "probation"), pool("fine", FINE, 10)], 1, POLICY) == ["odd"]
+    assert needed([pool("fine", FINE, 10), pool("odd", UNLUCKY, 10)], 9, POLICY) == []
 
 
 def test_a_hopeless_pool_comes_back_only_where_none_is_in() -> None:
-    assert needed([out("odd", HOPELESS), pool("fine", FINE, 10)], POLICY) == []
-    assert needed([out("odd", HOPELESS), out("fine", FINE)], POLICY) == ["odd", "fine"]
+    assert needed([out("odd", HOPELESS), pool("fine", FINE, 10)], 9, POLICY) == []
+    assert needed([out("odd", HOPELESS), out("fine", FINE)], 0, POLICY) == ["odd", "fine"]
     dead = PoolHealth("dead", 0, "in", FINE)
-    assert needed([out("odd", HOPELESS), dead], POLICY) == ["odd"]
+    assert needed([out("odd", HOPELESS), dead], 0, POLICY) == ["odd"]

@@ -26,9 +26,8 @@ class Binding(Protocol):
     def following(self, state: PoolState, now: float) -> Job | None:
         """What a pool with a free slot begins next, now given to it; None where nothing waits."""
 
-    @property
-    def waiting(self) -> int:
-        """The tasks that wait for any pool to take them."""
+    def waiting(self, agent_type: str) -> int:
+        """The tasks of a type that wait for any pool to take them."""
 
 
 class LateBinding:
@@ -71,9 +70,8 @@ class LateBinding:
                 return queue.popleft()
         return None
 
-    @property
-    def waiting(self) -> int:
-        return sum(map(len, self.overflow.values()))
+    def waiting(self, agent_type: str) -> int:
+        return len(self.overflow.get(agent_type, ()))
 
     def _loads(self, agent_type: str, now: float) -> Mapping[str, Load]:
         """The exact loads; of helpers that have work of their own, as the atomic step sees them."""
@@ -120,8 +118,7 @@ class Push:
     def following(self, state: PoolState, now: float) -> Job | None:
         return state.queue.popleft() if state.queue else None
 
-    @property
-    def waiting(self) -> int:
+    def waiting(self, agent_type: str) -> int:
         return 0
 
 

@@ -167,7 +167,7 @@ class Crew:
         state.in_flight += tasks
         self._loads[state.pool.name] = state.load(now)
 
-    def look(self, agent_type: str, now: float) -> None:
+    def look(self, agent_type: str, waiting: int, now: float) -> None:
         """Take out the pools of a type that are out of line, as `look_at_pools` does it, and put
         back those that are needed."""
         states = [s for s in self.states.values() if s.pool.agent_type == agent_type]
@@ -176,7 +176,7 @@ class Crew:
             state = self.states[ejection.pool]
             if any(peer.open_slots(now) == peer.pool.slots for peer in states if peer is not state):
                 state.health = state.health.ejected(now, self.policy)
-        for name in needed(seen, self.policy):
+        for name in needed(seen, waiting, self.policy):
             self.states[name].health = WELL
         for state in states:
             self.give(state, 0, now)

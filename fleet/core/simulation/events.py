@@ -92,7 +92,8 @@ class _Loop:
         self.crew = crew
         self.binding = binding
         self.conditions = conditions
-        self.agent_types = {state.pool.agent_type for state in crew.states.values()}
+        asked = {kind.request.agent_type for kind in workload.kinds}
+        self.agent_types = sorted(asked.union(s.pool.agent_type for s in crew.states.values()))
         self.next_tick = TICK_SECONDS if conditions.health else inf
         self.next_look = conditions.look
         self.request_types = [kind.request.request_type for kind in workload.kinds]
@@ -111,7 +112,7 @@ class _Loop:
             self._submit(Job(task, self.kind[task], 0, now), now)
             if progress and task % PROGRESS_EVERY == 0:
                 progress(task)
-        while self.running or self.binding.waiting:
+        while self.running or any(map(self.binding.waiting, self.agent_types)):
             self._pass_until(self.running[0].ended if self.running else self.next_tick)
 
     def _pass_until(self, now: float) -> None:
@@ -132,7 +133,7 @@ class _Loop:
         if now >= self.next_look:
             self.next_look = now + self.conditions.look
             for agent_type in self.agent_types:
-                self.crew.look(agent_type, now)
+                self._look(agent_type, now)
         for state in self.crew.unwell:
             while state.has_free_slot and self._begin_following(state, now):
                 pass
@@ -157,10 +158,13 @@ class _Loop:
         self.crew.give(state, -1, now)
         health = self.conditions.health
         if health and state.overall.failures_in_row >= health.failures_in_row:
-            self.crew.look(state.pool.agent_type, now)
+            self._look(state.pool.agent_type, now)
         self._begin_following(state, now)
         if not run.good and job.run + 1 < len(self.luck[job.task]):
             self._submit(job._replace(run=job.run + 1, submitted=now), now)
+
+    def _look(self, agent_type: str, now: float) -> None:
+        self.crew.look(agent_type, self.binding.waiting(agent_type), now)
 
     def _begin_following(self, state: PoolState, now: float) -> bool:
         """Begin what waits, if the pool may take it; whether it did."""
