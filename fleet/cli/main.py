@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from fleet.cli import configuration, crew, demo, models, route, service, status, up, work
+from fleet.cli import configuration, crew, demo, models, route, service, simulate, status, up, work
 from fleet.cli.output import complain
 from fleet.errors import FleetError, InvalidConfig, InvalidRequest, NotAllowed, TaskNotFound
 
@@ -26,7 +26,7 @@ app = typer.Typer(
     help="Runs AI agents as a fleet of Celery workers. Begin with `fleet demo` or `fleet up`.",
 )
 
-for module in (demo, up, status, work, crew, route, models):
+for module in (demo, up, status, work, crew, route, models, simulate):
     module.add_to(app)
 app.add_typer(configuration.app, name="config")
 app.add_typer(service.app, name="service")

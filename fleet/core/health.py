@@ -15,7 +15,7 @@ it has to happen together with the count of an outcome.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
@@ -23,7 +23,9 @@ from typing import NamedTuple
 from fleet.core.pools import IN
 from fleet.core.statistics import Statistic
 
-RETURNING = "returning"
+EJECTED, PROBATION, RETURNING = "ejected", "probation", "returning"
+MOST_LOAD = 0.8
+"""A pool that is not hopeless is taken out only where the others' slots get no fuller than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,16 @@ class HealthPolicy:
     `failures_in_row` at once; a success rate under `least_success` that is also `worse_by`
     under the median of its peers; a response time over `slow_factor` times the median of
     its peers'. The last two want `least_outcomes`. At most `most_ejected` of the live pools of an
-    agent type are out at a time, and never the last one.
+    agent type are out at a time, and never the last one; and a pool that still succeeds with
+    `least_success` only while the others' slots suffice for all tasks in flight. Runs have heavy
+    tails: with a coefficient of variation of 2 a single long one brings a moving average to three
+    times that of its peers several times an hour, so `slow_factor` is far above that.
     """
 
     failures_in_row: int = 5
     least_success: float = 0.6
     worse_by: float = 0.2
-    slow_factor: float = 3.0
+    slow_factor: float = 10.0
     least_outcomes: int = 20
     most_ejected: float = 0.5
     eject_seconds: float = 30.0
@@ -50,12 +55,17 @@ class HealthPolicy:
 
 
 class PoolHealth(NamedTuple):
-    """A pool as `judge` sees it: is it in the rotation, and how did it do of late."""
+    """A pool as `judge` sees it: is it in the rotation, and how did it do of late.
+
+    `in_flight` are the tasks in its slots, `open_slots` those that it may fill.
+    """
 
     pool: str
     live_agents: int
     standing: str
     statistic: Statistic
+    in_flight: int = 0
+    open_slots: int = 0
 
 
 class Ejection(NamedTuple):
@@ -78,8 +88,39 @@ def judge(pools: Sequence[PoolHealth], policy: HealthPolicy) -> list[Ejection]:
         peers = [peer.statistic for peer in standing if peer is not pool]
         reason = _outlying(pool.statistic, peers, policy)
         if reason:
-            outliers.append((pool.statistic.success_rate, Ejection(pool.pool, reason)))
-    return [ejection for _, ejection in sorted(outliers)[: max(0, room)]]
+            outliers.append((pool, reason))
+    outliers.sort(key=lambda each: (each[0].statistic.success_rate, each[0].pool))
+    return list(_dispensable(live, outliers, policy))[: max(0, room)]
+
+
+def needed(pools: Sequence[PoolHealth], waiting: int, policy: HealthPolicy) -> list[str]:
+    """The pools of one agent type that are out and shall be put back now.
+
+    All live ones where none is in: a bad pool is better than none. Else those that are not
+    hopeless, where the others' slots do not suffice any more: `waiting` tasks found none.
+    """
+    live = [pool for pool in pools if pool.live_agents > 0]
+    out = [pool for pool in live if pool.standing in (EJECTED, PROBATION)]
+    if not any(pool.standing in (IN, RETURNING) for pool in live):
+        return [pool.pool for pool in out]
+    return [pool.pool for pool in out if waiting and not _hopeless(pool, policy)]
+
+
+def _hopeless(pool: PoolHealth, policy: HealthPolicy) -> bool:
+    return pool.statistic.success_rate < policy.least_success
+
+
+def _dispensable(
+    live: Sequence[PoolHealth], outliers: Sequence[tuple[PoolHealth, str]], policy: HealthPolicy
+) -> Iterator[Ejection]:
+    """Those of the outliers that are hopeless, or whose slots the fleet can do without now."""
+    busy = sum(pool.in_flight for pool in live)
+    slots = sum(pool.open_slots for pool in live)
+    for pool, reason in outliers:
+        left = slots - pool.open_slots
+        if _hopeless(pool, policy) or busy <= MOST_LOAD * left:
+            slots = left
+            yield Ejection(pool.pool, reason)
 
 
 def said(standing: str, because: str, openings: int) -> str:

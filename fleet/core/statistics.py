@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 ENOUGH_OUTCOMES = 10
 """From so many outcomes on, a request type's own statistic counts for more than the pool's."""
+OUTCOMES_KEPT = 100
+"""A pool's success rate is that of its last 100 tasks."""
 
 
 class Estimate(NamedTuple):
@@ -51,6 +53,61 @@ class Statistic(NamedTuple):
 
 
 NO_OUTCOMES = Statistic()
+
+
+class Window(NamedTuple):
+    """The last outcomes themselves, as `state/lua/parts/outcome.lua` keeps them.
+
+    `bits` are the outcomes, 1 for a success, the newest lowest; `at` is the time of the last one
+    in seconds, by whatever clock `counted` is given.
+    """
+
+    at: float = 0.0
+    outcomes: int = 0
+    bits: int = 0
+    response_seconds: float = 0.0
+    failures_in_row: int = 0
+
+    def statistic(self, now: float) -> Statistic:
+        """What a snapshot taken at `now` says of it."""
+        return Statistic(
+            self.outcomes,
+            self.bits.bit_count(),
+            self.response_seconds,
+            self.failures_in_row,
+            max(now - self.at, 0.0),
+        )
+
+
+NO_WINDOW = Window()
+
+
+def counted(
+    window: Window,
+    success: bool,
+    seconds: float,
+    now: float,
+    half_life_seconds: float,
+    most: int = OUTCOMES_KEPT,
+) -> Window:
+    """The window after one more outcome, whose run took `seconds`: the count that Redis does.
+
+    For each whole half-life without an outcome the window is halved, and the old average
+    counts half as much; the failures in a row begin anew.
+    """
+    left, kept, failures = 1.0, 0, 0
+    if window.outcomes:
+        left = 0.5 ** (max(0.0, now - window.at) // half_life_seconds)
+        kept = min(int(window.outcomes * left), most - 1)
+        failures = window.failures_in_row if left == 1.0 else 0
+    keep = 0.9 * left if window.outcomes else 0.0
+    return Window(
+        now,
+        kept + 1,
+        (window.bits & ((1 << kept) - 1)) << 1 | int(success),
+        (1.0 - keep) * seconds + keep * window.response_seconds,
+        0 if success else failures + 1,
+    )
 
 
 def fading(age_seconds: float, half_life_seconds: float) -> float:

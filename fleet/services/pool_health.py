@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import structlog
 
-from fleet.core.health import HealthPolicy, PoolHealth, judge
+from fleet.core.health import HealthPolicy, PoolHealth, judge, needed
 from fleet.settings import FleetConfig, Settings
 from fleet.state.pools import PoolCounts, Pools
 
@@ -29,25 +29,21 @@ def look_at_pools(settings: Settings, pools: Pools, agent_type: str) -> dict[str
     counts = pools.counts(names)
     policy = health_policy(settings.config)
     done: dict[str, list[str]] = {"ejected": [], "readmitted": []}
-    for ejection in judge([_health(name, row) for name, row in counts.items()], policy):
+    seen = [_health(name, row) for name, row in counts.items()]
+    for ejection in judge(seen, policy):
         peers = [name for name in names if name != ejection.pool]
         if pools.eject(ejection.pool, peers, ejection.reason, policy):
             log.warning("a pool is taken out", pool=ejection.pool, because=ejection.reason)
             done["ejected"].append(ejection.pool)
-    for name in _needed(counts):
+    waiting = pools.waiting(settings.overflow_queue(agent_type))
+    for name in needed(seen, waiting, policy):
         if pools.readmit(name):
-            log.warning("a pool is put back, since none of its peers is left", pool=name)
+            log.warning("a pool is put back, since its peers do not suffice", pool=name)
             done["readmitted"].append(name)
     return done
 
 
 def _health(name: str, row: PoolCounts) -> PoolHealth:
-    return PoolHealth(name, row.live_agents, row.standing, row.overall)
-
-
-def _needed(counts: dict[str, PoolCounts]) -> list[str]:
-    """Live pools that are out while no other one is in: a bad pool is better than none."""
-    live = {name: row for name, row in counts.items() if row.live_agents > 0}
-    if any(row.standing in ("in", "returning") for row in live.values()):
-        return []
-    return [name for name, row in live.items() if row.standing in ("ejected", "probation")]
+    return PoolHealth(
+        name, row.live_agents, row.standing, row.overall, row.in_flight, row.open_slots
+    )

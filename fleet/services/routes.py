@@ -82,15 +82,19 @@ def set_route(
     if strategy not in strategies:
         raise InvalidRequest(unknown("strategy", strategy, strategies))
     check_scope(settings, scope)
-    usual = _weights(settings.config.routing.weights)
-    wanted = {**usual._asdict(), **(weights or {})}
-    for name, weight in wanted.items():
+    wanted = changed_weights(_weights(settings.config.routing.weights), weights or {})
+    store.set_route(scope, {"strategy": strategy, "weights": wanted._asdict()})
+
+
+def changed_weights(usual: Weights, changes: Mapping[str, float]) -> Weights:
+    """The usual weights with single ones replaced. Raises `InvalidRequest`."""
+    for name, weight in changes.items():
         if name not in Weights._fields:
             known = ", ".join(Weights._fields)
             raise InvalidRequest(f"no weight is called {name!r}; use one of: {known}")
         if not 0 <= weight <= 1:
             raise InvalidRequest(f"weight {name} is {weight!r}; give a number from 0 to 1")
-    store.set_route(scope, {"strategy": strategy, "weights": wanted})
+    return usual._replace(**changes)
 
 
 def check_scope(settings: Settings, scope: Scope) -> None:

@@ -60,7 +60,7 @@ NOT_THE_POOLS_FAULT = (
     *(InvalidRequest, NotAllowed, OverBudget, TaskCancelled),
     *(RateLimited, ContextWindowExceeded, ModelRefused),
 )
-"""Ends that the request or its models brought about: they must not turn the router from the pool."""
+"""Ends that the request or its models brought about: they do not turn the router from the pool."""
 
 log = structlog.get_logger(__name__)
 

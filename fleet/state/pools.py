@@ -88,6 +88,11 @@ class Pools(Store):
             )
         return dict(zip(names, parse_counts(text(packed), request_types), strict=True))
 
+    def waiting(self, overflow_queue: str) -> int:
+        """The tasks in an overflow queue, in one call."""
+        with redis_errors(self.client):
+            return self.client.llen(overflow_queue)
+
     def rescue(self, name: str, queue: str, overflow_queue: str, most: int = 1000) -> list[str]:
         """Move what waits for a pool that takes nothing to the overflow queue; the task ids."""
         pool = self.keys.pool(name)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from redis import Redis
 
 from fleet.core.model_decision import ModelCandidate, ModelDecision
+from fleet.core.statistics import OUTCOMES_KEPT
 from fleet.errors import LeaseLost, TaskNotFound
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, wake
@@ -25,9 +26,6 @@ from fleet.state.store import Store
 __all__ = ["ENDED", "STATES", "Finished", "Lease", "Step", "TaskRecord", "Tasks"]
 
 Arguments = list[str | int]
-
-OUTCOMES_KEPT = 100
-"""A pool's success rate is that of its last 100 tasks."""
 
 STEPS_KEPT = 50
 """So many model calls are kept with a task, the first ones; the others are counted."""
