@@ -33,18 +33,16 @@ class HealthPolicy:
     """When a pool is an outlier, and its way back. Times in seconds.
 
     `failures_in_row` at once; a success rate under `least_success` that is also `worse_by`
-    under the median of its peers; a response time over `slow_factor` times the median of
-    its peers'. The last two want `least_outcomes`. At most `most_ejected` of the live pools of an
+    under the median of its peers; a typical response time over `slow_factor` times the median
+    of its peers'. The last two want `least_outcomes`. At most `most_ejected` of the live pools of an
     agent type are out at a time, and never the last one; and a pool that still succeeds with
-    `least_success` only while the others' slots suffice for all tasks in flight. Runs have heavy
-    tails: with a coefficient of variation of 2 a single long one brings a moving average to three
-    times that of its peers several times an hour, so `slow_factor` is far above that.
+    `least_success` only while the others' slots suffice for all tasks in flight.
     """
 
     failures_in_row: int = 5
     least_success: float = 0.6
     worse_by: float = 0.2
-    slow_factor: float = 10.0
+    slow_factor: float = 3.0
     least_outcomes: int = 20
     most_ejected: float = 0.5
     eject_seconds: float = 30.0
@@ -149,9 +147,9 @@ def _outlying(own: Statistic, peers: Sequence[Statistic], policy: HealthPolicy) 
         return ""
     if own.success_rate < policy.least_success and own.success_rate <= usual - policy.worse_by:
         return f"success rate {own.success_rate:.0%} where its peers have {usual:.0%}"
-    quick = _median(peer.response_seconds for peer in known)
-    if quick and own.response_seconds > policy.slow_factor * quick:
-        return f"response time {own.response_seconds:.1f} s where its peers have {quick:.1f} s"
+    quick = _median(peer.typical_seconds for peer in known)
+    if quick and own.typical_seconds > policy.slow_factor * quick:
+        return f"response time {own.typical_seconds:.1f} s where its peers have {quick:.1f} s"
     return ""
 
 

@@ -34,7 +34,8 @@ class PoolFacts:
     `response_seconds` the moving average of its response time (0 before any). `standing` says
     where it is in the circle of `fleet.core.health`, `open_slots` how many of its slots that
     opens (None: all), and `because` why. `by_request` has what is expected of it for each request
-    type that it answered.
+    type that it answered, `typical_seconds` is the geometric mean of its response times (0: as
+    the moving average).
     """
 
     name: str
@@ -51,6 +52,7 @@ class PoolFacts:
     because: str = ""
     open_slots: int | None = None
     by_request: Mapping[str, Estimate] = field(default_factory=dict)
+    typical_seconds: float = 0.0
 
     @property
     def openings(self) -> int:
@@ -74,7 +76,8 @@ class PoolFacts:
     def expects(self, request_type: str) -> Estimate:
         """Success and response time to expect of a request type."""
         known = self.by_request.get(request_type)
-        return known or Estimate(self.success_rate, self.response_seconds)
+        typical = self.typical_seconds or self.response_seconds
+        return known or Estimate(self.success_rate, self.response_seconds, typical)
 
 
 class Load(NamedTuple):
@@ -108,14 +111,17 @@ class Expected(NamedTuple):
     """What is expected of each pool, a column each. `response` is the unweighted term."""
 
     success_rate: FloatArray
-    response_seconds: FloatArray
+    typical_seconds: FloatArray
     response: FloatArray
 
     @classmethod
     def of(cls, estimates: Sequence[Estimate]) -> Expected:
         """The columns of these estimates."""
-        seconds = _floats(each.response_seconds for each in estimates)
-        return cls(_floats(each.success for each in estimates), seconds, response_term(seconds))
+        return cls(
+            _floats(each.success for each in estimates),
+            _floats(each.typical_seconds for each in estimates),
+            response_term(_floats(each.response_seconds for each in estimates)),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

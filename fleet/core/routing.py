@@ -144,11 +144,12 @@ def best_by_expected_wait(
     its 0 seconds it would draw every task until its first answer. None where no pool lives.
     """
     live = [p for p in table.group(agent_type).pools if p.live_agents > 0 and p.openings > 0]
-    quickest = min((p.response_seconds for p in live if p.response_seconds > 0), default=1.0)
+    typical = {pool.name: pool.expects("").typical_seconds for pool in live}
+    quickest = min((seconds for seconds in typical.values() if seconds > 0), default=1.0)
 
     def wait(pool: PoolFacts) -> tuple[float, float, str]:
         sent = sent_since.get(pool.name, 0)
-        seconds = pool.response_seconds or quickest
+        seconds = typical[pool.name] or quickest
         return expected_wait(pool.in_flight, sent, pool.openings, seconds), pool.load, pool.name
 
     return min(live, key=wait).name if live else None

@@ -11,23 +11,38 @@ The narrower one counts as far as it has outcomes:
     rate = (n x rate of the request type + 10 x rate of the pool) / (n + 10)
 
 With a single request type both are the same, and so is the blend.
+
+Beside the moving average, which the reference figures want, a statistic keeps the typical
+response time: the geometric mean, exp(m) with m <- m + a (ln latest - m), where a is 1/n for the nth
+outcome and at least 0.02. The times of runs have heavy tails: with a coefficient of variation of 2
+the moving average of a steady pool is off by 46 %, one standard deviation, and the typical time
+by 13 %. What compares pools by their times goes by the latter.
 """
 
 from __future__ import annotations
 
+from math import exp, log
 from typing import NamedTuple
 
 ENOUGH_OUTCOMES = 10
 """From so many outcomes on, a request type's own statistic counts for more than the pool's."""
 OUTCOMES_KEPT = 100
 """A pool's success rate is that of its last 100 tasks."""
+LEAST_SHARE = 0.02
+"""What the newest run counts at least in the typical response time."""
+SHORTEST_SECONDS = 0.001
+"""Redis tells times by the millisecond."""
 
 
 class Estimate(NamedTuple):
-    """What is expected of a pool: success 0 to 1, response time in seconds (0: not known)."""
+    """What is expected of a pool: success 0 to 1, response time in seconds (0: not known).
+
+    `response_seconds` is the moving average, `typical_seconds` the geometric mean.
+    """
 
     success: float = 1.0
     response_seconds: float = 0.0
+    typical_seconds: float = 0.0
 
 
 UNTRIED = Estimate()
@@ -37,7 +52,8 @@ class Statistic(NamedTuple):
     """Counts of the last outcomes, at most 100, as Redis keeps them.
 
     `response_seconds` is r <- 0.1 x latest + 0.9 x r, from the first one on; `failures_in_row`
-    are those since the last success, `age_seconds` is the time since the last outcome.
+    are those since the last success, `age_seconds` is the time since the last outcome,
+    `typical_seconds` the geometric mean of the response times.
     """
 
     outcomes: int = 0
@@ -45,6 +61,7 @@ class Statistic(NamedTuple):
     response_seconds: float = 0.0
     failures_in_row: int = 0
     age_seconds: float = 0.0
+    typical_seconds: float = 0.0
 
     @property
     def success_rate(self) -> float:
@@ -67,6 +84,7 @@ class Window(NamedTuple):
     bits: int = 0
     response_seconds: float = 0.0
     failures_in_row: int = 0
+    typical_seconds: float = 0.0
 
     def statistic(self, now: float) -> Statistic:
         """What a snapshot taken at `now` says of it."""
@@ -76,6 +94,7 @@ class Window(NamedTuple):
             self.response_seconds,
             self.failures_in_row,
             max(now - self.at, 0.0),
+            self.typical_seconds,
         )
 
 
@@ -107,7 +126,15 @@ def counted(
         (window.bits & ((1 << kept) - 1)) << 1 | int(success),
         (1.0 - keep) * seconds + keep * window.response_seconds,
         0 if success else failures + 1,
+        _typical(window.typical_seconds, seconds, kept + 1),
     )
+
+
+def _typical(before: float, seconds: float, outcomes: int) -> float:
+    """The geometric mean after one more run, the `outcomes`th that counts."""
+    latest = log(max(seconds, SHORTEST_SECONDS))
+    known = log(before) if before else latest
+    return exp(known + max(1.0 / outcomes, LEAST_SHARE) * (latest - known))
 
 
 def fading(age_seconds: float, half_life_seconds: float) -> float:
@@ -121,7 +148,9 @@ def expected(statistic: Statistic, half_life_seconds: float) -> Estimate:
         return UNTRIED
     left = fading(statistic.age_seconds, half_life_seconds)
     return Estimate(
-        1.0 - (1.0 - statistic.success_rate) * left, statistic.response_seconds * left
+        1.0 - (1.0 - statistic.success_rate) * left,
+        statistic.response_seconds * left,
+        (statistic.typical_seconds or statistic.response_seconds) * left,
     )
 
 
@@ -132,4 +161,5 @@ def blended(narrow: Statistic, wide: Estimate, half_life_seconds: float) -> Esti
     return Estimate(
         share * own.success + (1.0 - share) * wide.success,
         share * own.response_seconds + (1.0 - share) * wide.response_seconds,
+        share * own.typical_seconds + (1.0 - share) * wide.typical_seconds,
     )

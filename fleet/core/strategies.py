@@ -127,7 +127,7 @@ def soonest(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
     time yet is taken to be as quick as the quickest that has one.
     """
     expected = group.expected(request.request_type)
-    seconds = _known_seconds(expected.response_seconds)
+    seconds = _known_seconds(expected.typical_seconds)
     compatibility = _compatibility(group, request.compatibility)
     fit = group.fits[complexity_band(request.complexity)]
     good = np.maximum(expected.success_rate * compatibility * (0.5 + 0.5 * fit), 1e-6)
@@ -143,7 +143,7 @@ def soonest(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
 
 def expected_wait(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
     """The shortest (in-flight + 1) x response time / capacity, in seconds."""
-    seconds = _known_seconds(group.expected(request.request_type).response_seconds)
+    seconds = _known_seconds(group.expected(request.request_type).typical_seconds)
     return Linear(-seconds / np.maximum(group.capacity, 1.0), 0.0, -seconds)
 
 

@@ -82,6 +82,7 @@ class Snapshot:
             in_flight=row.in_flight,
             success_rate=overall.success,
             response_seconds=overall.response_seconds,
+            typical_seconds=overall.typical_seconds,
             standing=row.standing,
             because=row.because,
             open_slots=row.open_slots,

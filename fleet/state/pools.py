@@ -61,9 +61,14 @@ def _parse_row(cells: Sequence[str], request_types: Sequence[str]) -> PoolCounts
 def _parse_statistic(cell: str) -> Statistic:
     if cell == "0":
         return NO_OUTCOMES
-    age, outcomes, successes, response, failures = cell.split(":")
+    age, outcomes, successes, response, failures, typical = cell.split(":")
     return Statistic(
-        int(outcomes), int(successes), float(response), int(failures), int(age) / 1000
+        int(outcomes),
+        int(successes),
+        float(response),
+        int(failures),
+        int(age) / 1000,
+        float(typical),
     )
 
 

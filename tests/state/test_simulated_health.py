@@ -80,7 +80,7 @@ def test_a_simulated_pool_goes_the_same_way_round(
         assert standing.decode() == state.health.standing(ms / 1000, POLICY)
         assert open_slots == state.open_slots(ms / 1000)
         if packed:
-            _, outcomes, successes, _, failures = packed.decode().split(",")
+            _, outcomes, successes, _, failures, _ = packed.decode().split(",")
             seen = state.overall.statistic(ms / 1000)
             assert (int(outcomes), int(successes)) == (seen.outcomes, seen.successes)
             assert int(failures) == seen.failures_in_row

@@ -29,9 +29,9 @@ def test_a_pool_with_few_runs_is_taken_to_be_like_the_others() -> None:
     tasks = [nap(0.0, 2.0, "quick")] * 30 + [nap(0.0, 10.0, "slow", good=False)] * 10
     experience = Experience.of(tasks)
     overall = (30 * 2.0 + 10 * 10.0) / 40
-    assert experience.overall["nap"] == (0.75, overall)
+    assert experience.overall["nap"][:2] == (0.75, overall)
     # n of its own runs count against ten of all pools'.
-    assert experience.expects("slow", "nap") == pytest.approx(
+    assert experience.expects("slow", "nap")[:2] == pytest.approx(
         (0.5 * 0.0 + 0.5 * 0.75, 0.5 * 10.0 + 0.5 * overall)
     )
     assert experience.expects("quick", "nap").response_seconds == pytest.approx(

@@ -128,6 +128,7 @@ class PoolState:
             in_flight=self.in_flight,
             success_rate=overall.success,
             response_seconds=overall.response_seconds,
+            typical_seconds=overall.typical_seconds,
             standing=self.health.standing(now, self.policy),
             open_slots=self.open_slots(now) if gated else UNGATED,
             by_request={

@@ -73,4 +73,5 @@ WELL = Health()
 
 def forgiven(window: Window, probes: int, now: float) -> Window:
     """The outcomes of a pool that begins to return: its good probes, or it would be out again."""
-    return Window(now, probes, (1 << probes) - 1, window.response_seconds)
+    times = (window.response_seconds, 0, window.typical_seconds)
+    return Window(now, probes, (1 << probes) - 1, *times)

@@ -1,14 +1,15 @@
 -- The outcomes of a pool, over all its tasks and for each request type:
---   stat, stat:TYPE      last ms,outcomes,successes,response,failures in a row
+--   stat, stat:TYPE      last ms,outcomes,successes,response,failures in a row,typical response
 --   window, window:TYPE  the last outcomes, 1 or 0 each, newest first
 -- outcomes and successes always equal what the window holds. response is the moving average
 -- r <- 0.1 x latest + 0.9 x r, from the first one on. For each whole half-life without an
--- outcome the window is halved, and the old average counts half as much.
+-- outcome the window is halved, and the old average counts half as much. The typical response is
+-- the geometric mean, to which the newest run adds one part in as many as count, 2 % at least.
 
 local function count(facts, suffix, success, seconds, now, most, half_life)
   local found = redis.call('HMGET', facts, 'stat' .. suffix, 'window' .. suffix)
-  local last, outcomes, successes, response, failures =
-    string.match(found[1] or '', '^(%d+),(%d+),(%d+),([^,]+),(%d+)$')
+  local last, outcomes, successes, response, failures, typical =
+    string.match(found[1] or '', '^(%d+),(%d+),(%d+),([^,]+),(%d+),([^,]+)$')
   local window, keep = found[2] or '', 0
   if last then
     local left = 0.5 ^ math.floor(math.max(0, now - tonumber(last)) / half_life)
@@ -19,8 +20,12 @@ local function count(facts, suffix, success, seconds, now, most, half_life)
   response = (1 - keep) * seconds + keep * (tonumber(response) or 0)
   window = string.sub((success and '1' or '0') .. window, 1, most)
   local _, good = string.gsub(window, '1', '')
+  local latest = math.log(math.max(seconds, 0.001))
+  local known = typical and math.log(tonumber(typical)) or latest
+  typical = math.exp(known + math.max(1 / #window, 0.02) * (latest - known))
   redis.call('HSET', facts, 'window' .. suffix, window, 'stat' .. suffix, string.format(
-    '%.0f,%d,%d,%.6f,%d', now, #window, good, response, success and 0 or (failures or 0) + 1))
+    '%.0f,%d,%d,%.6f,%d,%.6f', now, #window, good, response,
+    success and 0 or (failures or 0) + 1, typical))
 end
 
 -- What an outcome means for a pool that is on its way back: see parts/health.lua. With the last
@@ -37,9 +42,10 @@ local function move_health(facts, success, now)
     if health.good >= health.wanted then
       health.state, health.since = 'returning', now
       local window = string.rep('1', health.good)
-      local response = string.match(redis.call('HGET', facts, 'stat'), '^%d+,%d+,%d+,([^,]+),')
+      local response, typical =
+        string.match(redis.call('HGET', facts, 'stat'), '^%d+,%d+,%d+,([^,]+),%d+,([^,]+)$')
       redis.call('HSET', facts, 'window', window, 'stat',
-        string.format('%.0f,%d,%d,%s,0', now, #window, #window, response))
+        string.format('%.0f,%d,%d,%s,0,%s', now, #window, #window, response, typical))
     end
     redis.call('HSET', facts, 'health', packed_health(health))
   elseif on_probation then

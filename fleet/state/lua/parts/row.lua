@@ -2,7 +2,7 @@
 --   live agents,in flight,capacity,open slots,standing,reason
 -- and then a cell for each of its statistics, see parts/outcome.lua: that of all its tasks and
 -- those of the request types asked for:
---   age in ms:outcomes:successes:response:failures in a row, or 0 where there is none
+--   age in ms:outcomes:successes:response:failures in a row:typical response, or 0 for none
 
 local function statistic(packed, now)
   if not packed then
