@@ -34,9 +34,9 @@ class HealthPolicy:
 
     `failures_in_row` at once; a success rate under `least_success` that is also `worse_by`
     under the median of its peers; a typical response time over `slow_factor` times the median
-    of its peers'. The last two want `least_outcomes`. At most `most_ejected` of the live pools of an
-    agent type are out at a time, and never the last one; and a pool that still succeeds with
-    `least_success` only while the others' slots suffice for all tasks in flight.
+    of its peers'. The last two want `least_outcomes`. At most `most_ejected` of the live pools
+    of an agent type are out at a time, and never the last one; and a pool that still succeeds
+    with `least_success` only while the others' slots suffice for all tasks in flight.
     """
 
     failures_in_row: int = 5

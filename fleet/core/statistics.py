@@ -13,10 +13,10 @@ The narrower one counts as far as it has outcomes:
 With a single request type both are the same, and so is the blend.
 
 Beside the moving average, which the reference figures want, a statistic keeps the typical
-response time: the geometric mean, exp(m) with m <- m + a (ln latest - m), where a is 1/n for the nth
-outcome and at least 0.02. The times of runs have heavy tails: with a coefficient of variation of 2
-the moving average of a steady pool is off by 46 %, one standard deviation, and the typical time
-by 13 %. What compares pools by their times goes by the latter.
+response time: the geometric mean, exp(m) with m <- m + a (ln latest - m), where a is 1/n for the
+nth outcome and at least 0.02. The times of runs have heavy tails: with a coefficient of variation
+of 2 the moving average of a steady pool is off by 46 %, one standard deviation, and the typical
+time by 13 %. What compares pools by their times goes by the latter.
 """
 
 from __future__ import annotations
