@@ -25,6 +25,7 @@ from fleet.core.model_choice import NANODOLLARS, REFERENCE_CATALOGUE, Model, Nee
 from fleet.core.pools import PoolFacts, PoolTable
 from fleet.core.routing import RouteRequest, rank
 from fleet.core.strategies import STRATEGIES
+from fleet.settings import parse_config
 
 COMPATIBILITY = {"code_generator": 1.0, "security_scanner": 0.3, "performance_tester": 0.2}
 REQUEST = RouteRequest("code_generation", "code_generator", 0.7, COMPATIBILITY)
@@ -41,6 +42,7 @@ LEARNED = ModelFacts(
 )
 SNAPSHOT_POOLS = 1000
 LOTS = np.random.default_rng(0)
+DEFAULT = parse_config("", "the defaults").strategy
 
 
 def facts(count: int) -> list[PoolFacts]:
@@ -85,14 +87,14 @@ def learned_decision(table: PoolTable) -> Callable[[], object]:
             facts=LEARNED,
             now=3600.0,
         )
-        return rank("ai_optimized", REQUEST, table), models
+        return rank(DEFAULT, REQUEST, table), models
 
     return decide
 
 
 def stored(table: PoolTable) -> Callable[[], object]:
     """What storing a decision adds: the ranking as text, encoded anew."""
-    ranking = rank("ai_optimized", REQUEST, table)
+    ranking = rank(DEFAULT, REQUEST, table)
     return lambda: json.dumps(ranking.to_json(), separators=(",", ":"))
 
 
@@ -112,13 +114,13 @@ def main() -> None:
     calls = 200 if quick else 1000
     ten, thousand, ten_thousand = (PoolTable.of(facts(count)) for count in (10, 1000, 10_000))
     cases = {
-        "decision_us": report.timed(decision(ten, "ai_optimized"), calls),
+        "decision_us": report.timed(decision(ten, DEFAULT), calls),
         "decision_learned_us": report.timed(learned_decision(ten), calls),
         "model_choice_us": report.timed(lambda: choose(SIX_MODELS, "code_generation", 0.7), calls),
         "ranking_text_us": report.timed(stored(ten), calls),
-        "decision_1000_pools_us": report.timed(decision(thousand, "ai_optimized"), calls // 10),
+        "decision_1000_pools_us": report.timed(decision(thousand, DEFAULT), calls // 10),
         "decision_10000_pools_us": report.timed(
-            decision(ten_thousand, "ai_optimized"), calls // 20
+            decision(ten_thousand, DEFAULT), calls // 20
         ),
     }
     strategies = {
@@ -129,7 +131,7 @@ def main() -> None:
     rounds = 9 if quick else 31
     print("Deciding on pool and model in the caller's process, microseconds a decision.")
     samples = report.interleaved(cases, rounds)
-    report.show("10 pools x 6 models unless said otherwise, strategy ai_optimized", samples)
+    report.show("10 pools x 6 models unless said otherwise, the default strategy", samples)
     report.show("by strategy, 6 models", report.interleaved(strategies, rounds))
     per_pool = snapshot_bytes_per_pool()
     print(f"\nA snapshot holds {per_pool:.0f} bytes for each of {SNAPSHOT_POOLS} pools.")
