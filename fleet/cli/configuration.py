@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,6 +21,7 @@ def check() -> None:
 
     Example: `FLEET_CONFIG=staging.toml fleet config check`
     """
+    from fleet.services.catalogue import catalogue
     from fleet.services.routes import check_strategies
     from fleet.services.strategies import installed_strategies
     from fleet.settings import load_settings
@@ -27,6 +29,7 @@ def check() -> None:
     settings = load_settings()
     config = settings.config
     check_strategies(settings, installed_strategies())
+    catalogue(settings, os.environ)
     typer.echo(
         f"{settings.source}: right ({len(config.pools)} pools, {len(config.request_types)} request "
         f"types, {len(config.catalogue)} models)"

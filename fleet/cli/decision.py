@@ -17,16 +17,23 @@ if TYPE_CHECKING:
     from fleet.core.pools import Rejection
     from fleet.core.routing import RouteDecision
 
-def decision_view(route: RouteDecision, model: ModelDecision | None) -> Group:
-    """The pool's and the model's candidates, best first, and why each other was passed over."""
+
+def decision_view(route: RouteDecision | None, model: ModelDecision) -> Group:
+    """The pool's and the model's candidates, best first, and why each other was passed over.
+
+    `route` is None for a task whose publisher had no ranking.
+    """
+    parts = [Text("Pool: chosen by its publisher")] if route is None else _route_view(route)
+    return Group(*parts, Text(), *model_view(model))
+
+
+def _route_view(route: RouteDecision) -> list[RenderableType]:
     parts: list[RenderableType] = [_headline(route), _pools(route)]
     parts += _second_pool(route)
     parts += _rejections(route.rejected)
     if route.omitted:
         parts.append(Text(f"  and {route.omitted} further pools that could not have won"))
-    if model is not None:
-        parts += [Text(), *model_view(model)]
-    return Group(*parts)
+    return parts
 
 
 def model_view(decision: ModelDecision) -> list[RenderableType]:

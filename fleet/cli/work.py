@@ -141,11 +141,14 @@ def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
     from fleet.cli.steps import steps_view
 
     found = _task(task_id)
-    route, model, record = found.decision, found.model_decision, found.record()
+    record = found.record()
+    route = found.decision if record.ranking else None
+    model = found.model_decision
     if as_json:
         shown = record_json(record)
         steps = {name: shown[name] for name in ("steps", "model_calls")}
-        print_json({"id": found.id, "route": route.to_json(), "model": model_json(model), **steps})
+        routed = route.to_json() if route else None
+        print_json({"id": found.id, "route": routed, "model": model_json(model), **steps})
     else:
         console().print(decision_view(route, model), *steps_view(record))
 
@@ -186,7 +189,7 @@ def rate(
 def record_json(record: TaskRecord) -> dict[str, Any]:
     """A task for programs. Its decision is left to `fleet explain`."""
     shown = asdict(record)
-    for name in ("ranking", "model_decision", "loads", "routed", "fence"):
+    for name in ("ranking", "model_decision", "loads", "routed", "pinned", "fence"):
         del shown[name]
     return {**shown, "wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
 

@@ -36,13 +36,14 @@ class HealthPolicy:
     under the median of its peers; a typical response time over `slow_factor` times the median
     of its peers'. The last two want `least_outcomes`. At most `most_ejected` of the live pools
     of an agent type are out at a time, and never the last one; and a pool that still succeeds
-    with `least_success` only while the others' slots suffice for all tasks in flight.
+    with `least_success` only while the others' slots suffice for all tasks in flight. Pools of
+    one type may get work of different weight, so `slow_factor` leaves room for that.
     """
 
     failures_in_row: int = 5
     least_success: float = 0.6
     worse_by: float = 0.2
-    slow_factor: float = 3.0
+    slow_factor: float = 5.0
     least_outcomes: int = 20
     most_ejected: float = 0.5
     eject_seconds: float = 30.0
@@ -79,7 +80,7 @@ def judge(pools: Sequence[PoolHealth], policy: HealthPolicy) -> list[Ejection]:
     standing = [pool for pool in live if pool.standing in (IN, RETURNING)]
     out = len(live) - len(standing)
     # Half of two or three pools is one: rounded down, but for one where there are peers at all.
-    most = max(1, int(len(live) * policy.most_ejected))
+    most = max(1, int(len(live) * policy.most_ejected)) if policy.most_ejected else 0
     room = min(most - out, len(standing) - 1)
     outliers = []
     for pool in standing:

@@ -116,6 +116,11 @@ def rank(
     group = table.group(request.agent_type)
     given = Given(turns.get(request.agent_type, FIRST_TURN), weights, rng)
     linear = strategies[strategy].rule(group, request, given)
+    if len(linear.base) != len(group.pools) or not np.isfinite(linear.base).all():
+        raise InvalidRequest(
+            f"strategy {strategy} has to give each of {len(group.pools)} pools a finite number; "
+            "correct it, or route by another one (`fleet route set`)"
+        )
     rows = _shortlist(group, linear, limit)
     return Ranking(
         strategy,
@@ -170,7 +175,8 @@ def _rules(group: PoolGroup, linear: Linear, rows: npt.NDArray[np.intp]) -> Iter
 
 
 def _each(figure: float | FloatArray, rows: npt.NDArray[np.intp]) -> Iterator[float]:
-    return iter(figure[rows].tolist()) if isinstance(figure, np.ndarray) else repeat(figure)
+    # A plain number: a strategy may have computed with NumPy's, which print as no number does.
+    return iter(figure[rows].tolist()) if isinstance(figure, np.ndarray) else repeat(float(figure))
 
 
 def _terms(

@@ -25,7 +25,7 @@ from fleet.runtime.loop import LoopThread
 from fleet.runtime.messages import task_name
 from fleet.runtime.router import HEADER
 from fleet.services.callers import model_callers
-from fleet.services.complexity import DEFAULT_COMPLEXITY
+from fleet.services.complexity import Complexity
 from fleet.services.connection import Connection
 from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.model_planning import choose_model, stored_plan
@@ -79,18 +79,23 @@ def _plan(
 ) -> str:
     """What is kept with a task whose publisher wrote no record: there was no ranking."""
     request_type = str(asked.get("request_type") or agent_type)
+    text = json.dumps(payload)
     complexity = asked.get("complexity")
-    complexity = DEFAULT_COMPLEXITY if complexity is None else float(complexity)
+    if complexity is None:
+        complexity = Complexity(connection.policies).estimate(text)
+    now, facts = connection.model_state.look()
     config = connection.settings.config
     models = choose_model(
         config,
         connection.models,
         request_type,
-        complexity,
+        float(complexity),
         tenant=_tenant(asked),
-        payload_characters=len(json.dumps(payload)),
+        payload_characters=len(text),
+        facts=facts,
+        now=now,
     )
-    return stored_plan(request_type, agent_type, complexity, models, None)
+    return stored_plan(request_type, agent_type, float(complexity), models, None)
 
 
 def _tenant(asked: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ def stored_plan(
     complexity: float,
     models: ModelDecision,
     ranking: Ranking | None,
+    pinned: str | None = None,
 ) -> str:
     """The plan as it is kept with the task: one field, since a submission pays for each."""
     return json.dumps(
@@ -31,6 +32,7 @@ def stored_plan(
             "model_decision": models.to_json(),
             "limit_nanodollars": models.limit_nanodollars,
             "ranking": ranking.to_json() if ranking else None,
+            "pinned": pinned,
         },
         separators=(",", ":"),
     )

@@ -82,7 +82,7 @@ class Planner:
 
     def plan(self, checked: Checked) -> Plan:
         """The plan for a submission. Reads a snapshot only where the last one is stale."""
-        if self.snapshot.is_stale(checked.agent_type):
+        if self.snapshot.is_stale(checked.request_type):
             self.refresh()
         key = (
             checked.request_type,
@@ -124,7 +124,7 @@ class Planner:
     def learn(self, plan: Plan, packed: str) -> None:
         """Take the counts that came back with a submission."""
         if plan.is_whole and self.snapshot.learn(
-            plan.agent_type, plan.request_type, plan.route.pools, packed
+            plan.request_type, plan.route.pools, packed
         ):
             self.plans.clear()
 
@@ -166,7 +166,12 @@ class Planner:
         )
         ranking = self._rank(checked)
         stored = stored_plan(
-            checked.request_type, checked.agent_type, checked.complexity, models, ranking
+            checked.request_type,
+            checked.agent_type,
+            checked.complexity,
+            models,
+            ranking,
+            checked.pool,
         )
         group = self.snapshot.table.group(checked.agent_type)
         return Plan(

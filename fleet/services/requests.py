@@ -54,6 +54,8 @@ class Checked:
     max_cost_usd: float | None
     idempotency_key: str | None
     payload_characters: int = 0
+    asked_complexity: float | None = None
+    """What the caller gave: an estimate may be another one next time."""
 
 
 class RequestChecks:
@@ -89,6 +91,7 @@ class RequestChecks:
             max_cost_usd=self._max_cost(asked.max_cost_usd),
             idempotency_key=self._idempotency_key(asked.idempotency_key),
             payload_characters=len(payload),
+            asked_complexity=asked.complexity,
         )
 
     def spec(self, agent_type: str) -> AgentSpec:
@@ -124,10 +127,7 @@ class RequestChecks:
     def _tenant(self, tenant: str) -> str:
         if self.tenants and tenant not in self.tenants:
             raise InvalidRequest(unknown("tenant", tenant, self.tenants))
-        if not TENANT.fullmatch(tenant):
-            raise InvalidRequest(
-                f"{tenant!r} is no tenant name; use up to 64 letters, digits, '_', '.' and '-'"
-            )
+        check_tenant(tenant)
         return tenant
 
     def _complexity(self, complexity: float | None, payload: str) -> float:
@@ -150,6 +150,14 @@ class RequestChecks:
                 "the idempotency key must be 1 to 200 printable ASCII characters without spaces"
             )
         return key
+
+
+def check_tenant(tenant: str) -> None:
+    """Raise `InvalidRequest` for a name that no tenant may have."""
+    if not TENANT.fullmatch(tenant):
+        raise InvalidRequest(
+            f"{tenant!r} is no tenant name; use up to 64 letters, digits, '_', '.' and '-'"
+        )
 
 
 def unknown(kind: str, name: object, allowed: Mapping[str, Any] | frozenset[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from fleet.core.scoring import Weights
 from fleet.core.strategies import Strategy
 from fleet.errors import InvalidConfig, InvalidRequest
-from fleet.services.requests import unknown
+from fleet.services.requests import check_tenant, unknown
 from fleet.settings import Settings
 from fleet.settings.config import FleetConfig
 from fleet.state.policy import PolicyStore, Scope
@@ -52,7 +52,8 @@ def configured(config: FleetConfig) -> dict[Scope, Route]:
     usual = _weights(config.routing.weights)
     routes = {EVERYTHING: Route(config.strategy, usual, "configured")}
     for rule in config.routing.rules:
-        weights = _weights(rule.weights) if rule.weights else usual
+        given = rule.weights.model_dump(exclude_unset=True) if rule.weights else {}
+        weights = usual._replace(**given)
         scope = Scope(rule.request_type or "", rule.tenant or "")
         routes[scope] = Route(rule.strategy, weights, "configured")
     return routes
@@ -104,6 +105,8 @@ def check_scope(settings: Settings, scope: Scope) -> None:
         raise InvalidRequest(unknown("request type", scope.request_type, config.request_types))
     if scope.tenant and config.tenants and scope.tenant not in config.tenants:
         raise InvalidRequest(unknown("tenant", scope.tenant, frozenset(config.tenants)))
+    if scope.tenant:
+        check_tenant(scope.tenant)
 
 
 def _changed(routes: Mapping[Scope, Mapping[str, Any]]) -> dict[Scope, Route]:

@@ -15,6 +15,7 @@ from fleet.core.statistics import blended, expected
 from fleet.settings import Settings
 from fleet.state.pools import NO_COUNTS, PoolCounts, Pools, parse_counts
 
+OWN_WORK = "own_work"
 REFRESH_SECONDS = 1.0
 STALE_SECONDS = 30.0
 
@@ -34,28 +35,27 @@ class Snapshot:
         self.table = PoolTable.of(self.facts.values())
         self._read_at: dict[str, float] = {}
 
-    def is_stale(self, agent_type: str) -> bool:
-        """Whether it has to be read before a decision is made from it."""
-        return self._age(agent_type) > STALE_SECONDS
+    def is_stale(self, request_type: str) -> bool:
+        """Whether it has to be read before a decision on such a request is made from it."""
+        return self._age(request_type) > STALE_SECONDS
 
     def refresh(self) -> None:
         """Read the counts of all pools, in one round trip."""
         self._take(self.pools.counts(list(self.config.pools), self.request_types))
-        self._read_at = dict.fromkeys(self.config.agent_types, time.monotonic())
+        self._read_at = dict.fromkeys(self.request_types, time.monotonic())
 
-    def learn(
-        self, agent_type: str, request_type: str, pools: Sequence[str], packed: str
-    ) -> bool:
+    def learn(self, request_type: str, pools: Sequence[str], packed: str) -> bool:
         """Take the counts that came back with a submission, where the last are a second old.
 
-        They have to be those of all pools of the agent type: else the others would seem
-        fresh. Whether there is a new table now.
+        They have to be those of all pools that serve it: else the others would seem fresh. A
+        helper that has work of its own is closed to others only, so its row says nothing to
+        its own tasks. Whether there is a new table now.
         """
-        if self._age(agent_type) <= REFRESH_SECONDS:
+        if self._age(request_type) <= REFRESH_SECONDS:
             return False
-        rows = parse_counts(packed, (request_type,))
-        self._take(dict(zip(pools, rows, strict=True)))
-        self._read_at[agent_type] = time.monotonic()
+        rows = zip(pools, parse_counts(packed, (request_type,)), strict=True)
+        self._take({name: row for name, row in rows if row.standing != OWN_WORK})
+        self._read_at[request_type] = time.monotonic()
         return True
 
     def _take(self, counts: Mapping[str, PoolCounts]) -> None:
@@ -65,8 +65,8 @@ class Snapshot:
             self.facts[name] = self._facts(name)
         self.table = PoolTable.of(self.facts.values())
 
-    def _age(self, agent_type: str) -> float:
-        return time.monotonic() - self._read_at.get(agent_type, float("-inf"))
+    def _age(self, request_type: str) -> float:
+        return time.monotonic() - self._read_at.get(request_type, float("-inf"))
 
     def _facts(self, name: str) -> PoolFacts:
         pool, row = self.config.pools[name], self.counts[name]

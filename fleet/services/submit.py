@@ -74,11 +74,12 @@ class Submitter:
         return self._place(task_id, message, checked)
 
     def dry_run(self, asked: Submission) -> tuple[RouteDecision, ModelDecision]:
-        """What would be decided now, from counts and a policy read anew. Nothing is written."""
+        """What would be decided now: by the atomic step itself, which writes nothing then."""
         self.planner.follow_policy()
         self.planner.refresh()
         plan = self.planner.plan(self.checks.check(asked))
-        return decide(plan.ranking, self.planner.snapshot.table.loads()), plan.models
+        placed = self.submissions.place_none(plan.route)
+        return route_decision(plan.ranking, placed.loads, placed.detail), plan.models
 
     def submit_many(self, asked: Sequence[Submission]) -> list[Submitted]:
         """Submit many tasks in one round trip.
@@ -210,5 +211,5 @@ def route_decision(ranking: Ranking, loads: str, routed: str) -> RouteDecision:
 
 
 def _fingerprint(checked: Checked) -> str:
-    content = f"{checked.request_type}\0{checked.complexity}\0{checked.payload}"
+    content = f"{checked.request_type}\0{checked.asked_complexity}\0{checked.payload}"
     return blake2b(content.encode(), digest_size=16).hexdigest()

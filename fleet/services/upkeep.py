@@ -11,7 +11,9 @@ import structlog
 from fleet.errors import TaskNotFound
 from fleet.services.connection import Connection
 from fleet.services.pool_health import look_at_pools
+from fleet.settings import Settings
 from fleet.state.client import redis_errors
+from fleet.state.records import TaskRecord
 
 MOST_ATTEMPTS = 3
 """A task whose worker died so often is poison: it is not given to a fourth."""
@@ -68,13 +70,20 @@ def _requeue_expired(fleet: Connection) -> dict[str, list[str]]:
             continue
         status = fleet.tasks.requeue(
             record,
-            settings.overflow_queue(record.agent_type),
+            _waiting_place(settings, record),
             MOST_ATTEMPTS,
             settings.config.limits.result_ttl_seconds,
         )
         if status in done:
             done[status].append(task_id)
     return done
+
+
+def _waiting_place(settings: Settings, record: TaskRecord) -> str:
+    """The queue in which a task waits without a slot: its one pool's, where it asked for one."""
+    if record.pinned in settings.config.pools:
+        return settings.queue(record.pinned)
+    return settings.overflow_queue(record.agent_type)
 
 
 def summarize_health(fleet: Connection) -> dict[str, Any]:

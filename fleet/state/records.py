@@ -71,6 +71,7 @@ class TaskRecord:
     model_decision: dict[str, Any] | None
     loads: str
     routed: str
+    pinned: str
     answered_by: str = ""
     steps: tuple[Step, ...] = ()
     model_calls: int = 0
@@ -128,6 +129,7 @@ def parse_record(task_id: str, fields: Mapping[Any, Any]) -> TaskRecord:
         model_decision=plan.get("model_decision"),
         loads=found.get("loads", ""),
         routed=found.get("routed", ""),
+        pinned=plan.get("pinned") or "",
         answered_by=found.get("model", ""),
         steps=tuple(_steps(found)),
         model_calls=int(found.get("steps", 0)),

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
+from fleet.errors import Unavailable
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, wake
 from fleet.state.scripts import Scripts, text
@@ -122,7 +123,16 @@ class Submissions(Store):
     def place(self, entry: Entry, ask_models: bool = False) -> Step:
         """Submit one task, in one round trip. `ask_models` brings the models' facts along."""
         with redis_errors(self.client):
-            return _step(self._submit([entry], None, ask_models))
+            return _step(self._submit([entry], entry.route, None, ask_models))
+
+    def place_none(self, route: Route) -> Placed:
+        """Where a task would be placed now. Nothing is written. Raises `Unavailable` where the
+        policy has changed since the route was planned."""
+        with redis_errors(self.client):
+            step = _step(self._submit([], route, None, ask_models=False))
+        if not step.placed:
+            raise Unavailable("the policy has changed in this moment; ask again")
+        return step.placed[0]
 
     def place_many(
         self, entries: Sequence[Entry], ask_models: bool = False
@@ -135,19 +145,17 @@ class Submissions(Store):
         with redis_errors(self.client):
             pipeline = self.client.pipeline(transaction=False)
             for number, group in enumerate(groups):
-                self._submit(group, pipeline, ask_models and number == 0)
+                self._submit(group, group[0].route, pipeline, ask_models and number == 0)
             answers = pipeline.execute()
         return [(group, _step(answer)) for group, answer in zip(groups, answers, strict=True)]
 
     def _submit(
-        self, entries: Sequence[Entry], client: Redis | None, ask_models: bool
+        self, entries: Sequence[Entry], route: Route, client: Redis | None, ask_models: bool
     ) -> Any:
-        shared = entries[0]
-        route = shared.route
         keys = [self.keys.tasks, *route.keys]
         arguments: list[str | int] = [
             self.dead_after_ms,
-            shared.plan,
+            entries[0].plan if entries else "",
             len(route.pools),
             route.rules,
             route.request_type,

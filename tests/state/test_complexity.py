@@ -70,3 +70,17 @@ def test_too_few_outcomes_are_said_and_change_nothing(fleet: Connection) -> None
     with pytest.raises(InvalidRequest, match="6 examples are too few"):
         train_difficulty(fleet.examples, {}, fleet.policies.set_difficulty)
     assert fleet.policies.read().version == "0"
+
+
+def test_a_second_submission_is_the_first_though_it_would_be_estimated_otherwise(
+    fleet: Connection,
+) -> None:
+    submitter = fleet.submitter(message_encoder())
+    asked = Submission(
+        "code_generation", {"instruction": HARD.format(1, 2)}, idempotency_key="once"
+    )
+    first = submitter.submit(asked).task_id
+    record(fleet)
+    train_difficulty(fleet.examples, {"gpt-4o": 0.9}, fleet.policies.set_difficulty)
+    complexity(fleet, submitter, EASY.format(1, 2))  # its answer tells of the training
+    assert submitter.submit(asked).task_id == first

@@ -20,7 +20,8 @@ COUNT = "\n".join(
     [
         (PARTS / "health.lua").read_text(),
         (PARTS / "outcome.lua").read_text(),
-        "count_outcome(KEYS[1], 'nap', ARGV[1] == '1', tonumber(ARGV[2]), tonumber(ARGV[3]), ",
+        "local state = ARGV[1] == '1' and 'succeeded' or 'failed'",
+        "count_outcome(KEYS[1], 'nap', state, tonumber(ARGV[2]), tonumber(ARGV[3]), ",
         f"  {MOST}, {HALF_LIFE * 1000:.0f})",
     ]
 )

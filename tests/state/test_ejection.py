@@ -225,3 +225,12 @@ def test_slots_that_a_dead_process_left_behind_are_freed(
     client.sadd(slots, kept.task_id, elsewhere.task_id, "expired-long-ago")
     assert set(reap(fleet)["repaired"]) == {elsewhere.task_id, "expired-long-ago"}
     assert client.smembers(slots) == {kept.task_id.encode()}
+
+
+def test_an_answer_that_did_not_pass_its_check_is_no_success_and_no_failure_in_a_row(
+    fleet: Connection, submitter: Submitter
+) -> None:
+    run(fleet, submitter, "bad", "failed")
+    run(fleet, submitter, "bad", "unverified")
+    overall = counts(fleet).overall
+    assert (overall.outcomes, overall.successes, overall.failures_in_row) == (2, 0, 1)

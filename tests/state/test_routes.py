@@ -11,7 +11,8 @@ from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.runtime.messages import message_encoder
 from fleet.services.connection import Connection, open_connection
 from fleet.services.requests import Submission
-from fleet.services.routes import set_route
+from fleet.services.routes import Routes, set_route
+from fleet.services.upkeep import reap
 from fleet.settings import Settings
 from fleet.state.policy import Scope
 
@@ -93,6 +94,7 @@ def test_what_is_set_for_a_request_type_gives_way_to_the_rule_of_a_tenant(
     [
         ("best", Scope(), {}, "no strategy is called 'best'"),
         ("soonest", Scope("dreaming"), {}, "no request type is called 'dreaming'"),
+        ("soonest", Scope("", "a|b"), {}, "'a.b' is no tenant name"),
         ("soonest", Scope(), {"speed": 1.0}, "no weight is called 'speed'"),
         ("soonest", Scope(), {"load": 1.5}, "weight load is 1.5"),
     ],
@@ -162,3 +164,51 @@ def test_a_task_for_one_pool_waits_for_that_pool_alone(
     assert client.llen("{fleet}.big") == 4
     assert client.llen("{fleet}.overflow.code_generator") == 0
     assert client.scard(fleet.keys.pool("big").in_flight) == 3
+
+
+def test_a_dry_run_is_decided_by_the_same_step_and_writes_nothing(
+    fleet: Connection, client: redis.Redis
+) -> None:
+    submitter = fleet.submitter(message_encoder())
+    first = submitter.submit(ASK)
+    for _ in range(4):
+        submitter.submit(ASK)
+    client.srem(fleet.keys.pool("big").in_flight, first.task_id)
+    before = {key: client.dump(key) for key in client.keys("*")}
+    decision, model = submitter.dry_run(ASK)
+    # a slot is free, and two wait for it already
+    assert decision.pool is None
+    assert [candidate.pool for candidate in decision.candidates] == ["big"]
+    assert model.model
+    assert {key: client.dump(key) for key in client.keys("*")} == before
+
+
+def test_a_helper_that_was_closed_to_others_is_open_to_its_own(fleet: Connection) -> None:
+    fleet.registry.register("helper-1", "helper", 2, {})
+    submitter = fleet.submitter(message_encoder())
+    submitter.submit(SCAN)
+    submitter.planner.snapshot._read_at["code_generation"] -= 1.5
+    submitter.submit(ASK)  # its answer says that the helper has work of its own
+    helper = submitter.planner.snapshot.facts["helper"]
+    assert (helper.standing, helper.openings) == ("in", 2)
+
+
+def test_the_weights_of_a_rule_replace_single_ones_of_the_configuration(
+    settings_of: Callable[[str], Settings],
+) -> None:
+    rule = '[[routing.rules]]\ntenant = "acme"\nstrategy = "soonest"\nweights = { load = 0.4 }\n'
+    settings = settings_of(f"[routing.weights]\nsuccess = 0.9\n{rule}")
+    weights = Routes(settings.config, {}).of("code_generation", "acme").weights
+    assert (weights.success, weights.load, weights.response) == (0.9, 0.4, 0.25)
+
+
+def test_a_task_for_one_pool_goes_back_to_that_pool_when_its_worker_dies(
+    fleet: Connection, client: redis.Redis
+) -> None:
+    pinned = Submission("code_generation", {"instruction": "add"}, pool="big")
+    task = fleet.submitter(message_encoder()).submit(pinned).task_id
+    client.delete("{fleet}.big")
+    fleet.tasks.claim(task, "big-1", "big", 0, "a", "acme", "{}")
+    assert reap(fleet)["requeued"] == [task]
+    assert client.llen("{fleet}.big") == 1
+    assert client.llen("{fleet}.overflow.code_generator") == 0

@@ -38,7 +38,8 @@ def with_parts(script: str) -> str:
 COUNT = f"""
 {part("health")}
 {part("outcome")}
-count_outcome(KEYS[1], 'nap', ARGV[1] == '1', 1.5, tonumber(ARGV[2]), 100, {HALF_LIFE * 1000:.0f})
+local state = ARGV[1] == '1' and 'succeeded' or 'failed'
+count_outcome(KEYS[1], 'nap', state, 1.5, tonumber(ARGV[2]), 100, {HALF_LIFE * 1000:.0f})
 """
 LOOK = f"""
 {part("health")}

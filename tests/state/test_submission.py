@@ -207,8 +207,8 @@ def test_a_busy_request_type_does_not_keep_the_facts_of_another_stale(
     fleet = open_connection(settings_of(""))
     planner = fleet.submitter(message_encoder()).planner
     planner.refresh()
-    planner.snapshot._read_at["security_scanner"] = -1e9
-    assert not planner.snapshot.is_stale("code_generator")
+    planner.snapshot._read_at["security_analysis"] = -1e9
+    assert not planner.snapshot.is_stale("code_generation")
     fleet.registry.register("scanner-1", "scanner", 2, {})
     checks = RequestChecks(fleet.settings, fleet.agents, Complexity(fleet.policies))
     planner.plan(checks.check(Submission("security_analysis", {"source": "x = 1"})))

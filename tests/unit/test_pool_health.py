@@ -47,8 +47,8 @@ def test_a_low_success_rate_counts_only_beside_better_peers() -> None:
 
 
 def test_a_slow_pool_is_compared_with_its_peers() -> None:
-    slow = pool("slow", response=3.5)
-    reason = "response time 3.5 s where its peers have 1.0 s"
+    slow = pool("slow", response=5.5)
+    reason = "response time 5.5 s where its peers have 1.0 s"
     assert ejected(slow, pool("a"), pool("b")) == {"slow": reason}
     assert ejected(slow, pool("a", response=3.0), pool("b", response=1.5)) == {}
 

@@ -7,9 +7,17 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from fleet.core.pools import Load, PoolFacts, PoolTable
+from fleet.core.pools import Load, PoolFacts, PoolGroup, PoolTable
 from fleet.core.routing import RouteRequest, decide, rank
-from fleet.core.strategies import NO_TURNS, STRATEGIES, Turns, advance
+from fleet.core.strategies import (
+    NO_TURNS,
+    STRATEGIES,
+    Given,
+    Linear,
+    Strategy,
+    Turns,
+    advance,
+)
 from fleet.errors import InvalidRequest
 
 REQUEST = RouteRequest("code_generation", "code_generator")
@@ -197,3 +205,20 @@ def test_power_of_two_falls_back_on_the_others_where_both_are_full() -> None:
 def test_power_of_two_wants_dice() -> None:
     with pytest.raises(InvalidRequest, match="hand in an rng"):
         rank("power_of_two", REQUEST, PoolTable.of([pool("a")]))
+
+
+def test_a_strategy_may_compute_with_numpys_numbers() -> None:
+    def odd(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+        return Linear(np.zeros(len(group.pools)), per_load=-np.float64(0.5))
+
+    ranking = rank("odd", REQUEST, PoolTable.of([pool("a")]), strategies={"odd": Strategy(odd)})
+    assert repr(ranking.rules[0].per_load) == "-0.5"
+
+
+@pytest.mark.parametrize("base", [[np.nan], [1.0, 2.0]])
+def test_a_strategy_without_a_number_for_each_pool_is_named(base: list[float]) -> None:
+    def bad(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+        return Linear(np.array(base))
+
+    with pytest.raises(InvalidRequest, match="strategy bad has to give each of 1 pools"):
+        rank("bad", REQUEST, PoolTable.of([pool("a")]), strategies={"bad": Strategy(bad)})

@@ -96,7 +96,7 @@ class Sketch(NamedTuple):
 
 
 def sketch(text: str) -> Sketch:
-    """The sketch of a text's first 4,000 bytes, the same in every process."""
+    """The sketch of the first `READ_BYTES` of a text, the same in every process."""
     raw = text[:READ_BYTES].encode("utf-8", "surrogatepass")[:READ_BYTES] or b" "
     words = _words(raw)
     return Sketch(_buckets(words), _figures(raw, words))

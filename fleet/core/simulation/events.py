@@ -128,13 +128,13 @@ class _Loop:
                 self._tick(self.next_tick)
 
     def _tick(self, now: float) -> None:
-        """Workers of a pool that is on its way back look for work again, and beat at the pools."""
+        """Beat looks at the pools, and workers look for work: a pool may have been put back."""
         self.next_tick = now + TICK_SECONDS
         if now >= self.next_look:
             self.next_look = now + self.conditions.look
             for agent_type in self.agent_types:
                 self._look(agent_type, now)
-        for state in self.crew.unwell:
+        for state in self.crew.states.values():
             while state.has_free_slot and self._begin_following(state, now):
                 pass
 

@@ -154,7 +154,7 @@ def _with_models(fleet: WhatIf, settings: Settings, path: Path) -> WhatIf:
     config = _config(path)
     used = {model.provider for model in config.catalogue.values()}
     providers = (p for name, p in config.providers.items() if name in used)
-    keys = {provider.key_variable: "assumed" for provider in providers if provider.key_variable}
+    keys = {provider.variables[0]: "assumed" for provider in providers}
     models = catalogue(replace(settings, config=config, source=str(path)), keys)
     return replace(
         fleet, models=models, config=fleet.config.model_copy(update={"models": config.models})

@@ -71,8 +71,8 @@ class WhatIf:
     def chosen(self, names: Iterable[KindName]) -> list[ModelCandidate]:
         """The model for each kind, with its figures."""
         return [
-            choose_model(self.config, self.models, request_type, complexity).best
-            for request_type, _, complexity in names
+            choose_model(self.config, self.models, request_type, complexity, tenant=tenant).best
+            for request_type, tenant, complexity in names
         ]
 
     def cost(self, chosen: ModelCandidate, task: Recorded, runs: int) -> int:

@@ -33,7 +33,7 @@ if ARGV[6] ~= '1' then
   return {1, 0}
 end
 local seconds = (now - tonumber(before[3])) / 1000
-count_outcome(KEYS[5], ARGV[7], state == 'succeeded', seconds, now, tonumber(ARGV[5]),
+count_outcome(KEYS[5], ARGV[7], state, seconds, now, tonumber(ARGV[5]),
   tonumber(ARGV[8]))
 local failures = string.match(redis.call('HGET', KEYS[5], 'stat'), ',(%d+),[^,]+$')
 return {1, tonumber(failures)}

@@ -28,7 +28,7 @@ end
 redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('ZREM', KEYS[2], id)
 redis.call('SREM', KEYS[3], id)
-count_outcome(KEYS[7], ARGV[7], false, (now - tonumber(seen[6])) / 1000, now, tonumber(ARGV[6]),
+count_outcome(KEYS[7], ARGV[7], 'failed', (now - tonumber(seen[6])) / 1000, now, tonumber(ARGV[6]),
   tonumber(ARGV[8]))
 if tonumber(seen[4]) >= tonumber(ARGV[3]) or not seen[5] then
   redis.call('HSET', KEYS[1], 'state', 'failed', 'ended', now, 'error', ARGV[5])

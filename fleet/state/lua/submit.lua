@@ -15,7 +15,8 @@
 --       version  of the policy in force. Where it is not the plan's, there are no answers and
 --                nothing was written: plan again
 --       models   fields and values of the hash, nil where not asked for
---       answers  {status, detail, loads} for each task:
+--       answers  {status, detail, loads} for each task; without a task one for a task as it
+--                would be placed, and nothing is written:
 --       status  'pool' (detail: the pool's name), 'overflow', 'duplicate' (detail: the first
 --               task's id), 'conflict' (the key was used for another request; detail: its
 --               task's id), 'no_agent'
@@ -142,6 +143,11 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint)
 end
 
 local answers = {version, now, models}
+if #ARGV == first_task then
+  local packed, place = loads(), any_alive and place_of()
+  local status = not place and 'no_agent' or place == overflow and 'overflow' or 'pool'
+  answers[4] = {status, place and place.name or '', packed}
+end
 local k = fixed + pool_count * per_pool
 for a = first_task + 1, #ARGV, per_task_args do
   answers[#answers + 1] = submit(KEYS[k + 1], KEYS[k + 2], unpack(ARGV, a, a + per_task_args - 1))

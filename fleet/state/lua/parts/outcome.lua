@@ -6,7 +6,10 @@
 -- outcome the window is halved, and the old average counts half as much. The typical response is
 -- the geometric mean, to which the newest run adds one part in as many as count, 2 % at least.
 
-local function count(facts, suffix, success, seconds, now, most, half_life)
+-- An answer that did not pass its check is no success, and yet the pool did its part: it neither
+-- adds to the failures in a row nor ends them.
+local function count(facts, suffix, state, seconds, now, most, half_life)
+  local success = state == 'succeeded'
   local found = redis.call('HMGET', facts, 'stat' .. suffix, 'window' .. suffix)
   local last, outcomes, successes, response, failures, typical =
     string.match(found[1] or '', '^(%d+),(%d+),(%d+),([^,]+),(%d+),([^,]+)$')
@@ -25,12 +28,13 @@ local function count(facts, suffix, success, seconds, now, most, half_life)
   typical = math.exp(known + math.max(1 / #window, 0.02) * (latest - known))
   redis.call('HSET', facts, 'window' .. suffix, window, 'stat' .. suffix, string.format(
     '%.0f,%d,%d,%.6f,%d,%.6f', now, #window, good, response,
-    success and 0 or (failures or 0) + 1, typical))
+    success and 0 or (failures or 0) + (state == 'unverified' and 0 or 1), typical))
 end
 
 -- What an outcome means for a pool that is on its way back: see parts/health.lua. With the last
 -- good probe the old outcomes are forgotten, or they would take the pool out again.
-local function move_health(facts, success, now)
+local function move_health(facts, state, now)
+  local success = state ~= 'failed'
   local packed = redis.call('HGET', facts, 'health')
   if not packed then
     return
@@ -53,8 +57,8 @@ local function move_health(facts, success, now)
   end
 end
 
-local function count_outcome(facts, request_type, success, seconds, now, most, half_life)
-  count(facts, '', success, seconds, now, most, half_life)
-  count(facts, ':' .. request_type, success, seconds, now, most, half_life)
-  move_health(facts, success, now)
+local function count_outcome(facts, request_type, state, seconds, now, most, half_life)
+  count(facts, '', state, seconds, now, most, half_life)
+  count(facts, ':' .. request_type, state, seconds, now, most, half_life)
+  move_health(facts, state, now)
 end
