@@ -126,7 +126,7 @@ class ModelSteps:
 
     async def _call(self, model: Model, question: Question) -> ModelReply | FleetError:
         try:
-            caller = self.callers[model.name]
+            caller = await asyncio.to_thread(self.callers.__getitem__, model.name)
         except InvalidConfig as error:
             # The package for its provider is not installed here: another model's may be.
             return error

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import redis
@@ -23,6 +25,7 @@ from fake_provider import (
     wrong_key,
 )
 
+from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import ModelReply
 from fleet.errors import (
     ContextWindowExceeded,
@@ -180,7 +183,6 @@ def start(
         return Run(fleet, fake, lease, writer, context, loop)
 
     return make
-
 
 
 def test_the_ranking_is_that_of_the_submission(start: Callable[..., Run]) -> None:
@@ -399,6 +401,23 @@ def test_a_success_after_a_cool_down_ends_the_failures_in_a_row(
     client.hset("{fleet}:models", f"cool|{key_id}|small", "1000,7,an outage")
     assert run.ask().model == "small"
     assert run.cooling == {}
+
+
+def test_a_client_is_made_in_a_thread_since_its_package_takes_long_to_import(
+    start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makers: list[int] = []
+
+    def noting(self: ModelCaller, *arguments: Any) -> None:
+        makers.append(threading.get_ident())
+        make(self, *arguments)
+
+    make = ModelCaller.__init__
+    monkeypatch.setattr(ModelCaller, "__init__", noting)
+    run = start()
+    assert run.ask().model == "small"
+    assert len(makers) == 1
+    assert threading.get_ident() not in makers
 
 
 def test_a_call_that_is_cancelled_is_charged_as_uncertain(
