@@ -124,9 +124,12 @@ def _says(error: ModelHTTPError, phrases: tuple[str, ...]) -> bool:
 
 
 def _wait(error: AgentRunError, otherwise: float) -> float:
-    """Seconds until the provider wants to be asked again, as it said, or as we assume."""
+    """Seconds until the provider wants to be asked again, as it said, or as we assume.
+
+    One that says 0 has not said: it failed just now.
+    """
     told = error.retry_after if isinstance(error, ModelAPIError) else None
-    return otherwise if told is None else told
+    return told if told and told > 0 else otherwise
 
 
 def _reason(error: AgentRunError) -> str:

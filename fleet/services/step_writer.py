@@ -139,9 +139,9 @@ class StepWriter:
             text = sketch(text_of(self.lessons.payload)).to_bytes()
             self._note(self.lessons.examples.add, kind, self.answered, float(reward), text)
 
-    def warm(self, model: Model) -> None:
-        """The model has answered after a cool-down. Blocks."""
-        self._note(self.state.warm, model.key_id, model.name)
+    def warm(self, model: Model, until: float) -> None:
+        """The model has answered after a cool-down that was to last until then. Blocks."""
+        self._note(self.state.warm, model.key_id, model.name, until)
 
     async def _charge(self, step: Step, uncertain: bool) -> None:
         charge = asyncio.to_thread(

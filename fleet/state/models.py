@@ -95,9 +95,7 @@ class ModelState(Store):
         """Count a call that took `seconds` for its output tokens."""
         self._learn(model, request_type, "call", output_tokens, seconds)
 
-    def _learn(
-        self, model: str, request_type: str, what: str, first: float, second: float
-    ) -> None:
+    def _learn(self, model: str, request_type: str, what: str, first: float, second: float) -> None:
         field = learned_field(model, request_type)
         arguments: Arguments = [field, self.half_life_ms, what, repr(first), repr(second)]
         with redis_errors(self.client):
@@ -109,16 +107,22 @@ class ModelState(Store):
         That is what the provider asked for, `retry_after` seconds, up to an hour. Where it did
         not say: 5 s, doubled with each failure in a row, up to 5 minutes.
         """
-        asked = "" if retry_after is None else int(min(retry_after, MOST_ASKED_SECONDS) * 1000)
+        # Nothing is as good as not said: it would be asked again at once, by all of the fleet.
+        asked = int(min(retry_after or 0, MOST_ASKED_SECONDS) * 1000) or ""
         arguments: Arguments = [_cool_field(key_id, model), reason, asked]
         arguments += [FIRST_COOL_MS, MOST_COOL_MS]
         with redis_errors(self.client):
             return int(self.scripts.cool(keys=[self.keys.models], args=arguments)) / 1000
 
-    def warm(self, key_id: str, model: str) -> None:
-        """The model has answered: its failures in a row are over."""
+    def warm(self, key_id: str, model: str, until: float) -> None:
+        """The model has answered: its failures in a row are over.
+
+        `until` is that of the cool-down which was known when it was asked. One that began since
+        stays: an answer that took long says nothing of it.
+        """
+        arguments: Arguments = [_cool_field(key_id, model), round(until * 1000)]
         with redis_errors(self.client):
-            self.client.hdel(self.keys.models, _cool_field(key_id, model))
+            self.scripts.warm(keys=[self.keys.models], args=arguments)
 
     def rate(self, task_id: str, rating: float, learned: str) -> bool:
         """Keep a user's rating, 0 to 1, with a task. Whether its record is still there.
