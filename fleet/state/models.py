@@ -4,8 +4,8 @@
     cool|KEY|MODEL               until in ms, failures in a row, reason; KEY is a key's id
 
 So its size is bounded by the catalogue: models x request types, and keys x models. A cool-down
-stays after its time until the model has answered: the next failure then counts as one more
-in a row, and leaves it alone for twice as long.
+stays after its time until the model has answered, a day at most, since its key may be one that was
+replaced: the next failure then counts as one more in a row, and leaves it alone for twice as long.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ FIRST_COOL_MS = 5_000
 MOST_COOL_MS = 300_000
 MOST_ASKED_SECONDS = 3600.0
 """A provider that asks for more is tried again after an hour all the same."""
+
+FORGOTTEN_SECONDS = 86_400.0
+"""How long after its end a cool-down is kept for a failure that would be the next in a row."""
 
 RATING_WEIGHT = 2
 """A user's word counts for as much as two outcomes."""
@@ -135,12 +138,24 @@ class ModelState(Store):
             return bool(self.scripts.rate(keys=keys, args=arguments))
 
     def prune(self, models: Collection[str], request_types: Collection[str]) -> list[str]:
-        """Drop what is not configured any more; the dropped fields. Two calls."""
-        with redis_errors(self.client):
-            names = [text(name) for name in self.client.hkeys(self.keys.models)]
-            dropped = [name for name in names if not _is_known(name, models, request_types)]
-            if dropped:
+        """Drop what is not configured any more, and cool-downs that ended more than a day ago.
+
+        Returns the dropped fields. Two calls, and one more for each cool-down.
+        """
+        now, facts = self.look()
+        dropped = [
+            learned_field(model, request_type)
+            for model, request_type in facts.evidence
+            if model not in models or request_type not in request_types
+        ]
+        if dropped:
+            with redis_errors(self.client):
                 self.client.hdel(self.keys.models, *dropped)
+        for (key_id, model), cool_down in facts.cooldowns.items():
+            if model not in models or now - cool_down.until > FORGOTTEN_SECONDS:
+                # It stays where the model has failed again since.
+                self.warm(key_id, model, cool_down.until)
+                dropped.append(_cool_field(key_id, model))
         return dropped
 
 
@@ -155,11 +170,3 @@ def _cool_field(key_id: str, model: str) -> str:
 
 def _field(parts: Iterable[str]) -> str:
     return SEPARATOR.join(parts)
-
-
-def _is_known(name: str, models: Collection[str], request_types: Collection[str]) -> bool:
-    kind, _, rest = name.partition(SEPARATOR)
-    if kind == LEARNED:
-        model, _, request_type = rest.rpartition(SEPARATOR)
-        return model in models and request_type in request_types
-    return kind == COOL and rest.partition(SEPARATOR)[2] in models

@@ -171,6 +171,16 @@ def test_what_is_configured_no_more_is_dropped(state: ModelState) -> None:
     assert state.prune(["gpt"], ["nap"]) == []
 
 
+def test_a_cool_down_that_ended_more_than_a_day_ago_is_dropped(
+    state: ModelState, client: redis.Redis
+) -> None:
+    for key_id, hours in (("replaced", 25), ("kept", 23)):
+        ended = now_ms(client) - hours * 3_600_000
+        client.hset(KEY, f"cool|{key_id}|gpt", f"{ended},3,a refused key")
+    assert state.prune(["gpt"], []) == ["cool|replaced|gpt"]
+    assert list(state.read().cooldowns) == [("kept", "gpt")]
+
+
 def test_beats_health_job_drops_what_is_configured_no_more(
     fleet: Connection, state: ModelState
 ) -> None:
