@@ -98,7 +98,9 @@ class ModelState(Store):
         """Count a call that took `seconds` for its output tokens."""
         self._learn(model, request_type, "call", output_tokens, seconds)
 
-    def _learn(self, model: str, request_type: str, what: str, first: float, second: float) -> None:
+    def _learn(
+        self, model: str, request_type: str, what: str, first: float, second: float
+    ) -> None:
         field = learned_field(model, request_type)
         arguments: Arguments = [field, self.half_life_ms, what, repr(first), repr(second)]
         with redis_errors(self.client):

@@ -293,11 +293,29 @@ def test_after_all_known_windows_comes_the_unknown_one_and_then_none(
     assert [model for model, *_ in run.told()] == ["small", "large", "huge"]
 
 
-def test_a_bad_request_is_not_asked_of_others(start: Callable[..., Run]) -> None:
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_bad_request_is_not_asked_of_others_and_burned_nothing(
+    start: Callable[..., Run], client: redis.Redis, status: int
+) -> None:
     run = start()
-    run.fake.script("small", bad_request())
-    run.fails(NeverRetry, "refused the request")
+    run.fake.script("small", bad_request(status=status))
+    run.fails(NeverRetry, "refused the request|no such model")
     assert run.told() == [("small", "first", "failed")]
+    assert uncertain_calls(run, client) == 0
+
+
+@pytest.mark.parametrize("behaviour", [broken(500), cut(), hang()], ids=["500", "cut", "hangs"])
+def test_a_call_that_a_model_may_have_seen_is_uncertain(
+    start: Callable[..., Run], client: redis.Redis, behaviour: Behaviour
+) -> None:
+    run = start()
+    run.fake.script("small", behaviour)
+    assert run.ask().model == "middle"
+    assert uncertain_calls(run, client) == 1
+
+
+def uncertain_calls(run: Run, client: redis.Redis) -> int:
+    return int(client.hget(f"{{fleet}}:task:{run.lease.task_id}", "uncertain_calls") or 0)
 
 
 def test_with_no_model_left_the_first_error_tells_of_each(start: Callable[..., Run]) -> None:
