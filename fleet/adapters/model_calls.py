@@ -6,7 +6,7 @@ import time
 
 from pydantic_ai import ModelRequest, ModelResponse, ModelSettings
 from pydantic_ai.direct import model_request
-from pydantic_ai.exceptions import AgentRunError, ModelHTTPError
+from pydantic_ai.exceptions import AgentRunError
 
 from fleet.adapters.model_errors import translated
 from fleet.adapters.providers import Endpoint, chat_model
@@ -44,15 +44,15 @@ class ModelCaller:
         began = time.perf_counter()
         try:
             response = await model_request(self.chat, [request], model_settings=settings)
-        except ModelHTTPError as error:
-            # Not as its cause: a traceback would show the body, which may repeat the key.
-            raise translated(self.model.name, error) from None
+        # Never with its cause: a traceback would show what the provider's answer or the client's
+        # complaint says, and either may repeat the key.
         except AgentRunError as error:
-            raise translated(self.model.name, error) from error
+            raise translated(self.model.name, error) from None
         except UNREADABLE as error:
             raise Unavailable(
-                f"model {self.model.name} gave an answer that cannot be read: {error!r}"
-            ) from error
+                f"model {self.model.name} gave an answer that cannot be read "
+                f"({type(error).__name__})"
+            ) from None
         reply = self._reply(response, time.perf_counter() - began)
         if response.finish_reason == "content_filter":
             raise ModelRefused(f"model {self.model.name} would not answer the prompt", reply)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydantic_ai.exceptions import (
     AgentRunError,
     ModelAPIError,
@@ -122,13 +124,23 @@ def _says(error: ModelHTTPError, phrases: tuple[str, ...]) -> bool:
 
 
 def _wait(error: AgentRunError, otherwise: float) -> float:
-    """Seconds until the provider wants to be asked again, as it said, or as we assume."""
+    """Seconds until the provider wants to be asked again, as it said, or as we assume.
+
+    One that says 0 has not said: it failed just now.
+    """
     told = error.retry_after if isinstance(error, ModelAPIError) else None
-    return otherwise if told is None else told
+    return told if told and told > 0 else otherwise
 
 
 def _reason(error: AgentRunError) -> str:
     if not isinstance(error, ModelHTTPError):
-        return type(error).__name__
+        return ", ".join(dict.fromkeys(_kinds(error)))
     codes = (error.provider_error_type, error.provider_error_code)
     return ", ".join([f"HTTP {error.status_code}", *dict.fromkeys(code for code in codes if code)])
+
+
+def _kinds(error: BaseException | None) -> Iterator[str]:
+    """The classes of an error and its causes, which say what went wrong where no text may."""
+    while error is not None:
+        yield type(error).__name__
+        error = error.__cause__

@@ -12,11 +12,14 @@ import os
 import tempfile
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.client import HTTPException
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from genai_prices.data_snapshot import DataSnapshot
 from genai_prices.types import _providers_from_raw
@@ -57,16 +60,16 @@ def installed_release() -> str:
 
 
 def fetched(url: str) -> Any:
-    """The document at an address.
+    """The document at an address, which may hold a user and a password; no error shows them.
 
     Raises `InvalidRequest` for another scheme than HTTP, `Unavailable` where no document is had.
     """
-    if not url.startswith(SCHEMES):
-        raise InvalidRequest(f"{url!r}: give an address that begins with {' or '.join(SCHEMES)}")
+    request = _request(url)
+    url = request.full_url
     try:
-        with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as answer:  # noqa: S310
             content = answer.read(MOST_BYTES + 1)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise Unavailable(
             f"no prices can be had from {url} ({getattr(error, 'reason', error)}); those that are "
             "here stay. Where there is no network, bring a file and give it with --from"
@@ -77,6 +80,23 @@ def fetched(url: str) -> Any:
         return _document(content, url)
     except InvalidRequest as error:
         raise Unavailable(f"{error}; the prices that are here stay") from error
+
+
+def _request(url: str) -> urllib.request.Request:
+    """The request for an address, with its user and password in a header as HTTP wants them."""
+    if not url.startswith(SCHEMES):
+        raise InvalidRequest(f"--url: give an address that begins with {' or '.join(SCHEMES)}")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise InvalidRequest("--url: is no address; check its brackets") from None
+    user, at, host = parts.netloc.rpartition("@")
+    request = urllib.request.Request(parts._replace(netloc=host).geturl())  # noqa: S310
+    if at:
+        basic = b64encode(unquote_to_bytes(user)).decode()
+        # A server that sends us elsewhere does not send them along.
+        request.add_unredirected_header("Authorization", f"Basic {basic}")
+    return request
 
 
 def read_given(path: Path) -> Any:

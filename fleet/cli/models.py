@@ -55,7 +55,8 @@ def refresh(
 ) -> None:
     """Fetch the newest prices, check them, keep them in the data folder, and show what changed.
 
-    Exit status 1 where no prices can be had; those that are here stay then.
+    Exit status 1 where no prices can be had; those that are here stay then. Workers and
+    applications that run keep the prices that they began with until they are restarted.
 
     Example: `fleet models refresh --from prices.json`
     """
@@ -160,3 +161,4 @@ def _tell(done: Refreshed) -> None:
         typer.echo("no price of the catalogue has changed")
     for name in done.unpriced:
         typer.echo(f"{name}: has no price; set input_price and output_price, or remove it")
+    typer.echo("what runs already keeps the prices that it began with; restart it to use these")

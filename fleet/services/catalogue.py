@@ -106,13 +106,14 @@ class _Shelf:
             return Listed(price, line.context_tokens)
         if self.book is None:
             self.book = current_prices(self.settings.environment.data_dir)
-        known = self.book.find(self._seller(line.provider), name, self.now)
+        known = self.book.find(seller(self.settings, line.provider), name, self.now)
         return Listed(price or known.price, line.context_tokens or known.context_tokens)
 
-    def _seller(self, provider: str) -> str:
-        """What the price data calls a provider: a maker whatever its table is called, else that."""
-        found = self.providers.get(provider)
-        return found.kind if found and found.kind != "openai" else provider
+
+def seller(settings: Settings, provider: str) -> str:
+    """What the price data calls a provider: a maker whatever its table is called, else that."""
+    found = settings.config.providers.get(provider)
+    return found.kind if found and found.kind != "openai" else provider
 
 
 def contract_price(line: CatalogueModel) -> Price | None:

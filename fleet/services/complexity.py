@@ -34,7 +34,8 @@ class Complexity:
     def follow(self, policy: Policy) -> None:
         """Go by the model of a policy that was just read. Raises `InvalidConfig` for one that a
         newer version of Fleet has made."""
-        if policy.difficulty != self._stored:
-            self._stored = policy.difficulty
-            stored = policy.difficulty
+        stored = policy.difficulty
+        if stored != self._stored:
             self._model = DifficultyModel.from_bytes(stored) if stored else None
+            # Last: a model that cannot be read is not read yet, and fails again.
+            self._stored = stored

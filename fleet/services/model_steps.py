@@ -126,7 +126,7 @@ class ModelSteps:
 
     async def _call(self, model: Model, question: Question) -> ModelReply | FleetError:
         try:
-            caller = self.callers[model.name]
+            caller = await asyncio.to_thread(self.callers.__getitem__, model.name)
         except InvalidConfig as error:
             # The package for its provider is not installed here: another model's may be.
             return error
@@ -136,8 +136,9 @@ class ModelSteps:
     async def _answered(self, option: Option, standing: Standing) -> None:
         self.current = option
         model = option.model
-        if (model.key_id, model.name) in standing.facts.cooldowns:
-            await asyncio.to_thread(self.writer.warm, model)
+        cool_down = standing.facts.cooldowns.get((model.key_id or "", model.name))
+        if cool_down is not None:
+            await asyncio.to_thread(self.writer.warm, model, cool_down.until)
 
     async def _look(self, search: Search) -> Standing:
         """How things stand. Without Redis no model is known to cool down."""

@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fleet.adapters.price_files import DEFAULT_UPDATE_URL, fetched, parsed, read_given, store
-from fleet.adapters.prices import Listed, PriceBook, current_prices, installed_prices
+from fleet.adapters.prices import PriceBook, current_prices, installed_prices
 from fleet.core.prices import Price
 from fleet.errors import InvalidConfig, InvalidRequest, Unavailable
-from fleet.services.catalogue import contract_price
+from fleet.services.addresses import masked
+from fleet.services.catalogue import contract_price, seller
 from fleet.settings import Settings
-
-UNPRICED = Listed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,8 @@ def refresh(
     Raises `Unavailable` where the address yields no price data, `InvalidRequest` where the file
     is none. Nothing is written then.
     """
-    source = str(given) if given else url
     document = read_given(given) if given else fetched(url)
+    source = str(given) if given else masked(url)
     try:
         snapshot = parsed(document, source)
     except InvalidRequest as error:
@@ -83,7 +82,7 @@ def _prices(settings: Settings, book: PriceBook) -> dict[str, Price | None]:
     """The price of each model of the catalogue that is not free; a contract's stands."""
     now = datetime.now(UTC)
     return {
-        name: contract_price(line) or book.find(line.provider, name, now).price
+        name: contract_price(line) or book.find(seller(settings, line.provider), name, now).price
         for name, line in settings.config.catalogue.items()
         if not line.free
     }

@@ -25,6 +25,7 @@ from fleet.errors import (
     FleetError,
     InvalidConfig,
     ModelRefused,
+    NeverRetry,
     NotAllowed,
     RateLimited,
     RetryLater,
@@ -77,6 +78,8 @@ FAILURES = (
     Failure(ModelRefused, "refused"),
 )
 CANNOT_REACH = Failure(InvalidConfig, "cannot be reached by this worker")
+REJECTED = Failure(NeverRetry, "failed")
+"""The provider would not take the request: no model has seen it."""
 CANCELLED = Failure(FleetError, "cancelled", burns=True)
 FAILED = Failure(FleetError, "failed", burns=True)
 
@@ -116,7 +119,7 @@ class StepWriter:
         except BaseException as error:
             failure = failure_of(error)
             step = _failed_step(caller.model, why, failure, error, time.monotonic() - began)
-            # The prompt was sent, and what came of it may never have been seen.
+            # The prompt may have been sent, and what came of it may never have been seen.
             await self._charge(step, failure.burns)
             if failure not in FAILURES or not isinstance(error, FleetError):
                 raise
@@ -139,9 +142,9 @@ class StepWriter:
             text = sketch(text_of(self.lessons.payload)).to_bytes()
             self._note(self.lessons.examples.add, kind, self.answered, float(reward), text)
 
-    def warm(self, model: Model) -> None:
-        """The model has answered after a cool-down. Blocks."""
-        self._note(self.state.warm, model.key_id, model.name)
+    def warm(self, model: Model, until: float) -> None:
+        """The model has answered after a cool-down that was to last until then. Blocks."""
+        self._note(self.state.warm, model.key_id, model.name, until)
 
     async def _charge(self, step: Step, uncertain: bool) -> None:
         charge = asyncio.to_thread(
@@ -168,7 +171,8 @@ def failure_of(error: BaseException) -> Failure:
     """The way in which a call ended with this error."""
     if isinstance(error, asyncio.CancelledError):
         return CANCELLED
-    known = (*FAILURES, CANNOT_REACH)
+    # In this order: those before the last are kinds of its error.
+    known = (*FAILURES, CANNOT_REACH, REJECTED)
     return next((each for each in known if isinstance(error, each.error)), FAILED)
 
 

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from fleet.errors import InvalidConfig
 from fleet.settings.section import Section
 
 ProviderKind = Literal["openai", "anthropic", "google", "bedrock", "mistral", "groq"]
@@ -55,5 +56,16 @@ class Provider(Section):
         return (self.key_variable,) if self.key_variable else AWS_VARIABLES
 
     def key(self, environment: Mapping[str, str]) -> str | None:
-        """The key, or for `bedrock` what stands for the credentials. None where there is none."""
-        return next((environment[name] for name in self.variables if environment.get(name)), None)
+        """The key without white space around it, or for `bedrock` what stands for the credentials.
+
+        None where there is none. Raises `InvalidConfig` for a key that no request can carry: a
+        client would show it in its complaint.
+        """
+        stripped = (environment.get(name, "").strip() for name in self.variables)
+        key = next(filter(None, stripped), None)
+        if key and self.key_variable and not (key.isascii() and key.isprintable()):
+            raise InvalidConfig(
+                f"{self.key_variable}: the key holds characters that are not printable ASCII; "
+                "copy it again from the provider"
+            )
+        return key

@@ -4,8 +4,8 @@
     cool|KEY|MODEL               until in ms, failures in a row, reason; KEY is a key's id
 
 So its size is bounded by the catalogue: models x request types, and keys x models. A cool-down
-stays after its time until the model has answered: the next failure then counts as one more
-in a row, and leaves it alone for twice as long.
+stays after its time until the model has answered, a day at most, since its key may be one that was
+replaced: the next failure then counts as one more in a row, and leaves it alone for twice as long.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ FIRST_COOL_MS = 5_000
 MOST_COOL_MS = 300_000
 MOST_ASKED_SECONDS = 3600.0
 """A provider that asks for more is tried again after an hour all the same."""
+
+FORGOTTEN_SECONDS = 86_400.0
+"""How long after its end a cool-down is kept for a failure that would be the next in a row."""
 
 RATING_WEIGHT = 2
 """A user's word counts for as much as two outcomes."""
@@ -109,16 +112,22 @@ class ModelState(Store):
         That is what the provider asked for, `retry_after` seconds, up to an hour. Where it did
         not say: 5 s, doubled with each failure in a row, up to 5 minutes.
         """
-        asked = "" if retry_after is None else int(min(retry_after, MOST_ASKED_SECONDS) * 1000)
+        # Nothing is as good as not said: it would be asked again at once, by all of the fleet.
+        asked = int(min(retry_after or 0, MOST_ASKED_SECONDS) * 1000) or ""
         arguments: Arguments = [_cool_field(key_id, model), reason, asked]
         arguments += [FIRST_COOL_MS, MOST_COOL_MS]
         with redis_errors(self.client):
             return int(self.scripts.cool(keys=[self.keys.models], args=arguments)) / 1000
 
-    def warm(self, key_id: str, model: str) -> None:
-        """The model has answered: its failures in a row are over."""
+    def warm(self, key_id: str, model: str, until: float) -> None:
+        """The model has answered: its failures in a row are over.
+
+        `until` is that of the cool-down which was known when it was asked. One that began since
+        stays: an answer that took long says nothing of it.
+        """
+        arguments: Arguments = [_cool_field(key_id, model), round(until * 1000)]
         with redis_errors(self.client):
-            self.client.hdel(self.keys.models, _cool_field(key_id, model))
+            self.scripts.warm(keys=[self.keys.models], args=arguments)
 
     def rate(self, task_id: str, rating: float, learned: str) -> bool:
         """Keep a user's rating, 0 to 1, with a task. Whether its record is still there.
@@ -131,12 +140,24 @@ class ModelState(Store):
             return bool(self.scripts.rate(keys=keys, args=arguments))
 
     def prune(self, models: Collection[str], request_types: Collection[str]) -> list[str]:
-        """Drop what is not configured any more; the dropped fields. Two calls."""
-        with redis_errors(self.client):
-            names = [text(name) for name in self.client.hkeys(self.keys.models)]
-            dropped = [name for name in names if not _is_known(name, models, request_types)]
-            if dropped:
+        """Drop what is not configured any more, and cool-downs that ended more than a day ago.
+
+        Returns the dropped fields. Two calls, and one more for each cool-down.
+        """
+        now, facts = self.look()
+        dropped = [
+            learned_field(model, request_type)
+            for model, request_type in facts.evidence
+            if model not in models or request_type not in request_types
+        ]
+        if dropped:
+            with redis_errors(self.client):
                 self.client.hdel(self.keys.models, *dropped)
+        for (key_id, model), cool_down in facts.cooldowns.items():
+            if model not in models or now - cool_down.until > FORGOTTEN_SECONDS:
+                # It stays where the model has failed again since.
+                self.warm(key_id, model, cool_down.until)
+                dropped.append(_cool_field(key_id, model))
         return dropped
 
 
@@ -151,11 +172,3 @@ def _cool_field(key_id: str, model: str) -> str:
 
 def _field(parts: Iterable[str]) -> str:
     return SEPARATOR.join(parts)
-
-
-def _is_known(name: str, models: Collection[str], request_types: Collection[str]) -> bool:
-    kind, _, rest = name.partition(SEPARATOR)
-    if kind == LEARNED:
-        model, _, request_type = rest.rpartition(SEPARATOR)
-        return model in models and request_type in request_types
-    return kind == COOL and rest.partition(SEPARATOR)[2] in models

@@ -40,6 +40,7 @@ NAMES = (
     "snapshot",
     "submit",
     "usage",
+    "warm",
 )
 
 
@@ -86,6 +87,7 @@ class Scripts:
     snapshot: Script
     submit: Script
     usage: Script
+    warm: Script
 
     def __init__(self, client: Redis) -> None:
         for name in NAMES:

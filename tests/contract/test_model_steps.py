@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import redis
@@ -23,6 +25,7 @@ from fake_provider import (
     wrong_key,
 )
 
+from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import ModelReply
 from fleet.errors import (
     ContextWindowExceeded,
@@ -182,7 +185,6 @@ def start(
     return make
 
 
-
 def test_the_ranking_is_that_of_the_submission(start: Callable[..., Run]) -> None:
     run = start(limit=1.0)
     assert [each.model for each in run.lease.candidates] == ORDER
@@ -291,11 +293,29 @@ def test_after_all_known_windows_comes_the_unknown_one_and_then_none(
     assert [model for model, *_ in run.told()] == ["small", "large", "huge"]
 
 
-def test_a_bad_request_is_not_asked_of_others(start: Callable[..., Run]) -> None:
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_bad_request_is_not_asked_of_others_and_burned_nothing(
+    start: Callable[..., Run], client: redis.Redis, status: int
+) -> None:
     run = start()
-    run.fake.script("small", bad_request())
-    run.fails(NeverRetry, "refused the request")
+    run.fake.script("small", bad_request(status=status))
+    run.fails(NeverRetry, "refused the request|no such model")
     assert run.told() == [("small", "first", "failed")]
+    assert uncertain_calls(run, client) == 0
+
+
+@pytest.mark.parametrize("behaviour", [broken(500), cut(), hang()], ids=["500", "cut", "hangs"])
+def test_a_call_that_a_model_may_have_seen_is_uncertain(
+    start: Callable[..., Run], client: redis.Redis, behaviour: Behaviour
+) -> None:
+    run = start()
+    run.fake.script("small", behaviour)
+    assert run.ask().model == "middle"
+    assert uncertain_calls(run, client) == 1
+
+
+def uncertain_calls(run: Run, client: redis.Redis) -> int:
+    return int(client.hget(f"{{fleet}}:task:{run.lease.task_id}", "uncertain_calls") or 0)
 
 
 def test_with_no_model_left_the_first_error_tells_of_each(start: Callable[..., Run]) -> None:
@@ -399,6 +419,23 @@ def test_a_success_after_a_cool_down_ends_the_failures_in_a_row(
     client.hset("{fleet}:models", f"cool|{key_id}|small", "1000,7,an outage")
     assert run.ask().model == "small"
     assert run.cooling == {}
+
+
+def test_a_client_is_made_in_a_thread_since_its_package_takes_long_to_import(
+    start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makers: list[int] = []
+
+    def noting(self: ModelCaller, *arguments: Any) -> None:
+        makers.append(threading.get_ident())
+        make(self, *arguments)
+
+    make = ModelCaller.__init__
+    monkeypatch.setattr(ModelCaller, "__init__", noting)
+    run = start()
+    assert run.ask().model == "small"
+    assert len(makers) == 1
+    assert threading.get_ident() not in makers
 
 
 def test_a_call_that_is_cancelled_is_charged_as_uncertain(

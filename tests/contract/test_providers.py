@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -176,11 +179,11 @@ PROTOCOLS: dict[ProviderKind, Protocol] = {
 }
 
 
-def caller(kind: ProviderKind, url: str, timeout: float = 20) -> ModelCaller:
+def caller(kind: ProviderKind, url: str, timeout: float = 20, key: str = "the-key") -> ModelCaller:
     protocol = PROTOCOLS[kind]
     model = Model(protocol.model, kind, PRICE, 0.9, 0.9)
     region = "eu-central-1" if kind == "bedrock" else None
-    return ModelCaller(model, Endpoint(kind, "the-key", url + protocol.base, region), timeout)
+    return ModelCaller(model, Endpoint(kind, key, url + protocol.base, region), timeout)
 
 
 def ask(kind: ProviderKind, url: str) -> ModelReply:
@@ -282,6 +285,26 @@ def test_a_refused_key_is_not_allowed(kind: ProviderKind) -> None:
     error, _ = error_of(kind, 401, body, {"x-amzn-ErrorType": "UnrecognizedClientException"})
     assert isinstance(error, NotAllowed)
     assert "the-key" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        *[(kind, "sk-SECRET\u00e9") for kind in ("openai", "google", "mistral", "groq")],
+        *[(kind, "sk-SECRET\n") for kind in ("openai", "anthropic", "mistral", "groq")],
+    ],
+)
+def test_a_key_that_no_header_can_carry_shows_nowhere(
+    kind: ProviderKind, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # At DEBUG the clients tell all: there it is settings that keep such a key from them.
+    caplog.set_level(logging.INFO)
+    with recorder(PROTOCOLS[kind].answer) as found, pytest.raises(Unavailable) as caught:
+        asyncio.run(caller(kind, found.url, key=key).ask("hello", "be brief", 64, 0.0))
+    assert not found.seen, "the key was sent after all: this checks nothing"
+    told = "".join(traceback.format_exception(caught.value))
+    assert "SECRET" not in told + repr(caught.value) + caplog.text
+    assert re.search("UnicodeEncodeError|LocalProtocolError", told), "nobody could find out why"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -67,6 +68,12 @@ def published(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 
 class _Quiet(SimpleHTTPRequestHandler):
+    authorizations: ClassVar[list[str | None]] = []
+
+    def do_GET(self) -> None:
+        self.authorizations.append(self.headers["Authorization"])
+        super().do_GET()
+
     def log_message(self, *_: Any) -> None:
         """Requests are no news here."""
 
@@ -128,6 +135,43 @@ def test_refreshed_prices_are_shown_stored_and_preferred(
     }
     again = answer(fleet("refresh", "--url", f"{address}/data.json", "--json"))
     assert (again["changed"], again["unpriced"]) == ([], ["mystery"])
+
+
+def test_a_password_in_the_address_is_sent_and_shows_nowhere(
+    fleet: Command, published: tuple[str, Path], tmp_path: Path
+) -> None:
+    address, folder = published
+    (folder / "data.json").write_text(json.dumps(PRICES))
+    private = address.replace("://", "://user:pa%24s@") + "/data.json"
+    told = fleet("refresh", "--url", private)
+    assert told.returncode == 0, told.stderr
+    assert _Quiet.authorizations[-1] == "Basic " + b64encode(b"user:pa$s").decode()
+    assert "**********@127.0.0.1" in told.stdout
+    assert "keeps the prices that it began with; restart it" in told.stdout
+    (folder / "data.json").unlink()
+    missing = fleet("refresh", "--url", private)
+    assert missing.returncode == 1
+    no_port = fleet("refresh", "--url", "http://user:pa%24s@127.0.0.1:none/")
+    assert no_port.returncode == 1
+    other = fleet("refresh", "--url", "ftp://user:pa%24s@127.0.0.1/")
+    assert other.returncode == 2
+    kept = (tmp_path / ".fleet" / "prices.json").read_text()
+    shown = [run.stdout + run.stderr for run in (told, missing, no_port, other)]
+    assert "pa%24s" not in "".join([kept, *shown])
+    assert "pa$s" not in "".join([kept, *shown])
+
+
+def test_a_makers_price_is_known_whatever_its_table_is_called(
+    fleet: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "given.json").write_text(json.dumps([{**PRICES[0], "id": "anthropic"}]))
+    (tmp_path / "fleet.toml").write_text(
+        "[providers.claude]\nkind = 'anthropic'\nkey_variable = 'CLAUDE_KEY'\n"
+        "[catalogue.gpt-5]\nprovider = 'claude'\nquality = 0.9\nspeed = 0.9\n"
+    )
+    done = answer(fleet("refresh", "--from", "given.json", "--json"))
+    assert done["unpriced"] == []
+    assert [each["model"] for each in done["changed"]] == ["gpt-5"]
 
 
 def test_prices_are_taken_from_a_file_also_from_one_that_was_stored_elsewhere(

@@ -8,8 +8,9 @@ import pytest
 import redis
 
 from fleet.core.difficulty.text_features import sketch
-from fleet.errors import InvalidRequest
+from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.runtime.messages import message_encoder
+from fleet.services.complexity import Complexity
 from fleet.services.connection import Connection, open_connection
 from fleet.services.difficulty import train_difficulty
 from fleet.services.requests import Submission
@@ -63,6 +64,16 @@ def test_a_complexity_that_is_given_is_taken_as_it_is(fleet: Connection) -> None
     submitter = fleet.submitter(message_encoder())
     asked = Submission("code_generation", {"instruction": HARD.format(1, 2)}, complexity=0.1)
     assert fleet.tasks.read(submitter.submit(asked).task_id).complexity == 0.1
+
+
+def test_a_model_that_cannot_be_read_fails_each_time_and_not_only_the_first(
+    fleet: Connection,
+) -> None:
+    fleet.policies.set_difficulty(b"from another version")
+    estimates = Complexity(fleet.policies)
+    for _ in range(2):
+        with pytest.raises(InvalidConfig):
+            estimates.estimate("{}")
 
 
 def test_too_few_outcomes_are_said_and_change_nothing(fleet: Connection) -> None:

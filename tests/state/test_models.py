@@ -126,9 +126,25 @@ def test_a_short_wait_does_not_end_a_longer_one(state: ModelState) -> None:
 
 def test_a_success_ends_the_failures_in_a_row(state: ModelState, client: redis.Redis) -> None:
     cool_until(client, now_ms(client) - 1, 4)
-    state.warm("key", "gpt")
+    state.warm("key", "gpt", state.read().cooldowns["key", "gpt"].until)
     assert not state.read().cooldowns
     assert state.cool("key", "gpt", "HTTP 500", None) == 5
+
+
+def test_a_late_success_leaves_a_cool_down_that_began_since(
+    state: ModelState, client: redis.Redis
+) -> None:
+    cool_until(client, now_ms(client) - 1, 1)
+    seen = state.read().cooldowns["key", "gpt"].until
+    state.cool("key", "gpt", "a rate limit", 60.0)
+    state.warm("key", "gpt", seen)
+    assert state.read().cooldowns["key", "gpt"].failures == 2
+    state.warm("key", "another", seen)
+    assert list(state.read().cooldowns) == [("key", "gpt")]
+
+
+def test_a_provider_that_asks_for_no_time_has_asked_for_none(state: ModelState) -> None:
+    assert state.cool("key", "gpt", "a rate limit", 0.0) == 5
 
 
 def test_another_process_sees_a_cool_down_and_what_was_learned(
@@ -153,6 +169,16 @@ def test_what_is_configured_no_more_is_dropped(state: ModelState) -> None:
     facts = state.read()
     assert (*facts.evidence, *facts.cooldowns) == (("gpt", "nap"), ("key", "gpt"))
     assert state.prune(["gpt"], ["nap"]) == []
+
+
+def test_a_cool_down_that_ended_more_than_a_day_ago_is_dropped(
+    state: ModelState, client: redis.Redis
+) -> None:
+    for key_id, hours in (("replaced", 25), ("kept", 23)):
+        ended = now_ms(client) - hours * 3_600_000
+        client.hset(KEY, f"cool|{key_id}|gpt", f"{ended},3,a refused key")
+    assert state.prune(["gpt"], []) == ["cool|replaced|gpt"]
+    assert list(state.read().cooldowns) == [("kept", "gpt")]
 
 
 def test_beats_health_job_drops_what_is_configured_no_more(

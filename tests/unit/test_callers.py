@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import pytest
@@ -73,6 +74,19 @@ def test_a_caller_is_made_when_it_is_first_asked_for_and_then_kept() -> None:
     assert callers["own"] is callers["own"]
     assert "claude-sonnet-4-6" not in callers
     assert callers.get("claude-sonnet-4-6") is None
+
+
+def test_white_space_around_a_key_is_no_part_of_it() -> None:
+    provider = settings().config.providers["mine"]
+    assert provider.key({"MY_KEY": " sk-1\n"}) == "sk-1"
+    assert provider.key({"MY_KEY": " \n"}) is None
+
+
+@pytest.mark.parametrize("key", ["sk-SECRET\u00e9", "sk-SECRET\nmore", "\u201csk-SECRET\u201d"])
+def test_a_key_that_no_header_can_carry_is_refused_by_its_variables_name(key: str) -> None:
+    with pytest.raises(InvalidConfig, match="MY_KEY: the key holds characters") as caught:
+        callable_models({"MY_KEY": key})
+    assert "SECRET" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_model_of_a_provider_that_is_not_configured_cannot_be_called() -> None:

@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.agent import ModelReply
-from fleet.errors import FleetError, LeaseLost, ModelRefused, Unavailable
+from fleet.errors import (
+    FleetError,
+    InvalidConfig,
+    LeaseLost,
+    ModelRefused,
+    NeverRetry,
+    NotAllowed,
+    OverBudget,
+    Unavailable,
+)
 from workers.security_scanner.grounding import is_grounded, sentences
 from workers.security_scanner.models import Finding, Grade, Triage
 from workers.security_scanner.triage import (
@@ -178,7 +187,9 @@ def test_two_ungrounded_answers_give_a_summary_that_says_it_was_made_by_rule() -
     assert triage.dropped == 3
 
 
-@pytest.mark.parametrize("kind", [Unavailable, ModelRefused])
+@pytest.mark.parametrize(
+    "kind", [Unavailable, ModelRefused, NotAllowed, InvalidConfig, NeverRetry, OverBudget]
+)
 def test_a_model_that_is_away_or_refuses_costs_the_triage_but_not_the_scan(
     kind: type[FleetError],
 ) -> None:
