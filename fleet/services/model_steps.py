@@ -5,7 +5,9 @@
     is cooling down    the same, without asking it
     none is left       the soonest of those that cool down, if that is within seconds, once;
                        else the first error, with what became of each model
-    fails its check    the agent escalates: the next stronger model is the current one
+    over the limit     the next best that fits what is left of it; none: `OverBudget`
+    fails its check    the agent escalates: the next stronger model is the current one, and those
+                       that failed are not asked again in this run
 """
 
 from __future__ import annotations
@@ -23,7 +25,14 @@ from fleet.core.failover import Option, Standing, cools_for, next_best, soonest,
 from fleet.core.learning import NOTHING_LEARNED
 from fleet.core.models import Model
 from fleet.core.prices import dollars
-from fleet.errors import ContextWindowExceeded, FleetError, InvalidConfig, RetryLater, Unavailable
+from fleet.errors import (
+    ContextWindowExceeded,
+    FleetError,
+    InvalidConfig,
+    ModelRefused,
+    RetryLater,
+    Unavailable,
+)
 from fleet.services.step_writer import Question, StepWriter, failure_of
 from fleet.state.tasks import Lease
 
@@ -83,6 +92,8 @@ class ModelSteps:
             if candidate.model in callers and candidate.model in models
         )
         self.current = self.options[0] if self.options else None
+        self._failed: set[str] = set()
+        self._refused: set[str] = set()
         self._why = "first"
         if self.current and self.current.model.name != lease.model:
             self._why = f"failover: {lease.model} cannot be reached by this worker"
@@ -106,6 +117,8 @@ class ModelSteps:
                 await self._answered(option, standing)
                 return reply
             search.failed(option.model, reply, time.monotonic() - began)
+            if isinstance(reply, ModelRefused | ContextWindowExceeded):
+                self._refused.add(option.model.name)
             standing = await self._look(search)
             reason = f"{option.model.name} {failure_of(reply).ended}"
             option = await self._other(search, standing, reason)
@@ -117,9 +130,11 @@ class ModelSteps:
         if not self.escalates or self.current is None:
             return False
         standing = await self._look(Search())
-        found = stronger(self.options, self.current.model.name, standing)
+        failed = {*self._failed, self.current.model.name}
+        found = stronger(self.options, failed, self._refused, standing)
         if found is None:
             return False
+        self._failed = failed
         await asyncio.to_thread(self.writer.learn, score)
         self.current, self._why = found, f"escalation: {reason}"
         return True
@@ -152,11 +167,12 @@ class ModelSteps:
 
     async def _other(self, search: Search, standing: Standing, reason: str) -> Option:
         """The model to ask instead of one that does not do for this reason."""
-        found = next_best(self.options, search.tried, standing)
+        options = [each for each in self.options if each.model.name not in self._failed]
+        found = next_best(options, search.tried, standing)
         if found is not None:
             self._why = f"failover: {reason}"
             return found
-        quick = [option for option in self.options if option.model.name not in search.slow]
+        quick = [option for option in options if option.model.name not in search.slow]
         seconds, cooling = soonest(quick, standing) or (0.0, None)
         if cooling is None or seconds > MOST_WAIT_SECONDS or search.waited:
             raise self._nothing_left(search, standing, seconds)
@@ -170,6 +186,7 @@ class ModelSteps:
         if search.error is not None and len(self.options) == 1:
             return search.error
         reasons = {each.model.name: why_not(each, standing) for each in self.options}
+        reasons |= dict.fromkeys(self._failed, "its answer failed the check")
         told = "; ".join(f"{name}: {why}" for name, why in {**reasons, **search.tried}.items())
         message = f"no model could answer: {told}"
         error = search.error

@@ -104,6 +104,7 @@ class StepWriter:
         self.learns = learns
         self.spent = lease.spent_nanodollars
         self.answered = ""
+        self._learned: set[str] = set()
         self._calls = count(1)
 
     async def call(
@@ -132,8 +133,12 @@ class StepWriter:
         return reply
 
     def learn(self, reward: float) -> None:
-        """Count how good the last answer was, 0 to 1, for the model that gave it. Blocks."""
-        if self.learns and self.answered:
+        """Count how good the last answer was, 0 to 1, for the model that gave it. Blocks.
+
+        A run says one thing of a model: what comes later is left out.
+        """
+        if self.learns and self.answered and self.answered not in self._learned:
+            self._learned.add(self.answered)
             kind = self.lease.request_type
             self._note(self.state.learn, self.answered, kind, float(reward))
             text = sketch(text_of(self.lessons.payload)).to_bytes()

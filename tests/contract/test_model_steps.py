@@ -520,3 +520,51 @@ def test_code_that_no_model_gets_right_has_the_quality_of_the_last_ones_best_ans
     assert (outcome.state, outcome.quality) == ("unverified", 0.0)
     assert isinstance(outcome.result, CodeGenerationResult)
     assert outcome.result.model == "small"
+
+
+def test_neither_failover_nor_escalation_leads_back_to_a_model_that_failed(
+    start: Callable[..., Run],
+) -> None:
+    run = start()
+    run.fake.script("small", *[WRONG] * 9)
+    run.fake.script("middle", *[filtered()] * 9)
+    run.fake.script("large", *[WRONG] * 9)
+    run.fake.script("huge", *[WRONG] * 9)
+    payload = SPEC.payload(instruction="Write add(a, b).", tests=TESTS, max_attempts=1)
+    outcome = run.loop.run(SPEC.make().run(payload, run.context))
+    assert outcome.state == "unverified"
+    assert run.told() == [
+        ("small", "first", "ok"),
+        ("middle", "escalation: small failed at tests", "refused"),
+        ("large", "failover: middle refused", "ok"),
+        ("huge", "escalation: large failed at tests", "ok"),
+    ]
+    evidence = run.fleet.model_state.read().evidence
+    rewards = {model: seen.rewards for (model, _), seen in evidence.items()}
+    assert rewards == {"small": 1, "large": 1, "huge": 0}
+
+
+def test_a_model_that_refused_is_not_escalated_to(start: Callable[..., Run]) -> None:
+    run = start(**{"speed = 1.0": "speed = 0.5"})
+    run.fake.script("middle", filtered())
+    assert run.ask().model == "small"
+    assert escalate(run)
+    assert run.ask().model == "large"
+    assert run.fake.count("middle") == 1
+
+
+def test_with_only_failed_models_left_the_error_says_so(start: Callable[..., Run]) -> None:
+    run = start(limit=0.004)
+    run.ask()
+    assert escalate(run)
+    run.fake.script("middle", filtered())
+    run.fails(ModelRefused, "small: its answer failed the check; middle: .*would not answer")
+
+
+def test_a_run_says_one_thing_of_a_model(start: Callable[..., Run]) -> None:
+    run = start()
+    run.ask()
+    run.writer.learn(0.25)
+    run.writer.learn(1.0)
+    seen = run.fleet.model_state.read().evidence["small", "code_generation"]
+    assert (seen.rewards, seen.reward) == (1, 0.25)

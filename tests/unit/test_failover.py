@@ -64,9 +64,15 @@ def test_the_soonest_is_the_better_one_of_two_that_are_ready_together() -> None:
 
 
 def test_the_stronger_one_is_the_weakest_of_those_above() -> None:
-    assert name_of(stronger(RANKED, "a", standing())) == "c"
-    assert name_of(stronger(RANKED, "c", standing())) == "b"
-    assert stronger(RANKED, "b", standing()) is None
-    assert name_of(stronger(RANKED, "a", standing(c=101.0))) == "b"
-    assert stronger(RANKED, "c", standing(left=8)) is None
-    assert stronger([RANKED[0]], "a", Standing(NOTHING_LEARNED, 0.0)) is None
+    assert name_of(stronger(RANKED, ["a"], [], standing())) == "c"
+    assert name_of(stronger(RANKED, ["c"], [], standing())) == "b"
+    assert stronger(RANKED, ["b"], [], standing()) is None
+    assert name_of(stronger(RANKED, ["a"], [], standing(c=101.0))) == "b"
+    assert stronger(RANKED, ["c"], [], standing(left=8)) is None
+    assert stronger([RANKED[0]], ["a"], [], Standing(NOTHING_LEARNED, 0.0)) is None
+
+
+def test_the_stronger_one_is_above_all_that_failed_and_did_not_refuse() -> None:
+    assert name_of(stronger(RANKED, ["c", "a"], [], standing())) == "b"
+    assert name_of(stronger(RANKED, ["a"], ["c"], standing())) == "b"
+    assert stronger(RANKED, ["a", "c"], ["b"], standing()) is None
