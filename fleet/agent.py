@@ -101,7 +101,8 @@ class AgentContext(Protocol):
         one that suits and fits what is left of the task's limit is asked, and further questions
         go to that one: `ModelReply.model` says which. Where none is left the first model's error
         is raised: `Unavailable`, `RateLimited`, `ModelRefused`, `ContextWindowExceeded`, or
-        `NotAllowed` for a provider's key that is refused.
+        `NotAllowed` for a provider's key that is refused. Raises `OverBudget` where the rest of
+        the limit is too little for any.
         """
         ...
 

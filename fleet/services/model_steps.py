@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import ModelReply
-from fleet.core.failover import Option, Standing, cools_for, next_best, soonest, stronger
+from fleet.core.failover import Option, Standing, cools_for, fits, next_best, soonest, stronger
 from fleet.core.learning import NOTHING_LEARNED
 from fleet.core.models import Model
 from fleet.core.prices import dollars
@@ -30,6 +30,7 @@ from fleet.errors import (
     FleetError,
     InvalidConfig,
     ModelRefused,
+    OverBudget,
     RetryLater,
     Unavailable,
 )
@@ -99,7 +100,11 @@ class ModelSteps:
             self._why = f"failover: {lease.model} cannot be reached by this worker"
 
     async def ask(self, question: Question) -> ModelReply:
-        """One answer. Raises the first model's error where no other could answer either."""
+        """One answer. Raises the first model's error where no other could answer either.
+
+        What a call is estimated to cost has to fit what is left of the task's limit, else raises
+        `OverBudget`. The first call does: it was chosen under that limit.
+        """
         if self.current is None:
             raise Unavailable(
                 f"this worker cannot reach model {self.lease.model}: set FLEET_MODEL_URL for a "
@@ -110,6 +115,8 @@ class ModelSteps:
         option = self.current
         if cools_for(option.model, standing):
             option = await self._other(search, standing, f"{option.model.name} cools down")
+        elif not fits(option, standing):
+            option = await self._other(search, standing, f"{option.model.name} costs too much")
         while True:
             began = time.monotonic()
             reply = await self._call(option.model, question)
@@ -162,7 +169,8 @@ class ModelSteps:
         except RetryLater as error:
             log.warning("cool-downs could not be read", error=str(error))
         limit = self.lease.limit_nanodollars
-        left = None if limit is None else limit - self.writer.spent
+        # A call may cost more than its estimate, and a free model is never too dear.
+        left = None if limit is None else max(0, limit - self.writer.spent)
         return Standing(facts, now, left, search.window)
 
     async def _other(self, search: Search, standing: Standing, reason: str) -> Option:
@@ -174,12 +182,26 @@ class ModelSteps:
             return found
         quick = [option for option in options if option.model.name not in search.slow]
         seconds, cooling = soonest(quick, standing) or (0.0, None)
+        if search.error is None and cooling is None:
+            raise self._over_budget(options)
         if cooling is None or seconds > MOST_WAIT_SECONDS or search.waited:
             raise self._nothing_left(search, standing, seconds)
         search.waited = True
         await asyncio.sleep(seconds)
         self._why = f"failover: {reason}, waited {seconds:.1f} s"
         return cooling
+
+    def _over_budget(self, options: Sequence[Option]) -> OverBudget:
+        """That the rest of the limit is too little for each of these."""
+        limit = self.lease.limit_nanodollars
+        assert limit is not None
+        cheapest = min(options, key=lambda option: option.candidate.cost_nanodollars)
+        return OverBudget(
+            f"the task's limit of {dollars(limit)} leaves nothing for another answer: "
+            f"{dollars(self.writer.spent)} are spent, and the cheapest model, "
+            f"{cheapest.model.name}, would cost {dollars(cheapest.candidate.cost_nanodollars)}; "
+            "raise the limit"
+        )
 
     def _nothing_left(self, search: Search, standing: Standing, seconds: float) -> FleetError:
         """The first error with what became of each model; of one model it says enough itself."""
@@ -203,6 +225,6 @@ def why_not(option: Option, standing: Standing) -> str:
     if seconds:
         return f"cools down for {seconds:.0f} s more"
     cost, left = option.candidate.cost_nanodollars, standing.left_nanodollars
-    if left is not None and cost > left:
-        return f"would cost {dollars(cost)} of the {dollars(max(0, left))} that are left"
+    if left is not None and not fits(option, standing):
+        return f"would cost {dollars(cost)} of the {dollars(left)} that are left"
     return f"has no larger window ({option.model.context_tokens or 0:,} tokens)"

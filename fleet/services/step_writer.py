@@ -152,8 +152,13 @@ class StepWriter:
         charge = asyncio.to_thread(
             self.tasks.add_usage, self.lease, next(self._calls), step, uncertain=uncertain
         )
-        # A cancellation must not keep the charge from being written.
-        spent = await asyncio.shield(asyncio.ensure_future(charge))
+        try:
+            # A cancellation must not keep the charge from being written.
+            spent = await asyncio.shield(asyncio.ensure_future(charge))
+        except Unavailable as error:
+            # Of another class: an agent may go on without a model, but not without the charge.
+            message = f"a model's call could not be charged to the task: {error}"
+            raise RetryLater(message, error.retry_after) from error
         self.spent = max(self.spent, spent)
 
     async def _leave_alone(self, model: Model, failure: Failure, error: FleetError) -> None:

@@ -29,7 +29,9 @@ from fleet.errors import (
     FleetError,
     ModelRefused,
     NeverRetry,
+    OverBudget,
     RateLimited,
+    RetryLater,
     Unavailable,
 )
 from fleet.runtime.messages import message_encoder
@@ -568,3 +570,73 @@ def test_a_run_says_one_thing_of_a_model(start: Callable[..., Run]) -> None:
     run.writer.learn(1.0)
     seen = run.fleet.model_state.read().evidence["small", "code_generation"]
     assert (seen.rewards, seen.reward) == (1, 0.25)
+
+
+PRICED = {"free": "input_price = 0.0005\noutput_price = 0.0005 #"}
+"""small costs $0.0015625 by its estimate, half of middle."""
+
+
+def test_the_limit_holds_for_the_current_model_too(start: Callable[..., Run]) -> None:
+    run = start(limit=0.004, **PRICED)
+    run.fake.script("small", answer("hi", 2_000, 1_000))
+    run.ask()
+    assert run.record.cost_nanodollars == 1_500_000
+    run.fake.script("small", answer("hi", 2_000, 1_000))
+    run.ask()
+    run.fails(
+        OverBudget,
+        r"limit of \$0.004 leaves .*: \$0.003 are spent, .* small, would cost \$0.00156",
+    )
+    assert run.fake.count() == 2
+
+
+def test_where_the_current_model_is_too_dear_by_now_one_that_fits_is_asked(
+    start: Callable[..., Run],
+) -> None:
+    run = start(limit=0.004)
+    run.fake.script("small", rate_limited(retry_after=60))
+    run.fake.script("middle", answer("hi", 2_000, 1_000))
+    assert run.ask().model == "middle"
+    (key_id,) = {model.key_id for model in run.fleet.models}
+    assert key_id is not None
+    run.fleet.model_state.warm(key_id, "small")
+    assert run.ask().model == "small"
+    assert run.told()[-1] == ("small", "failover: middle costs too much", "ok")
+
+
+def test_a_task_that_may_cost_just_its_estimate_is_asked_once(start: Callable[..., Run]) -> None:
+    run = start(limit=0.0015625, **PRICED)
+    assert run.ask().model == "small"
+    run.fails(OverBudget, "leaves nothing for another answer")
+
+
+def test_code_that_reached_the_limit_is_the_best_so_far(start: Callable[..., Run]) -> None:
+    run = start(limit=0.002, **PRICED)
+    run.fake.script("small", WRONG)
+    run.fake.script("small", *[answer("no code", 2_000, 1_000)] * 3)
+    payload = SPEC.payload(instruction="Write add(a, b).", tests=TESTS, max_attempts=3)
+    outcome = run.loop.run(SPEC.make().run(payload, run.context))
+    assert isinstance(outcome.result, CodeGenerationResult)
+    assert (outcome.state, len(outcome.result.attempts)) == ("unverified", 2)
+    assert "return a - b" in outcome.result.code
+    assert outcome.result.isolation
+    assert "No further attempt: the task's limit of $0.002" in outcome.summary
+
+
+def test_code_for_which_no_model_answers_at_all_fails(start: Callable[..., Run]) -> None:
+    run = start(limit=0.0)
+    run.fake.script("small", filtered())
+    payload = SPEC.payload(instruction="Write add(a, b).", max_attempts=3)
+    with pytest.raises(ModelRefused):
+        run.loop.run(SPEC.make().run(payload, run.context))
+
+
+def test_an_agent_that_can_do_without_a_model_cannot_do_without_the_charge(
+    start: Callable[..., Run],
+) -> None:
+    run = start()
+    away = open_connection(run.fleet.settings).tasks
+    away.client.connection_pool.connection_kwargs["port"] = 1
+    run.writer.tasks = away
+    error = run.fails(RetryLater, "could not be charged to the task")
+    assert not isinstance(error, Unavailable)
