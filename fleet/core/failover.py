@@ -83,18 +83,20 @@ def stronger(
 ) -> Option | None:
     """The weakest model of higher quality than all that failed that is ready and fits.
 
+    What is believed of the quality counts: the one that was chosen by a draw has drawn high.
+
     `failed` are those whose answers were not good enough, at least one; `refused` those that
     would not answer, or could not take so long a prompt.
     """
-    bar = max(o.candidate.quality for o in options if o.model.name in failed)
+    bar = max(o.candidate.strength for o in options if o.model.name in failed)
     better = [
         option
         for option in _suitable(options, standing)
-        if option.candidate.quality > bar
+        if option.candidate.strength > bar
         and option.model.name not in refused
         and not cools_for(option.model, standing)
     ]
-    return min(better, key=lambda option: option.candidate.quality, default=None)
+    return min(better, key=lambda option: option.candidate.strength, default=None)
 
 
 def _suitable(options: Sequence[Option], standing: Standing) -> list[Option]:

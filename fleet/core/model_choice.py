@@ -160,6 +160,7 @@ def _judged(model: Model, task: _Task) -> ModelCandidate | Refusal:
         belief.quality_sd,
         belief.rewards,
         belief.calls,
+        belief.quality,
     )
 
 

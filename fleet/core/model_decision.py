@@ -26,7 +26,8 @@ class ModelCandidate(NamedTuple):
 
     `quality` and `speed` are those that were scored: the catalogue's, moved by what was learned,
     and under the policy `thompson` a draw. `quality_sd` is the standard deviation of the quality
-    before any draw; `rewards` and `calls` count the evidence behind both figures.
+    before any draw, and `quality_mean` what is believed of it then, None in a decision that was
+    stored without; `rewards` and `calls` count the evidence behind both figures.
     """
 
     model: str
@@ -40,6 +41,12 @@ class ModelCandidate(NamedTuple):
     quality_sd: float = 0.0
     rewards: float = 0.0
     calls: float = 0.0
+    quality_mean: float | None = None
+
+    @property
+    def strength(self) -> float:
+        """The quality that is believed of the model, whatever was drawn: 0 to 1."""
+        return self.quality if self.quality_mean is None else self.quality_mean
 
     def terms(self, weights: ModelWeights) -> ModelWeights:
         """What quality, speed and cheapness add to the score."""
