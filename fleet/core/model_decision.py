@@ -62,6 +62,8 @@ class ModelDecision:
     """The models that may serve, best first, and those that may not, by name.
 
     A `Rejection` here names a model. `weights` is None in a decision that was stored without.
+    `reserves` are those of the rejected that only cool down, best first: a run that takes longer
+    may ask them once they are ready.
     """
 
     ranking: tuple[ModelCandidate, ...]
@@ -69,6 +71,7 @@ class ModelDecision:
     weights: ModelWeights | None = None
     policy: str = "mean"
     limit_nanodollars: int | None = None
+    reserves: tuple[ModelCandidate, ...] = ()
 
     @property
     def best(self) -> ModelCandidate:
@@ -95,6 +98,7 @@ class ModelDecision:
             "weights": self.weights,
             "policy": self.policy,
             "limit_nanodollars": self.limit_nanodollars,
+            "reserves": self.reserves,
         }
 
     @classmethod
@@ -107,6 +111,7 @@ class ModelDecision:
             ModelWeights(*weights) if weights else None,
             stored.get("policy", "mean"),
             stored.get("limit_nanodollars"),
+            tuple(ModelCandidate(*each) for each in stored.get("reserves", ())),
         )
 
 

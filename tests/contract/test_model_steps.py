@@ -640,3 +640,23 @@ def test_an_agent_that_can_do_without_a_model_cannot_do_without_the_charge(
     run.writer.tasks = away
     error = run.fails(RetryLater, "could not be charged to the task")
     assert not isinstance(error, Unavailable)
+
+
+def test_a_model_that_cooled_down_at_submission_is_asked_once_it_is_ready(
+    start: Callable[..., Run],
+) -> None:
+    known = start()
+    (key_id,) = {model.key_id for model in known.fleet.models}
+    assert key_id is not None
+    for model in ("small", "large"):
+        known.fleet.model_state.cool(key_id, model, "an outage", 60)
+    run = start()
+    assert [each.model for each in run.lease.candidates] == ["middle", "huge", "small", "large"]
+    run.fake.script("middle", filtered())
+    assert run.ask().model == "huge"
+    known.fleet.model_state.warm(key_id, "small")
+    known.fleet.model_state.warm(key_id, "large")
+    run.fake.script("huge", filtered())
+    assert run.ask().model == "middle"
+    assert escalate(run)
+    assert run.ask().model == "large"

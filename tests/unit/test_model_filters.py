@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from fleet.core.learning import CoolDown, ModelFacts, Policy
-from fleet.core.model_choice import REFERENCE_CATALOGUE, Model, Needs, choose
+from fleet.core.model_choice import REFERENCE_CATALOGUE, Model, ModelDecision, Needs, choose
 from fleet.core.models import cost_nanodollars
 from fleet.core.prices import Tokens
 from fleet.errors import InvalidConfig, InvalidRequest, NotAllowed, OverBudget, Unavailable
@@ -127,6 +128,26 @@ def test_of_several_reasons_the_lasting_one_is_given() -> None:
     told.append(reason(model, **asked))
     words = ("no key", "window", "lacks", "tenant", "is in us", "floor", "limit", "cools down")
     assert [word in why for word, why in zip(words, told, strict=True)] == [True] * 8
+
+
+def test_models_that_only_cool_down_are_kept_in_reserve_best_first() -> None:
+    first = replace(GPT_5, key_id="key")
+    others = [replace(first, name=name, quality=q) for name, q in (("weak", 0.2), ("mid", 0.5))]
+    dear = replace(first, name="dear", efficiency=9.0)
+    cooldowns = {
+        ("key", name): CoolDown(112.4, 1, "HTTP 429") for name in ("gpt-5", "mid", "dear")
+    }
+    decision = choose(
+        [*others, dear, first],
+        "general",
+        limit_nanodollars=10_000_000,
+        facts=ModelFacts(cooldowns=cooldowns),
+        now=100.0,
+    )
+    assert [each.model for each in decision.ranking] == ["weak"]
+    assert [each.model for each in decision.reserves] == ["gpt-5", "mid"]
+    assert [each.pool for each in decision.rejected] == ["dear", "gpt-5", "mid"]
+    assert ModelDecision.from_json(json.loads(json.dumps(decision.to_json()))) == decision
 
 
 def test_where_all_cool_down_the_error_says_when_the_first_is_ready() -> None:
