@@ -103,7 +103,7 @@ def choose(
     reserves = _best_first(scored for scored, refusal in judged if refusal is not None)
     refusals = sorted(refusal for _, refusal in judged if refusal is not None)
     if not ranking:
-        raise nothing_left(refusals, limit_nanodollars)
+        raise nothing_left(refusals, limit_nanodollars, needs.tenant)
     rejected = tuple(sorted(Rejection(each.model, each.reason) for each in refusals))
     return ModelDecision(ranking, rejected, weights, policy.name, limit_nanodollars, reserves)
 
