@@ -165,8 +165,8 @@ def _outcome(payload: CodeGenerationPayload, tries: Tries) -> Outcome:
     count = f"{len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
     quality = _quality(attempts, payload.tests)
     if best.passed:
-        return Outcome("succeeded", result, f"{best.message} ({count})", quality)
+        return Outcome("succeeded", result, f"{best.message} ({count})", quality, best.model)
     summary = f"not verified after {count}: {best.message}"
     if tries.no_answer is not None:
         summary += f". No further attempt: {tries.no_answer}"
-    return Outcome("unverified", result, summary, quality)
+    return Outcome("unverified", result, summary, quality, best.model)
