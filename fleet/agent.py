@@ -64,13 +64,15 @@ class Outcome:
 
     `quality` says how good the last model's answer was, 0 to 1, where the agent knows: the fleet
     learns from it which model suits the request type. Where it is None a success counts as 1,
-    an unverified answer as 0.
+    an unverified answer as 0. `model` is the `ModelReply.model` whose answer the result holds,
+    empty where that is the last one's: a user's rating goes to it.
     """
 
     state: Literal["succeeded", "unverified"]
     result: Result
     summary: str
     quality: float | None = None
+    model: str = ""
 
     def __post_init__(self) -> None:
         if self.quality is not None and not 0.0 <= self.quality <= 1.0:
@@ -101,7 +103,8 @@ class AgentContext(Protocol):
         one that suits and fits what is left of the task's limit is asked, and further questions
         go to that one: `ModelReply.model` says which. Where none is left the first model's error
         is raised: `Unavailable`, `RateLimited`, `ModelRefused`, `ContextWindowExceeded`, or
-        `NotAllowed` for a provider's key that is refused.
+        `NotAllowed` for a provider's key that is refused. Raises `OverBudget` where the rest of
+        the limit is too little for any.
         """
         ...
 
@@ -112,6 +115,7 @@ class AgentContext(Protocol):
         `score`, 0 to 1, is how good the failed answer was; the fleet learns it of the model that
         gave it. `reason` is shown with the task's next step. False where there is no stronger
         model that may be used and fits what is left of the task's limit: then nothing changes.
+        Else those whose answers failed are not asked again in this run.
         Raises `ValueError` for a score out of range.
         """
         ...

@@ -3,7 +3,8 @@
 Failover takes the best of the ranking that was not tried yet, is not cooling down, and fits what
 is left of the task's limit. After a prompt that was too long only larger windows count: those
 that are known to be larger come first, then those of unknown size. Escalation takes the
-weakest model that is stronger than the one that answered.
+weakest model that is stronger than all whose answers have failed. Neither leads back to one of
+those, so that a run comes to an end.
 """
 
 from __future__ import annotations
@@ -47,6 +48,12 @@ def cools_for(model: Model, standing: Standing) -> float:
     return max(0.0, found.until - standing.now) if found else 0.0
 
 
+def fits(option: Option, standing: Standing) -> bool:
+    """Whether the model's estimate is within what the task may still cost."""
+    left = standing.left_nanodollars
+    return left is None or option.candidate.cost_nanodollars <= left
+
+
 def next_best(
     options: Sequence[Option], tried: Collection[str], standing: Standing
 ) -> Option | None:
@@ -71,21 +78,31 @@ def soonest(options: Sequence[Option], standing: Standing) -> tuple[float, Optio
     return min(cooling, key=lambda pair: pair[0], default=None)
 
 
-def stronger(options: Sequence[Option], current: str, standing: Standing) -> Option | None:
-    """The weakest model of higher quality than the current one that is ready and fits."""
-    quality = {option.model.name: option.candidate.quality for option in options}
+def stronger(
+    options: Sequence[Option], failed: Collection[str], refused: Collection[str], standing: Standing
+) -> Option | None:
+    """The weakest model of higher quality than all that failed that is ready and fits.
+
+    What is believed of the quality counts: the one that was chosen by a draw has drawn high.
+
+    `failed` are those whose answers were not good enough, at least one; `refused` those that
+    would not answer, or could not take so long a prompt.
+    """
+    bar = max(o.candidate.strength for o in options if o.model.name in failed)
     better = [
         option
         for option in _suitable(options, standing)
-        if option.candidate.quality > quality[current] and not cools_for(option.model, standing)
+        if option.candidate.strength > bar
+        and option.model.name not in refused
+        and not cools_for(option.model, standing)
     ]
-    return min(better, key=lambda option: option.candidate.quality, default=None)
+    return min(better, key=lambda option: option.candidate.strength, default=None)
 
 
 def _suitable(options: Sequence[Option], standing: Standing) -> list[Option]:
     """Those that fit the limit and the window, in the order in which they are to be asked."""
-    left, window = standing.left_nanodollars, standing.window
-    fitting = [o for o in options if left is None or o.candidate.cost_nanodollars <= left]
+    window = standing.window
+    fitting = [option for option in options if fits(option, standing)]
     if window is None:
         return fitting
     larger = [o for o in fitting if o.model.context_tokens and o.model.context_tokens > window]

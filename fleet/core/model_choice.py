@@ -25,6 +25,7 @@ from fleet.core.learning import (
     THE_MEAN,
     ModelFacts,
     Policy,
+    Posterior,
     drawn_quality,
     posterior,
 )
@@ -84,6 +85,8 @@ def choose(
 ) -> ModelDecision:
     """Score every model that may serve; equal scores go to the cheaper, then by name.
 
+    Those that cool down are scored too, and are kept in reserve.
+
     `now` is in seconds since 1970 by Redis's clock; the policy `thompson` needs `rng`.
     Raises `InvalidConfig` for an empty catalogue, `InvalidRequest` for a complexity or a
     priority out of range, and where no model may serve what `nothing_left` says.
@@ -96,13 +99,13 @@ def choose(
     judged = [_judged(model, task) for model in models]
     if not judged:
         raise InvalidConfig("the model catalogue is empty; configure at least one model")
-    candidates = [each for each in judged if isinstance(each, ModelCandidate)]
-    refusals = [each for each in judged if isinstance(each, Refusal)]
-    if not candidates:
-        raise nothing_left(sorted(refusals), limit_nanodollars)
-    candidates.sort(key=lambda each: (-each.score, each.cost_nanodollars, each.model))
+    ranking = _best_first(scored for scored, refusal in judged if refusal is None)
+    reserves = _best_first(scored for scored, refusal in judged if refusal is not None)
+    refusals = sorted(refusal for _, refusal in judged if refusal is not None)
+    if not ranking:
+        raise nothing_left(refusals, limit_nanodollars, needs.tenant)
     rejected = tuple(sorted(Rejection(each.model, each.reason) for each in refusals))
-    return ModelDecision(tuple(candidates), rejected, weights, policy.name, limit_nanodollars)
+    return ModelDecision(ranking, rejected, weights, policy.name, limit_nanodollars, reserves)
 
 
 class _Demand(NamedTuple):
@@ -129,18 +132,31 @@ class _Task(NamedTuple):
     rng: np.random.Generator | None
 
 
-def _judged(model: Model, task: _Task) -> ModelCandidate | Refusal:
-    """The model with its score, or why it may not serve."""
+class _Judged(NamedTuple):
+    """A model with its score, where it may serve or only cools down, and why it may not serve."""
+
+    scored: ModelCandidate | None
+    refusal: Refusal | None
+
+
+def _judged(model: Model, task: _Task) -> _Judged:
+    """The model held against the filters and, where it stands them, scored."""
     used = task.demand.taken(model.efficiency)
     refusal = unfit(model, used, task.bounds)
     if refusal is not None:
-        return refusal
+        return _Judged(None, refusal)
     cost = cost_nanodollars(model, used)
     evidence = task.bounds.facts.evidence.get((model.name, task.learned_as))
     belief = posterior(model.quality, model.speed, evidence, task.policy, task.bounds.now)
     refusal = unready(model, cost, belief.quality, task.bounds)
-    if refusal is not None:
-        return refusal
+    if refusal is not None and refusal.kind != "cooling":
+        return _Judged(None, refusal)
+    return _Judged(_scored(model, used, cost, belief, task), refusal)
+
+
+def _scored(
+    model: Model, used: Tokens, cost: int, belief: Posterior, task: _Task
+) -> ModelCandidate:
     quality = drawn_quality(belief, task.policy, task.rng) if task.rng else belief.quality
     weights = task.weights
     score = (
@@ -160,7 +176,14 @@ def _judged(model: Model, task: _Task) -> ModelCandidate | Refusal:
         belief.quality_sd,
         belief.rewards,
         belief.calls,
+        belief.quality,
     )
+
+
+def _best_first(candidates: Iterable[ModelCandidate | None]) -> tuple[ModelCandidate, ...]:
+    found = [each for each in candidates if each is not None]
+    found.sort(key=lambda each: (-each.score, each.cost_nanodollars, each.model))
+    return tuple(found)
 
 
 def _dice(policy: Policy, rng: np.random.Generator | None) -> np.random.Generator | None:

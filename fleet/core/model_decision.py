@@ -26,7 +26,8 @@ class ModelCandidate(NamedTuple):
 
     `quality` and `speed` are those that were scored: the catalogue's, moved by what was learned,
     and under the policy `thompson` a draw. `quality_sd` is the standard deviation of the quality
-    before any draw; `rewards` and `calls` count the evidence behind both figures.
+    before any draw, and `quality_mean` what is believed of it then, None in a decision that was
+    stored without; `rewards` and `calls` count the evidence behind both figures.
     """
 
     model: str
@@ -40,6 +41,12 @@ class ModelCandidate(NamedTuple):
     quality_sd: float = 0.0
     rewards: float = 0.0
     calls: float = 0.0
+    quality_mean: float | None = None
+
+    @property
+    def strength(self) -> float:
+        """The quality that is believed of the model, whatever was drawn: 0 to 1."""
+        return self.quality if self.quality_mean is None else self.quality_mean
 
     def terms(self, weights: ModelWeights) -> ModelWeights:
         """What quality, speed and cheapness add to the score."""
@@ -55,6 +62,8 @@ class ModelDecision:
     """The models that may serve, best first, and those that may not, by name.
 
     A `Rejection` here names a model. `weights` is None in a decision that was stored without.
+    `reserves` are those of the rejected that only cool down, best first: a run that takes longer
+    may ask them once they are ready.
     """
 
     ranking: tuple[ModelCandidate, ...]
@@ -62,6 +71,7 @@ class ModelDecision:
     weights: ModelWeights | None = None
     policy: str = "mean"
     limit_nanodollars: int | None = None
+    reserves: tuple[ModelCandidate, ...] = ()
 
     @property
     def best(self) -> ModelCandidate:
@@ -88,6 +98,7 @@ class ModelDecision:
             "weights": self.weights,
             "policy": self.policy,
             "limit_nanodollars": self.limit_nanodollars,
+            "reserves": self.reserves,
         }
 
     @classmethod
@@ -100,6 +111,7 @@ class ModelDecision:
             ModelWeights(*weights) if weights else None,
             stored.get("policy", "mean"),
             stored.get("limit_nanodollars"),
+            tuple(ModelCandidate(*each) for each in stored.get("reserves", ())),
         )
 
 

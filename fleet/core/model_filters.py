@@ -85,7 +85,8 @@ def unfit(model: Model, used: Tokens, bounds: Bounds) -> Refusal | None:
         missing = ", ".join(sorted(needs.capabilities - model.capabilities))
         return Refusal(model.name, "capability", f"lacks {missing}")
     if model.tenants and needs.tenant not in model.tenants:
-        return Refusal(model.name, "tenant", f"is not for tenant {needs.tenant or '(none)'}")
+        # Without the asker's name: tenants of whom nothing was said share what is stored.
+        return Refusal(model.name, "tenant", "is for other tenants only")
     if needs.regions and model.region not in needs.regions:
         where = f"is in {model.region}" if model.region else "is in no known region"
         allowed = ", ".join(sorted(needs.regions))
@@ -111,7 +112,9 @@ def unready(model: Model, cost: int, quality: float, bounds: Bounds) -> Refusal 
     return None
 
 
-def nothing_left(refusals: Sequence[Refusal], limit_nanodollars: int | None) -> FleetError:
+def nothing_left(
+    refusals: Sequence[Refusal], limit_nanodollars: int | None, tenant: str
+) -> FleetError:
     """The error for a task that no model may take. It says why, model by model."""
     kinds = {refusal.kind for refusal in refusals}
     if "cooling" in kinds:
@@ -121,10 +124,16 @@ def nothing_left(refusals: Sequence[Refusal], limit_nanodollars: int | None) -> 
         )
     if limit_nanodollars is not None and "budget" in kinds:
         return _over_budget(refusals, limit_nanodollars)
-    reasons = f"no model may take this task: {_reasons(refusals)}"
+    reasons = _reasons(refusals)
     if "tenant" in kinds:
-        return NotAllowed(f"{reasons}; ask as a tenant that may, or allow it in the catalogue")
-    return InvalidRequest(f"{reasons}; ask for less, or add a model that suits to the catalogue")
+        return NotAllowed(
+            f"no model may take this task of tenant {tenant or '(none)'}: {reasons}; "
+            "ask as a tenant that may, or allow it in the catalogue"
+        )
+    return InvalidRequest(
+        f"no model may take this task: {reasons}; "
+        "ask for less, or add a model that suits to the catalogue"
+    )
 
 
 def _over_budget(refusals: Sequence[Refusal], limit: int) -> OverBudget:

@@ -5,25 +5,35 @@
     is cooling down    the same, without asking it
     none is left       the soonest of those that cool down, if that is within seconds, once;
                        else the first error, with what became of each model
-    fails its check    the agent escalates: the next stronger model is the current one
+    over the limit     the next best that fits what is left of it; none: `OverBudget`
+    fails its check    the agent escalates: the next stronger model is the current one, and those
+                       that failed are not asked again in this run
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import ModelReply
-from fleet.core.failover import Option, Standing, cools_for, next_best, soonest, stronger
+from fleet.core.failover import Option, Standing, cools_for, fits, next_best, soonest, stronger
 from fleet.core.learning import NOTHING_LEARNED
 from fleet.core.models import Model
 from fleet.core.prices import dollars
-from fleet.errors import ContextWindowExceeded, FleetError, InvalidConfig, RetryLater, Unavailable
+from fleet.errors import (
+    ContextWindowExceeded,
+    FleetError,
+    InvalidConfig,
+    ModelRefused,
+    OverBudget,
+    RetryLater,
+    Unavailable,
+)
 from fleet.services.step_writer import Question, StepWriter, failure_of
 from fleet.state.tasks import Lease
 
@@ -83,12 +93,18 @@ class ModelSteps:
             if candidate.model in callers and candidate.model in models
         )
         self.current = self.options[0] if self.options else None
+        self._failed: set[str] = set()
+        self._refused: set[str] = set()
         self._why = "first"
         if self.current and self.current.model.name != lease.model:
             self._why = f"failover: {lease.model} cannot be reached by this worker"
 
     async def ask(self, question: Question) -> ModelReply:
-        """One answer. Raises the first model's error where no other could answer either."""
+        """One answer. Raises the first model's error where no other could answer either.
+
+        What a call is estimated to cost has to fit what is left of the task's limit, else raises
+        `OverBudget`. The first call does: it was chosen under that limit.
+        """
         if self.current is None:
             raise Unavailable(
                 f"this worker cannot reach model {self.lease.model}: set FLEET_MODEL_URL for a "
@@ -99,6 +115,8 @@ class ModelSteps:
         option = self.current
         if cools_for(option.model, standing):
             option = await self._other(search, standing, f"{option.model.name} cools down")
+        elif not fits(option, standing):
+            option = await self._other(search, standing, f"{option.model.name} costs too much")
         while True:
             began = time.monotonic()
             reply = await self._call(option.model, question)
@@ -106,6 +124,8 @@ class ModelSteps:
                 await self._answered(option, standing)
                 return reply
             search.failed(option.model, reply, time.monotonic() - began)
+            if isinstance(reply, ModelRefused | ContextWindowExceeded):
+                self._refused.add(option.model.name)
             standing = await self._look(search)
             reason = f"{option.model.name} {failure_of(reply).ended}"
             option = await self._other(search, standing, reason)
@@ -117,9 +137,11 @@ class ModelSteps:
         if not self.escalates or self.current is None:
             return False
         standing = await self._look(Search())
-        found = stronger(self.options, self.current.model.name, standing)
+        failed = {*self._failed, self.current.model.name}
+        found = stronger(self.options, failed, self._refused, standing)
         if found is None:
             return False
+        self._failed = failed
         await asyncio.to_thread(self.writer.learn, score)
         self.current, self._why = found, f"escalation: {reason}"
         return True
@@ -148,17 +170,21 @@ class ModelSteps:
         except RetryLater as error:
             log.warning("cool-downs could not be read", error=str(error))
         limit = self.lease.limit_nanodollars
-        left = None if limit is None else limit - self.writer.spent
+        # A call may cost more than its estimate, and a free model is never too dear.
+        left = None if limit is None else max(0, limit - self.writer.spent)
         return Standing(facts, now, left, search.window)
 
     async def _other(self, search: Search, standing: Standing, reason: str) -> Option:
         """The model to ask instead of one that does not do for this reason."""
-        found = next_best(self.options, search.tried, standing)
+        options = [each for each in self.options if each.model.name not in self._failed]
+        found = next_best(options, search.tried, standing)
         if found is not None:
             self._why = f"failover: {reason}"
             return found
-        quick = [option for option in self.options if option.model.name not in search.slow]
+        quick = [option for option in options if option.model.name not in search.slow]
         seconds, cooling = soonest(quick, standing) or (0.0, None)
+        if search.error is None and cooling is None:
+            raise self._over_budget(options)
         if cooling is None or seconds > MOST_WAIT_SECONDS or search.waited:
             raise self._nothing_left(search, standing, seconds)
         search.waited = True
@@ -166,11 +192,24 @@ class ModelSteps:
         self._why = f"failover: {reason}, waited {seconds:.1f} s"
         return cooling
 
+    def _over_budget(self, options: Sequence[Option]) -> OverBudget:
+        """That the rest of the limit is too little for each of these."""
+        limit = self.lease.limit_nanodollars
+        assert limit is not None
+        cheapest = min(options, key=lambda option: option.candidate.cost_nanodollars)
+        return OverBudget(
+            f"the task's limit of {dollars(limit)} leaves nothing for another answer: "
+            f"{dollars(self.writer.spent)} are spent, and the cheapest model, "
+            f"{cheapest.model.name}, would cost {dollars(cheapest.candidate.cost_nanodollars)}; "
+            "raise the limit"
+        )
+
     def _nothing_left(self, search: Search, standing: Standing, seconds: float) -> FleetError:
         """The first error with what became of each model; of one model it says enough itself."""
         if search.error is not None and len(self.options) == 1:
             return search.error
         reasons = {each.model.name: why_not(each, standing) for each in self.options}
+        reasons |= dict.fromkeys(self._failed, "its answer failed the check")
         told = "; ".join(f"{name}: {why}" for name, why in {**reasons, **search.tried}.items())
         message = f"no model could answer: {told}"
         error = search.error
@@ -187,6 +226,6 @@ def why_not(option: Option, standing: Standing) -> str:
     if seconds:
         return f"cools down for {seconds:.0f} s more"
     cost, left = option.candidate.cost_nanodollars, standing.left_nanodollars
-    if left is not None and cost > left:
-        return f"would cost {dollars(cost)} of the {dollars(max(0, left))} that are left"
+    if left is not None and not fits(option, standing):
+        return f"would cost {dollars(cost)} of the {dollars(left)} that are left"
     return f"has no larger window ({option.model.context_tokens or 0:,} tokens)"

@@ -260,6 +260,8 @@ class AgentRunner:
 
 def _ended(outcome: Outcome) -> End:
     fields = {"result": outcome.result.model_dump_json(), "summary": outcome.summary}
+    if outcome.model:
+        fields["model"] = outcome.model
     reward = outcome.quality
     if outcome.state == "succeeded":
         return End("succeeded", fields, reward=1.0 if reward is None else reward)

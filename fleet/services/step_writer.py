@@ -107,6 +107,7 @@ class StepWriter:
         self.learns = learns
         self.spent = lease.spent_nanodollars
         self.answered = ""
+        self._learned: set[str] = set()
         self._calls = count(1)
 
     async def call(
@@ -135,8 +136,12 @@ class StepWriter:
         return reply
 
     def learn(self, reward: float) -> None:
-        """Count how good the last answer was, 0 to 1, for the model that gave it. Blocks."""
-        if self.learns and self.answered:
+        """Count how good the last answer was, 0 to 1, for the model that gave it. Blocks.
+
+        A run says one thing of a model: what comes later is left out.
+        """
+        if self.learns and self.answered and self.answered not in self._learned:
+            self._learned.add(self.answered)
             kind = self.lease.request_type
             self._note(self.state.learn, self.answered, kind, float(reward))
             text = sketch(text_of(self.lessons.payload)).to_bytes()
@@ -150,8 +155,13 @@ class StepWriter:
         charge = asyncio.to_thread(
             self.tasks.add_usage, self.lease, next(self._calls), step, uncertain=uncertain
         )
-        # A cancellation must not keep the charge from being written.
-        spent = await asyncio.shield(asyncio.ensure_future(charge))
+        try:
+            # A cancellation must not keep the charge from being written.
+            spent = await asyncio.shield(asyncio.ensure_future(charge))
+        except Unavailable as error:
+            # Of another class: an agent may go on without a model, but not without the charge.
+            message = f"a model's call could not be charged to the task: {error}"
+            raise RetryLater(message, error.retry_after) from error
         self.spent = max(self.spent, spent)
 
     async def _leave_alone(self, model: Model, failure: Failure, error: FleetError) -> None:

@@ -41,8 +41,9 @@ class Step:
 class TaskRecord:
     """A task as Redis knows it. Times are seconds since 1970 by Redis's clock.
 
-    `model` is the one that answered last, `answered_by` too: until one has answered, `model` is
-    the one that was chosen, and `answered_by` empty. `steps` are the first of its `model_calls`.
+    `model` is the one that answered last, `answered_by` too, or the one whose answer the result
+    holds, where the agent kept an earlier one. Until one has answered, `model` is the one that was
+    chosen, and `answered_by` empty. `steps` are the first of its `model_calls`.
     `rating` is what a user thought of the result, 0 to 1.
     """
 

@@ -35,9 +35,9 @@ STEPS_KEPT = 50
 class Lease:
     """The right to run a task, as the claim script gave it.
 
-    `candidates` are the models that may serve, best first: the first is `model`. The task may cost
-    `limit_nanodollars` in all, None where there is no limit, of which `spent_nanodollars` were
-    spent by earlier runs.
+    `candidates` are the models that may serve, best first: the first is `model`; those that only
+    cooled down at submission come behind all others. The task may cost `limit_nanodollars` in
+    all, None where there is no limit, of which `spent_nanodollars` were spent by earlier runs.
     """
 
     task_id: str
@@ -132,6 +132,7 @@ class Tasks(Store):
             return text(status)
         owner, attempt, stored, spent = (text(value) for value in found)
         known = json.loads(stored)
+        decision = ModelDecision.from_json(known["model_decision"])
         return Lease(
             task_id=task_id,
             fence=int(fence),
@@ -140,7 +141,7 @@ class Tasks(Store):
             complexity=known["complexity"],
             model=known["model"],
             attempt=int(attempt),
-            candidates=ModelDecision.from_json(known["model_decision"]).ranking,
+            candidates=decision.ranking + decision.reserves,
             limit_nanodollars=known.get("limit_nanodollars"),
             spent_nanodollars=int(spent),
         )

@@ -39,6 +39,7 @@ class Order(Payload):
     asks: bool = True
     state: Literal["succeeded", "unverified", "refused"] = "succeeded"
     quality: float | None = None
+    keeps: str = ""
 
 
 class Done(Result):
@@ -51,7 +52,7 @@ class Obedient:
             await context.ask("hello")
         if payload.state == "refused":
             raise InvalidRequest("not this; ask for something else")
-        return Outcome(payload.state, Done(), "done", payload.quality)
+        return Outcome(payload.state, Done(), "done", payload.quality, payload.keeps)
 
 
 SPEC = AgentSpec("code_generator", Order, Done, f"{__name__}:Obedient")
@@ -113,6 +114,16 @@ def test_an_outcome_is_the_reward_of_the_model_that_answered(
     fleet: Connection, order: dict[str, object], reward: float
 ) -> None:
     assert rewards(fleet, **order) == reward
+
+
+@pytest.mark.parametrize("state", ["succeeded", "unverified"])
+def test_a_result_is_put_down_to_the_model_whose_answer_it_holds(
+    fleet: Connection, state: str
+) -> None:
+    assert rewards(fleet, state=state, quality=0.25, keeps="earlier") == 0.25
+    (record,) = fleet.tasks.newest(1)
+    assert (record.state, record.model, record.answered_by) == (state, "earlier", "earlier")
+    assert [step.model for step in record.steps] == ["only"]
 
 
 @pytest.mark.parametrize("order", [{"asks": False}, {"state": "refused"}])

@@ -32,7 +32,9 @@ from fleet.errors import (
     FleetError,
     ModelRefused,
     NeverRetry,
+    OverBudget,
     RateLimited,
+    RetryLater,
     Unavailable,
 )
 from fleet.runtime.messages import message_encoder
@@ -556,4 +558,143 @@ def test_code_that_no_model_gets_right_has_the_quality_of_the_last_ones_best_ans
     outcome = run.loop.run(SPEC.make().run(payload, run.context))
     assert (outcome.state, outcome.quality) == ("unverified", 0.0)
     assert isinstance(outcome.result, CodeGenerationResult)
-    assert outcome.result.model == "small"
+    # The quality is middle's, and a rating of the result will be small's.
+    assert (outcome.result.model, outcome.model) == ("small", "small")
+
+
+def test_neither_failover_nor_escalation_leads_back_to_a_model_that_failed(
+    start: Callable[..., Run],
+) -> None:
+    run = start()
+    run.fake.script("small", *[WRONG] * 9)
+    run.fake.script("middle", *[filtered()] * 9)
+    run.fake.script("large", *[WRONG] * 9)
+    run.fake.script("huge", *[WRONG] * 9)
+    payload = SPEC.payload(instruction="Write add(a, b).", tests=TESTS, max_attempts=1)
+    outcome = run.loop.run(SPEC.make().run(payload, run.context))
+    assert outcome.state == "unverified"
+    assert run.told() == [
+        ("small", "first", "ok"),
+        ("middle", "escalation: small failed at tests", "refused"),
+        ("large", "failover: middle refused", "ok"),
+        ("huge", "escalation: large failed at tests", "ok"),
+    ]
+    evidence = run.fleet.model_state.read().evidence
+    rewards = {model: seen.rewards for (model, _), seen in evidence.items()}
+    assert rewards == {"small": 1, "large": 1, "huge": 0}
+
+
+def test_a_model_that_refused_is_not_escalated_to(start: Callable[..., Run]) -> None:
+    run = start(**{"speed = 1.0": "speed = 0.5"})
+    run.fake.script("middle", filtered())
+    assert run.ask().model == "small"
+    assert escalate(run)
+    assert run.ask().model == "large"
+    assert run.fake.count("middle") == 1
+
+
+def test_with_only_failed_models_left_the_error_says_so(start: Callable[..., Run]) -> None:
+    run = start(limit=0.004)
+    run.ask()
+    assert escalate(run)
+    run.fake.script("middle", filtered())
+    run.fails(ModelRefused, "small: its answer failed the check; middle: .*would not answer")
+
+
+def test_a_run_says_one_thing_of_a_model(start: Callable[..., Run]) -> None:
+    run = start()
+    run.ask()
+    run.writer.learn(0.25)
+    run.writer.learn(1.0)
+    seen = run.fleet.model_state.read().evidence["small", "code_generation"]
+    assert (seen.rewards, seen.reward) == (1, 0.25)
+
+
+PRICED = {"free": "input_price = 0.0005\noutput_price = 0.0005 #"}
+"""small costs $0.0015625 by its estimate, half of middle."""
+
+
+def test_the_limit_holds_for_the_current_model_too(start: Callable[..., Run]) -> None:
+    run = start(limit=0.004, **PRICED)
+    run.fake.script("small", answer("hi", 2_000, 1_000))
+    run.ask()
+    assert run.record.cost_nanodollars == 1_500_000
+    run.fake.script("small", answer("hi", 2_000, 1_000))
+    run.ask()
+    run.fails(
+        OverBudget,
+        r"limit of \$0.004 leaves .*: \$0.003 are spent, .* small, would cost \$0.00156",
+    )
+    assert run.fake.count() == 2
+
+
+def test_where_the_current_model_is_too_dear_by_now_one_that_fits_is_asked(
+    start: Callable[..., Run],
+) -> None:
+    run = start(limit=0.004)
+    run.fake.script("small", rate_limited(retry_after=60))
+    run.fake.script("middle", answer("hi", 2_000, 1_000))
+    assert run.ask().model == "middle"
+    (key_id,) = {model.key_id for model in run.fleet.models}
+    assert key_id is not None
+    run.fleet.model_state.warm(key_id, "small")
+    assert run.ask().model == "small"
+    assert run.told()[-1] == ("small", "failover: middle costs too much", "ok")
+
+
+def test_a_task_that_may_cost_just_its_estimate_is_asked_once(start: Callable[..., Run]) -> None:
+    run = start(limit=0.0015625, **PRICED)
+    assert run.ask().model == "small"
+    run.fails(OverBudget, "leaves nothing for another answer")
+
+
+def test_code_that_reached_the_limit_is_the_best_so_far(start: Callable[..., Run]) -> None:
+    run = start(limit=0.002, **PRICED)
+    run.fake.script("small", WRONG)
+    run.fake.script("small", *[answer("no code", 2_000, 1_000)] * 3)
+    payload = SPEC.payload(instruction="Write add(a, b).", tests=TESTS, max_attempts=3)
+    outcome = run.loop.run(SPEC.make().run(payload, run.context))
+    assert isinstance(outcome.result, CodeGenerationResult)
+    assert (outcome.state, len(outcome.result.attempts)) == ("unverified", 2)
+    assert "return a - b" in outcome.result.code
+    assert outcome.result.isolation
+    assert "No further attempt: the task's limit of $0.002" in outcome.summary
+
+
+def test_code_for_which_no_model_answers_at_all_fails(start: Callable[..., Run]) -> None:
+    run = start(limit=0.0)
+    run.fake.script("small", filtered())
+    payload = SPEC.payload(instruction="Write add(a, b).", max_attempts=3)
+    with pytest.raises(ModelRefused):
+        run.loop.run(SPEC.make().run(payload, run.context))
+
+
+def test_an_agent_that_can_do_without_a_model_cannot_do_without_the_charge(
+    start: Callable[..., Run],
+) -> None:
+    run = start()
+    away = open_connection(run.fleet.settings).tasks
+    away.client.connection_pool.connection_kwargs["port"] = 1
+    run.writer.tasks = away
+    error = run.fails(RetryLater, "could not be charged to the task")
+    assert not isinstance(error, Unavailable)
+
+
+def test_a_model_that_cooled_down_at_submission_is_asked_once_it_is_ready(
+    start: Callable[..., Run],
+) -> None:
+    known = start()
+    (key_id,) = {model.key_id for model in known.fleet.models}
+    assert key_id is not None
+    for model in ("small", "large"):
+        known.fleet.model_state.cool(key_id, model, "an outage", 60)
+    run = start()
+    assert [each.model for each in run.lease.candidates] == ["middle", "huge", "small", "large"]
+    run.fake.script("middle", filtered())
+    assert run.ask().model == "huge"
+    known.fleet.model_state.warm(key_id, "small")
+    known.fleet.model_state.warm(key_id, "large")
+    run.fake.script("huge", filtered())
+    assert run.ask().model == "middle"
+    assert escalate(run)
+    assert run.ask().model == "large"

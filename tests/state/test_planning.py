@@ -111,9 +111,18 @@ def test_each_tenant_is_judged_for_itself(fleet: Connection) -> None:
     acme = Submission("code_generation", long, tenant="acme")
     other = Submission("code_generation", long, tenant="other")
     assert chosen(submitter, acme) == "gpt-4o"
-    with pytest.raises(NotAllowed, match="gpt-4o: is not for tenant other"):
+    with pytest.raises(NotAllowed, match=r"of tenant other: .*gpt-4o: is for other tenants"):
         submitter.submit(other)
     assert chosen(submitter, Submission("code_generation", {"instruction": "x"})) == "gpt-5"
+
+
+def test_a_shared_plan_names_no_tenant_to_another(fleet: Connection) -> None:
+    submitter = fleet.submitter(message_encoder())
+    for tenant in ("globex", "initech"):
+        asked = Submission("code_generation", {"instruction": "add"}, tenant=tenant)
+        submitted = submitter.submit(asked)
+        assert "globex" not in submitted.plan.stored
+        assert "gpt-4o" in submitted.plan.stored
 
 
 def test_with_every_model_cooling_down_the_caller_is_told_when_to_come_back(

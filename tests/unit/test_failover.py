@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from fleet.core.failover import Option, Standing, cools_for, next_best, soonest, stronger
-from fleet.core.learning import NOTHING_LEARNED, CoolDown, ModelFacts
+from fleet.core.learning import NOTHING_LEARNED, CoolDown, ModelFacts, Policy
+from fleet.core.model_choice import choose
 from fleet.core.model_decision import ModelCandidate
 from fleet.core.models import Model
 
@@ -64,9 +67,29 @@ def test_the_soonest_is_the_better_one_of_two_that_are_ready_together() -> None:
 
 
 def test_the_stronger_one_is_the_weakest_of_those_above() -> None:
-    assert name_of(stronger(RANKED, "a", standing())) == "c"
-    assert name_of(stronger(RANKED, "c", standing())) == "b"
-    assert stronger(RANKED, "b", standing()) is None
-    assert name_of(stronger(RANKED, "a", standing(c=101.0))) == "b"
-    assert stronger(RANKED, "c", standing(left=8)) is None
-    assert stronger([RANKED[0]], "a", Standing(NOTHING_LEARNED, 0.0)) is None
+    assert name_of(stronger(RANKED, ["a"], [], standing())) == "c"
+    assert name_of(stronger(RANKED, ["c"], [], standing())) == "b"
+    assert stronger(RANKED, ["b"], [], standing()) is None
+    assert name_of(stronger(RANKED, ["a"], [], standing(c=101.0))) == "b"
+    assert stronger(RANKED, ["c"], [], standing(left=8)) is None
+    assert stronger([RANKED[0]], ["a"], [], Standing(NOTHING_LEARNED, 0.0)) is None
+
+
+def test_the_stronger_one_is_above_all_that_failed_and_did_not_refuse() -> None:
+    assert name_of(stronger(RANKED, ["c", "a"], [], standing())) == "b"
+    assert name_of(stronger(RANKED, ["a"], ["c"], standing())) == "b"
+    assert stronger(RANKED, ["a", "c"], ["b"], standing()) is None
+
+
+def test_a_model_that_drew_high_is_no_stronger_for_it() -> None:
+    models = [Model(name, "p", None, q, 0.5, free=True) for name, q in (("a", 0.6), ("b", 0.7))]
+    named = {model.name: model for model in models}
+    rng, policy = np.random.default_rng(7), Policy("thompson")
+    drawn = [choose(models, "general", policy=policy, rng=rng).ranking for _ in range(100)]
+    lucky = [ranking for ranking in drawn if ranking[0].model == "a"]
+    assert lucky
+    for ranking in lucky:
+        assert ranking[0].quality > ranking[1].quality
+        options = [Option(each, named[each.model]) for each in ranking]
+        assert name_of(stronger(options, ["a"], [], standing())) == "b"
+        assert stronger(options, ["b"], [], standing()) is None

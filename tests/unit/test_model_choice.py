@@ -185,6 +185,8 @@ def test_a_decision_that_was_stored_by_an_older_fleet_can_still_be_read() -> Non
     stored = {"ranking": [["gpt-5", "openai", 0.9, 6750000, 375, 1000, 0.95, 0.8]], "rejected": []}
     decision = ModelDecision.from_json(stored)
     assert decision.best.cost_nanodollars == 6_750_000
+    assert decision.reserves == ()
+    assert decision.best.strength == decision.best.quality == 0.95
     assert (decision.weights, decision.second_costs_more) == (None, None)
     shown = model_json(decision)
     assert shown["candidates"][0]["terms"] is None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from fleet.core.learning import CoolDown, ModelFacts, Policy
-from fleet.core.model_choice import REFERENCE_CATALOGUE, Model, Needs, choose
+from fleet.core.model_choice import REFERENCE_CATALOGUE, Model, ModelDecision, Needs, choose
 from fleet.core.models import cost_nanodollars
 from fleet.core.prices import Tokens
 from fleet.errors import InvalidConfig, InvalidRequest, NotAllowed, OverBudget, Unavailable
@@ -64,10 +65,10 @@ def test_a_capability_that_is_asked_for_has_to_be_there() -> None:
     assert reason(replace(GPT_5, capabilities=TOOLS), needs=needs) == "lacks vision"
 
 
-@pytest.mark.parametrize(("tenant", "shown"), [("other", "other"), ("", "(none)")])
-def test_a_model_that_is_for_some_tenants_is_for_no_other(tenant: str, shown: str) -> None:
+@pytest.mark.parametrize("tenant", ["other", ""])
+def test_a_model_that_is_for_some_tenants_is_for_no_other(tenant: str) -> None:
     model = replace(GPT_5, tenants=frozenset({"acme"}))
-    assert reason(model, needs=Needs(tenant)) == f"is not for tenant {shown}"
+    assert reason(model, needs=Needs(tenant)) == "is for other tenants only"
     assert choose([model], "general", needs=Needs("acme")).model == "gpt-5"
 
 
@@ -129,6 +130,26 @@ def test_of_several_reasons_the_lasting_one_is_given() -> None:
     assert [word in why for word, why in zip(words, told, strict=True)] == [True] * 8
 
 
+def test_models_that_only_cool_down_are_kept_in_reserve_best_first() -> None:
+    first = replace(GPT_5, key_id="key")
+    others = [replace(first, name=name, quality=q) for name, q in (("weak", 0.2), ("mid", 0.5))]
+    dear = replace(first, name="dear", efficiency=9.0)
+    cooldowns = {
+        ("key", name): CoolDown(112.4, 1, "HTTP 429") for name in ("gpt-5", "mid", "dear")
+    }
+    decision = choose(
+        [*others, dear, first],
+        "general",
+        limit_nanodollars=10_000_000,
+        facts=ModelFacts(cooldowns=cooldowns),
+        now=100.0,
+    )
+    assert [each.model for each in decision.ranking] == ["weak"]
+    assert [each.model for each in decision.reserves] == ["gpt-5", "mid"]
+    assert [each.pool for each in decision.rejected] == ["dear", "gpt-5", "mid"]
+    assert ModelDecision.from_json(json.loads(json.dumps(decision.to_json()))) == decision
+
+
 def test_where_all_cool_down_the_error_says_when_the_first_is_ready() -> None:
     models = [replace(GPT_5, key_id="key"), replace(OPUS, key_id="key"), replace(FLASH, absent="x")]
     cooldowns = {
@@ -147,10 +168,11 @@ def test_the_cheapest_over_the_limit_is_one_that_would_otherwise_serve() -> None
         choose(models, "general", limit_nanodollars=1)
 
 
-def test_a_tenant_for_whom_there_is_no_model_may_not_ask() -> None:
+@pytest.mark.parametrize(("tenant", "shown"), [("other", "other"), ("", r"\(none\)")])
+def test_a_tenant_for_whom_there_is_no_model_may_not_ask(tenant: str, shown: str) -> None:
     models = [replace(GPT_5, tenants=frozenset({"acme"})), replace(GPT_4O, absent="no key")]
-    with pytest.raises(NotAllowed, match="gpt-5: is not for tenant other"):
-        choose(models, "general", needs=Needs("other"))
+    with pytest.raises(NotAllowed, match=f"of tenant {shown}: .*gpt-5: is for other tenants"):
+        choose(models, "general", needs=Needs(tenant))
 
 
 def test_where_no_model_suits_each_is_named_with_its_reason() -> None:

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import ast
 import time
+from dataclasses import dataclass, field
 
 from fleet.agent import AgentContext, Outcome
-from fleet.errors import InvalidRequest
+from fleet.errors import (
+    ContextWindowExceeded,
+    FleetError,
+    InvalidRequest,
+    ModelRefused,
+    OverBudget,
+    Unavailable,
+)
 from workers.code_generator.extraction import extract_code
 from workers.code_generator.models import (
     Attempt,
@@ -20,6 +28,16 @@ from workers.code_generator.verification import Verdict, verify
 # The first answer is the model's best; later ones must not be the same again.
 TEMPERATURES = (0.0, 0.5, 0.9)
 STAGES = ("extract", "parse", "lint", "tests")
+NO_ANSWER = (Unavailable, OverBudget, ModelRefused, ContextWindowExceeded)
+
+
+@dataclass(slots=True)
+class Tries:
+    """All attempts so far, how tests were isolated, and why there was no answer to go on with."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    isolation: Isolation = ""
+    no_answer: FleetError | None = None
 
 
 def _check_tests(tests: str) -> None:
@@ -36,42 +54,52 @@ class CodeGenerator:
     """Writes code with the task's model until a version passes its checks.
 
     When a model has used up its attempts the next stronger one begins afresh, where there is one
-    that the task may use.
+    that the task may use. Where no model answers any more, or the limit is reached, the best
+    attempt so far is the result.
     """
 
     async def run(self, payload: CodeGenerationPayload, context: AgentContext) -> Outcome:
         _check_tests(payload.tests)
-        attempts: list[Attempt] = []
-        isolation: Isolation = ""
+        tries = Tries()
+        try:
+            await self._try_models(tries, payload, context)
+        except NO_ANSWER as error:
+            if not tries.attempts:
+                raise
+            tries.no_answer = error
+        return _outcome(payload, tries)
+
+    async def _try_models(
+        self, tries: Tries, payload: CodeGenerationPayload, context: AgentContext
+    ) -> None:
+        """Add attempts until one passes or there is no stronger model."""
         while True:
-            isolation = await self._try_one_model(attempts, payload, context) or isolation
-            last = attempts[-1]
+            await self._try_one_model(tries, payload, context)
+            last = tries.attempts[-1]
             if last.passed or not await context.escalate(
-                f"{last.model} failed at {last.stage}", _quality(attempts, payload.tests)
+                f"{last.model} failed at {last.stage}", _quality(tries.attempts, payload.tests)
             ):
-                return _outcome(payload, attempts, isolation)
+                return
 
     async def _try_one_model(
-        self, attempts: list[Attempt], payload: CodeGenerationPayload, context: AgentContext
-    ) -> Isolation:
-        """Add attempts until one passes or all are used up; how the tests were isolated."""
-        isolation: Isolation = ""
+        self, tries: Tries, payload: CodeGenerationPayload, context: AgentContext
+    ) -> None:
+        """Add attempts until one passes or all are used up."""
         before: list[Attempt] = []
         for number in range(payload.max_attempts):
             attempt, verdict = await self._attempt(
-                len(attempts) + 1, TEMPERATURES[number], before, payload, context
+                len(tries.attempts) + 1, TEMPERATURES[number], before, payload, context
             )
-            attempts.append(attempt)
+            tries.attempts.append(attempt)
             before.append(attempt)
-            isolation = verdict.isolation or isolation
+            tries.isolation = verdict.isolation or tries.isolation
             word = "passed" if attempt.passed else f"failed at {attempt.stage}"
             await context.report(
                 f"attempt {number + 1} of {payload.max_attempts} with {attempt.model} {word}: "
                 f"{attempt.message}"
             )
             if attempt.passed:
-                break
-        return isolation
+                return
 
     async def _attempt(
         self,
@@ -120,9 +148,8 @@ def _quality(attempts: list[Attempt], tests: str) -> float:
     return held / max(statements, held + 1)
 
 
-def _outcome(
-    payload: CodeGenerationPayload, attempts: list[Attempt], isolation: Isolation
-) -> Outcome:
+def _outcome(payload: CodeGenerationPayload, tries: Tries) -> Outcome:
+    attempts = tries.attempts
     best = max(
         attempts, key=lambda a: (a.passed, STAGES.index(a.stage), a.asserts_passed, a.number)
     )
@@ -132,12 +159,14 @@ def _outcome(
         tests_run=any(attempt.stage == "tests" for attempt in attempts),
         asserts_passed=best.asserts_passed,
         attempts=tuple(attempts),
-        isolation=isolation,
+        isolation=tries.isolation,
         model=best.model,
     )
-    tries = f"{len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
+    count = f"{len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
     quality = _quality(attempts, payload.tests)
     if best.passed:
-        return Outcome("succeeded", result, f"{best.message} ({tries})", quality)
-    summary = f"not verified after {tries}: {best.message}"
-    return Outcome("unverified", result, summary, quality)
+        return Outcome("succeeded", result, f"{best.message} ({count})", quality, best.model)
+    summary = f"not verified after {count}: {best.message}"
+    if tries.no_answer is not None:
+        summary += f". No further attempt: {tries.no_answer}"
+    return Outcome("unverified", result, summary, quality, best.model)
