@@ -53,6 +53,11 @@ def route(
     """
     if context.invoked_subcommand is not None:
         return
+    from fleet.errors import InvalidRequest
+
+    asked = (payload, sets, complexity, pool, model, max_cost_usd)
+    if dry_run is None and any(value is not None for value in asked):
+        raise InvalidRequest("name what to decide on: `fleet route --dry-run REQUEST_TYPE ...`")
     if dry_run is None:
         show(as_json)
         return

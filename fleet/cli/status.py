@@ -54,7 +54,8 @@ def _told_by_the_broker(settings: Settings) -> list[Part]:
     from fleet.services.connection import open_connection
 
     connection = open_connection(settings)
-    pools = health.pool_parts(settings, connection.registry.agents())
+    counts = connection.pools.counts(list(settings.config.pools))
+    pools = health.pool_parts(settings, connection.registry.agents(), counts)
     return [*pools, health.beat_part(connection)]
 
 

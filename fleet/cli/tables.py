@@ -72,7 +72,7 @@ def pools_table(pools: Iterable[PoolFacts]) -> Table:
             str(pool.in_flight),
             str(pool.capacity),
             f"{pool.success_rate:.0%}",
-            seconds(pool.response_seconds),
+            seconds(pool.response_seconds or None),
             _standing(pool),
         )
     return table

@@ -51,7 +51,8 @@ def submit(
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the result and show it.")] = False,
     timeout: Annotated[
-        float | None, typer.Option(help="Wait for so many seconds at most; implies --wait.")
+        float | None,
+        typer.Option(min=0, help="Wait for so many seconds at most; implies --wait."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -208,7 +209,7 @@ def _task(task_id: str) -> Task:
             return fleet.task(found[0])
         if found:
             raise InvalidRequest(
-                f"{len(found)} of the newest tasks begin with {task_id}; give more of the id"
+                f"{len(found)} of the newest tasks begin with {task_id!r}; give more of the id"
             ) from None
         raise
 

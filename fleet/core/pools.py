@@ -35,7 +35,7 @@ class PoolFacts:
     where it is in the circle of `fleet.core.health`, `open_slots` how many of its slots that
     opens (None: all), and `because` why. `by_request` has what is expected of it for each request
     type that it answered, `typical_seconds` is the geometric mean of its response times (0: as
-    the moving average).
+    the moving average), `likely_success` what its outcomes let expect (None: the success rate).
     """
 
     name: str
@@ -53,6 +53,7 @@ class PoolFacts:
     open_slots: int | None = None
     by_request: Mapping[str, Estimate] = field(default_factory=dict)
     typical_seconds: float = 0.0
+    likely_success: float | None = None
 
     @property
     def openings(self) -> int:
@@ -77,7 +78,8 @@ class PoolFacts:
         """Success and response time to expect of a request type."""
         known = self.by_request.get(request_type)
         typical = self.typical_seconds or self.response_seconds
-        return known or Estimate(self.success_rate, self.response_seconds, typical)
+        likely = self.success_rate if self.likely_success is None else self.likely_success
+        return known or Estimate(self.success_rate, self.response_seconds, typical, likely)
 
 
 class Load(NamedTuple):
@@ -111,6 +113,7 @@ class Expected(NamedTuple):
     """What is expected of each pool, a column each. `response` is the unweighted term."""
 
     success_rate: FloatArray
+    likely_success: FloatArray
     typical_seconds: FloatArray
     response: FloatArray
 
@@ -119,6 +122,7 @@ class Expected(NamedTuple):
         """The columns of these estimates."""
         return cls(
             _floats(each.success for each in estimates),
+            _floats(each.likely_success for each in estimates),
             _floats(each.typical_seconds for each in estimates),
             response_term(_floats(each.response_seconds for each in estimates)),
         )

@@ -27,7 +27,7 @@ from fleet.core.strategies import (
     Strategy,
     Turns,
 )
-from fleet.errors import InvalidRequest
+from fleet.errors import FleetError, InvalidConfig, InvalidRequest
 
 # So many rules go to the atomic step. Where there are more pools, the rest cannot win: a
 # task for which none of these has room waits in the overflow queue, which every pool reads.
@@ -115,7 +115,7 @@ def rank(
         raise InvalidRequest(f"complexity is {request.complexity!r}; give a number from 0 to 1")
     group = table.group(request.agent_type)
     given = Given(turns.get(request.agent_type, FIRST_TURN), weights, rng)
-    linear = strategies[strategy].rule(group, request, given)
+    linear = _ruled(strategy, strategies[strategy], group, request, given)
     if len(linear.base) != len(group.pools) or not np.isfinite(linear.base).all():
         raise InvalidRequest(
             f"strategy {strategy} has to give each of {len(group.pools)} pools a finite number; "
@@ -131,6 +131,21 @@ def rank(
         linear.load_weight,
         linear.weights,
     )
+
+
+def _ruled(
+    name: str, strategy: Strategy, group: PoolGroup, request: RouteRequest, given: Given
+) -> Linear:
+    """What a strategy says. Raises `InvalidConfig` where it breaks: it may be a package's."""
+    try:
+        return strategy.rule(group, request, given)
+    except FleetError:
+        raise
+    except Exception as error:
+        raise InvalidConfig(
+            f"strategy {name} ({strategy.rule.__module__}) broke: {type(error).__name__}: {error}; "
+            "correct it, or route by another one (`fleet route set`)"
+        ) from error
 
 
 def _stored_rule(

@@ -28,6 +28,8 @@ ENOUGH_OUTCOMES = 10
 """From so many outcomes on, a request type's own statistic counts for more than the pool's."""
 OUTCOMES_KEPT = 100
 """A pool's success rate is that of its last 100 tasks."""
+SUCCESSES_ASSUMED = 10
+"""A pool is taken to have so many behind it: a failure as its first outcome says little."""
 LEAST_SHARE = 0.02
 """What the newest run counts at least in the typical response time."""
 SHORTEST_SECONDS = 0.001
@@ -37,12 +39,14 @@ SHORTEST_SECONDS = 0.001
 class Estimate(NamedTuple):
     """What is expected of a pool: success 0 to 1, response time in seconds (0: not known).
 
-    `response_seconds` is the moving average, `typical_seconds` the geometric mean.
+    `response_seconds` is the moving average, `typical_seconds` the geometric mean. `success` is
+    what was counted, `likely_success` what that lets expect: see `SUCCESSES_ASSUMED`.
     """
 
     success: float = 1.0
     response_seconds: float = 0.0
     typical_seconds: float = 0.0
+    likely_success: float = 1.0
 
 
 UNTRIED = Estimate()
@@ -147,10 +151,12 @@ def expected(statistic: Statistic, half_life_seconds: float) -> Estimate:
     if not statistic.outcomes:
         return UNTRIED
     left = fading(statistic.age_seconds, half_life_seconds)
+    failures = statistic.outcomes - statistic.successes
     return Estimate(
         1.0 - (1.0 - statistic.success_rate) * left,
         statistic.response_seconds * left,
         (statistic.typical_seconds or statistic.response_seconds) * left,
+        1.0 - left * failures / (statistic.outcomes + SUCCESSES_ASSUMED),
     )
 
 
@@ -162,4 +168,5 @@ def blended(narrow: Statistic, wide: Estimate, half_life_seconds: float) -> Esti
         share * own.success + (1.0 - share) * wide.success,
         share * own.response_seconds + (1.0 - share) * wide.response_seconds,
         share * own.typical_seconds + (1.0 - share) * wide.typical_seconds,
+        share * own.likely_success + (1.0 - share) * wide.likely_success,
     )

@@ -100,7 +100,10 @@ class Strategy:
 
 
 def ai_optimized(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
-    """The highest total score. The load term, w (1 - load), splits into w and -w load."""
+    """The highest weighted sum of success, response, load, compatibility and complexity fit.
+
+    The load's term, w (1 - load), splits into w and -w load.
+    """
     weights = given.weights
     expected = group.expected(request.request_type)
     terms = {
@@ -130,11 +133,11 @@ def soonest(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
     seconds = _known_seconds(expected.typical_seconds)
     compatibility = _compatibility(group, request.compatibility)
     fit = group.fits[complexity_band(request.complexity)]
-    good = np.maximum(expected.success_rate * compatibility * (0.5 + 0.5 * fit), 1e-6)
+    good = np.maximum(expected.likely_success * compatibility * (0.5 + 0.5 * fit), 1e-6)
     time = seconds / good
     terms = {
         "seconds": seconds,
-        "success": expected.success_rate,
+        "success": expected.likely_success,
         "compatibility": compatibility,
         "complexity_fit": fit,
     }

@@ -15,10 +15,13 @@ from fleet.services.connection import Connection
 from fleet.services.upkeep import last_health
 from fleet.settings import Settings
 from fleet.state.client import place, redis_errors
+from fleet.state.pools import PoolCounts
 from fleet.state.registry import AgentRecord
 from fleet.state.scripts import text
 
 ALIVE = ("idle", "busy", "maintenance")
+LATE_SECONDS = 60
+"""Beat has its health summed up four times as often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +63,20 @@ def flower_part(url: str) -> Part:
     return Part("flower", not problem, url, problem)
 
 
-def pool_parts(settings: Settings, agents: Sequence[AgentRecord]) -> list[Part]:
+def pool_parts(
+    settings: Settings, agents: Sequence[AgentRecord], counts: Mapping[str, PoolCounts]
+) -> list[Part]:
     """The pools: each has to have an agent that is alive, unless it may do without."""
+    alive = [agent for agent in agents if agent.status in ALIVE]
     return [
-        _pool_part(name, pool.min, [a for a in agents if a.pool == name and a.status in ALIVE])
+        _pool_part(
+            name, pool.min, [a for a in alive if a.pool == name], counts[name].standing
+        )
         for name, pool in settings.config.pools.items()
     ]
 
 
-def _pool_part(name: str, least: int, alive: Sequence[AgentRecord]) -> Part:
+def _pool_part(name: str, least: int, alive: Sequence[AgentRecord], standing: str) -> Part:
     resting = sum(agent.status == "maintenance" for agent in alive)
     running = sum(agent.running for agent in alive)
     slots = sum(agent.slots for agent in alive)
@@ -76,7 +84,10 @@ def _pool_part(name: str, least: int, alive: Sequence[AgentRecord]) -> Part:
     if resting:
         where += f", {resting} in maintenance"
     ok = bool(alive) or least == 0
-    return Part(f"pool {name}", ok, where, "" if ok else f"start one: fleet service worker {name}")
+    detail = "" if ok else f"start one: fleet service worker {name}"
+    if ok and standing == "maintenance":
+        detail = f"in maintenance, gets nothing: fleet pools resume {name}"
+    return Part(f"pool {name}", ok, where, detail)
 
 
 def beat_part(connection: Connection) -> Part:
@@ -88,7 +99,10 @@ def beat_part(connection: Connection) -> Part:
     health = last_health(connection)
     age = health.get("age_seconds")
     detail = "no health summary yet" if age is None else f"last health summary {age:.0f} s ago"
-    return Part("beat", True, text(owner), detail)
+    late = age is not None and age > LATE_SECONDS
+    if late:
+        detail += ": its jobs wait for a free slot of any worker"
+    return Part("beat", not late, text(owner), detail)
 
 
 def http_problem(url: str) -> str:

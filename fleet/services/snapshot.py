@@ -83,6 +83,7 @@ class Snapshot:
             success_rate=overall.success,
             response_seconds=overall.response_seconds,
             typical_seconds=overall.typical_seconds,
+            likely_success=overall.likely_success,
             standing=row.standing,
             because=row.because,
             open_slots=row.open_slots,

@@ -194,9 +194,10 @@ def _raise_with_the_rest(error: FleetError, done: Sequence[Submitted]) -> NoRetu
 def no_agent(plan: Plan) -> NoAgentAvailable:
     """The refusal of a task that no live agent could take."""
     return NoAgentAvailable(
-        f"no agent is alive in any pool that serves {plan.agent_type} "
-        f"({', '.join(plan.route.pools) or 'there is no such pool'}); start one with "
-        "`fleet up`, resume one that is in maintenance (`fleet agents`), or try again later"
+        f"no pool that serves {plan.agent_type} takes tasks now "
+        f"({', '.join(plan.route.pools) or 'there is no such pool'}): no agent of it is alive, or "
+        "it is in maintenance; `fleet pools` and `fleet agents` tell. Start one with `fleet up`, "
+        "resume it with `fleet pools resume` or `fleet agents resume`, or try again later"
     )
 
 

@@ -58,12 +58,19 @@ def load_settings() -> Settings:
     path = environment.config or Path(CONFIG_FILE)
     if environment.config is not None and not path.is_file():
         raise InvalidConfig(f"FLEET_CONFIG: there is no file {path}; correct it or unset it")
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    text = _read(path) if path.is_file() else ""
     source = str(path) if path.is_file() else "built-in defaults"
     config = parse_config(text, source)
     settings = Settings(environment, config, source)
     _check_queues(settings)
     return settings
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"{path}: cannot be read as UTF-8 text: {error}") from error
 
 
 def parse_config(text: str, source: str) -> FleetConfig:

@@ -110,6 +110,7 @@ def test_a_pool_in_maintenance_gets_nothing_until_it_is_resumed(crew: Crew) -> N
         rejected = {each.pool: each.reason for each in tasks[0].decision.rejected}
         assert rejected["naps"] == "in maintenance"
         assert "in maintenance" in printed(crew, "pools")
+        assert "fleet pools resume naps" in fleet(crew, "status").stdout
     finally:
         printed(crew, "pools", "resume", "naps")
     eventually(lambda: pool(crew, "naps").standing == "in")

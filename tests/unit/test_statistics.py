@@ -32,24 +32,25 @@ statistics = st.integers(0, 100).flatmap(
 
 
 def test_before_any_outcome_the_best_is_assumed() -> None:
-    assert expected(NO_OUTCOMES, HALF_LIFE) == UNTRIED == Estimate(1.0, 0.0, 0.0)
+    assert expected(NO_OUTCOMES, HALF_LIFE) == UNTRIED == Estimate(1.0, 0.0, 0.0, 1.0)
 
 
 def test_a_fresh_statistic_says_what_it_counts() -> None:
     statistic = Statistic(10, 7, 3.0, typical_seconds=2.0)
-    assert expected(statistic, HALF_LIFE) == pytest.approx((0.7, 3.0, 2.0))
+    assert expected(statistic, HALF_LIFE) == pytest.approx((0.7, 3.0, 2.0, 1 - 3 / 20))
 
 
 def test_an_old_failure_fades_by_half_in_a_half_life() -> None:
     # 1 - 0.4 / 2 = 0.8 after one, 1 - 0.4 / 4 = 0.9 after two; 8 s become 4 s and 2 s
-    assert expected(Statistic(10, 6, 8.0, 1, 600.0), HALF_LIFE) == pytest.approx((0.8, 4.0, 4.0))
-    assert expected(Statistic(10, 6, 8.0, 1, 1200.0), HALF_LIFE) == pytest.approx((0.9, 2.0, 2.0))
+    old, older = (Statistic(10, 6, 8.0, 1, age) for age in (600.0, 1200.0))
+    assert expected(old, HALF_LIFE) == pytest.approx((0.8, 4.0, 4.0, 0.9))
+    assert expected(older, HALF_LIFE) == pytest.approx((0.9, 2.0, 2.0, 0.95))
 
 
 def test_a_request_type_counts_as_far_as_it_has_outcomes() -> None:
     wide = expected(Statistic(100, 90, 2.0), HALF_LIFE)
     # 10 of its own: half and half: (0.5 + 0.9) / 2, (4 + 2) / 2
-    assert blended(Statistic(10, 5, 4.0), wide, HALF_LIFE) == pytest.approx((0.7, 3.0, 3.0))
+    assert blended(Statistic(10, 5, 4.0), wide, HALF_LIFE) [:3] == pytest.approx((0.7, 3.0, 3.0))
     assert blended(NO_OUTCOMES, wide, HALF_LIFE) == pytest.approx(wide)
 
 
@@ -87,3 +88,9 @@ def test_one_long_run_moves_the_typical_time_far_less_than_the_moving_average() 
     window = counted(steady, True, 400.0, 0.0, HALF_LIFE)
     assert window.response_seconds == pytest.approx(49.0)
     assert window.typical_seconds < 11.0
+
+
+def test_a_first_failure_makes_a_pool_no_hopeless_one() -> None:
+    found = expected(Statistic(1, 0, 3.0), HALF_LIFE)
+    # what was counted, and (0 + 10) / (1 + 10)
+    assert (found.success, found.likely_success) == (0.0, pytest.approx(10 / 11))

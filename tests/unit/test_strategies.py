@@ -18,7 +18,7 @@ from fleet.core.strategies import (
     Turns,
     advance,
 )
-from fleet.errors import InvalidRequest
+from fleet.errors import InvalidConfig, InvalidRequest
 
 REQUEST = RouteRequest("code_generation", "code_generator")
 
@@ -222,3 +222,12 @@ def test_a_strategy_without_a_number_for_each_pool_is_named(base: list[float]) -
 
     with pytest.raises(InvalidRequest, match="strategy bad has to give each of 1 pools"):
         rank("bad", REQUEST, PoolTable.of([pool("a")]), strategies={"bad": Strategy(bad)})
+
+
+def test_a_strategy_that_breaks_is_named_and_its_error_is_one_of_fleets() -> None:
+    def broken(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+        raise KeyError("eu")
+
+    strategies = {"broken": Strategy(broken)}
+    with pytest.raises(InvalidConfig, match="strategy broken .* broke: KeyError: 'eu'"):
+        rank("broken", REQUEST, PoolTable.of([pool("a")]), strategies=strategies)

@@ -129,6 +129,7 @@ class PoolState:
             success_rate=overall.success,
             response_seconds=overall.response_seconds,
             typical_seconds=overall.typical_seconds,
+            likely_success=overall.likely_success,
             standing=self.health.standing(now, self.policy),
             open_slots=self.open_slots(now) if gated else UNGATED,
             by_request={
