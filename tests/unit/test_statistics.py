@@ -27,6 +27,7 @@ statistics = st.integers(0, 100).flatmap(
         st.floats(0, 1000),
         st.integers(0, 5),
         st.floats(0, 1e7),
+        st.floats(0, 1000),
     )
 )
 
@@ -50,7 +51,7 @@ def test_an_old_failure_fades_by_half_in_a_half_life() -> None:
 def test_a_request_type_counts_as_far_as_it_has_outcomes() -> None:
     wide = expected(Statistic(100, 90, 2.0), HALF_LIFE)
     # 10 of its own: half and half: (0.5 + 0.9) / 2, (4 + 2) / 2
-    assert blended(Statistic(10, 5, 4.0), wide, HALF_LIFE) [:3] == pytest.approx((0.7, 3.0, 3.0))
+    assert blended(Statistic(10, 5, 4.0), wide, HALF_LIFE)[:3] == pytest.approx((0.7, 3.0, 3.0))
     assert blended(NO_OUTCOMES, wide, HALF_LIFE) == pytest.approx(wide)
 
 

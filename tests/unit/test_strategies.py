@@ -229,5 +229,5 @@ def test_a_strategy_that_breaks_is_named_and_its_error_is_one_of_fleets() -> Non
         raise KeyError("eu")
 
     strategies = {"broken": Strategy(broken)}
-    with pytest.raises(InvalidConfig, match="strategy broken .* broke: KeyError: 'eu'"):
+    with pytest.raises(InvalidConfig, match=r"strategy broken .* broke: KeyError: 'eu'"):
         rank("broken", REQUEST, PoolTable.of([pool("a")]), strategies=strategies)
