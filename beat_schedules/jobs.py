@@ -7,11 +7,14 @@ from typing import Any
 from celery import Celery
 
 from fleet.runtime.app import fleet_of
+from fleet.services.daily_spend import daily_report
+from fleet.services.spend import recorded_rows
 from fleet.services.upkeep import look_at_health, reap, summarize_health
 
 REAP = "fleet.reap"
 HEALTH = "fleet.health"
 POOLS = "fleet.pools"
+SPEND = "fleet.spend"
 
 
 def add_jobs(app: Celery) -> None:
@@ -28,3 +31,8 @@ def add_jobs(app: Celery) -> None:
     @app.task(name=POOLS, ignore_result=True)
     def look_at_the_pools() -> dict[str, list[str]]:
         return look_at_health(fleet_of(app))
+
+    @app.task(name=SPEND, ignore_result=True)
+    def report_the_spend() -> dict[str, Any]:
+        fleet = fleet_of(app)
+        return daily_report(fleet, recorded_rows(fleet))

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from beat_schedules.jobs import HEALTH, POOLS, REAP
+from celery.schedules import crontab
+
+from beat_schedules.jobs import HEALTH, POOLS, REAP, SPEND
 from fleet.settings import Settings
 
 HEALTH_SECONDS = 15
+DAY_SECONDS = 86400
+SPEND_HOUR = 2
+"""UTC. By then the hourly roll-up has seen all of yesterday."""
 
 
 def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -17,6 +22,11 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "reap-the-dead": _every(settings.config.leases.reap_seconds, REAP),
         "sum-up-health": _every(HEALTH_SECONDS, HEALTH),
         "look-at-the-pools": _every(settings.config.health.look_seconds, POOLS),
+        "report-the-spend": {
+            "task": SPEND,
+            "schedule": crontab(hour=SPEND_HOUR, minute=0),
+            "options": {"expires": DAY_SECONDS},
+        },
     }
 
 

@@ -22,6 +22,7 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:models             hash     what is learned of models, and which are cooling down
     {fleet}:beat               string   who is beat now (a lease)
     {fleet}:health             hash     beat's last health summary
+    {fleet}:spend:report       hash     beat's last spend report, and when it was made
     {fleet}:examples           stream   what became of tasks: type, model, reward, sketch of text
     QUEUE                      list     messages; QUEUE is {fleet}.POOL or {fleet}.overflow.TYPE
     QUEUE:wake                 list     at most one token: there are messages to claim
@@ -85,6 +86,10 @@ class Keys:
     @property
     def health(self) -> str:
         return f"{self.tag}:health"
+
+    @property
+    def spend_report(self) -> str:
+        return f"{self.tag}:spend:report"
 
     @property
     def examples(self) -> str:

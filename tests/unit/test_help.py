@@ -13,7 +13,7 @@ COMMANDS = (
     *("route show", "route strategies"),
     *("models", "models refresh", "models train", "rate"),
     *("agents", "agents list", "agents drain", "agents resume", "config check", "config show"),
-    "simulate",
+    *("simulate", "spend"),
     *(f"service {name}" for name in ("broker", "model", "worker", "beat", "flower")),
 )
 
