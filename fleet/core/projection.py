@@ -1,21 +1,9 @@
-"""What a month will have cost: a trend and a day-of-week pattern, with an interval.
+"""What a month will have cost: what is known of it, and draws of the days to come.
 
-A day's spend is taken to be
-
-    spend = level + slope x day + effect of the day of the week + noise
-
-The level is free. The other two are shrunk towards none, by a ridge penalty: the effect of a
-weekday that was seen n times counts n / (n + 2), and the slope S / (S + 14^2) where S is the sum
-of the squared days around their middle (28 for one week, 227 for two, 2247 for thirty days). So
-one expensive Tuesday makes no pattern, and three days make no trend for a month.
-
-A ridge penalty is a normal prior, so what is known of the coefficients and the noise after the days
-is known in closed form, a multivariate t distribution with one degree of freedom less than days
-(A. Gelman and others, Bayesian Data Analysis, 3rd edition, 2013, sections 14.2 and 14.8). The days
-to come are drawn from it: coefficients, noise, and the days of each draw, none under 0. The
-projection is the median of the draws, the interval lies between their quantiles. So it is as wide
-as few days deserve. It takes the noise of one day to say nothing of the next day's: where a bad day
-is followed by another, it is too narrow, which the back-test shows.
+The draws (`fleet.core.daily_pattern`) follow trend and day-of-week pattern. The projection is the
+median of the draws, the interval lies between their quantiles, so it is as wide as few days
+deserve. A spend that jumps to another level in the middle of a month nobody can foresee: there the
+interval is too narrow, and the back-test shows it.
 """
 
 from __future__ import annotations
@@ -24,12 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fleet.core.days import day_number, month_days, weekdays
+from fleet.core.daily_pattern import Floats, draw_days
+from fleet.core.days import month_days
 from fleet.core.intervals import Interval, percentile
-
-Floats = NDArray[np.float64]
 
 LEAST_DAYS = 3
 """With fewer whole days there is no interval worth the name."""
@@ -38,10 +24,6 @@ PATTERN_DAYS = 14
 HISTORY_DAYS = 56
 """Older days say little of the trend now: eight weeks are learned from."""
 CONFIDENCE = 0.9
-DRAWS = 4000
-WEEKDAY_PENALTY = 2.0
-TREND_PENALTY = 14.0**2
-PENALTY = np.diag([0.0, TREND_PENALTY, *[WEEKDAY_PENALTY] * 7])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +69,7 @@ def project(
     if len(known) < LEAST_DAYS:
         note = f"a projection needs {LEAST_DAYS} whole days with spend; there are {len(known)}"
         return Projection(month, spent, None, (), (), len(known), note)
-    drawn = _draws(known_days, np.array(known, dtype=float), to_come, rng)
+    drawn = draw_days(known_days, np.array(known, dtype=float), to_come, rng)
     drawn[:, 0] = np.maximum(drawn[:, 0], so_far)
     return Projection(
         month=month,
@@ -108,30 +90,6 @@ def _since_the_first_spend(
     return days[first:][-HISTORY_DAYS:], amounts[first:][-HISTORY_DAYS:]
 
 
-def _draws(
-    days: Sequence[str], amounts: Floats, to_come: Sequence[str], rng: np.random.Generator
-) -> Floats:
-    """Draws of the days to come, shape (draws, days to come); see the head of this module."""
-    origin = day_number(days[-1])
-    seen, coming = _design(days, origin), _design(to_come, origin)
-    precision = seen.T @ seen + PENALTY
-    middle = np.linalg.solve(precision, seen.T @ amounts)
-    missed = amounts - seen @ middle
-    squares = float(missed @ missed + middle @ PENALTY @ middle)
-    noise = np.sqrt(squares / rng.chisquare(len(days) - 1, size=(DRAWS, 1)))
-    spread = np.linalg.inv(np.linalg.cholesky(precision))  # spread.T @ spread is the covariance
-    coefficients = middle + noise * (rng.standard_normal((DRAWS, len(middle))) @ spread)
-    drawn = coefficients @ coming.T + noise * rng.standard_normal((DRAWS, len(to_come)))
-    nothing_less: Floats = np.maximum(drawn, 0.0)
-    return nothing_less
-
-
-def _design(days: Sequence[str], origin: int) -> Floats:
-    """Level, day and weekday of each day, shape (days, 9)."""
-    numbers = np.array([day_number(day) - origin for day in days], dtype=float)
-    return np.column_stack([np.ones(len(days)), numbers, np.eye(7)[weekdays(days)]])
-
-
 def _interval(drawn: Floats, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
     low, estimate, high = (percentile(drawn, at) for at in (tail, 0.5, 1 - tail))
@@ -141,7 +99,7 @@ def _interval(drawn: Floats, confidence: float) -> Interval:
 def _note(learned_from: int) -> str:
     if learned_from < PATTERN_DAYS:
         return (
-            f"learned from {learned_from} days only: trend and day-of-week pattern are mostly "
-            "taken to be flat"
+            f"learned from {learned_from} days only, too few to know a trend or the days of the "
+            "week by"
         )
     return ""
