@@ -61,13 +61,20 @@ def _figures(report: SpendReport) -> Table:
     table.add_column()
     table.add_row("total", f"{money(analysis.totals.amount)} in {analysis.totals.requests} calls")
     table.add_row("daily mean", money(analysis.daily_mean))
-    table.add_row("weekly trend", f"{money(analysis.trend)} more each day")
-    limit = money(report.limits.monthly)
+    table.add_row("weekly trend", _trend(analysis.trend))
+    limit = money(report.limits.monthly) + (" of all tenants" if report.tenant else "")
     table.add_row("burn rate", f"{analysis.burn_rate:.1%} of the monthly limit of {limit}")
     last = "today so far" if report.open_day else written(analysis.days[-1])
     table.add_row(last, _last_day(analysis, report.limits.daily))
     table.add_row(f"month {_month(report.projection)}", _projected(report.projection))
     return table
+
+
+def _trend(nanodollars_a_day: float) -> str:
+    if not round(nanodollars_a_day):
+        return "level, or not known under seven whole days"
+    direction = "rises" if nanodollars_a_day > 0 else "falls"
+    return f"{direction} by {money(abs(nanodollars_a_day))} a day"
 
 
 def _last_day(analysis: Analysis, limit: int) -> Text:

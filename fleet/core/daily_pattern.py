@@ -86,7 +86,8 @@ def _design(days: Sequence[str], origin: int) -> Floats:
 
 def _fit(seen: Floats, amounts: Floats, weights: Floats, penalty: Floats) -> Fit:
     precision = (seen.T * weights) @ seen + np.diag(penalty)
-    middle = np.linalg.solve(precision, seen.T @ (weights * amounts))
+    solved = np.linalg.solve(precision, seen.T @ (weights * amounts))
+    middle = np.asarray(solved, dtype=np.float64)
     missed = amounts - seen @ middle
     squares = float(weights @ missed**2 + penalty @ middle**2)
     least = LEAST_NOISE * float(weights @ amounts**2)

@@ -134,7 +134,7 @@ def test_over_years_of_noise_the_interval_holds_the_months_that_it_says() -> Non
         errors.append([score.error for score in found])
         plain.append([score.run_rate_error for score in found])
     assert len(inside) == 2 * 24 * len(AFTER_DAYS)
-    assert 0.9 <= np.mean(inside)
+    assert np.mean(inside) >= 0.9
     assert np.mean(errors) < 0.05
     # Five days are never a whole week: there the day of the week tells most.
     assert np.mean(errors, axis=0)[0] < 0.75 * np.mean(plain, axis=0)[0]
