@@ -12,7 +12,7 @@ from fleet.settings import Settings
 HEALTH_SECONDS = 15
 DAY_SECONDS = 86400
 SPEND_HOUR = 2
-"""UTC. By then the hourly roll-up has seen all of yesterday."""
+"""UTC. By then what began yesterday has ended and is settled."""
 
 
 def schedule(settings: Settings) -> dict[str, dict[str, Any]]:

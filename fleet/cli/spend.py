@@ -51,9 +51,9 @@ def spend(
 ) -> None:
     """Show the spend of a period: total, trend, shares, suggestions, and the month's projection.
 
-    The figures are those of the roll-ups, which beat brings up to date each hour. The trend and
-    the projection leave a day that has not ended out. Amounts in JSON are nano-dollars. Exit status
-    2 for days that are none.
+    The figures are those of the ledger's roll-ups, which are brought up to date first. The trend
+    leaves a day that has not ended out. Amounts in JSON are nano-dollars. Exit status 2 for days
+    that are none.
 
     Example: `fleet spend --days 90 --by tenant --plot spend.png`
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 
 import numpy as np
@@ -57,8 +58,13 @@ class BackTest:
 
 
 def recorded_rows(connection: Connection) -> Rows:
-    """The rows that the roll-ups of a fleet hold."""
-    rows: Rows = connection.rollups.rows  # type: ignore[attr-defined]
+    """The rows of a fleet's roll-ups, which are brought up to date first."""
+
+    def rows(first: str, last: str) -> Sequence[SpendRow]:
+        days = (date.fromisoformat(first), date.fromisoformat(last))
+        found: Sequence[SpendRow] = connection.rollups.rows(*days)  # type: ignore[attr-defined]
+        return found
+
     return rows
 
 
