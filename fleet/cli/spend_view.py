@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.core.prices import NANODOLLARS
+from fleet.core.spend import WEEK
 
 if TYPE_CHECKING:
     from fleet.core.intervals import Interval
@@ -61,7 +62,7 @@ def _figures(report: SpendReport) -> Table:
     table.add_column()
     table.add_row("total", f"{money(analysis.totals.amount)} in {analysis.totals.requests} calls")
     table.add_row("daily mean", money(analysis.daily_mean))
-    table.add_row("weekly trend", _trend(analysis.trend))
+    table.add_row("weekly trend", _trend(analysis, report.open_day))
     limit = money(report.limits.monthly) + (" of all tenants" if report.tenant else "")
     table.add_row("burn rate", f"{analysis.burn_rate:.1%} of the monthly limit of {limit}")
     last = "today so far" if report.open_day else written(analysis.days[-1])
@@ -70,11 +71,11 @@ def _figures(report: SpendReport) -> Table:
     return table
 
 
-def _trend(nanodollars_a_day: float) -> str:
-    if not round(nanodollars_a_day):
-        return "level, or not known under seven whole days"
-    direction = "rises" if nanodollars_a_day > 0 else "falls"
-    return f"{direction} by {money(abs(nanodollars_a_day))} a day"
+def _trend(analysis: Analysis, open_day: bool) -> str:
+    if len(analysis.days) - open_day < WEEK:
+        return f"needs a period of {WEEK} whole days"
+    direction = "falls" if analysis.trend < 0 else "rises"
+    return f"{direction} by {money(abs(analysis.trend))} a day" if analysis.trend else "level"
 
 
 def _last_day(analysis: Analysis, limit: int) -> Text:

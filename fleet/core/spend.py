@@ -113,6 +113,7 @@ def analyse(
     """
     daily = daily_totals(rows, days)
     totals = summed(rows)
+    by_model = _grouped(rows, "model")
     models = breakdown(rows, "model")
     trend = weekly_trend(daily[:-1] if open_day else daily)
     return Analysis(
@@ -124,10 +125,7 @@ def analyse(
         burn_rate=totals.amount / limits.monthly,
         verdict=verdict(daily[-1], limits.daily),
         breakdowns={by: breakdown(rows, by) for by in DIMENSIONS},
-        daily_by_model={
-            part.name: daily_totals([row for row in rows if row.model == part.name], days)
-            for part in models
-        },
+        daily_by_model={part.name: daily_totals(by_model[part.name], days) for part in models},
         suggestions=suggestions(totals.amount, models, trend, limits.monthly),
     )
 
@@ -151,13 +149,17 @@ def daily_totals(rows: Iterable[SpendRow], days: Sequence[str]) -> tuple[int, ..
 
 def breakdown(rows: Iterable[SpendRow], by: Dimension) -> tuple[Part, ...]:
     """The parts of the spend by one of the names, the dearest first, then by name."""
-    groups: Mapping[str, list[SpendRow]] = defaultdict(list)
-    for row in rows:
-        groups[getattr(row, by)].append(row)
-    sums = {name: summed(group) for name, group in groups.items()}
+    sums = {name: summed(group) for name, group in _grouped(rows, by).items()}
     total = sum(each.amount for each in sums.values())
     parts = (Part(name, _share(each.amount, total), each) for name, each in sums.items())
     return tuple(sorted(parts, key=lambda part: (-part.totals.amount, part.name)))
+
+
+def _grouped(rows: Iterable[SpendRow], by: Dimension) -> Mapping[str, list[SpendRow]]:
+    groups: Mapping[str, list[SpendRow]] = defaultdict(list)
+    for row in rows:
+        groups[getattr(row, by)].append(row)
+    return groups
 
 
 def weekly_trend(daily: Sequence[int]) -> Fraction:

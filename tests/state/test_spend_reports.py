@@ -142,6 +142,7 @@ def test_the_tables_show_totals_shares_doubts_and_suggestions(
     for said in (
         "$58.00 in 28 calls",
         "0.4% of the monthly limit of $15,000.00",
+        "needs a period of 7 whole days",
         "uncertain: $5.80 of 14 steps",
         "missing: 14 steps",
         "agent type",
