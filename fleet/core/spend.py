@@ -1,7 +1,6 @@
-"""What the spend of a period says: totals, trend, burn rate, shares, and what could be saved.
+"""What the spend of a period says: totals, trend, burn rate and shares.
 
-Amounts are nano-dollars and whole numbers; what is compared with a share of a limit is compared
-in whole numbers too, so that no rounding decides. Only trends, shares and rates are floats.
+Amounts are nano-dollars and whole numbers. Only trends, shares and rates are floats.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Literal
 
+from fleet.core.spend_advice import Suggestion, Verdict, suggestions, verdict
 from fleet.core.spend_rows import SpendRow
 
 Dimension = Literal["model", "tenant", "agent_type", "request_type", "pool", "provider"]
@@ -19,20 +19,7 @@ DIMENSIONS: tuple[Dimension, ...] = (
     *("model", "tenant", "agent_type"),
     *("request_type", "pool", "provider"),
 )
-Verdict = Literal["healthy", "warning", "critical"]
-Priority = Literal["critical", "high", "medium"]
-
 WEEK = 7
-NEARLY_PERCENT = 80
-"""More of a limit than this is called a warning, for a day as for a month."""
-AIM_PERCENT = 70
-"""What cutting costs should bring a month down to."""
-DOMINANT_PERCENT = 40
-"""A model with more of the spend than this is worth replacing where a cheaper one will do."""
-SUBSTITUTE_SAVES_PERCENT = 30
-"""What that is taken to save of the model's cost."""
-WEEKS_OF_TREND = 4
-"""A rising trend is taken to cost so many times itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +57,6 @@ class Part:
     name: str
     share: float
     totals: Totals
-
-
-@dataclass(frozen=True, slots=True)
-class Suggestion:
-    """What would save money. `saves` is in nano-dollars, over the period's length."""
-
-    type: Literal["budget_alert", "model_substitution", "usage_monitoring"]
-    priority: Priority
-    action: str
-    saves: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +103,12 @@ def analyse(
         verdict=verdict(daily[-1], limits.daily),
         breakdowns={by: breakdown(rows, by) for by in DIMENSIONS},
         daily_by_model={part.name: daily_totals(by_model[part.name], days) for part in models},
-        suggestions=suggestions(totals.amount, models, trend, limits.monthly),
+        suggestions=suggestions(
+            totals.amount,
+            {part.name: part.totals.amount for part in models},
+            trend,
+            limits.monthly,
+        ),
     )
 
 
@@ -173,54 +155,6 @@ def weekly_trend(daily: Sequence[int]) -> Fraction:
     middle = WEEK // 2
     week = enumerate(daily[-WEEK:], start=-middle)
     return Fraction(sum(number * amount for number, amount in week), 28)
-
-
-def verdict(amount: int, daily_limit: int) -> Verdict:
-    """What a day's spend is called: a warning over 80 % of the limit, critical over 100 %."""
-    if amount > daily_limit:
-        return "critical"
-    return "warning" if _over(amount, NEARLY_PERCENT, daily_limit) else "healthy"
-
-
-def suggestions(
-    total: int, models: Iterable[Part], trend: Fraction, monthly_limit: int
-) -> tuple[Suggestion, ...]:
-    """What could be saved, the most urgent first."""
-    found: list[Suggestion] = []
-    if _over(total, NEARLY_PERCENT, monthly_limit):
-        found.append(
-            Suggestion(
-                "budget_alert",
-                "critical",
-                f"cut costs now: over {NEARLY_PERCENT} % of the monthly limit is spent",
-                total - monthly_limit * AIM_PERCENT // 100,
-            )
-        )
-    found += [
-        Suggestion(
-            "model_substitution",
-            "high",
-            f"substitute a cheaper model for {part.name}: it has {part.share:.0%} of the spend",
-            part.totals.amount * SUBSTITUTE_SAVES_PERCENT // 100,
-        )
-        for part in models
-        if _over(part.totals.amount, DOMINANT_PERCENT, total)
-    ]
-    if trend > 0:
-        found.append(
-            Suggestion(
-                "usage_monitoring",
-                "medium",
-                "watch the usage: the daily spend has been rising for a week",
-                round(trend * WEEKS_OF_TREND),
-            )
-        )
-    return tuple(found)
-
-
-def _over(amount: int, percent: int, whole: int) -> bool:
-    """Whether an amount over 0 is more than so much of a whole."""
-    return amount > 0 and amount * 100 > whole * percent
 
 
 def _share(amount: int, total: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 
 import pytest
@@ -12,16 +13,14 @@ from fleet.core.days import day_number, days_between, month_days, shifted, weekd
 from fleet.core.spend import (
     DIMENSIONS,
     Limits,
-    Part,
     Totals,
     analyse,
     breakdown,
     daily_totals,
-    suggestions,
     summed,
-    verdict,
     weekly_trend,
 )
+from fleet.core.spend_advice import Suggestion, suggestions, verdict
 from fleet.core.spend_rows import SpendRow
 
 DOLLAR = 10**9
@@ -37,12 +36,8 @@ def row(period: str, amount: int = 0, model: str = "gpt-5", **changed: object) -
     return plain._replace(**changed)  # type: ignore[arg-type]
 
 
-def model_part(name: str, amount: int, total: int) -> Part:
-    return Part(name, amount / total, Totals(amount=amount))
-
-
-def of_type(found: object, kind: str) -> list[tuple[str, int]]:
-    return [(each.priority, each.saves) for each in found if each.type == kind]  # type: ignore[attr-defined]
+def of_type(found: Iterable[Suggestion], kind: str) -> list[tuple[str, int]]:
+    return [(each.priority, each.saves) for each in found if each.type == kind]
 
 
 def test_the_days_of_a_period_know_leap_years_and_weekdays() -> None:
@@ -126,27 +121,26 @@ def test_a_day_is_a_warning_over_80_percent_and_critical_over_the_limit(
 
 
 def test_a_model_over_40_percent_suggests_a_cheaper_one_and_saves_30_percent_of_it() -> None:
-    parts = [model_part("a", 41, 100), model_part("b", 40, 100), model_part("c", 19, 100)]
-    found = suggestions(100, parts, Fraction(0), LIMITS.monthly)
+    found = suggestions(100, {"a": 41, "b": 40, "c": 19}, Fraction(0), LIMITS.monthly)
     assert of_type(found, "model_substitution") == [("high", 12)]  # 12.3
     assert "cheaper model for a: it has 41% of the spend" in found[0].action
 
 
 def test_a_rising_trend_suggests_watching_and_saves_four_times_the_trend() -> None:
-    assert of_type(suggestions(1, [], Fraction(5, 2), 100), "usage_monitoring") == [("medium", 10)]
-    assert suggestions(1, [], Fraction(0), 100) == ()
-    assert suggestions(1, [], Fraction(-1), 100) == ()
+    assert of_type(suggestions(1, {}, Fraction(5, 2), 100), "usage_monitoring") == [("medium", 10)]
+    assert suggestions(1, {}, Fraction(0), 100) == ()
+    assert suggestions(1, {}, Fraction(-1), 100) == ()
 
 
 def test_over_80_percent_of_the_month_suggests_cutting_down_to_70() -> None:
     limit = 15000 * DOLLAR
-    found = suggestions(12001 * DOLLAR, [], Fraction(0), limit)
+    found = suggestions(12001 * DOLLAR, {}, Fraction(0), limit)
     assert of_type(found, "budget_alert") == [("critical", (12001 - 10500) * DOLLAR)]
-    assert suggestions(12000 * DOLLAR, [], Fraction(0), limit) == ()
+    assert suggestions(12000 * DOLLAR, {}, Fraction(0), limit) == ()
 
 
 def test_the_most_urgent_suggestion_comes_first() -> None:
-    found = suggestions(100, [model_part("a", 100, 100)], Fraction(1), 100)
+    found = suggestions(100, {"a": 100}, Fraction(1), 100)
     assert [each.priority for each in found] == ["critical", "high", "medium"]
 
 
