@@ -23,6 +23,7 @@ from fleet.settings import Settings
 from fleet.state.client import connect
 from fleet.state.examples import Examples
 from fleet.state.keys import Keys
+from fleet.state.ledger import Ledger
 from fleet.state.models import ModelState
 from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
@@ -45,6 +46,7 @@ class Connection:
     submissions: Submissions
     policies: PolicyStore
     examples: Examples
+    ledger: Ledger
     model_state: ModelState
     agents: Mapping[str, AgentSpec]
     models: tuple[Model, ...]
@@ -85,6 +87,7 @@ def open_connection(settings: Settings) -> Connection:
         submissions=Submissions(client, keys, scripts, dead_after),
         policies=PolicyStore(client, keys, scripts),
         examples=Examples(client, keys, scripts),
+        ledger=Ledger(client, keys, scripts),
         model_state=ModelState(
             client, keys, scripts, settings.config.models.learn_half_life_seconds
         ),

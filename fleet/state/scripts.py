@@ -17,6 +17,7 @@ NAMES = (
     "cancel",
     "claim",
     "cool",
+    "correct",
     "drain",
     "eject",
     "fetch",
@@ -39,6 +40,7 @@ NAMES = (
     "rescue",
     "snapshot",
     "submit",
+    "trim",
     "usage",
 )
 
@@ -63,6 +65,7 @@ class Scripts:
     cancel: Script
     claim: Script
     cool: Script
+    correct: Script
     drain: Script
     eject: Script
     fetch: Script
@@ -85,6 +88,7 @@ class Scripts:
     rescue: Script
     snapshot: Script
     submit: Script
+    trim: Script
     usage: Script
 
     def __init__(self, client: Redis) -> None:

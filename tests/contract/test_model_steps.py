@@ -425,7 +425,7 @@ def test_the_first_fifty_steps_are_kept_and_all_are_counted(start: Callable[...,
     step = Step("small", "fake", "again", "ok", output_tokens=1)
     for call in range(1, 61):
         for _ in range(2):
-            run.fleet.tasks.add_usage(run.lease, call, step, uncertain=False)
+            run.fleet.tasks.add_usage(run.lease, call, step)
     assert (len(run.record.steps), run.record.model_calls) == (50, 60)
     assert run.record.output_tokens == 60
 
