@@ -12,6 +12,7 @@ from fleet.services.upkeep import look_at_health, reap, summarize_health
 REAP = "fleet.reap"
 HEALTH = "fleet.health"
 POOLS = "fleet.pools"
+ROLL_UP = "fleet.rollup"
 
 
 def add_jobs(app: Celery) -> None:
@@ -28,3 +29,7 @@ def add_jobs(app: Celery) -> None:
     @app.task(name=POOLS, ignore_result=True)
     def look_at_the_pools() -> dict[str, list[str]]:
         return look_at_health(fleet_of(app))
+
+    @app.task(name=ROLL_UP, ignore_result=True)
+    def roll_up_the_ledger() -> int:
+        return fleet_of(app).rollups.roll_up()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from beat_schedules.jobs import HEALTH, POOLS, REAP
+from beat_schedules.jobs import HEALTH, POOLS, REAP, ROLL_UP
 from fleet.settings import Settings
 
 HEALTH_SECONDS = 15
+HOUR = 3600
 
 
 def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -17,6 +18,7 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "reap-the-dead": _every(settings.config.leases.reap_seconds, REAP),
         "sum-up-health": _every(HEALTH_SECONDS, HEALTH),
         "look-at-the-pools": _every(settings.config.health.look_seconds, POOLS),
+        "roll-up-the-ledger": _every(HOUR, ROLL_UP),
     }
 
 

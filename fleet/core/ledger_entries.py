@@ -7,7 +7,7 @@ entry, with the names and windows of the first, whose amount is what to add.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 STEP = "step"
 LOST = "lost"
@@ -104,29 +104,22 @@ class LedgerEntry(NamedTuple):
         return {k: v for k, v in found.items() if v or k not in ("windows", "of", "by", "why")}
 
     @property
-    def counted(self) -> Counted:
-        """What the entry adds to each of its scopes' windows."""
-        if self.kind == CORRECTION:
-            return Counted(self.amount)
-        return Counted(self.amount, 0, self.input + self.output, 0, 1)
-
-    @property
     def rolled(self) -> Rolled:
         """What the entry adds to the roll-ups of its hour and its day."""
         uncertain = 0 if self.certain else self.amount
         if self.kind == CORRECTION:
             return Rolled(self.amount, uncertain=uncertain)
         return Rolled(
-            amount=self.amount,
-            requests=1,
-            input=self.input,
-            cached=self.cached,
-            output=self.output,
-            reasoning=self.reasoning,
-            uncertain=uncertain,
-            uncertain_steps=1 - self.certain,
-            missing=int(self.usage == MISSING),
-            unpriced=int(self.usage == UNPRICED),
+            self.amount,
+            1,
+            self.input,
+            self.cached,
+            self.output,
+            self.reasoning,
+            uncertain,
+            1 - self.certain,
+            int(self.usage == MISSING),
+            int(self.usage == UNPRICED),
         )
 
 
@@ -155,16 +148,15 @@ class Rolled(NamedTuple):
     unpriced: int = 0
 
 
-NUMBERS = frozenset(
-    ("attempt", "input", "cached", "output", "reasoning", "amount", "estimate", "certain")
-)
+NUMBERS = ("attempt", "input", "cached", "output", "reasoning", "amount", "estimate", "certain")
 
 
 def parse_entry(entry_id: str, fields: Mapping[str, str]) -> LedgerEntry:
     """The inverse of `LedgerEntry.fields`."""
-    return LedgerEntry(
-        entry_id, **{k: int(v) if k in NUMBERS else v for k, v in fields.items()}  # type: ignore[arg-type]
-    )
+    values: dict[str, Any] = dict(fields)
+    for name in NUMBERS:
+        values[name] = int(values[name])
+    return LedgerEntry(entry_id, **values)
 
 
 def id_parts(entry_id: str) -> tuple[int, int]:

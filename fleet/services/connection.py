@@ -28,6 +28,7 @@ from fleet.state.models import ModelState
 from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
 from fleet.state.registry import Registry
+from fleet.state.rollups import Rollups
 from fleet.state.scripts import Scripts
 from fleet.state.submissions import Submissions
 from fleet.state.tasks import Tasks
@@ -47,6 +48,7 @@ class Connection:
     policies: PolicyStore
     examples: Examples
     ledger: Ledger
+    rollups: Rollups
     model_state: ModelState
     agents: Mapping[str, AgentSpec]
     models: tuple[Model, ...]
@@ -88,6 +90,7 @@ def open_connection(settings: Settings) -> Connection:
         policies=PolicyStore(client, keys, scripts),
         examples=Examples(client, keys, scripts),
         ledger=Ledger(client, keys, scripts),
+        rollups=Rollups(client, keys, scripts),
         model_state=ModelState(
             client, keys, scripts, settings.config.models.learn_half_life_seconds
         ),

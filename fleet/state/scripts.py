@@ -38,6 +38,7 @@ NAMES = (
     "repair",
     "requeue",
     "rescue",
+    "rollup",
     "snapshot",
     "submit",
     "trim",
@@ -86,6 +87,7 @@ class Scripts:
     repair: Script
     requeue: Script
     rescue: Script
+    rollup: Script
     snapshot: Script
     submit: Script
     trim: Script
