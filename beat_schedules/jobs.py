@@ -13,6 +13,7 @@ REAP = "fleet.reap"
 HEALTH = "fleet.health"
 POOLS = "fleet.pools"
 ROLL_UP = "fleet.rollup"
+ARCHIVE = "fleet.ledger_archive"
 
 
 def add_jobs(app: Celery) -> None:
@@ -33,3 +34,10 @@ def add_jobs(app: Celery) -> None:
     @app.task(name=ROLL_UP, ignore_result=True)
     def roll_up_the_ledger() -> int:
         return fleet_of(app).rollups.roll_up()
+
+    @app.task(name=ARCHIVE, ignore_result=True)
+    def archive_the_ledger() -> list[str]:
+        # Imported here: of all that a worker does only this needs Arrow, and its 60 MB.
+        from fleet.services.ledger_archive import archive
+
+        return archive(fleet_of(app))

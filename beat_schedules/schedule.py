@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from beat_schedules.jobs import HEALTH, POOLS, REAP, ROLL_UP
+from beat_schedules.jobs import ARCHIVE, HEALTH, POOLS, REAP, ROLL_UP
 from fleet.settings import Settings
 
 HEALTH_SECONDS = 15
 HOUR = 3600
+DAY = 86_400
 
 
 def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -19,6 +20,7 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "sum-up-health": _every(HEALTH_SECONDS, HEALTH),
         "look-at-the-pools": _every(settings.config.health.look_seconds, POOLS),
         "roll-up-the-ledger": _every(HOUR, ROLL_UP),
+        "archive-the-ledger": _every(DAY, ARCHIVE),
     }
 
 

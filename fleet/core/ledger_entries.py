@@ -17,6 +17,9 @@ SEEN = "seen"
 MISSING = "missing"
 UNPRICED = "unpriced"
 
+FIRST = "0-0"
+"""An id that all entries follow."""
+
 ALL = "all"
 SCOPES = ("tenant", "agent_type", "model")
 
@@ -157,6 +160,12 @@ def parse_entry(entry_id: str, fields: Mapping[str, str]) -> LedgerEntry:
     for name in NUMBERS:
         values[name] = int(values[name])
     return LedgerEntry(entry_id, **values)
+
+
+def archived_ids(name: str) -> tuple[str, str]:
+    """The ids of the first and the last entry in a file of the archive, by its name."""
+    first, _, last = name.rpartition("/")[2].removesuffix(".parquet").partition("_")
+    return first, last
 
 
 def id_parts(entry_id: str) -> tuple[int, int]:

@@ -25,12 +25,13 @@ class LedgerSums:
     def add(self, entries: Iterable[LedgerEntry]) -> Self:
         """Add entries, in any order."""
         for entry in entries:
-            group, rolled = (entry.windows, entry.names), entry.rolled
-            found = self._sums.get(group)
-            if found is None:
-                self._sums[group] = list(rolled)
-            else:
-                found[:] = [a + b for a, b in zip(found, rolled, strict=True)]
+            self._add((entry.windows, entry.names), entry.rolled)
+        return self
+
+    def merge(self, other: Self) -> Self:
+        """Add the sums of others."""
+        for group, sums in other._sums.items():
+            self._add(group, sums)
         return self
 
     def rolled(self) -> dict[RolledKey, Rolled]:
@@ -51,6 +52,13 @@ class LedgerSums:
             before = found.get(key, Counted())
             found[key] = Counted(*(a + b for a, b in zip(before, counted, strict=True)))
         return found
+
+    def _add(self, group: tuple[str, Names], sums: Iterable[int]) -> None:
+        found = self._sums.get(group)
+        if found is None:
+            self._sums[group] = list(sums)
+        else:
+            found[:] = [a + b for a, b in zip(found, sums, strict=True)]
 
     def _by_scope(self) -> Iterator[tuple[tuple[str, str], Counted]]:
         for (windows, names), sums in self._sums.items():

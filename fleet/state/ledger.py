@@ -13,7 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from fleet.core.ledger_entries import CORRECTION, Counted, LedgerEntry, parse_entry
+from fleet.core.ledger_entries import (
+    CORRECTION,
+    FIRST,
+    Counted,
+    LedgerEntry,
+    archived_ids,
+    parse_entry,
+)
 from fleet.errors import InvalidRequest
 from fleet.state.client import redis_errors
 from fleet.state.scripts import text
@@ -23,8 +30,6 @@ __all__ = ["Counters", "Ledger", "LedgerEntry", "Page"]
 
 PAGE = 2000
 """Entries in one answer: some 800 KB, which keeps Redis busy for a few milliseconds."""
-
-FIRST = "0-0"
 
 Counters = Mapping[str, Mapping[str, Counted]]
 """By scope and window."""
@@ -38,7 +43,7 @@ class Page(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """All counters, and the id of the last entry that they count; '' where the stream is empty."""
+    """All counters, and the id of the last entry that they count; `FIRST` where there is none."""
 
     counters: Counters
     last: str
@@ -55,6 +60,11 @@ class Ledger(Store):
             pipeline.lindex(self.keys.archives, -1)
             found, archive = pipeline.execute()
         return Page(_entries(found), text(archive or b""))
+
+    def length(self) -> int:
+        """How many entries the stream has."""
+        with redis_errors(self.client):
+            return int(self.client.xlen(self.keys.ledger))
 
     def newest(self, most: int) -> list[LedgerEntry]:
         """The newest entries of the stream first."""
@@ -81,14 +91,17 @@ class Ledger(Store):
                 pipeline = self.client.pipeline(transaction=True)
                 pipeline.smembers(self.keys.counters)
                 pipeline.xrevrange(self.keys.ledger, count=1)
+                pipeline.lindex(self.keys.archives, -1)
                 for key in keys:
                     pipeline.hgetall(key)
-                index, last, *found = pipeline.execute()
+                index, newest, archive, *found = pipeline.execute()
             if self._counter_keys(index) == keys:
                 break
         scopes = (key.removeprefix(self.keys.money("")) for key in keys)
         counters = dict(zip(scopes, map(_counted, found), strict=True))
-        return Moment(counters, text(last[0][0]) if last else "")
+        if newest:
+            return Moment(counters, text(newest[0][0]))
+        return Moment(counters, archived_ids(text(archive))[1] if archive else FIRST)
 
     def correct(self, entry: LedgerEntry, amount: int, by: str, why: str, once: str) -> str:
         """Add an amount to an entry, in nano-dollars: under 0 where it was charged too much.

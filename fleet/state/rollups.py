@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from urllib.parse import quote, unquote
 
-from fleet.core.ledger_entries import Names, Rolled
+from fleet.core.ledger_entries import FIRST, Names, Rolled
 from fleet.core.ledger_sums import LedgerSums, RolledKey, spend_row
 from fleet.core.spend_rows import SpendRow
 from fleet.errors import InvalidRequest
 from fleet.state.client import redis_errors
-from fleet.state.ledger import FIRST, Ledger
+from fleet.state.ledger import Ledger
 from fleet.state.scripts import text
 from fleet.state.store import Store
 
