@@ -6,11 +6,12 @@ from typing import Any
 
 from celery.schedules import crontab
 
-from beat_schedules.jobs import HEALTH, POOLS, REAP, SPEND
+from beat_schedules.jobs import ARCHIVE, HEALTH, POOLS, REAP, ROLL_UP, SPEND
 from fleet.settings import Settings
 
 HEALTH_SECONDS = 15
-DAY_SECONDS = 86400
+HOUR = 3600
+DAY = 86_400
 SPEND_HOUR = 2
 """UTC. By then what began yesterday has ended and is settled."""
 
@@ -22,10 +23,12 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "reap-the-dead": _every(settings.config.leases.reap_seconds, REAP),
         "sum-up-health": _every(HEALTH_SECONDS, HEALTH),
         "look-at-the-pools": _every(settings.config.health.look_seconds, POOLS),
+        "roll-up-the-ledger": _every(HOUR, ROLL_UP),
+        "archive-the-ledger": _every(DAY, ARCHIVE),
         "report-the-spend": {
             "task": SPEND,
             "schedule": crontab(hour=SPEND_HOUR, minute=0),
-            "options": {"expires": DAY_SECONDS},
+            "options": {"expires": DAY},
         },
     }
 

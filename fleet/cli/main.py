@@ -13,6 +13,7 @@ from fleet.cli import (
     configuration,
     crew,
     demo,
+    ledger,
     models,
     route,
     service,
@@ -38,7 +39,7 @@ app = typer.Typer(
     help="Runs AI agents as a fleet of Celery workers. Begin with `fleet demo` or `fleet up`.",
 )
 
-for module in (demo, up, status, work, crew, route, models, simulate, spend):
+for module in (demo, up, status, work, crew, route, models, ledger, spend, simulate):
     module.add_to(app)
 app.add_typer(configuration.app, name="config")
 app.add_typer(service.app, name="service")

@@ -62,8 +62,7 @@ def recorded_rows(connection: Connection) -> Rows:
 
     def rows(first: str, last: str) -> Sequence[SpendRow]:
         days = (date.fromisoformat(first), date.fromisoformat(last))
-        found: Sequence[SpendRow] = connection.rollups.rows(*days)  # type: ignore[attr-defined]
-        return found
+        return connection.rollups.rows(*days)
 
     return rows
 
