@@ -7,11 +7,16 @@ from typing import Any
 from celery import Celery
 
 from fleet.runtime.app import fleet_of
+from fleet.services.daily_spend import daily_report
+from fleet.services.spend import recorded_rows
 from fleet.services.upkeep import look_at_health, reap, summarize_health
 
 REAP = "fleet.reap"
 HEALTH = "fleet.health"
 POOLS = "fleet.pools"
+ROLL_UP = "fleet.rollup"
+ARCHIVE = "fleet.ledger_archive"
+SPEND = "fleet.spend"
 
 
 def add_jobs(app: Celery) -> None:
@@ -28,3 +33,19 @@ def add_jobs(app: Celery) -> None:
     @app.task(name=POOLS, ignore_result=True)
     def look_at_the_pools() -> dict[str, list[str]]:
         return look_at_health(fleet_of(app))
+
+    @app.task(name=ROLL_UP, ignore_result=True)
+    def roll_up_the_ledger() -> int:
+        return fleet_of(app).rollups.roll_up()
+
+    @app.task(name=ARCHIVE, ignore_result=True)
+    def archive_the_ledger() -> list[str]:
+        # Imported here: of all that a worker does only this needs Arrow, and its 60 MB.
+        from fleet.services.ledger_archive import archive
+
+        return archive(fleet_of(app))
+
+    @app.task(name=SPEND, ignore_result=True)
+    def report_the_spend() -> dict[str, Any]:
+        fleet = fleet_of(app)
+        return daily_report(fleet, recorded_rows(fleet))

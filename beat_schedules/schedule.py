@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from beat_schedules.jobs import HEALTH, POOLS, REAP
+from celery.schedules import crontab
+
+from beat_schedules.jobs import ARCHIVE, HEALTH, POOLS, REAP, ROLL_UP, SPEND
 from fleet.settings import Settings
 
 HEALTH_SECONDS = 15
+HOUR = 3600
+DAY = 86_400
+SPEND_HOUR = 2
+"""UTC. By then what began yesterday has ended and is settled."""
 
 
 def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -17,6 +23,13 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "reap-the-dead": _every(settings.config.leases.reap_seconds, REAP),
         "sum-up-health": _every(HEALTH_SECONDS, HEALTH),
         "look-at-the-pools": _every(settings.config.health.look_seconds, POOLS),
+        "roll-up-the-ledger": _every(HOUR, ROLL_UP),
+        "archive-the-ledger": _every(DAY, ARCHIVE),
+        "report-the-spend": {
+            "task": SPEND,
+            "schedule": crontab(hour=SPEND_HOUR, minute=0),
+            "options": {"expires": DAY},
+        },
     }
 
 

@@ -41,9 +41,10 @@ class Result(BaseModel):
 class ModelReply(BaseModel):
     """One answer of a language model, and what it took.
 
-    `cached_input_tokens` are among the `input_tokens`. `seconds` is the time of the call.
-    `usage_missing` marks an answer whose provider told no tokens: they and the cost are 0 here,
-    and unknown in truth.
+    `cached_input_tokens` are among the `input_tokens`, `reasoning_tokens` among the
+    `output_tokens`, where the provider tells them. `seconds` is the time of the call.
+    `usage_missing` marks an answer whose provider told no tokens, `unpriced` one of a model that
+    is not free and has no price: what is not known is 0 here.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,6 +57,8 @@ class ModelReply(BaseModel):
     cached_input_tokens: int = 0
     seconds: float = 0.0
     usage_missing: bool = False
+    reasoning_tokens: int = 0
+    unpriced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ def answer(
     cached_tokens: int = 0,
     *,
     usage: bool = True,
+    reasoning_tokens: int = 0,
 ) -> Behaviour:
     """An answer; with `usage=False` one that does not tell what it took."""
     body = _completion({"role": "assistant", "content": text}, "stop")
@@ -56,6 +57,7 @@ def answer(
             "completion_tokens": output_tokens,
             "total_tokens": input_tokens + output_tokens,
             "prompt_tokens_details": {"cached_tokens": cached_tokens},
+            "completion_tokens_details": {"reasoning_tokens": reasoning_tokens},
         }
     return Behaviour(body=body)
 

@@ -7,6 +7,7 @@ import time
 from pydantic_ai import ModelRequest, ModelResponse, ModelSettings
 from pydantic_ai.direct import model_request
 from pydantic_ai.exceptions import AgentRunError
+from pydantic_ai.usage import RequestUsage
 
 from fleet.adapters.model_errors import translated
 from fleet.adapters.providers import Endpoint, chat_model
@@ -61,14 +62,26 @@ class ModelCaller:
     def _reply(self, response: ModelResponse, seconds: float) -> ModelReply:
         usage = response.usage
         used = Tokens(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens)
+        unpriced = self.model.price is None and not self.model.free
         return ModelReply(
             text=response.text or "",
             model=self.model.name,
             input_tokens=used.input,
             output_tokens=used.output,
             cached_input_tokens=used.cached_input,
-            cost_nanodollars=cost_nanodollars(self.model, used),
+            # The tokens are burned, and an answer that was paid for is not thrown away.
+            cost_nanodollars=0 if unpriced else cost_nanodollars(self.model, used),
             seconds=seconds,
             # There is no prompt of no tokens.
             usage_missing=used.input == 0,
+            reasoning_tokens=_reasoning_tokens(usage),
+            unpriced=unpriced,
         )
+
+
+def _reasoning_tokens(usage: RequestUsage) -> int:
+    """How much of the output was reasoning: where a provider's client has no figure of its own for
+    it, as a detail in the provider's words."""
+    details = usage.details
+    told = details.get("reasoning_tokens") or details.get("thoughts_tokens") or 0
+    return usage.output_reasoning_tokens or told

@@ -9,7 +9,20 @@ import sys
 
 import typer
 
-from fleet.cli import configuration, crew, demo, models, route, service, simulate, status, up, work
+from fleet.cli import (
+    configuration,
+    crew,
+    demo,
+    ledger,
+    models,
+    route,
+    service,
+    simulate,
+    spend,
+    status,
+    up,
+    work,
+)
 from fleet.cli.output import complain
 from fleet.errors import FleetError, InvalidConfig, InvalidRequest, NotAllowed, TaskNotFound
 
@@ -26,7 +39,7 @@ app = typer.Typer(
     help="Runs AI agents as a fleet of Celery workers. Begin with `fleet demo` or `fleet up`.",
 )
 
-for module in (demo, up, status, work, crew, route, models, simulate):
+for module in (demo, up, status, work, crew, route, models, ledger, spend, simulate):
     module.add_to(app)
 app.add_typer(configuration.app, name="config")
 app.add_typer(service.app, name="service")

@@ -85,7 +85,8 @@ def simulate(
 
     Example: `fleet simulate --synthetic --tasks 20000 --pools larger.toml --plot waits.png`
     """
-    from fleet.cli.simulation_view import check_plot, report_view, write_plot
+    from fleet.cli.plots import check_plot
+    from fleet.cli.simulation_view import report_view, write_plot
     from fleet.core.simulation.events import Conditions
     from fleet.services.connection import open_connection
     from fleet.services.simulation.options import figures, synthetic_load

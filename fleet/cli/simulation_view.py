@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.cli.output import dollars, seconds
-from fleet.errors import InvalidRequest
+from fleet.cli.plots import new_figure, save
 
 if TYPE_CHECKING:
     from fleet.services.simulation.report import Report, Row
 
-INCHES, DOTS_PER_INCH = (11.0, 4.5), 110
+INCHES = (11.0, 4.5)
 SHORTEST_DRAWN = 1e-3
 
 
@@ -69,26 +69,14 @@ def _shares(rows: list[Row]) -> Table:
     return table
 
 
-def check_plot(path: Path | None) -> None:
-    """Raise `InvalidRequest` where a plot could not be written, before the time is spent."""
-    if path and not path.absolute().parent.is_dir():
-        raise InvalidRequest(f"--plot {path}: its folder does not exist; make it, or name another")
-
-
 def write_plot(report: Report, path: Path) -> None:
     """Draw the report. Raises `InvalidRequest` where the file cannot be written."""
-    # Only who wants a plot pays for matplotlib. The Figure class keeps no global state.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=INCHES, dpi=DOTS_PER_INCH, layout="constrained")
+    figure = new_figure(*INCHES)
     waits, shares = figure.subplots(1, 2)
     _draw_waits(waits, report.rows)
     _draw_shares(shares, report.rows)
     figure.legend(*shares.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    try:
-        figure.savefig(path, format="png")
-    except OSError as error:
-        raise InvalidRequest(f"--plot {path}: {error.strerror}; name a file to write") from error
+    save(figure, path)
 
 
 def _draw_waits(axes: Any, rows: list[Row]) -> None:

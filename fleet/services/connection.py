@@ -23,10 +23,12 @@ from fleet.settings import Settings
 from fleet.state.client import connect
 from fleet.state.examples import Examples
 from fleet.state.keys import Keys
+from fleet.state.ledger import Ledger
 from fleet.state.models import ModelState
 from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
 from fleet.state.registry import Registry
+from fleet.state.rollups import Rollups
 from fleet.state.scripts import Scripts
 from fleet.state.submissions import Submissions
 from fleet.state.tasks import Tasks
@@ -45,6 +47,8 @@ class Connection:
     submissions: Submissions
     policies: PolicyStore
     examples: Examples
+    ledger: Ledger
+    rollups: Rollups
     model_state: ModelState
     agents: Mapping[str, AgentSpec]
     models: tuple[Model, ...]
@@ -85,6 +89,8 @@ def open_connection(settings: Settings) -> Connection:
         submissions=Submissions(client, keys, scripts, dead_after),
         policies=PolicyStore(client, keys, scripts),
         examples=Examples(client, keys, scripts),
+        ledger=Ledger(client, keys, scripts),
+        rollups=Rollups(client, keys, scripts),
         model_state=ModelState(
             client, keys, scripts, settings.config.models.learn_half_life_seconds
         ),

@@ -19,6 +19,7 @@ from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import ModelReply
 from fleet.core.difficulty.payload_text import text_of
 from fleet.core.difficulty.text_features import sketch
+from fleet.core.ledger_entries import MISSING, SEEN, UNPRICED
 from fleet.core.models import Model
 from fleet.errors import (
     ContextWindowExceeded,
@@ -121,13 +122,13 @@ class StepWriter:
             failure = failure_of(error)
             step = _failed_step(caller.model, why, failure, error, time.monotonic() - began)
             # The prompt may have been sent, and what came of it may never have been seen.
-            await self._charge(step, failure.burns)
+            await self._charge(step, MISSING if failure.burns else SEEN)
             if failure not in FAILURES or not isinstance(error, FleetError):
                 raise
             await self._leave_alone(caller.model, failure, error)
             return error
         step = _step(caller.model, why, ANSWERED, reply, reply.seconds)
-        await self._charge(step, reply.usage_missing)
+        await self._charge(step, _usage(reply))
         self.answered = step.model
         if self.learns and step.output_tokens and step.seconds:
             kind = self.lease.request_type
@@ -151,9 +152,9 @@ class StepWriter:
         """The model has answered after a cool-down that was to last until then. Blocks."""
         self._note(self.state.warm, model.key_id, model.name, until)
 
-    async def _charge(self, step: Step, uncertain: bool) -> None:
+    async def _charge(self, step: Step, usage: str) -> None:
         charge = asyncio.to_thread(
-            self.tasks.add_usage, self.lease, next(self._calls), step, uncertain=uncertain
+            self.tasks.add_usage, self.lease, next(self._calls), step, usage=usage
         )
         try:
             # A cancellation must not keep the charge from being written.
@@ -215,4 +216,11 @@ def _step(model: Model, why: str, ended: str, reply: ModelReply | None, seconds:
         cached_input_tokens=reply.cached_input_tokens,
         output_tokens=reply.output_tokens,
         cost_nanodollars=reply.cost_nanodollars,
+        reasoning_tokens=reply.reasoning_tokens,
     )
+
+
+def _usage(reply: ModelReply) -> str:
+    if reply.usage_missing:
+        return MISSING
+    return UNPRICED if reply.unpriced else SEEN

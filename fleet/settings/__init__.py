@@ -89,7 +89,7 @@ def parse_config(text: str, source: str) -> FleetConfig:
 def _lay_over(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Tables with fixed keys are merged key by key; tables of named things are replaced."""
     merged = {**defaults, **given}
-    for section in ("models", "limits", "leases", "agents", "routing", "health"):
+    for section in ("models", "limits", "budgets", "leases", "agents", "routing", "health"):
         if isinstance(given.get(section), dict):
             merged[section] = {**defaults.get(section, {}), **given[section]}
     if "compatibility" not in given:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fleet.settings.budgets import Budgets
 from fleet.settings.models import CatalogueModel, Models
 from fleet.settings.names import (
     EVERY_TYPE,
@@ -109,6 +110,7 @@ class FleetConfig(Section):
     providers: dict[Name, Provider]
     catalogue: dict[str, CatalogueModel]
     limits: Limits = Limits()
+    budgets: Budgets = Budgets()
     leases: Leases = Leases()
     agents: Agents = Agents()
     routing: Routing = Routing()

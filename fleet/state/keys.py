@@ -22,7 +22,16 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:models             hash     what is learned of models, and which are cooling down
     {fleet}:beat               string   who is beat now (a lease)
     {fleet}:health             hash     beat's last health summary
+    {fleet}:spend:report       hash     beat's last spend report, and when it was made
     {fleet}:examples           stream   what became of tasks: type, model, reward, sketch of text
+    {fleet}:ledger             stream   what was spent: an entry for each settled step
+    {fleet}:ledger:corrections hash     corrections by the names they were sent under; their sums
+    {fleet}:ledger:archives    list     files that hold what was trimmed from the ledger
+    {fleet}:money              set      keys of the counters that there are
+    {fleet}:money:SCOPE        hash     what a scope has spent, by hour, day and month
+    {fleet}:rollups            set      hours and days that have a roll-up
+    {fleet}:rollup:cursor      string   the last entry of the ledger that is rolled up
+    {fleet}:rollup:h:HOUR, :d:DAY   hash   sums of the ledger's entries by all their names
     QUEUE                      list     messages; QUEUE is {fleet}.POOL or {fleet}.overflow.TYPE
     QUEUE:wake                 list     at most one token: there are messages to claim
 """
@@ -87,8 +96,43 @@ class Keys:
         return f"{self.tag}:health"
 
     @property
+    def spend_report(self) -> str:
+        return f"{self.tag}:spend:report"
+
+    @property
     def examples(self) -> str:
         return f"{self.tag}:examples"
+
+    @property
+    def ledger(self) -> str:
+        return f"{self.tag}:ledger"
+
+    @property
+    def corrections(self) -> str:
+        return f"{self.tag}:ledger:corrections"
+
+    @property
+    def archives(self) -> str:
+        return f"{self.tag}:ledger:archives"
+
+    @property
+    def counters(self) -> str:
+        return f"{self.tag}:money"
+
+    @property
+    def rollups(self) -> str:
+        return f"{self.tag}:rollups"
+
+    @property
+    def rollup_cursor(self) -> str:
+        return f"{self.tag}:rollup:cursor"
+
+    def money(self, scope: str) -> str:
+        return f"{self.counters}:{scope}"
+
+    def rollup(self, period: str) -> str:
+        """Of an hour or a day, as YYYYMMDDHH or YYYYMMDD."""
+        return f"{self.tag}:rollup:{'h' if len(period) == 10 else 'd'}:{period}"
 
     def task(self, task_id: str) -> str:
         return f"{self.tag}:task:{task_id}"

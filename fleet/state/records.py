@@ -22,7 +22,8 @@ class Step:
 
     `why` it began: `first`, `again`, `failover: ...` or `escalation: ...`. `ended` is `ok`, or what
     came instead of an answer, such as `rate limited`. `cached_input_tokens` are among the
-    `input_tokens`. `at` is when it ended, in seconds since 1970 by Redis's clock.
+    `input_tokens`, `reasoning_tokens` among the `output_tokens`. `at` is when it ended, in
+    seconds since 1970 by Redis's clock.
     """
 
     model: str
@@ -35,6 +36,7 @@ class Step:
     cost_nanodollars: int = 0
     seconds: float = 0.0
     at: float = 0.0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

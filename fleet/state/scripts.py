@@ -17,6 +17,7 @@ NAMES = (
     "cancel",
     "claim",
     "cool",
+    "correct",
     "drain",
     "eject",
     "fetch",
@@ -37,8 +38,10 @@ NAMES = (
     "repair",
     "requeue",
     "rescue",
+    "rollup",
     "snapshot",
     "submit",
+    "trim",
     "usage",
     "warm",
 )
@@ -64,6 +67,7 @@ class Scripts:
     cancel: Script
     claim: Script
     cool: Script
+    correct: Script
     drain: Script
     eject: Script
     fetch: Script
@@ -84,8 +88,10 @@ class Scripts:
     repair: Script
     requeue: Script
     rescue: Script
+    rollup: Script
     snapshot: Script
     submit: Script
+    trim: Script
     usage: Script
     warm: Script
 

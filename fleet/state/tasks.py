@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from redis import Redis
 
+from fleet.core.ledger_entries import SEEN, STEP, LedgerEntry
 from fleet.core.model_decision import ModelCandidate, ModelDecision
 from fleet.core.statistics import OUTCOMES_KEPT
 from fleet.errors import LeaseLost, TaskNotFound
@@ -50,6 +51,13 @@ class Lease:
     candidates: tuple[ModelCandidate, ...] = ()
     limit_nanodollars: int | None = None
     spent_nanodollars: int = 0
+    agent_type: str = ""
+    pool: str = ""
+
+    def estimate(self, model: str) -> int:
+        """Nano-dollars that a run was thought to cost with a model; 0 where nobody estimated it."""
+        costs = (each.cost_nanodollars for each in self.candidates if each.model == model)
+        return next(costs, 0)
 
 
 class Finished(NamedTuple):
@@ -144,6 +152,8 @@ class Tasks(Store):
             candidates=decision.ranking + decision.reserves,
             limit_nanodollars=known.get("limit_nanodollars"),
             spent_nanodollars=int(spent),
+            agent_type=known["agent_type"],
+            pool=pool,
         )
 
     def renew(self, lease: Lease, lease_seconds: float) -> bool:
@@ -163,18 +173,23 @@ class Tasks(Store):
         if not kept:
             raise LeaseLost(f"task {lease.task_id} runs elsewhere now; stop without writing")
 
-    def add_usage(self, lease: Lease, call: int, step: Step, *, uncertain: bool) -> int:
-        """Charge one model call to the task, once, and keep it among the steps of its record.
+    def add_usage(self, lease: Lease, call: int, step: Step, *, usage: str = SEEN) -> int:
+        """Charge one model call to the task, once: among the steps of its record, in the ledger
+        and in the counters.
 
-        Gives what the task has cost by now, in nano-dollars. `uncertain` marks tokens that were
-        never seen. The time of the step is Redis's.
+        Gives what the task has cost by now, in nano-dollars. `usage` says whether the tokens were
+        `seen`, were `missing` or are `unpriced`: then the cost is not certain. The time of the
+        step is Redis's.
         """
+        entry = _entry(lease, call, step, usage)
         answered = step.model if step.ended == ANSWERED else ""
         arguments: Arguments = [step.input_tokens, step.output_tokens, step.cost_nanodollars]
-        arguments += [int(uncertain), f"{lease.fence}.{call}", step_json(step), answered]
-        arguments.append(STEPS_KEPT)
+        arguments += [1 - entry.certain, entry.call, step_json(step), answered, STEPS_KEPT]
+        arguments += [part for pair in entry.fields.items() for part in pair]
+        keys = [self.keys.task(lease.task_id), self.keys.ledger, self.keys.counters]
+        keys += [self.keys.money(scope) for scope in entry.scopes]
         with redis_errors(self.client):
-            return int(self.scripts.usage(keys=[self.keys.task(lease.task_id)], args=arguments))
+            return int(self.scripts.usage(keys=keys, args=arguments))
 
     def finish(
         self,
@@ -273,3 +288,28 @@ class Tasks(Store):
         """Drop the lease of a task whose record is gone."""
         with redis_errors(self.client):
             self.client.zrem(self.keys.leases, task_id)
+
+
+def _entry(lease: Lease, call: int, step: Step, usage: str) -> LedgerEntry:
+    """What goes into the ledger of a step; the script adds the id and the windows."""
+    return LedgerEntry(
+        id="",
+        kind=STEP,
+        task=lease.task_id,
+        attempt=lease.attempt,
+        call=f"{lease.fence}.{call}",
+        tenant=lease.tenant,
+        request_type=lease.request_type,
+        agent_type=lease.agent_type,
+        pool=lease.pool,
+        model=step.model,
+        provider=step.provider,
+        input=step.input_tokens,
+        cached=step.cached_input_tokens,
+        output=step.output_tokens,
+        reasoning=step.reasoning_tokens,
+        amount=step.cost_nanodollars,
+        estimate=lease.estimate(step.model),
+        certain=int(usage == SEEN),
+        usage=usage,
+    )

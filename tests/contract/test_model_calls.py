@@ -80,6 +80,21 @@ def test_an_answer_tells_its_tokens_its_cost_and_its_time(fake: FakeProvider) ->
     assert not reply.usage_missing
 
 
+def test_an_answer_tells_how_much_of_the_output_was_reasoning(fake: FakeProvider) -> None:
+    fake.script("gpt-4o", answer("good day", 1000, 200, reasoning_tokens=150))
+    reply = ask(fake.base_url)
+    assert (reply.output_tokens, reply.reasoning_tokens) == (200, 150)
+    assert reply.cost_nanodollars == PRICE.cost(Tokens(1000, 200))
+
+
+def test_an_answer_of_a_model_without_a_price_says_so(fake: FakeProvider) -> None:
+    model = Model("gpt-4o", "openai", None, 0.9, 0.9)
+    fake.script("gpt-4o", answer("good day", 1000, 200))
+    endpoint = Endpoint("openai", "sk-secret", fake.base_url)
+    reply = asyncio.run(ModelCaller(model, endpoint, 30).ask("hello", "", 64, 0.0))
+    assert (reply.unpriced, reply.cost_nanodollars, reply.output_tokens) == (True, 0, 200)
+
+
 def test_a_request_carries_key_prompt_and_instructions(fake: FakeProvider) -> None:
     ask(fake.base_url)
     (received,) = fake.requests()

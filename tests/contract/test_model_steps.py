@@ -413,6 +413,36 @@ def test_an_answer_without_usage_is_uncertain(
     assert client.hget(f"{{fleet}}:task:{run.lease.task_id}", "uncertain_calls") == b"1"
 
 
+def test_each_call_is_an_entry_of_the_ledger_with_what_it_took(start: Callable[..., Run]) -> None:
+    run = start()
+    run.fake.script("small", answer("hi", usage=False), rate_limited(retry_after=60))
+    run.fake.script("middle", answer("hi", 100, 20, cached_tokens=40, reasoning_tokens=12))
+    run.ask(times=2)
+    missing, limited, seen = run.fleet.ledger.page("0-0").entries
+    assert {entry.task for entry in (missing, limited, seen)} == {run.lease.task_id}
+    assert {entry.names[:4] for entry in (missing, limited, seen)} == {
+        ("default", "code_generation", "code_generator", "codegen")
+    }
+    assert [(entry.usage, entry.certain) for entry in (missing, limited, seen)] == [
+        *(("missing", 0), ("seen", 1), ("seen", 1))
+    ]
+    assert (seen.model, seen.provider, seen.amount) == ("middle", "fake", 120_000)
+    assert seen[11:15] == (100, 40, 20, 12)
+    assert seen.estimate == run.lease.estimate("middle") > 0
+    assert run.record.cost_nanodollars == seen.amount
+
+
+def test_an_entry_says_that_a_step_was_cut_short_and_its_cost_is_not_known(
+    start: Callable[..., Run],
+) -> None:
+    run = start()
+    run.fake.script("small", hang())
+    run.fake.script("middle", answer("hi", 100, 20))
+    run.ask()
+    cut, _ = run.fleet.ledger.page("0-0").entries
+    assert (cut.model, cut.usage, cut.certain, cut.amount) == ("small", "missing", 0, 0)
+
+
 def test_a_success_after_a_cool_down_ends_the_failures_in_a_row(
     start: Callable[..., Run], client: redis.Redis
 ) -> None:
@@ -464,7 +494,7 @@ def test_the_first_fifty_steps_are_kept_and_all_are_counted(start: Callable[...,
     step = Step("small", "fake", "again", "ok", output_tokens=1)
     for call in range(1, 61):
         for _ in range(2):
-            run.fleet.tasks.add_usage(run.lease, call, step, uncertain=False)
+            run.fleet.tasks.add_usage(run.lease, call, step)
     assert (len(run.record.steps), run.record.model_calls) == (50, 60)
     assert run.record.output_tokens == 60
 

@@ -39,7 +39,7 @@ def ran(fleet: Connection, *steps: Step, end: bool = True) -> str:
     lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "{}")
     assert isinstance(lease, Lease)
     for number, step in enumerate(steps, start=1):
-        fleet.tasks.add_usage(lease, number, step, uncertain=False)
+        fleet.tasks.add_usage(lease, number, step)
     if end:
         fleet.tasks.finish(lease, "codegen", "succeeded", 60, {"result": "{}"})
     return task_id

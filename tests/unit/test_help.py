@@ -13,7 +13,9 @@ COMMANDS = (
     *("route show", "route strategies"),
     *("models", "models refresh", "models train", "rate"),
     *("agents", "agents list", "agents drain", "agents resume", "config check", "config show"),
-    "simulate",
+    *("ledger", "ledger verify", "ledger show", "ledger export", "ledger correct"),
+    "ledger reconcile",
+    *("simulate", "spend"),
     *(f"service {name}" for name in ("broker", "model", "worker", "beat", "flower")),
 )
 

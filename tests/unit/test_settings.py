@@ -23,6 +23,7 @@ def test_the_defaults_are_the_reference_figures() -> None:
     assert DEFAULTS.leases.dead_after_seconds == 60
     assert DEFAULTS.leases.reap_seconds == 30
     assert DEFAULTS.limits.model_call_seconds == 300
+    assert (DEFAULTS.budgets.daily_usd, DEFAULTS.budgets.monthly_usd) == (500, 15000)
     assert DEFAULTS.compatibility["security_analysis"] == {
         "code_generator": 0.4,
         "security_scanner": 1.0,
@@ -72,6 +73,8 @@ capabilities = ["tools"]
         (f"{LONE}\ninput_price = 1\noutput_price = 1\nfree = true", "free is set, and so is in"),
         (f"tenants = ['a']\n{LONE}\ntenants = ['b']", "'b' is not known; use one of: a"),
         ("[compatibility.knitting]\ncode_generator = 1", "'knitting' is not known"),
+        ("[budgets]\ndaily_usd = 0", "budgets.daily_usd: Input should be greater than 0"),
+        ("[budgets]\nyearly_usd = 1", "budgets.yearly_usd: is not a known key"),
         ("x = [", "is not valid TOML"),
     ],
 )
@@ -98,9 +101,12 @@ def test_a_queue_outside_the_fleets_hash_tag_is_refused(
 
 def test_a_key_of_a_section_keeps_the_others_and_a_table_of_names_is_replaced() -> None:
     config = parse_config(
-        "[leases]\nreap_seconds = 5\n[pools.only]\nagent_type = 'code_generator'", "fleet.toml"
+        "[leases]\nreap_seconds = 5\n[budgets]\ndaily_usd = 7\n"
+        "[pools.only]\nagent_type = 'code_generator'",
+        "fleet.toml",
     )
     assert (config.leases.reap_seconds, config.leases.heartbeat_seconds) == (5, 10)
+    assert (config.budgets.daily_usd, config.budgets.monthly_usd) == (7, 15000)
     assert list(config.pools) == ["only"]
 
 

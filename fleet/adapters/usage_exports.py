@@ -1,0 +1,88 @@
+"""Reads a provider's usage export: a CSV file with a line for each day and model.
+
+    date            a UTC day as YYYY-MM-DD
+    model           as the ledger names it
+    input_tokens    cached ones among them
+    output_tokens
+    cost_usd        US dollars, as a decimal
+    cached_input_tokens   may be left out, and the lines are then compared without them
+
+Lines of the same day and model, such as those of several keys, are added up: the ledger does not
+hold keys. Other columns are passed over.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from fleet.core.prices import NANODOLLARS
+from fleet.core.reconciliation import Billed, BillKey
+from fleet.errors import InvalidRequest
+
+NEEDED = ("date", "model", "input_tokens", "output_tokens", "cost_usd")
+CACHED = "cached_input_tokens"
+
+
+def read_usage_export(path: Path) -> tuple[list[tuple[BillKey, Billed]], bool]:
+    """The lines of an export, and whether it tells cached tokens.
+
+    Raises `InvalidRequest` naming the line and what is wrong with it.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            missing = [name for name in NEEDED if name not in columns]
+            if missing:
+                raise InvalidRequest(
+                    f"{path}: has no column {', '.join(missing)}; a usage export has the columns "
+                    f"{', '.join(NEEDED)}, and may have {CACHED}"
+                )
+            return list(_lines(path, reader)), CACHED in columns
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InvalidRequest(f"{path}: cannot be read ({error}); give a CSV file") from error
+
+
+def _lines(path: Path, reader: csv.DictReader[str]) -> Iterator[tuple[BillKey, Billed]]:
+    for row in reader:
+        try:
+            yield _line(row)
+        except (ValueError, InvalidOperation, TypeError) as error:
+            raise InvalidRequest(
+                f"{path}: line {reader.line_num}: {error}; write a day as YYYY-MM-DD, whole "
+                "numbers of tokens, and US dollars as a decimal"
+            ) from error
+
+
+def _line(row: dict[str, str]) -> tuple[BillKey, Billed]:
+    day = date.fromisoformat(row["date"])
+    model = row["model"].strip()
+    if not model:
+        raise ValueError("it names no model")
+    billed = Billed(
+        int(row["input_tokens"]),
+        int(row.get(CACHED) or 0),
+        int(row["output_tokens"]),
+        nanodollars(row["cost_usd"]),
+    )
+    if min(billed[:3]) < 0:
+        raise ValueError("tokens are under 0")
+    return BillKey(f"{day:%Y%m%d}", model), billed
+
+
+def nanodollars(dollars: str) -> int:
+    """US dollars as they were written, in nano-dollars, to the nearest.
+
+    Raises `ValueError` for what is no number.
+    """
+    try:
+        amount = Decimal(dollars)
+    except InvalidOperation:
+        raise ValueError(f"{dollars!r} is no number of dollars") from None
+    if not amount.is_finite():
+        raise ValueError(f"{dollars!r} is no number of dollars")
+    return int((amount * NANODOLLARS).to_integral_value())

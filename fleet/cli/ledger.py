@@ -1,0 +1,207 @@
+"""`fleet ledger`: what was spent, entry by entry; whether it adds up; corrections and bills."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from fleet.cli.output import JsonOption, console, dollars, print_json
+
+if TYPE_CHECKING:
+    from fleet.services.connection import Connection
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Show, verify, export and correct the record of all spend. Example: `fleet ledger verify`",
+)
+
+DAY = "%Y-%m-%d"
+
+
+def add_to(parent: typer.Typer) -> None:
+    """Give the command line these commands."""
+    parent.add_typer(app, name="ledger")
+
+
+@app.command()
+def show(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many of them.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the newest entries first, of those that are still in Redis.
+
+    Example: `fleet ledger show --limit 50`
+    """
+    entries = _fleet().ledger.newest(limit)
+    if as_json:
+        print_json([entry._asdict() for entry in entries])
+        return
+    from fleet.cli.ledger_tables import entries_table
+
+    console().print(entries_table(entries))
+
+
+@app.command()
+def verify(as_json: JsonOption = False) -> None:
+    """Recompute every counter and roll-up from the entries, and list what differs.
+
+    Exit status 0 where all of it adds up, 1 where something does not. Charges may go on meanwhile.
+
+    Example: `fleet ledger verify`
+    """
+    from fleet.cli.ledger_tables import counting, differences_table
+    from fleet.services.ledger_verify import verify as verify_ledger
+
+    with counting("entries read") as seen:
+        found = verify_ledger(_fleet(), seen)
+    if as_json:
+        shown = found._asdict() | {"differences": [each._asdict() for each in found.differences]}
+        print_json({"adds_up": not found.differences, **shown})
+    else:
+        compared = f"{found.counters} counters and {found.rollups} sums of the roll-ups"
+        typer.echo(f"{found.entries} entries, {dollars(found.amount)}; compared with {compared}")
+        if found.differences:
+            console().print(differences_table(found.differences))
+        else:
+            typer.echo("all of it adds up")
+    if found.differences:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    form: Annotated[Literal["csv", "parquet", "json"], typer.Option("--format")] = "csv",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file; else the standard output.")
+    ] = None,
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=[DAY], help="The first UTC day.")
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=[DAY], help="The last UTC day.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None,
+    request_type: Annotated[str | None, typer.Option(help="Only of this request type.")] = None,
+    agent_type: Annotated[str | None, typer.Option(help="Only of this agent type.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Only of this pool.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Only of this provider.")] = None,
+    kind: Annotated[
+        Literal["step", "lost", "correction"] | None, typer.Option(help="Only of this kind.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
+) -> None:
+    """Write entries for other tools, archived ones too. Amounts are nano-dollars.
+
+    An entry is of the day that counts it: a correction is of its entry's day.
+
+    Example: `fleet ledger export --format parquet --from 2026-11-01 -o november.parquet`
+    """
+    import sys
+
+    from fleet.adapters.ledger_exports import export as write
+    from fleet.cli.ledger_tables import counting
+    from fleet.errors import InvalidRequest
+    from fleet.services.ledger import LedgerFilter, LedgerReader
+
+    if form == "parquet" and output is None:
+        raise InvalidRequest("a Parquet file is no text; name a file with --output")
+    days = (first.date() if first else None, last.date() if last else None)
+    if days[0] and days[1] and days[1] < days[0]:
+        raise InvalidRequest(f"--to {days[1]} is before --from {days[0]}; give the earlier first")
+    wanted = LedgerFilter(
+        *days, tenant, request_type, agent_type, pool, model, provider, kind, task
+    )
+    reader = LedgerReader(_fleet())
+    with counting("entries read", reader.length()) as seen:
+        count = write(reader.matching(wanted, seen), form, output, sys.stdout.buffer)
+    typer.echo(f"{count} entries written" + (f" to {output}" if output else ""), err=True)
+
+
+@app.command()
+def correct(
+    entry: Annotated[str, typer.Argument(help="The id of the entry.")],
+    amount: Annotated[
+        str, typer.Option(help="US dollars to add to what it was charged, under 0 to take off.")
+    ],
+    why: Annotated[str, typer.Option(help="Why, for whoever reads the ledger.")],
+    once: Annotated[
+        str | None, typer.Option(help="A name of your own: sent again it is not made again.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put right what an entry was charged: by another entry, in the windows of the first.
+
+    Example: `fleet ledger correct 1795560000000-0 --amount -0.25 --why "the provider billed less"`
+    """
+    from getpass import getuser
+    from uuid import uuid4
+
+    from fleet.adapters.usage_exports import nanodollars
+    from fleet.errors import InvalidRequest
+    from fleet.services.ledger import LedgerReader
+
+    try:
+        nano = nanodollars(amount)
+    except ValueError as error:
+        raise InvalidRequest(f"--amount: {error}; write US dollars, such as -0.25") from None
+    fleet = _fleet()
+    found = LedgerReader(fleet).find(entry)
+    made = fleet.ledger.correct(found, nano, getuser(), why, once or uuid4().hex)
+    from fleet.cli.ledger_tables import signed
+
+    if as_json:
+        print_json({"correction": made, "of": entry, "amount": nano})
+    else:
+        typer.echo(f"{entry} is corrected by {made}: {signed(nano)}")
+
+
+@app.command()
+def reconcile(
+    file: Annotated[Path, typer.Argument(help="A provider's usage export, as CSV.")],
+    tolerance: Annotated[
+        str, typer.Option(help="US dollars by which a day and model may differ.")
+    ] = "0.01",
+    provider: Annotated[
+        str | None, typer.Option(help="Count all that the ledger has of this provider.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a provider's usage export with the ledger, by UTC day and model.
+
+    The file has the columns date (YYYY-MM-DD), model, input_tokens (cached ones among them),
+    output_tokens and cost_usd, and may have cached_input_tokens. Lines of the same day and model,
+    such as those of several keys, are added up. Differences are what the bill has more than the
+    ledger. Exit status 1 where a day and model differs by more than is tolerated.
+
+    Example: `fleet ledger reconcile openai-november.csv --provider openai`
+    """
+    from fleet.adapters.usage_exports import nanodollars
+    from fleet.cli.ledger_tables import compared_json, compared_table
+    from fleet.errors import InvalidRequest
+    from fleet.services.reconcile import reconcile as compare
+
+    try:
+        most = nanodollars(tolerance)
+    except ValueError as error:
+        raise InvalidRequest(f"--tolerance: {error}; write US dollars, such as 0.01") from None
+    found = compare(_fleet(), file, most, provider)
+    if as_json:
+        lines = [compared_json(line) for line in found.differing]
+        print_json({"agrees": found.agrees, "compared": len(found.lines), "differences": lines})
+    else:
+        typer.echo(f"{len(found.lines)} days and models compared; {len(found.differing)} differ")
+        if found.differing:
+            console().print(compared_table(found.differing))
+    if not found.agrees:
+        raise typer.Exit(1)
+
+
+def _fleet() -> Connection:
+    from fleet.services.connection import open_connection
+    from fleet.settings import load_settings
+
+    return open_connection(load_settings())

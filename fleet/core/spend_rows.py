@@ -1,0 +1,31 @@
+"""What was spent, summed up: one row for each period and combination of names."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class SpendRow(NamedTuple):
+    """Spend of one period: `period` is a UTC day as YYYYMMDD or an hour as YYYYMMDDHH.
+
+    Amounts are nano-dollars. `uncertain` is the part of the amount that nobody saw the usage
+    of, `missing` and `unpriced` count the steps whose usage or price was not known.
+    """
+
+    period: str
+    tenant: str
+    request_type: str
+    agent_type: str
+    pool: str
+    model: str
+    provider: str
+    amount: int
+    requests: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    uncertain: int
+    uncertain_steps: int
+    missing: int
+    unpriced: int

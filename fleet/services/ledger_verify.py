@@ -1,0 +1,108 @@
+"""Recomputes every counter and roll-up from the ledger's entries, and tells where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from fleet.core.ledger_entries import Counted, LedgerEntry, Rolled, id_parts
+from fleet.core.ledger_sums import LedgerSums, RolledKey
+from fleet.services.connection import Connection
+from fleet.services.ledger import LedgerReader
+
+COUNTER = "counter"
+ROLL_UP = "roll-up"
+
+
+class Difference(NamedTuple):
+    """A figure that is not what the entries add up to.
+
+    `of` is the counter's scope, or the roll-up's names with `|` between; `window` an hour, day or
+    month, such as `d20261124`.
+    """
+
+    where: str
+    of: str
+    window: str
+    figure: str
+    entries: int
+    stored: int
+
+
+class Verified(NamedTuple):
+    """What was compared: entries, their nano-dollars, sums of counters and of roll-ups."""
+
+    entries: int
+    amount: int
+    counters: int
+    rollups: int
+    differences: tuple[Difference, ...]
+
+
+def verify(fleet: Connection, seen: Callable[[int], object] = lambda entries: None) -> Verified:
+    """Compare the entries, archived ones too, with every counter and every roll-up.
+
+    Charges may go on meanwhile: the counters are read at one moment, and so are the roll-ups.
+    `seen` is told now and then how many entries were read.
+    """
+    cursor, rolled = _rollups(fleet)
+    moment = fleet.ledger.moment()
+    up_to_cursor, later, entries, amount = LedgerSums(), LedgerSums(), 0, 0
+    for page in LedgerReader(fleet).pages(until=moment.last):
+        up_to_cursor.add(entry for entry in page if not _later(entry, cursor))
+        later.add(entry for entry in page if _later(entry, cursor))
+        entries += len(page)
+        amount += sum(entry.amount for entry in page)
+        seen(entries)
+    stored = {
+        (scope, window): counted
+        for scope, found in moment.counters.items()
+        for window, counted in found.items()
+    }
+    expected = up_to_cursor.rolled()
+    counted = up_to_cursor.merge(later).counted()
+    differences = (*_rolled_differences(expected, rolled), *_counted_differences(counted, stored))
+    return Verified(entries, amount, len(stored), len(rolled), differences)
+
+
+def _rollups(fleet: Connection) -> tuple[str, dict[RolledKey, Rolled]]:
+    """All roll-ups, and the entry that they went to while they were read."""
+    while True:
+        fleet.rollups.roll_up()
+        cursor = fleet.rollups.cursor()
+        found = fleet.rollups.read(fleet.rollups.periods())
+        if fleet.rollups.cursor() == cursor:
+            return cursor, found
+
+
+def _later(entry: LedgerEntry, cursor: str) -> bool:
+    return id_parts(entry.id) > id_parts(cursor)
+
+
+def _rolled_differences(
+    expected: Mapping[RolledKey, Rolled], stored: Mapping[RolledKey, Rolled]
+) -> Iterator[Difference]:
+    for key in sorted({*expected, *stored}):
+        window = ("h" if len(key.period) == len("2026112421") else "d") + key.period
+        pair = expected.get(key, Rolled()), stored.get(key, Rolled())
+        yield from _differences(ROLL_UP, "|".join(key.names), window, *pair)
+
+
+def _counted_differences(
+    expected: Mapping[tuple[str, str], Counted], stored: Mapping[tuple[str, str], Counted]
+) -> Iterator[Difference]:
+    for scope, window in sorted({*expected, *stored}):
+        # What is reserved is no matter of the ledger.
+        pair = [
+            found.get((scope, window), Counted())._replace(reserved=0, tokens_reserved=0)
+            for found in (expected, stored)
+        ]
+        yield from _differences(COUNTER, scope, window, *pair)
+
+
+def _differences(
+    where: str, of: str, window: str, expected: Any, stored: Any
+) -> Iterator[Difference]:
+    for figure, ours, theirs in zip(expected._fields, expected, stored, strict=True):
+        if ours != theirs:
+            yield Difference(where, of, window, figure, ours, theirs)

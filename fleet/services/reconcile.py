@@ -1,0 +1,57 @@
+"""Lays a provider's bill beside the ledger."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from fleet.adapters.usage_exports import read_usage_export
+from fleet.core.reconciliation import Billed, BillKey, Compared, compared, sums
+from fleet.errors import InvalidRequest
+from fleet.services.connection import Connection
+
+
+class Reconciled(NamedTuple):
+    """All days and models that were compared, and those that differ; amounts are nano-dollars."""
+
+    lines: tuple[Compared, ...]
+    differing: tuple[Compared, ...]
+    tolerance: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether no day and model differs by more money than is tolerated."""
+        return all(abs(line.difference.amount) <= self.tolerance for line in self.lines)
+
+
+def reconcile(
+    fleet: Connection, path: Path, tolerance: int = 0, provider: str | None = None
+) -> Reconciled:
+    """Compare a usage export with the ledger, over the days that it has, by day and model.
+
+    What only the ledger has counts where it is of a model that the export names, or of the given
+    provider. Raises `InvalidRequest` for a file that is no usage export.
+    """
+    lines, tells_cached = read_usage_export(path)
+    if not lines:
+        raise InvalidRequest(f"{path}: has no lines; give a usage export with a line for each day")
+    bill = sums(lines)
+    models = {key.model for key in bill}
+    days = sorted(datetime.strptime(key.day, "%Y%m%d").date() for key in bill)
+    ours = sums(
+        (
+            BillKey(row.period, row.model),
+            Billed(
+                row.input_tokens,
+                row.cached_tokens if tells_cached else 0,
+                row.output_tokens,
+                row.amount,
+            ),
+        )
+        for row in fleet.rollups.rows(days[0], days[-1])
+        if (row.provider == provider if provider else row.model in models)
+    )
+    found = compared(bill, ours)
+    differing = tuple(line for line in found if any(line.difference))
+    return Reconciled(found, differing, tolerance)

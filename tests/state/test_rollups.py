@@ -1,0 +1,102 @@
+"""Roll-ups: what stands in them is the sum of the ledger, whenever the job dies or runs twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, timedelta
+
+import pytest
+import redis
+
+from fleet.core.ledger_sums import LedgerSums
+from fleet.errors import InvalidRequest
+from fleet.runtime.messages import message_encoder
+from fleet.services.connection import Connection, open_connection
+from fleet.services.requests import Submission
+from fleet.settings import Settings
+from fleet.state.records import Step
+from fleet.state.tasks import Lease
+
+GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000, reasoning_tokens=12)
+UNSEEN = Step("gpt-5", "openai", "again", "unavailable")
+NAMES = ("acme", "code_generation", "code_generator", "codegen", "gpt-5", "openai")
+
+
+@pytest.fixture
+def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
+    found = open_connection(settings_of(""))
+    found.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    return found
+
+
+@pytest.fixture
+def lease(fleet: Connection) -> Lease:
+    asked = Submission("code_generation", {"instruction": "add"}, "acme")
+    task_id = fleet.submitter(message_encoder()).submit(asked).task_id
+    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "{}")
+    assert isinstance(lease, Lease)
+    return lease
+
+
+def test_a_row_sums_up_a_day_with_every_figure(fleet: Connection, lease: Lease) -> None:
+    for call in (1, 2):
+        fleet.tasks.add_usage(lease, call, GPT)
+    fleet.tasks.add_usage(lease, 3, UNSEEN, usage="missing")
+    fleet.tasks.add_usage(lease, 4, UNSEEN, usage="unpriced")
+    (entry, *_) = fleet.ledger.newest(1)
+    today = fleet.rollups.today()
+    (row,) = fleet.rollups.rows(today, today)
+    assert row == (entry.day, *NAMES, 14_000, 4, 200, 80, 40, 24, 0, 2, 1, 1)
+
+
+def test_hourly_rows_hold_the_current_hour_too(fleet: Connection, lease: Lease) -> None:
+    fleet.tasks.add_usage(lease, 1, GPT)
+    today = fleet.rollups.today()
+    (row,) = fleet.rollups.rows(today - timedelta(days=2), today, hourly=True)
+    assert (row.period, row.amount) == (fleet.ledger.newest(1)[0].hour, 7_000)
+    fleet.tasks.add_usage(lease, 2, GPT)
+    assert sum(row.amount for row in fleet.rollups.rows(today, today, hourly=True)) == 14_000
+
+
+def test_a_correction_is_rolled_up_where_its_entry_was(fleet: Connection, lease: Lease) -> None:
+    fleet.tasks.add_usage(lease, 1, GPT)
+    fleet.rollups.roll_up()
+    (entry,) = fleet.ledger.newest(1)
+    fleet.ledger.correct(entry, -2_000, "ann", "billed less", "n")
+    today = fleet.rollups.today()
+    (row,) = fleet.rollups.rows(today, today)
+    assert (row.amount, row.requests, row.input_tokens) == (5_000, 1, 100)
+
+
+def test_a_batch_that_is_sent_twice_is_added_once(fleet: Connection, lease: Lease) -> None:
+    fleet.tasks.add_usage(lease, 1, GPT)
+    (entry,) = fleet.ledger.newest(1)
+    sums = LedgerSums().add([entry]).rolled()
+    assert [fleet.rollups.add("0-0", entry.id, sums) for _ in range(2)] == [True, True]
+    today = fleet.rollups.today()
+    assert [row.amount for row in fleet.rollups.rows(today, today)] == [7_000]
+
+
+def test_a_slow_job_cannot_add_what_another_has_added(fleet: Connection, lease: Lease) -> None:
+    fleet.tasks.add_usage(lease, 1, GPT)
+    (first,) = fleet.ledger.newest(1)
+    slow = LedgerSums().add([first]).rolled()
+    fleet.tasks.add_usage(lease, 2, GPT)
+    assert fleet.rollups.roll_up() == 2
+    assert not fleet.rollups.add("0-0", first.id, slow)
+    assert fleet.rollups.roll_up() == 0
+    today = fleet.rollups.today()
+    assert [row.amount for row in fleet.rollups.rows(today, today)] == [14_000]
+
+
+def test_any_text_may_be_a_tenants_name(fleet: Connection, lease: Lease) -> None:
+    odd = "a|b%7C, ü"
+    lease = Lease(lease.task_id, lease.fence, "t", odd, 0.5, "gpt-5", 1, pool="codegen")
+    fleet.tasks.add_usage(lease, 1, GPT)
+    today = fleet.rollups.today()
+    assert [row.tenant for row in fleet.rollups.rows(today, today)] == [odd]
+
+
+def test_days_the_wrong_way_round_are_refused(fleet: Connection) -> None:
+    with pytest.raises(InvalidRequest, match="give the earlier day first"):
+        fleet.rollups.rows(date(2026, 2, 2), date(2026, 2, 1))

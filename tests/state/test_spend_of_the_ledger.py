@@ -1,0 +1,98 @@
+"""Settled steps, through ledger and roll-ups, in what `fleet spend` and beat's job say of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from beat_schedules.jobs import SPEND, add_jobs
+from beat_schedules.schedule import schedule
+from fleet.runtime.app import make_app
+from fleet.runtime.messages import message_encoder
+from fleet.services.connection import Connection, open_connection
+from fleet.services.daily_spend import last_report
+from fleet.services.requests import Submission
+from fleet.services.spend import recorded_rows
+from fleet.settings import Settings
+from fleet.state.records import Step
+from fleet.state.tasks import Lease
+
+GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000_000, reasoning_tokens=12)
+MINI = Step("gpt-5-mini", "openai", "again", "ok", 10, 4, 0, 3_000_000)
+UNSEEN = Step("gpt-5", "openai", "again", "unavailable")
+
+
+@pytest.fixture
+def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
+    found = open_connection(settings_of("[budgets]\ndaily_usd = 0.012\n"))
+    found.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    return found
+
+
+@pytest.fixture
+def settled(fleet: Connection) -> Connection:
+    asked = Submission("code_generation", {"instruction": "add"}, "acme")
+    task_id = fleet.submitter(message_encoder()).submit(asked).task_id
+    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "{}")
+    assert isinstance(lease, Lease)
+    fleet.tasks.add_usage(lease, 1, GPT)
+    fleet.tasks.add_usage(lease, 2, MINI)
+    fleet.tasks.add_usage(lease, 3, UNSEEN, usage="missing")
+    return fleet
+
+
+def typed(folder: Path, *arguments: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-m", "fleet", "spend", *arguments, "--json"],
+        cwd=folder,
+        env=dict(os.environ),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_what_was_settled_is_what_was_spent(settled: Connection, tmp_path: Path) -> None:
+    found = typed(tmp_path, "--days", "7", "--plot", "spend.png")
+    analysis = found["analysis"]
+    assert (analysis["totals"]["amount"], analysis["totals"]["requests"]) == (10_000_000, 3)
+    assert analysis["totals"]["missing"] == 1
+    assert analysis["daily"] == [0] * 6 + [10_000_000]
+    assert analysis["verdict"] == "warning"  # 0.010 of 0.012 dollars
+    shares = {part["name"]: part["share"] for part in analysis["breakdowns"]["model"]}
+    assert shares == {"gpt-5": 0.7, "gpt-5-mini": 0.3}
+    assert [each["type"] for each in analysis["suggestions"]] == ["model_substitution"]
+    assert (tmp_path / "spend.png").read_bytes().startswith(b"\x89PNG")
+    assert typed(tmp_path, "--tenant", "nobody")["analysis"]["totals"]["amount"] == 0
+    assert typed(tmp_path, "--back-test")["scores"] == []
+
+
+def test_beats_job_reports_the_days_before_today(settled: Connection) -> None:
+    app = make_app(settled.settings)
+    add_jobs(app)
+    told = app.tasks[SPEND]()
+    assert (told["nanodollars"], told["days"]) == (0, 30)  # all was spent today
+    kept = last_report(settled)
+    assert kept is not None and kept.analysis.days[-1] == told["day"]
+
+
+def test_rows_are_asked_for_by_day(settled: Connection) -> None:
+    day = settled.ledger.newest(1)[0].day
+    assert {row.model for row in recorded_rows(settled)(day, day)} == {"gpt-5", "gpt-5-mini"}
+
+
+def test_the_report_is_made_once_a_day(fleet: Connection) -> None:
+    planned = schedule(fleet.settings)["report-the-spend"]
+    assert planned["task"] == SPEND
+    assert (planned["schedule"].hour, planned["schedule"].minute) == ({2}, {0})
