@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery.schedules import crontab
+
 from beat_schedules.jobs import ARCHIVE, HEALTH, POOLS, REAP, ROLL_UP
 from fleet.settings import Settings
 
 HEALTH_SECONDS = 15
 HOUR = 3600
-DAY = 86_400
+NIGHTLY = crontab(hour=0, minute=17)
+"""UTC. By the clock, and not every day from its start: a beat may be restarted each day."""
 
 
 def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -20,7 +23,7 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "sum-up-health": _every(HEALTH_SECONDS, HEALTH),
         "look-at-the-pools": _every(settings.config.health.look_seconds, POOLS),
         "roll-up-the-ledger": _every(HOUR, ROLL_UP),
-        "archive-the-ledger": _every(DAY, ARCHIVE),
+        "archive-the-ledger": {"task": ARCHIVE, "schedule": NIGHTLY, "options": {"expires": HOUR}},
     }
 
 
