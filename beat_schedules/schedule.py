@@ -12,7 +12,9 @@ from fleet.settings import Settings
 HEALTH_SECONDS = 15
 HOUR = 3600
 DAY = 86_400
-SPEND_HOUR = 2
+NIGHTLY = crontab(hour=0, minute=17)
+"""UTC. By the clock, and not every day from its start: a beat may be restarted each day."""
+MORNINGS = crontab(hour=2, minute=0)
 """UTC. By then what began yesterday has ended and is settled."""
 
 
@@ -24,12 +26,8 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "sum-up-health": _every(HEALTH_SECONDS, HEALTH),
         "look-at-the-pools": _every(settings.config.health.look_seconds, POOLS),
         "roll-up-the-ledger": _every(HOUR, ROLL_UP),
-        "archive-the-ledger": _every(DAY, ARCHIVE),
-        "report-the-spend": {
-            "task": SPEND,
-            "schedule": crontab(hour=SPEND_HOUR, minute=0),
-            "options": {"expires": DAY},
-        },
+        "archive-the-ledger": {"task": ARCHIVE, "schedule": NIGHTLY, "options": {"expires": HOUR}},
+        "report-the-spend": {"task": SPEND, "schedule": MORNINGS, "options": {"expires": DAY}},
     }
 
 

@@ -117,7 +117,7 @@ def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
         "FLEET_BROKER_URL": f"redis://127.0.0.1:{server.port}/0",
         "FLEET_MODEL_URL": f"http://127.0.0.1:{port}/v1",
         "FLEET_MODEL_PORT": str(port),
-        "PYTHONPATH": str(HERE / "napper"),
+        "PYTHONPATH": os.pathsep.join((str(HERE / "napper"), str(ROOT))),
     }
     processes = Processes(folder, environment)
     with pytest.MonkeyPatch.context() as patch:

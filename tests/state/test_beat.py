@@ -7,6 +7,9 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from beat_schedules.jobs import ARCHIVE, ROLL_UP, add_jobs
+from beat_schedules.schedule import schedule
+from fleet.runtime.app import Role, make_app
 from fleet.services.connection import Connection, open_connection
 from fleet.services.upkeep import last_health, reap, summarize_health
 from fleet.settings import Settings
@@ -47,6 +50,14 @@ def test_the_jobs_may_run_twice(fleet: Connection) -> None:
     fleet.registry.register("codegen-1", "codegen", 10, {})
     assert reap(fleet) == reap(fleet)
     assert summarize_health(fleet) == summarize_health(fleet)
+
+
+def test_beat_rolls_the_ledger_up_each_hour_and_archives_it_each_night(fleet: Connection) -> None:
+    jobs = {job["task"]: job["schedule"] for job in schedule(fleet.settings).values()}
+    assert jobs[ROLL_UP] == 3600
+    assert (jobs[ARCHIVE].hour, jobs[ARCHIVE].minute) == ({0}, {17})
+    add_jobs(app := make_app(fleet.settings, Role("", "")))
+    assert set(jobs) <= set(app.tasks)
 
 
 def test_the_health_summary_is_kept_with_its_age(fleet: Connection) -> None:

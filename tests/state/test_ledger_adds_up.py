@@ -247,6 +247,19 @@ def test_an_archived_entry_can_be_found_and_corrected(
     assert verify(fleet).differences == ()
 
 
+def test_what_is_not_rolled_up_or_does_not_come_next_is_not_trimmed(
+    fleet: Connection, old: list[LedgerEntry]
+) -> None:
+    assert not fleet.ledger.trim("a/b.parquet", old[0].id, old[2].id)
+    fleet.rollups.roll_up()
+    assert not fleet.ledger.trim("a/b.parquet", old[1].id, old[2].id)
+    assert not fleet.ledger.trim("a/b.parquet", old[0].id, "99999999999999-0")
+    assert (everything(fleet), fleet.ledger.archives()) == (old, [])
+    assert fleet.ledger.trim("a/b.parquet", old[0].id, old[2].id)
+    assert fleet.ledger.trim("a/b.parquet", old[0].id, old[2].id)
+    assert (fleet.ledger.length(), fleet.ledger.archives()) == (4, ["a/b.parquet"])
+
+
 DIES = """
 import os, signal
 from pathlib import Path
