@@ -101,6 +101,12 @@ RIGHT = answer("def add(a, b):\n    return a + b\n", 120, 25)
 TESTS = "assert add(1, 0) == 1\nassert add(1, 2) == 3"
 
 
+def warm(fleet: Connection, key_id: str, model: str) -> None:
+    """End the cool-down of a model."""
+    until = fleet.model_state.read().cooldowns[key_id, model].until
+    fleet.model_state.warm(key_id, model, until)
+
+
 @dataclass
 class Run:
     """One task that runs in this process."""
@@ -667,7 +673,7 @@ def test_where_the_current_model_is_too_dear_by_now_one_that_fits_is_asked(
     assert run.ask().model == "middle"
     (key_id,) = {model.key_id for model in run.fleet.models}
     assert key_id is not None
-    run.fleet.model_state.warm(key_id, "small")
+    warm(run.fleet, key_id, "small")
     assert run.ask().model == "small"
     assert run.told()[-1] == ("small", "failover: middle costs too much", "ok")
 
@@ -722,8 +728,8 @@ def test_a_model_that_cooled_down_at_submission_is_asked_once_it_is_ready(
     assert [each.model for each in run.lease.candidates] == ["middle", "huge", "small", "large"]
     run.fake.script("middle", filtered())
     assert run.ask().model == "huge"
-    known.fleet.model_state.warm(key_id, "small")
-    known.fleet.model_state.warm(key_id, "large")
+    for model in ("small", "large"):
+        warm(known.fleet, key_id, model)
     run.fake.script("huge", filtered())
     assert run.ask().model == "middle"
     assert escalate(run)
