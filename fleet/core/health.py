@@ -24,6 +24,9 @@ from fleet.core.pools import IN
 from fleet.core.statistics import Statistic
 
 EJECTED, PROBATION, RETURNING = "ejected", "probation", "returning"
+MAINTENANCE = "maintenance"
+OWN_WORK = "own_work"
+"""The standing of a helper towards others' tasks while it has some of its own."""
 MOST_LOAD = 0.8
 """A pool that is not hopeless is taken out only where the others' slots get no fuller than this."""
 
@@ -124,15 +127,14 @@ def _dispensable(
 
 def said(standing: str, because: str, openings: int) -> str:
     """Why a pool with this standing takes nothing more, as a phrase for people."""
-    match standing:
-        case "maintenance":
-            return "in maintenance"
-        case "own_work":
-            return "has work of its own, and helps others only without"
-        case "probation":
-            return f"on probation with {openings} at a time: {because}"
-        case "returning":
-            return f"coming back by degrees, with {openings} slots open: {because}"
+    if standing == MAINTENANCE:
+        return "in maintenance"
+    if standing == OWN_WORK:
+        return "has work of its own, and helps others only without"
+    if standing == PROBATION:
+        return f"on probation with {openings} at a time: {because}"
+    if standing == RETURNING:
+        return f"coming back by degrees, with {openings} slots open: {because}"
     return f"{standing}: {because}"
 
 

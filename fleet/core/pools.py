@@ -203,7 +203,7 @@ class PoolTable:
         return self.groups.get(agent_type) or PoolGroup.of(self.pools, agent_type)
 
     def loads(self) -> dict[str, Load]:
-        """The snapshot's own counts, for a dry run that asks nobody for exact ones."""
+        """The snapshot's own counts, for a pick that asks nobody for exact ones."""
         return {
             p.name: Load(
                 p.live_agents, p.in_flight, p.capacity, p.open_slots, p.standing, p.because

@@ -2,8 +2,8 @@
 
 `rank` (`fleet.core.ranking`) runs in the caller's process on a snapshot that may be stale.
 The atomic step in Redis adds the exact load to each rule and takes the best pool that has
-room. `decide` is that second half in Python, for dry runs, for simulations, for tests, and to
-show a stored decision with all its numbers.
+room. `decide` is that second half in Python, to show a decision of that step with all its
+numbers, and for tests; `pick` is its choice alone, for simulations.
 
 A pick, here and in Redis, in double precision and in this order of operations:
 

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fleet.core.health import MAINTENANCE
 from fleet.errors import FleetError
 from fleet.services.addresses import masked
 from fleet.services.broker import PROBE_SECONDS, ping
@@ -85,7 +86,7 @@ def _pool_part(name: str, least: int, alive: Sequence[AgentRecord], standing: st
         where += f", {resting} in maintenance"
     ok = bool(alive) or least == 0
     detail = "" if ok else f"start one: fleet service worker {name}"
-    if ok and standing == "maintenance":
+    if ok and standing == MAINTENANCE:
         detail = f"in maintenance, gets nothing: fleet pools resume {name}"
     return Part(f"pool {name}", ok, where, detail)
 

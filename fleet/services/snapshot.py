@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+from fleet.core.health import OWN_WORK
 from fleet.core.pools import PoolFacts, PoolTable
 from fleet.core.statistics import blended, expected
 from fleet.settings import Settings
 from fleet.state.pools import NO_COUNTS, PoolCounts, Pools, parse_counts
 
-OWN_WORK = "own_work"
 REFRESH_SECONDS = 1.0
 STALE_SECONDS = 30.0
 

@@ -67,11 +67,7 @@ class Submitter:
         """
         checked = self.checks.check(asked)
         task_id = str(uuid4())
-        return self._place(task_id, self.encode(task_id, checked), checked)
-
-    def place(self, task_id: str, message: str, checked: Checked) -> Submitted:
-        """Submit a message that was made elsewhere, such as by Celery's own producer."""
-        return self._place(task_id, message, checked)
+        return self.place(task_id, self.encode(task_id, checked), checked)
 
     def dry_run(self, asked: Submission) -> tuple[RouteDecision, ModelDecision]:
         """What would be decided now: by the atomic step itself, which writes nothing then."""
@@ -100,7 +96,8 @@ class Submitter:
             _raise_with_the_rest(_moving(), done)
         return done
 
-    def _place(self, task_id: str, message: str, checked: Checked) -> Submitted:
+    def place(self, task_id: str, message: str, checked: Checked) -> Submitted:
+        """Submit a message, one's own or one that Celery's own producer has made."""
         for _ in range(MOST_PLANNINGS):
             plan = self.planner.plan(checked)
             entry = self._entry(task_id, message, checked, plan)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from fleet.core.health import OWN_WORK
 from fleet.core.pools import Load
 from fleet.core.ranking import Ranking
 from fleet.core.routing import pick
@@ -77,7 +78,7 @@ class LateBinding:
         """The exact loads; of helpers that have work of their own, as the atomic step sees them."""
         loads = self.crew.loads(now)
         closed = {
-            state.pool.name: state.load(now)._replace(open_slots=0, standing="own_work")
+            state.pool.name: state.load(now)._replace(open_slots=0, standing=OWN_WORK)
             for state in self.helpers[agent_type]
             if self.overflow.get(state.pool.agent_type)
         }

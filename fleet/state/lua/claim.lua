@@ -17,8 +17,7 @@ local function claimed(fence)
   return {'claimed', fence, fields[1], fields[2], fields[3], fields[4] or 0}
 end
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+-- include time
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state and ARGV[7] == '' then
   return {'unknown', 0}

@@ -10,8 +10,7 @@ local status = redis.call('HGET', KEYS[1], 'status')
 if not status or status == 'failed' then
   return 'unknown'
 end
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+-- include time
 if status ~= 'maintenance' then
   status = tonumber(ARGV[2]) > 0 and 'busy' or 'idle'
   redis.call('ZADD', KEYS[2], now, ARGV[1])

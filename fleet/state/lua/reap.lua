@@ -13,8 +13,7 @@ if not found[1] then
   redis.call('ZREM', KEYS[3], ARGV[1])
   return 0
 end
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+-- include time
 if found[2] == 'failed' or now - tonumber(found[1]) < tonumber(ARGV[2]) then
   return 0
 end

@@ -7,8 +7,7 @@
 -- Invariant: an agent is in its pool's zset, and so counted as capacity, only while it is
 -- neither in maintenance nor dead.
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+-- include time
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'id', ARGV[1], 'pool', ARGV[2], 'slots', ARGV[3], 'status', 'idle',
   'running', 0, 'registered', now, 'heartbeat', now, unpack(ARGV, 4))
