@@ -19,7 +19,16 @@ class RetryLater(FleetError):
 
 
 class Unavailable(RetryLater):
-    """A service that Fleet needs (Redis, a model provider) did not answer. Nothing was written."""
+    """A service that Fleet needs (Redis, a model provider) did not answer. Nothing was written.
+
+    `may_be_served` says that a provider may have done, and will bill, what it gave no answer to.
+    """
+
+    def __init__(
+        self, message: str, retry_after: float = 1.0, *, may_be_served: bool = False
+    ) -> None:
+        super().__init__(message, retry_after)
+        self.may_be_served = may_be_served
 
 
 class RateLimited(Unavailable):
@@ -93,7 +102,25 @@ class LeaseLost(FleetError):
 
 
 class OverBudget(FleetError):
-    """The cheapest way to run the request costs more than it may."""
+    """The request costs more than a budget has left: its own, or one that others spend from too.
+
+    `retry_after` is in how many seconds the budget's window turns; None where no time will help.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class OverLimit(RetryLater):
+    """A rate limit, or a bound on tasks at once, has no room. It has after `retry_after` seconds."""
+
+
+class InEmergency(RetryLater):
+    """The fleet takes urgent tasks alone, until somebody ends the emergency."""
+
+    def __init__(self, message: str, retry_after: float = 60.0) -> None:
+        super().__init__(message, retry_after)
 
 
 class NotAllowed(FleetError):

@@ -129,11 +129,18 @@ class LedgerEntry(NamedTuple):
 class Counted(NamedTuple):
     """What a scope has spent in a window: nano-dollars, tokens of input and output, steps."""
 
-    settled: int = 0
-    reserved: int = 0
-    tokens_settled: int = 0
-    tokens_reserved: int = 0
+    amount: int = 0
+    tokens: int = 0
     requests: int = 0
+
+
+class Held(NamedTuple):
+    """What is held in a scope for tasks that have not ended, and how many those are."""
+
+    amount: int = 0
+    tokens: int = 0
+    requests: int = 0
+    tasks: int = 0
 
 
 class Rolled(NamedTuple):

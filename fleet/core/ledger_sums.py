@@ -64,7 +64,7 @@ class LedgerSums:
         for (windows, names), sums in self._sums.items():
             rolled = Rolled(*sums)
             tokens = rolled.input + rolled.output
-            counted = Counted(rolled.amount, 0, tokens, 0, rolled.requests)
+            counted = Counted(rolled.amount, tokens, rolled.requests)
             for scope in names.scopes:
                 for window in windows.split(","):
                     yield (scope, window), counted

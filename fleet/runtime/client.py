@@ -19,7 +19,7 @@ from fleet.errors import InvalidRequest, ResultTimeout, TaskCancelled, TaskNotFo
 from fleet.runtime.messages import message_encoder
 from fleet.services.connection import Connection, open_connection
 from fleet.services.ratings import rate
-from fleet.services.requests import DEFAULT_TENANT, Submission, unknown
+from fleet.services.requests import DEFAULT_TENANT, USUAL_PRIORITY, Submission, unknown
 from fleet.services.routes import Route, Routes, check_scope, set_route
 from fleet.services.submit import Submitted, route_decision
 from fleet.services.upkeep import last_health
@@ -153,11 +153,12 @@ class Fleet:
         model: str | None = None,
         max_cost_usd: float | None = None,
         idempotency_key: str | None = None,
+        priority: int = USUAL_PRIORITY,
     ) -> Task:
         """Submit a task, in one round trip. The options are those of `Submission`.
 
-        Raises `InvalidRequest`, `OverBudget`, `NoAgentAvailable` or `Unavailable`; nothing
-        was written then.
+        Raises `InvalidRequest`, `OverBudget`, `OverLimit`, `NoAgentAvailable`, `InEmergency` or
+        `Unavailable`; nothing was written then.
         """
         asked = Submission(
             request_type,
@@ -168,6 +169,7 @@ class Fleet:
             model,
             max_cost_usd,
             idempotency_key,
+            priority,
         )
         return self._task(self._submitter.submit(asked))
 

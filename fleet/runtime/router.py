@@ -24,7 +24,7 @@ from fleet.settings import Settings
 HEADER = "fleet"
 JOB_PREFIX = "fleet."
 ASKED = ("request_type", "tenant", "complexity")
-HANDED_ON = (*ASKED, "payload_characters")
+HANDED_ON = (*ASKED, "payload_characters", "priority")
 
 
 def jobs_queue(settings: Settings) -> str:
@@ -55,7 +55,7 @@ class FleetRouter:
         if not name.startswith(TASK_PREFIX):
             return None
         agent_type = name.removeprefix(TASK_PREFIX)
-        checked = self._check(agent_type, args or (), kwargs or {})
+        checked = self._check(agent_type, args or (), kwargs or {}, options)
         plan = self.submitter.planner.plan(checked)
         headers = {**(options.get("headers") or {}), HEADER: _header(checked)}
         # Set in place: what a caller passed would win over what is returned.
@@ -64,7 +64,13 @@ class FleetRouter:
         options["kwargsrepr"] = ""
         return {"queue": self._queue(plan)}
 
-    def _check(self, agent_type: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Checked:
+    def _check(
+        self,
+        agent_type: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+    ) -> Checked:
         if len(args) != 1 or not isinstance(args[0], Mapping):
             raise InvalidRequest(
                 f"{TASK_PREFIX}{agent_type} takes its payload as its one argument, a dictionary; "
@@ -77,6 +83,8 @@ class FleetRouter:
                 f"use {', '.join(ASKED)}"
             )
         asked = {"request_type": self._request_type(agent_type), **kwargs}
+        if options.get("priority") is not None:
+            asked["priority"] = options["priority"]
         return self.submitter.checks.check(Submission(payload=args[0], **asked))
 
     def _request_type(self, agent_type: str) -> str:

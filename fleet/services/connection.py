@@ -20,16 +20,19 @@ from fleet.services.snapshot import Snapshot
 from fleet.services.strategies import installed_strategies
 from fleet.services.submit import MessageEncoder, Submitter
 from fleet.settings import Settings
+from fleet.state.book import Book
 from fleet.state.client import connect
 from fleet.state.examples import Examples
 from fleet.state.keys import Keys
 from fleet.state.ledger import Ledger
 from fleet.state.models import ModelState
+from fleet.state.parking import Parking
 from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
 from fleet.state.registry import Registry
 from fleet.state.rollups import Rollups
 from fleet.state.scripts import Scripts
+from fleet.state.steps import Steps
 from fleet.state.submissions import Submissions
 from fleet.state.tasks import Tasks
 
@@ -47,6 +50,9 @@ class Connection:
     submissions: Submissions
     policies: PolicyStore
     examples: Examples
+    steps: Steps
+    parking: Parking
+    book: Book
     ledger: Ledger
     rollups: Rollups
     model_state: ModelState
@@ -89,6 +95,9 @@ def open_connection(settings: Settings) -> Connection:
         submissions=Submissions(client, keys, scripts, dead_after),
         policies=PolicyStore(client, keys, scripts),
         examples=Examples(client, keys, scripts),
+        steps=Steps(client, keys, scripts),
+        parking=Parking(client, keys, scripts),
+        book=Book(client, keys, scripts),
         ledger=Ledger(client, keys, scripts),
         rollups=Rollups(client, keys, scripts),
         model_state=ModelState(

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fleet.core.ledger_entries import Counted, LedgerEntry, Rolled, id_parts
+from fleet.core.ledger_entries import Counted, Held, LedgerEntry, Rolled, id_parts
 from fleet.core.ledger_sums import LedgerSums, RolledKey
+from fleet.core.money_book import MoneyBook, held_by_scope
 from fleet.services.connection import Connection
 from fleet.services.ledger import LedgerReader
 
 COUNTER = "counter"
 ROLL_UP = "roll-up"
+RESERVED = "reserved"
+ROLLING = "last 60 minutes"
 
 
 class Difference(NamedTuple):
-    """A figure that is not what the entries add up to.
+    """A figure that is not what the entries add up to, or the reservations, or the minutes.
 
     `of` is the counter's scope, or the roll-up's names with `|` between; `window` an hour, day or
     month, such as `d20261124`.
@@ -56,12 +59,17 @@ def verify(fleet: Connection, seen: Callable[[int], object] = lambda entries: No
         seen(entries)
     stored = {
         (scope, window): counted
-        for scope, found in moment.counters.items()
+        for scope, found in moment.book.counters.items()
         for window, counted in found.items()
     }
     expected = up_to_cursor.rolled()
     counted = up_to_cursor.merge(later).counted()
-    differences = (*_rolled_differences(expected, rolled), *_counted_differences(counted, stored))
+    differences = (
+        *_rolled_differences(expected, rolled),
+        *_counted_differences(counted, stored),
+        *_held_differences(held_by_scope(moment.reserved.all), moment.book.held),
+        *_minute_differences(moment.book),
+    )
     return Verified(entries, amount, len(stored), len(rolled), differences)
 
 
@@ -92,12 +100,23 @@ def _counted_differences(
     expected: Mapping[tuple[str, str], Counted], stored: Mapping[tuple[str, str], Counted]
 ) -> Iterator[Difference]:
     for scope, window in sorted({*expected, *stored}):
-        # What is reserved is no matter of the ledger.
-        pair = [
-            found.get((scope, window), Counted())._replace(reserved=0, tokens_reserved=0)
-            for found in (expected, stored)
-        ]
+        pair = (found.get((scope, window), Counted()) for found in (expected, stored))
         yield from _differences(COUNTER, scope, window, *pair)
+
+
+def _held_differences(
+    expected: Mapping[str, Held], stored: Mapping[str, Held]
+) -> Iterator[Difference]:
+    for scope in sorted({*expected, *stored}):
+        pair = (found.get(scope, Held()) for found in (expected, stored))
+        yield from _differences(RESERVED, scope, "", *pair)
+
+
+def _minute_differences(book: MoneyBook) -> Iterator[Difference]:
+    for scope in sorted({*book.minutes, *book.rolling}):
+        minutes = book.minutes.get(scope, {}).values()
+        total = Counted(*map(sum, zip(*minutes, strict=True))) if minutes else Counted()
+        yield from _differences(ROLLING, scope, "r", total, book.rolling.get(scope, Counted()))
 
 
 def _differences(

@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from fleet.core.learning import NOTHING_LEARNED, ModelFacts, Policy
-from fleet.core.model_choice import NANODOLLARS, Model, ModelDecision, Needs, choose
+from fleet.core.model_choice import Model, ModelDecision, Needs, choose
 from fleet.core.routing import Ranking
 from fleet.errors import InvalidRequest
 from fleet.services.requests import DEFAULT_TENANT, unknown
@@ -44,7 +44,7 @@ def choose_model(
     request_type: str,
     complexity: float,
     only: str | None = None,
-    max_cost_usd: float | None = None,
+    limit_nanodollars: int | None = None,
     *,
     tenant: str = DEFAULT_TENANT,
     payload_characters: int = 0,
@@ -71,7 +71,7 @@ def choose_model(
         complexity,
         config.models.quality_priority,
         config.models.speed_priority,
-        None if max_cost_usd is None else round(max_cost_usd * NANODOLLARS),
+        limit_nanodollars,
         needs=Needs(
             tenant,
             payload_characters,

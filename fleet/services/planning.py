@@ -11,19 +11,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fleet.core.model_choice import Model, ModelDecision
+from fleet.core.model_choice import NANODOLLARS, Model, ModelDecision
 from fleet.core.routing import RULE_LIMIT, Ranking, RouteRequest, rank
 from fleet.core.strategies import NO_TURNS, Strategy, Turns, advance
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.services.complexity import Complexity
+from fleet.services.controls import Controls
 from fleet.services.known_models import KnownModels
 from fleet.services.model_planning import choose_model, stored_plan
+from fleet.services.money_rules import money_rules
 from fleet.services.requests import Checked, unknown
 from fleet.services.routes import Route, Routes
 from fleet.services.snapshot import Snapshot
 from fleet.settings import Settings
 from fleet.state.models import ModelState, parse_facts
-from fleet.state.policy import PolicyStore
+from fleet.state.policy import Policy, PolicyStore
 from fleet.state.submissions import RankedPool, Step, Submissions
 from fleet.state.submissions import Route as Keys
 
@@ -71,6 +73,7 @@ class Planner:
         self.complexity = complexity
         self.version = "0"
         self.routes = Routes(self.config, {})
+        self.controls = Controls(self.config, Policy())
         self.known_models = KnownModels()
         self.model_tenants = frozenset(tenant for model in models for tenant in model.tenants)
         self.turns: Turns = NO_TURNS
@@ -102,7 +105,11 @@ class Planner:
 
     def _is_special(self, tenant: str) -> bool:
         """Whether something was said about this very tenant."""
-        return tenant in self.routes.tenants or tenant in self.model_tenants
+        return (
+            tenant in self.routes.tenants
+            or tenant in self.model_tenants
+            or tenant in self.controls.special_tenants
+        )
 
     def _may_be_shared(self, plan: Plan) -> bool:
         return not self._strategy(plan).varies and plan.models.policy != "thompson"
@@ -117,6 +124,7 @@ class Planner:
         """Read the policy anew, in one round trip: the atomic step has said that it changed."""
         policy = self.policies.read()
         self.routes = Routes(self.config, policy.routes)
+        self.controls = Controls(self.config, policy)
         self.complexity.follow(policy)
         self.version = policy.version
         self.plans.clear()
@@ -157,7 +165,7 @@ class Planner:
             checked.request_type,
             checked.complexity,
             checked.model,
-            checked.max_cost_usd,
+            self._limit(checked),
             tenant=checked.tenant,
             payload_characters=_band(checked.payload_characters),
             facts=self.known_models.facts,
@@ -179,12 +187,18 @@ class Planner:
             checked.agent_type,
             ranking,
             models,
-            self._keys(checked, ranking),
+            self._keys(checked, ranking, models),
             stored,
             checked.pool is None and len(ranking.rules) == len(group.pools),
         )
 
-    def _keys(self, checked: Checked, ranking: Ranking) -> Keys:
+    def _limit(self, checked: Checked) -> int | None:
+        """Nano-dollars that the task may cost in all."""
+        if checked.max_cost_usd is None:
+            return self.controls.task_nanodollars
+        return round(checked.max_cost_usd * NANODOLLARS)
+
+    def _keys(self, checked: Checked, ranking: Ranking, models: ModelDecision) -> Keys:
         settings = self.settings
         pools = []
         for rule in ranking.rules:
@@ -196,6 +210,13 @@ class Planner:
             pools,
             checked.request_type,
             self.version,
+            money_rules(
+                self.controls,
+                checked.request_type,
+                checked.tenant,
+                checked.agent_type,
+                models,
+            ),
             pinned=checked.pool is not None,
         )
 

@@ -16,6 +16,8 @@ from fleet.settings import Settings
 
 DEFAULT_TENANT = "default"
 MOST_DOLLARS = 1_000_000
+USUAL_PRIORITY = 5
+LEAST_PRIORITY = 9
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
@@ -27,7 +29,8 @@ class Submission:
     `complexity` is 0 to 1, estimated from the payload's text where none is given; `pool` and
     `model` restrict the choice to one; `max_cost_usd` leaves out models that would cost more; of
     two submissions of a tenant with the same `idempotency_key` within a day the second is the
-    first.
+    first. `priority` is 0, the most urgent, to 9: only 0 passes in an emergency. What waits is taken
+    oldest first, whatever its priority.
     """
 
     request_type: str
@@ -38,6 +41,7 @@ class Submission:
     model: str | None = None
     max_cost_usd: float | None = None
     idempotency_key: str | None = None
+    priority: int = USUAL_PRIORITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Checked:
     payload_characters: int = 0
     asked_complexity: float | None = None
     """What the caller gave: an estimate may be another one next time."""
+    priority: int = USUAL_PRIORITY
 
 
 class RequestChecks:
@@ -92,6 +97,7 @@ class RequestChecks:
             idempotency_key=self._idempotency_key(asked.idempotency_key),
             payload_characters=len(payload),
             asked_complexity=asked.complexity,
+            priority=_priority(asked.priority),
         )
 
     def spec(self, agent_type: str) -> AgentSpec:
@@ -150,6 +156,14 @@ class RequestChecks:
                 "the idempotency key must be 1 to 200 printable ASCII characters without spaces"
             )
         return key
+
+
+def _priority(priority: object) -> int:
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise InvalidRequest(f"priority is {priority!r}; give a whole number from 0 to 9")
+    if not 0 <= priority <= LEAST_PRIORITY:
+        raise InvalidRequest(f"priority is {priority}; give 0, the most urgent, to 9")
+    return priority
 
 
 def check_tenant(tenant: str) -> None:

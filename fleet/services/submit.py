@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple, NoReturn
@@ -10,7 +10,17 @@ from uuid import uuid4
 
 from fleet.core.model_choice import ModelDecision
 from fleet.core.routing import Load, Ranking, RouteDecision, decide
-from fleet.errors import FleetError, InvalidRequest, NoAgentAvailable, Unavailable
+from fleet.core.refusals import Refusal
+from fleet.errors import (
+    FleetError,
+    InEmergency,
+    InvalidRequest,
+    NoAgentAvailable,
+    OverBudget,
+    OverLimit,
+    Unavailable,
+)
+from fleet.services.money_rules import over_error
 from fleet.services.planning import Plan, Planner
 from fleet.services.requests import Checked, RequestChecks, Submission
 from fleet.state.pools import parse_counts
@@ -18,6 +28,10 @@ from fleet.state.submissions import Entry, Placed, Submissions
 
 MOST_PLANNINGS = 5
 """A plan is made again where the policy has changed since; so often within one submission."""
+
+Refused = InvalidRequest | NoAgentAvailable | OverBudget | OverLimit | InEmergency
+REFUSALS = (InvalidRequest, NoAgentAvailable, OverBudget, OverLimit, InEmergency)
+"""What becomes of one task, while others of the same round trip are submitted."""
 
 MessageEncoder = Callable[[str, Checked], str]
 """Makes the queue's message from a task's id and the checked submission."""
@@ -33,7 +47,7 @@ class Submitted:
 
     @property
     def is_new(self) -> bool:
-        return self.placed.status in ("pool", "overflow")
+        return self.placed.status in ("pool", "overflow", "parked")
 
 
 class Ready(NamedTuple):
@@ -62,8 +76,8 @@ class Submitter:
     def submit(self, asked: Submission) -> Submitted:
         """Submit one task.
 
-        Raises `InvalidRequest`, `OverBudget`, `NoAgentAvailable` or `Unavailable`; nothing
-        was written then.
+        Raises `InvalidRequest`, `OverBudget`, `OverLimit`, `NoAgentAvailable`, `InEmergency` or
+        `Unavailable`; nothing was written then.
         """
         checked = self.checks.check(asked)
         task_id = str(uuid4())
@@ -85,7 +99,7 @@ class Submitter:
         """
         waiting = [self._ready(each) for each in asked]
         done: list[Submitted] = []
-        refused: list[InvalidRequest | NoAgentAvailable] = []
+        refused: list[Refused] = []
         for _ in range(MOST_PLANNINGS):
             waiting = self._place_many(waiting, done, refused)
             if not waiting:
@@ -99,6 +113,7 @@ class Submitter:
     def place(self, task_id: str, message: str, checked: Checked) -> Submitted:
         """Submit a message, one's own or one that Celery's own producer has made."""
         for _ in range(MOST_PLANNINGS):
+            self._check_emergency(checked)
             plan = self.planner.plan(checked)
             entry = self._entry(task_id, message, checked, plan)
             step = self.submissions.place(entry, self.planner.known_models.is_due)
@@ -120,10 +135,13 @@ class Submitter:
         self,
         ready: Sequence[Ready],
         done: list[Submitted],
-        refused: list[InvalidRequest | NoAgentAvailable],
+        refused: list[Refused],
     ) -> list[Ready]:
         """One round trip; those that have to be planned again, since the policy has changed."""
-        prepared = {each.task_id: (each, self._plan_in_turn(each.checked)) for each in ready}
+        prepared = {
+            each.task_id: (each, self._plan_in_turn(each.checked))
+            for each in self._admitted(ready, refused)
+        }
         entries = [self._entry(*each, plan) for each, plan in prepared.values()]
         again: list[Ready] = []
         ask_models = self.planner.known_models.is_due
@@ -134,11 +152,28 @@ class Submitter:
             for entry, placed in zip(group, step.placed, strict=False):
                 try:
                     done.append(self._settle(entry, prepared[entry.task_id][1], placed))
-                except (InvalidRequest, NoAgentAvailable) as error:
+                except REFUSALS as error:
                     refused.append(error)
         if again:
             self.planner.follow_policy()
         return again
+
+    def _check_emergency(self, checked: Checked) -> None:
+        emergency = self.planner.controls.emergency
+        if emergency is not None and not emergency.admits(checked.tenant, checked.priority):
+            raise InEmergency(
+                f"the fleet is in emergency mode, by {emergency.by}: {emergency.why}; only "
+                "priority 0 and allowed tenants pass until `fleet emergency off`"
+            )
+
+    def _admitted(self, ready: Sequence[Ready], refused: list[Refused]) -> Iterator[Ready]:
+        for each in ready:
+            try:
+                self._check_emergency(each.checked)
+            except InEmergency as error:
+                refused.append(error)
+            else:
+                yield each
 
     def _plan_in_turn(self, checked: Checked) -> Plan:
         """A plan for one of many in a round trip: the turn passes on as if the first in the
@@ -172,13 +207,15 @@ class Submitter:
             )
         if placed.status == "no_agent":
             raise no_agent(plan)
+        if placed.status == "over":
+            raise over_error(Refusal.parse(placed.detail))
         return Submitted(entry.task_id, plan, placed)
 
 
 def _moving() -> Unavailable:
     return Unavailable(
         f"the policy has changed {MOST_PLANNINGS} times while a task was submitted; find out who "
-        "keeps calling `fleet route set`"
+        "keeps changing it: `fleet audit`"
     )
 
 

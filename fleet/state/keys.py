@@ -27,8 +27,10 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:ledger             stream   what was spent: an entry for each settled step
     {fleet}:ledger:corrections hash     corrections by the names they were sent under; their sums
     {fleet}:ledger:archives    list     files that hold what was trimmed from the ledger
-    {fleet}:money              set      keys of the counters that there are
-    {fleet}:money:SCOPE        hash     what a scope has spent, by hour, day and month
+    {fleet}:money              hash     what each scope has spent, by hour, day and month, and holds
+    {fleet}:reservations       hash     what is held for each task that has not ended
+    {fleet}:open_steps         hash     what is bound by each step that is under way
+    {fleet}:parked             zset     ids of tasks that wait for room under a limit, by when, ms
     {fleet}:rollups            set      hours and days that have a roll-up
     {fleet}:rollup:cursor      string   the last entry of the ledger that is rolled up
     {fleet}:rollup:h:HOUR, :d:DAY   hash   sums of the ledger's entries by all their names
@@ -116,8 +118,20 @@ class Keys:
         return f"{self.tag}:ledger:archives"
 
     @property
-    def counters(self) -> str:
+    def money(self) -> str:
         return f"{self.tag}:money"
+
+    @property
+    def reservations(self) -> str:
+        return f"{self.tag}:reservations"
+
+    @property
+    def open_steps(self) -> str:
+        return f"{self.tag}:open_steps"
+
+    @property
+    def parked(self) -> str:
+        return f"{self.tag}:parked"
 
     @property
     def rollups(self) -> str:
@@ -126,9 +140,6 @@ class Keys:
     @property
     def rollup_cursor(self) -> str:
         return f"{self.tag}:rollup:cursor"
-
-    def money(self, scope: str) -> str:
-        return f"{self.counters}:{scope}"
 
     def rollup(self, period: str) -> str:
         """Of an hour or a day, as YYYYMMDDHH or YYYYMMDD."""

@@ -1,6 +1,7 @@
 """The ledger: an entry for each settled step, in a stream, and the counters that it adds up to.
 
-    usage.lua     one step: charges the task, writes the entry, moves the counters
+    usage.lua     one step: charges the task, writes the entry, moves the counters; and so do the
+                  scripts that end a run, for a step that has not told its usage
     correct.lua   one step: writes a correction, moves the counters of the same windows
     trim.lua      one step: lets go of entries that a file of the archive holds by now
 
@@ -16,17 +17,18 @@ from typing import Any, NamedTuple
 from fleet.core.ledger_entries import (
     CORRECTION,
     FIRST,
-    Counted,
     LedgerEntry,
     archived_ids,
     parse_entry,
 )
+from fleet.core.money_book import MoneyBook
 from fleet.errors import InvalidRequest
+from fleet.state.book import Reserved, book_of, reserved_of
 from fleet.state.client import redis_errors
 from fleet.state.scripts import text
 from fleet.state.store import Store
 
-__all__ = ["Counters", "Ledger", "LedgerEntry", "Page"]
+__all__ = ["Ledger", "LedgerEntry", "Moment", "Page"]
 
 PAGE = 2000
 """Entries in one answer: some 800 KB, which keeps Redis busy for a few milliseconds."""
@@ -36,10 +38,6 @@ NAMES = {
 }
 """Of fields, whichever way the client decodes: half of the time to read a million entries."""
 
-Counters = Mapping[str, Mapping[str, Counted]]
-"""By scope and window."""
-
-
 class Page(NamedTuple):
     """Entries in order, and the name of the newest file of the archive at that moment, or ''."""
 
@@ -48,9 +46,11 @@ class Page(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """All counters, and the id of the last entry that they count; `FIRST` where there is none."""
+    """The whole book of money, what is held for whom, and the id of the last entry that the book
+    counts; `FIRST` where there is none."""
 
-    counters: Counters
+    book: MoneyBook
+    reserved: Reserved
     last: str
 
 
@@ -83,30 +83,21 @@ class Ledger(Store):
             found: Any = self.client.xrange(self.keys.ledger, entry_id, entry_id)
         return next(iter(_entries(found)), None)
 
-    def counters(self, scope: str) -> dict[str, Counted]:
-        """What a scope, such as `all` or `tenant:acme`, has spent, by window."""
-        with redis_errors(self.client):
-            return _counted(self.client.hgetall(self.keys.money(scope)))
-
     def moment(self) -> Moment:
-        """All counters as they were at one moment. Two calls or more."""
-        while True:
-            with redis_errors(self.client):
-                keys = self._counter_keys(self.client.smembers(self.keys.counters))
-                pipeline = self.client.pipeline(transaction=True)
-                pipeline.smembers(self.keys.counters)
-                pipeline.xrevrange(self.keys.ledger, count=1)
-                pipeline.lindex(self.keys.archives, -1)
-                for key in keys:
-                    pipeline.hgetall(key)
-                index, newest, archive, *found = pipeline.execute()
-            if self._counter_keys(index) == keys:
-                break
-        scopes = (key.removeprefix(self.keys.money("")) for key in keys)
-        counters = dict(zip(scopes, map(_counted, found), strict=True))
+        """All counters as they were at one moment."""
+        with redis_errors(self.client):
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.hgetall(self.keys.money)
+            pipeline.hgetall(self.keys.reservations)
+            pipeline.hgetall(self.keys.open_steps)
+            pipeline.xrevrange(self.keys.ledger, count=1)
+            pipeline.lindex(self.keys.archives, -1)
+            money, tasks, steps, newest, archive = pipeline.execute()
         if newest:
-            return Moment(counters, text(newest[0][0]))
-        return Moment(counters, archived_ids(text(archive))[1] if archive else FIRST)
+            last = text(newest[0][0])
+        else:
+            last = archived_ids(text(archive))[1] if archive else FIRST
+        return Moment(book_of(money), reserved_of(tasks, steps), last)
 
     def correct(self, entry: LedgerEntry, amount: int, by: str, why: str, once: str) -> str:
         """Add an amount to an entry, in nano-dollars: under 0 where it was charged too much.
@@ -120,9 +111,9 @@ class Ledger(Store):
             kind=CORRECTION, amount=amount, estimate=0, of=entry.id, by=by, why=why
         )
         correction = correction._replace(input=0, cached=0, output=0, reasoning=0)
-        keys = [self.keys.ledger, self.keys.corrections]
-        keys += [self.keys.money(scope) for scope in entry.scopes]
+        keys = [self.keys.ledger, self.keys.corrections, self.keys.money]
         arguments: list[str | int] = [entry.id, entry.amount, amount, once, entry.windows]
+        arguments += [entry.tenant, entry.agent_type, entry.model, int(entry.epoch) // 60]
         arguments += [part for pair in correction.fields.items() for part in pair]
         with redis_errors(self.client):
             made = text(self.scripts.correct(keys=keys, args=arguments))
@@ -147,9 +138,6 @@ class Ledger(Store):
         with redis_errors(self.client):
             return bool(self.scripts.trim(keys=keys, args=[name, first, last]))
 
-    def _counter_keys(self, found: Iterable[Any]) -> list[str]:
-        return sorted(text(key) for key in found)
-
 
 def _check(entry: LedgerEntry, amount: int, why: str) -> None:
     if entry.kind == CORRECTION:
@@ -165,10 +153,3 @@ def _entries(found: Iterable[Any]) -> list[LedgerEntry]:
         parse_entry(text(entry_id), {NAMES[name]: text(v) for name, v in fields.items()})
         for entry_id, fields in found
     ]
-
-
-def _counted(found: Mapping[Any, Any]) -> dict[str, Counted]:
-    return {
-        text(window): Counted(*map(int, text(packed).split(",")))
-        for window, packed in found.items()
-    }

@@ -10,7 +10,7 @@ from typing import Any
 from fleet.state.scripts import text
 
 ENDED = frozenset({"succeeded", "unverified", "failed", "cancelled"})
-STATES = ("queued", "running", *sorted(ENDED))
+STATES = ("queued", "parked", "running", *sorted(ENDED))
 
 ANSWERED = "ok"
 """How a step ended that gave an answer."""
@@ -47,6 +47,10 @@ class TaskRecord:
     holds, where the agent kept an earlier one. Until one has answered, `model` is the one that was
     chosen, and `answered_by` empty. `steps` are the first of its `model_calls`.
     `rating` is what a user thought of the result, 0 to 1.
+
+    `chosen` is the model that the task's money was held for, `because` why it is not the planned
+    one: a refusal (`fleet.core.refusals`) or `nearly|SHARE` of a budget; empty where it is.
+    `parked_for` is the refusal that a parked task waits for.
     """
 
     id: str
@@ -79,6 +83,9 @@ class TaskRecord:
     steps: tuple[Step, ...] = ()
     model_calls: int = 0
     rating: float | None = None
+    chosen: str = ""
+    because: str = ""
+    parked_for: str = ""
 
     @property
     def wait_seconds(self) -> float | None:
@@ -115,7 +122,7 @@ def parse_record(task_id: str, fields: Mapping[Any, Any]) -> TaskRecord:
         complexity=float(plan.get("complexity", 0.5)),
         pool=found.get("pool", ""),
         agent=found.get("agent", ""),
-        model=found.get("model") or plan.get("model", ""),
+        model=found.get("model") or found.get("chosen") or plan.get("model", ""),
         submitted=seconds("submitted"),
         started=seconds("started"),
         ended=seconds("ended"),
@@ -137,6 +144,9 @@ def parse_record(task_id: str, fields: Mapping[Any, Any]) -> TaskRecord:
         steps=tuple(_steps(found)),
         model_calls=int(found.get("steps", 0)),
         rating=float(found["rating"]) if "rating" in found else None,
+        chosen=found.get("chosen", ""),
+        because=found.get("because", ""),
+        parked_for=found.get("parked_for", ""),
     )
 
 

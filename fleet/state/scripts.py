@@ -14,6 +14,7 @@ from redis import Redis
 from redis.commands.core import Script
 
 NAMES = (
+    "admit",
     "cancel",
     "claim",
     "cool",
@@ -26,6 +27,7 @@ NAMES = (
     "hold",
     "learn",
     "leave",
+    "park",
     "policy",
     "progress",
     "push",
@@ -42,6 +44,7 @@ NAMES = (
     "snapshot",
     "submit",
     "trim",
+    "unpark",
     "usage",
     "warm",
 )
@@ -64,6 +67,7 @@ def _text(*path: str) -> str:
 class Scripts:
     """The scripts, bound to one client: `scripts.submit(keys=[...], args=[...])`."""
 
+    admit: Script
     cancel: Script
     claim: Script
     cool: Script
@@ -76,6 +80,7 @@ class Scripts:
     hold: Script
     learn: Script
     leave: Script
+    park: Script
     policy: Script
     progress: Script
     push: Script
@@ -92,6 +97,7 @@ class Scripts:
     snapshot: Script
     submit: Script
     trim: Script
+    unpark: Script
     usage: Script
     warm: Script
 

@@ -16,6 +16,7 @@ from redis import Redis
 from fleet.errors import Unavailable
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, wake
+from fleet.state.money import MoneyRules
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
 
@@ -32,7 +33,7 @@ class Route:
     """The part of the step that submissions of one plan share: keys, and the rules as text.
 
     With `pinned` they go to the one pool and no other. `version` is that of the policy under
-    which the plan was made.
+    which the plan was made. `money` are the arguments by which their money is held.
     """
 
     keys: tuple[str, ...]
@@ -40,6 +41,7 @@ class Route:
     pools: tuple[str, ...]
     request_type: str
     version: str
+    money: Sequence[str | int]
     pinned: bool = False
 
 
@@ -107,10 +109,12 @@ class Submissions(Store):
         pools: Sequence[RankedPool],
         request_type: str,
         version: str,
+        money: MoneyRules,
         pinned: bool = False,
     ) -> Route:
         """Lay out the ranked pools for the script."""
         keys = [overflow_queue, wake(overflow_queue), self.keys.policy, self.keys.models]
+        keys += [self.keys.money, self.keys.reservations, self.keys.parked]
         rows = []
         for name, queue, base, per_task, per_load, own_overflow in pools:
             pool = self.keys.pool(name)
@@ -118,7 +122,10 @@ class Submissions(Store):
             keys.append(own_overflow or overflow_queue)
             rows.append(f"{name},{base!r},{per_task!r},{per_load!r},{int(bool(own_overflow))}")
         names = tuple(pool.name for pool in pools)
-        return Route(tuple(keys), ";".join(rows), names, request_type, version, pinned)
+        arguments = (money.agent_type, *money.limits, money.over, repr(money.nearly), *money.of_models)
+        return Route(
+            tuple(keys), ";".join(rows), names, request_type, version, arguments, pinned
+        )
 
     def place(self, entry: Entry, ask_models: bool = False) -> Step:
         """Submit one task, in one round trip. `ask_models` brings the models' facts along."""
@@ -162,6 +169,7 @@ class Submissions(Store):
             route.version,
             int(ask_models),
             int(route.pinned),
+            *route.money,
         ]
         for entry in entries:
             keys += self._task_keys(entry)

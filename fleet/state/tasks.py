@@ -1,7 +1,7 @@
 """Task records: written once at submission, then only by the holder of the lease.
 
 A record is a hash. Its life: queued, running, and then one of succeeded, unverified,
-failed and cancelled. Every change is one script in `lua/`; the fence, a number that grows
+failed and cancelled; parked, while a limit has no room for it. Every change is one script in `lua/`; the fence, a number that grows
 with each claim, keeps a run that lost its lease from writing.
 """
 
@@ -14,23 +14,18 @@ from typing import NamedTuple
 
 from redis import Redis
 
-from fleet.core.ledger_entries import SEEN, STEP, LedgerEntry
 from fleet.core.model_decision import ModelCandidate, ModelDecision
 from fleet.core.statistics import OUTCOMES_KEPT
 from fleet.errors import LeaseLost, TaskNotFound
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, wake
-from fleet.state.records import ANSWERED, ENDED, STATES, Step, TaskRecord, parse_record, step_json
+from fleet.state.records import ENDED, STATES, TaskRecord, parse_record
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
 
-__all__ = ["ENDED", "STATES", "Finished", "Lease", "Step", "TaskRecord", "Tasks"]
+__all__ = ["ENDED", "STATES", "Finished", "Lease", "TaskRecord", "Tasks"]
 
 Arguments = list[str | int]
-
-STEPS_KEPT = 50
-"""So many model calls are kept with a task, the first ones; the others are counted."""
-
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -39,6 +34,7 @@ class Lease:
     `candidates` are the models that may serve, best first: the first is `model`; those that only
     cooled down at submission come behind all others. The task may cost `limit_nanodollars` in
     all, None where there is no limit, of which `spent_nanodollars` were spent by earlier runs.
+    `because` says why `model` is not the planned one, see `TaskRecord`.
     """
 
     task_id: str
@@ -53,6 +49,7 @@ class Lease:
     spent_nanodollars: int = 0
     agent_type: str = ""
     pool: str = ""
+    because: str = ""
 
     def estimate(self, model: str) -> int:
         """Nano-dollars that a run was thought to cost with a model; 0 where nobody estimated it."""
@@ -131,14 +128,16 @@ class Tasks(Store):
             self.keys.leases,
             self.keys.pool(pool).in_flight,
             self.keys.tasks,
+            self.keys.money,
+            self.keys.reservations,
         ]
         arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name]
-        arguments += [tenant, plan]
+        arguments += [tenant, plan, _scope_names(tenant, plan)]
         with redis_errors(self.client):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
         if text(status) != "claimed":
             return text(status)
-        owner, attempt, stored, spent = (text(value) for value in found)
+        owner, attempt, stored, spent, chosen, because = (text(value) for value in found)
         known = json.loads(stored)
         decision = ModelDecision.from_json(known["model_decision"])
         return Lease(
@@ -147,13 +146,14 @@ class Tasks(Store):
             request_type=known["request_type"],
             tenant=owner,
             complexity=known["complexity"],
-            model=known["model"],
+            model=chosen or known["model"],
             attempt=int(attempt),
             candidates=decision.ranking + decision.reserves,
             limit_nanodollars=known.get("limit_nanodollars"),
             spent_nanodollars=int(spent),
             agent_type=known["agent_type"],
             pool=pool,
+            because=because,
         )
 
     def renew(self, lease: Lease, lease_seconds: float) -> bool:
@@ -172,24 +172,6 @@ class Tasks(Store):
             )
         if not kept:
             raise LeaseLost(f"task {lease.task_id} runs elsewhere now; stop without writing")
-
-    def add_usage(self, lease: Lease, call: int, step: Step, *, usage: str = SEEN) -> int:
-        """Charge one model call to the task, once: among the steps of its record, in the ledger
-        and in the counters.
-
-        Gives what the task has cost by now, in nano-dollars. `usage` says whether the tokens were
-        `seen`, were `missing` or are `unpriced`: then the cost is not certain. The time of the
-        step is Redis's.
-        """
-        entry = _entry(lease, call, step, usage)
-        answered = step.model if step.ended == ANSWERED else ""
-        arguments: Arguments = [step.input_tokens, step.output_tokens, step.cost_nanodollars]
-        arguments += [1 - entry.certain, entry.call, step_json(step), answered, STEPS_KEPT]
-        arguments += [part for pair in entry.fields.items() for part in pair]
-        keys = [self.keys.task(lease.task_id), self.keys.ledger, self.keys.counters]
-        keys += [self.keys.money(scope) for scope in entry.scopes]
-        with redis_errors(self.client):
-            return int(self.scripts.usage(keys=keys, args=arguments))
 
     def finish(
         self,
@@ -213,6 +195,7 @@ class Tasks(Store):
             self.keys.cancelled,
             pool_keys.facts,
             self.keys.done(lease.task_id),
+            *self._money_keys,
         ]
         flat = [part for pair in fields.items() for part in pair]
         arguments: Arguments = [lease.task_id, lease.fence, state, result_ttl]
@@ -232,6 +215,9 @@ class Tasks(Store):
                 self.keys.cancelled,
                 in_flight,
                 self.keys.done(task_id),
+                self.keys.parked,
+                self.keys.money,
+                self.keys.reservations,
             ]
             with redis_errors(self.client):
                 before = text(self.scripts.cancel(keys=keys, args=[task_id, pool, result_ttl]))
@@ -274,6 +260,7 @@ class Tasks(Store):
             wake(overflow_queue),
             self.keys.done(record.id),
             self.keys.pool(record.pool).facts,
+            *self._money_keys,
         ]
         error = json.dumps(
             {"type": "TaskFailed", "message": f"its worker died in {record.attempts} attempts"}
@@ -284,32 +271,20 @@ class Tasks(Store):
         with redis_errors(self.client):
             return text(self.scripts.requeue(keys=keys, args=arguments))
 
+    @property
+    def _money_keys(self) -> tuple[str, str, str, str]:
+        keys = self.keys
+        return keys.ledger, keys.money, keys.reservations, keys.open_steps
+
     def forget_lease(self, task_id: str) -> None:
         """Drop the lease of a task whose record is gone."""
         with redis_errors(self.client):
             self.client.zrem(self.keys.leases, task_id)
 
 
-def _entry(lease: Lease, call: int, step: Step, usage: str) -> LedgerEntry:
-    """What goes into the ledger of a step; the script adds the id and the windows."""
-    return LedgerEntry(
-        id="",
-        kind=STEP,
-        task=lease.task_id,
-        attempt=lease.attempt,
-        call=f"{lease.fence}.{call}",
-        tenant=lease.tenant,
-        request_type=lease.request_type,
-        agent_type=lease.agent_type,
-        pool=lease.pool,
-        model=step.model,
-        provider=step.provider,
-        input=step.input_tokens,
-        cached=step.cached_input_tokens,
-        output=step.output_tokens,
-        reasoning=step.reasoning_tokens,
-        amount=step.cost_nanodollars,
-        estimate=lease.estimate(step.model),
-        certain=int(usage == SEEN),
-        usage=usage,
-    )
+def _scope_names(tenant: str, plan: str) -> str:
+    """The names of the scopes of a task that is only now written down."""
+    if not plan:
+        return ""
+    known = json.loads(plan)
+    return json.dumps([tenant, known["agent_type"], known["model"]])

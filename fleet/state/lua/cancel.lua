@@ -1,30 +1,37 @@
 -- Cancel a task: at once where it waits, by asking its worker where it runs.
 --
 -- KEYS  1 task record  2 cancelled  3 in_flight of the pool that holds its slot  4 done channel
+--       5 parked tasks  6 money  7 reservations
 -- ARGV  1 task id  2 the pool that KEYS[3] belongs to, '' for none  3 seconds to keep the record
--- Returns the state before: 'queued' and 'running' were cancelled or asked, any other had
+-- Returns the state before: 'queued', 'parked' and 'running' were cancelled or asked, any other had
 --         ended; 'moved' where the task changed pools meanwhile (call again), 'unknown'
 --
--- Invariant: a cancelled task holds no slot. Its message stays where it is and is
+-- Invariant: a cancelled task holds no slot and no money. Its message stays where it is and is
 -- dropped by whoever fetches it, for the record says that it has ended.
+
+-- include time
+-- include book
+-- include reservation
 
 local id = ARGV[1]
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then
   return 'unknown'
 end
-if state == 'queued' then
+if state == 'queued' or state == 'parked' then
   if (redis.call('HGET', KEYS[1], 'pool') or '') ~= ARGV[2] then
     return 'moved'
   end
-  local time = redis.call('TIME')
-  local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
   redis.call('HSET', KEYS[1], 'state', 'cancelled', 'ended', now)
   redis.call('HDEL', KEYS[1], 'message')
   redis.call('EXPIRE', KEYS[1], ARGV[3])
   if ARGV[2] ~= '' then
     redis.call('SREM', KEYS[3], id)
   end
+  redis.call('ZREM', KEYS[5], id)
+  local book = open_book(KEYS[6])
+  release(book, KEYS[7], id)
+  close_book(book)
   redis.call('PUBLISH', KEYS[4], 'cancelled')
 elseif state == 'running' then
   redis.call('SADD', KEYS[2], id)

@@ -2,6 +2,7 @@
 -- outcome counted for the pool, and everybody who waits told.
 --
 -- KEYS  1 task record  2 leases  3 in_flight  4 cancelled  5 pool facts  6 done channel
+--       7 ledger  8 money  9 reservations  10 open steps
 -- ARGV  1 task id  2 fence  3 state  4 seconds to keep the record  5 outcomes to keep
 --       6 1 where the outcome says something about the pool, else 0  7 request type
 --       8 ms in which an old outcome loses half its weight
@@ -12,10 +13,15 @@
 -- Invariant: one run writes an end, once (the same end sent again, because the first answer
 -- was lost, is answered as kept again). The seconds of a run are the server's. A cancelled task,
 -- or a request that could not be answered by any pool, says nothing about this one.
+-- What was held for the task is given back; a step that has not said what it used is charged at
+-- its worst.
 
 -- include time
 -- include health
 -- include outcome
+-- include windows
+-- include book
+-- include reservation
 
 local id, state = ARGV[1], ARGV[3]
 local before = redis.call('HMGET', KEYS[1], 'fence', 'state', 'started')
@@ -28,6 +34,10 @@ redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('ZREM', KEYS[2], id)
 redis.call('SREM', KEYS[3], id)
 redis.call('SREM', KEYS[4], id)
+local book = open_book(KEYS[8])
+charge_open_steps(KEYS[1], KEYS[7], book, KEYS[10], id, now)
+release(book, KEYS[9], id)
+close_book(book)
 redis.call('PUBLISH', KEYS[6], state)
 if ARGV[6] ~= '1' then
   return {1, 0}

@@ -2,6 +2,7 @@
 --
 -- KEYS  1 task record  2 leases  3 in_flight of the pool it ran in  4 overflow queue
 --       5 its wake list  6 done channel  7 facts of the pool it ran in
+--       8 ledger  9 money  10 reservations  11 open steps
 -- ARGV  1 task id  2 fence that was seen  3 most attempts  4 seconds to keep a record
 --       5 error, as JSON, where it has had its attempts  6 outcomes to keep  7 request type
 --       8 ms in which an old outcome loses half its weight
@@ -9,15 +10,20 @@
 --
 -- Invariant: judged by the server's clock and by the fence, so two callers, or a caller
 -- and a worker that comes back, cannot both win. The run that nobody ended counts as a failure
--- of its pool, once: what began is counted as ended, whichever process died.
+-- of its pool, once: what began is counted as ended, whichever process died. What its running step
+-- may have cost at most is charged, as uncertain; the rest of what is held stays for the next run,
+-- and is given back where there is none.
 
 -- include time
 -- include health
 -- include outcome
+-- include windows
+-- include book
+-- include reservation
 
 local id = ARGV[1]
 local seen = redis.call('HMGET', KEYS[1], 'state', 'fence', 'lease_until', 'attempts', 'message',
-  'started')
+  'started', 'waits')
 if seen[1] ~= 'running' then
   redis.call('ZREM', KEYS[2], id)
   return 'alive'
@@ -30,13 +36,18 @@ redis.call('ZREM', KEYS[2], id)
 redis.call('SREM', KEYS[3], id)
 count_outcome(KEYS[7], ARGV[7], 'failed', (now - tonumber(seen[6])) / 1000, now, tonumber(ARGV[6]),
   tonumber(ARGV[8]))
-if tonumber(seen[4]) >= tonumber(ARGV[3]) or not seen[5] then
+local book = open_book(KEYS[9])
+charge_open_steps(KEYS[1], KEYS[8], book, KEYS[11], id, now)
+if seen[4] - (seen[7] or 0) >= tonumber(ARGV[3]) or not seen[5] then
+  release(book, KEYS[10], id)
+  close_book(book)
   redis.call('HSET', KEYS[1], 'state', 'failed', 'ended', now, 'error', ARGV[5])
   redis.call('HDEL', KEYS[1], 'message', 'lease_until')
   redis.call('EXPIRE', KEYS[1], ARGV[4])
   redis.call('PUBLISH', KEYS[6], 'failed')
   return 'failed'
 end
+close_book(book)
 redis.call('HSET', KEYS[1], 'state', 'queued', 'pool', '')
 redis.call('HDEL', KEYS[1], 'lease_until')
 redis.call('LPUSH', KEYS[4], seen[5])

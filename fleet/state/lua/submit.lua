@@ -1,6 +1,7 @@
 -- Submit tasks that share a plan, each of them wholly or not at all.
 --
--- KEYS  1 task index  2 overflow queue  3 its wake list  4 policy  5 models
+-- KEYS  1 task index  2 overflow queue  3 its wake list  4 policy  5 models  6 money
+--       7 reservations  8 parked tasks
 --       then for each ranked pool: facts, agents, in_flight, queue, its wake list, the overflow
 --       queue of its own agent type
 --       then for each task: its record, its idempotency key (the record again where none is given)
@@ -19,7 +20,8 @@
 --                would be placed, and nothing is written:
 --       status  'pool' (detail: the pool's name), 'overflow', 'duplicate' (detail: the first
 --               task's id), 'conflict' (the key was used for another request; detail: its
---               task's id), 'no_agent'
+--               task's id), 'no_agent', 'over' (a limit; detail: see parts/limits.lua), 'parked'
+--               (the same, and it waits for when it may fit)
 --       A task id that is there already is the caller's own, sent again because the first
 --       answer was lost: it gets that answer again and nothing is written.
 --       loads   one row a pool, see parts/row.lua
@@ -28,14 +30,22 @@
 -- an agent leaves; a task whose submission returned is in its record and in one queue. A pool
 -- helps another agent type only while nothing of its own waits. Nobody is overtaken: while as
 -- many tasks wait in the overflow queue as there are free slots, a new one waits behind them.
--- Order for each task: refuse a duplicate, (hold the money), take a slot, write. Nothing of
--- it is written before the last reason to refuse has been ruled out.
+-- What a task is thought to cost is held in every scope, or it is not submitted: what is settled
+-- and held never passes a limit. Order for each task: refuse a duplicate, hold the money, take a
+-- slot, write. Nothing of it is written before the last reason to refuse has been ruled out.
 
 -- include time
 -- include health
 -- include row
+-- include windows
+-- include book
+-- include limits
+-- include reservation
+-- include choice
 
-local fixed, per_pool, first_task, per_task_args = 5, 6, 8, 5
+local fixed, per_pool, per_task_args = 8, 6, 5
+local first_choice = 15
+local first_task = first_choice + ARGV[15] * per_choice
 local plan, pool_count, pinned = ARGV[2], tonumber(ARGV[3]), ARGV[8] == '1'
 local version = redis.call('HGET', KEYS[4], 'version') or '0'
 local models = ARGV[7] == '1' and redis.call('HGETALL', KEYS[5])
@@ -110,10 +120,37 @@ local function first_of(once_key, fingerprint)
   return {same and 'duplicate' or 'conflict', string.sub(first, 1, space - 1), ''}
 end
 
+local book = open_book(KEYS[6])
+local windows = windows_of(now / 1000)
+local choices = read_choices(first_choice, tonumber(ARGV[15]))
+local limits, nearly = {ARGV[10], ARGV[11], ARGV[12]}, tonumber(ARGV[14])
+
+local function choose_for(tenant)
+  return choose(book, {'all', 'tenant:' .. tenant, 'agent_type:' .. ARGV[9]}, limits, choices,
+    nearly, windows, now)
+end
+
+-- What every task's record begins with.
+local function write(record, once_key, id, message, tenant, keep, fingerprint, packed, ...)
+  redis.call('HSET', record, 'submitted', now, 'loads', packed, 'tenant', tenant, 'plan', plan,
+    'message', message, ...)
+  redis.call('ZADD', KEYS[1], now, id)
+  if keep ~= '0' then
+    redis.call('SET', once_key, id .. ' ' .. fingerprint, 'EX', keep)
+  end
+end
+
+local function first_answer(known)
+  if known[1] == 'parked' then
+    return {'parked', known[4], known[3]}
+  end
+  return {known[2] == '' and 'overflow' or 'pool', known[2], known[3]}
+end
+
 local function submit(record, once_key, id, message, tenant, keep, fingerprint)
-  local known = redis.call('HMGET', record, 'routed', 'loads')
+  local known = redis.call('HMGET', record, 'state', 'routed', 'loads', 'parked_for')
   if known[1] then
-    return {known[1] == '' and 'overflow' or 'pool', known[1], known[2]}
+    return first_answer(known)
   end
   local first = keep ~= '0' and first_of(once_key, fingerprint)
   if first then
@@ -123,17 +160,23 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint)
   if not any_alive then
     return {'no_agent', '', packed}
   end
+  local choice, refusal = choose_for(tenant)
+  if not choice and (ARGV[13] ~= 'wait' or refusal[8] < 0) then
+    return {'over', told(refusal), packed}
+  elseif not choice then
+    write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'state', 'parked',
+      'pool', '', 'routed', '', 'parked_for', told(refusal))
+    redis.call('ZADD', KEYS[8], now + refusal[8], id)
+    return {'parked', told(refusal), packed}
+  end
+  reserve(book, KEYS[7], id, tenant, ARGV[9], choice)
   local place = place_of()
   if place ~= overflow then
     redis.call('SADD', place.in_flight_key, id)
     place.in_flight = place.in_flight + 1
   end
-  redis.call('HSET', record, 'state', 'queued', 'submitted', now, 'pool', place.name,
-    'routed', place.name, 'loads', packed, 'tenant', tenant, 'plan', plan, 'message', message)
-  redis.call('ZADD', KEYS[1], now, id)
-  if keep ~= '0' then
-    redis.call('SET', once_key, id .. ' ' .. fingerprint, 'EX', keep)
-  end
+  write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'state', 'queued',
+    'pool', place.name, 'routed', place.name, 'chosen', choice.model, 'because', choice.because)
   redis.call('LPUSH', place.queue, message)
   if not place.woken and redis.call('LLEN', place.wake) == 0 then
     redis.call('LPUSH', place.wake, '1')
@@ -153,4 +196,5 @@ for a = first_task + 1, #ARGV, per_task_args do
   answers[#answers + 1] = submit(KEYS[k + 1], KEYS[k + 2], unpack(ARGV, a, a + per_task_args - 1))
   k = k + 2
 end
+close_book(book)
 return answers

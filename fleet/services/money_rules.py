@@ -1,0 +1,59 @@
+"""By which limits a task's money is held, and for which models."""
+
+from __future__ import annotations
+
+from fleet.core.downgrades import resorts
+from fleet.core.model_decision import ModelDecision
+from fleet.core.refusals import Refusal
+from fleet.errors import OverBudget, OverLimit
+from fleet.services.controls import Controls
+from fleet.state.money import Choice, MoneyRules, ScopeLimits
+from fleet.state.steps import StepLimits
+
+
+def money_rules(
+    controls: Controls, request_type: str, tenant: str, agent_type: str, decision: ModelDecision
+) -> MoneyRules:
+    """The rules for the tasks of a plan."""
+    over = controls.over(request_type, tenant)
+    found = resorts(decision, controls.downgrade, goes_on=over == "downgrade")
+    choices = tuple(
+        Choice(
+            candidate.model,
+            candidate.cost_nanodollars,
+            candidate.input_tokens + candidate.output_tokens,
+            kind,
+            controls.limits.packed(f"model:{candidate.model}"),
+            because,
+        )
+        for candidate, kind, because in found
+    )
+    limits = scope_limits(controls, tenant, agent_type)
+    return MoneyRules(agent_type, limits, choices, over, controls.downgrade.nearly)
+
+
+def step_limits(
+    controls: Controls, version: str, tenant: str, agent_type: str, model: str
+) -> StepLimits:
+    """The limits that a step has to fit."""
+    scopes = scope_limits(controls, tenant, agent_type)
+    return StepLimits(version, scopes, controls.limits.packed(f"model:{model}"))
+
+
+def scope_limits(controls: Controls, tenant: str, agent_type: str) -> ScopeLimits:
+    """The packed limits of everything, of a tenant and of an agent type."""
+    packed = controls.limits.packed
+    return ScopeLimits(packed("all"), packed(f"tenant:{tenant}"), packed(f"agent_type:{agent_type}"))
+
+
+def over_error(refusal: Refusal) -> OverBudget | OverLimit:
+    """The refusal as the error that says what to do."""
+    wait = refusal.retry_after
+    if wait is None:
+        what = "ask for less, or raise the limit"
+        return OverBudget(f"{refusal.sentence}; no time will help: {what}", None)
+    if refusal.is_rate:
+        return OverLimit(f"{refusal.sentence}; try again in {wait:.0f} s", wait)
+    return OverBudget(
+        f"{refusal.sentence}; raise it with `fleet budget set`, or try again in {wait:.0f} s", wait
+    )

@@ -1,0 +1,117 @@
+"""Reads the book of money: what scopes have spent and hold, and for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from fleet.core.ledger_entries import Counted, Held
+from fleet.core.money_book import (
+    HELD,
+    ROLLING,
+    ROLLING_MINUTES,
+    Holding,
+    MoneyBook,
+    parse_book,
+    parse_holding,
+)
+from fleet.state.client import redis_errors
+from fleet.state.scripts import text
+from fleet.state.store import Store
+
+WINDOWS = {"hour": "h%Y%m%d%H", "day": "d%Y%m%d", "month": "m%Y%m"}
+
+
+class Standing(NamedTuple):
+    """How a scope stands now: settled by `hour`, `day`, `month` and `rolling`, and what is held,
+    which counts in each of them."""
+
+    settled: Mapping[str, Counted]
+    held: Held
+
+
+class Reserved(NamedTuple):
+    """What is held for tasks that have not ended, by id, and bound by steps, by id and call."""
+
+    tasks: Mapping[str, Holding]
+    steps: Mapping[str, Holding]
+
+    @property
+    def all(self) -> tuple[Holding, ...]:
+        return (*self.tasks.values(), *self.steps.values())
+
+
+class Book(Store):
+    """Reads alone: what changes the book is a script that charges, holds or gives back."""
+
+    def read(self) -> MoneyBook:
+        """All of it."""
+        with redis_errors(self.client):
+            return book_of(self.client.hgetall(self.keys.money))
+
+    def reserved(self) -> Reserved:
+        """What is held, task by task. Read at one moment."""
+        with redis_errors(self.client):
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.hgetall(self.keys.reservations)
+            pipeline.hgetall(self.keys.open_steps)
+            return reserved_of(*pipeline.execute())
+
+    def standing(self, scopes: Sequence[str]) -> dict[str, Standing]:
+        """How scopes stand in the windows of Redis's clock. Two calls."""
+        with redis_errors(self.client):
+            seconds, _ = self.client.time()
+            windows = window_ids(seconds)
+            minutes = [f"{ROLLING}{seconds // 60 - back}" for back in range(ROLLING_MINUTES + 1)]
+            fields = [*windows.values(), HELD, *minutes]
+            wanted = [f"{window} {scope}" for scope in scopes for window in fields]
+            found = self.client.hmget(self.keys.money, wanted) if wanted else []
+        size = len(fields)
+        rows = (found[start : start + size] for start in range(0, len(found), size))
+        return {scope: _standing(row) for scope, row in zip(scopes, rows, strict=True)}
+
+
+def window_ids(seconds: int) -> dict[str, str]:
+    """The ids of the UTC hour, day and month of a moment, in seconds since 1970."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return {name: moment.strftime(form) for name, form in WINDOWS.items()}
+
+
+def book_of(found: Mapping[Any, Any]) -> MoneyBook:
+    """The book from what Redis answered."""
+    return parse_book({text(name): text(packed) for name, packed in found.items()})
+
+
+def reserved_of(tasks: Mapping[Any, Any], steps: Mapping[Any, Any]) -> Reserved:
+    """The reservations and open steps from what Redis answered."""
+    return Reserved(
+        {text(name): parse_holding(text(packed), True) for name, packed in tasks.items()},
+        {text(name): parse_holding(text(packed), False) for name, packed in steps.items()},
+    )
+
+
+def _standing(row: Sequence[bytes | str | None]) -> Standing:
+    hour, day, month, held, *minutes = row
+    settled = {
+        "hour": _counted(hour),
+        "day": _counted(day),
+        "month": _counted(month),
+        "rolling": _sum(map(_counted, minutes)),
+    }
+    return Standing(settled, Held(*_numbers(held)))
+
+
+def _counted(packed: bytes | str | None) -> Counted:
+    return Counted(*_numbers(packed))
+
+
+def _numbers(packed: bytes | str | None) -> list[int]:
+    return [int(number) for number in text(packed).split(",")] if packed else []
+
+
+def _sum(counted: Iterable[Counted]) -> Counted:
+    total = Counted()
+    for each in counted:
+        total = Counted(*(a + b for a, b in zip(total, each, strict=True)))
+    return total

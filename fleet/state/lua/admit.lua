@@ -1,0 +1,76 @@
+-- Admit one step of a running task: bind the worst that it may cost, or refuse it.
+--
+-- KEYS  1 task record  2 policy  3 money  4 reservations  5 open steps
+-- ARGV  1 task id  2 fence  3 a name for this very step  4 version of the policy that the limits are
+--       of  5 nano-dollars, 6 tokens: the most it may take  7 what the task may cost in all, ''
+--       for no limit  8 what to write should the step be lost, see parts/reservation.lua
+--       9 limits of everything, 10 of the tenant, 11 of the agent type, 12 of the model
+--       13 tenant, 14 agent type, 15 model
+-- Returns {'admitted', ''}, {'replan', version of the policy in force}, {'lost', ''} where the task
+--       runs elsewhere, or {'over', refusal as parts/limits.lua has it}; nothing was written then
+--
+-- Invariant: settled and held never pass a limit, in any scope and window; what the task has spent
+-- and bound never passes its own. What the reservation has free is taken first, the rest is held
+-- beside it. The same step sent again is admitted once.
+
+-- include time
+-- include windows
+-- include book
+-- include limits
+-- include reservation
+
+local id, call = ARGV[1], ARGV[3]
+local task = redis.call('HMGET', KEYS[1], 'state', 'fence', 'cost_nanodollars', 'open_nanodollars',
+  'open')
+if task[1] ~= 'running' or task[2] ~= ARGV[2] then
+  return {'lost', ''}
+end
+if redis.call('HEXISTS', KEYS[5], id .. ' ' .. call) == 1 then
+  return {'admitted', ''}
+end
+local version = redis.call('HGET', KEYS[2], 'version') or '0'
+if version ~= ARGV[4] then
+  return {'replan', version}
+end
+local names = {ARGV[13], ARGV[14], ARGV[15]}
+local scopes, packed_names = scopes_of(names), cjson.encode(names)
+local need = {tonumber(ARGV[5]), tonumber(ARGV[6]), 1}
+local spent, bound = tonumber(task[3] or 0), tonumber(task[4] or 0)
+if ARGV[7] ~= '' and need[1] > 0 and spent + bound + need[1] > tonumber(ARGV[7]) then
+  return {'over', told({'task', 't', 1, tonumber(ARGV[7]), spent, bound, need[1], -1})}
+end
+
+local book, windows = open_book(KEYS[3]), windows_of(now / 1000)
+local found = reservation_of(KEYS[4], id)
+local free = found and found.amounts or {0, 0, 0}
+if found and found.packed_names ~= packed_names then
+  hold(book, scopes_of(found.names), {-free[1], -free[2], -free[3], -1})
+  hold(book, scopes, {0, 0, 0, 1})
+elseif found then
+  hold(book, scopes, negative(free))
+else
+  hold(book, scopes, {0, 0, 0, 1})
+end
+local refusal = refusal_of(book, scopes, {unpack(ARGV, 9, 12)}, {need[1], need[2], 1, 0}, windows,
+  now)
+if refusal then
+  return {'over', told(refusal)}
+end
+hold(book, scopes, need)
+
+-- What stays free was held before: only the model's own limits may know nothing of it.
+local rest = {}
+for i = 1, 3 do
+  rest[i] = math.max(0, free[i] - need[i])
+end
+if refusal_of(book, {scopes[4]}, {ARGV[12]}, {rest[1], rest[2], rest[3], 0}, windows, now) then
+  rest = {0, 0, 0}
+end
+hold(book, scopes, rest)
+close_book(book)
+redis.call('HSET', KEYS[4], id, packed_amounts(rest, packed_names))
+redis.call('HSET', KEYS[5], id .. ' ' .. call,
+  packed_amounts(need, packed_names) .. '\n' .. ARGV[8])
+redis.call('HSET', KEYS[1], 'open', task[5] and task[5] .. ' ' .. call or call,
+  'open_nanodollars', string.format('%.0f', bound + need[1]))
+return {'admitted', ''}

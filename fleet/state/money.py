@@ -1,0 +1,51 @@
+"""The rules that a task's money is held by, in the form in which the scripts take them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Arguments = list[str | int]
+Over = Literal["downgrade", "wait", "refuse"]
+
+
+class Choice(NamedTuple):
+    """A model that a task's money may be held for: what a run is thought to take of it, what it is
+    to the plan (`planned`, `cheaper` by the mapping, `next` by its score), its packed limits, and why
+    it is the planned one where another scored best."""
+
+    model: str
+    nanodollars: int
+    tokens: int
+    kind: str
+    limits: str
+    because: str = ""
+
+
+class ScopeLimits(NamedTuple):
+    """The packed limits of the scopes that every model of a task shares."""
+
+    everything: str = ""
+    tenant: str = ""
+    agent_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyRules:
+    """What holds for the tasks of one plan.
+
+    `over` says what becomes of a task that fits no model; `nearly` is the share of a limit of
+    dollars from which on a cheaper model is taken.
+    """
+
+    agent_type: str
+    limits: ScopeLimits
+    choices: Sequence[Choice]
+    over: Over = "refuse"
+    nearly: float = 1.0
+
+    @property
+    def of_models(self) -> Arguments:
+        """How many models there are to choose from, and each of them."""
+        return [len(self.choices), *(part for choice in self.choices for part in choice)]

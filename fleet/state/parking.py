@@ -1,0 +1,71 @@
+"""Parked tasks: they wait for room under a limit, and take no slot, no worker and no money.
+
+A task is parked at its submission (`submit.lua`) or in its run (`park.lua`), and is queued again
+when its time has come and its cost fits (`unpark.lua`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fleet.core.refusals import Refusal
+from fleet.state.client import redis_errors
+from fleet.state.keys import wake
+from fleet.state.money import Arguments, MoneyRules
+from fleet.state.records import TaskRecord
+from fleet.state.scripts import text
+from fleet.state.store import Store
+from fleet.state.tasks import Lease
+
+
+class Due(NamedTuple):
+    """A parked task whose time has come, and when it was submitted, in ms."""
+
+    submitted: int
+    task_id: str
+
+
+class Parking(Store):
+    """Parks tasks and brings them back. Every method is one call to Redis unless it says more."""
+
+    def park(self, lease: Lease, refusal: Refusal, wait_ms: int) -> bool:
+        """Park a running task. False where somebody wants it cancelled. It is parked then too.
+
+        Where another run has it by now nothing happens.
+        """
+        keys = [self.keys.task(lease.task_id), self.keys.leases]
+        keys += [self.keys.pool(lease.pool).in_flight, self.keys.cancelled, self.keys.parked]
+        keys += [self.keys.ledger, self.keys.money, self.keys.reservations, self.keys.open_steps]
+        arguments: Arguments = [lease.task_id, lease.fence, refusal.packed, wait_ms]
+        with redis_errors(self.client):
+            return int(self.scripts.park(keys=keys, args=arguments)) != 2
+
+    def due(self, most: int = 1000) -> list[str]:
+        """Ids of the tasks whose time has come by Redis's clock, oldest first. Three calls."""
+        with redis_errors(self.client):
+            seconds, micros = self.client.time()
+            now = seconds * 1000 + micros // 1000
+            ids = self.client.zrangebyscore(self.keys.parked, "-inf", now, start=0, num=most)
+            pipeline = self.client.pipeline(transaction=False)
+            for task_id in ids:
+                pipeline.hget(self.keys.task(text(task_id)), "submitted")
+            times = pipeline.execute()
+        return [due.task_id for due in sorted(map(_due, times, ids))]
+
+    def hurry(self) -> None:
+        """Have every parked task looked at again: limits have changed."""
+        with redis_errors(self.client):
+            self.client.zunionstore(self.keys.parked, {self.keys.parked: 0})
+
+    def unpark(self, record: TaskRecord, queue: str, version: str, money: MoneyRules) -> str:
+        """Queue a parked task, where its cost fits now: see the head of `lua/unpark.lua`."""
+        keys = [self.keys.task(record.id), self.keys.parked, self.keys.policy, self.keys.money]
+        keys += [self.keys.reservations, queue, wake(queue)]
+        arguments: Arguments = [record.id, version, record.tenant, money.agent_type]
+        arguments += [*money.limits, repr(money.nearly), *money.of_models]
+        with redis_errors(self.client):
+            return text(self.scripts.unpark(keys=keys, args=arguments))
+
+
+def _due(submitted: bytes | str | None, task_id: bytes | str) -> Due:
+    return Due(int(submitted or 0), text(task_id))
