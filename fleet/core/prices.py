@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from math import lcm
+from math import ceil, lcm
 from typing import NamedTuple, Self
 
 NANODOLLARS = 10**9
@@ -124,6 +124,11 @@ class Price:
 def dollars(nanodollars: int) -> str:
     """An amount of nano-US-dollars, exact: `$0`, `$0.02015`."""
     return f"${(Decimal(nanodollars) / NANODOLLARS).normalize():f}"
+
+
+def nanodollars(dollars: float) -> int:
+    """The amount that a number was written as, rounded up to a whole nano-US-dollar."""
+    return ceil(Decimal(repr(float(dollars))) * NANODOLLARS)
 
 
 def _rate_of_thousand(price: float) -> Rate:

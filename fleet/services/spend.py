@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
 
 import numpy as np
 
 from fleet.core.back_test import Score, back_test, scores
 from fleet.core.days import days_between, shifted
-from fleet.core.prices import NANODOLLARS
+from fleet.core.prices import nanodollars
 from fleet.core.projection import HISTORY_DAYS, Projection, project
 from fleet.core.spend import Analysis, Limits, analyse, daily_totals
 from fleet.core.spend_rows import SpendRow
@@ -70,11 +69,7 @@ def recorded_rows(connection: Connection) -> Rows:
 def limits_of(settings: Settings) -> Limits:
     """The configured limits in nano-dollars, exactly as they were written down."""
     budgets = settings.config.budgets
-    return Limits(_nanodollars(budgets.daily_usd), _nanodollars(budgets.monthly_usd))
-
-
-def _nanodollars(dollars: float) -> int:
-    return round(Decimal(repr(float(dollars))) * NANODOLLARS)
+    return Limits(nanodollars(budgets.daily_usd), nanodollars(budgets.monthly_usd))
 
 
 def spend_report(

@@ -18,6 +18,8 @@ __all__ = ["Environment", "FleetConfig", "Pool", "Settings", "load_settings"]
 
 CONFIG_FILE = "fleet.toml"
 DEFAULTS = "default.toml"
+SECTIONS = ("models", "limits", "budgets", "rates", "leases", "agents", "routing", "health")
+"""The tables with fixed keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,31 @@ def parse_config(text: str, source: str) -> FleetConfig:
 def _lay_over(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Tables with fixed keys are merged key by key; tables of named things are replaced."""
     merged = {**defaults, **given}
-    for section in ("models", "limits", "budgets", "leases", "agents", "routing", "health"):
+    for section in SECTIONS:
         if isinstance(given.get(section), dict):
             merged[section] = {**defaults.get(section, {}), **given[section]}
+    if isinstance(merged["budgets"], dict):
+        merged["budgets"] = _with_downgrades(merged, given, defaults["budgets"]["downgrade"])
     if "compatibility" not in given:
         merged["compatibility"] = _compatibility_of(merged, defaults["compatibility"])
     return merged
+
+
+def _with_downgrades(
+    merged: dict[str, Any], given: dict[str, Any], usual: dict[str, Any]
+) -> dict[str, Any]:
+    """The budgets, where no way down was given with the usual one among the catalogue's models."""
+    asked = given.get("budgets", {}).get("downgrade", {})
+    if not isinstance(asked, dict) or "models" in asked:
+        return dict(merged["budgets"])
+    there, models = merged["catalogue"], merged["models"]
+    configured = isinstance(models, dict) and models.get("catalogue") == "configured"
+    found = {
+        dear: cheap
+        for dear, cheap in usual["models"].items()
+        if not configured or (dear in there and cheap in there)
+    }
+    return {**merged["budgets"], "downgrade": {**usual, **asked, "models": found}}
 
 
 def _compatibility_of(merged: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,12 @@ with a bad configuration does not start. Units: seconds, bytes, US dollars.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fleet.settings.budgets import Budgets
+from fleet.settings.budgets import Budgets, Rates
 from fleet.settings.models import CatalogueModel, Models
 from fleet.settings.names import (
     EVERY_TYPE,
@@ -26,6 +26,7 @@ from fleet.settings.names import (
 )
 from fleet.settings.providers import Provider
 from fleet.settings.routing import Health, Routing
+from fleet.settings.scopes import check_scope_name
 from fleet.settings.section import Section
 
 
@@ -111,6 +112,7 @@ class FleetConfig(Section):
     catalogue: dict[str, CatalogueModel]
     limits: Limits = Limits()
     budgets: Budgets = Budgets()
+    rates: Rates = Rates()
     leases: Leases = Leases()
     agents: Agents = Agents()
     routing: Routing = Routing()
@@ -158,6 +160,32 @@ class FleetConfig(Section):
             _known(f'catalogue."{name}".provider', model.provider, [*self.providers, LOCAL])
             for tenant in model.tenants if self.tenants else ():
                 _known(f'catalogue."{name}".tenants', tenant, self.tenants)
+        return self
+
+    @property
+    def scope_names(self) -> Mapping[str, Collection[str]]:
+        """The names that a scope of each kind may have; any where there are none."""
+        return {
+            "tenant": self.tenants,
+            "agent_type": self.agent_types,
+            "model": self.catalogue if self.models.catalogue == "configured" else (),
+        }
+
+    @model_validator(mode="after")
+    def _names_of_money_exist(self) -> Self:
+        for section, scopes in (("budgets", self.budgets.scopes), ("rates", self.rates.scopes)):
+            for scope in scopes:
+                _known_scope(f'{section}.scopes."{scope}"', scope, self.scope_names)
+        for number, rule in enumerate(self.budgets.rules):
+            where = f"budgets.rules.{number}"
+            if rule.request_type is not None:
+                _known(f"{where}.request_type", rule.request_type, self.request_types)
+            if rule.tenant is not None and self.tenants:
+                _known(f"{where}.tenant", rule.tenant, self.tenants)
+        if self.scope_names["model"]:
+            for pair in self.budgets.downgrade.models.items():
+                for model in pair:
+                    _known("budgets.downgrade.models", model, self.catalogue)
         return self
 
     @model_validator(mode="after")
@@ -213,6 +241,13 @@ def _faults(
         if not any(set(request.needs) <= set(model.capabilities) for model in catalogue.values()):
             needs = " and ".join(request.needs)
             yield f"request_types.{name}.needs: no model of the catalogue is capable of {needs}"
+
+
+def _known_scope(key: str, scope: str, names: Mapping[str, Collection[str]]) -> None:
+    try:
+        check_scope_name(scope, names)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
 
 
 def _known(key: str, name: str, allowed: Iterable[str]) -> None:

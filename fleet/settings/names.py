@@ -21,6 +21,16 @@ SILENT_COMPATIBILITY = 0.5
 
 EVERY_TYPE = "*"
 
+ALL = "all"
+"""The scope of everything."""
+SCOPE_KINDS = ("tenant", "agent_type", "model")
+"""What a scope may be of, beside everything: `tenant:acme`."""
+EACH = "*"
+"""The name in a scope that stands for each of its kind."""
+
+Over = Literal["downgrade", "wait", "refuse"]
+"""What becomes of a model call that does not fit a budget."""
+
 Capability = Literal["tools", "structured_output", "vision"]
 
 LOCAL = "local"

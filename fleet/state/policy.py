@@ -1,4 +1,4 @@
-"""What all producers follow, and may be changed while they run: routes, and later more.
+"""What all producers follow, and may be changed while they run: routes, limits, the emergency mode.
 
 A plan is made under a version of the policy. Each change makes a new version, and the
 atomic step of a submission refuses a plan of another one: so a change holds for the very next
@@ -12,13 +12,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from fleet.core.controls import Emergency
+from fleet.core.limits import LimitKey
+from fleet.settings.names import Over
 from fleet.state.client import redis_errors
 from fleet.state.scripts import raw, text
 from fleet.state.store import Store
 
-ROUTE = "route"
+VERSION = "version"
 DIFFICULTY = "difficulty"
+EMERGENCY = "emergency"
+ROUTE = "route"
+LIMIT = "limit"
+OVER = "over"
 SEPARATOR = "|"
+LIFTED = "none"
 
 
 class Scope(NamedTuple):
@@ -32,12 +40,16 @@ class Scope(NamedTuple):
 class Policy:
     """The policy as it was read: `routes` by their scope, as they were written.
 
-    `difficulty` is the trained model of tasks' difficulty, empty before any training.
+    `difficulty` is the trained model of tasks' difficulty, empty before any training. A limit of
+    None was lifted. `overs` is what becomes of a call that does not fit a budget, by scope.
     """
 
     version: str = "0"
     routes: Mapping[Scope, Mapping[str, Any]] = field(default_factory=dict)
     difficulty: bytes = b""
+    limits: Mapping[LimitKey, int | None] = field(default_factory=dict)
+    overs: Mapping[Scope, Over] = field(default_factory=dict)
+    emergency: Emergency | None = None
 
 
 class PolicyStore(Store):
