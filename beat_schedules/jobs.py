@@ -8,6 +8,7 @@ from celery import Celery
 
 from fleet.runtime.app import fleet_of
 from fleet.services.daily_spend import daily_report
+from fleet.services.parked import unpark
 from fleet.services.spend import recorded_rows
 from fleet.services.upkeep import look_at_health, reap, summarize_health
 
@@ -17,6 +18,7 @@ POOLS = "fleet.pools"
 ROLL_UP = "fleet.rollup"
 ARCHIVE = "fleet.ledger_archive"
 SPEND = "fleet.spend"
+UNPARK = "fleet.unpark"
 
 
 def add_jobs(app: Celery) -> None:
@@ -49,3 +51,7 @@ def add_jobs(app: Celery) -> None:
     def report_the_spend() -> dict[str, Any]:
         fleet = fleet_of(app)
         return daily_report(fleet, recorded_rows(fleet))
+
+    @app.task(name=UNPARK, ignore_result=True)
+    def bring_back_the_parked() -> list[str]:
+        return unpark(fleet_of(app))

@@ -6,10 +6,11 @@ from typing import Any
 
 from celery.schedules import crontab
 
-from beat_schedules.jobs import ARCHIVE, HEALTH, POOLS, REAP, ROLL_UP, SPEND
+from beat_schedules.jobs import ARCHIVE, HEALTH, POOLS, REAP, ROLL_UP, SPEND, UNPARK
 from fleet.settings import Settings
 
 HEALTH_SECONDS = 15
+UNPARK_SECONDS = 5
 HOUR = 3600
 DAY = 86_400
 NIGHTLY = crontab(hour=0, minute=17)
@@ -25,6 +26,7 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "reap-the-dead": _every(settings.config.leases.reap_seconds, REAP),
         "sum-up-health": _every(HEALTH_SECONDS, HEALTH),
         "look-at-the-pools": _every(settings.config.health.look_seconds, POOLS),
+        "bring-back-the-parked": _every(UNPARK_SECONDS, UNPARK),
         "roll-up-the-ledger": _every(HOUR, ROLL_UP),
         "archive-the-ledger": {"task": ARCHIVE, "schedule": NIGHTLY, "options": {"expires": HOUR}},
         "report-the-spend": {"task": SPEND, "schedule": MORNINGS, "options": {"expires": DAY}},

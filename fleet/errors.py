@@ -113,7 +113,18 @@ class OverBudget(FleetError):
 
 
 class OverLimit(RetryLater):
-    """A rate limit, or a bound on tasks at once, has no room. It has after `retry_after` seconds."""
+    """A rate limit, or a bound on tasks at once, has no room: try again after `retry_after`."""
+
+
+class Parked(FleetError):
+    """The task waits for room under a limit: its run ends here, and begins anew then.
+
+    An agent lets it pass. `refusal` is the `fleet.core.refusals.Refusal`.
+    """
+
+    def __init__(self, message: str, refusal: object = None) -> None:
+        super().__init__(message)
+        self.refusal = refusal
 
 
 class InEmergency(RetryLater):

@@ -52,7 +52,8 @@ class ModelCaller:
         except UNREADABLE as error:
             raise Unavailable(
                 f"model {self.model.name} gave an answer that cannot be read "
-                f"({type(error).__name__})"
+                f"({type(error).__name__})",
+                may_be_served=True,
             ) from None
         reply = self._reply(response, time.perf_counter() - began)
         if response.finish_reason == "content_filter":

@@ -34,6 +34,9 @@ RATE_LIMIT_SECONDS = 10.0
 QUOTA_SECONDS = 3600.0
 """The same where the account's quota is used up, which only a person or a new day mends."""
 
+NOT_SENT = frozenset({"ConnectError", "ConnectTimeout"})
+"""Causes that say that a provider was never reached; after any other the request may be served."""
+
 TRY_LATER = frozenset({408, 409, 425})
 """With the 5xx: nothing is wrong with the request."""
 
@@ -87,7 +90,11 @@ def translated(model: str, error: AgentRunError) -> FleetError:
         )
     if isinstance(error, ModelHTTPError):
         return _rejection(model, error, reason)
-    return Unavailable(f"model {model} cannot be had now ({reason})", _wait(error, RETRY_SECONDS))
+    return Unavailable(
+        f"model {model} cannot be had now ({reason})",
+        _wait(error, RETRY_SECONDS),
+        may_be_served=NOT_SENT.isdisjoint(_kinds(error)),
+    )
 
 
 def _rejection(model: str, error: ModelHTTPError, reason: str) -> FleetError:

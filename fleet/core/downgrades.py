@@ -28,8 +28,10 @@ class Resort(NamedTuple):
     because: str = ""
 
 
-def resorts(decision: ModelDecision, downgrade: Downgrade, goes_on: bool) -> tuple[Resort, ...]:
-    """The planned model first. `goes_on` says whether the rest of the ranking may take its place."""
+def resorts(
+    decision: ModelDecision, downgrade: Downgrade, goes_on: bool
+) -> tuple[Resort, ...]:
+    """The planned model first. `goes_on`: whether the rest of the ranking may take its place."""
     ranked = {each.model: each for each in decision.ranking}
     best = decision.best
     planned = _affordable(best, ranked, downgrade)

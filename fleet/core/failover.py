@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from fleet.core.learning import ModelFacts
 from fleet.core.model_decision import ModelCandidate
-from fleet.core.models import Model
+from fleet.core.models import Model, cost_nanodollars
+from fleet.core.prices import Tokens
 
 
 class Option(NamedTuple):
@@ -31,13 +32,14 @@ class Standing:
 
     `left_nanodollars` is what the task may still cost, None where there is no limit. `window` is
     the largest context, in tokens, that a prompt was too long for; 0 where its size is not
-    known, None where no prompt was.
+    known, None where no prompt was. `worst` are the most tokens that the next call may take.
     """
 
     facts: ModelFacts
     now: float
     left_nanodollars: int | None = None
     window: int | None = None
+    worst: Tokens | None = None
 
 
 def cools_for(model: Model, standing: Standing) -> float:
@@ -48,10 +50,17 @@ def cools_for(model: Model, standing: Standing) -> float:
     return max(0.0, found.until - standing.now) if found else 0.0
 
 
+def cost_at_worst(option: Option, standing: Standing) -> int:
+    """Nano-dollars that the next call may cost; the estimate where nothing is known of it."""
+    if standing.worst is None or (option.model.price is None and not option.model.free):
+        return option.candidate.cost_nanodollars
+    return cost_nanodollars(option.model, standing.worst)
+
+
 def fits(option: Option, standing: Standing) -> bool:
-    """Whether the model's estimate is within what the task may still cost."""
+    """Whether the next call of the model is within what the task may still cost."""
     left = standing.left_nanodollars
-    return left is None or option.candidate.cost_nanodollars <= left
+    return left is None or cost_at_worst(option, standing) <= left
 
 
 def next_best(

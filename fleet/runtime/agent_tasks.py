@@ -27,10 +27,13 @@ from fleet.runtime.router import HEADER
 from fleet.services.callers import model_callers
 from fleet.services.complexity import Complexity
 from fleet.services.connection import Connection
+from fleet.services.controls import Controls
 from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.model_planning import choose_model, stored_plan
+from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.requests import DEFAULT_TENANT
 from fleet.services.run import AgentRunner, Delivery
+from fleet.state.policy import Policy
 
 Runners = Callable[[], AgentRunner]
 
@@ -90,6 +93,7 @@ def _plan(
         connection.models,
         request_type,
         float(complexity),
+        limit_nanodollars=Controls(config, Policy()).task_nanodollars,
         tenant=_tenant(asked),
         payload_characters=len(text),
         facts=facts,
@@ -137,4 +141,7 @@ def _make_runner(app: Celery, role: Role) -> AgentRunner:
         examples=connection.examples,
         models=connection.models,
         model_state=connection.model_state,
+        steps=connection.steps,
+        parking=connection.parking,
+        policy=PolicyInForce(settings.config, connection.policies),
     )

@@ -5,7 +5,8 @@
     is cooling down    the same, without asking it
     none is left       the soonest of those that cool down, if that is within seconds, once;
                        else the first error, with what became of each model
-    over the limit     the next best that fits what is left of it; none: `OverBudget`
+    over a limit       as the policy says. downgrade: down the mapping, then the next best that
+                       fits; none: `OverBudget` or `OverLimit`. wait: `Parked`. refuse: the error
     fails its check    the agent escalates: the next stronger model is the current one, and those
                        that failed are not asked again in this run
 """
@@ -21,19 +22,32 @@ import structlog
 
 from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import ModelReply
-from fleet.core.failover import Option, Standing, cools_for, fits, next_best, soonest, stronger
+from fleet.core.failover import (
+    Option,
+    Standing,
+    cools_for,
+    cost_at_worst,
+    fits,
+    next_best,
+    soonest,
+    stronger,
+)
 from fleet.core.learning import NOTHING_LEARNED
 from fleet.core.models import Model
-from fleet.core.prices import dollars
+from fleet.core.prices import Tokens, dollars
+from fleet.core.refusals import Refusal
+from fleet.core.worst_case import worst_tokens
 from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
     InvalidConfig,
     ModelRefused,
     OverBudget,
+    Parked,
     RetryLater,
     Unavailable,
 )
+from fleet.services.money_rules import over_error
 from fleet.services.step_writer import Question, StepWriter, failure_of
 from fleet.state.tasks import Lease
 
@@ -50,8 +64,8 @@ log = structlog.get_logger(__name__)
 class Search:
     """What became of the models that were asked one question, by name, and the first error.
 
-    `window` is as in `Standing`. `slow` are those that took long to fail, `waited` says that one
-    was waited for already.
+    `window` and `worst` are as in `Standing`. `slow` are those that took long to fail, `waited`
+    says that one was waited for already.
     """
 
     tried: dict[str, str] = field(default_factory=dict)
@@ -59,6 +73,7 @@ class Search:
     error: FleetError | None = None
     window: int | None = None
     waited: bool = False
+    worst: Tokens | None = None
 
     def failed(self, model: Model, error: FleetError, seconds: float) -> None:
         """Note why a model did not do, and how long it took to say so."""
@@ -92,37 +107,40 @@ class ModelSteps:
             for candidate in lease.candidates
             if candidate.model in callers and candidate.model in models
         )
-        self.current = self.options[0] if self.options else None
+        self.current = _first(self.options, lease.model)
         self._failed: set[str] = set()
         self._refused: set[str] = set()
-        self._why = "first"
+        self._worst: Tokens | None = None
+        self._why = f"downgrade: {lease.because}" if lease.because else "first"
         if self.current and self.current.model.name != lease.model:
             self._why = f"failover: {lease.model} cannot be reached by this worker"
 
     async def ask(self, question: Question) -> ModelReply:
         """One answer. Raises the first model's error where no other could answer either.
 
-        What a call is estimated to cost has to fit what is left of the task's limit, else raises
-        `OverBudget`. The first call does: it was chosen under that limit.
+        What a call may cost at worst has to fit every limit, the task's own among them. Where it
+        does not, the policy decides: raises `OverBudget`, `OverLimit` or `Parked`.
         """
         if self.current is None:
             raise Unavailable(
                 f"this worker cannot reach model {self.lease.model}: set FLEET_MODEL_URL for a "
                 "local one, or its provider's key, for workers and applications alike"
             )
-        search = Search()
+        self._worst = worst_tokens(question.prompt, question.instructions, question.max_tokens)
+        search = Search(worst=self._worst)
         standing = await self._look(search)
         option = self.current
         if cools_for(option.model, standing):
             option = await self._other(search, standing, f"{option.model.name} cools down")
-        elif not fits(option, standing):
-            option = await self._other(search, standing, f"{option.model.name} costs too much")
         while True:
             began = time.monotonic()
             reply = await self._call(option.model, question)
             if isinstance(reply, ModelReply):
                 await self._answered(option, standing)
                 return reply
+            if isinstance(reply, Refusal):
+                option = await self._cheaper(option, reply, search, standing)
+                continue
             search.failed(option.model, reply, time.monotonic() - began)
             if isinstance(reply, ModelRefused | ContextWindowExceeded):
                 self._refused.add(option.model.name)
@@ -136,7 +154,7 @@ class ModelSteps:
             raise ValueError(f"the answer's score is {score!r}; give 0 to 1")
         if not self.escalates or self.current is None:
             return False
-        standing = await self._look(Search())
+        standing = await self._look(Search(worst=self._worst))
         failed = {*self._failed, self.current.model.name}
         found = stronger(self.options, failed, self._refused, standing)
         if found is None:
@@ -146,7 +164,7 @@ class ModelSteps:
         self.current, self._why = found, f"escalation: {reason}"
         return True
 
-    async def _call(self, model: Model, question: Question) -> ModelReply | FleetError:
+    async def _call(self, model: Model, question: Question) -> ModelReply | FleetError | Refusal:
         try:
             caller = await asyncio.to_thread(self.callers.__getitem__, model.name)
         except InvalidConfig as error:
@@ -172,7 +190,39 @@ class ModelSteps:
         limit = self.lease.limit_nanodollars
         # A call may cost more than its estimate, and a free model is never too dear.
         left = None if limit is None else max(0, limit - self.writer.spent)
-        return Standing(facts, now, left, search.window)
+        return Standing(facts, now, left, search.window, search.worst)
+
+    async def _cheaper(
+        self, option: Option, refusal: Refusal, search: Search, standing: Standing
+    ) -> Option:
+        """The model to ask in place of one whose call does not fit a limit, as the policy says."""
+        error = over_error(refusal)
+        over = self.writer.over
+        if over == "wait" and refusal.retry_after is not None:
+            raise Parked(f"the task waits: {refusal.sentence}", refusal)
+        if over != "downgrade":
+            raise error
+        search.tried[option.model.name] = refusal.sentence
+        search.error = search.error or error
+        reason = f"{option.model.name} does not fit: {refusal.sentence}"
+        mapped = self._mapped(option.model.name, search, standing)
+        if mapped is not None:
+            self._why = f"downgrade: {reason}"
+            return mapped
+        found = await self._other(search, standing, reason)
+        self._why = f"downgrade: {reason}"
+        return found
+
+    def _mapped(self, name: str, search: Search, standing: Standing) -> Option | None:
+        """The first model down the mapping that may be asked."""
+        models = self.writer.policy.controls.downgrade.models
+        by_name = {each.model.name: each for each in self.options}
+        while (below := models.get(name)) is not None:
+            name = below
+            found = next_best([by_name[name]], search.tried, standing) if name in by_name else None
+            if found is not None and name not in self._failed:
+                return found
+        return None
 
     async def _other(self, search: Search, standing: Standing, reason: str) -> Option:
         """The model to ask instead of one that does not do for this reason."""
@@ -183,26 +233,12 @@ class ModelSteps:
             return found
         quick = [option for option in options if option.model.name not in search.slow]
         seconds, cooling = soonest(quick, standing) or (0.0, None)
-        if search.error is None and cooling is None:
-            raise self._over_budget(options)
         if cooling is None or seconds > MOST_WAIT_SECONDS or search.waited:
             raise self._nothing_left(search, standing, seconds)
         search.waited = True
         await asyncio.sleep(seconds)
         self._why = f"failover: {reason}, waited {seconds:.1f} s"
         return cooling
-
-    def _over_budget(self, options: Sequence[Option]) -> OverBudget:
-        """That the rest of the limit is too little for each of these."""
-        limit = self.lease.limit_nanodollars
-        assert limit is not None
-        cheapest = min(options, key=lambda option: option.candidate.cost_nanodollars)
-        return OverBudget(
-            f"the task's limit of {dollars(limit)} leaves nothing for another answer: "
-            f"{dollars(self.writer.spent)} are spent, and the cheapest model, "
-            f"{cheapest.model.name}, would cost {dollars(cheapest.candidate.cost_nanodollars)}; "
-            "raise the limit"
-        )
 
     def _nothing_left(self, search: Search, standing: Standing, seconds: float) -> FleetError:
         """The first error with what became of each model; of one model it says enough itself."""
@@ -215,9 +251,17 @@ class ModelSteps:
         error = search.error
         if error is None:
             return Unavailable(message, seconds)
+        if isinstance(error, OverBudget):
+            return OverBudget(message, error.retry_after)
         if isinstance(error, RetryLater):
             return type(error)(message, seconds or error.retry_after)
         return type(error)(message)
+
+
+def _first(options: Sequence[Option], model: str) -> Option | None:
+    """The model that the task's money is held for, else the best."""
+    chosen = (option for option in options if option.model.name == model)
+    return next(chosen, options[0] if options else None)
 
 
 def why_not(option: Option, standing: Standing) -> str:
@@ -225,7 +269,7 @@ def why_not(option: Option, standing: Standing) -> str:
     seconds = cools_for(option.model, standing)
     if seconds:
         return f"cools down for {seconds:.0f} s more"
-    cost, left = option.candidate.cost_nanodollars, standing.left_nanodollars
+    cost, left = cost_at_worst(option, standing), standing.left_nanodollars
     if left is not None and not fits(option, standing):
-        return f"would cost {dollars(cost)} of the {dollars(left)} that are left"
+        return f"may cost {dollars(cost)} of the {dollars(left)} that are left"
     return f"has no larger window ({option.model.context_tokens or 0:,} tokens)"

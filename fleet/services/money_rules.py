@@ -42,8 +42,8 @@ def step_limits(
 
 def scope_limits(controls: Controls, tenant: str, agent_type: str) -> ScopeLimits:
     """The packed limits of everything, of a tenant and of an agent type."""
-    packed = controls.limits.packed
-    return ScopeLimits(packed("all"), packed(f"tenant:{tenant}"), packed(f"agent_type:{agent_type}"))
+    scopes = ("all", f"tenant:{tenant}", f"agent_type:{agent_type}")
+    return ScopeLimits(*map(controls.limits.packed, scopes))
 
 
 def over_error(refusal: Refusal) -> OverBudget | OverLimit:

@@ -29,8 +29,8 @@ class Submission:
     `complexity` is 0 to 1, estimated from the payload's text where none is given; `pool` and
     `model` restrict the choice to one; `max_cost_usd` leaves out models that would cost more; of
     two submissions of a tenant with the same `idempotency_key` within a day the second is the
-    first. `priority` is 0, the most urgent, to 9: only 0 passes in an emergency. What waits is taken
-    oldest first, whatever its priority.
+    first. `priority` is 0, the most urgent, to 9: only 0 passes in an emergency. What waits is
+    taken oldest first, whatever its priority.
     """
 
     request_type: str

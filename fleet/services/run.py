@@ -3,6 +3,7 @@
     claimed   -> the agent runs under the task's time limit, its lease kept
     held      -> another run's lease is alive: this delivery is dropped, since the record
                  brings the task back should that run die
+    parked    -> a step does not fit a limit, and the policy says to wait
     ended     -> a late redelivery, or a task cancelled while it waited: dropped
 
 A run ends in exactly one write, which only the newest lease may make. A run that has lost
@@ -28,6 +29,7 @@ from fleet import errors
 from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import Agent, AgentContext, AgentSpec, Outcome
 from fleet.core.models import Model
+from fleet.core.refusals import Refusal
 from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
@@ -36,6 +38,8 @@ from fleet.errors import (
     ModelRefused,
     NotAllowed,
     OverBudget,
+    OverLimit,
+    Parked,
     RateLimited,
     RetryLater,
     TaskCancelled,
@@ -46,18 +50,21 @@ from fleet.errors import (
 from fleet.services.context import RunContext
 from fleet.services.lease_keeper import LeaseKeeper, Verdict
 from fleet.services.model_steps import ModelSteps
+from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.pool_health import look_at_pools
 from fleet.services.step_writer import Lessons, StepWriter
 from fleet.settings import Settings
 from fleet.state.examples import Examples
 from fleet.state.models import ModelState
+from fleet.state.parking import Parking
 from fleet.state.pools import Pools
+from fleet.state.steps import Steps
 from fleet.state.tasks import Lease, Tasks
 
 RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
 
 NOT_THE_POOLS_FAULT = (
-    *(InvalidRequest, NotAllowed, OverBudget, TaskCancelled),
+    *(InvalidRequest, NotAllowed, OverBudget, OverLimit, TaskCancelled),
     *(RateLimited, ContextWindowExceeded, ModelRefused),
 )
 """Ends that the request or its models brought about: they do not turn the router from the pool."""
@@ -105,8 +112,14 @@ class AgentRunner:
         examples: Examples,
         models: Iterable[Model],
         model_state: ModelState,
+        steps: Steps,
+        parking: Parking,
+        policy: PolicyInForce,
     ) -> None:
         self.settings = settings
+        self.steps = steps
+        self.parking = parking
+        self.policy = policy
         self.pools = pools
         self.examples = examples
         self.models = {model.name: model for model in models}
@@ -143,8 +156,12 @@ class AgentRunner:
             return None
         learns = lease.request_type in self.settings.config.request_types
         lessons = Lessons(self.model_state, self.examples, delivery.payload)
-        writer = StepWriter(lease, self.tasks, lessons, learns)
-        end = self._run_leased(agent_type, lease, delivery, writer)
+        writer = StepWriter(lease, self.steps, self.policy, lessons, learns)
+        try:
+            end = self._run_leased(agent_type, lease, delivery, writer)
+        except Parked as parked:
+            self._park(lease, parked)
+            return None
         self._write(lease, end)
         if end.reward is not None:
             writer.learn(end.reward)
@@ -211,6 +228,8 @@ class AgentRunner:
 
     def _explain(self, error: Exception, verdicts: list[Verdict], lease: Lease) -> End:
         """What a raised error means for the task."""
+        if isinstance(error, Parked) and not verdicts:
+            raise error
         if "lost" in verdicts or isinstance(error, LeaseLost):
             raise LeaseLost(f"task {lease.task_id} runs elsewhere now") from error
         if "cancelled" in verdicts:
@@ -224,6 +243,14 @@ class AgentRunner:
             return _failed(error)
         log.error("an agent failed", task=lease.task_id, exc_info=error)
         return _failed(TaskFailed(f"the agent failed: {type(error).__name__}: {error}"))
+
+    def _park(self, lease: Lease, parked: Parked) -> None:
+        """Give up slot, lease and money until the limit has room."""
+        refusal = parked.refusal
+        assert isinstance(refusal, Refusal)
+        log.info("parked", task=lease.task_id, because=refusal.sentence)
+        if not self.parking.park(lease, refusal, refusal.wait_ms):
+            self.tasks.cancel(lease.task_id, self.limits.result_ttl_seconds)
 
     def _write(self, lease: Lease, end: End) -> None:
         """Write the end, patiently: the work is done, and Redis may be back in a moment."""

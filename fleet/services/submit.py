@@ -9,8 +9,8 @@ from typing import NamedTuple, NoReturn
 from uuid import uuid4
 
 from fleet.core.model_choice import ModelDecision
-from fleet.core.routing import Load, Ranking, RouteDecision, decide
 from fleet.core.refusals import Refusal
+from fleet.core.routing import Load, Ranking, RouteDecision, decide
 from fleet.errors import (
     FleetError,
     InEmergency,

@@ -70,7 +70,7 @@ def _requeue_expired(fleet: Connection) -> dict[str, list[str]]:
             continue
         status = fleet.tasks.requeue(
             record,
-            _waiting_place(settings, record),
+            waiting_place(settings, record),
             MOST_ATTEMPTS,
             settings.config.limits.result_ttl_seconds,
         )
@@ -79,7 +79,7 @@ def _requeue_expired(fleet: Connection) -> dict[str, list[str]]:
     return done
 
 
-def _waiting_place(settings: Settings, record: TaskRecord) -> str:
+def waiting_place(settings: Settings, record: TaskRecord) -> str:
     """The queue in which a task waits without a slot: its one pool's, where it asked for one."""
     if record.pinned in settings.config.pools:
         return settings.queue(record.pinned)

@@ -11,7 +11,7 @@ counters say of each window. Nothing else writes to either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from fleet.core.ledger_entries import (

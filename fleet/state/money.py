@@ -11,9 +11,12 @@ Over = Literal["downgrade", "wait", "refuse"]
 
 
 class Choice(NamedTuple):
-    """A model that a task's money may be held for: what a run is thought to take of it, what it is
-    to the plan (`planned`, `cheaper` by the mapping, `next` by its score), its packed limits, and why
-    it is the planned one where another scored best."""
+    """A model that a task's money may be held for.
+
+    `nanodollars` and `tokens` are what a run is thought to take. `kind` is what it is to the plan:
+    `planned`, `cheaper` by the mapping, or `next` by its score. `limits` are packed; `because` says
+    why it is the planned one where another scored best.
+    """
 
     model: str
     nanodollars: int
@@ -44,6 +47,13 @@ class MoneyRules:
     choices: Sequence[Choice]
     over: Over = "refuse"
     nearly: float = 1.0
+
+    @property
+    def arguments(self) -> tuple[str | int, ...]:
+        """What `submit.lua` takes."""
+        return (
+            self.agent_type, *self.limits, self.over, repr(self.nearly), *self.of_models
+        )
 
     @property
     def of_models(self) -> Arguments:

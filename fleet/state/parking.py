@@ -6,7 +6,7 @@ when its time has come and its cost fits (`unpark.lua`).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fleet.core.refusals import Refusal
 from fleet.state.client import redis_errors
@@ -45,12 +45,15 @@ class Parking(Store):
         with redis_errors(self.client):
             seconds, micros = self.client.time()
             now = seconds * 1000 + micros // 1000
-            ids = self.client.zrangebyscore(self.keys.parked, "-inf", now, start=0, num=most)
+            ids: Any = self.client.zrangebyscore(
+                self.keys.parked, "-inf", now, start=0, num=most
+            )
             pipeline = self.client.pipeline(transaction=False)
             for task_id in ids:
                 pipeline.hget(self.keys.task(text(task_id)), "submitted")
             times = pipeline.execute()
-        return [due.task_id for due in sorted(map(_due, times, ids))]
+        due = [_due(time, task_id) for time, task_id in zip(times, ids, strict=True)]
+        return [each.task_id for each in sorted(due)]
 
     def hurry(self) -> None:
         """Have every parked task looked at again: limits have changed."""
@@ -65,6 +68,11 @@ class Parking(Store):
         arguments += [*money.limits, repr(money.nearly), *money.of_models]
         with redis_errors(self.client):
             return text(self.scripts.unpark(keys=keys, args=arguments))
+
+    def forget(self, task_id: str) -> None:
+        """Drop a parked task whose record is gone."""
+        with redis_errors(self.client):
+            self.client.zrem(self.keys.parked, task_id)
 
 
 def _due(submitted: bytes | str | None, task_id: bytes | str) -> Due:

@@ -122,9 +122,8 @@ class Submissions(Store):
             keys.append(own_overflow or overflow_queue)
             rows.append(f"{name},{base!r},{per_task!r},{per_load!r},{int(bool(own_overflow))}")
         names = tuple(pool.name for pool in pools)
-        arguments = (money.agent_type, *money.limits, money.over, repr(money.nearly), *money.of_models)
         return Route(
-            tuple(keys), ";".join(rows), names, request_type, version, arguments, pinned
+            tuple(keys), ";".join(rows), names, request_type, version, money.arguments, pinned
         )
 
     def place(self, entry: Entry, ask_models: bool = False) -> Step:

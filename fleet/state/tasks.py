@@ -1,8 +1,9 @@
 """Task records: written once at submission, then only by the holder of the lease.
 
 A record is a hash. Its life: queued, running, and then one of succeeded, unverified,
-failed and cancelled; parked, while a limit has no room for it. Every change is one script in `lua/`; the fence, a number that grows
-with each claim, keeps a run that lost its lease from writing.
+failed and cancelled; parked, while a limit has no room for it. Every change is one script in
+`lua/`; the fence, a number that grows with each claim, keeps a run that lost its lease from
+writing.
 """
 
 from __future__ import annotations

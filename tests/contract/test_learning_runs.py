@@ -18,6 +18,7 @@ from fleet.services.callers import model_callers
 from fleet.services.connection import Connection, open_connection
 from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.requests import Submission
+from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.run import AgentRunner, Delivery
 from fleet.settings import Settings
 
@@ -89,6 +90,9 @@ def rewards(fleet: Connection, request_type: str = "code_generation", **order: o
         models=fleet.models,
         model_state=fleet.model_state,
         examples=fleet.examples,
+        steps=fleet.steps,
+        parking=fleet.parking,
+        policy=PolicyInForce(settings.config, fleet.policies),
     )
     try:
         runner.run("code_generator", Delivery(task_id, order, "acme", lambda: "{}"))

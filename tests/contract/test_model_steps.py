@@ -44,6 +44,7 @@ from fleet.services.connection import Connection, open_connection
 from fleet.services.context import RunContext
 from fleet.services.model_steps import ModelSteps
 from fleet.services.requests import Submission
+from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.step_writer import Lessons, StepWriter
 from fleet.settings import Settings
 from fleet.state.records import Step, TaskRecord
@@ -182,7 +183,11 @@ def start(
         lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "{}")
         assert isinstance(lease, Lease)
         writer = StepWriter(
-            lease, fleet.tasks, Lessons(fleet.model_state, fleet.examples, {}), learns=True
+            lease,
+            fleet.steps,
+            PolicyInForce(settings.config, fleet.policies),
+            Lessons(fleet.model_state, fleet.examples, {}),
+            learns=True,
         )
         callers = model_callers(settings, fleet.models, os.environ)
         models = {model.name: model for model in fleet.models}
@@ -500,7 +505,7 @@ def test_the_first_fifty_steps_are_kept_and_all_are_counted(start: Callable[...,
     step = Step("small", "fake", "again", "ok", output_tokens=1)
     for call in range(1, 61):
         for _ in range(2):
-            run.fleet.tasks.add_usage(run.lease, call, step)
+            run.fleet.steps.settle(run.lease, call, step)
     assert (len(run.record.steps), run.record.model_calls) == (50, 60)
     assert run.record.output_tokens == 60
 

@@ -39,7 +39,7 @@ def state(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
 def charge(fleet: Connection, call: int, tenant: str, step: Step) -> None:
     lease = Lease(f"t{call}", 1, "code_generation", tenant, 0.5, step.model, 1, pool="codegen")
     fleet.client.hset(fleet.keys.task(lease.task_id), "state", "running")
-    fleet.tasks.add_usage(lease, call, step)
+    fleet.steps.settle(lease, call, step)
 
 
 @pytest.fixture

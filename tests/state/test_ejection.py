@@ -52,7 +52,7 @@ def counts(fleet: Connection, pool: str = "bad") -> PoolCounts:
 def run(fleet: Connection, submitter: Submitter, pool: str, state: str) -> None:
     """One task in a pool, from submission to its end."""
     task = submitter.submit(ASK).task_id
-    lease = fleet.tasks.claim(task, f"{pool}-1", pool, 30, task, "acme", "{}")
+    lease = fleet.tasks.claim(task, f"{pool}-1", pool, 30, task, "acme", "")
     assert isinstance(lease, Lease)
     fleet.tasks.finish(lease, pool, state, 60, {})
 
@@ -178,7 +178,7 @@ def test_the_response_time_begins_with_the_first_and_moves_by_a_tenth(
 ) -> None:
     for seconds in (10, 20):
         task = submitter.submit(ASK).task_id
-        lease = fleet.tasks.claim(task, "bad-1", "bad", 30, task, "acme", "{}")
+        lease = fleet.tasks.claim(task, "bad-1", "bad", 30, task, "acme", "")
         assert isinstance(lease, Lease)
         started = int(client.hget(fleet.keys.task(task), "started")) - seconds * 1000
         client.hset(fleet.keys.task(task), "started", started)
@@ -206,7 +206,7 @@ def test_a_run_that_nobody_ended_counts_as_a_failure_of_its_pool_once(
     fleet: Connection, submitter: Submitter
 ) -> None:
     task = submitter.submit(ASK).task_id
-    assert isinstance(fleet.tasks.claim(task, "bad-1", "bad", 0, "a", "acme", "{}"), Lease)
+    assert isinstance(fleet.tasks.claim(task, "bad-1", "bad", 0, "a", "acme", ""), Lease)
     assert reap(fleet)["requeued"] == [task]
     assert reap(fleet)["requeued"] == []
     overall = counts(fleet).overall

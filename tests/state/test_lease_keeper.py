@@ -26,7 +26,7 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
 def lease(fleet: Connection) -> Lease:
     asked = Submission("code_generation", {"instruction": "add"})
     task_id = fleet.submitter(message_encoder()).submit(asked).task_id
-    found = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "first", "acme", "{}")
+    found = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "first", "acme", "")
     assert isinstance(found, Lease)
     return found
 
@@ -60,7 +60,7 @@ def test_a_run_whose_lease_passed_on_is_told_that_it_lost(
     fleet: Connection, lease: Lease
 ) -> None:
     fleet.client.hset(fleet.keys.task(lease.task_id), "lease_until", 0)
-    fleet.tasks.claim(lease.task_id, "codegen-2", "codegen", 30, "second", "acme", "{}")
+    fleet.tasks.claim(lease.task_id, "codegen-2", "codegen", 30, "second", "acme", "")
     assert keeper(fleet, lease, seconds=90, renew=0) == ["lost"]
 
 

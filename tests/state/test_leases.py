@@ -32,7 +32,7 @@ def task_id(fleet: Connection) -> str:
 
 
 def claim(fleet: Connection, task_id: str, name: str = "a", seconds: float = 30) -> Lease | str:
-    return fleet.tasks.claim(task_id, "codegen-1", "codegen", seconds, name, "acme", "{}")
+    return fleet.tasks.claim(task_id, "codegen-1", "codegen", seconds, name, "acme", "")
 
 
 def claimed(fleet: Connection, task_id: str, name: str = "a", seconds: float = 30) -> Lease:
@@ -131,7 +131,7 @@ def test_spend_is_counted_once_a_call_whoever_holds_the_lease(
     claimed(fleet, task_id, "b")
     for _ in range(2):
         step = Step("gpt", "openai", "first", "ok", 10, 4, 20, 7, seconds=1.5)
-        assert fleet.tasks.add_usage(late, 1, step) == 7
+        assert fleet.steps.settle(late, 1, step) == 7
     record = fleet.tasks.read(task_id)
     assert (record.input_tokens, record.output_tokens, record.cost_nanodollars) == (10, 20, 7)
 

@@ -35,7 +35,7 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
 def lease_of(fleet: Connection, tenant: str = "acme") -> Lease:
     asked = Submission("code_generation", {"instruction": "add"}, tenant)
     task_id = fleet.submitter(message_encoder()).submit(asked).task_id
-    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", tenant, "{}")
+    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", tenant, "")
     assert isinstance(lease, Lease)
     return lease
 
@@ -58,7 +58,7 @@ def test_windows_are_those_of_the_calendar(client: redis.Redis, moment: datetime
 def test_a_settled_step_is_one_entry_with_all_its_names_and_figures(fleet: Connection) -> None:
     lease = lease_of(fleet)
     for _ in range(3):
-        fleet.tasks.add_usage(lease, 1, GPT)
+        fleet.steps.settle(lease, 1, GPT)
     (entry,) = fleet.ledger.page("0-0").entries
     hour, day, month = entry.windows.split(",")
     assert hour[1:9] == day[1:] and day[1:7] == month[1:]
@@ -75,7 +75,7 @@ def test_the_estimate_is_that_of_the_model_which_was_asked(fleet: Connection) ->
     (best, *_) = lease.candidates
     dear = best._replace(model="gpt-5", cost_nanodollars=9_000)
     lease = Lease(lease.task_id, lease.fence, "t", "acme", 0.5, best.model, 1, (best, dear))
-    fleet.tasks.add_usage(lease, 1, GPT)
+    fleet.steps.settle(lease, 1, GPT)
     assert fleet.ledger.newest(1)[0].estimate == 9_000
 
 
@@ -83,8 +83,8 @@ def test_every_scope_counts_a_step_once_in_three_windows(fleet: Connection) -> N
     lease = lease_of(fleet)
     for call, step in enumerate((GPT, CLAUDE, GPT), start=1):
         for _ in range(2):
-            fleet.tasks.add_usage(lease, call, step)
-    fleet.tasks.add_usage(lease_of(fleet, "other"), 1, CLAUDE)
+            fleet.steps.settle(lease, call, step)
+    fleet.steps.settle(lease_of(fleet, "other"), 1, CLAUDE)
     totals = {
         "all": Counted(15_000, 0, 264, 0, 4),
         "tenant:acme": Counted(14_500, 0, 252, 0, 3),
@@ -101,7 +101,7 @@ def test_every_scope_counts_a_step_once_in_three_windows(fleet: Connection) -> N
 
 
 def test_a_step_whose_usage_was_never_seen_is_no_certain_nothing(fleet: Connection) -> None:
-    fleet.tasks.add_usage(lease_of(fleet), 1, UNSEEN, usage="missing")
+    fleet.steps.settle(lease_of(fleet), 1, UNSEEN, usage="missing")
     (entry,) = fleet.ledger.newest(5)
     assert (entry.amount, entry.certain, entry.usage) == (0, 0, "missing")
 
@@ -109,13 +109,13 @@ def test_a_step_whose_usage_was_never_seen_is_no_certain_nothing(fleet: Connecti
 def test_a_step_of_an_unknown_task_is_charged_to_nobody(fleet: Connection) -> None:
     lease = lease_of(fleet)
     fleet.client.delete(fleet.keys.task(lease.task_id))
-    assert fleet.tasks.add_usage(lease, 1, GPT) == 0
+    assert fleet.steps.settle(lease, 1, GPT) == 0
     assert fleet.ledger.newest(5) == []
     assert fleet.ledger.moment().counters == {}
 
 
 def test_a_correction_is_an_entry_of_its_own_and_is_made_once(fleet: Connection) -> None:
-    fleet.tasks.add_usage(lease_of(fleet), 1, GPT)
+    fleet.steps.settle(lease_of(fleet), 1, GPT)
     (entry,) = fleet.ledger.newest(5)
     made = {fleet.ledger.correct(entry, -3_000, "ann", "billed less", "n") for _ in range(3)}
     newest, first = fleet.ledger.newest(5)
@@ -128,7 +128,7 @@ def test_a_correction_is_an_entry_of_its_own_and_is_made_once(fleet: Connection)
 
 
 def test_corrections_never_bring_an_entry_under_nothing(fleet: Connection) -> None:
-    fleet.tasks.add_usage(lease_of(fleet), 1, GPT)
+    fleet.steps.settle(lease_of(fleet), 1, GPT)
     (entry,) = fleet.ledger.newest(5)
     fleet.ledger.correct(entry, -6_000, "ann", "billed less", "first")
     with pytest.raises(InvalidRequest, match="less than 0"):
@@ -141,7 +141,7 @@ def test_corrections_never_bring_an_entry_under_nothing(fleet: Connection) -> No
 def test_an_empty_correction_is_refused(
     fleet: Connection, amount: int, why: str, says: str
 ) -> None:
-    fleet.tasks.add_usage(lease_of(fleet), 1, GPT)
+    fleet.steps.settle(lease_of(fleet), 1, GPT)
     (entry,) = fleet.ledger.newest(5)
     with pytest.raises(InvalidRequest, match=says):
         fleet.ledger.correct(entry, amount, "ann", why, "n")
@@ -149,7 +149,7 @@ def test_an_empty_correction_is_refused(
 
 
 def test_a_correction_is_not_corrected_itself(fleet: Connection) -> None:
-    fleet.tasks.add_usage(lease_of(fleet), 1, GPT)
+    fleet.steps.settle(lease_of(fleet), 1, GPT)
     (entry,) = fleet.ledger.newest(5)
     fleet.ledger.correct(entry, 5, "ann", "a fee", "n")
     with pytest.raises(InvalidRequest, match=f"correct the entry {entry.id} again"):

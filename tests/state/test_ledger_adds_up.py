@@ -51,7 +51,7 @@ def charge(fleet: Connection, call: int, amount: int, tenant: str = "acme", mode
     owner = lease(tenant)
     fleet.client.hset(fleet.keys.task(owner.task_id), "state", "running")
     step = Step(*MODELS[model], "first", "ok", 10 + amount, amount // 2, 3, amount)
-    fleet.tasks.add_usage(owner, call, step, usage=("seen", "missing", "unpriced")[call % 3])
+    fleet.steps.settle(owner, call, step, usage=("seen", "missing", "unpriced")[call % 3])
 
 
 def age(fleet: Connection, days: int) -> None:

@@ -36,10 +36,10 @@ def ran(fleet: Connection, *steps: Step, end: bool = True) -> str:
     """The id of a task that took these steps."""
     asked = Submission("code_generation", {"instruction": "add"})
     task_id = fleet.submitter(message_encoder()).submit(asked).task_id
-    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "{}")
+    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "")
     assert isinstance(lease, Lease)
     for number, step in enumerate(steps, start=1):
-        fleet.tasks.add_usage(lease, number, step)
+        fleet.steps.settle(lease, number, step)
     if end:
         fleet.tasks.finish(lease, "codegen", "succeeded", 60, {"result": "{}"})
     return task_id

@@ -33,16 +33,16 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
 def lease(fleet: Connection) -> Lease:
     asked = Submission("code_generation", {"instruction": "add"}, "acme")
     task_id = fleet.submitter(message_encoder()).submit(asked).task_id
-    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "{}")
+    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "")
     assert isinstance(lease, Lease)
     return lease
 
 
 def test_a_row_sums_up_a_day_with_every_figure(fleet: Connection, lease: Lease) -> None:
     for call in (1, 2):
-        fleet.tasks.add_usage(lease, call, GPT)
-    fleet.tasks.add_usage(lease, 3, UNSEEN, usage="missing")
-    fleet.tasks.add_usage(lease, 4, UNSEEN, usage="unpriced")
+        fleet.steps.settle(lease, call, GPT)
+    fleet.steps.settle(lease, 3, UNSEEN, usage="missing")
+    fleet.steps.settle(lease, 4, UNSEEN, usage="unpriced")
     (entry, *_) = fleet.ledger.newest(1)
     today = fleet.rollups.today()
     (row,) = fleet.rollups.rows(today, today)
@@ -50,16 +50,16 @@ def test_a_row_sums_up_a_day_with_every_figure(fleet: Connection, lease: Lease) 
 
 
 def test_hourly_rows_hold_the_current_hour_too(fleet: Connection, lease: Lease) -> None:
-    fleet.tasks.add_usage(lease, 1, GPT)
+    fleet.steps.settle(lease, 1, GPT)
     today = fleet.rollups.today()
     (row,) = fleet.rollups.rows(today - timedelta(days=2), today, hourly=True)
     assert (row.period, row.amount) == (fleet.ledger.newest(1)[0].hour, 7_000)
-    fleet.tasks.add_usage(lease, 2, GPT)
+    fleet.steps.settle(lease, 2, GPT)
     assert sum(row.amount for row in fleet.rollups.rows(today, today, hourly=True)) == 14_000
 
 
 def test_a_correction_is_rolled_up_where_its_entry_was(fleet: Connection, lease: Lease) -> None:
-    fleet.tasks.add_usage(lease, 1, GPT)
+    fleet.steps.settle(lease, 1, GPT)
     fleet.rollups.roll_up()
     (entry,) = fleet.ledger.newest(1)
     fleet.ledger.correct(entry, -2_000, "ann", "billed less", "n")
@@ -69,7 +69,7 @@ def test_a_correction_is_rolled_up_where_its_entry_was(fleet: Connection, lease:
 
 
 def test_a_batch_that_is_sent_twice_is_added_once(fleet: Connection, lease: Lease) -> None:
-    fleet.tasks.add_usage(lease, 1, GPT)
+    fleet.steps.settle(lease, 1, GPT)
     (entry,) = fleet.ledger.newest(1)
     sums = LedgerSums().add([entry]).rolled()
     assert [fleet.rollups.add("0-0", entry.id, sums) for _ in range(2)] == [True, True]
@@ -78,10 +78,10 @@ def test_a_batch_that_is_sent_twice_is_added_once(fleet: Connection, lease: Leas
 
 
 def test_a_slow_job_cannot_add_what_another_has_added(fleet: Connection, lease: Lease) -> None:
-    fleet.tasks.add_usage(lease, 1, GPT)
+    fleet.steps.settle(lease, 1, GPT)
     (first,) = fleet.ledger.newest(1)
     slow = LedgerSums().add([first]).rolled()
-    fleet.tasks.add_usage(lease, 2, GPT)
+    fleet.steps.settle(lease, 2, GPT)
     assert fleet.rollups.roll_up() == 2
     assert not fleet.rollups.add("0-0", first.id, slow)
     assert fleet.rollups.roll_up() == 0
@@ -92,7 +92,7 @@ def test_a_slow_job_cannot_add_what_another_has_added(fleet: Connection, lease: 
 def test_any_text_may_be_a_tenants_name(fleet: Connection, lease: Lease) -> None:
     odd = "a|b%7C, ü"
     lease = Lease(lease.task_id, lease.fence, "t", odd, 0.5, "gpt-5", 1, pool="codegen")
-    fleet.tasks.add_usage(lease, 1, GPT)
+    fleet.steps.settle(lease, 1, GPT)
     today = fleet.rollups.today()
     assert [row.tenant for row in fleet.rollups.rows(today, today)] == [odd]
 

@@ -208,7 +208,7 @@ def test_a_task_for_one_pool_goes_back_to_that_pool_when_its_worker_dies(
     pinned = Submission("code_generation", {"instruction": "add"}, pool="big")
     task = fleet.submitter(message_encoder()).submit(pinned).task_id
     client.delete("{fleet}.big")
-    fleet.tasks.claim(task, "big-1", "big", 0, "a", "acme", "{}")
+    fleet.tasks.claim(task, "big-1", "big", 0, "a", "acme", "")
     assert reap(fleet)["requeued"] == [task]
     assert client.llen("{fleet}.big") == 1
     assert client.llen("{fleet}.overflow.code_generator") == 0

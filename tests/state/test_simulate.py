@@ -149,7 +149,7 @@ def test_recorded_tasks_are_replayed_under_the_routes_in_force(
         submitted = submitter.submit(Submission("code_generation", {"instruction": "add"}))
         if state:
             pool = submitted.placed.detail
-            lease = connection.tasks.claim(submitted.task_id, "a", pool, 30.0, "c", "t", "{}")
+            lease = connection.tasks.claim(submitted.task_id, "a", pool, 30.0, "c", "t", "")
             assert not isinstance(lease, str)
             client.hset(connection.keys.task(submitted.task_id), "cost_nanodollars", 8_000_000)
             connection.tasks.finish(lease, pool, state, 600, {})

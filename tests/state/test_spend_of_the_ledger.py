@@ -41,11 +41,11 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
 def settled(fleet: Connection) -> Connection:
     asked = Submission("code_generation", {"instruction": "add"}, "acme")
     task_id = fleet.submitter(message_encoder()).submit(asked).task_id
-    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "{}")
+    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "")
     assert isinstance(lease, Lease)
-    fleet.tasks.add_usage(lease, 1, GPT)
-    fleet.tasks.add_usage(lease, 2, MINI)
-    fleet.tasks.add_usage(lease, 3, UNSEEN, usage="missing")
+    fleet.steps.settle(lease, 1, GPT)
+    fleet.steps.settle(lease, 2, MINI)
+    fleet.steps.settle(lease, 3, UNSEEN, usage="missing")
     return fleet
 
 

@@ -270,7 +270,7 @@ def test_a_task_that_runs_on_keeps_its_slot_when_its_message_comes_back(
     taker = Taker(broker, QUEUE, OVERFLOW)
     taker.drain(3)
     waiting, running = ids[2:]
-    fleet.tasks.claim(running, "codegen-1", "codegen", 30, "a", "acme", "{}")
+    fleet.tasks.claim(running, "codegen-1", "codegen", 30, "a", "acme", "")
     taker.channel.qos.restore_unacked_once()
     assert client.llen(OVERFLOW) == 2
     slots = client.smembers(fleet.keys.pool("codegen").in_flight)

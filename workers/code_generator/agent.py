@@ -13,6 +13,7 @@ from fleet.errors import (
     InvalidRequest,
     ModelRefused,
     OverBudget,
+    OverLimit,
     Unavailable,
 )
 from workers.code_generator.extraction import extract_code
@@ -28,7 +29,7 @@ from workers.code_generator.verification import Verdict, verify
 # The first answer is the model's best; later ones must not be the same again.
 TEMPERATURES = (0.0, 0.5, 0.9)
 STAGES = ("extract", "parse", "lint", "tests")
-NO_ANSWER = (Unavailable, OverBudget, ModelRefused, ContextWindowExceeded)
+NO_ANSWER = (Unavailable, OverBudget, OverLimit, ModelRefused, ContextWindowExceeded)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fleet.agent import AgentContext
-from fleet.errors import NeverRetry, NotAllowed, OverBudget, Unavailable
+from fleet.errors import NeverRetry, NotAllowed, OverBudget, OverLimit, Unavailable
 from workers.security_scanner.grounding import is_grounded, sentences
 from workers.security_scanner.models import Finding, Triage
 
@@ -20,7 +20,7 @@ FINDINGS_SHOWN = 5
 MOST_SENTENCES = 3
 MOST_IDS = 4
 MAX_TOKENS = 80
-NO_ANSWER = (Unavailable, OverBudget, NotAllowed, NeverRetry)
+NO_ANSWER = (Unavailable, OverBudget, OverLimit, NotAllowed, NeverRetry)
 """What asking may raise that costs the triage, and not the scan: its findings stand without."""
 
 INSTRUCTIONS = (
