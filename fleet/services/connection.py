@@ -20,6 +20,7 @@ from fleet.services.snapshot import Snapshot
 from fleet.services.strategies import installed_strategies
 from fleet.services.submit import MessageEncoder, Submitter
 from fleet.settings import Settings
+from fleet.state.audit import Audit
 from fleet.state.client import connect
 from fleet.state.examples import Examples
 from fleet.state.keys import Keys
@@ -46,6 +47,7 @@ class Connection:
     pools: Pools
     submissions: Submissions
     policies: PolicyStore
+    audit: Audit
     examples: Examples
     ledger: Ledger
     rollups: Rollups
@@ -88,6 +90,7 @@ def open_connection(settings: Settings) -> Connection:
         pools=Pools(client, keys, scripts, dead_after),
         submissions=Submissions(client, keys, scripts, dead_after),
         policies=PolicyStore(client, keys, scripts),
+        audit=Audit(client, keys, scripts),
         examples=Examples(client, keys, scripts),
         ledger=Ledger(client, keys, scripts),
         rollups=Rollups(client, keys, scripts),
