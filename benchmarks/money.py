@@ -45,7 +45,12 @@ monthly_usd = 1000000
 
 """
 SCOPES = ("tenant:default", "agent_type:code_generator", "model:*")
-SCOPE = '[budgets.scopes."{scope}"]\nhourly_usd = 1000000\ndaily_usd = 1000000\nmonthly_usd = 1000000\n'
+SCOPE = """
+[budgets.scopes."{scope}"]
+hourly_usd = 1000000
+daily_usd = 1000000
+monthly_usd = 1000000
+"""
 
 WITHOUT = """
 choose_for = function() return choices[1] end
