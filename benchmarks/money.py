@@ -107,7 +107,7 @@ def take_the_money_out(fleet: Fleet) -> None:
     """Have a fleet submit by the same script, without the part that holds money."""
     cut, count = MONEY.subn(WITHOUT, source("submit"))
     if count != 1:
-        raise SystemExit("submit.lua has changed: the part that begins with '-- Money' is taken out")
+        raise SystemExit("submit.lua has changed: its part '-- Money' is to be taken out")
     scripts = fleet._connection.submissions.scripts
     scripts.submit = fleet._connection.client.register_script(cut)
 
