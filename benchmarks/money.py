@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -52,12 +53,13 @@ daily_usd = 1000000
 monthly_usd = 1000000
 """
 
+MONEY = re.compile(r"^-- Money\n.*?^-- What every task", re.MULTILINE | re.DOTALL)
 WITHOUT = """
-choose_for = function() return choices[1] end
+local book = nil
+local function choose_for() return {model = ARGV[16], because = ''} end
 reserve = function() end
 close_book = function() end
-"""
-BEFORE = "local answers = {version, now, models}"
+-- What every task"""
 
 MILLION = 1_000_000
 DAYS = 30
@@ -103,11 +105,10 @@ def main() -> None:
 
 def take_the_money_out(fleet: Fleet) -> None:
     """Have a fleet submit by the same script, without the part that holds money."""
-    whole = source("submit")
-    if whole.count(BEFORE) != 1:
-        raise SystemExit(f"submit.lua has changed: {BEFORE!r} is where the money is taken out")
+    cut, count = MONEY.subn(WITHOUT, source("submit"))
+    if count != 1:
+        raise SystemExit("submit.lua has changed: its part '-- Money' is to be taken out")
     scripts = fleet._connection.submissions.scripts
-    cut = whole.replace(BEFORE, WITHOUT + BEFORE)
     scripts.submit = fleet._connection.client.register_script(cut)
 
 

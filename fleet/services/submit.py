@@ -159,12 +159,20 @@ class Submitter:
         return again
 
     def _check_emergency(self, checked: Checked) -> None:
+        if self._passes(checked):
+            return
+        # The emergency may have ended since: a refusal is no answer from memory.
+        self.planner.follow_policy()
         emergency = self.planner.controls.emergency
-        if emergency is not None and not emergency.admits(checked.tenant, checked.priority):
+        if emergency is not None and not self._passes(checked):
             raise InEmergency(
                 f"the fleet is in emergency mode, by {emergency.by}: {emergency.why}; only "
                 "priority 0 and allowed tenants pass until `fleet emergency off`"
             )
+
+    def _passes(self, checked: Checked) -> bool:
+        emergency = self.planner.controls.emergency
+        return emergency is None or emergency.admits(checked.tenant, checked.priority)
 
     def _admitted(self, ready: Sequence[Ready], refused: list[Refused]) -> Iterator[Ready]:
         for each in ready:

@@ -15,6 +15,7 @@
 -- include windows
 -- include book
 -- include reservation
+-- include parked
 
 local id = ARGV[1]
 -- Whoever cancels what is parked takes it off the list: until then a run that dies forgets nothing.
@@ -40,5 +41,5 @@ redis.call('HDEL', KEYS[1], 'lease_until')
 redis.call('HINCRBY', KEYS[1], 'waits', 1)
 redis.call('ZREM', KEYS[2], id)
 redis.call('SREM', KEYS[3], id)
-redis.call('ZADD', KEYS[5], now + ARGV[4], id)
+redis.call('ZADD', KEYS[5], look_again_at(now, tonumber(ARGV[4])), id)
 return parked()

@@ -42,6 +42,7 @@
 -- include limits
 -- include reservation
 -- include choice
+-- include parked
 
 local fixed, per_pool, per_task_args = 8, 6, 5
 local first_choice = 15
@@ -120,6 +121,8 @@ local function first_of(once_key, fingerprint)
   return {same and 'duplicate' or 'conflict', string.sub(first, 1, space - 1), ''}
 end
 
+-- Money
+
 local book = open_book(KEYS[6])
 local windows = windows_of(now / 1000)
 local choices = read_choices(first_choice, tonumber(ARGV[15]))
@@ -166,7 +169,7 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint)
   elseif not choice then
     write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'state', 'parked',
       'pool', '', 'routed', '', 'parked_for', told(refusal))
-    redis.call('ZADD', KEYS[8], now + refusal[8], id)
+    redis.call('ZADD', KEYS[8], look_again_at(now, refusal[8]), id)
     return {'parked', told(refusal), packed}
   end
   reserve(book, KEYS[7], id, tenant, ARGV[9], choice)

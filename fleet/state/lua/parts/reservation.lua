@@ -6,7 +6,7 @@
 -- The names of a task's open steps are in its record too, field `open`. Needs book and windows.
 
 local function packed_amounts(amounts, names)
-  return string.format('%.0f,%.0f,%.0f,', amounts[1], amounts[2], amounts[3]) .. names
+  return string.format('%d,%d,%d,', amounts[1], amounts[2], amounts[3]) .. names
 end
 
 local function parsed_amounts(packed)
