@@ -26,8 +26,8 @@ BUDGET = """
 hourly_usd = 0.00288
 over = "wait"
 """
-"""Fits one task, thought to cost $0.002375, and no second beside it; and of one that may take 1400
-tokens for an answer one question, $0.002874 at worst, but none after another, which took $0.00002."""
+"""Fits one task, thought to cost $0.002375, and no second beside it. Of one that may take 1400
+tokens for an answer it fits one question, $0.002874 at worst, and none after that took $0.00002."""
 
 LIVES = ("usual", "parked", "lost")
 SEVERAL = 2

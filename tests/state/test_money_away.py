@@ -119,7 +119,7 @@ def money(
 
     with FakeProvider() as fake:
         yield make
-        if server.is_running:
+        if server.is_running():
             server.stop()
 
 
