@@ -18,7 +18,9 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:agents             set      ids of known agents
     {fleet}:agent:ID           hash     an agent: pool, slots, status, load, where it runs
     {fleet}:agent:ID:wake      list     what an agent in maintenance waits on: nobody feeds it
-    {fleet}:policy             hash     what all producers follow: routes, version
+    {fleet}:policy             hash     what all producers follow: routes, limits, version
+    {fleet}:audit              stream   changes of the policy: what, from what, by whom, why
+    {fleet}:change:ID          string   what a change of the policy was answered
     {fleet}:models             hash     what is learned of models, and which are cooling down
     {fleet}:beat               string   who is beat now (a lease)
     {fleet}:health             hash     beat's last health summary
@@ -86,6 +88,10 @@ class Keys:
         return f"{self.tag}:policy"
 
     @property
+    def audit(self) -> str:
+        return f"{self.tag}:audit"
+
+    @property
     def models(self) -> str:
         return f"{self.tag}:models"
 
@@ -140,6 +146,9 @@ class Keys:
     @property
     def rollup_cursor(self) -> str:
         return f"{self.tag}:rollup:cursor"
+
+    def change(self, change_id: str) -> str:
+        return f"{self.tag}:change:{change_id}"
 
     def rollup(self, period: str) -> str:
         """Of an hour or a day, as YYYYMMDDHH or YYYYMMDD."""
