@@ -84,8 +84,8 @@ def test_verify_says_that_all_of_it_adds_up(ledger: Command) -> None:
 
 
 def test_verify_lists_what_does_not_add_up_and_fails(ledger: Command, state: Connection) -> None:
-    (window, *_) = state.ledger.counters("all")
-    state.client.hset(state.keys.money("all"), window, "1,0,190,0,3")
+    (window, *_) = state.book.read().counters["all"]
+    state.client.hset(state.keys.money, f"{window} all", "1,190,3")
     (difference,) = answer(ledger("verify", "--json"), 1)["differences"]
     assert (difference["of"], difference["entries"], difference["stored"]) == (
         *("all", 3_500_000_000),

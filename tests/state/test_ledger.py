@@ -86,16 +86,16 @@ def test_every_scope_counts_a_step_once_in_three_windows(fleet: Connection) -> N
             fleet.steps.settle(lease, call, step)
     fleet.steps.settle(lease_of(fleet, "other"), 1, CLAUDE)
     totals = {
-        "all": Counted(15_000, 0, 264, 0, 4),
-        "tenant:acme": Counted(14_500, 0, 252, 0, 3),
-        "tenant:other": Counted(500, 0, 12, 0, 1),
-        "agent_type:code_generator": Counted(15_000, 0, 264, 0, 4),
-        "model:gpt-5": Counted(14_000, 0, 240, 0, 2),
-        "model:claude": Counted(1_000, 0, 24, 0, 2),
+        "all": Counted(15_000, 264, 4),
+        "tenant:acme": Counted(14_500, 252, 3),
+        "tenant:other": Counted(500, 12, 1),
+        "agent_type:code_generator": Counted(15_000, 264, 4),
+        "model:gpt-5": Counted(14_000, 240, 2),
+        "model:claude": Counted(1_000, 24, 2),
     }
-    assert set(fleet.ledger.moment().counters) == set(totals)
+    assert set(fleet.book.read().counters) == set(totals)
     for scope, total in totals.items():
-        counters = fleet.ledger.counters(scope)
+        counters = fleet.book.read().counters[scope]
         assert {window[0] for window in counters} == {"h", "d", "m"}
         assert set(counters.values()) == {total}
 
@@ -111,7 +111,7 @@ def test_a_step_of_an_unknown_task_is_charged_to_nobody(fleet: Connection) -> No
     fleet.client.delete(fleet.keys.task(lease.task_id))
     assert fleet.steps.settle(lease, 1, GPT) == 0
     assert fleet.ledger.newest(5) == []
-    assert fleet.ledger.moment().counters == {}
+    assert fleet.book.read().counters == {}
 
 
 def test_a_correction_is_an_entry_of_its_own_and_is_made_once(fleet: Connection) -> None:
@@ -124,7 +124,7 @@ def test_a_correction_is_an_entry_of_its_own_and_is_made_once(fleet: Connection)
     assert (newest.kind, newest.amount, newest.of) == ("correction", -3_000, entry.id)
     assert (newest.by, newest.why, newest.windows) == ("ann", "billed less", entry.windows)
     for scope in entry.scopes:
-        assert set(fleet.ledger.counters(scope).values()) == {Counted(4_000, 0, 120, 0, 1)}
+        assert set(fleet.book.read().counters[scope].values()) == {Counted(4_000, 120, 1)}
 
 
 def test_corrections_never_bring_an_entry_under_nothing(fleet: Connection) -> None:
@@ -134,7 +134,7 @@ def test_corrections_never_bring_an_entry_under_nothing(fleet: Connection) -> No
     with pytest.raises(InvalidRequest, match="less than 0"):
         fleet.ledger.correct(entry, -1_001, "ann", "billed less", "second")
     fleet.ledger.correct(entry, -1_000, "ann", "not billed", "third")
-    assert fleet.ledger.counters("all")[entry.windows.split(",")[0]].settled == 0
+    assert fleet.book.read().counters["all"][entry.windows.split(",")[0]].amount == 0
 
 
 @pytest.mark.parametrize(("amount", "why", "says"), [(0, "x", "of 0"), (5, " ", "say why")])

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from fleet.adapters.ledger_files import LedgerFiles
-from fleet.core.ledger_entries import Counted, LedgerEntry, id_parts
+from fleet.core.ledger_entries import LedgerEntry, id_parts
 from fleet.core.ledger_sums import LedgerSums
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.services import ledger_archive
@@ -150,7 +150,7 @@ class Book(RuleBasedStateMachine):
         assert len({entry.id for entry in entries}) == len(entries)
         assert sum(entry.amount for entry in entries) == self.charged
         counted = LedgerSums().add(entries).counted()
-        stored = self.fleet.ledger.moment().counters
+        stored = self.fleet.book.read().counters
         assert counted == {(s, w): each for s, found in stored.items() for w, each in found.items()}
         rollups, cursor = self.fleet.rollups, id_parts(self.fleet.rollups.cursor())
         rolled = LedgerSums().add(each for each in entries if id_parts(each.id) <= cursor).rolled()
@@ -178,11 +178,11 @@ def test_verify_finds_a_counter_and_a_roll_up_that_are_off(fleet: Connection) ->
     assert verify(fleet).differences == ()
     entry = everything(fleet)[0]
     _, day, month = entry.windows.split(",")
-    fleet.client.hset(fleet.keys.money("tenant:acme"), month, "99,0,113,0,1")
+    fleet.client.hset(fleet.keys.money, f"{month} tenant:acme", "99,113,1")
     (field,) = fleet.client.hgetall(fleet.keys.rollup(day[1:]))
     fleet.client.hset(fleet.keys.rollup(day[1:]), field, "100,2,110,50,3,0,100,1,1,0")
     rolled, counted = verify(fleet).differences
-    assert counted == ("counter", "tenant:acme", month, "settled", 100, 99)
+    assert counted == ("counter", "tenant:acme", month, "amount", 100, 99)
     assert (rolled.where, rolled.window, rolled.figure) == ("roll-up", day, "requests")
     assert (rolled.entries, rolled.stored) == (1, 2)
 
@@ -193,24 +193,36 @@ def test_verify_finds_an_entry_that_was_taken_out(fleet: Connection) -> None:
     fleet.rollups.roll_up()
     fleet.client.xdel(fleet.keys.ledger, everything(fleet)[0].id)
     found = {(each.where, each.figure) for each in verify(fleet).differences}
-    assert ("counter", "settled") in found
+    assert ("counter", "amount") in found
     assert ("roll-up", "amount") in found
 
 
 def test_counters_of_a_scope_without_entries_are_a_difference(fleet: Connection) -> None:
-    fleet.client.sadd(fleet.keys.counters, fleet.keys.money("tenant:ghost"))
-    fleet.client.hset(fleet.keys.money("tenant:ghost"), "d20260101", "5,0,0,0,0")
+    fleet.client.hset(fleet.keys.money, "d20260101 tenant:ghost", "5,0,0")
     assert verify(fleet).differences == (
-        ("counter", "tenant:ghost", "d20260101", "settled", 0, 5),
+        ("counter", "tenant:ghost", "d20260101", "amount", 0, 5),
     )
 
 
-def test_reservations_are_no_difference(fleet: Connection) -> None:
+def test_what_is_held_for_nobody_is_a_difference(fleet: Connection) -> None:
     charge(fleet, 1, 100)
-    (window, *_) = everything(fleet)[0].windows.split(",")
-    fleet.client.hset(fleet.keys.money("all"), window, "100,777,113,9,1")
-    assert fleet.ledger.counters("all")[window] == Counted(100, 777, 113, 9, 1)
-    assert verify(fleet).differences == ()
+    fleet.client.hset(fleet.keys.money, "held all", "777,9,0,1")
+    assert verify(fleet).differences == (
+        ("reserved", "all", "", "amount", 0, 777),
+        ("reserved", "all", "", "tokens", 0, 9),
+        ("reserved", "all", "", "tasks", 0, 1),
+    )
+
+
+def test_minutes_that_do_not_come_to_the_last_sixty_are_a_difference(fleet: Connection) -> None:
+    charge(fleet, 1, 100)
+    name = next(n for n in fleet.client.hkeys(fleet.keys.money) if b" " in n and n[:1] == b"r")
+    fleet.client.hset(fleet.keys.money, b"r " + name.partition(b" ")[2], "1,113,1,0,0")
+    (found,) = verify(fleet).differences
+    assert (found.where, found.figure, found.entries, found.stored) == (
+        *("last 60 minutes", "amount"),
+        *(100, 1),
+    )
 
 
 @pytest.fixture
