@@ -180,7 +180,7 @@ def start(
         fleet.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
         asked = Submission("code_generation", {"instruction": "add"}, max_cost_usd=limit)
         task_id = fleet.submitter(message_encoder()).submit(asked).task_id
-        lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "{}")
+        lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "")
         assert isinstance(lease, Lease)
         writer = StepWriter(
             lease,
@@ -410,7 +410,7 @@ def test_what_does_not_fit_the_rest_of_the_limit_is_not_asked(start: Callable[..
 def test_a_later_run_of_the_task_knows_what_earlier_ones_spent(start: Callable[..., Run]) -> None:
     run = start(free="input_price = 0.001\noutput_price = 0.001 #")
     run.ask()
-    taken = run.fleet.tasks.claim(run.lease.task_id, "codegen-1", "codegen", 0, "a", "acme", "{}")
+    taken = run.fleet.tasks.claim(run.lease.task_id, "codegen-1", "codegen", 0, "a", "acme", "")
     assert isinstance(taken, Lease)
     assert taken.spent_nanodollars == run.record.cost_nanodollars > 0
 

@@ -52,7 +52,8 @@ local function take_open(record, open_steps, id, call)
     redis.call('HDEL', record, 'open')
   end
   local step = parsed_amounts(packed)
-  redis.call('HINCRBY', record, 'open_nanodollars', string.format('%.0f', -step.amounts[1]))
+  -- From 0, for the negative of nothing is written -0, which is no integer.
+  redis.call('HINCRBY', record, 'open_nanodollars', string.format('%.0f', 0 - step.amounts[1]))
   return step
 end
 
