@@ -28,17 +28,14 @@ class Due(NamedTuple):
 class Parking(Store):
     """Parks tasks and brings them back. Every method is one call to Redis unless it says more."""
 
-    def park(self, lease: Lease, refusal: Refusal, wait_ms: int) -> bool:
-        """Park a running task. False where somebody wants it cancelled. It is parked then too.
-
-        Where another run has it by now nothing happens.
-        """
+    def park(self, lease: Lease, refusal: Refusal, wait_ms: int) -> str:
+        """Park a running task: see the head of `lua/park.lua` for what it answers."""
         keys = [self.keys.task(lease.task_id), self.keys.leases]
         keys += [self.keys.pool(lease.pool).in_flight, self.keys.cancelled, self.keys.parked]
         keys += [self.keys.ledger, self.keys.money, self.keys.reservations, self.keys.open_steps]
         arguments: Arguments = [lease.task_id, lease.fence, refusal.packed, wait_ms]
         with redis_errors(self.client):
-            return int(self.scripts.park(keys=keys, args=arguments)) != 2
+            return text(self.scripts.park(keys=keys, args=arguments))
 
     def due(self, most: int = 1000) -> list[str]:
         """Ids of the tasks whose time has come by Redis's clock, oldest first. Three calls."""

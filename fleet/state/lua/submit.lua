@@ -120,6 +120,8 @@ local function first_of(once_key, fingerprint)
   return {same and 'duplicate' or 'conflict', string.sub(first, 1, space - 1), ''}
 end
 
+-- Money
+
 local book = open_book(KEYS[6])
 local windows = windows_of(now / 1000)
 local choices = read_choices(first_choice, tonumber(ARGV[15]))
