@@ -52,11 +52,6 @@ class Parking(Store):
         due = [_due(time, task_id) for time, task_id in zip(times, ids, strict=True)]
         return [each.task_id for each in sorted(due)]
 
-    def hurry(self) -> None:
-        """Have every parked task looked at again: limits have changed."""
-        with redis_errors(self.client):
-            self.client.zunionstore(self.keys.parked, {self.keys.parked: 0})
-
     def unpark(self, record: TaskRecord, queue: str, version: str, money: MoneyRules) -> str:
         """Queue a parked task, where its cost fits now: see the head of `lua/unpark.lua`."""
         keys = [self.keys.task(record.id), self.keys.parked, self.keys.policy, self.keys.money]

@@ -167,7 +167,8 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint)
     return {'over', told(refusal), packed}
   elseif not choice then
     write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'state', 'parked',
-      'pool', '', 'routed', '', 'parked_for', told(refusal))
+      'pool', '', 'routed', '', 'parked_for', told(refusal),
+      'parked_until', string.format('%.0f', now + refusal[8]))
     redis.call('ZADD', KEYS[8], now + refusal[8], id)
     return {'parked', told(refusal), packed}
   end

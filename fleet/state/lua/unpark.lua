@@ -34,14 +34,15 @@ local choice, refusal = choose(book, {'all', 'tenant:' .. ARGV[3], 'agent_type:'
 if not choice then
   -- A limit that was lowered meanwhile may never have room: the next change may bring it.
   local wait = refusal[8] < 0 and 60000 or refusal[8]
-  redis.call('HSET', KEYS[1], 'parked_for', told(refusal))
+  redis.call('HSET', KEYS[1], 'parked_for', told(refusal),
+    'parked_until', string.format('%.0f', now + wait))
   redis.call('ZADD', KEYS[2], now + wait, id)
   return 'parked'
 end
 reserve(book, KEYS[5], id, ARGV[3], ARGV[4], choice)
 close_book(book)
 redis.call('HSET', KEYS[1], 'state', 'queued', 'chosen', choice.model, 'because', choice.because)
-redis.call('HDEL', KEYS[1], 'parked_for')
+redis.call('HDEL', KEYS[1], 'parked_for', 'parked_until')
 redis.call('ZREM', KEYS[2], id)
 redis.call('LPUSH', KEYS[6], task[2])
 if redis.call('LLEN', KEYS[7]) == 0 then
