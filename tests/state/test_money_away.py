@@ -26,9 +26,10 @@ from fleet.services.ledger_verify import verify
 from fleet.services.model_steps import ModelSteps
 from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.requests import Submission
-from fleet.services.step_writer import Lessons, Question, StepWriter, _worst_step
+from fleet.services.step_writer import Lessons, Question, StepWriter
 from fleet.settings import load_settings
 from fleet.state.client import RETRIES
+from fleet.state.records import Step
 from fleet.state.tasks import Lease
 
 TIMEOUT = 0.5
@@ -51,6 +52,7 @@ input_price = 0.001
 output_price = 0.002
 """
 ASK = Submission("code_generation", {"instruction": "add"})
+WORST = Step("dear", "fake", "first", "", 70, 0, 100, 270_000)
 QUESTION = Question("say hi", "", 100, 0.0)
 
 
@@ -158,9 +160,8 @@ def test_a_submit_to_a_server_that_is_gone_is_refused(money: Callable[..., Money
 def test_a_step_that_cannot_be_admitted_is_not_made(money: Callable[..., Money]) -> None:
     found = money()
     lease, steps = found.run()
-    assert steps.current is not None
     with found.hanging(), within_the_configured_time():
-        steps.writer._admit(1, _worst_step(steps.current.model, "first", QUESTION))
+        steps.writer._admit(1, WORST)
     assert found.fake.count() == 0
     # The admission may have arrived all the same; the end of the run takes it for a lost step.
     opened = len(found.fleet.book.reserved().steps)
