@@ -98,6 +98,7 @@ def check(fleet: MoneyFleet, asked: int, never_asked: int) -> None:
         assert record.cost_nanodollars == charged
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("life", LIVES)
 def test_a_death_at_any_call_of_a_script_leaks_nothing_and_charges_nothing_twice(
     fleet: MoneyFleet, lives: Lives, client: redis.Redis, life: str
