@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from fleet.core.ledger_entries import ALL, SCOPES, Counted, Held
@@ -17,6 +18,11 @@ from fleet.core.ledger_entries import ALL, SCOPES, Counted, Held
 HELD = "held"
 ROLLING = "r"
 ROLLING_MINUTES = 60
+
+HOURS_KEPT_DAYS = 8
+DAYS_KEPT = 400
+"""For so many days the book has what was settled by the hour, and by the day; for ever by the
+month."""
 
 
 class Holding(NamedTuple):
@@ -54,6 +60,18 @@ def parse_book(fields: Mapping[str, str]) -> MoneyBook:
         else:
             book.counters.setdefault(scope, {})[window] = Counted(*numbers)
     return book
+
+
+def oldest_kept(seconds: int) -> tuple[str, str]:
+    """The oldest UTC hour and day that the book is sure to have then, in seconds since 1970."""
+    now = datetime.fromtimestamp(seconds, UTC)
+    hour, day = now - timedelta(days=HOURS_KEPT_DAYS), now - timedelta(days=DAYS_KEPT)
+    return f"{hour:h%Y%m%d%H}", f"{day:d%Y%m%d}"
+
+
+def is_kept(window: str, oldest: tuple[str, str]) -> bool:
+    """Whether the book is sure to have a window, where these are the oldest that it has."""
+    return all(window >= each for each in oldest if window[0] == each[0])
 
 
 def parse_holding(packed: str, is_task: bool) -> Holding:
