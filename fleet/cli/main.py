@@ -10,10 +10,14 @@ import sys
 import typer
 
 from fleet.cli import (
+    audit,
+    budget,
     configuration,
     crew,
     demo,
+    emergency,
     ledger,
+    limits,
     models,
     route,
     service,
@@ -39,7 +43,10 @@ app = typer.Typer(
     help="Runs AI agents as a fleet of Celery workers. Begin with `fleet demo` or `fleet up`.",
 )
 
-for module in (demo, up, status, work, crew, route, models, ledger, spend, simulate):
+for module in (
+    *(demo, up, status, work, crew, route, models),
+    *(limits, budget, emergency, audit, ledger, spend, simulate),
+):
     module.add_to(app)
 app.add_typer(configuration.app, name="config")
 app.add_typer(service.app, name="service")

@@ -83,12 +83,16 @@ def train(as_json: JsonOption = False) -> None:
 
     Example: `fleet models train`
     """
+    from functools import partial
+
     from fleet.cli.train import show_training
+    from fleet.services.causes import routine_cause
     from fleet.services.connection import open_connection
     from fleet.settings import load_settings
 
     fleet = open_connection(load_settings())
-    show_training(fleet, fleet.policies.set_difficulty, as_json)
+    cause = routine_cause(why="fleet models train")
+    show_training(fleet, partial(fleet.policies.set_difficulty, cause=cause), as_json)
 
 
 def _show(request_type: str | None, as_json: bool) -> None:

@@ -54,6 +54,12 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
+def tasks_of(request_type: str, tenant: str) -> str:
+    """The tasks of a request type, a tenant, both, or all where both are empty, in a sentence."""
+    of = [f"{request_type} tasks" if request_type else "tasks", f"of {tenant}" if tenant else ""]
+    return " ".join(part for part in of if part) if any((request_type, tenant)) else "all tasks"
+
+
 def seconds(value: float | None) -> str:
     """A duration, such as `0.42 s`; a dash where there is none yet."""
     return "-" if value is None else f"{value:.2f} s"

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.output import JsonOption, console, print_json
+from fleet.cli.control_options import ByOption, WhyOption
+from fleet.cli.output import JsonOption, console, print_json, tasks_of
 
 if TYPE_CHECKING:
     from fleet.services.routes import Route
@@ -87,6 +88,8 @@ def set_(
         list[str] | None,
         typer.Option("--weight", help="TERM=NUMBER of ai_optimized, such as load=0.4."),
     ] = None,
+    why: WhyOption = "",
+    by: ByOption = "",
 ) -> None:
     """Route by another strategy from the next task on, in every process.
 
@@ -95,23 +98,33 @@ def set_(
     from fleet import Fleet
 
     Fleet.from_env().set_route(
-        strategy, request_type=request_type, tenant=tenant, weights=_weights(weights or [])
+        strategy,
+        request_type=request_type,
+        tenant=tenant,
+        weights=_weights(weights or []),
+        why=why,
+        by=by,
     )
-    typer.echo(f"{_scope(request_type, tenant)} go by {strategy} from now on")
+    typer.echo(f"{tasks_of(request_type, tenant)} go by {strategy} from now on")
 
 
 @route_app.command()
-def clear(request_type: RequestTypeOption = "", tenant: TenantOption = "") -> None:
+def clear(
+    request_type: RequestTypeOption = "",
+    tenant: TenantOption = "",
+    why: WhyOption = "",
+    by: ByOption = "",
+) -> None:
     """Go back to what the configuration says.
 
     Example: `fleet route clear --tenant acme`
     """
     from fleet import Fleet
 
-    if Fleet.from_env().clear_route(request_type=request_type, tenant=tenant):
-        typer.echo(f"{_scope(request_type, tenant)} go by the configuration again")
+    if Fleet.from_env().clear_route(request_type=request_type, tenant=tenant, why=why, by=by):
+        typer.echo(f"{tasks_of(request_type, tenant)} go by the configuration again")
     else:
-        typer.echo(f"nothing was set for {_scope(request_type, tenant)}")
+        typer.echo(f"nothing was set for {tasks_of(request_type, tenant)}")
 
 
 @route_app.command()
@@ -153,11 +166,19 @@ def _try(asked: Any, as_json: bool) -> None:
     from fleet import Fleet
     from fleet.cli.decision import decision_view, model_json
 
-    decided, model = Fleet.from_env().dry_run(asked)
+    found = Fleet.from_env().dry_run(asked)
     if as_json:
-        print_json({"route": decided.to_json(), "model": model_json(model)})
-    else:
-        console().print(decision_view(decided, model))
+        money = {
+            "held_for": found.chosen or None,
+            "because": found.because or None,
+            "refusal": found.refusal._asdict() if found.refusal else None,
+        }
+        shown = {"route": found.route.to_json(), "model": model_json(found.models)}
+        print_json({**shown, "money": money})
+        return
+    console().print(decision_view(found.route, found.models))
+    if found.refusal:
+        typer.echo(f"Money: does not fit: {found.refusal.sentence}")
 
 
 def _weights(pairs: list[str]) -> dict[str, float]:
@@ -182,12 +203,6 @@ def _route_json(scope: Scope, route: Route) -> dict[str, Any]:
         "weights": route.weights._asdict(),
         "said": route.said,
     }
-
-
-def _scope(request_type: str, tenant: str) -> str:
-    """The tasks of a scope, for a sentence."""
-    of = [f"{request_type} tasks" if request_type else "tasks", f"of {tenant}" if tenant else ""]
-    return " ".join(part for part in of if part) if any((request_type, tenant)) else "all tasks"
 
 
 def _first_line(documentation: str | None) -> str:

@@ -124,11 +124,6 @@ def each_of(scope: str) -> str:
     return f"{scope.partition(':')[0]}:{EACH}"
 
 
-def goes_with(window: Window, quantity: Quantity) -> bool:
-    """Whether there is such a limit: tasks are counted at once, all else in windows of time."""
-    return (window == "now") == (quantity == "tasks")
-
-
 def _limit(part: str) -> Limit:
     found = PACKED.fullmatch(part)
     if found is None:

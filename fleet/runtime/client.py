@@ -17,11 +17,13 @@ from fleet.core.pools import PoolFacts
 from fleet.core.routing import Ranking, RouteDecision
 from fleet.errors import InvalidRequest, ResultTimeout, TaskCancelled, TaskNotFound
 from fleet.runtime.messages import message_encoder
+from fleet.runtime.steering import Steering
+from fleet.services.causes import routine_cause
 from fleet.services.connection import Connection, open_connection
 from fleet.services.ratings import rate
 from fleet.services.requests import DEFAULT_TENANT, USUAL_PRIORITY, Submission, unknown
 from fleet.services.routes import Route, Routes, check_scope, set_route
-from fleet.services.submit import Submitted, route_decision
+from fleet.services.submit import DryRun, Submitted, route_decision
 from fleet.services.upkeep import last_health
 from fleet.settings import Pool, Settings, load_settings
 from fleet.state.client import redis_errors
@@ -129,7 +131,7 @@ class Task:
         return spec.result.model_validate(record.result)
 
 
-class Fleet:
+class Fleet(Steering):
     """A fleet, as an application sees it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -225,10 +227,13 @@ class Fleet:
         request_type: str = "",
         tenant: str = "",
         weights: Mapping[str, float] | None = None,
+        why: str = "",
+        by: str = "",
     ) -> None:
         """Route by another strategy from the next task on, in every process.
 
-        `weights` are those of `ai_optimized`. Raises `InvalidRequest`; nothing was changed then.
+        `weights` are those of `ai_optimized`. The audit keeps why, and by whom: by default the
+        user of the operating system. Raises `InvalidRequest`; nothing was changed then.
         """
         set_route(
             self._connection.policies,
@@ -237,18 +242,21 @@ class Fleet:
             Scope(request_type, tenant),
             strategy,
             weights,
+            routine_cause(by, why),
         )
 
-    def clear_route(self, *, request_type: str = "", tenant: str = "") -> bool:
+    def clear_route(
+        self, *, request_type: str = "", tenant: str = "", why: str = "", by: str = ""
+    ) -> bool:
         """Go back to the configuration for these tasks. Whether a route was set."""
         scope = Scope(request_type, tenant)
         check_scope(self.settings, scope)
-        return self._connection.policies.clear_route(scope)
+        return bool(self._connection.policies.clear_route(scope, routine_cause(by, why)))
 
-    def dry_run(self, asked: Submission) -> tuple[RouteDecision, ModelDecision]:
+    def dry_run(self, asked: Submission) -> DryRun:
         """The decision on a task as it would be now. Nothing is sent or written.
 
-        Raises as `submit`, but for `NoAgentAvailable`: the decision says it.
+        Raises as `submit`, but for `NoAgentAvailable` and limits: the decision says it.
         """
         return self._submitter.dry_run(asked)
 

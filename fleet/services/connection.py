@@ -21,6 +21,7 @@ from fleet.services.strategies import installed_strategies
 from fleet.services.submit import MessageEncoder, Submitter
 from fleet.settings import Settings
 from fleet.state.alerts import Alerts
+from fleet.state.audit import Audit
 from fleet.state.book import Book
 from fleet.state.client import connect
 from fleet.state.examples import Examples
@@ -51,6 +52,7 @@ class Connection:
     pools: Pools
     submissions: Submissions
     policies: PolicyStore
+    audit: Audit
     examples: Examples
     steps: Steps
     parking: Parking
@@ -98,6 +100,7 @@ def open_connection(settings: Settings) -> Connection:
         pools=Pools(client, keys, scripts, dead_after),
         submissions=Submissions(client, keys, scripts, dead_after),
         policies=PolicyStore(client, keys, scripts),
+        audit=Audit(client, keys, scripts),
         examples=Examples(client, keys, scripts),
         steps=Steps(client, keys, scripts),
         parking=Parking(client, keys, scripts),

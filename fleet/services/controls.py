@@ -34,12 +34,23 @@ CONFIGURED: Mapping[str, tuple[Window, Quantity]] = {
 """The keys of `[budgets]` and `[rates]`, and what they limit."""
 
 
+Origin = Literal["configured", "set"]
+
+
 class LimitInForce(NamedTuple):
     """A limit and where it was said. `most` is None where it was lifted while the fleet runs."""
 
     key: LimitKey
     most: int | None
-    said: Literal["configured", "set"]
+    said: Origin
+
+
+class OverInForce(NamedTuple):
+    """What becomes of calls that do not fit a budget, for which tasks, and where it was said."""
+
+    tasks: Scope
+    over: Over
+    said: Origin
 
 
 class Controls:
@@ -52,6 +63,7 @@ class Controls:
     def __init__(self, config: FleetConfig, policy: Policy) -> None:
         self._configured = configured_limits(config)
         self._set = policy.limits
+        self._set_overs = policy.overs
         self._overs = {**configured_overs(config), **policy.overs}
         self.limits = Limits({**self._configured, **self._set})
         self.emergency = policy.emergency
@@ -78,6 +90,13 @@ class Controls:
         configured = (LimitInForce(*item, "configured") for item in self._configured.items())
         changed = (LimitInForce(*item, "set") for item in self._set.items())
         return sorted({each.key: each for each in (*configured, *changed)}.values(), key=_order)
+
+    def overs_in_force(self) -> list[OverInForce]:
+        """What becomes of calls that do not fit, the widest scope first."""
+        return [
+            OverInForce(tasks, over, "set" if tasks in self._set_overs else "configured")
+            for tasks, over in sorted(self._overs.items())
+        ]
 
     def _special_tenants(self) -> frozenset[str]:
         ruled = {scope.tenant for scope in self._overs if scope.tenant}

@@ -15,7 +15,7 @@ from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.services.requests import check_tenant, unknown
 from fleet.settings import Settings
 from fleet.settings.config import FleetConfig
-from fleet.state.policy import PolicyStore, Scope
+from fleet.state.policy import UNSAID, Cause, PolicyStore, Scope
 
 EVERYTHING = Scope()
 
@@ -74,6 +74,7 @@ def set_route(
     scope: Scope,
     strategy: str,
     weights: Mapping[str, float] | None = None,
+    cause: Cause = UNSAID,
 ) -> None:
     """Change the route of a scope for all producers, from their next task on.
 
@@ -84,7 +85,7 @@ def set_route(
         raise InvalidRequest(unknown("strategy", strategy, strategies))
     check_scope(settings, scope)
     wanted = changed_weights(_weights(settings.config.routing.weights), weights or {})
-    store.set_route(scope, {"strategy": strategy, "weights": wanted._asdict()})
+    store.set_route(scope, {"strategy": strategy, "weights": wanted._asdict()}, cause)
 
 
 def changed_weights(usual: Weights, changes: Mapping[str, float]) -> Weights:

@@ -50,6 +50,7 @@ from fleet.errors import (
 from fleet.services.context import RunContext
 from fleet.services.lease_keeper import LeaseKeeper, Verdict
 from fleet.services.model_steps import ModelSteps
+from fleet.services.money_rules import over_error
 from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.pool_health import look_at_pools
 from fleet.services.step_writer import Lessons, StepWriter
@@ -245,11 +246,17 @@ class AgentRunner:
         return _failed(TaskFailed(f"the agent failed: {type(error).__name__}: {error}"))
 
     def _park(self, lease: Lease, parked: Parked) -> None:
-        """Give up slot, lease and money until the limit has room."""
+        """Give up slot, lease and money until the limit has room. A task that nothing could bring
+        back, since its publisher wrote no record, fails as if the policy was to refuse."""
         refusal = parked.refusal
         assert isinstance(refusal, Refusal)
-        log.info("parked", task=lease.task_id, because=refusal.sentence)
-        if not self.parking.park(lease, refusal, refusal.wait_ms):
+        status = self.parking.park(lease, refusal, refusal.wait_ms)
+        log.info(status, task=lease.task_id, because=refusal.sentence)
+        if status == "no_message":
+            error = over_error(refusal)
+            self._write(lease, _failed(error))
+            raise error from parked
+        if status == "unwanted":
             self.tasks.cancel(lease.task_id, self.limits.result_ttl_seconds)
 
     def _write(self, lease: Lease, end: End) -> None:

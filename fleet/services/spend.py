@@ -10,15 +10,19 @@ import numpy as np
 
 from fleet.core.back_test import Score, back_test, scores
 from fleet.core.days import days_between, shifted
-from fleet.core.prices import nanodollars
+from fleet.core.limits import LimitKey
 from fleet.core.projection import HISTORY_DAYS, Projection, project
 from fleet.core.spend import Analysis, Limits, analyse, daily_totals
 from fleet.core.spend_rows import SpendRow
 from fleet.errors import InvalidRequest
 from fleet.services.connection import Connection
+from fleet.services.controls import configured_limits
 from fleet.services.requests import unknown
 from fleet.services.spend_period import Period, today_of
 from fleet.settings import Settings
+from fleet.settings.config import FleetConfig
+from fleet.settings.names import ALL
+from fleet.state.policy import Policy
 
 Rows = Callable[[str, str], Sequence[SpendRow]]
 """The rows of the days from a first to a last one, both included, as YYYYMMDD."""
@@ -66,10 +70,17 @@ def recorded_rows(connection: Connection) -> Rows:
     return rows
 
 
-def limits_of(settings: Settings) -> Limits:
-    """The configured limits in nano-dollars, exactly as they were written down."""
-    budgets = settings.config.budgets
-    return Limits(nanodollars(budgets.daily_usd), nanodollars(budgets.monthly_usd))
+def limits_of(config: FleetConfig, policy: Policy) -> Limits:
+    """The limits of everything that are in force, in nano-dollars.
+
+    In place of one that was lifted the configured one: so much was planned.
+    """
+    planned = configured_limits(config)
+    daily, monthly = (
+        policy.limits.get(key) or planned[key]
+        for key in (LimitKey(ALL, "day", "dollars"), LimitKey(ALL, "month", "dollars"))
+    )
+    return Limits(daily, monthly)
 
 
 def spend_report(
@@ -80,7 +91,7 @@ def spend_report(
     start = min(period.first, shifted(period.last, -HISTORY_DAYS))  # holds the month too
     found = _rows_of(rows(start, period.last), tenant)
     history = days_between(start, period.last)
-    limits = limits_of(fleet.settings)
+    limits = limits_of(fleet.settings.config, fleet.policies.read())
     return SpendReport(
         made_at=today_of(fleet.client)[1],
         tenant=tenant,

@@ -10,8 +10,10 @@ from fleet.settings.names import Fraction, Name, Over, TenantName
 from fleet.settings.scopes import scope_form
 from fleet.settings.section import Section
 
-# The scripts count nano-dollars exactly up to 2^53 of them.
-Dollars = Annotated[float, Field(gt=0, le=9_000_000, allow_inf_nan=False)]
+MOST_DOLLARS = 9_000_000
+"""The scripts count nano-dollars exactly up to 2^53 of them."""
+
+Dollars = Annotated[float, Field(gt=0, le=MOST_DOLLARS, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=2**53 - 1)]
 ScopeName = Annotated[str, AfterValidator(scope_form)]
 

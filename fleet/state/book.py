@@ -87,17 +87,15 @@ class Book(Store):
             found |= self._standing(some, [*windows.values(), HELD])
         return Standings(windows, found)
 
-    def scopes(self, kind: str) -> set[str]:
+    def scopes(self, kind: str) -> list[str]:
         """The scopes of a kind, such as `tenant`, that hold anything or have spent this month.
 
         Goes through the whole book, a page a call; it has some 600 fields for each scope.
         """
         month = window_ids(self._seconds())["month"]
-        return {
-            text(field).partition(" ")[2]
-            for window in (HELD, month)
-            for field in self._fields(f"{window} {kind}:*")
-        }
+        patterns = (f"{window} {kind}:*" for window in (HELD, month))
+        fields = (text(field) for pattern in patterns for field in self._fields(pattern))
+        return sorted({field.partition(" ")[2] for field in fields})
 
     def _fields(self, pattern: str) -> Iterator[bytes | str]:
         with redis_errors(self.client):

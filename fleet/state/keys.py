@@ -18,7 +18,9 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:agents             set      ids of known agents
     {fleet}:agent:ID           hash     an agent: pool, slots, status, load, where it runs
     {fleet}:agent:ID:wake      list     what an agent in maintenance waits on: nobody feeds it
-    {fleet}:policy             hash     what all producers follow: routes, version
+    {fleet}:policy             hash     what all producers follow: routes, limits, version
+    {fleet}:audit              stream   changes of the policy: what, from what, by whom, why
+    {fleet}:change:ID          string   what a change of the policy was answered
     {fleet}:models             hash     what is learned of models, and which are cooling down
     {fleet}:beat               string   who is beat now (a lease)
     {fleet}:health             hash     beat's last health summary
@@ -33,6 +35,7 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:orphans            hash     how far the search for money without a task has come
     {fleet}:alerts             stream   budget alerts: what was used of which limit
     {fleet}:alerted:WINDOW     set      thresholds and scopes that were said of an hour, day or month
+    {fleet}:parked:version     string   the policy that parked tasks were last looked at under
     {fleet}:parked             zset     ids of tasks that wait for room under a limit, by when, ms
     {fleet}:rollups            set      hours and days that have a roll-up
     {fleet}:rollup:cursor      string   the last entry of the ledger that is rolled up
@@ -89,6 +92,10 @@ class Keys:
         return f"{self.tag}:policy"
 
     @property
+    def audit(self) -> str:
+        return f"{self.tag}:audit"
+
+    @property
     def models(self) -> str:
         return f"{self.tag}:models"
 
@@ -141,6 +148,10 @@ class Keys:
         return f"{self.tag}:alerts"
 
     @property
+    def parked_version(self) -> str:
+        return f"{self.tag}:parked:version"
+
+    @property
     def parked(self) -> str:
         return f"{self.tag}:parked"
 
@@ -151,6 +162,9 @@ class Keys:
     @property
     def rollup_cursor(self) -> str:
         return f"{self.tag}:rollup:cursor"
+
+    def change(self, change_id: str) -> str:
+        return f"{self.tag}:change:{change_id}"
 
     def rollup(self, period: str) -> str:
         """Of an hour or a day, as YYYYMMDDHH or YYYYMMDD."""

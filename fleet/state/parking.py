@@ -28,17 +28,14 @@ class Due(NamedTuple):
 class Parking(Store):
     """Parks tasks and brings them back. Every method is one call to Redis unless it says more."""
 
-    def park(self, lease: Lease, refusal: Refusal, wait_ms: int) -> bool:
-        """Park a running task. False where somebody wants it cancelled. It is parked then too.
-
-        Where another run has it by now nothing happens.
-        """
+    def park(self, lease: Lease, refusal: Refusal, wait_ms: int) -> str:
+        """Park a running task: see the head of `lua/park.lua` for what it answers."""
         keys = [self.keys.task(lease.task_id), self.keys.leases]
         keys += [self.keys.pool(lease.pool).in_flight, self.keys.cancelled, self.keys.parked]
         keys += [self.keys.ledger, self.keys.money, self.keys.reservations, self.keys.open_steps]
         arguments: Arguments = [lease.task_id, lease.fence, refusal.packed, wait_ms]
         with redis_errors(self.client):
-            return int(self.scripts.park(keys=keys, args=arguments)) != 2
+            return text(self.scripts.park(keys=keys, args=arguments))
 
     def due(self, most: int = 1000) -> list[str]:
         """Ids of the tasks whose time has come by Redis's clock, oldest first. Three calls."""
@@ -55,10 +52,16 @@ class Parking(Store):
         due = [_due(time, task_id) for time, task_id in zip(times, ids, strict=True)]
         return [each.task_id for each in sorted(due)]
 
-    def hurry(self) -> None:
-        """Have every parked task looked at again: limits have changed."""
+    def follow(self, version: str) -> None:
+        """Have every parked task looked at again, where the policy has changed since the last
+        time: a limit may have been raised. Two calls; twice does no harm."""
         with redis_errors(self.client):
-            self.client.zunionstore(self.keys.parked, {self.keys.parked: 0})
+            if text(self.client.get(self.keys.parked_version) or "0") == version:
+                return
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.zunionstore(self.keys.parked, {self.keys.parked: 0})
+            pipeline.set(self.keys.parked_version, version)
+            pipeline.execute()
 
     def unpark(self, record: TaskRecord, queue: str, version: str, money: MoneyRules) -> str:
         """Queue a parked task, where its cost fits now: see the head of `lua/unpark.lua`."""

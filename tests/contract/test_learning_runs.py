@@ -17,8 +17,8 @@ from fleet.runtime.messages import message_encoder
 from fleet.services.callers import model_callers
 from fleet.services.connection import Connection, open_connection
 from fleet.services.lease_keeper import LeaseKeeper
-from fleet.services.requests import Submission
 from fleet.services.policy_in_force import PolicyInForce
+from fleet.services.requests import Submission
 from fleet.services.run import AgentRunner, Delivery
 from fleet.settings import Settings
 

@@ -43,8 +43,8 @@ from fleet.services.callers import model_callers
 from fleet.services.connection import Connection, open_connection
 from fleet.services.context import RunContext
 from fleet.services.model_steps import ModelSteps
-from fleet.services.requests import Submission
 from fleet.services.policy_in_force import PolicyInForce
+from fleet.services.requests import Submission
 from fleet.services.step_writer import Lessons, StepWriter
 from fleet.settings import Settings
 from fleet.state.records import Step, TaskRecord

@@ -18,6 +18,7 @@ from fleet.cli.spend import show_back_test, show_report
 from fleet.cli.spend_plot import MOST_MODELS, stacked
 from fleet.cli.spend_view import money
 from fleet.core.days import days_between, shifted, weekdays
+from fleet.core.limits import LimitKey
 from fleet.core.spend_rows import SpendRow
 from fleet.errors import InvalidRequest
 from fleet.services.connection import Connection, open_connection
@@ -25,6 +26,7 @@ from fleet.services.daily_spend import daily_report, last_report
 from fleet.services.spend import Rows, limits_of, spend_report
 from fleet.services.spend_period import period_of, today_of
 from fleet.settings import Settings
+from fleet.state.policy import UNSAID, Policy
 
 DOLLAR = 10**9
 BUDGETS = "[budgets]\ndaily_usd = 12.5\nmonthly_usd = 0.1\n"
@@ -66,8 +68,16 @@ def spending(today: str, days: int) -> Rows:
 def test_limits_are_the_configured_ones_to_the_nano_dollar(
     settings_of: Callable[[str], Settings],
 ) -> None:
-    found = limits_of(settings_of(BUDGETS))
+    found = limits_of(settings_of(BUDGETS).config, Policy())
     assert (found.daily, found.monthly) == (12_500_000_000, 100_000_000)
+
+
+def test_a_report_goes_by_the_limits_in_force(fleet: Connection, today: str) -> None:
+    daily, monthly = (LimitKey("all", window, "dollars") for window in ("day", "month"))
+    fleet.policies.set_limits({daily: 7 * DOLLAR, monthly: None}, UNSAID)
+    limits = spend_report(fleet, spending(today, 10), period_of(today)).limits
+    # What was lifted counts as planned.
+    assert (limits.daily, limits.monthly) == (7 * DOLLAR, 15_000 * DOLLAR)
 
 
 def test_a_report_is_of_its_period_and_projects_its_month(fleet: Connection, today: str) -> None:

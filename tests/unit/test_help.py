@@ -15,6 +15,9 @@ COMMANDS = (
     *("agents", "agents list", "agents drain", "agents resume", "config check", "config show"),
     *("ledger", "ledger verify", "ledger show", "ledger export", "ledger correct"),
     "ledger reconcile",
+    *("limits", "limits set", "limits show", "limits clear"),
+    *("budget", "budget set", "budget clear", "budget policy", "budget show"),
+    *("emergency", "emergency on", "emergency off", "emergency show", "audit"),
     *("simulate", "spend"),
     *(f"service {name}" for name in ("broker", "model", "worker", "beat", "flower")),
 )

@@ -11,7 +11,7 @@
 --
 -- Invariant: settled and held never pass a limit, in any scope and window; what the task has spent
 -- and bound never passes its own. What the reservation has free is taken first, the rest is held
--- beside it. The same step sent again is admitted once.
+-- beside it. The same step sent again is admitted once, and not again once it is settled.
 
 -- include time
 -- include windows
@@ -21,11 +21,11 @@
 
 local id, call = ARGV[1], ARGV[3]
 local task = redis.call('HMGET', KEYS[1], 'state', 'fence', 'cost_nanodollars', 'open_nanodollars',
-  'open')
+  'open', 'call:' .. call)
 if task[1] ~= 'running' or task[2] ~= ARGV[2] then
   return {'lost', ''}
 end
-if redis.call('HEXISTS', KEYS[5], id .. ' ' .. call) == 1 then
+if task[6] or redis.call('HEXISTS', KEYS[5], id .. ' ' .. call) == 1 then
   return {'admitted', ''}
 end
 local version = redis.call('HGET', KEYS[2], 'version') or '0'
@@ -43,20 +43,20 @@ end
 local book, windows = open_book(KEYS[3]), windows_of(now / 1000)
 local found = reservation_of(KEYS[4], id)
 local free = found and found.amounts or {0, 0, 0}
-if found and found.packed_names ~= packed_names then
+local moves = found and found.packed_names ~= packed_names
+if found then
   hold(book, scopes_of(found.names), {-free[1], -free[2], -free[3], -1})
-  hold(book, scopes, {0, 0, 0, 1})
-elseif found then
-  hold(book, scopes, negative(free))
-else
-  hold(book, scopes, {0, 0, 0, 1})
 end
 local refusal = refusal_of(book, scopes, {unpack(ARGV, 9, 12)}, {need[1], need[2], 1, 0}, windows,
   now)
+-- The task is among those of everything, its tenant and its agent type already; not of the model.
+if not refusal and moves then
+  refusal = refusal_of(book, {scopes[4]}, {ARGV[12]}, {0, 0, 0, 1}, windows, now)
+end
 if refusal then
   return {'over', told(refusal)}
 end
-hold(book, scopes, need)
+hold(book, scopes, {need[1], need[2], need[3], 1})
 
 -- What stays free was held before: only the model's own limits may know nothing of it.
 local rest = {}

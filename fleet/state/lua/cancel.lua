@@ -29,6 +29,7 @@ if state == 'queued' or state == 'parked' then
     redis.call('SREM', KEYS[3], id)
   end
   redis.call('ZREM', KEYS[5], id)
+  redis.call('SREM', KEYS[2], id)
   local book = open_book(KEYS[6])
   release(book, KEYS[7], id)
   close_book(book)

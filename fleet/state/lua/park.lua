@@ -4,7 +4,9 @@
 -- KEYS  1 task record  2 leases  3 in_flight  4 cancelled  5 parked tasks  6 ledger  7 money
 --       8 reservations  9 open steps
 -- ARGV  1 task id  2 fence  3 refusal, see parts/limits.lua  4 ms until it may fit
--- Returns 1, also where this was done before; 0 where the lease has passed to another run
+-- Returns 'parked', also where this was done before; 'unwanted' where it was parked and somebody
+--       wants it cancelled; 'no_message' where its record has none to bring it back by; 'lost'
+--       where the lease has passed to another run. In the last two nothing was written
 --
 -- Invariant: as for every write of a run, only the newest fence may. A run that was parked is no
 -- crash: it does not count among the attempts that make a task fail.
@@ -13,11 +15,22 @@
 -- include windows
 -- include book
 -- include reservation
+-- include parked
 
 local id = ARGV[1]
-local before = redis.call('HMGET', KEYS[1], 'fence', 'state')
+-- Whoever cancels what is parked takes it off the list: until then a run that dies forgets nothing.
+local function parked()
+  return redis.call('SISMEMBER', KEYS[4], id) == 1 and 'unwanted' or 'parked'
+end
+local before = redis.call('HMGET', KEYS[1], 'fence', 'state', 'message')
+if before[1] == ARGV[2] and before[2] == 'parked' then
+  return parked()
+end
 if before[1] ~= ARGV[2] or before[2] ~= 'running' then
-  return before[1] == ARGV[2] and before[2] == 'parked' and 1 or 0
+  return 'lost'
+end
+if not before[3] then
+  return 'no_message'
 end
 local book = open_book(KEYS[7])
 charge_open_steps(KEYS[1], KEYS[6], book, KEYS[9], id, now)
@@ -28,8 +41,5 @@ redis.call('HDEL', KEYS[1], 'lease_until')
 redis.call('HINCRBY', KEYS[1], 'waits', 1)
 redis.call('ZREM', KEYS[2], id)
 redis.call('SREM', KEYS[3], id)
-redis.call('ZADD', KEYS[5], now + ARGV[4], id)
-if redis.call('SREM', KEYS[4], id) == 1 then
-  return 2
-end
-return 1
+redis.call('ZADD', KEYS[5], look_again_at(now, tonumber(ARGV[4])), id)
+return parked()

@@ -27,11 +27,15 @@ end
 local book, names = open_book(KEYS[3]), {ARGV[9], ARGV[10], ARGV[11]}
 local scopes, minute = scopes_of(names), math.floor(now / 60000)
 
--- What was charged in place of the usage is put right by the difference, in the windows of then.
+-- What was charged in place of the usage, and corrected since, is put right by the difference, in
+-- the windows of then.
 local function put_right(lost)
   local entry, charged, at, counted = string.match(lost, '^(%S+) (%d+) (%d+) (%S+)$')
-  local difference = amount - tonumber(charged)
+  local task_difference = amount - tonumber(charged)
+  local corrected = tonumber(redis.call('HGET', KEYS[6], 'of:' .. entry) or 0)
+  local difference = task_difference - corrected
   redis.call('HDEL', KEYS[1], 'lost:' .. call)
+  redis.call('HINCRBY', KEYS[1], 'cost_nanodollars', string.format('%.0f', task_difference))
   if difference == 0 then
     return
   end
@@ -56,7 +60,6 @@ local function put_right(lost)
   redis.call('XADD', KEYS[2], '*', unpack(flat))
   redis.call('HINCRBY', KEYS[6], 'of:' .. entry, string.format('%.0f', difference))
   settle(book, scopes, windows, minute, tonumber(at), {difference, 0, 0})
-  redis.call('HINCRBY', KEYS[1], 'cost_nanodollars', string.format('%.0f', difference))
 end
 
 if redis.call('HSETNX', KEYS[1], 'call:' .. call, ARGV[3]) == 0 then

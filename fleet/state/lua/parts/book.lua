@@ -12,32 +12,15 @@
 -- A script opens the book, reads and adds in memory, and closes it with one write, or lets it be.
 
 local function open_book(key)
-  return {key = key, found = {}, changed = {}, dropped = {}}
+  return {key = key, found = {}, limits = {}, changed = {}, dropped = {}}
 end
 
 local function numbers(packed)
-  local found = {0, 0, 0, 0, 0}
-  local i = 0
-  for number in string.gmatch(packed or '', '[^,]+') do
-    i = i + 1
-    found[i] = tonumber(number)
+  if not packed then
+    return {0, 0, 0, 0, 0}
   end
-  return found
-end
-
--- Read what is wanted in one call.
-local function look_up(book, fields)
-  local wanted = {}
-  for _, field in ipairs(fields) do
-    if not book.found[field] then
-      wanted[#wanted + 1] = field
-    end
-  end
-  if #wanted > 0 then
-    for i, packed in ipairs(redis.call('HMGET', book.key, unpack(wanted))) do
-      book.found[wanted[i]] = numbers(packed)
-    end
-  end
+  local a, b, c, d, e = string.match(packed, '^([^,]+),([^,]+),([^,]+),?([^,]*),?(.*)$')
+  return {tonumber(a), tonumber(b), tonumber(c), tonumber(d) or 0, tonumber(e) or 0}
 end
 
 local function read(book, field)
@@ -49,26 +32,26 @@ local function read(book, field)
   return found
 end
 
-local function add(book, field, amounts)
+-- What a field is written as. Lua's %d is exact to 2^63, and quicker than %.0f.
+local as_settled, as_held, as_rolling = '%d,%d,%d', '%d,%d,%d,%d', '%d,%d,%d,%d,%d'
+
+local function add(book, field, amounts, form)
   local found = read(book, field)
-  for i, amount in ipairs(amounts) do
-    found[i] = found[i] + amount
+  for i = 1, #amounts do
+    found[i] = found[i] + amounts[i]
   end
-  book.changed[field] = true
+  book.changed[field] = form
 end
 
 local function close_book(book)
-  local fields = {}
-  for field in pairs(book.changed) do
+  local fields, n = {}, 0
+  for field, form in pairs(book.changed) do
     local found = book.found[field]
-    fields[#fields + 1] = field
-    fields[#fields + 1] = string.sub(field, 1, 5) == 'held '
-      and string.format('%.0f,%.0f,%.0f,%.0f', found[1], found[2], found[3], found[4])
-      or string.sub(field, 1, 2) == 'r '
-      and string.format('%.0f,%.0f,%.0f,%.0f,%.0f', unpack(found))
-      or string.format('%.0f,%.0f,%.0f', found[1], found[2], found[3])
+    fields[n + 1] = field
+    fields[n + 2] = string.format(form, found[1], found[2], found[3], found[4], found[5])
+    n = n + 2
   end
-  if #fields > 0 then
+  if n > 0 then
     redis.call('HSET', book.key, unpack(fields))
   end
   if #book.dropped > 0 then
@@ -82,7 +65,7 @@ end
 
 local function hold(book, scopes, amounts)
   for _, scope in ipairs(scopes) do
-    add(book, 'held ' .. scope, amounts)
+    add(book, 'held ' .. scope, amounts, as_held)
   end
 end
 
@@ -106,16 +89,16 @@ local function rolling(book, scope, minute)
   for old = total[4], math.min(total[5], oldest - 1) do
     fields[#fields + 1] = string.format('r%.0f %s', old, scope)
   end
-  look_up(book, fields)
   for _, field in ipairs(fields) do
+    local gone = read(book, field)
     for i = 1, 3 do
-      total[i] = total[i] - book.found[field][i]
+      total[i] = total[i] - gone[i]
     end
     book.changed[field] = nil
     book.dropped[#book.dropped + 1] = field
   end
   total[4] = total[5] < oldest and 0 or oldest
-  book.changed['r ' .. scope] = true
+  book.changed['r ' .. scope] = as_rolling
   return total
 end
 
@@ -127,15 +110,15 @@ local function roll(book, scope, minute, at, amounts)
   end
   total[4] = total[4] == 0 and at or math.min(total[4], at)
   total[5] = math.max(total[5], at)
-  add(book, 'r ' .. scope, amounts)
-  add(book, string.format('r%.0f %s', at, scope), amounts)
+  add(book, 'r ' .. scope, amounts, as_rolling)
+  add(book, string.format('r%.0f %s', at, scope), amounts, as_settled)
 end
 
 -- `at` is the minute, since 1970, that it was spent in, and `windows` are those that count it.
 local function settle(book, scopes, windows, minute, at, amounts)
   for _, scope in ipairs(scopes) do
     for _, window in ipairs(windows) do
-      add(book, window .. ' ' .. scope, amounts)
+      add(book, window .. ' ' .. scope, amounts, as_settled)
     end
     roll(book, scope, minute, at, amounts)
   end

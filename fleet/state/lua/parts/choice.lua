@@ -6,28 +6,31 @@
 
 local per_choice = 6
 
+-- The choices are read when they are needed, which mostly is the first one alone.
 local function read_choices(before, count)
-  local choices = {}
-  for i = 1, count do
-    local a = before + (i - 1) * per_choice
-    choices[i] = {
-      model = ARGV[a + 1], asked = {tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), 1, 1},
-      kind = ARGV[a + 4], limits = ARGV[a + 5], because = ARGV[a + 6]
-    }
-  end
-  return choices
+  return {before = before, count = count}
+end
+
+local function choice_of(choices, number)
+  local a = choices.before + (number - 1) * per_choice
+  choices[number] = choices[number] or {
+    model = ARGV[a + 1], asked = {tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), 1, 1},
+    kind = ARGV[a + 4], limits = ARGV[a + 5], because = ARGV[a + 6]
+  }
+  return choices[number]
 end
 
 -- Nil and a refusal where none fits. Near the end of a budget a cheaper one goes before the planned
 -- one, where the mapping knows one; where the planned one does not fit, what comes behind it does.
 local function choose(book, scopes, limits, choices, nearly, windows, ms)
   local first, share
-  for _, choice in ipairs(choices) do
+  for number = 1, choices.count do
+    local choice = choice_of(choices, number)
     scopes[4], limits[4] = 'model:' .. choice.model, choice.limits
     local refusal, used = refusal_of(book, scopes, limits, choice.asked, windows, ms)
     if choice.kind == 'planned' then
       first, share = refusal, used
-      if not refusal and (share <= nearly or #choices == 1) then
+      if not refusal and (share <= nearly or choices.count == 1) then
         return choice
       end
     elseif not refusal and (first or choice.kind == 'cheaper') then

@@ -32,33 +32,67 @@ local function rolls_in(book, scope, quantity, excess, minute, ms)
   return 3600000
 end
 
-local function fields_of(scope, limits, windows)
-  local fields = {'held ' .. scope}
-  for letter in string.gmatch(limits, '(%a)%d=') do
-    fields[#fields + 1] = letter == 'r' and 'r ' .. scope
-      or window_of[letter] and windows[window_of[letter]] .. ' ' .. scope or nil
+local settled_pattern = {'^([^,]+)', '^[^,]+,([^,]+)', '^[^,]+,[^,]+,([^,]+)'}
+
+-- Read what scopes hold, and what their limits are held against, in one call. A scope's limits are
+-- then a list in the book: letter, quantity, most, settled, and so on. Nothing is settled by the
+-- scripts that look at limits, so the list stays true while they run.
+local function read_limits(book, scopes, limits, windows)
+  local fields, n = {}, 0
+  for s, scope in ipairs(scopes) do
+    if not book.limits[scope] then
+      local list, m = {}, 0
+      n = n + 1
+      fields[n] = 'held ' .. scope
+      for letter, quantity, most in string.gmatch(limits[s], '(.)(.)=([^;]+)') do
+        list[m + 1], list[m + 2], list[m + 3], list[m + 4] = letter, quantity + 0, most + 0, 0
+        m = m + 4
+        if window_of[letter] then
+          n = n + 1
+          fields[n] = windows[window_of[letter]] .. ' ' .. scope
+        end
+      end
+      book.limits[scope] = list
+    end
   end
-  return fields
+  if n == 0 then
+    return
+  end
+  local answers, at = redis.call('HMGET', book.key, unpack(fields)), 0
+  for _, scope in ipairs(scopes) do
+    local held = 'held ' .. scope
+    if fields[at + 1] == held then
+      at = at + 1
+      book.found[held] = book.found[held] or numbers(answers[at])
+      local list = book.limits[scope]
+      for m = 1, #list, 4 do
+        if window_of[list[m]] then
+          at = at + 1
+          local packed = answers[at]
+          list[m + 3] = packed and string.match(packed, settled_pattern[list[m + 1]]) + 0 or 0
+        end
+      end
+    end
+  end
 end
 
 -- Whether what is asked for fits every limit of the scopes. Gives nil where it does, else the
 -- refusal that lasts longest; and the largest share of a limit of dollars that would be used.
 --   {scope, window, quantity, limit, settled, held, asked for, ms until it may fit, -1 for never}
 local function refusal_of(book, scopes, limits, asked, windows, ms)
+  read_limits(book, scopes, limits, windows)
   local minute = math.floor(ms / 60000)
   local refusal, share = nil, 0
-  for s, scope in ipairs(scopes) do
-    for letter, quantity, most in string.gmatch(limits[s], '(%a)(%d)=(%d+)') do
-      quantity, most = tonumber(quantity), tonumber(most)
+  for _, scope in ipairs(scopes) do
+    local list, held = book.limits[scope], book.found['held ' .. scope]
+    for m = 1, #list, 4 do
+      local letter, quantity, most = list[m], list[m + 1], list[m + 2]
       local wanted = asked[quantity]
       if wanted > 0 then
-        local settled = letter == 'c' and 0
-          or letter == 'r' and rolling(book, scope, minute)[quantity]
-          or read(book, windows[window_of[letter]] .. ' ' .. scope)[quantity]
-        local held = read(book, 'held ' .. scope)[quantity]
-        local used = settled + held + wanted
-        if quantity == 1 then
-          share = math.max(share, used / most)
+        local settled = letter == 'r' and rolling(book, scope, minute)[quantity] or list[m + 3]
+        local used = settled + held[quantity] + wanted
+        if quantity == 1 and used > share * most then
+          share = used / most
         end
         if used > most then
           local wait = wanted > most and -1
@@ -66,7 +100,7 @@ local function refusal_of(book, scopes, limits, asked, windows, ms)
             or letter == 'r' and rolls_in(book, scope, quantity, used - most, minute, ms)
             or turns_in(letter, windows, ms)
           if not refusal or refusal[8] ~= -1 and (wait == -1 or wait > refusal[8]) then
-            refusal = {scope, letter, quantity, most, settled, held, wanted, wait}
+            refusal = {scope, letter, quantity, most, settled, held[quantity], wanted, wait}
           end
         end
       end

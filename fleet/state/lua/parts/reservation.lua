@@ -6,7 +6,7 @@
 -- The names of a task's open steps are in its record too, field `open`. Needs book and windows.
 
 local function packed_amounts(amounts, names)
-  return string.format('%.0f,%.0f,%.0f,', amounts[1], amounts[2], amounts[3]) .. names
+  return string.format('%d,%d,%d,', amounts[1], amounts[2], amounts[3]) .. names
 end
 
 local function parsed_amounts(packed)
@@ -52,7 +52,8 @@ local function take_open(record, open_steps, id, call)
     redis.call('HDEL', record, 'open')
   end
   local step = parsed_amounts(packed)
-  redis.call('HINCRBY', record, 'open_nanodollars', string.format('%.0f', -step.amounts[1]))
+  -- 0 less, and not less 0: that would be written as -0, which is no number to Redis.
+  redis.call('HINCRBY', record, 'open_nanodollars', string.format('%.0f', 0 - step.amounts[1]))
   return step
 end
 

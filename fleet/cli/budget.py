@@ -1,0 +1,163 @@
+"""`fleet budget`: what may be used in an hour, a day and a month, and what becomes of the rest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from fleet.cli.control_options import (
+    ByOption,
+    ScopeArgument,
+    WhyOption,
+    amounts,
+    tell_cleared,
+    tell_limits,
+)
+from fleet.cli.output import JsonOption, console, print_json, tasks_of
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Budgets by UTC hour, day and month, changed while the fleet runs. "
+    "Example: `fleet budget show`",
+)
+
+Window = Literal["hour", "day", "month"]
+NAMES = {"hour": "hourly", "day": "daily", "month": "monthly"}
+QUANTITIES = ("usd", "tokens", "requests")
+SAID = {
+    "downgrade": "a call that does not fit goes to a cheaper model from now on",
+    "wait": "a call that does not fit waits for the window to turn from now on",
+    "refuse": "a call that does not fit is refused from now on",
+    "configured": "the configuration holds again",
+}
+NOT_SET = "nothing was set, the configuration holds"
+
+
+def add_to(parent: typer.Typer) -> None:
+    """Give the command line these commands."""
+    parent.add_typer(app, name="budget")
+
+
+@app.command("set")
+def set_(
+    scope: ScopeArgument,
+    window: Annotated[Window, typer.Option(help="The UTC hour, day or month.")],
+    why: WhyOption,
+    dollars: Annotated[str | None, typer.Option(help="US dollars, or none.")] = None,
+    tokens: Annotated[str | None, typer.Option(help="Tokens of input and output, or none.")] = None,
+    requests: Annotated[str | None, typer.Option(help="Model calls, or none.")] = None,
+    by: ByOption = "",
+) -> None:
+    """Set a budget of a scope for the next task of every process, all of it or nothing.
+
+    It goes before the configuration; none lifts what is configured.
+
+    Example: `fleet budget set tenant:acme --window day --dollars 20 --why "as agreed"`
+    """
+    from fleet import Fleet
+
+    named = NAMES[window]
+    wanted = amounts(
+        {
+            f"{named}_usd": ("--dollars", dollars),
+            f"{named}_tokens": ("--tokens", tokens),
+            f"{named}_requests": ("--requests", requests),
+        }
+    )
+    fleet = Fleet.from_env()
+    fleet.set_limits(scope, wanted, why=why, by=by)
+    tell_limits(fleet, scope, wanted)
+
+
+@app.command()
+def clear(
+    scope: ScopeArgument,
+    why: WhyOption,
+    window: Annotated[
+        Window | None, typer.Option(help="Only of the UTC hour, day or month.")
+    ] = None,
+    by: ByOption = "",
+) -> None:
+    """Go back to what the configuration says, for all budgets of a scope or those of a window.
+
+    Example: `fleet budget clear tenant:acme --window day --why "back to the contract"`
+    """
+    from fleet import Fleet
+
+    windows = [NAMES[window]] if window else NAMES.values()
+    names = [f"{named}_{quantity}" for named in windows for quantity in QUANTITIES]
+    tell_cleared(scope, Fleet.from_env().clear_limits(scope, names, why=why, by=by))
+
+
+@app.command()
+def policy(
+    over: Annotated[
+        Literal["downgrade", "wait", "refuse", "configured"],
+        typer.Argument(help="To a cheaper model, wait for the window to turn, or not at all."),
+    ],
+    why: WhyOption,
+    request_type: Annotated[
+        str, typer.Option("--request-type", help="Only tasks of this request type.")
+    ] = "",
+    tenant: Annotated[str, typer.Option("--tenant", help="Only tasks of this tenant.")] = "",
+    by: ByOption = "",
+) -> None:
+    """Say what becomes of model calls that do not fit a budget; the narrowest policy holds.
+
+    With `configured` the configuration holds again.
+
+    Example: `fleet budget policy wait --tenant acme --why "they can wait for the morning"`
+    """
+    from fleet import Fleet
+
+    new = Fleet.from_env().set_budget_policy(
+        over, request_type=request_type, tenant=tenant, why=why, by=by
+    )
+    said = NOT_SET if over == "configured" and not new else SAID[over]
+    typer.echo(f"{tasks_of(request_type, tenant)}: {said}")
+
+
+@app.command()
+def show(as_json: JsonOption = False) -> None:
+    """Show the budgets and policies in force, how much of each is used, and where it was said.
+
+    Example: `fleet budget show --json`
+    """
+    from fleet import Fleet
+    from fleet.cli.control_tables import (
+        downgrade_said,
+        emergency_json,
+        emergency_said,
+        limit_json,
+        limits_table,
+        over_json,
+        overs_table,
+    )
+
+    fleet = Fleet.from_env()
+    controls = fleet.controls()
+    limits = [each for each in controls.in_force() if each.key.window in NAMES]
+    found = fleet.standings(limits)
+    if as_json:
+        downgrade = controls.downgrade
+        print_json(
+            {
+                "limits": [limit_json(limit, found) for limit in limits],
+                "task_nanodollars": controls.task_nanodollars,
+                "policies": [over_json(over) for over in controls.overs_in_force()],
+                "downgrade": {
+                    "over_nanodollars": downgrade.over,
+                    "nearly": downgrade.nearly,
+                    "models": downgrade.models,
+                },
+                "emergency": emergency_json(controls.emergency),
+            }
+        )
+        return
+    screen = console()
+    screen.print(limits_table(limits, found))
+    screen.print()
+    screen.print(overs_table(controls.overs_in_force()))
+    typer.echo("\n" + downgrade_said(controls.downgrade))
+    typer.echo(emergency_said(controls.emergency))
