@@ -34,7 +34,7 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:open_steps         hash     what is bound by each step that is under way
     {fleet}:orphans            hash     how far the search for money without a task has come
     {fleet}:alerts             stream   budget alerts: what was used of which limit
-    {fleet}:alerted:WINDOW     set      thresholds and scopes that were said of an hour, day or month
+    {fleet}:alerted:WINDOW     set      thresholds and scopes that were said of an hour, day, month
     {fleet}:parked:version     string   the policy that parked tasks were last looked at under
     {fleet}:parked             zset     ids of tasks that wait for room under a limit, by when, ms
     {fleet}:rollups            set      hours and days that have a roll-up
