@@ -21,8 +21,9 @@ class Step:
     """One call of a model.
 
     `why` it began: `first`, `again`, `failover: ...` or `escalation: ...`. `ended` is `ok`, or what
-    came instead of an answer, such as `rate limited`. `cached_input_tokens` are among the
-    `input_tokens`, `reasoning_tokens` among the `output_tokens`. `at` is when it ended, in
+    came instead of an answer, such as `rate limited`. `cached_input_tokens`, read from the
+    provider's cache, and `cache_write_tokens`, written to it, are among the `input_tokens`,
+    `reasoning_tokens` among the `output_tokens`. `at` is when it ended, in
     seconds since 1970 by Redis's clock.
     """
 
@@ -37,6 +38,7 @@ class Step:
     seconds: float = 0.0
     at: float = 0.0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
