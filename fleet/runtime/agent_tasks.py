@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from celery import Celery
+from celery.exceptions import Ignore
 from celery.signals import worker_init, worker_process_init
 
 from fleet.errors import FleetError
@@ -65,7 +66,7 @@ def _add(app: Celery, connection: Connection, agent_type: str, runner: Runners) 
         # nor does a result, which may hold anything, belong into log lines and events.
         resultrepr_maxsize=1,
     )
-    def run_agent(self: Any, payload: Any, **asked: Any) -> dict[str, Any] | None:
+    def run_agent(self: Any, payload: Any, **asked: Any) -> dict[str, Any]:
         request = self.request
         asked = {**asked, **(request.get(HEADER) or {})}
         delivery = Delivery(
@@ -74,7 +75,11 @@ def _add(app: Celery, connection: Connection, agent_type: str, runner: Runners) 
             tenant=_tenant(asked),
             plan=partial(_plan, connection, agent_type, payload, asked),
         )
-        return runner().run(agent_type, delivery)
+        result = runner().run(agent_type, delivery)
+        if result is None:
+            # Parked, or another's to run: a result now would be taken for that of the task.
+            raise Ignore
+        return result
 
 
 def _plan(

@@ -23,6 +23,7 @@ from fleet.services.connection import Connection, open_connection
 from fleet.services.ratings import rate
 from fleet.services.requests import DEFAULT_TENANT, USUAL_PRIORITY, Submission, unknown
 from fleet.services.routes import Route, Routes, check_scope, set_route
+from fleet.services.run_ends import error_from
 from fleet.services.submit import DryRun, Submitted, route_decision
 from fleet.services.upkeep import last_health
 from fleet.settings import Pool, Settings, load_settings
@@ -101,9 +102,6 @@ class Task:
         if record.state == "cancelled":
             raise TaskCancelled(f"task {self.id} was cancelled")
         if record.error is not None:
-            # Imported here: it brings the libraries for model calls, which take a second or two.
-            from fleet.services.run import error_from
-
             raise error_from(record.error, result)
         assert result is not None
         return result

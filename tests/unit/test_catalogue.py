@@ -132,7 +132,7 @@ def test_the_policy_thompson_needs_no_dice_from_its_caller() -> None:
 
 def test_a_stored_plan_holds_the_limit() -> None:
     models = catalogue(settings(), OPENAI)
-    decision = choose_model(settings().config, models, "code_generation", 0.5, None, 0.25)
+    decision = choose_model(settings().config, models, "code_generation", 0.5, None, 250_000_000)
     stored = stored_plan("code_generation", "code_generator", 0.5, decision, None)
     assert json.loads(stored)["limit_nanodollars"] == 250_000_000
 
