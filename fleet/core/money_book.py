@@ -10,7 +10,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from fleet.core.ledger_entries import ALL, SCOPES, Counted, Held
@@ -60,13 +59,6 @@ def parse_book(fields: Mapping[str, str]) -> MoneyBook:
         else:
             book.counters.setdefault(scope, {})[window] = Counted(*numbers)
     return book
-
-
-def oldest_kept(seconds: int) -> tuple[str, str]:
-    """The oldest UTC hour and day that the book is sure to have then, in seconds since 1970."""
-    now = datetime.fromtimestamp(seconds, UTC)
-    hour, day = now - timedelta(days=HOURS_KEPT_DAYS), now - timedelta(days=DAYS_KEPT)
-    return f"{hour:h%Y%m%d%H}", f"{day:d%Y%m%d}"
 
 
 def is_kept(window: str, oldest: tuple[str, str]) -> bool:

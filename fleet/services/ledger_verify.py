@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from fleet.core.ledger_entries import Counted, Held, LedgerEntry, Rolled, id_parts
 from fleet.core.ledger_sums import LedgerSums, RolledKey
-from fleet.core.money_book import MoneyBook, held_by_scope, is_kept, oldest_kept
+from fleet.core.money_book import MoneyBook, held_by_scope, is_kept
 from fleet.services.connection import Connection
 from fleet.services.ledger import LedgerReader
+from fleet.state.book import oldest_kept
 
 COUNTER = "counter"
 ROLL_UP = "roll-up"

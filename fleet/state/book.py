@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from fleet.core.ledger_entries import Counted, Held
 from fleet.core.money_book import (
+    DAYS_KEPT,
     HELD,
+    HOURS_KEPT_DAYS,
     ROLLING,
     ROLLING_MINUTES,
     Holding,
@@ -26,6 +28,7 @@ PAGE = 1000
 MOST_SCOPES = 1000
 """In one question, of four fields each."""
 
+DAY_SECONDS = 86_400
 WINDOWS = {"hour": "h%Y%m%d%H", "day": "d%Y%m%d", "month": "m%Y%m"}
 
 
@@ -120,6 +123,12 @@ def window_ids(seconds: int) -> dict[str, str]:
     """The ids of the UTC hour, day and month of a moment, in seconds since 1970."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return {name: moment.strftime(form) for name, form in WINDOWS.items()}
+
+
+def oldest_kept(seconds: int) -> tuple[str, str]:
+    """The oldest UTC hour and day that the book is sure to have then, in seconds since 1970."""
+    hour = window_ids(seconds - HOURS_KEPT_DAYS * DAY_SECONDS)["hour"]
+    return hour, window_ids(seconds - DAYS_KEPT * DAY_SECONDS)["day"]
 
 
 def book_of(found: Mapping[Any, Any]) -> MoneyBook:
