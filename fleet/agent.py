@@ -41,8 +41,9 @@ class Result(BaseModel):
 class ModelReply(BaseModel):
     """One answer of a language model, and what it took.
 
-    `cached_input_tokens` are among the `input_tokens`, `reasoning_tokens` among the
-    `output_tokens`, where the provider tells them. `seconds` is the time of the call.
+    `cached_input_tokens`, read from the provider's cache, and `cache_write_tokens`, written to it,
+    are among the `input_tokens`, `reasoning_tokens` among the `output_tokens`, where the provider
+    tells them. `seconds` is the time of the call.
     `usage_missing` marks an answer whose provider told no tokens, `unpriced` one of a model that
     is not free and has no price: what is not known is 0 here.
     """
@@ -59,6 +60,7 @@ class ModelReply(BaseModel):
     usage_missing: bool = False
     reasoning_tokens: int = 0
     unpriced: bool = False
+    cache_write_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,10 @@ class Step:
 
     `why` it began: `first`, `again`, `failover: ...`, `downgrade: ...` or `escalation: ...`.
     `ended` is `ok`, or what came instead of an answer, such as `rate limited`, or `lost` where its
-    worker died. `cached_input_tokens` are among the `input_tokens`, `reasoning_tokens` among the
-    `output_tokens`. `at` is when it ended, in seconds since 1970 by Redis's clock. `usage` says
-    whether the tokens were `seen`, are `missing`, so that the most was charged, or `unpriced`.
+    worker died. `cached_input_tokens`, read from the provider's cache, and `cache_write_tokens`,
+    written to it, are among the `input_tokens`, `reasoning_tokens` among the `output_tokens`.
+    `at` is when it ended, in seconds since 1970 by Redis's clock. `usage` says whether the tokens
+    were `seen`, are `missing`, so that the most was charged, or `unpriced`.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Step:
     at: float = 0.0
     reasoning_tokens: int = 0
     usage: str = SEEN
+    cache_write_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
