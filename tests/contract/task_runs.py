@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -70,6 +72,10 @@ output_price = 0.02
 """
 
 
+PRICED = {"free": "input_price = 0.0005\noutput_price = 0.0005 #"}
+"""small costs $0.0015625 by its estimate, half of middle."""
+
+
 @dataclass
 class Run:
     """One task that runs in this process."""
@@ -107,6 +113,14 @@ class Run:
         """Seconds that each model cools down for, as any other process sees it."""
         now, facts = self.fleet.model_state.look()
         return {model: found.until - now for (_, model), found in facts.cooldowns.items()}
+
+
+def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until a condition holds, and fail if it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.01)
 
 
 def start_run(
