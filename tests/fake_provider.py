@@ -164,6 +164,12 @@ def _error(message: str, kind: str, code: str | None = None) -> dict[str, Any]:
 NOT_FOUND = Behaviour(404, _error("Not found", "invalid_request_error"))
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    """Whole crews call at once."""
+
+
 class FakeProvider:
     """Serves `/v1/chat/completions` and `/v1/models` on a free port of the loopback interface."""
 
@@ -173,8 +179,7 @@ class FakeProvider:
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._let_go = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
     @property

@@ -120,7 +120,7 @@ def policy(
 
 @app.command()
 def show(as_json: JsonOption = False) -> None:
-    """Show the budgets and policies in force, and where each was said.
+    """Show the budgets and policies in force, how much of each is used, and where it was said.
 
     Example: `fleet budget show --json`
     """
@@ -135,13 +135,15 @@ def show(as_json: JsonOption = False) -> None:
         overs_table,
     )
 
-    controls = Fleet.from_env().controls()
+    fleet = Fleet.from_env()
+    controls = fleet.controls()
     limits = [each for each in controls.in_force() if each.key.window in NAMES]
+    found = fleet.standings(limits)
     if as_json:
         downgrade = controls.downgrade
         print_json(
             {
-                "limits": [limit_json(limit) for limit in limits],
+                "limits": [limit_json(limit, found) for limit in limits],
                 "task_nanodollars": controls.task_nanodollars,
                 "policies": [over_json(over) for over in controls.overs_in_force()],
                 "downgrade": {
@@ -154,7 +156,7 @@ def show(as_json: JsonOption = False) -> None:
         )
         return
     screen = console()
-    screen.print(limits_table(limits))
+    screen.print(limits_table(limits, found))
     screen.print()
     screen.print(overs_table(controls.overs_in_force()))
     typer.echo("\n" + downgrade_said(controls.downgrade))

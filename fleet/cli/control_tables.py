@@ -15,6 +15,7 @@ from fleet.core.limits import SAID, Limit
 if TYPE_CHECKING:
     from fleet.core.controls import Downgrade, Emergency
     from fleet.services.controls import LimitInForce, OverInForce
+    from fleet.services.standing import LimitStanding
     from fleet.state.audit import Change
 
 ORIGINS = {"set": "at run time", "configured": "the configuration"}
@@ -28,16 +29,35 @@ def said(limit: LimitInForce) -> str:
     return f"at most {Limit(window, quantity, limit.most).said}"
 
 
-def limits_table(limits: Iterable[LimitInForce]) -> Table:
-    """One line a limit."""
-    table = _table("scope", "limit", "said in")
+def limits_table(limits: Iterable[LimitInForce], found: Iterable[LimitStanding]) -> Table:
+    """One line a limit and, under a limit for each of a kind, one for each that uses it."""
+    table = _table("scope", "limit", "spent", "reserved", "used", "said in")
+    by_limit: dict[LimitInForce, list[LimitStanding]] = {}
+    for standing in found:
+        by_limit.setdefault(standing.limit, []).append(standing)
     for limit in limits:
-        table.add_row(*_plain(limit.key.scope, said(limit), ORIGINS[limit.said]))
+        rows = by_limit.get(limit, [])
+        own = next((row for row in rows if row.scope == limit.key.scope), None)
+        used = _used(own) if own else ("", "", "")
+        table.add_row(*_plain(limit.key.scope, said(limit), *used, ORIGINS[limit.said]))
+        for row in rows if own is None else ():
+            table.add_row(*_plain(f"  {row.scope}", "", *_used(row), ""))
     return table
 
 
-def limit_json(limit: LimitInForce) -> dict[str, Any]:
-    """A limit for programs: dollars are nano-dollars, a lifted one is null."""
+def _used(row: LimitStanding) -> tuple[str, str, str]:
+    quantity = row.limit.key.quantity
+    share = "" if row.used is None else f"{row.used:.0%}"
+    return _amount(quantity, row.settled), _amount(quantity, row.reserved), share
+
+
+def _amount(quantity: str, number: int) -> str:
+    return dollars(number) if quantity == "dollars" else f"{number:,}"
+
+
+def limit_json(limit: LimitInForce, found: Iterable[LimitStanding]) -> dict[str, Any]:
+    """A limit for programs, with those that use it: dollars are nano-dollars, a lifted one is
+    null."""
     scope, window, quantity = limit.key
     unit = "nanodollars" if quantity == "dollars" else quantity
     return {
@@ -47,6 +67,11 @@ def limit_json(limit: LimitInForce) -> dict[str, Any]:
         "most": limit.most,
         "unit": unit,
         "said": limit.said,
+        "used": [
+            {"scope": row.scope, "settled": row.settled, "reserved": row.reserved}
+            for row in found
+            if row.limit == limit
+        ],
     }
 
 

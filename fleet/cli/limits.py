@@ -71,18 +71,20 @@ def set_(
 
 @app.command()
 def show(as_json: JsonOption = False) -> None:
-    """Show the rate limits in force, and where each was said.
+    """Show the rate limits in force, how much of each is used, and where it was said.
 
     Example: `fleet limits show --json`
     """
     from fleet import Fleet
     from fleet.cli.control_tables import limit_json, limits_table
 
-    found = [each for each in Fleet.from_env().limits() if each.key.window in WINDOWS]
+    fleet = Fleet.from_env()
+    limits = [each for each in fleet.limits() if each.key.window in WINDOWS]
+    found = fleet.standings(limits)
     if as_json:
-        print_json([limit_json(limit) for limit in found])
-    elif found:
-        console().print(limits_table(found))
+        print_json([limit_json(limit, found) for limit in limits])
+    elif limits:
+        console().print(limits_table(limits, found))
     else:
         typer.echo("no rate limits are set; `fleet budget show` has the budgets")
 

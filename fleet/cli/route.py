@@ -166,11 +166,19 @@ def _try(asked: Any, as_json: bool) -> None:
     from fleet import Fleet
     from fleet.cli.decision import decision_view, model_json
 
-    decided, model = Fleet.from_env().dry_run(asked)
+    found = Fleet.from_env().dry_run(asked)
     if as_json:
-        print_json({"route": decided.to_json(), "model": model_json(model)})
-    else:
-        console().print(decision_view(decided, model))
+        money = {
+            "held_for": found.chosen or None,
+            "because": found.because or None,
+            "refusal": found.refusal._asdict() if found.refusal else None,
+        }
+        shown = {"route": found.route.to_json(), "model": model_json(found.models)}
+        print_json({**shown, "money": money})
+        return
+    console().print(decision_view(found.route, found.models))
+    if found.refusal:
+        typer.echo(f"Money: does not fit: {found.refusal.sentence}")
 
 
 def _weights(pairs: list[str]) -> dict[str, float]:

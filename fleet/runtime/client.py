@@ -23,8 +23,12 @@ from fleet.services.connection import Connection, open_connection
 from fleet.services.ratings import rate
 from fleet.services.requests import DEFAULT_TENANT, USUAL_PRIORITY, Submission, unknown
 from fleet.services.routes import Route, Routes, check_scope, set_route
+<<<<<<< HEAD
 from fleet.services.run_ends import error_from
 from fleet.services.submit import Submitted, route_decision
+=======
+from fleet.services.submit import DryRun, Submitted, route_decision
+>>>>>>> money
 from fleet.services.upkeep import last_health
 from fleet.settings import Pool, Settings, load_settings
 from fleet.state.client import redis_errors
@@ -251,10 +255,10 @@ class Fleet(Steering):
         check_scope(self.settings, scope)
         return bool(self._connection.policies.clear_route(scope, routine_cause(by, why)))
 
-    def dry_run(self, asked: Submission) -> tuple[RouteDecision, ModelDecision]:
+    def dry_run(self, asked: Submission) -> DryRun:
         """The decision on a task as it would be now. Nothing is sent or written.
 
-        Raises as `submit`, but for `NoAgentAvailable`: the decision says it.
+        Raises as `submit`, but for `NoAgentAvailable` and limits: the decision says it.
         """
         return self._submitter.dry_run(asked)
 

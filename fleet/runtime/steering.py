@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from fleet.core.controls import Emergency
@@ -17,6 +17,7 @@ from fleet.services.control_changes import (
     set_over,
 )
 from fleet.services.controls import CONFIGURED, Controls, LimitInForce
+from fleet.services.standing import LimitStanding, standings
 from fleet.settings import Settings
 from fleet.settings.names import Over
 from fleet.state.audit import Change
@@ -38,6 +39,11 @@ class Steering:
     def limits(self) -> list[LimitInForce]:
         """Every limit that is in force, and every one that was lifted."""
         return self.controls().in_force()
+
+    def standings(self, limits: Sequence[LimitInForce]) -> list[LimitStanding]:
+        """How much of each limit is spent and reserved now. A limit for each of a kind is told
+        for those of the kind that have used most of it."""
+        return standings(self._connection, limits)
 
     def set_limits(self, scope: str, limits: Amounts, *, why: str, by: str = "") -> int:
         """Lay limits of a scope over the configuration; how many were not so already.

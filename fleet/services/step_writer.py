@@ -178,7 +178,13 @@ class StepWriter:
         for _ in range(MOST_CHANGES):
             version, controls = self.policy.now
             limits = step_limits(controls, version, lease.tenant, lease.agent_type, worst.model)
-            answer = self.steps.admit(lease, number, worst, limits)
+            try:
+                answer = self.steps.admit(lease, number, worst, limits)
+            except Unavailable as error:
+                if self.policy.config.budgets.redis_away == "closed":
+                    raise
+                log.warning("a step is made without being admitted", error=str(error))
+                return None
             if not isinstance(answer, str):
                 return answer
             self.policy.follow()

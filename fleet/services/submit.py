@@ -50,6 +50,17 @@ class Submitted:
         return self.placed.status in ("pool", "overflow", "parked")
 
 
+class DryRun(NamedTuple):
+    """What would be decided now. `chosen` and `because` are as in `TaskRecord`; `refusal` is the
+    limit that has no room for the task."""
+
+    route: RouteDecision
+    models: ModelDecision
+    chosen: str
+    because: str
+    refusal: Refusal | None
+
+
 class Ready(NamedTuple):
     """A checked submission with its id and its message, to be planned and placed."""
 
@@ -83,13 +94,17 @@ class Submitter:
         task_id = str(uuid4())
         return self.place(task_id, self.encode(task_id, checked), checked)
 
-    def dry_run(self, asked: Submission) -> tuple[RouteDecision, ModelDecision]:
+    def dry_run(self, asked: Submission) -> DryRun:
         """What would be decided now: by the atomic step itself, which writes nothing then."""
         self.planner.follow_policy()
         self.planner.refresh()
-        plan = self.planner.plan(self.checks.check(asked))
-        placed = self.submissions.place_none(plan.route)
-        return route_decision(plan.ranking, placed.loads, placed.detail), plan.models
+        checked = self.checks.check(asked)
+        plan = self.planner.plan(checked)
+        placed = self.submissions.place_none(plan.route, checked.tenant)
+        fits = placed.status not in ("over", "parked")
+        routed = route_decision(plan.ranking, placed.loads, placed.detail if fits else "")
+        refusal = None if fits else Refusal.parse(placed.detail)
+        return DryRun(routed, plan.models, placed.chosen, placed.because, refusal)
 
     def submit_many(self, asked: Sequence[Submission]) -> list[Submitted]:
         """Submit many tasks in one round trip.
@@ -159,12 +174,20 @@ class Submitter:
         return again
 
     def _check_emergency(self, checked: Checked) -> None:
+        if self._passes(checked):
+            return
+        # The emergency may have ended since: a refusal is no answer from memory.
+        self.planner.follow_policy()
         emergency = self.planner.controls.emergency
-        if emergency is not None and not emergency.admits(checked.tenant, checked.priority):
+        if emergency is not None and not self._passes(checked):
             raise InEmergency(
                 f"the fleet is in emergency mode, by {emergency.by}: {emergency.why}; only "
                 "priority 0 and allowed tenants pass until `fleet emergency off`"
             )
+
+    def _passes(self, checked: Checked) -> bool:
+        emergency = self.planner.controls.emergency
+        return emergency is None or emergency.admits(checked.tenant, checked.priority)
 
     def _admitted(self, ready: Sequence[Ready], refused: list[Refused]) -> Iterator[Ready]:
         for each in ready:

@@ -71,6 +71,15 @@ class Book(Store):
         rows = (found[start : start + size] for start in range(0, len(found), size))
         return {scope: _standing(row) for scope, row in zip(scopes, rows, strict=True)}
 
+    def scopes(self, kind: str) -> list[str]:
+        """The scopes of a kind, such as `tenant`, that money was ever held for. Many calls."""
+        begin = f"{HELD} {kind}:"
+        with redis_errors(self.client):
+            found = self.client.hscan_iter(
+                self.keys.money, match=f"{begin}*", count=1000, no_values=True
+            )
+            return sorted({text(name).removeprefix(f"{HELD} ") for name in found})
+
 
 def window_ids(seconds: int) -> dict[str, str]:
     """The ids of the UTC hour, day and month of a moment, in seconds since 1970."""

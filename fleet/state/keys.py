@@ -32,6 +32,7 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:money              hash     what each scope has spent, by hour, day and month, and holds
     {fleet}:reservations       hash     what is held for each task that has not ended
     {fleet}:open_steps         hash     what is bound by each step that is under way
+    {fleet}:parked:version     string   the policy that parked tasks were last looked at under
     {fleet}:parked             zset     ids of tasks that wait for room under a limit, by when, ms
     {fleet}:rollups            set      hours and days that have a roll-up
     {fleet}:rollup:cursor      string   the last entry of the ledger that is rolled up
@@ -134,6 +135,10 @@ class Keys:
     @property
     def open_steps(self) -> str:
         return f"{self.tag}:open_steps"
+
+    @property
+    def parked_version(self) -> str:
+        return f"{self.tag}:parked:version"
 
     @property
     def parked(self) -> str:

@@ -11,7 +11,7 @@ counters say of each window. Nothing else writes to either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from fleet.core.ledger_entries import (
@@ -149,7 +149,12 @@ def _check(entry: LedgerEntry, amount: int, why: str) -> None:
 
 
 def _entries(found: Iterable[Any]) -> list[LedgerEntry]:
-    return [
-        parse_entry(text(entry_id), {NAMES[name]: text(v) for name, v in fields.items()})
-        for entry_id, fields in found
-    ]
+    return [parse_entry(text(entry_id), _decoded(fields)) for entry_id, fields in found]
+
+
+def _decoded(fields: Mapping[Any, Any]) -> dict[str, str]:
+    try:
+        return {NAMES[name]: value.decode() for name, value in fields.items()}
+    except AttributeError:
+        # A client that decodes by itself.
+        return dict(fields)

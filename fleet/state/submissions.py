@@ -60,11 +60,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What the step did: see the head of `lua/submit.lua` for `status` and `detail`."""
+    """What the step did: see the head of `lua/submit.lua` for `status` and `detail`.
+
+    `chosen` and `because` are told of a task that was not written: see `TaskRecord`.
+    """
 
     status: str
     detail: str
     loads: str
+    chosen: str = ""
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +136,11 @@ class Submissions(Store):
         with redis_errors(self.client):
             return _step(self._submit([entry], entry.route, None, ask_models))
 
-    def place_none(self, route: Route) -> Placed:
-        """Where a task would be placed now. Nothing is written. Raises `Unavailable` where the
-        policy has changed since the route was planned."""
+    def place_none(self, route: Route, tenant: str) -> Placed:
+        """Where a task of a tenant would be placed now. Nothing is written. Raises `Unavailable`
+        where the policy has changed since the route was planned."""
         with redis_errors(self.client):
-            step = _step(self._submit([], route, None, ask_models=False))
+            step = _step(self._submit([], route, None, ask_models=False, tenant=tenant))
         if not step.placed:
             raise Unavailable("the policy has changed in this moment; ask again")
         return step.placed[0]
@@ -156,7 +161,12 @@ class Submissions(Store):
         return [(group, _step(answer)) for group, answer in zip(groups, answers, strict=True)]
 
     def _submit(
-        self, entries: Sequence[Entry], route: Route, client: Redis | None, ask_models: bool
+        self,
+        entries: Sequence[Entry],
+        route: Route,
+        client: Redis | None,
+        ask_models: bool,
+        tenant: str | None = None,
     ) -> Any:
         keys = [self.keys.tasks, *route.keys]
         arguments: list[str | int] = [
@@ -170,6 +180,8 @@ class Submissions(Store):
             int(route.pinned),
             *route.money,
         ]
+        if tenant is not None:
+            arguments.append(tenant)
         for entry in entries:
             keys += self._task_keys(entry)
             keep = ONCE_SECONDS if entry.idempotency_key else 0

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 import redis
 
-from fleet import Fleet
+from fleet import Fleet, Submission
+from fleet.core.model_decision import ModelDecision
+from fleet.errors import InEmergency
 from fleet.settings import Settings
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -71,6 +73,7 @@ def test_rate_limits_are_set_shown_and_cleared(fleet: Command, state: Fleet) -> 
         "most": 100_000_000,
         "unit": "nanodollars",
         "said": "set",
+        "used": [{"scope": "tenant:acme", "settled": 0, "reserved": 0}],
     }
     assert (shown[2]["quantity"], shown[2]["most"]) == ("tokens", None)
     table = " ".join(printed(fleet("limits", "show")).split())
@@ -189,3 +192,46 @@ def test_a_mistake_is_exit_status_two_and_changes_nothing(
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert state.audit() == []
+
+
+def test_what_is_reserved_is_shown_with_each_limit(fleet: Command, state: Fleet) -> None:
+    connection = state._connection
+    connection.registry.register("codegen-1", "codegen", 10, {})
+    payload = {"instruction": "Write a function that adds two numbers."}
+    task = state.submit("code_generation", payload, tenant="acme")
+    decision = task.record().model_decision
+    assert decision is not None
+    best = ModelDecision.from_json(decision).best
+    printed(fleet("budget", "set", "tenant:*", "--window", "day", "--tokens", "9000", "--why", "w"))
+    limits = answer(fleet("budget", "show", "--json"))["limits"]
+    (used,) = next(each["used"] for each in limits if each["scope"] == "tenant:*")
+    tokens = best.input_tokens + best.output_tokens
+    assert used == {"scope": "tenant:acme", "settled": 0, "reserved": tokens}
+    table = " ".join(printed(fleet("budget", "show")).split())
+    assert f"tenant:acme 0 {tokens:,} {tokens / 9000:.0%}" in table
+    (rate,) = answer(fleet("limits", "show", "--json"))
+    assert rate["used"] == [{"scope": "tenant:acme", "settled": 0, "reserved": 1}]
+    task.cancel()
+    (rate,) = answer(fleet("limits", "show", "--json"))
+    assert rate["used"] == [{"scope": "tenant:acme", "settled": 0, "reserved": 0}]
+
+
+def test_in_an_emergency_only_urgent_tasks_and_allowed_tenants_pass(
+    fleet: Command, state: Fleet
+) -> None:
+    state._connection.registry.register("codegen-1", "codegen", 10, {})
+    payload = {"instruction": "Write a function that adds two numbers."}
+    state.submit("code_generation", payload, tenant="acme")
+    printed(fleet("emergency", "on", "--why", "a runaway agent", "--allow", "vip"))
+    with pytest.raises(InEmergency, match="a runaway agent") as refused:
+        state.submit("code_generation", payload, tenant="acme")
+    assert refused.value.retry_after > 0
+    state.submit("code_generation", payload, tenant="vip")
+    state.submit("code_generation", payload, tenant="acme", priority=0)
+    many = [Submission("code_generation", payload, tenant) for tenant in ("acme", "vip")]
+    with pytest.raises(InEmergency) as refused:
+        state.submit_many(many)
+    assert "submitted all the same" in refused.value.__notes__[0]
+    printed(fleet("emergency", "off", "--why", "it was stopped"))
+    state.submit("code_generation", payload, tenant="acme")
+    assert len(state.tasks()) == 5

@@ -175,7 +175,7 @@ def test_a_dry_run_is_decided_by_the_same_step_and_writes_nothing(
         submitter.submit(ASK)
     client.srem(fleet.keys.pool("big").in_flight, first.task_id)
     before = {key: client.dump(key) for key in client.keys("*")}
-    decision, model = submitter.dry_run(ASK)
+    decision, model, *_ = submitter.dry_run(ASK)
     # a slot is free, and two wait for it already
     assert decision.pool is None
     assert [candidate.pool for candidate in decision.candidates] == ["big"]

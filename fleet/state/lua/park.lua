@@ -15,6 +15,7 @@
 -- include windows
 -- include book
 -- include reservation
+-- include parked
 
 local id = ARGV[1]
 -- Whoever cancels what is parked takes it off the list: until then a run that dies forgets nothing.
@@ -36,10 +37,10 @@ charge_open_steps(KEYS[1], KEYS[6], book, KEYS[9], id, now)
 release(book, KEYS[8], id)
 close_book(book)
 redis.call('HSET', KEYS[1], 'state', 'parked', 'pool', '', 'parked_for', ARGV[3],
-  'parked_until', string.format('%.0f', now + ARGV[4]))
+  'parked_until', may_fit_at(now, tonumber(ARGV[4])))
 redis.call('HDEL', KEYS[1], 'lease_until')
 redis.call('HINCRBY', KEYS[1], 'waits', 1)
 redis.call('ZREM', KEYS[2], id)
 redis.call('SREM', KEYS[3], id)
-redis.call('ZADD', KEYS[5], now + ARGV[4], id)
+redis.call('ZADD', KEYS[5], look_again_at(now, tonumber(ARGV[4])), id)
 return parked()

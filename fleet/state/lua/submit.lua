@@ -16,8 +16,9 @@
 --       version  of the policy in force. Where it is not the plan's, there are no answers and
 --                nothing was written: plan again
 --       models   fields and values of the hash, nil where not asked for
---       answers  {status, detail, loads} for each task; without a task one for a task as it
---                would be placed, and nothing is written:
+--       answers  {status, detail, loads} for each task; with a tenant in place of tasks one for a
+--                task of that tenant as it would be placed, with its model and why that one, and
+--                nothing is written:
 --       status  'pool' (detail: the pool's name), 'overflow', 'duplicate' (detail: the first
 --               task's id), 'conflict' (the key was used for another request; detail: its
 --               task's id), 'no_agent', 'over' (a limit; detail: see parts/limits.lua), 'parked'
@@ -42,6 +43,7 @@
 -- include limits
 -- include reservation
 -- include choice
+-- include parked
 
 local fixed, per_pool, per_task_args = 8, 6, 5
 local first_choice = 15
@@ -168,8 +170,8 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint)
   elseif not choice then
     write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'state', 'parked',
       'pool', '', 'routed', '', 'parked_for', told(refusal),
-      'parked_until', string.format('%.0f', now + refusal[8]))
-    redis.call('ZADD', KEYS[8], now + refusal[8], id)
+      'parked_until', may_fit_at(now, refusal[8]))
+    redis.call('ZADD', KEYS[8], look_again_at(now, refusal[8]), id)
     return {'parked', told(refusal), packed}
   end
   reserve(book, KEYS[7], id, tenant, ARGV[9], choice)
@@ -189,10 +191,17 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint)
 end
 
 local answers = {version, now, models}
-if #ARGV == first_task then
-  local packed, place = loads(), any_alive and place_of()
-  local status = not place and 'no_agent' or place == overflow and 'overflow' or 'pool'
-  answers[4] = {status, place and place.name or '', packed}
+if #ARGV == first_task + 1 then
+  local packed, choice, refusal = loads(), choose_for(ARGV[first_task + 1])
+  if not any_alive then
+    return {version, now, models, {'no_agent', '', packed}}
+  elseif not choice then
+    local parks = ARGV[13] == 'wait' and refusal[8] >= 0
+    return {version, now, models, {parks and 'parked' or 'over', told(refusal), packed}}
+  end
+  local place = place_of()
+  local status = place == overflow and 'overflow' or 'pool'
+  return {version, now, models, {status, place.name, packed, choice.model, choice.because}}
 end
 local k = fixed + pool_count * per_pool
 for a = first_task + 1, #ARGV, per_task_args do

@@ -18,6 +18,7 @@
 -- include limits
 -- include reservation
 -- include choice
+-- include parked
 
 local id = ARGV[1]
 local task = redis.call('HMGET', KEYS[1], 'state', 'message')
@@ -32,11 +33,9 @@ local book, windows = open_book(KEYS[4]), windows_of(now / 1000)
 local choice, refusal = choose(book, {'all', 'tenant:' .. ARGV[3], 'agent_type:' .. ARGV[4]},
   {ARGV[5], ARGV[6], ARGV[7]}, read_choices(9, tonumber(ARGV[9])), tonumber(ARGV[8]), windows, now)
 if not choice then
-  -- A limit that was lowered meanwhile may never have room: the next change may bring it.
-  local wait = refusal[8] < 0 and 60000 or refusal[8]
   redis.call('HSET', KEYS[1], 'parked_for', told(refusal),
-    'parked_until', string.format('%.0f', now + wait))
-  redis.call('ZADD', KEYS[2], now + wait, id)
+    'parked_until', may_fit_at(now, refusal[8]))
+  redis.call('ZADD', KEYS[2], look_again_at(now, refusal[8]), id)
   return 'parked'
 end
 reserve(book, KEYS[5], id, ARGV[3], ARGV[4], choice)
