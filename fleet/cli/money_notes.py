@@ -35,8 +35,8 @@ def uncertain_note(record: TaskRecord) -> str:
     calls = record.uncertain_calls
     if not calls:
         return ""
-    what = "1 call did" if calls == 1 else f"{calls} calls did"
-    return f"{what} not tell what it took: the most it may be is in the cost"
+    what = "1 call" if calls == 1 else f"{calls} calls"
+    return f"{what} of unknown usage: the most that may have been used is in the cost"
 
 
 def money_json(record: TaskRecord) -> dict[str, Any]:

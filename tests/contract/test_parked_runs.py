@@ -49,8 +49,7 @@ class Asker:
     async def run(self, payload: Order, context: AgentContext) -> Outcome:
         replies: list[str] = []
         try:
-            for _ in range(payload.asks):
-                replies.append((await context.ask("say hi")).model)
+            replies += [(await context.ask("say hi")).model for _ in range(payload.asks)]
         except Exception as error:
             if payload.swallows == "error":
                 raise TaskFailed("no model") from error
