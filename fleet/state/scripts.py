@@ -15,6 +15,7 @@ from redis.commands.core import Script
 
 NAMES = (
     "admit",
+    "alert",
     "cancel",
     "claim",
     "cool",
@@ -27,9 +28,11 @@ NAMES = (
     "hold",
     "learn",
     "leave",
+    "orphan",
     "park",
     "policy",
     "progress",
+    "prune",
     "push",
     "rate",
     "readmit",
@@ -68,6 +71,7 @@ class Scripts:
     """The scripts, bound to one client: `scripts.submit(keys=[...], args=[...])`."""
 
     admit: Script
+    alert: Script
     cancel: Script
     claim: Script
     cool: Script
@@ -80,9 +84,11 @@ class Scripts:
     hold: Script
     learn: Script
     leave: Script
+    orphan: Script
     park: Script
     policy: Script
     progress: Script
+    prune: Script
     push: Script
     rate: Script
     readmit: Script
