@@ -127,7 +127,9 @@ class Money(RuleBasedStateMachine):
         with self.move():
             chosen = self.plain.chosen(self.limits, task, rules.choices, rules.nearly)
             placed = [self.place(entry) for _ in range(times)]
-            assert len(set(placed)) == 1
+            # A refusal says how many ms are left, and some may have passed between the two.
+            answers = {(each.status, each.detail.rsplit("|", 1)[0]) for each in placed}
+            assert len(answers) == 1
             if chosen is not None:
                 assert placed[0].status in ("pool", "overflow")
                 self.plain.hold(task, chosen)
