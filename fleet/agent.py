@@ -108,8 +108,10 @@ class AgentContext(Protocol):
         one that suits and fits what is left of the task's limit is asked, and further questions
         go to that one: `ModelReply.model` says which. Where none is left the first model's error
         is raised: `Unavailable`, `RateLimited`, `ModelRefused`, `ContextWindowExceeded`, or
-        `NotAllowed` for a provider's key that is refused. Raises `OverBudget` where the rest of
-        the limit is too little for any.
+        `NotAllowed` for a provider's key that is refused. What a call may cost at worst has to fit
+        the task's limit and every budget: where that is so of no model, or the policy is to
+        refuse, `OverBudget` or `OverLimit` is raised. Where it is to wait, `Parked` is: let it
+        pass, for the run ends there whatever is made of it, and begins anew later.
         """
         ...
 

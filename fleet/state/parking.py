@@ -37,6 +37,11 @@ class Parking(Store):
         with redis_errors(self.client):
             return text(self.scripts.park(keys=keys, args=arguments))
 
+    def count(self) -> int:
+        """How many tasks are parked."""
+        with redis_errors(self.client):
+            return int(self.client.zcard(self.keys.parked))
+
     def due(self, most: int = 1000) -> list[str]:
         """Ids of the tasks whose time has come by Redis's clock, oldest first. Three calls."""
         with redis_errors(self.client):

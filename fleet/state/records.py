@@ -54,9 +54,9 @@ class TaskRecord:
     `rating` is what a user thought of the result, 0 to 1.
 
     `chosen` is the model that the task's money was held for, `because` why it is not the planned
-    best one, packed: see `fleet.core.downgrades.said`; empty where it is. `parked_for` is the
-    packed refusal (`fleet.core.refusals`) that a parked task waits for, `parked_until` when it is
-    looked at again. Of `uncertain_calls` the cost is not known: the most it may be was charged.
+    best one, packed: see `fleet.core.downgrade_reasons`; empty where it is. `parked_for` is the
+    packed refusal (`fleet.core.refusals`) that a parked task waits for, `parked_until` when it may
+    fit. Of `uncertain_calls` the cost is not known: the most it may be was charged.
     """
 
     id: str
