@@ -23,6 +23,7 @@ NAMES = (
     "eject",
     "fetch",
     "finish",
+    "give_back",
     "heartbeat",
     "hold",
     "learn",
@@ -76,6 +77,7 @@ class Scripts:
     eject: Script
     fetch: Script
     finish: Script
+    give_back: Script
     heartbeat: Script
     hold: Script
     learn: Script

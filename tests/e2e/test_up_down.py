@@ -186,11 +186,26 @@ def _down(place: Place, process: subprocess.Popen[bytes]) -> None:
     assert "SIGKILL" not in log
 
 
-def test_a_process_that_ends_by_itself_ends_the_fleet(place: Place) -> None:
-    (place.folder / "Procfile").write_text("beat: sleep 1\n")
+def test_a_process_that_dies_is_started_again_and_the_fleet_goes_on(up: Place) -> None:
+    before = {each.pid for each in up.processes()}
+    (beat,) = [each for each in up.processes() if "beat" in each.cmdline()]
+    beat.kill()
+    eventually(lambda: "beat ended by itself; starting it again" in up.log(), 10, "the news")
+
+    def started_again() -> bool:
+        return any("beat" in each.cmdline() for each in up.processes() if each.pid not in before)
+
+    eventually(started_again, 20, "another beat")
+    assert before - {each.pid for each in up.processes()} >= {beat.pid}
+    assert running(up.folder / ".fleet") is not None
+
+
+def test_a_process_that_dies_again_and_again_ends_the_fleet(place: Place) -> None:
+    (place.folder / "Procfile").write_text("beat: exit 3\n")
     process = place.start()
-    assert process.wait(timeout=60) == 1
-    assert "one of its processes ended by itself" in place.log()
+    assert process.wait(timeout=90) == 1
+    assert "because beat ended by itself again and again (exit status 3)" in place.log()
+    assert place.log().count("beat started") == 5
     assert place.processes() == []
 
 
@@ -214,7 +229,7 @@ def test_a_broker_that_is_away_is_an_error_before_anything_starts(place: Place) 
 def test_with_a_broker_and_a_key_neither_broker_nor_model_is_started(
     place: Place, valkey_url: str
 ) -> None:
-    (place.folder / "Procfile").write_text("beat: sleep 1\n")
+    (place.folder / "Procfile").write_text("beat: exit 3\n")
     done = place.run("up", FLEET_BROKER_URL=valkey_url, OPENAI_API_KEY="sk-of-nobody")
     assert done.returncode == 1
     assert "note: broker: not started, FLEET_BROKER_URL names a broker" in done.stdout
