@@ -12,7 +12,6 @@ from fleet.settings import Settings
 HEALTH_SECONDS = 15
 UNPARK_SECONDS = 5
 HOUR = 3600
-DAY = 86_400
 NIGHTLY = crontab(hour=0, minute=17)
 """UTC. By the clock, and not every day from its start: a beat may be restarted each day."""
 MORNINGS = crontab(hour=2, minute=0)
@@ -20,18 +19,17 @@ MORNINGS = crontab(hour=2, minute=0)
 
 
 def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The `beat_schedule` of a fleet. A job that waits longer than its period is dropped:
-    the next one does the same."""
+    """The `beat_schedule` of a fleet."""
     return {
         "reap-the-dead": _every(settings.config.leases.reap_seconds, REAP),
         "sum-up-health": _every(HEALTH_SECONDS, HEALTH),
         "look-at-the-pools": _every(settings.config.health.look_seconds, POOLS),
         "bring-back-the-parked": _every(UNPARK_SECONDS, UNPARK),
         "roll-up-the-ledger": _every(HOUR, ROLL_UP),
-        "archive-the-ledger": {"task": ARCHIVE, "schedule": NIGHTLY, "options": {"expires": HOUR}},
-        "report-the-spend": {"task": SPEND, "schedule": MORNINGS, "options": {"expires": DAY}},
+        "archive-the-ledger": {"task": ARCHIVE, "schedule": NIGHTLY},
+        "report-the-spend": {"task": SPEND, "schedule": MORNINGS},
     }
 
 
 def _every(seconds: float, task: str) -> dict[str, Any]:
-    return {"task": task, "schedule": seconds, "options": {"expires": seconds}}
+    return {"task": task, "schedule": seconds}

@@ -1,7 +1,7 @@
 """Runs the processes of a Procfile side by side, with honcho's processes and printer.
 
-Four things differ from honcho's own manager. A process that dies is started again, and only one that
-dies again and again ends the rest. Workers stop before what they work with (the model and the
+Four things differ from honcho's own manager. A process that dies is started again, and only one
+that dies again and again ends the rest. Workers stop before what they work with (the model and the
 broker), so that a task that is still running can end or be given back. A stop reaches a worker
 itself, not the children that run its tasks. And no process outlives this one, however it ends.
 """

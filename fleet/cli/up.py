@@ -84,8 +84,8 @@ def down() -> None:
         raise Unavailable(f"no fleet is running in {data_dir}; start one with `fleet up`")
     os.kill(run.pid, signal.SIGTERM)
     typer.echo(
-        f"stopping the fleet in {data_dir} (process {run.pid}); its workers have {grace:g} s to end "
-        "what they run"
+        f"stopping the fleet in {data_dir} (process {run.pid}); its workers have {grace:g} s to "
+        "end what they run"
     )
     patience = grace + DOWN_SECONDS
     deadline = time.monotonic() + patience

@@ -15,6 +15,7 @@ from redis.commands.core import Script
 
 NAMES = (
     "admit",
+    "begin_job",
     "cancel",
     "claim",
     "cool",
@@ -69,6 +70,7 @@ class Scripts:
     """The scripts, bound to one client: `scripts.submit(keys=[...], args=[...])`."""
 
     admit: Script
+    begin_job: Script
     cancel: Script
     claim: Script
     cool: Script

@@ -40,6 +40,7 @@ agent_type = "napper"
 
 [leases]
 lease_seconds = 60
+reap_seconds = 1
 
 [limits]
 task_seconds = 600
@@ -222,3 +223,19 @@ def test_a_worker_whose_child_hangs_ends_before_its_grace(workers: Workers) -> N
         child.suspend()
     told = workers.tell("only", signal.SIGTERM)
     assert workers.await_end("only", told) == 1
+
+
+@both
+def test_beats_jobs_run_though_every_slot_is_taken(workers: Workers, pool: str) -> None:
+    workers.start("only", pool)
+    for _ in range(2):
+        workers.nap(pool, seconds=LONG_SECONDS)
+    connection = workers.fleet._connection
+    connection.registry.register("ghost", pool, 2, {})
+    connection.client.hset(connection.keys.agent("ghost"), "heartbeat", 0)
+    workers.processes.start("beat", "beat")
+
+    def reaped() -> bool:
+        return {a.id: a.status for a in workers.fleet.agents()}["ghost"] == "failed"
+
+    eventually(reaped, 30, f"the reaper; beat's log:\n{workers.processes.log('beat')}")

@@ -35,7 +35,7 @@ class Napper:
         if payload.diary:
             _write(payload)
         if payload.deaf:
-            time.sleep(payload.seconds)
+            time.sleep(payload.seconds)  # noqa: ASYNC251 - as bad agents do
         await asyncio.sleep(payload.seconds)
         if payload.end == "refused":
             raise NotAllowed("no naps here; sleep at home")
