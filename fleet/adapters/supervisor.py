@@ -30,6 +30,7 @@ STOP_LAST = ("model", "broker")
 NO_WORKERS = (*STOP_LAST, "beat", "flower")
 LAST_PATIENCE_SECONDS = 3.0
 POLL_SECONDS = 0.05
+TELL_FIRST_SECONDS = 1.0
 TELL_SECONDS = 5.0
 
 PR_SET_PDEATHSIG = 1
@@ -151,7 +152,7 @@ class Supervisor(Manager):  # type: ignore[misc]
     def _stop(self, names: list[str], patience: float) -> None:
         told: set[str] = set()
         began = time.monotonic()
-        said = began
+        said = began - TELL_SECONDS + TELL_FIRST_SECONDS
         while (left := self._running(names)) and time.monotonic() < began + patience:
             for name in left:
                 # One that is just being started has no number yet.
