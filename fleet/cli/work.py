@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleet.cli.money_notes import money_json, parked_note
 from fleet.cli.output import JsonOption, console, print_json
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option(help="A second submission with this key is the first one.")
     ] = None,
+    priority: Annotated[
+        int, typer.Option(help="0, the most urgent, to 9. Only 0 passes in an emergency.")
+    ] = 5,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the result and show it.")] = False,
     timeout: Annotated[
         float | None,
@@ -57,6 +61,8 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Submit a task. With --wait exit status 1 says that it failed or is unverified.
+
+    One that fits no limit now and is to wait is parked: the error stream says for what.
 
     Example: `fleet submit code_generation --set instruction="Write add(a, b)." --wait`
     """
@@ -72,13 +78,18 @@ def submit(
         model=model,
         max_cost_usd=max_cost_usd,
         idempotency_key=idempotency_key,
+        priority=priority,
     )
+    record = task.record()
+    if note := parked_note(record):
+        typer.echo(f"parked {note}", err=True)
     if wait or timeout is not None:
         record = task.wait(timeout)
         _show(record, as_json)
         raise typer.Exit(0 if record.state == "succeeded" else 1)
     if as_json:
-        print_json({"id": task.id, "pool": task.decision.pool, "model": task.model_decision.model})
+        told = {"id": task.id, "state": record.state, "pool": task.decision.pool}
+        print_json({**told, "model": record.model, **money_json(record)})
     else:
         typer.echo(task.id)
 
@@ -134,11 +145,11 @@ def task(
 
 def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
     """Show why a task got its pool and its model, with every candidate's numbers, and which models
-    it went to.
+    it went to; what a parked one waits for.
 
     Example: `fleet explain 0190c0de-...`
     """
-    from fleet.cli.decision import decision_view, model_json
+    from fleet.cli.decision import decision_view, model_json, money_view
     from fleet.cli.steps import steps_view
 
     found = _task(task_id)
@@ -147,15 +158,16 @@ def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
     model = found.model_decision
     if as_json:
         shown = record_json(record)
-        steps = {name: shown[name] for name in ("steps", "model_calls")}
+        told = ("state", "waits_for", "held_for", "because", "uncertain_calls")
+        steps = {name: shown[name] for name in ("steps", "model_calls", *told)}
         routed = route.to_json() if route else None
         print_json({"id": found.id, "route": routed, "model": model_json(model), **steps})
     else:
-        console().print(decision_view(route, model), *steps_view(record))
+        console().print(decision_view(route, model), *money_view(record), *steps_view(record))
 
 
 def cancel(task_id: TaskArgument) -> None:
-    """Cancel a task, queued or running. One that has ended stays as it is.
+    """Cancel a task, queued, parked or running. One that has ended stays as it is.
 
     Example: `fleet cancel 0190c0de-...`
     """
@@ -192,7 +204,10 @@ def record_json(record: TaskRecord) -> dict[str, Any]:
     shown = asdict(record)
     for name in ("ranking", "model_decision", "loads", "routed", "pinned", "fence"):
         del shown[name]
-    return {**shown, "wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
+    for name in ("chosen", "because", "parked_for", "parked_until"):
+        del shown[name]
+    times = {"wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
+    return {**shown, **money_json(record), **times}
 
 
 def _task(task_id: str) -> Task:

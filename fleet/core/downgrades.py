@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from fleet.core.controls import Downgrade
+from fleet.core.downgrade_reasons import DEAR
 from fleet.core.model_decision import ModelCandidate, ModelDecision
+from fleet.core.refusals import SEPARATOR
 
 MOST = 8
 """Models that a submission brings along: it pays for each, and a seventh resort is none."""
 
 PLANNED, CHEAPER, NEXT = "planned", "cheaper", "next"
-DEAR = "dear"
 
 
 class Resort(NamedTuple):
@@ -35,7 +36,8 @@ def resorts(
     ranked = {each.model: each for each in decision.ranking}
     best = decision.best
     planned = _affordable(best, ranked, downgrade)
-    because = "" if planned is best else f"{DEAR}|{best.model}|{best.cost_nanodollars}"
+    dear = SEPARATOR.join((DEAR, best.model, str(best.cost_nanodollars)))
+    because = "" if planned is best else dear
     cheaper = list(_down(planned, ranked, downgrade.models))
     found = [Resort(planned, PLANNED, because), *(Resort(each, CHEAPER) for each in cheaper)]
     if goes_on:

@@ -75,7 +75,7 @@ def _add(app: Celery, connection: Connection, agent_type: str, runner: Runners) 
         # nor does a result, which may hold anything, belong into log lines and events.
         resultrepr_maxsize=1,
     )
-    def run_agent(self: Any, payload: Any, **asked: Any) -> dict[str, Any] | None:
+    def run_agent(self: Any, payload: Any, **asked: Any) -> dict[str, Any]:
         request = self.request
         asked = {**asked, **(request.get(HEADER) or {})}
         delivery = Delivery(
@@ -85,10 +85,13 @@ def _add(app: Celery, connection: Connection, agent_type: str, runner: Runners) 
             plan=partial(_plan, connection, agent_type, payload, asked),
         )
         try:
-            return runner().run(agent_type, delivery)
+            result = runner().run(agent_type, delivery)
         except GivenBack as given:
-            # No result is written: that is for the run which ends the task.
             raise Ignore(str(given)) if given.is_queued else Reject(given, requeue=True) from None
+        if result is None:
+            # Parked, or another's to run: a result now would be taken for that of the task.
+            raise Ignore
+        return result
 
 
 def _plan(

@@ -23,6 +23,7 @@ from fleet.services.connection import Connection, open_connection
 from fleet.services.ratings import rate
 from fleet.services.requests import DEFAULT_TENANT, USUAL_PRIORITY, Submission, unknown
 from fleet.services.routes import Route, Routes, check_scope, set_route
+from fleet.services.run_ends import error_from
 from fleet.services.submit import DryRun, Submitted, route_decision
 from fleet.services.upkeep import last_health
 from fleet.settings import Pool, Settings, load_settings
@@ -50,7 +51,8 @@ class Task:
         """Where the task went and why, with every candidate's numbers."""
         if self._submitted:
             placed = self._submitted.placed
-            return route_decision(self._submitted.plan.ranking, placed.loads, placed.detail)
+            routed = placed.detail if placed.status == "pool" else ""
+            return route_decision(self._submitted.plan.ranking, placed.loads, routed)
         record = self.record()
         if record.ranking is None:
             raise TaskNotFound(
@@ -73,11 +75,15 @@ class Task:
         return self._connection.tasks.read(self.id)
 
     def state(self) -> str:
-        """queued, running, succeeded, unverified, failed or cancelled. Raises `TaskNotFound`."""
+        """queued, parked, running, succeeded, unverified, failed or cancelled.
+
+        Raises `TaskNotFound`.
+        """
         return self._connection.tasks.state(self.id)
 
     def cancel(self) -> str:
-        """Cancel the task, queued or running; the state it was in. An ended one stays as it is."""
+        """Cancel the task, queued, parked or running; the state it was in. An ended one stays as
+        it is."""
         ttl = self._connection.settings.config.limits.result_ttl_seconds
         return self._connection.tasks.cancel(self.id, ttl)
 
@@ -101,25 +107,26 @@ class Task:
         if record.state == "cancelled":
             raise TaskCancelled(f"task {self.id} was cancelled")
         if record.error is not None:
-            # Imported here: it brings the libraries for model calls, which take a second or two.
-            from fleet.services.run import error_from
-
             raise error_from(record.error, result)
         assert result is not None
         return result
 
     def wait(self, timeout: float | None = None) -> TaskRecord:
-        """Wait for the end, however it is, and give the record. Raises `ResultTimeout`."""
+        """Wait for the end, however it is, and give the record. What is parked is waited for too.
+
+        Raises `ResultTimeout`.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         client = self._connection.client
         with redis_errors(client), client.pubsub(ignore_subscribe_messages=True) as news:
             news.subscribe(self._connection.keys.done(self.id))
             # Subscribed first and looked second, so that no end falls between the two.
-            while self.state() not in ENDED:
+            while (state := self.state()) not in ENDED:
                 left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     raise ResultTimeout(
-                        f"task {self.id} had not ended after {timeout:g} s; it goes on"
+                        f"task {self.id} had not ended after {timeout:g} s; it "
+                        f"{'waits for room under a limit' if state == 'parked' else 'goes on'}"
                     )
                 news.get_message(timeout=min(left, LOOK_SECONDS))
         return self.record()

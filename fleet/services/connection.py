@@ -20,6 +20,7 @@ from fleet.services.snapshot import Snapshot
 from fleet.services.strategies import installed_strategies
 from fleet.services.submit import MessageEncoder, Submitter
 from fleet.settings import Settings
+from fleet.state.alerts import Alerts
 from fleet.state.audit import Audit
 from fleet.state.book import Book
 from fleet.state.client import connect
@@ -27,6 +28,7 @@ from fleet.state.examples import Examples
 from fleet.state.keys import Keys
 from fleet.state.ledger import Ledger
 from fleet.state.models import ModelState
+from fleet.state.money_upkeep import MoneyUpkeep
 from fleet.state.parking import Parking
 from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
@@ -55,6 +57,8 @@ class Connection:
     steps: Steps
     parking: Parking
     book: Book
+    alerts: Alerts
+    money_upkeep: MoneyUpkeep
     ledger: Ledger
     rollups: Rollups
     model_state: ModelState
@@ -101,6 +105,8 @@ def open_connection(settings: Settings) -> Connection:
         steps=Steps(client, keys, scripts),
         parking=Parking(client, keys, scripts),
         book=Book(client, keys, scripts),
+        alerts=Alerts(client, keys, scripts),
+        money_upkeep=MoneyUpkeep(client, keys, scripts),
         ledger=Ledger(client, keys, scripts),
         rollups=Rollups(client, keys, scripts),
         model_state=ModelState(

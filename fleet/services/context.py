@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from fleet.agent import ModelReply
+from fleet.services.call_ends import Question
 from fleet.services.model_steps import ModelSteps
-from fleet.services.step_writer import Question
 from fleet.state.tasks import Lease, Tasks
 
 

@@ -6,7 +6,9 @@
     none is left       the soonest of those that cool down, if that is within seconds, once;
                        else the first error, with what became of each model
     over a limit       as the policy says. downgrade: down the mapping, then the next best that
-                       fits; none: `OverBudget` or `OverLimit`. wait: `Parked`. refuse: the error
+                       fits; none: `OverBudget` or `OverLimit`. refuse: the error. wait: until
+                       another call of the run has ended and given back the rest of its worst,
+                       then `Parked`, and every further question too
     fails its check    the agent escalates: the next stronger model is the current one, and those
                        that failed are not asked again in this run
 """
@@ -22,6 +24,7 @@ import structlog
 
 from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import ModelReply
+from fleet.core.downgrade_reasons import said
 from fleet.core.failover import (
     Option,
     Standing,
@@ -43,12 +46,14 @@ from fleet.errors import (
     InvalidConfig,
     ModelRefused,
     OverBudget,
+    OverLimit,
     Parked,
     RetryLater,
     Unavailable,
 )
+from fleet.services.call_ends import Question, failure_of
 from fleet.services.money_rules import over_error
-from fleet.services.step_writer import Question, StepWriter, failure_of
+from fleet.services.step_writer import StepWriter
 from fleet.state.tasks import Lease
 
 MOST_WAIT_SECONDS = 10.0
@@ -65,7 +70,8 @@ class Search:
     """What became of the models that were asked one question, by name, and the first error.
 
     `window` and `worst` are as in `Standing`. `slow` are those that took long to fail, `waited`
-    says that one was waited for already.
+    says that one was waited for already. `why` is why the next one is asked; `waits` are the
+    seconds until those may fit a limit that did not.
     """
 
     tried: dict[str, str] = field(default_factory=dict)
@@ -74,6 +80,8 @@ class Search:
     window: int | None = None
     waited: bool = False
     worst: Tokens | None = None
+    why: str = "first"
+    waits: list[float] = field(default_factory=list)
 
     def failed(self, model: Model, error: FleetError, seconds: float) -> None:
         """Note why a model did not do, and how long it took to say so."""
@@ -83,6 +91,13 @@ class Search:
         self.error = self.error or error
         if isinstance(error, ContextWindowExceeded):
             self.window = max(self.window or 0, model.context_tokens or 0)
+
+    def over(self, model: Model, refusal: Refusal) -> None:
+        """Note that a call of a model does not fit a limit."""
+        self.tried[model.name] = refusal.sentence
+        self.error = self.error or over_error(refusal)
+        if refusal.retry_after is not None:
+            self.waits.append(refusal.retry_after)
 
 
 class ModelSteps:
@@ -111,7 +126,7 @@ class ModelSteps:
         self._failed: set[str] = set()
         self._refused: set[str] = set()
         self._worst: Tokens | None = None
-        self._why = f"downgrade: {lease.because}" if lease.because else "first"
+        self._why = f"downgrade: {said(lease.because)}" if lease.because else "first"
         if self.current and self.current.model.name != lease.model:
             self._why = f"failover: {lease.model} cannot be reached by this worker"
 
@@ -127,14 +142,18 @@ class ModelSteps:
                 "local one, or its provider's key, for workers and applications alike"
             )
         self._worst = worst_tokens(question.prompt, question.instructions, question.max_tokens)
-        search = Search(worst=self._worst)
+        if self.writer.parked is not None:
+            raise self.writer.parked
+        search = Search(worst=self._worst, why=self._why)
+        # Two may ask at once: what comes later says so, whatever becomes of the first.
+        self._why = "again"
         standing = await self._look(search)
         option = self.current
         if cools_for(option.model, standing):
             option = await self._other(search, standing, f"{option.model.name} cools down")
         while True:
             began = time.monotonic()
-            reply = await self._call(option.model, question)
+            reply = await self._call(option.model, search.why, question)
             if isinstance(reply, ModelReply):
                 await self._answered(option, standing)
                 return reply
@@ -164,13 +183,14 @@ class ModelSteps:
         self.current, self._why = found, f"escalation: {reason}"
         return True
 
-    async def _call(self, model: Model, question: Question) -> ModelReply | FleetError | Refusal:
+    async def _call(
+        self, model: Model, why: str, question: Question
+    ) -> ModelReply | FleetError | Refusal:
         try:
             caller = await asyncio.to_thread(self.callers.__getitem__, model.name)
         except InvalidConfig as error:
             # The package for its provider is not installed here: another model's may be.
             return error
-        why, self._why = self._why, "again"
         return await self.writer.call(caller, why, question)
 
     async def _answered(self, option: Option, standing: Standing) -> None:
@@ -196,21 +216,19 @@ class ModelSteps:
         self, option: Option, refusal: Refusal, search: Search, standing: Standing
     ) -> Option:
         """The model to ask in place of one whose call does not fit a limit, as the policy says."""
-        error = over_error(refusal)
         over = self.writer.over
         if over == "wait" and refusal.retry_after is not None:
-            raise Parked(f"the task waits: {refusal.sentence}", refusal)
+            if await self.writer.another_has_ended():
+                return option
+            self.writer.parked = Parked(f"the task waits: {refusal.sentence}", refusal)
+            raise self.writer.parked
         if over != "downgrade":
-            raise error
-        search.tried[option.model.name] = refusal.sentence
-        search.error = search.error or error
+            raise over_error(refusal)
+        search.over(option.model, refusal)
         reason = f"{option.model.name} does not fit: {refusal.sentence}"
-        mapped = self._mapped(option.model.name, search, standing)
-        if mapped is not None:
-            self._why = f"downgrade: {reason}"
-            return mapped
-        found = await self._other(search, standing, reason)
-        self._why = f"downgrade: {reason}"
+        found = self._mapped(option.model.name, search, standing)
+        found = found or await self._other(search, standing, reason)
+        search.why = f"downgrade: {reason}"
         return found
 
     def _mapped(self, name: str, search: Search, standing: Standing) -> Option | None:
@@ -229,7 +247,7 @@ class ModelSteps:
         options = [each for each in self.options if each.model.name not in self._failed]
         found = next_best(options, search.tried, standing)
         if found is not None:
-            self._why = f"failover: {reason}"
+            search.why = f"failover: {reason}"
             return found
         quick = [option for option in options if option.model.name not in search.slow]
         seconds, cooling = soonest(quick, standing) or (0.0, None)
@@ -237,7 +255,7 @@ class ModelSteps:
             raise self._nothing_left(search, standing, seconds)
         search.waited = True
         await asyncio.sleep(seconds)
-        self._why = f"failover: {reason}, waited {seconds:.1f} s"
+        search.why = f"failover: {reason}, waited {seconds:.1f} s"
         return cooling
 
     def _nothing_left(self, search: Search, standing: Standing, seconds: float) -> FleetError:
@@ -252,7 +270,9 @@ class ModelSteps:
         if error is None:
             return Unavailable(message, seconds)
         if isinstance(error, OverBudget):
-            return OverBudget(message, error.retry_after)
+            return OverBudget(message, min(search.waits, default=None))
+        if isinstance(error, OverLimit):
+            return OverLimit(message, min(search.waits))
         if isinstance(error, RetryLater):
             return type(error)(message, seconds or error.retry_after)
         return type(error)(message)

@@ -21,13 +21,12 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from fleet import errors
 from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import Agent, AgentContext, AgentSpec, Outcome
 from fleet.core.models import Model
@@ -47,7 +46,6 @@ from fleet.errors import (
     TaskCancelled,
     TaskFailed,
     TaskTimedOut,
-    TaskUnverified,
 )
 from fleet.services.context import RunContext
 from fleet.services.giving_back import give_back
@@ -56,6 +54,7 @@ from fleet.services.model_steps import ModelSteps
 from fleet.services.money_rules import over_error
 from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.pool_health import look_at_pools
+from fleet.services.run_ends import End, cancelled, ended, failed
 from fleet.services.step_writer import Lessons, StepWriter
 from fleet.settings import Settings
 from fleet.state.examples import Examples
@@ -68,6 +67,7 @@ from fleet.state.tasks import Lease, Tasks
 STOP_SECONDS = 2.0
 """How long a run that is given back may take to stop, before another one may begin."""
 
+Written = TypeVar("Written")
 RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
 
 NOT_THE_POOLS_FAULT = (
@@ -87,19 +87,6 @@ class Delivery:
     payload: Any
     tenant: str
     plan: Callable[[], str]
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """How a run ended: a state, what to write, and what to raise for Celery.
-
-    `reward` says how good the last model's answer was, 0 to 1; None where the end does not tell.
-    """
-
-    state: str
-    fields: Mapping[str, str]
-    error: FleetError | None = None
-    reward: float | None = None
 
 
 class AgentRunner:
@@ -164,10 +151,9 @@ class AgentRunner:
         learns = lease.request_type in self.settings.config.request_types
         lessons = Lessons(self.model_state, self.examples, delivery.payload)
         writer = StepWriter(lease, self.steps, self.policy, lessons, learns)
-        try:
-            end = self._run_leased(agent_type, lease, delivery, writer)
-        except Parked as parked:
-            self._park(lease, parked)
+        end = self._run_leased(agent_type, lease, delivery, writer)
+        if isinstance(end, Parked):
+            self._park(lease, end)
             return None
         self._write(lease, end)
         if end.reward is not None:
@@ -189,7 +175,7 @@ class AgentRunner:
 
     def _run_leased(
         self, agent_type: str, lease: Lease, delivery: Delivery, writer: StepWriter
-    ) -> End:
+    ) -> End | Parked:
         verdicts: list[Verdict] = []
         stopped = threading.Event()
         work = self._work(agent_type, lease, delivery.payload, writer, stopped)
@@ -201,13 +187,16 @@ class AgentRunner:
 
         self.keeper.hold(lease, stop)
         try:
-            return _ended(future.result())
+            end = ended(future.result())
         except Exception as error:
             if "given_back" in verdicts:
                 stopped.wait(STOP_SECONDS)
-            return self._explain(error, verdicts, lease)
+            end = self._explain(error, verdicts, lease)
         finally:
             self.keeper.release(lease)
+        # Whatever the agent has made of it: what it was to wait for, it has done without.
+        stopped_by = set(verdicts) - {"given_back"}
+        return writer.parked if writer.parked and not stopped_by else end
 
     async def _work(
         self,
@@ -252,57 +241,61 @@ class AgentRunner:
 
     def _explain(self, error: Exception, verdicts: list[Verdict], lease: Lease) -> End:
         """What a raised error means for the task."""
-        if isinstance(error, Parked) and not verdicts:
-            raise error
         if "lost" in verdicts or isinstance(error, LeaseLost):
             raise LeaseLost(f"task {lease.task_id} runs elsewhere now") from error
         if "cancelled" in verdicts:
-            return End(
-                "cancelled", {"summary": "cancelled"}, TaskCancelled("the task was cancelled")
-            )
+            return cancelled()
         if "given_back" in verdicts:
             raise give_back(self.settings, self.tasks, lease) from None
         if isinstance(error, TimeoutError):
             limit = self.limits.task_seconds
-            return _failed(TaskTimedOut(f"the task ran over its limit of {limit:g} s"))
+            return failed(TaskTimedOut(f"the task ran over its limit of {limit:g} s"))
         if isinstance(error, FleetError):
-            return _failed(error)
+            return failed(error)
         log.error("an agent failed", task=lease.task_id, exc_info=error)
-        return _failed(TaskFailed(f"the agent failed: {type(error).__name__}: {error}"))
+        return failed(TaskFailed(f"the agent failed: {type(error).__name__}: {error}"))
 
     def _park(self, lease: Lease, parked: Parked) -> None:
         """Give up slot, lease and money until the limit has room. A task that nothing could bring
         back, since its publisher wrote no record, fails as if the policy was to refuse."""
         refusal = parked.refusal
         assert isinstance(refusal, Refusal)
-        status = self.parking.park(lease, refusal, refusal.wait_ms)
+        status = self._patiently(lambda: self.parking.park(lease, refusal, refusal.wait_ms))
         log.info(status, task=lease.task_id, because=refusal.sentence)
         if status == "no_message":
             error = over_error(refusal)
-            self._write(lease, _failed(error))
+            self._write(lease, failed(error))
             raise error from parked
         if status == "unwanted":
-            self.tasks.cancel(lease.task_id, self.limits.result_ttl_seconds)
+            ttl = self.limits.result_ttl_seconds
+            self._patiently(lambda: self.tasks.cancel(lease.task_id, ttl))
 
-    def _write(self, lease: Lease, end: End) -> None:
-        """Write the end, patiently: the work is done, and Redis may be back in a moment."""
+    def _patiently(self, write: Callable[[], Written]) -> Written:
+        """Write what a run ends with: the work is done, and Redis may be back in a moment.
+
+        Where it is not, the lease ends, and the run counts as one whose worker has died.
+        """
         give_up = time.monotonic() + self.settings.config.leases.lease_seconds
         while True:
             try:
-                finished = self.tasks.finish(
-                    lease,
-                    self.pool,
-                    end.state,
-                    self.limits.result_ttl_seconds,
-                    end.fields,
-                    tells_of_pool=not isinstance(end.error, NOT_THE_POOLS_FAULT),
-                )
+                return write()
             except RetryLater:
                 if time.monotonic() > give_up:
                     raise
                 time.sleep(0.5)
-            else:
-                break
+
+    def _write(self, lease: Lease, end: End) -> None:
+        """Write the end of a run."""
+        finished = self._patiently(
+            lambda: self.tasks.finish(
+                lease,
+                self.pool,
+                end.state,
+                self.limits.result_ttl_seconds,
+                end.fields,
+                tells_of_pool=not isinstance(end.error, NOT_THE_POOLS_FAULT),
+            )
+        )
         if not finished.kept:
             raise LeaseLost(f"task {lease.task_id} runs elsewhere now; its result was dropped")
         if finished.failures_in_row >= self.settings.config.health.failures_in_row:
@@ -315,33 +308,3 @@ class AgentRunner:
             look_at_pools(self.settings, self.pools, agent_type)
         except RetryLater as error:
             log.warning("the pools' health could not be looked at", error=str(error))
-
-
-def _ended(outcome: Outcome) -> End:
-    fields = {"result": outcome.result.model_dump_json(), "summary": outcome.summary}
-    if outcome.model:
-        fields["model"] = outcome.model
-    reward = outcome.quality
-    if outcome.state == "succeeded":
-        return End("succeeded", fields, reward=1.0 if reward is None else reward)
-    unverified = TaskUnverified(outcome.summary)
-    fields["error"] = error_json(unverified)
-    return End("unverified", fields, unverified, 0.0 if reward is None else reward)
-
-
-def _failed(error: FleetError) -> End:
-    return End("failed", {"error": error_json(error), "summary": str(error)}, error)
-
-
-def error_json(error: FleetError) -> str:
-    """An error as it is stored with a task."""
-    return json.dumps({"type": type(error).__name__, "message": str(error)})
-
-
-def error_from(stored: Mapping[str, str], result: BaseModel | None) -> FleetError:
-    """The typed error that was stored with a task."""
-    kind = getattr(errors, stored["type"], TaskFailed)
-    if kind is TaskUnverified:
-        return TaskUnverified(stored["message"], result)
-    made = kind(stored["message"])
-    return made if isinstance(made, FleetError) else TaskFailed(stored["message"])

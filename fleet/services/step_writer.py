@@ -4,15 +4,16 @@ A call is made once its worst case is bound, see `fleet.core.worst_case`, and no
 not fit a limit. What it takes is charged to the task, or the run fails: spend is never lost. What
 was never told of a call that may have been served is charged at its worst, as uncertain. What is
 learned from a call is a help to others, so that where it cannot be written a line in the log is
-enough.
+enough. A cancellation waits until what has begun in Redis is done: a step that was bound for a call
+which was not made after all is given back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -22,26 +23,32 @@ from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import ModelReply
 from fleet.core.difficulty.payload_text import text_of
 from fleet.core.difficulty.text_features import sketch
-from fleet.core.ledger_entries import MISSING, SEEN, UNPRICED
-from fleet.core.models import Model, cost_nanodollars
+from fleet.core.ledger_entries import SEEN
+from fleet.core.models import Model
 from fleet.core.refusals import Refusal
-from fleet.core.worst_case import worst_tokens
 from fleet.errors import (
-    ContextWindowExceeded,
     FleetError,
-    InvalidConfig,
-    ModelRefused,
-    NeverRetry,
     NotAllowed,
+    Parked,
     RateLimited,
     RetryLater,
     Unavailable,
+)
+from fleet.services.call_ends import (
+    FAILURES,
+    Failure,
+    Question,
+    answered,
+    failed,
+    failure_of,
+    not_made,
+    worst_step,
 )
 from fleet.services.money_rules import step_limits
 from fleet.services.policy_in_force import PolicyInForce
 from fleet.state.examples import Examples
 from fleet.state.models import ModelState
-from fleet.state.records import ANSWERED, Step
+from fleet.state.records import Step
 from fleet.state.steps import Steps
 from fleet.state.tasks import Lease
 
@@ -54,46 +61,7 @@ SHORT_SECONDS = 5.0
 MOST_CHANGES = 5
 """So often the limits are read anew for one step."""
 
-MOST_WHY = 200
-"""Characters of a reason that are kept: an agent may give a long one."""
-
 log = structlog.get_logger(__name__)
-
-
-class Question(NamedTuple):
-    """What a model is asked."""
-
-    prompt: str
-    instructions: str
-    max_tokens: int
-    temperature: float
-
-
-class Failure(NamedTuple):
-    """A way for a call to end after which another model may do.
-
-    `cools` is why the model is left alone for a while then, empty where it is not: the prompt
-    was at fault. `burns` says that tokens may have been used that were never seen.
-    """
-
-    error: type[FleetError]
-    ended: str
-    cools: str = ""
-    burns: bool = False
-
-
-FAILURES = (
-    Failure(RateLimited, "rate limited", cools="a rate limit"),
-    Failure(Unavailable, "unavailable", cools="an outage", burns=True),
-    Failure(NotAllowed, "key refused", cools="a refused key"),
-    Failure(ContextWindowExceeded, "context window exceeded"),
-    Failure(ModelRefused, "refused"),
-)
-CANNOT_REACH = Failure(InvalidConfig, "cannot be reached by this worker")
-REJECTED = Failure(NeverRetry, "failed")
-"""The provider would not take the request: no model has seen it."""
-CANCELLED = Failure(FleetError, "cancelled", burns=True)
-FAILED = Failure(FleetError, "failed", burns=True)
 
 
 class Lessons(NamedTuple):
@@ -127,8 +95,11 @@ class StepWriter:
         self.learns = learns
         self.spent = lease.spent_nanodollars
         self.answered = ""
+        self.parked: Parked | None = None
+        """Once it is set the run is to end, whatever its agent makes of the error."""
         self._learned: set[str] = set()
         self._calls = count(1)
+        self._under_way: set[asyncio.Future[None]] = set()
 
     @property
     def over(self) -> str:
@@ -141,31 +112,65 @@ class StepWriter:
         """The reply, the error where another model may do better, or the limit that the call does
         not fit: then it was not made. Raises any other error."""
         number, model = next(self._calls), caller.model
-        worst = _worst_step(model, why, question)
-        refusal = await asyncio.to_thread(self._admit, number, worst)
-        if refusal is not None:
-            return refusal
-        began = time.monotonic()
-        try:
-            reply = await caller.ask(*question)
-        except BaseException as error:
-            failure = failure_of(error)
-            step = _failed_step(worst, failure, error, time.monotonic() - began)
-            # The prompt may have been sent, and what came of it may never have been seen.
-            await self._charge(number, step, MISSING if burns(failure, error) else SEEN)
-            if failure not in FAILURES or not isinstance(error, FleetError):
-                raise
-            await self._leave_alone(model, failure, error)
-            return error
-        step = _step(worst, ANSWERED, reply, reply.seconds)
-        await self._charge(number, step, _usage(reply))
+        worst = worst_step(model, why, question)
+        with self._one_more_under_way():
+            refusal = await self._admitted(number, worst)
+            if refusal is not None:
+                return refusal
+            began = time.monotonic()
+            try:
+                reply = await caller.ask(*question)
+            except BaseException as error:
+                failure = failure_of(error)
+                seconds = time.monotonic() - began
+                await self._charge(number, failed(worst, failure, error, seconds))
+                if failure not in FAILURES or not isinstance(error, FleetError):
+                    raise
+                await self._leave_alone(model, failure, error)
+                return error
+            step = answered(worst, reply)
+            await self._charge(number, step)
+        await self._learn_of(worst, step)
+        return reply
+
+    async def _learn_of(self, worst: Step, step: Step) -> None:
+        """What an answer says of its model: that it answers, and how quick it is."""
         self._warn_of_more(worst, step)
         self.answered = step.model
-        if self.learns and reply.output_tokens and step.seconds:
-            kind = self.lease.request_type
-            timed = (step.model, kind, reply.output_tokens, step.seconds)
+        told = step.output_tokens if step.usage == SEEN else 0
+        if self.learns and told and step.seconds:
+            timed = (step.model, self.lease.request_type, told, step.seconds)
             await asyncio.to_thread(self._note, self.state.timed, *timed)
-        return reply
+
+    async def another_has_ended(self) -> bool:
+        """Wait until one of the run's other calls has ended and given back what it did not take.
+
+        False where there is none.
+        """
+        if not self._under_way:
+            return False
+        await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+        return True
+
+    @contextmanager
+    def _one_more_under_way(self) -> Iterator[None]:
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._under_way.add(ended)
+        try:
+            yield
+        finally:
+            self._under_way.discard(ended)
+            ended.set_result(None)
+
+    async def _admitted(self, number: int, worst: Step) -> Refusal | None:
+        admission = asyncio.ensure_future(asyncio.to_thread(self._admit, number, worst))
+        try:
+            return await asyncio.shield(admission)
+        except asyncio.CancelledError:
+            with suppress(FleetError):
+                if await admission is None:
+                    await self._charge(number, not_made(worst))
+            raise
 
     def _admit(self, number: int, worst: Step) -> Refusal | None:
         """Bind the worst case under the limits in force. Blocks."""
@@ -214,11 +219,15 @@ class StepWriter:
         """The model has answered after a cool-down that was to last until then. Blocks."""
         self._note(self.state.warm, model.key_id, model.name, until)
 
-    async def _charge(self, number: int, step: Step, usage: str) -> None:
-        charge = asyncio.to_thread(self.steps.settle, self.lease, number, step, usage=usage)
+    async def _charge(self, number: int, step: Step) -> None:
+        settle = asyncio.to_thread(self.steps.settle, self.lease, number, step)
+        settled = asyncio.ensure_future(settle)
         try:
-            # A cancellation must not keep the charge from being written.
-            spent = await asyncio.shield(asyncio.ensure_future(charge))
+            spent = await asyncio.shield(settled)
+        except asyncio.CancelledError:
+            # The run ends only when it is written: or it would be charged as lost first.
+            await asyncio.wait([settled])
+            raise
         except Unavailable as error:
             # Of another class: an agent may go on without a model, but not without the charge.
             message = f"a model's call could not be charged to the task: {error}"
@@ -238,15 +247,6 @@ class StepWriter:
             log.warning("nothing was learned of a model", error=str(error), of=what)
 
 
-def failure_of(error: BaseException) -> Failure:
-    """The way in which a call ended with this error."""
-    if isinstance(error, asyncio.CancelledError):
-        return CANCELLED
-    # In this order: those before the last are kinds of its error.
-    known = (*FAILURES, CANNOT_REACH, REJECTED)
-    return next((each for each in known if isinstance(error, each.error)), FAILED)
-
-
 def _asked_seconds(error: FleetError) -> float | None:
     """How long the model is to be left alone; None where nobody said, or said less than usual."""
     if isinstance(error, NotAllowed):
@@ -255,54 +255,3 @@ def _asked_seconds(error: FleetError) -> float | None:
     # An outage that says to come back at once may be the tenth in a row.
     short = not isinstance(error, RateLimited) and error.retry_after <= SHORT_SECONDS
     return None if short else error.retry_after
-
-
-def burns(failure: Failure, error: BaseException) -> bool:
-    """Whether a provider may bill the call, though it told nothing of what it took."""
-    return failure.burns and (not isinstance(error, Unavailable) or error.may_be_served)
-
-
-def _worst_step(model: Model, why: str, question: Question) -> Step:
-    """The call as it will be at worst. A model without a price has none here either."""
-    worst = worst_tokens(question.prompt, question.instructions, question.max_tokens)
-    priced = model.free or model.price is not None
-    return Step(
-        model.name,
-        model.provider,
-        why[:MOST_WHY],
-        "",
-        input_tokens=worst.input,
-        output_tokens=worst.output,
-        cost_nanodollars=cost_nanodollars(model, worst) if priced else 0,
-    )
-
-
-def _failed_step(worst: Step, failure: Failure, error: BaseException, seconds: float) -> Step:
-    reply = error.reply if isinstance(error, ModelRefused) else None
-    if isinstance(reply, ModelReply):
-        return _step(worst, failure.ended, reply, seconds)
-    step = replace(worst, ended=failure.ended, seconds=round(seconds, 6))
-    if burns(failure, error):
-        return step
-    return replace(step, input_tokens=0, output_tokens=0, cost_nanodollars=0)
-
-
-def _step(worst: Step, ended: str, reply: ModelReply, seconds: float) -> Step:
-    """The call as it was: what its provider did not tell is as it was at worst."""
-    step = replace(worst, ended=ended, seconds=round(seconds, 6))
-    if reply.usage_missing:
-        return step
-    return replace(
-        step,
-        input_tokens=reply.input_tokens,
-        cached_input_tokens=reply.cached_input_tokens,
-        output_tokens=reply.output_tokens,
-        cost_nanodollars=reply.cost_nanodollars,
-        reasoning_tokens=reply.reasoning_tokens,
-    )
-
-
-def _usage(reply: ModelReply) -> str:
-    if reply.usage_missing:
-        return MISSING
-    return UNPRICED if reply.unpriced else SEEN

@@ -22,7 +22,8 @@ log = structlog.get_logger(__name__)
 
 
 def reap(fleet: Connection) -> dict[str, list[str]]:
-    """Declare silent agents dead and bring their tasks back; what was done, as lists of ids.
+    """Declare silent agents dead and bring their tasks back, give back what is held for tasks that
+    are gone; what was done, as lists of ids.
 
     May run in several places at once and be killed anywhere: each step is one script that
     judges by Redis's clock.
@@ -30,6 +31,7 @@ def reap(fleet: Connection) -> dict[str, list[str]]:
     dead = fleet.registry.reap(fleet.settings.config.leases.dead_after_seconds)
     done = {"dead": dead, "rescued": _rescue(fleet), **_requeue_expired(fleet)}
     done["repaired"] = _repair(fleet)
+    done["orphaned"] = fleet.money_upkeep.give_back_orphans()
     if any(done.values()):
         log.warning("reaped", **{name: ids for name, ids in done.items() if ids})
     return done

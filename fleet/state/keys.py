@@ -33,7 +33,9 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:money              hash     what each scope has spent, by hour, day and month, and holds
     {fleet}:reservations       hash     what is held for each task that has not ended
     {fleet}:open_steps         hash     what is bound by each step that is under way
-    {fleet}:parked:version     string   the policy that parked tasks were last looked at under
+    {fleet}:orphans            hash     how far the search for money without a task has come
+    {fleet}:alerts             stream   budget alerts: what was used of which limit
+    {fleet}:alerted:WINDOW     set      thresholds and scopes that were said of an hour, day, month
     {fleet}:parked             zset     ids of tasks that wait for room under a limit, by when, ms
     {fleet}:rollups            set      hours and days that have a roll-up
     {fleet}:rollup:cursor      string   the last entry of the ledger that is rolled up
@@ -142,8 +144,12 @@ class Keys:
         return f"{self.tag}:open_steps"
 
     @property
-    def parked_version(self) -> str:
-        return f"{self.tag}:parked:version"
+    def orphans(self) -> str:
+        return f"{self.tag}:orphans"
+
+    @property
+    def alerts(self) -> str:
+        return f"{self.tag}:alerts"
 
     @property
     def parked(self) -> str:
@@ -163,6 +169,10 @@ class Keys:
     def rollup(self, period: str) -> str:
         """Of an hour or a day, as YYYYMMDDHH or YYYYMMDD."""
         return f"{self.tag}:rollup:{'h' if len(period) == 10 else 'd'}:{period}"
+
+    def alerted(self, window: str) -> str:
+        """Of an hour, a day or a month, such as `d20261124`."""
+        return f"{self.tag}:alerted:{window}"
 
     def task(self, task_id: str) -> str:
         return f"{self.tag}:task:{task_id}"

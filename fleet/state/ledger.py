@@ -11,7 +11,7 @@ counters say of each window. Nothing else writes to either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from fleet.core.ledger_entries import (
@@ -47,11 +47,12 @@ class Page(NamedTuple):
 
 class Moment(NamedTuple):
     """The whole book of money, what is held for whom, and the id of the last entry that the book
-    counts; `FIRST` where there is none."""
+    counts; `FIRST` where there is none. `seconds` are those since 1970, by Redis's clock."""
 
     book: MoneyBook
     reserved: Reserved
     last: str
+    seconds: int
 
 
 class Ledger(Store):
@@ -92,12 +93,13 @@ class Ledger(Store):
             pipeline.hgetall(self.keys.open_steps)
             pipeline.xrevrange(self.keys.ledger, count=1)
             pipeline.lindex(self.keys.archives, -1)
-            money, tasks, steps, newest, archive = pipeline.execute()
+            pipeline.time()
+            money, tasks, steps, newest, archive, (seconds, _) = pipeline.execute()
         if newest:
             last = text(newest[0][0])
         else:
             last = archived_ids(text(archive))[1] if archive else FIRST
-        return Moment(book_of(money), reserved_of(tasks, steps), last)
+        return Moment(book_of(money), reserved_of(tasks, steps), last, int(seconds))
 
     def correct(self, entry: LedgerEntry, amount: int, by: str, why: str, once: str) -> str:
         """Add an amount to an entry, in nano-dollars: under 0 where it was charged too much.
@@ -149,7 +151,12 @@ def _check(entry: LedgerEntry, amount: int, why: str) -> None:
 
 
 def _entries(found: Iterable[Any]) -> list[LedgerEntry]:
-    return [
-        parse_entry(text(entry_id), {NAMES[name]: text(v) for name, v in fields.items()})
-        for entry_id, fields in found
-    ]
+    return [parse_entry(text(entry_id), _decoded(fields)) for entry_id, fields in found]
+
+
+def _decoded(fields: Mapping[Any, Any]) -> dict[str, str]:
+    try:
+        return {NAMES[name]: value.decode() for name, value in fields.items()}
+    except AttributeError:
+        # A client that decodes by itself.
+        return dict(fields)

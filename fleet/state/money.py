@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -51,11 +52,12 @@ class MoneyRules:
     @property
     def arguments(self) -> tuple[str | int, ...]:
         """What `submit.lua` takes."""
-        return (
-            self.agent_type, *self.limits, self.over, repr(self.nearly), *self.of_models
-        )
+        shared = (self.agent_type, *self.limits, self.over, repr(self.nearly))
+        return (*shared, *self.of_models)
 
     @property
     def of_models(self) -> Arguments:
-        """How many models there are to choose from, and each of them."""
-        return [len(self.choices), *(part for choice in self.choices for part in choice)]
+        """The models to choose from, as `lua/parts/choice.lua` reads them."""
+        planned, *others = self.choices
+        rest = json.dumps([each[:5] for each in others], separators=(",", ":"))
+        return [rest, *planned[:3], planned.limits, planned.because]

@@ -37,6 +37,11 @@ class Parking(Store):
         with redis_errors(self.client):
             return text(self.scripts.park(keys=keys, args=arguments))
 
+    def count(self) -> int:
+        """How many tasks are parked."""
+        with redis_errors(self.client):
+            return int(self.client.zcard(self.keys.parked))
+
     def due(self, most: int = 1000) -> list[str]:
         """Ids of the tasks whose time has come by Redis's clock, oldest first. Three calls."""
         with redis_errors(self.client):
@@ -51,17 +56,6 @@ class Parking(Store):
             times = pipeline.execute()
         due = [_due(time, task_id) for time, task_id in zip(times, ids, strict=True)]
         return [each.task_id for each in sorted(due)]
-
-    def follow(self, version: str) -> None:
-        """Have every parked task looked at again, where the policy has changed since the last
-        time: a limit may have been raised. Two calls; twice does no harm."""
-        with redis_errors(self.client):
-            if text(self.client.get(self.keys.parked_version) or "0") == version:
-                return
-            pipeline = self.client.pipeline(transaction=True)
-            pipeline.zunionstore(self.keys.parked, {self.keys.parked: 0})
-            pipeline.set(self.keys.parked_version, version)
-            pipeline.execute()
 
     def unpark(self, record: TaskRecord, queue: str, version: str, money: MoneyRules) -> str:
         """Queue a parked task, where its cost fits now: see the head of `lua/unpark.lua`."""

@@ -129,6 +129,7 @@ class PolicyStore(Store):
 
     def _change(self, fields: Mapping[str, str | bytes], cause: Cause) -> int:
         keys = [self.keys.policy, self.keys.audit, self.keys.change(uuid4().hex)]
+        keys.append(self.keys.parked)
         arguments: list[str | bytes | int] = [*cause, MOST_ENTRIES, ANSWER_SECONDS]
         arguments += [part for pair in fields.items() for part in pair]
         with redis_errors(self.client):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fleet.core.ledger_entries import SEEN
 from fleet.state.scripts import text
 
 ENDED = frozenset({"succeeded", "unverified", "failed", "cancelled"})
@@ -20,10 +21,12 @@ ANSWERED = "ok"
 class Step:
     """One call of a model.
 
-    `why` it began: `first`, `again`, `failover: ...` or `escalation: ...`. `ended` is `ok`, or what
-    came instead of an answer, such as `rate limited`. `cached_input_tokens` are among the
-    `input_tokens`, `reasoning_tokens` among the `output_tokens`. `at` is when it ended, in
-    seconds since 1970 by Redis's clock.
+    `why` it began: `first`, `again`, `failover: ...`, `downgrade: ...` or `escalation: ...`.
+    `ended` is `ok`, or what came instead of an answer, such as `rate limited`, or `lost` where its
+    worker died. `cached_input_tokens`, read from the provider's cache, and `cache_write_tokens`,
+    written to it, are among the `input_tokens`, `reasoning_tokens` among the `output_tokens`.
+    `at` is when it ended, in seconds since 1970 by Redis's clock. `usage` says whether the tokens
+    were `seen`, are `missing`, so that the most was charged, or `unpriced`.
     """
 
     model: str
@@ -37,6 +40,8 @@ class Step:
     seconds: float = 0.0
     at: float = 0.0
     reasoning_tokens: int = 0
+    usage: str = SEEN
+    cache_write_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +54,9 @@ class TaskRecord:
     `rating` is what a user thought of the result, 0 to 1.
 
     `chosen` is the model that the task's money was held for, `because` why it is not the planned
-    one: a refusal (`fleet.core.refusals`) or `nearly|SHARE` of a budget; empty where it is.
-    `parked_for` is the refusal that a parked task waits for.
+    best one, packed: see `fleet.core.downgrade_reasons`; empty where it is. `parked_for` is the
+    packed refusal (`fleet.core.refusals`) that a parked task waits for, `parked_until` when it may
+    fit. Of `uncertain_calls` the cost is not known: the most it may be was charged.
     """
 
     id: str
@@ -73,7 +79,7 @@ class TaskRecord:
     progress: str
     summary: str
     result: dict[str, Any] | None
-    error: dict[str, str] | None
+    error: dict[str, Any] | None
     ranking: dict[str, Any] | None
     model_decision: dict[str, Any] | None
     loads: str
@@ -86,6 +92,8 @@ class TaskRecord:
     chosen: str = ""
     because: str = ""
     parked_for: str = ""
+    parked_until: float | None = None
+    uncertain_calls: int = 0
 
     @property
     def wait_seconds(self) -> float | None:
@@ -147,6 +155,8 @@ def parse_record(task_id: str, fields: Mapping[Any, Any]) -> TaskRecord:
         chosen=found.get("chosen", ""),
         because=found.get("because", ""),
         parked_for=found.get("parked_for", ""),
+        parked_until=seconds("parked_until"),
+        uncertain_calls=int(found.get("uncertain_calls", 0)),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from fleet.core.ledger_entries import FIRST, Names, Rolled
@@ -99,6 +100,7 @@ def _periods(first: date, last: date, hourly: bool) -> list[str]:
     return [f"{day:%Y%m%d}{hour}" for day in days for hour in (HOURS if hourly else ("",))]
 
 
+@lru_cache(maxsize=10_000)
 def _field(names: Names) -> str:
     # A foreign publisher's tenant may be any text.
     return SEPARATOR.join(quote(name, safe=" /:") for name in names)

@@ -15,6 +15,7 @@ from redis.commands.core import Script
 
 NAMES = (
     "admit",
+    "alert",
     "begin_job",
     "cancel",
     "claim",
@@ -29,9 +30,11 @@ NAMES = (
     "hold",
     "learn",
     "leave",
+    "orphan",
     "park",
     "policy",
     "progress",
+    "prune",
     "push",
     "rate",
     "readmit",
@@ -70,6 +73,7 @@ class Scripts:
     """The scripts, bound to one client: `scripts.submit(keys=[...], args=[...])`."""
 
     admit: Script
+    alert: Script
     begin_job: Script
     cancel: Script
     claim: Script
@@ -84,9 +88,11 @@ class Scripts:
     hold: Script
     learn: Script
     leave: Script
+    orphan: Script
     park: Script
     policy: Script
     progress: Script
+    prune: Script
     push: Script
     rate: Script
     readmit: Script

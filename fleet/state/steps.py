@@ -47,11 +47,12 @@ class Steps(Store):
         in force, where the limits are of another one. Raises `LeaseLost` where another run has
         the task now.
         """
-        entry = _entry(lease, call, worst, MISSING)._replace(kind=LOST)
+        lost = replace(worst, ended=LOST_STEP, usage=MISSING)
+        entry = _entry(lease, call, lost)._replace(kind=LOST)
         arguments: Arguments = [lease.task_id, lease.fence, entry.call, limits.version]
         arguments += [worst.cost_nanodollars, worst.input_tokens + worst.output_tokens]
         limit = lease.limit_nanodollars
-        arguments += ["" if limit is None else limit, _if_lost(entry, worst)]
+        arguments += ["" if limit is None else limit, _if_lost(entry, lost)]
         arguments += [*limits.scopes, limits.model, lease.tenant, lease.agent_type, worst.model]
         keys = [self.keys.task(lease.task_id), self.keys.policy, self.keys.money]
         keys += [self.keys.reservations, self.keys.open_steps]
@@ -63,15 +64,14 @@ class Steps(Store):
             return detail
         return Refusal.parse(detail) if status == "over" else None
 
-    def settle(self, lease: Lease, call: int, step: Step, *, usage: str = SEEN) -> int:
+    def settle(self, lease: Lease, call: int, step: Step) -> int:
         """Charge one model call to the task, once: among the steps of its record, in the ledger
         and in the counters.
 
-        Gives what the task has cost by now, in nano-dollars. `usage` says whether the tokens were
-        `seen`, were `missing` or are `unpriced`: then the cost is not certain. The time of the
-        step is Redis's.
+        Gives what the task has cost by now, in nano-dollars. The cost is certain where the step's
+        `usage` was seen. The time of the step is Redis's.
         """
-        entry = _entry(lease, call, step, usage)
+        entry = _entry(lease, call, step)
         answered = step.model if step.ended == ANSWERED else ""
         arguments: Arguments = [step.input_tokens, step.output_tokens, step.cost_nanodollars]
         arguments += [1 - entry.certain, entry.call, step_json(step), answered, lease.task_id]
@@ -82,7 +82,7 @@ class Steps(Store):
             return int(self.scripts.usage(keys=keys, args=arguments))
 
 
-def _entry(lease: Lease, call: int, step: Step, usage: str) -> LedgerEntry:
+def _entry(lease: Lease, call: int, step: Step) -> LedgerEntry:
     """What goes into the ledger of a step; the script adds the id and the windows."""
     return LedgerEntry(
         id="",
@@ -102,17 +102,15 @@ def _entry(lease: Lease, call: int, step: Step, usage: str) -> LedgerEntry:
         reasoning=step.reasoning_tokens,
         amount=step.cost_nanodollars,
         estimate=lease.estimate(step.model),
-        certain=int(usage == SEEN),
-        usage=usage,
+        certain=int(step.usage == SEEN),
+        usage=step.usage,
     )
 
 
-def _if_lost(entry: LedgerEntry, worst: Step) -> str:
+def _if_lost(entry: LedgerEntry, lost: Step) -> str:
     """What is written should the step never be settled."""
-    step = step_json(replace(worst, ended=LOST_STEP))
-    return json.dumps(
-        {"entry": _flat(entry), "step": step, "input": entry.input, "output": entry.output}
-    )
+    tokens = {"input": entry.input, "output": entry.output}
+    return json.dumps({"entry": _flat(entry), "step": step_json(lost), **tokens})
 
 
 def _flat(entry: LedgerEntry) -> list[str]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
 from fake_provider import (
     Behaviour,
-    FakeProvider,
     answer,
     bad_request,
     broken,
@@ -24,78 +20,22 @@ from fake_provider import (
     too_long,
     wrong_key,
 )
+from task_runs import Run
 
 from fleet.adapters.model_calls import ModelCaller
-from fleet.agent import ModelReply
 from fleet.errors import (
     ContextWindowExceeded,
-    FleetError,
     ModelRefused,
     NeverRetry,
-    OverBudget,
     RateLimited,
-    RetryLater,
     Unavailable,
 )
-from fleet.runtime.messages import message_encoder
 from fleet.services import model_steps
-from fleet.services.callers import model_callers
 from fleet.services.connection import Connection, open_connection
-from fleet.services.context import RunContext
-from fleet.services.model_steps import ModelSteps
-from fleet.services.policy_in_force import PolicyInForce
-from fleet.services.requests import Submission
-from fleet.services.step_writer import Lessons, StepWriter
-from fleet.settings import Settings
-from fleet.state.records import Step, TaskRecord
-from fleet.state.tasks import Lease
+from fleet.state.records import Step
 from workers.code_generator import SPEC
 from workers.code_generator.models import CodeGenerationResult
 
-# By score: small, middle, large, huge; by quality the other way round. small's window is the
-# smallest, and that of huge is not known. They cost $0, $0.003125, $0.03125 and $0.0625.
-CONFIG = """
-[models]
-quality_priority = 0.3
-speed_priority = 0.7
-
-[limits]
-model_call_seconds = 1
-
-[providers.fake]
-base_url = "{url}"
-key_variable = "FAKE_API_KEY"
-
-[catalogue.small]
-provider = "fake"
-quality = 0.5
-speed = 1.0
-free = true
-context_tokens = 10_000
-
-[catalogue.middle]
-provider = "fake"
-quality = 0.7
-speed = 0.6
-input_price = 0.001
-output_price = 0.001
-context_tokens = 10_000
-
-[catalogue.large]
-provider = "fake"
-quality = 0.9
-speed = 0.2
-input_price = 0.01
-output_price = 0.01
-context_tokens = 100_000
-
-[catalogue.huge]
-provider = "fake"
-quality = 0.95
-speed = 0.0
-input_price = 0.02
-output_price = 0.02
-"""
 ORDER = ["small", "middle", "large", "huge"]
 WRONG = answer("def add(a, b):\n    return a - b\n", 100, 20)
 RIGHT = answer("def add(a, b):\n    return a + b\n", 120, 25)
@@ -106,96 +46,6 @@ def warm(fleet: Connection, key_id: str, model: str) -> None:
     """End the cool-down of a model."""
     until = fleet.model_state.read().cooldowns[key_id, model].until
     fleet.model_state.warm(key_id, model, until)
-
-
-@dataclass
-class Run:
-    """One task that runs in this process."""
-
-    fleet: Connection
-    fake: FakeProvider
-    lease: Lease
-    writer: StepWriter
-    context: RunContext
-    loop: asyncio.Runner
-
-    def ask(self, times: int = 1) -> ModelReply:
-        async def asked() -> ModelReply:
-            for _ in range(times):
-                reply = await self.context.ask("say hi")
-            return reply
-
-        return self.loop.run(asked())
-
-    def fails(self, error: type[FleetError], match: str) -> FleetError:
-        with pytest.raises(error, match=match) as caught:
-            self.ask()
-        assert type(caught.value) is error
-        return caught.value
-
-    @property
-    def record(self) -> TaskRecord:
-        return self.fleet.tasks.read(self.lease.task_id)
-
-    def told(self) -> list[tuple[str, str, str]]:
-        return [(step.model, step.why, step.ended) for step in self.record.steps]
-
-    @property
-    def cooling(self) -> dict[str, float]:
-        """Seconds that each model cools down for, as any other process sees it."""
-        now, facts = self.fleet.model_state.look()
-        return {model: found.until - now for (_, model), found in facts.cooldowns.items()}
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with FakeProvider() as found:
-        yield found
-
-
-@pytest.fixture
-def loop() -> Iterator[asyncio.Runner]:
-    """One event loop for all of a test, since callers keep their connections."""
-    with asyncio.Runner() as found:
-        yield found
-
-
-@pytest.fixture
-def start(
-    fake: FakeProvider,
-    loop: asyncio.Runner,
-    client: redis.Redis,
-    settings_of: Callable[[str], Settings],
-    clean_environment: pytest.MonkeyPatch,
-) -> Callable[..., Run]:
-    """Makes a run of a new task, with some text of the configuration replaced where asked."""
-
-    def make(limit: float | None = None, **replaced: str) -> Run:
-        clean_environment.setenv("FAKE_API_KEY", "sk-secret")
-        text = CONFIG.format(url=fake.base_url)
-        for old, new in replaced.items():
-            text = text.replace(old, new)
-        settings = settings_of(text)
-        fleet = open_connection(settings)
-        fleet.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
-        asked = Submission("code_generation", {"instruction": "add"}, max_cost_usd=limit)
-        task_id = fleet.submitter(message_encoder()).submit(asked).task_id
-        lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "{}")
-        assert isinstance(lease, Lease)
-        writer = StepWriter(
-            lease,
-            fleet.steps,
-            PolicyInForce(settings.config, fleet.policies),
-            Lessons(fleet.model_state, fleet.examples, {}),
-            learns=True,
-        )
-        callers = model_callers(settings, fleet.models, os.environ)
-        models = {model.name: model for model in fleet.models}
-        steps = ModelSteps(lease, models, callers, writer, settings.config.models.escalate)
-        context = RunContext(lease, fleet.tasks, steps, (), "auto")
-        return Run(fleet, fake, lease, writer, context, loop)
-
-    return make
 
 
 def test_the_ranking_is_that_of_the_submission(start: Callable[..., Run]) -> None:
@@ -317,16 +167,6 @@ def test_a_bad_request_is_not_asked_of_others_and_burned_nothing(
     assert uncertain_calls(run, client) == 0
 
 
-@pytest.mark.parametrize("behaviour", [broken(500), cut(), hang()], ids=["500", "cut", "hangs"])
-def test_a_call_that_a_model_may_have_seen_is_uncertain(
-    start: Callable[..., Run], client: redis.Redis, behaviour: Behaviour
-) -> None:
-    run = start()
-    run.fake.script("small", behaviour)
-    assert run.ask().model == "middle"
-    assert uncertain_calls(run, client) == 1
-
-
 def uncertain_calls(run: Run, client: redis.Redis) -> int:
     return int(client.hget(f"{{fleet}}:task:{run.lease.task_id}", "uncertain_calls") or 0)
 
@@ -396,64 +236,6 @@ def test_a_model_that_took_long_to_fail_is_not_waited_for(
     assert run.fake.count("small") == 1
 
 
-def test_what_does_not_fit_the_rest_of_the_limit_is_not_asked(start: Callable[..., Run]) -> None:
-    # large costs $0.03125 by the plan, and small, where it has a price, $0.02 for its first answer.
-    run = start(limit=0.04, free="input_price = 0.001\noutput_price = 0.001 #")
-    run.fake.script("small", answer("hi", 20_000, 0), rate_limited(retry_after=60))
-    run.fake.script("middle", broken(500, retry_after=60))
-    run.ask()
-    assert run.record.cost_nanodollars == 20_000_000
-    run.fails(RateLimited, r"large: would cost \$0.03\d* of the \$0.02 that are left")
-    assert run.fake.count("large") == 0
-
-
-def test_a_later_run_of_the_task_knows_what_earlier_ones_spent(start: Callable[..., Run]) -> None:
-    run = start(free="input_price = 0.001\noutput_price = 0.001 #")
-    run.ask()
-    taken = run.fleet.tasks.claim(run.lease.task_id, "codegen-1", "codegen", 0, "a", "acme", "{}")
-    assert isinstance(taken, Lease)
-    assert taken.spent_nanodollars == run.record.cost_nanodollars > 0
-
-
-def test_an_answer_without_usage_is_uncertain(
-    start: Callable[..., Run], client: redis.Redis
-) -> None:
-    run = start()
-    run.fake.script("small", answer("hi", usage=False))
-    run.ask()
-    assert client.hget(f"{{fleet}}:task:{run.lease.task_id}", "uncertain_calls") == b"1"
-
-
-def test_each_call_is_an_entry_of_the_ledger_with_what_it_took(start: Callable[..., Run]) -> None:
-    run = start()
-    run.fake.script("small", answer("hi", usage=False), rate_limited(retry_after=60))
-    run.fake.script("middle", answer("hi", 100, 20, cached_tokens=40, reasoning_tokens=12))
-    run.ask(times=2)
-    missing, limited, seen = run.fleet.ledger.page("0-0").entries
-    assert {entry.task for entry in (missing, limited, seen)} == {run.lease.task_id}
-    assert {entry.names[:4] for entry in (missing, limited, seen)} == {
-        ("default", "code_generation", "code_generator", "codegen")
-    }
-    assert [(entry.usage, entry.certain) for entry in (missing, limited, seen)] == [
-        *(("missing", 0), ("seen", 1), ("seen", 1))
-    ]
-    assert (seen.model, seen.provider, seen.amount) == ("middle", "fake", 120_000)
-    assert seen[11:15] == (100, 40, 20, 12)
-    assert seen.estimate == run.lease.estimate("middle") > 0
-    assert run.record.cost_nanodollars == seen.amount
-
-
-def test_an_entry_says_that_a_step_was_cut_short_and_its_cost_is_not_known(
-    start: Callable[..., Run],
-) -> None:
-    run = start()
-    run.fake.script("small", hang())
-    run.fake.script("middle", answer("hi", 100, 20))
-    run.ask()
-    cut, _ = run.fleet.ledger.page("0-0").entries
-    assert (cut.model, cut.usage, cut.certain, cut.amount) == ("small", "missing", 0, 0)
-
-
 def test_a_success_after_a_cool_down_ends_the_failures_in_a_row(
     start: Callable[..., Run], client: redis.Redis
 ) -> None:
@@ -479,25 +261,6 @@ def test_a_client_is_made_in_a_thread_since_its_package_takes_long_to_import(
     assert run.ask().model == "small"
     assert len(makers) == 1
     assert threading.get_ident() not in makers
-
-
-def test_a_call_that_is_cancelled_is_charged_as_uncertain(
-    start: Callable[..., Run], client: redis.Redis
-) -> None:
-    run = start()
-    run.fake.script("small", hang())
-
-    async def cancel() -> None:
-        asked = asyncio.create_task(run.context.ask("say hi"))
-        await asyncio.to_thread(run.fake.wait_for, "small")
-        asked.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asked
-
-    run.loop.run(cancel())
-    assert run.told() == [("small", "first", "cancelled")]
-    assert run.cooling == {}
-    assert client.hget(f"{{fleet}}:task:{run.lease.task_id}", "uncertain_calls") == b"1"
 
 
 def test_the_first_fifty_steps_are_kept_and_all_are_counted(start: Callable[..., Run]) -> None:
@@ -651,74 +414,12 @@ def test_a_run_says_one_thing_of_a_model(start: Callable[..., Run]) -> None:
     assert (seen.rewards, seen.reward) == (1, 0.25)
 
 
-PRICED = {"free": "input_price = 0.0005\noutput_price = 0.0005 #"}
-"""small costs $0.0015625 by its estimate, half of middle."""
-
-
-def test_the_limit_holds_for_the_current_model_too(start: Callable[..., Run]) -> None:
-    run = start(limit=0.004, **PRICED)
-    run.fake.script("small", answer("hi", 2_000, 1_000))
-    run.ask()
-    assert run.record.cost_nanodollars == 1_500_000
-    run.fake.script("small", answer("hi", 2_000, 1_000))
-    run.ask()
-    run.fails(
-        OverBudget,
-        r"limit of \$0.004 leaves .*: \$0.003 are spent, .* small, would cost \$0.00156",
-    )
-    assert run.fake.count() == 2
-
-
-def test_where_the_current_model_is_too_dear_by_now_one_that_fits_is_asked(
-    start: Callable[..., Run],
-) -> None:
-    run = start(limit=0.004)
-    run.fake.script("small", rate_limited(retry_after=60))
-    run.fake.script("middle", answer("hi", 2_000, 1_000))
-    assert run.ask().model == "middle"
-    (key_id,) = {model.key_id for model in run.fleet.models}
-    assert key_id is not None
-    warm(run.fleet, key_id, "small")
-    assert run.ask().model == "small"
-    assert run.told()[-1] == ("small", "failover: middle costs too much", "ok")
-
-
-def test_a_task_that_may_cost_just_its_estimate_is_asked_once(start: Callable[..., Run]) -> None:
-    run = start(limit=0.0015625, **PRICED)
-    assert run.ask().model == "small"
-    run.fails(OverBudget, "leaves nothing for another answer")
-
-
-def test_code_that_reached_the_limit_is_the_best_so_far(start: Callable[..., Run]) -> None:
-    run = start(limit=0.002, **PRICED)
-    run.fake.script("small", WRONG)
-    run.fake.script("small", *[answer("no code", 2_000, 1_000)] * 3)
-    payload = SPEC.payload(instruction="Write add(a, b).", tests=TESTS, max_attempts=3)
-    outcome = run.loop.run(SPEC.make().run(payload, run.context))
-    assert isinstance(outcome.result, CodeGenerationResult)
-    assert (outcome.state, len(outcome.result.attempts)) == ("unverified", 2)
-    assert "return a - b" in outcome.result.code
-    assert outcome.result.isolation
-    assert "No further attempt: the task's limit of $0.002" in outcome.summary
-
-
 def test_code_for_which_no_model_answers_at_all_fails(start: Callable[..., Run]) -> None:
     run = start(limit=0.0)
     run.fake.script("small", filtered())
     payload = SPEC.payload(instruction="Write add(a, b).", max_attempts=3)
     with pytest.raises(ModelRefused):
         run.loop.run(SPEC.make().run(payload, run.context))
-
-
-def test_an_agent_that_can_do_without_a_model_cannot_do_without_the_charge(
-    start: Callable[..., Run],
-) -> None:
-    run = start()
-    away = open_connection(run.fleet.settings).tasks
-    away.client.connection_pool.connection_kwargs["port"] = 1
-    run.writer.tasks = away
-    error = run.fails(RetryLater, "could not be charged to the task")
-    assert not isinstance(error, Unavailable)
 
 
 def test_a_model_that_cooled_down_at_submission_is_asked_once_it_is_ready(

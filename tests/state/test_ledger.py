@@ -22,7 +22,7 @@ from fleet.state.tasks import Lease
 
 GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000, reasoning_tokens=12)
 CLAUDE = Step("claude", "anthropic", "again", "ok", 10, 0, 2, 500)
-UNSEEN = Step("gpt-5", "openai", "again", "unavailable")
+UNSEEN = Step("gpt-5", "openai", "again", "unavailable", usage="missing")
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_every_scope_counts_a_step_once_in_three_windows(fleet: Connection) -> N
 
 
 def test_a_step_whose_usage_was_never_seen_is_no_certain_nothing(fleet: Connection) -> None:
-    fleet.steps.settle(lease_of(fleet), 1, UNSEEN, usage="missing")
+    fleet.steps.settle(lease_of(fleet), 1, UNSEEN)
     (entry,) = fleet.ledger.newest(5)
     assert (entry.amount, entry.certain, entry.usage) == (0, 0, "missing")
 

@@ -50,8 +50,9 @@ def lease(tenant: str) -> Lease:
 def charge(fleet: Connection, call: int, amount: int, tenant: str = "acme", model: int = 0) -> None:
     owner = lease(tenant)
     fleet.client.hset(fleet.keys.task(owner.task_id), "state", "running")
-    step = Step(*MODELS[model], "first", "ok", 10 + amount, amount // 2, 3, amount)
-    fleet.steps.settle(owner, call, step, usage=("seen", "missing", "unpriced")[call % 3])
+    tokens, usage = (10 + amount, amount // 2, 3), ("seen", "missing", "unpriced")[call % 3]
+    step = Step(*MODELS[model], "first", "ok", *tokens, amount, usage=usage)
+    fleet.steps.settle(owner, call, step)
 
 
 def age(fleet: Connection, days: int) -> None:

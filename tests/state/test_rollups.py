@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -18,7 +19,7 @@ from fleet.state.records import Step
 from fleet.state.tasks import Lease
 
 GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000, reasoning_tokens=12)
-UNSEEN = Step("gpt-5", "openai", "again", "unavailable")
+UNSEEN = Step("gpt-5", "openai", "again", "unavailable", usage="missing")
 NAMES = ("acme", "code_generation", "code_generator", "codegen", "gpt-5", "openai")
 
 
@@ -41,8 +42,8 @@ def lease(fleet: Connection) -> Lease:
 def test_a_row_sums_up_a_day_with_every_figure(fleet: Connection, lease: Lease) -> None:
     for call in (1, 2):
         fleet.steps.settle(lease, call, GPT)
-    fleet.steps.settle(lease, 3, UNSEEN, usage="missing")
-    fleet.steps.settle(lease, 4, UNSEEN, usage="unpriced")
+    fleet.steps.settle(lease, 3, UNSEEN)
+    fleet.steps.settle(lease, 4, replace(UNSEEN, usage="unpriced"))
     (entry, *_) = fleet.ledger.newest(1)
     today = fleet.rollups.today()
     (row,) = fleet.rollups.rows(today, today)

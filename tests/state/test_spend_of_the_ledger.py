@@ -27,7 +27,7 @@ from fleet.state.tasks import Lease
 
 GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000_000, reasoning_tokens=12)
 MINI = Step("gpt-5-mini", "openai", "again", "ok", 10, 4, 0, 3_000_000)
-UNSEEN = Step("gpt-5", "openai", "again", "unavailable")
+UNSEEN = Step("gpt-5", "openai", "again", "unavailable", usage="missing")
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def settled(fleet: Connection) -> Connection:
     assert isinstance(lease, Lease)
     fleet.steps.settle(lease, 1, GPT)
     fleet.steps.settle(lease, 2, MINI)
-    fleet.steps.settle(lease, 3, UNSEEN, usage="missing")
+    fleet.steps.settle(lease, 3, UNSEEN)
     return fleet
 
 

@@ -73,10 +73,11 @@ def test_a_contract_price_and_a_configured_window_win() -> None:
     input_price = 0.5
     output_price = 1.5
     cached_input_price = 0.25
+    cache_write_price = 0.625
     context_tokens = 7
     """
     (model,) = catalogue(settings(toml), OPENAI)
-    assert model.price == Price.per_thousand(0.5, 1.5, 0.25)
+    assert model.price == Price.per_thousand(0.5, 1.5, 0.25, 0.625)
     assert model.context_tokens == 7
 
 
@@ -131,7 +132,7 @@ def test_the_policy_thompson_needs_no_dice_from_its_caller() -> None:
 
 def test_a_stored_plan_holds_the_limit() -> None:
     models = catalogue(settings(), OPENAI)
-    decision = choose_model(settings().config, models, "code_generation", 0.5, None, 0.25)
+    decision = choose_model(settings().config, models, "code_generation", 0.5, None, 250_000_000)
     stored = stored_plan("code_generation", "code_generator", 0.5, decision, None)
     assert json.loads(stored)["limit_nanodollars"] == 250_000_000
 

@@ -10,6 +10,10 @@
 --       name,base,per task,per load,1 where it helps another agent type;...
 --       5 request type  6 version of the policy that the plan was made under  7 1 to be told
 --       of the models, else 0  8 1 where the tasks may go to the one ranked pool and no other
+--       9 agent type  10 limits of everything, 11 of the tenant, 12 of the agent type, see
+--       parts/limits.lua  13 what becomes of a task that fits no model: 'wait', or else it is refused
+--       14 share of a limit of dollars from which on a cheaper model is taken  15 to 20 the models
+--       to choose from, see parts/choice.lua
 --       then for each task: id, message, tenant, seconds to keep the idempotency key (0 for
 --       none), fingerprint of the request
 -- Returns {version of the policy, ms since 1970, models, answers...}
@@ -46,8 +50,8 @@
 -- include parked
 
 local fixed, per_pool, per_task_args = 8, 6, 5
-local first_choice = 15
-local first_task = first_choice + ARGV[15] * per_choice
+local first_choice = 14
+local first_task = first_choice + choice_args
 local plan, pool_count, pinned = ARGV[2], tonumber(ARGV[3]), ARGV[8] == '1'
 local version = redis.call('HGET', KEYS[4], 'version') or '0'
 local models = ARGV[7] == '1' and redis.call('HGETALL', KEYS[5])
@@ -126,7 +130,7 @@ end
 
 local book = open_book(KEYS[6])
 local windows = windows_of(now / 1000)
-local choices = read_choices(first_choice, tonumber(ARGV[15]))
+local choices = read_choices(first_choice)
 local limits, nearly = {ARGV[10], ARGV[11], ARGV[12]}, tonumber(ARGV[14])
 
 local function choose_for(tenant)
@@ -169,7 +173,8 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint)
     return {'over', told(refusal), packed}
   elseif not choice then
     write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'state', 'parked',
-      'pool', '', 'routed', '', 'parked_for', told(refusal))
+      'pool', '', 'routed', '', 'parked_for', told(refusal),
+      'parked_until', may_fit_at(now, refusal[8]))
     redis.call('ZADD', KEYS[8], look_again_at(now, refusal[8]), id)
     return {'parked', told(refusal), packed}
   end

@@ -1,49 +1,42 @@
--- The model that a task's money is held for, of those that its plan allows, best first:
---   model, nano-dollars, tokens, what it is to the plan, limits of the model, why it
---   is the planned one, '' where it scored best
---   it is 'planned', 'cheaper' by the mapping, or 'next' by its score
+-- The model that a task's money is held for, of those that its plan allows. Five arguments are the
+-- planned one: model, nano-dollars, tokens, limits of the model, why it is the planned one ('' where
+-- it scored best). One before them, as JSON, has what may take its place, in this order:
+--   [[model, nano-dollars, tokens, "cheaper" by the mapping or "next" by its score, limits], ...]
 -- Needs book, limits, windows and time.
 
-local per_choice = 6
+local choice_args = 6
 
--- The choices are read when they are needed, which mostly is the first one alone.
-local function read_choices(before, count)
-  return {before = before, count = count}
-end
-
-local function choice_of(choices, number)
-  local a = choices.before + (number - 1) * per_choice
-  choices[number] = choices[number] or {
-    model = ARGV[a + 1], asked = {tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), 1, 1},
-    kind = ARGV[a + 4], limits = ARGV[a + 5], because = ARGV[a + 6]
+local function read_choices(before)
+  local a = before + 1
+  return {
+    others = ARGV[a],
+    planned = {
+      model = ARGV[a + 1], asked = {tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), 1, 1},
+      limits = ARGV[a + 4], because = ARGV[a + 5]
+    }
   }
-  return choices[number]
 end
 
 -- Nil and a refusal where none fits. Near the end of a budget a cheaper one goes before the planned
 -- one, where the mapping knows one; where the planned one does not fit, what comes behind it does.
 local function choose(book, scopes, limits, choices, nearly, windows, ms)
-  local first, share
-  for number = 1, choices.count do
-    local choice = choice_of(choices, number)
-    scopes[4], limits[4] = 'model:' .. choice.model, choice.limits
-    local refusal, used = refusal_of(book, scopes, limits, choice.asked, windows, ms)
-    if choice.kind == 'planned' then
-      first, share = refusal, used
-      if not refusal and (share <= nearly or choices.count == 1) then
-        return choice
-      end
-    elseif not refusal and (first or choice.kind == 'cheaper') then
-      return {
-        model = choice.model, asked = choice.asked,
-        because = first and told(first) or string.format('nearly|%.4f', share)
-      }
+  local function fit(model, asked, of_model)
+    scopes[4], limits[4] = 'model:' .. model, of_model
+    return refusal_of(book, scopes, limits, asked, windows, ms)
+  end
+  local planned = choices.planned
+  local refusal, share = fit(planned.model, planned.asked, planned.limits)
+  if choices.others == '[]' or not refusal and share <= nearly then
+    return not refusal and planned or nil, refusal
+  end
+  for _, other in ipairs(cjson.decode(choices.others)) do
+    local asked = {other[2], other[3], 1, 1}
+    if (refusal or other[4] == 'cheaper') and not fit(other[1], asked, other[5]) then
+      local because = refusal and told(refusal) or string.format('nearly|%.4f', share)
+      return {model = other[1], asked = asked, because = because}
     end
   end
-  if not first then
-    return choices[1]
-  end
-  return nil, first
+  return not refusal and planned or nil, refusal
 end
 
 -- Hold what the choice asks for.

@@ -32,6 +32,9 @@ local function rolls_in(book, scope, quantity, excess, minute, ms)
   return 3600000
 end
 
+-- What is only held, not spent, may come free at any moment: a run takes less than its worst.
+local held_ms = 10000
+
 local settled_pattern = {'^([^,]+)', '^[^,]+,([^,]+)', '^[^,]+,[^,]+,([^,]+)'}
 
 -- Read what scopes hold, and what their limits are held against, in one call. A scope's limits are
@@ -99,6 +102,9 @@ local function refusal_of(book, scopes, limits, asked, windows, ms)
             or letter == 'c' and 1000
             or letter == 'r' and rolls_in(book, scope, quantity, used - most, minute, ms)
             or turns_in(letter, windows, ms)
+          if settled + wanted <= most then
+            wait = math.min(wait, held_ms)
+          end
           if not refusal or refusal[8] ~= -1 and (wait == -1 or wait > refusal[8]) then
             refusal = {scope, letter, quantity, most, settled, held[quantity], wanted, wait}
           end

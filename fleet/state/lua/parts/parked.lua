@@ -5,3 +5,8 @@
 local function look_again_at(now, wait)
   return now + (wait < 0 and 3600000 or math.min(wait, 3600000))
 end
+
+-- When it may fit, to be shown.
+local function may_fit_at(now, wait)
+  return string.format('%.0f', now + (wait < 0 and 3600000 or wait))
+end

@@ -1,0 +1,143 @@
+"""How a model call may end, and what is charged for it then.
+
+    answered                       what its provider says that it took
+    answered without usage         its worst, as uncertain
+    may have been served, untold   the same: a cut connection, a time-out, a cancellation
+    was not served                 nothing: a provider's error, a refused connection or key
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import NamedTuple
+
+from fleet.agent import ModelReply
+from fleet.core.ledger_entries import MISSING, SEEN, UNPRICED
+from fleet.core.models import Model, worst_nanodollars
+from fleet.core.worst_case import worst_tokens
+from fleet.errors import (
+    ContextWindowExceeded,
+    FleetError,
+    InvalidConfig,
+    ModelRefused,
+    NeverRetry,
+    NotAllowed,
+    RateLimited,
+    Unavailable,
+)
+from fleet.state.records import ANSWERED, Step
+
+NOT_MADE = "not made"
+"""How a step ended whose run was cancelled while it was admitted."""
+
+MOST_WHY = 200
+"""Characters of a reason that are kept: an agent may give a long one."""
+
+
+class Question(NamedTuple):
+    """What a model is asked."""
+
+    prompt: str
+    instructions: str
+    max_tokens: int
+    temperature: float
+
+
+class Failure(NamedTuple):
+    """A way for a call to end after which another model may do.
+
+    `cools` is why the model is left alone for a while then, empty where it is not: the prompt
+    was at fault. `burns` says that tokens may have been used that were never seen.
+    """
+
+    error: type[FleetError]
+    ended: str
+    cools: str = ""
+    burns: bool = False
+
+
+FAILURES = (
+    Failure(RateLimited, "rate limited", cools="a rate limit"),
+    Failure(Unavailable, "unavailable", cools="an outage", burns=True),
+    Failure(NotAllowed, "key refused", cools="a refused key"),
+    Failure(ContextWindowExceeded, "context window exceeded"),
+    Failure(ModelRefused, "refused"),
+)
+CANNOT_REACH = Failure(InvalidConfig, "cannot be reached by this worker")
+REJECTED = Failure(NeverRetry, "failed")
+"""The provider would not take the request: no model has seen it."""
+CANCELLED = Failure(FleetError, "cancelled", burns=True)
+FAILED = Failure(FleetError, "failed", burns=True)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The way in which a call ended with this error."""
+    if isinstance(error, asyncio.CancelledError):
+        return CANCELLED
+    # In this order: those before the last are kinds of its error.
+    known = (*FAILURES, CANNOT_REACH, REJECTED)
+    return next((each for each in known if isinstance(error, each.error)), FAILED)
+
+
+def worst_step(model: Model, why: str, question: Question) -> Step:
+    """The call as it will be at worst. A model without a price has none here either."""
+    worst = worst_tokens(question.prompt, question.instructions, question.max_tokens)
+    priced = model.free or model.price is not None
+    return Step(
+        model.name,
+        model.provider,
+        why[:MOST_WHY],
+        "",
+        input_tokens=worst.input,
+        output_tokens=worst.output,
+        cost_nanodollars=worst_nanodollars(model, worst) if priced else 0,
+    )
+
+
+def answered(worst: Step, reply: ModelReply) -> Step:
+    """What is charged for a call that gave an answer."""
+    return _told(worst, ANSWERED, reply, reply.seconds)
+
+
+def failed(worst: Step, failure: Failure, error: BaseException, seconds: float) -> Step:
+    """What is charged for a call that gave none."""
+    reply = error.reply if isinstance(error, ModelRefused) else None
+    if isinstance(reply, ModelReply):
+        return _told(worst, failure.ended, reply, seconds)
+    if _burns(failure, error):
+        return _ended(worst, failure.ended, seconds, MISSING)
+    return _nothing_used(_ended(worst, failure.ended, seconds))
+
+
+def not_made(worst: Step) -> Step:
+    """What is charged for a call that was admitted, and not made after all."""
+    return _nothing_used(_ended(worst, NOT_MADE, 0.0))
+
+
+def _burns(failure: Failure, error: BaseException) -> bool:
+    """Whether a provider may bill the call, though it told nothing of what it took."""
+    return failure.burns and (not isinstance(error, Unavailable) or error.may_be_served)
+
+
+def _told(worst: Step, ended: str, reply: ModelReply, seconds: float) -> Step:
+    """What its provider told; where that is nothing the call was as it is at worst."""
+    if reply.usage_missing:
+        return _ended(worst, ended, seconds, MISSING)
+    return replace(
+        _ended(worst, ended, seconds, UNPRICED if reply.unpriced else SEEN),
+        input_tokens=reply.input_tokens,
+        cached_input_tokens=reply.cached_input_tokens,
+        output_tokens=reply.output_tokens,
+        cost_nanodollars=reply.cost_nanodollars,
+        reasoning_tokens=reply.reasoning_tokens,
+        cache_write_tokens=reply.cache_write_tokens,
+    )
+
+
+def _ended(worst: Step, ended: str, seconds: float, usage: str = SEEN) -> Step:
+    return replace(worst, ended=ended, seconds=round(seconds, 6), usage=usage)
+
+
+def _nothing_used(step: Step) -> Step:
+    return replace(step, input_tokens=0, output_tokens=0, cost_nanodollars=0)

@@ -1,0 +1,180 @@
+"""Tasks that run in the test's process: four models of a fake provider, and a real Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from fake_provider import FakeProvider
+
+from fleet.agent import AgentSpec, ModelReply
+from fleet.errors import FleetError
+from fleet.runtime.loop import LoopThread
+from fleet.runtime.messages import message_encoder
+from fleet.services.callers import model_callers
+from fleet.services.connection import Connection, open_connection
+from fleet.services.context import RunContext
+from fleet.services.lease_keeper import LeaseKeeper
+from fleet.services.model_steps import ModelSteps
+from fleet.services.policy_in_force import PolicyInForce
+from fleet.services.requests import Submission
+from fleet.services.run import AgentRunner
+from fleet.services.step_writer import Lessons, StepWriter
+from fleet.settings import Settings
+from fleet.state.records import TaskRecord
+from fleet.state.tasks import Lease
+
+# By score: small, middle, large, huge; by quality the other way round. small's window is the
+# smallest, and that of huge is not known. They cost $0, $0.003125, $0.03125 and $0.0625 by their
+# estimates, and $0, $0.001, $0.01 and $0.02 for a thousand tokens of either kind.
+CONFIG = """
+[models]
+quality_priority = 0.3
+speed_priority = 0.7
+
+[limits]
+model_call_seconds = 1
+
+[providers.fake]
+base_url = "{url}"
+key_variable = "FAKE_API_KEY"
+
+[catalogue.small]
+provider = "fake"
+quality = 0.5
+speed = 1.0
+free = true
+context_tokens = 10_000
+
+[catalogue.middle]
+provider = "fake"
+quality = 0.7
+speed = 0.6
+input_price = 0.001
+output_price = 0.001
+context_tokens = 10_000
+
+[catalogue.large]
+provider = "fake"
+quality = 0.9
+speed = 0.2
+input_price = 0.01
+output_price = 0.01
+context_tokens = 100_000
+
+[catalogue.huge]
+provider = "fake"
+quality = 0.95
+speed = 0.0
+input_price = 0.02
+output_price = 0.02
+"""
+
+
+PRICED = {"free": "input_price = 0.0005\noutput_price = 0.0005 #"}
+"""small costs $0.0015625 by its estimate, half of middle."""
+
+
+@dataclass
+class Run:
+    """One task that runs in this process."""
+
+    fleet: Connection
+    fake: FakeProvider
+    lease: Lease
+    writer: StepWriter
+    context: RunContext
+    loop: asyncio.Runner
+
+    def ask(self, times: int = 1, max_tokens: int = 1024) -> ModelReply:
+        async def asked() -> ModelReply:
+            for _ in range(times):
+                reply = await self.context.ask("say hi", max_tokens=max_tokens)
+            return reply
+
+        return self.loop.run(asked())
+
+    def fails(self, error: type[FleetError], match: str, max_tokens: int = 1024) -> FleetError:
+        with pytest.raises(error, match=match) as caught:
+            self.ask(max_tokens=max_tokens)
+        assert type(caught.value) is error
+        return caught.value
+
+    @property
+    def record(self) -> TaskRecord:
+        return self.fleet.tasks.read(self.lease.task_id)
+
+    def told(self) -> list[tuple[str, str, str]]:
+        return [(step.model, step.why, step.ended) for step in self.record.steps]
+
+    @property
+    def cooling(self) -> dict[str, float]:
+        """Seconds that each model cools down for, as any other process sees it."""
+        now, facts = self.fleet.model_state.look()
+        return {model: found.until - now for (_, model), found in facts.cooldowns.items()}
+
+
+def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until a condition holds, and fail if it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.01)
+
+
+def start_run(
+    settings: Settings, fake: FakeProvider, loop: asyncio.Runner, limit: float | None = None
+) -> Run:
+    """Submit a task and claim it. `limit` is what it may cost, in dollars."""
+    fleet = open_connection(settings)
+    fleet.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    asked = Submission("code_generation", {"instruction": "add"}, max_cost_usd=limit)
+    task_id = fleet.submitter(message_encoder()).submit(asked).task_id
+    return resume_run(fleet, task_id, fake, loop)
+
+
+def resume_run(
+    fleet: Connection, task_id: str, fake: FakeProvider, loop: asyncio.Runner
+) -> Run:
+    """Claim a task that was submitted, as a worker of its own does."""
+    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, os.urandom(4).hex(), "acme", "")
+    assert isinstance(lease, Lease), lease
+    settings = fleet.settings
+    writer = StepWriter(
+        lease,
+        fleet.steps,
+        PolicyInForce(settings.config, fleet.policies),
+        Lessons(fleet.model_state, fleet.examples, {}),
+        learns=True,
+    )
+    callers = model_callers(settings, fleet.models, os.environ)
+    models = {model.name: model for model in fleet.models}
+    steps = ModelSteps(lease, models, callers, writer, settings.config.models.escalate)
+    context = RunContext(lease, fleet.tasks, steps, (), "auto")
+    return Run(fleet, fake, lease, writer, context, loop)
+
+
+def runner_of(fleet: Connection, spec: AgentSpec) -> AgentRunner:
+    """What runs tasks in a worker process, with one agent."""
+    settings = fleet.settings
+    return AgentRunner(
+        settings=settings,
+        pool="codegen",
+        agent_id="codegen-1",
+        specs={"code_generator": spec},
+        tasks=fleet.tasks,
+        keeper=LeaseKeeper(fleet.tasks, 30, 10),
+        run_coroutine=LoopThread().submit,
+        callers=model_callers(settings, fleet.models, os.environ),
+        pools=fleet.pools,
+        models=fleet.models,
+        model_state=fleet.model_state,
+        examples=fleet.examples,
+        steps=fleet.steps,
+        parking=fleet.parking,
+        policy=PolicyInForce(settings.config, fleet.policies),
+    )

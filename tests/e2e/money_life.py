@@ -1,0 +1,219 @@
+"""The lives that a task may have, in processes of their own that die at a call of a script.
+
+    python money_life.py
+
+Reads one order a line, forks a process that lives it, and answers in one line: whether it was
+killed, and the scripts that it called. Every call of a script goes through `Script.__call__`: so a
+script that is added some day is a place to die at without a word here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, NamedTuple
+
+from kombu import Consumer, Exchange, Queue
+from redis.commands.core import Script
+
+from fleet.core.limits import LimitKey
+from fleet.errors import FleetError
+from fleet.runtime.agent_tasks import _make_runner
+from fleet.runtime.app import Role, fleet_of, make_app, worker_queues
+from fleet.runtime.messages import message_encoder
+from fleet.services.lease_keeper import LeaseKeeper
+from fleet.services.parked import unpark
+from fleet.services.requests import Submission
+from fleet.services.run import Delivery
+from fleet.services.upkeep import reap
+from fleet.settings import load_settings
+from fleet.state.money import ScopeLimits
+from fleet.state.policy import Cause
+from fleet.state.records import Step
+from fleet.state.scripts import NAMES, source
+from fleet.state.steps import StepLimits
+from fleet.state.tasks import Lease
+
+POOL, AGENT = "asking", "asking-1"
+QUESTION = "question"
+PARKS = {"max_tokens": 1400}
+"""The second question of such a task does not fit the hour: see `test_money_crashes`."""
+BUDGET = LimitKey("all", "hour", "dollars")
+
+
+class Place(NamedTuple):
+    """Before or after the call of a script, the first one, the second and so on."""
+
+    script: str
+    number: int
+    when: str
+
+
+def record_calls(file: Path, deadly: Place | None) -> None:
+    """Write down every call of a script, and die at one."""
+    names = {source(name): name for name in NAMES}
+    call, numbers = Script.__call__, Counter[str]()
+
+    def recorded(self: Script, *arguments: Any, **options: Any) -> Any:
+        name = names[self.script]
+        numbers[name] += 1
+        with file.open("a") as calls:
+            calls.write(f"{name}\n")
+        here = partial(Place, name, numbers[name])
+        if here("before") == deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        answer = call(self, *arguments, **options)
+        if here("after") == deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+    Script.__call__ = recorded  # type: ignore[method-assign]
+
+
+class World:
+    """What happens to the tasks of a fleet: its worker, producer and beat in one process."""
+
+    def __init__(self) -> None:
+        # Nobody renews by the clock: each run does so once, when it begins.
+        LeaseKeeper.start = lambda self: None  # type: ignore[method-assign]
+        self.app = make_app(load_settings(), Role(POOL, AGENT))
+        self.fleet = fleet_of(self.app)
+        self.submitter = self.fleet.submitter(message_encoder())
+        self.fleet.registry.register(AGENT, POOL, 8, {})
+
+    def submit(self, **payload: int) -> str:
+        once = f"asks-{len(payload)}"
+        asked = Submission(QUESTION, payload, complexity=0.5, idempotency_key=once)
+        return self.submitter.submit(asked).task_id
+
+    def work(self) -> None:
+        """Take what is queued, and run it, until there is nothing more."""
+        self.fleet.registry.heartbeat(AGENT, POOL, 0)
+        runner = _make_runner(self.app, Role(POOL, AGENT))
+        runner.keeper.renew_seconds = 0
+        hold = runner.keeper.hold
+
+        def hold_and_look(*arguments: Any) -> None:
+            hold(*arguments)
+            runner.keeper.look()
+
+        runner.keeper.hold = hold_and_look  # type: ignore[method-assign]
+
+        def take(body: Any, message: Any) -> None:
+            (payload,), asked, _ = body
+            delivery = Delivery(message.headers["id"], payload, asked["tenant"], lambda: "")
+            try:
+                runner.run("asker", delivery)
+            except FleetError as error:
+                print("a task ended with", repr(error), file=sys.stderr)
+            message.ack()
+
+        with self.app.connection_for_read() as broker:
+            channel = broker.default_channel
+            channel.qos.restore_visible()
+            names = worker_queues(self.fleet.settings, POOL)
+            queues = [Queue(name, Exchange(""), routing_key=name) for name in names]
+            consumer = Consumer(channel, queues, callbacks=[take], accept=["json"])
+            consumer.qos(prefetch_count=1)
+            consumer.consume()
+            while any(self.fleet.client.llen(name) for name in names):
+                broker.drain_events(timeout=2)
+        self.fleet.registry.leave(AGENT, POOL)
+        self.fleet.registry.register(AGENT, POOL, 8, {})
+
+    def raise_the_budget(self) -> None:
+        self.fleet.policies.set_limits({BUDGET: 10**9}, Cause("ann", "more work"))
+
+    def time_passes(self) -> None:
+        """Leases end, and so does the patience with messages that nobody renews."""
+        client, keys = self.fleet.client, self.fleet.keys
+        for task_id in client.zrange(keys.leases, 0, -1):
+            client.hset(keys.task(task_id.decode()), "lease_until", 1)
+            client.zadd(keys.leases, {task_id: 1})
+        for tag in client.zrange(keys.pool(POOL).unacked_index, 0, -1):
+            client.zadd(keys.pool(POOL).unacked_index, {tag: 1})
+
+    def die_in_a_step(self, task_id: str) -> None:
+        """Another worker has begun a step, and is not heard of again."""
+        found = self.fleet.tasks.claim(task_id, AGENT, POOL, 60, "other", "default", "")
+        assert isinstance(found, Lease)
+        version = self.fleet.policies.read().version
+        worst = Step("dear", "fake", "first", "", 10, 0, 10, 1000)
+        assert self.fleet.steps.admit(found, 1, worst, StepLimits(version, ScopeLimits())) is None
+        self.time_passes()
+
+
+def usual(world: World) -> None:
+    world.submit()
+    world.work()
+
+
+def parked(world: World) -> None:
+    first, _ = world.submit(), world.submit(**PARKS)
+    world.fleet.tasks.cancel(first, 60)
+    world.raise_the_budget()
+    world.fleet.policies.clear_limits([BUDGET], Cause("ann", "enough"))
+    unpark(world.fleet)
+    world.work()
+    world.raise_the_budget()
+    unpark(world.fleet)
+    world.work()
+
+
+def lost(world: World) -> None:
+    world.die_in_a_step(world.submit())
+    reap(world.fleet)
+    world.work()
+
+
+def recovery(world: World) -> None:
+    """What others do some time after a death."""
+    world.raise_the_budget()
+    world.time_passes()
+    reap(world.fleet)
+    unpark(world.fleet)
+    world.work()
+
+
+LIVES = {each.__name__: each for each in (usual, parked, lost, recovery)}
+
+
+def live(order: dict[str, Any], file: Path) -> None:
+    deadly = Place(*order["place"]) if order.get("place") else None
+    record_calls(file, deadly)
+    LIVES[order["life"]](World())
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    folder = Path(mkdtemp())
+    for number, line in enumerate(sys.stdin):
+        file = folder / str(number)
+        file.touch()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                live(json.loads(line), file)
+                status = 0
+            except BaseException as error:
+                import traceback
+
+                traceback.print_exception(error)
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        _, ended = os.waitpid(child, 0)
+        answer = {"ended": os.waitstatus_to_exitcode(ended), "calls": file.read_text().split()}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
