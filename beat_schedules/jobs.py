@@ -1,4 +1,4 @@
-"""The jobs: each calls one service. Any worker of the fleet runs them, and may run them twice."""
+"""The jobs: each calls one service. Beat runs them itself; each may die anywhere and run again."""
 
 from __future__ import annotations
 

@@ -23,7 +23,6 @@ HEALTH_SECONDS = 15
 UNPARK_SECONDS = 5
 BUDGETS_SECONDS = 60
 HOUR = 3600
-DAY = 86_400
 NIGHTLY = crontab(hour=0, minute=17)
 """UTC. By the clock, and not every day from its start: a beat may be restarted each day."""
 LATER_AT_NIGHT = crontab(hour=0, minute=47)
@@ -33,8 +32,7 @@ MORNINGS = crontab(hour=2, minute=0)
 
 
 def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The `beat_schedule` of a fleet. A job that waits longer than its period is dropped:
-    the next one does the same."""
+    """The `beat_schedule` of a fleet."""
     return {
         "reap-the-dead": _every(settings.config.leases.reap_seconds, REAP),
         "sum-up-health": _every(HEALTH_SECONDS, HEALTH),
@@ -42,13 +40,11 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "bring-back-the-parked": _every(UNPARK_SECONDS, UNPARK),
         "look-at-the-budgets": _every(BUDGETS_SECONDS, BUDGETS),
         "roll-up-the-ledger": _every(HOUR, ROLL_UP),
-        "archive-the-ledger": {"task": ARCHIVE, "schedule": NIGHTLY, "options": {"expires": HOUR}},
-        "prune-the-book": {
-            "task": PRUNE, "schedule": LATER_AT_NIGHT, "options": {"expires": HOUR}
-        },
-        "report-the-spend": {"task": SPEND, "schedule": MORNINGS, "options": {"expires": DAY}},
+        "archive-the-ledger": {"task": ARCHIVE, "schedule": NIGHTLY},
+        "prune-the-book": {"task": PRUNE, "schedule": LATER_AT_NIGHT},
+        "report-the-spend": {"task": SPEND, "schedule": MORNINGS},
     }
 
 
 def _every(seconds: float, task: str) -> dict[str, Any]:
-    return {"task": task, "schedule": seconds, "options": {"expires": seconds}}
+    return {"task": task, "schedule": seconds}

@@ -14,6 +14,7 @@ from beat_schedules.jobs import add_jobs
 from beat_schedules.schedule import schedule
 from fleet.runtime.agent_tasks import add_agent_tasks
 from fleet.runtime.app import Role, make_app
+from fleet.runtime.ending import Ending, Notice
 from fleet.runtime.logs import set_up_logs
 from fleet.runtime.worker import add_agent_step
 from fleet.settings import load_settings
@@ -31,12 +32,13 @@ def build() -> Celery:
     set_up_logs(settings.environment.log_level)
     role = _role()
     app = make_app(settings, role)
-    add_agent_tasks(app, role)
+    notice = Notice() if role.pool else None
+    add_agent_tasks(app, role, notice)
     add_jobs(app)
     app.conf.beat_schedule = schedule(settings)
     app.conf.beat_scheduler = "fleet.runtime.beat:LeasedScheduler"
-    if role.pool:
-        add_agent_step(app, role)
+    if notice:
+        add_agent_step(app, role, Ending(settings.config.workers.grace_seconds, notice))
     return app
 
 

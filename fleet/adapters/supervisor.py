@@ -1,15 +1,17 @@
-"""Runs the processes of a Procfile side by side with honcho, and stops them in order.
+"""Runs the processes of a Procfile side by side, with honcho's processes and printer.
 
-Three things differ from honcho's own manager. Workers stop before what they work with (the
-model and the broker), so that a task that is still running can end or be handed back. A
-stop reaches a worker itself, not the children that run its tasks. And no process outlives
-this one, however it ends.
+Four things differ from honcho's own manager. A process that dies is started again, and only one
+that dies again and again ends the rest. Workers stop before what they work with (the model and the
+broker), so that a task that is still running can end or be given back. A stop reaches a worker
+itself, not the children that run its tasks. And no process outlives this one, however it ends.
 """
 
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
+import queue
 import signal
 import sys
 import time
@@ -22,31 +24,47 @@ from honcho.manager import SIGNALS, Manager
 from honcho.printer import Printer
 from honcho.process import Popen, Process
 
+from fleet.core.restarts import RestartPolicy, wait_before_restart
+
 STOP_LAST = ("model", "broker")
-PATIENCE_SECONDS = 5.0
+NO_WORKERS = (*STOP_LAST, "beat", "flower")
 LAST_PATIENCE_SECONDS = 3.0
 POLL_SECONDS = 0.05
+TELL_FIRST_SECONDS = 1.0
+TELL_SECONDS = 5.0
 
 PR_SET_PDEATHSIG = 1
-ASKED_TO_STOP = tuple(known["rc"] for known in SIGNALS.values())
 
 
 class Supervisor(Manager):  # type: ignore[misc]
-    """honcho's manager with an orderly end. Call `loop` once, from the main thread."""
+    """honcho's manager with restarts and an orderly end. Call `loop` once, from the main thread.
 
-    def __init__(self) -> None:
+    Whoever has to stop has `patience_seconds` for it; then it is killed.
+    """
+
+    def __init__(self, patience_seconds: float, policy: RestartPolicy | None = None) -> None:
         super().__init__(Printer(sys.stdout))
+        self.patience_seconds = patience_seconds
+        self.policy = policy or RestartPolicy()
+        #: The process that died again and again, which ended the others.
+        self.gave_up_on: str | None = None
         self._terminating: bool = False
+        self._interrupts = 0
+        self._deaths: dict[str, list[float]] = {}
+        self._due: dict[str, float] = {}
         self._process_ctor = _OwnedProcess
 
-    @property
-    def was_asked_to_stop(self) -> bool:
-        """Whether the end came by a signal to this process, not by the end of another."""
-        return self.returncode in ASKED_TO_STOP
-
-    def ended(self) -> list[str]:
-        """The processes that have ended, in the order in which they were added."""
-        return [name for name, found in self._processes.items() if "returncode" in found]
+    def loop(self) -> None:
+        """Start all processes, show what they print, and return when the last one has ended."""
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+        for name in self._processes:
+            self._start_process(name)
+        while not (self._terminating and not self._running(self._processes)):
+            self._take_event()
+            self._start_what_is_due()
+        while self._take_event():
+            pass
 
     def terminate(self) -> None:
         """Begin the end; `loop` returns when it is done. Later calls change nothing."""
@@ -54,34 +72,118 @@ class Supervisor(Manager):  # type: ignore[misc]
             self._terminating = True
             Thread(target=self._wind_down, daemon=True).start()
 
-    def kill(self) -> None:
-        """Do nothing: honcho calls this five seconds on, but the end has its own deadlines."""
+    def _on_signal(self, number: int, _: object) -> None:
+        """A further Ctrl-C gives back what the workers run, a third one kills all that is left. As
+        with a worker, a further SIGTERM changes nothing."""
+        self._system_print(f"{SIGNALS[number]['name']} received\n")
+        self._interrupts += number == signal.SIGINT
+        if not self._terminating:
+            self.returncode = SIGNALS[number]["rc"]
+            self.terminate()
+        elif number == signal.SIGINT:
+            hurry = signal.SIGQUIT if self._interrupts == 2 else signal.SIGKILL
+            Thread(target=self._hurry, args=(hurry,), daemon=True).start()
+
+    def _hurry(self, number: signal.Signals) -> None:
+        for name in self._running(self._processes):
+            if number == signal.SIGKILL:
+                self._send(name, os.killpg, number)
+            elif name.split(".")[0] not in NO_WORKERS:
+                self._tell(name, number)
+
+    # Starting, and starting again
+
+    def _start_process(self, name: str) -> None:
+        found = self._processes[name]
+        found.pop("returncode", None)
+        found.pop("pid", None)
+        arguments = (self.events, True)
+        found["process"] = multiprocessing.Process(
+            name=name, target=found["obj"].run, args=arguments
+        )
+        found["process"].start()
+
+    def _take_event(self) -> bool:
+        try:
+            event = self.events.get(timeout=0.1)
+        except queue.Empty:
+            return False
+        if event.type == "line":
+            self._printer.write(event)
+        elif event.type == "start":
+            self._processes[event.name]["pid"] = event.data["pid"]
+            self._system_print(f"{event.name} started (pid={event.data['pid']})\n")
+        elif event.type == "stop":
+            self._note_end(event.name, event.data["returncode"])
+        return True
+
+    def _note_end(self, name: str, status: int) -> None:
+        self._processes[name]["returncode"] = status
+        self._system_print(f"{name} stopped (rc={status})\n")
+        if self._terminating:
+            return
+        now = time.monotonic()
+        deaths = self._deaths.setdefault(name, [])
+        deaths.append(now)
+        wait = wait_before_restart(deaths, now, self.policy)
+        if wait is None:
+            self._system_print(f"{name} ended by itself again and again; stopping the fleet\n")
+            self.gave_up_on, self.returncode = name, status
+            self.terminate()
+        else:
+            self._system_print(f"{name} ended by itself; starting it again in {wait:g} s\n")
+            self._due[name] = now + wait
+
+    def _start_what_is_due(self) -> None:
+        now = time.monotonic()
+        for name in [name for name, due in self._due.items() if due <= now]:
+            del self._due[name]
+            if not self._terminating:
+                self._start_process(name)
+
+    # The end
 
     def _wind_down(self) -> None:
         last = [name for name in self._processes if name.split(".")[0] in STOP_LAST]
         first = [name for name in self._processes if name not in last]
-        self._stop(first, PATIENCE_SECONDS)
+        self._stop(first, self.patience_seconds)
         self._stop(last, LAST_PATIENCE_SECONDS)
 
     def _stop(self, names: list[str], patience: float) -> None:
-        self._ask_to_stop(self._running(names))
-        deadline = time.monotonic() + patience
-        while self._running(names) and time.monotonic() < deadline:
+        told: set[str] = set()
+        began = time.monotonic()
+        said = began - TELL_SECONDS + TELL_FIRST_SECONDS
+        while (left := self._running(names)) and time.monotonic() < began + patience:
+            for name in left:
+                # One that is just being started has no number yet.
+                if name not in told and "pid" in self._processes[name]:
+                    told.add(name)
+                    self._tell(name, signal.SIGTERM)
+            if time.monotonic() > said + TELL_SECONDS:
+                said = time.monotonic()
+                self._say_who_is_awaited(left, began + patience - said)
             time.sleep(POLL_SECONDS)
         for name in self._running(names):
             self._send(name, os.killpg, signal.SIGKILL)
 
+    def _say_who_is_awaited(self, names: list[str], seconds: float) -> None:
+        self._system_print(
+            f"waiting for {', '.join(names)} to end what they run, for {seconds:.0f} s at most; "
+            "Ctrl-C gives it back\n"
+        )
+
     def _running(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if "returncode" not in self._processes[name]]
 
-    def _ask_to_stop(self, names: Iterable[str]) -> None:
-        for name in names:
-            # Without `exec` a shell stands in front, and all behind it have to be told too.
-            alone = self._processes[name]["obj"].cmd.startswith("exec ")
-            self._send(name, os.kill if alone else os.killpg, signal.SIGTERM)
+    def _tell(self, name: str, number: signal.Signals) -> None:
+        # Without `exec` a shell stands in front, and all behind it have to be told too.
+        alone = self._processes[name]["obj"].cmd.startswith("exec ")
+        self._send(name, os.kill if alone else os.killpg, number)
 
     def _send(self, name: str, send: Callable[[int, int], None], number: signal.Signals) -> None:
         pid = self._processes[name].get("pid")
+        if pid is None:
+            return
         self._system_print(f"sending {number.name} to {name} (pid {pid})\n")
         try:
             send(pid, number)

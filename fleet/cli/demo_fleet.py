@@ -89,7 +89,7 @@ def demo_fleet(settings: Settings) -> Iterator[DemoFleet]:
     try:
         yield DemoFleet(began, process, log, login)
     finally:
-        _stop(process)
+        _stop(process, settings.config.workers.grace_seconds + STOP_SECONDS)
 
 
 def _login(settings: Settings) -> Login:
@@ -112,10 +112,10 @@ def _start(log: Path, login: Login) -> subprocess.Popen[bytes]:
         )
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
     process.terminate()
     try:
-        process.wait(STOP_SECONDS)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         # Its children die with it, see `end_with_parent`.
         process.kill()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 PROCFILE = "Procfile"
 DOWN_SECONDS = 20.0
+PATIENCE_SECONDS = 5.0
+"""So much longer than their grace workers may take before they are killed."""
 POLL_SECONDS = 0.1
 SECRET_BYTES = 24
 
@@ -33,6 +35,10 @@ def up() -> None:
     The processes are those of the `Procfile` here, and one for each further pool of
     `fleet.toml`. Where FLEET_BROKER_URL is set no broker is started; where FLEET_MODEL_URL or
     a provider's key is set, no local model.
+
+    One that dies is started again; one that dies again and again ends all. Ctrl-C lets the workers
+    end what they run, for `[workers] grace_seconds` at most; what is left then, or at a second
+    Ctrl-C, is given back and runs when a worker is there again.
 
     Example: `FLEET_FLOWER_PORT=5555 fleet up`
     """
@@ -53,33 +59,45 @@ def up() -> None:
         password = _flower_password(settings)
         _introduce(settings, plan, found)
         environment = stack.child_environment(settings, found, ports, password)
-        _supervise(plan, environment)
+        _supervise(plan, environment, settings.config.workers.grace_seconds)
     finally:
         run_file.remove_run_file(data_dir)
 
 
 def down() -> None:
-    """Stop the fleet that `fleet up` runs in this data folder.
+    """Stop the fleet that `fleet up` runs in this data folder, and wait until it has stopped.
+
+    Its workers may end what they run first, for `[workers] grace_seconds` at most.
 
     Example: `fleet down`
     """
     from fleet.errors import Unavailable
+    from fleet.services.awaited_tasks import AwaitedTasks
     from fleet.services.run_file import running
-    from fleet.settings.environment import load_environment
+    from fleet.settings import load_settings
 
-    data_dir = load_environment().data_dir
+    settings = load_settings()
+    data_dir = settings.environment.data_dir
+    grace = settings.config.workers.grace_seconds
     run = running(data_dir)
     if run is None:
         raise Unavailable(f"no fleet is running in {data_dir}; start one with `fleet up`")
     os.kill(run.pid, signal.SIGTERM)
-    typer.echo(f"stopping the fleet in {data_dir} (process {run.pid})")
-    deadline = time.monotonic() + DOWN_SECONDS
+    typer.echo(
+        f"stopping the fleet in {data_dir} (process {run.pid}); its workers have {grace:g} s to "
+        "end what they run"
+    )
+    patience = grace + DOWN_SECONDS
+    deadline = time.monotonic() + patience
+    awaited = AwaitedTasks(settings)
     while (found := running(data_dir)) and found.pid == run.pid:
         if time.monotonic() > deadline:
             raise Unavailable(
-                f"process {run.pid} has not ended within {DOWN_SECONDS:.0f} s; look at its output, "
+                f"process {run.pid} has not ended within {patience:.0f} s; look at its output, "
                 f"or end it with `kill -9 {run.pid}`"
             )
+        if said := awaited.news():
+            typer.echo(said)
         time.sleep(POLL_SECONDS)
     typer.echo(f"stopped: {', '.join(run.processes)}")
 
@@ -163,17 +181,17 @@ def _secret() -> str:
     return secrets.token_urlsafe(SECRET_BYTES)
 
 
-def _supervise(plan: Plan, environment: dict[str, str]) -> None:
+def _supervise(plan: Plan, environment: dict[str, str], grace_seconds: float) -> None:
     from fleet.adapters.supervisor import Supervisor
     from fleet.errors import Unavailable
 
-    supervisor = Supervisor()
+    supervisor = Supervisor(grace_seconds + PATIENCE_SECONDS)
     for name, command in plan.commands.items():
         own = {**os.environ, **environment, "HONCHO_PROCESS_NAME": name}
         supervisor.add_process(name, command, env=own)
     supervisor.loop()
-    if not supervisor.was_asked_to_stop:
+    if supervisor.gave_up_on is not None:
         raise Unavailable(
-            "the fleet stopped because one of its processes ended by itself "
+            f"the fleet stopped because {supervisor.gave_up_on} ended by itself again and again "
             f"(exit status {supervisor.returncode}); its last lines above say why"
         )

@@ -17,11 +17,12 @@ from functools import partial
 from typing import Any
 
 from celery import Celery
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
 from celery.signals import worker_init, worker_process_init
 
 from fleet.errors import FleetError
 from fleet.runtime.app import Role, fleet_of
+from fleet.runtime.ending import Notice
 from fleet.runtime.loop import LoopThread
 from fleet.runtime.messages import task_name
 from fleet.runtime.router import HEADER
@@ -29,6 +30,7 @@ from fleet.services.callers import model_callers
 from fleet.services.complexity import Complexity
 from fleet.services.connection import Connection
 from fleet.services.controls import Controls
+from fleet.services.giving_back import GivenBack
 from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.model_planning import choose_model, stored_plan
 from fleet.services.policy_in_force import PolicyInForce
@@ -39,21 +41,28 @@ from fleet.state.policy import Policy
 Runners = Callable[[], AgentRunner]
 
 
-def add_agent_tasks(app: Celery, role: Role) -> None:
+def add_agent_tasks(app: Celery, role: Role, notice: Notice | None = None) -> None:
     """Register a task for each agent type of the configuration that has an installed agent.
 
-    A worker's processes make their runner, and import its agents, before the first task.
+    A worker's processes make their runner, and import its agents, before the first task, and give
+    back what they run when the notice is given.
     """
     runner = _one_per_process(app, role)
     if role.pool:
         in_threads = fleet_of(app).settings.config.pools[role.pool].execution == "threads"
         ready = worker_init if in_threads else worker_process_init
         # Kept by the closure: Celery's signals hold their receivers weakly by default.
-        ready.connect(lambda **_: runner().warm_up(), weak=False)
+        ready.connect(lambda **_: _get_ready(runner, notice), weak=False)
     connection = fleet_of(app)
     for agent_type in connection.settings.config.agent_types:
         if agent_type in connection.agents:
             _add(app, connection, agent_type, runner)
+
+
+def _get_ready(runner: Runners, notice: Notice | None) -> None:
+    if notice is not None:
+        notice.watch(lambda: runner().keeper.give_back())
+    runner().warm_up()
 
 
 def _add(app: Celery, connection: Connection, agent_type: str, runner: Runners) -> None:
@@ -75,7 +84,10 @@ def _add(app: Celery, connection: Connection, agent_type: str, runner: Runners) 
             tenant=_tenant(asked),
             plan=partial(_plan, connection, agent_type, payload, asked),
         )
-        result = runner().run(agent_type, delivery)
+        try:
+            result = runner().run(agent_type, delivery)
+        except GivenBack as given:
+            raise Ignore(str(given)) if given.is_queued else Reject(given, requeue=True) from None
         if result is None:
             # Parked, or another's to run: a result now would be taken for that of the task.
             raise Ignore

@@ -98,6 +98,8 @@ class Channel(redis.Channel):
         #: only its own queue; an agent or pool in maintenance hears nothing. Both look again
         #: once a second.
         self.listen = "all"
+        #: Whether the worker ends: its tokens are for others then.
+        self.takes_nothing: Callable[[], bool] = lambda: False
         self._kept_client: Any = None
         self._scripts: Scripts | None = None
         super().__init__(*args, **kwargs)
@@ -201,9 +203,10 @@ class Channel(redis.Channel):
 
     def _fetch(self, queues: Sequence[str]) -> bool:
         """Take as many messages as there are free slots. Whether there was one."""
-        free = self.qos.can_consume_max_estimate()
+        # Asking for nothing puts the tokens back.
+        most = 0 if self.takes_nothing() else self.qos.can_consume_max_estimate() or 1
         taken = self.scripts.fetch(
-            keys=self._fetch_keys(queues), args=self._fetch_arguments(queues, free or 1)
+            keys=self._fetch_keys(queues), args=self._fetch_arguments(queues, most)
         )
         self.listen, *rows = [bytes_to_str(part) for part in taken]
         failure: Exception | None = None

@@ -18,6 +18,7 @@ from celery.worker import state
 
 from fleet.errors import FleetError
 from fleet.runtime.app import Role, fleet_of
+from fleet.runtime.ending import Ending, ending_step
 from fleet.services.connection import Connection
 
 LOOK_SECONDS = 0.5
@@ -25,8 +26,8 @@ LOOK_SECONDS = 0.5
 log = structlog.get_logger(__name__)
 
 
-def add_agent_step(app: Celery, role: Role) -> None:
-    """Let the application's workers be agents of the role's pool."""
+def add_agent_step(app: Celery, role: Role, ending: Ending) -> None:
+    """Let the application's workers be agents of the role's pool, which end as `ending` says."""
 
     class AgentStep(bootsteps.StartStopStep):
         """Starts with the consumer, once messages can be taken; stops before it does."""
@@ -38,7 +39,11 @@ def add_agent_step(app: Celery, role: Role) -> None:
             self.heartbeat: Heartbeat | None = None
 
         def start(self, consumer: Any) -> None:
+            channel = consumer.task_consumer.channel
+            channel.takes_nothing = ending.has_begun
+            ending.restore = lambda: channel.qos.restore_unacked_once()
             self.heartbeat = Heartbeat(fleet_of(app), role)
+            ending.leave = self.heartbeat.stop
             self.heartbeat.start()
 
         def stop(self, consumer: Any) -> None:
@@ -49,6 +54,7 @@ def add_agent_step(app: Celery, role: Role) -> None:
         shutdown = stop
 
     app.steps["consumer"].add(AgentStep)
+    app.steps["worker"].add(ending_step(ending))
 
 
 class Heartbeat:
@@ -68,7 +74,8 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop beating and leave. A worker that still runs tasks takes nothing new by then."""
+        """Stop beating and leave; twice does no harm. A worker that still runs tasks takes nothing
+        new by then."""
         self._ended.set()
         self._thread.join(timeout=self.every_seconds)
         try:

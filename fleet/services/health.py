@@ -92,7 +92,7 @@ def _pool_part(name: str, least: int, alive: Sequence[AgentRecord], standing: st
 
 
 def beat_part(connection: Connection) -> Part:
-    """Beat: whether one holds the lease to send jobs, which it renews every few seconds."""
+    """Beat: whether one holds the lease to run jobs, which it renews every few seconds."""
     with redis_errors(connection.client):
         owner = connection.client.get(connection.keys.beat)
     if owner is None:
@@ -102,7 +102,7 @@ def beat_part(connection: Connection) -> Part:
     detail = "no health summary yet" if age is None else f"last health summary {age:.0f} s ago"
     late = age is not None and age > LATE_SECONDS
     if late:
-        detail += ": its jobs wait for a free slot of any worker"
+        detail += ": its log says why its jobs fail"
     return Part("beat", not late, text(owner), detail)
 
 

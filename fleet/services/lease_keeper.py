@@ -1,8 +1,9 @@
 """Keeps the leases of all tasks that this process runs, with one thread.
 
 Every second it asks whether somebody has cancelled one of them, and every few seconds it
-renews each lease. A run that must end is told why, once: `cancelled`, or `lost` where the
-lease has passed to another or could not be renewed before it ended.
+renews each lease. A run that must end is told why, once: `cancelled`, `lost` where the
+lease has passed to another or could not be renewed before it ended, or `given_back` where its
+worker stops and others shall run it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import structlog
 from fleet.errors import RetryLater
 from fleet.state.tasks import Lease, Tasks
 
-Verdict = Literal["cancelled", "lost"]
+Verdict = Literal["cancelled", "lost", "given_back"]
 
 LOOK_SECONDS = 1.0
 # A run stops itself so long before its lease can pass to another, so that two never overlap.
@@ -44,6 +45,7 @@ class LeaseKeeper:
         self.lease_seconds = lease_seconds
         self.renew_seconds = renew_seconds
         self._held: dict[str, Held] = {}
+        self._gives_back = False
         self._guard = threading.Lock()
 
     def start(self) -> None:
@@ -54,11 +56,22 @@ class LeaseKeeper:
         """Keep a lease until `release`. `stop` is called from the keeper's thread."""
         with self._guard:
             self._held[lease.task_id] = Held(lease, stop)
+            gives_back = self._gives_back
+        if gives_back:
+            stop("given_back")
 
     def release(self, lease: Lease) -> None:
         """Let go of a lease."""
         with self._guard:
             self._held.pop(lease.task_id, None)
+
+    def give_back(self) -> None:
+        """Stop every run of this process for others to run, and those that begin from now on."""
+        with self._guard:
+            self._gives_back = True
+            held = list(self._held.values())
+        for each in held:
+            each.stop("given_back")
 
     def look(self) -> None:
         """One round: stop what is cancelled, renew what is due, stop what is lost."""

@@ -4,6 +4,7 @@
     held      -> another run's lease is alive: this delivery is dropped, since the record
                  brings the task back should that run die
     parked    -> a step does not fit a limit, and the policy says to wait
+    given back -> the worker was told to stop, and there was no time to end
     ended     -> a late redelivery, or a task cancelled while it waited: dropped
 
 A run ends in exactly one write, which only the newest lease may make. A run that has lost
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
@@ -46,6 +48,7 @@ from fleet.errors import (
     TaskTimedOut,
 )
 from fleet.services.context import RunContext
+from fleet.services.giving_back import give_back
 from fleet.services.lease_keeper import LeaseKeeper, Verdict
 from fleet.services.model_steps import ModelSteps
 from fleet.services.money_rules import over_error
@@ -60,6 +63,9 @@ from fleet.state.parking import Parking
 from fleet.state.pools import Pools
 from fleet.state.steps import Steps
 from fleet.state.tasks import Lease, Tasks
+
+STOP_SECONDS = 2.0
+"""How long a run that is given back may take to stop, before another one may begin."""
 
 Written = TypeVar("Written")
 RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
@@ -133,8 +139,8 @@ class AgentRunner:
     def run(self, agent_type: str, delivery: Delivery) -> dict[str, Any] | None:
         """Run a delivered task to its end. None where this delivery was not to run.
 
-        Raises the task's own error after it was written, and `LeaseLost` where the task went
-        to another.
+        Raises the task's own error after it was written, `LeaseLost` where the task went to
+        another, and `giving_back.GivenBack` where it was given back for another to run.
         """
         lease = self._claim(delivery, "")
         if lease == "unknown":
@@ -171,7 +177,9 @@ class AgentRunner:
         self, agent_type: str, lease: Lease, delivery: Delivery, writer: StepWriter
     ) -> End | Parked:
         verdicts: list[Verdict] = []
-        future = self.run_coroutine(self._work(agent_type, lease, delivery.payload, writer))
+        stopped = threading.Event()
+        work = self._work(agent_type, lease, delivery.payload, writer, stopped)
+        future = self.run_coroutine(work)
 
         def stop(verdict: Verdict) -> None:
             verdicts.append(verdict)
@@ -181,13 +189,29 @@ class AgentRunner:
         try:
             end = ended(future.result())
         except Exception as error:
+            if "given_back" in verdicts:
+                stopped.wait(STOP_SECONDS)
             end = self._explain(error, verdicts, lease)
         finally:
             self.keeper.release(lease)
         # Whatever the agent has made of it: what it was to wait for, it has done without.
-        return writer.parked if writer.parked and not verdicts else end
+        stopped_by = set(verdicts) - {"given_back"}
+        return writer.parked if writer.parked and not stopped_by else end
 
     async def _work(
+        self,
+        agent_type: str,
+        lease: Lease,
+        payload: Any,
+        writer: StepWriter,
+        stopped: threading.Event,
+    ) -> Outcome:
+        try:
+            return await self._run_agent(agent_type, lease, payload, writer)
+        finally:
+            stopped.set()
+
+    async def _run_agent(
         self, agent_type: str, lease: Lease, payload: Any, writer: StepWriter
     ) -> Outcome:
         spec = self.specs[agent_type]
@@ -221,6 +245,8 @@ class AgentRunner:
             raise LeaseLost(f"task {lease.task_id} runs elsewhere now") from error
         if "cancelled" in verdicts:
             return cancelled()
+        if "given_back" in verdicts:
+            raise give_back(self.settings, self.tasks, lease) from None
         if isinstance(error, TimeoutError):
             limit = self.limits.task_seconds
             return failed(TaskTimedOut(f"the task ran over its limit of {limit:g} s"))

@@ -6,7 +6,6 @@ of the working folder; what that leaves out is started in the usual way.
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -158,9 +157,8 @@ def worker_command(settings: Settings, pool_name: str, process: int) -> list[str
 
 
 def beat_command(settings: Settings) -> list[str]:
-    """The Celery beat process; what it ran last is remembered in the data folder."""
-    schedule = settings.environment.data_dir / "beat-schedule"
-    return [*_celery("beat", settings), "--schedule", os.fspath(schedule)]
+    """The Celery beat process; what it ran last is remembered in Redis."""
+    return _celery("beat", settings)
 
 
 def _celery(command: str, settings: Settings) -> list[str]:

@@ -93,6 +93,10 @@ class Leases(Section):
         return self
 
 
+class Workers(Section):
+    grace_seconds: Annotated[float, Field(ge=2, le=86_400)] = 25
+
+
 class Agents(Section):
     read_roots: tuple[str, ...] = (".",)
     sandbox: Literal["auto", "bubblewrap", "rlimits"] = "auto"
@@ -114,6 +118,7 @@ class FleetConfig(Section):
     budgets: Budgets = Budgets()
     rates: Rates = Rates()
     leases: Leases = Leases()
+    workers: Workers = Workers()
     agents: Agents = Agents()
     routing: Routing = Routing()
     health: Health = Health()

@@ -23,6 +23,7 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:change:ID          string   what a change of the policy was answered
     {fleet}:models             hash     what is learned of models, and which are cooling down
     {fleet}:beat               string   who is beat now (a lease)
+    {fleet}:beat:runs          hash     when each job of beat began last, ms
     {fleet}:health             hash     beat's last health summary
     {fleet}:spend:report       hash     beat's last spend report, and when it was made
     {fleet}:examples           stream   what became of tasks: type, model, reward, sketch of text
@@ -101,6 +102,10 @@ class Keys:
     @property
     def beat(self) -> str:
         return f"{self.tag}:beat"
+
+    @property
+    def beat_runs(self) -> str:
+        return f"{self.tag}:beat:runs"
 
     @property
     def health(self) -> str:

@@ -16,6 +16,7 @@ from redis.commands.core import Script
 NAMES = (
     "admit",
     "alert",
+    "begin_job",
     "cancel",
     "claim",
     "cool",
@@ -24,6 +25,7 @@ NAMES = (
     "eject",
     "fetch",
     "finish",
+    "give_back",
     "heartbeat",
     "hold",
     "learn",
@@ -72,6 +74,7 @@ class Scripts:
 
     admit: Script
     alert: Script
+    begin_job: Script
     cancel: Script
     claim: Script
     cool: Script
@@ -80,6 +83,7 @@ class Scripts:
     eject: Script
     fetch: Script
     finish: Script
+    give_back: Script
     heartbeat: Script
     hold: Script
     learn: Script

@@ -241,6 +241,11 @@ class Tasks(Store):
             ids = self.client.zrangebyscore(self.keys.leases, "-inf", now, start=0, num=most)
         return [text(i) for i in ids]
 
+    def running(self) -> list[str]:
+        """Ids of the tasks that run now, those first whose lease ends first."""
+        with redis_errors(self.client):
+            return [text(i) for i in self.client.zrange(self.keys.leases, 0, -1)]
+
     def requeue(
         self,
         record: TaskRecord,
@@ -271,6 +276,23 @@ class Tasks(Store):
         arguments.append(self.half_life_ms)
         with redis_errors(self.client):
             return text(self.scripts.requeue(keys=keys, args=arguments))
+
+    def give_back(self, lease: Lease, queue: str) -> str:
+        """Give a running task to others, who find it in `queue`: see the head of
+        `lua/give_back.lua` for what it answers."""
+        keys = [
+            self.keys.task(lease.task_id),
+            self.keys.leases,
+            self.keys.pool(lease.pool).in_flight,
+            self.keys.cancelled,
+            queue,
+            wake(queue),
+            self.keys.ledger,
+            self.keys.money,
+            self.keys.open_steps,
+        ]
+        with redis_errors(self.client):
+            return text(self.scripts.give_back(keys=keys, args=[lease.task_id, lease.fence]))
 
     @property
     def _money_keys(self) -> tuple[str, str, str, str]:

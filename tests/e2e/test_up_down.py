@@ -186,11 +186,65 @@ def _down(place: Place, process: subprocess.Popen[bytes]) -> None:
     assert "SIGKILL" not in log
 
 
-def test_a_process_that_ends_by_itself_ends_the_fleet(place: Place) -> None:
-    (place.folder / "Procfile").write_text("beat: sleep 1\n")
+def test_a_process_that_dies_is_started_again_and_the_fleet_goes_on(up: Place) -> None:
+    before = {each.pid for each in up.processes()}
+    (beat,) = [each for each in up.processes() if "beat" in each.cmdline()]
+    beat.kill()
+    eventually(lambda: "beat ended by itself; starting it again" in up.log(), 10, "the news")
+
+    def started_again() -> bool:
+        return any("beat" in each.cmdline() for each in up.processes() if each.pid not in before)
+
+    eventually(started_again, 20, "another beat")
+    assert before - {each.pid for each in up.processes()} >= {beat.pid}
+    assert running(up.folder / ".fleet") is not None
+
+
+NAPS = """
+[agent_types.napper]
+[pools.naps]
+agent_type = "napper"
+[request_types.nap]
+agent_type = "napper"
+"""
+
+
+def test_down_waits_for_what_runs_and_says_so(
+    place: Place, request: pytest.FixtureRequest
+) -> None:
+    (place.folder / "fleet.toml").write_text(NAPS)
+    napper = Path(__file__).parent / "napper"
+    place.environment["PYTHONPATH"] = os.pathsep.join((str(napper), str(ROOT)))
+    place.environment["FLEET_MODEL_URL"] = "http://127.0.0.1:1/v1"
     process = place.start()
-    assert process.wait(timeout=60) == 1
-    assert "one of its processes ended by itself" in place.log()
+    request.addfinalizer(lambda: place.run("down"))
+    eventually(lambda: "ready." in place.log(), START_SECONDS, "a worker")
+    # Longer than the five seconds after which a process that was told to stop used to be killed.
+    shown = place.run("submit", "nap", '{"seconds": 12}', "--json")
+    task = json.loads(shown.stdout)["id"]
+
+    def state() -> str:
+        return str(json.loads(place.run("task", task, "--json").stdout)["state"])
+
+    eventually(lambda: state() == "running", 20, "the nap to begin")
+    done = place.run("down")
+    assert done.returncode == 0, done.stderr
+    assert f"waiting for running tasks: {task}" in done.stdout
+    assert process.wait(timeout=10) == 0
+    assert "waiting for naps.1 to end what they run" in place.log()
+    assert "SIGKILL" not in place.log()
+    place.start()
+    eventually(lambda: running(place.folder / ".fleet") is not None, START_SECONDS, "another run")
+    eventually(lambda: state() == "succeeded", START_SECONDS, "the broker with its data")
+    assert json.loads(place.run("task", task, "--json").stdout)["attempts"] == 1
+
+
+def test_a_process_that_dies_again_and_again_ends_the_fleet(place: Place) -> None:
+    (place.folder / "Procfile").write_text("beat: exit 3\n")
+    process = place.start()
+    assert process.wait(timeout=90) == 1
+    assert "because beat ended by itself again and again (exit status 3)" in place.log()
+    assert place.log().count("beat started") == 5
     assert place.processes() == []
 
 
@@ -214,7 +268,7 @@ def test_a_broker_that_is_away_is_an_error_before_anything_starts(place: Place) 
 def test_with_a_broker_and_a_key_neither_broker_nor_model_is_started(
     place: Place, valkey_url: str
 ) -> None:
-    (place.folder / "Procfile").write_text("beat: sleep 1\n")
+    (place.folder / "Procfile").write_text("beat: exit 3\n")
     done = place.run("up", FLEET_BROKER_URL=valkey_url, OPENAI_API_KEY="sk-of-nobody")
     assert done.returncode == 1
     assert "note: broker: not started, FLEET_BROKER_URL names a broker" in done.stdout

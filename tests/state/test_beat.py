@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 import redis
+from celery import Celery
+from celery.schedules import crontab
 
 from beat_schedules.jobs import ARCHIVE, BUDGETS, PRUNE, ROLL_UP, add_jobs
 from beat_schedules.schedule import schedule
 from fleet.runtime.app import Role, make_app
+from fleet.runtime.beat import JobThreads, LeasedScheduler
 from fleet.services.connection import Connection, open_connection
 from fleet.services.upkeep import last_health, reap, summarize_health
 from fleet.settings import Settings
@@ -44,6 +49,107 @@ def test_a_beat_that_ends_lets_the_other_take_over(fleet: Connection) -> None:
 def test_a_lease_runs_out_by_itself(fleet: Connection, client: redis.Redis) -> None:
     beat(fleet, "first").hold()
     assert 0 < client.ttl(fleet.keys.beat) <= 30
+
+
+def test_a_job_begins_once_however_many_beats_want_it(fleet: Connection) -> None:
+    first, second = beat(fleet, "first"), beat(fleet, "second")
+    first.hold()
+    assert second.begin("job", "") == ""
+    begun = first.begin("job", "")
+    assert begun
+    assert first.begin("job", "") == ""
+    first.release()
+    second.hold()
+    assert second.begin("job", "") == ""
+    assert second.runs()["job"].name == begun
+    assert 0 <= second.runs()["job"].seconds_ago < 5
+    assert second.begin("job", begun)
+
+
+class Beats:
+    """Beats of one fleet with a job a minute and one at midnight, and how often they ran."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.ran: list[str] = []
+
+    def new(self, owner: str) -> LeasedScheduler:
+        app = make_app(self.settings, Role("", ""))
+        for name in ("fleet.often", "fleet.daily"):
+            self.add(app, name)
+        app.conf.beat_schedule = {
+            "often": {"task": "fleet.often", "schedule": 60},
+            "daily": {"task": "fleet.daily", "schedule": crontab(hour=0, minute=0)},
+        }
+        made = LeasedScheduler(app)
+        made.lease.owner = owner
+        return made
+
+    def add(self, app: Celery, name: str) -> None:
+        @app.task(name=name, shared=False)
+        def job() -> None:
+            self.ran.append(name)
+
+    def tick(self, scheduler: LeasedScheduler) -> list[str]:
+        """What ran in some ticks, each of which begins one job at most."""
+        self.ran.clear()
+        for _ in range(4):
+            scheduler.tick()
+        scheduler.jobs.wait(5)
+        return sorted(self.ran)
+
+
+@pytest.fixture
+def beats(fleet: Connection) -> Beats:
+    return Beats(fleet.settings)
+
+
+def long_ago(scheduler: LeasedScheduler) -> None:
+    for entry in scheduler.schedule.values():
+        entry.last_run_at -= timedelta(days=2)
+
+
+def test_a_beat_that_takes_over_goes_on_where_the_other_one_died(
+    beats: Beats, fleet: Connection, client: redis.Redis
+) -> None:
+    first, second = beats.new("first"), beats.new("second")
+    for each in (first, second):
+        # Both have stood there for days, so that by their own reckoning all is due.
+        long_ago(each)
+    assert beats.tick(first) == ["fleet.daily", "fleet.often"]
+    assert beats.tick(second) == []
+    client.delete(fleet.keys.beat)
+    assert beats.tick(second) == []
+    assert beats.tick(first) == []
+    client.hincrby(fleet.keys.beat_runs, "often", -61_000)
+    client.delete(fleet.keys.beat)
+    assert beats.tick(first) == ["fleet.often"]
+
+
+def test_a_beat_that_stood_still_past_its_lease_begins_nothing(
+    beats: Beats, fleet: Connection, client: redis.Redis
+) -> None:
+    late, other = beats.new("late"), beats.new("other")
+    assert late.lease.hold()
+    client.delete(fleet.keys.beat)
+    assert other.lease.hold()
+    # It stood still after it had made sure of its lease.
+    entry = late.schedule["often"]
+    late.apply_async(entry, advance=False)
+    late.jobs.wait(5)
+    assert beats.ran == []
+
+
+def test_a_job_that_fails_or_is_still_running_harms_no_other() -> None:
+    jobs, go, ended = JobThreads(), threading.Event(), threading.Event()
+    jobs.start("slow", lambda: go.wait(10))
+    jobs.start("bad", lambda: 1 / 0)
+    jobs.start("good", ended.set)
+    assert ended.wait(5)
+    assert jobs.is_running("slow")
+    go.set()
+    jobs.wait(5)
+    assert not any(map(jobs.is_running, ("slow", "bad", "good")))
 
 
 def test_the_jobs_may_run_twice(fleet: Connection) -> None:

@@ -302,6 +302,24 @@ class Money(RuleBasedStateMachine):
 
     @precondition(lambda self: self.leases)
     @rule(pick=picks, times=times)
+    def give_back(self, pick: int, times: int) -> None:
+        for task_id, lease in self.one_of(self.leases.items(), pick):
+            queue = self.overflow(lease.agent_type)
+
+            def send(lease: Lease = lease, queue: str = queue) -> str:
+                return self.fleet.tasks.give_back(lease, queue)
+
+            strange = not self.fleet.client.hexists(self.fleet.keys.task(task_id), "message")
+            with self.move():
+                wanted = "unwanted" if task_id in self.unwanted else "given_back"
+                answer = "no_message" if strange else wanted
+                assert [send() for _ in range(times)] == [answer] * times
+                task = self.plain.tasks[task_id]
+                self.plain.lose(task)
+                task.state = "queued"
+            self.outdated.append(self.leases.pop(task_id))
+
+    @rule(pick=picks, times=times)
     def take_over(self, pick: int, times: int) -> None:
         for task_id, lease in self.one_of(self.leases.items(), pick):
             with self.move():

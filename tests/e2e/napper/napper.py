@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,8 @@ class Nap(Payload):
     end: Literal["well", "unverified", "refused", "broken"] = "well"
     note: str = ""
     diary: str = ""
+    deaf: bool = False
+    """Sleep so that nobody can wake it."""
 
 
 class Rested(Result):
@@ -31,6 +34,8 @@ class Napper:
         await context.report("asleep")
         if payload.diary:
             _write(payload)
+        if payload.deaf:
+            time.sleep(payload.seconds)  # noqa: ASYNC251 - as bad agents do
         await asyncio.sleep(payload.seconds)
         if payload.end == "refused":
             raise NotAllowed("no naps here; sleep at home")

@@ -1,0 +1,40 @@
+"""Giving a running task back, where its worker is told to stop: another one runs it at once."""
+
+from __future__ import annotations
+
+import structlog
+
+from fleet.errors import FleetError, LeaseLost, RetryLater
+from fleet.services.upkeep import waiting_place
+from fleet.settings import Settings
+from fleet.state.tasks import Lease, Tasks
+
+log = structlog.get_logger(__name__)
+
+
+class GivenBack(Exception):
+    """A run ended without an end of its task. `is_queued` says whether the task waits in a queue
+    by now; else the message that was delivered is the only one, and has to go back."""
+
+    def __init__(self, lease: Lease, is_queued: bool) -> None:
+        super().__init__(f"task {lease.task_id} was given back: its worker stops")
+        self.is_queued = is_queued
+
+
+def give_back(settings: Settings, tasks: Tasks, lease: Lease) -> FleetError | GivenBack:
+    """Give a task back; what to raise then.
+
+    Where Redis does not answer the lease ends by itself, and the reaper brings the task back.
+    """
+    try:
+        queue = waiting_place(settings, tasks.read(lease.task_id))
+        status = tasks.give_back(lease, queue)
+        if status == "unwanted":
+            tasks.cancel(lease.task_id, settings.config.limits.result_ttl_seconds)
+    except RetryLater as error:
+        log.warning("a task could not be given back", task=lease.task_id, error=str(error))
+        return GivenBack(lease, is_queued=True)
+    if status == "lost":
+        return LeaseLost(f"task {lease.task_id} runs elsewhere now")
+    log.info("given back", task=lease.task_id)
+    return GivenBack(lease, is_queued=status != "no_message")

@@ -1,0 +1,135 @@
+"""A running task that is given back: by whom, to whom, and what becomes of its money."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import redis
+
+from fleet.runtime.messages import message_encoder
+from fleet.services.connection import Connection, open_connection
+from fleet.services.giving_back import GivenBack, give_back
+from fleet.services.lease_keeper import LeaseKeeper
+from fleet.services.requests import Submission
+from fleet.services.upkeep import MOST_ATTEMPTS
+from fleet.settings import Settings
+from fleet.state.tasks import Lease
+
+ASK = Submission("code_generation", {"instruction": "add"})
+OVERFLOW = "{fleet}.overflow.code_generator"
+
+
+@pytest.fixture
+def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
+    found = open_connection(settings_of(""))
+    found.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    return found
+
+
+def submit(fleet: Connection, ask: Submission = ASK) -> str:
+    return fleet.submitter(message_encoder()).submit(ask).task_id
+
+
+def claimed(fleet: Connection, task_id: str, name: str = "a", plan: str = "") -> Lease:
+    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 0, name, "acme", plan)
+    assert isinstance(lease, Lease)
+    return lease
+
+
+def test_a_task_given_back_waits_before_all_others_without_slot_or_lease(
+    fleet: Connection, client: redis.Redis
+) -> None:
+    lease = claimed(fleet, submit(fleet))
+    client.lpush(OVERFLOW, "another")
+    raised = give_back(fleet.settings, fleet.tasks, lease)
+    assert isinstance(raised, GivenBack)
+    assert raised.is_queued
+    record = fleet.tasks.read(lease.task_id)
+    assert (record.state, record.pool) == ("queued", "")
+    assert client.rpop(OVERFLOW) == client.hget(fleet.keys.task(lease.task_id), "message")
+    assert client.llen(OVERFLOW + ":wake") == 1
+    assert client.zcard(fleet.keys.leases) == 0
+    assert fleet.pools.counts(["codegen"])["codegen"].in_flight == 0
+
+
+def test_giving_back_twice_queues_the_task_once(fleet: Connection, client: redis.Redis) -> None:
+    lease = claimed(fleet, submit(fleet))
+    assert [fleet.tasks.give_back(lease, OVERFLOW) for _ in range(2)] == ["given_back"] * 2
+    assert client.llen(OVERFLOW) == 1
+
+
+def test_a_late_holder_gives_nothing_back(fleet: Connection, client: redis.Redis) -> None:
+    late = claimed(fleet, submit(fleet), "a")
+    new = claimed(fleet, late.task_id, "b")
+    assert fleet.tasks.give_back(late, OVERFLOW) == "lost"
+    assert client.llen(OVERFLOW) == 0
+    assert fleet.tasks.renew(new, 30)
+
+
+def test_an_ended_task_is_not_given_back(fleet: Connection) -> None:
+    lease = claimed(fleet, submit(fleet))
+    fleet.tasks.finish(lease, "codegen", "succeeded", 60, {"result": "{}"})
+    assert fleet.tasks.give_back(lease, OVERFLOW) == "lost"
+    assert fleet.tasks.read(lease.task_id).state == "succeeded"
+
+
+def test_runs_that_were_given_back_are_no_crashes_of_task_or_pool(fleet: Connection) -> None:
+    task_id = submit(fleet)
+    for name in "abcde":
+        assert fleet.tasks.give_back(claimed(fleet, task_id, name), OVERFLOW) == "given_back"
+    claimed(fleet, task_id, "f")
+    record = fleet.tasks.read(task_id)
+    assert record.attempts == 6
+    assert fleet.tasks.requeue(record, OVERFLOW, MOST_ATTEMPTS, 60) == "requeued"
+    # The one that was not given back is the only outcome.
+    assert fleet.pools.counts(["codegen"])["codegen"].overall.outcomes == 1
+
+
+def test_the_task_keeps_its_money(fleet: Connection, client: redis.Redis) -> None:
+    lease = claimed(fleet, submit(fleet))
+    before = client.hget(fleet.keys.reservations, lease.task_id)
+    assert before is not None
+    fleet.tasks.give_back(lease, OVERFLOW)
+    assert client.hget(fleet.keys.reservations, lease.task_id) == before
+
+
+def test_a_task_that_somebody_cancelled_ends_when_it_is_given_back(
+    fleet: Connection, client: redis.Redis
+) -> None:
+    lease = claimed(fleet, submit(fleet))
+    assert fleet.tasks.cancel(lease.task_id, 60) == "running"
+    give_back(fleet.settings, fleet.tasks, lease)
+    assert fleet.tasks.read(lease.task_id).state == "cancelled"
+    assert client.scard(fleet.keys.cancelled) == 0
+
+
+def test_a_task_without_a_message_of_its_own_needs_the_delivered_one(
+    fleet: Connection, client: redis.Redis
+) -> None:
+    lease = claimed(fleet, submit(fleet))
+    client.hdel(fleet.keys.task(lease.task_id), "message")
+    raised = give_back(fleet.settings, fleet.tasks, lease)
+    assert isinstance(raised, GivenBack)
+    assert not raised.is_queued
+    assert client.llen(OVERFLOW) == 0
+
+
+def test_a_task_of_one_pool_waits_in_the_queue_of_that_pool(
+    fleet: Connection, client: redis.Redis
+) -> None:
+    lease = claimed(fleet, submit(fleet, replace(ASK, pool="codegen")))
+    client.delete("{fleet}.codegen")
+    give_back(fleet.settings, fleet.tasks, lease)
+    assert (client.llen("{fleet}.codegen"), client.llen(OVERFLOW)) == (1, 0)
+
+
+def test_what_begins_after_the_notice_is_given_back_too(fleet: Connection) -> None:
+    keeper = LeaseKeeper(fleet.tasks, 30, 10)
+    before, after = claimed(fleet, submit(fleet)), claimed(fleet, submit(fleet), "b")
+    told: list[str] = []
+    keeper.hold(before, lambda verdict: told.append(f"before {verdict}"))
+    keeper.give_back()
+    keeper.hold(after, lambda verdict: told.append(f"after {verdict}"))
+    assert told == ["before given_back", "after given_back"]
