@@ -15,6 +15,7 @@ from beat_schedules.schedule import schedule
 from fleet.runtime.agent_tasks import add_agent_tasks
 from fleet.runtime.app import Role, make_app
 from fleet.runtime.logs import set_up_logs
+from fleet.runtime.schedule import add_schedule_step
 from fleet.runtime.worker import add_agent_step
 from fleet.settings import load_settings
 
@@ -37,6 +38,7 @@ def build() -> Celery:
     app.conf.beat_scheduler = "fleet.runtime.beat:LeasedScheduler"
     if role.pool:
         add_agent_step(app, role)
+        add_schedule_step(app)
     return app
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STYLES = {
     "queued": "yellow",
+    "delayed": "blue",
     "running": "cyan",
     "succeeded": "green",
     "unverified": "bold yellow",

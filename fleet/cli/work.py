@@ -49,6 +49,9 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option(help="A second submission with this key is the first one.")
     ] = None,
+    delay: Annotated[
+        float | None, typer.Option(help="Queue it so many seconds from now, not earlier.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the result and show it.")] = False,
     timeout: Annotated[
         float | None,
@@ -72,6 +75,7 @@ def submit(
         model=model,
         max_cost_usd=max_cost_usd,
         idempotency_key=idempotency_key,
+        delay=delay,
     )
     if wait or timeout is not None:
         record = task.wait(timeout)
@@ -155,7 +159,7 @@ def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
 
 
 def cancel(task_id: TaskArgument) -> None:
-    """Cancel a task, queued or running. One that has ended stays as it is.
+    """Cancel a task, waiting or running. One that has ended stays as it is.
 
     Example: `fleet cancel 0190c0de-...`
     """

@@ -26,12 +26,14 @@ from fleet.state.client import connect
 from fleet.state.examples import Examples
 from fleet.state.keys import Keys
 from fleet.state.ledger import Ledger
+from fleet.state.lines import Lines
 from fleet.state.models import ModelState
 from fleet.state.parking import Parking
 from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
 from fleet.state.registry import Registry
 from fleet.state.rollups import Rollups
+from fleet.state.schedule import Schedule
 from fleet.state.scripts import Scripts
 from fleet.state.steps import Steps
 from fleet.state.submissions import Submissions
@@ -54,6 +56,8 @@ class Connection:
     examples: Examples
     steps: Steps
     parking: Parking
+    schedule: Schedule
+    lines: Lines
     book: Book
     ledger: Ledger
     rollups: Rollups
@@ -100,6 +104,8 @@ def open_connection(settings: Settings) -> Connection:
         examples=Examples(client, keys, scripts),
         steps=Steps(client, keys, scripts),
         parking=Parking(client, keys, scripts),
+        schedule=Schedule(client, keys, scripts),
+        lines=Lines(client, keys, scripts, _queues(settings)),
         book=Book(client, keys, scripts),
         ledger=Ledger(client, keys, scripts),
         rollups=Rollups(client, keys, scripts),
@@ -110,3 +116,10 @@ def open_connection(settings: Settings) -> Connection:
         models=catalogue(settings, os.environ),
         strategies=strategies,
     )
+
+
+def _queues(settings: Settings) -> dict[str, str]:
+    """Every queue that tasks wait in, with its pool, '' for an overflow queue."""
+    pools = {settings.queue(name): name for name in settings.config.pools}
+    overflow = {settings.overflow_queue(name): "" for name in settings.config.agent_types}
+    return {**pools, **overflow}

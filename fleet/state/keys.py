@@ -32,13 +32,17 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:money              hash     what each scope has spent, by hour, day and month, and holds
     {fleet}:reservations       hash     what is held for each task that has not ended
     {fleet}:open_steps         hash     what is bound by each step that is under way
-    {fleet}:parked:version     string   the policy that parked tasks were last looked at under
     {fleet}:parked             zset     ids of tasks that wait for room under a limit, by when, ms
+    {fleet}:delayed            zset     ids of tasks that wait for their time, by when, ms
+    {fleet}:deferred           zset     other messages that wait for their time, by when, ms
+    {fleet}:reservations:cursor string  how far the reconciler has looked through the reservations
     {fleet}:rollups            set      hours and days that have a roll-up
     {fleet}:rollup:cursor      string   the last entry of the ledger that is rolled up
     {fleet}:rollup:h:HOUR, :d:DAY   hash   sums of the ledger's entries by all their names
     QUEUE                      list     messages; QUEUE is {fleet}.POOL or {fleet}.overflow.TYPE
     QUEUE:wake                 list     at most one token: there are messages to claim
+    QUEUE:line                 zset     ids of the tasks in it, in its order: by when they came, us,
+                                        or the negative time at which they were put in front
 """
 
 from __future__ import annotations
@@ -137,12 +141,20 @@ class Keys:
         return f"{self.tag}:open_steps"
 
     @property
-    def parked_version(self) -> str:
-        return f"{self.tag}:parked:version"
-
-    @property
     def parked(self) -> str:
         return f"{self.tag}:parked"
+
+    @property
+    def delayed(self) -> str:
+        return f"{self.tag}:delayed"
+
+    @property
+    def deferred(self) -> str:
+        return f"{self.tag}:deferred"
+
+    @property
+    def reservations_cursor(self) -> str:
+        return f"{self.tag}:reservations:cursor"
 
     @property
     def rollups(self) -> str:
@@ -186,3 +198,24 @@ class Keys:
 def wake(queue: str) -> str:
     """The list that holds a token while a queue has messages to claim."""
     return f"{queue}:wake"
+
+
+def line(queue: str) -> str:
+    """The tasks that are in a queue, or in one of its `lists`, in its order."""
+    return f"{queue}:line"
+
+
+SEPARATOR = "\x06\x16"
+"""Kombu's, between a queue's name and a priority."""
+PRIORITIES = ("", *(f"{SEPARATOR}{priority}" for priority in (3, 6, 9)))
+
+
+def lists(queue: str) -> tuple[str, ...]:
+    """The lists in which Kombu keeps a queue, by priority: Fleet pushes to the first, and Kombu
+    puts a message that has a priority of its own back into one of the others."""
+    return tuple(queue + priority for priority in PRIORITIES)
+
+
+def whole(queue: str) -> str:
+    """The queue that one of its `lists` belongs to."""
+    return queue.partition(SEPARATOR)[0]

@@ -19,7 +19,10 @@ NAMES = (
     "claim",
     "cool",
     "correct",
+    "defer",
+    "deliver",
     "drain",
+    "due",
     "eject",
     "fetch",
     "finish",
@@ -27,23 +30,28 @@ NAMES = (
     "hold",
     "learn",
     "leave",
+    "missing",
     "park",
     "policy",
     "progress",
     "push",
+    "put_back",
     "rate",
     "readmit",
     "reap",
+    "refuse",
     "register",
     "release",
     "renew",
     "repair",
+    "republish",
     "requeue",
     "rescue",
     "rollup",
     "snapshot",
     "submit",
     "trim",
+    "unheld",
     "unpark",
     "usage",
     "warm",
@@ -72,7 +80,10 @@ class Scripts:
     claim: Script
     cool: Script
     correct: Script
+    defer: Script
+    deliver: Script
     drain: Script
+    due: Script
     eject: Script
     fetch: Script
     finish: Script
@@ -80,23 +91,28 @@ class Scripts:
     hold: Script
     learn: Script
     leave: Script
+    missing: Script
     park: Script
     policy: Script
     progress: Script
     push: Script
+    put_back: Script
     rate: Script
     readmit: Script
     reap: Script
+    refuse: Script
     register: Script
     release: Script
     renew: Script
     repair: Script
+    republish: Script
     requeue: Script
     rescue: Script
     rollup: Script
     snapshot: Script
     submit: Script
     trim: Script
+    unheld: Script
     unpark: Script
     usage: Script
     warm: Script
