@@ -7,6 +7,7 @@ from typing import Any
 from celery import Celery
 
 from fleet.runtime.app import fleet_of
+from fleet.services.budget_alerts import look_at_budgets
 from fleet.services.daily_spend import daily_report
 from fleet.services.parked import unpark
 from fleet.services.spend import recorded_rows
@@ -19,6 +20,8 @@ ROLL_UP = "fleet.rollup"
 ARCHIVE = "fleet.ledger_archive"
 SPEND = "fleet.spend"
 UNPARK = "fleet.unpark"
+BUDGETS = "fleet.budgets"
+PRUNE = "fleet.prune"
 
 
 def add_jobs(app: Celery) -> None:
@@ -55,3 +58,11 @@ def add_jobs(app: Celery) -> None:
     @app.task(name=UNPARK, ignore_result=True)
     def bring_back_the_parked() -> list[str]:
         return unpark(fleet_of(app))
+
+    @app.task(name=BUDGETS, ignore_result=True)
+    def look_at_the_budgets() -> list[str]:
+        return look_at_budgets(fleet_of(app))
+
+    @app.task(name=PRUNE, ignore_result=True)
+    def prune_the_book() -> int:
+        return fleet_of(app).money_upkeep.prune()

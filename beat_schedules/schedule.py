@@ -6,15 +6,28 @@ from typing import Any
 
 from celery.schedules import crontab
 
-from beat_schedules.jobs import ARCHIVE, HEALTH, POOLS, REAP, ROLL_UP, SPEND, UNPARK
+from beat_schedules.jobs import (
+    ARCHIVE,
+    BUDGETS,
+    HEALTH,
+    POOLS,
+    PRUNE,
+    REAP,
+    ROLL_UP,
+    SPEND,
+    UNPARK,
+)
 from fleet.settings import Settings
 
 HEALTH_SECONDS = 15
 UNPARK_SECONDS = 5
+BUDGETS_SECONDS = 60
 HOUR = 3600
 DAY = 86_400
 NIGHTLY = crontab(hour=0, minute=17)
 """UTC. By the clock, and not every day from its start: a beat may be restarted each day."""
+LATER_AT_NIGHT = crontab(hour=0, minute=47)
+"""UTC."""
 MORNINGS = crontab(hour=2, minute=0)
 """UTC. By then what began yesterday has ended and is settled."""
 
@@ -27,8 +40,12 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "sum-up-health": _every(HEALTH_SECONDS, HEALTH),
         "look-at-the-pools": _every(settings.config.health.look_seconds, POOLS),
         "bring-back-the-parked": _every(UNPARK_SECONDS, UNPARK),
+        "look-at-the-budgets": _every(BUDGETS_SECONDS, BUDGETS),
         "roll-up-the-ledger": _every(HOUR, ROLL_UP),
         "archive-the-ledger": {"task": ARCHIVE, "schedule": NIGHTLY, "options": {"expires": HOUR}},
+        "prune-the-book": {
+            "task": PRUNE, "schedule": LATER_AT_NIGHT, "options": {"expires": HOUR}
+        },
         "report-the-spend": {"task": SPEND, "schedule": MORNINGS, "options": {"expires": DAY}},
     }
 

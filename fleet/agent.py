@@ -41,8 +41,9 @@ class Result(BaseModel):
 class ModelReply(BaseModel):
     """One answer of a language model, and what it took.
 
-    `cached_input_tokens` are among the `input_tokens`, `reasoning_tokens` among the
-    `output_tokens`, where the provider tells them. `seconds` is the time of the call.
+    `cached_input_tokens`, read from the provider's cache, and `cache_write_tokens`, written to it,
+    are among the `input_tokens`, `reasoning_tokens` among the `output_tokens`, where the provider
+    tells them. `seconds` is the time of the call.
     `usage_missing` marks an answer whose provider told no tokens, `unpriced` one of a model that
     is not free and has no price: what is not known is 0 here.
     """
@@ -59,6 +60,7 @@ class ModelReply(BaseModel):
     usage_missing: bool = False
     reasoning_tokens: int = 0
     unpriced: bool = False
+    cache_write_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,10 @@ class AgentContext(Protocol):
         one that suits and fits what is left of the task's limit is asked, and further questions
         go to that one: `ModelReply.model` says which. Where none is left the first model's error
         is raised: `Unavailable`, `RateLimited`, `ModelRefused`, `ContextWindowExceeded`, or
-        `NotAllowed` for a provider's key that is refused. Raises `OverBudget` where the rest of
-        the limit is too little for any.
+        `NotAllowed` for a provider's key that is refused. What a call may cost at worst has to fit
+        the task's limit and every budget: where that is so of no model, or the policy is to
+        refuse, `OverBudget` or `OverLimit` is raised. Where it is to wait, `Parked` is: let it
+        pass, for the run ends there whatever is made of it, and begins anew later.
         """
         ...
 

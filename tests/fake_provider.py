@@ -23,12 +23,13 @@ from typing import Any, Literal, Self
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """What one request gets: `whole`, `cut` in the middle of its body, or nothing (`hang`)."""
+    """What one request gets: `whole`, at once or when the test lets it go (`held`), `cut` in the
+    middle of its body, or nothing (`hang`)."""
 
     status: int = 200
     body: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    manner: Literal["whole", "cut", "hang"] = "whole"
+    manner: Literal["whole", "held", "cut", "hang"] = "whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,11 @@ def hang() -> Behaviour:
     return Behaviour(manner="hang")
 
 
+def held(behaviour: Behaviour) -> Behaviour:
+    """The same, but not before `let_go`."""
+    return replace(behaviour, manner="held")
+
+
 def cut() -> Behaviour:
     """The connection breaks in the middle of an answer's body."""
     return Behaviour(body=answer("this never arrives").body, manner="cut")
@@ -172,6 +178,7 @@ class FakeProvider:
         self._received: list[Received] = []
         self._changed = threading.Condition()
         self._closing = threading.Event()
+        self._let_go = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
@@ -217,6 +224,14 @@ class FakeProvider:
             queue = self._queues[received.model]
             return queue.popleft() if queue else answer()
 
+    def let_go(self) -> None:
+        """Answer what is held, now and from now on."""
+        self._let_go.set()
+
+    def wait_until_let_go(self) -> None:
+        """What a request that is held does."""
+        self._let_go.wait()
+
     def wait_until_closed(self) -> None:
         """What a request that hangs does."""
         self._closing.wait()
@@ -232,6 +247,7 @@ class FakeProvider:
         traceback: TracebackType | None,
     ) -> None:
         self._closing.set()
+        self._let_go.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -257,6 +273,8 @@ def _handler(fake: FakeProvider) -> type[BaseHTTPRequestHandler]:
                 fake.wait_until_closed()
                 self.close_connection = True
                 return
+            if behaviour.manner == "held":
+                fake.wait_until_let_go()
             named = {"model": body["model"]} if "choices" in behaviour.body else {}
             self._send(replace(behaviour, body={**behaviour.body, **named}))
 

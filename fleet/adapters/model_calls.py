@@ -62,7 +62,13 @@ class ModelCaller:
 
     def _reply(self, response: ModelResponse, seconds: float) -> ModelReply:
         usage = response.usage
-        used = Tokens(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens)
+        used = Tokens(
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cache_read_tokens,
+            usage.cache_write_tokens,
+            _reasoning_tokens(usage),
+        )
         unpriced = self.model.price is None and not self.model.free
         return ModelReply(
             text=response.text or "",
@@ -70,12 +76,13 @@ class ModelCaller:
             input_tokens=used.input,
             output_tokens=used.output,
             cached_input_tokens=used.cached_input,
+            cache_write_tokens=used.cache_write,
             # The tokens are burned, and an answer that was paid for is not thrown away.
             cost_nanodollars=0 if unpriced else cost_nanodollars(self.model, used),
             seconds=seconds,
             # There is no prompt of no tokens.
             usage_missing=used.input == 0,
-            reasoning_tokens=_reasoning_tokens(usage),
+            reasoning_tokens=used.reasoning,
             unpriced=unpriced,
         )
 

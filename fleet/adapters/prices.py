@@ -76,13 +76,18 @@ def _price(known: ModelPrice) -> Price | None:
     request = known.requests_kcount or Decimal(0)
     if known.input_mtok is None or known.output_mtok is None or isinstance(request, TieredPrices):
         return None
-    cached = known.cache_read_mtok
     return Price(
         _rate(known.input_mtok),
         _rate(known.output_mtok),
-        None if cached is None else _rate(cached),
+        _rate_if_any(known.cache_read_mtok),
         request / PER_KILO,
+        _rate_if_any(known.cache_write_mtok),
+        _rate_if_any(known.output_reasoning_mtok),
     )
+
+
+def _rate_if_any(known: Decimal | TieredPrices | None) -> Rate | None:
+    return None if known is None else _rate(known)
 
 
 def _rate(known: Decimal | TieredPrices) -> Rate:

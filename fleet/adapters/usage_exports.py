@@ -6,9 +6,14 @@
     output_tokens
     cost_usd        US dollars, as a decimal
     cached_input_tokens   may be left out, and the lines are then compared without them
+    requests              the same; how many calls the provider has counted
 
 Lines of the same day and model, such as those of several keys, are added up: the ledger does not
-hold keys. Other columns are passed over.
+hold keys, and no provider's export holds single calls. Other columns are passed over.
+
+No provider exports just this. OpenAI's has input_cached_tokens and num_model_requests, and its
+costs in another file; Anthropic's tells input that was not cached, written to the cache and read
+from it in columns of their own, which have to be added up, and no requests.
 """
 
 from __future__ import annotations
@@ -25,10 +30,12 @@ from fleet.errors import InvalidRequest
 
 NEEDED = ("date", "model", "input_tokens", "output_tokens", "cost_usd")
 CACHED = "cached_input_tokens"
+REQUESTS = "requests"
+OPTIONAL = (CACHED, REQUESTS)
 
 
-def read_usage_export(path: Path) -> tuple[list[tuple[BillKey, Billed]], bool]:
-    """The lines of an export, and whether it tells cached tokens.
+def read_usage_export(path: Path) -> tuple[list[tuple[BillKey, Billed]], frozenset[str]]:
+    """The lines of an export, and which of the columns it has that may be left out.
 
     Raises `InvalidRequest` naming the line and what is wrong with it.
     """
@@ -40,9 +47,9 @@ def read_usage_export(path: Path) -> tuple[list[tuple[BillKey, Billed]], bool]:
             if missing:
                 raise InvalidRequest(
                     f"{path}: has no column {', '.join(missing)}; a usage export has the columns "
-                    f"{', '.join(NEEDED)}, and may have {CACHED}"
+                    f"{', '.join(NEEDED)}, and may have {' and '.join(OPTIONAL)}"
                 )
-            return list(_lines(path, reader)), CACHED in columns
+            return list(_lines(path, reader)), frozenset(columns) & frozenset(OPTIONAL)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InvalidRequest(f"{path}: cannot be read ({error}); give a CSV file") from error
 
@@ -54,7 +61,7 @@ def _lines(path: Path, reader: csv.DictReader[str]) -> Iterator[tuple[BillKey, B
         except (ValueError, InvalidOperation, TypeError) as error:
             raise InvalidRequest(
                 f"{path}: line {reader.line_num}: {error}; write a day as YYYY-MM-DD, whole "
-                "numbers of tokens, and US dollars as a decimal"
+                "numbers of tokens and requests, and US dollars as a decimal"
             ) from error
 
 
@@ -68,9 +75,12 @@ def _line(row: dict[str, str]) -> tuple[BillKey, Billed]:
         int(row.get(CACHED) or 0),
         int(row["output_tokens"]),
         nanodollars(row["cost_usd"]),
+        int(row.get(REQUESTS) or 0),
     )
-    if min(billed[:3]) < 0:
+    if min(billed.input, billed.cached, billed.output) < 0:
         raise ValueError("tokens are under 0")
+    if billed.requests < 0:
+        raise ValueError("requests are under 0")
     return BillKey(f"{day:%Y%m%d}", model), billed
 
 

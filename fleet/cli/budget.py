@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from fleet.cli import budget_alerts
 from fleet.cli.control_options import (
     ByOption,
     ScopeArgument,
@@ -36,6 +37,7 @@ NOT_SET = "nothing was set, the configuration holds"
 
 def add_to(parent: typer.Typer) -> None:
     """Give the command line these commands."""
+    budget_alerts.add_to(app)
     parent.add_typer(app, name="budget")
 
 

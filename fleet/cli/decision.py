@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fleet.cli.money_notes import model_note, parked_note
 from fleet.cli.output import dollars
 from fleet.core.model_decision import ModelWeights
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from fleet.core.model_decision import ModelDecision
     from fleet.core.pools import Rejection
     from fleet.core.routing import RouteDecision
+    from fleet.state.tasks import TaskRecord
 
 
 def decision_view(route: RouteDecision | None, model: ModelDecision) -> Group:
@@ -34,6 +36,14 @@ def _route_view(route: RouteDecision) -> list[RenderableType]:
     if route.omitted:
         parts.append(Text(f"  and {route.omitted} further pools that could not have won"))
     return parts
+
+
+def money_view(record: TaskRecord) -> list[RenderableType]:
+    """What the money of a task has to say, where it has: lines under the decision."""
+    downgrade, waits = model_note(record), parked_note(record)
+    lines = [f"Money: held for {downgrade}"] if downgrade else []
+    lines += [f"Parked {waits}"] if waits else []
+    return [Text(line, style="yellow") for line in lines]
 
 
 def model_view(decision: ModelDecision) -> list[RenderableType]:

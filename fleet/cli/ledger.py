@@ -173,9 +173,9 @@ def reconcile(
     """Compare a provider's usage export with the ledger, by UTC day and model.
 
     The file has the columns date (YYYY-MM-DD), model, input_tokens (cached ones among them),
-    output_tokens and cost_usd, and may have cached_input_tokens. Lines of the same day and model,
-    such as those of several keys, are added up. Differences are what the bill has more than the
-    ledger. Exit status 1 where a day and model differs by more than is tolerated.
+    output_tokens and cost_usd, and may have cached_input_tokens and requests. Lines of the same day
+    and model, such as those of several keys, are added up. Differences are what the bill has more
+    than the ledger. Exit status 1 where a day and model differs by more money than is tolerated.
 
     Example: `fleet ledger reconcile openai-november.csv --provider openai`
     """

@@ -49,13 +49,13 @@ def differences_table(differences: Iterable[Difference]) -> Table:
 
 def compared_table(lines: Iterable[Compared]) -> Table:
     """One line a day and model: amounts of both sides, and what the bill has more."""
-    figures = ("billed", "ledger", "difference", "input", "cached", "output")
+    figures = ("billed", "ledger", "difference", "input", "cached", "output", "requests")
     table = _table(("day", "model"), figures)
     for line in lines:
         more = line.difference
         amounts = (line.billed.amount, line.ledger.amount, more.amount)
-        tokens = (f"{number:+d}" for number in (more.input, more.cached, more.output))
-        table.add_row(*line.key, *map(signed, amounts), *tokens)
+        counts = (more.input, more.cached, more.output, more.requests)
+        table.add_row(*line.key, *map(signed, amounts), *(f"{count:+d}" for count in counts))
     return table
 
 

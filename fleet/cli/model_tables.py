@@ -123,6 +123,8 @@ def price_json(price: Price | None) -> dict[str, Any] | None:
         "input": _rate_json(price.input),
         "output": _rate_json(price.output),
         "cached_input": _rate_json(price.cached_input or price.input),
+        "cache_write": _rate_json(price.cache_write or price.input),
+        "reasoning": _rate_json(price.reasoning or price.output),
         "request": str(price.request),
     }
 

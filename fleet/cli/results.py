@@ -16,6 +16,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from fleet.cli.money_notes import model_note, parked_note, uncertain_note
 from fleet.cli.output import dollars, moment, seconds
 from fleet.cli.steps import steps_view
 from fleet.cli.tables import state
@@ -156,9 +157,13 @@ def _facts(record: TaskRecord) -> Table:
     rows: tuple[tuple[str, str | Text], ...] = (
         ("task", record.id),
         ("state", state(record.state)),
+        ("waits", parked_note(record)),
+        ("not before", moment(record.not_before) if record.state == "delayed" else ""),
         ("request", f"{record.request_type} for {record.tenant}, complexity {record.complexity:g}"),
         ("where", f"{record.agent or 'no agent yet'}, pool {record.pool or '-'}"),
         ("model", f"{record.model or '-'}, tokens {tokens}, {dollars(record.cost_nanodollars)}"),
+        ("downgrade", model_note(record)),
+        ("uncertain", uncertain_note(record)),
         ("submitted", moment(record.submitted)),
         ("took", f"wait {seconds(record.wait_seconds)}, run {seconds(record.run_seconds)}"),
         ("attempts", str(record.attempts)),
@@ -167,5 +172,7 @@ def _facts(record: TaskRecord) -> Table:
         ("rating", "-" if record.rating is None else f"{record.rating:g}"),
     )
     for name, value in rows:
+        if not value:
+            continue
         table.add_row(Text(name, style="dim"), value)
     return table

@@ -165,18 +165,21 @@ def strategies(as_json: JsonOption = False) -> None:
 def _try(asked: Any, as_json: bool) -> None:
     from fleet import Fleet
     from fleet.cli.decision import decision_view, model_json
+    from fleet.core.downgrade_reasons import said
 
     found = Fleet.from_env().dry_run(asked)
     if as_json:
         money = {
             "held_for": found.chosen or None,
-            "because": found.because or None,
+            "because": said(found.because),
             "refusal": found.refusal._asdict() if found.refusal else None,
         }
         shown = {"route": found.route.to_json(), "model": model_json(found.models)}
         print_json({**shown, "money": money})
         return
     console().print(decision_view(found.route, found.models))
+    if found.because:
+        typer.echo(f"Money: would be held for {found.chosen}, since {said(found.because)}")
     if found.refusal:
         typer.echo(f"Money: does not fit: {found.refusal.sentence}")
 

@@ -56,7 +56,8 @@ def _told_by_the_broker(settings: Settings) -> list[Part]:
     connection = open_connection(settings)
     counts = connection.pools.counts(list(settings.config.pools))
     pools = health.pool_parts(settings, connection.registry.agents(), counts)
-    return [*pools, health.beat_part(connection)]
+    beat = health.beat_part(connection)
+    return [*pools, beat, *health.parked_parts(connection.parking.count())]
 
 
 def flower_url(settings: Settings) -> str | None:

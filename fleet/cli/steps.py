@@ -9,10 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.cli.output import dollars, moment, seconds
+from fleet.core.ledger_entries import MISSING, UNPRICED
 from fleet.state.records import ANSWERED
 
 if TYPE_CHECKING:
-    from fleet.state.records import TaskRecord
+    from fleet.state.records import Step, TaskRecord
 
 
 def steps_view(record: TaskRecord) -> list[RenderableType]:
@@ -39,8 +40,16 @@ def _table(record: TaskRecord) -> Table:
             str(step.input_tokens),
             str(step.cached_input_tokens),
             str(step.output_tokens),
-            dollars(step.cost_nanodollars),
+            _cost(step),
             seconds(step.seconds),
             moment(step.at),
         )
     return table
+
+
+def _cost(step: Step) -> str:
+    """What a step cost, as far as that is known."""
+    if step.usage == UNPRICED:
+        return "no price"
+    cost = dollars(step.cost_nanodollars)
+    return f"<= {cost}" if step.usage == MISSING else cost

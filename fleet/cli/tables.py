@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from fleet.cli.output import dollars, seconds
+from fleet.cli.output import dollars, moment, seconds
 
 if TYPE_CHECKING:
     from fleet.core.pools import PoolFacts
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 STYLES = {
     "queued": "yellow",
     "delayed": "blue",
+    "parked": "magenta",
     "running": "cyan",
     "succeeded": "green",
     "unverified": "bold yellow",
@@ -45,7 +46,7 @@ def tasks_table(records: Iterable[TaskRecord]) -> Table:
         table.add_row(
             record.id,
             record.request_type,
-            state(record.state),
+            _task_state(record),
             record.pool or "-",
             record.model or "-",
             record.tenant,
@@ -56,6 +57,15 @@ def tasks_table(records: Iterable[TaskRecord]) -> Table:
             seconds(record.run_seconds),
         )
     return table
+
+
+def _task_state(record: TaskRecord) -> Text:
+    """The state; of a delayed or parked task with until when."""
+    if record.state == "delayed":
+        return state(record.state).append(f" to {moment(record.not_before)}")
+    if record.state != "parked":
+        return state(record.state)
+    return state(record.state).append(f" to {moment(record.parked_until)}")
 
 
 def pools_table(pools: Iterable[PoolFacts]) -> Table:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleet.cli.money_notes import money_json, parked_note
 from fleet.cli.output import JsonOption, console, print_json
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ def submit(
     delay: Annotated[
         float | None, typer.Option(help="Queue it so many seconds from now, not earlier.")
     ] = None,
+    priority: Annotated[
+        int, typer.Option(help="0, the most urgent, to 9. Only 0 passes in an emergency.")
+    ] = 5,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the result and show it.")] = False,
     timeout: Annotated[
         float | None,
@@ -60,6 +64,8 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Submit a task. With --wait exit status 1 says that it failed or is unverified.
+
+    One that fits no limit now and is to wait is parked: the error stream says for what.
 
     Example: `fleet submit code_generation --set instruction="Write add(a, b)." --wait`
     """
@@ -76,13 +82,18 @@ def submit(
         max_cost_usd=max_cost_usd,
         idempotency_key=idempotency_key,
         delay=delay,
+        priority=priority,
     )
+    record = task.record()
+    if note := parked_note(record):
+        typer.echo(f"parked {note}", err=True)
     if wait or timeout is not None:
         record = task.wait(timeout)
         _show(record, as_json)
         raise typer.Exit(0 if record.state == "succeeded" else 1)
     if as_json:
-        print_json({"id": task.id, "pool": task.decision.pool, "model": task.model_decision.model})
+        told = {"id": task.id, "state": record.state, "pool": task.decision.pool}
+        print_json({**told, "model": record.model, **money_json(record)})
     else:
         typer.echo(task.id)
 
@@ -138,11 +149,11 @@ def task(
 
 def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
     """Show why a task got its pool and its model, with every candidate's numbers, and which models
-    it went to.
+    it went to; what a parked one waits for.
 
     Example: `fleet explain 0190c0de-...`
     """
-    from fleet.cli.decision import decision_view, model_json
+    from fleet.cli.decision import decision_view, model_json, money_view
     from fleet.cli.steps import steps_view
 
     found = _task(task_id)
@@ -151,11 +162,12 @@ def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
     model = found.model_decision
     if as_json:
         shown = record_json(record)
-        steps = {name: shown[name] for name in ("steps", "model_calls")}
+        told = ("state", "waits_for", "held_for", "because", "uncertain_calls")
+        steps = {name: shown[name] for name in ("steps", "model_calls", *told)}
         routed = route.to_json() if route else None
         print_json({"id": found.id, "route": routed, "model": model_json(model), **steps})
     else:
-        console().print(decision_view(route, model), *steps_view(record))
+        console().print(decision_view(route, model), *money_view(record), *steps_view(record))
 
 
 def cancel(task_id: TaskArgument) -> None:
@@ -196,7 +208,10 @@ def record_json(record: TaskRecord) -> dict[str, Any]:
     shown = asdict(record)
     for name in ("ranking", "model_decision", "loads", "routed", "pinned", "fence"):
         del shown[name]
-    return {**shown, "wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
+    for name in ("chosen", "because", "parked_for", "parked_until"):
+        del shown[name]
+    times = {"wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
+    return {**shown, **money_json(record), **times}
 
 
 def _task(task_id: str) -> Task:

@@ -11,15 +11,14 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from fleet.core.controls import Downgrade
+from fleet.core.downgrade_reasons import DEAR
 from fleet.core.model_decision import ModelCandidate, ModelDecision
-from fleet.core.prices import dollars
-from fleet.core.refusals import SEPARATOR, Refusal
+from fleet.core.refusals import SEPARATOR
 
 MOST = 8
 """Models that a submission brings along: it pays for each, and a seventh resort is none."""
 
 PLANNED, CHEAPER, NEXT = "planned", "cheaper", "next"
-NEARLY, DEAR = "nearly", "dear"
 
 
 class Resort(NamedTuple):
@@ -45,21 +44,6 @@ def resorts(
         taken = {resort.candidate.model for resort in found}
         found += [Resort(each, NEXT) for each in decision.ranking if each.model not in taken]
     return tuple(found[:MOST])
-
-
-def said(because: str) -> str:
-    """Why a task's money is not held for the best model, for people; empty where it is.
-
-    `because` is what `resorts` and the scripts pack: `dear|MODEL|NANODOLLARS`, `nearly|SHARE`, or a
-    refusal.
-    """
-    kind, _, rest = because.partition(SEPARATOR)
-    if kind == NEARLY:
-        return f"{float(rest):.0%} of a budget would be used"
-    if kind == DEAR:
-        model, _, cost = rest.rpartition(SEPARATOR)
-        return f"{model} would cost {dollars(int(cost))}, over the threshold to go down"
-    return Refusal.parse(because).sentence if because else ""
 
 
 def _affordable(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from fleet.core.learning import ModelFacts
 from fleet.core.model_decision import ModelCandidate
-from fleet.core.models import Model, cost_nanodollars
+from fleet.core.models import Model, worst_nanodollars
 from fleet.core.prices import Tokens
 
 
@@ -54,7 +54,7 @@ def cost_at_worst(option: Option, standing: Standing) -> int:
     """Nano-dollars that the next call may cost; the estimate where nothing is known of it."""
     if standing.worst is None or (option.model.price is None and not option.model.free):
         return option.candidate.cost_nanodollars
-    return cost_nanodollars(option.model, standing.worst)
+    return worst_nanodollars(option.model, standing.worst)
 
 
 def fits(option: Option, standing: Standing) -> bool:

@@ -49,6 +49,16 @@ def cost_nanodollars(model: Model, used: Tokens) -> int:
     return model.price.cost(used)
 
 
+def worst_nanodollars(model: Model, worst: Tokens) -> int:
+    """What a call costs at most that takes no more tokens than these, of whichever kind they are.
+
+    Raises `InvalidConfig` as `cost_nanodollars` does.
+    """
+    if model.free or model.price is None:
+        return cost_nanodollars(model, worst)
+    return model.price.most(worst.input, worst.output)
+
+
 def _reference(
     name: str,
     provider: str,

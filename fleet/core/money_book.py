@@ -18,6 +18,11 @@ HELD = "held"
 ROLLING = "r"
 ROLLING_MINUTES = 60
 
+HOURS_KEPT_DAYS = 8
+DAYS_KEPT = 400
+"""For so many days the book has what was settled by the hour, and by the day; for ever by the
+month."""
+
 
 class Holding(NamedTuple):
     """What a task, or one of its steps, holds in its scopes. `tasks` is 0 for a step."""
@@ -54,6 +59,11 @@ def parse_book(fields: Mapping[str, str]) -> MoneyBook:
         else:
             book.counters.setdefault(scope, {})[window] = Counted(*numbers)
     return book
+
+
+def is_kept(window: str, oldest: tuple[str, str]) -> bool:
+    """Whether the book is sure to have a window, where these are the oldest that it has."""
+    return all(window >= each for each in oldest if window[0] == each[0])
 
 
 def parse_holding(packed: str, is_task: bool) -> Holding:

@@ -24,11 +24,17 @@ THOUSANDS = 1000
 
 
 class Tokens(NamedTuple):
-    """Tokens of one answer: what goes in, what comes out, and how much of the input was cached."""
+    """Tokens of one answer: what goes in, and what comes out.
+
+    Of the input some were read from the provider's cache, and some written to it, which a few
+    providers do unasked; of the output some were reasoning.
+    """
 
     input: int
     output: int
     cached_input: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
 
 
 class Tier(NamedTuple):
@@ -57,42 +63,68 @@ class _Band(NamedTuple):
     input: int
     output: int
     cached_input: int
+    cache_write: int
+    reasoning: int
     request: int
     below: int
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a model's tokens cost. Without a rate of their own cached tokens cost as any input.
+    """What a model's tokens cost. A kind without a rate of its own costs as any input, or output.
 
-    `request` is US dollars for each call, whatever its tokens. Writing to a provider's cache,
-    sounds, pictures and searches have prices too, but Fleet's calls take none of them.
+    `request` is US dollars for each call, whatever its tokens. Writing to a cache for an hour,
+    sounds, pictures, searches and citations have prices too, but Fleet's calls ask for none of
+    them.
     """
 
     input: Rate
     output: Rate
     cached_input: Rate | None = None
     request: Decimal = Decimal(0)
+    cache_write: Rate | None = None
+    reasoning: Rate | None = None
     _bands: tuple[tuple[int, _Band], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_bands", tuple(self._banded()))
 
     @classmethod
-    def per_thousand(cls, input: float, output: float, cached_input: float | None = None) -> Self:
+    def per_thousand(
+        cls,
+        input: float,
+        output: float,
+        cached_input: float | None = None,
+        cache_write: float | None = None,
+    ) -> Self:
         """A price without tiers from US dollars for a thousand tokens, as configured."""
-        cached = None if cached_input is None else _rate_of_thousand(cached_input)
-        return cls(_rate_of_thousand(input), _rate_of_thousand(output), cached)
+        cached, written = (
+            None if price is None else _rate_of_thousand(price)
+            for price in (cached_input, cache_write)
+        )
+        return cls(
+            _rate_of_thousand(input), _rate_of_thousand(output), cached, cache_write=written
+        )
 
     def cost(self, used: Tokens) -> int:
         """Nano-dollars for one call, rounded up to a whole one."""
-        # A provider that counts cached tokens beside the input, not in it, is charged for both.
-        uncached = used.input - (used.cached_input if used.cached_input <= used.input else 0)
         rates = self._at(used.input)
         above = (
-            uncached * rates.input
-            + used.output * rates.output
+            _rest(used.input, used.cached_input + used.cache_write) * rates.input
             + used.cached_input * rates.cached_input
+            + used.cache_write * rates.cache_write
+            + _rest(used.output, used.reasoning) * rates.output
+            + used.reasoning * rates.reasoning
+            + rates.request
+        )
+        return -(-above // rates.below)
+
+    def most(self, input_tokens: int, output_tokens: int) -> int:
+        """What a call may cost at most, in nano-dollars, of whichever kind its tokens are."""
+        rates = self._at(input_tokens)
+        above = (
+            input_tokens * max(rates.input, rates.cached_input, rates.cache_write)
+            + output_tokens * max(rates.output, rates.reasoning)
             + rates.request
         )
         return -(-above // rates.below)
@@ -106,19 +138,31 @@ class Price:
 
     def _banded(self) -> Iterator[tuple[int, _Band]]:
         """The rates between one threshold and the next. The first band begins at no tokens."""
-        rates = [self.input, self.output, *([self.cached_input] if self.cached_input else [])]
-        thresholds = {tier.above for rate in rates for tier in rate.tiers}
+        thresholds = {tier.above for rate in self._rates for tier in rate.tiers}
         yield 0, self._band(0)
         for above in sorted(thresholds):
             yield above, self._band(above + 1)
 
+    @property
+    def _rates(self) -> tuple[Rate, ...]:
+        """The rate of each kind, in the order of a band."""
+        into, out = self.input, self.output
+        kinds = (self.cached_input or into, self.cache_write or into, self.reasoning or out)
+        return (into, out, *kinds)
+
     def _band(self, input_tokens: int) -> _Band:
-        kinds = (self.input, self.output, self.cached_input or self.input)
-        rates = [Fraction(rate.at(input_tokens)) / RATED_TOKENS for rate in kinds]
+        rates = [Fraction(rate.at(input_tokens)) / RATED_TOKENS for rate in self._rates]
         exact = [NANODOLLARS * each for each in (*rates, Fraction(self.request))]
         below = lcm(*(each.denominator for each in exact))
-        into, out, cached, request = (int(each * below) for each in exact)
-        return _Band(into, out, cached, request, below)
+        return _Band._make([*(int(each * below) for each in exact), below])
+
+
+def _rest(tokens: int, among: int) -> int:
+    """Tokens that are of no kind of their own.
+
+    Where a provider counts those beside the others, and not among them, both are charged.
+    """
+    return tokens - among if among <= tokens else tokens
 
 
 def dollars(nanodollars: int) -> str:

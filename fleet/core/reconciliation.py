@@ -1,4 +1,4 @@
-"""Compares a provider's bill with the ledger: tokens and amount, by day and model."""
+"""Compares a provider's bill with the ledger: tokens, requests and amount, by day and model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ class BillKey(NamedTuple):
 
 
 class Billed(NamedTuple):
-    """What was used on a day by a model: tokens, of which cached ones are input; nano-dollars."""
+    """What was used on a day by a model: tokens, of which cached ones are input; nano-dollars;
+    requests, or steps of the ledger. What a bill does not tell is 0 on both sides."""
 
     input: int = 0
     cached: int = 0
     output: int = 0
     amount: int = 0
+    requests: int = 0
 
 
 class Compared(NamedTuple):

@@ -16,6 +16,7 @@ twice for those that say more."""
 
 
 def worst_tokens(prompt: str, instructions: str, max_tokens: int) -> Tokens:
-    """A bound on the tokens of a call, none of them cached."""
+    """A bound on the tokens of a call; `fleet.core.models.worst_nanodollars` bounds what they cost,
+    cached or not."""
     read = len(prompt.encode()) + len(instructions.encode()) + FRAME_TOKENS
     return Tokens(read, max_tokens)

@@ -52,7 +52,8 @@ class Task:
         """Where the task went and why, with every candidate's numbers."""
         if self._submitted:
             placed = self._submitted.placed
-            return route_decision(self._submitted.plan.ranking, placed.loads, placed.detail)
+            routed = placed.detail if placed.status == "pool" else ""
+            return route_decision(self._submitted.plan.ranking, placed.loads, routed)
         record = self.record()
         if record.ranking is None:
             raise TaskNotFound(
@@ -108,17 +109,21 @@ class Task:
         return result
 
     def wait(self, timeout: float | None = None) -> TaskRecord:
-        """Wait for the end, however it is, and give the record. Raises `ResultTimeout`."""
+        """Wait for the end, however it is, and give the record. What is parked is waited for too.
+
+        Raises `ResultTimeout`.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         client = self._connection.client
         with redis_errors(client), client.pubsub(ignore_subscribe_messages=True) as news:
             news.subscribe(self._connection.keys.done(self.id))
             # Subscribed first and looked second, so that no end falls between the two.
-            while self.state() not in ENDED:
+            while (state := self.state()) not in ENDED:
                 left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     raise ResultTimeout(
-                        f"task {self.id} had not ended after {timeout:g} s; it goes on"
+                        f"task {self.id} had not ended after {timeout:g} s; it "
+                        f"{'waits for room under a limit' if state == 'parked' else 'goes on'}"
                     )
                 news.get_message(timeout=min(left, LOOK_SECONDS))
         return self.record()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from fleet.agent import ModelReply
 from fleet.core.ledger_entries import MISSING, SEEN, UNPRICED
-from fleet.core.models import Model, cost_nanodollars
+from fleet.core.models import Model, worst_nanodollars
 from fleet.core.worst_case import worst_tokens
 from fleet.errors import (
     ContextWindowExceeded,
@@ -91,7 +91,7 @@ def worst_step(model: Model, why: str, question: Question) -> Step:
         "",
         input_tokens=worst.input,
         output_tokens=worst.output,
-        cost_nanodollars=cost_nanodollars(model, worst) if priced else 0,
+        cost_nanodollars=worst_nanodollars(model, worst) if priced else 0,
     )
 
 
@@ -131,6 +131,7 @@ def _told(worst: Step, ended: str, reply: ModelReply, seconds: float) -> Step:
         output_tokens=reply.output_tokens,
         cost_nanodollars=reply.cost_nanodollars,
         reasoning_tokens=reply.reasoning_tokens,
+        cache_write_tokens=reply.cache_write_tokens,
     )
 
 

@@ -120,4 +120,6 @@ def contract_price(line: CatalogueModel) -> Price | None:
     """The price that is configured for a model, or None."""
     if line.input_price is None or line.output_price is None:
         return None
-    return Price.per_thousand(line.input_price, line.output_price, line.cached_input_price)
+    return Price.per_thousand(
+        line.input_price, line.output_price, line.cached_input_price, line.cache_write_price
+    )

@@ -20,6 +20,7 @@ from fleet.services.snapshot import Snapshot
 from fleet.services.strategies import installed_strategies
 from fleet.services.submit import MessageEncoder, Submitter
 from fleet.settings import Settings
+from fleet.state.alerts import Alerts
 from fleet.state.audit import Audit
 from fleet.state.book import Book
 from fleet.state.client import connect
@@ -28,6 +29,7 @@ from fleet.state.keys import Keys
 from fleet.state.ledger import Ledger
 from fleet.state.lines import Lines
 from fleet.state.models import ModelState
+from fleet.state.money_upkeep import MoneyUpkeep
 from fleet.state.parking import Parking
 from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
@@ -59,6 +61,8 @@ class Connection:
     schedule: Schedule
     lines: Lines
     book: Book
+    alerts: Alerts
+    money_upkeep: MoneyUpkeep
     ledger: Ledger
     rollups: Rollups
     model_state: ModelState
@@ -107,6 +111,8 @@ def open_connection(settings: Settings) -> Connection:
         schedule=Schedule(client, keys, scripts),
         lines=Lines(client, keys, scripts, _queues(settings)),
         book=Book(client, keys, scripts),
+        alerts=Alerts(client, keys, scripts),
+        money_upkeep=MoneyUpkeep(client, keys, scripts),
         ledger=Ledger(client, keys, scripts),
         rollups=Rollups(client, keys, scripts),
         model_state=ModelState(

@@ -106,6 +106,13 @@ def beat_part(connection: Connection) -> Part:
     return Part("beat", not late, text(owner), detail)
 
 
+def parked_parts(count: int) -> list[Part]:
+    """The tasks that wait for room under a limit, if any. Nothing is wrong with them."""
+    where = f"{count} task{'' if count == 1 else 's'}"
+    detail = "wait for room under a limit: fleet tasks --state parked"
+    return [Part("parked", True, where, detail)] if count else []
+
+
 def http_problem(url: str) -> str:
     """What is wrong with an HTTP address; empty where it answers 200."""
     try:

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from fleet.core.ledger_entries import Counted, Held, LedgerEntry, Rolled, id_parts
 from fleet.core.ledger_sums import LedgerSums, RolledKey
-from fleet.core.money_book import MoneyBook, held_by_scope
+from fleet.core.money_book import MoneyBook, held_by_scope, is_kept
 from fleet.services.connection import Connection
 from fleet.services.ledger import LedgerReader
+from fleet.state.book import oldest_kept
 
 COUNTER = "counter"
 ROLL_UP = "roll-up"
@@ -46,6 +47,8 @@ def verify(fleet: Connection, seen: Callable[[int], object] = lambda entries: No
     """Compare the entries, archived ones too, with every counter and every roll-up.
 
     Charges may go on meanwhile: the counters are read at one moment, and so are the roll-ups.
+    The book of money keeps hours for 8 days and days for 400: of older ones there is nothing to
+    compare, nor of what a late correction put there. The roll-ups have all of them.
     `seen` is told now and then how many entries were read.
     """
     cursor, rolled = _rollups(fleet)
@@ -57,13 +60,16 @@ def verify(fleet: Connection, seen: Callable[[int], object] = lambda entries: No
         entries += len(page)
         amount += sum(entry.amount for entry in page)
         seen(entries)
+    oldest = oldest_kept(moment.seconds)
     stored = {
         (scope, window): counted
         for scope, found in moment.book.counters.items()
         for window, counted in found.items()
+        if is_kept(window, oldest)
     }
     expected = up_to_cursor.rolled()
-    counted = up_to_cursor.merge(later).counted()
+    sums = up_to_cursor.merge(later).counted()
+    counted = {key: each for key, each in sums.items() if is_kept(key[1], oldest)}
     differences = (
         *_rolled_differences(expected, rolled),
         *_counted_differences(counted, stored),

@@ -24,7 +24,7 @@ import structlog
 
 from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import ModelReply
-from fleet.core.downgrades import said
+from fleet.core.downgrade_reasons import said
 from fleet.core.failover import (
     Option,
     Standing,

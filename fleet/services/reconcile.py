@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from fleet.adapters.usage_exports import read_usage_export
+from fleet.adapters.usage_exports import CACHED, REQUESTS, read_usage_export
 from fleet.core.reconciliation import Billed, BillKey, Compared, compared, sums
 from fleet.errors import InvalidRequest
 from fleet.services.connection import Connection
@@ -30,10 +30,12 @@ def reconcile(
 ) -> Reconciled:
     """Compare a usage export with the ledger, over the days that it has, by day and model.
 
+    Requests are compared with the ledger's steps, those among them that a provider did not serve:
+    so they may differ where calls have failed, and only amounts decide whether the two agree.
     What only the ledger has counts where it is of a model that the export names, or of the given
     provider. Raises `InvalidRequest` for a file that is no usage export.
     """
-    lines, tells_cached = read_usage_export(path)
+    lines, told = read_usage_export(path)
     if not lines:
         raise InvalidRequest(f"{path}: has no lines; give a usage export with a line for each day")
     bill = sums(lines)
@@ -44,9 +46,10 @@ def reconcile(
             BillKey(row.period, row.model),
             Billed(
                 row.input_tokens,
-                row.cached_tokens if tells_cached else 0,
+                row.cached_tokens if CACHED in told else 0,
                 row.output_tokens,
                 row.amount,
+                row.requests if REQUESTS in told else 0,
             ),
         )
         for row in fleet.rollups.rows(days[0], days[-1])

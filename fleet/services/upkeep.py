@@ -39,7 +39,7 @@ def reap(fleet: Connection) -> dict[str, list[str]]:
     done.update(requeue_expired(fleet, fleet.tasks.expired_leases()))
     done["repaired"] = _repair(fleet)
     done.update(_republish(fleet))
-    done["released"] = fleet.lines.release_unheld()
+    done["orphaned"] = fleet.money_upkeep.give_back_orphans()
     if any(done.values()):
         log.warning("reaped", **{name: ids for name, ids in done.items() if ids})
     return done

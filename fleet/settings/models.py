@@ -51,6 +51,7 @@ class CatalogueModel(Section):
     input_price: Annotated[float, Field(ge=0)] | None = None
     output_price: Annotated[float, Field(ge=0)] | None = None
     cached_input_price: Annotated[float, Field(ge=0)] | None = None
+    cache_write_price: Annotated[float, Field(ge=0)] | None = None
     free: bool = False
     context_tokens: Annotated[int, Field(ge=1)] | None = None
     capabilities: tuple[Capability, ...] = ()
@@ -61,8 +62,9 @@ class CatalogueModel(Section):
     def _prices_come_together(self) -> Self:
         if (self.input_price is None) != (self.output_price is None):
             raise ValueError("give both input_price and output_price, or neither")
-        if self.cached_input_price is not None and self.input_price is None:
-            raise ValueError("cached_input_price needs input_price and output_price beside it")
+        for name in ("cached_input_price", "cache_write_price"):
+            if getattr(self, name) is not None and self.input_price is None:
+                raise ValueError(f"{name} needs input_price and output_price beside it")
         if self.free and self.input_price:
             raise ValueError(f"free is set, and so is input_price ({self.input_price:g}); drop one")
         return self

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from fleet.core.ledger_entries import Counted, Held
 from fleet.core.money_book import (
+    DAYS_KEPT,
     HELD,
+    HOURS_KEPT_DAYS,
     ROLLING,
     ROLLING_MINUTES,
     Holding,
@@ -20,6 +22,13 @@ from fleet.state.client import redis_errors
 from fleet.state.scripts import text
 from fleet.state.store import Store
 
+PAGE = 1000
+"""Fields in one answer: half a millisecond of Redis's time."""
+
+MOST_SCOPES = 1000
+"""In one question, of four fields each."""
+
+DAY_SECONDS = 86_400
 WINDOWS = {"hour": "h%Y%m%d%H", "day": "d%Y%m%d", "month": "m%Y%m"}
 
 
@@ -29,6 +38,13 @@ class Standing(NamedTuple):
 
     settled: Mapping[str, Counted]
     held: Held
+
+
+class Standings(NamedTuple):
+    """How scopes stand at one moment, and the ids of its `hour`, `day` and `month`."""
+
+    windows: Mapping[str, str]
+    of: Mapping[str, Standing]
 
 
 class Reserved(NamedTuple):
@@ -60,31 +76,59 @@ class Book(Store):
 
     def standing(self, scopes: Sequence[str]) -> dict[str, Standing]:
         """How scopes stand in the windows of Redis's clock. Two calls."""
+        seconds = self._seconds()
+        minutes = [f"{ROLLING}{seconds // 60 - back}" for back in range(ROLLING_MINUTES + 1)]
+        return self._standing(scopes, [*window_ids(seconds).values(), HELD, *minutes])
+
+    def standings(self, scopes: Sequence[str]) -> Standings:
+        """How any number of scopes stand in the UTC hour, day and month of Redis's clock, without
+        the last 60 minutes. One call, and one for each 1,000 scopes."""
+        windows = window_ids(self._seconds())
+        found: dict[str, Standing] = {}
+        for start in range(0, len(scopes), MOST_SCOPES):
+            some = scopes[start : start + MOST_SCOPES]
+            found |= self._standing(some, [*windows.values(), HELD])
+        return Standings(windows, found)
+
+    def scopes(self, kind: str) -> list[str]:
+        """The scopes of a kind, such as `tenant`, that hold anything or have spent this month.
+
+        Goes through the whole book, a page a call; it has some 600 fields for each scope.
+        """
+        month = window_ids(self._seconds())["month"]
+        patterns = (f"{window} {kind}:*" for window in (HELD, month))
+        fields = (text(field) for pattern in patterns for field in self._fields(pattern))
+        return sorted({field.partition(" ")[2] for field in fields})
+
+    def _fields(self, pattern: str) -> Iterator[bytes | str]:
+        with redis_errors(self.client):
+            found = self.client.hscan_iter(self.keys.money, match=pattern, count=PAGE)
+            yield from (field for field, _ in found)
+
+    def _seconds(self) -> int:
         with redis_errors(self.client):
             seconds, _ = self.client.time()
-            windows = window_ids(seconds)
-            minutes = [f"{ROLLING}{seconds // 60 - back}" for back in range(ROLLING_MINUTES + 1)]
-            fields = [*windows.values(), HELD, *minutes]
-            wanted = [f"{window} {scope}" for scope in scopes for window in fields]
+        return int(seconds)
+
+    def _standing(self, scopes: Sequence[str], fields: Sequence[str]) -> dict[str, Standing]:
+        wanted = [f"{window} {scope}" for scope in scopes for window in fields]
+        with redis_errors(self.client):
             found = self.client.hmget(self.keys.money, wanted) if wanted else []
         size = len(fields)
         rows = (found[start : start + size] for start in range(0, len(found), size))
         return {scope: _standing(row) for scope, row in zip(scopes, rows, strict=True)}
-
-    def scopes(self, kind: str) -> list[str]:
-        """The scopes of a kind, such as `tenant`, that money was ever held for. Many calls."""
-        begin = f"{HELD} {kind}:"
-        with redis_errors(self.client):
-            found = self.client.hscan_iter(
-                self.keys.money, match=f"{begin}*", count=1000, no_values=True
-            )
-            return sorted({text(name).removeprefix(f"{HELD} ") for name in found})
 
 
 def window_ids(seconds: int) -> dict[str, str]:
     """The ids of the UTC hour, day and month of a moment, in seconds since 1970."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return {name: moment.strftime(form) for name, form in WINDOWS.items()}
+
+
+def oldest_kept(seconds: int) -> tuple[str, str]:
+    """The oldest UTC hour and day that the book is sure to have then, in seconds since 1970."""
+    hour = window_ids(seconds - HOURS_KEPT_DAYS * DAY_SECONDS)["hour"]
+    return hour, window_ids(seconds - DAYS_KEPT * DAY_SECONDS)["day"]
 
 
 def book_of(found: Mapping[Any, Any]) -> MoneyBook:

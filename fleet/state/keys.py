@@ -32,10 +32,12 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:money              hash     what each scope has spent, by hour, day and month, and holds
     {fleet}:reservations       hash     what is held for each task that has not ended
     {fleet}:open_steps         hash     what is bound by each step that is under way
+    {fleet}:orphans            hash     how far the search for money without a task has come
+    {fleet}:alerts             stream   budget alerts: what was used of which limit
+    {fleet}:alerted:WINDOW     set      thresholds and scopes that were said of an hour, day, month
     {fleet}:parked             zset     ids of tasks that wait for room under a limit, by when, ms
     {fleet}:delayed            zset     ids of tasks that wait for their time, by when, ms
     {fleet}:deferred           zset     other messages that wait for their time, by when, ms
-    {fleet}:reservations:cursor string  how far the reconciler has looked through the reservations
     {fleet}:rollups            set      hours and days that have a roll-up
     {fleet}:rollup:cursor      string   the last entry of the ledger that is rolled up
     {fleet}:rollup:h:HOUR, :d:DAY   hash   sums of the ledger's entries by all their names
@@ -141,6 +143,14 @@ class Keys:
         return f"{self.tag}:open_steps"
 
     @property
+    def orphans(self) -> str:
+        return f"{self.tag}:orphans"
+
+    @property
+    def alerts(self) -> str:
+        return f"{self.tag}:alerts"
+
+    @property
     def parked(self) -> str:
         return f"{self.tag}:parked"
 
@@ -151,10 +161,6 @@ class Keys:
     @property
     def deferred(self) -> str:
         return f"{self.tag}:deferred"
-
-    @property
-    def reservations_cursor(self) -> str:
-        return f"{self.tag}:reservations:cursor"
 
     @property
     def rollups(self) -> str:
@@ -170,6 +176,10 @@ class Keys:
     def rollup(self, period: str) -> str:
         """Of an hour or a day, as YYYYMMDDHH or YYYYMMDD."""
         return f"{self.tag}:rollup:{'h' if len(period) == 10 else 'd'}:{period}"
+
+    def alerted(self, window: str) -> str:
+        """Of an hour, a day or a month, such as `d20261124`."""
+        return f"{self.tag}:alerted:{window}"
 
     def task(self, task_id: str) -> str:
         return f"{self.tag}:task:{task_id}"

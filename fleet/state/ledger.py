@@ -47,11 +47,12 @@ class Page(NamedTuple):
 
 class Moment(NamedTuple):
     """The whole book of money, what is held for whom, and the id of the last entry that the book
-    counts; `FIRST` where there is none."""
+    counts; `FIRST` where there is none. `seconds` are those since 1970, by Redis's clock."""
 
     book: MoneyBook
     reserved: Reserved
     last: str
+    seconds: int
 
 
 class Ledger(Store):
@@ -92,12 +93,13 @@ class Ledger(Store):
             pipeline.hgetall(self.keys.open_steps)
             pipeline.xrevrange(self.keys.ledger, count=1)
             pipeline.lindex(self.keys.archives, -1)
-            money, tasks, steps, newest, archive = pipeline.execute()
+            pipeline.time()
+            money, tasks, steps, newest, archive, (seconds, _) = pipeline.execute()
         if newest:
             last = text(newest[0][0])
         else:
             last = archived_ids(text(archive))[1] if archive else FIRST
-        return Moment(book_of(money), reserved_of(tasks, steps), last)
+        return Moment(book_of(money), reserved_of(tasks, steps), last, int(seconds))
 
     def correct(self, entry: LedgerEntry, amount: int, by: str, why: str, once: str) -> str:
         """Add an amount to an entry, in nano-dollars: under 0 where it was charged too much.

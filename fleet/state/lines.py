@@ -1,4 +1,4 @@
-"""Finds what has no holder: messages that are in no queue, slots, and reservations.
+"""Finds what has no holder: messages that are in no queue, and slots.
 
 Each queue has its line (`lua/parts/line.lua`): who is in it, in its order. It moves with the
 messages, in the same scripts. So whoever has a lower number than those at the front of the queue
@@ -23,8 +23,6 @@ from fleet.state.store import Store
 MOST_MISSING = 2000
 """Looked for in each list at a time. What is missing beyond that is found when those that were put
 in front of it are taken."""
-MOST_RESERVATIONS = 500
-"""About how many reservations a round looks at: the next one goes on from there."""
 
 
 class Missing(NamedTuple):
@@ -37,7 +35,7 @@ class Missing(NamedTuple):
 
 
 class Lines(Store):
-    """Looks at lines, slots and reservations. `queues` have their pool, '' for overflow ones."""
+    """Looks at lines and slots. `queues` have their pool, '' for overflow ones."""
 
     def __init__(
         self, client: Redis, keys: Keys, scripts: Scripts, queues: Mapping[str, str]
@@ -89,17 +87,3 @@ class Lines(Store):
             freed: Any
             freed, _ = self.scripts.repair(keys=keys, args=[pool, len(others), len(pools), *ids])
         return [text(task_id) for task_id in freed]
-
-    def release_unheld(self) -> list[str]:
-        """Give back what is held for tasks that have ended or are gone; their ids. A part of the
-        reservations at a time. Three calls, and one for each that was found."""
-        with redis_errors(self.client):
-            cursor = int(self.client.get(self.keys.reservations_cursor) or 0)
-            cursor, found = self.client.hscan(
-                self.keys.reservations, cursor, count=MOST_RESERVATIONS
-            )
-            ids = [text(task_id) for task_id in found]
-            keys = [self.keys.reservations_cursor, self.keys.money, self.keys.reservations]
-            keys += map(self.keys.task, ids)
-            released: Any = self.scripts.unheld(keys=keys, args=[cursor, *ids])
-        return [text(task_id) for task_id in released]

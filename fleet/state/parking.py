@@ -38,6 +38,11 @@ class Parking(Store):
         with redis_errors(self.client):
             return text(self.scripts.park(keys=keys, args=arguments))
 
+    def count(self) -> int:
+        """How many tasks are parked."""
+        with redis_errors(self.client):
+            return int(self.client.zcard(self.keys.parked))
+
     def unpark(
         self, record: TaskRecord, queue: str, version: str, money: MoneyRules
     ) -> Unparked:

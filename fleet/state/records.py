@@ -23,9 +23,10 @@ class Step:
 
     `why` it began: `first`, `again`, `failover: ...`, `downgrade: ...` or `escalation: ...`.
     `ended` is `ok`, or what came instead of an answer, such as `rate limited`, or `lost` where its
-    worker died. `cached_input_tokens` are among the `input_tokens`, `reasoning_tokens` among the
-    `output_tokens`. `at` is when it ended, in seconds since 1970 by Redis's clock. `usage` says
-    whether the tokens were `seen`, are `missing`, so that the most was charged, or `unpriced`.
+    worker died. `cached_input_tokens`, read from the provider's cache, and `cache_write_tokens`,
+    written to it, are among the `input_tokens`, `reasoning_tokens` among the `output_tokens`.
+    `at` is when it ended, in seconds since 1970 by Redis's clock. `usage` says whether the tokens
+    were `seen`, are `missing`, so that the most was charged, or `unpriced`.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Step:
     at: float = 0.0
     reasoning_tokens: int = 0
     usage: str = SEEN
+    cache_write_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,10 @@ class TaskRecord:
     `rating` is what a user thought of the result, 0 to 1.
 
     `chosen` is the model that the task's money was held for, `because` why it is not the planned
-    best one, packed: see `fleet.core.downgrades.said`; empty where it is. `parked_for` is the
-    packed refusal (`fleet.core.refusals`) that a parked task waits for, `parked_until` when it is
-    looked at again. A delayed task is not queued before `not_before`. Of `uncertain_calls` the cost
-    is not known: the most it may be was charged.
+    best one, packed: see `fleet.core.downgrade_reasons`; empty where it is. `parked_for` is the
+    packed refusal (`fleet.core.refusals`) that a parked task waits for, `parked_until` when it may
+    fit. A delayed task is not queued before `not_before`. Of `uncertain_calls` the cost is not
+    known: the most it may be was charged.
     """
 
     id: str

@@ -15,6 +15,7 @@ from redis.commands.core import Script
 
 NAMES = (
     "admit",
+    "alert",
     "cancel",
     "claim",
     "cool",
@@ -31,9 +32,11 @@ NAMES = (
     "learn",
     "leave",
     "missing",
+    "orphan",
     "park",
     "policy",
     "progress",
+    "prune",
     "push",
     "put_back",
     "rate",
@@ -51,7 +54,6 @@ NAMES = (
     "snapshot",
     "submit",
     "trim",
-    "unheld",
     "unpark",
     "usage",
     "warm",
@@ -76,6 +78,7 @@ class Scripts:
     """The scripts, bound to one client: `scripts.submit(keys=[...], args=[...])`."""
 
     admit: Script
+    alert: Script
     cancel: Script
     claim: Script
     cool: Script
@@ -92,9 +95,11 @@ class Scripts:
     learn: Script
     leave: Script
     missing: Script
+    orphan: Script
     park: Script
     policy: Script
     progress: Script
+    prune: Script
     push: Script
     put_back: Script
     rate: Script
@@ -112,7 +117,6 @@ class Scripts:
     snapshot: Script
     submit: Script
     trim: Script
-    unheld: Script
     unpark: Script
     usage: Script
     warm: Script

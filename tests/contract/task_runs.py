@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 from fake_provider import FakeProvider
 
-from fleet.agent import ModelReply
+from fleet.agent import AgentSpec, ModelReply
 from fleet.errors import FleetError
+from fleet.runtime.loop import LoopThread
 from fleet.runtime.messages import message_encoder
 from fleet.services.callers import model_callers
 from fleet.services.connection import Connection, open_connection
 from fleet.services.context import RunContext
+from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.model_steps import ModelSteps
 from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.requests import Submission
+from fleet.services.run import AgentRunner
 from fleet.services.step_writer import Lessons, StepWriter
 from fleet.settings import Settings
 from fleet.state.records import TaskRecord
@@ -70,6 +75,10 @@ output_price = 0.02
 """
 
 
+PRICED = {"free": "input_price = 0.0005\noutput_price = 0.0005 #"}
+"""small costs $0.0015625 by its estimate, half of middle."""
+
+
 @dataclass
 class Run:
     """One task that runs in this process."""
@@ -109,6 +118,14 @@ class Run:
         return {model: found.until - now for (_, model), found in facts.cooldowns.items()}
 
 
+def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until a condition holds, and fail if it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.01)
+
+
 def start_run(
     settings: Settings, fake: FakeProvider, loop: asyncio.Runner, limit: float | None = None
 ) -> Run:
@@ -139,3 +156,25 @@ def resume_run(
     steps = ModelSteps(lease, models, callers, writer, settings.config.models.escalate)
     context = RunContext(lease, fleet.tasks, steps, (), "auto")
     return Run(fleet, fake, lease, writer, context, loop)
+
+
+def runner_of(fleet: Connection, spec: AgentSpec) -> AgentRunner:
+    """What runs tasks in a worker process, with one agent."""
+    settings = fleet.settings
+    return AgentRunner(
+        settings=settings,
+        pool="codegen",
+        agent_id="codegen-1",
+        specs={"code_generator": spec},
+        tasks=fleet.tasks,
+        keeper=LeaseKeeper(fleet.tasks, 30, 10),
+        run_coroutine=LoopThread().submit,
+        callers=model_callers(settings, fleet.models, os.environ),
+        pools=fleet.pools,
+        models=fleet.models,
+        model_state=fleet.model_state,
+        examples=fleet.examples,
+        steps=fleet.steps,
+        parking=fleet.parking,
+        policy=PolicyInForce(settings.config, fleet.policies),
+    )

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Literal
 
 import pytest
 import redis
 from fake_provider import FakeProvider
+from task_runs import runner_of
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 from fleet.errors import FleetError, InvalidRequest
-from fleet.runtime.loop import LoopThread
 from fleet.runtime.messages import message_encoder
-from fleet.services.callers import model_callers
 from fleet.services.connection import Connection, open_connection
-from fleet.services.lease_keeper import LeaseKeeper
-from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.requests import Submission
-from fleet.services.run import AgentRunner, Delivery
+from fleet.services.run import Delivery
 from fleet.settings import Settings
 
 CONFIG = """
@@ -76,24 +72,7 @@ def rewards(fleet: Connection, request_type: str = "code_generation", **order: o
     """Run a task as a worker does; the rewards that were counted, as their sum (-1: none)."""
     asked = Submission("code_generation", {"instruction": "add"})
     task_id = fleet.submitter(message_encoder()).submit(asked).task_id
-    settings = fleet.settings
-    runner = AgentRunner(
-        settings=settings,
-        pool="codegen",
-        agent_id="codegen-1",
-        specs={"code_generator": SPEC},
-        tasks=fleet.tasks,
-        keeper=LeaseKeeper(fleet.tasks, 30, 10),
-        run_coroutine=LoopThread().submit,
-        callers=model_callers(settings, fleet.models, os.environ),
-        pools=fleet.pools,
-        models=fleet.models,
-        model_state=fleet.model_state,
-        examples=fleet.examples,
-        steps=fleet.steps,
-        parking=fleet.parking,
-        policy=PolicyInForce(settings.config, fleet.policies),
-    )
+    runner = runner_of(fleet, SPEC)
     try:
         runner.run("code_generator", Delivery(task_id, order, "acme", lambda: "{}"))
     except FleetError as error:

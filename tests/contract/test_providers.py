@@ -30,7 +30,7 @@ from fleet.errors import (
 )
 from fleet.settings.providers import AWS_VARIABLES, ProviderKind
 
-PRICE = Price.per_thousand(0.003, 0.015, 0.0003)
+PRICE = Price.per_thousand(0.003, 0.015, 0.0003, 0.00375)
 KINDS: tuple[ProviderKind, ...] = get_args(ProviderKind)
 
 
@@ -242,6 +242,40 @@ def test_an_answer_is_read_with_its_tokens_and_charged(kind: ProviderKind) -> No
     assert reply.cached_input_tokens == protocol.cached
     assert reply.cost_nanodollars == PRICE.cost(Tokens(100, 20, protocol.cached))
     assert not reply.usage_missing
+
+
+WRITTEN: dict[ProviderKind, dict[str, Any]] = {
+    "openai": _chat(prompt_tokens_details={"cached_tokens": 40, "cache_write_tokens": 30}),
+    "anthropic": {
+        **ANTHROPIC,
+        "usage": {
+            "input_tokens": 30,
+            "cache_read_input_tokens": 40,
+            "cache_creation_input_tokens": 30,
+            "output_tokens": 20,
+        },
+    },
+    "bedrock": {
+        **BEDROCK,
+        "usage": {
+            "inputTokens": 30,
+            "cacheReadInputTokens": 40,
+            "cacheWriteInputTokens": 30,
+            "outputTokens": 20,
+            "totalTokens": 120,
+        },
+    },
+}
+"""Answers of the protocols that tell it: 30 of the input tokens were written to the cache."""
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_what_a_provider_writes_to_its_cache_is_told_and_charged(kind: ProviderKind) -> None:
+    with recorder(WRITTEN[kind]) as found:
+        reply = ask(kind, found.url)
+    assert (reply.input_tokens, reply.output_tokens) == (100, 20)
+    assert (reply.cached_input_tokens, reply.cache_write_tokens) == (40, 30)
+    assert reply.cost_nanodollars == PRICE.cost(Tokens(100, 20, 40, 30))
 
 
 def _without_usage(kind: ProviderKind) -> dict[str, Any]:

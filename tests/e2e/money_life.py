@@ -33,17 +33,17 @@ from fleet.services.requests import Submission
 from fleet.services.run import Delivery
 from fleet.services.upkeep import reap
 from fleet.settings import load_settings
+from fleet.state.money import ScopeLimits
 from fleet.state.policy import Cause
 from fleet.state.records import Step
 from fleet.state.scripts import NAMES, source
 from fleet.state.steps import StepLimits
-from fleet.state.money import ScopeLimits
 from fleet.state.tasks import Lease
 
 POOL, AGENT = "asking", "asking-1"
 QUESTION = "question"
 PARKS = {"max_tokens": 1400}
-"""The second question of such a task does not fit the budget of an hour, see `test_money_crashes`."""
+"""The second question of such a task does not fit the hour: see `test_money_crashes`."""
 BUDGET = LimitKey("all", "hour", "dollars")
 
 
@@ -77,7 +77,7 @@ def record_calls(file: Path, deadly: Place | None) -> None:
 
 
 class World:
-    """What happens to the tasks of a fleet: one worker, its producer and its beat in one process."""
+    """What happens to the tasks of a fleet: its worker, producer and beat in one process."""
 
     def __init__(self) -> None:
         # Nobody renews by the clock: each run does so once, when it begins.
@@ -88,7 +88,8 @@ class World:
         self.fleet.registry.register(AGENT, POOL, 8, {})
 
     def submit(self, **payload: int) -> str:
-        asked = Submission(QUESTION, payload, complexity=0.5, idempotency_key=f"asks-{len(payload)}")
+        once = f"asks-{len(payload)}"
+        asked = Submission(QUESTION, payload, complexity=0.5, idempotency_key=once)
         return self.submitter.submit(asked).task_id
 
     def work(self) -> None:

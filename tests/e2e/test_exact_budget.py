@@ -126,7 +126,7 @@ def test_workers_that_are_killed_at_any_moment_neither_overspend_nor_leave_anyth
         crew.processes.signal("asking", signal.SIGKILL)
     assert any(task.state() == "running" for task in tasks)
     crew.processes.start("asking", "worker", "asking")
-    eventually(lambda: all(task.state() in ENDED for task in tasks), 60, "every task to end")
+    eventually(lambda: all(task.state() in ENDED for task in tasks), 120, "every task to end")
     assert asking.nothing_is_held()
     asking.check_the_ledger()
     spent = asking.state.book.standing(["all"])["all"].settled["day"]

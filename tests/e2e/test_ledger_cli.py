@@ -194,13 +194,32 @@ def test_differences_are_listed_with_amount_and_tokens(
     file = bill(state, tmp_path, "gpt-5,160,40,30,3.02,one")
     found = answer(ledger("reconcile", file, "--json"), 1)
     (line,) = found["differences"]
-    assert line["difference"] == {"input": 10, "cached": 0, "output": 0, "amount": 20_000_000}
+    more = {"input": 10, "cached": 0, "output": 0, "amount": 20_000_000, "requests": 0}
+    assert line["difference"] == more
     tolerated = answer(ledger("reconcile", file, "--tolerance", "0.02", "--json"))
     assert tolerated["differences"] == found["differences"]
     done = ledger("reconcile", file)
     assert done.returncode == 1
     assert "$0.02" in done.stdout
     assert "+10" in done.stdout
+
+
+def test_requests_are_compared_where_the_bill_tells_them(
+    ledger: Command, state: Connection, tmp_path: Path
+) -> None:
+    head = "date,model,input_tokens,output_tokens,cost_usd,requests\n"
+    today = state.rollups.today()
+    steps = sum(row.requests for row in state.rollups.rows(today, today) if row.model == "gpt-5")
+    assert steps > 0
+    line = f"{today},gpt-5,150,30,3.00,"
+    (tmp_path / "bill.csv").write_text(f"{head}{line}{steps}\n")
+    assert answer(ledger("reconcile", "bill.csv", "--json"))["differences"] == []
+    (tmp_path / "bill.csv").write_text(f"{head}{line}{steps + 4}\n")
+    found = answer(ledger("reconcile", "bill.csv", "--json"))
+    assert found["agrees"]
+    assert [each["difference"]["requests"] for each in found["differences"]] == [4]
+    (tmp_path / "bill.csv").write_text(f"{head}{line}-1\n")
+    refused(ledger("reconcile", "bill.csv"), "requests are under 0")
 
 
 def test_what_only_one_side_has_is_a_difference(

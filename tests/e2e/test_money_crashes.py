@@ -26,8 +26,8 @@ BUDGET = """
 hourly_usd = 0.00288
 over = "wait"
 """
-"""Fits one task, thought to cost $0.002375, and no second beside it; and of one that may take 1400
-tokens for an answer one question, $0.002874 at worst, but none after another, which took $0.00002."""
+"""Fits one task, thought to cost $0.002375, and no second beside it. Of one that may take 1400
+tokens for an answer it fits one question, $0.002874 at worst, and none after that took $0.00002."""
 
 LIVES = ("usual", "parked", "lost")
 SEVERAL = 2
@@ -98,6 +98,7 @@ def check(fleet: MoneyFleet, asked: int, never_asked: int) -> None:
         assert record.cost_nanodollars == charged
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("life", LIVES)
 def test_a_death_at_any_call_of_a_script_leaks_nothing_and_charges_nothing_twice(
     fleet: MoneyFleet, lives: Lives, client: redis.Redis, life: str

@@ -1,7 +1,7 @@
 """The rules of the money in plain Python, without Redis: what the scripts have to come to.
 
 Every charge is kept in a list, and every sum is made anew from all of them: slow, and easy to see
-through. All amounts are triples of nano-dollars, tokens and requests.
+through. All amounts are nano-dollars, tokens and requests, in this order.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from fleet.core.limits import LETTERS, Limit
 from fleet.core.money_book import ROLLING_MINUTES
 from fleet.state.book import window_ids
 from fleet.state.money import Choice
 
-Amounts = tuple[int, int, int]
+Amounts = tuple[int, ...]
 Limits = Mapping[str, Sequence[Limit]]
 
 NOTHING: Amounts = (0, 0, 0)
@@ -69,9 +70,9 @@ class PlainMoney:
 
     # What stands in the book
 
-    def held(self, scope: str) -> tuple[int, int, int, int]:
+    def held(self, scope: str) -> tuple[int, ...]:
         """In a scope: dollars, tokens, requests, tasks."""
-        total = (0, 0, 0, 0)
+        total: tuple[int, ...] = (0, 0, 0, 0)
         for task in self.tasks.values():
             if task.free is not None and scope in scopes(task.names(task.model)):
                 total = plus(total, (*task.free, 1))
@@ -102,7 +103,7 @@ class PlainMoney:
         (window,) = (each for each in windows(self.now) if each.startswith(letter))
         return self.settled(scope, window)[which] + held[which]
 
-    def keys(self) -> set[tuple[str, str]]:
+    def windows_with_charges(self) -> set[tuple[str, str]]:
         """Every scope and window that has a charge."""
         return {
             (scope, window)
@@ -247,8 +248,7 @@ def minus(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
 
 
 def at_least_nothing(amounts: Sequence[int]) -> Amounts:
-    dollars, tokens, requests = (max(0, amount) for amount in amounts)
-    return dollars, tokens, requests
+    return tuple(max(0, amount) for amount in amounts)
 
 
 def total_of(found: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -259,7 +259,7 @@ def _place(limit: Limit) -> int:
     return ("dollars", "tokens", "requests", "tasks").index(limit.quantity)
 
 
-def nonzero(sums: Mapping[object, Sequence[int]]) -> dict[object, tuple[int, ...]]:
+def nonzero(sums: Mapping[Any, Sequence[int]]) -> dict[Any, tuple[int, ...]]:
     """Those that are not nothing, so that what was never counted is equal to 0."""
     return {name: tuple(found) for name, found in sums.items() if any(found)}
 

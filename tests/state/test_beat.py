@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from beat_schedules.jobs import ARCHIVE, ROLL_UP, add_jobs
+from beat_schedules.jobs import ARCHIVE, BUDGETS, PRUNE, ROLL_UP, add_jobs
 from beat_schedules.schedule import schedule
 from fleet.runtime.app import Role, make_app
 from fleet.services.connection import Connection, open_connection
@@ -52,10 +52,12 @@ def test_the_jobs_may_run_twice(fleet: Connection) -> None:
     assert summarize_health(fleet) == summarize_health(fleet)
 
 
-def test_beat_rolls_the_ledger_up_each_hour_and_archives_it_each_night(fleet: Connection) -> None:
+def test_beat_looks_at_the_money_each_minute_hour_and_night(fleet: Connection) -> None:
     jobs = {job["task"]: job["schedule"] for job in schedule(fleet.settings).values()}
     assert jobs[ROLL_UP] == 3600
     assert (jobs[ARCHIVE].hour, jobs[ARCHIVE].minute) == ({0}, {17})
+    assert jobs[BUDGETS] == 60
+    assert (jobs[PRUNE].hour, jobs[PRUNE].minute) == ({0}, {47})
     add_jobs(app := make_app(fleet.settings, Role("", "")))
     assert set(jobs) <= set(app.tasks)
 

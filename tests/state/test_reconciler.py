@@ -224,7 +224,7 @@ def test_money_held_for_a_task_that_is_gone_is_given_back(
     gone, kept = submit(fleet, 2)
     claimed(fleet, kept)
     client.delete(fleet.keys.task(gone))
-    assert set_right(fleet)["released"] == [gone]
+    assert set_right(fleet)["orphaned"] == [gone]
     assert set_right(fleet) == {}
     assert client.hkeys(fleet.keys.reservations) == [kept.encode()]
     assert verify(fleet).differences == ()

@@ -73,10 +73,11 @@ def test_a_contract_price_and_a_configured_window_win() -> None:
     input_price = 0.5
     output_price = 1.5
     cached_input_price = 0.25
+    cache_write_price = 0.625
     context_tokens = 7
     """
     (model,) = catalogue(settings(toml), OPENAI)
-    assert model.price == Price.per_thousand(0.5, 1.5, 0.25)
+    assert model.price == Price.per_thousand(0.5, 1.5, 0.25, 0.625)
     assert model.context_tokens == 7
 
 

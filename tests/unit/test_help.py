@@ -17,6 +17,7 @@ COMMANDS = (
     "ledger reconcile",
     *("limits", "limits set", "limits show", "limits clear"),
     *("budget", "budget set", "budget clear", "budget policy", "budget show"),
+    "budget alerts",
     *("emergency", "emergency on", "emergency off", "emergency show", "audit"),
     *("simulate", "spend"),
     *(f"service {name}" for name in ("broker", "model", "worker", "beat", "flower")),

@@ -2,40 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from genai_prices import Usage, calc_price
-from hypothesis import given
+from genai_prices.data_snapshot import get_snapshot
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.adapters.price_files import parsed, store
 from fleet.adapters.prices import PriceBook, current_prices, installed_prices
 from fleet.core.prices import NANODOLLARS, Price, Rate, Tier, Tokens
 from fleet.errors import InvalidConfig, InvalidRequest
+from fleet.settings import parse_config
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
-REAL_MODELS = (
-    ("openai", "gpt-5"),
-    ("openai", "gpt-4o"),
-    ("anthropic", "claude-opus-4-1"),
-    ("anthropic", "claude-sonnet-4-5"),  # tiers of 200,000
-    ("google", "gemini-2.5-flash"),
-    ("google", "gemini-2.5-pro"),  # tiers of 200,000
-    ("perplexity", "sonar"),  # a price for each request
-    ("anthropic", "claude-opus-4-6"),  # another price since a date
-    ("groq", "llama-3.3-70b-versatile"),
-    ("mistral", "mistral-large-latest"),
-)
+PROVIDERS = ("openai", "anthropic", "google", "aws", "groq", "mistral", "perplexity", "azure")
 TIERED = Price(
     Rate(Decimal(3), (Tier(200_000, Decimal(6)),)),
     Rate(Decimal(15), (Tier(100_000, Decimal(20)), Tier(200_000, Decimal("22.5")))),
     Rate(Decimal("0.3"), (Tier(200_000, Decimal("0.6")),)),
+    cache_write=Rate(Decimal("3.75"), (Tier(200_000, Decimal("7.5")),)),
+    reasoning=Rate(Decimal(10)),
 )
 counts = st.integers(0, 2_000_000)
+parts = st.floats(0, 1)
+
+
+class RealModel(NamedTuple):
+    """A model that genai-prices knows, and what Fleet makes of its price."""
+
+    provider: str
+    name: str
+    price: Price
+
+
+def priced_models() -> Iterator[RealModel]:
+    """Every model of the default catalogue, and every other one of its kinds of provider."""
+    book = installed_prices()
+    catalogue = parse_config("", "defaults").catalogue
+    named = [(line.provider, name) for name, line in catalogue.items() if not line.free]
+    known = [
+        (provider.id, model.id)
+        for provider in get_snapshot().providers
+        for model in provider.models
+        if provider.id in PROVIDERS
+    ]
+    for provider, name in (*named, *known):
+        price = book.find(provider, name, NOW).price
+        assert price is not None or (provider, name) not in named
+        if price is not None:
+            yield RealModel(provider, name, price)
+
+
+REAL_MODELS = tuple(priced_models())
+
+
+def used_tokens(into: int, out: int, cached: float, written: float, thought: float) -> Tokens:
+    """Tokens of which some share was cached, then some of the rest written, some was reasoning."""
+    hits = int(into * cached)
+    return Tokens(into, out, hits, int((into - hits) * written), int(out * thought))
 
 
 @pytest.mark.parametrize(
@@ -52,6 +83,11 @@ counts = st.integers(0, 2_000_000)
         # output has a tier of its own from 100,000 input tokens
         (Tokens(100_000, 1), 100_000 * 3000 + 15_000),
         (Tokens(100_001, 1), 100_001 * 3000 + 20_000),
+        # what is written to a cache, and what is reasoning, are of the input and the output
+        (Tokens(1000, 10, 400, 500, 4), 100 * 3000 + 400 * 300 + 500 * 3750 + 6 * 15_000 + 40_000),
+        (Tokens(200_001, 0, 0, 200_001), 200_001 * 7500),
+        # a provider that counts them beside the others is charged for both
+        (Tokens(100, 10, 60, 60, 12), 100 * 3000 + 60 * 300 + 60 * 3750 + 10 * 15_000 + 120_000),
     ],
 )
 def test_a_tier_holds_for_all_tokens_of_a_call(used: Tokens, expected: int) -> None:
@@ -61,6 +97,12 @@ def test_a_tier_holds_for_all_tokens_of_a_call(used: Tokens, expected: int) -> N
 def test_without_a_rate_of_their_own_cached_tokens_cost_as_any_input() -> None:
     price = Price.per_thousand(0.002, 0.006)
     assert price.cost(Tokens(1000, 0, 700)) == price.cost(Tokens(1000, 0)) == 2_000_000
+
+
+def test_without_rates_of_their_own_other_kinds_cost_as_any_input_and_output() -> None:
+    price = Price.per_thousand(0.002, 0.006, cache_write=0.0025)
+    assert price.cost(Tokens(1000, 0, 0, 1000)) == 2_500_000
+    assert Price.per_thousand(0.002, 0.006).cost(Tokens(10, 10, 3, 4, 5)) == 80_000
 
 
 def test_a_price_is_the_decimal_that_was_written_down() -> None:
@@ -89,27 +131,55 @@ def test_no_cost_is_off_by_as_much_as_a_nanodollar(
     assert 0 <= cost - exact < 1
 
 
-@pytest.mark.parametrize(("provider", "model"), REAL_MODELS)
-@given(data=st.data())
-def test_our_cost_of_a_real_model_is_that_of_genai_prices(
-    provider: str, model: str, data: st.DataObject
+def theirs(model: RealModel, used: Tokens) -> int:
+    """What genai-prices makes of it, rounded up to a nano-dollar."""
+    usage = Usage(
+        input_tokens=used.input,
+        output_tokens=used.output,
+        cache_read_tokens=used.cached_input,
+        cache_write_tokens=used.cache_write,
+        output_reasoning_tokens=used.reasoning,
+    )
+    found = calc_price(
+        usage, model.name, provider_id=model.provider, genai_request_timestamp=NOW
+    )
+    return int((found.total_price * NANODOLLARS).to_integral_value(ROUND_CEILING))
+
+
+@settings(max_examples=1000)
+@given(st.sampled_from(REAL_MODELS), st.builds(used_tokens, counts, counts, parts, parts, parts))
+def test_our_cost_of_a_real_model_is_that_of_genai_prices(model: RealModel, used: Tokens) -> None:
+    assert model.price.cost(used) == theirs(model, used)
+
+
+@pytest.mark.parametrize("model", REAL_MODELS, ids=lambda model: "/".join(model[:2]))
+def test_each_real_model_costs_what_genai_prices_says(model: RealModel) -> None:
+    for used in (
+        Tokens(1000, 300),
+        Tokens(1000, 300, 400, 500, 200),
+        Tokens(200_000, 1, 200_000),
+        Tokens(300_001, 777, 1, 300_000, 777),
+    ):
+        assert model.price.cost(used) == theirs(model, used)
+
+
+@given(st.sampled_from(REAL_MODELS), st.builds(used_tokens, counts, counts, parts, parts, parts))
+def test_no_call_costs_more_than_the_most_whatever_its_tokens_are(
+    model: RealModel, used: Tokens
 ) -> None:
-    into, out = data.draw(counts), data.draw(counts)
-    cached = data.draw(st.integers(0, into))
-    price = installed_prices().find(provider, model, NOW).price
-    assert price is not None
-    usage = Usage(input_tokens=into, output_tokens=out, cache_read_tokens=cached)
-    theirs = calc_price(usage, model, provider_id=provider, genai_request_timestamp=NOW)
-    exact = theirs.total_price * NANODOLLARS
-    assert price.cost(Tokens(into, out, cached)) == exact.to_integral_value(ROUND_CEILING)
+    assert model.price.cost(used) <= model.price.most(used.input, used.output)
 
 
-def test_the_real_models_have_tiers_cached_rates_and_a_price_for_each_request() -> None:
-    book = installed_prices()
-    prices = [book.find(provider, model, NOW).price for provider, model in REAL_MODELS]
-    assert any(price and price.input.tiers for price in prices)
-    assert any(price and price.cached_input for price in prices)
-    assert any(price and price.request for price in prices)
+def test_the_real_models_have_every_kind_of_rate() -> None:
+    prices = [model.price for model in REAL_MODELS]
+    for has in (
+        lambda price: price.input.tiers,
+        lambda price: price.cached_input,
+        lambda price: price.request,
+        lambda price: price.cache_write and price.cache_write.tiers,
+        lambda price: price.reasoning,
+    ):
+        assert any(map(has, prices))
 
 
 @pytest.mark.parametrize(

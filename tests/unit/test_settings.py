@@ -70,6 +70,7 @@ capabilities = ["tools"]
         (NEEDY, "request_types.look.needs: no model of the catalogue is capable of tools and vis"),
         (f"{LONE}\ncapabilities = ['song']", "capabilities.0: Input should be 'tools'"),
         (f"{LONE}\ncached_input_price = 1", "cached_input_price needs input_price and output_pr"),
+        (f"{LONE}\ncache_write_price = 1", "cache_write_price needs input_price and output_pr"),
         (f"{LONE}\ninput_price = 1\noutput_price = 1\nfree = true", "free is set, and so is in"),
         (f"tenants = ['a']\n{LONE}\ntenants = ['b']", "'b' is not known; use one of: a"),
         ("[compatibility.knitting]\ncode_generator = 1", "'knitting' is not known"),

@@ -37,7 +37,7 @@ charge_open_steps(KEYS[1], KEYS[6], book, KEYS[9], id, now)
 release(book, KEYS[8], id)
 close_book(book)
 redis.call('HSET', KEYS[1], 'state', 'parked', 'pool', '', 'parked_for', ARGV[3],
-  'parked_until', string.format('%.0f', now + ARGV[4]))
+  'parked_until', may_fit_at(now, tonumber(ARGV[4])))
 redis.call('HDEL', KEYS[1], 'lease_until')
 redis.call('HINCRBY', KEYS[1], 'waits', 1)
 redis.call('ZREM', KEYS[2], id)

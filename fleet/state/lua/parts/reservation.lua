@@ -67,6 +67,16 @@ local function keep_step(record, step, now)
   end
 end
 
+-- Charge a step the worst that it may have cost, and give back what was bound for it. Gives the
+-- ledger's entry.
+local function charge_at_worst(ledger, book, step, lost, windows, minute)
+  local scopes = scopes_of(step.names)
+  hold(book, scopes, negative(step.amounts))
+  settle(book, scopes, windows, minute, minute, step.amounts)
+  return redis.call('XADD', ledger, '*', 'windows', table.concat(windows, ','),
+    unpack(lost.entry))
+end
+
 -- Charge the steps of a run that has ended, or died, without saying what they used: the worst
 -- they may have cost. `lost:CALL` remembers it, for the usage may be seen after all.
 local function charge_open_steps(record, ledger, book, open_steps, id, now)
@@ -78,13 +88,9 @@ local function charge_open_steps(record, ledger, book, open_steps, id, now)
   local windows, minute = windows_of(seconds), math.floor(seconds / 60)
   for call in string.gmatch(open, '%S+') do
     local step = take_open(record, open_steps, id, call)
-    local scopes, worst = scopes_of(step.names), step.amounts
     local lost = cjson.decode(step.lost)
-    local entry = redis.call('XADD', ledger, '*', 'windows', table.concat(windows, ','),
-      unpack(lost.entry))
-    hold(book, scopes, negative(worst))
-    settle(book, scopes, windows, minute, minute, worst)
-    local charged = string.format('%.0f', worst[1])
+    local entry = charge_at_worst(ledger, book, step, lost, windows, minute)
+    local charged = string.format('%.0f', step.amounts[1])
     redis.call('HSET', record, 'call:' .. call, charged, 'lost:' .. call,
       string.format('%s %s %.0f %s', entry, charged, minute, table.concat(windows, ',')))
     keep_step(record, lost.step, now)

@@ -1,0 +1,48 @@
+"""What a task's money has to say: what it waits for, why it has its model, what is uncertain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fleet.cli.output import moment
+from fleet.core.downgrade_reasons import said
+from fleet.core.refusals import Refusal
+
+if TYPE_CHECKING:
+    from fleet.state.tasks import TaskRecord
+
+
+def waits_for(record: TaskRecord) -> Refusal | None:
+    """The limit that a parked task waits for; None for any other."""
+    return Refusal.parse(record.parked_for) if record.state == "parked" else None
+
+
+def parked_note(record: TaskRecord) -> str:
+    """What a parked task waits for, and about until when; empty for any other."""
+    refusal = waits_for(record)
+    if refusal is None:
+        return ""
+    return f"until about {moment(record.parked_until)}, or a change of limits: {refusal.sentence}"
+
+
+def model_note(record: TaskRecord) -> str:
+    """The model that the money was held for, where it is not the best, and why."""
+    return f"{record.chosen}, since {said(record.because)}" if record.because else ""
+
+
+def uncertain_note(record: TaskRecord) -> str:
+    """Of how many calls the cost is not known; empty where there is none."""
+    calls = record.uncertain_calls
+    if not calls:
+        return ""
+    what = "1 call" if calls == 1 else f"{calls} calls"
+    return f"{what} of unknown usage: the most that may have been used is in the cost"
+
+
+def money_json(record: TaskRecord) -> dict[str, Any]:
+    """The same for programs. Dollars are nano-dollars, times seconds since 1970."""
+    refusal = waits_for(record)
+    waits = None
+    if refusal is not None:
+        waits = {**refusal._asdict(), "sentence": refusal.sentence, "until": record.parked_until}
+    return {"waits_for": waits, "held_for": record.chosen or None, "because": said(record.because)}

@@ -1,0 +1,73 @@
+"""`fleet budget alerts`, as a command and from Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from fleet import Fleet
+from fleet.services.budget_alerts import look_at_budgets
+from fleet.services.connection import Connection, open_connection
+from fleet.settings import Settings
+from fleet.state.records import Step
+from fleet.state.tasks import Lease
+
+LEASE = Lease(
+    "task", 1, "type", "a [b] c", 0.5, "gpt-5", 1, agent_type="code_generator", pool="pool"
+)
+
+
+@pytest.fixture
+def settings(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Settings:
+    return settings_of('[budgets.scopes."tenant:*"]\ndaily_usd = 10')
+
+
+@pytest.fixture
+def state(settings: Settings) -> Connection:
+    found = open_connection(settings)
+    found.client.hset(found.keys.task(LEASE.task_id), mapping={"state": "running", "fence": 1})
+    return found
+
+
+def alerts(folder: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "fleet", "budget", "alerts", *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=dict(os.environ), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def spend(state: Connection, call: int, dollars: int) -> None:
+    cost = dollars * 10**9
+    state.steps.settle(LEASE, call, Step("gpt-5", "openai", "first", "ok", 1, 0, 1, cost))
+    look_at_budgets(state)
+
+
+def test_alerts_are_shown_the_newest_first(
+    state: Connection, settings: Settings, tmp_path: Path
+) -> None:
+    assert alerts(tmp_path) == "no budget was used by half yet\n"
+    assert alerts(tmp_path, "--json") == "[]\n"
+    spend(state, 1, 6)
+    spend(state, 2, 4)
+    found = json.loads(alerts(tmp_path, "--json"))
+    assert [(each["scope"], each["threshold"], each["settled"]) for each in found] == [
+        ("tenant:a [b] c", 100, 10_000_000_000),
+        ("tenant:a [b] c", 50, 6_000_000_000),
+    ]
+    assert found[1]["sentence"] == (
+        "tenant:a [b] c has used 60 % of $10 a UTC day: $6 settled, $0 reserved"
+    )
+    shown = alerts(tmp_path, "--limit", "1").splitlines()
+    assert len(shown) == 2
+    assert "tenant:a [b] c" in shown[1]
+    assert "100 %" in shown[1]
+    assert [alert.id for alert in Fleet(settings).alerts()] == [each["id"] for each in found]

@@ -1,0 +1,77 @@
+"""Beat's jobs of the money as a real Flower shows them: each run, with what it gave."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from harness import Crew, eventually
+
+from beat_schedules.jobs import BUDGETS, ROLL_UP, SPEND
+from fleet.adapters.ports import pick_ports
+from fleet.runtime.app import make_app
+
+PASSWORD = "open sesame"
+
+
+class FlowerApi:
+    """The tasks that Flower has seen, by its API."""
+
+    def __init__(self, port: int) -> None:
+        self.address = f"http://127.0.0.1:{port}/api"
+        self.login = "Basic " + b64encode(f"fleet:{PASSWORD}".encode()).decode()
+
+    def tasks(self, name: str) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = self._get(f"tasks?taskname={name}")
+        return found
+
+    def knows_a_worker(self) -> bool:
+        try:
+            return bool(self._get("workers"))
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    def _get(self, path: str) -> Any:
+        request = urllib.request.Request(f"{self.address}/{path}")
+        request.add_header("Authorization", self.login)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+
+@pytest.fixture
+def flower(crew: Crew) -> Iterator[FlowerApi]:
+    port = pick_ports({"FLEET_FLOWER_PORT": 0})["FLEET_FLOWER_PORT"]
+    environment = crew.processes.environment
+    environment |= {"FLEET_FLOWER_PORT": str(port), "FLEET_FLOWER_PASSWORD": PASSWORD}
+    crew.processes.start("flower", "flower")
+    api = FlowerApi(port)
+    try:
+        eventually(api.knows_a_worker, 30, "Flower's list of workers")
+        yield api
+    finally:
+        crew.processes.stop("flower")
+        del environment["FLEET_FLOWER_PORT"], environment["FLEET_FLOWER_PASSWORD"]
+
+
+@pytest.mark.parametrize(
+    ("job", "gives"), [(ROLL_UP, r"\d+$"), (BUDGETS, r"\[.*\]$"), (SPEND, r"\{'day': '\d{8}'")]
+)
+def test_a_run_of_a_job_is_shown_with_what_it_gave(
+    crew: Crew, flower: FlowerApi, job: str, gives: str
+) -> None:
+    sent = make_app(crew.fleet.settings).send_task(job)
+
+    def has_ended() -> bool:
+        return flower.tasks(job).get(sent.id, {}).get("state") == "SUCCESS"
+
+    eventually(has_ended, 30, f"{job} in Flower; its log:\n{crew.processes.log('flower')}")
+    shown = flower.tasks(job)[sent.id]
+    assert shown["name"] == job
+    assert re.match(gives, shown["result"])
+    assert shown["runtime"] > 0
