@@ -90,7 +90,8 @@ class Workers:
 
     def kill_all(self) -> None:
         for process in list(self.running):
-            self.kill(process.pid)
+            if process.poll() is None:
+                self.kill(process.pid)
 
 
 def main() -> None:
