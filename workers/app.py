@@ -16,6 +16,7 @@ from fleet.runtime.agent_tasks import add_agent_tasks
 from fleet.runtime.app import Role, make_app
 from fleet.runtime.ending import Ending, Notice
 from fleet.runtime.logs import set_up_logs
+from fleet.runtime.schedule import add_schedule_step
 from fleet.runtime.worker import add_agent_step
 from fleet.settings import load_settings
 
@@ -39,6 +40,7 @@ def build() -> Celery:
     app.conf.beat_scheduler = "fleet.runtime.beat:LeasedScheduler"
     if notice:
         add_agent_step(app, role, Ending(settings.config.workers.grace_seconds, notice))
+        add_schedule_step(app)
     return app
 
 

@@ -158,6 +158,7 @@ def _facts(record: TaskRecord) -> Table:
         ("task", record.id),
         ("state", state(record.state)),
         ("waits", parked_note(record)),
+        ("not before", moment(record.not_before) if record.state == "delayed" else ""),
         ("request", f"{record.request_type} for {record.tenant}, complexity {record.complexity:g}"),
         ("where", f"{record.agent or 'no agent yet'}, pool {record.pool or '-'}"),
         ("model", f"{record.model or '-'}, tokens {tokens}, {dollars(record.cost_nanodollars)}"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STYLES = {
     "queued": "yellow",
+    "delayed": "blue",
     "parked": "magenta",
     "running": "cyan",
     "succeeded": "green",
@@ -59,7 +60,9 @@ def tasks_table(records: Iterable[TaskRecord]) -> Table:
 
 
 def _task_state(record: TaskRecord) -> Text:
-    """The state; of a parked task with about until when."""
+    """The state; of a delayed or parked task with until when."""
+    if record.state == "delayed":
+        return state(record.state).append(f" to {moment(record.not_before)}")
     if record.state != "parked":
         return state(record.state)
     return state(record.state).append(f" to {moment(record.parked_until)}")

@@ -50,6 +50,9 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option(help="A second submission with this key is the first one.")
     ] = None,
+    delay: Annotated[
+        float | None, typer.Option(help="Queue it so many seconds from now, not earlier.")
+    ] = None,
     priority: Annotated[
         int, typer.Option(help="0, the most urgent, to 9. Only 0 passes in an emergency.")
     ] = 5,
@@ -78,6 +81,7 @@ def submit(
         model=model,
         max_cost_usd=max_cost_usd,
         idempotency_key=idempotency_key,
+        delay=delay,
         priority=priority,
     )
     record = task.record()
@@ -167,7 +171,7 @@ def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
 
 
 def cancel(task_id: TaskArgument) -> None:
-    """Cancel a task, queued, parked or running. One that has ended stays as it is.
+    """Cancel a task, waiting or running. One that has ended stays as it is.
 
     Example: `fleet cancel 0190c0de-...`
     """

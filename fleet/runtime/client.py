@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Self
 
 from fleet.agent import Payload, Result
@@ -75,15 +76,11 @@ class Task:
         return self._connection.tasks.read(self.id)
 
     def state(self) -> str:
-        """queued, parked, running, succeeded, unverified, failed or cancelled.
-
-        Raises `TaskNotFound`.
-        """
+        """One of `fleet.state.records.STATES`, such as `queued`. Raises `TaskNotFound`."""
         return self._connection.tasks.state(self.id)
 
     def cancel(self) -> str:
-        """Cancel the task, queued, parked or running; the state it was in. An ended one stays as
-        it is."""
+        """Cancel the task, waiting or running; the state it was in. An ended one stays as it is."""
         ttl = self._connection.settings.config.limits.result_ttl_seconds
         return self._connection.tasks.cancel(self.id, ttl)
 
@@ -163,8 +160,14 @@ class Fleet(Steering):
         max_cost_usd: float | None = None,
         idempotency_key: str | None = None,
         priority: int = USUAL_PRIORITY,
+        delay: float | None = None,
+        not_before: datetime | None = None,
     ) -> Task:
         """Submit a task, in one round trip. The options are those of `Submission`.
+
+        With `delay`, in seconds, or `not_before`, a datetime with a time zone, it waits in Redis
+        for its time, whatever restarts meanwhile. Its money is held when it is due; one that fits
+        no limit then is parked, or has failed, as the policy says.
 
         Raises `InvalidRequest`, `OverBudget`, `OverLimit`, `NoAgentAvailable`, `InEmergency` or
         `Unavailable`; nothing was written then.
@@ -179,6 +182,8 @@ class Fleet(Steering):
             max_cost_usd,
             idempotency_key,
             priority,
+            delay,
+            not_before,
         )
         return self._task(self._submitter.submit(asked))
 

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+from kombu.utils.json import dumps
 
 from fleet.core.pools import PoolTable
 from fleet.core.routing import best_by_expected_wait
 from fleet.errors import InvalidRequest
+from fleet.runtime.etas import seconds_until_eta, without_eta
 from fleet.runtime.messages import TASK_PREFIX
 from fleet.services.planning import Plan
 from fleet.services.requests import Checked, Submission
@@ -136,5 +140,9 @@ class TaskPlacer:
             idempotency_key=None,
             **asked,
         )
+        wait = seconds_until_eta(message)
+        if wait > 0:
+            text = dumps(without_eta(message))
+            checked = replace(checked, not_before=f"+{int(wait * 1000)}")
         self.submitter.place(headers["id"], text, checked)
         return True

@@ -31,8 +31,10 @@ from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 
+from fleet.runtime.etas import seconds_until_eta, without_eta
 from fleet.runtime.unacknowledged import QoS
-from fleet.state.keys import Keys, wake
+from fleet.state.keys import Keys, line, wake
+from fleet.state.schedule import deferred
 from fleet.state.scripts import Scripts
 
 SCHEMES = {"redis": "fleet", "rediss": "fleets"}
@@ -132,7 +134,17 @@ class Channel(redis.Channel):
         text = dumps(message)
         if not link.place(message, text):
             key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
-            self.scripts.push(keys=[key, wake(queue)], args=[text])
+            self._push(key, wake(queue), message, text)
+
+    def _push(self, key: str, wake_list: str, message: dict[str, Any], text: str) -> None:
+        """Publish what is no task of Fleet's, or keep it in the schedule until its time."""
+        link, wait = self.fleet, seconds_until_eta(message)
+        assert link is not None
+        if wait > 0:
+            kept = deferred(key, wake_list, dumps(without_eta(message)))
+            self.scripts.defer(keys=[Keys(link.tag).deferred], args=[kept, int(wait * 1000)])
+        else:
+            self.scripts.push(keys=[key, wake_list], args=[text])
 
     # Consuming
 
@@ -233,9 +245,13 @@ class Channel(redis.Channel):
             key
             for queue in queues
             for step in self.priority_steps
-            for key in (self._q_for_pri(queue, step), wake(queue))
+            for key in self._list_of(queue, step)
         ]
         return fixed + lists
+
+    def _list_of(self, queue: str, step: int) -> tuple[str, str, str]:
+        key = self._q_for_pri(queue, step)
+        return key, wake(queue), line(key)
 
     def _fetch_arguments(self, queues: Sequence[str], most: int) -> list[str | int]:
         assert self.fleet is not None
@@ -256,8 +272,13 @@ class Channel(redis.Channel):
             return
         pipe.lpush(wake(routing_key), "1")
         pipe.ltrim(wake(routing_key), 0, 0)
+        task = payload["headers"]["id"]
+        if link.kind(routing_key) != "jobs":
+            priority = self._get_message_priority(payload, reverse=False)
+            places = [line(self._q_for_pri(routing_key, priority))]
+            self.scripts.put_back(keys=places, args=[task, int(not leftmost)], client=pipe)
         if link.pool and link.is_overflow(routing_key):
-            keys, task = Keys(link.tag), payload["headers"]["id"]
+            keys = Keys(link.tag)
             held = [keys.pool(link.pool).in_flight, keys.task(task)]
             self.scripts.release(keys=held, args=[task, link.pool], client=pipe)
 

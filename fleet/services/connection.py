@@ -27,6 +27,7 @@ from fleet.state.client import connect
 from fleet.state.examples import Examples
 from fleet.state.keys import Keys
 from fleet.state.ledger import Ledger
+from fleet.state.lines import Lines
 from fleet.state.models import ModelState
 from fleet.state.money_upkeep import MoneyUpkeep
 from fleet.state.parking import Parking
@@ -34,6 +35,7 @@ from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
 from fleet.state.registry import Registry
 from fleet.state.rollups import Rollups
+from fleet.state.schedule import Schedule
 from fleet.state.scripts import Scripts
 from fleet.state.steps import Steps
 from fleet.state.submissions import Submissions
@@ -56,6 +58,8 @@ class Connection:
     examples: Examples
     steps: Steps
     parking: Parking
+    schedule: Schedule
+    lines: Lines
     book: Book
     alerts: Alerts
     money_upkeep: MoneyUpkeep
@@ -104,6 +108,8 @@ def open_connection(settings: Settings) -> Connection:
         examples=Examples(client, keys, scripts),
         steps=Steps(client, keys, scripts),
         parking=Parking(client, keys, scripts),
+        schedule=Schedule(client, keys, scripts),
+        lines=Lines(client, keys, scripts, _queues(settings)),
         book=Book(client, keys, scripts),
         alerts=Alerts(client, keys, scripts),
         money_upkeep=MoneyUpkeep(client, keys, scripts),
@@ -116,3 +122,10 @@ def open_connection(settings: Settings) -> Connection:
         models=catalogue(settings, os.environ),
         strategies=strategies,
     )
+
+
+def _queues(settings: Settings) -> dict[str, str]:
+    """Every queue that tasks wait in, with its pool, '' for an overflow queue."""
+    pools = {settings.queue(name): name for name in settings.config.pools}
+    overflow = {settings.overflow_queue(name): "" for name in settings.config.agent_types}
+    return {**pools, **overflow}

@@ -1,24 +1,44 @@
-"""Brings parked tasks back: each is queued again when its cost fits the limits in force."""
+"""Queues what waits for its time: delayed tasks, parked ones, messages of plain Celery, and tasks
+whose lease has ended.
+
+Beat looks every few seconds and each worker twice a second, so that what is due is queued within a
+second although beat is down.
+"""
 
 from __future__ import annotations
 
+import structlog
+
 from fleet.core.model_decision import ModelDecision
+from fleet.core.refusals import Refusal
 from fleet.errors import TaskNotFound
 from fleet.services.connection import Connection
 from fleet.services.controls import Controls
-from fleet.services.money_rules import money_rules
-from fleet.services.upkeep import waiting_place
+from fleet.services.money_rules import money_rules, over_error
+from fleet.services.run_ends import error_json
+from fleet.services.upkeep import requeue_expired, waiting_place
+
+log = structlog.get_logger(__name__)
 
 
 def unpark(fleet: Connection) -> list[str]:
-    """Queue the parked tasks whose time has come and whose cost fits; their ids.
+    """Queue the delayed and parked tasks whose time has come and whose cost fits; their ids.
 
+    Messages that are due and tasks that lost their worker are queued as well.
     May run in several places at once and be killed anywhere: each task is one script.
     """
+    due = fleet.schedule.due()
+    for message in due.messages:
+        fleet.schedule.deliver(message)
+    ended = requeue_expired(fleet, due.ended)
+    if any(ended.values()):
+        log.warning("leases ended", **ended)
+    if not due.delayed and not due.parked:
+        return []
     policy = fleet.policies.read()
     controls = Controls(fleet.settings.config, policy)
-    due = fleet.parking.due()
-    return [each for each in due if _unpark(fleet, each, policy.version, controls)]
+    waiting = due.delayed + fleet.schedule.oldest_first(due.parked)
+    return [each for each in waiting if _unpark(fleet, each, policy.version, controls)]
 
 
 def _unpark(fleet: Connection, task_id: str, version: str, controls: Controls) -> bool:
@@ -32,4 +52,13 @@ def _unpark(fleet: Connection, task_id: str, version: str, controls: Controls) -
     names = (record.request_type, record.tenant, record.agent_type)
     rules = money_rules(controls, *names, decision)
     queue = waiting_place(fleet.settings, record)
-    return fleet.parking.unpark(record, queue, version, rules) == "queued"
+    done = fleet.parking.unpark(record, queue, version, rules)
+    if done.status == "over":
+        _refuse(fleet, task_id, Refusal.parse(done.detail))
+    return done.status == "queued"
+
+
+def _refuse(fleet: Connection, task_id: str, refusal: Refusal) -> None:
+    ttl = fleet.settings.config.limits.result_ttl_seconds
+    if fleet.parking.refuse(task_id, error_json(over_error(refusal)), ttl):
+        log.warning("refused when its time had come", task=task_id, because=refusal.sentence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from fleet.settings import Settings
 
 DEFAULT_TENANT = "default"
 MOST_DOLLARS = 1_000_000
+MOST_DELAY = 10 * 366 * 86_400
 USUAL_PRIORITY = 5
 LEAST_PRIORITY = 9
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
@@ -30,7 +32,8 @@ class Submission:
     `model` restrict the choice to one; `max_cost_usd` leaves out models that would cost more; of
     two submissions of a tenant with the same `idempotency_key` within a day the second is the
     first. `priority` is 0, the most urgent, to 9: only 0 passes in an emergency. What waits is
-    taken oldest first, whatever its priority.
+    taken oldest first, whatever its priority. A task with a `delay`, in seconds, or that may not
+    begin `not_before` a time, waits in the fleet's schedule.
     """
 
     request_type: str
@@ -42,6 +45,8 @@ class Submission:
     max_cost_usd: float | None = None
     idempotency_key: str | None = None
     priority: int = USUAL_PRIORITY
+    delay: float | None = None
+    not_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ class Checked:
     asked_complexity: float | None = None
     """What the caller gave: an estimate may be another one next time."""
     priority: int = USUAL_PRIORITY
+    not_before: str = ""
+    """As in `fleet.state.submissions.Entry`."""
 
 
 class RequestChecks:
@@ -98,6 +105,7 @@ class RequestChecks:
             payload_characters=len(payload),
             asked_complexity=asked.complexity,
             priority=_priority(asked.priority),
+            not_before=_not_before(asked.delay, asked.not_before),
         )
 
     def spec(self, agent_type: str) -> AgentSpec:
@@ -164,6 +172,30 @@ def _priority(priority: object) -> int:
     if not 0 <= priority <= LEAST_PRIORITY:
         raise InvalidRequest(f"priority is {priority}; give 0, the most urgent, to 9")
     return priority
+
+
+def _not_before(delay: float | None, moment: datetime | None) -> str:
+    """When a task may be queued, by Redis's clock: see `fleet.state.submissions.Entry`."""
+    if delay is not None and moment is not None:
+        raise InvalidRequest("delay and not_before are both given; give one of them")
+    if moment is not None:
+        return _moment(moment)
+    if delay is None:
+        return ""
+    if isinstance(delay, bool) or not isinstance(delay, (int, float)):
+        raise InvalidRequest(f"delay is {delay!r}; give a number of seconds")
+    if not 0 <= delay <= MOST_DELAY:
+        raise InvalidRequest(f"delay is {delay!r}; give seconds from 0 to {MOST_DELAY:,}")
+    return f"+{round(delay * 1000)}"
+
+
+def _moment(moment: datetime) -> str:
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise InvalidRequest(
+            f"not_before is {moment!r}; give a datetime with a time zone, such as "
+            "datetime.now(UTC) + timedelta(hours=1)"
+        )
+    return str(max(0, round(moment.timestamp() * 1000)))
 
 
 def check_tenant(tenant: str) -> None:

@@ -47,7 +47,7 @@ class Submitted:
 
     @property
     def is_new(self) -> bool:
-        return self.placed.status in ("pool", "overflow", "parked")
+        return self.placed.status in ("pool", "overflow", "parked", "delayed")
 
 
 class DryRun(NamedTuple):
@@ -216,6 +216,7 @@ class Submitter:
             tenant=checked.tenant,
             idempotency_key=key,
             fingerprint=_fingerprint(checked) if key else "",
+            not_before=checked.not_before,
         )
 
     def _settle(self, entry: Entry, plan: Plan, placed: Placed) -> Submitted:

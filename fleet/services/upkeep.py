@@ -1,36 +1,44 @@
-"""What beat does for the fleet: reap the dead, bring back what they ran, sum up the health."""
+"""What beat does for the fleet: reap the dead, bring back what was lost, sum up the health."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
 
-from fleet.errors import TaskNotFound
+from fleet.errors import TaskFailed, TaskNotFound
 from fleet.services.connection import Connection
 from fleet.services.pool_health import look_at_pools
+from fleet.services.run_ends import error_json
 from fleet.settings import Settings
 from fleet.state.client import redis_errors
 from fleet.state.records import TaskRecord
 
 MOST_ATTEMPTS = 3
 """A task whose worker died so often is poison: it is not given to a fourth."""
+MOST_REPUBLISHED = 3
+"""A message that was lost so often, and is lost again, is dropped by whoever takes it."""
 
 log = structlog.get_logger(__name__)
 
 
 def reap(fleet: Connection) -> dict[str, list[str]]:
-    """Declare silent agents dead and bring their tasks back, give back what is held for tasks that
-    are gone; what was done, as lists of ids.
+    """Set right what died in the wrong moment; what was done, as lists of ids.
+
+    Agents that are silent are dead. What waits for them, or ran in them, goes to others. A slot, a
+    reservation or a message that somebody has lost comes back.
 
     May run in several places at once and be killed anywhere: each step is one script that
     judges by Redis's clock.
     """
     dead = fleet.registry.reap(fleet.settings.config.leases.dead_after_seconds)
-    done = {"dead": dead, "rescued": _rescue(fleet), **_requeue_expired(fleet)}
+    done = {"dead": dead, "rescued": _rescue(fleet)}
+    done.update(requeue_expired(fleet, fleet.tasks.expired_leases()))
     done["repaired"] = _repair(fleet)
+    done.update(_republish(fleet))
     done["orphaned"] = fleet.money_upkeep.give_back_orphans()
     if any(done.values()):
         log.warning("reaped", **{name: ids for name, ids in done.items() if ids})
@@ -49,7 +57,26 @@ def _rescue(fleet: Connection) -> list[str]:
 
 def _repair(fleet: Connection) -> list[str]:
     """Free slots that a process which died in the wrong moment has left behind."""
-    return [freed for name in fleet.settings.config.pools for freed in fleet.pools.repair(name)]
+    settings = fleet.settings
+    pools = settings.config.pools
+    return [freed for name in pools for freed in fleet.lines.repair(name, settings.queue(name))]
+
+
+def _republish(fleet: Connection) -> dict[str, list[str]]:
+    """Bring back what is queued by its record and nowhere in the broker."""
+    ttl = fleet.settings.config.limits.result_ttl_seconds
+    error = error_json(
+        TaskFailed(
+            f"its message was lost {MOST_REPUBLISHED + 1} times: workers took it and dropped it; "
+            "their logs say why (revoked, expired, or not known to them)"
+        )
+    )
+    done: dict[str, list[str]] = {"republished": [], "dropped": []}
+    for missing in fleet.lines.missing():
+        status = fleet.lines.republish(missing, MOST_REPUBLISHED, error, ttl)
+        if status != "gone":
+            done["dropped" if status == "failed" else status].append(missing.task_id)
+    return done
 
 
 def look_at_health(fleet: Connection) -> dict[str, list[str]]:
@@ -61,10 +88,11 @@ def look_at_health(fleet: Connection) -> dict[str, list[str]]:
     return done
 
 
-def _requeue_expired(fleet: Connection) -> dict[str, list[str]]:
+def requeue_expired(fleet: Connection, task_ids: Iterable[str]) -> dict[str, list[str]]:
+    """Give tasks whose lease has ended to others, or end them after too many crashes."""
     settings = fleet.settings
     done: dict[str, list[str]] = {"requeued": [], "failed": []}
-    for task_id in fleet.tasks.expired_leases():
+    for task_id in task_ids:
         try:
             record = fleet.tasks.read(task_id)
         except TaskNotFound:

@@ -73,11 +73,11 @@ class Limits(Section):
 
 
 class Leases(Section):
-    lease_seconds: Seconds = 30
-    renew_seconds: Seconds = 10
-    heartbeat_seconds: Seconds = 10
-    dead_after_seconds: Seconds = 60
-    reap_seconds: Seconds = 30
+    lease_seconds: Seconds = 15
+    renew_seconds: Seconds = 5
+    heartbeat_seconds: Seconds = 5
+    dead_after_seconds: Seconds = 30
+    reap_seconds: Seconds = 10
 
     @model_validator(mode="after")
     def _a_missed_beat_is_not_a_death(self) -> Self:

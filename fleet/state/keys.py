@@ -37,11 +37,15 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:alerts             stream   budget alerts: what was used of which limit
     {fleet}:alerted:WINDOW     set      thresholds and scopes that were said of an hour, day, month
     {fleet}:parked             zset     ids of tasks that wait for room under a limit, by when, ms
+    {fleet}:delayed            zset     ids of tasks that wait for their time, by when, ms
+    {fleet}:deferred           zset     other messages that wait for their time, by when, ms
     {fleet}:rollups            set      hours and days that have a roll-up
     {fleet}:rollup:cursor      string   the last entry of the ledger that is rolled up
     {fleet}:rollup:h:HOUR, :d:DAY   hash   sums of the ledger's entries by all their names
     QUEUE                      list     messages; QUEUE is {fleet}.POOL or {fleet}.overflow.TYPE
     QUEUE:wake                 list     at most one token: there are messages to claim
+    QUEUE:line                 zset     ids of the tasks in it, in its order: by when they came, us,
+                                        or the negative time at which they were put in front
 """
 
 from __future__ import annotations
@@ -156,6 +160,14 @@ class Keys:
         return f"{self.tag}:parked"
 
     @property
+    def delayed(self) -> str:
+        return f"{self.tag}:delayed"
+
+    @property
+    def deferred(self) -> str:
+        return f"{self.tag}:deferred"
+
+    @property
     def rollups(self) -> str:
         return f"{self.tag}:rollups"
 
@@ -201,3 +213,24 @@ class Keys:
 def wake(queue: str) -> str:
     """The list that holds a token while a queue has messages to claim."""
     return f"{queue}:wake"
+
+
+def line(queue: str) -> str:
+    """The tasks that are in a queue, or in one of its `lists`, in its order."""
+    return f"{queue}:line"
+
+
+SEPARATOR = "\x06\x16"
+"""Kombu's, between a queue's name and a priority."""
+PRIORITIES = ("", *(f"{SEPARATOR}{priority}" for priority in (3, 6, 9)))
+
+
+def lists(queue: str) -> tuple[str, ...]:
+    """The lists in which Kombu keeps a queue, by priority: Fleet pushes to the first, and Kombu
+    puts a message that has a priority of its own back into one of the others."""
+    return tuple(queue + priority for priority in PRIORITIES)
+
+
+def whole(queue: str) -> str:
+    """The queue that one of its `lists` belongs to."""
+    return queue.partition(SEPARATOR)[0]

@@ -1,16 +1,17 @@
 """Parked tasks: they wait for room under a limit, and take no slot, no worker and no money.
 
-A task is parked at its submission (`submit.lua`) or in its run (`park.lua`), and is queued again
-when its time has come and its cost fits (`unpark.lua`).
+A task is parked at its submission (`submit.lua`), in its run (`park.lua`), or when its time has
+come (`unpark.lua`), and is queued when its cost fits (`unpark.lua`). `fleet.state.schedule` says
+when to look.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fleet.core.refusals import Refusal
 from fleet.state.client import redis_errors
-from fleet.state.keys import wake
+from fleet.state.keys import line, wake
 from fleet.state.money import Arguments, MoneyRules
 from fleet.state.records import TaskRecord
 from fleet.state.scripts import text
@@ -18,11 +19,11 @@ from fleet.state.store import Store
 from fleet.state.tasks import Lease
 
 
-class Due(NamedTuple):
-    """A parked task whose time has come, and when it was submitted, in ms."""
+class Unparked(NamedTuple):
+    """What became of a task whose time has come: see the head of `lua/unpark.lua`."""
 
-    submitted: int
-    task_id: str
+    status: str
+    detail: str
 
 
 class Parking(Store):
@@ -42,35 +43,26 @@ class Parking(Store):
         with redis_errors(self.client):
             return int(self.client.zcard(self.keys.parked))
 
-    def due(self, most: int = 1000) -> list[str]:
-        """Ids of the tasks whose time has come by Redis's clock, oldest first. Three calls."""
-        with redis_errors(self.client):
-            seconds, micros = self.client.time()
-            now = seconds * 1000 + micros // 1000
-            ids: Any = self.client.zrangebyscore(
-                self.keys.parked, "-inf", now, start=0, num=most
-            )
-            pipeline = self.client.pipeline(transaction=False)
-            for task_id in ids:
-                pipeline.hget(self.keys.task(text(task_id)), "submitted")
-            times = pipeline.execute()
-        due = [_due(time, task_id) for time, task_id in zip(times, ids, strict=True)]
-        return [each.task_id for each in sorted(due)]
-
-    def unpark(self, record: TaskRecord, queue: str, version: str, money: MoneyRules) -> str:
-        """Queue a parked task, where its cost fits now: see the head of `lua/unpark.lua`."""
+    def unpark(
+        self, record: TaskRecord, queue: str, version: str, money: MoneyRules
+    ) -> Unparked:
+        """Queue a delayed or parked task, where its cost fits now: see the head of
+        `lua/unpark.lua`."""
         keys = [self.keys.task(record.id), self.keys.parked, self.keys.policy, self.keys.money]
-        keys += [self.keys.reservations, queue, wake(queue)]
+        keys += [self.keys.reservations, queue, wake(queue), self.keys.delayed, line(queue)]
         arguments: Arguments = [record.id, version, record.tenant, money.agent_type]
-        arguments += [*money.limits, repr(money.nearly), *money.of_models]
+        arguments += [*money.limits, repr(money.nearly), *money.of_models, money.over]
         with redis_errors(self.client):
-            return text(self.scripts.unpark(keys=keys, args=arguments))
+            return Unparked(*map(text, self.scripts.unpark(keys=keys, args=arguments)))
+
+    def refuse(self, task_id: str, error: str, result_ttl: int) -> bool:
+        """End a delayed task that fits no limit with an error, as JSON. Whether it was delayed."""
+        keys = [self.keys.task(task_id), self.keys.delayed, self.keys.done(task_id)]
+        with redis_errors(self.client):
+            return bool(self.scripts.refuse(keys=keys, args=[task_id, error, result_ttl]))
 
     def forget(self, task_id: str) -> None:
-        """Drop a parked task whose record is gone."""
+        """Drop a delayed or parked task whose record is gone."""
         with redis_errors(self.client):
             self.client.zrem(self.keys.parked, task_id)
-
-
-def _due(submitted: bytes | str | None, task_id: bytes | str) -> Due:
-    return Due(int(submitted or 0), text(task_id))
+            self.client.zrem(self.keys.delayed, task_id)

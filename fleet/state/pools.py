@@ -10,7 +10,7 @@ from redis import Redis
 from fleet.core.health import HealthPolicy
 from fleet.core.statistics import NO_OUTCOMES, Statistic
 from fleet.state.client import redis_errors
-from fleet.state.keys import Keys, wake
+from fleet.state.keys import Keys, line, wake
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
 
@@ -104,7 +104,8 @@ class Pools(Store):
         keys = [pool.agents, pool.in_flight, queue, overflow_queue, wake(overflow_queue)]
         with redis_errors(self.client):
             moved = self.scripts.rescue(
-                keys=[*keys, pool.facts], args=[self.dead_after_ms, most]
+                keys=[*keys, pool.facts, line(queue), line(overflow_queue)],
+                args=[self.dead_after_ms, most]
             )
         return [text(task_id) for task_id in moved]
 
@@ -138,13 +139,3 @@ class Pools(Store):
         """Put a pool into the rotation at once. Whether it was out or on its way back."""
         with redis_errors(self.client):
             return bool(self.scripts.readmit(keys=[self.keys.pool(name).facts]))
-
-    def repair(self, name: str) -> list[str]:
-        """Free slots that are held by tasks which are not here any more; their ids. Two calls."""
-        in_flight = self.keys.pool(name).in_flight
-        with redis_errors(self.client):
-            ids = [text(task_id) for task_id in self.client.smembers(in_flight)]
-            if not ids:
-                return []
-            keys = [in_flight, *map(self.keys.task, ids)]
-            return [text(freed) for freed in self.scripts.repair(keys=keys, args=[name, *ids])]

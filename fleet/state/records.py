@@ -11,7 +11,7 @@ from fleet.core.ledger_entries import SEEN
 from fleet.state.scripts import text
 
 ENDED = frozenset({"succeeded", "unverified", "failed", "cancelled"})
-STATES = ("queued", "parked", "running", *sorted(ENDED))
+STATES = ("queued", "delayed", "parked", "running", *sorted(ENDED))
 
 ANSWERED = "ok"
 """How a step ended that gave an answer."""
@@ -56,7 +56,8 @@ class TaskRecord:
     `chosen` is the model that the task's money was held for, `because` why it is not the planned
     best one, packed: see `fleet.core.downgrade_reasons`; empty where it is. `parked_for` is the
     packed refusal (`fleet.core.refusals`) that a parked task waits for, `parked_until` when it may
-    fit. Of `uncertain_calls` the cost is not known: the most it may be was charged.
+    fit. A delayed task is not queued before `not_before`. Of `uncertain_calls` the cost is not
+    known: the most it may be was charged.
     """
 
     id: str
@@ -94,6 +95,7 @@ class TaskRecord:
     parked_for: str = ""
     parked_until: float | None = None
     uncertain_calls: int = 0
+    not_before: float | None = None
 
     @property
     def wait_seconds(self) -> float | None:
@@ -157,6 +159,7 @@ def parse_record(task_id: str, fields: Mapping[Any, Any]) -> TaskRecord:
         parked_for=found.get("parked_for", ""),
         parked_until=seconds("parked_until"),
         uncertain_calls=int(found.get("uncertain_calls", 0)),
+        not_before=seconds("not_before"),
     )
 
 

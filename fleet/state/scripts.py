@@ -21,7 +21,10 @@ NAMES = (
     "claim",
     "cool",
     "correct",
+    "defer",
+    "deliver",
     "drain",
+    "due",
     "eject",
     "fetch",
     "finish",
@@ -30,19 +33,23 @@ NAMES = (
     "hold",
     "learn",
     "leave",
+    "missing",
     "orphan",
     "park",
     "policy",
     "progress",
     "prune",
     "push",
+    "put_back",
     "rate",
     "readmit",
     "reap",
+    "refuse",
     "register",
     "release",
     "renew",
     "repair",
+    "republish",
     "requeue",
     "rescue",
     "rollup",
@@ -79,7 +86,10 @@ class Scripts:
     claim: Script
     cool: Script
     correct: Script
+    defer: Script
+    deliver: Script
     drain: Script
+    due: Script
     eject: Script
     fetch: Script
     finish: Script
@@ -88,19 +98,23 @@ class Scripts:
     hold: Script
     learn: Script
     leave: Script
+    missing: Script
     orphan: Script
     park: Script
     policy: Script
     progress: Script
     prune: Script
     push: Script
+    put_back: Script
     rate: Script
     readmit: Script
     reap: Script
+    refuse: Script
     register: Script
     release: Script
     renew: Script
     repair: Script
+    republish: Script
     requeue: Script
     rescue: Script
     rollup: Script

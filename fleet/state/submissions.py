@@ -15,7 +15,7 @@ from redis import Redis
 
 from fleet.errors import Unavailable
 from fleet.state.client import redis_errors
-from fleet.state.keys import Keys, wake
+from fleet.state.keys import Keys, line, wake
 from fleet.state.money import MoneyRules
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
@@ -47,7 +47,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One task, ready to be written. `plan` is kept with it and explains it later."""
+    """One task, ready to be written. `plan` is kept with it and explains it later.
+
+    `not_before` says when it may be queued: "" for now, "+MS" from now on, or ms since 1970.
+    """
 
     task_id: str
     message: str
@@ -56,6 +59,7 @@ class Entry:
     tenant: str
     idempotency_key: str | None = None
     fingerprint: str = ""
+    not_before: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +124,12 @@ class Submissions(Store):
         """Lay out the ranked pools for the script."""
         keys = [overflow_queue, wake(overflow_queue), self.keys.policy, self.keys.models]
         keys += [self.keys.money, self.keys.reservations, self.keys.parked]
+        keys += [self.keys.delayed, line(overflow_queue)]
         rows = []
         for name, queue, base, per_task, per_load, own_overflow in pools:
             pool = self.keys.pool(name)
             keys += [pool.facts, pool.agents, pool.in_flight, queue, wake(queue)]
-            keys.append(own_overflow or overflow_queue)
+            keys += [own_overflow or overflow_queue, line(queue)]
             rows.append(f"{name},{base!r},{per_task!r},{per_load!r},{int(bool(own_overflow))}")
         names = tuple(pool.name for pool in pools)
         return Route(
@@ -186,6 +191,7 @@ class Submissions(Store):
             keys += self._task_keys(entry)
             keep = ONCE_SECONDS if entry.idempotency_key else 0
             arguments += [entry.task_id, entry.message, entry.tenant, keep, entry.fingerprint]
+            arguments.append(entry.not_before)
         return self.scripts.submit(keys=keys, args=arguments, client=client)
 
     def _task_keys(self, entry: Entry) -> tuple[str, str]:

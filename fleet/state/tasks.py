@@ -1,9 +1,9 @@
 """Task records: written once at submission, then only by the holder of the lease.
 
 A record is a hash. Its life: queued, running, and then one of succeeded, unverified,
-failed and cancelled; parked, while a limit has no room for it. Every change is one script in
-`lua/`; the fence, a number that grows with each claim, keeps a run that lost its lease from
-writing.
+failed and cancelled; delayed, until its time has come; parked, while a limit has no room
+for it. Every change is one script in `lua/`; the fence, a number that grows with each claim,
+keeps a run that lost its lease from writing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fleet.core.model_decision import ModelCandidate, ModelDecision
 from fleet.core.statistics import OUTCOMES_KEPT
 from fleet.errors import LeaseLost, TaskNotFound
 from fleet.state.client import redis_errors
-from fleet.state.keys import Keys, wake
+from fleet.state.keys import Keys, line, wake
 from fleet.state.records import ENDED, STATES, TaskRecord, parse_record
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
@@ -219,6 +219,7 @@ class Tasks(Store):
                 self.keys.parked,
                 self.keys.money,
                 self.keys.reservations,
+                self.keys.delayed,
             ]
             with redis_errors(self.client):
                 before = text(self.scripts.cancel(keys=keys, args=[task_id, pool, result_ttl]))
@@ -267,6 +268,7 @@ class Tasks(Store):
             self.keys.done(record.id),
             self.keys.pool(record.pool).facts,
             *self._money_keys,
+            line(overflow_queue),
         ]
         error = json.dumps(
             {"type": "TaskFailed", "message": f"its worker died in {record.attempts} attempts"}

@@ -273,7 +273,7 @@ class Money(RuleBasedStateMachine):
             with self.move():
                 chosen = self.plain.chosen(self.limits, task, rules.choices, rules.nearly)
                 answers = [
-                    self.fleet.parking.unpark(record, queue, self.version, rules)
+                    self.fleet.parking.unpark(record, queue, self.version, rules).status
                     for _ in range(times)
                 ]
                 if chosen is None:

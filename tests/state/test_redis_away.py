@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -68,3 +69,31 @@ def test_a_full_server_is_a_loud_error_and_nothing_is_written(
     finally:
         client.config_set("maxmemory", 0)
     assert found.tasks() == []
+
+
+def test_a_server_that_fills_up_loses_nothing_that_was_acknowledged(
+    clean_environment: pytest.MonkeyPatch, valkey_url: str, client: redis.Redis
+) -> None:
+    found = fleet(clean_environment, valkey_url)
+    state = found._connection
+    state.registry.register("codegen-1", "codegen", 10, {})
+    acknowledged: list[str] = []
+    client.config_set("maxmemory", client.info("memory")["used_memory"] + 2_000_000)
+    try:
+        with pytest.raises(Unavailable, match="cannot take it now") as told:
+            for _ in range(10_000):
+                each = found.submit("code_generation", {"instruction": "x" * 2000}, delay=0)
+                acknowledged.append(each.id)
+        with pytest.raises(Unavailable, match="cannot take it now"):
+            found.submit("code_generation", {"instruction": "x" * 2000}, delay=60)
+    finally:
+        client.config_set("maxmemory", 0)
+    assert told.value.retry_after > 0
+    assert len(acknowledged) > 10
+    queues = ("{fleet}.codegen", "{fleet}.overflow.code_generator")
+    waiting = [json.loads(text) for queue in queues for text in client.lrange(queue, 0, -1)]
+    assert sorted(each["headers"]["id"] for each in waiting) == sorted(acknowledged)
+    assert client.zcard("{fleet}:tasks") == len(acknowledged)
+    assert client.zcard("{fleet}:delayed") == 0
+    assert len(state.book.reserved().tasks) == len(acknowledged)
+    assert state.lines.missing() == []

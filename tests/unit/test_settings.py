@@ -19,9 +19,9 @@ def test_the_defaults_are_the_reference_figures() -> None:
     assert list(weights.values()) == [0.30, 0.25, 0.20, 0.15, 0.10]
     assert DEFAULTS.pools["codegen"].slots == 10
     assert (DEFAULTS.models.quality_priority, DEFAULTS.models.speed_priority) == (0.7, 0.3)
-    assert DEFAULTS.leases.heartbeat_seconds == 10
-    assert DEFAULTS.leases.dead_after_seconds == 60
-    assert DEFAULTS.leases.reap_seconds == 30
+    assert DEFAULTS.leases.heartbeat_seconds == 5
+    assert DEFAULTS.leases.dead_after_seconds == 30
+    assert DEFAULTS.leases.reap_seconds == 10
     assert DEFAULTS.limits.model_call_seconds == 300
     assert (DEFAULTS.budgets.daily_usd, DEFAULTS.budgets.monthly_usd) == (500, 15000)
     assert DEFAULTS.compatibility["security_analysis"] == {
@@ -60,7 +60,7 @@ capabilities = ["tools"]
         ("[pools.a]\nagent_type = 'code_generator'\nweight = 11", "less than or equal to 10"),
         ("[pools.a]\nagent_type = 'code_generator'\nmin = 9", r"min \(9\) is over max \(4\)"),
         ("[pools.a]\nagent_type = 'code_generator'\nhelps = ['y']", "pools.a.helps: 'y' is not kn"),
-        ("[leases]\ndead_after_seconds = 15", r"at least twice heartbeat_seconds \(10\)"),
+        ("[leases]\ndead_after_seconds = 8", r"at least twice heartbeat_seconds \(5\)"),
         ("[models]\nquality_priority = 0.9", "together they may be at most 1"),
         ("[catalogue.m]\nprovider = 'who'\nquality = 1\nspeed = 1", "'who' is not known"),
         ("[models]\nquality_floor = 0.99", r"quality_floor: 0.99 is over .* at most 0.95; lower"),
@@ -106,7 +106,7 @@ def test_a_key_of_a_section_keeps_the_others_and_a_table_of_names_is_replaced() 
         "[pools.only]\nagent_type = 'code_generator'",
         "fleet.toml",
     )
-    assert (config.leases.reap_seconds, config.leases.heartbeat_seconds) == (5, 10)
+    assert (config.leases.reap_seconds, config.leases.heartbeat_seconds) == (5, 5)
     assert (config.budgets.daily_usd, config.budgets.monthly_usd) == (7, 15000)
     assert list(config.pools) == ["only"]
 

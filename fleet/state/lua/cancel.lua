@@ -1,10 +1,10 @@
 -- Cancel a task: at once where it waits, by asking its worker where it runs.
 --
 -- KEYS  1 task record  2 cancelled  3 in_flight of the pool that holds its slot  4 done channel
---       5 parked tasks  6 money  7 reservations
+--       5 parked tasks  6 money  7 reservations  8 delayed tasks
 -- ARGV  1 task id  2 the pool that KEYS[3] belongs to, '' for none  3 seconds to keep the record
--- Returns the state before: 'queued', 'parked' and 'running' were cancelled or asked, any other had
---         ended; 'moved' where the task changed pools meanwhile (call again), 'unknown'
+-- Returns the state before: 'queued', 'parked', 'delayed' and 'running' were cancelled or asked,
+--         any other had ended; 'moved' where the task changed pools meanwhile (call again), 'unknown'
 --
 -- Invariant: a cancelled task holds no slot and no money. Its message stays where it is and is
 -- dropped by whoever fetches it, for the record says that it has ended.
@@ -18,7 +18,7 @@ local state = redis.call('HGET', KEYS[1], 'state')
 if not state then
   return 'unknown'
 end
-if state == 'queued' or state == 'parked' then
+if state == 'queued' or state == 'parked' or state == 'delayed' then
   if (redis.call('HGET', KEYS[1], 'pool') or '') ~= ARGV[2] then
     return 'moved'
   end
@@ -29,6 +29,7 @@ if state == 'queued' or state == 'parked' then
     redis.call('SREM', KEYS[3], id)
   end
   redis.call('ZREM', KEYS[5], id)
+  redis.call('ZREM', KEYS[8], id)
   redis.call('SREM', KEYS[2], id)
   local book = open_book(KEYS[6])
   release(book, KEYS[7], id)

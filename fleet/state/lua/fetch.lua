@@ -1,7 +1,7 @@
 -- Take messages from a pool's queues and note them as unacknowledged, in one step.
 --
 -- KEYS  1 agent  2 the pool's agents  3 its in_flight  4 unacked  5 unacked index  6 pool facts
---       then for each queue, in the order to look: the list, its wake list
+--       then for each queue, in the order to look: the list, its wake list, its line
 -- ARGV  1 agent id  2 most messages to take  3 prefix of the delivery tags
 --       4 ms after which a silent agent is dead
 --       then for each queue: its name, and what it is: 'jobs', 'own' or 'overflow'
@@ -38,7 +38,7 @@ end
 local stamp = time[1] .. '.' .. string.format('%06d', tonumber(time[2]))
 local taken = {}
 local count = 0
-local function take(list, queue, kind, limit)
+local function take(list, line, queue, kind, limit)
   for _ = 1, limit do
     local message = redis.call('RPOP', list)
     if not message then
@@ -49,7 +49,9 @@ local function take(list, queue, kind, limit)
     redis.call('HSET', KEYS[4], tag, '[' .. message .. ',"","' .. queue .. '"]')
     redis.call('ZADD', KEYS[5], stamp, tag)
     if kind ~= 'jobs' then
-      redis.call('SADD', KEYS[3], cjson.decode(message).headers.id)
+      local id = cjson.decode(message).headers.id
+      redis.call('SADD', KEYS[3], id)
+      redis.call('ZREM', line, id)
     end
     taken[#taken + 1] = queue
     taken[#taken + 1] = tag
@@ -57,8 +59,8 @@ local function take(list, queue, kind, limit)
   end
 end
 
-for i = 0, (#KEYS - fixed) / 2 - 1 do
-  local list, wake = KEYS[fixed + i * 2 + 1], KEYS[fixed + i * 2 + 2]
+for i = 0, (#KEYS - fixed) / 3 - 1 do
+  local list, wake, line = unpack(KEYS, fixed + i * 3 + 1, fixed + i * 3 + 3)
   local queue, kind = ARGV[first_queue + i * 2], ARGV[first_queue + 1 + i * 2]
   local limit = most - count
   if kind == 'overflow' and limit > 0 then
@@ -67,7 +69,7 @@ for i = 0, (#KEYS - fixed) / 2 - 1 do
       limit, listen = health_says, 'own'
     end
   end
-  take(list, queue, kind, limit)
+  take(list, line, queue, kind, limit)
   if redis.call('EXISTS', list) == 1 and redis.call('LLEN', wake) == 0 then
     redis.call('LPUSH', wake, '1')
   end

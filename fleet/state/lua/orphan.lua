@@ -6,7 +6,7 @@
 -- Returns 1 where anything was given back or charged, 0 where the task goes on or holds nothing
 --
 -- Invariant: judged by the task's record, in the moment of giving back: a task that waits, is parked
--- or runs keeps what it holds. No record is begun anew for a task whose record is gone.
+-- or runs keeps what it holds; a delayed one holds nothing. No record is begun anew for a task whose record is gone.
 
 -- include time
 -- include windows

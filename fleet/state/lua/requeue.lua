@@ -2,7 +2,7 @@
 --
 -- KEYS  1 task record  2 leases  3 in_flight of the pool it ran in  4 overflow queue
 --       5 its wake list  6 done channel  7 facts of the pool it ran in
---       8 ledger  9 money  10 reservations  11 open steps
+--       8 ledger  9 money  10 reservations  11 open steps  12 line of the overflow queue
 -- ARGV  1 task id  2 fence that was seen  3 most attempts  4 seconds to keep a record
 --       5 error, as JSON, where it has had its attempts  6 outcomes to keep  7 request type
 --       8 ms in which an old outcome loses half its weight
@@ -15,6 +15,7 @@
 -- and is given back where there is none.
 
 -- include time
+-- include line
 -- include health
 -- include outcome
 -- include windows
@@ -51,6 +52,7 @@ close_book(book)
 redis.call('HSET', KEYS[1], 'state', 'queued', 'pool', '')
 redis.call('HDEL', KEYS[1], 'lease_until')
 redis.call('LPUSH', KEYS[4], seen[5])
+stand_last(KEYS[12], id)
 if redis.call('LLEN', KEYS[5]) == 0 then
   redis.call('LPUSH', KEYS[5], '1')
 end

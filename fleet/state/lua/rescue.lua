@@ -2,13 +2,14 @@
 -- agent, or one in maintenance.
 --
 -- KEYS  1 the pool's agents  2 its in_flight  3 its queue  4 overflow queue  5 its wake list
---       6 pool facts
+--       6 pool facts  7 line of its queue  8 line of the overflow queue
 -- ARGV  1 ms after which a silent agent is dead  2 most messages to move
 -- Returns the ids of the tasks that were moved
 --
 -- Invariant: a message is in one of the two lists at every moment, oldest first in both.
 
 -- include time
+-- include line
 
 if redis.call('ZCOUNT', KEYS[1], '(' .. (now - tonumber(ARGV[1])), '+inf') > 0
   and redis.call('HEXISTS', KEYS[6], 'maintenance') == 0 then
@@ -22,6 +23,8 @@ for i = 1, tonumber(ARGV[2]) do
   end
   moved[i] = cjson.decode(message).headers.id
   redis.call('SREM', KEYS[2], moved[i])
+  redis.call('ZREM', KEYS[7], moved[i])
+  stand_last(KEYS[8], moved[i])
 end
 if #moved > 0 and redis.call('LLEN', KEYS[5]) == 0 then
   redis.call('LPUSH', KEYS[5], '1')

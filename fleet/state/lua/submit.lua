@@ -1,9 +1,9 @@
 -- Submit tasks that share a plan, each of them wholly or not at all.
 --
 -- KEYS  1 task index  2 overflow queue  3 its wake list  4 policy  5 models  6 money
---       7 reservations  8 parked tasks
+--       7 reservations  8 parked tasks  9 delayed tasks  10 line of the overflow queue
 --       then for each ranked pool: facts, agents, in_flight, queue, its wake list, the overflow
---       queue of its own agent type
+--       queue of its own agent type, line of its queue
 --       then for each task: its record, its idempotency key (the record again where none is given)
 -- ARGV  1 ms after which a silent agent is dead  2 the plan, as JSON, kept with each task
 --       3 how many pools are ranked  4 a rule for each of them, in the order of the keys:
@@ -15,7 +15,8 @@
 --       14 share of a limit of dollars from which on a cheaper model is taken  15 to 20 the models
 --       to choose from, see parts/choice.lua
 --       then for each task: id, message, tenant, seconds to keep the idempotency key (0 for
---       none), fingerprint of the request
+--       none), fingerprint of the request, when it may be queued: '' for now, +MS from now on, or
+--       ms since 1970
 -- Returns {version of the policy, ms since 1970, models, answers...}
 --       version  of the policy in force. Where it is not the plan's, there are no answers and
 --                nothing was written: plan again
@@ -26,7 +27,8 @@
 --       status  'pool' (detail: the pool's name), 'overflow', 'duplicate' (detail: the first
 --               task's id), 'conflict' (the key was used for another request; detail: its
 --               task's id), 'no_agent', 'over' (a limit; detail: see parts/limits.lua), 'parked'
---               (the same, and it waits for when it may fit)
+--               (the same, and it waits for when it may fit), 'delayed' (it waits for its time, see
+--               unpark.lua: whether its money fits and an agent is alive is asked then)
 --       A task id that is there already is the caller's own, sent again because the first
 --       answer was lost: it gets that answer again and nothing is written.
 --       loads   one row a pool, see parts/row.lua
@@ -40,6 +42,7 @@
 -- slot, write. Nothing of it is written before the last reason to refuse has been ruled out.
 
 -- include time
+-- include line
 -- include health
 -- include row
 -- include windows
@@ -49,7 +52,7 @@
 -- include choice
 -- include parked
 
-local fixed, per_pool, per_task_args = 8, 6, 5
+local fixed, per_pool, per_task_args = 10, 7, 6
 local first_choice = 14
 local first_task = first_choice + choice_args
 local plan, pool_count, pinned = ARGV[2], tonumber(ARGV[3]), ARGV[8] == '1'
@@ -74,12 +77,13 @@ for name, base, per_task, per_load, helps in
   pool.name, pool.base = name, tonumber(base)
   pool.per_task, pool.per_load = tonumber(per_task), tonumber(per_load)
   pool.in_flight_key, pool.queue, pool.wake = KEYS[k + 3], KEYS[k + 4], KEYS[k + 5]
+  pool.line = KEYS[k + 7]
   pools[#pools + 1] = pool
 end
 
-local overflow = {name = '', queue = KEYS[2], wake = KEYS[3]}
+local overflow = {name = '', queue = KEYS[2], wake = KEYS[3], line = KEYS[10]}
 if pinned and pools[1] then
-  overflow.queue, overflow.wake = pools[1].queue, pools[1].wake
+  overflow.queue, overflow.wake, overflow.line = pools[1].queue, pools[1].wake, pools[1].line
 end
 local waiting = pinned and 0 or redis.call('LLEN', overflow.queue)
 
@@ -151,11 +155,18 @@ end
 local function first_answer(known)
   if known[1] == 'parked' then
     return {'parked', known[4], known[3]}
+  elseif known[1] == 'delayed' then
+    return {'delayed', '', known[3]}
   end
   return {known[2] == '' and 'overflow' or 'pool', known[2], known[3]}
 end
 
-local function submit(record, once_key, id, message, tenant, keep, fingerprint)
+local function time_of(said)
+  local wait = string.match(said, '^%+(%d+)$')
+  return wait and now + wait or tonumber(said) or 0
+end
+
+local function submit(record, once_key, id, message, tenant, keep, fingerprint, not_before)
   local known = redis.call('HMGET', record, 'state', 'routed', 'loads', 'parked_for')
   if known[1] then
     return first_answer(known)
@@ -164,7 +175,13 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint)
   if first then
     return first
   end
-  local packed = loads()
+  local packed, due = loads(), time_of(not_before)
+  if due > now then
+    write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'state', 'delayed',
+      'pool', '', 'routed', '', 'not_before', string.format('%.0f', due))
+    redis.call('ZADD', KEYS[9], due, id)
+    return {'delayed', '', packed}
+  end
   if not any_alive then
     return {'no_agent', '', packed}
   end
@@ -187,6 +204,7 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint)
   write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'state', 'queued',
     'pool', place.name, 'routed', place.name, 'chosen', choice.model, 'because', choice.because)
   redis.call('LPUSH', place.queue, message)
+  stand_last(place.line, id)
   if not place.woken and redis.call('LLEN', place.wake) == 0 then
     redis.call('LPUSH', place.wake, '1')
   end
