@@ -14,6 +14,7 @@ from beat_schedules.jobs import add_jobs
 from beat_schedules.schedule import schedule
 from fleet.runtime.agent_tasks import add_agent_tasks
 from fleet.runtime.app import Role, make_app
+from fleet.runtime.events import add_event_bundles
 from fleet.runtime.logs import set_up_logs
 from fleet.runtime.worker import add_agent_step
 from fleet.settings import load_settings
@@ -35,6 +36,7 @@ def build() -> Celery:
     add_jobs(app)
     app.conf.beat_schedule = schedule(settings)
     app.conf.beat_scheduler = "fleet.runtime.beat:LeasedScheduler"
+    add_event_bundles(app)
     if role.pool:
         add_agent_step(app, role)
     return app
