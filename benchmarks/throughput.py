@@ -40,7 +40,7 @@ from throughput_parts.rivals import RIVALS, install_rivals
 from throughput_parts.sides import OURS
 
 STOPPED = 128 + signal.SIGTERM
-FULL = Size(rounds=5, empty=4000, waits=100)
+FULL = Size(rounds=5, empty=2500, waits=60)
 QUICK = Size(rounds=1, empty=800, waits=12)
 
 

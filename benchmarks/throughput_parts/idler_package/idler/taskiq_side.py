@@ -9,7 +9,9 @@ from taskiq_redis import RedisStreamBroker
 
 from idler.tally import mark
 
-broker = RedisStreamBroker(url=os.environ["IDLER_BROKER_URL"])
+# A worker that stands still while a queue is filled must not take the server for dead: its listener
+# would end, and with redis-py's five seconds it does on a busy machine.
+broker = RedisStreamBroker(url=os.environ["IDLER_BROKER_URL"], socket_timeout=60)
 
 
 @broker.task
