@@ -11,7 +11,7 @@ CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 # What is handed on: ARGS=--keep for the demo, ARGS='tests/unit -x' for the tests, ARGS=--quick
-# for the benchmarks, ARGS=--upgrade for the lock.
+# or ARGS=--rivals for the benchmarks, ARGS=--upgrade for the lock.
 ARGS :=
 
 .DEFAULT_GOAL := help

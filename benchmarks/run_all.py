@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -37,8 +38,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="end soon, less exactly")
     parser.add_argument("--data", metavar="FOLDER", help="the folder with the shared data")
+    parser.add_argument(
+        "--rivals", action="store_true", help="install other task queues, and compare with them"
+    )
     given = parser.parse_args()
-    outcomes = [run(script, given.quick, given.data) for script in scripts()]
+    options = {
+        "--quick": ["--quick"] if given.quick else [],
+        "--data": ["--data", given.data] if given.data else [],
+        "--rivals": ["--rivals"] if given.rivals else [],
+    }
+    outcomes = [run(script, options) for script in scripts()]
     RESULTS.write_text(report(outcomes, given.quick), encoding="utf-8")
     print(f"\nwritten: {RESULTS.relative_to(HERE.parent)}")
     return int(any(outcome.problem for outcome in outcomes))
@@ -48,12 +57,10 @@ def scripts() -> list[Path]:
     return sorted(path for path in HERE.glob("*.py") if path.name not in NO_BENCHMARKS)
 
 
-def run(script: Path, quick: bool, data: str | None) -> Outcome:
+def run(script: Path, options: Mapping[str, list[str]]) -> Outcome:
     """Run one benchmark, show what it prints, and take the figures of its last line."""
     print(f"\n== {script.name}", flush=True)
-    command = [sys.executable, str(script)]
-    command += ["--quick"] if quick else []
-    command += ["--data", data] if data and takes_data(script) else []
+    command = [sys.executable, str(script), *understood(options, usage(script))]
     last = ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -65,10 +72,16 @@ def run(script: Path, quick: bool, data: str | None) -> Outcome:
     return parsed(script.name, last)
 
 
-def takes_data(script: Path) -> bool:
-    """Whether the benchmark knows the option `--data`."""
-    usage = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True)
-    return "--data" in usage.stdout
+def usage(script: Path) -> str:
+    """What a benchmark says of its options."""
+    command = [sys.executable, str(script), "--help"]
+    return subprocess.run(command, capture_output=True, text=True).stdout
+
+
+def understood(options: Mapping[str, list[str]], usage: str) -> list[str]:
+    """The arguments of those options that a benchmark knows."""
+    known = set(re.findall(r"(?<!\S)\[?(--[a-z]+)(?![\w-])", usage))
+    return [part for option, given in options.items() if option in known for part in given]
 
 
 def parsed(name: str, line: str) -> Outcome:

@@ -15,6 +15,7 @@ from beat_schedules.schedule import schedule
 from fleet.runtime.agent_tasks import add_agent_tasks
 from fleet.runtime.app import Role, make_app
 from fleet.runtime.ending import Ending, Notice
+from fleet.runtime.events import add_event_bundles
 from fleet.runtime.logs import set_up_logs
 from fleet.runtime.schedule import add_schedule_step
 from fleet.runtime.worker import add_agent_step
@@ -38,6 +39,7 @@ def build() -> Celery:
     add_jobs(app)
     app.conf.beat_schedule = schedule(settings)
     app.conf.beat_scheduler = "fleet.runtime.beat:LeasedScheduler"
+    add_event_bundles(app)
     if notice:
         add_agent_step(app, role, Ending(settings.config.workers.grace_seconds, notice))
         add_schedule_step(app)

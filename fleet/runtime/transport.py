@@ -1,6 +1,6 @@
 """Fleet's Kombu transport: `fleet://HOST:PORT/DATABASE`, and `fleets://` over TLS.
 
-It is the stock Redis transport but for four things, and for Fleet's queues alone; any other
+It is the stock Redis transport but for five things, and for Fleet's queues alone; any other
 queue is served as the stock one does it.
 
 1. Publishing keeps one client. A task that Fleet's router has planned is placed by the atomic
@@ -14,6 +14,9 @@ queue is served as the stock one does it.
 4. A consumer blocks on the queues' wake lists, and then takes as many messages as it has
    free slots, never more. A blocking pop of the messages themselves could not be atomic
    with the noting.
+5. Under load there is nothing to wait for: where the last fetch filled every free slot, the
+   next slots that come free are filled at once, and what is done with is acknowledged in the
+   same round trip.
 
 A token can get lost with the worker that popped it, and a stock publisher feeds none: so a
 wait that times out, after a second, looks into the queues too.
@@ -30,6 +33,7 @@ from uuid import uuid4
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
+from redis.exceptions import NoScriptError
 
 from fleet.runtime.etas import seconds_until_eta, without_eta
 from fleet.runtime.unacknowledged import QoS
@@ -102,6 +106,8 @@ class Channel(redis.Channel):
         self.listen = "all"
         #: Whether the worker ends: its tokens are for others then.
         self.takes_nothing: Callable[[], bool] = lambda: False
+        #: Whether the last fetch got as many messages as it asked for: more may wait.
+        self.more_waits = False
         self._kept_client: Any = None
         self._scripts: Scripts | None = None
         super().__init__(*args, **kwargs)
@@ -156,12 +162,22 @@ class Channel(redis.Channel):
         if not queues:
             return
         ours, others = self._sorted_out(queues)
+        if self._fill_at_once(ours, others) and not self.qos.can_consume():
+            return
         keys = self._wake_lists(ours)
         keys += [self._q_for_pri(queue, step) for step in self.priority_steps for queue in others]
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
         wait = self.brpop_timeout if timeout is None else timeout
         self.client.connection.send_command("BRPOP", *keys, wait or 0)
+
+    def _fill_at_once(self, ours: Sequence[str], others: Sequence[str]) -> bool:
+        """Fill the free slots without a wait, where more may be there. Whether it was tried."""
+        wanted = self.more_waits and not self._closing
+        at_once = wanted and self.has_event_loop and bool(ours) and not others
+        if at_once:
+            self._fetch(ours)
+        return at_once
 
     def _brpop_read(self, **options: Any) -> bool:
         if self.fleet is None:
@@ -213,14 +229,19 @@ class Channel(redis.Channel):
         ours.sort(key=lambda queue: order.get(queue, len(order)))
         return ours, [queue for queue in queues if not link.owns(queue)]
 
+    @property
+    def has_event_loop(self) -> bool:
+        """Whether this is a fleet's worker in its loop, which acknowledges at its next poll."""
+        worker = self.fleet is not None and self.fleet.pool
+        return bool(worker and self.connection and self.connection.in_event_loop)
+
     def _fetch(self, queues: Sequence[str]) -> bool:
         """Take as many messages as there are free slots. Whether there was one."""
         # Asking for nothing puts the tokens back.
         most = 0 if self.takes_nothing() else self.qos.can_consume_max_estimate() or 1
-        taken = self.scripts.fetch(
-            keys=self._fetch_keys(queues), args=self._fetch_arguments(queues, most)
-        )
+        taken = self._run_fetch(self._fetch_keys(queues), self._fetch_arguments(queues, most))
         self.listen, *rows = [bytes_to_str(part) for part in taken]
+        self.more_waits = most > 0 and len(rows) == 3 * most
         failure: Exception | None = None
         for queue, tag, text in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
             message = loads(text)
@@ -234,6 +255,28 @@ class Channel(redis.Channel):
         if failure is not None:
             raise failure
         return bool(rows)
+
+    def _run_fetch(self, keys: list[str], arguments: list[str | int]) -> Any:
+        """Run `fetch.lua`, and acknowledge what is done with in the same round trip."""
+        done = self.qos.take_done()
+        if not done:
+            return self.scripts.fetch(keys=keys, args=arguments)
+        pipe = self._create_client().pipeline(transaction=False)
+        pipe.zrem(self.unacked_index_key, *done).hdel(self.unacked_key, *done)
+        # A pipeline would ask first, each time, whether the script is known.
+        pipe.evalsha(self.scripts.fetch.sha, len(keys), *keys, *arguments)
+        try:
+            *acknowledged, taken = pipe.execute(raise_on_error=False)
+        except Exception:
+            self.qos.keep_done(done)
+            raise
+        if any(isinstance(answer, Exception) for answer in acknowledged):
+            self.qos.keep_done(done)
+        if isinstance(taken, NoScriptError):
+            return self.scripts.fetch(keys=keys, args=arguments)
+        if isinstance(taken, Exception):
+            raise taken
+        return taken
 
     def _fetch_keys(self, queues: Sequence[str]) -> list[str]:
         assert self.fleet is not None
@@ -283,7 +326,32 @@ class Channel(redis.Channel):
             self.scripts.release(keys=held, args=[task, link.pool], client=pipe)
 
 
+class Poller(redis.MultiChannelPoller):
+    """The stock poller, which also sends the acknowledgements that no fetch has taken along."""
+
+    def on_poll_start(self) -> None:
+        super().on_poll_start()
+        for channel in self._channels:
+            channel.qos.acknowledge_done()
+
+
 class Transport(redis.Transport):
     """The stock Redis transport with Fleet's channel."""
 
     Channel = Channel
+    #: Whether a worker's event loop polls, and acknowledgements can wait for it.
+    in_event_loop = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = Poller()
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        super().register_with_event_loop(connection, loop)
+        self.in_event_loop = True
+
+    def leave_event_loop(self) -> None:
+        """The loop polls no more: from now on each message is acknowledged at once."""
+        self.in_event_loop = False
+        for channel in self.channels:
+            channel.qos.acknowledge_done()

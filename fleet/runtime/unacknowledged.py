@@ -1,19 +1,33 @@
-"""The messages that a consumer holds and has not acknowledged; see `fleet.runtime.transport`."""
+"""The messages that a consumer holds and has not acknowledged; see `fleet.runtime.transport`.
+
+A worker's acknowledgements wait for its event loop, which sends all that have come together at
+its very next poll: with a fetch, or by themselves. The slot is free at once. A worker that dies in
+between leaves messages of tasks that have ended: they are delivered again and, as the record says
+so, dropped.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
 from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 
 RESTORE_AT_ONCE = 100
 
+log = structlog.get_logger(__name__)
+
 
 class QoS(redis.QoS):
     """Messages that `fetch.lua` took are noted as unacknowledged already."""
+
+    def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
+        super().__init__(channel, prefetch_count)
+        self._done: deque[str] = deque()
 
     def append(self, message: Any, delivery_tag: str) -> None:
         if delivery_tag in self.channel.noted:
@@ -23,8 +37,44 @@ class QoS(redis.QoS):
             super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
+        if self.channel.has_event_loop:
+            # Celery acknowledges from the loop, also where the task ran in a thread.
+            virtual.QoS.ack(self, delivery_tag)
+            self._done.append(delivery_tag)
+            return
         with self._let_go(delivery_tag):
             super().ack(delivery_tag)
+
+    def take_done(self) -> list[str]:
+        """The messages that are done with and still noted; the caller has to acknowledge them."""
+        taken = []
+        while self._done:
+            taken.append(self._done.popleft())
+        return taken
+
+    def keep_done(self, tags: list[str]) -> None:
+        """Take messages back that could not be acknowledged now."""
+        self._done.extend(tags)
+
+    def acknowledge_done(self) -> None:
+        """Acknowledge what is done with."""
+        tags = self.take_done()
+        if not tags:
+            return
+        try:
+            with self.pipe_or_acquire() as pipe:
+                pipe.zrem(self.unacked_index_key, *tags).hdel(self.unacked_key, *tags).execute()
+        except Exception:
+            self.keep_done(tags)
+            raise
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """The end of the channel: acknowledge what is done with, give back the rest."""
+        try:
+            self.acknowledge_done()
+        except Exception as error:
+            log.warning("ended tasks stay unacknowledged for a while", error=str(error))
+        super().restore_unacked_once(stderr)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         with self._let_go(delivery_tag):

@@ -50,11 +50,21 @@ def add_agent_step(app: Celery, role: Role, ending: Ending) -> None:
             if self.heartbeat is not None:
                 self.heartbeat.stop()
                 self.heartbeat = None
+            if consumer.connection is not None:
+                _leave_event_loop(consumer.connection)
 
         shutdown = stop
 
     app.steps["consumer"].add(AgentStep)
     app.steps["worker"].add(ending_step(ending))
+
+
+def _leave_event_loop(connection: Any) -> None:
+    try:
+        connection.transport.leave_event_loop()
+    except Exception as error:
+        # Nothing is lost: the messages come back, and their records say that they have ended.
+        log.warning("ended tasks stay unacknowledged for a while", error=str(error))
 
 
 class Heartbeat:
