@@ -1,8 +1,8 @@
-"""What a round of the reconciler costs Valkey while 100,000 tasks wait, and that it finds what is lost.
+"""What a round of the reconciler costs Valkey while 100,000 tasks wait, and what it finds.
 
-The figure is the time that Valkey spends in commands and scripts (`INFO commandstats`) for one round
-of beat's job, with all queues in order; then one round after ten messages were deleted by hand from
-the front of the longest queue.
+The figure is the time that Valkey spends in commands and scripts (`INFO commandstats`) for one
+round of beat's job, with all queues in order; then one round after ten messages were deleted by
+hand from the front of the longest queue.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def round_ms(fleet: Fleet, client: redis.Redis, lost: int) -> float:
 
 
 def _scripts_and_commands(stats: dict[str, dict[str, int]]) -> int:
-    """us of all commands. What a script calls is counted in the script's own time too: the figure is
-    rather too high."""
+    """us of all commands. What a script calls is counted in the script's own time too: the figure
+    is rather too high."""
     return sum(each["usec"] for name, each in stats.items() if "config" not in name)
 
 
