@@ -1,4 +1,5 @@
-"""What a round of the reconciler costs Valkey while 100,000 tasks wait, and that it finds what is lost.
+"""What a round of the reconciler costs Valkey while 100,000 tasks wait, and whether it finds what is
+lost.
 
 The figure is the time that Valkey spends in commands and scripts (`INFO commandstats`) for one round
 of beat's job, with all queues in order; then one round after ten messages were deleted by hand from
@@ -53,8 +54,8 @@ def round_ms(fleet: Fleet, client: redis.Redis, lost: int) -> float:
 
 
 def _scripts_and_commands(stats: dict[str, dict[str, int]]) -> int:
-    """us of all commands. What a script calls is counted in the script's own time too: the figure is
-    rather too high."""
+    """us of all commands. What a script calls is counted in the script's own time too: the figure
+    is rather too high."""
     return sum(each["usec"] for name, each in stats.items() if "config" not in name)
 
 
