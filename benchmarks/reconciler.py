@@ -1,8 +1,8 @@
-"""What a round of the reconciler costs Valkey while 100,000 tasks wait, and what it finds.
+"""What a round of the reconciler costs Valkey while 100,000 tasks wait.
 
-The figure is the time that Valkey spends in commands and scripts (`INFO commandstats`) for one
-round of beat's job, with all queues in order; then one round after ten messages were deleted by
-hand from the front of the longest queue.
+The figure is the time that Valkey spends in commands and scripts (`INFO commandstats`) for a round
+of beat's job, with all queues in order; then for a round after ten messages were deleted by hand
+from the front of the longest queue. Each round has to find just what was lost.
 """
 
 from __future__ import annotations

@@ -131,8 +131,11 @@ class World:
         self.fleet.policies.set_limits({BUDGET: 10**9}, Cause("ann", "more work"))
 
     def time_passes(self) -> None:
-        """Leases end, and so does the patience with messages that nobody renews."""
+        """Leases end, and so does the patience with messages that nobody renews, and with whoever
+        took something due and has not queued it."""
         client, keys = self.fleet.client, self.fleet.keys
+        for schedule in (keys.delayed, keys.parked):
+            client.zunionstore(schedule, {schedule: 0})
         for task_id in client.zrange(keys.leases, 0, -1):
             client.hset(keys.task(task_id.decode()), "lease_until", 1)
             client.zadd(keys.leases, {task_id: 1})
