@@ -14,9 +14,7 @@ from fleet.services.pool_health import look_at_pools
 from fleet.settings import Settings
 from fleet.state.client import redis_errors
 from fleet.state.records import TaskRecord
-
-MOST_ATTEMPTS = 3
-"""A task whose worker died so often is poison: it is not given to a fourth."""
+from fleet.state.tasks import MOST_ATTEMPTS
 
 log = structlog.get_logger(__name__)
 
