@@ -15,10 +15,10 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test bench lock clean
+.PHONY: help install demo up test test-faults bench lock clean
 
 help:  ## Show what can be made
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 install: $(INSTALLED)  ## Make .venv with everything in it, once
 
@@ -56,6 +56,10 @@ test: $(INSTALLED)  ## Lint, check types, run every test (ARGS='tests/unit -x': 
 	$(PYTHON) -m ruff check --config .ci/ruff.toml .
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest $(ARGS)
+
+# FLEET_FAULTS=full: at full length, about an hour.
+test-faults: $(INSTALLED)  ## Break everything that can break, stock Celery beside it (FLEET_FAULTS=full: at length)
+	FLEET_FAULTS_STOCK=1 $(PYTHON) -m pytest tests/faults -m faults -s $(ARGS)
 
 bench: $(INSTALLED)  ## Run every benchmark and write benchmarks/RESULTS.md (ARGS=--quick: soon)
 	$(PYTHON) benchmarks/run_all.py $(ARGS)

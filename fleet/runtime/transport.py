@@ -33,7 +33,7 @@ from uuid import uuid4
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
-from redis.exceptions import NoScriptError
+from redis.exceptions import ConnectionError, NoScriptError
 
 from fleet.runtime.etas import seconds_until_eta, without_eta
 from fleet.runtime.unacknowledged import QoS
@@ -117,6 +117,10 @@ class Channel(redis.Channel):
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
             return super()._create_client(asynchronous=True)
+        if self.connection is None or self.connection.client is None:
+            # A task that outlived its connection is acknowledged here. Celery expects an error of
+            # the connection then; any other would end the worker.
+            raise ConnectionError("the connection of this channel has been closed")
         if self._kept_client is None:
             self._kept_client = super()._create_client()
         return self._kept_client

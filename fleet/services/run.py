@@ -6,6 +6,7 @@
     parked    -> a step does not fit a limit, and the policy says to wait
     given back -> the worker was told to stop, and there was no time to end
     ended     -> a late redelivery, or a task cancelled while it waited: dropped
+    spent     -> so many workers have died of it that it is to end: dropped, the reaper ends it
 
 A run ends in exactly one write, which only the newest lease may make. A run that has lost
 its lease writes nothing.
@@ -163,14 +164,17 @@ class AgentRunner:
         return dict(json.loads(end.fields["result"]))
 
     def _claim(self, delivery: Delivery, plan: str) -> Lease | str:
-        return self.tasks.claim(
-            delivery.task_id,
-            self.agent_id,
-            self.pool,
-            self.settings.config.leases.lease_seconds,
-            uuid4().hex,
-            delivery.tenant,
-            plan,
+        name = uuid4().hex
+        return self._patiently(
+            lambda: self.tasks.claim(
+                delivery.task_id,
+                self.agent_id,
+                self.pool,
+                self.settings.config.leases.lease_seconds,
+                name,
+                delivery.tenant,
+                plan,
+            )
         )
 
     def _run_leased(
@@ -271,9 +275,10 @@ class AgentRunner:
             self._patiently(lambda: self.tasks.cancel(lease.task_id, ttl))
 
     def _patiently(self, write: Callable[[], Written]) -> Written:
-        """Write what a run ends with: the work is done, and Redis may be back in a moment.
+        """Write what a run begins or ends with: Redis may be back in a moment.
 
-        Where it is not, the lease ends, and the run counts as one whose worker has died.
+        Given up, a beginning takes the message with it, which Celery acknowledges all the same; an
+        end counts as that of a run whose worker has died.
         """
         give_up = time.monotonic() + self.settings.config.leases.lease_seconds
         while True:

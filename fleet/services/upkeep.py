@@ -16,9 +16,8 @@ from fleet.services.run_ends import error_json
 from fleet.settings import Settings
 from fleet.state.client import redis_errors
 from fleet.state.records import TaskRecord
+from fleet.state.tasks import MOST_ATTEMPTS
 
-MOST_ATTEMPTS = 3
-"""A task whose worker died so often is poison: it is not given to a fourth."""
 MOST_REPUBLISHED = 3
 """A message that was lost so often, and is lost again, is dropped by whoever takes it."""
 

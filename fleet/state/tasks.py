@@ -28,6 +28,9 @@ __all__ = ["ENDED", "STATES", "Finished", "Lease", "TaskRecord", "Tasks"]
 
 Arguments = list[str | int]
 
+MOST_ATTEMPTS = 3
+"""A task whose worker died so often is poison: it is not given to a fourth."""
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to run a task, as the claim script gave it.
@@ -118,8 +121,10 @@ class Tasks(Store):
         name: str,
         tenant: str,
         plan: str,
+        most_attempts: int = MOST_ATTEMPTS,
     ) -> Lease | str:
-        """The lease, or why there is none: 'held' by a live run, or the task has 'ended'.
+        """The lease, or why there is none: 'held' by a live run, or the task has 'ended', or its
+        attempts are 'spent': so many workers have died of it.
 
         `name` is this claim's own, so that it may be sent again; `tenant` and `plan` are
         written where the task has no record. Without a plan such a task is 'unknown'.
@@ -133,7 +138,7 @@ class Tasks(Store):
             self.keys.reservations,
         ]
         arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name]
-        arguments += [tenant, plan, _scope_names(tenant, plan)]
+        arguments += [tenant, plan, _scope_names(tenant, plan), most_attempts]
         with redis_errors(self.client):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
         if text(status) != "claimed":

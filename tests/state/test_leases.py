@@ -77,6 +77,18 @@ def test_an_ended_lease_passes_on_and_its_late_holder_can_write_nothing(
     assert fleet.tasks.read(task_id).state == "succeeded"
 
 
+def test_a_redelivery_gives_a_task_that_kills_its_workers_no_more_of_them(
+    fleet: Connection, task_id: str
+) -> None:
+    for name in "abc":
+        claimed(fleet, task_id, name, seconds=0)
+    assert claim(fleet, task_id, "d") == "spent"
+    assert in_flight(fleet) == 0
+    reap(fleet)
+    assert fleet.tasks.read(task_id).state == "failed"
+    assert claim(fleet, task_id, "e") == "ended"
+
+
 def test_finishing_twice_counts_once(fleet: Connection, task_id: str) -> None:
     lease = claimed(fleet, task_id)
     assert finish(fleet, lease)

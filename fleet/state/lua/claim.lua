@@ -5,13 +5,16 @@
 -- ARGV  1 task id  2 agent id  3 pool  4 lease in ms  5 a name for this very claim
 --       6 tenant, 7 plan and 8 names of its scopes, as JSON, for a record that does not exist yet: the message came from a
 --       publisher that writes none. '' as plan: write none, and say 'unknown'
+--       9 most attempts
 -- Returns {status, fence, tenant, attempts, plan, nano-dollars spent by earlier runs,
 --       the model that its money is held for, why that one}
---       status  'claimed', 'held' (another run's lease is alive), 'ended', 'unknown'
+--       status  'claimed', 'held' (another run's lease is alive), 'ended', 'unknown', or 'spent': its
+--               workers died in as many attempts as it has, and requeue.lua is about to end it
 --
 -- Invariant: the fence only grows, and at most one holder has the newest one. Whoever
 -- writes with an older fence is refused. A claim sent again, because the first answer was
--- lost, gets the same fence. A delivery that gets no lease leaves no slot taken. A task that nobody
+-- lost, gets the same fence. A delivery that gets no lease leaves no slot taken. Nor does a redelivery
+-- give a task that kills its workers another one to kill. A task that nobody
 -- has held money for is in the reservations from now on: each of its steps has to be admitted.
 
 local function claimed(fence)
@@ -50,6 +53,11 @@ end
 if state ~= 'queued' and state ~= 'running' then
   redis.call('SREM', KEYS[3], ARGV[1])
   return {'ended', 0}
+end
+local counts = redis.call('HMGET', KEYS[1], 'attempts', 'waits')
+if state == 'running' and counts[1] - (counts[2] or 0) >= tonumber(ARGV[9]) then
+  redis.call('SREM', KEYS[3], ARGV[1])
+  return {'spent', 0}
 end
 local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('HINCRBY', KEYS[1], 'attempts', 1)

@@ -1,0 +1,79 @@
+"""A network between a worker and its Redis, which the test takes away.
+
+    with Proxy(port) as proxy:      # connect to proxy.port
+        proxy.drop_packets()        # nothing arrives any more, in either direction; nobody is told
+        proxy.heal()                # what was on its way arrives, late, as TCP has it
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+CHUNK = 65536
+
+
+class Proxy:
+    """Passes on TCP connections to a port of this machine."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self._open = threading.Event()
+        self._open.set()
+        self._sockets: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    @property
+    def port(self) -> int:
+        found: int = self._listener.getsockname()[1]
+        return found
+
+    def drop_packets(self) -> None:
+        self._open.clear()
+
+    def heal(self) -> None:
+        self._open.set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._open.set()
+        for each in (self._listener, *self._sockets):
+            _close(each)
+        self._thread.join(timeout=5)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                self._open.wait()
+                far = socket.create_connection(("127.0.0.1", self.target))
+                self._sockets += [near, far]
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while chunk := source.recv(CHUNK):
+                self._open.wait()
+                sink.sendall(chunk)
+        self._open.wait()
+        _close(source)
+        _close(sink)
+
+
+def _close(found: socket.socket) -> None:
+    with suppress(OSError):
+        found.shutdown(socket.SHUT_RDWR)
+    found.close()

@@ -1,0 +1,160 @@
+"""Redis, and the way to it: connections cut, Valkey killed or full, packets dropped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import fault_rows
+import pytest
+from fault_rows import running, shown
+from fleet_side import LEASE_SECONDS, FleetSide
+from sides import FULL, await_ready, sized, until
+from tcp_proxy import Proxy
+
+from fleet.errors import RetryLater, Unavailable
+
+QUIET = 40.0
+MOST_SECONDS_TO_RESUME = 30.0
+MORE_BYTES = 1024 * 1024
+
+
+def test_of_a_redelivered_task_one_run_is_alive(side: FleetSide) -> None:
+    """The visibility timeout of this fleet is 6 s, as long as its agents may be silent."""
+    found = fault_rows.redeliver(side, sized(8, 16), QUIET)
+    print(shown("redelivery", side, found))
+    assert found["runs"] == 1
+    assert found["effects"] == 1
+    side.await_ends(found["ids"], 20)
+    side.check(found["ids"])
+
+
+def test_what_was_acknowledged_outlives_valkey(side: FleetSide) -> None:
+    found = fault_rows.kill_valkey(side, int(sized(1, 5)), QUIET)
+    print(shown("Valkey killed", side, found))
+    assert not found["missing"]
+    assert found["drained after s"] <= MOST_SECONDS_TO_RESUME
+    # The agents are taken for dead for a moment where the restart outlasts their silence.
+    assert "Unavailable" in found["refused"]
+    assert set(found["refused"]) <= {"Unavailable", "NoAgentAvailable"}
+    assert side.workers.fallen() == []
+    tasks = found["ids"]
+    side.await_ends(tasks, 30)
+    assert side.states(tasks) == {"succeeded": len(tasks)}
+    side.check(tasks)
+
+
+@contextmanager
+def cut_off(side: FleetSide) -> Iterator[tuple[Proxy, str]]:
+    """A pool of two workers, of which one speaks to Redis through a network of its own; that, and
+    a task that runs there."""
+    with Proxy(side.broker.port) as proxy:
+        far = side.broker.url.replace(str(side.broker.port), str(proxy.port))
+        side.start("far", pool="apart", FLEET_BROKER_URL=far)
+        await_ready(side, "far")
+        (task,) = side.send_to("apart", 1, seconds=sized(12, 30))
+        running(side, task)
+        side.start("near", pool="apart")
+        await_ready(side, "near")
+        yield proxy, task
+
+
+def test_a_worker_resumes_after_a_partition_and_nothing_is_done_twice(side: FleetSide) -> None:
+    with cut_off(side) as (proxy, task):
+        proxy.drop_packets()
+        cut = time.monotonic()
+        assert until(lambda: len(side.runs.of(task)) > 1, QUIET), "no other took the task"
+        until(lambda: time.monotonic() - cut > sized(8, 60), 70)
+        proxy.heal()
+        healed = time.monotonic()
+        pid = side.workers.running["far"].pid
+
+        def resumed() -> bool:
+            more = side.send_to("apart", 4, seconds=0.1)
+            side.await_ends(more, 30)
+            return any(run.pid == pid for each in more for run in side.runs.of(each))
+
+        assert until(resumed, MOST_SECONDS_TO_RESUME)
+        took = time.monotonic() - healed
+        side.await_ends([task], 60)
+        effects = side.runs.effects(task)
+        print(shown("partition", side, {"resumed after s": round(took, 1), "effects": effects}))
+        assert took <= MOST_SECONDS_TO_RESUME
+        assert effects == 1
+        side.check([task])
+
+
+@pytest.mark.skipif(not FULL, reason="starts a pool of its own; FLEET_FAULTS=full runs it")
+@pytest.mark.xfail(
+    strict=False,
+    reason="the lease keeper looks at what is overdue only after its calls have timed out",
+)
+def test_a_run_that_is_cut_off_ends_before_another_begins(side: FleetSide) -> None:
+    with cut_off(side) as (proxy, task):
+        proxy.drop_packets()
+        assert until(lambda: len(side.runs.of(task)) > 1, QUIET)
+        first, second = side.runs.of(task)[:2]
+        assert until(lambda: first.over, LEASE_SECONDS)
+        proxy.heal()
+        side.await_ends([task], 60)
+        assert first.over is not None
+        print(shown("cut off", side, {"stopped before s": round(second.begun - first.over, 2)}))
+        assert first.over < second.begun
+
+
+def test_a_full_valkey_is_loud_and_loses_nothing(side: FleetSide) -> None:
+    side.start("one")
+    await_ready(side, "one")
+    client, acknowledged = side.broker.client, []
+    used = client.info("memory")["used_memory"]
+    client.config_set("maxmemory", used + MORE_BYTES)
+    try:
+        with pytest.raises(Unavailable, match="Redis cannot take it now"):
+            while True:
+                acknowledged += side.send(1, 0.1)
+        # What runs meets the bound too, and is not lost for it.
+        until(lambda: not side.in_flight(), 3)
+    finally:
+        client.config_set("maxmemory", 0)
+    began = time.monotonic()
+    side.await_ends(acknowledged, max(60, len(acknowledged) / 4))
+    took = round(time.monotonic() - began, 1)
+    told = {"acknowledged": len(acknowledged), **side.states(acknowledged), "drained after s": took}
+    print(shown("out of memory", side, told))
+    assert side.states(acknowledged) == {"succeeded": len(acknowledged)}
+    side.check(acknowledged)
+
+
+def test_ten_times_the_load_is_refused_with_a_type_and_leaves_nothing(side: FleetSide) -> None:
+    """Of a tenant that may have a bounded number of tasks at once."""
+    for name in ("one", "two"):
+        side.start(name)
+    await_ready(side, "one", "two")
+    client, acknowledged, refused = side.broker.client, [], 0
+    used, most = client.info("memory")["used_memory"], 0
+    seconds = sized(4, 60)
+    # Sixteen slots do 40 tasks of 0.4 s in a second.
+    began = time.monotonic()
+    while (now := time.monotonic() - began) < seconds:
+        due = int(now * 400)
+        while len(acknowledged) + refused < due:
+            try:
+                acknowledged += side.send_to("threads", 1, tenant="bounded", seconds=0.4)
+            except RetryLater as error:
+                assert error.retry_after > 0
+                refused += 1
+        most = max(most, client.info("memory")["used_memory"])
+        until(lambda: time.monotonic() - began > now + 0.05, 1)
+    side.await_ends(acknowledged, 120)
+    again = side.send_to("threads", 8, tenant="bounded", seconds=0.0)
+    side.await_ends(again, 20)
+    more = round((most - used) / 1e6, 1)
+    told = {"taken": len(acknowledged), "refused": refused, "MB more": more}
+    print(shown("10x overload", side, told))
+    assert refused > 0
+    assert side.states(acknowledged) == {"succeeded": len(acknowledged)}
+    assert most - used < 100e6
+    side.check([*acknowledged, *again])
+
+
