@@ -8,15 +8,13 @@ from typing import Any
 
 import structlog
 
+from fleet.core.retries import MOST_CRASHES
 from fleet.errors import TaskNotFound
 from fleet.services.connection import Connection
 from fleet.services.pool_health import look_at_pools
 from fleet.settings import Settings
 from fleet.state.client import redis_errors
 from fleet.state.records import TaskRecord
-
-MOST_ATTEMPTS = 3
-"""A task whose worker died so often is poison: it is not given to a fourth."""
 
 log = structlog.get_logger(__name__)
 
@@ -73,8 +71,7 @@ def _requeue_expired(fleet: Connection) -> dict[str, list[str]]:
         status = fleet.tasks.requeue(
             record,
             waiting_place(settings, record),
-            MOST_ATTEMPTS,
-            settings.config.limits.result_ttl_seconds,
+            MOST_CRASHES,
         )
         if status in done:
             done[status].append(task_id)

@@ -33,6 +33,7 @@ class Parking(Store):
         keys = [self.keys.task(lease.task_id), self.keys.leases]
         keys += [self.keys.pool(lease.pool).in_flight, self.keys.cancelled, self.keys.parked]
         keys += [self.keys.ledger, self.keys.money, self.keys.reservations, self.keys.open_steps]
+        keys.append(self.keys.waiting)
         arguments: Arguments = [lease.task_id, lease.fence, refusal.packed, wait_ms]
         with redis_errors(self.client):
             return text(self.scripts.park(keys=keys, args=arguments))
@@ -71,7 +72,7 @@ class Parking(Store):
     def unpark(self, record: TaskRecord, queue: str, version: str, money: MoneyRules) -> str:
         """Queue a parked task, where its cost fits now: see the head of `lua/unpark.lua`."""
         keys = [self.keys.task(record.id), self.keys.parked, self.keys.policy, self.keys.money]
-        keys += [self.keys.reservations, queue, wake(queue)]
+        keys += [self.keys.reservations, queue, wake(queue), self.keys.waiting]
         arguments: Arguments = [record.id, version, record.tenant, money.agent_type]
         arguments += [*money.limits, repr(money.nearly), *money.of_models]
         with redis_errors(self.client):

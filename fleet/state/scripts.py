@@ -20,10 +20,12 @@ NAMES = (
     "claim",
     "cool",
     "correct",
+    "dead_done",
     "drain",
     "eject",
     "fetch",
     "finish",
+    "forget",
     "heartbeat",
     "hold",
     "learn",
@@ -43,6 +45,7 @@ NAMES = (
     "repair",
     "requeue",
     "rescue",
+    "retry",
     "rollup",
     "snapshot",
     "submit",
@@ -76,10 +79,12 @@ class Scripts:
     claim: Script
     cool: Script
     correct: Script
+    dead_done: Script
     drain: Script
     eject: Script
     fetch: Script
     finish: Script
+    forget: Script
     heartbeat: Script
     hold: Script
     learn: Script
@@ -99,6 +104,7 @@ class Scripts:
     repair: Script
     requeue: Script
     rescue: Script
+    retry: Script
     rollup: Script
     snapshot: Script
     submit: Script

@@ -1,17 +1,20 @@
 -- Queue a parked task whose time has come, if its cost fits now; else it waits on.
 --
 -- KEYS  1 task record  2 parked tasks  3 policy  4 money  5 reservations  6 overflow queue
---       7 its wake list
+--       7 its wake list  8 how many tasks wait
 -- ARGV  1 task id  2 version of the policy that the limits are of  3 tenant  4 agent type
 --       5 limits of everything, 6 of the tenant, 7 of the agent type  8 share of a limit from which
 --       on a cheaper model is taken  9 to 14 the models to choose from, see parts/choice.lua
 -- Returns 'queued', 'parked' where it waits on, 'gone' where it is not parked (any more), 'replan'
 --       where the policy has changed: nothing was written then
+-- Moves   parked -> queued
 --
 -- Invariant: a parked task is among the parked ones and in no queue; its money is held when it is
--- queued again, as at its submission.
+-- queued again, as at its submission. What is to be tried again at a time is not queued before it,
+-- whatever else has it looked at.
 
 -- include time
+-- include moves
 -- include windows
 -- include book
 -- include limits
@@ -28,6 +31,11 @@ end
 if (redis.call('HGET', KEYS[3], 'version') or '0') ~= ARGV[2] then
   return 'replan'
 end
+local retry_at = tonumber(redis.call('HGET', KEYS[1], 'retry_at') or 0)
+if retry_at > now then
+  redis.call('ZADD', KEYS[2], retry_at, id)
+  return 'parked'
+end
 local book, windows = open_book(KEYS[4]), windows_of(now / 1000)
 local choice, refusal = choose(book, {'all', 'tenant:' .. ARGV[3], 'agent_type:' .. ARGV[4]},
   {ARGV[5], ARGV[6], ARGV[7]}, read_choices(8), tonumber(ARGV[8]), windows, now)
@@ -39,8 +47,9 @@ if not choice then
 end
 reserve(book, KEYS[5], id, ARGV[3], ARGV[4], choice)
 close_book(book)
-redis.call('HSET', KEYS[1], 'state', 'queued', 'chosen', choice.model, 'because', choice.because)
-redis.call('HDEL', KEYS[1], 'parked_for', 'parked_until')
+move(KEYS[1], KEYS[8], 'parked', 'queued', 'schedule', '', 'chosen', choice.model,
+  'because', choice.because)
+redis.call('HDEL', KEYS[1], 'parked_for', 'parked_until', 'retry_at')
 redis.call('ZREM', KEYS[2], id)
 redis.call('LPUSH', KEYS[6], task[2])
 if redis.call('LLEN', KEYS[7]) == 0 then
