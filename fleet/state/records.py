@@ -57,10 +57,10 @@ class TaskRecord:
     fit. Of `uncertain_calls` the cost is not known: the most it may be was charged.
 
     `history` has its moves, oldest first: the first one and the newest. Its workers died in
-    `crashes` of the `attempts`, and it was tried again `retries` times, `retry_error` being the last
-    error. A task that is to be tried again is parked, with no `parked_for`. `dead` says why it is a dead
-    letter, see `fleet.core.retries`; a retried one names the task that it was `retried_as`, and
-    that one what it is a `retry_of`.
+    `crashes` of the `attempts`, and it was tried again `retries` times, `retry_error` being the
+    last error. A task that is to be tried again is parked, with no `parked_for`. `dead` says why it
+    is a dead letter, see `fleet.core.retries`; a retried one names the task that it was
+    `retried_as`, and that one what it is a `retry_of`.
 
     Its submission asked for `asked_model` alone, where it named one; it may cost
     `limit_nanodollars`.

@@ -94,7 +94,7 @@ def test_a_class_of_errors_has_a_rule_of_its_own_and_hands_it_down() -> None:
         ({"errors": {"TaskFailed": {}}}, "no error that is tried again; use one of: .*Unavailable"),
         ({"errors": {"OverLimit": {}}}, "no error that is tried again"),
         ({"base_seconds": 400}, r"base_seconds \(400\) is over cap_seconds \(300\)"),
-        ({"errors": {"RateLimited": {"cap_seconds": 1}}}, r"errors.RateLimited: base_seconds \(2\)"),
+        ({"errors": {"RateLimited": {"cap_seconds": 1}}}, r"RateLimited: base_seconds \(2\)"),
         ({"most": -1}, "greater than or equal to 0"),
     ],
 )

@@ -71,7 +71,8 @@ def test_lua_keeps_as_many_moves_as_python_says() -> None:
 
 
 def test_a_history_is_read() -> None:
-    first, second = parse_history("1000 queued 0 submit \n2500 failed 1 a-1 crash 3: its lease ended")
+    packed = "1000 queued 0 submit \n2500 failed 1 a-1 crash 3: its lease ended"
+    first, second = parse_history(packed)
     assert first == (1.0, "queued", 0, "submit", "")
     assert second == (2.5, "failed", 1, "a-1", "crash 3: its lease ended")
     assert parse_history("") == ()
