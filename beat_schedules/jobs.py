@@ -10,6 +10,7 @@ from fleet.runtime.app import fleet_of
 from fleet.services.budget_alerts import look_at_budgets
 from fleet.services.daily_spend import daily_report
 from fleet.services.parked import unpark
+from fleet.services.retention import retain
 from fleet.services.spend import recorded_rows
 from fleet.services.upkeep import look_at_health, reap, summarize_health
 
@@ -22,6 +23,7 @@ SPEND = "fleet.spend"
 UNPARK = "fleet.unpark"
 BUDGETS = "fleet.budgets"
 PRUNE = "fleet.prune"
+RETAIN = "fleet.retain"
 
 
 def add_jobs(app: Celery) -> None:
@@ -66,3 +68,7 @@ def add_jobs(app: Celery) -> None:
     @app.task(name=PRUNE, ignore_result=True)
     def prune_the_book() -> int:
         return fleet_of(app).money_upkeep.prune()
+
+    @app.task(name=RETAIN, ignore_result=True)
+    def keep_memory_flat() -> dict[str, int]:
+        return retain(fleet_of(app))

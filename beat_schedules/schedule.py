@@ -13,6 +13,7 @@ from beat_schedules.jobs import (
     POOLS,
     PRUNE,
     REAP,
+    RETAIN,
     ROLL_UP,
     SPEND,
     UNPARK,
@@ -22,6 +23,7 @@ from fleet.settings import Settings
 HEALTH_SECONDS = 15
 UNPARK_SECONDS = 5
 BUDGETS_SECONDS = 60
+RETAIN_SECONDS = 300
 HOUR = 3600
 NIGHTLY = crontab(hour=0, minute=17)
 """UTC. By the clock, and not every day from its start: a beat may be restarted each day."""
@@ -39,6 +41,7 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "look-at-the-pools": _every(settings.config.health.look_seconds, POOLS),
         "bring-back-the-parked": _every(UNPARK_SECONDS, UNPARK),
         "look-at-the-budgets": _every(BUDGETS_SECONDS, BUDGETS),
+        "keep-memory-flat": _every(RETAIN_SECONDS, RETAIN),
         "roll-up-the-ledger": _every(HOUR, ROLL_UP),
         "archive-the-ledger": {"task": ARCHIVE, "schedule": NIGHTLY},
         "prune-the-book": {"task": PRUNE, "schedule": LATER_AT_NIGHT},

@@ -116,6 +116,10 @@ class OverLimit(RetryLater):
     """A rate limit, or a bound on tasks at once, has no room: try again after `retry_after`."""
 
 
+class TooBusy(RetryLater):
+    """As many tasks wait as may, for the pools or of the tenant: submit after `retry_after`."""
+
+
 class Parked(FleetError):
     """The task waits for room under a limit: its run ends here, and begins anew then.
 

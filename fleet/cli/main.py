@@ -14,6 +14,7 @@ from fleet.cli import (
     budget,
     configuration,
     crew,
+    dead,
     demo,
     emergency,
     ledger,
@@ -45,7 +46,7 @@ app = typer.Typer(
 
 for module in (
     *(demo, up, status, work, crew, route, models),
-    *(limits, budget, emergency, audit, ledger, spend, simulate),
+    *(dead, limits, budget, emergency, audit, ledger, spend, simulate),
 ):
     module.add_to(app)
 app.add_typer(configuration.app, name="config")

@@ -13,12 +13,20 @@ if TYPE_CHECKING:
 
 
 def waits_for(record: TaskRecord) -> Refusal | None:
-    """The limit that a parked task waits for; None for any other."""
-    return Refusal.parse(record.parked_for) if record.state == "parked" else None
+    """The limit that a parked task waits for; None for any other, and for one that is to be tried
+    again."""
+    waits = record.state == "parked" and record.parked_for
+    return Refusal.parse(record.parked_for) if waits else None
 
 
 def parked_note(record: TaskRecord) -> str:
     """What a parked task waits for, and about until when; empty for any other."""
+    if record.state == "parked" and not record.parked_for:
+        error = record.retry_error or {}
+        return (
+            f"until {moment(record.parked_until)}, to be tried again (retry {record.retries}): "
+            f"{error.get('type')}: {error.get('message')}"
+        )
     refusal = waits_for(record)
     if refusal is None:
         return ""

@@ -16,6 +16,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from fleet.cli.dead_tables import dead_note
+from fleet.cli.history import history_view
 from fleet.cli.money_notes import model_note, parked_note, uncertain_note
 from fleet.cli.output import dollars, moment, seconds
 from fleet.cli.steps import steps_view
@@ -30,7 +32,7 @@ SEVERITY_STYLES = {"high": "bold red", "medium": "yellow", "low": "cyan"}
 
 def record_view(record: TaskRecord) -> Group:
     """All of a task: its facts, its steps, its error if it has one, its result if it has one."""
-    parts: list[RenderableType] = [_facts(record), *steps_view(record)]
+    parts: list[RenderableType] = [_facts(record), *steps_view(record), *history_view(record)]
     if record.error:
         parts.append(Text(f"{record.error['type']}: {record.error['message']}", style="red"))
     if record.result is not None:
@@ -151,6 +153,12 @@ def short(duration: float) -> str:
     return f"{duration / 1e-9:.3g} ns"
 
 
+def _attempts(record: TaskRecord) -> str:
+    crashes = f", {record.crashes} ended in a crash" if record.crashes else ""
+    retries = f", {record.retries} put back to be tried again" if record.retries else ""
+    return f"{record.attempts}{crashes}{retries}"
+
+
 def _facts(record: TaskRecord) -> Table:
     table = Table.grid(padding=(0, 2))
     tokens = f"{record.input_tokens} in, {record.output_tokens} out"
@@ -166,7 +174,10 @@ def _facts(record: TaskRecord) -> Table:
         ("uncertain", uncertain_note(record)),
         ("submitted", moment(record.submitted)),
         ("took", f"wait {seconds(record.wait_seconds)}, run {seconds(record.run_seconds)}"),
-        ("attempts", str(record.attempts)),
+        ("attempts", _attempts(record)),
+        ("dead letter", dead_note(record)),
+        ("retry of", record.retry_of),
+        ("retried as", record.retried_as),
         ("progress", record.progress or "-"),
         ("summary", record.summary or "-"),
         ("rating", "-" if record.rating is None else f"{record.rating:g}"),

@@ -41,7 +41,7 @@ def state(name: str) -> Text:
 
 def tasks_table(records: Iterable[TaskRecord]) -> Table:
     """One line a task, with its id in full, for somebody to copy."""
-    table = _table((*TASK_HEADINGS, "tenant"), TASK_FIGURES)
+    table = headed((*TASK_HEADINGS, "tenant"), TASK_FIGURES)
     for record in records:
         table.add_row(
             record.id,
@@ -71,7 +71,7 @@ def _task_state(record: TaskRecord) -> Text:
 def pools_table(pools: Iterable[PoolFacts]) -> Table:
     """One line a pool."""
     figures = ("weight", "agents", "busy", "slots", "success", "response")
-    table = _table(("pool", "agent type", "queue"), figures)
+    table = headed(("pool", "agent type", "queue"), figures)
     table.add_column("standing")
     for pool in pools:
         table.add_row(
@@ -100,7 +100,7 @@ def _standing(pool: PoolFacts) -> Text:
 
 def routes_table(routes: Mapping[Scope, Route]) -> Table:
     """One line a route, the widest scope first."""
-    table = _table(("request type", "tenant", "strategy", "said in", "weights"), ())
+    table = headed(("request type", "tenant", "strategy", "said in", "weights"), ())
     for scope, route in sorted(routes.items()):
         table.add_row(
             scope.request_type or "any",
@@ -114,7 +114,7 @@ def routes_table(routes: Mapping[Scope, Route]) -> Table:
 
 def strategies_table(strategies: Mapping[str, str]) -> Table:
     """One line a strategy."""
-    table = _table(("strategy", "goes by"), ())
+    table = headed(("strategy", "goes by"), ())
     for name, what in strategies.items():
         table.add_row(name, what)
     return table
@@ -122,7 +122,7 @@ def strategies_table(strategies: Mapping[str, str]) -> Table:
 
 def agents_table(agents: Iterable[AgentRecord]) -> Table:
     """One line an agent."""
-    table = _table(("id", "pool", "status", "host"), ("process", "running", "slots", "last sign"))
+    table = headed(("id", "pool", "status", "host"), ("process", "running", "slots", "last sign"))
     for agent in agents:
         table.add_row(
             agent.id,
@@ -137,7 +137,8 @@ def agents_table(agents: Iterable[AgentRecord]) -> Table:
     return table
 
 
-def _table(headings: Sequence[str], figures: Sequence[str]) -> Table:
+def headed(headings: Sequence[str], figures: Sequence[str]) -> Table:
+    """An empty table: columns of words, then of figures."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(heading, no_wrap=heading == "id")

@@ -208,10 +208,11 @@ def record_json(record: TaskRecord) -> dict[str, Any]:
     shown = asdict(record)
     for name in ("ranking", "model_decision", "loads", "routed", "pinned", "fence"):
         del shown[name]
-    for name in ("chosen", "because", "parked_for", "parked_until"):
+    for name in ("chosen", "because", "parked_for"):
         del shown[name]
     times = {"wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
-    return {**shown, **money_json(record), **times}
+    history = [move._asdict() for move in record.history]
+    return {**shown, **money_json(record), **times, "history": history}
 
 
 def _task(task_id: str) -> Task:

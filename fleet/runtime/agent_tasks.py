@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -161,4 +162,6 @@ def _make_runner(app: Celery, role: Role) -> AgentRunner:
         steps=connection.steps,
         parking=connection.parking,
         policy=PolicyInForce(settings.config, connection.policies),
+        retries=connection.retries,
+        rng=random.Random(),
     )

@@ -17,9 +17,10 @@ from fleet.core.model_choice import ModelDecision
 from fleet.core.pools import PoolFacts
 from fleet.core.routing import Ranking, RouteDecision
 from fleet.errors import InvalidRequest, ResultTimeout, TaskCancelled, TaskNotFound
+from fleet.runtime.dead import DeadLetterOffice
 from fleet.runtime.messages import message_encoder
 from fleet.runtime.steering import Steering
-from fleet.services.causes import routine_cause
+from fleet.services.causes import routine_cause, user
 from fleet.services.connection import Connection, open_connection
 from fleet.services.ratings import rate
 from fleet.services.requests import DEFAULT_TENANT, USUAL_PRIORITY, Submission, unknown
@@ -34,6 +35,7 @@ from fleet.state.registry import AgentRecord
 from fleet.state.tasks import ENDED, TaskRecord
 
 LOOK_SECONDS = 5.0
+PARKED = "waits for room under a limit, or to be tried again"
 
 
 class Task:
@@ -82,7 +84,7 @@ class Task:
     def cancel(self) -> str:
         """Cancel the task, waiting or running; the state it was in. An ended one stays as it is."""
         ttl = self._connection.settings.config.limits.result_ttl_seconds
-        return self._connection.tasks.cancel(self.id, ttl)
+        return self._connection.tasks.cancel(self.id, ttl, user())
 
     def rate(self, rating: float) -> None:
         """Say how good the result was, 0 (of no use) to 1: the fleet learns it of the model.
@@ -123,7 +125,7 @@ class Task:
                 if left <= 0:
                     raise ResultTimeout(
                         f"task {self.id} had not ended after {timeout:g} s; it "
-                        f"{'waits for room under a limit' if state == 'parked' else 'goes on'}"
+                        f"{PARKED if state == 'parked' else 'goes on'}"
                     )
                 news.get_message(timeout=min(left, LOOK_SECONDS))
         return self.record()
@@ -135,7 +137,7 @@ class Task:
         return spec.result.model_validate(record.result)
 
 
-class Fleet(Steering):
+class Fleet(Steering, DeadLetterOffice):
     """A fleet, as an application sees it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -169,8 +171,8 @@ class Fleet(Steering):
         for its time, whatever restarts meanwhile. Its money is held when it is due; one that fits
         no limit then is parked, or has failed, as the policy says.
 
-        Raises `InvalidRequest`, `OverBudget`, `OverLimit`, `NoAgentAvailable`, `InEmergency` or
-        `Unavailable`; nothing was written then.
+        Raises `InvalidRequest`, `OverBudget`, `OverLimit`, `NoAgentAvailable`, `InEmergency`,
+        `TooBusy` or `Unavailable`; nothing was written then.
         """
         asked = Submission(
             request_type,
@@ -205,6 +207,14 @@ class Fleet(Steering):
             for record in self._connection.tasks.newest(limit)
             if state in (None, record.state) and tenant in (None, record.tenant)
         ]
+
+    def retry_dead(self, task_id: str) -> Task:
+        """Submit a dead letter again, as a new task that names the old one, and the old one it.
+
+        Raises as `submit`, `TaskNotFound` for what is no dead letter, and `InvalidRequest` where
+        its message was not kept; it stays a dead letter then.
+        """
+        return self._task(self._retry_dead(task_id))
 
     def pools(self) -> list[PoolFacts]:
         """Every configured pool with its exact counts."""

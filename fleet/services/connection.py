@@ -24,6 +24,7 @@ from fleet.state.alerts import Alerts
 from fleet.state.audit import Audit
 from fleet.state.book import Book
 from fleet.state.client import connect
+from fleet.state.dead import DeadLetters
 from fleet.state.examples import Examples
 from fleet.state.keys import Keys
 from fleet.state.ledger import Ledger
@@ -34,11 +35,12 @@ from fleet.state.parking import Parking
 from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
 from fleet.state.registry import Registry
+from fleet.state.retries import Retries
 from fleet.state.rollups import Rollups
 from fleet.state.schedule import Schedule
 from fleet.state.scripts import Scripts
 from fleet.state.steps import Steps
-from fleet.state.submissions import Submissions
+from fleet.state.submissions import MostWaiting, Submissions
 from fleet.state.tasks import Tasks
 
 
@@ -60,6 +62,8 @@ class Connection:
     parking: Parking
     schedule: Schedule
     lines: Lines
+    retries: Retries
+    dead_letters: DeadLetters
     book: Book
     alerts: Alerts
     money_upkeep: MoneyUpkeep
@@ -94,15 +98,23 @@ def open_connection(settings: Settings) -> Connection:
     client = connect(settings.broker_url, settings.environment.socket_timeout)
     keys = Keys(settings.tag)
     scripts = Scripts(client)
+    limits = settings.config.limits
+    most_waiting = MostWaiting(limits.waiting_per_pool, limits.waiting_per_tenant)
     dead_after = settings.config.leases.dead_after_seconds
     return Connection(
         settings=settings,
         client=client,
         keys=keys,
-        tasks=Tasks(client, keys, scripts, settings.config.routing.half_life_seconds),
+        tasks=Tasks(
+            client,
+            keys,
+            scripts,
+            settings.config.routing.half_life_seconds,
+            limits.dead_ttl_seconds,
+        ),
         registry=Registry(client, keys, scripts),
         pools=Pools(client, keys, scripts, dead_after),
-        submissions=Submissions(client, keys, scripts, dead_after),
+        submissions=Submissions(client, keys, scripts, dead_after, most_waiting),
         policies=PolicyStore(client, keys, scripts),
         audit=Audit(client, keys, scripts),
         examples=Examples(client, keys, scripts),
@@ -110,6 +122,8 @@ def open_connection(settings: Settings) -> Connection:
         parking=Parking(client, keys, scripts),
         schedule=Schedule(client, keys, scripts),
         lines=Lines(client, keys, scripts, _queues(settings)),
+        retries=Retries(client, keys, scripts, settings.config.routing.half_life_seconds),
+        dead_letters=DeadLetters(client, keys, scripts),
         book=Book(client, keys, scripts),
         alerts=Alerts(client, keys, scripts),
         money_upkeep=MoneyUpkeep(client, keys, scripts),

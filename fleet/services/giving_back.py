@@ -27,10 +27,11 @@ def give_back(settings: Settings, tasks: Tasks, lease: Lease) -> FleetError | Gi
     Where Redis does not answer the lease ends by itself, and the reaper brings the task back.
     """
     try:
-        queue = waiting_place(settings, tasks.read(lease.task_id))
-        status = tasks.give_back(lease, queue)
+        record = tasks.read(lease.task_id)
+        status = tasks.give_back(lease, waiting_place(settings, record))
         if status == "unwanted":
-            tasks.cancel(lease.task_id, settings.config.limits.result_ttl_seconds)
+            ttl = settings.config.limits.result_ttl_seconds
+            tasks.cancel(lease.task_id, ttl, record.agent)
     except RetryLater as error:
         log.warning("a task could not be given back", task=lease.task_id, error=str(error))
         return GivenBack(lease, is_queued=True)

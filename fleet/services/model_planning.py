@@ -21,6 +21,7 @@ def stored_plan(
     models: ModelDecision,
     ranking: Ranking | None,
     pinned: str | None = None,
+    asked_model: str | None = None,
 ) -> str:
     """The plan as it is kept with the task: one field, since a submission pays for each."""
     return json.dumps(
@@ -33,6 +34,7 @@ def stored_plan(
             "limit_nanodollars": models.limit_nanodollars,
             "ranking": ranking.to_json() if ranking else None,
             "pinned": pinned,
+            "asked_model": asked_model,
         },
         separators=(",", ":"),
     )

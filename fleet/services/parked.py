@@ -59,6 +59,6 @@ def _unpark(fleet: Connection, task_id: str, version: str, controls: Controls) -
 
 
 def _refuse(fleet: Connection, task_id: str, refusal: Refusal) -> None:
-    ttl = fleet.settings.config.limits.result_ttl_seconds
+    ttl = fleet.settings.config.limits.dead_ttl_seconds
     if fleet.parking.refuse(task_id, error_json(over_error(refusal)), ttl):
         log.warning("refused when its time had come", task=task_id, because=refusal.sentence)

@@ -180,6 +180,7 @@ class Planner:
             models,
             ranking,
             checked.pool,
+            checked.model,
         )
         group = self.snapshot.table.group(checked.agent_type)
         return Plan(

@@ -3,7 +3,8 @@
     claimed   -> the agent runs under the task's time limit, its lease kept
     held      -> another run's lease is alive: this delivery is dropped, since the record
                  brings the task back should that run die
-    parked    -> a step does not fit a limit, and the policy says to wait
+    parked    -> a step does not fit a limit, and the policy says to wait; or the run ended in an
+                 error that time may heal, and is tried again
     given back -> the worker was told to stop, and there was no time to end
     ended     -> a late redelivery, or a task cancelled while it waited: dropped
     spent     -> so many workers have died of it that it is to end: dropped, the reaper ends it
@@ -20,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -32,6 +33,7 @@ from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import Agent, AgentContext, AgentSpec, Outcome
 from fleet.core.models import Model
 from fleet.core.refusals import Refusal
+from fleet.core.retries import Draws, GiveUp, Retry, decide, is_retried
 from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
@@ -62,6 +64,7 @@ from fleet.state.examples import Examples
 from fleet.state.models import ModelState
 from fleet.state.parking import Parking
 from fleet.state.pools import Pools
+from fleet.state.retries import Retries
 from fleet.state.steps import Steps
 from fleet.state.tasks import Lease, Tasks
 
@@ -110,10 +113,14 @@ class AgentRunner:
         steps: Steps,
         parking: Parking,
         policy: PolicyInForce,
+        retries: Retries,
+        rng: Draws,
     ) -> None:
         self.settings = settings
         self.steps = steps
         self.parking = parking
+        self.retries = retries
+        self.rng = rng
         self.policy = policy
         self.pools = pools
         self.examples = examples
@@ -156,6 +163,12 @@ class AgentRunner:
         if isinstance(end, Parked):
             self._park(lease, end)
             return None
+        if isinstance(end.error, FleetError) and is_retried(end.error):
+            decision = self._retry_or_not(lease, end.error)
+            if isinstance(decision, Retry) and self._put_back(lease, end, decision.seconds):
+                return None
+            if isinstance(decision, GiveUp):
+                end = replace(end, dead=decision.why)
         self._write(lease, end)
         if end.reward is not None:
             writer.learn(end.reward)
@@ -271,8 +284,37 @@ class AgentRunner:
             self._write(lease, failed(error))
             raise error from parked
         if status == "unwanted":
-            ttl = self.limits.result_ttl_seconds
-            self._patiently(lambda: self.tasks.cancel(lease.task_id, ttl))
+            self._cancel(lease)
+
+    def _cancel(self, lease: Lease) -> None:
+        ttl = self.limits.result_ttl_seconds
+        self._patiently(lambda: self.tasks.cancel(lease.task_id, ttl, self.agent_id))
+
+    def _retry_or_not(self, lease: Lease, error: FleetError) -> Retry | GiveUp:
+        tried = self._patiently(lambda: self.retries.tried(lease.task_id))
+        policy = self.settings.config.retries.policy(error)
+        return decide(error, tried.retries, tried.age_seconds, policy, self.rng)
+
+    def _put_back(self, lease: Lease, end: End, seconds: float) -> bool:
+        """Give up slot, lease and money until it is tried again. False for a task that nothing
+        could bring back, since its publisher wrote no record: it fails."""
+        status, failures = self._patiently(
+            lambda: self.retries.put_back(
+                lease,
+                end.fields["error"],
+                type(end.error).__name__,
+                seconds,
+                tells_of_pool=not isinstance(end.error, NOT_THE_POOLS_FAULT),
+            )
+        )
+        log.info("put back", task=lease.task_id, status=status, seconds=seconds, error=end.error)
+        if status == "lost":
+            raise LeaseLost(f"task {lease.task_id} runs elsewhere now") from end.error
+        if status == "unwanted":
+            self._cancel(lease)
+        if failures >= self.settings.config.health.failures_in_row:
+            self._look_at_pools()
+        return status != "no_message"
 
     def _patiently(self, write: Callable[[], Written]) -> Written:
         """Write what a run begins or ends with: Redis may be back in a moment.
@@ -299,6 +341,7 @@ class AgentRunner:
                 self.limits.result_ttl_seconds,
                 end.fields,
                 tells_of_pool=not isinstance(end.error, NOT_THE_POOLS_FAULT),
+                dead=end.dead,
             )
         )
         if not finished.kept:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from fleet import errors
 from fleet.agent import Outcome
+from fleet.core.retries import Death
 from fleet.errors import FleetError, TaskCancelled, TaskFailed, TaskUnverified
 
 
@@ -19,12 +20,14 @@ class End:
     """How a run ended: a state, what to write, and what to raise for Celery.
 
     `reward` says how good the last model's answer was, 0 to 1; None where the end does not tell.
+    `dead` says why a failed task is a dead letter.
     """
 
     state: str
     fields: Mapping[str, str]
     error: FleetError | None = None
     reward: float | None = None
+    dead: Death = "permanent"
 
 
 def ended(outcome: Outcome) -> End:

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import NamedTuple, NoReturn
 from uuid import uuid4
 
+from fleet.core.back_pressure import QUEUE, Full, retry_after
 from fleet.core.model_choice import ModelDecision
 from fleet.core.refusals import Refusal
 from fleet.core.routing import Load, Ranking, RouteDecision, decide
@@ -18,6 +19,7 @@ from fleet.errors import (
     NoAgentAvailable,
     OverBudget,
     OverLimit,
+    TooBusy,
     Unavailable,
 )
 from fleet.services.money_rules import over_error
@@ -29,8 +31,8 @@ from fleet.state.submissions import Entry, Placed, Submissions
 MOST_PLANNINGS = 5
 """A plan is made again where the policy has changed since; so often within one submission."""
 
-Refused = InvalidRequest | NoAgentAvailable | OverBudget | OverLimit | InEmergency
-REFUSALS = (InvalidRequest, NoAgentAvailable, OverBudget, OverLimit, InEmergency)
+Refused = InvalidRequest | NoAgentAvailable | OverBudget | OverLimit | InEmergency | TooBusy
+REFUSALS = (InvalidRequest, NoAgentAvailable, OverBudget, OverLimit, InEmergency, TooBusy)
 """What becomes of one task, while others of the same round trip are submitted."""
 
 MessageEncoder = Callable[[str, Checked], str]
@@ -87,8 +89,8 @@ class Submitter:
     def submit(self, asked: Submission) -> Submitted:
         """Submit one task.
 
-        Raises `InvalidRequest`, `OverBudget`, `OverLimit`, `NoAgentAvailable`, `InEmergency` or
-        `Unavailable`; nothing was written then.
+        Raises `InvalidRequest`, `OverBudget`, `OverLimit`, `NoAgentAvailable`, `InEmergency`,
+        `TooBusy` or `Unavailable`; nothing was written then.
         """
         checked = self.checks.check(asked)
         task_id = str(uuid4())
@@ -101,6 +103,8 @@ class Submitter:
         checked = self.checks.check(asked)
         plan = self.planner.plan(checked)
         placed = self.submissions.place_none(plan.route, checked.tenant)
+        if placed.status == "busy":
+            raise too_busy(plan, placed)
         fits = placed.status not in ("over", "parked")
         routed = route_decision(plan.ranking, placed.loads, placed.detail if fits else "")
         refusal = None if fits else Refusal.parse(placed.detail)
@@ -233,6 +237,8 @@ class Submitter:
             raise no_agent(plan)
         if placed.status == "over":
             raise over_error(Refusal.parse(placed.detail))
+        if placed.status == "busy":
+            raise too_busy(plan, placed)
         return Submitted(entry.task_id, plan, placed)
 
 
@@ -256,6 +262,23 @@ def no_agent(plan: Plan) -> NoAgentAvailable:
         f"({', '.join(plan.route.pools) or 'there is no such pool'}): no agent of it is alive, or "
         "it is in maintenance; `fleet pools` and `fleet agents` tell. Start one with `fleet up`, "
         "resume it with `fleet pools resume` or `fleet agents resume`, or try again later"
+    )
+
+
+def too_busy(plan: Plan, placed: Placed) -> TooBusy:
+    """The refusal of a task while as many wait as may."""
+    full = Full.parse(placed.detail)
+    rows = parse_counts(placed.loads)
+    slots = sum(row.capacity for row in rows)
+    typical = [row.overall.response_seconds for row in rows if row.overall.response_seconds]
+    wait = retry_after(full.waiting, slots, max(typical, default=1.0))
+    of, key = f"the queue of {plan.agent_type}", "waiting_per_pool"
+    if full.scope != QUEUE:
+        of, key = full.scope, "waiting_per_tenant"
+    return TooBusy(
+        f"{full.waiting:,} tasks of {of} wait, and {full.most:,} may; try again in {wait:.0f} s, "
+        f"add agents, or raise limits.{key}",
+        wait,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from fleet.core.retries import MOST_CRASHES
 from fleet.errors import TaskFailed, TaskNotFound
 from fleet.services.connection import Connection
 from fleet.services.pool_health import look_at_pools
@@ -16,7 +17,6 @@ from fleet.services.run_ends import error_json
 from fleet.settings import Settings
 from fleet.state.client import redis_errors
 from fleet.state.records import TaskRecord
-from fleet.state.tasks import MOST_ATTEMPTS
 
 MOST_REPUBLISHED = 3
 """A message that was lost so often, and is lost again, is dropped by whoever takes it."""
@@ -63,7 +63,7 @@ def _repair(fleet: Connection) -> list[str]:
 
 def _republish(fleet: Connection) -> dict[str, list[str]]:
     """Bring back what is queued by its record and nowhere in the broker."""
-    ttl = fleet.settings.config.limits.result_ttl_seconds
+    ttl = fleet.settings.config.limits.dead_ttl_seconds
     error = error_json(
         TaskFailed(
             f"its message was lost {MOST_REPUBLISHED + 1} times: workers took it and dropped it; "
@@ -100,8 +100,7 @@ def requeue_expired(fleet: Connection, task_ids: Iterable[str]) -> dict[str, lis
         status = fleet.tasks.requeue(
             record,
             waiting_place(settings, record),
-            MOST_ATTEMPTS,
-            settings.config.limits.result_ttl_seconds,
+            MOST_CRASHES,
         )
         if status in done:
             done[status].append(task_id)

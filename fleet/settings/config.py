@@ -25,6 +25,7 @@ from fleet.settings.names import (
     Strategy,
 )
 from fleet.settings.providers import Provider
+from fleet.settings.retries import Retries
 from fleet.settings.routing import Health, Routing
 from fleet.settings.scopes import check_scope_name
 from fleet.settings.section import Section
@@ -70,6 +71,10 @@ class Limits(Section):
     task_seconds: Seconds = 600
     model_call_seconds: Seconds = 300
     result_ttl_seconds: Annotated[int, Field(ge=60)] = 86400
+    waiting_per_pool: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    waiting_per_tenant: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    dead_letters: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    dead_ttl_seconds: Annotated[int, Field(ge=60)] = 7 * 86400
 
 
 class Leases(Section):
@@ -115,6 +120,7 @@ class FleetConfig(Section):
     providers: dict[Name, Provider]
     catalogue: dict[str, CatalogueModel]
     limits: Limits = Limits()
+    retries: Retries = Retries()
     budgets: Budgets = Budgets()
     rates: Rates = Rates()
     leases: Leases = Leases()

@@ -36,9 +36,12 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:orphans            hash     how far the search for money without a task has come
     {fleet}:alerts             stream   budget alerts: what was used of which limit
     {fleet}:alerted:WINDOW     set      thresholds and scopes that were said of an hour, day, month
-    {fleet}:parked             zset     ids of tasks that wait for room under a limit, by when, ms
+    {fleet}:parked             zset     ids of tasks that wait for room under a limit, or
+                                        to be tried again, by when, ms
     {fleet}:delayed            zset     ids of tasks that wait for their time, by when, ms
     {fleet}:deferred           zset     other messages that wait for their time, by when, ms
+    {fleet}:waiting            hash     how many tasks of each tenant wait: queued, delayed, parked
+    {fleet}:dead               zset     ids of dead letters by the time they failed, ms
     {fleet}:rollups            set      hours and days that have a roll-up
     {fleet}:rollup:cursor      string   the last entry of the ledger that is rolled up
     {fleet}:rollup:h:HOUR, :d:DAY   hash   sums of the ledger's entries by all their names
@@ -166,6 +169,14 @@ class Keys:
     @property
     def deferred(self) -> str:
         return f"{self.tag}:deferred"
+
+    @property
+    def waiting(self) -> str:
+        return f"{self.tag}:waiting"
+
+    @property
+    def dead(self) -> str:
+        return f"{self.tag}:dead"
 
     @property
     def rollups(self) -> str:

@@ -60,13 +60,14 @@ class Lines(Store):
             for task_id, number in reversed(list(zip(found[::2], found[1::2], strict=True)))
         ]
 
-    def republish(self, missing: Missing, most: int, error: str, result_ttl: int) -> str:
-        """Publish the message again: see the head of `lua/republish.lua`."""
+    def republish(self, missing: Missing, most: int, error: str, dead_ttl: int) -> str:
+        """Publish the message again: see the head of `lua/republish.lua`. One that was lost too
+        often is a dead letter, whose record is kept for `dead_ttl` seconds."""
         task_id, number, queue, pool = missing
         keys = [self.keys.task(task_id), queue, wake(whole(queue)), line(queue)]
         keys += [self.keys.pool(pool).in_flight, self.keys.done(task_id)]
-        keys += [self.keys.money, self.keys.reservations]
-        arguments: list[str | int] = [task_id, number, most, error, result_ttl]
+        keys += [self.keys.money, self.keys.reservations, self.keys.waiting, self.keys.dead]
+        arguments: list[str | int] = [task_id, number, most, error, dead_ttl]
         with redis_errors(self.client):
             return text(self.scripts.republish(keys=keys, args=arguments))
 

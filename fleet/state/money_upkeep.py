@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fleet.core.money_book import DAYS_KEPT, HOURS_KEPT_DAYS
+from fleet.core.task_states import ENDED
 from fleet.state.client import redis_errors
-from fleet.state.records import ENDED
 from fleet.state.scripts import text
 from fleet.state.store import Store
 

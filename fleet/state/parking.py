@@ -34,6 +34,7 @@ class Parking(Store):
         keys = [self.keys.task(lease.task_id), self.keys.leases]
         keys += [self.keys.pool(lease.pool).in_flight, self.keys.cancelled, self.keys.parked]
         keys += [self.keys.ledger, self.keys.money, self.keys.reservations, self.keys.open_steps]
+        keys.append(self.keys.waiting)
         arguments: Arguments = [lease.task_id, lease.fence, refusal.packed, wait_ms]
         with redis_errors(self.client):
             return text(self.scripts.park(keys=keys, args=arguments))
@@ -50,16 +51,20 @@ class Parking(Store):
         `lua/unpark.lua`."""
         keys = [self.keys.task(record.id), self.keys.parked, self.keys.policy, self.keys.money]
         keys += [self.keys.reservations, queue, wake(queue), self.keys.delayed, line(queue)]
+        keys.append(self.keys.waiting)
         arguments: Arguments = [record.id, version, record.tenant, money.agent_type]
         arguments += [*money.limits, repr(money.nearly), *money.of_models, money.over]
         with redis_errors(self.client):
             return Unparked(*map(text, self.scripts.unpark(keys=keys, args=arguments)))
 
-    def refuse(self, task_id: str, error: str, result_ttl: int) -> bool:
-        """End a delayed task that fits no limit with an error, as JSON. Whether it was delayed."""
+    def refuse(self, task_id: str, error: str, dead_ttl: int) -> bool:
+        """End a delayed task that fits no limit with an error, as JSON. Whether it was delayed.
+
+        Its record is kept for `dead_ttl` seconds, as that of every dead letter."""
         keys = [self.keys.task(task_id), self.keys.delayed, self.keys.done(task_id)]
+        keys += [self.keys.waiting, self.keys.dead]
         with redis_errors(self.client):
-            return bool(self.scripts.refuse(keys=keys, args=[task_id, error, result_ttl]))
+            return bool(self.scripts.refuse(keys=keys, args=[task_id, error, dead_ttl]))
 
     def forget(self, task_id: str) -> None:
         """Drop a delayed or parked task whose record is gone."""

@@ -8,10 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fleet.core.ledger_entries import SEEN
+from fleet.core.task_states import ENDED, Move, parse_history
 from fleet.state.scripts import text
-
-ENDED = frozenset({"succeeded", "unverified", "failed", "cancelled"})
-STATES = ("queued", "delayed", "parked", "running", *sorted(ENDED))
 
 ANSWERED = "ok"
 """How a step ended that gave an answer."""
@@ -58,6 +56,15 @@ class TaskRecord:
     packed refusal (`fleet.core.refusals`) that a parked task waits for, `parked_until` when it may
     fit. A delayed task is not queued before `not_before`. Of `uncertain_calls` the cost is not
     known: the most it may be was charged.
+
+    `history` has its moves, oldest first: the first one and the newest. Its workers died in
+    `crashes` of the `attempts`, and it was tried again `retries` times, `retry_error` being the
+    last error. A task that is to be tried again is parked, with no `parked_for`. `dead` says why it
+    is a dead letter, see `fleet.core.retries`; a retried one names the task that it was
+    `retried_as`, and that one what it is a `retry_of`.
+
+    Its submission asked for `asked_model` alone, where it named one; it may cost
+    `limit_nanodollars`.
     """
 
     id: str
@@ -96,6 +103,15 @@ class TaskRecord:
     parked_until: float | None = None
     uncertain_calls: int = 0
     not_before: float | None = None
+    history: tuple[Move, ...] = ()
+    crashes: int = 0
+    retries: int = 0
+    retry_error: dict[str, Any] | None = None
+    dead: str = ""
+    retry_of: str = ""
+    retried_as: str = ""
+    asked_model: str = ""
+    limit_nanodollars: int | None = None
 
     @property
     def wait_seconds(self) -> float | None:
@@ -160,6 +176,15 @@ def parse_record(task_id: str, fields: Mapping[Any, Any]) -> TaskRecord:
         parked_until=seconds("parked_until"),
         uncertain_calls=int(found.get("uncertain_calls", 0)),
         not_before=seconds("not_before"),
+        history=parse_history(found.get("history", "")),
+        crashes=int(found.get("crashes", 0)),
+        retries=int(found.get("retries", 0)),
+        retry_error=value("retry_error"),
+        dead=found.get("dead", ""),
+        retry_of=found.get("retry_of", ""),
+        retried_as=found.get("retried_as", ""),
+        asked_model=plan.get("asked_model") or "",
+        limit_nanodollars=plan.get("limit_nanodollars"),
     )
 
 

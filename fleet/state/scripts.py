@@ -21,6 +21,7 @@ NAMES = (
     "claim",
     "cool",
     "correct",
+    "dead_done",
     "defer",
     "deliver",
     "drain",
@@ -28,6 +29,7 @@ NAMES = (
     "eject",
     "fetch",
     "finish",
+    "forget",
     "give_back",
     "heartbeat",
     "hold",
@@ -52,6 +54,7 @@ NAMES = (
     "republish",
     "requeue",
     "rescue",
+    "retry",
     "rollup",
     "snapshot",
     "submit",
@@ -86,6 +89,7 @@ class Scripts:
     claim: Script
     cool: Script
     correct: Script
+    dead_done: Script
     defer: Script
     deliver: Script
     drain: Script
@@ -93,6 +97,7 @@ class Scripts:
     eject: Script
     fetch: Script
     finish: Script
+    forget: Script
     give_back: Script
     heartbeat: Script
     hold: Script
@@ -117,6 +122,7 @@ class Scripts:
     republish: Script
     requeue: Script
     rescue: Script
+    retry: Script
     rollup: Script
     snapshot: Script
     submit: Script

@@ -103,14 +103,27 @@ class RankedPool(NamedTuple):
     own_overflow: str = ""
 
 
+class MostWaiting(NamedTuple):
+    """How many tasks may wait for a slot in one queue, and how many of a tenant may wait in all."""
+
+    per_queue: int
+    per_tenant: int
+
+
 class Submissions(Store):
     """Sends entries to Redis."""
 
     def __init__(
-        self, client: Redis, keys: Keys, scripts: Scripts, dead_after_seconds: float
+        self,
+        client: Redis,
+        keys: Keys,
+        scripts: Scripts,
+        dead_after_seconds: float,
+        most_waiting: MostWaiting,
     ) -> None:
         super().__init__(client, keys, scripts)
         self.dead_after_ms = int(dead_after_seconds * 1000)
+        self.most_waiting = most_waiting
 
     def route(
         self,
@@ -124,7 +137,7 @@ class Submissions(Store):
         """Lay out the ranked pools for the script."""
         keys = [overflow_queue, wake(overflow_queue), self.keys.policy, self.keys.models]
         keys += [self.keys.money, self.keys.reservations, self.keys.parked]
-        keys += [self.keys.delayed, line(overflow_queue)]
+        keys += [self.keys.delayed, line(overflow_queue), self.keys.waiting]
         rows = []
         for name, queue, base, per_task, per_load, own_overflow in pools:
             pool = self.keys.pool(name)
@@ -184,6 +197,7 @@ class Submissions(Store):
             int(ask_models),
             int(route.pinned),
             *route.money,
+            *self.most_waiting,
         ]
         if tenant is not None:
             arguments.append(tenant)

@@ -1,9 +1,8 @@
 """Task records: written once at submission, then only by the holder of the lease.
 
-A record is a hash. Its life: queued, running, and then one of succeeded, unverified,
-failed and cancelled; delayed, until its time has come; parked, while a limit has no room
-for it. Every change is one script in `lua/`; the fence, a number that grows with each claim,
-keeps a run that lost its lease from writing.
+A record is a hash. Its states, and the moves between them, are those of `core/task_states.py`.
+Every move is one script in `lua/`, and leaves a line in the record's history; the fence, a number
+that grows with each claim, keeps a run that lost its lease from writing.
 """
 
 from __future__ import annotations
@@ -16,11 +15,13 @@ from typing import NamedTuple
 from redis import Redis
 
 from fleet.core.model_decision import ModelCandidate, ModelDecision
+from fleet.core.retries import MOST_CRASHES, Death
 from fleet.core.statistics import OUTCOMES_KEPT
+from fleet.core.task_states import ENDED, STATES
 from fleet.errors import LeaseLost, TaskNotFound
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, line, wake
-from fleet.state.records import ENDED, STATES, TaskRecord, parse_record
+from fleet.state.records import TaskRecord, parse_record
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
 
@@ -28,8 +29,9 @@ __all__ = ["ENDED", "STATES", "Finished", "Lease", "TaskRecord", "Tasks"]
 
 Arguments = list[str | int]
 
-MOST_ATTEMPTS = 3
-"""A task whose worker died so often is poison: it is not given to a fourth."""
+PAGE = 500
+"""Ids of an index that one script looks at: half a millisecond."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -71,13 +73,20 @@ class Finished(NamedTuple):
 class Tasks(Store):
     """Reads and moves task records. Every method is one call to Redis unless it says more.
 
-    What the ends of tasks say about their pools fades with `half_life_seconds`.
+    What the ends of tasks say about their pools fades with `half_life_seconds`. The record of a
+    dead letter is kept for `dead_ttl_seconds`.
     """
 
     def __init__(
-        self, client: Redis, keys: Keys, scripts: Scripts, half_life_seconds: float
+        self,
+        client: Redis,
+        keys: Keys,
+        scripts: Scripts,
+        half_life_seconds: float,
+        dead_ttl_seconds: int,
     ) -> None:
         super().__init__(client, keys, scripts)
+        self.dead_ttl_seconds = dead_ttl_seconds
         self.half_life_ms = int(half_life_seconds * 1000)
 
     def read(self, task_id: str) -> TaskRecord:
@@ -121,10 +130,9 @@ class Tasks(Store):
         name: str,
         tenant: str,
         plan: str,
-        most_attempts: int = MOST_ATTEMPTS,
     ) -> Lease | str:
-        """The lease, or why there is none: 'held' by a live run, or the task has 'ended', or its
-        attempts are 'spent': so many workers have died of it.
+        """The lease, or why there is none: 'held' by a live run, the task has 'ended', or its
+        crashes are 'spent': so many workers have died of it that the reaper ends it.
 
         `name` is this claim's own, so that it may be sent again; `tenant` and `plan` are
         written where the task has no record. Without a plan such a task is 'unknown'.
@@ -136,9 +144,10 @@ class Tasks(Store):
             self.keys.tasks,
             self.keys.money,
             self.keys.reservations,
+            self.keys.waiting,
         ]
         arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name]
-        arguments += [tenant, plan, _scope_names(tenant, plan), most_attempts]
+        arguments += [tenant, plan, _scope_names(tenant, plan), MOST_CRASHES]
         with redis_errors(self.client):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
         if text(status) != "claimed":
@@ -188,11 +197,15 @@ class Tasks(Store):
         fields: Mapping[str, str],
         *,
         tells_of_pool: bool = True,
+        dead: Death = "permanent",
     ) -> Finished:
-        """End the task, where no other run has it by now.
+        """End the task, where no other run has it by now. `state` is one of `ENDED`; `dead` says
+        why a failed one is a dead letter.
 
         `tells_of_pool` says whether the end counts for the pool's success and response time.
         """
+        if state not in ENDED:
+            raise ValueError(f"{state!r} is no end of a task")
         pool_keys = self.keys.pool(pool)
         keys = [
             self.keys.task(lease.task_id),
@@ -202,17 +215,19 @@ class Tasks(Store):
             pool_keys.facts,
             self.keys.done(lease.task_id),
             *self._money_keys,
+            self.keys.waiting,
+            self.keys.dead,
         ]
         flat = [part for pair in fields.items() for part in pair]
         arguments: Arguments = [lease.task_id, lease.fence, state, result_ttl]
         arguments += [OUTCOMES_KEPT, int(tells_of_pool), lease.request_type]
-        arguments += [self.half_life_ms, *flat]
+        arguments += [self.half_life_ms, dead, self.dead_ttl_seconds, *flat]
         with redis_errors(self.client):
             kept, failures = self.scripts.finish(keys=keys, args=arguments)
         return Finished(bool(kept), int(failures))
 
-    def cancel(self, task_id: str, result_ttl: int) -> str:
-        """Cancel a task; the state it was in. Raises `TaskNotFound`."""
+    def cancel(self, task_id: str, result_ttl: int, by: str = "") -> str:
+        """Cancel a task; the state it was in. `by` is who does. Raises `TaskNotFound`."""
         while True:
             pool = self.read(task_id).pool
             in_flight = self.keys.pool(pool).in_flight if pool else self.keys.task(task_id)
@@ -225,9 +240,11 @@ class Tasks(Store):
                 self.keys.money,
                 self.keys.reservations,
                 self.keys.delayed,
+                self.keys.waiting,
             ]
+            arguments: Arguments = [task_id, pool, result_ttl, by]
             with redis_errors(self.client):
-                before = text(self.scripts.cancel(keys=keys, args=[task_id, pool, result_ttl]))
+                before = text(self.scripts.cancel(keys=keys, args=arguments))
             if before == "unknown":
                 raise TaskNotFound(f"task {task_id} has expired meanwhile")
             if before != "moved":
@@ -256,8 +273,7 @@ class Tasks(Store):
         self,
         record: TaskRecord,
         overflow_queue: str,
-        most_attempts: int,
-        result_ttl: int,
+        most_crashes: int,
     ) -> str:
         """Give a task with an ended lease to others: 'requeued', 'failed' or 'alive'.
 
@@ -274,12 +290,14 @@ class Tasks(Store):
             self.keys.pool(record.pool).facts,
             *self._money_keys,
             line(overflow_queue),
+            self.keys.waiting,
+            self.keys.dead,
         ]
         error = json.dumps(
-            {"type": "TaskFailed", "message": f"its worker died in {record.attempts} attempts"}
+            {"type": "TaskFailed", "message": f"its worker died in {most_crashes} attempts"}
         )
-        arguments: Arguments = [record.id, record.fence, most_attempts]
-        arguments += [result_ttl, error, OUTCOMES_KEPT, record.request_type]
+        arguments: Arguments = [record.id, record.fence, most_crashes]
+        arguments += [self.dead_ttl_seconds, error, OUTCOMES_KEPT, record.request_type]
         arguments.append(self.half_life_ms)
         with redis_errors(self.client):
             return text(self.scripts.requeue(keys=keys, args=arguments))
@@ -297,6 +315,8 @@ class Tasks(Store):
             self.keys.ledger,
             self.keys.money,
             self.keys.open_steps,
+            line(queue),
+            self.keys.waiting,
         ]
         with redis_errors(self.client):
             return text(self.scripts.give_back(keys=keys, args=[lease.task_id, lease.fence]))
@@ -305,6 +325,19 @@ class Tasks(Store):
     def _money_keys(self) -> tuple[str, str, str, str]:
         keys = self.keys
         return keys.ledger, keys.money, keys.reservations, keys.open_steps
+
+    def forget_expired(self, index: str) -> int:
+        """Drop the ids from an index of tasks whose record has expired; how many. Two calls for
+        each page. Where others drop too, some may be missed until the next time."""
+        dropped = 0
+        with redis_errors(self.client):
+            for start in range(0, self.client.zcard(index), PAGE):
+                first = start - dropped
+                ids = [text(i) for i in self.client.zrange(index, first, first + PAGE - 1)]
+                if ids:
+                    names = [index, *map(self.keys.task, ids)]
+                    dropped += int(self.scripts.forget(keys=names, args=ids))
+        return dropped
 
     def forget_lease(self, task_id: str) -> None:
         """Drop the lease of a task whose record is gone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -177,4 +178,6 @@ def runner_of(fleet: Connection, spec: AgentSpec) -> AgentRunner:
         steps=fleet.steps,
         parking=fleet.parking,
         policy=PolicyInForce(settings.config, fleet.policies),
+        retries=fleet.retries,
+        rng=random.Random(1),
     )

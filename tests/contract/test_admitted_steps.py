@@ -447,7 +447,7 @@ def test_the_usage_of_a_call_that_was_charged_as_lost_puts_the_charge_right(
         await asyncio.to_thread(run.fake.wait_for, "small")
         assert fleet.tasks.renew(run.lease, 0)
         queue = fleet.settings.overflow_queue("code_generator")
-        assert fleet.tasks.requeue(run.record, queue, 3, 600) == "requeued"
+        assert fleet.tasks.requeue(run.record, queue, 3) == "requeued"
         (lost,) = run.record.steps
         assert (lost.ended, lost.usage, lost.cost_nanodollars) == ("lost", "missing", WORST)
         assert (run.record.cost_nanodollars, run.record.uncertain_calls) == (WORST, 1)

@@ -201,7 +201,7 @@ def test_runs_that_were_parked_are_no_crashes(crew: Crew) -> None:
     fleet = crew.fleet
     lease = fleet.tasks.claim(crew.task_id, "codegen-1", "codegen", 0, "x", "default", "")
     assert not isinstance(lease, str)
-    assert fleet.tasks.requeue(crew.record, QUEUE, 3, 600) == "requeued"
+    assert fleet.tasks.requeue(crew.record, QUEUE, 3) == "requeued"
 
 
 @pytest.mark.parametrize("swallows", ["outcome", "error"])
@@ -247,7 +247,7 @@ def test_parking_is_patient_with_redis(crew: Crew) -> None:
 def test_a_run_that_lost_its_lease_before_it_parks_writes_nothing(crew: Crew) -> None:
     def lose() -> None:
         assert crew.fleet.tasks.renew(lease_of(crew), 0)
-        assert crew.fleet.tasks.requeue(crew.record, QUEUE, 3, 600) == "requeued"
+        assert crew.fleet.tasks.requeue(crew.record, QUEUE, 3) == "requeued"
 
     crew.submit()
     with while_it_asks(crew, lose), pytest.raises(LeaseLost, match="runs elsewhere now"):

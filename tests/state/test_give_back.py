@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import redis
 
+from fleet.core.retries import MOST_CRASHES
 from fleet.runtime.messages import message_encoder
 from fleet.services.connection import Connection, open_connection
 from fleet.services.giving_back import GivenBack, give_back
 from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.requests import Submission
-from fleet.services.upkeep import MOST_ATTEMPTS
 from fleet.settings import Settings
 from fleet.state.tasks import Lease
 
@@ -81,8 +81,8 @@ def test_runs_that_were_given_back_are_no_crashes_of_task_or_pool(fleet: Connect
         assert fleet.tasks.give_back(claimed(fleet, task_id, name), OVERFLOW) == "given_back"
     claimed(fleet, task_id, "f")
     record = fleet.tasks.read(task_id)
-    assert record.attempts == 6
-    assert fleet.tasks.requeue(record, OVERFLOW, MOST_ATTEMPTS, 60) == "requeued"
+    assert (record.attempts, record.crashes) == (6, 0)
+    assert fleet.tasks.requeue(record, OVERFLOW, MOST_CRASHES) == "requeued"
     # The one that was not given back is the only outcome.
     assert fleet.pools.counts(["codegen"])["codegen"].overall.outcomes == 1
 

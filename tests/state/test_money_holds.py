@@ -1,5 +1,6 @@
 """Whatever happens in whatever order, and however often it is sent: no limit is passed, nothing
-that has room is refused, and the book of money, the reservations and the ledger say the same.
+that has room is refused, and the book of money, the reservations and the ledger say the same. Every
+move of a task is one of the table and stands in its history.
 
 The scripts run on a real Valkey; beside them runs a plain account of the same moves, see
 `plain_money`. Its clock cannot be set, so time passes the other way: all that was charged is moved
@@ -11,6 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -35,6 +37,8 @@ from fleet.core.limits import Limit, Quantity, Window, pack
 from fleet.core.model_decision import ModelCandidate, ModelDecision
 from fleet.core.money_book import ROLLING
 from fleet.core.refusals import Refusal
+from fleet.core.retries import MOST_CRASHES
+from fleet.core.task_states import HISTORY_KEPT, MOVES, NEW
 from fleet.errors import InvalidRequest, LeaseLost
 from fleet.services.connection import Connection, open_connection
 from fleet.services.ledger_verify import verify
@@ -114,6 +118,8 @@ class Money(RuleBasedStateMachine):
         self.outdated: list[Lease] = []
         self.calls: list[Call] = []
         self.unwanted: set[str] = set()
+        self.crashes: Counter[str] = Counter()
+        self.not_yet: set[str] = set()
         self.numbers = itertools.count(1)
         self.sent: list[Callable[[], object]] = []
 
@@ -247,6 +253,7 @@ class Money(RuleBasedStateMachine):
                     self.unwanted.add(task_id)
                 else:
                     self.unwanted.discard(task_id)
+                    self.not_yet.discard(task_id)
                     self.plain.end(task, "cancelled")
 
     @precondition(lambda self: self.leases)
@@ -264,6 +271,23 @@ class Money(RuleBasedStateMachine):
             if not strange:
                 self.gone(task_id, send)
 
+    @precondition(lambda self: self.leases)
+    @rule(pick=picks, seconds=st.sampled_from((0, 600)), times=times)
+    def put_back_to_be_tried_again(self, pick: int, seconds: int, times: int) -> None:
+        for task_id, lease in self.one_of(self.leases.items(), pick):
+            send = partial(self.fleet.retries.put_back, lease, "{}", "Unavailable", seconds)
+            strange = not self.fleet.client.hexists(self.fleet.keys.task(task_id), "message")
+            with self.move():
+                wanted = "unwanted" if task_id in self.unwanted else "parked"
+                answer = "no_message" if strange else wanted
+                assert [send().status for _ in range(times)] == [answer] * times
+                if not strange:
+                    self.plain.end(self.plain.tasks[task_id], "parked")
+            if not strange:
+                self.gone(task_id, send)
+                if seconds:
+                    self.not_yet.add(task_id)
+
     @precondition(lambda self: self.tasks("parked"))
     @rule(pick=picks, plan=plans, times=times)
     def unpark(self, pick: int, plan: Any, times: int) -> None:
@@ -276,7 +300,7 @@ class Money(RuleBasedStateMachine):
                     self.fleet.parking.unpark(record, queue, self.version, rules).status
                     for _ in range(times)
                 ]
-                if chosen is None:
+                if chosen is None or task_id in self.not_yet:
                     assert answers == ["parked"] * times
                 else:
                     assert answers == ["queued", "gone"][:times]
@@ -290,9 +314,14 @@ class Money(RuleBasedStateMachine):
             with self.move():
                 assert self.fleet.tasks.renew(lease, 0)
                 record = self.fleet.tasks.read(task_id)
-                send = partial(self.fleet.tasks.requeue, record, queue, most, 600)
+                send = partial(self.fleet.tasks.requeue, record, queue, most)
                 answer, *later = [send() for _ in range(times)]
-                assert answer in ("requeued", "failed")
+                self.crashes[task_id] += 1
+                strange = not self.fleet.client.hexists(
+                    self.fleet.keys.task(task_id), "message"
+                )
+                dies = strange or self.crashes[task_id] >= most
+                assert answer == ("failed" if dies else "requeued")
                 assert set(later) <= {"alive"}
                 self.plain.lose(task)
                 task.state = "queued"
@@ -319,12 +348,19 @@ class Money(RuleBasedStateMachine):
                 task.state = "queued"
             self.outdated.append(self.leases.pop(task_id))
 
+    @precondition(lambda self: self.leases)
     @rule(pick=picks, times=times)
     def take_over(self, pick: int, times: int) -> None:
         for task_id, lease in self.one_of(self.leases.items(), pick):
             with self.move():
                 assert self.fleet.tasks.renew(lease, 0)
+                if self.crashes[task_id] + 1 >= MOST_CRASHES:
+                    pool = lease.pool
+                    claim = (task_id, f"{pool}-1", pool, 600, "x", lease.tenant, "")
+                    assert self.fleet.tasks.claim(*claim) == "spent"
+                    continue
                 newer = self.claimed(task_id, self.plain.tasks[task_id], times)
+                self.crashes[task_id] += 1
             self.outdated.append(lease)
             self.leases[task_id] = newer
 
@@ -410,6 +446,32 @@ class Money(RuleBasedStateMachine):
             names = ["state", "cost_nanodollars"]
             state, spent = self.fleet.client.hmget(self.fleet.keys.task(task_id), names)
             assert (text(state), int(spent or 0)) == (task.state, task.spent), task_id
+
+    @invariant()
+    def every_move_is_one_of_the_table_and_stands_in_the_history(self) -> None:
+        for task_id, task in self.plain.tasks.items():
+            record = self.fleet.tasks.read(task_id)
+            states = [move.state for move in record.history]
+            assert states[-1] == task.state
+            assert record.history[-1].attempt == record.attempts
+            pairs = [*itertools.pairwise(states)]
+            if len(states) < HISTORY_KEPT:
+                pairs += [(NEW, states[0])]
+            else:
+                assert len(states) == HISTORY_KEPT
+                del pairs[0]
+            assert all(to in MOVES[source] for source, to in pairs), states
+            assert (record.crashes, bool(record.dead)) == (
+                *(self.crashes[task_id], task.state == "failed"),
+            )
+
+    @invariant()
+    def who_waits_is_counted_and_who_failed_is_a_dead_letter(self) -> None:
+        waiting = Counter(task.tenant for _, task in self.tasks("queued", "parked"))
+        found = _texts(self.fleet.client.hgetall(self.fleet.keys.waiting))
+        assert {tenant: int(count) for tenant, count in found.items()} == waiting
+        dead = {text(each) for each in self.fleet.client.zrange(self.fleet.keys.dead, 0, -1)}
+        assert dead == {task_id for task_id, _ in self.tasks("failed")}
 
     # How it is sent
 

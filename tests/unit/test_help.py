@@ -15,6 +15,7 @@ COMMANDS = (
     *("agents", "agents list", "agents drain", "agents resume", "config check", "config show"),
     *("ledger", "ledger verify", "ledger show", "ledger export", "ledger correct"),
     "ledger reconcile",
+    *("dead list", "dead show", "dead retry", "dead drop"),
     *("limits", "limits set", "limits show", "limits clear"),
     *("budget", "budget set", "budget clear", "budget policy", "budget show"),
     "budget alerts",

@@ -1,15 +1,18 @@
 -- Cancel a task: at once where it waits, by asking its worker where it runs.
 --
 -- KEYS  1 task record  2 cancelled  3 in_flight of the pool that holds its slot  4 done channel
---       5 parked tasks  6 money  7 reservations  8 delayed tasks
+--       5 parked tasks  6 money  7 reservations  8 delayed tasks  9 how many tasks wait
 -- ARGV  1 task id  2 the pool that KEYS[3] belongs to, '' for none  3 seconds to keep the record
+--       4 who cancels
 -- Returns the state before: 'queued', 'parked', 'delayed' and 'running' were cancelled or asked,
 --         any other had ended; 'moved' where the task changed pools meanwhile (call again), 'unknown'
+-- Moves   queued, delayed, parked -> cancelled
 --
 -- Invariant: a cancelled task holds no slot and no money. Its message stays where it is and is
 -- dropped by whoever fetches it, for the record says that it has ended.
 
 -- include time
+-- include moves
 -- include book
 -- include reservation
 
@@ -22,7 +25,7 @@ if state == 'queued' or state == 'parked' or state == 'delayed' then
   if (redis.call('HGET', KEYS[1], 'pool') or '') ~= ARGV[2] then
     return 'moved'
   end
-  redis.call('HSET', KEYS[1], 'state', 'cancelled', 'ended', now)
+  move(KEYS[1], KEYS[9], state, 'cancelled', ARGV[4], '', 'ended', now)
   redis.call('HDEL', KEYS[1], 'message')
   redis.call('EXPIRE', KEYS[1], ARGV[3])
   if ARGV[2] ~= '' then

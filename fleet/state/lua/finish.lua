@@ -2,13 +2,15 @@
 -- outcome counted for the pool, and everybody who waits told.
 --
 -- KEYS  1 task record  2 leases  3 in_flight  4 cancelled  5 pool facts  6 done channel
---       7 ledger  8 money  9 reservations  10 open steps
+--       7 ledger  8 money  9 reservations  10 open steps  11 how many tasks wait  12 dead letters
 -- ARGV  1 task id  2 fence  3 state  4 seconds to keep the record  5 outcomes to keep
 --       6 1 where the outcome says something about the pool, else 0  7 request type
---       8 ms in which an old outcome loses half its weight
+--       8 ms in which an old outcome loses half its weight  9 why it is a dead letter, where it
+--       failed, and 10 seconds to keep the record of one
 --       then fields and values, such as the result
 -- Returns {kept, failures}: kept 0 where the lease has passed to another run and nothing was
 --       written, else 1; failures the pool's in a row, 0 where this end was none
+-- Moves   running -> succeeded, unverified, failed, cancelled
 --
 -- Invariant: one run writes an end, once (the same end sent again, because the first answer
 -- was lost, is answered as kept again). The seconds of a run are the server's. A cancelled task,
@@ -17,6 +19,8 @@
 -- its worst.
 
 -- include time
+-- include moves
+-- include dead
 -- include health
 -- include outcome
 -- include windows
@@ -24,13 +28,20 @@
 -- include reservation
 
 local id, state = ARGV[1], ARGV[3]
-local before = redis.call('HMGET', KEYS[1], 'fence', 'state', 'started')
+local before = redis.call('HMGET', KEYS[1], 'fence', 'state', 'started', 'agent')
 if before[1] ~= ARGV[2] or before[2] ~= 'running' then
   return {before[1] == ARGV[2] and before[2] == state and 1 or 0, 0}
 end
-redis.call('HSET', KEYS[1], 'state', state, 'ended', now, unpack(ARGV, 9))
-redis.call('HDEL', KEYS[1], 'message', 'lease_until')
-redis.call('EXPIRE', KEYS[1], ARGV[4])
+local is_dead = state == 'failed'
+move(KEYS[1], KEYS[11], 'running', state, before[4], is_dead and ARGV[9] or '', 'ended', now,
+  unpack(ARGV, 11))
+redis.call('HDEL', KEYS[1], 'lease_until')
+if is_dead then
+  bury(KEYS[1], KEYS[12], id, ARGV[9], ARGV[10])
+else
+  redis.call('HDEL', KEYS[1], 'message')
+  redis.call('EXPIRE', KEYS[1], ARGV[4])
+end
 redis.call('ZREM', KEYS[2], id)
 redis.call('SREM', KEYS[3], id)
 redis.call('SREM', KEYS[4], id)

@@ -2,16 +2,18 @@
 -- and no money.
 --
 -- KEYS  1 task record  2 leases  3 in_flight  4 cancelled  5 parked tasks  6 ledger  7 money
---       8 reservations  9 open steps
+--       8 reservations  9 open steps  10 how many tasks wait
 -- ARGV  1 task id  2 fence  3 refusal, see parts/limits.lua  4 ms until it may fit
 -- Returns 'parked', also where this was done before; 'unwanted' where it was parked and somebody
 --       wants it cancelled; 'no_message' where its record has none to bring it back by; 'lost'
 --       where the lease has passed to another run. In the last two nothing was written
+-- Moves   running -> parked
 --
 -- Invariant: as for every write of a run, only the newest fence may. A run that was parked is no
--- crash: it does not count among the attempts that make a task fail.
+-- crash.
 
 -- include time
+-- include moves
 -- include windows
 -- include book
 -- include reservation
@@ -36,10 +38,9 @@ local book = open_book(KEYS[7])
 charge_open_steps(KEYS[1], KEYS[6], book, KEYS[9], id, now)
 release(book, KEYS[8], id)
 close_book(book)
-redis.call('HSET', KEYS[1], 'state', 'parked', 'pool', '', 'parked_for', ARGV[3],
-  'parked_until', may_fit_at(now, tonumber(ARGV[4])))
+move(KEYS[1], KEYS[10], 'running', 'parked', redis.call('HGET', KEYS[1], 'agent'), 'limit',
+  'pool', '', 'parked_for', ARGV[3], 'parked_until', may_fit_at(now, tonumber(ARGV[4])))
 redis.call('HDEL', KEYS[1], 'lease_until')
-redis.call('HINCRBY', KEYS[1], 'waits', 1)
 redis.call('ZREM', KEYS[2], id)
 redis.call('SREM', KEYS[3], id)
 redis.call('ZADD', KEYS[5], look_again_at(now, tonumber(ARGV[4])), id)

@@ -2,9 +2,11 @@
 --
 -- KEYS  1 task record  2 queue  3 its wake list  4 its line  5 in_flight of the pool whose queue
 --       it is, or of any  6 done channel  7 money  8 reservations
+--       9 how many tasks wait  10 dead letters
 -- ARGV  1 task id  2 its number in the line, as missing.lua found it  3 most times to do this
---       4 error, as JSON, for a task whose message was lost more often  5 seconds to keep its record
+--       4 error, as JSON, for a task whose message was lost more often  5 seconds to keep a dead letter
 -- Returns 'republished', 'failed', or 'gone' where it is not missing (any more)
+-- Moves   queued -> failed
 --
 -- Invariant: the number in the line changes with every move of the message, so of two that have
 -- found it missing one publishes it. It goes in front: it has waited. A message that is
@@ -12,6 +14,8 @@
 
 -- include time
 -- include line
+-- include moves
+-- include dead
 -- include book
 -- include reservation
 
@@ -30,9 +34,8 @@ if redis.call('HINCRBY', KEYS[1], 'republished', 1) > tonumber(ARGV[3]) then
   local book = open_book(KEYS[7])
   release(book, KEYS[8], id)
   close_book(book)
-  redis.call('HSET', KEYS[1], 'state', 'failed', 'ended', now, 'error', ARGV[4])
-  redis.call('HDEL', KEYS[1], 'message')
-  redis.call('EXPIRE', KEYS[1], ARGV[5])
+  move(KEYS[1], KEYS[9], 'queued', 'failed', 'reaper', 'lost', 'ended', now, 'error', ARGV[4])
+  bury(KEYS[1], KEYS[10], id, 'lost', ARGV[5])
   redis.call('PUBLISH', KEYS[6], 'failed')
   return 'failed'
 end

@@ -3,10 +3,12 @@
 -- KEYS  1 task record  2 leases  3 in_flight of the pool it ran in  4 overflow queue
 --       5 its wake list  6 done channel  7 facts of the pool it ran in
 --       8 ledger  9 money  10 reservations  11 open steps  12 line of the overflow queue
--- ARGV  1 task id  2 fence that was seen  3 most attempts  4 seconds to keep a record
---       5 error, as JSON, where it has had its attempts  6 outcomes to keep  7 request type
+--       13 how many tasks wait  14 dead letters
+-- ARGV  1 task id  2 fence that was seen  3 most crashes  4 seconds to keep a dead letter
+--       5 error, as JSON, where it has crashed so often  6 outcomes to keep  7 request type
 --       8 ms in which an old outcome loses half its weight
 -- Returns 'requeued', 'failed', or 'alive' where the lease was renewed or the task has ended
+-- Moves   running -> queued, failed
 --
 -- Invariant: judged by the server's clock and by the fence, so two callers, or a caller
 -- and a worker that comes back, cannot both win. The run that nobody ended counts as a failure
@@ -16,6 +18,8 @@
 
 -- include time
 -- include line
+-- include moves
+-- include dead
 -- include health
 -- include outcome
 -- include windows
@@ -23,8 +27,7 @@
 -- include reservation
 
 local id = ARGV[1]
-local seen = redis.call('HMGET', KEYS[1], 'state', 'fence', 'lease_until', 'attempts', 'message',
-  'started', 'waits')
+local seen = redis.call('HMGET', KEYS[1], 'state', 'fence', 'lease_until', 'message', 'started')
 if seen[1] ~= 'running' then
   redis.call('ZREM', KEYS[2], id)
   return 'alive'
@@ -35,23 +38,25 @@ end
 redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('ZREM', KEYS[2], id)
 redis.call('SREM', KEYS[3], id)
-count_outcome(KEYS[7], ARGV[7], 'failed', (now - tonumber(seen[6])) / 1000, now, tonumber(ARGV[6]),
+count_outcome(KEYS[7], ARGV[7], 'failed', (now - tonumber(seen[5])) / 1000, now, tonumber(ARGV[6]),
   tonumber(ARGV[8]))
 local book = open_book(KEYS[9])
 charge_open_steps(KEYS[1], KEYS[8], book, KEYS[11], id, now)
-if seen[4] - (seen[7] or 0) >= tonumber(ARGV[3]) or not seen[5] then
+local crashes = redis.call('HINCRBY', KEYS[1], 'crashes', 1)
+local why = 'crash ' .. crashes .. ': its lease ended'
+if crashes >= tonumber(ARGV[3]) or not seen[4] then
   release(book, KEYS[10], id)
   close_book(book)
-  redis.call('HSET', KEYS[1], 'state', 'failed', 'ended', now, 'error', ARGV[5])
-  redis.call('HDEL', KEYS[1], 'message', 'lease_until')
-  redis.call('EXPIRE', KEYS[1], ARGV[4])
+  move(KEYS[1], KEYS[13], 'running', 'failed', 'reaper', why, 'ended', now, 'error', ARGV[5])
+  redis.call('HDEL', KEYS[1], 'lease_until')
+  bury(KEYS[1], KEYS[14], id, 'crashes', ARGV[4])
   redis.call('PUBLISH', KEYS[6], 'failed')
   return 'failed'
 end
 close_book(book)
-redis.call('HSET', KEYS[1], 'state', 'queued', 'pool', '')
+move(KEYS[1], KEYS[13], 'running', 'queued', 'reaper', why, 'pool', '')
 redis.call('HDEL', KEYS[1], 'lease_until')
-redis.call('LPUSH', KEYS[4], seen[5])
+redis.call('LPUSH', KEYS[4], seen[4])
 stand_last(KEYS[12], id)
 if redis.call('LLEN', KEYS[5]) == 0 then
   redis.call('LPUSH', KEYS[5], '1')

@@ -2,6 +2,7 @@
 --
 -- KEYS  1 task index  2 overflow queue  3 its wake list  4 policy  5 models  6 money
 --       7 reservations  8 parked tasks  9 delayed tasks  10 line of the overflow queue
+--       11 how many tasks wait
 --       then for each ranked pool: facts, agents, in_flight, queue, its wake list, the overflow
 --       queue of its own agent type, line of its queue
 --       then for each task: its record, its idempotency key (the record again where none is given)
@@ -13,7 +14,8 @@
 --       9 agent type  10 limits of everything, 11 of the tenant, 12 of the agent type, see
 --       parts/limits.lua  13 what becomes of a task that fits no model: 'wait', or else it is refused
 --       14 share of a limit of dollars from which on a cheaper model is taken  15 to 20 the models
---       to choose from, see parts/choice.lua
+--       to choose from, see parts/choice.lua  21 most tasks that may wait in a queue for a slot,
+--       22 of a tenant
 --       then for each task: id, message, tenant, seconds to keep the idempotency key (0 for
 --       none), fingerprint of the request, when it may be queued: '' for now, +MS from now on, or
 --       ms since 1970
@@ -28,21 +30,25 @@
 --               task's id), 'conflict' (the key was used for another request; detail: its
 --               task's id), 'no_agent', 'over' (a limit; detail: see parts/limits.lua), 'parked'
 --               (the same, and it waits for when it may fit), 'delayed' (it waits for its time, see
---               unpark.lua: whether its money fits and an agent is alive is asked then)
+--               unpark.lua: whether its money fits and an agent is alive is asked then), 'busy' (as
+--               many tasks wait as may; detail: of whom, how many wait and how many may)
 --       A task id that is there already is the caller's own, sent again because the first
 --       answer was lost: it gets that answer again and nothing is written.
 --       loads   one row a pool, see parts/row.lua
+-- Moves   new -> queued, delayed, parked
 --
 -- Invariant: a pool never has more tasks in flight than its live agents have slots, unless
 -- an agent leaves; a task whose submission returned is in its record and in one queue. A pool
 -- helps another agent type only while nothing of its own waits. Nobody is overtaken: while as
 -- many tasks wait in the overflow queue as there are free slots, a new one waits behind them.
 -- What a task is thought to cost is held in every scope, or it is not submitted: what is settled
--- and held never passes a limit. Order for each task: refuse a duplicate, hold the money, take a
--- slot, write. Nothing of it is written before the last reason to refuse has been ruled out.
+-- and held never passes a limit. No more tasks wait than may, of a tenant or in a queue. Order for
+-- each task: refuse a duplicate, hold the money, take a slot, write. Nothing of it is written before
+-- the last reason to refuse has been ruled out.
 
 -- include time
 -- include line
+-- include moves
 -- include health
 -- include row
 -- include windows
@@ -52,9 +58,10 @@
 -- include choice
 -- include parked
 
-local fixed, per_pool, per_task_args = 10, 7, 6
+local fixed, per_pool, per_task_args = 11, 7, 6
 local first_choice = 14
-local first_task = first_choice + choice_args
+local first_task = first_choice + choice_args + 2
+local most_in_queue, most_of_tenant = tonumber(ARGV[first_task - 1]), tonumber(ARGV[first_task])
 local plan, pool_count, pinned = ARGV[2], tonumber(ARGV[3]), ARGV[8] == '1'
 local version = redis.call('HGET', KEYS[4], 'version') or '0'
 local models = ARGV[7] == '1' and redis.call('HGETALL', KEYS[5])
@@ -120,6 +127,21 @@ local function place_of()
   return best
 end
 
+-- Back-pressure
+
+local function full(of, found, most)
+  return found >= most and string.format('%s|%d|%d', of, found, most)
+end
+
+local function tenant_is_full(tenant)
+  local found = tonumber(redis.call('HGET', KEYS[11], tenant) or 0)
+  return full('tenant:' .. tenant, found, most_of_tenant)
+end
+
+local function queue_is_full(place)
+  return place == overflow and full('queue', redis.call('LLEN', overflow.queue), most_in_queue)
+end
+
 local function first_of(once_key, fingerprint)
   local first = redis.call('GET', once_key)
   if not first then
@@ -143,10 +165,11 @@ local function choose_for(tenant)
 end
 
 -- What every task's record begins with.
-local function write(record, once_key, id, message, tenant, keep, fingerprint, packed, ...)
-  redis.call('HSET', record, 'submitted', now, 'loads', packed, 'tenant', tenant, 'plan', plan,
-    'message', message, ...)
+local function write(record, once_key, id, message, tenant, keep, fingerprint, packed, state, ...)
+  redis.call('HSET', record, 'state', state, 'history', begun(state, 'submit'), 'submitted', now,
+    'loads', packed, 'tenant', tenant, 'plan', plan, 'message', message, ...)
   redis.call('ZADD', KEYS[1], now, id)
+  count_waiting(KEYS[11], tenant, 1)
   if keep ~= '0' then
     redis.call('SET', once_key, id .. ' ' .. fingerprint, 'EX', keep)
   end
@@ -154,7 +177,7 @@ end
 
 local function first_answer(known)
   if known[1] == 'parked' then
-    return {'parked', known[4], known[3]}
+    return {'parked', known[4] or '', known[3]}
   elseif known[1] == 'delayed' then
     return {'delayed', '', known[3]}
   end
@@ -176,8 +199,11 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint, 
     return first
   end
   local packed, due = loads(), time_of(not_before)
-  if due > now then
-    write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'state', 'delayed',
+  local busy = tenant_is_full(tenant)
+  if due > now and busy then
+    return {'busy', busy, packed}
+  elseif due > now then
+    write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'delayed',
       'pool', '', 'routed', '', 'not_before', string.format('%.0f', due))
     redis.call('ZADD', KEYS[9], due, id)
     return {'delayed', '', packed}
@@ -185,23 +211,31 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint, 
   if not any_alive then
     return {'no_agent', '', packed}
   end
+  if busy then
+    return {'busy', busy, packed}
+  end
   local choice, refusal = choose_for(tenant)
   if not choice and (ARGV[13] ~= 'wait' or refusal[8] < 0) then
     return {'over', told(refusal), packed}
   elseif not choice then
-    write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'state', 'parked',
+    write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'parked',
       'pool', '', 'routed', '', 'parked_for', told(refusal),
       'parked_until', may_fit_at(now, refusal[8]))
     redis.call('ZADD', KEYS[8], look_again_at(now, refusal[8]), id)
     return {'parked', told(refusal), packed}
   end
-  reserve(book, KEYS[7], id, tenant, ARGV[9], choice)
   local place = place_of()
+  busy = queue_is_full(place)
+  if busy then
+    waiting = waiting - 1
+    return {'busy', busy, packed}
+  end
+  reserve(book, KEYS[7], id, tenant, ARGV[9], choice)
   if place ~= overflow then
     redis.call('SADD', place.in_flight_key, id)
     place.in_flight = place.in_flight + 1
   end
-  write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'state', 'queued',
+  write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'queued',
     'pool', place.name, 'routed', place.name, 'chosen', choice.model, 'because', choice.because)
   redis.call('LPUSH', place.queue, message)
   stand_last(place.line, id)
@@ -217,12 +251,20 @@ if #ARGV == first_task + 1 then
   local packed, choice, refusal = loads(), choose_for(ARGV[first_task + 1])
   if not any_alive then
     return {version, now, models, {'no_agent', '', packed}}
+  end
+  local busy = tenant_is_full(ARGV[first_task + 1])
+  if busy then
+    return {version, now, models, {'busy', busy, packed}}
   elseif not choice then
     local parks = ARGV[13] == 'wait' and refusal[8] >= 0
     return {version, now, models, {parks and 'parked' or 'over', told(refusal), packed}}
   end
   local place = place_of()
   local status = place == overflow and 'overflow' or 'pool'
+  busy = queue_is_full(place)
+  if busy then
+    return {version, now, models, {'busy', busy, packed}}
+  end
   return {version, now, models, {status, place.name, packed, choice.model, choice.because}}
 end
 local k = fixed + pool_count * per_pool

@@ -1,0 +1,216 @@
+"""`fleet dead`: the tasks that failed for good, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fleet.cli.output import JsonOption, console, print_json
+
+if TYPE_CHECKING:
+    from fleet import Fleet
+    from fleet.state.tasks import TaskRecord
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Dead letters: tasks that failed for good. Example: `fleet dead list`",
+)
+
+TenantOption = Annotated[str, typer.Option(help="Only those of this tenant.")]
+TypeOption = Annotated[str, typer.Option("--type", help="Only those of this request type.")]
+ErrorOption = Annotated[
+    str, typer.Option(help="Only those of this class of errors, such as TaskTimedOut.")
+]
+OlderOption = Annotated[
+    float | None, typer.Option(min=0, help="Only those that failed more hours ago.")
+]
+NewerOption = Annotated[
+    float | None, typer.Option(min=0, help="Only those that failed fewer hours ago.")
+]
+AllOption = Annotated[bool, typer.Option("--all", help="All that the options leave.")]
+TasksArgument = Annotated[
+    list[str] | None, typer.Argument(help="Ids, or beginnings of them; none with --all.")
+]
+
+
+def add_to(parent: typer.Typer) -> None:
+    """Give the command line these commands."""
+    parent.add_typer(app, name="dead")
+
+
+@app.command("list")
+def list_(
+    tenant: TenantOption = "",
+    request_type: TypeOption = "",
+    error: ErrorOption = "",
+    older_than: OlderOption = None,
+    newer_than: NewerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the dead letters, newest first, with why each is one.
+
+    Example: `fleet dead list --error TaskTimedOut --newer-than 24`
+    """
+    from fleet import Fleet
+    from fleet.cli.dead_tables import dead_table, letter_json
+
+    found = _find(Fleet.from_env(), tenant, request_type, error, older_than, newer_than)
+    if as_json:
+        print_json([letter_json(each) for each in found])
+    else:
+        console().print(dead_table(found))
+
+
+@app.command()
+def show(
+    task_id: Annotated[str, typer.Argument(help="The id, or the beginning of one.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show a dead letter: its error, its history, its steps and what it has cost.
+
+    Example: `fleet dead show 0190c0de-...`
+    """
+    from fleet import Fleet
+    from fleet.cli.results import record_view
+    from fleet.cli.work import record_json
+
+    fleet = Fleet.from_env()
+    record = fleet.task(_ids(fleet.dead(), [task_id])[0]).record()
+    if as_json:
+        print_json(record_json(record))
+    else:
+        console().print(record_view(record))
+
+
+@app.command()
+def retry(
+    tasks: TasksArgument = None,
+    everything: AllOption = False,
+    tenant: TenantOption = "",
+    request_type: TypeOption = "",
+    error: ErrorOption = "",
+    older_than: OlderOption = None,
+    newer_than: NewerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Submit dead letters again, oldest first, each as a new task under its budget.
+
+    One that is refused stays a dead letter, and the exit status is 1.
+
+    Example: `fleet dead retry --all --error Unavailable --newer-than 2`
+    """
+    from fleet import Fleet
+
+    fleet = Fleet.from_env()
+    found = _find(fleet, tenant, request_type, error, older_than, newer_than)
+    ids = _meant(found, tasks or [], everything)
+    _do(ids, lambda task_id: fleet.retry_dead(task_id).id, "retried", as_json)
+
+
+@app.command()
+def drop(
+    tasks: TasksArgument = None,
+    everything: AllOption = False,
+    tenant: TenantOption = "",
+    request_type: TypeOption = "",
+    error: ErrorOption = "",
+    older_than: OlderOption = None,
+    newer_than: NewerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give dead letters up: they cannot be retried any more.
+
+    Example: `fleet dead drop --all --tenant acme --older-than 72`
+    """
+    from fleet import Fleet
+
+    fleet = Fleet.from_env()
+    found = _find(fleet, tenant, request_type, error, older_than, newer_than)
+    _do(_meant(found, tasks or [], everything), _dropped(fleet), "dropped", as_json)
+
+
+def _dropped(fleet: Fleet) -> Callable[[str], str]:
+    def drop_it(task_id: str) -> str:
+        fleet.drop_dead(task_id)
+        return ""
+
+    return drop_it
+
+
+def _find(
+    fleet: Fleet,
+    tenant: str,
+    request_type: str,
+    error: str,
+    older_than: float | None,
+    newer_than: float | None,
+) -> list[TaskRecord]:
+    return fleet.dead(
+        tenant=tenant,
+        request_type=request_type,
+        error=error,
+        older_than=None if older_than is None else older_than * 3600,
+        newer_than=None if newer_than is None else newer_than * 3600,
+    )
+
+
+def _meant(found: list[TaskRecord], tasks: list[str], everything: bool) -> list[str]:
+    """Ids of those that are meant, oldest first."""
+    from fleet.errors import InvalidRequest
+
+    if bool(tasks) == everything:
+        raise InvalidRequest("name dead letters by their ids, or give --all, and not both")
+    return [each.id for each in reversed(found)] if everything else _ids(found, tasks)
+
+
+def _ids(found: list[TaskRecord], beginnings: list[str]) -> list[str]:
+    """The id that each begins. Raises `TaskNotFound` and `InvalidRequest`; nothing is done then."""
+    from fleet.errors import InvalidRequest, TaskNotFound
+
+    ids: list[str] = []
+    for beginning in beginnings:
+        those = [each.id for each in found if each.id.startswith(beginning)]
+        if not those:
+            raise TaskNotFound(
+                f"no dead letter begins with {beginning!r}; `fleet dead list` has those there are"
+            )
+        if len(those) > 1:
+            raise InvalidRequest(
+                f"{len(those)} dead letters begin with {beginning!r}; give more of the id"
+            )
+        ids += those
+    return list(dict.fromkeys(ids))
+
+
+def _do(ids: list[str], act: Callable[[str], str], what: str, as_json: bool) -> None:
+    """Do it to each, with a bar; the others go on where one is refused."""
+    from fleet.cli.ledger_tables import counting
+    from fleet.errors import FleetError
+
+    done: list[dict[str, Any]] = []
+    with counting(what, len(ids)) as tell:
+        for number, task_id in enumerate(ids, start=1):
+            try:
+                done.append({"id": task_id, what: act(task_id) or True, "refused": None})
+            except FleetError as error:
+                done.append({"id": task_id, what: None, "refused": str(error)})
+            tell(number)
+    if as_json:
+        print_json(done)
+    else:
+        _tell(done, what)
+    raise typer.Exit(1 if any(each["refused"] for each in done) else 0)
+
+
+def _tell(done: list[dict[str, Any]], what: str) -> None:
+    for each in done:
+        if each["refused"]:
+            typer.echo(f"{each['id']} stays a dead letter: {each['refused']}", err=True)
+        else:
+            new = "" if each[what] is True else f" as {each[what]}"
+            typer.echo(f"{each['id']} is {what}{new}")
+    count = sum(not each["refused"] for each in done)
+    if len(done) != 1:
+        typer.echo(f"{count} of {len(done)} dead letters {what}")

@@ -1,0 +1,42 @@
+"""The part of `Fleet` that deals with dead letters: tasks that failed for good."""
+
+from __future__ import annotations
+
+from fleet.core.dead_letters import DeadFilter
+from fleet.services.connection import Connection
+from fleet.services.dead import drop_dead, find_dead, retry_dead
+from fleet.services.submit import Submitted, Submitter
+from fleet.state.tasks import TaskRecord
+
+
+class DeadLetterOffice:
+    """A task is a dead letter from its failure until somebody retries or drops it, for as long as
+    `limits.dead_ttl_seconds` and among the newest `limits.dead_letters`."""
+
+    _connection: Connection
+    _submitter: Submitter
+
+    def dead(
+        self,
+        *,
+        tenant: str = "",
+        request_type: str = "",
+        error: str = "",
+        older_than: float | None = None,
+        newer_than: float | None = None,
+    ) -> list[TaskRecord]:
+        """The dead letters, newest first, without their steps and history: `fleet.task(id)`
+        has those.
+
+        `error` is the class of the error, such as `TaskTimedOut`; ages are in seconds since the
+        failure. `record.dead` says why: one of `fleet.core.retries.DEATHS`.
+        """
+        wanted = DeadFilter(tenant, request_type, error, older_than, newer_than)
+        return find_dead(self._connection, wanted)
+
+    def drop_dead(self, task_id: str) -> None:
+        """Give a dead letter up. Raises `TaskNotFound` for what is none."""
+        drop_dead(self._connection, task_id)
+
+    def _retry_dead(self, task_id: str) -> Submitted:
+        return retry_dead(self._connection, self._submitter, task_id)

@@ -1,0 +1,87 @@
+"""Memory stays flat: what names a record goes when the record has expired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import redis
+
+from beat_schedules.jobs import RETAIN
+from beat_schedules.schedule import schedule
+from fleet.runtime.messages import message_encoder
+from fleet.services.connection import Connection, open_connection
+from fleet.services.requests import Submission
+from fleet.services.retention import retain
+from fleet.settings import Settings
+from fleet.state.tasks import Lease
+
+ASK = Submission("code_generation", {"instruction": "add"})
+ROUNDS, EACH = 5, 40
+
+
+def opened(settings: Settings) -> Connection:
+    fleet = open_connection(settings)
+    fleet.registry.register("codegen-1", "codegen", 100, {})
+    return fleet
+
+
+def run(fleet: Connection, count: int, state: str = "succeeded") -> list[str]:
+    """Submit tasks and end them."""
+    submitter = fleet.submitter(message_encoder())
+    ids = [each.task_id for each in submitter.submit_many([ASK] * count)]
+    for task_id in ids:
+        lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, task_id, "default", "")
+        assert isinstance(lease, Lease)
+        assert fleet.tasks.finish(lease, "codegen", state, 600, {"result": "{}"}).kept
+    # A worker takes its message from the queue.
+    fleet.client.delete("{fleet}.codegen", "{fleet}.overflow.code_generator")
+    return ids
+
+
+def expire(fleet: Connection, ids: list[str]) -> None:
+    """Let their time go by: it is Redis that drops the records."""
+    for task_id in ids:
+        assert fleet.client.ttl(fleet.keys.task(task_id)) > 0
+        fleet.client.pexpire(fleet.keys.task(task_id), 0)
+
+
+def test_what_is_kept_does_not_grow_with_what_has_run(
+    client: redis.Redis, settings_of: Callable[[str], Settings]
+) -> None:
+    fleet = opened(settings_of("[limits]\ndead_letters = 5\n"))
+    sizes = []
+    for _ in range(ROUNDS):
+        expire(fleet, run(fleet, EACH) + run(fleet, EACH, "failed"))
+        retain(fleet)
+        members = sum(client.zcard(key) for key in (fleet.keys.tasks, fleet.keys.dead))
+        waiting = client.hlen(fleet.keys.waiting)
+        sizes.append((client.dbsize(), members, waiting, client.hlen(fleet.keys.reservations)))
+    assert sizes == [sizes[0]] * ROUNDS
+    assert sizes[0][1:] == (0, 0, 0)
+
+
+def test_dead_letters_are_kept_to_their_bound_however_many_fail(
+    client: redis.Redis, settings_of: Callable[[str], Settings]
+) -> None:
+    fleet = opened(settings_of("[limits]\ndead_letters = 5\n"))
+    for _ in range(3):
+        run(fleet, 20, "failed")
+        retain(fleet)
+        assert client.zcard(fleet.keys.dead) == 5
+
+
+def test_an_index_of_several_pages_loses_just_the_expired(
+    client: redis.Redis, settings_of: Callable[[str], Settings]
+) -> None:
+    fleet = opened(settings_of(""))
+    kept = run(fleet, 7)
+    gone = {f"gone-{number}": number for number in range(1203)}
+    client.zadd(fleet.keys.tasks, gone)  # type: ignore[arg-type]
+    assert retain(fleet)["expired"] == 1203
+    assert {i.decode() for i in client.zrange(fleet.keys.tasks, 0, -1)} == set(kept)
+    assert retain(fleet)["expired"] == 0
+
+
+def test_beat_sees_to_it(settings_of: Callable[[str], Settings]) -> None:
+    jobs = {job["task"]: job["schedule"] for job in schedule(settings_of("")).values()}
+    assert jobs[RETAIN] == 300
