@@ -112,6 +112,9 @@ class AgentContext(Protocol):
         the task's limit and every budget: where that is so of no model, or the policy is to
         refuse, `OverBudget` or `OverLimit` is raised. Where it is to wait, `Parked` is: let it
         pass, for the run ends there whatever is made of it, and begins anew later.
+
+        A run that raises `RetryLater` or one of its kind, a model's or its own, is tried again
+        after a while, as `[retries]` says.
         """
         ...
 

@@ -179,9 +179,12 @@ def test_a_provider_that_is_down_for_all_models_is_asked_again(crew: Crew) -> No
 
 def test_when_its_retries_are_used_up_it_is_a_dead_letter(crew: Crew) -> None:
     crew.submit(fails="later")
+    since = set()
     for _ in range(2):
         assert crew.run() is None
         crew.come_back()
+        since.add(crew.fleet.client.hget(crew.fleet.keys.task(crew.task_id), "retrying_since"))
+    assert len(since) == 1
     with pytest.raises(RetryLater, match="depot"):
         crew.run()
     record = crew.record

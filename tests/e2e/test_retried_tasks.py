@@ -1,0 +1,77 @@
+"""Tasks whose run fails: a real worker and beat try them again, and a dead letter is retried."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from fake_provider import broken, wrong_key
+from harness import eventually
+from money_fleet import MoneyFleet, money_fleet
+
+from fleet.errors import NotAllowed
+
+RETRIES = "[retries]\nbase_seconds = 0.2\ncap_seconds = 0.2\n"
+
+
+@pytest.fixture
+def asking(
+    tmp_path: Path,
+    clean_environment: pytest.MonkeyPatch,
+    valkey_url: str,
+    client: redis.Redis,
+) -> Iterator[MoneyFleet]:
+    with money_fleet(tmp_path, clean_environment, valkey_url, RETRIES) as found:
+        found.crew.processes.start("beat", "beat")
+        found.crew.start_worker("asking")
+        yield found
+        eventually(found.nothing_is_held, what="nothing to be held")
+        found.check_the_ledger()
+
+
+def fleet(asking: MoneyFleet, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fleet", *arguments],
+        cwd=asking.crew.processes.folder,
+        env=asking.crew.processes.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_task_whose_provider_is_down_for_a_while_ends_well(asking: MoneyFleet) -> None:
+    asking.fake.script("dear", *[broken(503)] * 2)
+    task = asking.crew.fleet.submit("question", {}, complexity=0.5)
+    record = task.wait(60)
+    assert (record.state, record.error, record.crashes) == ("succeeded", None, 0)
+    assert record.retries >= 1
+    assert record.attempts == record.retries + 1
+    assert [move.state for move in record.history][:4] == [
+        *("queued", "running", "parked", "queued"),
+    ]
+    assert asking.crew.fleet.dead() == []
+
+
+def test_a_dead_letter_that_is_retried_when_its_cause_is_gone_ends_well(
+    asking: MoneyFleet,
+) -> None:
+    asking.fake.script("dear", wrong_key())
+    task = asking.crew.fleet.submit("question", {}, complexity=0.5)
+    with pytest.raises(NotAllowed):
+        task.result(60)
+    (letter,) = json.loads(fleet(asking, "dead", "list", "--json").stdout)
+    assert (letter["id"], letter["dead"]) == (task.id, "permanent")
+    asked = fleet(asking, "dead", "retry", task.id, "--json")
+    assert asked.returncode == 0
+    (done,) = json.loads(asked.stdout)
+    again = asking.crew.fleet.task(done["retried"])
+    assert again.wait(60).state == "succeeded"
+    assert again.record().retry_of == task.id
+    assert fleet(asking, "dead", "list", "--json").stdout == "[]\n"
