@@ -132,6 +132,16 @@ def test_a_task_that_is_parked_waits_too(make: Callable[..., Fleet]) -> None:
         fleet.submit("code_generation", PAYLOAD)
 
 
+def test_a_delayed_task_waits_too(make: Callable[[str], Fleet]) -> None:
+    fleet = make("waiting_per_tenant = 1")
+    task = fleet.submit("code_generation", PAYLOAD, delay=3600)
+    for delay in (None, 3600):
+        with pytest.raises(TooBusy):
+            fleet.submit("code_generation", PAYLOAD, delay=delay)
+    task.cancel()
+    assert fleet.submit("code_generation", PAYLOAD).state() == "queued"
+
+
 def test_a_repeated_submission_is_answered_although_all_is_full(
     make: Callable[[str], Fleet],
 ) -> None:

@@ -11,12 +11,14 @@ import redis
 from celery import Celery
 
 from fleet import Fleet
+from fleet.core.limits import LimitKey
 from fleet.errors import InvalidRequest, OverBudget, OverLimit
 from fleet.runtime import etas
 from fleet.runtime.app import make_app
 from fleet.services.connection import Connection
 from fleet.services.parked import unpark
 from fleet.settings import Settings
+from fleet.state.policy import Cause
 
 OVERFLOW = "{fleet}.overflow.code_generator"
 PAYLOAD = {"instruction": "add"}
@@ -167,6 +169,49 @@ def test_a_due_task_that_fits_no_limit_ends_or_is_parked_as_the_policy_says(
     if becomes == "failed":
         with pytest.raises((OverBudget, OverLimit), match="this hour"):
             task.result(timeout=1)
+
+
+def test_a_due_task_that_was_refused_is_a_dead_letter_and_can_be_retried(
+    client: redis.Redis, settings_of: Callable[[str], Settings]
+) -> None:
+    fleet = Fleet(settings_of("[budgets]\nhourly_requests = 1\n"))
+    state = fleet._connection
+    state.registry.register("codegen-1", "codegen", 10, {})
+    fleet.submit("code_generation", PAYLOAD)
+    task = fleet.submit("code_generation", PAYLOAD, delay=3600)
+    come(client, state.keys.delayed)
+    unpark(state)
+    (letter,) = fleet.dead()
+    assert (letter.id, letter.dead) == (task.id, "permanent")
+    state.policies.set_limits({LimitKey("all", "hour", "requests"): 9}, Cause("ann", "test"))
+    again = fleet.retry_dead(task.id)
+    assert (again.state(), again.record().retry_of) == ("queued", task.id)
+    assert fleet.dead() == []
+
+
+def test_every_move_of_a_delayed_task_stands_in_its_history_and_counts_who_waits(
+    client: redis.Redis, settings_of: Callable[[str], Settings]
+) -> None:
+    fleet = Fleet(settings_of('[budgets]\nover = "wait"\nhourly_requests = 1\n'))
+    state = fleet._connection
+    state.registry.register("codegen-1", "codegen", 10, {})
+    first, parked, dropped = (
+        fleet.submit("code_generation", PAYLOAD, delay=3600 + more) for more in (0, 1, 2)
+    )
+    assert client.hgetall(state.keys.waiting) == {b"default": b"3"}
+    dropped.cancel()
+    assert client.hgetall(state.keys.waiting) == {b"default": b"2"}
+    client.zadd(state.keys.delayed, {first.id: 0, parked.id: 1})
+    assert unpark(state) == [first.id]
+    moves = {
+        task.id: [(move.state, move.by) for move in task.record().history]
+        for task in (first, parked)
+    }
+    assert moves == {
+        first.id: [("delayed", "submit"), ("queued", "schedule")],
+        parked.id: [("delayed", "submit"), ("parked", "schedule")],
+    }
+    assert client.hgetall(state.keys.waiting) == {b"default": b"2"}
 
 
 # Plain Celery

@@ -48,10 +48,22 @@ def test_a_task_given_back_waits_before_all_others_without_slot_or_lease(
     assert raised.is_queued
     record = fleet.tasks.read(lease.task_id)
     assert (record.state, record.pool) == ("queued", "")
+    last = record.history[-1]
+    assert (last.state, last.by, last.why) == ("queued", "codegen-1", "given back")
     assert client.rpop(OVERFLOW) == client.hget(fleet.keys.task(lease.task_id), "message")
     assert client.llen(OVERFLOW + ":wake") == 1
     assert client.zcard(fleet.keys.leases) == 0
     assert fleet.pools.counts(["codegen"])["codegen"].in_flight == 0
+
+
+def test_a_message_that_was_given_back_and_is_lost_is_missed(
+    fleet: Connection, client: redis.Redis
+) -> None:
+    lease = claimed(fleet, submit(fleet))
+    give_back(fleet.settings, fleet.tasks, lease)
+    assert fleet.lines.missing() == []
+    client.delete(OVERFLOW)
+    assert [each.task_id for each in fleet.lines.missing()] == [lease.task_id]
 
 
 def test_giving_back_twice_queues_the_task_once(fleet: Connection, client: redis.Redis) -> None:

@@ -206,6 +206,9 @@ def test_a_message_that_workers_drop_again_and_again_ends_its_task(
     error = error_from(record.error, None)
     assert isinstance(error, TaskFailed) and "lost 4 times" in str(error)
     assert client.hlen(fleet.keys.reservations) == 0
+    assert client.hlen(fleet.keys.waiting) == 0
+    assert [(each.id, each.dead) for each in fleet.dead_letters.newest()] == [(task_id, "lost")]
+    assert fleet.dead_letters.letter(task_id).message
     assert fleet.pools.counts(["codegen"])["codegen"].in_flight == 0
 
 
