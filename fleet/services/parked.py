@@ -17,7 +17,6 @@ def unpark(fleet: Connection) -> list[str]:
     """
     policy = fleet.policies.read()
     controls = Controls(fleet.settings.config, policy)
-    fleet.parking.follow(policy.version)
     due = fleet.parking.due()
     return [each for each in due if _unpark(fleet, each, policy.version, controls)]
 

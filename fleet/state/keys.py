@@ -35,7 +35,6 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:orphans            hash     how far the search for money without a task has come
     {fleet}:alerts             stream   budget alerts: what was used of which limit
     {fleet}:alerted:WINDOW     set      thresholds and scopes that were said of an hour, day, month
-    {fleet}:parked:version     string   the policy that parked tasks were last looked at under
     {fleet}:parked             zset     ids of tasks that wait for room under a limit, or
                                         to be tried again, by when, ms
     {fleet}:waiting            hash     how many tasks of each tenant wait, queued or parked
@@ -149,10 +148,6 @@ class Keys:
     @property
     def alerts(self) -> str:
         return f"{self.tag}:alerts"
-
-    @property
-    def parked_version(self) -> str:
-        return f"{self.tag}:parked:version"
 
     @property
     def parked(self) -> str:

@@ -58,17 +58,6 @@ class Parking(Store):
         due = [_due(time, task_id) for time, task_id in zip(times, ids, strict=True)]
         return [each.task_id for each in sorted(due)]
 
-    def follow(self, version: str) -> None:
-        """Have every parked task looked at again, where the policy has changed since the last
-        time: a limit may have been raised. Two calls; twice does no harm."""
-        with redis_errors(self.client):
-            if text(self.client.get(self.keys.parked_version) or "0") == version:
-                return
-            pipeline = self.client.pipeline(transaction=True)
-            pipeline.zunionstore(self.keys.parked, {self.keys.parked: 0})
-            pipeline.set(self.keys.parked_version, version)
-            pipeline.execute()
-
     def unpark(self, record: TaskRecord, queue: str, version: str, money: MoneyRules) -> str:
         """Queue a parked task, where its cost fits now: see the head of `lua/unpark.lua`."""
         keys = [self.keys.task(record.id), self.keys.parked, self.keys.policy, self.keys.money]

@@ -84,7 +84,7 @@ def test_a_task_that_fails_is_exit_status_one_when_waited_for(crew: Crew) -> Non
         (("submit", "nap", "--tenant", "a b"), "tenant"),
         (("submit", "nap", "--pool", "beds"), "no pool is called 'beds'"),
         (("submit", "nap", "--model", "gpt-0"), "gpt-0"),
-        (("tasks", "--state", "asleep"), "use one of: queued, running"),
+        (("tasks", "--state", "asleep"), "use one of: queued, parked, running"),
         (("task", "nobody"), "no task nobody is known"),
         (("explain", "nobody"), "no task nobody is known"),
         (("cancel", "nobody"), "no task nobody is known"),

@@ -100,6 +100,7 @@ def test_of_a_model_of_difficulty_only_the_size_is_in_the_audit(fleet: Connectio
 def test_a_change_that_is_sent_again_does_not_undo_what_came_between(fleet: Connection) -> None:
     def send(change_id: str, over: str) -> list:
         keys = [fleet.keys.policy, fleet.keys.audit, fleet.keys.change(change_id)]
+        keys.append(fleet.keys.parked)
         arguments = [*OPS, 100, 600, field_name("over", "", ""), over]
         return Scripts(fleet.client).policy(keys=keys, args=arguments)
 
@@ -142,7 +143,8 @@ def test_the_audit_does_not_grow_for_ever(fleet: Connection) -> None:
     script = Scripts(fleet.client).policy
     for number in range(500):
         arguments = [*OPS, 100, 600, field_name("limit", *DAILY), number + 1]
-        script(keys=[*keys, fleet.keys.change(str(number))], args=arguments)
+        answer = fleet.keys.change(str(number))
+        script(keys=[*keys, answer, fleet.keys.parked], args=arguments)
     assert 100 <= fleet.client.xlen(fleet.keys.audit) < 300
     assert audit(fleet)[-1].after == "500"
 

@@ -82,6 +82,7 @@ def test_only_the_dollars_of_a_day_and_a_month_are_limited_by_default() -> None:
         "daily_usd": 500,
         "monthly_usd": 15000,
         "over": "downgrade",
+        "redis_away": "closed",
         "scopes": {},
         "rules": (),
         "downgrade": {
