@@ -113,8 +113,8 @@ class AgentContext(Protocol):
         refuse, `OverBudget` or `OverLimit` is raised. Where it is to wait, `Parked` is: let it
         pass, for the run ends there whatever is made of it, and begins anew later.
 
-        A run that raises `RetryLater` or one of its kind, a model's or its own, is tried again after
-        a while, as `[retries]` says.
+        A run that raises `RetryLater` or one of its kind, a model's or its own, is tried again
+        after a while, as `[retries]` says.
         """
         ...
 
