@@ -20,13 +20,12 @@ from fleet.core.statistics import OUTCOMES_KEPT
 from fleet.errors import LeaseLost, TaskNotFound
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, wake
+from fleet.state.money import Arguments
 from fleet.state.records import ENDED, STATES, TaskRecord, parse_record
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
 
 __all__ = ["ENDED", "STATES", "Finished", "Lease", "TaskRecord", "Tasks"]
-
-Arguments = list[str | int]
 
 @dataclass(frozen=True, slots=True)
 class Lease:
