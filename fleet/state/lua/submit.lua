@@ -160,8 +160,8 @@ end
 
 -- What every task's record begins with.
 local function write(record, once_key, id, message, tenant, keep, fingerprint, packed, state, ...)
-  redis.call('HSET', record, 'state', state, 'history', begun(state, 'submit'), 'submitted', now, 'loads', packed, 'tenant', tenant, 'plan', plan,
-    'message', message, ...)
+  redis.call('HSET', record, 'state', state, 'history', begun(state, 'submit'),
+    'submitted', now, 'loads', packed, 'tenant', tenant, 'plan', plan, 'message', message, ...)
   redis.call('ZADD', KEYS[1], now, id)
   count_waiting(KEYS[9], tenant, 1)
   if keep ~= '0' then
