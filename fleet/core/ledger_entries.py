@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from fleet.settings.names import ALL, SCOPE_KINDS
+
 STEP = "step"
 LOST = "lost"
 CORRECTION = "correction"
@@ -19,9 +21,6 @@ UNPRICED = "unpriced"
 
 FIRST = "0-0"
 """An id that all entries follow."""
-
-ALL = "all"
-SCOPES = ("tenant", "agent_type", "model")
 
 
 class Names(NamedTuple):
@@ -37,7 +36,7 @@ class Names(NamedTuple):
     @property
     def scopes(self) -> tuple[str, ...]:
         """The scopes that count it, such as `all` and `tenant:acme`."""
-        return (ALL, *(f"{scope}:{getattr(self, scope)}" for scope in SCOPES))
+        return (ALL, *(f"{scope}:{getattr(self, scope)}" for scope in SCOPE_KINDS))
 
 
 class LedgerEntry(NamedTuple):

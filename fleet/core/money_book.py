@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from fleet.core.ledger_entries import ALL, SCOPES, Counted, Held
+from fleet.core.ledger_entries import Counted, Held
+from fleet.settings.names import ALL, SCOPE_KINDS
 
 HELD = "held"
 ROLLING = "r"
@@ -70,7 +71,7 @@ def parse_holding(packed: str, is_task: bool) -> Holding:
     """What is held, from a field of the reservations or of the open steps."""
     amount, tokens, requests, rest = packed.split(",", 3)
     names = json.loads(rest.partition("\n")[0])
-    scopes = (ALL, *(f"{kind}:{name}" for kind, name in zip(SCOPES, names, strict=True)))
+    scopes = (ALL, *(f"{kind}:{name}" for kind, name in zip(SCOPE_KINDS, names, strict=True)))
     return Holding(scopes, Held(int(amount), int(tokens), int(requests), int(is_task)))
 
 

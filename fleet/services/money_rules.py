@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from fleet.core.downgrades import resorts
 from fleet.core.model_decision import ModelDecision
 from fleet.core.refusals import Refusal
@@ -52,8 +54,7 @@ def over_error(refusal: Refusal) -> OverBudget | OverLimit:
     if wait is None:
         what = "ask for less, or raise the limit"
         return OverBudget(f"{refusal.sentence}; no time will help: {what}", None)
+    later = f"try again in {ceil(wait)} s"
     if refusal.is_rate:
-        return OverLimit(f"{refusal.sentence}; try again in {wait:.0f} s", wait)
-    return OverBudget(
-        f"{refusal.sentence}; raise it with `fleet budget set`, or try again in {wait:.0f} s", wait
-    )
+        return OverLimit(f"{refusal.sentence}; {later}", wait)
+    return OverBudget(f"{refusal.sentence}; raise it with `fleet budget set`, or {later}", wait)

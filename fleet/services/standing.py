@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from fleet.core.ledger_entries import Counted
@@ -39,7 +40,9 @@ class LimitStanding(NamedTuple):
 
 def standings(fleet: Connection, limits: Sequence[LimitInForce]) -> list[LimitStanding]:
     """How each limit is used now. One for each of a kind is told for those that use most of it."""
-    whose = {limit.key: _scopes(fleet, limit, limits) for limit in limits}
+    # Each kind is looked for once: that goes through the whole book.
+    in_use = cache(fleet.book.scopes)
+    whose = {limit.key: _scopes(in_use, limit, limits) for limit in limits}
     wanted = sorted({scope for scopes in whose.values() for scope in scopes})
     found = fleet.book.standing(wanted)
     told = []
@@ -51,7 +54,7 @@ def standings(fleet: Connection, limits: Sequence[LimitInForce]) -> list[LimitSt
 
 
 def _scopes(
-    fleet: Connection, limit: LimitInForce, limits: Iterable[LimitInForce]
+    in_use: Callable[[str], Iterable[str]], limit: LimitInForce, limits: Iterable[LimitInForce]
 ) -> tuple[str, ...]:
     """The scopes that a limit is held against: of `*` those that use money and say nothing else."""
     scope, window, quantity = limit.key
@@ -59,7 +62,7 @@ def _scopes(
     if name != EACH:
         return (scope,)
     own = {each.key.scope for each in limits if each.key[1:] == (window, quantity)}
-    return tuple(each for each in fleet.book.scopes(kind) if each not in own)
+    return tuple(each for each in in_use(kind) if each not in own)
 
 
 def _stands(limit: LimitInForce, scope: str, standing: Standing) -> LimitStanding:

@@ -101,6 +101,7 @@ class Submitter:
         self.planner.follow_policy()
         self.planner.refresh()
         checked = self.checks.check(asked)
+        self._check_emergency(checked)
         plan = self.planner.plan(checked)
         placed = self.submissions.place_none(plan.route, checked.tenant)
         if placed.status == "busy":

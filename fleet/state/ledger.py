@@ -38,6 +38,7 @@ NAMES = {
 }
 """Of fields, whichever way the client decodes: half of the time to read a million entries."""
 
+
 class Page(NamedTuple):
     """Entries in order, and the name of the newest file of the archive at that moment, or ''."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
+
+from fleet.settings.names import Over
 
 Arguments = list[str | int]
-Over = Literal["downgrade", "wait", "refuse"]
 
 
 class Choice(NamedTuple):

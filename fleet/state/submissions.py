@@ -1,8 +1,9 @@
 """The atomic step of a submission, alone or many in one round trip.
 
-The step is `lua/submit.lua`: refuse a duplicate, take a slot in the best-ranked pool that
-has room or wait in the overflow queue, write the record, push the message. What it needs
-is prepared by the caller, so that nothing is computed twice inside Redis.
+The step is `lua/submit.lua`: refuse a duplicate, hold the money in every scope or park or
+refuse the task, take a slot in the best-ranked pool that has room or wait in the overflow
+queue, write the record, push the message. What it needs is prepared by the caller, so that
+nothing is computed twice inside Redis.
 """
 
 from __future__ import annotations

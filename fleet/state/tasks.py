@@ -21,13 +21,12 @@ from fleet.core.task_states import ENDED, STATES
 from fleet.errors import LeaseLost, TaskNotFound
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, line, wake
+from fleet.state.money import Arguments
 from fleet.state.records import TaskRecord, parse_record
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
 
 __all__ = ["ENDED", "STATES", "Finished", "Lease", "TaskRecord", "Tasks"]
-
-Arguments = list[str | int]
 
 PAGE = 500
 """Ids of an index that one script looks at: half a millisecond."""

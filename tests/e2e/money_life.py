@@ -23,10 +23,12 @@ from kombu import Consumer, Exchange, Queue
 from redis.commands.core import Script
 
 from fleet.core.limits import LimitKey
+from fleet.core.retries import MOST_CRASHES
 from fleet.errors import FleetError
 from fleet.runtime.agent_tasks import _make_runner
 from fleet.runtime.app import Role, fleet_of, make_app, worker_queues
 from fleet.runtime.messages import message_encoder
+from fleet.services.dead import retry_dead
 from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.parked import unpark
 from fleet.services.requests import Submission
@@ -175,6 +177,23 @@ def lost(world: World) -> None:
     world.work()
 
 
+def retried(world: World) -> None:
+    found = world.fleet.tasks.claim(world.submit(), AGENT, POOL, 60, "other", "default", "")
+    assert isinstance(found, Lease)
+    assert world.fleet.retries.put_back(found, "{}", "Unavailable", 0).status == "parked"
+    unpark(world.fleet)
+    world.work()
+
+
+def buried(world: World) -> None:
+    first = world.submit()
+    for _ in range(MOST_CRASHES):
+        world.die_in_a_step(first)
+        reap(world.fleet)
+    retry_dead(world.fleet, world.submitter, first)
+    world.work()
+
+
 def recovery(world: World) -> None:
     """What others do some time after a death."""
     world.raise_the_budget()
@@ -184,7 +203,7 @@ def recovery(world: World) -> None:
     world.work()
 
 
-LIVES = {each.__name__: each for each in (usual, parked, lost, recovery)}
+LIVES = {each.__name__: each for each in (usual, parked, lost, retried, buried, recovery)}
 
 
 def live(order: dict[str, Any], file: Path) -> None:

@@ -226,6 +226,8 @@ def test_in_an_emergency_only_urgent_tasks_and_allowed_tenants_pass(
     with pytest.raises(InEmergency, match="a runaway agent") as refused:
         state.submit("code_generation", payload, tenant="acme")
     assert refused.value.retry_after > 0
+    with pytest.raises(InEmergency, match="a runaway agent"):
+        state.dry_run(Submission("code_generation", payload, "acme"))
     state.submit("code_generation", payload, tenant="vip")
     state.submit("code_generation", payload, tenant="acme", priority=0)
     many = [Submission("code_generation", payload, tenant) for tenant in ("acme", "vip")]

@@ -19,6 +19,7 @@ from money_fleet import HERE, MoneyFleet, money_fleet
 from money_life import Place
 
 from fleet.core.ledger_entries import CORRECTION
+from fleet.core.retries import MOST_CRASHES
 from fleet.state.records import ENDED
 
 BUDGET = """
@@ -29,7 +30,9 @@ over = "wait"
 """Fits one task, thought to cost $0.002375, and no second beside it. Of one that may take 1400
 tokens for an answer it fits one question, $0.002874 at worst, and none after that took $0.00002."""
 
-LIVES = ("usual", "parked", "lost")
+LIVES = ("usual", "parked", "lost", "retried", "buried")
+NEVER_ASKED = {"lost": 1, "buried": MOST_CRASHES}
+"""Steps that a life admits and nobody asks."""
 SEVERAL = 2
 """Of the calls of one script in a life so many are tried: later ones are as the second one."""
 
@@ -108,7 +111,7 @@ def test_a_death_at_any_call_of_a_script_leaks_nothing_and_charges_nothing_twice
     began = fleet.fake.count()
     whole = lives.live(life)
     assert whole["ended"] == 0
-    lost = int(life == "lost")
+    lost = NEVER_ASKED.get(life, 0)
     check(fleet, fleet.fake.count() - began, lost)
     for place in places(whole["calls"], tried):
         client.flushall()

@@ -46,6 +46,9 @@ quality = 0.5
 speed = 0.5
 input_price = 0.001
 output_price = 0.002
+
+[retries]
+most = 0
 """
 CODE = "def add(a, b):\n    return a + b\n"
 PAYLOAD = {"instruction": "Write add(a, b).", "tests": "assert add(1, 2) == 3"}

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import redis
-from fake_provider import broken, wrong_key
+from fake_provider import broken, refused
 from harness import eventually
 from money_fleet import MoneyFleet, money_fleet
 
-from fleet.errors import NotAllowed
+from fleet.errors import ModelRefused
 
 RETRIES = "[retries]\nbase_seconds = 0.2\ncap_seconds = 0.2\n"
 
@@ -62,9 +62,9 @@ def test_a_task_whose_provider_is_down_for_a_while_ends_well(asking: MoneyFleet)
 def test_a_dead_letter_that_is_retried_when_its_cause_is_gone_ends_well(
     asking: MoneyFleet,
 ) -> None:
-    asking.fake.script("dear", wrong_key())
+    asking.fake.script("dear", refused())
     task = asking.crew.fleet.submit("question", {}, complexity=0.5)
-    with pytest.raises(NotAllowed):
+    with pytest.raises(ModelRefused):
         task.result(60)
     (letter,) = json.loads(fleet(asking, "dead", "list", "--json").stdout)
     assert (letter["id"], letter["dead"]) == (task.id, "permanent")

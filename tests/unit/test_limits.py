@@ -7,8 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.core.controls import Emergency
-from fleet.core.ledger_entries import ALL as LEDGER_ALL
-from fleet.core.ledger_entries import SCOPES
 from fleet.core.limits import (
     MOST,
     QUANTITIES,
@@ -20,7 +18,7 @@ from fleet.core.limits import (
     pack,
     unpack,
 )
-from fleet.settings.names import ALL, SCOPE_KINDS
+from fleet.settings.names import ALL
 
 # Tasks are counted at once, all else in windows of time.
 PAIRS = [(w, q) for w in WINDOWS for q in QUANTITIES if (w == "now") == (q == "tasks")]
@@ -106,10 +104,6 @@ def test_what_is_no_packed_limit_is_refused(text: str) -> None:
 )
 def test_a_limit_can_be_said(limit: Limit, said: str) -> None:
     assert limit.said == said
-
-
-def test_scopes_are_those_that_the_ledger_counts() -> None:
-    assert (LEDGER_ALL, SCOPES) == (ALL, SCOPE_KINDS)
 
 
 def test_in_an_emergency_only_the_urgent_and_the_allowed_pass() -> None:

@@ -4,7 +4,8 @@
 --       5 money  6 reservations  7 how many tasks wait
 -- ARGV  1 task id  2 agent id  3 pool  4 lease in ms  5 a name for this very claim
 --       6 tenant, 7 plan and 8 names of its scopes, as JSON, for a record that does not exist yet:
---       the message came from a publisher that writes none. '' as plan: write none, and say 'unknown'
+--       the message came from a publisher that writes none. '' as plan: write none, and say
+--       'unknown'
 --       9 most crashes
 -- Returns {status, fence, tenant, attempts, plan, nano-dollars spent by earlier runs,
 --       the model that its money is held for, why that one}

@@ -35,6 +35,7 @@ local function put_right(lost)
   local corrected = tonumber(redis.call('HGET', KEYS[6], 'of:' .. entry) or 0)
   local difference = task_difference - corrected
   redis.call('HDEL', KEYS[1], 'lost:' .. call)
+  redis.call('HINCRBY', KEYS[1], 'uncertain_calls', ARGV[4] - 1)
   redis.call('HINCRBY', KEYS[1], 'cost_nanodollars', string.format('%.0f', task_difference))
   if difference == 0 then
     return
