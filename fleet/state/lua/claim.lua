@@ -1,42 +1,59 @@
 -- Claim the right to run a task now.
 --
 -- KEYS  1 task record  2 leases  3 in_flight of the claiming pool  4 task index
---       5 money  6 reservations
+--       5 money  6 reservations  7 policy
 -- ARGV  1 task id  2 agent id  3 pool  4 lease in ms  5 a name for this very claim
 --       6 tenant, 7 plan and 8 names of its scopes, as JSON, for a record that does not exist yet:
 --       the message came from a publisher that writes none. '' as plan: write none, and say
---       'unknown'
+--       'unknown'. With a plan 9 version of the policy that the limits are of  10 nano-dollars,
+--       11 tokens that it is thought to take  12 limits of everything, 13 of the tenant, 14 of the
+--       agent type, 15 of the model
 -- Returns {status, fence, tenant, attempts, plan, nano-dollars spent by earlier runs,
---       the model that its money is held for, why that one}
---       status  'claimed', 'held' (another run's lease is alive), 'ended', 'unknown'
+--       the model that its money is held for, why that one, the limit that has no room for it}
+--       status  'claimed', 'held' (another run's lease is alive), 'ended', 'unknown', 'replan' (the
+--               policy is another one; nothing was written)
 --
 -- Invariant: the fence only grows, and at most one holder has the newest one. Whoever
 -- writes with an older fence is refused. A claim sent again, because the first answer was
--- lost, gets the same fence. A delivery that gets no lease leaves no slot taken. A task that nobody
--- has held money for is in the reservations from now on: each of its steps has to be admitted.
+-- lost, gets the same fence. A delivery that gets no lease leaves no slot taken. For a task that
+-- nobody has held money for it is held now, as submit.lua does; one that fits no limit is claimed
+-- all the same, and holds nothing: its holder ends it.
 
 local function claimed(fence)
   local fields = redis.call('HMGET', KEYS[1], 'tenant', 'attempts', 'plan',
-    'cost_nanodollars', 'chosen', 'because')
+    'cost_nanodollars', 'chosen', 'because', 'refused')
   return {'claimed', fence, fields[1], fields[2], fields[3], fields[4] or 0, fields[5] or '',
-    fields[6] or ''}
+    fields[6] or '', fields[7] or ''}
 end
 
 -- include time
+-- include windows
 -- include book
+-- include limits
 -- include reservation
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state and ARGV[7] == '' then
   return {'unknown', 0}
+end
+if not state and (redis.call('HGET', KEYS[7], 'version') or '0') ~= ARGV[9] then
+  return {'replan', 0}
 end
 if not state then
   redis.call('HSET', KEYS[1], 'state', 'queued', 'submitted', now, 'routed', ARGV[3],
     'tenant', ARGV[6], 'plan', ARGV[7])
   redis.call('ZADD', KEYS[4], now, ARGV[1])
   local book = open_book(KEYS[5])
-  hold(book, scopes_of(cjson.decode(ARGV[8])), {0, 0, 0, 1})
-  close_book(book)
-  redis.call('HSET', KEYS[6], ARGV[1], packed_amounts({0, 0, 0}, ARGV[8]))
+  local scopes = scopes_of(cjson.decode(ARGV[8]))
+  local asked = {tonumber(ARGV[10]), tonumber(ARGV[11]), 1, 1}
+  local refusal = refusal_of(book, scopes, {unpack(ARGV, 12, 15)}, asked, windows_of(now / 1000),
+    now)
+  if refusal then
+    redis.call('HSET', KEYS[1], 'refused', told(refusal))
+  else
+    hold(book, scopes, asked)
+    close_book(book)
+    redis.call('HSET', KEYS[6], ARGV[1], packed_amounts(asked, ARGV[8]))
+  end
   state = 'queued'
 end
 if state == 'running' and redis.call('HGET', KEYS[1], 'claim') == ARGV[5] then

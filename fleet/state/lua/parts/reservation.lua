@@ -33,6 +33,19 @@ local function release(book, reservations, id)
   redis.call('HDEL', reservations, id)
 end
 
+-- What a task's open steps bind together.
+local function bound_by(open_steps, id, open)
+  local sum = {0, 0, 0}
+  for call in string.gmatch(open or '', '%S+') do
+    local packed = redis.call('HGET', open_steps, id .. ' ' .. call)
+    local amounts = packed and parsed_amounts(packed).amounts or {0, 0, 0}
+    for i = 1, 3 do
+      sum[i] = sum[i] + amounts[i]
+    end
+  end
+  return sum
+end
+
 local function take_open(record, open_steps, id, call)
   local field = id .. ' ' .. call
   local packed = redis.call('HGET', open_steps, field)
@@ -51,10 +64,7 @@ local function take_open(record, open_steps, id, call)
   else
     redis.call('HDEL', record, 'open')
   end
-  local step = parsed_amounts(packed)
-  -- 0 less, and not less 0: that would be written as -0, which is no number to Redis.
-  redis.call('HINCRBY', record, 'open_nanodollars', string.format('%.0f', 0 - step.amounts[1]))
-  return step
+  return parsed_amounts(packed)
 end
 
 local steps_kept = 50
