@@ -15,9 +15,11 @@ def unpark(fleet: Connection) -> list[str]:
 
     May run in several places at once and be killed anywhere: each task is one script.
     """
+    due = fleet.parking.due()
+    if not due:
+        return []
     policy = fleet.policies.read()
     controls = Controls(fleet.settings.config, policy)
-    due = fleet.parking.due()
     return [each for each in due if _unpark(fleet, each, policy.version, controls)]
 
 

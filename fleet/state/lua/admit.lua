@@ -3,9 +3,9 @@
 -- KEYS  1 task record  2 policy  3 money  4 reservations  5 open steps
 -- ARGV  1 task id  2 fence  3 a name for this very step  4 version of the policy that the limits are
 --       of  5 nano-dollars, 6 tokens: the most it may take  7 limits of the task itself, as in
---       parts/limits.lua with the window t  8 what to write should the step be lost, see parts/reservation.lua
---       9 limits of everything, 10 of the tenant, 11 of the agent type, 12 of the model
---       13 tenant, 14 agent type, 15 model
+--       parts/limits.lua with the window t  8 what to write should the step be lost, see
+--       parts/reservation.lua  9 limits of everything, 10 of the tenant, 11 of the agent type,
+--       12 of the model  13 tenant, 14 agent type, 15 model
 -- Returns {'admitted', ''}, {'replan', version of the policy in force}, {'lost', ''} where the task
 --       runs elsewhere, or {'over', refusal as parts/limits.lua has it}; nothing was written then
 --
@@ -41,7 +41,8 @@ for number, most in string.gmatch(ARGV[7], 't(.)=([^;]+)') do
   local quantity, limit = tonumber(number), tonumber(most)
   local asked = need[quantity]
   if asked > 0 and spent[quantity] + bound[quantity] + asked > limit then
-    return {'over', told({'task', 't', quantity, limit, spent[quantity], bound[quantity], asked, -1})}
+    local used, held = spent[quantity], bound[quantity]
+    return {'over', told({'task', 't', quantity, limit, used, held, asked, -1})}
   end
 end
 

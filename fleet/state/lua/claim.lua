@@ -43,16 +43,15 @@ if not state then
     'tenant', ARGV[6], 'plan', ARGV[7])
   redis.call('ZADD', KEYS[4], now, ARGV[1])
   local book = open_book(KEYS[5])
-  local scopes = scopes_of(cjson.decode(ARGV[8]))
+  local names = cjson.decode(ARGV[8])
   local asked = {tonumber(ARGV[10]), tonumber(ARGV[11]), 1, 1}
-  local refusal = refusal_of(book, scopes, {unpack(ARGV, 12, 15)}, asked, windows_of(now / 1000),
-    now)
+  local refusal = refusal_of(book, scopes_of(names), {unpack(ARGV, 12, 15)}, asked,
+    windows_of(now / 1000), now)
   if refusal then
     redis.call('HSET', KEYS[1], 'refused', told(refusal))
   else
-    hold(book, scopes, asked)
+    reserve(book, KEYS[6], ARGV[1], names, asked)
     close_book(book)
-    redis.call('HSET', KEYS[6], ARGV[1], packed_amounts(asked, ARGV[8]))
   end
   state = 'queued'
 end

@@ -178,7 +178,7 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint)
     redis.call('ZADD', KEYS[8], look_again_at(now, refusal[8]), id)
     return {'parked', told(refusal), packed}
   end
-  reserve(book, KEYS[7], id, tenant, ARGV[9], choice)
+  reserve(book, KEYS[7], id, {tenant, ARGV[9], choice.model}, choice.asked)
   local place = place_of()
   if place ~= overflow then
     redis.call('SADD', place.in_flight_key, id)

@@ -37,7 +37,7 @@ if not choice then
   redis.call('ZADD', KEYS[2], look_again_at(now, refusal[8]), id)
   return 'parked'
 end
-reserve(book, KEYS[5], id, ARGV[3], ARGV[4], choice)
+reserve(book, KEYS[5], id, {ARGV[3], ARGV[4], choice.model}, choice.asked)
 close_book(book)
 redis.call('HSET', KEYS[1], 'state', 'queued', 'chosen', choice.model, 'because', choice.because)
 redis.call('HDEL', KEYS[1], 'parked_for', 'parked_until')

@@ -12,7 +12,7 @@
 -- A script opens the book, reads and adds in memory, and closes it with one write, or lets it be.
 
 local function open_book(key)
-  return {key = key, found = {}, held = {}, limits = {}, changed = {}, dropped = {}}
+  return {key = key, found = {}, limits = {}, changed = {}, dropped = {}}
 end
 
 local function numbers(packed)
@@ -34,16 +34,6 @@ end
 
 -- What a field is written as. Lua's %d is exact to 2^63, and quicker than %.0f.
 local as_settled, as_held, as_rolling = '%d,%d,%d', '%d,%d,%d,%d', '%d,%d,%d,%d,%d'
-
--- What a scope holds, and how many tasks it is held for.
-local function held_of(book, scope)
-  local held = book.held[scope]
-  if not held then
-    held = read(book, 'held ' .. scope)
-    book.held[scope] = held
-  end
-  return held
-end
 
 local function add(book, field, amounts, form)
   local found = read(book, field)
@@ -74,11 +64,8 @@ local function scopes_of(names)
 end
 
 local function hold(book, scopes, amounts)
-  local n, t, r, k = amounts[1], amounts[2], amounts[3], amounts[4] or 0
-  for i = 1, #scopes do
-    local held = held_of(book, scopes[i])
-    held[1], held[2], held[3], held[4] = held[1] + n, held[2] + t, held[3] + r, held[4] + k
-    book.changed['held ' .. scopes[i]] = as_held
+  for _, scope in ipairs(scopes) do
+    add(book, 'held ' .. scope, amounts, as_held)
   end
 end
 

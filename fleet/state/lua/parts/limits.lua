@@ -68,10 +68,7 @@ local function read_limits(book, scopes, limits, windows)
     local scope = fresh[f]
     local list = book.limits[scope]
     at = at + 1
-    if not book.held[scope] then
-      local held = book.found[fields[at]] or numbers(answers[at])
-      book.found[fields[at]], book.held[scope] = held, held
-    end
+    book.found[fields[at]] = book.found[fields[at]] or numbers(answers[at])
     for m = 1, #list, 4 do
       if window_of[list[m]] then
         at = at + 1
@@ -92,7 +89,7 @@ local function refusal_of(book, scopes, limits, asked, windows, ms)
   local minute = math.floor(ms / 60000)
   local refusal, share = nil, 0
   for _, scope in ipairs(scopes) do
-    local list, held = book.limits[scope], book.held[scope]
+    local list, held = book.limits[scope], read(book, 'held ' .. scope)
     for m = 1, #list, 4 do
       local letter, quantity, most = list[m], list[m + 1], list[m + 2]
       local wanted = asked[quantity]

@@ -22,6 +22,12 @@ local function reservation_of(reservations, id)
   return packed and parsed_amounts(packed)
 end
 
+-- Hold what a task asks for, for its tenant, agent type and model.
+local function reserve(book, reservations, id, names, asked)
+  hold(book, scopes_of(names), asked)
+  redis.call('HSET', reservations, id, packed_amounts(asked, cjson.encode(names)))
+end
+
 -- Give back what is free, and the task's place among those that have not ended.
 local function release(book, reservations, id)
   local found = reservation_of(reservations, id)
