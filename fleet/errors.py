@@ -19,7 +19,8 @@ class RetryLater(FleetError):
 
 
 class Unavailable(RetryLater):
-    """A service that Fleet needs (Redis, a model provider) did not answer. Nothing was written.
+    """A service that Fleet needs (Redis, a model provider) did not answer. Nothing was written, but
+    where it timed out: then it may have been. With an idempotency key it is safe to submit again.
 
     `may_be_served` says that a provider may have done, and will bill, what it gave no answer to.
     """

@@ -138,7 +138,7 @@ def show(as_json: JsonOption = False) -> None:
     )
 
     fleet = Fleet.from_env()
-    controls = fleet.controls()
+    controls, budgets = fleet.controls(), fleet.settings.config.budgets
     limits = [each for each in controls.in_force() if each.key.window in NAMES]
     found = fleet.standings(limits)
     if as_json:
@@ -147,6 +147,8 @@ def show(as_json: JsonOption = False) -> None:
             {
                 "limits": [limit_json(limit, found) for limit in limits],
                 "task_nanodollars": controls.task_nanodollars,
+                "task_tokens": budgets.task_tokens,
+                "task_requests": budgets.task_requests,
                 "policies": [over_json(over) for over in controls.overs_in_force()],
                 "downgrade": {
                     "over_nanodollars": downgrade.over,

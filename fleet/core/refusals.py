@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Self
 
+from fleet.core.limits import QUANTITIES
 from fleet.core.prices import dollars
 
 TASK = "task"
@@ -19,7 +20,6 @@ WINDOWS = {
     "t": "in all",
 }
 RATES = "rc"
-QUANTITIES = {1: "dollars", 2: "tokens", 3: "requests", 4: "tasks"}
 
 
 class Refusal(NamedTuple):
@@ -72,4 +72,4 @@ class Refusal(NamedTuple):
     def _amount(self, number: int) -> str:
         if self.quantity == 1:
             return dollars(number)
-        return f"{number:,} {QUANTITIES[self.quantity]}"
+        return f"{number:,} {QUANTITIES[self.quantity - 1]}"

@@ -35,7 +35,7 @@ from fleet.services.giving_back import GivenBack
 from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.model_planning import choose_model, stored_plan
 from fleet.services.policy_in_force import PolicyInForce
-from fleet.services.requests import DEFAULT_TENANT
+from fleet.services.requests import DEFAULT_TENANT, USUAL_PRIORITY
 from fleet.services.run import AgentRunner, Delivery
 from fleet.state.policy import Policy
 
@@ -84,6 +84,7 @@ def _add(app: Celery, connection: Connection, agent_type: str, runner: Runners) 
             payload=payload,
             tenant=_tenant(asked),
             plan=partial(_plan, connection, agent_type, payload, asked),
+            priority=int(asked.get("priority", USUAL_PRIORITY)),
         )
         try:
             result = runner().run(agent_type, delivery)

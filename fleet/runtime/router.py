@@ -60,6 +60,7 @@ class FleetRouter:
             return None
         agent_type = name.removeprefix(TASK_PREFIX)
         checked = self._check(agent_type, args or (), kwargs or {}, options)
+        self.submitter.check_emergency(checked)
         plan = self.submitter.planner.plan(checked)
         headers = {**(options.get("headers") or {}), HEADER: _header(checked)}
         # Set in place: what a caller passed would win over what is returned.

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from fleet.core.controls import Downgrade
-from fleet.core.limits import QUANTITIES, WINDOWS, LimitKey, Limits, Quantity, Window
+from fleet.core.limits import NUMBERS, QUANTITIES, WINDOWS, LimitKey, Limits, Quantity, Window
 from fleet.core.prices import nanodollars
 from fleet.settings.budgets import Budget, Rate
 from fleet.settings.config import FleetConfig
@@ -55,7 +55,8 @@ class OverInForce(NamedTuple):
 
 class Controls:
     """What is in force: `limits`, the `emergency` or None, when and how to `downgrade`, and
-    `task_nanodollars`, what a task may cost that says nothing of it, None where that is open.
+    `task_nanodollars`, what a task may cost that says nothing of it, None where that is open;
+    `task_packed` are the limits of tokens and requests that each task has, for the scripts.
 
     `special_tenants` are those about whom something was said by name.
     """
@@ -69,6 +70,7 @@ class Controls:
         self.emergency = policy.emergency
         self.downgrade = _downgrade(config)
         self.task_nanodollars = _task_nanodollars(config)
+        self.task_packed = _task_packed(config)
         self.special_tenants = self._special_tenants()
 
     def over(self, request_type: str, tenant: str) -> Over:
@@ -133,6 +135,12 @@ def _limits_of(scope: str, table: Budget | Rate) -> Iterator[tuple[LimitKey, int
 def _downgrade(config: FleetConfig) -> Downgrade:
     section = config.budgets.downgrade
     return Downgrade(dict(section.models), nanodollars(section.over_usd), section.nearly)
+
+
+def _task_packed(config: FleetConfig) -> str:
+    budgets = config.budgets
+    limits = {NUMBERS["tokens"]: budgets.task_tokens, NUMBERS["requests"]: budgets.task_requests}
+    return ";".join(f"t{number}={most}" for number, most in limits.items() if most is not None)
 
 
 def _task_nanodollars(config: FleetConfig) -> int | None:

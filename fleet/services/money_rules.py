@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from math import ceil
 
+from fleet.core.controls import Emergency
 from fleet.core.downgrades import resorts
 from fleet.core.model_decision import ModelDecision
 from fleet.core.refusals import Refusal
-from fleet.errors import OverBudget, OverLimit
+from fleet.errors import InEmergency, OverBudget, OverLimit
 from fleet.services.controls import Controls
-from fleet.state.money import Choice, MoneyRules, ScopeLimits
-from fleet.state.steps import StepLimits
+from fleet.state.money import Choice, MoneyRules, ScopeLimits, StepLimits
 
 
 def money_rules(
@@ -39,7 +39,8 @@ def step_limits(
 ) -> StepLimits:
     """The limits that a step has to fit."""
     scopes = scope_limits(controls, tenant, agent_type)
-    return StepLimits(version, scopes, controls.limits.packed(f"model:{model}"))
+    of_model = controls.limits.packed(f"model:{model}")
+    return StepLimits(version, scopes, of_model, controls.task_packed)
 
 
 def scope_limits(controls: Controls, tenant: str, agent_type: str) -> ScopeLimits:
@@ -58,3 +59,11 @@ def over_error(refusal: Refusal) -> OverBudget | OverLimit:
     if refusal.is_rate:
         return OverLimit(f"{refusal.sentence}; {later}", wait)
     return OverBudget(f"{refusal.sentence}; raise it with `fleet budget set`, or {later}", wait)
+
+
+def in_emergency(emergency: Emergency) -> InEmergency:
+    """The refusal of a task that does not pass."""
+    return InEmergency(
+        f"the fleet is in emergency mode, by {emergency.by}: {emergency.why}; only priority 0 and "
+        "allowed tenants pass until `fleet emergency off`"
+    )

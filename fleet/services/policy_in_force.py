@@ -19,10 +19,6 @@ class PolicyInForce:
         self._found = ("0", Controls(config, Policy()))
 
     @property
-    def version(self) -> str:
-        return self._found[0]
-
-    @property
     def controls(self) -> Controls:
         return self._found[1]
 

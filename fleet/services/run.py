@@ -49,19 +49,22 @@ from fleet.errors import (
     TaskCancelled,
     TaskFailed,
     TaskTimedOut,
+    Unavailable,
 )
 from fleet.services.context import RunContext
 from fleet.services.giving_back import give_back
 from fleet.services.lease_keeper import LeaseKeeper, Verdict
 from fleet.services.model_steps import ModelSteps
-from fleet.services.money_rules import over_error
+from fleet.services.money_rules import in_emergency, over_error, step_limits
 from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.pool_health import look_at_pools
+from fleet.services.requests import USUAL_PRIORITY
 from fleet.services.run_ends import End, cancelled, ended, failed
-from fleet.services.step_writer import Lessons, StepWriter
+from fleet.services.step_writer import MOST_CHANGES, Lessons, StepWriter
 from fleet.settings import Settings
 from fleet.state.examples import Examples
 from fleet.state.models import ModelState
+from fleet.state.money import NO_LIMITS, StepLimits
 from fleet.state.parking import Parking
 from fleet.state.pools import Pools
 from fleet.state.retries import Retries
@@ -91,6 +94,7 @@ class Delivery:
     payload: Any
     tenant: str
     plan: Callable[[], str]
+    priority: int = USUAL_PRIORITY
 
 
 class AgentRunner:
@@ -150,16 +154,18 @@ class AgentRunner:
         Raises the task's own error after it was written, `LeaseLost` where the task went to
         another, and `giving_back.GivenBack` where it was given back for another to run.
         """
-        lease = self._claim(delivery, "")
-        if lease == "unknown":
-            lease = self._claim(delivery, delivery.plan())
+        lease = self._claim(delivery)
+        unwritten = lease == "unknown"
+        if unwritten:
+            lease = self._claim_unwritten(delivery)
         if isinstance(lease, str):
             log.info("delivery dropped", task=delivery.task_id, because=lease)
             return None
         learns = lease.request_type in self.settings.config.request_types
         lessons = Lessons(self.model_state, self.examples, delivery.payload)
         writer = StepWriter(lease, self.steps, self.policy, lessons, learns)
-        end = self._run_leased(agent_type, lease, delivery, writer)
+        refused = self._refusal(lease, delivery.priority if unwritten else None)
+        end = failed(refused) if refused else self._run_leased(agent_type, lease, delivery, writer)
         if isinstance(end, Parked):
             self._park(lease, end)
             return None
@@ -176,7 +182,32 @@ class AgentRunner:
             raise end.error
         return dict(json.loads(end.fields["result"]))
 
-    def _claim(self, delivery: Delivery, plan: str) -> Lease | str:
+    def _claim_unwritten(self, delivery: Delivery) -> Lease | str:
+        """Claim a task whose publisher wrote no record: its money is held now, or it is refused."""
+        plan = delivery.plan()
+        known = json.loads(plan)
+        names = (delivery.tenant, known["agent_type"], known["model"])
+        for _ in range(MOST_CHANGES):
+            version, controls = self.policy.now
+            lease = self._claim(delivery, plan, step_limits(controls, version, *names))
+            if lease != "replan":
+                return lease
+            self.policy.follow()
+        raise Unavailable(f"the policy has changed {MOST_CHANGES} times while a task was claimed")
+
+    def _refusal(self, lease: Lease, priority: int | None) -> FleetError | None:
+        """Why a task that its publisher could not refuse is not to run. `priority` is None where
+        it was let in before."""
+        if lease.refusal is not None:
+            return over_error(lease.refusal)
+        emergency = self.policy.controls.emergency
+        if emergency is None or priority is None or emergency.admits(lease.tenant, priority):
+            return None
+        return in_emergency(emergency)
+
+    def _claim(
+        self, delivery: Delivery, plan: str = "", limits: StepLimits = NO_LIMITS
+    ) -> Lease | str:
         name = uuid4().hex
         return self._patiently(
             lambda: self.tasks.claim(
@@ -187,6 +218,7 @@ class AgentRunner:
                 name,
                 delivery.tenant,
                 plan,
+                limits,
             )
         )
 
@@ -274,12 +306,13 @@ class AgentRunner:
 
     def _park(self, lease: Lease, parked: Parked) -> None:
         """Give up slot, lease and money until the limit has room. A task that nothing could bring
-        back, since its publisher wrote no record, fails as if the policy was to refuse."""
+        back, since its publisher wrote no record, fails as if the policy was to refuse; so does
+        one that has waited in several runs, for each may pay for its first steps again."""
         refusal = parked.refusal
         assert isinstance(refusal, Refusal)
         status = self._patiently(lambda: self.parking.park(lease, refusal, refusal.wait_ms))
         log.info(status, task=lease.task_id, because=refusal.sentence)
-        if status == "no_message":
+        if status in ("no_message", "spent"):
             error = over_error(refusal)
             self._write(lease, failed(error))
             raise error from parked

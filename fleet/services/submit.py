@@ -22,7 +22,7 @@ from fleet.errors import (
     TooBusy,
     Unavailable,
 )
-from fleet.services.money_rules import over_error
+from fleet.services.money_rules import in_emergency, over_error
 from fleet.services.planning import Plan, Planner
 from fleet.services.requests import Checked, RequestChecks, Submission
 from fleet.state.pools import parse_counts
@@ -101,7 +101,7 @@ class Submitter:
         self.planner.follow_policy()
         self.planner.refresh()
         checked = self.checks.check(asked)
-        self._check_emergency(checked)
+        self.check_emergency(checked)
         plan = self.planner.plan(checked)
         placed = self.submissions.place_none(plan.route, checked.tenant)
         if placed.status == "busy":
@@ -133,7 +133,7 @@ class Submitter:
     def place(self, task_id: str, message: str, checked: Checked) -> Submitted:
         """Submit a message, one's own or one that Celery's own producer has made."""
         for _ in range(MOST_PLANNINGS):
-            self._check_emergency(checked)
+            self.check_emergency(checked)
             plan = self.planner.plan(checked)
             entry = self._entry(task_id, message, checked, plan)
             step = self.submissions.place(entry, self.planner.known_models.is_due)
@@ -178,17 +178,15 @@ class Submitter:
             self.planner.follow_policy()
         return again
 
-    def _check_emergency(self, checked: Checked) -> None:
+    def check_emergency(self, checked: Checked) -> None:
+        """Raise `InEmergency` where there is one that does not let the submission pass."""
         if self._passes(checked):
             return
         # The emergency may have ended since: a refusal is no answer from memory.
         self.planner.follow_policy()
         emergency = self.planner.controls.emergency
         if emergency is not None and not self._passes(checked):
-            raise InEmergency(
-                f"the fleet is in emergency mode, by {emergency.by}: {emergency.why}; only "
-                "priority 0 and allowed tenants pass until `fleet emergency off`"
-            )
+            raise in_emergency(emergency)
 
     def _passes(self, checked: Checked) -> bool:
         emergency = self.planner.controls.emergency
@@ -197,7 +195,7 @@ class Submitter:
     def _admitted(self, ready: Sequence[Ready], refused: list[Refused]) -> Iterator[Ready]:
         for each in ready:
             try:
-                self._check_emergency(each.checked)
+                self.check_emergency(each.checked)
             except InEmergency as error:
                 refused.append(error)
             else:

@@ -77,13 +77,16 @@ class Downgrades(Section):
 class Budgets(Budget):
     """What everything may use, and single scopes; and what becomes of a call that does not fit.
 
-    `task_usd` is what a task may cost whose submission says nothing of it. `redis_away` says
+    `task_usd` is what a task may cost whose submission says nothing of it, `task_tokens` and
+    `task_requests` what each task may use. `redis_away` says
     whether a running task may call a model that Redis cannot admit.
     """
 
     daily_usd: Dollars = 500
     monthly_usd: Dollars = 15000
     task_usd: Dollars | None = None
+    task_tokens: Count | None = None
+    task_requests: Count | None = None
     redis_away: Literal["closed", "open"] = "closed"
     over: Over = "downgrade"
     scopes: dict[ScopeName, Budget] = Field(default_factory=dict)

@@ -36,6 +36,22 @@ class ScopeLimits(NamedTuple):
     agent_type: str = ""
 
 
+class StepLimits(NamedTuple):
+    """The packed limits that a step has to fit, and the version of the policy that they are of.
+
+    `task` are those of tokens and requests that each task has; its dollars are its own.
+    """
+
+    version: str
+    scopes: ScopeLimits
+    model: str = ""
+    task: str = ""
+
+
+NO_LIMITS = StepLimits("0", ScopeLimits())
+"""Of a fleet that has none, and has never changed its policy."""
+
+
 @dataclass(frozen=True, slots=True)
 class MoneyRules:
     """What holds for the tasks of one plan.

@@ -18,6 +18,9 @@ from fleet.state.scripts import text
 from fleet.state.store import Store
 from fleet.state.tasks import Lease
 
+MOST_WAITS = 5
+"""So often a task is parked in its run: each run may pay for its first steps again."""
+
 
 class Unparked(NamedTuple):
     """What became of a task whose time has come: see the head of `lua/unpark.lua`."""
@@ -35,7 +38,7 @@ class Parking(Store):
         keys += [self.keys.pool(lease.pool).in_flight, self.keys.cancelled, self.keys.parked]
         keys += [self.keys.ledger, self.keys.money, self.keys.reservations, self.keys.open_steps]
         keys.append(self.keys.waiting)
-        arguments: Arguments = [lease.task_id, lease.fence, refusal.packed, wait_ms]
+        arguments: Arguments = [lease.task_id, lease.fence, refusal.packed, wait_ms, MOST_WAITS]
         with redis_errors(self.client):
             return text(self.scripts.park(keys=keys, args=arguments))
 

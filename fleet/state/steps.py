@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import NamedTuple
 
 from fleet.core.ledger_entries import LOST, MISSING, SEEN, STEP, LedgerEntry
 from fleet.core.refusals import Refusal
 from fleet.errors import LeaseLost
 from fleet.state.client import redis_errors
-from fleet.state.money import Arguments, ScopeLimits
+from fleet.state.money import Arguments, StepLimits
 from fleet.state.records import ANSWERED, Step, step_json
 from fleet.state.scripts import text
 from fleet.state.store import Store
@@ -25,14 +24,6 @@ from fleet.state.tasks import Lease
 
 LOST_STEP = "lost"
 """How a step ended whose worker was not heard of again."""
-
-
-class StepLimits(NamedTuple):
-    """The packed limits that a step has to fit, and the version of the policy that they are of."""
-
-    version: str
-    scopes: ScopeLimits
-    model: str = ""
 
 
 class Steps(Store):
@@ -51,8 +42,7 @@ class Steps(Store):
         entry = _entry(lease, call, lost)._replace(kind=LOST)
         arguments: Arguments = [lease.task_id, lease.fence, entry.call, limits.version]
         arguments += [worst.cost_nanodollars, worst.input_tokens + worst.output_tokens]
-        limit = lease.limit_nanodollars
-        arguments += ["" if limit is None else limit, _if_lost(entry, lost)]
+        arguments += [_of_the_task(lease, limits), _if_lost(entry, lost)]
         arguments += [*limits.scopes, limits.model, lease.tenant, lease.agent_type, worst.model]
         keys = [self.keys.task(lease.task_id), self.keys.policy, self.keys.money]
         keys += [self.keys.reservations, self.keys.open_steps]
@@ -105,6 +95,12 @@ def _entry(lease: Lease, call: int, step: Step) -> LedgerEntry:
         certain=int(step.usage == SEEN),
         usage=step.usage,
     )
+
+
+def _of_the_task(lease: Lease, limits: StepLimits) -> str:
+    dollars = lease.limit_nanodollars
+    own = [] if dollars is None else [f"t1={dollars}"]
+    return ";".join([*own, *([limits.task] if limits.task else [])])
 
 
 def _if_lost(entry: LedgerEntry, lost: Step) -> str:

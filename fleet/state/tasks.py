@@ -15,13 +15,14 @@ from typing import NamedTuple
 from redis import Redis
 
 from fleet.core.model_decision import ModelCandidate, ModelDecision
+from fleet.core.refusals import Refusal
 from fleet.core.retries import MOST_CRASHES, Death
 from fleet.core.statistics import OUTCOMES_KEPT
 from fleet.core.task_states import ENDED, STATES
 from fleet.errors import LeaseLost, TaskNotFound
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, line, wake
-from fleet.state.money import Arguments
+from fleet.state.money import NO_LIMITS, Arguments, StepLimits
 from fleet.state.records import TaskRecord, parse_record
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
@@ -39,7 +40,8 @@ class Lease:
     `candidates` are the models that may serve, best first: the first is `model`; those that only
     cooled down at submission come behind all others. The task may cost `limit_nanodollars` in
     all, None where there is no limit, of which `spent_nanodollars` were spent by earlier runs.
-    `because` says why `model` is not the planned one, see `TaskRecord`.
+    `because` says why `model` is not the planned one, see `TaskRecord`. `refusal` is the limit that
+    had no room for a task whose publisher could hold no money for it: it is not to run.
     """
 
     task_id: str
@@ -55,6 +57,7 @@ class Lease:
     agent_type: str = ""
     pool: str = ""
     because: str = ""
+    refusal: Refusal | None = None
 
     def estimate(self, model: str) -> int:
         """Nano-dollars that a run was thought to cost with a model; 0 where nobody estimated it."""
@@ -129,12 +132,15 @@ class Tasks(Store):
         name: str,
         tenant: str,
         plan: str,
+        limits: StepLimits = NO_LIMITS,
     ) -> Lease | str:
         """The lease, or why there is none: 'held' by a live run, the task has 'ended', or its
         crashes are 'spent': so many workers have died of it that the reaper ends it.
 
         `name` is this claim's own, so that it may be sent again; `tenant` and `plan` are
-        written where the task has no record. Without a plan such a task is 'unknown'.
+        written where the task has no record. Without a plan such a task is 'unknown'. What it is
+        thought to take is held then under `limits`, or the lease says that it does not fit them;
+        'replan' where they are of another version of the policy than the one in force.
         """
         keys = [
             self.keys.task(task_id),
@@ -144,14 +150,15 @@ class Tasks(Store):
             self.keys.money,
             self.keys.reservations,
             self.keys.waiting,
+            self.keys.policy,
         ]
         arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name]
-        arguments += [tenant, plan, _scope_names(tenant, plan), MOST_CRASHES]
+        arguments += [MOST_CRASHES, tenant, plan, *_asked(tenant, plan, limits)]
         with redis_errors(self.client):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
         if text(status) != "claimed":
             return text(status)
-        owner, attempt, stored, spent, chosen, because = (text(value) for value in found)
+        owner, attempt, stored, spent, chosen, because, refused = map(text, found)
         known = json.loads(stored)
         decision = ModelDecision.from_json(known["model_decision"])
         return Lease(
@@ -168,6 +175,7 @@ class Tasks(Store):
             agent_type=known["agent_type"],
             pool=pool,
             because=because,
+            refusal=Refusal.parse(refused) if refused else None,
         )
 
     def renew(self, lease: Lease, lease_seconds: float) -> bool:
@@ -344,9 +352,13 @@ class Tasks(Store):
             self.client.zrem(self.keys.leases, task_id)
 
 
-def _scope_names(tenant: str, plan: str) -> str:
-    """The names of the scopes of a task that is only now written down."""
+def _asked(tenant: str, plan: str, limits: StepLimits) -> Arguments:
+    """What is held for a task that is only now written down: for whom, how much, under what."""
     if not plan:
-        return ""
+        return []
     known = json.loads(plan)
-    return json.dumps([tenant, known["agent_type"], known["model"]])
+    best = ModelDecision.from_json(known["model_decision"]).best
+    names = json.dumps([tenant, known["agent_type"], best.model])
+    tokens = best.input_tokens + best.output_tokens
+    asked: Arguments = [names, limits.version, best.cost_nanodollars, tokens]
+    return [*asked, *limits.scopes, limits.model]

@@ -35,11 +35,10 @@ from fleet.services.requests import Submission
 from fleet.services.run import Delivery
 from fleet.services.upkeep import reap
 from fleet.settings import load_settings
-from fleet.state.money import ScopeLimits
+from fleet.state.money import ScopeLimits, StepLimits
 from fleet.state.policy import Cause
 from fleet.state.records import Step
 from fleet.state.scripts import NAMES, source
-from fleet.state.steps import StepLimits
 from fleet.state.tasks import Lease
 
 POOL, AGENT = "asking", "asking-1"

@@ -17,8 +17,8 @@ from fleet.services.ledger_verify import verify
 from fleet.settings import Settings
 from fleet.state import money_upkeep
 from fleet.state.book import window_ids
+from fleet.state.money import ScopeLimits, StepLimits
 from fleet.state.records import Step
-from fleet.state.steps import ScopeLimits, StepLimits
 from fleet.state.tasks import Lease
 
 HOUR, DAY = 3600, 86_400

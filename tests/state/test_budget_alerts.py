@@ -14,9 +14,9 @@ from fleet.core.limits import Limit, LimitKey, Window
 from fleet.services.budget_alerts import look_at_budgets
 from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings
+from fleet.state.money import ScopeLimits, StepLimits
 from fleet.state.policy import Cause
 from fleet.state.records import Step
-from fleet.state.steps import ScopeLimits, StepLimits
 from fleet.state.tasks import Lease
 
 CONFIG = """

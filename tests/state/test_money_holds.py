@@ -44,11 +44,11 @@ from fleet.services.connection import Connection, open_connection
 from fleet.services.ledger_verify import verify
 from fleet.services.model_planning import stored_plan
 from fleet.settings import Settings
-from fleet.state.money import Choice, MoneyRules, ScopeLimits
+from fleet.state.money import NO_LIMITS, Choice, MoneyRules, ScopeLimits, StepLimits
+from fleet.state.parking import MOST_WAITS
 from fleet.state.policy import Scope
 from fleet.state.records import Step
 from fleet.state.scripts import text
-from fleet.state.steps import StepLimits
 from fleet.state.submissions import Entry, Placed, RankedPool
 from fleet.state.tasks import Lease
 
@@ -118,6 +118,7 @@ class Money(RuleBasedStateMachine):
         self.outdated: list[Lease] = []
         self.calls: list[Call] = []
         self.unwanted: set[str] = set()
+        self.waits: Counter[str] = Counter()
         self.crashes: Counter[str] = Counter()
         self.not_yet: set[str] = set()
         self.numbers = itertools.count(1)
@@ -184,12 +185,21 @@ class Money(RuleBasedStateMachine):
         self, tenant: str, agent_type: str, takes: Any, times: int
     ) -> None:
         task_id = f"task-{next(self.numbers)}"
-        task = PlainTask(tenant, agent_type, "running", takes[0], (0, 0, 0))
-        plan = self.plan(task, self.money_rules(task, [takes], "next", 1.0, "refuse").choices)
-        # Nobody has held a place for it.
-        with self.move(admits=False):
-            self.leases[task_id] = self.claimed(task_id, task, times, plan)
-            self.plain.tasks[task_id] = task
+        task = PlainTask(tenant, agent_type, "running", takes[0])
+        rules = self.money_rules(task, [takes], "next", 1.0, "refuse")
+        plan, (choice,) = self.plan(task, rules.choices), rules.choices
+        limits = StepLimits(self.version, rules.limits, choice.limits)
+        # Nobody has held its money, so it is held now, or the task is not to run.
+        with self.move():
+            fits = self.plain.chosen(self.limits, task, [choice], 1.0) is not None
+            lease = self.claimed(task_id, task, times, plan, limits)
+            assert (lease.refusal is None) == fits
+            if fits:
+                self.plain.hold(task, choice)
+                task.state = "running"
+                self.leases[task_id], self.plain.tasks[task_id] = lease, task
+            else:
+                assert self.fleet.tasks.finish(lease, lease.pool, "failed", 600, {}).kept
 
     @precondition(lambda self: self.leases)
     @rule(pick=picks, takes=takes, times=times)
@@ -264,11 +274,13 @@ class Money(RuleBasedStateMachine):
             strange = not self.fleet.client.hexists(self.fleet.keys.task(task_id), "message")
             with self.move():
                 wanted = "unwanted" if task_id in self.unwanted else "parked"
-                answer = "no_message" if strange else wanted
+                often = self.waits[task_id] >= MOST_WAITS
+                answer = "no_message" if strange else "spent" if often else wanted
                 assert [send() for _ in range(times)] == [answer] * times
-                if not strange:
+                if answer == wanted:
                     self.plain.end(self.plain.tasks[task_id], "parked")
-            if not strange:
+            if answer == wanted:
+                self.waits[task_id] += 1
                 self.gone(task_id, send)
 
     @precondition(lambda self: self.leases)
@@ -516,10 +528,19 @@ class Money(RuleBasedStateMachine):
         self.outdated.append(self.leases.pop(task_id))
         self.sent.append(send)
 
-    def claimed(self, task_id: str, task: PlainTask, times: int, plan: str = "") -> Lease:
+    def claimed(
+        self,
+        task_id: str,
+        task: PlainTask,
+        times: int,
+        plan: str = "",
+        limits: StepLimits = NO_LIMITS,
+    ) -> Lease:
         pool, name = POOLS[task.agent_type], str(next(self.numbers))
         found = [
-            self.fleet.tasks.claim(task_id, f"{pool}-1", pool, 600, name, task.tenant, plan)
+            self.fleet.tasks.claim(
+                task_id, f"{pool}-1", pool, 600, name, task.tenant, plan, limits
+            )
             for _ in range(times)
         ]
         assert isinstance(found[0], Lease)

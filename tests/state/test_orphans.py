@@ -16,8 +16,8 @@ from fleet.services.requests import Submission
 from fleet.services.upkeep import reap
 from fleet.settings import Settings
 from fleet.state import money_upkeep
+from fleet.state.money import ScopeLimits, StepLimits
 from fleet.state.records import Step
-from fleet.state.steps import ScopeLimits, StepLimits
 from fleet.state.tasks import Lease
 
 ASK = Submission("code_generation", {"instruction": "add"}, "acme")

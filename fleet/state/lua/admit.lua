@@ -2,10 +2,10 @@
 --
 -- KEYS  1 task record  2 policy  3 money  4 reservations  5 open steps
 -- ARGV  1 task id  2 fence  3 a name for this very step  4 version of the policy that the limits are
---       of  5 nano-dollars, 6 tokens: the most it may take  7 what the task may cost in all, ''
---       for no limit  8 what to write should the step be lost, see parts/reservation.lua
---       9 limits of everything, 10 of the tenant, 11 of the agent type, 12 of the model
---       13 tenant, 14 agent type, 15 model
+--       of  5 nano-dollars, 6 tokens: the most it may take  7 limits of the task itself, as in
+--       parts/limits.lua with the window t  8 what to write should the step be lost, see
+--       parts/reservation.lua  9 limits of everything, 10 of the tenant, 11 of the agent type,
+--       12 of the model  13 tenant, 14 agent type, 15 model
 -- Returns {'admitted', ''}, {'replan', version of the policy in force}, {'lost', ''} where the task
 --       runs elsewhere, or {'over', refusal as parts/limits.lua has it}; nothing was written then
 --
@@ -20,12 +20,12 @@
 -- include reservation
 
 local id, call = ARGV[1], ARGV[3]
-local task = redis.call('HMGET', KEYS[1], 'state', 'fence', 'cost_nanodollars', 'open_nanodollars',
-  'open', 'call:' .. call)
+local task = redis.call('HMGET', KEYS[1], 'state', 'fence', 'open', 'call:' .. call,
+  'cost_nanodollars', 'input_tokens', 'output_tokens', 'steps')
 if task[1] ~= 'running' or task[2] ~= ARGV[2] then
   return {'lost', ''}
 end
-if task[6] or redis.call('HEXISTS', KEYS[5], id .. ' ' .. call) == 1 then
+if task[4] or redis.call('HEXISTS', KEYS[5], id .. ' ' .. call) == 1 then
   return {'admitted', ''}
 end
 local version = redis.call('HGET', KEYS[2], 'version') or '0'
@@ -35,9 +35,15 @@ end
 local names = {ARGV[13], ARGV[14], ARGV[15]}
 local scopes, packed_names = scopes_of(names), cjson.encode(names)
 local need = {tonumber(ARGV[5]), tonumber(ARGV[6]), 1}
-local spent, bound = tonumber(task[3] or 0), tonumber(task[4] or 0)
-if ARGV[7] ~= '' and need[1] > 0 and spent + bound + need[1] > tonumber(ARGV[7]) then
-  return {'over', told({'task', 't', 1, tonumber(ARGV[7]), spent, bound, need[1], -1})}
+local spent = {(task[5] or 0) + 0, (task[6] or 0) + (task[7] or 0), (task[8] or 0) + 0}
+local bound = bound_by(KEYS[5], id, task[3])
+for number, most in string.gmatch(ARGV[7], 't(.)=([^;]+)') do
+  local quantity, limit = tonumber(number), tonumber(most)
+  local asked = need[quantity]
+  if asked > 0 and spent[quantity] + bound[quantity] + asked > limit then
+    local used, held = spent[quantity], bound[quantity]
+    return {'over', told({'task', 't', quantity, limit, used, held, asked, -1})}
+  end
 end
 
 local book, windows = open_book(KEYS[3]), windows_of(now / 1000)
@@ -47,8 +53,8 @@ local moves = found and found.packed_names ~= packed_names
 if found then
   hold(book, scopes_of(found.names), {-free[1], -free[2], -free[3], -1})
 end
-local refusal = refusal_of(book, scopes, {unpack(ARGV, 9, 12)}, {need[1], need[2], 1, 0}, windows,
-  now)
+local refusal = refusal_of(book, scopes, {unpack(ARGV, 9, 12)},
+  {need[1], need[2], 1, found and 0 or 1}, windows, now)
 -- The task is among those of everything, its tenant and its agent type already; not of the model.
 if not refusal and moves then
   refusal = refusal_of(book, {scopes[4]}, {ARGV[12]}, {0, 0, 0, 1}, windows, now)
@@ -71,6 +77,5 @@ close_book(book)
 redis.call('HSET', KEYS[4], id, packed_amounts(rest, packed_names))
 redis.call('HSET', KEYS[5], id .. ' ' .. call,
   packed_amounts(need, packed_names) .. '\n' .. ARGV[8])
-redis.call('HSET', KEYS[1], 'open', task[5] and task[5] .. ' ' .. call or call,
-  'open_nanodollars', string.format('%.0f', bound + need[1]))
+redis.call('HSET', KEYS[1], 'open', task[3] and task[3] .. ' ' .. call or call)
 return {'admitted', ''}

@@ -1,49 +1,64 @@
 -- Claim the right to run a task now.
 --
 -- KEYS  1 task record  2 leases  3 in_flight of the claiming pool  4 task index
---       5 money  6 reservations  7 how many tasks wait
--- ARGV  1 task id  2 agent id  3 pool  4 lease in ms  5 a name for this very claim
---       6 tenant, 7 plan and 8 names of its scopes, as JSON, for a record that does not exist yet:
---       the message came from a publisher that writes none. '' as plan: write none, and say
---       'unknown'
---       9 most crashes
+--       5 money  6 reservations  7 how many tasks wait  8 policy
+-- ARGV  1 task id  2 agent id  3 pool  4 lease in ms  5 a name for this very claim  6 most crashes
+--       7 tenant, 8 plan for a record that does not exist yet: the message came from a publisher
+--       that writes none. '' as plan: write none, and say 'unknown'. With a plan 9 names of its
+--       scopes, as JSON  10 version of the policy that the limits are of  11 nano-dollars, 12
+--       tokens that it is thought to take  13 limits of everything, 14 of the tenant, 15 of the
+--       agent type, 16 of the model
 -- Returns {status, fence, tenant, attempts, plan, nano-dollars spent by earlier runs,
---       the model that its money is held for, why that one}
+--       the model that its money is held for, why that one, the limit that has no room for it}
 --       status  'claimed', 'held' (another run's lease is alive), 'ended', 'unknown',
---               'spent' (as many of its workers died as may, and requeue.lua is about to end it)
+--               'spent' (as many of its workers died as may, and requeue.lua is about to end it),
+--               'replan' (the policy is another one; nothing was written)
 -- Moves   new -> queued; queued -> running; running -> running
 --
 -- Invariant: the fence only grows, and at most one holder has the newest one. Whoever
 -- writes with an older fence is refused. A claim sent again, because the first answer was
--- lost, gets the same fence. A delivery that gets no lease leaves no slot taken. A task that nobody
--- has held money for is in the reservations from now on: each of its steps has to be admitted. A run
--- that is taken over from counts as a crash, and no redelivery gives a task one more than it may have.
+-- lost, gets the same fence. A delivery that gets no lease leaves no slot taken. For a task that
+-- nobody has held money for it is held now, as submit.lua does; one that fits no limit is claimed
+-- all the same, and holds nothing: its holder ends it. A run that is taken over from counts as a
+-- crash, and no redelivery gives a task one more than it may have.
 
 local function claimed(fence)
   local fields = redis.call('HMGET', KEYS[1], 'tenant', 'attempts', 'plan',
-    'cost_nanodollars', 'chosen', 'because')
+    'cost_nanodollars', 'chosen', 'because', 'refused')
   return {'claimed', fence, fields[1], fields[2], fields[3], fields[4] or 0, fields[5] or '',
-    fields[6] or ''}
+    fields[6] or '', fields[7] or ''}
 end
 
 -- include time
 -- include moves
+-- include windows
 -- include book
+-- include limits
 -- include reservation
 
 local state = redis.call('HGET', KEYS[1], 'state')
-if not state and ARGV[7] == '' then
+if not state and ARGV[8] == '' then
   return {'unknown', 0}
+end
+if not state and (redis.call('HGET', KEYS[8], 'version') or '0') ~= ARGV[10] then
+  return {'replan', 0}
 end
 if not state then
   redis.call('HSET', KEYS[1], 'state', 'queued', 'history', begun('queued', 'submit'),
-    'submitted', now, 'routed', ARGV[3], 'tenant', ARGV[6], 'plan', ARGV[7])
-  count_waiting(KEYS[7], ARGV[6], 1)
+    'submitted', now, 'routed', ARGV[3], 'tenant', ARGV[7], 'plan', ARGV[8])
+  count_waiting(KEYS[7], ARGV[7], 1)
   redis.call('ZADD', KEYS[4], now, ARGV[1])
   local book = open_book(KEYS[5])
-  hold(book, scopes_of(cjson.decode(ARGV[8])), {0, 0, 0, 1})
-  close_book(book)
-  redis.call('HSET', KEYS[6], ARGV[1], packed_amounts({0, 0, 0}, ARGV[8]))
+  local names = cjson.decode(ARGV[9])
+  local asked = {tonumber(ARGV[11]), tonumber(ARGV[12]), 1, 1}
+  local refusal = refusal_of(book, scopes_of(names), {unpack(ARGV, 13, 16)}, asked,
+    windows_of(now / 1000), now)
+  if refusal then
+    redis.call('HSET', KEYS[1], 'refused', told(refusal))
+  else
+    reserve(book, KEYS[6], ARGV[1], names, asked)
+    close_book(book)
+  end
   state = 'queued'
 end
 if state == 'running' and redis.call('HGET', KEYS[1], 'claim') == ARGV[5] then
@@ -62,7 +77,7 @@ end
 local why = ''
 if state == 'running' then
   local crashes = tonumber(redis.call('HGET', KEYS[1], 'crashes') or 0) + 1
-  if crashes >= tonumber(ARGV[9]) then
+  if crashes >= tonumber(ARGV[6]) then
     redis.call('SREM', KEYS[3], ARGV[1])
     return {'spent', 0}
   end

@@ -230,7 +230,7 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint, 
     waiting = waiting - 1
     return {'busy', busy, packed}
   end
-  reserve(book, KEYS[7], id, tenant, ARGV[9], choice)
+  reserve(book, KEYS[7], id, {tenant, ARGV[9], choice.model}, choice.asked)
   if place ~= overflow then
     redis.call('SADD', place.in_flight_key, id)
     place.in_flight = place.in_flight + 1

@@ -59,7 +59,7 @@ elseif not choice then
   redis.call('ZADD', KEYS[2], look_again_at(now, refusal[8]), id)
   return {'parked', ''}
 end
-reserve(book, KEYS[5], id, ARGV[3], ARGV[4], choice)
+reserve(book, KEYS[5], id, {ARGV[3], ARGV[4], choice.model}, choice.asked)
 close_book(book)
 move(KEYS[1], KEYS[10], state, 'queued', 'schedule', '', 'chosen', choice.model,
   'because', choice.because)

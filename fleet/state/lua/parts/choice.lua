@@ -38,11 +38,3 @@ local function choose(book, scopes, limits, choices, nearly, windows, ms)
   end
   return not refusal and planned or nil, refusal
 end
-
--- Hold what the choice asks for.
-local function reserve(book, reservations, id, tenant, agent_type, choice)
-  local names = {tenant, agent_type, choice.model}
-  hold(book, scopes_of(names), choice.asked)
-  redis.call('HSET', reservations, id,
-    packed_amounts(choice.asked, cjson.encode(names)))
-end

@@ -41,38 +41,40 @@ local settled_pattern = {'^([^,]+)', '^[^,]+,([^,]+)', '^[^,]+,[^,]+,([^,]+)'}
 -- then a list in the book: letter, quantity, most, settled, and so on. Nothing is settled by the
 -- scripts that look at limits, so the list stays true while they run.
 local function read_limits(book, scopes, limits, windows)
-  local fields, n = {}, 0
-  for s, scope in ipairs(scopes) do
+  local fields, n, fresh = {}, 0, {}
+  for s = 1, #scopes do
+    local scope = scopes[s]
     if not book.limits[scope] then
-      local list, m = {}, 0
+      local list, m, tail = {}, 0, ' ' .. scope
       n = n + 1
-      fields[n] = 'held ' .. scope
+      fields[n] = 'held' .. tail
       for letter, quantity, most in string.gmatch(limits[s], '(.)(.)=([^;]+)') do
+        local window = window_of[letter]
         list[m + 1], list[m + 2], list[m + 3], list[m + 4] = letter, quantity + 0, most + 0, 0
         m = m + 4
-        if window_of[letter] then
+        if window then
           n = n + 1
-          fields[n] = windows[window_of[letter]] .. ' ' .. scope
+          fields[n] = windows[window] .. tail
         end
       end
-      book.limits[scope] = list
+      fresh[#fresh + 1], book.limits[scope] = scope, list
     end
   end
   if n == 0 then
     return
   end
   local answers, at = redis.call('HMGET', book.key, unpack(fields)), 0
-  for _, scope in ipairs(scopes) do
-    local held = 'held ' .. scope
-    if fields[at + 1] == held then
-      at = at + 1
-      book.found[held] = book.found[held] or numbers(answers[at])
-      local list = book.limits[scope]
-      for m = 1, #list, 4 do
-        if window_of[list[m]] then
-          at = at + 1
-          local packed = answers[at]
-          list[m + 3] = packed and string.match(packed, settled_pattern[list[m + 1]]) + 0 or 0
+  for f = 1, #fresh do
+    local scope = fresh[f]
+    local list = book.limits[scope]
+    at = at + 1
+    book.found[fields[at]] = book.found[fields[at]] or numbers(answers[at])
+    for m = 1, #list, 4 do
+      if window_of[list[m]] then
+        at = at + 1
+        local packed = answers[at]
+        if packed then
+          list[m + 3] = string.match(packed, settled_pattern[list[m + 1]]) + 0
         end
       end
     end
@@ -87,7 +89,7 @@ local function refusal_of(book, scopes, limits, asked, windows, ms)
   local minute = math.floor(ms / 60000)
   local refusal, share = nil, 0
   for _, scope in ipairs(scopes) do
-    local list, held = book.limits[scope], book.found['held ' .. scope]
+    local list, held = book.limits[scope], read(book, 'held ' .. scope)
     for m = 1, #list, 4 do
       local letter, quantity, most = list[m], list[m + 1], list[m + 2]
       local wanted = asked[quantity]

@@ -22,6 +22,12 @@ local function reservation_of(reservations, id)
   return packed and parsed_amounts(packed)
 end
 
+-- Hold what a task asks for, for its tenant, agent type and model.
+local function reserve(book, reservations, id, names, asked)
+  hold(book, scopes_of(names), asked)
+  redis.call('HSET', reservations, id, packed_amounts(asked, cjson.encode(names)))
+end
+
 -- Give back what is free, and the task's place among those that have not ended.
 local function release(book, reservations, id)
   local found = reservation_of(reservations, id)
@@ -31,6 +37,19 @@ local function release(book, reservations, id)
   local free = found.amounts
   hold(book, scopes_of(found.names), {-free[1], -free[2], -free[3], -1})
   redis.call('HDEL', reservations, id)
+end
+
+-- What a task's open steps bind together.
+local function bound_by(open_steps, id, open)
+  local sum = {0, 0, 0}
+  for call in string.gmatch(open or '', '%S+') do
+    local packed = redis.call('HGET', open_steps, id .. ' ' .. call)
+    local amounts = packed and parsed_amounts(packed).amounts or {0, 0, 0}
+    for i = 1, 3 do
+      sum[i] = sum[i] + amounts[i]
+    end
+  end
+  return sum
 end
 
 local function take_open(record, open_steps, id, call)
@@ -51,10 +70,7 @@ local function take_open(record, open_steps, id, call)
   else
     redis.call('HDEL', record, 'open')
   end
-  local step = parsed_amounts(packed)
-  -- 0 less, and not less 0: that would be written as -0, which is no number to Redis.
-  redis.call('HINCRBY', record, 'open_nanodollars', string.format('%.0f', 0 - step.amounts[1]))
-  return step
+  return parsed_amounts(packed)
 end
 
 local steps_kept = 50
