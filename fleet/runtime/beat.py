@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -24,6 +25,7 @@ from celery.beat import Scheduler
 
 from fleet.errors import RetryLater
 from fleet.runtime.app import fleet_of
+from fleet.runtime.job_events import JobEvents
 from fleet.state.beat import BeatLease
 
 LEASE_SECONDS = 30
@@ -78,6 +80,7 @@ class LeasedScheduler(Scheduler):
         owner = f"{socket.gethostname()}:{os.getpid()}"
         self.lease = BeatLease(connection.client, connection.keys, owner, LEASE_SECONDS)
         self.jobs = JobThreads()
+        self.events = JobEvents(app)
         self.held: bool | None = None
         #: The last run of each job as this beat knows it.
         self.runs: dict[str, str] = {}
@@ -89,6 +92,7 @@ class LeasedScheduler(Scheduler):
         """Begin what is due, where this beat holds the lease; seconds until the next look."""
         if not self._hold():
             return TICK_SECONDS
+        self.events.alive()
         return min(float(super().tick(*args, **kwargs)), TICK_SECONDS)
 
     def apply_async(
@@ -108,7 +112,8 @@ class LeasedScheduler(Scheduler):
         task = self.app.tasks.get(entry.task)
         if task is None or not entry.task.startswith(JOBS):
             return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
-        self.jobs.start(entry.name, lambda: task(*(entry.args or ()), **(entry.kwargs or {})))
+        job = self.events.of(entry.task, partial(task, *(entry.args or ()), **(entry.kwargs or {})))
+        self.jobs.start(entry.name, job)
         return None
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from harness import Crew, eventually
 
-from beat_schedules.jobs import BUDGETS, ROLL_UP, SPEND
+from beat_schedules.jobs import BUDGETS, REAP, ROLL_UP, SPEND
 from fleet.adapters.ports import pick_ports
 from fleet.runtime.app import make_app
 
@@ -24,7 +24,7 @@ class FlowerApi:
     """The tasks that Flower has seen, by its API."""
 
     def __init__(self, port: int) -> None:
-        self.address = f"http://127.0.0.1:{port}/api"
+        self.address = f"http://127.0.0.1:{port}"
         self.login = "Basic " + b64encode(f"fleet:{PASSWORD}".encode()).decode()
 
     def tasks(self, name: str) -> dict[str, dict[str, Any]]:
@@ -37,8 +37,13 @@ class FlowerApi:
         except (urllib.error.URLError, ConnectionError):
             return False
 
-    def _get(self, path: str) -> Any:
-        request = urllib.request.Request(f"{self.address}/{path}")
+    def names(self, worker: str) -> bool:
+        """Whether a worker is on its dashboard, and online."""
+        shown = self._get("workers?json=1", "")["data"]
+        return any(each["hostname"].startswith(worker) and each["status"] for each in shown)
+
+    def _get(self, path: str, below: str = "api/") -> Any:
+        request = urllib.request.Request(f"{self.address}/{below}{path}")
         request.add_header("Authorization", self.login)
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
@@ -75,3 +80,18 @@ def test_a_run_of_a_job_is_shown_with_what_it_gave(
     assert shown["name"] == job
     assert re.match(gives, shown["result"])
     assert shown["runtime"] > 0
+
+
+def test_what_beat_runs_itself_is_shown_too_and_beat_among_the_workers(flower: FlowerApi) -> None:
+    """The reaper, which runs once a second here."""
+
+    def runs() -> list[dict[str, Any]]:
+        found = flower.tasks(REAP).values()
+        return [run for run in found if run["state"] == "SUCCESS"]
+
+    eventually(lambda: len(runs()) > 2, 30, "runs of beat's in Flower")
+    for run in runs():
+        assert run["worker"].startswith("beat@")
+        assert run["runtime"] > 0
+        assert "requeued" in run["result"]
+    eventually(lambda: flower.names("beat@"), 30, "beat on Flower's dashboard")
