@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -231,7 +232,7 @@ def test_down_waits_for_what_runs_and_says_so(
     assert done.returncode == 0, done.stderr
     assert f"waiting for running tasks: {task}" in done.stdout
     assert process.wait(timeout=10) == 0
-    assert "waiting for naps.1 to end what they run" in place.log()
+    assert re.search(r"waiting for .*naps\.1.* to end what they run", place.log())
     assert "SIGKILL" not in place.log()
     place.start()
     eventually(lambda: running(place.folder / ".fleet") is not None, START_SECONDS, "another run")
