@@ -197,9 +197,11 @@ class Money(RuleBasedStateMachine):
             if fits:
                 self.plain.hold(task, choice)
                 task.state = "running"
-                self.leases[task_id], self.plain.tasks[task_id] = lease, task
+                self.leases[task_id] = lease
             else:
                 assert self.fleet.tasks.finish(lease, lease.pool, "failed", 600, {}).kept
+                task.state = "failed"
+            self.plain.tasks[task_id] = task
 
     @precondition(lambda self: self.leases)
     @rule(pick=picks, takes=takes, times=times)
