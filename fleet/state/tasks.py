@@ -8,8 +8,9 @@ that grows with each claim, keeps a run that lost its lease from writing.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from redis import Redis
@@ -42,6 +43,7 @@ class Lease:
     all, None where there is no limit, of which `spent_nanodollars` were spent by earlier runs.
     `because` says why `model` is not the planned one, see `TaskRecord`. `refusal` is the limit that
     had no room for a task whose publisher could hold no money for it: it is not to run.
+    `asked_at` is when it was asked for, by this machine's monotonic clock: it holds from then on.
     """
 
     task_id: str
@@ -58,6 +60,7 @@ class Lease:
     pool: str = ""
     because: str = ""
     refusal: Refusal | None = None
+    asked_at: float = field(default_factory=time.monotonic, compare=False)
 
     def estimate(self, model: str) -> int:
         """Nano-dollars that a run was thought to cost with a model; 0 where nobody estimated it."""
@@ -154,6 +157,7 @@ class Tasks(Store):
         ]
         arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name]
         arguments += [MOST_CRASHES, tenant, plan, *_asked(tenant, plan, limits)]
+        asked_at = time.monotonic()
         with redis_errors(self.client):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
         if text(status) != "claimed":
@@ -176,14 +180,24 @@ class Tasks(Store):
             pool=pool,
             because=because,
             refusal=Refusal.parse(refused) if refused else None,
+            asked_at=asked_at,
         )
 
     def renew(self, lease: Lease, lease_seconds: float) -> bool:
         """Whether the lease is still this run's; it then lasts for `lease_seconds` more."""
-        keys = [self.keys.task(lease.task_id), self.keys.leases]
-        arguments: Arguments = [lease.task_id, lease.fence, int(lease_seconds * 1000)]
+        (status,) = self.look_at([(lease, True)], lease_seconds)
+        return status != "lost"
+
+    def look_at(self, leases: Sequence[tuple[Lease, bool]], lease_seconds: float) -> list[str]:
+        """Look at many leases in one step, and renew those that are due, for `lease_seconds` from
+        now; for each 'kept', 'cancelled', or 'lost' to another run."""
+        keys = [self.keys.leases, self.keys.cancelled]
+        arguments: Arguments = [int(lease_seconds * 1000)]
+        for lease, is_due in leases:
+            keys.append(self.keys.task(lease.task_id))
+            arguments += [lease.task_id, lease.fence, int(is_due)]
         with redis_errors(self.client):
-            return bool(self.scripts.renew(keys=keys, args=arguments))
+            return [text(each) for each in self.scripts.renew(keys=keys, args=arguments)]
 
     def report(self, lease: Lease, **fields: str) -> None:
         """Write progress. Raises `LeaseLost` where another run has the task now."""
@@ -257,12 +271,6 @@ class Tasks(Store):
             if before != "moved":
                 return before
 
-    def wanted_stopped(self, task_ids: Sequence[str]) -> set[str]:
-        """Those of the running tasks that somebody has cancelled."""
-        with redis_errors(self.client):
-            flags = self.client.smismember(self.keys.cancelled, list(task_ids))
-        return {task_id for task_id, flag in zip(task_ids, flags, strict=True) if flag}
-
     def expired_leases(self, most: int = 1000) -> list[str]:
         """Ids of running tasks whose lease has ended by Redis's clock. Two calls."""
         with redis_errors(self.client):
@@ -282,7 +290,8 @@ class Tasks(Store):
         overflow_queue: str,
         most_crashes: int,
     ) -> str:
-        """Give a task with an ended lease to others: 'requeued', 'failed' or 'alive'.
+        """Give a task with an ended lease to others: 'requeued', 'unwanted' where somebody wants it
+        cancelled, 'failed' or 'alive'.
 
         `record` is the task as it was seen: a claim made since then wins. The run that nobody
         ended counts as a failure of its pool.
@@ -299,6 +308,7 @@ class Tasks(Store):
             line(overflow_queue),
             self.keys.waiting,
             self.keys.dead,
+            self.keys.cancelled,
         ]
         error = json.dumps(
             {"type": "TaskFailed", "message": f"its worker died in {most_crashes} attempts"}

@@ -335,7 +335,8 @@ class Money(RuleBasedStateMachine):
                     self.fleet.keys.task(task_id), "message"
                 )
                 dies = strange or self.crashes[task_id] >= most
-                assert answer == ("failed" if dies else "requeued")
+                comes_back = "unwanted" if task_id in self.unwanted else "requeued"
+                assert answer == ("failed" if dies else comes_back)
                 assert set(later) <= {"alive"}
                 self.plain.lose(task)
                 task.state = "queued"

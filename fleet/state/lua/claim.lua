@@ -17,7 +17,7 @@
 --
 -- Invariant: the fence only grows, and at most one holder has the newest one. Whoever
 -- writes with an older fence is refused. A claim sent again, because the first answer was
--- lost, gets the same fence. A delivery that gets no lease leaves no slot taken. For a task that
+-- lost, gets the same fence, and a lease from then on. A delivery that gets no lease leaves no slot taken. For a task that
 -- nobody has held money for it is held now, as submit.lua does; one that fits no limit is claimed
 -- all the same, and holds nothing: its holder ends it. A run that is taken over from counts as a
 -- crash, and no redelivery gives a task one more than it may have.
@@ -62,6 +62,9 @@ if not state then
   state = 'queued'
 end
 if state == 'running' and redis.call('HGET', KEYS[1], 'claim') == ARGV[5] then
+  local until_ms = now + tonumber(ARGV[4])
+  redis.call('HSET', KEYS[1], 'lease_until', until_ms)
+  redis.call('ZADD', KEYS[2], until_ms, ARGV[1])
   return claimed(tonumber(redis.call('HGET', KEYS[1], 'fence')))
 end
 if state == 'running' and tonumber(redis.call('HGET', KEYS[1], 'lease_until')) > now then
