@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from redis import Redis
@@ -25,6 +26,7 @@ from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, line, wake
 from fleet.state.money import NO_LIMITS, Arguments, StepLimits
 from fleet.state.records import TaskRecord, parse_record
+from fleet.state.saved import Saved, parse_saved
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
 
@@ -42,7 +44,8 @@ class Lease:
     cooled down at submission come behind all others. The task may cost `limit_nanodollars` in
     all, None where there is no limit, of which `spent_nanodollars` were spent by earlier runs.
     `because` says why `model` is not the planned one, see `TaskRecord`. `refusal` is the limit that
-    had no room for a task whose publisher could hold no money for it: it is not to run.
+    had no room for a task whose publisher could hold no money for it: it is not to run. `saved` is
+    what earlier runs have saved.
     `asked_at` is when it was asked for, by this machine's monotonic clock: it holds from then on.
     """
 
@@ -60,6 +63,7 @@ class Lease:
     pool: str = ""
     because: str = ""
     refusal: Refusal | None = None
+    saved: tuple[Saved, ...] = ()
     asked_at: float = field(default_factory=time.monotonic, compare=False)
 
     def estimate(self, model: str) -> int:
@@ -154,6 +158,7 @@ class Tasks(Store):
             self.keys.reservations,
             self.keys.waiting,
             self.keys.policy,
+            self.keys.saved(task_id),
         ]
         arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name]
         arguments += [MOST_CRASHES, tenant, plan, *_asked(tenant, plan, limits)]
@@ -162,7 +167,8 @@ class Tasks(Store):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
         if text(status) != "claimed":
             return text(status)
-        owner, attempt, stored, spent, chosen, because, refused = map(text, found)
+        *fields, saved = found
+        owner, attempt, stored, spent, chosen, because, refused = map(text, fields)
         known = json.loads(stored)
         decision = ModelDecision.from_json(known["model_decision"])
         return Lease(
@@ -180,6 +186,7 @@ class Tasks(Store):
             pool=pool,
             because=because,
             refusal=Refusal.parse(refused) if refused else None,
+            saved=parse_saved(saved),
             asked_at=asked_at,
         )
 
@@ -238,6 +245,7 @@ class Tasks(Store):
             *self._money_keys,
             self.keys.waiting,
             self.keys.dead,
+            self.keys.saved(lease.task_id),
         ]
         flat = [part for pair in fields.items() for part in pair]
         arguments: Arguments = [lease.task_id, lease.fence, state, result_ttl]
@@ -262,6 +270,7 @@ class Tasks(Store):
                 self.keys.reservations,
                 self.keys.delayed,
                 self.keys.waiting,
+                self.keys.saved(task_id),
             ]
             arguments: Arguments = [task_id, pool, result_ttl, by]
             with redis_errors(self.client):
@@ -309,6 +318,7 @@ class Tasks(Store):
             self.keys.waiting,
             self.keys.dead,
             self.keys.cancelled,
+            self.keys.saved(record.id),
         ]
         error = json.dumps(
             {"type": "TaskFailed", "message": f"its worker died in {most_crashes} attempts"}
@@ -344,15 +354,17 @@ class Tasks(Store):
         return keys.ledger, keys.money, keys.reservations, keys.open_steps
 
     def forget_expired(self, index: str) -> int:
-        """Drop the ids from an index of tasks whose record has expired; how many. Two calls for
-        each page. Where others drop too, some may be missed until the next time."""
+        """Drop the ids from an index of tasks whose record has expired, and what these may have
+        saved; how many. Two calls for each page. Where others drop too, some may be missed until
+        the next time."""
         dropped = 0
         with redis_errors(self.client):
             for start in range(0, self.client.zcard(index), PAGE):
                 first = start - dropped
                 ids = [text(i) for i in self.client.zrange(index, first, first + PAGE - 1)]
                 if ids:
-                    names = [index, *map(self.keys.task, ids)]
+                    pairs = ((self.keys.task(each), self.keys.saved(each)) for each in ids)
+                    names = [index, *chain.from_iterable(pairs)]
                     dropped += int(self.scripts.forget(keys=names, args=ids))
         return dropped
 

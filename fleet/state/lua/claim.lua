@@ -1,7 +1,7 @@
 -- Claim the right to run a task now.
 --
 -- KEYS  1 task record  2 leases  3 in_flight of the claiming pool  4 task index
---       5 money  6 reservations  7 how many tasks wait  8 policy
+--       5 money  6 reservations  7 how many tasks wait  8 policy  9 what is saved
 -- ARGV  1 task id  2 agent id  3 pool  4 lease in ms  5 a name for this very claim  6 most crashes
 --       7 tenant, 8 plan for a record that does not exist yet: the message came from a publisher
 --       that writes none. '' as plan: write none, and say 'unknown'. With a plan 9 names of its
@@ -9,7 +9,8 @@
 --       tokens that it is thought to take  13 limits of everything, 14 of the tenant, 15 of the
 --       agent type, 16 of the model
 -- Returns {status, fence, tenant, attempts, plan, nano-dollars spent by earlier runs,
---       the model that its money is held for, why that one, the limit that has no room for it}
+--       the model that its money is held for, why that one, the limit that has no room for it,
+--       names and values of what earlier runs have saved}
 --       status  'claimed', 'held' (another run's lease is alive), 'ended', 'unknown',
 --               'spent' (as many of its workers died as may, and requeue.lua is about to end it),
 --               'replan' (the policy is another one; nothing was written)
@@ -25,8 +26,12 @@
 local function claimed(fence)
   local fields = redis.call('HMGET', KEYS[1], 'tenant', 'attempts', 'plan',
     'cost_nanodollars', 'chosen', 'because', 'refused')
+  local saved = redis.call('HGETALL', KEYS[9])
+  if #saved > 0 then
+    redis.call('PERSIST', KEYS[9])
+  end
   return {'claimed', fence, fields[1], fields[2], fields[3], fields[4] or 0, fields[5] or '',
-    fields[6] or '', fields[7] or ''}
+    fields[6] or '', fields[7] or '', saved}
 end
 
 -- include time
