@@ -20,7 +20,7 @@ from money_life import Place
 
 from fleet.core.ledger_entries import CORRECTION
 from fleet.core.retries import MOST_CRASHES
-from fleet.state.records import ENDED
+from fleet.state.records import ANSWERED, ENDED
 
 BUDGET = """
 [budgets]
@@ -33,6 +33,7 @@ tokens for an answer it fits one question, $0.002874 at worst, and none after th
 LIVES = ("usual", "parked", "lost", "retried", "buried")
 NEVER_ASKED = {"lost": 1, "buried": MOST_CRASHES}
 """Steps that a life admits and nobody asks."""
+QUESTIONS = 2
 SEVERAL = 2
 """Of the calls of one script in a life so many are tried: later ones are as the second one."""
 
@@ -95,6 +96,9 @@ def check(fleet: MoneyFleet, asked: int, never_asked: int) -> None:
     entries = fleet.state.ledger.page("0-0").entries
     calls = [(each.task, each.call) for each in entries if each.kind != CORRECTION]
     assert len(calls) == len(set(calls))
+    # Of two questions a task, only the one that was under way at the death is asked again.
+    answered = [each for each in records if any(step.ended == ANSWERED for step in each.steps)]
+    assert asked <= QUESTIONS * len(answered) + 1
     assert asked <= len(calls) <= asked + never_asked
     for record in records:
         charged = sum(each.amount for each in entries if each.task == record.id)
