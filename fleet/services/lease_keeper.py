@@ -34,8 +34,8 @@ MARGIN_SECONDS = 2.0
 """A run stops itself so long before its lease can pass to another, so that two never overlap; a
 third of the lease, where that is shorter."""
 
-MOST_AT_ONCE = 500
-"""Leases that one script looks at: about a millisecond."""
+MOST_AT_ONCE = 100
+"""Leases that one script looks at, and renews at most: half a millisecond of Redis's time."""
 
 log = structlog.get_logger(__name__)
 

@@ -17,9 +17,9 @@ from fleet.state.policy import Cause
 from fleet.state.records import TaskRecord
 from workers.code_generator import SPEC
 
-WRONG = answer("```python\ndef add(a, b):\n    return a - b\n```", 100, 50)
+WRONG = answer("```python\ndef subtract(a, b):\n    return a - b\n```", 100, 50)
 RIGHT = answer("```python\ndef add(a, b):\n    return a + b\n```", 100, 50)
-ASK = {"instruction": "Write add(a, b).", "tests": "assert add(1, 2) == 3"}
+ASK = {"instruction": "Write add(a, b).", "function": "add"}
 PARKING = "[budgets]\nover = 'wait'\n"
 BUDGET = LimitKey("all", "hour", "dollars")
 
@@ -130,10 +130,11 @@ def test_an_answer_that_was_paid_for_is_looked_at_though_nobody_stronger_may_be_
 
 def test_a_run_that_was_parked_goes_on_where_it_waited(begin: Callable[..., Run]) -> None:
     run = begin(PARKING)
-    run.fake.script("small", WRONG, RIGHT)
+    run.fake.script("small", answer("no code at all", 100, 900), RIGHT)
     ask(run, 1)
     die(run)
-    run.fleet.policies.set_limits({BUDGET: 750_000}, Cause("ann", "no more for now"))
+    # One call takes some $0.0006 at worst, and the first one took $0.0005.
+    run.fleet.policies.set_limits({BUDGET: 1_000_000}, Cause("ann", "no more for now"))
     assert run_again(run).state == "parked"
     assert run.fake.count() == 1
     run.fleet.policies.set_limits({BUDGET: 10**9}, Cause("ann", "more"))
