@@ -50,7 +50,7 @@ RIGHT = "def add(a, b):\n    return a + b\n"
 ASK = {"instruction": "Write add(a, b).", "function": "add"}
 POOLS = ("threads", "forked")
 MOST_SECONDS = 2.0
-CANCELS = 2
+CANCELS = 1
 
 
 class Asked:
