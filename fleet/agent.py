@@ -12,7 +12,7 @@ implementation that it names is imported by workers alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -101,6 +101,7 @@ class AgentContext(Protocol):
         instructions: str = "",
         max_tokens: int = 1024,
         temperature: float = 0.0,
+        save_as: str = "",
     ) -> ModelReply:
         """Ask the task's model. Tokens and cost are added to the task, also when it is cancelled.
 
@@ -112,6 +113,10 @@ class AgentContext(Protocol):
         the task's limit and every budget: where that is so of no model, or the policy is to
         refuse, `OverBudget` or `OverLimit` is raised. Where it is to wait, `Parked` is: let it
         pass, for the run ends there whatever is made of it, and begins anew later.
+
+        With `save_as` the answer is saved under that name in the step that charges for it, and
+        where it is saved already it is given without asking: a task pays for it once, whatever its
+        runs come to. One that is larger than the task may save is given, and not saved.
 
         A run that raises `RetryLater` or one of its kind, a model's or its own, is tried again
         after a while, as `[retries]` says.
@@ -132,6 +137,25 @@ class AgentContext(Protocol):
 
     async def report(self, progress: str) -> None:
         """Show one line of progress. Raises `LeaseLost` if the task went elsewhere."""
+        ...
+
+    async def save(self, name: str, value: Any) -> None:
+        """Save what a step came to. A later run of the task, whatever this one ends in but an end
+        of the task, finds it by `saved`. So does the retry of a dead letter.
+
+        The value is JSON; the name has up to 64 letters, digits and . _ : -, and the newest value
+        of a name counts. Raises `ValueError` or `TypeError` where they are not,
+        `CheckpointTooLarge` for more than `limits.checkpoint_bytes` of the task or 100 names,
+        `LeaseLost` if the task went elsewhere, and `Unavailable` where Redis does not answer.
+        """
+        ...
+
+    def saved(self, name: str, default: Any = None) -> Any:
+        """What was saved under a name, by this run or one before it; else the default."""
+        ...
+
+    async def once(self, name: str, make: Callable[[], Awaitable[Any]]) -> Any:
+        """What is saved under a name; else it is made, saved, and given as `saved` will give it."""
         ...
 
 

@@ -59,6 +59,10 @@ class InvalidConfig(NeverRetry):
     """The configuration is wrong; the message names the file, the key and what is allowed."""
 
 
+class CheckpointTooLarge(NeverRetry):
+    """An agent saves more than a task may, `limits.checkpoint_bytes`: save less, or do without."""
+
+
 class ContextWindowExceeded(NeverRetry):
     """The prompt is too long for the model: ask one with a larger window, or send less."""
 

@@ -34,9 +34,13 @@ class Summarizer:
 
     async def run(self, payload: SummaryPayload, context: AgentContext) -> Outcome:
         await context.report("asking the model")
-        # A word takes a token at least, so the bound on tokens holds for words too.
+        # A word takes a token at least, so the bound on tokens holds for words too. A run that takes
+        # over from a worker that was killed has the answer by its name, and pays for no second one.
         reply = await context.ask(
-            payload.text, instructions=INSTRUCTIONS, max_tokens=payload.most_words
+            payload.text,
+            instructions=INSTRUCTIONS,
+            max_tokens=payload.most_words,
+            save_as="summary",
         )
         summary = reply.text.strip()
         words = len(summary.split())

@@ -68,20 +68,15 @@ def show(
     task_id: Annotated[str, typer.Argument(help="The id, or the beginning of one.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Show a dead letter: its error, its history, its steps and what it has cost.
+    """Show a dead letter: its error, its history, its steps, what is saved and what it has cost.
 
     Example: `fleet dead show 0190c0de-...`
     """
     from fleet import Fleet
-    from fleet.cli.results import record_view
-    from fleet.cli.work import record_json
+    from fleet.cli.work import show_task
 
     fleet = Fleet.from_env()
-    record = fleet.task(_ids(fleet.dead(), [task_id])[0]).record()
-    if as_json:
-        print_json(record_json(record))
-    else:
-        console().print(record_view(record))
+    show_task(fleet.task(_ids(fleet.dead(), [task_id])[0]), as_json)
 
 
 @app.command()

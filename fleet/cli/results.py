@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +21,23 @@ from fleet.cli.dead_tables import dead_note
 from fleet.cli.history import history_view
 from fleet.cli.money_notes import model_note, parked_note, uncertain_note
 from fleet.cli.output import dollars, moment, seconds
+from fleet.cli.saved import saved_view
 from fleet.cli.steps import steps_view
 from fleet.cli.tables import state
 
 if TYPE_CHECKING:
+    from fleet.state.saved import Saved
     from fleet.state.tasks import TaskRecord
 
 WIDE_PLACE = 48
 SEVERITY_STYLES = {"high": "bold red", "medium": "yellow", "low": "cyan"}
 
 
-def record_view(record: TaskRecord) -> Group:
-    """All of a task: its facts, its steps, its error if it has one, its result if it has one."""
-    parts: list[RenderableType] = [_facts(record), *steps_view(record), *history_view(record)]
+def record_view(record: TaskRecord, saved: Sequence[Saved] = ()) -> Group:
+    """All of a task: its facts, its steps, what is saved of them, its error if it has one, its
+    result if it has one."""
+    parts: list[RenderableType] = [_facts(record), *steps_view(record), *saved_view(saved)]
+    parts += history_view(record)
     if record.error:
         parts.append(Text(f"{record.error['type']}: {record.error['message']}", style="red"))
     if record.result is not None:

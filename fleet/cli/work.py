@@ -89,7 +89,7 @@ def submit(
         typer.echo(f"parked {note}", err=True)
     if wait or timeout is not None:
         record = task.wait(timeout)
-        _show(record, as_json)
+        show_task(task, as_json)
         raise typer.Exit(0 if record.state == "succeeded" else 1)
     if as_json:
         told = {"id": task.id, "state": record.state, "pool": task.decision.pool}
@@ -133,27 +133,29 @@ def task(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a task: its state, what it took, and its result or error.
+    """Show a task: its state, what it took, what its runs have saved, and its result or error.
 
     Example: `fleet task 0190c0de-... --sarif findings.sarif`
     """
     from fleet.cli.exports import write_plot, write_sarif
 
-    record = _task(task_id).record()
+    found = _task(task_id)
+    record = found.record()
     if sarif:
         write_sarif(record.agent_type, record.result, sarif)
     if plot:
         write_plot(record.result, plot)
-    _show(record, as_json)
+    show_task(found, as_json)
 
 
 def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
     """Show why a task got its pool and its model, with every candidate's numbers, and which models
-    it went to; what a parked one waits for.
+    it went to; what a parked one waits for; where each attempt ran, and why it ended.
 
     Example: `fleet explain 0190c0de-...`
     """
     from fleet.cli.decision import decision_view, model_json, money_view
+    from fleet.cli.history import history_view
     from fleet.cli.steps import steps_view
 
     found = _task(task_id)
@@ -162,12 +164,13 @@ def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
     model = found.model_decision
     if as_json:
         shown = record_json(record)
-        told = ("state", "waits_for", "held_for", "because", "uncertain_calls")
+        told = ("state", "waits_for", "held_for", "because", "uncertain_calls", "history")
         steps = {name: shown[name] for name in ("steps", "model_calls", *told)}
         routed = route.to_json() if route else None
         print_json({"id": found.id, "route": routed, "model": model_json(model), **steps})
     else:
-        console().print(decision_view(route, model), *money_view(record), *steps_view(record))
+        parts = [*money_view(record), *steps_view(record), *history_view(record)]
+        console().print(decision_view(route, model), *parts)
 
 
 def cancel(task_id: TaskArgument) -> None:
@@ -234,10 +237,13 @@ def _task(task_id: str) -> Task:
         raise
 
 
-def _show(record: TaskRecord, as_json: bool) -> None:
+def show_task(task: Task, as_json: bool) -> None:
+    """Print all of a task."""
     from fleet.cli.results import record_view
+    from fleet.cli.saved import saved_json
 
+    record, saved = task.record(), task.saved()
     if as_json:
-        print_json(record_json(record))
+        print_json({**record_json(record), "saved": saved_json(saved)})
     else:
-        console().print(record_view(record))
+        console().print(record_view(record, saved))

@@ -32,6 +32,7 @@ from fleet.settings import Pool, Settings, load_settings
 from fleet.state.client import redis_errors
 from fleet.state.policy import Scope
 from fleet.state.registry import AgentRecord
+from fleet.state.saved import Saved
 from fleet.state.tasks import ENDED, TaskRecord
 
 LOOK_SECONDS = 5.0
@@ -76,6 +77,11 @@ class Task:
     def record(self) -> TaskRecord:
         """All that is known of the task now. Raises `TaskNotFound`."""
         return self._connection.tasks.read(self.id)
+
+    def saved(self) -> tuple[Saved, ...]:
+        """What its runs have saved for the next one to go on from, oldest first; nothing once it
+        has ended, but as a dead letter."""
+        return self._connection.steps.saved(self.id)
 
     def state(self) -> str:
         """One of `fleet.state.records.STATES`, such as `queued`. Raises `TaskNotFound`."""

@@ -118,7 +118,7 @@ def open_connection(settings: Settings) -> Connection:
         policies=PolicyStore(client, keys, scripts),
         audit=Audit(client, keys, scripts),
         examples=Examples(client, keys, scripts),
-        steps=Steps(client, keys, scripts),
+        steps=Steps(client, keys, scripts, limits.checkpoint_bytes),
         parking=Parking(client, keys, scripts),
         schedule=Schedule(client, keys, scripts),
         lines=Lines(client, keys, scripts, _queues(settings)),

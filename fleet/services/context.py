@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fleet.agent import ModelReply
 from fleet.services.call_ends import Question
@@ -32,6 +33,7 @@ class RunContext:
         self._lease = lease
         self._tasks = tasks
         self._models = models
+        self._checkpoints = models.writer.checkpoints
 
     async def ask(
         self,
@@ -40,9 +42,11 @@ class RunContext:
         instructions: str = "",
         max_tokens: int = 1024,
         temperature: float = 0.0,
+        save_as: str = "",
     ) -> ModelReply:
         """Ask the task's model, and the next best where it fails; all is charged to the task."""
-        return await self._models.ask(Question(prompt, instructions, max_tokens, temperature))
+        question = Question(prompt, instructions, max_tokens, temperature)
+        return await self._models.ask(question, save_as)
 
     async def escalate(self, reason: str, score: float = 0.0) -> bool:
         """Go on with the next stronger model, where there is one."""
@@ -51,3 +55,17 @@ class RunContext:
     async def report(self, progress: str) -> None:
         """Show a line with the task. Raises `LeaseLost` where another run has it now."""
         await asyncio.to_thread(self._tasks.report, self._lease, progress=progress)
+
+    async def save(self, name: str, value: Any) -> None:
+        """Save a step's result for the next run of the task."""
+        await asyncio.to_thread(self._checkpoints.save, name, value)
+
+    def saved(self, name: str, default: Any = None) -> Any:
+        """What this run, or one before it, has saved under a name."""
+        return self._checkpoints.get(name, default)
+
+    async def once(self, name: str, make: Callable[[], Awaitable[Any]]) -> Any:
+        """What is saved under a name, or what is made and saved now."""
+        if name not in self._checkpoints:
+            await self.save(name, await make())
+        return self.saved(name)

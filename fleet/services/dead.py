@@ -3,7 +3,7 @@
 A dead letter is retried as a task of its own: what has ended stays as it is, its cost too. The new
 one is submitted as any other, so its money is held or it is refused, and then the letter stays. Its
 id follows from that of the old one: however many retry it at once, or again after a crash between
-the submission and its note, there is one new task.
+the submission and its note, there is one new task. It goes on from what the old one has saved.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def retry_dead(fleet: Connection, submitter: Submitter, task_id: str) -> Submitt
         )
     new_id = retry_id(task_id)
     checked = submitter.checks.check(_submission(letter))
+    fleet.steps.carry(task_id, new_id)
     submitted = submitter.place(new_id, readdressed(letter.message, new_id), checked)
     fleet.dead_letters.end(task_id, _ttl(fleet), retried_as=new_id)
     return submitted

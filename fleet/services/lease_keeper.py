@@ -1,9 +1,13 @@
-"""Keeps the leases of all tasks that this process runs, with one thread.
+"""Keeps the leases of all tasks that this process runs.
 
-Every second it asks whether somebody has cancelled one of them, and every few seconds it
-renews each lease. A run that must end is told why, once: `cancelled`, `lost` where the
-lease has passed to another or could not be renewed before it ended, or `given_back` where its
-worker stops and others shall run it.
+Twice a second one thread asks, of all of them in one step, which are cancelled and which have
+passed to another run; those that are due it renews in the same step. A run that must end is told
+why, once: `cancelled`, `lost` where the lease has passed to another or was not renewed in time,
+or `given_back` where its worker stops and others shall run it.
+
+A lease lasts from when Redis has renewed it, which is after it was asked to. So here its time is
+counted from before the question, by a clock that nobody sets. A second thread looks at that alone:
+the first may hang in a call to a Redis that does not answer for as long as the socket's time-out.
 """
 
 from __future__ import annotations
@@ -21,20 +25,35 @@ from fleet.state.tasks import Lease, Tasks
 
 Verdict = Literal["cancelled", "lost", "given_back"]
 
-LOOK_SECONDS = 1.0
-# A run stops itself so long before its lease can pass to another, so that two never overlap.
+LOOK_SECONDS = 0.5
+"""A run that is cancelled hears of it within this, and the time of one call."""
+
+WATCH_SECONDS = 0.2
+
 MARGIN_SECONDS = 2.0
+"""A run stops itself so long before its lease can pass to another, so that two never overlap; a
+third of the lease, where that is shorter."""
+
+MOST_AT_ONCE = 100
+"""Leases that one script looks at, and renews at most: half a millisecond of Redis's time."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class Held:
-    """A lease in use. `renewed` is the monotonic time at which it was last known to be ours."""
+    """A lease in use. Redis was asked at `renewed`, monotonic, for the lease that it has now."""
 
     lease: Lease
     stop: Callable[[Verdict], None]
-    renewed: float = field(default_factory=time.monotonic)
+    renewed: float
+    told: set[Verdict] = field(default_factory=set)
+
+    def tell(self, verdict: Verdict) -> None:
+        """Stop the run, unless it was told so before."""
+        if verdict not in self.told:
+            self.told.add(verdict)
+            self.stop(verdict)
 
 
 class LeaseKeeper:
@@ -44,21 +63,24 @@ class LeaseKeeper:
         self.tasks = tasks
         self.lease_seconds = lease_seconds
         self.renew_seconds = renew_seconds
+        self.most_seconds = lease_seconds - min(MARGIN_SECONDS, lease_seconds / 3)
         self._held: dict[str, Held] = {}
         self._gives_back = False
         self._guard = threading.Lock()
 
     def start(self) -> None:
-        """Begin to watch, in a daemon thread."""
-        threading.Thread(target=self._watch, name="lease-keeper", daemon=True).start()
+        """Begin to keep and to watch, in daemon threads."""
+        self._repeat("lease-keeper", self.look, LOOK_SECONDS)
+        self._repeat("lease-watch", self.stop_overdue, WATCH_SECONDS)
 
     def hold(self, lease: Lease, stop: Callable[[Verdict], None]) -> None:
-        """Keep a lease until `release`. `stop` is called from the keeper's thread."""
+        """Keep a lease until `release`. `stop` is called from the keeper's threads."""
+        held = Held(lease, stop, lease.asked_at)
         with self._guard:
-            self._held[lease.task_id] = Held(lease, stop)
+            self._held[lease.task_id] = held
             gives_back = self._gives_back
         if gives_back:
-            stop("given_back")
+            held.tell("given_back")
 
     def release(self, lease: Lease) -> None:
         """Let go of a lease."""
@@ -69,50 +91,51 @@ class LeaseKeeper:
         """Stop every run of this process for others to run, and those that begin from now on."""
         with self._guard:
             self._gives_back = True
-            held = list(self._held.values())
-        for each in held:
-            each.stop("given_back")
+        for each in self._all():
+            each.tell("given_back")
 
     def look(self) -> None:
-        """One round: stop what is cancelled, renew what is due, stop what is lost."""
-        with self._guard:
-            held = list(self._held.values())
-        if not held:
-            return
+        """One round: stop what is cancelled or lost, renew what is due."""
+        held = self._all()
         try:
-            self._stop_cancelled(held)
-            for each in held:
-                self._renew(each)
+            for first in range(0, len(held), MOST_AT_ONCE):
+                self._look_at(held[first : first + MOST_AT_ONCE])
         except RetryLater as error:
             log.warning("leases could not be renewed", error=str(error))
-        self._stop_overdue(held)
 
-    def _watch(self) -> None:
-        while True:
-            time.sleep(LOOK_SECONDS)
-            try:
-                self.look()
-            except Exception:
-                # The thread must outlive any surprise: without it every lease would end.
-                log.exception("the lease keeper stumbled")
-
-    def _stop_cancelled(self, held: list[Held]) -> None:
-        wanted = self.tasks.wanted_stopped([each.lease.task_id for each in held])
-        for each in held:
-            if each.lease.task_id in wanted:
-                each.stop("cancelled")
-
-    def _renew(self, each: Held) -> None:
+    def stop_overdue(self) -> None:
+        """Stop the runs whose lease could not be renewed, before it can pass to another."""
         now = time.monotonic()
-        if now - each.renewed < self.renew_seconds:
-            return
-        if self.tasks.renew(each.lease, self.lease_seconds):
-            each.renewed = now
-        else:
-            each.stop("lost")
+        for each in self._all():
+            if now - each.renewed > self.most_seconds:
+                each.tell("lost")
 
-    def _stop_overdue(self, held: list[Held]) -> None:
-        now = time.monotonic()
-        for each in held:
-            if now - each.renewed > self.lease_seconds - MARGIN_SECONDS:
-                each.stop("lost")
+    def _look_at(self, held: list[Held]) -> None:
+        asked = time.monotonic()
+        due = [asked - each.renewed >= self.renew_seconds for each in held]
+        leases = [(each.lease, is_due) for each, is_due in zip(held, due, strict=True)]
+        statuses = self.tasks.look_at(leases, self.lease_seconds)
+        for each, is_due, status in zip(held, due, statuses, strict=True):
+            if status == "lost":
+                each.tell("lost")
+                continue
+            if is_due:
+                each.renewed = asked
+            if status == "cancelled":
+                each.tell("cancelled")
+
+    def _all(self) -> list[Held]:
+        with self._guard:
+            return list(self._held.values())
+
+    def _repeat(self, name: str, do: Callable[[], None], seconds: float) -> None:
+        def run() -> None:
+            while True:
+                time.sleep(seconds)
+                try:
+                    do()
+                except Exception:
+                    # The thread must outlive any surprise: without it every lease would end.
+                    log.exception("the lease keeper stumbled")
+
+        threading.Thread(target=run, name=name, daemon=True).start()

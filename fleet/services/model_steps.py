@@ -130,12 +130,17 @@ class ModelSteps:
         if self.current and self.current.model.name != lease.model:
             self._why = f"failover: {lease.model} cannot be reached by this worker"
 
-    async def ask(self, question: Question) -> ModelReply:
-        """One answer. Raises the first model's error where no other could answer either.
+    async def ask(self, question: Question, save_as: str = "") -> ModelReply:
+        """One answer, saved under a name where one is given, or the one that is saved already.
+        Raises the first model's error where no other could answer either.
 
         What a call may cost at worst has to fit every limit, the task's own among them. Where it
         does not, the policy decides: raises `OverBudget`, `OverLimit` or `Parked`.
         """
+        saved = self.writer.saved(save_as) if save_as else None
+        if saved is not None:
+            self._go_on_with(saved.model)
+            return saved
         if self.current is None:
             raise Unavailable(
                 f"this worker cannot reach model {self.lease.model}: set FLEET_MODEL_URL for a "
@@ -153,7 +158,7 @@ class ModelSteps:
             option = await self._other(search, standing, f"{option.model.name} cools down")
         while True:
             began = time.monotonic()
-            reply = await self._call(option.model, search.why, question)
+            reply = await self._call(option.model, search.why, question, save_as)
             if isinstance(reply, ModelReply):
                 await self._answered(option, standing)
                 return reply
@@ -183,15 +188,20 @@ class ModelSteps:
         self.current, self._why = found, f"escalation: {reason}"
         return True
 
+    def _go_on_with(self, model: str) -> None:
+        """Make the model the current one that has answered in an earlier run."""
+        found = (option for option in self.options if option.model.name == model)
+        self.current, self._why = next(found, self.current), "again"
+
     async def _call(
-        self, model: Model, why: str, question: Question
+        self, model: Model, why: str, question: Question, save_as: str
     ) -> ModelReply | FleetError | Refusal:
         try:
             caller = await asyncio.to_thread(self.callers.__getitem__, model.name)
         except InvalidConfig as error:
             # The package for its provider is not installed here: another model's may be.
             return error
-        return await self.writer.call(caller, why, question)
+        return await self.writer.call(caller, why, question, save_as)
 
     async def _answered(self, option: Option, standing: Standing) -> None:
         self.current = option

@@ -72,7 +72,8 @@ from fleet.state.steps import Steps
 from fleet.state.tasks import Lease, Tasks
 
 STOP_SECONDS = 2.0
-"""How long a run that is given back may take to stop, before another one may begin."""
+"""How long a run that is told to stop may take to do so, and to write what it has used, before its
+task goes on without it."""
 
 Written = TypeVar("Written")
 RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
@@ -238,7 +239,7 @@ class AgentRunner:
         try:
             end = ended(future.result())
         except Exception as error:
-            if "given_back" in verdicts:
+            if verdicts:
                 stopped.wait(STOP_SECONDS)
             end = self._explain(error, verdicts, lease)
         finally:

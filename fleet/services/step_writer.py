@@ -44,10 +44,11 @@ from fleet.services.call_ends import (
     not_made,
     worst_step,
 )
+from fleet.services.checkpoints import Checkpoints
 from fleet.services.money_rules import step_limits
 from fleet.services.policy_in_force import PolicyInForce
 from fleet.state.examples import Examples
-from fleet.state.models import ModelState
+from fleet.state.models import Lesson, ModelState
 from fleet.state.records import Step
 from fleet.state.steps import Steps
 from fleet.state.tasks import Lease
@@ -94,7 +95,10 @@ class StepWriter:
         self.lessons = lessons
         self.learns = learns
         self.spent = lease.spent_nanodollars
+        self.checkpoints = Checkpoints(lease, steps)
         self.answered = ""
+        self.answered_in = lease.fence
+        """The fence of the run in which the last answer was given: it may be an earlier one."""
         self.parked: Parked | None = None
         """Once it is set the run is to end, whatever its agent makes of the error."""
         self._learned: set[str] = set()
@@ -106,8 +110,15 @@ class StepWriter:
         """What the policy says of a step that does not fit: `downgrade`, `wait` or `refuse`."""
         return self.policy.controls.over(self.lease.request_type, self.lease.tenant)
 
+    def saved(self, name: str) -> ModelReply | None:
+        """The answer that an earlier run has saved under a name: no call is made for it."""
+        reply = self.checkpoints.reply(name)
+        if reply is not None:
+            self.answered, self.answered_in = reply.model, self.checkpoints.fence(name)
+        return reply
+
     async def call(
-        self, caller: ModelCaller, why: str, question: Question
+        self, caller: ModelCaller, why: str, question: Question, save_as: str = ""
     ) -> ModelReply | FleetError | Refusal:
         """The reply, the error where another model may do better, or the limit that the call does
         not fit: then it was not made. Raises any other error."""
@@ -129,17 +140,18 @@ class StepWriter:
                 await self._leave_alone(model, failure, error)
                 return error
             step = answered(worst, reply)
-            await self._charge(number, step)
-        await self._learn_of(worst, step)
+            await self._charge(number, step, save_as, reply)
+        await self._learn_of(number, worst, step)
         return reply
 
-    async def _learn_of(self, worst: Step, step: Step) -> None:
+    async def _learn_of(self, number: int, worst: Step, step: Step) -> None:
         """What an answer says of its model: that it answers, and how quick it is."""
         self._warn_of_more(worst, step)
-        self.answered = step.model
+        self.answered, self.answered_in = step.model, self.lease.fence
         told = step.output_tokens if step.usage == SEEN else 0
         if self.learns and told and step.seconds:
-            timed = (step.model, self.lease.request_type, told, step.seconds)
+            lesson = Lesson(self.lease.task_id, f"call {self.lease.fence}.{number}")
+            timed = (step.model, self.lease.request_type, told, step.seconds, lesson)
             await asyncio.to_thread(self._note, self.state.timed, *timed)
 
     async def another_has_ended(self) -> bool:
@@ -206,12 +218,15 @@ class StepWriter:
     def learn(self, reward: float) -> None:
         """Count how good the last answer was, 0 to 1, for the model that gave it. Blocks.
 
-        A run says one thing of a model: what comes later is left out.
+        A run says one thing of a model: what comes later is left out, and what is said by a later
+        run of an answer that it did not ask for itself.
         """
         if self.learns and self.answered and self.answered not in self._learned:
             self._learned.add(self.answered)
             kind = self.lease.request_type
-            self._note(self.state.learn, self.answered, kind, float(reward))
+            lesson = Lesson(self.lease.task_id, f"answer {self.answered_in} {self.answered}")
+            if not self._note(self.state.learn, self.answered, kind, float(reward), 1.0, lesson):
+                return
             text = sketch(text_of(self.lessons.payload)).to_bytes()
             self._note(self.lessons.examples.add, kind, self.answered, float(reward), text)
 
@@ -219,8 +234,10 @@ class StepWriter:
         """The model has answered after a cool-down that was to last until then. Blocks."""
         self._note(self.state.warm, model.key_id, model.name, until)
 
-    async def _charge(self, number: int, step: Step) -> None:
-        settle = asyncio.to_thread(self.steps.settle, self.lease, number, step)
+    async def _charge(
+        self, number: int, step: Step, save_as: str = "", reply: ModelReply | None = None
+    ) -> None:
+        settle = asyncio.to_thread(self._settle, number, step, save_as, reply)
         settled = asyncio.ensure_future(settle)
         try:
             spent = await asyncio.shield(settled)
@@ -234,17 +251,31 @@ class StepWriter:
             raise RetryLater(message, error.retry_after) from error
         self.spent = max(self.spent, spent)
 
+    def _settle(self, number: int, step: Step, save_as: str, reply: ModelReply | None) -> int:
+        """Charge the call, and save its answer in the same step where that is asked for. Blocks."""
+        if reply is None or not save_as:
+            return self.steps.settle(self.lease, number, step)
+        answer = reply.model_dump_json()
+        asked = self.lease, number, step, save_as, answer
+        spent, kept = self.steps.settle_and_save(*asked)
+        if kept:
+            self.checkpoints.note(save_as, answer)
+        else:
+            log.warning("an answer is too large to be saved", task=self.lease.task_id, name=save_as)
+        return spent
+
     async def _leave_alone(self, model: Model, failure: Failure, error: FleetError) -> None:
         if failure.cools and model.key_id is not None:
             cooled = (model.key_id, model.name, failure.cools, _asked_seconds(error))
             await asyncio.to_thread(self._note, self.state.cool, *cooled)
 
-    def _note(self, write: Callable[..., Any], *what: Any) -> None:
-        """Write what others may want to know, if that can be done. Blocks."""
+    def _note(self, write: Callable[..., Any], *what: Any) -> Any:
+        """Write what others may want to know, if that can be done; what the write gives. Blocks."""
         try:
-            write(*what)
+            return write(*what)
         except RetryLater as error:
             log.warning("nothing was learned of a model", error=str(error), of=what)
+            return None
 
 
 def _asked_seconds(error: FleetError) -> float | None:

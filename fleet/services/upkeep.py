@@ -90,7 +90,7 @@ def look_at_health(fleet: Connection) -> dict[str, list[str]]:
 def requeue_expired(fleet: Connection, task_ids: Iterable[str]) -> dict[str, list[str]]:
     """Give tasks whose lease has ended to others, or end them after too many crashes."""
     settings = fleet.settings
-    done: dict[str, list[str]] = {"requeued": [], "failed": []}
+    done: dict[str, list[str]] = {"requeued": [], "failed": [], "unwanted": []}
     for task_id in task_ids:
         try:
             record = fleet.tasks.read(task_id)
@@ -102,6 +102,8 @@ def requeue_expired(fleet: Connection, task_ids: Iterable[str]) -> dict[str, lis
             waiting_place(settings, record),
             MOST_CRASHES,
         )
+        if status == "unwanted":
+            fleet.tasks.cancel(task_id, settings.config.limits.result_ttl_seconds, record.agent)
         if status in done:
             done[status].append(task_id)
     return done

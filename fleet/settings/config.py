@@ -68,6 +68,7 @@ class RequestType(Section):
 
 class Limits(Section):
     payload_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
+    checkpoint_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
     task_seconds: Seconds = 600
     model_call_seconds: Seconds = 300
     result_ttl_seconds: Annotated[int, Field(ge=60)] = 86400

@@ -69,9 +69,12 @@ class DeadLetters(Store):
     def end(self, task_id: str, result_ttl: int, retried_as: str = "") -> bool:
         """Take a task off the dead letters: dropped, or retried as another one. Whether it was one.
 
-        One call. Its record is kept for `result_ttl` seconds more, without its message.
+        One call. Its record is kept for `result_ttl` seconds more, without its message and what it
+        has saved.
         """
-        keys = [self.keys.task(task_id), self.keys.dead, self.keys.task(retried_as or task_id)]
+        other = retried_as or task_id
+        keys = [self.keys.task(task_id), self.keys.dead, self.keys.task(other)]
+        keys += [self.keys.saved(task_id), self.keys.saved(other)]
         with redis_errors(self.client):
             done = self.scripts.dead_done(keys=keys, args=[task_id, result_ttl, retried_as])
         return bool(done)

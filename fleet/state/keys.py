@@ -4,6 +4,7 @@ Every key begins with the fleet's hash tag, such as `{fleet}`, so that all of th
 Redis Cluster slot and each script may touch several at once.
 
     {fleet}:task:ID            hash     a task's record: request, decision, state, lease, result
+    {fleet}:saved:ID           hash     what a task's runs have saved, by name: when, by whom, JSON
     {fleet}:tasks              zset     task ids by the time of their submission, ms
     {fleet}:once:TENANT:KEY    string   task id and fingerprint behind an idempotency key
     {fleet}:leases             zset     ids of running tasks by the time their lease ends, ms
@@ -199,6 +200,9 @@ class Keys:
 
     def task(self, task_id: str) -> str:
         return f"{self.tag}:task:{task_id}"
+
+    def saved(self, task_id: str) -> str:
+        return f"{self.tag}:saved:{task_id}"
 
     def done(self, task_id: str) -> str:
         return f"{self.tag}:done:{task_id}"

@@ -67,6 +67,7 @@ class Lines(Store):
         keys = [self.keys.task(task_id), queue, wake(whole(queue)), line(queue)]
         keys += [self.keys.pool(pool).in_flight, self.keys.done(task_id)]
         keys += [self.keys.money, self.keys.reservations, self.keys.waiting, self.keys.dead]
+        keys.append(self.keys.saved(task_id))
         arguments: list[str | int] = [task_id, number, most, error, dead_ttl]
         with redis_errors(self.client):
             return text(self.scripts.republish(keys=keys, args=arguments))

@@ -11,7 +11,7 @@ replaced: the next failure then counts as one more in a row, and leaves it alone
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import Redis
 
@@ -64,6 +64,13 @@ def _cool_down(packed: str) -> CoolDown:
     return CoolDown(int(until) / 1000, int(failures), reason)
 
 
+class Lesson(NamedTuple):
+    """What one task tells of a model, by a name of its own: it counts once."""
+
+    task_id: str
+    name: str
+
+
 class ModelState(Store):
     """Reads and writes the hash. Every method is one call to Redis unless it says more.
 
@@ -90,21 +97,43 @@ class ModelState(Store):
         flat = [part for pair in found.items() for part in pair]
         return seconds + micros / 1e6, parse_facts(flat)
 
-    def learn(self, model: str, request_type: str, reward: float, weight: float = 1.0) -> None:
-        """Count an outcome: `reward` from 0 (of no use) to 1 (as good as can be)."""
-        self._learn(model, request_type, "reward", weight, reward)
+    def learn(
+        self,
+        model: str,
+        request_type: str,
+        reward: float,
+        weight: float = 1.0,
+        lesson: Lesson | None = None,
+    ) -> bool:
+        """Count an outcome: `reward` from 0 (of no use) to 1 (as good as can be). Whether it
+        counts: a lesson of a task does so once."""
+        return self._learn(model, request_type, "reward", (weight, reward), lesson)
 
-    def timed(self, model: str, request_type: str, output_tokens: int, seconds: float) -> None:
-        """Count a call that took `seconds` for its output tokens."""
-        self._learn(model, request_type, "call", output_tokens, seconds)
+    def timed(
+        self,
+        model: str,
+        request_type: str,
+        output_tokens: int,
+        seconds: float,
+        lesson: Lesson | None = None,
+    ) -> bool:
+        """Count a call that took `seconds` for its output tokens. Whether it counts, as above."""
+        return self._learn(model, request_type, "call", (output_tokens, seconds), lesson)
 
     def _learn(
-        self, model: str, request_type: str, what: str, first: float, second: float
-    ) -> None:
+        self,
+        model: str,
+        request_type: str,
+        what: str,
+        told: tuple[float, float],
+        lesson: Lesson | None,
+    ) -> bool:
         field = learned_field(model, request_type)
-        arguments: Arguments = [field, self.half_life_ms, what, repr(first), repr(second)]
+        record = self.keys.task(lesson.task_id) if lesson else self.keys.models
+        arguments: Arguments = [field, self.half_life_ms, lesson.name if lesson else "", what]
+        arguments += map(repr, told)
         with redis_errors(self.client):
-            self.scripts.learn(keys=[self.keys.models], args=arguments)
+            return bool(self.scripts.learn(keys=[self.keys.models, record], args=arguments))
 
     def cool(self, key_id: str, model: str, reason: str, retry_after: float | None) -> float:
         """Leave the model alone, for all of the fleet; the seconds that it is left alone from now.

@@ -65,7 +65,7 @@ class Parking(Store):
 
         Its record is kept for `dead_ttl` seconds, as that of every dead letter."""
         keys = [self.keys.task(task_id), self.keys.delayed, self.keys.done(task_id)]
-        keys += [self.keys.waiting, self.keys.dead]
+        keys += [self.keys.waiting, self.keys.dead, self.keys.saved(task_id)]
         with redis_errors(self.client):
             return bool(self.scripts.refuse(keys=keys, args=[task_id, error, dead_ttl]))
 

@@ -18,6 +18,7 @@ NAMES = (
     "alert",
     "begin_job",
     "cancel",
+    "carry",
     "claim",
     "cool",
     "correct",
@@ -56,6 +57,7 @@ NAMES = (
     "rescue",
     "retry",
     "rollup",
+    "save",
     "snapshot",
     "submit",
     "trim",
@@ -86,6 +88,7 @@ class Scripts:
     alert: Script
     begin_job: Script
     cancel: Script
+    carry: Script
     claim: Script
     cool: Script
     correct: Script
@@ -124,6 +127,7 @@ class Scripts:
     rescue: Script
     retry: Script
     rollup: Script
+    save: Script
     snapshot: Script
     submit: Script
     trim: Script

@@ -1,7 +1,9 @@
 """The steps of running tasks: each is admitted before it begins, and settled when it has ended.
 
     admit.lua    binds the worst that a step may cost, or refuses it
-    usage.lua    settles what it did cost: in the task, the ledger and the counters
+    usage.lua    settles what it did cost: in the task, the ledger and the counters; and saves its
+                 answer, for the task's next run to go on from
+    save.lua     saves what else a step came to
 
 A step that was admitted and never settled, because its worker died, is charged at its worst by
 whatever script ends its run; should its usage be told after all, the difference is put right.
@@ -12,13 +14,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from redis import Redis
+
 from fleet.core.ledger_entries import LOST, MISSING, SEEN, STEP, LedgerEntry
 from fleet.core.refusals import Refusal
-from fleet.errors import LeaseLost
+from fleet.errors import CheckpointTooLarge, LeaseLost
 from fleet.state.client import redis_errors
+from fleet.state.keys import Keys
 from fleet.state.money import Arguments, StepLimits
 from fleet.state.records import ANSWERED, Step, step_json
-from fleet.state.scripts import text
+from fleet.state.saved import MOST_NAMES, Saved, parse_saved
+from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
 from fleet.state.tasks import Lease
 
@@ -26,8 +32,21 @@ LOST_STEP = "lost"
 """How a step ended whose worker was not heard of again."""
 
 
+COPY_SECONDS = 3600
+"""How long a copy is kept for a task that is not submitted after all."""
+
+
 class Steps(Store):
-    """Admits and settles. Every method is one call to Redis."""
+    """Admits, settles and saves. Every method is one call to Redis.
+
+    A task may save `most_saved_bytes` in all, names included.
+    """
+
+    def __init__(
+        self, client: Redis, keys: Keys, scripts: Scripts, most_saved_bytes: int
+    ) -> None:
+        super().__init__(client, keys, scripts)
+        self.most_saved_bytes = most_saved_bytes
 
     def admit(
         self, lease: Lease, call: int, worst: Step, limits: StepLimits
@@ -49,7 +68,7 @@ class Steps(Store):
         with redis_errors(self.client):
             status, detail = map(text, self.scripts.admit(keys=keys, args=arguments))
         if status == "lost":
-            raise LeaseLost(f"task {lease.task_id} runs elsewhere now; stop without writing")
+            raise _lost(lease)
         if status == "replan":
             return detail
         return Refusal.parse(detail) if status == "over" else None
@@ -61,15 +80,70 @@ class Steps(Store):
         Gives what the task has cost by now, in nano-dollars. The cost is certain where the step's
         `usage` was seen. The time of the step is Redis's.
         """
+        return self._settle(lease, call, step, "", "")[0]
+
+    def settle_and_save(
+        self, lease: Lease, call: int, step: Step, name: str, answer: str
+    ) -> tuple[int, bool]:
+        """Charge a model call, and save its answer, as JSON, in the same step.
+
+        Gives what the task has cost by now, and whether the answer was saved: it is not where it
+        is too large. Raises `LeaseLost` where another run has the task now: the call is charged
+        then all the same.
+        """
+        spent, kept = self._settle(lease, call, step, name, answer)
+        if kept == "lost":
+            raise _lost(lease)
+        return spent, kept == "saved"
+
+    def save(self, lease: Lease, name: str, value: str) -> None:
+        """Save a value, as JSON. Raises `LeaseLost` where another run has the task now, and
+        `CheckpointTooLarge` where it is more than a task may save."""
+        keys = [self.keys.task(lease.task_id), self.keys.saved(lease.task_id)]
+        arguments: Arguments = [lease.fence, name, value, self.most_saved_bytes]
+        with redis_errors(self.client):
+            kept = text(self.scripts.save(keys=keys, args=arguments))
+        if kept == "lost":
+            raise _lost(lease)
+        if kept == "full":
+            raise CheckpointTooLarge(
+                f"task {lease.task_id} cannot save {name!r}: a task may save "
+                f"{self.most_saved_bytes:,} bytes under {MOST_NAMES} names in all; save less, or "
+                "raise limits.checkpoint_bytes"
+            )
+
+    def saved(self, task_id: str) -> tuple[Saved, ...]:
+        """What the runs of a task have saved, oldest first; nothing where it has ended well."""
+        with redis_errors(self.client):
+            found = self.client.hgetall(self.keys.saved(task_id))
+        return parse_saved([part for pair in found.items() for part in pair])
+
+    def carry(self, task_id: str, new_id: str) -> bool:
+        """Copy what a dead letter has saved to the task that it is about to be retried as. Whether
+        there was something to copy, and that task was not there already."""
+        keys = [self.keys.saved(task_id), self.keys.saved(new_id), self.keys.task(new_id)]
+        with redis_errors(self.client):
+            return bool(self.scripts.carry(keys=keys, args=[COPY_SECONDS]))
+
+    def _settle(
+        self, lease: Lease, call: int, step: Step, name: str, answer: str
+    ) -> tuple[int, str]:
         entry = _entry(lease, call, step)
         answered = step.model if step.ended == ANSWERED else ""
         arguments: Arguments = [step.input_tokens, step.output_tokens, step.cost_nanodollars]
         arguments += [1 - entry.certain, entry.call, step_json(step), answered, lease.task_id]
-        arguments += [lease.tenant, lease.agent_type, step.model, *_flat(entry)]
+        arguments += [lease.tenant, lease.agent_type, step.model, lease.fence, name, answer]
+        arguments += [self.most_saved_bytes, *_flat(entry)]
         keys = [self.keys.task(lease.task_id), self.keys.ledger, self.keys.money]
         keys += [self.keys.reservations, self.keys.open_steps, self.keys.corrections]
+        keys.append(self.keys.saved(lease.task_id))
         with redis_errors(self.client):
-            return int(self.scripts.usage(keys=keys, args=arguments))
+            spent, kept = self.scripts.usage(keys=keys, args=arguments)
+        return int(spent), text(kept)
+
+
+def _lost(lease: Lease) -> LeaseLost:
+    return LeaseLost(f"task {lease.task_id} runs elsewhere now; stop without writing")
 
 
 def _entry(lease: Lease, call: int, step: Step) -> LedgerEntry:

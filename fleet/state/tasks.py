@@ -8,8 +8,10 @@ that grows with each claim, keeps a run that lost its lease from writing.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from redis import Redis
@@ -24,6 +26,7 @@ from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, line, wake
 from fleet.state.money import NO_LIMITS, Arguments, StepLimits
 from fleet.state.records import TaskRecord, parse_record
+from fleet.state.saved import Saved, parse_saved
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
 
@@ -41,7 +44,9 @@ class Lease:
     cooled down at submission come behind all others. The task may cost `limit_nanodollars` in
     all, None where there is no limit, of which `spent_nanodollars` were spent by earlier runs.
     `because` says why `model` is not the planned one, see `TaskRecord`. `refusal` is the limit that
-    had no room for a task whose publisher could hold no money for it: it is not to run.
+    had no room for a task whose publisher could hold no money for it: it is not to run. `saved` is
+    what earlier runs have saved.
+    `asked_at` is when it was asked for, by this machine's monotonic clock: it holds from then on.
     """
 
     task_id: str
@@ -58,6 +63,8 @@ class Lease:
     pool: str = ""
     because: str = ""
     refusal: Refusal | None = None
+    saved: tuple[Saved, ...] = ()
+    asked_at: float = field(default_factory=time.monotonic, compare=False)
 
     def estimate(self, model: str) -> int:
         """Nano-dollars that a run was thought to cost with a model; 0 where nobody estimated it."""
@@ -151,14 +158,17 @@ class Tasks(Store):
             self.keys.reservations,
             self.keys.waiting,
             self.keys.policy,
+            self.keys.saved(task_id),
         ]
         arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name]
         arguments += [MOST_CRASHES, tenant, plan, *_asked(tenant, plan, limits)]
+        asked_at = time.monotonic()
         with redis_errors(self.client):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
         if text(status) != "claimed":
             return text(status)
-        owner, attempt, stored, spent, chosen, because, refused = map(text, found)
+        *fields, saved = found
+        owner, attempt, stored, spent, chosen, because, refused = map(text, fields)
         known = json.loads(stored)
         decision = ModelDecision.from_json(known["model_decision"])
         return Lease(
@@ -176,14 +186,25 @@ class Tasks(Store):
             pool=pool,
             because=because,
             refusal=Refusal.parse(refused) if refused else None,
+            saved=parse_saved(saved),
+            asked_at=asked_at,
         )
 
     def renew(self, lease: Lease, lease_seconds: float) -> bool:
         """Whether the lease is still this run's; it then lasts for `lease_seconds` more."""
-        keys = [self.keys.task(lease.task_id), self.keys.leases]
-        arguments: Arguments = [lease.task_id, lease.fence, int(lease_seconds * 1000)]
+        (status,) = self.look_at([(lease, True)], lease_seconds)
+        return status != "lost"
+
+    def look_at(self, leases: Sequence[tuple[Lease, bool]], lease_seconds: float) -> list[str]:
+        """Look at many leases in one step, and renew those that are due, for `lease_seconds` from
+        now; for each 'kept', 'cancelled', or 'lost' to another run."""
+        keys = [self.keys.leases, self.keys.cancelled]
+        arguments: Arguments = [int(lease_seconds * 1000)]
+        for lease, is_due in leases:
+            keys.append(self.keys.task(lease.task_id))
+            arguments += [lease.task_id, lease.fence, int(is_due)]
         with redis_errors(self.client):
-            return bool(self.scripts.renew(keys=keys, args=arguments))
+            return [text(each) for each in self.scripts.renew(keys=keys, args=arguments)]
 
     def report(self, lease: Lease, **fields: str) -> None:
         """Write progress. Raises `LeaseLost` where another run has the task now."""
@@ -224,6 +245,7 @@ class Tasks(Store):
             *self._money_keys,
             self.keys.waiting,
             self.keys.dead,
+            self.keys.saved(lease.task_id),
         ]
         flat = [part for pair in fields.items() for part in pair]
         arguments: Arguments = [lease.task_id, lease.fence, state, result_ttl]
@@ -248,6 +270,7 @@ class Tasks(Store):
                 self.keys.reservations,
                 self.keys.delayed,
                 self.keys.waiting,
+                self.keys.saved(task_id),
             ]
             arguments: Arguments = [task_id, pool, result_ttl, by]
             with redis_errors(self.client):
@@ -256,12 +279,6 @@ class Tasks(Store):
                 raise TaskNotFound(f"task {task_id} has expired meanwhile")
             if before != "moved":
                 return before
-
-    def wanted_stopped(self, task_ids: Sequence[str]) -> set[str]:
-        """Those of the running tasks that somebody has cancelled."""
-        with redis_errors(self.client):
-            flags = self.client.smismember(self.keys.cancelled, list(task_ids))
-        return {task_id for task_id, flag in zip(task_ids, flags, strict=True) if flag}
 
     def expired_leases(self, most: int = 1000) -> list[str]:
         """Ids of running tasks whose lease has ended by Redis's clock. Two calls."""
@@ -282,7 +299,8 @@ class Tasks(Store):
         overflow_queue: str,
         most_crashes: int,
     ) -> str:
-        """Give a task with an ended lease to others: 'requeued', 'failed' or 'alive'.
+        """Give a task with an ended lease to others: 'requeued', 'unwanted' where somebody wants it
+        cancelled, 'failed' or 'alive'.
 
         `record` is the task as it was seen: a claim made since then wins. The run that nobody
         ended counts as a failure of its pool.
@@ -299,6 +317,8 @@ class Tasks(Store):
             line(overflow_queue),
             self.keys.waiting,
             self.keys.dead,
+            self.keys.cancelled,
+            self.keys.saved(record.id),
         ]
         error = json.dumps(
             {"type": "TaskFailed", "message": f"its worker died in {most_crashes} attempts"}
@@ -334,15 +354,17 @@ class Tasks(Store):
         return keys.ledger, keys.money, keys.reservations, keys.open_steps
 
     def forget_expired(self, index: str) -> int:
-        """Drop the ids from an index of tasks whose record has expired; how many. Two calls for
-        each page. Where others drop too, some may be missed until the next time."""
+        """Drop the ids from an index of tasks whose record has expired, and what these may have
+        saved; how many. Two calls for each page. Where others drop too, some may be missed until
+        the next time."""
         dropped = 0
         with redis_errors(self.client):
             for start in range(0, self.client.zcard(index), PAGE):
                 first = start - dropped
                 ids = [text(i) for i in self.client.zrange(index, first, first + PAGE - 1)]
                 if ids:
-                    names = [index, *map(self.keys.task, ids)]
+                    pairs = ((self.keys.task(each), self.keys.saved(each)) for each in ids)
+                    names = [index, *chain.from_iterable(pairs)]
                     dropped += int(self.scripts.forget(keys=names, args=ids))
         return dropped
 

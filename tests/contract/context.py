@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel
@@ -29,6 +30,7 @@ class LocalContext:
     reports: list[str] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
     escalations: list[float] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
 
     async def ask(
         self,
@@ -37,6 +39,7 @@ class LocalContext:
         instructions: str = "",
         max_tokens: int = 1024,
         temperature: float = 0.0,
+        save_as: str = "",
     ) -> ModelReply:
         self.prompts.append(prompt)
         provider = OpenAIProvider(base_url=self.model_url, api_key="local")
@@ -60,3 +63,14 @@ class LocalContext:
 
     async def report(self, progress: str) -> None:
         self.reports.append(progress)
+
+    async def save(self, name: str, value: Any) -> None:
+        self.values[name] = value
+
+    def saved(self, name: str, default: Any = None) -> Any:
+        return self.values.get(name, default)
+
+    async def once(self, name: str, make: Callable[[], Awaitable[Any]]) -> Any:
+        if name not in self.values:
+            self.values[name] = await make()
+        return self.values[name]

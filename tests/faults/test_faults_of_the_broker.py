@@ -86,10 +86,6 @@ def test_a_worker_resumes_after_a_partition_and_nothing_is_done_twice(side: Flee
 
 
 @pytest.mark.skipif(not FULL, reason="starts a pool of its own; FLEET_FAULTS=full runs it")
-@pytest.mark.xfail(
-    strict=False,
-    reason="the lease keeper looks at what is overdue only after its calls have timed out",
-)
 def test_a_run_that_is_cut_off_ends_before_another_begins(side: FleetSide) -> None:
     with cut_off(side) as (proxy, task):
         proxy.drop_packets()

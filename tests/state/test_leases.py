@@ -131,9 +131,10 @@ def test_a_task_that_waits_without_a_slot_can_be_cancelled(
 
 
 def test_cancelling_a_running_task_asks_its_worker(fleet: Connection, task_id: str) -> None:
-    claimed(fleet, task_id)
+    lease = claimed(fleet, task_id)
+    assert fleet.tasks.look_at([(lease, False)], 30) == ["kept"]
     assert fleet.tasks.cancel(task_id, 60) == "running"
-    assert fleet.tasks.wanted_stopped([task_id, "other"]) == {task_id}
+    assert fleet.tasks.look_at([(lease, False)], 30) == ["cancelled"]
 
 
 def test_spend_is_counted_once_a_call_whoever_holds_the_lease(
@@ -169,6 +170,37 @@ def test_a_task_whose_workers_died_three_times_fails(fleet: Connection, task_id:
     assert record.state == "failed"
     assert record.error is not None
     assert "died in 3 attempts" in record.error["message"]
+
+
+def test_a_cancelled_task_whose_worker_died_does_not_run_again(
+    fleet: Connection, task_id: str
+) -> None:
+    claimed(fleet, task_id, seconds=0)
+    assert fleet.tasks.cancel(task_id, 60) == "running"
+    assert reap(fleet)["unwanted"] == [task_id]
+    assert fleet.tasks.read(task_id).state == "cancelled"
+    assert fleet.client.scard(fleet.keys.cancelled) == 0
+
+
+def test_a_cancelled_task_that_fails_is_wanted_stopped_no_more(
+    fleet: Connection, task_id: str
+) -> None:
+    for name in "ab":
+        claimed(fleet, task_id, name, seconds=0)
+        assert reap(fleet)["requeued"] == [task_id]
+    claimed(fleet, task_id, "c", seconds=0)
+    assert fleet.tasks.cancel(task_id, 60) == "running"
+    assert reap(fleet)["failed"] == [task_id]
+    assert fleet.client.scard(fleet.keys.cancelled) == 0
+
+
+def test_a_claim_that_is_sent_again_lasts_from_then_on(fleet: Connection, task_id: str) -> None:
+    claimed(fleet, task_id, "a", seconds=5)
+    first = float(fleet.client.hget(fleet.keys.task(task_id), "lease_until") or 0)
+    claimed(fleet, task_id, "a", seconds=50)
+    again = float(fleet.client.hget(fleet.keys.task(task_id), "lease_until") or 0)
+    assert again > first + 40_000
+    assert fleet.client.zscore(fleet.keys.leases, task_id) == again
 
 
 def test_the_reaper_leaves_a_live_lease_alone(fleet: Connection, task_id: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -118,6 +118,7 @@ class Money(RuleBasedStateMachine):
         self.outdated: list[Lease] = []
         self.calls: list[Call] = []
         self.unwanted: set[str] = set()
+        self.saved: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self.waits: Counter[str] = Counter()
         self.crashes: Counter[str] = Counter()
         self.not_yet: set[str] = set()
@@ -335,7 +336,8 @@ class Money(RuleBasedStateMachine):
                     self.fleet.keys.task(task_id), "message"
                 )
                 dies = strange or self.crashes[task_id] >= most
-                assert answer == ("failed" if dies else "requeued")
+                comes_back = "unwanted" if task_id in self.unwanted else "requeued"
+                assert answer == ("failed" if dies else comes_back)
                 assert set(later) <= {"alive"}
                 self.plain.lose(task)
                 task.state = "queued"
@@ -547,17 +549,38 @@ class Money(RuleBasedStateMachine):
         ]
         assert isinstance(found[0], Lease)
         assert found == [found[0]] * times
+        assert {each.name: each.value for each in found[0].saved} == self.saved[task_id]
         return found[0]
 
     def settled(self, call: Call, nanodollars: int, tokens: int, times: int) -> None:
         used = step(call.worst.model, nanodollars, tokens)
         task = self.plain.tasks[call.lease.task_id]
-        send = partial(self.fleet.steps.settle, call.lease, call.number, used)
+        send = partial(self.charge_and_save, call, used)
         spent = [send() for _ in range(times)]
         amounts = (used.cost_nanodollars, used.input_tokens, 1)
         self.plain.settle(task, call.name, used.model, amounts)
         assert spent == [task.spent] * times
         self.sent.append(send)
+
+    def charge_and_save(self, call: Call, used: Step) -> int:
+        """What the task has cost. The run that has it saves the answer, and no other one does."""
+        task_id, name, answer = call.lease.task_id, f"model-{used.model}", f'"{call.name}"'
+        asked = call.lease, call.number, used
+        if self.leases.get(task_id) is call.lease:
+            spent, kept = self.fleet.steps.settle_and_save(*asked, name, answer)
+            assert kept
+            self.saved[task_id][name] = answer
+            return spent
+        with pytest.raises(LeaseLost):
+            self.fleet.steps.settle_and_save(*asked, name, answer)
+        return self.fleet.steps.settle(*asked)
+
+    def teardown(self) -> None:
+        """What was saved is there as long as the task may go on from it."""
+        for task_id, task in self.plain.tasks.items():
+            goes_on = task.state not in ("succeeded", "cancelled")
+            saved = {each.name: each.value for each in self.fleet.steps.saved(task_id)}
+            assert saved == (self.saved[task_id] if goes_on else {}), task_id
 
     def place(self, entry: Entry) -> Placed:
         (placed,) = self.fleet.submissions.place(entry).placed

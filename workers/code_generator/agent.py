@@ -56,7 +56,8 @@ class CodeGenerator:
 
     When a model has used up its attempts the next stronger one begins afresh, where there is one
     that the task may use. Where no model answers any more, or the limit is reached, the best
-    attempt so far is the result.
+    attempt so far is the result. Each answer is saved as it is paid for: a later run of the task
+    checks it again, and asks for the next one.
     """
 
     async def run(self, payload: CodeGenerationPayload, context: AgentContext) -> Outcome:
@@ -77,9 +78,13 @@ class CodeGenerator:
         while True:
             await self._try_one_model(tries, payload, context)
             last = tries.attempts[-1]
-            if last.passed or not await context.escalate(
+            if last.passed:
+                return
+            stronger = await context.escalate(
                 f"{last.model} failed at {last.stage}", _quality(tries.attempts, payload.tests)
-            ):
+            )
+            # An answer that an earlier run has paid for is looked at, whoever may be asked now.
+            if not stronger and context.saved(_answer(tries)) is None:
                 return
 
     async def _try_one_model(
@@ -89,7 +94,7 @@ class CodeGenerator:
         before: list[Attempt] = []
         for number in range(payload.max_attempts):
             attempt, verdict = await self._attempt(
-                len(tries.attempts) + 1, TEMPERATURES[number], before, payload, context
+                tries, TEMPERATURES[number], before, payload, context
             )
             tries.attempts.append(attempt)
             before.append(attempt)
@@ -104,7 +109,7 @@ class CodeGenerator:
 
     async def _attempt(
         self,
-        number: int,
+        tries: Tries,
         temperature: float,
         before: list[Attempt],
         payload: CodeGenerationPayload,
@@ -116,11 +121,12 @@ class CodeGenerator:
             instructions=INSTRUCTIONS,
             max_tokens=payload.max_tokens,
             temperature=temperature,
+            save_as=_answer(tries),
         )
         code = extract_code(reply.text)
         verdict = await verify(code, payload, context.sandbox)
         attempt = Attempt(
-            number=number,
+            number=len(tries.attempts) + 1,
             temperature=temperature,
             code=code or "",
             stage=verdict.stage,
@@ -133,6 +139,11 @@ class CodeGenerator:
             seconds=time.monotonic() - started,
         )
         return attempt, verdict
+
+
+def _answer(tries: Tries) -> str:
+    """The name that the next answer is saved under."""
+    return f"answer-{len(tries.attempts) + 1}"
 
 
 def _quality(attempts: list[Attempt], tests: str) -> float:

@@ -2,13 +2,14 @@
 --
 -- KEYS  1 task record  2 cancelled  3 in_flight of the pool that holds its slot  4 done channel
 --       5 parked tasks  6 money  7 reservations  8 delayed tasks  9 how many tasks wait
+--       10 what is saved
 -- ARGV  1 task id  2 the pool that KEYS[3] belongs to, '' for none  3 seconds to keep the record
 --       4 who cancels
 -- Returns the state before: 'queued', 'parked', 'delayed' and 'running' were cancelled or asked,
 --         any other had ended; 'moved' where the task changed pools meanwhile (call again), 'unknown'
 -- Moves   queued, delayed, parked -> cancelled
 --
--- Invariant: a cancelled task holds no slot and no money. Its message stays where it is and is
+-- Invariant: a cancelled task holds no slot and no money, and nothing that it has saved. Its message stays where it is and is
 -- dropped by whoever fetches it, for the record says that it has ended.
 
 -- include time
@@ -28,6 +29,7 @@ if state == 'queued' or state == 'parked' or state == 'delayed' then
   move(KEYS[1], KEYS[9], state, 'cancelled', ARGV[4], '', 'ended', now)
   redis.call('HDEL', KEYS[1], 'message')
   redis.call('EXPIRE', KEYS[1], ARGV[3])
+  redis.call('DEL', KEYS[10])
   if ARGV[2] ~= '' then
     redis.call('SREM', KEYS[3], id)
   end

@@ -1,7 +1,7 @@
 -- Claim the right to run a task now.
 --
 -- KEYS  1 task record  2 leases  3 in_flight of the claiming pool  4 task index
---       5 money  6 reservations  7 how many tasks wait  8 policy
+--       5 money  6 reservations  7 how many tasks wait  8 policy  9 what is saved
 -- ARGV  1 task id  2 agent id  3 pool  4 lease in ms  5 a name for this very claim  6 most crashes
 --       7 tenant, 8 plan for a record that does not exist yet: the message came from a publisher
 --       that writes none. '' as plan: write none, and say 'unknown'. With a plan 9 names of its
@@ -9,7 +9,8 @@
 --       tokens that it is thought to take  13 limits of everything, 14 of the tenant, 15 of the
 --       agent type, 16 of the model
 -- Returns {status, fence, tenant, attempts, plan, nano-dollars spent by earlier runs,
---       the model that its money is held for, why that one, the limit that has no room for it}
+--       the model that its money is held for, why that one, the limit that has no room for it,
+--       names and values of what earlier runs have saved}
 --       status  'claimed', 'held' (another run's lease is alive), 'ended', 'unknown',
 --               'spent' (as many of its workers died as may, and requeue.lua is about to end it),
 --               'replan' (the policy is another one; nothing was written)
@@ -17,7 +18,7 @@
 --
 -- Invariant: the fence only grows, and at most one holder has the newest one. Whoever
 -- writes with an older fence is refused. A claim sent again, because the first answer was
--- lost, gets the same fence. A delivery that gets no lease leaves no slot taken. For a task that
+-- lost, gets the same fence, and a lease from then on. A delivery that gets no lease leaves no slot taken. For a task that
 -- nobody has held money for it is held now, as submit.lua does; one that fits no limit is claimed
 -- all the same, and holds nothing: its holder ends it. A run that is taken over from counts as a
 -- crash, and no redelivery gives a task one more than it may have.
@@ -25,8 +26,12 @@
 local function claimed(fence)
   local fields = redis.call('HMGET', KEYS[1], 'tenant', 'attempts', 'plan',
     'cost_nanodollars', 'chosen', 'because', 'refused')
+  local saved = redis.call('HGETALL', KEYS[9])
+  if #saved > 0 then
+    redis.call('PERSIST', KEYS[9])
+  end
   return {'claimed', fence, fields[1], fields[2], fields[3], fields[4] or 0, fields[5] or '',
-    fields[6] or '', fields[7] or ''}
+    fields[6] or '', fields[7] or '', saved}
 end
 
 -- include time
@@ -62,6 +67,9 @@ if not state then
   state = 'queued'
 end
 if state == 'running' and redis.call('HGET', KEYS[1], 'claim') == ARGV[5] then
+  local until_ms = now + tonumber(ARGV[4])
+  redis.call('HSET', KEYS[1], 'lease_until', until_ms)
+  redis.call('ZADD', KEYS[2], until_ms, ARGV[1])
   return claimed(tonumber(redis.call('HGET', KEYS[1], 'fence')))
 end
 if state == 'running' and tonumber(redis.call('HGET', KEYS[1], 'lease_until')) > now then

@@ -3,6 +3,7 @@
 --
 -- KEYS  1 task record  2 leases  3 in_flight  4 cancelled  5 pool facts  6 done channel
 --       7 ledger  8 money  9 reservations  10 open steps  11 how many tasks wait  12 dead letters
+--       13 what is saved
 -- ARGV  1 task id  2 fence  3 state  4 seconds to keep the record  5 outcomes to keep
 --       6 1 where the outcome says something about the pool, else 0  7 request type
 --       8 ms in which an old outcome loses half its weight  9 why it is a dead letter, where it
@@ -16,7 +17,7 @@
 -- was lost, is answered as kept again). The seconds of a run are the server's. A cancelled task,
 -- or a request that could not be answered by any pool, says nothing about this one.
 -- What was held for the task is given back; a step that has not said what it used is charged at
--- its worst.
+-- its worst. What it has saved stays with a dead letter alone.
 
 -- include time
 -- include moves
@@ -37,10 +38,11 @@ move(KEYS[1], KEYS[11], 'running', state, before[4], is_dead and ARGV[9] or '', 
   unpack(ARGV, 11))
 redis.call('HDEL', KEYS[1], 'lease_until')
 if is_dead then
-  bury(KEYS[1], KEYS[12], id, ARGV[9], ARGV[10])
+  bury(KEYS[1], KEYS[13], KEYS[12], id, ARGV[9], ARGV[10])
 else
   redis.call('HDEL', KEYS[1], 'message')
   redis.call('EXPIRE', KEYS[1], ARGV[4])
+  redis.call('DEL', KEYS[13])
 end
 redis.call('ZREM', KEYS[2], id)
 redis.call('SREM', KEYS[3], id)

@@ -2,6 +2,7 @@
 -- refuse such tasks.
 --
 -- KEYS  1 task record  2 delayed tasks  3 done channel  4 how many tasks wait  5 dead letters
+--       6 what is saved
 -- ARGV  1 task id  2 error, as JSON  3 seconds to keep a dead letter
 -- Returns 1 where it was refused, 0 where it is not delayed (any more)
 -- Moves   delayed -> failed
@@ -18,6 +19,6 @@ if redis.call('HGET', KEYS[1], 'state') ~= 'delayed' then
   return 0
 end
 move(KEYS[1], KEYS[4], 'delayed', 'failed', 'schedule', 'permanent', 'ended', now, 'error', ARGV[2])
-bury(KEYS[1], KEYS[5], ARGV[1], 'permanent', ARGV[3])
+bury(KEYS[1], KEYS[6], KEYS[5], ARGV[1], 'permanent', ARGV[3])
 redis.call('PUBLISH', KEYS[3], 'failed')
 return 1

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 task record  2 queue  3 its wake list  4 its line  5 in_flight of the pool whose queue
 --       it is, or of any  6 done channel  7 money  8 reservations
---       9 how many tasks wait  10 dead letters
+--       9 how many tasks wait  10 dead letters  11 what is saved
 -- ARGV  1 task id  2 its number in the line, as missing.lua found it  3 most times to do this
 --       4 error, as JSON, for a task whose message was lost more often  5 seconds to keep a dead letter
 -- Returns 'republished', 'failed', or 'gone' where it is not missing (any more)
@@ -35,7 +35,7 @@ if redis.call('HINCRBY', KEYS[1], 'republished', 1) > tonumber(ARGV[3]) then
   release(book, KEYS[8], id)
   close_book(book)
   move(KEYS[1], KEYS[9], 'queued', 'failed', 'reaper', 'lost', 'ended', now, 'error', ARGV[4])
-  bury(KEYS[1], KEYS[10], id, 'lost', ARGV[5])
+  bury(KEYS[1], KEYS[11], KEYS[10], id, 'lost', ARGV[5])
   redis.call('PUBLISH', KEYS[6], 'failed')
   return 'failed'
 end

@@ -3,11 +3,13 @@
 -- KEYS  1 task record  2 leases  3 in_flight of the pool it ran in  4 overflow queue
 --       5 its wake list  6 done channel  7 facts of the pool it ran in
 --       8 ledger  9 money  10 reservations  11 open steps  12 line of the overflow queue
---       13 how many tasks wait  14 dead letters
+--       13 how many tasks wait  14 dead letters  15 cancelled
+--       16 what is saved
 -- ARGV  1 task id  2 fence that was seen  3 most crashes  4 seconds to keep a dead letter
 --       5 error, as JSON, where it has crashed so often  6 outcomes to keep  7 request type
 --       8 ms in which an old outcome loses half its weight
--- Returns 'requeued', 'failed', or 'alive' where the lease was renewed or the task has ended
+-- Returns 'requeued', 'unwanted' where it was requeued and somebody wants it cancelled, 'failed', or
+--       'alive' where the lease was renewed or the task has ended
 -- Moves   running -> queued, failed
 --
 -- Invariant: judged by the server's clock and by the fence, so two callers, or a caller
@@ -49,7 +51,8 @@ if crashes >= tonumber(ARGV[3]) or not seen[4] then
   close_book(book)
   move(KEYS[1], KEYS[13], 'running', 'failed', 'reaper', why, 'ended', now, 'error', ARGV[5])
   redis.call('HDEL', KEYS[1], 'lease_until')
-  bury(KEYS[1], KEYS[14], id, 'crashes', ARGV[4])
+  bury(KEYS[1], KEYS[16], KEYS[14], id, 'crashes', ARGV[4])
+  redis.call('SREM', KEYS[15], id)
   redis.call('PUBLISH', KEYS[6], 'failed')
   return 'failed'
 end
@@ -61,4 +64,4 @@ stand_last(KEYS[12], id)
 if redis.call('LLEN', KEYS[5]) == 0 then
   redis.call('LPUSH', KEYS[5], '1')
 end
-return 'requeued'
+return redis.call('SISMEMBER', KEYS[15], id) == 1 and 'unwanted' or 'requeued'

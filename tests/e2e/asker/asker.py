@@ -8,6 +8,7 @@ from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 class Ask(Payload):
     questions: int = 2
     max_tokens: int = 100
+    saves: bool = True
 
 
 class Answers(Result):
@@ -17,7 +18,9 @@ class Answers(Result):
 class Asker:
     async def run(self, payload: Ask, context: AgentContext) -> Outcome:
         for number in range(payload.questions):
-            await context.ask(f"question {number}", max_tokens=payload.max_tokens)
+            asked = f"question {number}"
+            name = f"answer-{number}" if payload.saves else ""
+            await context.ask(asked, max_tokens=payload.max_tokens, save_as=name)
             await context.report(f"{number + 1} answered")
         return Outcome("succeeded", Answers(answers=payload.questions), "asked")
 
