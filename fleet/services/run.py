@@ -88,13 +88,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A task as a worker got it. `tenant` and `plan` make a record where none was written."""
+    """A task as a worker got it. `tenant` and `plan` make a record where none was written.
+    `agent_ended` is called when the agent has ended, before that is written."""
 
     task_id: str
     payload: Any
     tenant: str
     plan: Callable[[], str]
     priority: int = USUAL_PRIORITY
+    agent_ended: Callable[[], None] = lambda: None
 
 
 class AgentRunner:
@@ -227,7 +229,7 @@ class AgentRunner:
     ) -> End | Parked:
         verdicts: list[Verdict] = []
         stopped = threading.Event()
-        work = self._work(agent_type, lease, delivery.payload, writer, stopped)
+        work = self._work(agent_type, lease, delivery, writer, stopped)
         future = self.run_coroutine(work)
 
         def stop(verdict: Verdict) -> None:
@@ -251,14 +253,15 @@ class AgentRunner:
         self,
         agent_type: str,
         lease: Lease,
-        payload: Any,
+        delivery: Delivery,
         writer: StepWriter,
         stopped: threading.Event,
     ) -> Outcome:
         try:
-            return await self._run_agent(agent_type, lease, payload, writer)
+            return await self._run_agent(agent_type, lease, delivery.payload, writer)
         finally:
             stopped.set()
+            delivery.agent_ended()
 
     async def _run_agent(
         self, agent_type: str, lease: Lease, payload: Any, writer: StepWriter
