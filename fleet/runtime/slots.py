@@ -1,9 +1,13 @@
-"""Slots that are free when an agent ends, not only when the end has been written.
+"""Slots that are free when an agent ends, and taken again at once.
 
 A slot is for an agent that runs. What comes after it, writing the end and telling Celery of it,
 takes a round trip and some turns of the interpreter; meanwhile the next task is fetched. So a
 worker of threads has a few more of them than slots. No more agents run than there are slots, and
 where ends cannot be written, the spare threads are soon taken and nothing more is fetched.
+
+Under load a few tasks are fetched ahead of their slots, see `fleet.core.pace`. They are claimed,
+and wait in the agents' loop, which starts one in the moment in which another ends. One that gets no
+slot soon is given back, for another worker to run.
 """
 
 from __future__ import annotations
@@ -14,11 +18,14 @@ from typing import Any
 from celery import Celery, bootsteps
 from celery.concurrency.thread import TaskPool
 
+from fleet.core.pace import Pace
+
 SLOTS_FOR_A_SPARE = 4
 
 
-def spare_threads(slots: int) -> int:
-    """How many tasks of so many slots may be past their agent's end and not yet written."""
+def spares(slots: int) -> int:
+    """How many tasks of so many slots may be past their agent's end and not yet written, and how
+    many may be fetched ahead."""
     return max(1, slots // SLOTS_FOR_A_SPARE)
 
 
@@ -33,7 +40,8 @@ class Slots:
         """Tell this consumer from now on. Celery's own bound to what it takes, by the tasks that
         it knows of, gives way to the transport's."""
         vars(qos).pop("can_consume", None)
-        qos.most_ended = spare_threads(slots)
+        qos.most_ended = spares(slots)
+        qos.pace = Pace(spares(slots))
         self._hub, self._qos = hub, qos
 
     def leave(self) -> None:
@@ -61,7 +69,7 @@ class SpareThreads(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         pool = worker.pool
         if isinstance(pool, TaskPool):
-            pool.executor = ThreadPoolExecutor(pool.limit + spare_threads(pool.limit))
+            pool.executor = ThreadPoolExecutor(pool.limit + 2 * spares(pool.limit))
 
     def stop(self, worker: Any) -> None:
         """The pool's own stop ends its threads."""

@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 import structlog
 from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
+
+from fleet.core.pace import Pace
 
 RESTORE_AT_ONCE = 100
 
@@ -31,12 +34,14 @@ class QoS(redis.QoS):
         self._ended: set[str] = set()
         #: How many messages may wait for their acknowledgement without a slot, see `slots.py`.
         self.most_ended = 0
+        self.pace = Pace(0)
 
     def end(self, delivery_tag: str) -> None:
         """A message needs its slot no more, though it is still to be acknowledged."""
         is_held = delivery_tag in self._delivered and delivery_tag not in self._dirty
         if is_held and len(self._ended) < self.most_ended:
             self._ended.add(delivery_tag)
+        self.pace.end(monotonic())
 
     def can_consume(self) -> bool:
         return not self.prefetch_count or self._free_slots() > 0
@@ -45,8 +50,11 @@ class QoS(redis.QoS):
         return max(self._free_slots(), 0) if self.prefetch_count else None
 
     def _free_slots(self) -> int:
+        """How many messages may be taken. Ahead of their slots only where so many wait that another
+        worker, which has a slot, has enough of them too."""
         taken = len(self._delivered) - len(self._dirty) - len(self._ended)
-        return int(self.prefetch_count - taken)
+        ahead = self.pace.ahead(monotonic()) if self.channel.more_waits else 0
+        return int(self.prefetch_count + ahead - taken)
 
     def append(self, message: Any, delivery_tag: str) -> None:
         if delivery_tag in self.channel.noted:

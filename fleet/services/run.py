@@ -74,6 +74,9 @@ from fleet.state.tasks import Lease, Tasks
 STOP_SECONDS = 2.0
 """How long a run that is given back may take to stop, before another one may begin."""
 
+SLOT_SECONDS = 0.25
+"""How long a claimed task waits for the slot that it was fetched ahead of, before it goes back."""
+
 Written = TypeVar("Written")
 RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
 
@@ -84,6 +87,10 @@ NOT_THE_POOLS_FAULT = (
 """Ends that the request or its models brought about: they do not turn the router from the pool."""
 
 log = structlog.get_logger(__name__)
+
+
+class NoSlot(Exception):
+    """The slot that a task was fetched ahead of did not come free in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +149,7 @@ class AgentRunner:
         self.callers = callers
         self.read_roots = tuple(Path(r).resolve() for r in settings.config.agents.read_roots)
         self._made: dict[str, Agent] = {}
+        self._slots = asyncio.Semaphore(settings.config.pools[pool].slots)
 
     def warm_up(self) -> None:
         """Make the agents of the pool, so that the first task does not wait for imports."""
@@ -258,10 +266,21 @@ class AgentRunner:
         stopped: threading.Event,
     ) -> Outcome:
         try:
-            return await self._run_agent(agent_type, lease, delivery.payload, writer)
+            await self._take_slot()
+            try:
+                return await self._run_agent(agent_type, lease, delivery.payload, writer)
+            finally:
+                self._slots.release()
         finally:
             stopped.set()
             delivery.agent_ended()
+
+    async def _take_slot(self) -> None:
+        try:
+            async with asyncio.timeout(SLOT_SECONDS):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise NoSlot from None
 
     async def _run_agent(
         self, agent_type: str, lease: Lease, payload: Any, writer: StepWriter
@@ -297,7 +316,7 @@ class AgentRunner:
             raise LeaseLost(f"task {lease.task_id} runs elsewhere now") from error
         if "cancelled" in verdicts:
             return cancelled()
-        if "given_back" in verdicts:
+        if "given_back" in verdicts or isinstance(error, NoSlot):
             raise give_back(self.settings, self.tasks, lease) from None
         if isinstance(error, TimeoutError):
             limit = self.limits.task_seconds
