@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -149,6 +150,7 @@ class AgentRunner:
         self.callers = callers
         self.read_roots = tuple(Path(r).resolve() for r in settings.config.agents.read_roots)
         self._made: dict[str, Agent] = {}
+        self._claims, self._number = uuid4().hex, count()
         self._slots = asyncio.Semaphore(settings.config.pools[pool].slots)
 
     def warm_up(self) -> None:
@@ -218,7 +220,7 @@ class AgentRunner:
     def _claim(
         self, delivery: Delivery, plan: str = "", limits: StepLimits = NO_LIMITS
     ) -> Lease | str:
-        name = uuid4().hex
+        name = f"{self._claims}.{next(self._number)}"
         return self._patiently(
             lambda: self.tasks.claim(
                 delivery.task_id,
@@ -276,6 +278,9 @@ class AgentRunner:
             delivery.agent_ended()
 
     async def _take_slot(self) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
         try:
             async with asyncio.timeout(SLOT_SECONDS):
                 await self._slots.acquire()

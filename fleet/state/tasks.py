@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from redis import Redis
 
@@ -31,6 +32,8 @@ __all__ = ["ENDED", "STATES", "Finished", "Lease", "TaskRecord", "Tasks"]
 
 PAGE = 500
 """Ids of an index that one script looks at: half a millisecond."""
+
+PLANS_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +162,7 @@ class Tasks(Store):
         if text(status) != "claimed":
             return text(status)
         owner, attempt, stored, spent, chosen, because, refused = map(text, found)
-        known = json.loads(stored)
-        decision = ModelDecision.from_json(known["model_decision"])
+        known, candidates = _parsed_plan(stored)
         return Lease(
             task_id=task_id,
             fence=int(fence),
@@ -169,7 +171,7 @@ class Tasks(Store):
             complexity=known["complexity"],
             model=chosen or known["model"],
             attempt=int(attempt),
-            candidates=decision.ranking + decision.reserves,
+            candidates=candidates,
             limit_nanodollars=known.get("limit_nanodollars"),
             spent_nanodollars=int(spent),
             agent_type=known["agent_type"],
@@ -350,6 +352,14 @@ class Tasks(Store):
         """Drop the lease of a task whose record is gone."""
         with redis_errors(self.client):
             self.client.zrem(self.keys.leases, task_id)
+
+
+@lru_cache(maxsize=PLANS_KEPT)
+def _parsed_plan(stored: str) -> tuple[Mapping[str, Any], tuple[ModelCandidate, ...]]:
+    """What a run needs to know of its task's plan, which tasks that came together share."""
+    known = json.loads(stored)
+    decision = ModelDecision.from_json(known["model_decision"])
+    return known, decision.ranking + decision.reserves
 
 
 def _asked(tenant: str, plan: str, limits: StepLimits) -> Arguments:
