@@ -13,9 +13,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
+from hiredis import pack_command as pack
 from redis import ConnectionError, ConnectionPool, ResponseError, TimeoutError
-
-Command = tuple[str | bytes | int | float, ...]
 
 
 class Undelivered(Exception):
@@ -27,7 +26,7 @@ class Call:
     """One call: its answer, or its error, once it is `settled`. Whoever waits for it waits for
     `turn`, which is also given to the one that is to lead."""
 
-    command: Command
+    packed: bytes
     turn: threading.Lock = field(default_factory=threading.Lock)
     answer: Any = None
     settled: bool = False
@@ -54,7 +53,7 @@ class Bundles:
         """The answer to a command. Raises what Redis says, or `Undelivered`."""
         if self._process != os.getpid():
             self._begin()
-        call = Call(command)
+        call = Call(pack(command))  # type: ignore[arg-type]  # takes a tuple of any length
         if not self._join(call):
             call.turn.acquire()
         if not call.settled:
@@ -86,8 +85,7 @@ class Bundles:
             _settle_rest(calls, type(error), *error.args)
             return
         try:
-            packed = connection.pack_commands([call.command for call in calls])
-            connection.send_packed_command(packed)
+            connection.send_packed_command([b"".join(call.packed for call in calls)])
             for call in calls:
                 call.settle(_answer(connection))
         except TimeoutError as error:
@@ -96,7 +94,7 @@ class Bundles:
         except (ConnectionError, OSError) as error:
             _settle_rest(calls, Undelivered, str(error))
         finally:
-            # Only where the leader was interrupted, or a command could not be packed.
+            # Only where the leader was interrupted.
             if not calls[-1].settled:
                 connection.disconnect()
             _settle_rest(calls, Undelivered, "the thread that led was interrupted")
