@@ -12,8 +12,8 @@ queue is served as the stock one does it.
    message that nobody has renewed for the visibility timeout, by Redis's clock, goes back.
    The stock transport renews nothing: a task that outlasts the timeout runs twice.
 4. A consumer blocks on the queues' wake lists, and then takes as many messages as it has
-   free slots, never more. A blocking pop of the messages themselves could not be atomic
-   with the noting.
+   free slots, and a few more where they are about to come free, see `fleet.runtime.slots`. A
+   blocking pop of the messages themselves could not be atomic with the noting.
 5. Under load there is nothing to wait for: where the last fetch filled every free slot, the
    next slots that come free are filled at once, and what is done with is acknowledged in the
    same round trip.
