@@ -21,7 +21,7 @@ class Undelivered(Exception):
     """The connection broke before the answer came: the call may have been done, or not."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Call:
     """One call: its answer, or its error, once it is `settled`. Whoever waits for it waits for
     `turn`, which is also given to the one that is to lead."""
@@ -46,7 +46,7 @@ class Bundles:
         self._process = os.getpid()
         self._guard = threading.Lock()
         self._calls: list[Call] = []
-        self._is_led = False
+        self._leader: Call | None = None
         self._connection: Any = None
 
     def call(self, *command: str | bytes | int | float) -> Any:
@@ -54,10 +54,14 @@ class Bundles:
         if self._process != os.getpid():
             self._begin()
         call = Call(pack(command))  # type: ignore[arg-type]  # takes a tuple of any length
-        if not self._join(call):
-            call.turn.acquire()
-        if not call.settled:
-            self._lead(call)
+        try:
+            if not self._join(call):
+                call.turn.acquire()
+            if not call.settled:
+                self._lead(call)
+        except BaseException:
+            self._withdraw(call)
+            raise
         if isinstance(call.answer, Exception):
             raise call.answer
         return call.answer
@@ -67,13 +71,14 @@ class Bundles:
         call.turn.acquire()
         with self._guard:
             self._calls.append(call)
-            leads, self._is_led = not self._is_led, True
-        return leads
+            self._leader = self._leader or call
+            return self._leader is call
 
     def _lead(self, leader: Call) -> None:
-        with self._guard:
-            calls, self._calls = self._calls, []
+        calls: list[Call] = []
         try:
+            with self._guard:
+                calls, self._calls = self._calls, []
             self._exchange(calls)
         finally:
             self._pass_on(leader, calls)
@@ -108,11 +113,27 @@ class Bundles:
     def _pass_on(self, leader: Call, calls: list[Call]) -> None:
         """Wake the next to lead, and all who have their answers."""
         with self._guard:
-            following = self._calls[:1]
-            self._is_led = bool(following)
+            following = self._follow()
         for call in following + calls:
             if call is not leader:
                 call.turn.release()
+
+    def _follow(self) -> list[Call]:
+        """Let the first who waits lead; whoever that is has to be woken."""
+        following = self._calls[:1]
+        self._leader = following[0] if following else None
+        return following
+
+    def _withdraw(self, call: Call) -> None:
+        """Whoever was interrupted, as by Ctrl-C, waits no more and is not to lead."""
+        following: list[Call] = []
+        with self._guard:
+            if call in self._calls:
+                self._calls.remove(call)
+            if self._leader is call:
+                following = self._follow()
+        for each in following:
+            each.turn.release()
 
 
 def _answer(connection: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -81,6 +82,44 @@ def test_a_late_answer_is_never_taken_for_that_of_the_next_call(
         bundles.call("BLPOP", "gate", 0)
     client.lpush("gate", "late")
     assert bundles.call("ECHO", "mine") == b"mine"
+
+
+class Interrupted(Exception):
+    """What a signal's handler raises here."""
+
+
+def interrupt(*_: object) -> None:
+    raise Interrupted
+
+
+def test_who_is_interrupted_while_waiting_holds_up_nobody(
+    bundles: Bundles, threads: ThreadPoolExecutor, client: redis.Redis
+) -> None:
+    together(threads, bundles, client)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(Interrupted):
+            bundles.call("ECHO", "never mind")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    waiting = [threads.submit(bundles.call, "ECHO", str(n)) for n in range(2)]
+    eventually(lambda: len(bundles._calls) == 2)
+    client.lpush("gate", "open")
+    assert [call.result(PATIENCE_SECONDS) for call in waiting] == [b"0", b"1"]
+
+
+def test_who_is_interrupted_while_leading_holds_up_nobody(
+    bundles: Bundles, threads: ThreadPoolExecutor, client: redis.Redis
+) -> None:
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(Interrupted):
+            bundles.call("BLPOP", "gate", 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert threads.submit(bundles.call, "ECHO", "x").result(PATIENCE_SECONDS) == b"x"
 
 
 def test_a_script_is_sent_again_where_the_connection_broke(
