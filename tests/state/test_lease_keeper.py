@@ -12,6 +12,7 @@ from fleet.services.connection import Connection, open_connection
 from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.requests import Submission
 from fleet.settings import Settings
+from fleet.state.scripts import Scripts
 from fleet.state.tasks import Lease
 
 
@@ -74,5 +75,5 @@ def test_a_run_that_could_not_renew_in_time_stops_before_another_may_start(
 ) -> None:
     with redis.Redis(port=1, retry=None) as nobody:
         monkeypatch.setattr(fleet.tasks, "client", nobody)
-        monkeypatch.setattr(fleet.tasks.scripts.renew, "registered_client", nobody)
+        monkeypatch.setattr(fleet.tasks, "scripts", Scripts(nobody))
         assert keeper(fleet, lease, seconds=1, renew=0) == ["lost"]
