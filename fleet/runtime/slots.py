@@ -17,6 +17,7 @@ from typing import Any
 
 from celery import Celery, bootsteps
 from celery.concurrency.thread import TaskPool
+from celery.worker import state
 
 from fleet.core.pace import Pace
 
@@ -37,9 +38,10 @@ class Slots:
         self._qos: Any = None
 
     def serve(self, hub: Any, qos: Any, slots: int) -> None:
-        """Tell this consumer from now on. Celery's own bound to what it takes, by the tasks that
-        it knows of, gives way to the transport's."""
+        """Tell this consumer from now on. Celery's own bound to what it takes, which knows nothing
+        of ends that are being written, gives way to the transport's."""
         vars(qos).pop("can_consume", None)
+        qos.known_tasks = lambda: len(state.reserved_requests)
         qos.most_ended = spares(slots)
         qos.pace = Pace(spares(slots))
         self._hub, self._qos = hub, qos

@@ -9,7 +9,7 @@ so, dropped.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
@@ -35,6 +35,8 @@ class QoS(redis.QoS):
         #: How many messages may wait for their acknowledgement without a slot, see `slots.py`.
         self.most_ended = 0
         self.pace = Pace(0)
+        #: How many tasks the worker knows of: after a lost connection, those of the old one too.
+        self.known_tasks: Callable[[], int] = lambda: 0
 
     def end(self, delivery_tag: str) -> None:
         """A message needs its slot no more, though it is still to be acknowledged."""
@@ -52,9 +54,9 @@ class QoS(redis.QoS):
     def _free_slots(self) -> int:
         """How many messages may be taken. Ahead of their slots only where so many wait that another
         worker, which has a slot, has enough of them too."""
-        taken = len(self._delivered) - len(self._dirty) - len(self._ended)
+        held = max(len(self._delivered) - len(self._dirty), self.known_tasks())
         ahead = self.pace.ahead(monotonic()) if self.channel.more_waits else 0
-        return int(self.prefetch_count + ahead - taken)
+        return int(self.prefetch_count + ahead - held + len(self._ended))
 
     def append(self, message: Any, delivery_tag: str) -> None:
         if delivery_tag in self.channel.noted:

@@ -193,3 +193,15 @@ def test_tasks_are_fetched_ahead_only_while_more_of_them_wait(
     turn_until(hub, lambda: len(taker.got) == 4)
     taker.channel.more_waits = False
     assert qos.can_consume_max_estimate() == 0
+
+
+def test_tasks_of_a_lost_connection_that_still_run_keep_their_slots(
+    fleet: Connection, broker: KombuConnection, hub: Hub
+) -> None:
+    submit(fleet, 5)
+    taker = Taker(broker, QUEUE, OVERFLOW, most=2)
+    taker.channel.qos.known_tasks = lambda: max(1, len(taker.got))
+    assert taker.channel.qos.can_consume_max_estimate() == 1
+    turn_until(hub, lambda: len(taker.got) == 1)
+    taker.channel.qos.known_tasks = lambda: 2
+    assert not taker.channel.qos.can_consume()
