@@ -18,6 +18,7 @@ from fleet.runtime.ending import Ending, Notice
 from fleet.runtime.events import add_event_bundles
 from fleet.runtime.logs import set_up_logs
 from fleet.runtime.schedule import add_schedule_step
+from fleet.runtime.slots import Slots
 from fleet.runtime.worker import add_agent_step
 from fleet.settings import load_settings
 
@@ -35,13 +36,14 @@ def build() -> Celery:
     role = _role()
     app = make_app(settings, role)
     notice = Notice() if role.pool else None
-    add_agent_tasks(app, role, notice)
+    slots = Slots()
+    add_agent_tasks(app, role, notice, slots)
     add_jobs(app)
     app.conf.beat_schedule = schedule(settings)
     app.conf.beat_scheduler = "fleet.runtime.beat:LeasedScheduler"
     add_event_bundles(app)
     if notice:
-        add_agent_step(app, role, Ending(settings.config.workers.grace_seconds, notice))
+        add_agent_step(app, role, Ending(settings.config.workers.grace_seconds, notice), slots)
         add_schedule_step(app)
     return app
 

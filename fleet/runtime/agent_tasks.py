@@ -9,6 +9,7 @@ claims the lease, runs, and writes the end.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -19,7 +20,7 @@ from typing import Any
 
 from celery import Celery
 from celery.exceptions import Ignore, Reject
-from celery.signals import worker_init, worker_process_init
+from celery.signals import worker_init, worker_process_init, worker_ready
 
 from fleet.errors import FleetError
 from fleet.runtime.app import Role, fleet_of
@@ -27,6 +28,7 @@ from fleet.runtime.ending import Notice
 from fleet.runtime.loop import LoopThread
 from fleet.runtime.messages import task_name
 from fleet.runtime.router import HEADER
+from fleet.runtime.slots import Slots
 from fleet.services.callers import model_callers
 from fleet.services.complexity import Complexity
 from fleet.services.connection import Connection
@@ -42,22 +44,27 @@ from fleet.state.policy import Policy
 Runners = Callable[[], AgentRunner]
 
 
-def add_agent_tasks(app: Celery, role: Role, notice: Notice | None = None) -> None:
+def add_agent_tasks(
+    app: Celery, role: Role, notice: Notice | None = None, slots: Slots | None = None
+) -> None:
     """Register a task for each agent type of the configuration that has an installed agent.
 
     A worker's processes make their runner, and import its agents, before the first task, and give
-    back what they run when the notice is given.
+    back what they run when the notice is given. `slots` are told when an agent ends.
     """
+    slots = slots or Slots()
     runner = _one_per_process(app, role)
     if role.pool:
         in_threads = fleet_of(app).settings.config.pools[role.pool].execution == "threads"
         ready = worker_init if in_threads else worker_process_init
         # Kept by the closure: Celery's signals hold their receivers weakly by default.
         ready.connect(lambda **_: _get_ready(runner, notice), weak=False)
+        loaded = worker_ready if in_threads else worker_process_init
+        loaded.connect(lambda **_: _keep_what_is_loaded(), weak=False)
     connection = fleet_of(app)
     for agent_type in connection.settings.config.agent_types:
         if agent_type in connection.agents:
-            _add(app, connection, agent_type, runner)
+            _add(app, connection, agent_type, runner, slots)
 
 
 def _get_ready(runner: Runners, notice: Notice | None) -> None:
@@ -66,7 +73,18 @@ def _get_ready(runner: Runners, notice: Notice | None) -> None:
     runner().warm_up()
 
 
-def _add(app: Celery, connection: Connection, agent_type: str, runner: Runners) -> None:
+def _keep_what_is_loaded() -> None:
+    """Have Python look for garbage among the tasks' objects alone from now on.
+
+    Some 200,000 objects are code and classes, which stay for good. Looking through them takes
+    hundreds of milliseconds, in which no task of the process gets on, and no lease is renewed.
+    """
+    gc.freeze()
+
+
+def _add(
+    app: Celery, connection: Connection, agent_type: str, runner: Runners, slots: Slots
+) -> None:
     @app.task(
         name=task_name(agent_type),
         bind=True,
@@ -85,6 +103,7 @@ def _add(app: Celery, connection: Connection, agent_type: str, runner: Runners) 
             tenant=_tenant(asked),
             plan=partial(_plan, connection, agent_type, payload, asked),
             priority=int(asked.get("priority", USUAL_PRIORITY)),
+            agent_ended=partial(slots.free, request.properties.get("delivery_tag", "")),
         )
         try:
             result = runner().run(agent_type, delivery)

@@ -12,8 +12,8 @@ queue is served as the stock one does it.
    message that nobody has renewed for the visibility timeout, by Redis's clock, goes back.
    The stock transport renews nothing: a task that outlasts the timeout runs twice.
 4. A consumer blocks on the queues' wake lists, and then takes as many messages as it has
-   free slots, never more. A blocking pop of the messages themselves could not be atomic
-   with the noting.
+   free slots, and a few more where they are about to come free, see `fleet.runtime.slots`. A
+   blocking pop of the messages themselves could not be atomic with the noting.
 5. Under load there is nothing to wait for: where the last fetch filled every free slot, the
    next slots that come free are filled at once, and what is done with is acknowledged in the
    same round trip.
@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -108,6 +109,8 @@ class Channel(redis.Channel):
         self.takes_nothing: Callable[[], bool] = lambda: False
         #: Whether the last fetch got as many messages as it asked for: more may wait.
         self.more_waits = False
+        self._known_keys: dict[tuple[str, ...], list[str]] = {}
+        self._fetches, self._prefix = count(), uuid4().hex
         self._kept_client: Any = None
         self._scripts: Scripts | None = None
         super().__init__(*args, **kwargs)
@@ -283,6 +286,12 @@ class Channel(redis.Channel):
         return taken
 
     def _fetch_keys(self, queues: Sequence[str]) -> list[str]:
+        known = tuple(queues)
+        if known not in self._known_keys:
+            self._known_keys[known] = self._spell_fetch_keys(queues)
+        return self._known_keys[known]
+
+    def _spell_fetch_keys(self, queues: Sequence[str]) -> list[str]:
         assert self.fleet is not None
         keys = Keys(self.fleet.tag)
         pool = keys.pool(self.fleet.pool)
@@ -302,7 +311,7 @@ class Channel(redis.Channel):
 
     def _fetch_arguments(self, queues: Sequence[str], most: int) -> list[str | int]:
         assert self.fleet is not None
-        prefix = f"{uuid4().hex}."
+        prefix = f"{self._prefix}.{next(self._fetches)}."
         arguments: list[str | int] = [self.fleet.agent, most, prefix, self.fleet.dead_after_ms]
         for queue in queues:
             arguments += [queue, self.fleet.kind(queue)] * len(self.priority_steps)

@@ -9,13 +9,16 @@ so, dropped.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 import structlog
 from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
+
+from fleet.core.pace import Pace
 
 RESTORE_AT_ONCE = 100
 
@@ -28,6 +31,32 @@ class QoS(redis.QoS):
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
         self._done: deque[str] = deque()
+        self._ended: set[str] = set()
+        #: How many messages may wait for their acknowledgement without a slot, see `slots.py`.
+        self.most_ended = 0
+        self.pace = Pace(0)
+        #: How many tasks the worker knows of: after a lost connection, those of the old one too.
+        self.known_tasks: Callable[[], int] = lambda: 0
+
+    def end(self, delivery_tag: str) -> None:
+        """A message needs its slot no more, though it is still to be acknowledged."""
+        is_held = delivery_tag in self._delivered and delivery_tag not in self._dirty
+        if is_held and len(self._ended) < self.most_ended:
+            self._ended.add(delivery_tag)
+        self.pace.end(monotonic())
+
+    def can_consume(self) -> bool:
+        return not self.prefetch_count or self._free_slots() > 0
+
+    def can_consume_max_estimate(self) -> int | None:
+        return max(self._free_slots(), 0) if self.prefetch_count else None
+
+    def _free_slots(self) -> int:
+        """How many messages may be taken. Ahead of their slots only where so many wait that another
+        worker, which has a slot, has enough of them too."""
+        held = max(len(self._delivered) - len(self._dirty), self.known_tasks())
+        ahead = self.pace.ahead(monotonic()) if self.channel.more_waits else 0
+        return int(self.prefetch_count + ahead - held + len(self._ended))
 
     def append(self, message: Any, delivery_tag: str) -> None:
         if delivery_tag in self.channel.noted:
@@ -37,6 +66,7 @@ class QoS(redis.QoS):
             super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
+        self._ended.discard(delivery_tag)
         if self.channel.has_event_loop:
             # Celery acknowledges from the loop, also where the task ran in a thread.
             virtual.QoS.ack(self, delivery_tag)
@@ -77,6 +107,7 @@ class QoS(redis.QoS):
         super().restore_unacked_once(stderr)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        self._ended.discard(delivery_tag)
         with self._let_go(delivery_tag):
             super().reject(delivery_tag, requeue)
 

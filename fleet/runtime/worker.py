@@ -19,6 +19,7 @@ from celery.worker import state
 from fleet.errors import FleetError
 from fleet.runtime.app import Role, fleet_of
 from fleet.runtime.ending import Ending, ending_step
+from fleet.runtime.slots import Slots, add_spare_threads
 from fleet.services.connection import Connection
 
 LOOK_SECONDS = 0.5
@@ -26,8 +27,10 @@ LOOK_SECONDS = 0.5
 log = structlog.get_logger(__name__)
 
 
-def add_agent_step(app: Celery, role: Role, ending: Ending) -> None:
-    """Let the application's workers be agents of the role's pool, which end as `ending` says."""
+def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> None:
+    """Let the application's workers be agents of the role's pool, which end as `ending` says, and
+    fetch as `slots` come free."""
+    config = fleet_of(app).settings.config.pools[role.pool]
 
     class AgentStep(bootsteps.StartStopStep):
         """Starts with the consumer, once messages can be taken; stops before it does."""
@@ -45,8 +48,11 @@ def add_agent_step(app: Celery, role: Role, ending: Ending) -> None:
             self.heartbeat = Heartbeat(fleet_of(app), role)
             ending.leave = self.heartbeat.stop
             self.heartbeat.start()
+            if config.execution == "threads" and consumer.hub is not None:
+                slots.serve(consumer.hub, channel.qos, config.slots)
 
         def stop(self, consumer: Any) -> None:
+            slots.leave()
             if self.heartbeat is not None:
                 self.heartbeat.stop()
                 self.heartbeat = None
@@ -57,6 +63,7 @@ def add_agent_step(app: Celery, role: Role, ending: Ending) -> None:
 
     app.steps["consumer"].add(AgentStep)
     app.steps["worker"].add(ending_step(ending))
+    add_spare_threads(app)
 
 
 def _leave_event_loop(connection: Any) -> None:
@@ -101,7 +108,8 @@ class Heartbeat:
     def _beat(self) -> None:
         said, said_at = -1, float("-inf")
         while not self._ended.wait(LOOK_SECONDS):
-            running, now = len(state.active_requests), time.monotonic()
+            # Tasks whose end is being written are past the slot that they had.
+            running, now = min(len(state.active_requests), self.slots), time.monotonic()
             if running == said and now - said_at < self.every_seconds:
                 continue
             try:

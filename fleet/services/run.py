@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -75,6 +76,9 @@ STOP_SECONDS = 2.0
 """How long a run that is told to stop may take to do so, and to write what it has used, before its
 task goes on without it."""
 
+SLOT_SECONDS = 0.25
+"""How long a claimed task waits for the slot that it was fetched ahead of, before it goes back."""
+
 Written = TypeVar("Written")
 RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
 
@@ -87,15 +91,21 @@ NOT_THE_POOLS_FAULT = (
 log = structlog.get_logger(__name__)
 
 
+class NoSlot(Exception):
+    """The slot that a task was fetched ahead of did not come free in time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A task as a worker got it. `tenant` and `plan` make a record where none was written."""
+    """A task as a worker got it. `tenant` and `plan` make a record where none was written.
+    `agent_ended` is called when the agent has ended, before that is written."""
 
     task_id: str
     payload: Any
     tenant: str
     plan: Callable[[], str]
     priority: int = USUAL_PRIORITY
+    agent_ended: Callable[[], None] = lambda: None
 
 
 class AgentRunner:
@@ -141,6 +151,8 @@ class AgentRunner:
         self.callers = callers
         self.read_roots = tuple(Path(r).resolve() for r in settings.config.agents.read_roots)
         self._made: dict[str, Agent] = {}
+        self._claims, self._number = uuid4().hex, count()
+        self._slots = asyncio.Semaphore(settings.config.pools[pool].slots)
 
     def warm_up(self) -> None:
         """Make the agents of the pool, so that the first task does not wait for imports."""
@@ -209,7 +221,7 @@ class AgentRunner:
     def _claim(
         self, delivery: Delivery, plan: str = "", limits: StepLimits = NO_LIMITS
     ) -> Lease | str:
-        name = uuid4().hex
+        name = f"{self._claims}.{next(self._number)}"
         return self._patiently(
             lambda: self.tasks.claim(
                 delivery.task_id,
@@ -228,7 +240,7 @@ class AgentRunner:
     ) -> End | Parked:
         verdicts: list[Verdict] = []
         stopped = threading.Event()
-        work = self._work(agent_type, lease, delivery.payload, writer, stopped)
+        work = self._work(agent_type, lease, delivery, writer, stopped)
         future = self.run_coroutine(work)
 
         def stop(verdict: Verdict) -> None:
@@ -252,14 +264,29 @@ class AgentRunner:
         self,
         agent_type: str,
         lease: Lease,
-        payload: Any,
+        delivery: Delivery,
         writer: StepWriter,
         stopped: threading.Event,
     ) -> Outcome:
         try:
-            return await self._run_agent(agent_type, lease, payload, writer)
+            await self._take_slot()
+            try:
+                return await self._run_agent(agent_type, lease, delivery.payload, writer)
+            finally:
+                self._slots.release()
         finally:
             stopped.set()
+            delivery.agent_ended()
+
+    async def _take_slot(self) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
+        try:
+            async with asyncio.timeout(SLOT_SECONDS):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise NoSlot from None
 
     async def _run_agent(
         self, agent_type: str, lease: Lease, payload: Any, writer: StepWriter
@@ -295,7 +322,7 @@ class AgentRunner:
             raise LeaseLost(f"task {lease.task_id} runs elsewhere now") from error
         if "cancelled" in verdicts:
             return cancelled()
-        if "given_back" in verdicts:
+        if "given_back" in verdicts or isinstance(error, NoSlot):
             raise give_back(self.settings, self.tasks, lease) from None
         if isinstance(error, TimeoutError):
             limit = self.limits.task_seconds

@@ -6,12 +6,15 @@ What several of them need stands in `lua/parts`, and takes the place of a line `
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from redis import Redis
-from redis.commands.core import Script
+from redis.exceptions import NoScriptError
+
+from fleet.state.bundles import Bundles, Undelivered
 
 NAMES = (
     "admit",
@@ -81,6 +84,29 @@ def _text(*path: str) -> str:
     return folder.joinpath(*path[:-1], f"{path[-1]}.lua").read_text(encoding="utf-8")
 
 
+class Script:
+    """One script, bound to a client."""
+
+    def __init__(self, client: Redis, bundles: Bundles, text: str) -> None:
+        self._stock = client.register_script(text)
+        self._bundles = bundles
+        self.sha = self._stock.sha
+
+    def __call__(
+        self, keys: Sequence[str], args: Sequence[Any] = (), client: Any = None
+    ) -> Any:
+        """Run it, or put it into `client`, a pipeline.
+
+        Where the connection breaks it is sent again, as often as the client tries anything.
+        """
+        if client is not None:
+            return self._stock(keys=keys, args=args, client=client)
+        try:
+            return self._bundles.call("EVALSHA", self.sha, len(keys), *keys, *args)
+        except (NoScriptError, Undelivered):
+            return self._stock(keys=keys, args=args)
+
+
 class Scripts:
     """The scripts, bound to one client: `scripts.submit(keys=[...], args=[...])`."""
 
@@ -136,8 +162,9 @@ class Scripts:
     warm: Script
 
     def __init__(self, client: Redis) -> None:
+        bundles = Bundles(client.connection_pool)
         for name in NAMES:
-            setattr(self, name, client.register_script(source(name)))
+            setattr(self, name, Script(client, bundles, source(name)))
 
 
 def text(value: Any) -> str:

@@ -11,8 +11,9 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from redis import Redis
 
@@ -34,6 +35,8 @@ __all__ = ["ENDED", "STATES", "Finished", "Lease", "TaskRecord", "Tasks"]
 
 PAGE = 500
 """Ids of an index that one script looks at: half a millisecond."""
+
+PLANS_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +172,7 @@ class Tasks(Store):
             return text(status)
         *fields, saved = found
         owner, attempt, stored, spent, chosen, because, refused = map(text, fields)
-        known = json.loads(stored)
-        decision = ModelDecision.from_json(known["model_decision"])
+        known, candidates = _parsed_plan(stored)
         return Lease(
             task_id=task_id,
             fence=int(fence),
@@ -179,7 +181,7 @@ class Tasks(Store):
             complexity=known["complexity"],
             model=chosen or known["model"],
             attempt=int(attempt),
-            candidates=decision.ranking + decision.reserves,
+            candidates=candidates,
             limit_nanodollars=known.get("limit_nanodollars"),
             spent_nanodollars=int(spent),
             agent_type=known["agent_type"],
@@ -372,6 +374,14 @@ class Tasks(Store):
         """Drop the lease of a task whose record is gone."""
         with redis_errors(self.client):
             self.client.zrem(self.keys.leases, task_id)
+
+
+@lru_cache(maxsize=PLANS_KEPT)
+def _parsed_plan(stored: str) -> tuple[Mapping[str, Any], tuple[ModelCandidate, ...]]:
+    """What a run needs to know of its task's plan, which tasks that came together share."""
+    known = json.loads(stored)
+    decision = ModelDecision.from_json(known["model_decision"])
+    return known, decision.ranking + decision.reserves
 
 
 def _asked(tenant: str, plan: str, limits: StepLimits) -> Arguments:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from time import monotonic
 
 import pytest
 import redis
@@ -10,6 +11,7 @@ from kombu import Connection as KombuConnection
 from kombu.asynchronous import Hub
 from test_transport import OVERFLOW, QUEUE, Taker, connect, submit
 
+from fleet.core.pace import Pace
 from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings
 
@@ -140,3 +142,66 @@ def test_a_channel_that_closes_acknowledges_what_is_done_with_and_gives_back_the
     assert held.headers["id"].encode() in back
     assert done.headers["id"] in ids
     assert done.headers["id"].encode() not in back
+
+
+def tags(taker: Taker) -> list[str]:
+    return [message.delivery_tag for message in taker.got]
+
+
+def test_the_slot_of_an_agent_that_has_ended_is_filled_before_its_task_is_acknowledged(
+    fleet: Connection, broker: KombuConnection, hub: Hub, client: redis.Redis
+) -> None:
+    submit(fleet, 5)
+    taker = Taker(broker, QUEUE, OVERFLOW, most=2)
+    taker.channel.qos.most_ended = 1
+    turn_until(hub, lambda: len(taker.got) == 2)
+    for tag in tags(taker):
+        # Only one may be without a slot: the second end frees none.
+        taker.channel.qos.end(tag)
+    turn_until(hub, lambda: len(taker.got) == 3)
+    assert not taker.channel.qos.can_consume()
+    assert client.hlen(fleet.keys.pool("codegen").unacked) == 3
+
+
+def test_the_slot_of_an_ended_agent_is_not_counted_again_when_its_task_is_acknowledged(
+    fleet: Connection, broker: KombuConnection, hub: Hub
+) -> None:
+    submit(fleet, 5)
+    taker = Taker(broker, QUEUE, OVERFLOW, most=2)
+    taker.channel.qos.most_ended = 1
+    turn_until(hub, lambda: len(taker.got) == 2)
+    ended = taker.got[0]
+    taker.channel.qos.end(ended.delivery_tag)
+    turn_until(hub, lambda: len(taker.got) == 3)
+    ended.ack()
+    taker.channel.qos.end(ended.delivery_tag)
+    assert taker.channel.qos.can_consume_max_estimate() == 0
+
+
+def test_tasks_are_fetched_ahead_only_while_more_of_them_wait(
+    fleet: Connection, broker: KombuConnection, hub: Hub, client: redis.Redis
+) -> None:
+    submit(fleet, 5)
+    taker = Taker(broker, QUEUE, OVERFLOW, most=2)
+    qos = taker.channel.qos
+    qos.pace = Pace(2)
+    turn_until(hub, lambda: len(taker.got) == 2)
+    for _ in range(100):
+        # So that a slow machine does not take them for old ones.
+        qos.pace.end(monotonic() + 3600)
+    assert qos.can_consume_max_estimate() == 2
+    turn_until(hub, lambda: len(taker.got) == 4)
+    taker.channel.more_waits = False
+    assert qos.can_consume_max_estimate() == 0
+
+
+def test_tasks_of_a_lost_connection_that_still_run_keep_their_slots(
+    fleet: Connection, broker: KombuConnection, hub: Hub
+) -> None:
+    submit(fleet, 5)
+    taker = Taker(broker, QUEUE, OVERFLOW, most=2)
+    taker.channel.qos.known_tasks = lambda: max(1, len(taker.got))
+    assert taker.channel.qos.can_consume_max_estimate() == 1
+    turn_until(hub, lambda: len(taker.got) == 1)
+    taker.channel.qos.known_tasks = lambda: 2
+    assert not taker.channel.qos.can_consume()

@@ -1,0 +1,149 @@
+"""Calls of many threads in bundles: what they call at the same time is one round trip.
+
+A worker's threads begin and end tasks together, and a round trip of its own costs each a wait for
+the socket and, after it, one for the interpreter. Here the first who calls leads: it sends, and
+what the others call meanwhile goes with the next bundle, which the first of those leads. So nobody
+waits for company, and no thread is kept for it. Each call is answered, or fails, by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from hiredis import pack_command as pack
+from redis import ConnectionError, ConnectionPool, ResponseError, TimeoutError
+
+
+class Undelivered(Exception):
+    """The connection broke before the answer came: the call may have been done, or not."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call: its answer, or its error, once it is `settled`. Whoever waits for it waits for
+    `turn`, which is also given to the one that is to lead."""
+
+    packed: bytes
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    answer: Any = None
+    settled: bool = False
+
+    def settle(self, answer: Any) -> None:
+        self.answer, self.settled = answer, True
+
+
+class Bundles:
+    """Calls over one connection of a pool; safe among threads, and across a fork."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._guard = threading.Lock()
+        self._calls: list[Call] = []
+        self._leader: Call | None = None
+        self._connection: Any = None
+
+    def call(self, *command: str | bytes | int | float) -> Any:
+        """The answer to a command. Raises what Redis says, or `Undelivered`."""
+        if self._process != os.getpid():
+            self._begin()
+        call = Call(pack(command))  # type: ignore[arg-type]  # takes a tuple of any length
+        try:
+            if not self._join(call):
+                call.turn.acquire()
+            if not call.settled:
+                self._lead(call)
+        except BaseException:
+            self._withdraw(call)
+            raise
+        if isinstance(call.answer, Exception):
+            raise call.answer
+        return call.answer
+
+    def _join(self, call: Call) -> bool:
+        """Whether the call is to lead; else its turn comes."""
+        call.turn.acquire()
+        with self._guard:
+            self._calls.append(call)
+            self._leader = self._leader or call
+            return self._leader is call
+
+    def _lead(self, leader: Call) -> None:
+        calls: list[Call] = []
+        try:
+            with self._guard:
+                calls, self._calls = self._calls, []
+            self._exchange(calls)
+        finally:
+            self._pass_on(leader, calls)
+
+    def _exchange(self, calls: list[Call]) -> None:
+        try:
+            connection = self._connected()
+        except Exception as error:
+            _settle_rest(calls, type(error), *error.args)
+            return
+        try:
+            connection.send_packed_command([b"".join(call.packed for call in calls)])
+            for call in calls:
+                call.settle(_answer(connection))
+        except TimeoutError as error:
+            # Every one of them would wait as long again.
+            _settle_rest(calls, TimeoutError, *error.args)
+        except (ConnectionError, OSError) as error:
+            _settle_rest(calls, Undelivered, str(error))
+        finally:
+            # Only where the leader was interrupted.
+            if not calls[-1].settled:
+                connection.disconnect()
+            _settle_rest(calls, Undelivered, "the thread that led was interrupted")
+
+    def _connected(self) -> Any:
+        if self._connection is None:
+            self._connection = self._pool.get_connection()
+        self._connection.connect()
+        return self._connection
+
+    def _pass_on(self, leader: Call, calls: list[Call]) -> None:
+        """Wake the next to lead, and all who have their answers."""
+        with self._guard:
+            following = self._follow()
+        for call in following + calls:
+            if call is not leader:
+                call.turn.release()
+
+    def _follow(self) -> list[Call]:
+        """Let the first who waits lead; whoever that is has to be woken."""
+        following = self._calls[:1]
+        self._leader = following[0] if following else None
+        return following
+
+    def _withdraw(self, call: Call) -> None:
+        """Whoever was interrupted, as by Ctrl-C, waits no more and is not to lead."""
+        following: list[Call] = []
+        with self._guard:
+            if call in self._calls:
+                self._calls.remove(call)
+            if self._leader is call:
+                following = self._follow()
+        for each in following:
+            each.turn.release()
+
+
+def _answer(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+def _settle_rest(calls: list[Call], kind: type[Exception], *why: Any) -> None:
+    for call in calls:
+        if not call.settled:
+            call.settle(kind(*why))

@@ -1,0 +1,159 @@
+"""Calls that threads make at the same time go together, and yet each is answered by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+import redis
+
+from fleet.state.bundles import Bundles
+from fleet.state.client import connect
+from fleet.state.scripts import Scripts
+
+PATIENCE_SECONDS = 30.0
+
+
+@pytest.fixture
+def bundles(valkey_url: str) -> Bundles:
+    return Bundles(connect(valkey_url, 60).connection_pool)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(12) as found:
+        yield found
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def together(
+    threads: ThreadPoolExecutor,
+    bundles: Bundles,
+    client: redis.Redis,
+    *commands: tuple[str, ...],
+) -> list[Future[object]]:
+    """Call them while a call that leads is not answered; the client's `gate` answers it."""
+    threads.submit(bundles.call, "BLPOP", "gate", 0)
+    eventually(lambda: client.info("clients")["blocked_clients"] == 1)
+    waiting = [threads.submit(bundles.call, *command) for command in commands]
+    eventually(lambda: len(bundles._calls) == len(commands))
+    return waiting
+
+
+def test_what_is_called_while_another_call_is_under_way_is_one_round_trip(
+    bundles: Bundles, threads: ThreadPoolExecutor, client: redis.Redis
+) -> None:
+    waiting = together(threads, bundles, client, *[("INCR", "n")] * 10)
+    before = client.info("stats")["total_reads_processed"]
+    client.lpush("gate", "open")
+    answers = [call.result(PATIENCE_SECONDS) for call in waiting]
+    # The push, the bundle, and this very question.
+    assert client.info("stats")["total_reads_processed"] - before == 3
+    assert sorted(answers) == list(range(1, 11))
+
+
+def test_an_error_is_that_of_its_own_call(
+    bundles: Bundles, threads: ThreadPoolExecutor, client: redis.Redis
+) -> None:
+    client.set("word", "no number")
+    asked = [("ECHO", "a"), ("INCR", "word"), ("ECHO", "b")]
+    first, wrong, last = together(threads, bundles, client, *asked)
+    client.lpush("gate", "open")
+    assert (first.result(PATIENCE_SECONDS), last.result(PATIENCE_SECONDS)) == (b"a", b"b")
+    with pytest.raises(redis.ResponseError, match="not an integer"):
+        wrong.result(PATIENCE_SECONDS)
+
+
+def test_a_late_answer_is_never_taken_for_that_of_the_next_call(
+    valkey_url: str, client: redis.Redis
+) -> None:
+    bundles = Bundles(connect(valkey_url, 0.2).connection_pool)
+    with pytest.raises(redis.TimeoutError):
+        bundles.call("BLPOP", "gate", 0)
+    client.lpush("gate", "late")
+    assert bundles.call("ECHO", "mine") == b"mine"
+
+
+class Interrupted(Exception):
+    """What a signal's handler raises here."""
+
+
+def interrupt(*_: object) -> None:
+    raise Interrupted
+
+
+def test_who_is_interrupted_while_waiting_holds_up_nobody(
+    bundles: Bundles, threads: ThreadPoolExecutor, client: redis.Redis
+) -> None:
+    together(threads, bundles, client)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(Interrupted):
+            bundles.call("ECHO", "never mind")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    waiting = [threads.submit(bundles.call, "ECHO", str(n)) for n in range(2)]
+    eventually(lambda: len(bundles._calls) == 2)
+    client.lpush("gate", "open")
+    assert [call.result(PATIENCE_SECONDS) for call in waiting] == [b"0", b"1"]
+
+
+def test_who_is_interrupted_while_leading_holds_up_nobody(
+    bundles: Bundles, threads: ThreadPoolExecutor, client: redis.Redis
+) -> None:
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(Interrupted):
+            bundles.call("BLPOP", "gate", 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert threads.submit(bundles.call, "ECHO", "x").result(PATIENCE_SECONDS) == b"x"
+
+
+def test_a_script_is_sent_again_where_the_connection_broke(
+    valkey_url: str, client: redis.Redis
+) -> None:
+    push = Scripts(connect(valkey_url, 60)).push
+    for _ in range(2):
+        push(keys=["list", "wake"], args=["text"])
+        client.client_kill_filter(_type="normal", skipme=True)
+    assert client.llen("list") == 2
+
+
+def test_a_script_that_redis_has_forgotten_is_loaded_again(
+    valkey_url: str, client: redis.Redis
+) -> None:
+    push = Scripts(connect(valkey_url, 60)).push
+    for _ in range(2):
+        push(keys=["list", "wake"], args=["text"])
+        client.script_flush()
+    assert client.llen("list") == 2
+
+
+def test_where_nobody_listens_every_call_fails(threads: ThreadPoolExecutor) -> None:
+    bundles = Bundles(connect("redis://127.0.0.1:1/0", 1).connection_pool)
+    for call in [threads.submit(bundles.call, "PING") for _ in range(6)]:
+        with pytest.raises(redis.ConnectionError, match="refused"):
+            call.result(PATIENCE_SECONDS)
+
+
+def test_a_child_has_a_connection_of_its_own(bundles: Bundles) -> None:
+    mine = bundles.call("CLIENT", "ID")
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if bundles.call("CLIENT", "ID") not in (mine, None) else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    assert bundles.call("CLIENT", "ID") == mine
