@@ -16,6 +16,7 @@ from redis.commands.core import Script
 NAMES = (
     "admit",
     "alert",
+    "begin",
     "begin_job",
     "cancel",
     "claim",
@@ -84,6 +85,7 @@ class Scripts:
 
     admit: Script
     alert: Script
+    begin: Script
     begin_job: Script
     cancel: Script
     claim: Script

@@ -41,7 +41,8 @@ class Lease:
     cooled down at submission come behind all others. The task may cost `limit_nanodollars` in
     all, None where there is no limit, of which `spent_nanodollars` were spent by earlier runs.
     `because` says why `model` is not the planned one, see `TaskRecord`. `refusal` is the limit that
-    had no room for a task whose publisher could hold no money for it: it is not to run.
+    had no room for a task whose publisher could hold no money for it: it is not to run. Where it
+    `stands_aside` it is to run beside no other such task of its process, and to `begin` first.
     """
 
     task_id: str
@@ -58,6 +59,7 @@ class Lease:
     pool: str = ""
     because: str = ""
     refusal: Refusal | None = None
+    stands_aside: bool = False
 
     def estimate(self, model: str) -> int:
         """Nano-dollars that a run was thought to cost with a model; 0 where nobody estimated it."""
@@ -158,7 +160,7 @@ class Tasks(Store):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
         if text(status) != "claimed":
             return text(status)
-        owner, attempt, stored, spent, chosen, because, refused = map(text, found)
+        owner, attempt, stored, spent, chosen, because, refused, aside = map(text, found)
         known = json.loads(stored)
         decision = ModelDecision.from_json(known["model_decision"])
         return Lease(
@@ -176,7 +178,15 @@ class Tasks(Store):
             pool=pool,
             because=because,
             refusal=Refusal.parse(refused) if refused else None,
+            stands_aside=aside == "1",
         )
+
+    def begin(self, lease: Lease) -> None:
+        """Begin a run that stood aside. Raises `LeaseLost` where another run has the task now."""
+        with redis_errors(self.client):
+            kept = self.scripts.begin(keys=[self.keys.task(lease.task_id)], args=[lease.fence])
+        if not kept:
+            raise LeaseLost(f"task {lease.task_id} runs elsewhere now; do not begin it here")
 
     def renew(self, lease: Lease, lease_seconds: float) -> bool:
         """Whether the lease is still this run's; it then lasts for `lease_seconds` more."""

@@ -120,6 +120,7 @@ class Money(RuleBasedStateMachine):
         self.unwanted: set[str] = set()
         self.waits: Counter[str] = Counter()
         self.crashes: Counter[str] = Counter()
+        self.aside: set[str] = set()
         self.not_yet: set[str] = set()
         self.numbers = itertools.count(1)
         self.sent: list[Callable[[], object]] = []
@@ -328,11 +329,11 @@ class Money(RuleBasedStateMachine):
                 record = self.fleet.tasks.read(task_id)
                 send = partial(self.fleet.tasks.requeue, record, queue, most)
                 answer, *later = [send() for _ in range(times)]
-                self.crashes[task_id] += 1
+                self.count_crash(task_id)
                 strange = not self.fleet.client.hexists(
                     self.fleet.keys.task(task_id), "message"
                 )
-                dies = strange or self.crashes[task_id] >= most
+                dies = strange or (task_id not in self.aside and self.crashes[task_id] >= most)
                 assert answer == ("failed" if dies else "requeued")
                 assert set(later) <= {"alive"}
                 self.plain.lose(task)
@@ -366,15 +367,23 @@ class Money(RuleBasedStateMachine):
         for task_id, lease in self.one_of(self.leases.items(), pick):
             with self.move():
                 assert self.fleet.tasks.renew(lease, 0)
-                if self.crashes[task_id] + 1 >= MOST_CRASHES:
+                if task_id not in self.aside and self.crashes[task_id] + 1 >= MOST_CRASHES:
                     pool = lease.pool
                     claim = (task_id, f"{pool}-1", pool, 600, "x", lease.tenant, "")
                     assert self.fleet.tasks.claim(*claim) == "spent"
                     continue
+                self.count_crash(task_id)
                 newer = self.claimed(task_id, self.plain.tasks[task_id], times)
-                self.crashes[task_id] += 1
             self.outdated.append(lease)
             self.leases[task_id] = newer
+
+    @precondition(lambda self: self.leases)
+    @rule(pick=picks, times=times)
+    def begin_a_run_that_stood_aside(self, pick: int, times: int) -> None:
+        for task_id, lease in self.one_of(self.leases.items(), pick):
+            for _ in range(times):
+                self.fleet.tasks.begin(lease)
+            self.aside.discard(task_id)
 
     @precondition(lambda self: self.outdated)
     @rule(pick=picks, takes=takes)
@@ -384,6 +393,8 @@ class Money(RuleBasedStateMachine):
                 self.fleet.steps.admit(
                     lease, next(self.numbers), step(*takes), self.step_limits(lease, takes[0])
                 )
+            with pytest.raises(LeaseLost):
+                self.fleet.tasks.begin(lease)
 
     @precondition(lambda self: self.sent)
     @rule(pick=picks)
@@ -545,7 +556,15 @@ class Money(RuleBasedStateMachine):
         ]
         assert isinstance(found[0], Lease)
         assert found == [found[0]] * times
+        assert found[0].stands_aside == (self.crashes[task_id] >= MOST_CRASHES - 1)
+        self.aside.discard(task_id)
+        if found[0].stands_aside:
+            self.aside.add(task_id)
         return found[0]
+
+    def count_crash(self, task_id: str) -> None:
+        """One that stands aside has not begun: its end is no crash."""
+        self.crashes[task_id] += task_id not in self.aside
 
     def settled(self, call: Call, nanodollars: int, tokens: int, times: int) -> None:
         used = step(call.worst.model, nanodollars, tokens)
