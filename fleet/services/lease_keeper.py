@@ -1,7 +1,8 @@
-"""Keeps the leases of all tasks that this process runs, with one thread.
+"""Keeps the leases of all tasks that this process runs, with one thread for all of them.
 
 Every second it asks whether somebody has cancelled one of them, and every few seconds it
-renews each lease. A run that must end is told why, once: `cancelled`, `lost` where the
+renews each lease. A second thread asks nobody: it stops a run in time though the first one waits
+for a Redis that does not answer. A run that must end is told why: `cancelled`, `lost` where the
 lease has passed to another or could not be renewed before it ended, or `given_back` where its
 worker stops and others shall run it.
 """
@@ -22,8 +23,10 @@ from fleet.state.tasks import Lease, Tasks
 Verdict = Literal["cancelled", "lost", "given_back"]
 
 LOOK_SECONDS = 1.0
-# A run stops itself so long before its lease can pass to another, so that two never overlap.
-MARGIN_SECONDS = 2.0
+# A run stops itself so long before its lease can pass to another, so that two never overlap: 2 s
+# of the usual 15 s.
+MARGIN_SHARE = 2 / 15
+OVERDUE_LOOK_SECONDS = 0.2
 
 log = structlog.get_logger(__name__)
 
@@ -49,11 +52,16 @@ class LeaseKeeper:
         self._guard = threading.Lock()
 
     def start(self) -> None:
-        """Begin to watch, in a daemon thread."""
-        threading.Thread(target=self._watch, name="lease-keeper", daemon=True).start()
+        """Begin to watch, in daemon threads."""
+        for look, seconds in (
+            (self.look, LOOK_SECONDS),
+            (self.stop_overdue, OVERDUE_LOOK_SECONDS),
+        ):
+            name = f"lease-keeper-{look.__name__}"
+            threading.Thread(target=_watch, args=(look, seconds), name=name, daemon=True).start()
 
     def hold(self, lease: Lease, stop: Callable[[Verdict], None]) -> None:
-        """Keep a lease until `release`. `stop` is called from the keeper's thread."""
+        """Keep a lease until `release`. `stop` is called from the keeper's threads."""
         with self._guard:
             self._held[lease.task_id] = Held(lease, stop)
             gives_back = self._gives_back
@@ -75,8 +83,7 @@ class LeaseKeeper:
 
     def look(self) -> None:
         """One round: stop what is cancelled, renew what is due, stop what is lost."""
-        with self._guard:
-            held = list(self._held.values())
+        held = self._all_held()
         if not held:
             return
         try:
@@ -85,16 +92,17 @@ class LeaseKeeper:
                 self._renew(each)
         except RetryLater as error:
             log.warning("leases could not be renewed", error=str(error))
-        self._stop_overdue(held)
 
-    def _watch(self) -> None:
-        while True:
-            time.sleep(LOOK_SECONDS)
-            try:
-                self.look()
-            except Exception:
-                # The thread must outlive any surprise: without it every lease would end.
-                log.exception("the lease keeper stumbled")
+    def stop_overdue(self) -> None:
+        """Stop what could not be renewed, before its lease can pass to another."""
+        now = time.monotonic()
+        for each in self._all_held():
+            if now - each.renewed > self.lease_seconds * (1 - MARGIN_SHARE):
+                each.stop("lost")
+
+    def _all_held(self) -> list[Held]:
+        with self._guard:
+            return list(self._held.values())
 
     def _stop_cancelled(self, held: list[Held]) -> None:
         wanted = self.tasks.wanted_stopped([each.lease.task_id for each in held])
@@ -111,8 +119,12 @@ class LeaseKeeper:
         else:
             each.stop("lost")
 
-    def _stop_overdue(self, held: list[Held]) -> None:
-        now = time.monotonic()
-        for each in held:
-            if now - each.renewed > self.lease_seconds - MARGIN_SECONDS:
-                each.stop("lost")
+
+def _watch(look: Callable[[], None], seconds: float) -> None:
+    while True:
+        time.sleep(seconds)
+        try:
+            look()
+        except Exception:
+            # The thread must outlive any surprise: without it every lease would end.
+            log.exception("the lease keeper stumbled")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Callable
+from queue import SimpleQueue
 
 import pytest
 import redis
@@ -69,10 +72,26 @@ def test_a_cancelled_run_is_told(fleet: Connection, lease: Lease) -> None:
     assert keeper(fleet, lease, seconds=90, renew=10) == ["cancelled"]
 
 
-def test_a_run_that_could_not_renew_in_time_stops_before_another_may_start(
+def test_a_run_whose_redis_hangs_stops_before_another_may_start(
     fleet: Connection, lease: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with redis.Redis(port=1, retry=None) as nobody:
-        monkeypatch.setattr(fleet.tasks, "client", nobody)
-        monkeypatch.setattr(fleet.tasks.scripts.renew, "registered_client", nobody)
-        assert keeper(fleet, lease, seconds=1, renew=0) == ["lost"]
+    told = SimpleQueue[tuple[str, float]]()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hangs = redis.Redis(port=silent.getsockname()[1], retry=None, socket_timeout=60)
+        monkeypatch.setattr(fleet.tasks, "client", hangs)
+        found = LeaseKeeper(fleet.tasks, lease_seconds=5, renew_seconds=0)
+        held = time.monotonic()
+        found.hold(lease, lambda verdict: told.put((verdict, time.monotonic())))
+        found.start()
+        verdict, at = told.get(timeout=60)
+        found.release(lease)
+    assert verdict == "lost"
+    assert 4 < at - held < 5
+
+
+def test_a_run_is_left_alone_while_its_lease_lasts(fleet: Connection, lease: Lease) -> None:
+    told: list[str] = []
+    found = LeaseKeeper(fleet.tasks, lease_seconds=30, renew_seconds=10)
+    found.hold(lease, told.append)
+    found.stop_overdue()
+    assert told == []
