@@ -26,8 +26,8 @@ from fleet.errors import RetryLater
 from fleet.runtime.app import fleet_of
 from fleet.state.beat import BeatLease
 
-LEASE_SECONDS = 30
-TICK_SECONDS = 5.0
+TICKS = 6
+"""How often at least beat looks, and renews its lease, while one lease lasts."""
 JOBS = "fleet."
 END_SECONDS = 5.0
 """How long a beat that ends waits for the jobs that it runs. They may be killed at any time."""
@@ -76,7 +76,9 @@ class LeasedScheduler(Scheduler):
     def __init__(self, app: Any, **options: Any) -> None:
         connection = fleet_of(app)
         owner = f"{socket.gethostname()}:{os.getpid()}"
-        self.lease = BeatLease(connection.client, connection.keys, owner, LEASE_SECONDS)
+        seconds = connection.settings.config.leases.beat_seconds
+        self.lease = BeatLease(connection.client, connection.keys, owner, seconds)
+        self.tick_seconds = seconds / TICKS
         self.jobs = JobThreads()
         self.held: bool | None = None
         #: The last run of each job as this beat knows it.
@@ -88,8 +90,8 @@ class LeasedScheduler(Scheduler):
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Begin what is due, where this beat holds the lease; seconds until the next look."""
         if not self._hold():
-            return TICK_SECONDS
-        return min(float(super().tick(*args, **kwargs)), TICK_SECONDS)
+            return self.tick_seconds
+        return min(float(super().tick(*args, **kwargs)), self.tick_seconds)
 
     def apply_async(
         self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any

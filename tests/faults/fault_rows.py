@@ -86,7 +86,7 @@ def redeliver(side: Side, seconds: float, quiet: float) -> Figures:
     (task,) = side.send(1, seconds)
     first = running(side, task)
     side.broker.cut_connections()
-    until(lambda: first.over, seconds + 20)
+    until(lambda: side.runs.is_over(first), seconds + 20)
     # What was delivered meanwhile ends too, so that it is seen.
     until(lambda: all(run.over for run in side.runs.of(task)), quiet)
     return {
