@@ -21,7 +21,7 @@ MORE_BYTES = 1024 * 1024
 
 
 def test_of_a_redelivered_task_one_run_is_alive(side: FleetSide) -> None:
-    found = fault_rows.redeliver(side, sized(VISIBILITY_SECONDS + 1, 16), QUIET)
+    found = fault_rows.redeliver(side, sized(VISIBILITY_SECONDS + 0.5, 16), QUIET)
     print(shown("redelivery", side, found))
     assert found["runs"] == 1
     assert found["effects"] == 1
@@ -124,7 +124,8 @@ def test_ten_times_the_load_is_refused_with_a_type_and_leaves_nothing(side: Flee
     seconds = sized(2, 60)
     # Sixteen slots do 40 tasks of 0.4 s in a second.
     began = time.monotonic()
-    while (now := time.monotonic() - began) < seconds:
+    # A slow machine takes longer until there are too many.
+    while (now := time.monotonic() - began) < seconds or (not refused and now < 30):
         due = int(now * 400)
         while len(acknowledged) + refused < due:
             try:

@@ -27,14 +27,14 @@ REAP_SECONDS = 1.0
 
 
 def test_clocks_that_are_wrong_take_nothing_over_early(side: FleetSide) -> None:
+    path = os.pathsep.join((str(HERE / "skewed_clock"), os.environ["PYTHONPATH"]))
     for name, seconds in (("ahead", SKEW_SECONDS), ("behind", -SKEW_SECONDS)):
-        path = os.pathsep.join((str(HERE / "skewed_clock"), os.environ["PYTHONPATH"]))
         skew = {"PYTHONPATH": path, "SKEW_SECONDS": str(seconds)}
-        assert abs(told_time(skew) - time.time() - seconds) < 20
         side.start(name, pool="apart", **skew)
+        assert abs(told_time(skew) - time.time() - seconds) < 20
     await_ready(side, "ahead", "behind")
     # Longer than a lease, and than an agent may be silent.
-    tasks = side.send_to("apart", 8, seconds=sized(VISIBILITY_SECONDS + 1, 60))
+    tasks = side.send_to("apart", 8, seconds=sized(VISIBILITY_SECONDS + 0.5, 60))
     side.await_ends(tasks, 120)
     ran = {run.pid for task in tasks for run in side.runs.of(task)}
     takeovers = side.runs.begun(tasks) - len(tasks)
@@ -94,16 +94,16 @@ def test_two_beats_run_each_job_once_a_period_also_where_one_is_killed(
 ) -> None:
     assert until(lambda: all(STANDS[held] in both_logs(side) for held in (True, False)), 60)
     assert until(lambda: jobs.begun["reap-the-dead"], 60)
-    began, seconds = redis_now(side), sized(5, 60)
+    began, seconds = redis_now(side), sized(4, 60)
     until(lambda: redis_now(side) >= began + seconds, seconds + 10)
     plan = schedule(side.state.settings)
     periods = {job: each["schedule"] for job, each in plan.items()}
     every = {job: p for job, p in periods.items() if isinstance(p, int | float) and p <= seconds}
     counts = {job: len(jobs.between(job, began, began + seconds)) for job in every}
-    killed = redis_now(side)
     side.workers.kill(holder(side))
+    killed = redis_now(side)
     # Its lease has to run out first.
-    assert until(lambda: len(jobs.between("reap-the-dead", killed, float("inf"))) > 2, 90)
+    assert until(lambda: jobs.between("reap-the-dead", killed, float("inf")), 90)
     away = jobs.between("reap-the-dead", killed, float("inf"))[0] - killed
     print(shown("beat twice", side, {f"runs in {seconds:g} s": counts}))
     print(shown("beat killed", side, {"jobs again after s": round(away, 1)}))
@@ -134,7 +134,7 @@ def test_a_while_of_everything_adds_up_and_grows_nothing(side: FleetSide) -> Non
         side.start(name)
     side.start("forked", "prefork")
     await_ready(side, "one", "two", "forked")
-    seconds, began = sized(6, 1200), time.monotonic()
+    seconds, began = sized(5, 1200), time.monotonic()
     faults = [began + at for at in (range(20, 1180, 20) if FULL else (2, 4))]
     memory: list[int] = []
     while time.monotonic() - began < seconds:

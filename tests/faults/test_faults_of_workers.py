@@ -14,7 +14,7 @@ MOST_ATTEMPTS = 3
 
 
 def test_killed_workers_lose_nothing_and_charge_each_attempt_once(side: FleetSide) -> None:
-    count, kills = int(sized(200, 30_000)), int(sized(2, 60))
+    count, kills = int(sized(150, 30_000)), int(sized(2, 60))
     before = side.fake.count()
 
     def send() -> list[str]:
