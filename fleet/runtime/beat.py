@@ -28,8 +28,8 @@ from fleet.runtime.app import fleet_of
 from fleet.runtime.job_events import JobEvents
 from fleet.state.beat import BeatLease
 
-LEASE_SECONDS = 30
-TICK_SECONDS = 5.0
+TICKS = 6
+"""How often at least beat looks, and renews its lease, while one lease lasts."""
 JOBS = "fleet."
 END_SECONDS = 5.0
 """How long a beat that ends waits for the jobs that it runs. They may be killed at any time."""
@@ -78,7 +78,9 @@ class LeasedScheduler(Scheduler):
     def __init__(self, app: Any, **options: Any) -> None:
         connection = fleet_of(app)
         owner = f"{socket.gethostname()}:{os.getpid()}"
-        self.lease = BeatLease(connection.client, connection.keys, owner, LEASE_SECONDS)
+        seconds = connection.settings.config.leases.beat_seconds
+        self.lease = BeatLease(connection.client, connection.keys, owner, seconds)
+        self.tick_seconds = seconds / TICKS
         self.jobs = JobThreads()
         self.events = JobEvents(app)
         self.held: bool | None = None
@@ -91,9 +93,9 @@ class LeasedScheduler(Scheduler):
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Begin what is due, where this beat holds the lease; seconds until the next look."""
         if not self._hold():
-            return TICK_SECONDS
+            return self.tick_seconds
         self.events.alive()
-        return min(float(super().tick(*args, **kwargs)), TICK_SECONDS)
+        return min(float(super().tick(*args, **kwargs)), self.tick_seconds)
 
     def apply_async(
         self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any

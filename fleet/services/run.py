@@ -1,6 +1,8 @@
 """Running one task: claim, run, finish.
 
-    claimed   -> the agent runs under the task's time limit, its lease kept
+    claimed   -> the agent runs under the task's time limit, its lease kept. A task whose workers
+                 have died until one more death would end it first stands aside until no other
+                 such task runs in the process: so each of them dies for itself alone
     held      -> another run's lease is alive: this delivery is dropped, since the record
                  brings the task back should that run die
     parked    -> a step does not fit a limit, and the policy says to wait; or the run ended in an
@@ -19,8 +21,9 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -153,6 +156,7 @@ class AgentRunner:
         self._made: dict[str, Agent] = {}
         self._claims, self._number = uuid4().hex, count()
         self._slots = asyncio.Semaphore(settings.config.pools[pool].slots)
+        self._last_tries = asyncio.Lock()
 
     def warm_up(self) -> None:
         """Make the agents of the pool, so that the first task does not wait for imports."""
@@ -269,24 +273,35 @@ class AgentRunner:
         stopped: threading.Event,
     ) -> Outcome:
         try:
-            await self._take_slot()
-            try:
+            async with self._its_turn(lease), self._slot():
                 return await self._run_agent(agent_type, lease, delivery.payload, writer)
-            finally:
-                self._slots.release()
         finally:
             stopped.set()
             delivery.agent_ended()
 
-    async def _take_slot(self) -> None:
-        if not self._slots.locked():
-            await self._slots.acquire()
-            return
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """One of the slots: a run that was fetched ahead waits for it."""
         try:
-            async with asyncio.timeout(SLOT_SECONDS):
+            async with asyncio.timeout(SLOT_SECONDS if self._slots.locked() else None):
                 await self._slots.acquire()
         except TimeoutError:
             raise NoSlot from None
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    @asynccontextmanager
+    async def _its_turn(self, lease: Lease) -> AsyncIterator[None]:
+        """Wait until the run may begin. Whatever stops a run stops one that waits, too."""
+        if not lease.stands_aside:
+            yield
+            return
+        async with self._last_tries:
+            await asyncio.to_thread(self._patiently, lambda: self.tasks.begin(lease))
+            log.info("runs beside no other that may die of it", task=lease.task_id)
+            yield
 
     async def _run_agent(
         self, agent_type: str, lease: Lease, payload: Any, writer: StepWriter

@@ -84,6 +84,7 @@ class Leases(Section):
     heartbeat_seconds: Seconds = 5
     dead_after_seconds: Seconds = 30
     reap_seconds: Seconds = 10
+    beat_seconds: Annotated[int, Field(ge=2, le=3600)] = 30
 
     @model_validator(mode="after")
     def _a_missed_beat_is_not_a_death(self) -> Self:

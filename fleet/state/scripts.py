@@ -19,6 +19,7 @@ from fleet.state.bundles import Bundles, Undelivered
 NAMES = (
     "admit",
     "alert",
+    "begin",
     "begin_job",
     "cancel",
     "carry",
@@ -112,6 +113,7 @@ class Scripts:
 
     admit: Script
     alert: Script
+    begin: Script
     begin_job: Script
     cancel: Script
     carry: Script

@@ -47,8 +47,9 @@ class Lease:
     cooled down at submission come behind all others. The task may cost `limit_nanodollars` in
     all, None where there is no limit, of which `spent_nanodollars` were spent by earlier runs.
     `because` says why `model` is not the planned one, see `TaskRecord`. `refusal` is the limit that
-    had no room for a task whose publisher could hold no money for it: it is not to run. `saved` is
-    what earlier runs have saved.
+    had no room for a task whose publisher could hold no money for it: it is not to run. Where it
+    `stands_aside` it is to run beside no other such task of its process, and to `begin` first.
+    `saved` is what earlier runs have saved.
     `asked_at` is when it was asked for, by this machine's monotonic clock: it holds from then on.
     """
 
@@ -66,6 +67,7 @@ class Lease:
     pool: str = ""
     because: str = ""
     refusal: Refusal | None = None
+    stands_aside: bool = False
     saved: tuple[Saved, ...] = ()
     asked_at: float = field(default_factory=time.monotonic, compare=False)
 
@@ -171,7 +173,7 @@ class Tasks(Store):
         if text(status) != "claimed":
             return text(status)
         *fields, saved = found
-        owner, attempt, stored, spent, chosen, because, refused = map(text, fields)
+        owner, attempt, stored, spent, chosen, because, refused, aside = map(text, fields)
         known, candidates = _parsed_plan(stored)
         return Lease(
             task_id=task_id,
@@ -188,9 +190,17 @@ class Tasks(Store):
             pool=pool,
             because=because,
             refusal=Refusal.parse(refused) if refused else None,
+            stands_aside=aside == "1",
             saved=parse_saved(saved),
             asked_at=asked_at,
         )
+
+    def begin(self, lease: Lease) -> None:
+        """Begin a run that stood aside. Raises `LeaseLost` where another run has the task now."""
+        with redis_errors(self.client):
+            kept = self.scripts.begin(keys=[self.keys.task(lease.task_id)], args=[lease.fence])
+        if not kept:
+            raise LeaseLost(f"task {lease.task_id} runs elsewhere now; do not begin it here")
 
     def renew(self, lease: Lease, lease_seconds: float) -> bool:
         """Whether the lease is still this run's; it then lasts for `lease_seconds` more."""

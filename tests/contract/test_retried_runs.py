@@ -230,6 +230,7 @@ def test_retries_are_no_crashes(crew: Crew) -> None:
             crew.task_id, "codegen-1", "codegen", 0, str(number), "default", ""
         )
         assert not isinstance(lease, str)
+        crew.fleet.tasks.begin(lease)
         answered = crew.fleet.tasks.requeue(crew.record, QUEUE, 3)
         assert answered == ("failed" if number == 3 else "requeued")
     assert (crew.record.retries, crew.record.crashes) == (1, 3)

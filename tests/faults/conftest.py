@@ -15,7 +15,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "e2e"))
 
 from fake_provider import FakeProvider
-from fleet_side import FleetSide
+from fleet_side import SHARED, FleetSide
 from sides import FULL
 
 FULL_SECONDS = 3600
@@ -44,5 +44,5 @@ def side(fleet_under_fire: FleetSide) -> Iterator[FleetSide]:
     """The fleet; each test starts what it breaks, and leaves what others can use."""
     yield fleet_under_fire
     workers = fleet_under_fire.workers
-    for name in {*workers.running, *workers.fallen()} - {"beat", "one", "two", "forked"}:
+    for name in {*workers.running, *workers.fallen()} - {*SHARED}:
         workers.kill(name)

@@ -64,7 +64,7 @@ def kill_child(side: Side, quiet: float) -> Figures:
     """The child of a prefork pool that runs a task is killed, the worker is not."""
     side.start("forked", "prefork")
     await_ready(side, "forked")
-    (task,) = side.send(1, 2.0, "prefork")
+    (task,) = side.send(1, 1.5, "prefork")
     first = running(side, task)
     os.kill(first.pid, signal.SIGKILL)
     killed = time.monotonic()
@@ -86,7 +86,7 @@ def redeliver(side: Side, seconds: float, quiet: float) -> Figures:
     (task,) = side.send(1, seconds)
     first = running(side, task)
     side.broker.cut_connections()
-    until(lambda: first.over, seconds + 20)
+    until(lambda: side.runs.is_over(first), seconds + 20)
     # What was delivered meanwhile ends too, so that it is seen.
     until(lambda: all(run.over for run in side.runs.of(task)), quiet)
     return {
@@ -102,7 +102,7 @@ def stall(side: Side, quiet: float) -> Figures:
     for name in ("one", "two"):
         side.start(name)
     await_ready(side, "one", "two")
-    (task,) = side.send(1, 3.0)
+    (task,) = side.send(1, 2.0)
     first = running(side, task)
     holder = next(n for n, found in side.workers.running.items() if found.pid == first.pid)
     side.workers.signal(holder, signal.SIGSTOP)

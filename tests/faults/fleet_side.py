@@ -15,16 +15,20 @@ from fake_provider import FakeProvider
 from harness import ROOT, eventually
 from labor_runs import Runs
 from redis.exceptions import RedisError
-from sides import LABORER, Broker, Execution, Workers
+from sides import LABORER, Broker, Execution, Workers, sized
 
 from fleet import Fleet, Submission
 from fleet.core.ledger_entries import CORRECTION
+from fleet.core.task_states import parse_history
 from fleet.services.connection import Connection
 from fleet.services.ledger_verify import verify
 from fleet.state.records import ENDED
 
-LEASE_SECONDS = 6.0
-SLOTS = {"threads": 8, "prefork": 2}
+LEASE_SECONDS = int(sized(3, 6))
+VISIBILITY_SECONDS = int(sized(4, 6))
+"""How long an agent may be silent, and a message unacknowledged. A server that is started again has
+to have taken their signs of life by then."""
+BEAT_SECONDS = int(sized(3, 30))
 
 CONFIG = """
 [agent_types.laborer]
@@ -67,11 +71,12 @@ monthly_usd = 1000000
 concurrent_tasks = {bound}
 
 [leases]
-lease_seconds = 6
+lease_seconds = {lease}
 renew_seconds = 1
 heartbeat_seconds = 1
-dead_after_seconds = 6
+dead_after_seconds = {visibility}
 reap_seconds = 1
+beat_seconds = {beat}
 
 # Work fails here on purpose, and its pools are not to blame.
 [health]
@@ -80,12 +85,15 @@ least_success = 0
 slow_factor = 1000
 """
 
-BOUND = 200
+BOUND = int(sized(60, 200))
 """Tasks of the tenant `bounded` that there may be at once, waiting ones too."""
+
+SHARED = ("beat", "second", "one", "two", "forked")
+"""Two beats, two workers of threads and one of prefork: started at once, and used by many tests."""
 
 
 class FleetSide:
-    """One fleet for all: each test starts the workers that it breaks, where they do not run yet."""
+    """One fleet for all: each test starts again what it has broken, where it needs it."""
 
     name = "Fleet"
 
@@ -93,7 +101,9 @@ class FleetSide:
         self.fake = fake
         self.broker = Broker(folder)
         self.runs = Runs(folder / "diary")
-        (folder / "fleet.toml").write_text(CONFIG.format(url=fake.base_url, bound=BOUND))
+        figures = {"bound": BOUND, "lease": LEASE_SECONDS, "visibility": VISIBILITY_SECONDS}
+        text = CONFIG.format(url=fake.base_url, beat=BEAT_SECONDS, **figures)
+        (folder / "fleet.toml").write_text(text)
         for name in list(os.environ):
             if name.startswith("FLEET_") or name.endswith("_API_KEY"):
                 patch.delenv(name)
@@ -111,7 +121,7 @@ class FleetSide:
         self.workers = Workers(folder, dict(os.environ))
         self.fleet = Fleet.from_env()
         self.ends = Ends(self.state)
-        self.start_beat()
+        self.start_shared()
 
     @property
     def state(self) -> Connection:
@@ -119,7 +129,15 @@ class FleetSide:
 
     # Processes
 
-    def start_beat(self, name: str = "beat") -> None:
+    def start_shared(self) -> None:
+        """All at once, and nobody waits for them: what a test needs, it waits for."""
+        for name in ("beat", "second"):
+            self.start_beat(name)
+        self.start("one")
+        self.start("two")
+        self.start("forked", "prefork")
+
+    def start_beat(self, name: str) -> None:
         data = {"FLEET_DATA_DIR": str(self.workers.folder / name)}
         self.workers.spawn(name, [sys.executable, "-m", "fleet", "service", "beat"], data)
 
@@ -174,6 +192,15 @@ class FleetSide:
             for task, (state, attempts, cost) in zip(tasks, rows, strict=True)
         }
 
+    def ends_written(self, tasks: Collection[str]) -> dict[str, int]:
+        """How many ends the history of each task has."""
+        pipeline = self.state.client.pipeline(transaction=False)
+        for task in tasks:
+            pipeline.hget(self.state.keys.task(task), "history")
+        histories = [parse_history(found.decode()) for found in pipeline.execute()]
+        ends = [sum(move.state in ENDED for move in history) for history in histories]
+        return dict(zip(tasks, ends, strict=True))
+
     def unended(self, tasks: Collection[str]) -> list[str]:
         return [task for task, row in self.brief(tasks).items() if row[0] not in ENDED]
 
@@ -194,6 +221,7 @@ class FleetSide:
         rows = self.brief(tasks)
         assert {state for state, _, _ in rows.values()} <= ENDED
         assert [task for task in tasks if self.ends.count(task) > 1] == []
+        assert [task for task, count in self.ends_written(tasks).items() if count != 1] == []
         charged, calls = Counter[str](), Counter[tuple[str, str]]()
         for entry in self.entries():
             charged[entry.task] += entry.amount

@@ -49,6 +49,10 @@ class Runs:
         self.look()
         return list(self.by_task.get(task, ()))
 
+    def is_over(self, run: Run) -> bool:
+        self.look()
+        return run.over is not None
+
     def effects(self, task: str) -> int:
         self.look()
         return self._effects(task)

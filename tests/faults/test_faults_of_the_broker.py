@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import fault_rows
 import pytest
-from fault_rows import running, shown
-from fleet_side import LEASE_SECONDS, FleetSide
-from sides import FULL, await_ready, sized, until
+from fault_rows import shown
+from fleet_side import VISIBILITY_SECONDS, FleetSide
+from sides import await_ready, sized, until
 from tcp_proxy import Proxy
 
 from fleet.errors import RetryLater, Unavailable
@@ -21,8 +21,7 @@ MORE_BYTES = 1024 * 1024
 
 
 def test_of_a_redelivered_task_one_run_is_alive(side: FleetSide) -> None:
-    """The visibility timeout of this fleet is 6 s, as long as its agents may be silent."""
-    found = fault_rows.redeliver(side, sized(8, 16), QUIET)
+    found = fault_rows.redeliver(side, sized(VISIBILITY_SECONDS + 0.5, 16), QUIET)
     print(shown("redelivery", side, found))
     assert found["runs"] == 1
     assert found["effects"] == 1
@@ -52,11 +51,13 @@ def cut_off(side: FleetSide) -> Iterator[tuple[Proxy, str]]:
     with Proxy(side.broker.port) as proxy:
         far = side.broker.url.replace(str(side.broker.port), str(proxy.port))
         side.start("far", pool="apart", FLEET_BROKER_URL=far)
-        await_ready(side, "far")
-        (task,) = side.send_to("apart", 1, seconds=sized(12, 30))
-        running(side, task)
         side.start("near", pool="apart")
-        await_ready(side, "near")
+        await_ready(side, "far", "near")
+        near = side.agent("near")
+        side.fleet.drain(near)
+        (task,) = side.send_to("apart", 1, seconds=sized(4, 30))
+        assert until(lambda: side.runs.of(task), 30)
+        side.fleet.resume(near)
         yield proxy, task
 
 
@@ -65,7 +66,8 @@ def test_a_worker_resumes_after_a_partition_and_nothing_is_done_twice(side: Flee
         proxy.drop_packets()
         cut = time.monotonic()
         assert until(lambda: len(side.runs.of(task)) > 1, QUIET), "no other took the task"
-        until(lambda: time.monotonic() - cut > sized(8, 60), 70)
+        first, second = side.runs.of(task)[:2]
+        until(lambda: time.monotonic() - cut > sized(0, 60), 70)
         proxy.heal()
         healed = time.monotonic()
         pid = side.workers.running["far"].pid
@@ -78,25 +80,15 @@ def test_a_worker_resumes_after_a_partition_and_nothing_is_done_twice(side: Flee
         assert until(resumed, MOST_SECONDS_TO_RESUME)
         took = time.monotonic() - healed
         side.await_ends([task], 60)
+        assert side.runs.is_over(first)
         effects = side.runs.effects(task)
-        print(shown("partition", side, {"resumed after s": round(took, 1), "effects": effects}))
+        told = {"resumed after s": round(took, 1), "effects": effects}
+        told["stopped before the next began, s"] = round(second.begun - (first.over or 0), 2)
+        print(shown("partition", side, told))
         assert took <= MOST_SECONDS_TO_RESUME
         assert effects == 1
+        assert side.runs.most_at_once(task) == 1
         side.check([task])
-
-
-@pytest.mark.skipif(not FULL, reason="starts a pool of its own; FLEET_FAULTS=full runs it")
-def test_a_run_that_is_cut_off_ends_before_another_begins(side: FleetSide) -> None:
-    with cut_off(side) as (proxy, task):
-        proxy.drop_packets()
-        assert until(lambda: len(side.runs.of(task)) > 1, QUIET)
-        first, second = side.runs.of(task)[:2]
-        assert until(lambda: first.over, LEASE_SECONDS)
-        proxy.heal()
-        side.await_ends([task], 60)
-        assert first.over is not None
-        print(shown("cut off", side, {"stopped before s": round(second.begun - first.over, 2)}))
-        assert first.over < second.begun
 
 
 def test_a_full_valkey_is_loud_and_loses_nothing(side: FleetSide) -> None:
@@ -129,10 +121,11 @@ def test_ten_times_the_load_is_refused_with_a_type_and_leaves_nothing(side: Flee
     await_ready(side, "one", "two")
     client, acknowledged, refused = side.broker.client, [], 0
     used, most = client.info("memory")["used_memory"], 0
-    seconds = sized(4, 60)
+    seconds = sized(2, 60)
     # Sixteen slots do 40 tasks of 0.4 s in a second.
     began = time.monotonic()
-    while (now := time.monotonic() - began) < seconds:
+    # A slow machine takes longer until there are too many.
+    while (now := time.monotonic() - began) < seconds or (not refused and now < 30):
         due = int(now * 400)
         while len(acknowledged) + refused < due:
             try:
@@ -152,5 +145,3 @@ def test_ten_times_the_load_is_refused_with_a_type_and_leaves_nothing(side: Flee
     assert side.states(acknowledged) == {"succeeded": len(acknowledged)}
     assert most - used < 100e6
     side.check([*acknowledged, *again])
-
-

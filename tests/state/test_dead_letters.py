@@ -52,6 +52,7 @@ def claim(state: Connection, task_id: str, seconds: float = 30) -> Lease:
     name = f"{task_id}-{seconds}-{state.tasks.read(task_id).fence}"
     lease = state.tasks.claim(task_id, "codegen-1", "codegen", seconds, name, "default", "")
     assert isinstance(lease, Lease)
+    state.tasks.begin(lease)
     return lease
 
 

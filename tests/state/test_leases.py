@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from fleet.errors import LeaseLost
 from fleet.runtime.messages import message_encoder
 from fleet.services.connection import Connection, open_connection
 from fleet.services.requests import Submission
@@ -38,6 +39,12 @@ def claim(fleet: Connection, task_id: str, name: str = "a", seconds: float = 30)
 def claimed(fleet: Connection, task_id: str, name: str = "a", seconds: float = 30) -> Lease:
     lease = claim(fleet, task_id, name, seconds)
     assert isinstance(lease, Lease)
+    return lease
+
+
+def begun(fleet: Connection, task_id: str, name: str, seconds: float = 30) -> Lease:
+    lease = claimed(fleet, task_id, name, seconds)
+    fleet.tasks.begin(lease)
     return lease
 
 
@@ -81,7 +88,7 @@ def test_a_redelivery_gives_a_task_that_kills_its_workers_no_more_of_them(
     fleet: Connection, task_id: str
 ) -> None:
     for name in "abc":
-        claimed(fleet, task_id, name, seconds=0)
+        begun(fleet, task_id, name, seconds=0)
     assert claim(fleet, task_id, "d") == "spent"
     assert in_flight(fleet) == 0
     reap(fleet)
@@ -164,7 +171,7 @@ def test_a_task_whose_workers_died_three_times_fails(fleet: Connection, task_id:
     for name in "ab":
         claimed(fleet, task_id, name, seconds=0)
         assert reap(fleet)["requeued"] == [task_id]
-    claimed(fleet, task_id, "c", seconds=0)
+    begun(fleet, task_id, "c", seconds=0)
     assert reap(fleet)["failed"] == [task_id]
     record = fleet.tasks.read(task_id)
     assert record.state == "failed"
@@ -215,3 +222,58 @@ def test_what_waits_for_a_pool_without_agents_moves_to_the_overflow_queue(
     assert reap(fleet)["rescued"] == [task_id]
     assert (client.llen("{fleet}.codegen"), client.llen(OVERFLOW)) == (0, 1)
     assert in_flight(fleet) == 0
+
+
+def crashed_twice(fleet: Connection, task_id: str) -> None:
+    for name in "ab":
+        claimed(fleet, task_id, name, seconds=0)
+        assert reap(fleet)["requeued"] == [task_id]
+
+
+def test_a_task_stands_aside_before_the_run_whose_crash_would_end_it(
+    fleet: Connection, task_id: str
+) -> None:
+    for name in "ab":
+        assert not claimed(fleet, task_id, name, seconds=0).stands_aside
+        reap(fleet)
+    assert claimed(fleet, task_id, "c").stands_aside
+    assert claimed(fleet, task_id, "c").stands_aside
+
+
+def test_a_death_while_it_stands_aside_is_no_crash_of_a_task_and_no_outcome_of_its_pool(
+    fleet: Connection, task_id: str
+) -> None:
+    crashed_twice(fleet, task_id)
+    claimed(fleet, task_id, "c", seconds=0)
+    assert reap(fleet)["requeued"] == [task_id]
+    claimed(fleet, task_id, "d", seconds=0)
+    assert claimed(fleet, task_id, "e", seconds=0).stands_aside
+    record = fleet.tasks.read(task_id)
+    assert (record.crashes, record.attempts) == (2, 5)
+    whys = [move.why for move in record.history if "aside" in move.why]
+    assert whys == [
+        "it stood aside when its lease ended",
+        "taken over, it stood aside when its lease ended",
+    ]
+    assert fleet.pools.counts(["codegen"])["codegen"].overall.outcomes == 2
+
+
+def test_a_run_that_has_begun_crashes_for_good_however_often_its_begin_is_sent(
+    fleet: Connection, task_id: str
+) -> None:
+    crashed_twice(fleet, task_id)
+    lease = claimed(fleet, task_id, "c", seconds=0)
+    fleet.tasks.begin(lease)
+    started = fleet.tasks.read(task_id).started
+    fleet.tasks.begin(lease)
+    assert fleet.tasks.read(task_id).started == started
+    assert reap(fleet)["failed"] == [task_id]
+
+
+def test_a_run_that_lost_its_lease_does_not_begin(fleet: Connection, task_id: str) -> None:
+    crashed_twice(fleet, task_id)
+    late = claimed(fleet, task_id, "c", seconds=0)
+    claimed(fleet, task_id, "d")
+    with pytest.raises(LeaseLost):
+        fleet.tasks.begin(late)
+    assert fleet.client.hexists(fleet.keys.task(task_id), "aside")

@@ -121,6 +121,7 @@ class Money(RuleBasedStateMachine):
         self.saved: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self.waits: Counter[str] = Counter()
         self.crashes: Counter[str] = Counter()
+        self.aside: set[str] = set()
         self.not_yet: set[str] = set()
         self.numbers = itertools.count(1)
         self.sent: list[Callable[[], object]] = []
@@ -331,11 +332,11 @@ class Money(RuleBasedStateMachine):
                 record = self.fleet.tasks.read(task_id)
                 send = partial(self.fleet.tasks.requeue, record, queue, most)
                 answer, *later = [send() for _ in range(times)]
-                self.crashes[task_id] += 1
+                self.count_crash(task_id)
                 strange = not self.fleet.client.hexists(
                     self.fleet.keys.task(task_id), "message"
                 )
-                dies = strange or self.crashes[task_id] >= most
+                dies = strange or (task_id not in self.aside and self.crashes[task_id] >= most)
                 comes_back = "unwanted" if task_id in self.unwanted else "requeued"
                 assert answer == ("failed" if dies else comes_back)
                 assert set(later) <= {"alive"}
@@ -370,15 +371,23 @@ class Money(RuleBasedStateMachine):
         for task_id, lease in self.one_of(self.leases.items(), pick):
             with self.move():
                 assert self.fleet.tasks.renew(lease, 0)
-                if self.crashes[task_id] + 1 >= MOST_CRASHES:
+                if task_id not in self.aside and self.crashes[task_id] + 1 >= MOST_CRASHES:
                     pool = lease.pool
                     claim = (task_id, f"{pool}-1", pool, 600, "x", lease.tenant, "")
                     assert self.fleet.tasks.claim(*claim) == "spent"
                     continue
+                self.count_crash(task_id)
                 newer = self.claimed(task_id, self.plain.tasks[task_id], times)
-                self.crashes[task_id] += 1
             self.outdated.append(lease)
             self.leases[task_id] = newer
+
+    @precondition(lambda self: self.leases)
+    @rule(pick=picks, times=times)
+    def begin_a_run_that_stood_aside(self, pick: int, times: int) -> None:
+        for task_id, lease in self.one_of(self.leases.items(), pick):
+            for _ in range(times):
+                self.fleet.tasks.begin(lease)
+            self.aside.discard(task_id)
 
     @precondition(lambda self: self.outdated)
     @rule(pick=picks, takes=takes)
@@ -388,6 +397,8 @@ class Money(RuleBasedStateMachine):
                 self.fleet.steps.admit(
                     lease, next(self.numbers), step(*takes), self.step_limits(lease, takes[0])
                 )
+            with pytest.raises(LeaseLost):
+                self.fleet.tasks.begin(lease)
 
     @precondition(lambda self: self.sent)
     @rule(pick=picks)
@@ -550,7 +561,15 @@ class Money(RuleBasedStateMachine):
         assert isinstance(found[0], Lease)
         assert found == [found[0]] * times
         assert {each.name: each.value for each in found[0].saved} == self.saved[task_id]
+        assert found[0].stands_aside == (self.crashes[task_id] >= MOST_CRASHES - 1)
+        self.aside.discard(task_id)
+        if found[0].stands_aside:
+            self.aside.add(task_id)
         return found[0]
+
+    def count_crash(self, task_id: str) -> None:
+        """One that stands aside has not begun: its end is no crash."""
+        self.crashes[task_id] += task_id not in self.aside
 
     def settled(self, call: Call, nanodollars: int, tokens: int, times: int) -> None:
         used = step(call.worst.model, nanodollars, tokens)

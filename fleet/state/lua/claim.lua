@@ -10,7 +10,8 @@
 --       agent type, 16 of the model
 -- Returns {status, fence, tenant, attempts, plan, nano-dollars spent by earlier runs,
 --       the model that its money is held for, why that one, the limit that has no room for it,
---       names and values of what earlier runs have saved}
+--       '1' where the run is to stand aside until it begins (begin.lua), names and values of what
+--       earlier runs have saved}
 --       status  'claimed', 'held' (another run's lease is alive), 'ended', 'unknown',
 --               'spent' (as many of its workers died as may, and requeue.lua is about to end it),
 --               'replan' (the policy is another one; nothing was written)
@@ -21,17 +22,18 @@
 -- lost, gets the same fence, and a lease from then on. A delivery that gets no lease leaves no slot taken. For a task that
 -- nobody has held money for it is held now, as submit.lua does; one that fits no limit is claimed
 -- all the same, and holds nothing: its holder ends it. A run that is taken over from counts as a
--- crash, and no redelivery gives a task one more than it may have.
+-- crash, unless it stood aside, and no redelivery gives a task one more than it may have. A run whose
+-- crash would be the last one stands aside first.
 
 local function claimed(fence)
   local fields = redis.call('HMGET', KEYS[1], 'tenant', 'attempts', 'plan',
-    'cost_nanodollars', 'chosen', 'because', 'refused')
+    'cost_nanodollars', 'chosen', 'because', 'refused', 'aside')
   local saved = redis.call('HGETALL', KEYS[9])
   if #saved > 0 then
     redis.call('PERSIST', KEYS[9])
   end
   return {'claimed', fence, fields[1], fields[2], fields[3], fields[4] or 0, fields[5] or '',
-    fields[6] or '', fields[7] or '', saved}
+    fields[6] or '', fields[7] or '', fields[8] or '', saved}
 end
 
 -- include time
@@ -41,7 +43,9 @@ end
 -- include limits
 -- include reservation
 
-local state = redis.call('HGET', KEYS[1], 'state')
+local state, crashes = unpack(redis.call('HMGET', KEYS[1], 'state', 'crashes'))
+local most_crashes = tonumber(ARGV[6])
+crashes = tonumber(crashes or 0)
 if not state and ARGV[8] == '' then
   return {'unknown', 0}
 end
@@ -83,9 +87,11 @@ if state ~= 'queued' and state ~= 'running' then
   return {'ended', 0}
 end
 local why = ''
-if state == 'running' then
-  local crashes = tonumber(redis.call('HGET', KEYS[1], 'crashes') or 0) + 1
-  if crashes >= tonumber(ARGV[6]) then
+if state == 'running' and redis.call('HDEL', KEYS[1], 'aside') == 1 then
+  why = 'taken over, it stood aside when its lease ended'
+elseif state == 'running' then
+  crashes = crashes + 1
+  if crashes >= most_crashes then
     redis.call('SREM', KEYS[3], ARGV[1])
     return {'spent', 0}
   end
@@ -97,6 +103,9 @@ redis.call('HINCRBY', KEYS[1], 'attempts', 1)
 local until_ms = now + tonumber(ARGV[4])
 move(KEYS[1], KEYS[7], state, 'running', ARGV[2], why, 'agent', ARGV[2], 'pool', ARGV[3],
   'lease_until', until_ms, 'started', now, 'claim', ARGV[5])
+if crashes >= most_crashes - 1 then
+  redis.call('HSET', KEYS[1], 'aside', '1')
+end
 redis.call('ZADD', KEYS[2], until_ms, ARGV[1])
 redis.call('SADD', KEYS[3], ARGV[1])
 return claimed(fence)

@@ -14,7 +14,8 @@
 --
 -- Invariant: judged by the server's clock and by the fence, so two callers, or a caller
 -- and a worker that comes back, cannot both win. The run that nobody ended counts as a failure
--- of its pool, once: what began is counted as ended, whichever process died. What its running step
+-- of its pool, once: what began is counted as ended, whichever process died. One that stood aside had
+-- not begun: it is no crash of the task, and says nothing of the pool. What its running step
 -- may have cost at most is charged, as uncertain; the rest of what is held stays for the next run,
 -- and is given back where there is none.
 
@@ -40,12 +41,15 @@ end
 redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('ZREM', KEYS[2], id)
 redis.call('SREM', KEYS[3], id)
-count_outcome(KEYS[7], ARGV[7], 'failed', (now - tonumber(seen[5])) / 1000, now, tonumber(ARGV[6]),
-  tonumber(ARGV[8]))
 local book = open_book(KEYS[9])
 charge_open_steps(KEYS[1], KEYS[8], book, KEYS[11], id, now)
-local crashes = redis.call('HINCRBY', KEYS[1], 'crashes', 1)
-local why = 'crash ' .. crashes .. ': its lease ended'
+local crashes, why = 0, 'it stood aside when its lease ended'
+if redis.call('HDEL', KEYS[1], 'aside') == 0 then
+  count_outcome(KEYS[7], ARGV[7], 'failed', (now - tonumber(seen[5])) / 1000, now,
+    tonumber(ARGV[6]), tonumber(ARGV[8]))
+  crashes = redis.call('HINCRBY', KEYS[1], 'crashes', 1)
+  why = 'crash ' .. crashes .. ': its lease ended'
+end
 if crashes >= tonumber(ARGV[3]) or not seen[4] then
   release(book, KEYS[10], id)
   close_book(book)

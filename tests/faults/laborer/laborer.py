@@ -41,9 +41,11 @@ class Laborer:
 
     async def _labor(self, payload: Labor, context: AgentContext, run: str) -> Outcome:
         if payload.deadly:
+            await asyncio.sleep(payload.seconds)
             os.kill(os.getpid(), signal.SIGKILL)
         if payload.ask:
-            await patiently(lambda: context.ask("how?", max_tokens=100))
+            question = f"{context.task_id} {run}"
+            await patiently(lambda: context.ask(question, max_tokens=100))
         await asyncio.sleep(payload.seconds)
         if payload.fails:
             raise ArithmeticError("dropped the hammer")
