@@ -195,7 +195,7 @@ def test_a_cancelled_task_that_fails_is_wanted_stopped_no_more(
     for name in "ab":
         claimed(fleet, task_id, name, seconds=0)
         assert reap(fleet)["requeued"] == [task_id]
-    claimed(fleet, task_id, "c", seconds=0)
+    begun(fleet, task_id, "c", seconds=0)
     assert fleet.tasks.cancel(task_id, 60) == "running"
     assert reap(fleet)["failed"] == [task_id]
     assert fleet.client.scard(fleet.keys.cancelled) == 0
