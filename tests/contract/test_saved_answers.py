@@ -54,8 +54,9 @@ def ask(run: Run, number: int) -> None:
     run.loop.run(run.context.ask("Write add(a, b).", save_as=f"answer-{number}"))
 
 
-def entries(run: Run) -> list[tuple[str, int]]:
-    return [(each.call, each.amount) for each in run.fleet.ledger.page("0-0").entries]
+def entries(run: Run) -> list[tuple[int, int]]:
+    """In which attempt a call was made, and what it cost."""
+    return [(each.attempt, each.amount) for each in run.fleet.ledger.page("0-0").entries]
 
 
 def test_a_run_goes_on_from_the_answers_of_the_one_that_died(begin: Callable[..., Run]) -> None:
@@ -69,7 +70,7 @@ def test_a_run_goes_on_from_the_answers_of_the_one_that_died(begin: Callable[...
     assert record.result is not None
     assert [each["passed"] for each in record.result["attempts"]] == [False, True]
     assert record.result["attempts"][0]["message"] in str(run.fake.requests()[1].body)
-    assert entries(run) == [("1.1", 75_000), ("3.1", 75_000)]
+    assert entries(run) == [(1, 75_000), (2, 75_000)]
     assert record.cost_nanodollars == 150_000
     assert run.fleet.steps.saved(record.id) == ()
 
@@ -80,7 +81,7 @@ def test_an_answer_that_was_enough_costs_the_next_run_nothing(begin: Callable[..
     ask(run, 1)
     die(run)
     record = run_again(run)
-    assert (record.state, run.fake.count(), entries(run)) == ("succeeded", 1, [("1.1", 75_000)])
+    assert (record.state, run.fake.count(), entries(run)) == ("succeeded", 1, [(1, 75_000)])
     # The model is known by its answer, whichever run has asked for it.
     assert record.model == "small"
     assert evidence(run) == {"small": pytest.approx(1, rel=1e-4)}

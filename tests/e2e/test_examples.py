@@ -114,7 +114,7 @@ def summaries(
     variables = {
         "FLEET_NAMESPACE": "summaries",
         "FLEET_CONFIG": str(OWN_AGENT / "fleet.toml"),
-        "PYTHONPATH": str(installed),
+        "PYTHONPATH": os.pathsep.join((str(installed), str(ROOT))),
     }
     folder = tmp_path_factory.mktemp("summaries")
     processes = Processes(folder, {**crew.processes.environment, **variables})

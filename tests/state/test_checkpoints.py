@@ -31,6 +31,7 @@ from fleet.settings import Settings
 from fleet.state.models import Lesson
 from fleet.state.policy import Cause
 from fleet.state.records import Step
+from fleet.state.scripts import Scripts
 from fleet.state.tasks import Lease
 
 CONFIG = "[limits]\ncheckpoint_bytes = 2048\ndead_letters = 2\n"
@@ -330,7 +331,7 @@ def test_without_redis_saving_is_an_error_within_its_bound(
 ) -> None:
     with redis.Redis(port=1, retry=None) as nobody:
         monkeypatch.setattr(fleet.steps, "client", nobody)
-        monkeypatch.setattr(fleet.steps.scripts.save, "registered_client", nobody)
+        monkeypatch.setattr(fleet.steps, "scripts", Scripts(nobody))
         began = time.monotonic()
         with pytest.raises(Unavailable, match="does not answer"):
             asyncio.run(context_of(fleet, lease).save("draft", 1))
