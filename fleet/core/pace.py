@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 
 WINDOW_SECONDS = 0.1
-AHEAD_SECONDS = 0.02
+AHEAD_SECONDS = 0.025
 """How long a task that was fetched ahead waits for its slot, where the pace stays as it was."""
 
 

@@ -21,7 +21,7 @@ from celery.worker import state
 
 from fleet.core.pace import Pace
 
-SLOTS_FOR_A_SPARE = 4
+SLOTS_FOR_A_SPARE = 2
 
 
 def spares(slots: int) -> int:

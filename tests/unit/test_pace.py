@@ -16,8 +16,8 @@ def test_nothing_is_fetched_ahead_before_tasks_have_ended() -> None:
     assert pace(8).ahead(100.0) == 0
 
 
-def test_as_many_are_fetched_ahead_as_end_in_a_fifth_of_the_time_looked_at() -> None:
-    assert pace(8, *[10.0] * 20).ahead(10.05) == 4
+def test_as_many_are_fetched_ahead_as_end_in_a_quarter_of_the_time_looked_at() -> None:
+    assert pace(8, *[10.0] * 20).ahead(10.05) == 5
 
 
 def test_no_more_are_fetched_ahead_than_may_be() -> None:
@@ -31,4 +31,4 @@ def test_slow_tasks_are_not_fetched_ahead() -> None:
 
 def test_old_ends_are_forgotten() -> None:
     found = pace(8, *[10.0] * 20)
-    assert (found.ahead(10.05), found.ahead(10.2)) == (4, 0)
+    assert (found.ahead(10.05), found.ahead(10.2)) == (5, 0)
