@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ssl import CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from celery import Celery
 from kombu import Queue
@@ -16,6 +14,8 @@ from fleet.runtime.router import FleetRouter, TaskPlacer, jobs_queue
 from fleet.runtime.transport import Link, transport_url
 from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings, load_settings
+from fleet.settings.addresses import RedisAddress, redis_address
+from fleet.state.client import sentinel_options
 from fleet.state.keys import Keys
 
 RESTORE_SECONDS = 10
@@ -50,6 +50,7 @@ def make_app(settings: Settings | None = None, role: Role | None = None) -> Cele
         agent=role.agent,
         queues=worker_queues(settings, role.pool) if role.pool else (),
         dead_after_ms=int(settings.config.leases.dead_after_seconds * 1000),
+        address=redis_address(settings.state_url),
     )
     app = Celery("fleet", set_as_current=False)
     app.conf.update(_celery_settings(settings, role, link))
@@ -97,9 +98,10 @@ def worker_queues(settings: Settings, pool: str) -> tuple[str, ...]:
 def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, Any]:
     timeout = settings.environment.socket_timeout
     unacked = Keys(settings.tag).pool(role.pool or "none")
+    address = redis_address(settings.state_url)
     return {
-        "broker_url": transport_url(settings.broker_url),
-        "broker_use_ssl": _tls(settings.broker_url),
+        "broker_url": transport_url(settings.state_url),
+        "broker_use_ssl": address.tls,
         "broker_transport_options": {
             "fleet": link,
             "unacked_key": unacked.unacked,
@@ -114,7 +116,7 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
         },
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
-        "result_backend": settings.broker_url,
+        **_result_backend(address, timeout),
         "result_expires": settings.config.limits.result_ttl_seconds,
         "redis_socket_timeout": timeout,
         "redis_socket_connect_timeout": timeout,
@@ -138,17 +140,22 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
     }
 
 
-def _tls(url: str) -> dict[str, Any] | None:
-    """TLS as the address says it, and with the server's certificate checked unless it says not."""
-    parts = urlsplit(url)
-    if parts.scheme != "rediss":
-        return None
-    given = dict(parse_qsl(parts.query))
-    checks = {"none": CERT_NONE, "optional": CERT_OPTIONAL, "required": CERT_REQUIRED}
-    files = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+def _result_backend(address: RedisAddress, timeout: float) -> dict[str, Any]:
+    """Results stay in Redis, by the scheme that Celery knows for where it is."""
+    found: dict[str, Any] = {"redis_backend_use_ssl": address.tls}
+    if not address.master:
+        scheme = "redis" if address.tls is None else "rediss"
+        return {**found, "result_backend": address.url(scheme, address.hosts[0])}
+    first = address.url("sentinel", address.hosts[0])
+    others = (f"sentinel://{host}:{port}" for host, port in address.hosts[1:])
     return {
-        "ssl_cert_reqs": checks[given.get("ssl_cert_reqs", "required")],
-        **{name: given[name] for name in files if name in given},
+        **found,
+        # Celery takes the login from the first alone, and shows the others as they are.
+        "result_backend": ";".join((first, *others)),
+        "result_backend_transport_options": {
+            "master_name": address.master,
+            "sentinel_kwargs": sentinel_options(address, timeout),
+        },
     }
 
 

@@ -95,7 +95,7 @@ def open_connection(settings: Settings) -> Connection:
     """Wire everything up. Nothing is sent to Redis yet. Raises `InvalidConfig`."""
     strategies = installed_strategies()
     check_strategies(settings, strategies)
-    client = connect(settings.broker_url, settings.environment.socket_timeout)
+    client = connect(settings.state_url, settings.environment.socket_timeout)
     keys = Keys(settings.tag)
     scripts = Scripts(client)
     limits = settings.config.limits

@@ -37,7 +37,7 @@ class Part:
 
 def broker_part(settings: Settings) -> Part:
     """The broker: whether it answers a ping."""
-    where = place(settings.broker_url)
+    where = place(settings.state_url)
     try:
         ping(settings)
     except FleetError as error:

@@ -12,7 +12,12 @@ from pydantic import ValidationError
 
 from fleet.errors import InvalidConfig
 from fleet.settings.config import FleetConfig, Pool
-from fleet.settings.environment import DEFAULT_BROKER_URL, Environment, load_environment
+from fleet.settings.environment import (
+    DEFAULT_BROKER_URL,
+    Environment,
+    is_amqp,
+    load_environment,
+)
 
 __all__ = ["Environment", "FleetConfig", "Pool", "Settings", "load_settings"]
 
@@ -41,9 +46,20 @@ class Settings:
 
     @property
     def broker_url(self) -> str:
-        """The address of Redis, password and all: never print it."""
+        """The address of what carries the messages, password and all: never print it."""
         secret = self.environment.broker_url
         return secret.get_secret_value() if secret else DEFAULT_BROKER_URL
+
+    @property
+    def state_url(self) -> str:
+        """The address of Redis, which keeps the state, password and all: never print it."""
+        secret = self.environment.state_url
+        return secret.get_secret_value() if secret else self.broker_url
+
+    @property
+    def has_rabbitmq(self) -> bool:
+        """Whether a RabbitMQ carries the messages, beside Redis for the state."""
+        return is_amqp(self.broker_url)
 
     def queue(self, pool: str) -> str:
         """The Celery queue of a pool."""

@@ -221,6 +221,13 @@ class Keys:
         )
 
 
+def foreign_keys() -> tuple[str, ...]:
+    """One key of each kind that Celery and Kombu name by themselves, beside the fleet's own:
+    routes, results, and the queues of events and of remote control."""
+    kinds = ("_kombu.binding.ID", "celery-task-meta-ID", "celeryev.ID")
+    return (*kinds, "ID.celery.pidbox", "ID.reply.celery.pidbox")
+
+
 def wake(queue: str) -> str:
     """The list that holds a token while a queue has messages to claim."""
     return f"{queue}:wake"

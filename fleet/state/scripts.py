@@ -55,6 +55,7 @@ NAMES = (
     "requeue",
     "rescue",
     "retry",
+    "rights",
     "rollup",
     "snapshot",
     "submit",
@@ -123,6 +124,7 @@ class Scripts:
     requeue: Script
     rescue: Script
     retry: Script
+    rights: Script
     rollup: Script
     snapshot: Script
     submit: Script
