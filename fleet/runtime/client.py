@@ -172,7 +172,8 @@ class Fleet(Steering, DeadLetterOffice):
         no limit then is parked, or has failed, as the policy says.
 
         Raises `InvalidRequest`, `OverBudget`, `OverLimit`, `NoAgentAvailable`, `InEmergency`,
-        `TooBusy` or `Unavailable`; nothing was written then.
+        `TooBusy` or `Unavailable`; nothing was written then. With `redis.min_replicas` also
+        `NotReplicated`; the task is written then.
         """
         asked = Submission(
             request_type,

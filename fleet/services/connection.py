@@ -40,7 +40,7 @@ from fleet.state.rollups import Rollups
 from fleet.state.schedule import Schedule
 from fleet.state.scripts import Scripts
 from fleet.state.steps import Steps
-from fleet.state.submissions import MostWaiting, Submissions
+from fleet.state.submissions import MostWaiting, Replicas, Submissions
 from fleet.state.tasks import Tasks
 
 
@@ -100,6 +100,8 @@ def open_connection(settings: Settings) -> Connection:
     scripts = Scripts(client)
     limits = settings.config.limits
     most_waiting = MostWaiting(limits.waiting_per_pool, limits.waiting_per_tenant)
+    redis = settings.config.redis
+    replicas = Replicas(redis.min_replicas, round(redis.wait_seconds * 1000))
     dead_after = settings.config.leases.dead_after_seconds
     return Connection(
         settings=settings,
@@ -114,7 +116,7 @@ def open_connection(settings: Settings) -> Connection:
         ),
         registry=Registry(client, keys, scripts),
         pools=Pools(client, keys, scripts, dead_after),
-        submissions=Submissions(client, keys, scripts, dead_after, most_waiting),
+        submissions=Submissions(client, keys, scripts, dead_after, most_waiting, replicas),
         policies=PolicyStore(client, keys, scripts),
         audit=Audit(client, keys, scripts),
         examples=Examples(client, keys, scripts),

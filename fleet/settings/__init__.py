@@ -23,7 +23,9 @@ __all__ = ["Environment", "FleetConfig", "Pool", "Settings", "load_settings"]
 
 CONFIG_FILE = "fleet.toml"
 DEFAULTS = "default.toml"
-SECTIONS = ("models", "limits", "budgets", "rates", "leases", "agents", "routing", "health")
+SECTIONS = (
+    *("models", "limits", "budgets", "rates", "leases", "agents", "routing", "health", "redis"),
+)
 """The tables with fixed keys."""
 
 
@@ -81,6 +83,7 @@ def load_settings() -> Settings:
     config = parse_config(text, source)
     settings = Settings(environment, config, source)
     _check_queues(settings)
+    _check_waits(settings)
     return settings
 
 
@@ -153,6 +156,15 @@ def explain(error: ValidationError, source: str) -> str:
             problem = "is not a known key; remove it or correct its spelling"
         lines.append(": ".join(part for part in (source, key, problem) if part))
     return "\n".join(lines)
+
+
+def _check_waits(settings: Settings) -> None:
+    redis, most = settings.config.redis, settings.environment.socket_timeout
+    if redis.min_replicas and redis.wait_seconds >= most:
+        raise InvalidConfig(
+            f"{settings.source}: redis.wait_seconds ({redis.wait_seconds:g}) must be less than "
+            f"FLEET_SOCKET_TIMEOUT ({most:g}), or a slow replica looks like a dead Redis"
+        )
 
 
 def _check_queues(settings: Settings) -> None:

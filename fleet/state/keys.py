@@ -40,6 +40,7 @@ Redis Cluster slot and each script may touch several at once.
                                         to be tried again, by when, ms
     {fleet}:delayed            zset     ids of tasks that wait for their time, by when, ms
     {fleet}:deferred           zset     other messages that wait for their time, by when, ms
+    {fleet}:replicated         string   a counter that is written to see how far the replicas are
     {fleet}:waiting            hash     how many tasks of each tenant wait: queued, delayed, parked
     {fleet}:dead               zset     ids of dead letters by the time they failed, ms
     {fleet}:rollups            set      hours and days that have a roll-up
@@ -173,6 +174,10 @@ class Keys:
     @property
     def waiting(self) -> str:
         return f"{self.tag}:waiting"
+
+    @property
+    def replicated(self) -> str:
+        return f"{self.tag}:replicated"
 
     @property
     def dead(self) -> str:
