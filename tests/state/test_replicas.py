@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,10 +32,15 @@ def patch(clean_environment: pytest.MonkeyPatch, servers: Replicated) -> pytest.
 
 
 def fleet(least: int, seconds: float = 20) -> Fleet:
-    Path("fleet.toml").write_text(CONFIG.format(least=least, seconds=seconds))
-    found = Fleet(load_settings())
+    found = client(least, seconds)
     found._connection.registry.register("codegen-1", "codegen", 100, {})
     return found
+
+
+def client(least: int, seconds: float) -> Fleet:
+    """One that has written nothing yet."""
+    Path("fleet.toml").write_text(CONFIG.format(least=least, seconds=seconds))
+    return Fleet(load_settings())
 
 
 @pytest.fixture
@@ -41,6 +48,15 @@ def cut_off(servers: Replicated) -> Iterator[None]:
     servers.cut_replica_off()
     yield
     servers.link_again()
+
+
+@pytest.fixture
+def stopped(servers: Replicated) -> Iterator[None]:
+    """The replica is linked, and does nothing."""
+    pid = int(servers.replica_client.info("server")["process_id"])
+    os.kill(pid, signal.SIGSTOP)
+    yield
+    os.kill(pid, signal.SIGCONT)
 
 
 def test_what_was_acknowledged_is_on_the_replica(
@@ -68,14 +84,14 @@ def test_what_the_replica_did_not_get_is_named_and_there_all_the_same(
     assert [found.task(each).state() for each in many.value.task_ids] == ["queued"] * 3
 
 
-@pytest.mark.usefixtures("cut_off")
+@pytest.mark.usefixtures("stopped")
 def test_the_same_submission_sent_again_is_not_taken_for_replicated(
     patch: pytest.MonkeyPatch,
 ) -> None:
-    first, second = fleet(1, 0.05), fleet(1, 0.05)
+    first, second = fleet(1, 0.05), client(1, 0.05)
     with pytest.raises(NotReplicated) as told:
         first.submit(*ASK, idempotency_key="once")
-    # On a connection that has written nothing before.
+    # On a connection that has written nothing before, and writes no task now.
     with pytest.raises(NotReplicated) as again:
         second.submit(*ASK, idempotency_key="once")
     assert told.value.task_ids == again.value.task_ids
