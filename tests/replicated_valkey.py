@@ -55,6 +55,14 @@ class Replicated:
     def url(self) -> str:
         return f"redis://:{PASSWORD}@{LOOPBACK}:{self.master.port}/0"
 
+    def let_replica_catch_up(self) -> None:
+        """Wait until the replica has what the master has written until now."""
+        reached = int(self.master_client.info("replication")["master_repl_offset"])
+        _eventually(lambda: self._offset_of_replica() >= reached)
+
+    def _offset_of_replica(self) -> int:
+        return int(self.replica_client.info("replication")["slave_repl_offset"])
+
     def cut_replica_off(self) -> None:
         """From now on the replica gets nothing of what the master writes."""
         self.replica_client.config_set("masterauth", "another")

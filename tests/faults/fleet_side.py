@@ -89,9 +89,15 @@ class FleetSide:
 
     name = "Fleet"
 
-    def __init__(self, folder: Path, fake: FakeProvider, patch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        fake: FakeProvider,
+        patch: pytest.MonkeyPatch,
+        broker: Any = None,
+    ) -> None:
         self.fake = fake
-        self.broker = Broker(folder)
+        self.broker = broker or Broker(folder)
         self.runs = Runs(folder / "diary")
         (folder / "fleet.toml").write_text(CONFIG.format(url=fake.base_url, bound=BOUND))
         for name in list(os.environ):
