@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu import Queue
 
+from fleet.adapters.rabbitmq import HEARTBEAT_SECONDS, QUORUM, ssl_options
 from fleet.errors import InvalidConfig
 from fleet.runtime.messages import message_encoder
 from fleet.runtime.router import FleetRouter, TaskPlacer, jobs_queue
@@ -97,23 +99,9 @@ def worker_queues(settings: Settings, pool: str) -> tuple[str, ...]:
 
 def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, Any]:
     timeout = settings.environment.socket_timeout
-    unacked = Keys(settings.tag).pool(role.pool or "none")
     address = redis_address(settings.state_url)
     return {
-        "broker_url": transport_url(settings.state_url),
-        "broker_use_ssl": address.tls,
-        "broker_transport_options": {
-            "fleet": link,
-            "unacked_key": unacked.unacked,
-            "unacked_index_key": unacked.unacked_index,
-            "unacked_mutex_key": unacked.unacked_mutex,
-            "unacked_restore_interval": RESTORE_SECONDS,
-            "unacked_restore_throttle": 1,
-            "visibility_timeout": settings.config.leases.dead_after_seconds,
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "socket_keepalive": True,
-        },
+        **(_rabbitmq(settings) if settings.has_rabbitmq else _redis(settings, address, role, link)),
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
         **_result_backend(address, timeout),
@@ -130,13 +118,50 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
         "task_acks_late": True,
         "task_track_started": True,
         "worker_prefetch_multiplier": 1,
-        "worker_disable_prefetch": True,
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "task_time_limit": _hard_limit(settings, role),
         "enable_utc": True,
         "timezone": "UTC",
+    }
+
+
+def _redis(settings: Settings, address: RedisAddress, role: Role, link: Link) -> dict[str, Any]:
+    """Redis carries the messages, over Fleet's transport."""
+    timeout = settings.environment.socket_timeout
+    unacked = Keys(settings.tag).pool(role.pool or "none")
+    return {
+        "broker_url": transport_url(settings.state_url),
+        "broker_use_ssl": address.tls,
+        "broker_transport_options": {
+            "fleet": link,
+            "unacked_key": unacked.unacked,
+            "unacked_index_key": unacked.unacked_index,
+            "unacked_mutex_key": unacked.unacked_mutex,
+            "unacked_restore_interval": RESTORE_SECONDS,
+            "unacked_restore_throttle": 1,
+            "visibility_timeout": settings.config.leases.dead_after_seconds,
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "socket_keepalive": True,
+        },
+        "worker_disable_prefetch": True,
+    }
+
+
+def _rabbitmq(settings: Settings) -> dict[str, Any]:
+    """RabbitMQ carries them, in quorum queues. A quorum queue has no prefetch for a whole channel:
+    each of a worker's queues has one of its own, of as many messages as there are slots."""
+    return {
+        "broker_url": urlsplit(settings.broker_url)._replace(query="").geturl(),
+        "broker_use_ssl": ssl_options(settings.broker_url),
+        "broker_heartbeat": HEARTBEAT_SECONDS,
+        "broker_connection_timeout": settings.environment.socket_timeout,
+        "broker_transport_options": {"confirm_publish": True},
+        "task_default_queue_type": "quorum",
+        "task_create_missing_queue_type": "quorum",
+        "worker_detect_quorum_queues": True,
     }
 
 
@@ -165,6 +190,8 @@ def _queues(settings: Settings, role: Role) -> list[Queue]:
         if role.pool
         else (jobs_queue(settings), *(settings.queue(name) for name in settings.config.pools))
     )
+    if settings.has_rabbitmq:
+        return [Queue(n, routing_key=n, queue_arguments=QUORUM) for n in names]
     return [Queue(name, routing_key=name) for name in names]
 
 

@@ -19,6 +19,7 @@ from celery.worker import state
 from fleet.errors import FleetError
 from fleet.runtime.app import Role, fleet_of
 from fleet.runtime.ending import Ending, ending_step
+from fleet.runtime.transport import Channel
 from fleet.services.connection import Connection
 
 LOOK_SECONDS = 0.5
@@ -40,8 +41,9 @@ def add_agent_step(app: Celery, role: Role, ending: Ending) -> None:
 
         def start(self, consumer: Any) -> None:
             channel = consumer.task_consumer.channel
-            channel.takes_nothing = ending.has_begun
-            ending.restore = lambda: channel.qos.restore_unacked_once()
+            if isinstance(channel, Channel):
+                channel.takes_nothing = ending.has_begun
+                ending.restore = lambda: channel.qos.restore_unacked_once()
             self.heartbeat = Heartbeat(fleet_of(app), role)
             ending.leave = self.heartbeat.stop
             self.heartbeat.start()
@@ -50,7 +52,7 @@ def add_agent_step(app: Celery, role: Role, ending: Ending) -> None:
             if self.heartbeat is not None:
                 self.heartbeat.stop()
                 self.heartbeat = None
-            if consumer.connection is not None:
+            if consumer.connection is not None and not fleet_of(app).settings.has_rabbitmq:
                 _leave_event_loop(consumer.connection)
 
         shutdown = stop

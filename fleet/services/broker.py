@@ -39,3 +39,16 @@ def ping(settings: Settings) -> None:
         Rights(client, Keys(settings.tag), Scripts(client)).check()
     finally:
         client.close()
+    if settings.has_rabbitmq:
+        _ping_rabbitmq(settings)
+
+
+def _ping_rabbitmq(settings: Settings) -> None:
+    # Imported here: py-amqp takes a while, which most fleets need not wait for.
+    from fleet.adapters.rabbitmq import RabbitMq
+
+    rabbitmq = RabbitMq(settings.broker_url, PROBE_SECONDS)
+    try:
+        rabbitmq.ping()
+    finally:
+        rabbitmq.close()

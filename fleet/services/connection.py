@@ -13,6 +13,7 @@ from fleet.core.model_choice import Model
 from fleet.core.strategies import Strategy
 from fleet.services.catalogue import catalogue
 from fleet.services.complexity import Complexity
+from fleet.services.outbox import Relay
 from fleet.services.planning import Planner
 from fleet.services.requests import RequestChecks
 from fleet.services.routes import check_strategies
@@ -31,6 +32,7 @@ from fleet.state.ledger import Ledger
 from fleet.state.lines import Lines
 from fleet.state.models import ModelState
 from fleet.state.money_upkeep import MoneyUpkeep
+from fleet.state.outbox import Outbox
 from fleet.state.parking import Parking
 from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
@@ -62,6 +64,7 @@ class Connection:
     parking: Parking
     schedule: Schedule
     lines: Lines
+    relay: Relay | None
     retries: Retries
     dead_letters: DeadLetters
     book: Book
@@ -88,7 +91,7 @@ class Connection:
             complexity,
         )
         checks = RequestChecks(self.settings, self.agents, complexity)
-        return Submitter(checks, planner, self.submissions, encode)
+        return Submitter(checks, planner, self.submissions, encode, self.relay)
 
 
 def open_connection(settings: Settings) -> Connection:
@@ -123,7 +126,8 @@ def open_connection(settings: Settings) -> Connection:
         steps=Steps(client, keys, scripts),
         parking=Parking(client, keys, scripts),
         schedule=Schedule(client, keys, scripts),
-        lines=Lines(client, keys, scripts, _queues(settings)),
+        lines=Lines(client, keys, scripts, _queues(settings), settings.has_rabbitmq),
+        relay=_relay(settings, client, keys, scripts),
         retries=Retries(client, keys, scripts, settings.config.routing.half_life_seconds),
         dead_letters=DeadLetters(client, keys, scripts),
         book=Book(client, keys, scripts),
@@ -138,6 +142,16 @@ def open_connection(settings: Settings) -> Connection:
         models=catalogue(settings, os.environ),
         strategies=strategies,
     )
+
+
+def _relay(settings: Settings, client: Redis, keys: Keys, scripts: Scripts) -> Relay | None:
+    if not settings.has_rabbitmq:
+        return None
+    # Imported here: py-amqp takes a while, which most fleets need not wait for.
+    from fleet.adapters.rabbitmq import RabbitMq
+
+    outbox = Outbox(client, keys, scripts, _queues(settings))
+    return Relay(outbox, RabbitMq(settings.broker_url, settings.environment.socket_timeout))
 
 
 def _queues(settings: Settings) -> dict[str, str]:

@@ -24,6 +24,7 @@ from fleet.errors import (
     Unavailable,
 )
 from fleet.services.money_rules import in_emergency, over_error
+from fleet.services.outbox import Relay
 from fleet.services.planning import Plan, Planner
 from fleet.services.requests import Checked, RequestChecks, Submission
 from fleet.state.pools import parse_counts
@@ -83,11 +84,13 @@ class Submitter:
         planner: Planner,
         submissions: Submissions,
         encode: MessageEncoder,
+        relay: Relay | None = None,
     ) -> None:
         self.checks = checks
         self.planner = planner
         self.submissions = submissions
         self.encode = encode
+        self.relay = relay
 
     def submit(self, asked: Submission) -> Submitted:
         """Submit one task.
@@ -127,12 +130,17 @@ class Submitter:
             waiting = self._place_many(waiting, done, refused)
             if not waiting:
                 break
+        self._hand_over()
         if refused:
             _raise_with_the_rest(refused[0], done)
         if waiting:
             _raise_with_the_rest(_moving(), done)
         self._check_replicas(done)
         return done
+
+    def _hand_over(self) -> None:
+        if self.relay is not None:
+            self.relay.run()
 
     def _check_replicas(self, done: Sequence[Submitted]) -> None:
         least, wait_ms = self.submissions.replicas
@@ -159,6 +167,7 @@ class Submitter:
                 if placed.status == "pool":
                     self.planner.took(plan, placed.detail)
                 submitted = self._settle(entry, plan, placed, step.replicas)
+                self._hand_over()
                 self._check_replicas([submitted])
                 return submitted
             self.planner.follow_policy()

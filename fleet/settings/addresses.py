@@ -20,6 +20,7 @@ from fleet.errors import InvalidConfig
 
 REDIS, SENTINEL = ("redis", "rediss"), ("sentinel", "sentinels")
 REDIS_SCHEMES = (*REDIS, *SENTINEL)
+WITH_TLS = ("rediss", "sentinels", "amqps")
 REDIS_PORT, SENTINEL_PORT = 6379, 26379
 FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 TLS = (*FILES, "ssl_ca_path", "ssl_password", "ssl_cert_reqs", "ssl_check_hostname")
@@ -83,10 +84,23 @@ def taken_apart(url: str) -> RedisAddress:
         username=unquote(username),
         password=unquote(password),
         master=given.get("master", "") if sentinel else "",
-        tls=_tls(given) if parts.scheme.endswith("s") and parts.scheme != "redis" else None,
+        tls=tls_of(url),
         sentinel_username=given.get("sentinel_username", ""),
         sentinel_password=given.get("sentinel_password", ""),
     )
+
+
+def tls_of(url: str) -> dict[str, Any] | None:
+    """What an address says of TLS, in redis-py's names; None where its scheme has none."""
+    parts = urlsplit(url)
+    return _tls(dict(parse_qsl(parts.query))) if parts.scheme in WITH_TLS else None
+
+
+def amqp_place(url: str) -> str:
+    """Where a RabbitMQ is, as people may see it."""
+    parts = urlsplit(url)
+    usual = 5671 if parts.scheme in WITH_TLS else 5672
+    return f"{parts.hostname or 'localhost'}:{parts.port or usual}"
 
 
 def _check_sentinel(given: Mapping[str, str]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import redis
@@ -25,7 +23,8 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from fleet.errors import FleetError, InvalidConfig, NotAllowed, Unavailable
-from fleet.settings.addresses import FILES, RedisAddress, redis_address
+from fleet.settings.addresses import RedisAddress, redis_address
+from fleet.settings.tls import CHECK, check_files, tls_error
 
 RETRIES = 2
 """Every script may be sent twice: a lost answer is given again, see the heads in `lua/`."""
@@ -45,7 +44,7 @@ def connect(url: str, socket_timeout: float) -> redis.Redis:
     that is not there.
     """
     address = redis_address(url)
-    check_files(address)
+    check_files(address.tls)
     options = _options(socket_timeout)
     if address.master:
         return _master(address, options)
@@ -102,14 +101,6 @@ def tls_options(address: RedisAddress) -> dict[str, Any]:
     return {} if address.tls is None else {"ssl": True, **address.tls}
 
 
-def check_files(address: RedisAddress) -> None:
-    """Raise `InvalidConfig` for a certificate or key that is not there: at once, and by name."""
-    for name in FILES:
-        path = (address.tls or {}).get(name)
-        if path is not None and not Path(path).is_file():
-            raise InvalidConfig(f"FLEET_BROKER_URL: {name}: there is no file {path}; correct it")
-
-
 def place(url: str) -> str:
     """Where an address is, without the user and password that it may hold."""
     return redis_address(url).place
@@ -146,11 +137,10 @@ def _not_allowed(error: Exception) -> NotAllowed:
 
 
 def _not_reached(error: Exception, where: str) -> FleetError:
-    refused = _tls_error(error)
+    refused = tls_error(error)
     if refused:
         return InvalidConfig(
-            f"TLS with Redis at {where} failed ({refused}); check ssl_ca_certs, ssl_certfile and "
-            "ssl_keyfile in FLEET_BROKER_URL"
+            f"TLS with Redis at {where} failed ({refused}); {CHECK}"
         )
     if isinstance(error, MasterNotFoundError):
         return Unavailable(
@@ -160,21 +150,6 @@ def _not_reached(error: Exception, where: str) -> FleetError:
     return Unavailable(
         f"Redis at {where} does not answer; start it with `fleet up`, or correct FLEET_BROKER_URL"
     )
-
-
-def _tls_error(error: BaseException | None) -> str:
-    """What TLS had against the other side; empty where it had nothing.
-
-    What one of several Sentinels said is in the text alone.
-    """
-    text = str(error)
-    while error is not None:
-        if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-            return ""
-        if isinstance(error, ssl.SSLError):
-            return str(error.reason or error)
-        error = error.__cause__ or error.__context__
-    return "CERTIFICATE_VERIFY_FAILED" if "CERTIFICATE_VERIFY_FAILED" in text else ""
 
 
 def _where(client: redis.Redis) -> str:

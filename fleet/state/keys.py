@@ -41,6 +41,9 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:delayed            zset     ids of tasks that wait for their time, by when, ms
     {fleet}:deferred           zset     other messages that wait for their time, by when, ms
     {fleet}:replicated         string   a counter that is written to see how far the replicas are
+    {fleet}:outbox             zset     ids of tasks whose message another broker has not confirmed,
+                                        by when it was given it, ms
+    {fleet}:outbox:messages    hash     these messages, and the queues that they are for
     {fleet}:waiting            hash     how many tasks of each tenant wait: queued, delayed, parked
     {fleet}:dead               zset     ids of dead letters by the time they failed, ms
     {fleet}:rollups            set      hours and days that have a roll-up
@@ -178,6 +181,14 @@ class Keys:
     @property
     def replicated(self) -> str:
         return f"{self.tag}:replicated"
+
+    @property
+    def outbox(self) -> str:
+        return f"{self.tag}:outbox"
+
+    @property
+    def outbox_messages(self) -> str:
+        return f"{self.tag}:outbox:messages"
 
     @property
     def dead(self) -> str:

@@ -37,6 +37,7 @@ NAMES = (
     "leave",
     "missing",
     "orphan",
+    "outbox",
     "park",
     "policy",
     "progress",
@@ -106,6 +107,7 @@ class Scripts:
     leave: Script
     missing: Script
     orphan: Script
+    outbox: Script
     park: Script
     policy: Script
     progress: Script
