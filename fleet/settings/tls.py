@@ -10,7 +10,6 @@ from typing import Any
 from fleet.errors import InvalidConfig
 from fleet.settings.addresses import FILES
 
-UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 CHECK = "check ssl_ca_certs, ssl_certfile and ssl_keyfile in FLEET_BROKER_URL"
 
 
@@ -23,15 +22,11 @@ def check_files(tls: Mapping[str, Any] | None) -> None:
 
 
 def tls_error(error: BaseException | None) -> str:
-    """What TLS had against the other side; empty where it had nothing.
-
-    What one of several Sentinels said is in the text alone.
-    """
-    text = str(error)
+    """What TLS had against the other side; empty where it had nothing."""
     while error is not None:
         if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
             return ""
         if isinstance(error, ssl.SSLError):
             return str(error.reason or error)
         error = error.__cause__ or error.__context__
-    return UNTRUSTED if UNTRUSTED in text else ""
+    return ""

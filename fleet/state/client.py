@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -86,8 +86,10 @@ def _master(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
 
 
 def sentinel_options(address: RedisAddress, socket_timeout: float) -> dict[str, Any]:
-    """How the Sentinels themselves are reached."""
+    """How the Sentinels themselves are reached. One that does not answer is not asked again: the
+    next one is, and all of them when the connection is tried again."""
     return {
+        "retry": Retry(NoBackoff(), 0),
         "socket_timeout": socket_timeout,
         "socket_connect_timeout": socket_timeout,
         "username": address.sentinel_username or None,
@@ -115,6 +117,8 @@ def redis_errors(client: redis.Redis) -> Iterator[None]:
         raise _not_allowed(error) from error
     except NOT_NOW as error:
         raise Unavailable(f"Redis cannot take it now ({error}); nothing was written") from error
+    except MasterNotFoundError as error:
+        raise _no_master(client) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise _not_reached(error, _where(client)) from error
     except ResponseError as error:
@@ -142,13 +146,29 @@ def _not_reached(error: Exception, where: str) -> FleetError:
         return InvalidConfig(
             f"TLS with Redis at {where} failed ({refused}); {CHECK}"
         )
-    if isinstance(error, MasterNotFoundError):
-        return Unavailable(
-            f"no Sentinel names the {where} ({error}); start Redis and the Sentinels, or correct "
-            "FLEET_BROKER_URL"
-        )
     return Unavailable(
         f"Redis at {where} does not answer; start it with `fleet up`, or correct FLEET_BROKER_URL"
+    )
+
+
+def _no_master(client: redis.Redis) -> FleetError:
+    """Why there is none: redis-py does not tell what the Sentinels had against this side, so they
+    are asked."""
+    where, pool = _where(client), client.connection_pool
+    assert isinstance(pool, SentinelConnectionPool)
+    for sentinel in pool.sentinel_manager.sentinels:
+        try:
+            sentinel.ping()
+        except (*NOT_YOU, redis.ResponseError) as error:
+            return _not_allowed(error)
+        except redis.RedisError as error:
+            if tls_error(error):
+                return _not_reached(error, where)
+        else:
+            break
+    return Unavailable(
+        f"no Sentinel names a {where} that is up; wait for the failover, start what is down, or "
+        "correct FLEET_BROKER_URL"
     )
 
 
