@@ -5,6 +5,8 @@ The message of an error always says what was wrong and what to do about it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class FleetError(Exception):
     """The root of the tree: catch this to catch anything that Fleet raises on purpose."""
@@ -30,6 +32,19 @@ class Unavailable(RetryLater):
     ) -> None:
         super().__init__(message, retry_after)
         self.may_be_served = may_be_served
+
+
+class NotReplicated(RetryLater):
+    """The tasks are written, and fewer replicas than `redis.min_replicas` have them: should the
+    master be lost now, they may be too. `task_ids` names them.
+
+    Most of them end as any other. After a failover `Fleet.task` tells which are there; with an
+    idempotency key it is safe to submit again.
+    """
+
+    def __init__(self, message: str, task_ids: Sequence[str], retry_after: float = 1.0) -> None:
+        super().__init__(message, retry_after)
+        self.task_ids = tuple(task_ids)
 
 
 class RateLimited(Unavailable):

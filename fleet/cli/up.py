@@ -151,13 +151,14 @@ def _announcement(
         flower_user=settings.environment.flower_user,
         ports=ports,
         processes=tuple(plan.commands),
+        state_url=settings.state_url if settings.has_rabbitmq else None,
     )
 
 
 def _introduce(settings: Settings, plan: Plan, found: Addresses) -> None:
-    from fleet.state.client import place
+    from fleet.services.addresses import masked
 
-    typer.echo(f"broker {place(found.broker_url)}, data in {settings.environment.data_dir}")
+    typer.echo(f"broker {masked(found.broker_url)}, data in {settings.environment.data_dir}")
     typer.echo(f"model  {found.model_url or 'of the providers whose key is set'}")
     typer.echo(f"flower {found.flower_url}, user {settings.environment.flower_user}")
     for note in plan.notes:

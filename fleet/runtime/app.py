@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ssl import CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu import Queue
 
+from fleet.adapters.rabbitmq import HEARTBEAT_SECONDS, QUORUM, ssl_options
 from fleet.errors import InvalidConfig
 from fleet.runtime.messages import message_encoder
 from fleet.runtime.router import FleetRouter, TaskPlacer, jobs_queue
 from fleet.runtime.transport import Link, transport_url
 from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings, load_settings
+from fleet.settings.addresses import RedisAddress, redis_address
+from fleet.state.client import sentinel_options
 from fleet.state.keys import Keys
 
 RESTORE_SECONDS = 10
@@ -50,6 +52,7 @@ def make_app(settings: Settings | None = None, role: Role | None = None) -> Cele
         agent=role.agent,
         queues=worker_queues(settings, role.pool) if role.pool else (),
         dead_after_ms=int(settings.config.leases.dead_after_seconds * 1000),
+        address=redis_address(settings.state_url),
     )
     app = Celery("fleet", set_as_current=False)
     app.conf.update(_celery_settings(settings, role, link))
@@ -96,25 +99,12 @@ def worker_queues(settings: Settings, pool: str) -> tuple[str, ...]:
 
 def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, Any]:
     timeout = settings.environment.socket_timeout
-    unacked = Keys(settings.tag).pool(role.pool or "none")
+    address = redis_address(settings.state_url)
     return {
-        "broker_url": transport_url(settings.broker_url),
-        "broker_use_ssl": _tls(settings.broker_url),
-        "broker_transport_options": {
-            "fleet": link,
-            "unacked_key": unacked.unacked,
-            "unacked_index_key": unacked.unacked_index,
-            "unacked_mutex_key": unacked.unacked_mutex,
-            "unacked_restore_interval": RESTORE_SECONDS,
-            "unacked_restore_throttle": 1,
-            "visibility_timeout": settings.config.leases.dead_after_seconds,
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "socket_keepalive": True,
-        },
+        **(_rabbitmq(settings) if settings.has_rabbitmq else _redis(settings, address, role, link)),
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
-        "result_backend": settings.broker_url,
+        **_result_backend(address, timeout),
         "result_expires": settings.config.limits.result_ttl_seconds,
         "redis_socket_timeout": timeout,
         "redis_socket_connect_timeout": timeout,
@@ -128,7 +118,6 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
         "task_acks_late": True,
         "task_track_started": True,
         "worker_prefetch_multiplier": 1,
-        "worker_disable_prefetch": True,
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
@@ -138,17 +127,60 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
     }
 
 
-def _tls(url: str) -> dict[str, Any] | None:
-    """TLS as the address says it, and with the server's certificate checked unless it says not."""
-    parts = urlsplit(url)
-    if parts.scheme != "rediss":
-        return None
-    given = dict(parse_qsl(parts.query))
-    checks = {"none": CERT_NONE, "optional": CERT_OPTIONAL, "required": CERT_REQUIRED}
-    files = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+def _redis(settings: Settings, address: RedisAddress, role: Role, link: Link) -> dict[str, Any]:
+    """Redis carries the messages, over Fleet's transport."""
+    timeout = settings.environment.socket_timeout
+    unacked = Keys(settings.tag).pool(role.pool or "none")
     return {
-        "ssl_cert_reqs": checks[given.get("ssl_cert_reqs", "required")],
-        **{name: given[name] for name in files if name in given},
+        "broker_url": transport_url(settings.state_url),
+        "broker_use_ssl": address.tls,
+        "broker_transport_options": {
+            "fleet": link,
+            "unacked_key": unacked.unacked,
+            "unacked_index_key": unacked.unacked_index,
+            "unacked_mutex_key": unacked.unacked_mutex,
+            "unacked_restore_interval": RESTORE_SECONDS,
+            "unacked_restore_throttle": 1,
+            "visibility_timeout": settings.config.leases.dead_after_seconds,
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "socket_keepalive": True,
+        },
+        "worker_disable_prefetch": True,
+    }
+
+
+def _rabbitmq(settings: Settings) -> dict[str, Any]:
+    """RabbitMQ carries them, in quorum queues. A quorum queue has no prefetch for a whole channel:
+    each of a worker's queues has one of its own, of as many messages as there are slots."""
+    return {
+        "broker_url": urlsplit(settings.broker_url)._replace(query="").geturl(),
+        "broker_use_ssl": ssl_options(settings.broker_url),
+        "broker_heartbeat": HEARTBEAT_SECONDS,
+        "broker_connection_timeout": settings.environment.socket_timeout,
+        "broker_transport_options": {"confirm_publish": True},
+        "task_default_queue_type": "quorum",
+        "task_create_missing_queue_type": "quorum",
+        "worker_detect_quorum_queues": True,
+    }
+
+
+def _result_backend(address: RedisAddress, timeout: float) -> dict[str, Any]:
+    """Results stay in Redis, by the scheme that Celery knows for where it is."""
+    found: dict[str, Any] = {"redis_backend_use_ssl": address.tls}
+    if not address.master:
+        scheme = "redis" if address.tls is None else "rediss"
+        return {**found, "result_backend": address.url(scheme, address.hosts[0])}
+    first = address.url("sentinel", address.hosts[0])
+    others = (f"sentinel://{host}:{port}" for host, port in address.hosts[1:])
+    return {
+        **found,
+        # Celery takes the login from the first alone, and shows the others as they are.
+        "result_backend": ";".join((first, *others)),
+        "result_backend_transport_options": {
+            "master_name": address.master,
+            "sentinel_kwargs": sentinel_options(address, timeout),
+        },
     }
 
 
@@ -158,6 +190,8 @@ def _queues(settings: Settings, role: Role) -> list[Queue]:
         if role.pool
         else (jobs_queue(settings), *(settings.queue(name) for name in settings.config.pools))
     )
+    if settings.has_rabbitmq:
+        return [Queue(n, routing_key=n, queue_arguments=QUORUM) for n in names]
     return [Queue(name, routing_key=name) for name in names]
 
 

@@ -1,4 +1,5 @@
-"""Fleet's Kombu transport: `fleet://HOST:PORT/DATABASE`, and `fleets://` over TLS.
+"""Fleet's Kombu transport: `fleet://HOST:PORT/DATABASE`, `fleets://` over TLS, and
+`fleet-sentinel://` for the master that Sentinels name.
 
 It is the stock Redis transport but for five things, and for Fleet's queues alone; any other
 queue is served as the stock one does it.
@@ -35,23 +36,29 @@ from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 from redis.exceptions import ConnectionError, NoScriptError
+from redis.sentinel import Sentinel
 
 from fleet.runtime.etas import seconds_until_eta, without_eta
 from fleet.runtime.unacknowledged import QoS
+from fleet.settings.addresses import SENTINEL_PORT, RedisAddress, redis_address
+from fleet.state.client import sentinel_options
 from fleet.state.keys import Keys, line, wake
 from fleet.state.schedule import deferred
 from fleet.state.scripts import Scripts
 
-SCHEMES = {"redis": "fleet", "rediss": "fleets"}
-
-for _scheme in SCHEMES.values():
-    TRANSPORT_ALIASES[_scheme] = f"{__name__}:Transport"
+PLAIN, TLS, SENTINEL = "fleet", "fleets", "fleet-sentinel"
+TRANSPORT_ALIASES[PLAIN] = TRANSPORT_ALIASES[TLS] = f"{__name__}:Transport"
+TRANSPORT_ALIASES[SENTINEL] = f"{__name__}:SentinelTransport"
 
 
 def transport_url(url: str) -> str:
-    """The address under which this transport serves a redis:// or rediss:// address."""
-    scheme, separator, rest = url.partition("://")
-    return SCHEMES[scheme] + separator + rest
+    """The address under which this transport serves a Redis. The first of several Sentinels stands
+    for all: the others are in the `Link`, as is what TLS needs in the settings."""
+    address = redis_address(url)
+    if address.master:
+        return address.url(SENTINEL, address.hosts[0])
+    return address.url(PLAIN if address.tls is None else TLS, address.hosts[0])
+
 
 PlaceTask = Callable[[dict[str, Any], str], bool]
 """Places a message (as a dictionary, and as its text) in the pool that its plan ranks best;
@@ -63,7 +70,7 @@ class Link:
     """What a channel knows of its fleet; travels in `broker_transport_options["fleet"]`.
 
     `pool` and `agent` are empty in a process that is no worker. `queues` are those that the
-    worker looks into, first things first.
+    worker looks into, first things first. `address` tells where the Sentinels are.
     """
 
     tag: str
@@ -72,6 +79,7 @@ class Link:
     agent: str = ""
     queues: Sequence[str] = field(default_factory=tuple)
     dead_after_ms: int = 60_000
+    address: RedisAddress | None = None
 
     def __json__(self) -> str:
         """What a worker shows of it when it is asked for its statistics."""
@@ -339,6 +347,30 @@ class Channel(redis.Channel):
             self.scripts.release(keys=held, args=[task, link.pool], client=pipe)
 
 
+class SentinelChannel(Channel, redis.SentinelChannel):
+    """The same, on whichever Redis is the master: each new connection asks the Sentinels."""
+
+    from_transport_options = (*redis.SentinelChannel.from_transport_options, "fleet")
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
+        """The stock one would reach the Sentinels by the addresses of the broker, and without a
+        password or TLS of their own."""
+        assert self.fleet is not None and self.fleet.address is not None
+        address, options = self.fleet.address, self._connparams(asynchronous)
+        del options["host"], options["port"]
+        manager = Sentinel(
+            address.hosts,
+            sentinel_kwargs=sentinel_options(address, self.socket_timeout),
+            **options,
+        )
+        # Kombu closes what they hold.
+        if asynchronous:
+            self._async_sentinel_manager = manager
+        else:
+            self._sentinel_manager = manager
+        return manager.master_for(address.master).connection_pool
+
+
 class Poller(redis.MultiChannelPoller):
     """The stock poller, which also sends the acknowledgements that no fetch has taken along."""
 
@@ -368,3 +400,10 @@ class Transport(redis.Transport):
         self.in_event_loop = False
         for channel in self.channels:
             channel.qos.acknowledge_done()
+
+
+class SentinelTransport(Transport):
+    """The same transport to the master that Sentinels name."""
+
+    default_port = SENTINEL_PORT
+    Channel = SentinelChannel

@@ -20,6 +20,7 @@ from fleet.errors import FleetError
 from fleet.runtime.app import Role, fleet_of
 from fleet.runtime.ending import Ending, ending_step
 from fleet.runtime.slots import Slots, add_spare_threads
+from fleet.runtime.transport import Channel
 from fleet.services.connection import Connection
 
 LOOK_SECONDS = 0.5
@@ -43,8 +44,9 @@ def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> Non
 
         def start(self, consumer: Any) -> None:
             channel = consumer.task_consumer.channel
-            channel.takes_nothing = ending.has_begun
-            ending.restore = lambda: channel.qos.restore_unacked_once()
+            if isinstance(channel, Channel):
+                channel.takes_nothing = ending.has_begun
+                ending.restore = lambda: channel.qos.restore_unacked_once()
             self.heartbeat = Heartbeat(fleet_of(app), role)
             ending.leave = self.heartbeat.stop
             self.heartbeat.start()
@@ -56,7 +58,7 @@ def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> Non
             if self.heartbeat is not None:
                 self.heartbeat.stop()
                 self.heartbeat = None
-            if consumer.connection is not None:
+            if consumer.connection is not None and not fleet_of(app).settings.has_rabbitmq:
                 _leave_event_loop(consumer.connection)
 
         shutdown = stop

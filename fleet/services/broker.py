@@ -7,6 +7,9 @@ import time
 from fleet.errors import Unavailable
 from fleet.settings import Settings
 from fleet.state.client import connect, redis_errors
+from fleet.state.keys import Keys
+from fleet.state.rights import Rights
+from fleet.state.scripts import Scripts
 
 PROBE_SECONDS = 2.0
 POLL_SECONDS = 0.1
@@ -25,10 +28,27 @@ def wait_for_broker(settings: Settings, patience_seconds: float) -> None:
 
 
 def ping(settings: Settings) -> None:
-    """Ask the broker for a sign of life. Raises `Unavailable` or `NotAllowed`."""
-    client = connect(settings.broker_url, min(PROBE_SECONDS, settings.environment.socket_timeout))
+    """Ask the broker for a sign of life, and whether its user may do what a fleet does.
+
+    Raises `Unavailable`, `NotAllowed` or, where TLS refuses the other side, `InvalidConfig`.
+    """
+    client = connect(settings.state_url, min(PROBE_SECONDS, settings.environment.socket_timeout))
     try:
         with redis_errors(client):
             client.ping()
+        Rights(client, Keys(settings.tag), Scripts(client)).check()
     finally:
         client.close()
+    if settings.has_rabbitmq:
+        _ping_rabbitmq(settings)
+
+
+def _ping_rabbitmq(settings: Settings) -> None:
+    # Imported here: py-amqp takes a while, which most fleets need not wait for.
+    from fleet.adapters.rabbitmq import RabbitMq
+
+    rabbitmq = RabbitMq(settings.broker_url, PROBE_SECONDS)
+    try:
+        rabbitmq.ping()
+    finally:
+        rabbitmq.close()

@@ -13,6 +13,7 @@ from fleet.core.model_choice import Model
 from fleet.core.strategies import Strategy
 from fleet.services.catalogue import catalogue
 from fleet.services.complexity import Complexity
+from fleet.services.outbox import Relay
 from fleet.services.planning import Planner
 from fleet.services.requests import RequestChecks
 from fleet.services.routes import check_strategies
@@ -31,6 +32,7 @@ from fleet.state.ledger import Ledger
 from fleet.state.lines import Lines
 from fleet.state.models import ModelState
 from fleet.state.money_upkeep import MoneyUpkeep
+from fleet.state.outbox import Outbox
 from fleet.state.parking import Parking
 from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
@@ -40,7 +42,7 @@ from fleet.state.rollups import Rollups
 from fleet.state.schedule import Schedule
 from fleet.state.scripts import Scripts
 from fleet.state.steps import Steps
-from fleet.state.submissions import MostWaiting, Submissions
+from fleet.state.submissions import MostWaiting, Replicas, Submissions
 from fleet.state.tasks import Tasks
 
 
@@ -62,6 +64,7 @@ class Connection:
     parking: Parking
     schedule: Schedule
     lines: Lines
+    relay: Relay | None
     retries: Retries
     dead_letters: DeadLetters
     book: Book
@@ -88,18 +91,20 @@ class Connection:
             complexity,
         )
         checks = RequestChecks(self.settings, self.agents, complexity)
-        return Submitter(checks, planner, self.submissions, encode)
+        return Submitter(checks, planner, self.submissions, encode, self.relay)
 
 
 def open_connection(settings: Settings) -> Connection:
     """Wire everything up. Nothing is sent to Redis yet. Raises `InvalidConfig`."""
     strategies = installed_strategies()
     check_strategies(settings, strategies)
-    client = connect(settings.broker_url, settings.environment.socket_timeout)
+    client = connect(settings.state_url, settings.environment.socket_timeout)
     keys = Keys(settings.tag)
     scripts = Scripts(client)
     limits = settings.config.limits
     most_waiting = MostWaiting(limits.waiting_per_pool, limits.waiting_per_tenant)
+    redis = settings.config.redis
+    replicas = Replicas(redis.min_replicas, round(redis.wait_seconds * 1000))
     dead_after = settings.config.leases.dead_after_seconds
     return Connection(
         settings=settings,
@@ -114,14 +119,15 @@ def open_connection(settings: Settings) -> Connection:
         ),
         registry=Registry(client, keys, scripts),
         pools=Pools(client, keys, scripts, dead_after),
-        submissions=Submissions(client, keys, scripts, dead_after, most_waiting),
+        submissions=Submissions(client, keys, scripts, dead_after, most_waiting, replicas),
         policies=PolicyStore(client, keys, scripts),
         audit=Audit(client, keys, scripts),
         examples=Examples(client, keys, scripts),
         steps=Steps(client, keys, scripts, limits.checkpoint_bytes),
         parking=Parking(client, keys, scripts),
         schedule=Schedule(client, keys, scripts),
-        lines=Lines(client, keys, scripts, _queues(settings)),
+        lines=Lines(client, keys, scripts, _queues(settings), settings.has_rabbitmq),
+        relay=_relay(settings, client, keys, scripts),
         retries=Retries(client, keys, scripts, settings.config.routing.half_life_seconds),
         dead_letters=DeadLetters(client, keys, scripts),
         book=Book(client, keys, scripts),
@@ -136,6 +142,16 @@ def open_connection(settings: Settings) -> Connection:
         models=catalogue(settings, os.environ),
         strategies=strategies,
     )
+
+
+def _relay(settings: Settings, client: Redis, keys: Keys, scripts: Scripts) -> Relay | None:
+    if not settings.has_rabbitmq:
+        return None
+    # Imported here: py-amqp takes a while, which most fleets need not wait for.
+    from fleet.adapters.rabbitmq import RabbitMq
+
+    outbox = Outbox(client, keys, scripts, _queues(settings))
+    return Relay(outbox, RabbitMq(settings.broker_url, settings.environment.socket_timeout))
 
 
 def _queues(settings: Settings) -> dict[str, str]:

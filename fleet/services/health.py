@@ -15,6 +15,7 @@ from fleet.services.broker import PROBE_SECONDS, ping
 from fleet.services.connection import Connection
 from fleet.services.upkeep import last_health
 from fleet.settings import Settings
+from fleet.settings.addresses import amqp_place
 from fleet.state.client import place, redis_errors
 from fleet.state.pools import PoolCounts
 from fleet.state.registry import AgentRecord
@@ -37,7 +38,9 @@ class Part:
 
 def broker_part(settings: Settings) -> Part:
     """The broker: whether it answers a ping."""
-    where = place(settings.broker_url)
+    where = place(settings.state_url)
+    if settings.has_rabbitmq:
+        where = f"RabbitMQ {amqp_place(settings.broker_url)}, Redis {where}"
     try:
         ping(settings)
     except FleetError as error:

@@ -17,12 +17,14 @@ from fleet.errors import (
     InEmergency,
     InvalidRequest,
     NoAgentAvailable,
+    NotReplicated,
     OverBudget,
     OverLimit,
     TooBusy,
     Unavailable,
 )
 from fleet.services.money_rules import in_emergency, over_error
+from fleet.services.outbox import Relay
 from fleet.services.planning import Plan, Planner
 from fleet.services.requests import Checked, RequestChecks, Submission
 from fleet.state.pools import parse_counts
@@ -41,11 +43,13 @@ MessageEncoder = Callable[[str, Checked], str]
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A task that is written. For a repeated idempotency key, `plan` is not the task's own."""
+    """A task that is written. For a repeated idempotency key, `plan` is not the task's own.
+    `replicas` have it; None where nobody waited for them."""
 
     task_id: str
     plan: Plan
     placed: Placed
+    replicas: int | None = None
 
     @property
     def is_new(self) -> bool:
@@ -80,11 +84,13 @@ class Submitter:
         planner: Planner,
         submissions: Submissions,
         encode: MessageEncoder,
+        relay: Relay | None = None,
     ) -> None:
         self.checks = checks
         self.planner = planner
         self.submissions = submissions
         self.encode = encode
+        self.relay = relay
 
     def submit(self, asked: Submission) -> Submitted:
         """Submit one task.
@@ -124,11 +130,29 @@ class Submitter:
             waiting = self._place_many(waiting, done, refused)
             if not waiting:
                 break
+        self._hand_over()
         if refused:
             _raise_with_the_rest(refused[0], done)
         if waiting:
             _raise_with_the_rest(_moving(), done)
+        self._check_replicas(done)
         return done
+
+    def _hand_over(self) -> None:
+        if self.relay is not None:
+            self.relay.run()
+
+    def _check_replicas(self, done: Sequence[Submitted]) -> None:
+        least, wait_ms = self.submissions.replicas
+        few = [each for each in done if each.replicas is not None and each.replicas < least]
+        if few:
+            raise NotReplicated(
+                f"{len(few)} submitted task{' is' if len(few) == 1 else 's are'} on "
+                f"{few[0].replicas} of {least} replicas after {wait_ms} ms: they run as any other, "
+                "and are lost should the master be lost now. Look at the replicas, or lower "
+                f"redis.min_replicas. Submitted: {', '.join(each.task_id for each in few)}",
+                [each.task_id for each in few],
+            )
 
     def place(self, task_id: str, message: str, checked: Checked) -> Submitted:
         """Submit a message, one's own or one that Celery's own producer has made."""
@@ -142,7 +166,10 @@ class Submitter:
                 (placed,) = step.placed
                 if placed.status == "pool":
                     self.planner.took(plan, placed.detail)
-                return self._settle(entry, plan, placed)
+                submitted = self._settle(entry, plan, placed, step.replicas)
+                self._hand_over()
+                self._check_replicas([submitted])
+                return submitted
             self.planner.follow_policy()
         raise _moving()
 
@@ -171,7 +198,8 @@ class Submitter:
                 again += [prepared[entry.task_id][0] for entry in group]
             for entry, placed in zip(group, step.placed, strict=False):
                 try:
-                    done.append(self._settle(entry, prepared[entry.task_id][1], placed))
+                    plan = prepared[entry.task_id][1]
+                    done.append(self._settle(entry, plan, placed, step.replicas))
                 except REFUSALS as error:
                     refused.append(error)
         if again:
@@ -222,11 +250,13 @@ class Submitter:
             not_before=checked.not_before,
         )
 
-    def _settle(self, entry: Entry, plan: Plan, placed: Placed) -> Submitted:
+    def _settle(
+        self, entry: Entry, plan: Plan, placed: Placed, replicas: int | None
+    ) -> Submitted:
         if placed.loads:
             self.planner.learn(plan, placed.loads)
         if placed.status == "duplicate":
-            return Submitted(placed.detail, plan, placed)
+            return Submitted(placed.detail, plan, placed, replicas)
         if placed.status == "conflict":
             raise InvalidRequest(
                 f"idempotency key {entry.idempotency_key!r} was used for another request "
@@ -238,7 +268,7 @@ class Submitter:
             raise over_error(Refusal.parse(placed.detail))
         if placed.status == "busy":
             raise too_busy(plan, placed)
-        return Submitted(entry.task_id, plan, placed)
+        return Submitted(entry.task_id, plan, placed, replicas)
 
 
 def _moving() -> Unavailable:

@@ -48,9 +48,12 @@ def _rescue(fleet: Connection) -> list[str]:
     """Move what waits for pools without live agents to where others may take it."""
     settings = fleet.settings
     moved = []
+    alive = fleet.pools.counts(list(settings.config.pools)) if fleet.relay else {}
     for name, pool in settings.config.pools.items():
         overflow = settings.overflow_queue(pool.agent_type)
         moved += fleet.pools.rescue(name, settings.queue(name), overflow)
+        if fleet.relay is not None and not alive[name].live_agents:
+            moved += fleet.relay.rescue(name, settings.queue(name), overflow)
     return moved
 
 

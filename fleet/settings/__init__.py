@@ -12,13 +12,20 @@ from pydantic import ValidationError
 
 from fleet.errors import InvalidConfig
 from fleet.settings.config import FleetConfig, Pool
-from fleet.settings.environment import DEFAULT_BROKER_URL, Environment, load_environment
+from fleet.settings.environment import (
+    DEFAULT_BROKER_URL,
+    Environment,
+    is_amqp,
+    load_environment,
+)
 
 __all__ = ["Environment", "FleetConfig", "Pool", "Settings", "load_settings"]
 
 CONFIG_FILE = "fleet.toml"
 DEFAULTS = "default.toml"
-SECTIONS = ("models", "limits", "budgets", "rates", "leases", "agents", "routing", "health")
+SECTIONS = (
+    *("models", "limits", "budgets", "rates", "leases", "agents", "routing", "health", "redis"),
+)
 """The tables with fixed keys."""
 
 
@@ -41,9 +48,20 @@ class Settings:
 
     @property
     def broker_url(self) -> str:
-        """The address of Redis, password and all: never print it."""
+        """The address of what carries the messages, password and all: never print it."""
         secret = self.environment.broker_url
         return secret.get_secret_value() if secret else DEFAULT_BROKER_URL
+
+    @property
+    def state_url(self) -> str:
+        """The address of Redis, which keeps the state, password and all: never print it."""
+        secret = self.environment.state_url
+        return secret.get_secret_value() if secret else self.broker_url
+
+    @property
+    def has_rabbitmq(self) -> bool:
+        """Whether a RabbitMQ carries the messages, beside Redis for the state."""
+        return is_amqp(self.broker_url)
 
     def queue(self, pool: str) -> str:
         """The Celery queue of a pool."""
@@ -65,6 +83,7 @@ def load_settings() -> Settings:
     config = parse_config(text, source)
     settings = Settings(environment, config, source)
     _check_queues(settings)
+    _check_waits(settings)
     return settings
 
 
@@ -137,6 +156,15 @@ def explain(error: ValidationError, source: str) -> str:
             problem = "is not a known key; remove it or correct its spelling"
         lines.append(": ".join(part for part in (source, key, problem) if part))
     return "\n".join(lines)
+
+
+def _check_waits(settings: Settings) -> None:
+    redis, most = settings.config.redis, settings.environment.socket_timeout
+    if redis.min_replicas and redis.wait_seconds >= most:
+        raise InvalidConfig(
+            f"{settings.source}: redis.wait_seconds ({redis.wait_seconds:g}) must be less than "
+            f"FLEET_SOCKET_TIMEOUT ({most:g}), or a slow replica looks like a dead Redis"
+        )
 
 
 def _check_queues(settings: Settings) -> None:

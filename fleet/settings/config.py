@@ -104,6 +104,13 @@ class Workers(Section):
     grace_seconds: Annotated[float, Field(ge=2, le=86_400)] = 25
 
 
+class Replication(Section):
+    """How many replicas of Redis have to have a task before its submission returns."""
+
+    min_replicas: Annotated[int, Field(ge=0, le=100)] = 0
+    wait_seconds: Annotated[float, Field(ge=0.01, le=60)] = 1.0
+
+
 class Agents(Section):
     read_roots: tuple[str, ...] = (".",)
     sandbox: Literal["auto", "bubblewrap", "rlimits"] = "auto"
@@ -127,6 +134,7 @@ class FleetConfig(Section):
     rates: Rates = Rates()
     leases: Leases = Leases()
     workers: Workers = Workers()
+    redis: Replication = Replication()
     agents: Agents = Agents()
     routing: Routing = Routing()
     health: Health = Health()

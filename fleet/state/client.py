@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
+from typing import Any
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -17,47 +17,95 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
+    ResponseError,
 )
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
-from fleet.errors import InvalidConfig, NotAllowed, Unavailable
+from fleet.errors import FleetError, InvalidConfig, NotAllowed, Unavailable
+from fleet.settings.addresses import RedisAddress, redis_address
+from fleet.settings.tls import CHECK, check_files, tls_error
 
 RETRIES = 2
 """Every script may be sent twice: a lost answer is given again, see the heads in `lua/`."""
 
 NOT_YOU = (AuthenticationError, AuthorizationError, NoPermissionError)
 NOT_NOW = (BusyLoadingError, ClusterDownError, MasterDownError, OutOfMemoryError, ReadOnlyError)
+NOT_IN_A_SCRIPT = ("ACL failure in script", "can't run this command or subcommand")
+"""How Redis and Valkey put it where a script may not do what its caller has no right to."""
+TOO_FEW_REPLICAS = "NOREPLICAS"
 
 
 def connect(url: str, socket_timeout: float) -> redis.Redis:
     """A client with a pool of connections, opened when first used. Safe to keep across a fork.
 
     `socket_timeout` in seconds bounds every call, so that a dead peer is an error, not a
-    hang. Raises `InvalidConfig` for an address that cannot be understood.
+    hang. Raises `InvalidConfig` for an address that cannot be understood, and for a file of TLS
+    that is not there.
     """
+    address = redis_address(url)
+    check_files(address.tls)
+    options = _options(socket_timeout)
+    if address.master:
+        return _master(address, options)
     try:
-        return redis.Redis.from_url(
-            url,
-            socket_timeout=socket_timeout,
-            socket_connect_timeout=socket_timeout,
-            socket_keepalive=True,
-            health_check_interval=30,
-            # A refused or cut connection is tried again at once; a server that hangs has
-            # taken its time already.
-            retry=Retry(
-                ExponentialWithJitterBackoff(base=0.05, cap=0.5),
-                RETRIES,
-                supported_errors=(redis.ConnectionError,),
-            ),
-        )
+        return redis.Redis.from_url(url, **options)
     except ValueError as error:
         raise InvalidConfig(f"FLEET_BROKER_URL: {error}; use redis://HOST:PORT/DATABASE") from None
 
 
+def _options(socket_timeout: float) -> dict[str, Any]:
+    return {
+        "socket_timeout": socket_timeout,
+        "socket_connect_timeout": socket_timeout,
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+        # A refused or cut connection is tried again at once; a server that hangs has
+        # taken its time already.
+        "retry": Retry(
+            ExponentialWithJitterBackoff(base=0.05, cap=0.5),
+            RETRIES,
+            supported_errors=(redis.ConnectionError,),
+        ),
+    }
+
+
+def _master(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
+    """A client of whichever Redis is the master: each new connection asks the Sentinels."""
+    found: Any = Sentinel(  # type: ignore[no-untyped-call]
+        address.hosts,
+        sentinel_kwargs=sentinel_options(address, options["socket_timeout"]),
+        db=address.database,
+        username=address.username or None,
+        password=address.password or None,
+        **options,
+        **tls_options(address),
+    )
+    client: redis.Redis = found.master_for(address.master)
+    return client
+
+
+def sentinel_options(address: RedisAddress, socket_timeout: float) -> dict[str, Any]:
+    """How the Sentinels themselves are reached. One that does not answer is not asked again: the
+    next one is, and all of them when the connection is tried again."""
+    return {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": socket_timeout,
+        "socket_connect_timeout": socket_timeout,
+        "username": address.sentinel_username or None,
+        "password": address.sentinel_password or None,
+        **tls_options(address),
+    }
+
+
+def tls_options(address: RedisAddress) -> dict[str, Any]:
+    """What redis-py wants for TLS; nothing without it."""
+    return {} if address.tls is None else {"ssl": True, **address.tls}
+
+
 def place(url: str) -> str:
-    """Host and port of an address, without the user and password that it may hold."""
-    parts = urlsplit(url)
-    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+    """Where an address is, without the user and password that it may hold."""
+    return redis_address(url).place
 
 
 @contextmanager
@@ -66,16 +114,69 @@ def redis_errors(client: redis.Redis) -> Iterator[None]:
     try:
         yield
     except NOT_YOU as error:
-        raise NotAllowed(
-            f"Redis refused the user, the password or the user's rights ({error}); check "
-            "FLEET_BROKER_URL"
-        ) from error
+        raise _not_allowed(error) from error
     except NOT_NOW as error:
         raise Unavailable(f"Redis cannot take it now ({error}); nothing was written") from error
+    except MasterNotFoundError as error:
+        raise _no_master(client) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        arguments = client.connection_pool.connection_kwargs
-        where = f"{arguments.get('host', 'localhost')}:{arguments.get('port', 6379)}"
-        raise Unavailable(
-            f"Redis at {where} does not answer; start it with `fleet up`, or correct "
-            "FLEET_BROKER_URL"
-        ) from error
+        raise _not_reached(error, _where(client)) from error
+    except ResponseError as error:
+        said = str(error)
+        if said.startswith(TOO_FEW_REPLICAS):
+            raise Unavailable(
+                f"Redis cannot take it now ({said}); nothing was written. It asks for more "
+                "replicas than answer: min-replicas-to-write"
+            ) from error
+        if any(words in said for words in NOT_IN_A_SCRIPT):
+            raise _not_allowed(error) from error
+        raise
+
+
+def _not_allowed(error: Exception) -> NotAllowed:
+    return NotAllowed(
+        f"Redis refused the user, the password or the user's rights ({error}); check "
+        "FLEET_BROKER_URL, and give the user the rights that docs/brokers.md names"
+    )
+
+
+def _not_reached(error: Exception, where: str) -> FleetError:
+    refused = tls_error(error)
+    if refused:
+        return InvalidConfig(
+            f"TLS with Redis at {where} failed ({refused}); {CHECK}"
+        )
+    return Unavailable(
+        f"Redis at {where} does not answer; start it with `fleet up`, or correct FLEET_BROKER_URL"
+    )
+
+
+def _no_master(client: redis.Redis) -> FleetError:
+    """Why there is none: redis-py does not tell what the Sentinels had against this side, so they
+    are asked."""
+    where, pool = _where(client), client.connection_pool
+    assert isinstance(pool, SentinelConnectionPool)
+    for sentinel in pool.sentinel_manager.sentinels:
+        try:
+            sentinel.ping()
+        except (*NOT_YOU, redis.ResponseError) as error:
+            return _not_allowed(error)
+        except redis.RedisError as error:
+            if tls_error(error):
+                return _not_reached(error, where)
+        else:
+            break
+    return Unavailable(
+        f"no Sentinel names a {where} that is up; wait for the failover, start what is down, or "
+        "correct FLEET_BROKER_URL"
+    )
+
+
+def _where(client: redis.Redis) -> str:
+    pool = client.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        asked = (each.connection_pool.connection_kwargs for each in pool.sentinel_manager.sentinels)
+        hosts = ",".join(sorted(f"{each['host']}:{each['port']}" for each in asked))
+        return f"master {pool.service_name} of the Sentinels {hosts}"
+    arguments = pool.connection_kwargs
+    return f"{arguments.get('host', 'localhost')}:{arguments.get('port', 6379)}"

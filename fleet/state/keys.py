@@ -41,6 +41,10 @@ Redis Cluster slot and each script may touch several at once.
                                         to be tried again, by when, ms
     {fleet}:delayed            zset     ids of tasks that wait for their time, by when, ms
     {fleet}:deferred           zset     other messages that wait for their time, by when, ms
+    {fleet}:replicated         string   a counter that is written to see how far the replicas are
+    {fleet}:outbox             zset     ids of tasks whose message another broker has not confirmed,
+                                        by when it was given it, ms
+    {fleet}:outbox:messages    hash     these messages, and the queues that they are for
     {fleet}:waiting            hash     how many tasks of each tenant wait: queued, delayed, parked
     {fleet}:dead               zset     ids of dead letters by the time they failed, ms
     {fleet}:rollups            set      hours and days that have a roll-up
@@ -176,6 +180,18 @@ class Keys:
         return f"{self.tag}:waiting"
 
     @property
+    def replicated(self) -> str:
+        return f"{self.tag}:replicated"
+
+    @property
+    def outbox(self) -> str:
+        return f"{self.tag}:outbox"
+
+    @property
+    def outbox_messages(self) -> str:
+        return f"{self.tag}:outbox:messages"
+
+    @property
     def dead(self) -> str:
         return f"{self.tag}:dead"
 
@@ -223,6 +239,13 @@ class Keys:
             unacked_index=f"{root}:unacked_index",
             unacked_mutex=f"{root}:unacked_mutex",
         )
+
+
+def foreign_keys() -> tuple[str, ...]:
+    """One key of each kind that Celery and Kombu name by themselves, beside the fleet's own:
+    routes, results, and the queues of events and of remote control."""
+    kinds = ("_kombu.binding.ID", "celery-task-meta-ID", "celeryev.ID")
+    return (*kinds, "ID.celery.pidbox", "ID.reply.celery.pidbox")
 
 
 def wake(queue: str) -> str:

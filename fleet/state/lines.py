@@ -35,13 +35,20 @@ class Missing(NamedTuple):
 
 
 class Lines(Store):
-    """Looks at lines and slots. `queues` have their pool, '' for overflow ones."""
+    """Looks at lines and slots. `queues` have their pool, '' for overflow ones. With `elsewhere`
+    another broker carries the messages: none is missed that it has confirmed."""
 
     def __init__(
-        self, client: Redis, keys: Keys, scripts: Scripts, queues: Mapping[str, str]
+        self,
+        client: Redis,
+        keys: Keys,
+        scripts: Scripts,
+        queues: Mapping[str, str],
+        elsewhere: bool = False,
     ) -> None:
         super().__init__(client, keys, scripts)
         self.queues = queues
+        self.elsewhere = elsewhere
 
     def missing(self) -> list[Missing]:
         """Tasks whose message is gone, in each list who came last first: each is to be put in front
@@ -86,6 +93,8 @@ class Lines(Store):
                 return []
             keys = [in_flight, line(queue), *map(line, others), *pools]
             keys += map(self.keys.task, ids)
+            counts = (len(others), len(pools), int(self.elsewhere))
+            arguments: list[str | int] = [pool, *counts, *ids]
             freed: Any
-            freed, _ = self.scripts.repair(keys=keys, args=[pool, len(others), len(pools), *ids])
+            freed, _ = self.scripts.repair(keys=keys, args=arguments)
         return [text(task_id) for task_id in freed]

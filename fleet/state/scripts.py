@@ -42,6 +42,7 @@ NAMES = (
     "leave",
     "missing",
     "orphan",
+    "outbox",
     "park",
     "policy",
     "progress",
@@ -60,6 +61,7 @@ NAMES = (
     "requeue",
     "rescue",
     "retry",
+    "rights",
     "rollup",
     "save",
     "snapshot",
@@ -136,6 +138,7 @@ class Scripts:
     leave: Script
     missing: Script
     orphan: Script
+    outbox: Script
     park: Script
     policy: Script
     progress: Script
@@ -154,6 +157,7 @@ class Scripts:
     requeue: Script
     rescue: Script
     retry: Script
+    rights: Script
     rollup: Script
     save: Script
     snapshot: Script

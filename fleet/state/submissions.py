@@ -84,12 +84,14 @@ class Step:
     `placed` is empty where the plan was made under another version of the policy than the
     one in force, `version`: nothing was written then. `now` is Redis's clock in seconds. `models`
     are the fields and values of what is known of the models, None where that was not asked for.
+    `replicas` have what was placed; None where nobody waited for them.
     """
 
     version: str
     now: float
     models: Sequence[bytes] | None
     placed: tuple[Placed, ...]
+    replicas: int | None = None
 
 
 class RankedPool(NamedTuple):
@@ -111,6 +113,13 @@ class MostWaiting(NamedTuple):
     per_tenant: int
 
 
+class Replicas(NamedTuple):
+    """How many replicas are waited for, and how long at most."""
+
+    least: int = 0
+    wait_ms: int = 0
+
+
 class Submissions(Store):
     """Sends entries to Redis."""
 
@@ -121,10 +130,12 @@ class Submissions(Store):
         scripts: Scripts,
         dead_after_seconds: float,
         most_waiting: MostWaiting,
+        replicas: Replicas = Replicas(),  # noqa: B008 - it cannot be changed
     ) -> None:
         super().__init__(client, keys, scripts)
         self.dead_after_ms = int(dead_after_seconds * 1000)
         self.most_waiting = most_waiting
+        self.replicas = replicas
 
     def route(
         self,
@@ -152,6 +163,9 @@ class Submissions(Store):
 
     def place(self, entry: Entry, ask_models: bool = False) -> Step:
         """Submit one task, in one round trip. `ask_models` brings the models' facts along."""
+        if self.replicas.least:
+            ((_, step),) = self.place_many([entry], ask_models)
+            return step
         with redis_errors(self.client):
             return _step(self._submit([entry], entry.route, None, ask_models))
 
@@ -176,8 +190,17 @@ class Submissions(Store):
             pipeline = self.client.pipeline(transaction=False)
             for number, group in enumerate(groups):
                 self._submit(group, group[0].route, pipeline, ask_models and number == 0)
+            if self.replicas.least:
+                # A submission that is sent again, since its answer was lost, writes nothing and
+                # would wait for nothing. What is written here comes after it in any case.
+                pipeline.incr(self.keys.replicated)
+                pipeline.wait(*self.replicas)
             answers = pipeline.execute()
-        return [(group, _step(answer)) for group, answer in zip(groups, answers, strict=True)]
+        replicas = answers[-1] if self.replicas.least else None
+        return [
+            (group, _step(answer, replicas))
+            for group, answer in zip(groups, answers[: len(groups)], strict=True)
+        ]
 
     def _submit(
         self,
@@ -226,11 +249,12 @@ def _groups(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
             start = end
 
 
-def _step(answer: Sequence[Any]) -> Step:
+def _step(answer: Sequence[Any], replicas: int | None = None) -> Step:
     version, now_ms, models, *placed = answer
     return Step(
         text(version),
         int(now_ms) / 1000,
         None if models is None else list(models),
         tuple(Placed(*(text(part) for part in each)) for each in placed),
+        replicas,
     )

@@ -22,6 +22,8 @@ from fleet.adapters.ports import LOOPBACK, pick_ports
 from fleet.errors import InvalidConfig
 from fleet.runtime.app import make_app
 from fleet.settings import Settings
+from fleet.settings.addresses import redis_address
+from fleet.state.client import sentinel_options
 
 
 class FleetFlower(Flower):  # type: ignore[misc]
@@ -73,8 +75,17 @@ def _configure(port: int, login: str) -> None:
 
 
 def _build(settings: Settings) -> FleetFlower:
-    flower = FleetFlower(capp=make_app(settings), options=options, **web_settings)
+    app, address = make_app(settings), redis_address(settings.state_url)
+    flower = FleetFlower(capp=app, options=options, **web_settings)
     flower.fleet_broker_url = settings.broker_url
+    if address.master and not settings.has_rabbitmq:
+        # Flower asks one Sentinel. Its options stay in this process: a worker would show them.
+        flower.fleet_broker_url = address.url("sentinel", address.hosts[0])
+        app.conf.broker_transport_options = {
+            **app.conf.broker_transport_options,
+            "master_name": address.master,
+            "sentinel_kwargs": sentinel_options(address, settings.environment.socket_timeout),
+        }
     return flower
 
 

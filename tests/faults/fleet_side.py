@@ -97,9 +97,15 @@ class FleetSide:
 
     name = "Fleet"
 
-    def __init__(self, folder: Path, fake: FakeProvider, patch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        fake: FakeProvider,
+        patch: pytest.MonkeyPatch,
+        broker: Any = None,
+    ) -> None:
         self.fake = fake
-        self.broker = Broker(folder)
+        self.broker = broker or Broker(folder)
         self.runs = Runs(folder / "diary")
         figures = {"bound": BOUND, "lease": LEASE_SECONDS, "visibility": VISIBILITY_SECONDS}
         text = CONFIG.format(url=fake.base_url, beat=BEAT_SECONDS, **figures)

@@ -260,7 +260,7 @@ def test_a_planned_task_is_placed_and_not_pushed(fleet: Connection, client: redi
 
 def test_an_address_keeps_its_parts_and_says_whether_it_is_encrypted() -> None:
     assert transport_url("redis://:pw@host:1/2") == "fleet://:pw@host:1/2"
-    assert transport_url("rediss://host") == "fleets://host"
+    assert transport_url("rediss://host") == "fleets://host:6379/0"
 
 
 def test_a_task_that_runs_on_keeps_its_slot_when_its_message_comes_back(

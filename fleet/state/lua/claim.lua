@@ -18,12 +18,13 @@
 -- Moves   new -> queued; queued -> running; running -> running
 --
 -- Invariant: the fence only grows, and at most one holder has the newest one. Whoever
--- writes with an older fence is refused. A claim sent again, because the first answer was
--- lost, gets the same fence, and a lease from then on. A delivery that gets no lease leaves no slot taken. For a task that
--- nobody has held money for it is held now, as submit.lua does; one that fits no limit is claimed
--- all the same, and holds nothing: its holder ends it. A run that is taken over from counts as a
--- crash, unless it stood aside, and no redelivery gives a task one more than it may have. A run whose
--- crash would be the last one stands aside first.
+-- writes with an older fence is refused. The time is in it: a master that has lost the newest writes
+-- of the one before it gives no fence a second time. A claim sent again, because the first answer was
+-- lost, gets the same fence, and a lease from then on. A delivery that gets no lease leaves no slot
+-- taken. For a task that nobody has held money for it is held now, as submit.lua does; one that fits
+-- no limit is claimed all the same, and holds nothing: its holder ends it. A run that is taken over
+-- from counts as a crash, unless it stood aside, and no redelivery gives a task one more than it may
+-- have. A run whose crash would be the last one stands aside first.
 
 local function claimed(fence)
   local fields = redis.call('HMGET', KEYS[1], 'tenant', 'attempts', 'plan',
@@ -98,7 +99,9 @@ elseif state == 'running' then
   redis.call('HSET', KEYS[1], 'crashes', crashes)
   why = 'crash ' .. crashes .. ': taken over, its lease had ended'
 end
-local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
+local microseconds = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local fence = math.max(microseconds, tonumber(redis.call('HGET', KEYS[1], 'fence') or 0) + 1)
+redis.call('HSET', KEYS[1], 'fence', string.format('%.0f', fence))
 redis.call('HINCRBY', KEYS[1], 'attempts', 1)
 local until_ms = now + tonumber(ARGV[4])
 move(KEYS[1], KEYS[7], state, 'running', ARGV[2], why, 'agent', ARGV[2], 'pool', ARGV[3],

@@ -1,0 +1,65 @@
+"""Hands messages over to a RabbitMQ, where one carries them. See `fleet/state/outbox.py`.
+
+The publisher does it right after its atomic step; workers look twice a second and beat every few
+seconds, for what a publisher that died has left and for what scripts have queued again.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from fleet.errors import FleetError
+from fleet.state.outbox import MOST_AT_ONCE, Letter, Outbox
+
+if TYPE_CHECKING:
+    from fleet.adapters.rabbitmq import RabbitMq
+
+MOST_ROUNDS = 100
+REST_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Relay:
+    """May run in many places at once, and die anywhere."""
+
+    def __init__(self, outbox: Outbox, rabbitmq: RabbitMq) -> None:
+        self.outbox = outbox
+        self.rabbitmq = rabbitmq
+        self._rests_until = 0.0
+
+    def run(self) -> int:
+        """Hand over what waits; how many. Where RabbitMQ is away it waits on, and a warning in the
+        log says so: it is safe in Redis. Then nobody in this process asks it for a while."""
+        done = 0
+        if time.monotonic() < self._rests_until:
+            return done
+        for _ in range(MOST_ROUNDS):
+            try:
+                letters = self.outbox.take()
+                if not letters:
+                    break
+                self._hand_over(letters)
+            except FleetError as error:
+                self._rests_until = time.monotonic() + REST_SECONDS
+                log.warning("messages wait in Redis for RabbitMQ", error=str(error))
+                break
+            done += len(letters)
+        return done
+
+    def _hand_over(self, letters: list[Letter]) -> None:
+        self.rabbitmq.publish([(letter.queue, letter.message) for letter in letters])
+        self.outbox.done(letters)
+
+    def rescue(self, pool: str, queue: str, overflow_queue: str) -> list[str]:
+        """Move what waits for a pool without live agents to where others may take it."""
+        try:
+            moved = self.rabbitmq.move(queue, overflow_queue, MOST_AT_ONCE)
+        except FleetError as error:
+            log.warning("nothing could be rescued from RabbitMQ", pool=pool, error=str(error))
+            return []
+        self.outbox.free_slots(pool, moved)
+        return moved

@@ -1,0 +1,144 @@
+"""The addresses that Redis may have, taken apart.
+
+    redis://USER:PASSWORD@HOST:PORT/DATABASE
+    rediss://HOST:PORT/DATABASE?ssl_ca_certs=FILE&ssl_certfile=FILE&ssl_keyfile=FILE
+    sentinel://USER:PASSWORD@HOST:26379,HOST:26379/DATABASE?master=NAME&sentinel_password=...
+    sentinels://...     the same, with TLS to Redis and to the Sentinels
+
+USER and PASSWORD are those of Redis. What begins with `ssl_` is named as in redis-py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ssl import CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from fleet.errors import InvalidConfig
+
+REDIS, SENTINEL = ("redis", "rediss"), ("sentinel", "sentinels")
+REDIS_SCHEMES = (*REDIS, *SENTINEL)
+WITH_TLS = ("rediss", "sentinels", "amqps")
+REDIS_PORT, SENTINEL_PORT = 6379, 26379
+FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+TLS = (*FILES, "ssl_ca_path", "ssl_password", "ssl_cert_reqs", "ssl_check_hostname")
+OF_SENTINEL = ("master", "sentinel_username", "sentinel_password")
+CHECKS = {"none": CERT_NONE, "optional": CERT_OPTIONAL, "required": CERT_REQUIRED}
+ENCODE = "write what is special in a user or password as %XX, such as %2F for /"
+FALSE = ("0", "f", "false", "n", "no")
+
+Host = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """`master` is '' where `hosts` is the one Redis itself and no Sentinels. `tls` has redis-py's
+    names, and is None without TLS."""
+
+    hosts: tuple[Host, ...]
+    database: int = 0
+    username: str = ""
+    password: str = field(default="", repr=False)
+    master: str = ""
+    tls: Mapping[str, Any] | None = field(default=None, repr=False)
+    sentinel_username: str = ""
+    sentinel_password: str = field(default="", repr=False)
+
+    @property
+    def place(self) -> str:
+        """Where it is, as people may see it."""
+        hosts = ",".join(f"{host}:{port}" for host, port in self.hosts)
+        return f"master {self.master} of the Sentinels {hosts}" if self.master else hosts
+
+    def url(self, scheme: str, host: Host) -> str:
+        """The same place in another scheme, at one of its hosts; what TLS needs is left out."""
+        name, port = host
+        user = quote(self.username, safe="")
+        login = f"{user}:{quote(self.password, safe='')}@" if user or self.password else ""
+        shown = f"[{name}]" if ":" in name else name
+        return f"{scheme}://{login}{shown}:{port}/{self.database}"
+
+
+def redis_address(url: str, variable: str = "FLEET_BROKER_URL") -> RedisAddress:
+    """Take an address apart. Raises `InvalidConfig`, which repeats no password."""
+    try:
+        return taken_apart(url)
+    except ValueError as error:
+        raise InvalidConfig(f"{variable}: {error}") from None
+
+
+def taken_apart(url: str) -> RedisAddress:
+    """The same. Raises `ValueError`, which repeats nothing that may be part of a password."""
+    parts = urlsplit(url)
+    given = dict(parse_qsl(parts.query))
+    sentinel = parts.scheme in SENTINEL
+    login, _, where = parts.netloc.rpartition("@")
+    username, _, password = login.partition(":")
+    if sentinel:
+        _check_sentinel(given)
+    return RedisAddress(
+        hosts=_hosts(where, SENTINEL_PORT if sentinel else REDIS_PORT),
+        database=_database(parts.path, given),
+        username=unquote(username),
+        password=unquote(password),
+        master=given.get("master", "") if sentinel else "",
+        tls=tls_of(url),
+        sentinel_username=given.get("sentinel_username", ""),
+        sentinel_password=given.get("sentinel_password", ""),
+    )
+
+
+def tls_of(url: str) -> dict[str, Any] | None:
+    """What an address says of TLS, in redis-py's names; None where its scheme has none."""
+    parts = urlsplit(url)
+    return _tls(dict(parse_qsl(parts.query))) if parts.scheme in WITH_TLS else None
+
+
+def amqp_place(url: str) -> str:
+    """Where a RabbitMQ is, as people may see it."""
+    parts = urlsplit(url)
+    usual = 5671 if parts.scheme in WITH_TLS else 5672
+    return f"{parts.hostname or 'localhost'}:{parts.port or usual}"
+
+
+def _check_sentinel(given: Mapping[str, str]) -> None:
+    if not given.get("master"):
+        raise ValueError("names no master; use sentinel://HOST:26379,HOST:26379/0?master=NAME")
+    unknown = set(given) - {*TLS, *OF_SENTINEL}
+    if unknown:
+        known = ", ".join((*OF_SENTINEL, *TLS))
+        raise ValueError(f"knows no {', '.join(sorted(unknown))}; known are {known}")
+
+
+def _hosts(where: str, usual_port: int) -> tuple[Host, ...]:
+    found = []
+    for each in where.split(","):
+        parts = urlsplit(f"//{each}")
+        try:
+            found.append((parts.hostname or "localhost", parts.port or usual_port))
+        except ValueError:
+            raise ValueError(f"a port is no number; {ENCODE}") from None
+    return tuple(found)
+
+
+def _database(path: str, given: Mapping[str, str]) -> int:
+    number = given.get("db") or path.strip("/") or "0"
+    if not number.isdecimal():
+        raise ValueError(f"what follows the first / is no database number; use .../0. {ENCODE}")
+    return int(number)
+
+
+def _tls(given: Mapping[str, str]) -> dict[str, Any]:
+    """As the address says it, and with the server's certificate checked unless it says not."""
+    found: dict[str, Any] = {name: given[name] for name in TLS if name in given}
+    checks = found.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
+    if checks not in CHECKS:
+        raise ValueError(f"ssl_cert_reqs: {checks!r}; use one of {', '.join(CHECKS)}")
+    found["ssl_cert_reqs"] = CHECKS[checks]
+    if "ssl_check_hostname" in found:
+        found["ssl_check_hostname"] = found["ssl_check_hostname"].lower() not in FALSE
+    elif checks == "none":
+        found["ssl_check_hostname"] = False
+    return found

@@ -1,0 +1,64 @@
+"""The messages that wait in Redis for another broker to take them over.
+
+Where a RabbitMQ carries the messages, each script queues its message in Redis all the same, in the
+one step with the record. The queues of Redis are the outbox then: what is in them is handed over,
+and dropped here once the other broker has confirmed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from redis import Redis
+
+from fleet.state.client import redis_errors
+from fleet.state.keys import Keys, line
+from fleet.state.scripts import Scripts, text
+from fleet.state.store import Store
+
+MOST_AT_ONCE = 100
+CONFIRM_MS = 10_000
+"""So long a message may take to be confirmed, until another process hands it over too."""
+
+
+class Letter(NamedTuple):
+    """A message, as kombu writes it, and the queue that it is for."""
+
+    task_id: str
+    queue: str
+    message: str
+
+
+class Outbox(Store):
+    """Looks into the queues of a fleet."""
+
+    def __init__(
+        self, client: Redis, keys: Keys, scripts: Scripts, queues: Iterable[str]
+    ) -> None:
+        super().__init__(client, keys, scripts)
+        self.places = [each for queue in queues for each in (queue, line(queue))]
+
+    def take(self) -> list[Letter]:
+        """What is to be handed over; whoever takes it has to say when that is done."""
+        keys = [self.keys.outbox, self.keys.outbox_messages, *self.places]
+        with redis_errors(self.client):
+            found = self.scripts.outbox(keys=keys, args=[MOST_AT_ONCE, CONFIRM_MS])
+        parts = [text(each) for each in found]
+        return [Letter(*parts[at : at + 3]) for at in range(0, len(parts), 3)]
+
+    def done(self, letters: Sequence[Letter]) -> None:
+        """The other broker has confirmed these."""
+        ids = [letter.task_id for letter in letters]
+        with redis_errors(self.client):
+            pipeline = self.client.pipeline()
+            pipeline.zrem(self.keys.outbox, *ids)
+            pipeline.hdel(self.keys.outbox_messages, *ids)
+            pipeline.execute()
+
+    def free_slots(self, pool: str, task_ids: Iterable[str]) -> None:
+        """Take slots from tasks whose message has left the queue of their pool."""
+        with redis_errors(self.client):
+            for task_id in task_ids:
+                held = [self.keys.pool(pool).in_flight, self.keys.task(task_id)]
+                self.scripts.release(keys=held, args=[task_id, pool])

@@ -1,0 +1,70 @@
+"""A fleet of one pool and a beat on a given Redis, for the tests of what a fleet stands on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from harness import ROOT, Crew, Processes
+
+from fleet import Fleet
+
+HERE = Path(__file__).parent
+POOL = "naps"
+
+CONFIG = """
+[agent_types.napper]
+
+[pools.naps]
+agent_type = "napper"
+slots = 2
+
+[request_types.nap]
+agent_type = "napper"
+
+[leases]
+lease_seconds = 6
+renew_seconds = 1
+heartbeat_seconds = 1
+dead_after_seconds = 5
+reap_seconds = 1
+
+[health]
+failures_in_row = 1000
+least_success = 0
+slow_factor = 1000
+"""
+
+
+@contextmanager
+def small_crew(folder: Path, addresses: dict[str, str]) -> Iterator[Crew]:
+    """`addresses` are the variables FLEET_*_URL."""
+    (folder / "fleet.toml").write_text(CONFIG)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("FLEET_")}
+    environment = {
+        **kept,
+        **addresses,
+        "FLEET_CONFIG": str(folder / "fleet.toml"),
+        "FLEET_DATA_DIR": str(folder / "data"),
+        "PYTHONPATH": os.pathsep.join((str(HERE / "napper"), str(ROOT))),
+    }
+    processes = Processes(folder, environment)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("FLEET_"):
+                patch.delenv(name)
+        for name, value in environment.items():
+            if name.startswith("FLEET_"):
+                patch.setenv(name, value)
+        patch.syspath_prepend(str(HERE / "napper"))
+        crew = Crew(Fleet.from_env(), processes)
+        try:
+            processes.start("beat", "beat")
+            processes.start(POOL, "worker", POOL)
+            crew.await_pool(POOL)
+            yield crew
+        finally:
+            processes.stop_all()

