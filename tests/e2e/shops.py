@@ -183,7 +183,8 @@ def fleet_shop(folder: Path) -> Iterator[Shop]:
         with _started(app, "fleet", url, processes, patch, jobs) as shop:
             own = f"{jobs},{{fleet}}.threads,{overflow}"
             shop.start("threads", "threads", f"{own},{THREADS_QUEUE}", "threads")
-            shop.start("prefork", "prefork", f"{{fleet}}.forked,{PREFORK_QUEUE}", "forked")
+            own = f"{{fleet}}.forked,{overflow}"
+            shop.start("prefork", "prefork", f"{own},{PREFORK_QUEUE}", "forked")
             yield shop
 
 
