@@ -8,17 +8,26 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from celery import Celery
+from celery.backends.asynchronous import E_RETRY_LIMIT_EXCEEDED
 from kombu import Queue
+from kombu.exceptions import OperationalError
 
 from fleet.errors import InvalidConfig
 from fleet.runtime.messages import message_encoder
+from fleet.runtime.plain_workers import add_plain_queues
 from fleet.runtime.router import FleetRouter, TaskPlacer, jobs_queue
+from fleet.runtime.schedule import add_schedule_step
 from fleet.runtime.transport import Link, transport_url
 from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings, load_settings
 from fleet.state.keys import Keys
 
 RESTORE_SECONDS = 10
+HEALTH_CHECK_SECONDS = 30
+"""A connection that was idle for so long is asked for a sign of life before it is used."""
+RESULT_WAITS = 4
+"""How many times the time-out of a call the result store may be away: with the default as long as
+Celery would wait for one that refuses to connect."""
 KILL_GRACE_SECONDS = 60
 """A prefork child is killed so long after the task's own time limit, should that not bite."""
 
@@ -29,6 +38,19 @@ class Role:
 
     pool: str = ""
     agent: str = ""
+
+
+class FleetCelery(Celery):
+    """An application that says by an error of its broker's when the result store is away."""
+
+    def send_task(self, *args: Any, **options: Any) -> Any:
+        """Publish a task; raises `kombu.exceptions.OperationalError` where nobody answers."""
+        try:
+            return super().send_task(*args, **options)
+        except RuntimeError as error:
+            if E_RETRY_LIMIT_EXCEEDED not in error.args:
+                raise
+            raise OperationalError("the result store does not answer; nothing was sent") from error
 
 
 def make_app(settings: Settings | None = None, role: Role | None = None) -> Celery:
@@ -51,10 +73,13 @@ def make_app(settings: Settings | None = None, role: Role | None = None) -> Cele
         queues=worker_queues(settings, role.pool) if role.pool else (),
         dead_after_ms=int(settings.config.leases.dead_after_seconds * 1000),
     )
-    app = Celery("fleet", set_as_current=False)
+    app = FleetCelery("fleet", set_as_current=False)
     app.conf.update(_celery_settings(settings, role, link))
     app.conf.task_routes = (FleetRouter(settings, submitter),)
     app.fleet = connection
+    add_schedule_step(app, connection)
+    if not role.pool:
+        add_plain_queues(app, jobs_queue(settings))
     return app
 
 
@@ -111,7 +136,12 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
             "socket_keepalive": True,
+            "health_check_interval": HEALTH_CHECK_SECONDS,
+            # What may have been done is sent again where that does no harm: by Celery, with the
+            # publisher's retry policy. Beneath it a push would be doubled by each slow answer.
+            "retry_on_timeout": False,
         },
+        "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
         "result_backend": settings.broker_url,
@@ -119,6 +149,11 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
         "redis_socket_timeout": timeout,
         "redis_socket_connect_timeout": timeout,
         "redis_socket_keepalive": True,
+        "redis_backend_health_check_interval": HEALTH_CHECK_SECONDS,
+        # A result is written over with itself.
+        "redis_retry_on_timeout": True,
+        # Celery tries twenty times, a second apart: two minutes, where the peer is silent.
+        "result_backend_transport_options": {"retry_policy": {"timeout": RESULT_WAITS * timeout}},
         "accept_content": ["json"],
         "task_serializer": "json",
         "result_serializer": "json",

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 SHOP, NAPPER = HERE / "shop", HERE / "napper"
 THREADS_QUEUE, PREFORK_QUEUE = "shop.threads", "shop.forked"
 START_SECONDS = 90.0
-PATIENCE = float(os.environ.get("PAT", 60.0))
+PATIENCE = 60.0
 
 CONFIG = """
 [agent_types.napper]
@@ -72,7 +72,6 @@ class Shop:
     diary: redis.Redis
     processes: Processes
     default_queue: str
-    commands: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def is_fleet(self) -> bool:
@@ -121,6 +120,30 @@ class Shop:
         self._spawn(name, command, {"FLEET_POOL": pool} if pool else {})
 
     @contextmanager
+    def own_worker(self) -> Iterator[tuple[Celery, subprocess.Popen[bytes]]]:
+        """A worker of the user's that is no agent, in a database without any fleet's worker. Its
+        application as a publisher has it, and its process."""
+        url = f"{self.processes.environment['FLEET_BROKER_URL'][:-1]}2"
+        arguments = ["worker", "-P", "threads", "-c", "2", "-n", f"own@{self.name}", "-l", "INFO"]
+        command = [sys.executable, "-m", "celery", "-A", "plain_shop", *arguments]
+        self._spawn("own", command, {"FLEET_BROKER_URL": url})
+        try:
+            with _environment({**self.own_variables, "FLEET_BROKER_URL": url}):
+                app = _with_tasks(make_app(load_settings()))
+            self.await_worker("own")
+            with app:
+                yield app, self.processes.running["own"]
+                app.backend.result_consumer.cancel_for = lambda task_id: None
+        finally:
+            self.processes.stop("own")
+
+    @property
+    def own_variables(self) -> dict[str, str]:
+        ours = ("FLEET_", "SHOP_")
+        found = self.processes.environment.items()
+        return {name: value for name, value in found if name.startswith(ours)}
+
+    @contextmanager
     def beat(self, **more: str) -> Iterator[None]:
         """A beat with these variables."""
         file = str(self.processes.folder / "beat-schedule")
@@ -163,11 +186,11 @@ def until(seen: Callable[[], Any], wanted: Any, what: str = "") -> None:
 @contextmanager
 def stock_shop(folder: Path) -> Iterator[Shop]:
     """The shop on stock Celery."""
-    with _open(folder, "stock") as (url, processes, patch):
+    with _open(folder) as (url, processes):
         app = Celery("shop", broker=url, backend=url, set_as_current=False)
         app.conf.update(task_default_queue="shop.default", task_track_started=True)
         app.conf.task_acks_late = True
-        with _started(app, "stock", url, processes, patch, "shop.default") as shop:
+        with _opened(app, "stock", url, processes, "shop.default") as shop:
             shop.start("threads", "threads", f"shop.default,{THREADS_QUEUE}")
             shop.start("prefork", "prefork", PREFORK_QUEUE)
             yield shop
@@ -176,11 +199,10 @@ def stock_shop(folder: Path) -> Iterator[Shop]:
 @contextmanager
 def fleet_shop(folder: Path) -> Iterator[Shop]:
     """The shop as two agents of a fleet, which serve plain queues beside their own."""
-    with _open(folder, "fleet") as (url, processes, patch):
+    jobs, overflow = "{fleet}.jobs", "{fleet}.overflow.napper"
+    with _open(folder) as (url, processes):
         app = make_app(load_settings())
-        jobs = "{fleet}.jobs"
-        overflow = "{fleet}.overflow.napper"
-        with _started(app, "fleet", url, processes, patch, jobs) as shop:
+        with _opened(app, "fleet", url, processes, jobs) as shop:
             own = f"{jobs},{{fleet}}.threads,{overflow}"
             shop.start("threads", "threads", f"{own},{THREADS_QUEUE}", "threads")
             own = f"{{fleet}}.forked,{overflow}"
@@ -189,15 +211,12 @@ def fleet_shop(folder: Path) -> Iterator[Shop]:
 
 
 @contextmanager
-def _open(
-    folder: Path, name: str
-) -> Iterator[tuple[str, Processes, pytest.MonkeyPatch]]:
+def _open(folder: Path) -> Iterator[tuple[str, Processes]]:
     (folder / "fleet.toml").write_text(CONFIG)
     (folder / "results").mkdir()
     server = ValkeyServer(data_dir=folder / "valkey", config={"save": ""})
     server.start()
     url = f"redis://127.0.0.1:{server.port}/0"
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("FLEET_")}
     own = {
         "FLEET_CONFIG": str(folder / "fleet.toml"),
         "FLEET_DATA_DIR": str(folder / "data"),
@@ -209,39 +228,43 @@ def _open(
         "SHOP_TABLE": f"sqlite:///{folder / 'results.db'}",
         "PYTHONPATH": os.pathsep.join((str(SHOP), str(NAPPER), str(ROOT))),
     }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
     processes = Processes(folder, {**kept, **own})
-    with pytest.MonkeyPatch.context() as patch:
-        for variable in list(os.environ):
-            if variable.startswith("FLEET_") or variable.endswith("_API_KEY"):
-                patch.delenv(variable)
-        for variable in own:
-            patch.setenv(variable, own[variable])
+    # The agent is looked up by applications of later tests too.
+    sys.path[:0] = [str(SHOP), str(NAPPER)]
+    try:
+        with _environment(own):
+            yield url, processes
+    finally:
+        processes.stop_all()
+        server.stop()
         for path in (SHOP, NAPPER):
-            sys.path.insert(0, str(path))
-        try:
-            yield url, processes, patch
-        finally:
-            processes.stop_all()
-            server.stop()
-            for path in (SHOP, NAPPER):
-                with suppress(ValueError):
-                    sys.path.remove(str(path))
+            sys.path.remove(str(path))
 
 
 @contextmanager
-def _started(
-    app: Celery,
-    name: str,
-    url: str,
-    processes: Processes,
-    patch: pytest.MonkeyPatch,
-    default_queue: str,
-) -> Iterator[Shop]:
+def _environment(own: dict[str, str]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("FLEET_") or name.endswith("_API_KEY"):
+                patch.delenv(name)
+        for name, value in own.items():
+            patch.setenv(name, value)
+        yield
+
+
+def _with_tasks(app: Celery) -> Celery:
     from shop_tasks import add_tasks
 
     add_tasks(app)
-    # The applications of later fixtures read the variables of their own sides.
-    patch.undo()
+    return app
+
+
+@contextmanager
+def _opened(
+    app: Celery, name: str, url: str, processes: Processes, default_queue: str
+) -> Iterator[Shop]:
+    _with_tasks(app)
     client = redis.Redis.from_url(url)
     diary = redis.Redis.from_url(f"{url[:-1]}1", decode_responses=True)
     try:

@@ -206,3 +206,18 @@ def test_beat_sends_a_users_own_entries(shop: Shop) -> None:
     page = shop.page()
     with shop.beat(SHOP_BEAT_PAGE=page):
         eventually(lambda: len(shop.lines(page)) >= 2, PATIENCE, "two ticks of a user's entry")
+
+
+def test_a_users_own_worker_serves_plain_tasks_alone_and_ends_when_told_from_afar(
+    shop_on_fleet: Shop,
+) -> None:
+    with shop_on_fleet.own_worker() as (app, process):
+        name = "own@fleet"
+        inspect = app.control.inspect([name], timeout=10, limit=1)
+        (queue,) = inspect.active_queues()[name]
+        assert queue["name"] == "{fleet}.jobs"
+        add = app.tasks["shop.add"]
+        # Nobody else looks into the schedule of this database.
+        assert add.apply_async((1, 2), countdown=0.5).get(timeout=PATIENCE) == 3
+        app.control.shutdown(destination=[name])
+        assert process.wait(timeout=PATIENCE) == 0
