@@ -14,6 +14,7 @@ from shops import PATIENCE, PREFORK_QUEUE, THREADS_QUEUE, Shop, until
 from fleet.errors import TaskCancelled
 from fleet.runtime.client import Task
 from fleet.services.connection import Connection
+from fleet.services.upkeep import reap
 
 NAP = "agents.napper"
 
@@ -163,6 +164,9 @@ def test_a_rate_limited_task_waits_in_its_worker_and_runs_once(
     try:
         # More than the fleet has slots, so that each worker holds some back for seconds.
         sent = [nap(shop, str(n)) for n in range(8)]
+        # What a worker holds back is not taken for lost.
+        done = reap(state)
+        assert not any(done[what] for what in ("republished", "dropped"))
         assert [each.get(timeout=PATIENCE)["note"] for each in sent] == [str(n) for n in range(8)]
     finally:
         for execution in ("threads", "prefork"):
@@ -219,6 +223,15 @@ def test_a_cancelled_agent_fails_its_chord_with_a_word(shop: Shop, state: Connec
     Task(state, agent).cancel()
     until(lambda: sent.state, "FAILURE")
     assert "cancelled" in str(sent.result)
+
+
+def test_an_agents_task_may_be_a_callback(shop: Shop, state: Connection) -> None:
+    agent = shop.app.signature(NAP, args=({"note": "called"},), immutable=True)
+    sent = shop.send("add", 1, 1, link=agent)
+    assert sent.get(timeout=PATIENCE) == 2
+    eventually(lambda: sent.children, PATIENCE)
+    assert sent.children[0].get(timeout=PATIENCE) == {"note": "called"}
+    assert state.tasks.read(sent.children[0].id).ranking is not None
 
 
 def test_a_group_of_agents_gives_its_results_in_order(shop: Shop) -> None:

@@ -62,17 +62,29 @@ def test_an_expired_task_does_not_run_and_is_revoked(shop: Shop, queue: str | No
     assert shop.lines(page) == []
 
 
-@pytest.mark.parametrize("queue", QUEUES)
+@pytest.mark.parametrize("execution", ["threads", "prefork"])
+def test_a_task_that_is_revoked_in_its_queue_does_not_run(shop: Shop, execution: str) -> None:
+    page, queue = shop.page(), f"shop.{uuid4().hex}"
+    sent = shop.send("note", "unwanted", page, queue=queue)
+    shop.order(execution, "revoke", task_id=sent.id)
+    shop.order(execution, "add_consumer", queue=queue)
+    assert shop.send("add", 1, 1, queue=queue).get(timeout=PATIENCE) == 2
+    with pytest.raises(TaskRevokedError, match="revoked"):
+        sent.get(timeout=PATIENCE)
+    assert shop.lines(page) == []
+    shop.order(execution, "cancel_consumer", queue=queue)
+
+
+@pytest.mark.parametrize("queue", [None, THREADS_QUEUE])
 def test_a_task_that_is_revoked_before_its_time_does_not_run(
     shop: Shop, queue: str | None
 ) -> None:
     page = shop.page()
     sent = shop.send("note", "unwanted", page, queue=queue, countdown=1)
-    execution = "prefork" if queue == PREFORK_QUEUE else "threads"
-    shop.order(execution, "revoke", task_id=sent.id)
+    shop.order("threads", "revoke", task_id=sent.id)
     with pytest.raises(TaskRevokedError, match="revoked"):
         sent.get(timeout=PATIENCE)
-    assert shop.send("add", 1, 1, queue=queue, countdown=1.2).get(timeout=PATIENCE) == 2
+    assert shop.send("add", 1, 1, queue=queue, countdown=1.1).get(timeout=PATIENCE) == 2
     assert shop.lines(page) == []
 
 

@@ -224,6 +224,20 @@ def test_a_live_workers_messages_are_renewed_and_stay_its_own(
     assert client.llen(QUEUE) == 0
 
 
+def test_a_message_of_a_plain_queue_that_waits_for_its_time_stays_its_workers_own(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    client.lpush("shop", PLAIN)
+    holder = Taker(broker, "shop", QUEUE)
+    holder.drain_until_one(5)
+    keys = fleet.keys.pool("codegen")
+    (tag,) = client.hkeys(keys.unacked)
+    client.zadd(keys.unacked_index, {tag: 1})
+    holder.channel.qos.restore_visible()
+    assert client.hkeys(keys.unacked) == [tag]
+    assert client.llen("shop") == 0
+
+
 @pytest.mark.parametrize("let_go", [Message.ack, Message.reject])
 def test_a_slot_is_free_again_though_the_server_was_silent_when_the_message_was_let_go(
     fleet: Connection, client: redis.Redis, let_go: Callable[[Message], None]
