@@ -3,6 +3,7 @@
     with Proxy(port) as proxy:      # connect to proxy.port
         proxy.drop_packets()        # nothing arrives any more, in either direction; nobody is told
         proxy.heal()                # what was on its way arrives, late, as TCP has it
+        proxy.lose_an_answer()      # the next answer does not arrive, and its connection is cut
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Proxy:
         self.target = target
         self._open = threading.Event()
         self._open.set()
+        self._losing = threading.Event()
         self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._thread = threading.Thread(target=self._accept, daemon=True)
@@ -37,6 +39,12 @@ class Proxy:
 
     def heal(self) -> None:
         self._open.set()
+
+    def lose_an_answer(self) -> None:
+        self._losing.set()
+
+    def has_lost_it(self) -> bool:
+        return not self._losing.is_set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -60,13 +68,16 @@ class Proxy:
                 self._open.wait()
                 far = socket.create_connection(("127.0.0.1", self.target))
                 self._sockets += [near, far]
-                for pair in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+                for ways in ((near, far, False), (far, near, True)):
+                    threading.Thread(target=self._pass_on, args=ways, daemon=True).start()
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pass_on(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
         with suppress(OSError):
             while chunk := source.recv(CHUNK):
                 self._open.wait()
+                if answers and self._losing.is_set():
+                    self._losing.clear()
+                    break
                 sink.sendall(chunk)
         self._open.wait()
         _close(source)

@@ -17,7 +17,7 @@ from fleet.runtime.app import Role, make_app
 from fleet.runtime.ending import Ending, Notice
 from fleet.runtime.events import add_event_bundles
 from fleet.runtime.logs import set_up_logs
-from fleet.runtime.schedule import add_schedule_step
+from fleet.runtime.revoking import add_revocation
 from fleet.runtime.slots import Slots
 from fleet.runtime.worker import add_agent_step
 from fleet.settings import load_settings
@@ -44,7 +44,7 @@ def build() -> Celery:
     add_event_bundles(app)
     if notice:
         add_agent_step(app, role, Ending(settings.config.workers.grace_seconds, notice), slots)
-        add_schedule_step(app)
+        add_revocation(app)
     return app
 
 

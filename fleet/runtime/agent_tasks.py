@@ -18,15 +18,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import structlog
 from celery import Celery
 from celery.exceptions import Ignore, Reject
 from celery.signals import worker_init, worker_process_init, worker_ready
 
-from fleet.errors import FleetError
+from fleet.errors import FleetError, TaskCancelled
 from fleet.runtime.app import Role, fleet_of
 from fleet.runtime.ending import Notice
 from fleet.runtime.loop import LoopThread
 from fleet.runtime.messages import task_name
+from fleet.runtime.revoking import agent_request
 from fleet.runtime.router import HEADER
 from fleet.runtime.slots import Slots
 from fleet.services.callers import model_callers
@@ -42,6 +44,8 @@ from fleet.services.run import AgentRunner, Delivery
 from fleet.state.policy import Policy
 
 Runners = Callable[[], AgentRunner]
+
+log = structlog.get_logger(__name__)
 
 
 def add_agent_tasks(
@@ -64,7 +68,7 @@ def add_agent_tasks(
     connection = fleet_of(app)
     for agent_type in connection.settings.config.agent_types:
         if agent_type in connection.agents:
-            _add(app, connection, agent_type, runner, slots)
+            _add(app, connection, agent_type, runner, role, slots)
 
 
 def _get_ready(runner: Runners, notice: Notice | None) -> None:
@@ -83,12 +87,18 @@ def _keep_what_is_loaded() -> None:
 
 
 def _add(
-    app: Celery, connection: Connection, agent_type: str, runner: Runners, slots: Slots
+    app: Celery,
+    connection: Connection,
+    agent_type: str,
+    runner: Runners,
+    role: Role,
+    slots: Slots,
 ) -> None:
     @app.task(
         name=task_name(agent_type),
         bind=True,
         acks_late=True,
+        Request=agent_request(connection, role),
         # An error that the record explains already needs no traceback in the log,
         throws=(FleetError,),
         # nor does a result, which may hold anything, belong into log lines and events.
@@ -109,10 +119,30 @@ def _add(
             result = runner().run(agent_type, delivery)
         except GivenBack as given:
             raise Ignore(str(given)) if given.is_queued else Reject(given, requeue=True) from None
+        except TaskCancelled as error:
+            _tell_revoked(self, str(error), terminated=True)
+            raise Ignore(str(error)) from None
         if result is None:
+            if _is_cancelled(connection, request.id):
+                _tell_revoked(self, "the task was cancelled", terminated=False)
             # Parked, or another's to run: a result now would be taken for that of the task.
             raise Ignore
         return result
+
+
+def _is_cancelled(connection: Connection, task_id: str) -> bool:
+    try:
+        return connection.tasks.state(task_id) == "cancelled"
+    except FleetError as error:
+        log.warning("what became of a task is not known", task=task_id, error=str(error))
+        return False
+
+
+def _tell_revoked(task: Any, reason: str, *, terminated: bool) -> None:
+    """Celery's word for a cancelled task: to who waits for its result, and to monitors."""
+    kept = not task.request.ignore_result
+    task.backend.mark_as_revoked(task.request.id, reason, request=task.request, store_result=kept)
+    task.send_event("task-revoked", terminated=terminated, signum=None, expired=False)
 
 
 def _plan(

@@ -7,12 +7,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from celery import Celery
+from celery.backends.asynchronous import E_RETRY_LIMIT_EXCEEDED
 from kombu import Queue
+from kombu.exceptions import OperationalError
 
 from fleet.adapters.rabbitmq import HEARTBEAT_SECONDS, QUORUM, ssl_options
 from fleet.errors import InvalidConfig
 from fleet.runtime.messages import message_encoder
+from fleet.runtime.plain_workers import add_plain_queues
 from fleet.runtime.router import FleetRouter, TaskPlacer, jobs_queue
+from fleet.runtime.schedule import add_schedule_step
 from fleet.runtime.transport import Link, transport_url
 from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings, load_settings
@@ -21,6 +25,11 @@ from fleet.state.client import sentinel_options
 from fleet.state.keys import Keys
 
 RESTORE_SECONDS = 10
+HEALTH_CHECK_SECONDS = 30
+"""A connection that was idle for so long is asked for a sign of life before it is used."""
+RESULT_WAITS = 4
+"""How many times the time-out of a call the result store may be away: with the default as long as
+Celery would wait for one that refuses to connect."""
 KILL_GRACE_SECONDS = 60
 """A prefork child is killed so long after the task's own time limit, should that not bite."""
 
@@ -31,6 +40,19 @@ class Role:
 
     pool: str = ""
     agent: str = ""
+
+
+class FleetCelery(Celery):
+    """An application that says by an error of its broker's when the result store is away."""
+
+    def send_task(self, *args: Any, **options: Any) -> Any:
+        """Publish a task; raises `kombu.exceptions.OperationalError` where nobody answers."""
+        try:
+            return super().send_task(*args, **options)
+        except RuntimeError as error:
+            if E_RETRY_LIMIT_EXCEEDED not in error.args:
+                raise
+            raise OperationalError("the result store does not answer; nothing was sent") from error
 
 
 def make_app(settings: Settings | None = None, role: Role | None = None) -> Celery:
@@ -54,10 +76,13 @@ def make_app(settings: Settings | None = None, role: Role | None = None) -> Cele
         dead_after_ms=int(settings.config.leases.dead_after_seconds * 1000),
         address=redis_address(settings.state_url),
     )
-    app = Celery("fleet", set_as_current=False)
+    app = FleetCelery("fleet", set_as_current=False)
     app.conf.update(_celery_settings(settings, role, link))
     app.conf.task_routes = (FleetRouter(settings, submitter),)
     app.fleet = connection
+    add_schedule_step(app, connection)
+    if not role.pool:
+        add_plain_queues(app, jobs_queue(settings))
     return app
 
 
@@ -102,6 +127,7 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
     address = redis_address(settings.state_url)
     return {
         **(_rabbitmq(settings) if settings.has_rabbitmq else _redis(settings, address, role, link)),
+        "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
         **_result_backend(address, timeout),
@@ -109,6 +135,9 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
         "redis_socket_timeout": timeout,
         "redis_socket_connect_timeout": timeout,
         "redis_socket_keepalive": True,
+        "redis_backend_health_check_interval": HEALTH_CHECK_SECONDS,
+        # A result is written over with itself.
+        "redis_retry_on_timeout": True,
         "accept_content": ["json"],
         "task_serializer": "json",
         "result_serializer": "json",
@@ -145,6 +174,10 @@ def _redis(settings: Settings, address: RedisAddress, role: Role, link: Link) ->
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
             "socket_keepalive": True,
+            "health_check_interval": HEALTH_CHECK_SECONDS,
+            # What may have been done is sent again where that does no harm: by Celery, with the
+            # publisher's retry policy. Beneath it a push would be doubled by each slow answer.
+            "retry_on_timeout": False,
         },
         "worker_disable_prefetch": True,
     }
@@ -167,7 +200,12 @@ def _rabbitmq(settings: Settings) -> dict[str, Any]:
 
 def _result_backend(address: RedisAddress, timeout: float) -> dict[str, Any]:
     """Results stay in Redis, by the scheme that Celery knows for where it is."""
-    found: dict[str, Any] = {"redis_backend_use_ssl": address.tls}
+    # Celery tries twenty times, a second apart: two minutes, where the peer is silent.
+    patience = {"retry_policy": {"timeout": RESULT_WAITS * timeout}}
+    found: dict[str, Any] = {
+        "redis_backend_use_ssl": address.tls,
+        "result_backend_transport_options": patience,
+    }
     if not address.master:
         scheme = "redis" if address.tls is None else "rediss"
         return {**found, "result_backend": address.url(scheme, address.hosts[0])}
@@ -178,6 +216,7 @@ def _result_backend(address: RedisAddress, timeout: float) -> dict[str, Any]:
         # Celery takes the login from the first alone, and shows the others as they are.
         "result_backend": ";".join((first, *others)),
         "result_backend_transport_options": {
+            **patience,
             "master_name": address.master,
             "sentinel_kwargs": sentinel_options(address, timeout),
         },

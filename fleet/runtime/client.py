@@ -110,7 +110,8 @@ class Task:
         record = self.wait(timeout)
         result = self._typed(record)
         if record.state == "cancelled":
-            raise TaskCancelled(f"task {self.id} was cancelled")
+            why = record.history[-1].why if record.history else ""
+            raise TaskCancelled(f"task {self.id} was cancelled" + (f": {why}" if why else ""))
         if record.error is not None:
             raise error_from(record.error, result)
         assert result is not None

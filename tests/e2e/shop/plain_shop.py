@@ -1,0 +1,10 @@
+"""The user's application in a worker of its own, which is no agent of the fleet."""
+
+from __future__ import annotations
+
+from shop_tasks import add_tasks
+
+from fleet.runtime.app import make_app
+
+app = make_app()
+add_tasks(app)

@@ -1,0 +1,239 @@
+"""Agents' tasks for users of Celery: revoked, expired, rate limited, in canvases, after retries."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from celery import Celery, chain, chord, group
+from celery.exceptions import TaskRevokedError
+from harness import eventually
+from shops import PATIENCE, PREFORK_QUEUE, THREADS_QUEUE, Shop, until
+
+from fleet.errors import TaskCancelled
+from fleet.runtime.client import Task
+from fleet.services.connection import Connection
+from fleet.services.upkeep import reap
+
+NAP = "agents.napper"
+
+
+@pytest.fixture
+def state(shop_on_fleet: Shop) -> Connection:
+    found: Connection = shop_on_fleet.app.fleet
+    return found
+
+
+@pytest.fixture
+def shop(shop_on_fleet: Shop) -> Shop:
+    return shop_on_fleet
+
+
+def nap(shop: Shop, note: str = "", seconds: float = 0.0, **options: Any) -> Any:
+    return shop.app.send_task(NAP, args=[{"note": note, "seconds": seconds}], **options)
+
+
+def is_free(state: Connection) -> bool:
+    """Whether no task holds a slot, money or a message."""
+    pools = [state.keys.pool(name) for name in ("threads", "forked")]
+    held = [state.client.scard(pool.in_flight) for pool in pools]
+    held += [state.client.hlen(pool.unacked) for pool in pools]
+    held += [state.client.hlen(state.keys.reservations), state.client.hlen(state.keys.waiting)]
+    return not any(held)
+
+
+def ends_cancelled(state: Connection, task_id: str, because: str) -> None:
+    eventually(lambda: state.tasks.state(task_id) == "cancelled", PATIENCE, "the end")
+    assert state.tasks.read(task_id).history[-1].why == because
+    eventually(lambda: is_free(state), PATIENCE, "what it held to be free")
+    with pytest.raises(TaskCancelled, match=because):
+        Task(state, task_id).result(timeout=PATIENCE)
+
+
+@pytest.fixture
+def busy(shop: Shop, state: Connection) -> Any:
+    """Every slot of the fleet is taken, until the test lets go."""
+    naps = [nap(shop, seconds=60) for _ in range(6)]
+    eventually(lambda: len(state.tasks.running()) == 6, PATIENCE, "six naps")
+    yield
+    for each in naps:
+        Task(state, each.id).cancel()
+    eventually(lambda: is_free(state), PATIENCE, "an empty fleet")
+
+
+def test_a_revoked_task_that_waits_ends_at_once_and_holds_nothing(
+    shop: Shop, state: Connection, busy: None
+) -> None:
+    sent = nap(shop, "unwanted")
+    assert state.tasks.state(sent.id) == "queued"
+    sent.revoke()
+    eventually(lambda: state.tasks.state(sent.id) == "cancelled", PATIENCE)
+    assert sent.id.encode() not in state.client.hkeys(state.keys.reservations)
+    with pytest.raises(TaskRevokedError):
+        sent.get(timeout=PATIENCE)
+
+
+def test_a_revoked_task_that_waits_for_its_time_never_runs(shop: Shop, state: Connection) -> None:
+    sent = nap(shop, countdown=600)
+    assert state.tasks.state(sent.id) == "delayed"
+    sent.revoke()
+    ends_cancelled(state, sent.id, "revoked through Celery")
+    with pytest.raises(TaskRevokedError):
+        sent.get(timeout=PATIENCE)
+
+
+def test_a_running_task_goes_on_where_it_is_revoked_without_termination(
+    shop: Shop, state: Connection
+) -> None:
+    sent = nap(shop, "on", seconds=1)
+    eventually(lambda: state.tasks.state(sent.id) == "running", PATIENCE)
+    shop.order("threads", "revoke", task_id=sent.id)
+    shop.order("prefork", "revoke", task_id=sent.id)
+    assert sent.get(timeout=PATIENCE) == {"note": "on"}
+    assert state.tasks.state(sent.id) == "succeeded"
+
+
+@pytest.mark.parametrize("pool", ["threads", "forked"])
+def test_a_running_task_is_cancelled_by_termination_and_its_process_lives_on(
+    shop: Shop, state: Connection, pool: str
+) -> None:
+    other = "forked" if pool == "threads" else "threads"
+    state.pools.maintain(other, True)
+    try:
+        sent = nap(shop, seconds=60)
+        eventually(lambda: state.tasks.state(sent.id) == "running", PATIENCE)
+        assert state.tasks.read(sent.id).pool == pool
+        execution = "threads" if pool == "threads" else "prefork"
+        before = shop.told(execution, "stats")["pool"]
+        sent.revoke(terminate=True)
+        with pytest.raises(TaskRevokedError):
+            sent.get(timeout=PATIENCE)
+        eventually(lambda: is_free(state), PATIENCE)
+        assert state.tasks.state(sent.id) == "cancelled"
+        now = shop.told(execution, "stats")["pool"]
+        assert now.get("processes") == before.get("processes")
+    finally:
+        state.pools.maintain(other, False)
+
+
+def test_an_expired_task_ends_as_cancelled_and_says_why(
+    shop: Shop, state: Connection, busy: None
+) -> None:
+    sent = nap(shop, "late", expires=0.5)
+    assert state.tasks.state(sent.id) == "queued"
+    time.sleep(0.6)
+    Task(state, state.tasks.running()[0]).cancel()
+    eventually(lambda: state.tasks.state(sent.id) == "cancelled", PATIENCE, "the end")
+    assert state.tasks.read(sent.id).history[-1].why == "it had expired before it ran"
+    with pytest.raises(TaskRevokedError, match="expired"):
+        sent.get(timeout=PATIENCE)
+    with pytest.raises(TaskCancelled, match="expired"):
+        Task(state, sent.id).result(timeout=PATIENCE)
+
+
+def test_an_expired_task_without_a_record_leaves_no_slot_taken(
+    shop: Shop, state: Connection
+) -> None:
+    with Celery("stranger", broker=state.settings.broker_url, set_as_current=False) as stranger:
+        sent = stranger.send_task(
+            NAP, args=[{"note": "late"}], queue="{fleet}.overflow.napper", expires=-1
+        )
+    with pytest.raises(TaskRevokedError, match="expired"):
+        shop.app.AsyncResult(sent.id).get(timeout=PATIENCE)
+    eventually(lambda: is_free(state), PATIENCE, "a free slot")
+    assert not state.client.exists(state.keys.task(sent.id))
+
+
+def test_a_task_that_fleet_has_cancelled_is_revoked_for_celery(
+    shop: Shop, state: Connection, busy: None
+) -> None:
+    sent = nap(shop, "unwanted")
+    Task(state, sent.id).cancel()
+    Task(state, state.tasks.running()[0]).cancel()
+    with pytest.raises(TaskRevokedError):
+        sent.get(timeout=PATIENCE)
+
+
+def test_a_rate_limited_task_waits_in_its_worker_and_runs_once(
+    shop: Shop, state: Connection
+) -> None:
+    for execution in ("threads", "prefork"):
+        shop.order(execution, "rate_limit", task_name=NAP, rate_limit="1/s")
+    began = time.monotonic()
+    try:
+        # More than the fleet has slots, so that each worker holds some back for seconds.
+        sent = [nap(shop, str(n)) for n in range(8)]
+        # What a worker holds back is not taken for lost.
+        done = reap(state)
+        assert not any(done[what] for what in ("republished", "dropped"))
+        assert [each.get(timeout=PATIENCE)["note"] for each in sent] == [str(n) for n in range(8)]
+    finally:
+        for execution in ("threads", "prefork"):
+            shop.order(execution, "rate_limit", task_name=NAP, rate_limit=0)
+    assert time.monotonic() - began > 2
+    records = [state.tasks.read(each.id) for each in sent]
+    assert [record.attempts for record in records] == [1] * 8
+    eventually(lambda: is_free(state), PATIENCE)
+
+
+def test_a_chord_of_agents_hands_their_results_to_its_callback(
+    shop: Shop, state: Connection
+) -> None:
+    header = [
+        shop.app.signature(NAP, args=({"note": str(n)},), kwargs={"tenant": "acme"})
+        for n in range(4)
+    ]
+    sent = chord(header, shop.sign("echo"))()
+    assert sent.get(timeout=PATIENCE) == [{"note": str(n)} for n in range(4)]
+    for each in sent.parent.results:
+        record = state.tasks.read(each.id)
+        assert (record.state, record.tenant) == ("succeeded", "acme")
+        assert record.ranking is not None
+
+
+@pytest.mark.parametrize("queue", [None, THREADS_QUEUE, PREFORK_QUEUE])
+def test_a_step_of_a_chain_that_is_an_agents_is_routed_by_fleet(
+    shop: Shop, state: Connection, queue: str | None
+) -> None:
+    agent = shop.app.signature(NAP, args=({"note": "second"},), immutable=True)
+    options = {"options": {"queue": queue}} if queue else {}
+    sent = chain(shop.sign("add", 1, 1, **options), agent, shop.sign("echo"))()
+    assert sent.get(timeout=PATIENCE) == {"note": "second"}
+    record = state.tasks.read(sent.parent.id)
+    assert record.ranking is not None
+    assert record.routed in ("threads", "forked")
+
+
+@pytest.mark.parametrize("queue", [None, PREFORK_QUEUE])
+def test_a_plain_task_may_be_replaced_by_an_agents(
+    shop: Shop, state: Connection, queue: str | None
+) -> None:
+    sent = shop.send("ask_an_agent", "replaced", queue=queue)
+    assert sent.get(timeout=PATIENCE) == {"note": "replaced"}
+    assert state.tasks.read(sent.id).ranking is not None
+
+
+def test_a_cancelled_agent_fails_its_chord_with_a_word(shop: Shop, state: Connection) -> None:
+    header = [shop.app.signature(NAP, args=({"seconds": 60},)), shop.sign("add", 1, 1)]
+    sent = chord(header, shop.sign("echo"))()
+    agent = sent.parent.results[0].id
+    eventually(lambda: state.client.exists(state.keys.task(agent)), PATIENCE)
+    eventually(lambda: state.tasks.state(agent) == "running", PATIENCE)
+    Task(state, agent).cancel()
+    until(lambda: sent.state, "FAILURE")
+    assert "cancelled" in str(sent.result)
+
+
+def test_an_agents_task_may_be_a_callback(shop: Shop, state: Connection) -> None:
+    agent = shop.app.signature(NAP, args=({"note": "called"},), immutable=True)
+    sent = shop.send("add", 1, 1, link=agent)
+    assert sent.get(timeout=PATIENCE) == 2
+    eventually(lambda: sent.children, PATIENCE)
+    assert sent.children[0].get(timeout=PATIENCE) == {"note": "called"}
+    assert state.tasks.read(sent.children[0].id).ranking is not None
+
+
+def test_a_group_of_agents_gives_its_results_in_order(shop: Shop) -> None:
+    naps = group(shop.app.signature(NAP, args=({"note": str(n)},)) for n in range(3))()
+    assert naps.get(timeout=PATIENCE) == [{"note": str(n)} for n in range(3)]

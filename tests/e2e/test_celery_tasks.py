@@ -1,0 +1,187 @@
+"""What becomes of one task: retries, times, expiry, acknowledgement, limits, results.
+
+Each test runs on stock Celery first, which proves the test, and then on Fleet.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import uuid4
+
+import pytest
+from celery.exceptions import NotRegistered, TaskRevokedError, TimeLimitExceeded
+from shops import PATIENCE, PREFORK_QUEUE, THREADS_QUEUE, Shop, until
+
+QUEUES = [None, THREADS_QUEUE, PREFORK_QUEUE]
+UNACKED = {"stock": "unacked", "fleet": "{fleet}:pool:threads:unacked"}
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_a_task_is_retried_as_often_as_it_stumbles(shop: Shop, queue: str | None) -> None:
+    sent = shop.send("stumble", 2, queue=queue)
+    assert sent.get(timeout=PATIENCE) == 2
+
+
+def test_a_retry_may_wait(shop: Shop) -> None:
+    began = time.monotonic()
+    assert shop.send("stumble", 1, 0.5).get(timeout=PATIENCE) == 1
+    assert time.monotonic() - began >= 0.5
+
+
+def test_a_task_that_stumbles_too_often_fails_with_its_own_error(shop: Shop) -> None:
+    with pytest.raises(ValueError, match="stumbled"):
+        shop.send("stumble", 9).get(timeout=PATIENCE)
+
+
+def test_errors_that_are_retried_by_themselves_back_off(shop: Shop) -> None:
+    began = time.monotonic()
+    assert shop.send("stumble_by_itself", 1).get(timeout=PATIENCE) == 1
+    assert time.monotonic() - began >= 1
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_a_countdown_and_an_eta_are_kept(shop: Shop, queue: str | None) -> None:
+    began = time.monotonic()
+    moment = datetime.now(UTC) + timedelta(seconds=0.6)
+    late = [shop.send("add", 1, 1, queue=queue, countdown=0.6)]
+    late.append(shop.send("add", 2, 2, queue=queue, eta=moment))
+    assert shop.send("add", 3, 3, queue=queue).get(timeout=PATIENCE) == 6
+    assert [each.get(timeout=PATIENCE) for each in late] == [2, 4]
+    assert time.monotonic() - began >= 0.6
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_an_expired_task_does_not_run_and_is_revoked(shop: Shop, queue: str | None) -> None:
+    page = shop.page()
+    sent = shop.send("note", "late", page, queue=queue, expires=-1)
+    with pytest.raises(TaskRevokedError, match="expired"):
+        sent.get(timeout=PATIENCE)
+    assert shop.send("add", 1, 1, queue=queue, expires=60).get(timeout=PATIENCE) == 2
+    assert shop.lines(page) == []
+
+
+@pytest.mark.parametrize("execution", ["threads", "prefork"])
+def test_a_task_that_is_revoked_in_its_queue_does_not_run(shop: Shop, execution: str) -> None:
+    page, queue = shop.page(), f"shop.{uuid4().hex}"
+    sent = shop.send("note", "unwanted", page, queue=queue)
+    shop.order(execution, "revoke", task_id=sent.id)
+    shop.order(execution, "add_consumer", queue=queue)
+    assert shop.send("add", 1, 1, queue=queue).get(timeout=PATIENCE) == 2
+    with pytest.raises(TaskRevokedError, match="revoked"):
+        sent.get(timeout=PATIENCE)
+    assert shop.lines(page) == []
+    shop.order(execution, "cancel_consumer", queue=queue)
+
+
+@pytest.mark.parametrize("queue", [None, THREADS_QUEUE])
+def test_a_task_that_is_revoked_before_its_time_does_not_run(
+    shop: Shop, queue: str | None
+) -> None:
+    page = shop.page()
+    sent = shop.send("note", "unwanted", page, queue=queue, countdown=1)
+    shop.order("threads", "revoke", task_id=sent.id)
+    with pytest.raises(TaskRevokedError, match="revoked"):
+        sent.get(timeout=PATIENCE)
+    assert shop.send("add", 1, 1, queue=queue, countdown=1.1).get(timeout=PATIENCE) == 2
+    assert shop.lines(page) == []
+
+
+def test_a_running_task_can_be_terminated_in_its_process(shop: Shop) -> None:
+    page = shop.page()
+    sent = shop.send("wait_for", page, queue=PREFORK_QUEUE)
+    until(lambda: len(shop.lines(f"{page}:begun")), 1)
+    sent.revoke(terminate=True)
+    with pytest.raises(TaskRevokedError, match="terminated"):
+        sent.get(timeout=PATIENCE)
+    assert shop.send("add", 1, 1, queue=PREFORK_QUEUE).get(timeout=PATIENCE) == 2
+
+
+def test_soft_and_hard_time_limits_hold_in_processes(shop: Shop) -> None:
+    soft = shop.send("overrun", 20, queue=PREFORK_QUEUE, soft_time_limit=1)
+    hard = shop.send("overrun", 20, queue=PREFORK_QUEUE, time_limit=1)
+    assert soft.get(timeout=PATIENCE) == "stopped softly"
+    with pytest.raises(TimeLimitExceeded):
+        hard.get(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(("task", "held"), [("wait_for_late", 1), ("wait_for_early", 0)])
+@pytest.mark.parametrize("queue", [None, THREADS_QUEUE])
+def test_a_task_is_acknowledged_early_or_late_as_it_says(
+    shop: Shop, task: str, held: int, queue: str | None
+) -> None:
+    page = shop.page()
+    # What earlier tests left is acknowledged by the worker's next turn.
+    until(lambda: shop.client.hlen(UNACKED[shop.name]), 0)
+    sent = shop.send(task, page, queue=queue)
+    until(lambda: len(shop.lines(f"{page}:begun")), 1)
+    until(lambda: shop.client.hlen(UNACKED[shop.name]), held)
+    shop.diary.set(f"{page}:go", 1)
+    assert sent.get(timeout=PATIENCE) == page
+    until(lambda: shop.client.hlen(UNACKED[shop.name]), 0)
+
+
+def test_a_running_task_says_that_it_has_started(shop: Shop) -> None:
+    page = shop.page()
+    sent = shop.send("wait_for", page)
+    until(lambda: sent.state, "STARTED")
+    assert sent.info["hostname"] == shop.worker("threads")
+    shop.diary.set(f"{page}:go", 1)
+    assert sent.get(timeout=PATIENCE) == page
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_a_task_that_nobody_knows_is_logged_and_discarded(shop: Shop, queue: str | None) -> None:
+    name = f"shop.{uuid4().hex}"
+    sent = shop.app.send_task(name, queue=queue)
+    with pytest.raises(NotRegistered):
+        sent.get(timeout=PATIENCE)
+    execution = "prefork" if queue == PREFORK_QUEUE else "threads"
+    until(lambda: f"unregistered task of type '{name}'" in shop.processes.log(execution), True)
+    assert shop.send("add", 1, 1, queue=queue).get(timeout=PATIENCE) == 2
+    assert shop.client.llen(queue or shop.default_queue) == 0
+
+
+def test_dates_and_decimals_travel_as_what_they_are(shop: Shop) -> None:
+    values = [datetime.now(UTC), Decimal("0.10"), uuid4(), "text"]
+    told = shop.send("kinds", values).get(timeout=PATIENCE)
+    assert told == ["datetime", "Decimal", "UUID", "str"]
+
+
+@pytest.mark.parametrize("options", [{"compression": "gzip"}, {"serializer": "backwards"}])
+@pytest.mark.parametrize("queue", [None, PREFORK_QUEUE])
+def test_messages_may_be_compressed_and_written_by_ones_own_serializer(
+    shop: Shop, options: dict[str, str], queue: str | None
+) -> None:
+    sent = shop.send("echo", "many words " * 100, queue=queue, **options)
+    assert sent.get(timeout=PATIENCE) == "many words " * 100
+
+
+def test_a_result_that_is_ignored_is_not_kept(shop: Shop) -> None:
+    ignored = [shop.send("forget_it", 1), shop.send("add", 1, 1, ignore_result=True)]
+    assert shop.send("add", 1, 1).get(timeout=PATIENCE) == 2
+    until(lambda: shop.client.hlen(UNACKED[shop.name]), 0)
+    assert [shop.client.exists(f"celery-task-meta-{each.id}") for each in ignored] == [0, 0]
+
+
+@pytest.mark.parametrize("queue", [None, PREFORK_QUEUE])
+@pytest.mark.parametrize("kept", ["in_files", "in_a_table"])
+def test_results_may_be_kept_in_other_places(shop: Shop, kept: str, queue: str | None) -> None:
+    if kept == "in_a_table":
+        pytest.importorskip("sqlalchemy", reason="the database backend needs SQLAlchemy")
+    sent = shop.send(f"kept_{kept}", 21, queue=queue)
+    assert sent.get(timeout=PATIENCE, interval=0.05) == 42
+    assert shop.client.exists(f"celery-task-meta-{sent.id}") == 0
+
+
+def test_results_may_come_back_to_the_caller_as_messages(shop: Shop) -> None:
+    backend = shop.app.tasks["shop.kept_by_caller"].backend
+    with shop.app.producer_pool.acquire(block=True) as producer:
+        backend.on_task_call(producer, "any")
+    assert shop.send("kept_by_caller", 21).get(timeout=PATIENCE) == 42
+    assert shop.send("kept_by_caller", 4, queue=THREADS_QUEUE).get(timeout=PATIENCE) == 8
+
+
+def test_a_task_may_run_in_the_caller_instead(shop: Shop) -> None:
+    assert shop.app.tasks["shop.add"].apply((1, 2)).get() == 3

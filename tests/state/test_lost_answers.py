@@ -1,0 +1,79 @@
+"""What was done, and whose answer got lost on the way, is not done a second time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from kombu import Connection as KombuConnection
+from kombu import Consumer, Exchange, Queue
+
+from fleet.runtime.messages import message_encoder
+from fleet.runtime.transport import Link, transport_url
+from fleet.services.connection import Connection, open_connection
+from fleet.services.requests import Submission
+from fleet.settings import Settings
+
+sys.path.append(str(Path(__file__).parents[1] / "faults"))
+
+from tcp_proxy import Proxy
+
+QUEUE, JOBS = "{fleet}.codegen", "{fleet}.jobs"
+ASK = Submission("code_generation", {"instruction": "add"})
+
+
+@pytest.fixture
+def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
+    pool = '[pools.codegen]\nagent_type = "code_generator"\nslots = 9'
+    found = open_connection(settings_of(pool))
+    found.registry.register("codegen-1", "codegen", 9, {})
+    return found
+
+
+@pytest.fixture
+def proxy(valkey_url: str) -> Iterator[Proxy]:
+    with Proxy(urlsplit(valkey_url).port or 0) as found:
+        yield found
+
+
+@pytest.fixture
+def worker(fleet: Connection, proxy: Proxy) -> Iterator[KombuConnection]:
+    """A worker whose client sends again what was not answered."""
+    link = Link(fleet.keys.tag, lambda *_: False, "codegen", "codegen-1", (JOBS, QUEUE))
+    keys = fleet.keys.pool("codegen")
+    options = {
+        "fleet": link,
+        "unacked_key": keys.unacked,
+        "unacked_index_key": keys.unacked_index,
+        "retry_on_timeout": True,
+    }
+    url = transport_url(f"redis://127.0.0.1:{proxy.port}/0")
+    with KombuConnection(url, transport_options=options) as found:
+        yield found
+
+
+def test_a_fetch_that_is_sent_again_gets_the_same_messages_and_loses_none(
+    fleet: Connection, worker: KombuConnection, proxy: Proxy, client: redis.Redis
+) -> None:
+    got: list[str] = []
+    channel = worker.default_channel
+    queues = [Queue(name, Exchange(""), routing_key=name) for name in (JOBS, QUEUE)]
+    consumer = Consumer(channel, queues, accept=["json"])
+    consumer.register_callback(lambda body, message: got.append(message.headers["id"]))
+    consumer.qos(prefetch_count=3)
+    consumer.consume()
+    # From now on the server knows the script.
+    assert not channel._fetch([JOBS, QUEUE])
+    done = fleet.submitter(message_encoder()).submit_many([ASK] * 5)
+    proxy.lose_an_answer()
+    assert channel._fetch([JOBS, QUEUE])
+    assert proxy.has_lost_it()
+    assert got == [each.task_id for each in done[:3]]
+    unacked = fleet.keys.pool("codegen").unacked
+    assert (client.hlen(unacked), client.llen(QUEUE)) == (3, 2)
+    held = [text.decode() for text in client.hvals(unacked)]
+    assert all(any(task_id in text for text in held) for task_id in got)
