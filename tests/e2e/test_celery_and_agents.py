@@ -9,7 +9,7 @@ import pytest
 from celery import Celery, chain, chord, group
 from celery.exceptions import TaskRevokedError
 from harness import eventually
-from shops import PATIENCE, PREFORK_QUEUE, THREADS_QUEUE, Shop, until
+from shops import PATIENCE, PREFORK_QUEUE, THREADS_QUEUE, Shop, listening, until
 
 from fleet.errors import TaskCancelled
 from fleet.runtime.client import Task
@@ -106,9 +106,12 @@ def test_a_running_task_is_cancelled_by_termination_and_its_process_lives_on(
         assert state.tasks.read(sent.id).pool == pool
         execution = "threads" if pool == "threads" else "prefork"
         before = shop.told(execution, "stats")["pool"]
-        sent.revoke(terminate=True)
-        with pytest.raises(TaskRevokedError):
-            sent.get(timeout=PATIENCE)
+        with listening(shop.app) as monitor:
+            sent.revoke(terminate=True)
+            with pytest.raises(TaskRevokedError):
+                sent.get(timeout=PATIENCE)
+            until(lambda: "revoked" in monitor.heard[sent.id], True)
+        assert not monitor.heard[sent.id] & {"failed", "succeeded"}
         eventually(lambda: is_free(state), PATIENCE)
         assert state.tasks.state(sent.id) == "cancelled"
         now = shop.told(execution, "stats")["pool"]
