@@ -147,6 +147,8 @@ class World:
         """Another worker has begun a step, and is not heard of again."""
         found = self.fleet.tasks.claim(task_id, AGENT, POOL, 60, "other", "default", "")
         assert isinstance(found, Lease)
+        if found.stands_aside:
+            self.fleet.tasks.begin(found)
         version = self.fleet.policies.read().version
         worst = Step("dear", "fake", "first", "", 10, 0, 10, 1000)
         assert self.fleet.steps.admit(found, 1, worst, StepLimits(version, ScopeLimits())) is None
