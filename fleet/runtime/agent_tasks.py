@@ -32,6 +32,7 @@ from fleet.runtime.revoking import agent_request
 from fleet.runtime.router import HEADER
 from fleet.runtime.slots import Slots
 from fleet.services.callers import model_callers
+from fleet.services.claims import Delivery
 from fleet.services.complexity import Complexity
 from fleet.services.connection import Connection
 from fleet.services.controls import Controls
@@ -40,7 +41,7 @@ from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.model_planning import choose_model, stored_plan
 from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.requests import DEFAULT_TENANT, USUAL_PRIORITY
-from fleet.services.run import AgentRunner, Delivery
+from fleet.services.run import AgentRunner
 from fleet.state.policy import Policy
 
 Runners = Callable[[], AgentRunner]

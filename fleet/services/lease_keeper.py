@@ -35,7 +35,7 @@ MARGIN_SECONDS = 2.0
 third of the lease, where that is shorter."""
 
 MOST_AT_ONCE = 100
-"""Leases that one script looks at, and renews at most: half a millisecond of Redis's time."""
+"""Leases that one script looks at: half a millisecond of Redis's time, more where it renews."""
 
 log = structlog.get_logger(__name__)
 

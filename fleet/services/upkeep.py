@@ -70,7 +70,7 @@ def _republish(fleet: Connection) -> dict[str, list[str]]:
     error = error_json(
         TaskFailed(
             f"its message was lost {MOST_REPUBLISHED + 1} times: workers took it and dropped it; "
-            "their logs say why (revoked, expired, or not known to them)"
+            "their logs say why"
         )
     )
     done: dict[str, list[str]] = {"republished": [], "dropped": []}

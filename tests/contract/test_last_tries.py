@@ -17,10 +17,10 @@ from task_runs import CONFIG, eventually, runner_of
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 from fleet.errors import LeaseLost, TaskCancelled
 from fleet.runtime.messages import message_encoder
+from fleet.services.claims import Delivery
 from fleet.services.connection import Connection, open_connection
 from fleet.services.giving_back import GivenBack
 from fleet.services.requests import Submission
-from fleet.services.run import Delivery
 from fleet.settings import Settings
 
 QUEUE = "{fleet}.overflow.code_generator"

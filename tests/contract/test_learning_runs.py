@@ -13,9 +13,9 @@ from task_runs import runner_of
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 from fleet.errors import FleetError, InvalidRequest
 from fleet.runtime.messages import message_encoder
+from fleet.services.claims import Delivery
 from fleet.services.connection import Connection, open_connection
 from fleet.services.requests import Submission
-from fleet.services.run import Delivery
 from fleet.settings import Settings
 
 CONFIG = """

@@ -18,11 +18,12 @@ from fleet.core.limits import LimitKey, Window
 from fleet.core.refusals import Refusal
 from fleet.errors import LeaseLost, OverBudget, TaskFailed
 from fleet.runtime.messages import message_encoder
+from fleet.services.claims import Delivery
 from fleet.services.connection import Connection, open_connection
 from fleet.services.ledger_verify import verify
 from fleet.services.parked import unpark
 from fleet.services.requests import Submission
-from fleet.services.run import AgentRunner, Delivery
+from fleet.services.run import AgentRunner
 from fleet.settings import Settings
 from fleet.state.policy import Cause
 from fleet.state.records import TaskRecord
@@ -236,7 +237,7 @@ def test_a_run_that_is_cancelled_when_it_parks_is_cancelled(crew: Crew) -> None:
 def test_parking_is_patient_with_redis(crew: Crew) -> None:
     away = open_connection(crew.fleet.settings).parking
     away.client.connection_pool.connection_kwargs["port"] = 1
-    crew.runner.parking = away
+    crew.runner.writes.parking = away
     back = threading.Timer(1.0, setattr, (crew.runner, "parking", crew.fleet.parking))
     back.start()
     let_it_park(crew)

@@ -14,12 +14,13 @@ from task_runs import CONFIG, eventually, runner_of
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 from fleet.errors import RetryLater, TaskFailed, Unavailable
 from fleet.runtime.messages import message_encoder
+from fleet.services.claims import Delivery
 from fleet.services.connection import Connection, open_connection
 from fleet.services.dead import find_dead
 from fleet.services.ledger_verify import verify
 from fleet.services.parked import unpark
 from fleet.services.requests import Submission
-from fleet.services.run import AgentRunner, Delivery
+from fleet.services.run import AgentRunner
 from fleet.settings import Settings
 from fleet.state.policy import Scope
 from fleet.state.records import TaskRecord
@@ -287,7 +288,7 @@ def test_putting_back_is_patient_with_redis_and_is_done_once(crew: Crew) -> None
             return done
 
     put_back, flaky = crew.fleet.retries.put_back, Flaky()
-    crew.runner.retries.put_back = flaky  # type: ignore[method-assign]
+    crew.runner.writes.retries.put_back = flaky  # type: ignore[method-assign]
     crew.submit(fails="later", after=600)
     assert crew.run() is None
     assert flaky.calls == 2

@@ -15,10 +15,11 @@ from task_runs import runner_of
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 from fleet.runtime.messages import message_encoder
 from fleet.services import run as runs
+from fleet.services.claims import Delivery
 from fleet.services.connection import Connection, open_connection
 from fleet.services.giving_back import GivenBack
 from fleet.services.requests import Submission
-from fleet.services.run import AgentRunner, Delivery
+from fleet.services.run import AgentRunner
 from fleet.settings import Settings
 
 ONE_SLOT = '[pools.codegen]\nagent_type = "code_generator"\nslots = 1'

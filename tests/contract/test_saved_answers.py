@@ -9,9 +9,9 @@ from fake_provider import answer
 from task_runs import PRICED, Run, eventually, resume_run, runner_of
 
 from fleet.core.limits import LimitKey
+from fleet.services.claims import Delivery
 from fleet.services.ledger_verify import verify
 from fleet.services.parked import unpark
-from fleet.services.run import Delivery
 from fleet.services.upkeep import reap
 from fleet.state.policy import Cause
 from fleet.state.records import TaskRecord

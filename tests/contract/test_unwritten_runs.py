@@ -14,10 +14,11 @@ from test_parked_runs import SPEC
 from fleet.core.limits import LimitKey
 from fleet.errors import FleetError, InEmergency, OverBudget, OverLimit
 from fleet.runtime.agent_tasks import _plan
+from fleet.services.claims import Delivery
 from fleet.services.connection import Connection, open_connection
 from fleet.services.ledger_verify import verify
 from fleet.services.money_rules import step_limits
-from fleet.services.run import AgentRunner, Delivery
+from fleet.services.run import AgentRunner
 from fleet.settings import Settings
 from fleet.state.money import StepLimits
 from fleet.state.policy import Cause

@@ -28,11 +28,11 @@ from fleet.errors import FleetError
 from fleet.runtime.agent_tasks import _make_runner
 from fleet.runtime.app import Role, fleet_of, make_app, worker_queues
 from fleet.runtime.messages import message_encoder
+from fleet.services.claims import Delivery
 from fleet.services.dead import retry_dead
 from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.parked import unpark
 from fleet.services.requests import Submission
-from fleet.services.run import Delivery
 from fleet.services.upkeep import reap
 from fleet.settings import load_settings
 from fleet.state.money import ScopeLimits, StepLimits

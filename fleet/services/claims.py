@@ -1,0 +1,103 @@
+"""Claims the tasks that are delivered to a process, those too that nobody has written down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+from uuid import uuid4
+
+from fleet.errors import FleetError, Unavailable
+from fleet.services.money_rules import in_emergency, over_error, step_limits
+from fleet.services.patience import patiently
+from fleet.services.policy_in_force import PolicyInForce
+from fleet.services.requests import USUAL_PRIORITY
+from fleet.services.step_writer import MOST_CHANGES
+from fleet.state.money import NO_LIMITS, StepLimits
+from fleet.state.tasks import Lease, Tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A task as a worker got it. `tenant` and `plan` make a record where none was written.
+    `agent_ended` is called when the agent has ended, before that is written."""
+
+    task_id: str
+    payload: Any
+    tenant: str
+    plan: Callable[[], str]
+    priority: int = USUAL_PRIORITY
+    agent_ended: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The right to run a task. `refused` says why it is not to run all the same: its publisher
+    could neither hold its money nor refuse it."""
+
+    lease: Lease
+    refused: FleetError | None = None
+
+
+class Claims:
+    """Claims for one agent."""
+
+    def __init__(
+        self, tasks: Tasks, policy: PolicyInForce, agent_id: str, pool: str, lease_seconds: float
+    ) -> None:
+        self.tasks = tasks
+        self.policy = policy
+        self.agent_id = agent_id
+        self.pool = pool
+        self.lease_seconds = lease_seconds
+        self._name, self._number = uuid4().hex, count()
+
+    def claim(self, delivery: Delivery) -> Claimed | str:
+        """The right to run a delivered task, or why there is none: see `Tasks.claim`."""
+        lease = self._ask(delivery)
+        if lease == "unknown":
+            return self._claim_unwritten(delivery)
+        return lease if isinstance(lease, str) else Claimed(lease)
+
+    def _claim_unwritten(self, delivery: Delivery) -> Claimed | str:
+        """Claim a task whose publisher wrote no record: its money is held now, or it is refused."""
+        plan = delivery.plan()
+        known = json.loads(plan)
+        names = (delivery.tenant, known["agent_type"], known["model"])
+        for _ in range(MOST_CHANGES):
+            version, controls = self.policy.now
+            lease = self._ask(delivery, plan, step_limits(controls, version, *names))
+            if not isinstance(lease, str):
+                return Claimed(lease, self._refusal(lease, delivery.priority))
+            if lease != "replan":
+                return lease
+            self.policy.follow()
+        raise Unavailable(f"the policy has changed {MOST_CHANGES} times while a task was claimed")
+
+    def _refusal(self, lease: Lease, priority: int) -> FleetError | None:
+        if lease.refusal is not None:
+            return over_error(lease.refusal)
+        emergency = self.policy.controls.emergency
+        if emergency is None or emergency.admits(lease.tenant, priority):
+            return None
+        return in_emergency(emergency)
+
+    def _ask(
+        self, delivery: Delivery, plan: str = "", limits: StepLimits = NO_LIMITS
+    ) -> Lease | str:
+        name = f"{self._name}.{next(self._number)}"
+        return patiently(
+            lambda: self.tasks.claim(
+                delivery.task_id,
+                self.agent_id,
+                self.pool,
+                self.lease_seconds,
+                name,
+                delivery.tenant,
+                plan,
+                limits,
+            ),
+            self.lease_seconds,
+        )
