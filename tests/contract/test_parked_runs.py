@@ -238,7 +238,7 @@ def test_parking_is_patient_with_redis(crew: Crew) -> None:
     away = open_connection(crew.fleet.settings).parking
     away.client.connection_pool.connection_kwargs["port"] = 1
     crew.runner.writes.parking = away
-    back = threading.Timer(1.0, setattr, (crew.runner, "parking", crew.fleet.parking))
+    back = threading.Timer(1.0, setattr, (crew.runner.writes, "parking", crew.fleet.parking))
     back.start()
     let_it_park(crew)
     back.join()
