@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -27,48 +28,49 @@ RETAIN = "fleet.retain"
 
 
 def add_jobs(app: Celery) -> None:
-    """Register the jobs with an application."""
+    """Register the jobs with an application, and with no other one of the process."""
+    job = partial(app.task, ignore_result=True, shared=False)
 
-    @app.task(name=REAP, ignore_result=True)
+    @job(name=REAP)
     def reap_the_dead() -> dict[str, list[str]]:
         return reap(fleet_of(app))
 
-    @app.task(name=HEALTH, ignore_result=True)
+    @job(name=HEALTH)
     def sum_up_health() -> dict[str, Any]:
         return summarize_health(fleet_of(app))
 
-    @app.task(name=POOLS, ignore_result=True)
+    @job(name=POOLS)
     def look_at_the_pools() -> dict[str, list[str]]:
         return look_at_health(fleet_of(app))
 
-    @app.task(name=ROLL_UP, ignore_result=True)
+    @job(name=ROLL_UP)
     def roll_up_the_ledger() -> int:
         return fleet_of(app).rollups.roll_up()
 
-    @app.task(name=ARCHIVE, ignore_result=True)
+    @job(name=ARCHIVE)
     def archive_the_ledger() -> list[str]:
         # Imported here: of all that a worker does only this needs Arrow, and its 60 MB.
         from fleet.services.ledger_archive import archive
 
         return archive(fleet_of(app))
 
-    @app.task(name=SPEND, ignore_result=True)
+    @job(name=SPEND)
     def report_the_spend() -> dict[str, Any]:
         fleet = fleet_of(app)
         return daily_report(fleet, recorded_rows(fleet))
 
-    @app.task(name=UNPARK, ignore_result=True)
+    @job(name=UNPARK)
     def bring_back_the_parked() -> list[str]:
         return unpark(fleet_of(app))
 
-    @app.task(name=BUDGETS, ignore_result=True)
+    @job(name=BUDGETS)
     def look_at_the_budgets() -> list[str]:
         return look_at_budgets(fleet_of(app))
 
-    @app.task(name=PRUNE, ignore_result=True)
+    @job(name=PRUNE)
     def prune_the_book() -> int:
         return fleet_of(app).money_upkeep.prune()
 
-    @app.task(name=RETAIN, ignore_result=True)
+    @job(name=RETAIN)
     def keep_memory_flat() -> dict[str, int]:
         return retain(fleet_of(app))

@@ -99,6 +99,8 @@ def _add(
         name=task_name(agent_type),
         bind=True,
         acks_late=True,
+        # Each application's own: another one of the process has a fleet of its own.
+        shared=False,
         Request=agent_request(connection, role),
         # An error that the record explains already needs no traceback in the log,
         throws=(FleetError,),
