@@ -21,6 +21,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from fleet.errors import InvalidConfig, NotAllowed, Unavailable
+from fleet.state.forks import renew_locks_after_forks
 
 RETRIES = 2
 """Every script may be sent twice: a lost answer is given again, see the heads in `lua/`."""
@@ -36,7 +37,7 @@ def connect(url: str, socket_timeout: float) -> redis.Redis:
     hang. Raises `InvalidConfig` for an address that cannot be understood.
     """
     try:
-        return redis.Redis.from_url(
+        client = redis.Redis.from_url(
             url,
             socket_timeout=socket_timeout,
             socket_connect_timeout=socket_timeout,
@@ -52,6 +53,8 @@ def connect(url: str, socket_timeout: float) -> redis.Redis:
         )
     except ValueError as error:
         raise InvalidConfig(f"FLEET_BROKER_URL: {error}; use redis://HOST:PORT/DATABASE") from None
+    renew_locks_after_forks(client)
+    return client
 
 
 def place(url: str) -> str:
