@@ -50,7 +50,8 @@ def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> Non
             self.heartbeat = Heartbeat(fleet_of(app), role)
             ending.leave = self.heartbeat.stop
             self.heartbeat.start()
-            if config.execution == "threads" and consumer.hub is not None:
+            ahead = isinstance(channel, Channel) and config.execution == "threads"
+            if ahead and consumer.hub is not None:
                 slots.serve(consumer.hub, channel.qos, config.slots)
 
         def stop(self, consumer: Any) -> None:

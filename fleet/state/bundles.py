@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,9 +42,11 @@ class Bundles:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._begin()
+        begin = weakref.WeakMethod(self._begin)
+        # Before any thread of the child can call: what leads in the parent does not lead there.
+        os.register_at_fork(after_in_child=lambda: (found := begin()) and found())
 
     def _begin(self) -> None:
-        self._process = os.getpid()
         self._guard = threading.Lock()
         self._calls: list[Call] = []
         self._leader: Call | None = None
@@ -51,8 +54,6 @@ class Bundles:
 
     def call(self, *command: str | bytes | int | float) -> Any:
         """The answer to a command. Raises what Redis says, or `Undelivered`."""
-        if self._process != os.getpid():
-            self._begin()
         call = Call(pack(command))  # type: ignore[arg-type]  # takes a tuple of any length
         try:
             if not self._join(call):

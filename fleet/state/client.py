@@ -25,6 +25,7 @@ from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from fleet.errors import FleetError, InvalidConfig, NotAllowed, Unavailable
 from fleet.settings.addresses import RedisAddress, redis_address
 from fleet.settings.tls import CHECK, check_files, tls_error
+from fleet.state.forks import renew_locks_after_forks
 
 RETRIES = 2
 """Every script may be sent twice: a lost answer is given again, see the heads in `lua/`."""
@@ -49,9 +50,11 @@ def connect(url: str, socket_timeout: float) -> redis.Redis:
     if address.master:
         return _master(address, options)
     try:
-        return redis.Redis.from_url(url, **options)
+        client = redis.Redis.from_url(url, **options)
     except ValueError as error:
         raise InvalidConfig(f"FLEET_BROKER_URL: {error}; use redis://HOST:PORT/DATABASE") from None
+    renew_locks_after_forks(client)
+    return client
 
 
 def _options(socket_timeout: float) -> dict[str, Any]:
@@ -82,6 +85,7 @@ def _master(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
         **tls_options(address),
     )
     client: redis.Redis = found.master_for(address.master)
+    renew_locks_after_forks(client)
     return client
 
 

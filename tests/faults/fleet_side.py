@@ -15,7 +15,7 @@ from fake_provider import FakeProvider
 from harness import ROOT, eventually
 from labor_runs import Runs
 from redis.exceptions import RedisError
-from sides import LABORER, Broker, Execution, Workers, sized
+from sides import LABORER, Broker, Execution, Workers, await_ready, sized
 
 from fleet import Fleet, Submission
 from fleet.core.ledger_entries import CORRECTION
@@ -89,7 +89,7 @@ BOUND = int(sized(60, 200))
 """Tasks of the tenant `bounded` that there may be at once, waiting ones too."""
 
 SHARED = ("beat", "second", "one", "two", "forked")
-"""Two beats, two workers of threads and one of prefork: started at once, and used by many tests."""
+"""Two beats, two workers of threads and one of prefork, used by many tests."""
 
 
 class FleetSide:
@@ -136,12 +136,13 @@ class FleetSide:
     # Processes
 
     def start_shared(self) -> None:
-        """All at once, and nobody waits for them: what a test needs, it waits for."""
+        """Those of threads first, which most tests need; the others become ready meanwhile."""
+        for name in ("one", "two"):
+            self.start(name)
+        await_ready(self, "one", "two")
+        self.start("forked", "prefork")
         for name in ("beat", "second"):
             self.start_beat(name)
-        self.start("one")
-        self.start("two")
-        self.start("forked", "prefork")
 
     def start_beat(self, name: str) -> None:
         data = {"FLEET_DATA_DIR": str(self.workers.folder / name)}
