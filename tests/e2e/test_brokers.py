@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 from certificates import Authority
+from free_ports import free_port
 from harness import ROOT, Crew
 from small_crew import small_crew
 from tls_front import TlsFront
@@ -59,7 +60,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     authority = Authority(folder, "ours")
     authority.sign("client")
     with ExitStack() as stack:
-        server = ValkeyServer(data_dir=folder / "valkey", config={"save": ""})
+        server = ValkeyServer(port=free_port(), data_dir=folder / "valkey", config={"save": ""})
         server.start()
         stack.callback(server.stop)
         root = stack.enter_context(redis.Redis(port=server.port, decode_responses=True))

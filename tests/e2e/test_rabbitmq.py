@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import pytest
 from certificates import Authority
+from free_ports import free_port
 from harness import Crew, eventually
 from small_crew import POOL, small_crew
 from tls_front import TlsFront
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
     folder = tmp_path_factory.mktemp("rabbitmq")
-    server = ValkeyServer(data_dir=folder / "valkey", config={"save": ""})
+    server = ValkeyServer(port=free_port(), data_dir=folder / "valkey", config={"save": ""})
     server.start()
     addresses = {
         "FLEET_BROKER_URL": ADDRESS,

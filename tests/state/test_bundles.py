@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 import redis
 
-from fleet.state.bundles import Bundles
+from fleet.state.bundles import Bundles, Undelivered
 from fleet.state.client import connect
 from fleet.state.scripts import Scripts
 
@@ -157,3 +157,30 @@ def test_a_child_has_a_connection_of_its_own(bundles: Bundles) -> None:
     _, status = os.waitpid(child, 0)
     assert status == 0
     assert bundles.call("CLIENT", "ID") == mine
+
+
+def test_a_handler_of_signals_can_call_while_its_own_thread_is_in_a_call(
+    valkey_url: str, client: redis.Redis, threads: ThreadPoolExecutor
+) -> None:
+    bundles = Bundles(connect(valkey_url, 60).connection_pool)
+    refused: list[Exception] = []
+
+    def handle(*_: object) -> None:
+        try:
+            bundles.call("PING")
+        except Undelivered as error:
+            refused.append(error)
+        client.lpush("gate", "open")
+
+    def interrupt() -> None:
+        eventually(lambda: client.info("clients")["blocked_clients"] == 1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        threads.submit(interrupt)
+        assert bundles.call("BLPOP", "gate", 0) == [b"gate", b"open"]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(refused) == 1
+    assert bundles.call("PING")
