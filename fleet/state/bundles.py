@@ -19,7 +19,7 @@ from redis import ConnectionError, ConnectionPool, ResponseError, TimeoutError
 
 
 class Undelivered(Exception):
-    """The call has to be sent in another way. The connection broke before the answer came, so that it
+    """The call has to be sent in another way. The connection broke before its answer came, so it
     may have been done, or not; or it cannot be made from here."""
 
 
