@@ -40,8 +40,8 @@ def agent_request(connection: Connection, role: Role) -> type[Request]:
             if not super().revoked():
                 return False
             why = EXPIRED if self.maybe_expire() else REVOKED
-            withdraw(connection, self.id, role.agent, why, stop_running=False)
-            _free_slot(connection, self.id, role.pool)
+            if withdraw(connection, self.id, role.agent, why, stop_running=False):
+                _free_slot(connection, self.id, role.pool)
             return True
 
         def terminate(self, pool: Any, signal: Any = None) -> None:
@@ -70,17 +70,20 @@ def add_revocation(app: Celery) -> None:
 
 def withdraw(
     connection: Connection, task_id: str, by: str, why: str, *, stop_running: bool
-) -> None:
-    """Cancel a task, if it is one of Fleet's."""
+) -> bool:
+    """Cancel a task, if it is one of Fleet's. False where Redis could not take it: by the slot
+    that the task keeps the reaper sees then that its message is gone, and brings it back, to be
+    withdrawn once more."""
     ttl = connection.settings.config.limits.result_ttl_seconds
     try:
         connection.tasks.cancel(task_id, ttl, by, why, stop_running=stop_running)
     except TaskNotFound:
         # A plain task, or one whose publisher wrote no record.
-        return
+        return True
     except FleetError as error:
-        # Its record brings the message back, and it is dropped then.
         log.warning("a task could not be withdrawn", task=task_id, error=str(error))
+        return False
+    return True
 
 
 def _free_slot(connection: Connection, task_id: str, pool: str) -> None:

@@ -349,7 +349,9 @@ class Channel(redis.Channel):
             return
         pipe.lpush(wake(routing_key), "1")
         pipe.ltrim(wake(routing_key), 0, 0)
-        task = payload["headers"]["id"]
+        task = payload.get("headers", {}).get("id")
+        if task is None:
+            return
         if link.kind(routing_key) != "jobs":
             priority = self._get_message_priority(payload, reverse=False)
             places = [line(self._q_for_pri(routing_key, priority))]

@@ -34,7 +34,7 @@ def reap(fleet: Connection) -> dict[str, list[str]]:
     judges by Redis's clock.
     """
     dead = fleet.registry.reap(fleet.settings.config.leases.dead_after_seconds)
-    done = {"dead": dead, "rescued": _rescue(fleet)}
+    done = {"dead": dead, "restored": _restore(fleet), "rescued": _rescue(fleet)}
     done.update(requeue_expired(fleet, fleet.tasks.expired_leases()))
     done["repaired"] = _repair(fleet)
     done.update(_republish(fleet))
@@ -42,6 +42,16 @@ def reap(fleet: Connection) -> dict[str, list[str]]:
     if any(done.values()):
         log.warning("reaped", **{name: ids for name, ids in done.items() if ids})
     return done
+
+
+def _restore(fleet: Connection) -> list[str]:
+    """Put back what the workers of a pool took and did not begin, where all of them are dead."""
+    if fleet.relay is not None:
+        return []
+    counts = fleet.pools.counts(list(fleet.settings.config.pools))
+    dead_after_ms = int(fleet.settings.config.leases.dead_after_seconds * 1000)
+    deserted = [name for name, count in counts.items() if not count.live_agents]
+    return [each for name in deserted for each in fleet.lines.restore(name, dead_after_ms)]
 
 
 def _rescue(fleet: Connection) -> list[str]:

@@ -10,19 +10,23 @@ All of it may run in several places at once, and be killed anywhere.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from redis import Redis
 
 from fleet.state.client import redis_errors
-from fleet.state.keys import Keys, line, lists, wake, whole
+from fleet.state.keys import Keys, PoolKeys, line, lists, wake, whole
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
 
 MOST_MISSING = 2000
 """Looked for in each list at a time. What is missing beyond that is found when those that were put
 in front of it are taken."""
+
+
+MOST_RESTORED = 1000
 
 
 class Missing(NamedTuple):
@@ -78,6 +82,35 @@ class Lines(Store):
         arguments: list[str | int] = [task_id, number, most, error, dead_ttl]
         with redis_errors(self.client):
             return text(self.scripts.republish(keys=keys, args=arguments))
+
+    def restore(self, pool: str, dead_after_ms: int) -> list[str]:
+        """Put back what a pool's workers took and did not claim, where all of them are dead; the
+        ids of its tasks. A call for each message."""
+        with redis_errors(self.client):
+            overdue = self._overdue(self.keys.pool(pool), dead_after_ms)
+            found = [self._put_back(pool, dead_after_ms, *each) for each in overdue]
+        return [task_id for task_id in found if task_id]
+
+    def _overdue(self, held: PoolKeys, dead_after_ms: int) -> list[tuple[str, str]]:
+        """Delivery tags and what is noted of them."""
+        seconds, micros = self.client.time()
+        before = seconds + micros / 1e6 - dead_after_ms / 1000
+        found = self.client.zrangebyscore(held.unacked_index, 0, before, 0, MOST_RESTORED)
+        tags = [text(tag) for tag in found]
+        noted = self.client.hmget(held.unacked, tags) if tags else []
+        return [(tag, text(each)) for tag, each in zip(tags, noted, strict=True) if each]
+
+    def _put_back(self, pool: str, dead_after_ms: int, tag: str, noted: str) -> str:
+        """The task whose message was put back; '' where there is none."""
+        message, _, queue = json.loads(noted)
+        task_id = (message.get("headers") or {}).get("id") or ""
+        held = self.keys.pool(pool)
+        keys = [held.agents, held.unacked, held.unacked_index, held.in_flight]
+        keys += [queue, wake(queue), line(queue)]
+        is_ours = queue.startswith(f"{self.keys.tag}.")
+        arguments: list[str | int] = [tag, json.dumps(message)]
+        arguments += [task_id if queue in self.queues else "", dead_after_ms, int(is_ours)]
+        return task_id if self.scripts.restore(keys=keys, args=arguments) else ""
 
     def repair(self, pool: str, queue: str) -> list[str]:
         """Free slots of a pool that are held by tasks which are not in it any more; their ids.

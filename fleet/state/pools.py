@@ -10,7 +10,7 @@ from redis import Redis
 from fleet.core.health import HealthPolicy
 from fleet.core.statistics import NO_OUTCOMES, Statistic
 from fleet.state.client import redis_errors
-from fleet.state.keys import Keys, line, wake
+from fleet.state.keys import Keys, line, lists, wake
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
 
@@ -101,13 +101,14 @@ class Pools(Store):
     def rescue(self, name: str, queue: str, overflow_queue: str, most: int = 1000) -> list[str]:
         """Move what waits for a pool that takes nothing to the overflow queue; the task ids."""
         pool = self.keys.pool(name)
-        keys = [pool.agents, pool.in_flight, queue, overflow_queue, wake(overflow_queue)]
+        moved: list[str] = []
         with redis_errors(self.client):
-            moved = self.scripts.rescue(
-                keys=[*keys, pool.facts, line(queue), line(overflow_queue)],
-                args=[self.dead_after_ms, most]
-            )
-        return [text(task_id) for task_id in moved]
+            for each in lists(queue):
+                keys = [pool.agents, pool.in_flight, each, overflow_queue, wake(overflow_queue)]
+                keys += [pool.facts, line(each), line(overflow_queue)]
+                found = self.scripts.rescue(keys=keys, args=[self.dead_after_ms, most])
+                moved += map(text, found)
+        return moved
 
     def maintain(self, name: str, resting: bool) -> None:
         """Put a pool into maintenance, where it gets nothing, or take it out."""

@@ -60,6 +60,7 @@ NAMES = (
     "republish",
     "requeue",
     "rescue",
+    "restore",
     "retry",
     "rights",
     "rollup",
@@ -156,6 +157,7 @@ class Scripts:
     republish: Script
     requeue: Script
     rescue: Script
+    restore: Script
     retry: Script
     rights: Script
     rollup: Script

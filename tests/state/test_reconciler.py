@@ -19,7 +19,7 @@ from fleet.services.requests import Submission
 from fleet.services.run_ends import error_from
 from fleet.services.upkeep import MOST_REPUBLISHED, reap
 from fleet.settings import Settings
-from fleet.state.keys import line
+from fleet.state.keys import line, lists
 from fleet.state.tasks import Lease
 
 QUEUE, OVERFLOW = "{fleet}.codegen", "{fleet}.overflow.code_generator"
@@ -168,10 +168,49 @@ def test_a_running_task_whose_message_went_back_hides_nobody(
     fleet.tasks.claim(ids[5], "codegen-1", "codegen", 0, "a", "default", "")
     with fleet.client as found:
         taker.consumer.channel.qos.restore_by_tag(message.delivery_tag, found)
-    # Its copy is in front, and the reconciler puts another one behind all.
+    # Its copy is in front, and the reconciler puts another one there.
     assert set_right(fleet)["requeued"] == [ids[5]]
     assert set_right(fleet) == {}
-    assert ids_in(client, OVERFLOW) == [ids[5], *others, ids[5]]
+    assert ids_in(client, OVERFLOW) == [ids[5], ids[5], *others]
+
+
+def test_what_a_dead_pools_workers_took_and_did_not_begin_goes_to_others(
+    fleet: Connection, client: redis.Redis, taker: Taker
+) -> None:
+    ids = submit(fleet, 4)
+    taker.take(4)
+    held = fleet.keys.pool("codegen")
+    client.zadd(held.agents, {"codegen-1": 0})
+    # Somebody has renewed them a moment ago: a worker that has left and ends what it runs.
+    assert "restored" not in set_right(fleet)
+    client.zadd(held.unacked_index, dict.fromkeys(client.hkeys(held.unacked), 0))
+    assert sorted(set_right(fleet)["restored"]) == sorted(ids)
+    assert set_right(fleet) == {}
+    assert sorted(ids_in(client, OVERFLOW)) == sorted(ids)
+    assert client.exists(held.unacked, held.unacked_index, held.in_flight) == 0
+
+
+def test_what_has_a_priority_is_rescued_from_a_dead_pool_too(
+    fleet: Connection, client: redis.Redis
+) -> None:
+    (task_id,) = submit(fleet)
+    urgent = lists(QUEUE)[1]
+    client.rename(QUEUE, urgent)
+    client.rename(line(QUEUE), line(urgent))
+    client.zadd(fleet.keys.pool("codegen").agents, {"codegen-1": 0})
+    assert set_right(fleet)["rescued"] == [task_id]
+    assert ids_in(client, OVERFLOW) == [task_id]
+
+
+@pytest.mark.parametrize("strange", ["{}", "no JSON", '{"headers": {}}', "[]"])
+def test_a_message_that_is_no_tasks_stops_no_recovery(
+    fleet: Connection, client: redis.Redis, strange: str
+) -> None:
+    (task_id,) = submit(fleet)
+    client.rpush(QUEUE, strange)
+    client.zadd(fleet.keys.pool("codegen").agents, {"codegen-1": 0})
+    assert set_right(fleet)["rescued"] == [task_id]
+    assert client.lrange(OVERFLOW, -1, -1) == [strange.encode()]
 
 
 def test_messages_moved_from_a_dead_pool_are_not_lost(

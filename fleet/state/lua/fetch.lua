@@ -17,6 +17,7 @@
 
 -- include time
 -- include health
+-- include message
 
 local fixed, first_queue = 6, 5
 local most, prefix = tonumber(ARGV[2]), ARGV[3]
@@ -65,9 +66,11 @@ local function take(list, line, queue, kind, limit)
     redis.call('HSET', KEYS[4], tag, '[' .. message .. ',"","' .. queue .. '"]')
     redis.call('ZADD', KEYS[5], stamp, tag)
     if kind ~= 'jobs' then
-      local id = cjson.decode(message).headers.id
-      redis.call('SADD', KEYS[3], id)
-      redis.call('ZREM', line, id)
+      local id = task_of(message)
+      if id then
+        redis.call('SADD', KEYS[3], id)
+        redis.call('ZREM', line, id)
+      end
     end
     taken[#taken + 1] = queue
     taken[#taken + 1] = tag

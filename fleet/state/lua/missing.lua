@@ -8,11 +8,12 @@
 -- both. So whoever has a lower number than those that are taken next is not there, and no queue is
 -- searched. Nothing is written, and nobody is found who is there.
 
+-- include message
+
 local horizon
 for _, message in ipairs(redis.call('LRANGE', KEYS[1], -20, -1)) do
-  local read, found = pcall(cjson.decode, message)
-  local id = read and type(found) == 'table' and type(found.headers) == 'table' and found.headers.id
-  local number = type(id) == 'string' and redis.call('ZSCORE', KEYS[2], id)
+  local id = task_of(message)
+  local number = id and redis.call('ZSCORE', KEYS[2], id)
   if number and (not horizon or tonumber(number) < horizon) then
     horizon = tonumber(number)
   end

@@ -10,6 +10,7 @@
 -- what comes twice runs once.
 
 -- include time
+-- include message
 
 local most, taken = tonumber(ARGV[1]), {}
 local function take(id, queue, message)
@@ -35,7 +36,7 @@ for k = 3, #KEYS, 2 do
     if not message then
       break
     end
-    local id = cjson.decode(message).headers.id
+    local id = task_of(message) or redis.sha1hex(message)
     redis.call('ZREM', KEYS[k + 1], id)
     redis.call('HSET', KEYS[2], id, KEYS[k] .. '\n' .. message)
     take(id, KEYS[k], message)

@@ -63,8 +63,14 @@ end
 close_book(book)
 move(KEYS[1], KEYS[13], 'running', 'queued', 'reaper', why, 'pool', '')
 redis.call('HDEL', KEYS[1], 'lease_until')
-redis.call('LPUSH', KEYS[4], seen[4])
-stand_last(KEYS[12], id)
+-- In front, since it has waited; behind all others where one more crash would be the last.
+if crashes < tonumber(ARGV[3]) - 1 then
+  redis.call('RPUSH', KEYS[4], seen[4])
+  stand_first(KEYS[12], id)
+else
+  redis.call('LPUSH', KEYS[4], seen[4])
+  stand_last(KEYS[12], id)
+end
 if redis.call('LLEN', KEYS[5]) == 0 then
   redis.call('LPUSH', KEYS[5], '1')
 end

@@ -10,23 +10,28 @@
 
 -- include time
 -- include line
+-- include message
 
 if redis.call('ZCOUNT', KEYS[1], '(' .. (now - tonumber(ARGV[1])), '+inf') > 0
   and redis.call('HEXISTS', KEYS[6], 'maintenance') == 0 then
   return {}
 end
-local moved = {}
-for i = 1, tonumber(ARGV[2]) do
+local moved, any = {}, false
+for _ = 1, tonumber(ARGV[2]) do
   local message = redis.call('RPOPLPUSH', KEYS[3], KEYS[4])
   if not message then
     break
   end
-  moved[i] = cjson.decode(message).headers.id
-  redis.call('SREM', KEYS[2], moved[i])
-  redis.call('ZREM', KEYS[7], moved[i])
-  stand_last(KEYS[8], moved[i])
+  any = true
+  local id = task_of(message)
+  if id then
+    moved[#moved + 1] = id
+    redis.call('SREM', KEYS[2], id)
+    redis.call('ZREM', KEYS[7], id)
+    stand_last(KEYS[8], id)
+  end
 end
-if #moved > 0 and redis.call('LLEN', KEYS[5]) == 0 then
+if any and redis.call('LLEN', KEYS[5]) == 0 then
   redis.call('LPUSH', KEYS[5], '1')
 end
 return moved
