@@ -272,10 +272,10 @@ class Channel(redis.Channel):
         self.more_waits = most > 0 and len(rows) == 3 * most
         failure: Exception | None = None
         for queue, tag, text in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
-            message = loads(text)
-            message["properties"]["delivery_tag"] = tag
             self.noted.add(tag)
             try:
+                message = loads(text)
+                message["properties"]["delivery_tag"] = tag
                 self.connection._deliver(message, queue)
             except Exception as error:
                 # The others are noted as this worker's: they have to reach it first.

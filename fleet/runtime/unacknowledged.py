@@ -139,4 +139,11 @@ class QoS(redis.QoS):
                 self.unacked_index_key, 0, now - self.visibility_timeout, 0, RESTORE_AT_ONCE
             )
             for tag in overdue:
-                self.restore_by_tag(bytes_to_str(tag), client)
+                self._restore(bytes_to_str(tag), client)
+
+    def _restore(self, tag: str, client: Any) -> None:
+        try:
+            self.restore_by_tag(tag, client)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            # A stranger's: it must not keep the others from coming back.
+            log.error("a message that cannot be read stays noted", tag=tag, error=repr(error))

@@ -11,7 +11,7 @@ import structlog
 
 from fleet.core.model_decision import ModelDecision
 from fleet.core.refusals import Refusal
-from fleet.errors import TaskNotFound
+from fleet.errors import RetryLater, TaskNotFound
 from fleet.services.connection import Connection
 from fleet.services.controls import Controls
 from fleet.services.money_rules import money_rules, over_error
@@ -45,7 +45,18 @@ def _unpark_due(fleet: Connection) -> list[str]:
     policy = fleet.policies.read()
     controls = Controls(fleet.settings.config, policy)
     waiting = due.delayed + fleet.schedule.oldest_first(due.parked)
-    return [each for each in waiting if _unpark(fleet, each, policy.version, controls)]
+    return [each for each in waiting if _try_to_unpark(fleet, each, policy.version, controls)]
+
+
+def _try_to_unpark(fleet: Connection, task_id: str, version: str, controls: Controls) -> bool:
+    """As `_unpark`; a task that cannot be read keeps no other one waiting."""
+    try:
+        return _unpark(fleet, task_id, version, controls)
+    except RetryLater:
+        raise
+    except Exception:
+        log.exception("a task that is due could not be queued", task=task_id)
+        return False
 
 
 def _unpark(fleet: Connection, task_id: str, version: str, controls: Controls) -> bool:

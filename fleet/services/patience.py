@@ -17,8 +17,7 @@ def patiently(write: Callable[[], Written], seconds: float) -> Written:
     """What `write` gives. It is called again while Redis cannot take it, for so long; then
     `RetryLater` is raised.
 
-    Given up, a beginning takes the message with it, which Celery acknowledges all the same; an
-    end counts as that of a run whose worker has died.
+    Given up, an end counts as that of a run whose worker has died.
     """
     give_up = time.monotonic() + seconds
     while True:

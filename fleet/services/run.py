@@ -39,12 +39,13 @@ from fleet.errors import (
     InvalidRequest,
     LeaseLost,
     Parked,
+    RetryLater,
     TaskFailed,
     TaskTimedOut,
 )
 from fleet.services.claims import Claims, Delivery
 from fleet.services.context import RunContext
-from fleet.services.giving_back import give_back
+from fleet.services.giving_back import GivenBack, give_back
 from fleet.services.lease_keeper import LeaseKeeper, Verdict
 from fleet.services.model_steps import ModelSteps
 from fleet.services.patience import patiently
@@ -134,7 +135,11 @@ class AgentRunner:
         Raises the task's own error after it was written, `LeaseLost` where the task went to
         another, and `giving_back.GivenBack` where it was given back for another to run.
         """
-        claimed = self.claims.claim(delivery)
+        try:
+            claimed = self.claims.claim(delivery)
+        except RetryLater as error:
+            # Its message may be the only one there is: another broker than Redis has no other.
+            raise GivenBack(delivery.task_id, is_queued=False, why=str(error)) from error
         if isinstance(claimed, str):
             log.info("delivery dropped", task=delivery.task_id, because=claimed)
             return None

@@ -20,6 +20,7 @@ from fleet.errors import LeaseLost, OverBudget, TaskFailed
 from fleet.runtime.messages import message_encoder
 from fleet.services.claims import Delivery
 from fleet.services.connection import Connection, open_connection
+from fleet.services.giving_back import GivenBack
 from fleet.services.ledger_verify import verify
 from fleet.services.parked import unpark
 from fleet.services.requests import Submission
@@ -243,6 +244,17 @@ def test_parking_is_patient_with_redis(crew: Crew) -> None:
     let_it_park(crew)
     back.join()
     assert crew.record.state == "parked"
+
+
+def test_a_delivery_that_could_not_be_claimed_goes_back(crew: Crew) -> None:
+    away = open_connection(crew.fleet.settings).tasks
+    away.client.connection_pool.connection_kwargs["port"] = 1
+    crew.submit()
+    crew.runner.claims.tasks, crew.runner.claims.lease_seconds = away, 0.1
+    with pytest.raises(GivenBack) as raised:
+        crew.run()
+    assert not raised.value.is_queued
+    assert crew.record.state == "queued"
 
 
 def test_a_run_that_lost_its_lease_before_it_parks_writes_nothing(crew: Crew) -> None:
