@@ -349,12 +349,11 @@ class Tasks(Store):
             self.keys.cancelled,
             self.keys.saved(record.id),
         ]
-        error = json.dumps(
-            {"type": "TaskFailed", "message": f"its worker died in {most_crashes} attempts"}
-        )
+        died = _failure(f"its worker died in {most_crashes} attempts")
+        unkept = _failure("its worker died, and its publisher kept no message to run it again with")
         arguments: Arguments = [record.id, record.fence, most_crashes]
-        arguments += [self.dead_ttl_seconds, error, OUTCOMES_KEPT, record.request_type]
-        arguments.append(self.half_life_ms)
+        arguments += [self.dead_ttl_seconds, died, OUTCOMES_KEPT, record.request_type]
+        arguments += [self.half_life_ms, unkept]
         with redis_errors(self.client):
             return text(self.scripts.requeue(keys=keys, args=arguments))
 
@@ -409,6 +408,10 @@ def _parsed_plan(stored: str) -> tuple[Mapping[str, Any], tuple[ModelCandidate, 
     known = json.loads(stored)
     decision = ModelDecision.from_json(known["model_decision"])
     return known, decision.ranking + decision.reserves
+
+
+def _failure(message: str) -> str:
+    return json.dumps({"type": "TaskFailed", "message": message})
 
 
 def _asked(tenant: str, plan: str, limits: StepLimits) -> Arguments:

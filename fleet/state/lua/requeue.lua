@@ -7,7 +7,8 @@
 --       16 what is saved
 -- ARGV  1 task id  2 fence that was seen  3 most crashes  4 seconds to keep a dead letter
 --       5 error, as JSON, where it has crashed so often  6 outcomes to keep  7 request type
---       8 ms in which an old outcome loses half its weight
+--       8 ms in which an old outcome loses half its weight  9 error, as JSON, where no message is kept
+--       to run it again with
 -- Returns 'requeued', 'unwanted' where it was requeued and somebody wants it cancelled, 'failed', or
 --       'alive' where the lease was renewed or the task has ended
 -- Moves   running -> queued, failed
@@ -53,7 +54,8 @@ end
 if crashes >= tonumber(ARGV[3]) or not seen[4] then
   release(book, KEYS[10], id)
   close_book(book)
-  move(KEYS[1], KEYS[13], 'running', 'failed', 'reaper', why, 'ended', now, 'error', ARGV[5])
+  move(KEYS[1], KEYS[13], 'running', 'failed', 'reaper', why, 'ended', now,
+    'error', seen[4] and ARGV[5] or ARGV[9])
   redis.call('HDEL', KEYS[1], 'lease_until')
   bury(KEYS[1], KEYS[16], KEYS[14], id, 'crashes', ARGV[4])
   redis.call('SREM', KEYS[15], id)
