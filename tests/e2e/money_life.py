@@ -20,7 +20,6 @@ from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
 from kombu import Consumer, Exchange, Queue
-from redis.commands.core import Script
 
 from fleet.core.limits import LimitKey
 from fleet.core.retries import MOST_CRASHES
@@ -38,7 +37,7 @@ from fleet.settings import load_settings
 from fleet.state.money import ScopeLimits, StepLimits
 from fleet.state.policy import Cause
 from fleet.state.records import Step
-from fleet.state.scripts import NAMES, source
+from fleet.state.scripts import NAMES, Script, source
 from fleet.state.tasks import Lease
 
 POOL, AGENT = "asking", "asking-1"
@@ -62,7 +61,7 @@ def record_calls(file: Path, deadly: Place | None) -> None:
     call, numbers = Script.__call__, Counter[str]()
 
     def recorded(self: Script, *arguments: Any, **options: Any) -> Any:
-        name = names[self.script]
+        name = names[self._stock.script]
         numbers[name] += 1
         with file.open("a") as calls:
             calls.write(f"{name}\n")

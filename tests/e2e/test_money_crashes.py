@@ -116,6 +116,7 @@ def test_a_death_at_any_call_of_a_script_leaks_nothing_and_charges_nothing_twice
     began = fleet.fake.count()
     whole = lives.live(life)
     assert whole["ended"] == 0
+    assert {"submit", "claim", "finish"} <= set(whole["calls"])
     lost = NEVER_ASKED.get(life, 0)
     check(fleet, fleet.fake.count() - began, lost, 0)
     for place in places(whole["calls"], tried):
