@@ -98,6 +98,8 @@ class Workers:
         finally:
             left = [p for p in psutil.process_iter() if _group(p) == group]
             _, alive = psutil.wait_procs(left, timeout=1)
+            # One that has ended and is not taken away yet is a zombie.
+            alive = [each for each in alive if _group(each) == group]
             for each in alive:
                 each.kill()
         assert alive == [], self.processes.log(name)
