@@ -27,9 +27,8 @@ from fleet.errors import FleetError, TaskCancelled
 from fleet.runtime.app import Role, fleet_of
 from fleet.runtime.ending import Notice
 from fleet.runtime.loop import LoopThread
-from fleet.runtime.messages import task_name
+from fleet.runtime.messages import HEADER, message_of, task_name
 from fleet.runtime.revoking import agent_request
-from fleet.runtime.router import HEADER
 from fleet.runtime.slots import Slots
 from fleet.services.callers import model_callers
 from fleet.services.claims import Delivery
@@ -116,6 +115,7 @@ def _add(
             tenant=_tenant(asked),
             plan=partial(_plan, connection, agent_type, payload, asked),
             priority=int(asked.get("priority", USUAL_PRIORITY)),
+            message=partial(message_of, request),
             agent_ended=partial(slots.free, request.properties.get("delivery_tag", "")),
         )
         try:

@@ -19,13 +19,12 @@ from fleet.core.pools import PoolTable
 from fleet.core.routing import best_by_expected_wait
 from fleet.errors import InvalidRequest
 from fleet.runtime.etas import seconds_until_eta, without_eta
-from fleet.runtime.messages import TASK_PREFIX
+from fleet.runtime.messages import HEADER, TASK_PREFIX
 from fleet.services.planning import Plan
 from fleet.services.requests import Checked, Submission
 from fleet.services.submit import Submitter, no_agent
 from fleet.settings import Settings
 
-HEADER = "fleet"
 JOB_PREFIX = "fleet."
 ASKED = ("request_type", "tenant", "complexity")
 HANDED_ON = (*ASKED, "payload_characters", "priority")

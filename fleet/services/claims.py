@@ -21,14 +21,16 @@ from fleet.state.tasks import Lease, Tasks
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A task as a worker got it. `tenant` and `plan` make a record where none was written.
-    `agent_ended` is called when the agent has ended, before that is written."""
+    """A task as a worker got it. `tenant`, `plan` and `message`, by which it can be queued again,
+    make a record where none was written. `agent_ended` is called when the agent has ended, before
+    that is written."""
 
     task_id: str
     payload: Any
     tenant: str
     plan: Callable[[], str]
     priority: int = USUAL_PRIORITY
+    message: Callable[[], str] = lambda: ""
     agent_ended: Callable[[], None] = lambda: None
 
 
@@ -63,12 +65,12 @@ class Claims:
 
     def _claim_unwritten(self, delivery: Delivery) -> Claimed | str:
         """Claim a task whose publisher wrote no record: its money is held now, or it is refused."""
-        plan = delivery.plan()
+        plan, message = delivery.plan(), delivery.message()
         known = json.loads(plan)
         names = (delivery.tenant, known["agent_type"], known["model"])
         for _ in range(MOST_CHANGES):
             version, controls = self.policy.now
-            lease = self._ask(delivery, plan, step_limits(controls, version, *names))
+            lease = self._ask(delivery, plan, step_limits(controls, version, *names), message)
             if not isinstance(lease, str):
                 return Claimed(lease, self._refusal(lease, delivery.priority))
             if lease != "replan":
@@ -85,7 +87,11 @@ class Claims:
         return in_emergency(emergency)
 
     def _ask(
-        self, delivery: Delivery, plan: str = "", limits: StepLimits = NO_LIMITS
+        self,
+        delivery: Delivery,
+        plan: str = "",
+        limits: StepLimits = NO_LIMITS,
+        message: str = "",
     ) -> Lease | str:
         name = f"{self._name}.{next(self._number)}"
         return patiently(
@@ -98,6 +104,7 @@ class Claims:
                 delivery.tenant,
                 plan,
                 limits,
+                message,
             ),
             self.lease_seconds,
         )

@@ -145,14 +145,16 @@ class Tasks(Store):
         tenant: str,
         plan: str,
         limits: StepLimits = NO_LIMITS,
+        message: str = "",
     ) -> Lease | str:
         """The lease, or why there is none: 'held' by a live run, the task has 'ended', or its
         crashes are 'spent': so many workers have died of it that the reaper ends it.
 
-        `name` is this claim's own, so that it may be sent again; `tenant` and `plan` are
-        written where the task has no record. Without a plan such a task is 'unknown'. What it is
-        thought to take is held then under `limits`, or the lease says that it does not fit them;
-        'replan' where they are of another version of the policy than the one in force.
+        `name` is this claim's own, so that it may be sent again. `tenant`, `plan` and `message`,
+        '' for none, are written where the task has no record. Without a plan such a task is
+        'unknown'. What it is thought to take is held then under `limits`, or the lease says that it
+        does not fit them; 'replan' where they are of another version of the policy than the one in
+        force.
         """
         keys = [
             self.keys.task(task_id),
@@ -166,7 +168,7 @@ class Tasks(Store):
             self.keys.saved(task_id),
         ]
         arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name]
-        arguments += [MOST_CRASHES, tenant, plan, *_asked(tenant, plan, limits)]
+        arguments += [MOST_CRASHES, tenant, plan, *_asked(tenant, plan, limits, message)]
         asked_at = time.monotonic()
         with redis_errors(self.client):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
@@ -414,8 +416,9 @@ def _failure(message: str) -> str:
     return json.dumps({"type": "TaskFailed", "message": message})
 
 
-def _asked(tenant: str, plan: str, limits: StepLimits) -> Arguments:
-    """What is held for a task that is only now written down: for whom, how much, under what."""
+def _asked(tenant: str, plan: str, limits: StepLimits, message: str) -> Arguments:
+    """What is held for a task that is only now written down: for whom, how much, under what; and
+    its message."""
     if not plan:
         return []
     known = json.loads(plan)
@@ -423,4 +426,4 @@ def _asked(tenant: str, plan: str, limits: StepLimits) -> Arguments:
     names = json.dumps([tenant, known["agent_type"], best.model])
     tokens = best.input_tokens + best.output_tokens
     asked: Arguments = [names, limits.version, best.cost_nanodollars, tokens]
-    return [*asked, *limits.scopes, limits.model]
+    return [*asked, *limits.scopes, limits.model, message]

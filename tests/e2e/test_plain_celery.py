@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import Celery
-from harness import Crew
+from harness import Crew, eventually
 
 from fleet.errors import InvalidRequest
 from fleet.runtime.app import make_app, task_routes
@@ -80,3 +82,21 @@ def test_workers_answer_when_they_are_inspected(crew: Crew, app: Celery) -> None
     stats = inspect.stats()
     assert stats is not None
     assert len(stats) == len(crew.fleet.settings.config.pools)
+
+
+def test_a_strangers_task_runs_again_when_its_worker_is_killed(
+    crew: Crew, stranger: Celery, tmp_path: Path
+) -> None:
+    diary = tmp_path / "diary"
+    payload = {"seconds": 2, "note": "run", "diary": str(diary)}
+    # Over the stock transport this worker alone knows of the message: none kept it but its record.
+    sent = stranger.send_task(NAP, args=[payload], kwargs={"tenant": "acme"})
+    eventually(diary.exists, what="the nap to begin")
+    pool = crew.fleet.task(sent.id).record().pool
+    crew.processes.signal(pool, signal.SIGKILL)
+    crew.processes.running.pop(pool).wait()
+    crew.start_worker(pool)
+    assert sent.get(timeout=60) == {"note": "run"}
+    record = crew.fleet.task(sent.id).record()
+    assert (record.state, record.tenant, record.attempts) == ("succeeded", "acme", 2)
+    assert diary.read_text() == "run\nrun\n"

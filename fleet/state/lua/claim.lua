@@ -7,7 +7,7 @@
 --       that writes none. '' as plan: write none, and say 'unknown'. With a plan 9 names of its
 --       scopes, as JSON  10 version of the policy that the limits are of  11 nano-dollars, 12
 --       tokens that it is thought to take  13 limits of everything, 14 of the tenant, 15 of the
---       agent type, 16 of the model
+--       agent type, 16 of the model  17 the message that was delivered, '' where it is not known
 -- Returns {status, fence, tenant, attempts, plan, nano-dollars spent by earlier runs,
 --       the model that its money is held for, why that one, the limit that has no room for it,
 --       '1' where the run is to stand aside until it begins (begin.lua), names and values of what
@@ -57,6 +57,9 @@ end
 if not state then
   redis.call('HSET', KEYS[1], 'state', 'queued', 'history', begun('queued', 'submit'),
     'submitted', now, 'routed', ARGV[3], 'tenant', ARGV[7], 'plan', ARGV[8])
+  if ARGV[17] ~= '' then
+    redis.call('HSET', KEYS[1], 'message', ARGV[17])
+  end
   count_waiting(KEYS[7], ARGV[7], 1)
   redis.call('ZADD', KEYS[4], now, ARGV[1])
   local book = open_book(KEYS[5])
