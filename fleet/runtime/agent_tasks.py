@@ -26,6 +26,7 @@ from celery.signals import worker_init, worker_process_init, worker_ready
 from fleet.errors import FleetError, TaskCancelled
 from fleet.runtime.app import Role, fleet_of
 from fleet.runtime.ending import Notice
+from fleet.runtime.late_ends import late_end, tell_revoked
 from fleet.runtime.loop import LoopThread
 from fleet.runtime.messages import HEADER, message_of, task_name
 from fleet.runtime.revoking import agent_request
@@ -123,29 +124,10 @@ def _add(
         except GivenBack as given:
             raise Ignore(str(given)) if given.is_queued else Reject(given, requeue=True) from None
         except TaskCancelled as error:
-            _tell_revoked(self, str(error), terminated=True)
+            tell_revoked(self, str(error), terminated=True)
             raise Ignore(str(error)) from None
-        if result is None:
-            if _is_cancelled(connection, request.id):
-                _tell_revoked(self, "the task was cancelled", terminated=False)
-            # Parked, or another's to run: a result now would be taken for that of the task.
-            raise Ignore
-        return result
-
-
-def _is_cancelled(connection: Connection, task_id: str) -> bool:
-    try:
-        return connection.tasks.state(task_id) == "cancelled"
-    except FleetError as error:
-        log.warning("what became of a task is not known", task=task_id, error=str(error))
-        return False
-
-
-def _tell_revoked(task: Any, reason: str, *, terminated: bool) -> None:
-    """Celery's word for a cancelled task: to who waits for its result, and to monitors."""
-    kept = not task.request.ignore_result
-    task.backend.mark_as_revoked(task.request.id, reason, request=task.request, store_result=kept)
-    task.send_event("task-revoked", terminated=terminated, signum=None, expired=False)
+        # None where it is parked, is another's to run, or has ended.
+        return late_end(self, connection) if result is None else result
 
 
 def _plan(

@@ -72,11 +72,11 @@ def _unpark(fleet: Connection, task_id: str, version: str, controls: Controls) -
     queue = waiting_place(fleet.settings, record)
     done = fleet.parking.unpark(record, queue, version, rules)
     if done.status == "over":
-        _refuse(fleet, task_id, Refusal.parse(done.detail))
+        _refuse(fleet, task_id, queue, Refusal.parse(done.detail))
     return done.status == "queued"
 
 
-def _refuse(fleet: Connection, task_id: str, refusal: Refusal) -> None:
+def _refuse(fleet: Connection, task_id: str, queue: str, refusal: Refusal) -> None:
     ttl = fleet.settings.config.limits.dead_ttl_seconds
-    if fleet.parking.refuse(task_id, error_json(over_error(refusal)), ttl):
+    if fleet.parking.refuse(task_id, queue, error_json(over_error(refusal)), ttl):
         log.warning("refused when its time had come", task=task_id, because=refusal.sentence)

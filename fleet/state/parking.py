@@ -60,12 +60,13 @@ class Parking(Store):
         with redis_errors(self.client):
             return Unparked(*map(text, self.scripts.unpark(keys=keys, args=arguments)))
 
-    def refuse(self, task_id: str, error: str, dead_ttl: int) -> bool:
+    def refuse(self, task_id: str, queue: str, error: str, dead_ttl: int) -> bool:
         """End a delayed task that fits no limit with an error, as JSON. Whether it was delayed.
 
-        Its record is kept for `dead_ttl` seconds, as that of every dead letter."""
+        Its record is kept for `dead_ttl` seconds, as that of every dead letter. A worker takes its
+        message from `queue`, to tell Celery."""
         keys = [self.keys.task(task_id), self.keys.delayed, self.keys.done(task_id)]
-        keys += [self.keys.waiting, self.keys.dead, self.keys.saved(task_id)]
+        keys += [self.keys.waiting, self.keys.dead, self.keys.saved(task_id), queue, wake(queue)]
         with redis_errors(self.client):
             return bool(self.scripts.refuse(keys=keys, args=[task_id, error, dead_ttl]))
 

@@ -283,7 +283,9 @@ class Tasks(Store):
         One that runs goes on where it is not to be stopped.
         """
         while True:
-            pool = self.read(task_id).pool
+            record = self.read(task_id)
+            pool = record.pool
+            overflow = self.keys.overflow(record.agent_type)
             in_flight = self.keys.pool(pool).in_flight if pool else self.keys.task(task_id)
             keys = [
                 self.keys.task(task_id),
@@ -296,6 +298,8 @@ class Tasks(Store):
                 self.keys.delayed,
                 self.keys.waiting,
                 self.keys.saved(task_id),
+                overflow,
+                wake(overflow),
             ]
             arguments: Arguments = [task_id, pool, result_ttl, by, why, int(stop_running)]
             with redis_errors(self.client):

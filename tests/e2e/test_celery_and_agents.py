@@ -11,10 +11,12 @@ from celery.exceptions import TaskRevokedError
 from harness import eventually
 from shops import PATIENCE, PREFORK_QUEUE, THREADS_QUEUE, Shop, listening, until
 
+from fleet.core.retries import MOST_CRASHES
 from fleet.errors import TaskCancelled
 from fleet.runtime.client import Task
 from fleet.services.connection import Connection
 from fleet.services.upkeep import reap
+from fleet.state.tasks import Lease
 
 NAP = "agents.napper"
 
@@ -156,6 +158,59 @@ def test_a_task_that_fleet_has_cancelled_is_revoked_for_celery(
     Task(state, state.tasks.running()[0]).cancel()
     with pytest.raises(TaskRevokedError):
         sent.get(timeout=PATIENCE)
+
+
+def test_a_delayed_task_that_fleet_has_cancelled_is_revoked_for_celery(
+    shop: Shop, state: Connection
+) -> None:
+    sent = nap(shop, "unwanted", countdown=600)
+    assert Task(state, sent.id).cancel() == "delayed"
+    with pytest.raises(TaskRevokedError):
+        sent.get(timeout=PATIENCE)
+
+
+def test_an_end_that_its_worker_could_not_tell_is_told_by_another_and_the_chain_goes_on(
+    shop: Shop, state: Connection, busy: None
+) -> None:
+    agent = shop.app.signature(NAP, args=({"note": "lost"},))
+    sent = chain(agent, shop.sign("echo"))()
+    lease = claimed(state, sent.parent.id, seconds=60)
+    message = state.client.hget(state.keys.task(lease.task_id), "message")
+    result = {"result": '{"note": "written"}'}
+    assert state.tasks.finish(lease, "threads", "succeeded", 600, result).kept
+    # As the reaper puts back what a dead worker has not acknowledged.
+    state.client.rpush(state.keys.overflow("napper"), message)
+    Task(state, state.tasks.running()[0]).cancel()
+    assert sent.get(timeout=PATIENCE) == {"note": "written"}
+    assert sent.parent.get(timeout=PATIENCE) == {"note": "written"}
+
+
+def test_a_task_that_kills_its_workers_has_failed_for_celery_too(
+    shop: Shop, state: Connection, busy: None
+) -> None:
+    sent = chord([poison(shop), shop.sign("add", 1, 1)], shop.sign("echo"))()
+    agent = sent.parent.results[0]
+    eventually(lambda: state.client.exists(state.keys.task(agent.id)), PATIENCE)
+    for _ in range(MOST_CRASHES):
+        state.tasks.begin(claimed(state, agent.id, seconds=0))
+        reap(state)
+    assert state.tasks.state(agent.id) == "failed"
+    Task(state, state.tasks.running()[0]).cancel()
+    with pytest.raises(Exception, match="its worker died in 3 attempts"):
+        agent.get(timeout=PATIENCE)
+    until(lambda: sent.state, "FAILURE")
+
+
+def poison(shop: Shop) -> Any:
+    return shop.app.signature(NAP, args=({"note": "poison"},))
+
+
+def claimed(state: Connection, task_id: str, seconds: float) -> Lease:
+    """The lease of a worker that says no more."""
+    name = f"{task_id} {time.monotonic()}"
+    found = state.tasks.claim(task_id, "gone", "threads", seconds, name, "default", "")
+    assert isinstance(found, Lease), found
+    return found
 
 
 def test_a_rate_limited_task_waits_in_its_worker_and_runs_once(

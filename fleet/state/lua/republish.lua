@@ -18,6 +18,7 @@
 -- include dead
 -- include book
 -- include reservation
+-- include word
 
 local id = ARGV[1]
 if redis.call('ZSCORE', KEYS[4], id) ~= ARGV[2] then
@@ -36,6 +37,7 @@ if redis.call('HINCRBY', KEYS[1], 'republished', 1) > tonumber(ARGV[3]) then
   close_book(book)
   move(KEYS[1], KEYS[9], 'queued', 'failed', 'reaper', 'lost', 'ended', now, 'error', ARGV[4])
   bury(KEYS[1], KEYS[11], KEYS[10], id, 'lost', ARGV[5])
+  send_word(task[2], KEYS[2], KEYS[3])
   redis.call('PUBLISH', KEYS[6], 'failed')
   return 'failed'
 end

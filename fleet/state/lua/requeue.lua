@@ -18,7 +18,7 @@
 -- of its pool, once: what began is counted as ended, whichever process died. One that stood aside had
 -- not begun: it is no crash of the task, and says nothing of the pool. What its running step
 -- may have cost at most is charged, as uncertain; the rest of what is held stays for the next run,
--- and is given back where there is none.
+-- and is given back where there is none. Celery has the word of an end.
 
 -- include time
 -- include line
@@ -29,6 +29,7 @@
 -- include windows
 -- include book
 -- include reservation
+-- include word
 
 local id = ARGV[1]
 local seen = redis.call('HMGET', KEYS[1], 'state', 'fence', 'lease_until', 'message', 'started')
@@ -59,6 +60,7 @@ if crashes >= tonumber(ARGV[3]) or not seen[4] then
   redis.call('HDEL', KEYS[1], 'lease_until')
   bury(KEYS[1], KEYS[16], KEYS[14], id, 'crashes', ARGV[4])
   redis.call('SREM', KEYS[15], id)
+  send_word(seen[4], KEYS[4], KEYS[5])
   redis.call('PUBLISH', KEYS[6], 'failed')
   return 'failed'
 end

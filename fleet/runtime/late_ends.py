@@ -1,0 +1,86 @@
+"""Celery's word for a task that has ended, where a delivery finds it so.
+
+Who waits for Celery's result of an agent's task, a chain, a chord, a callback, has the word from
+the process that ran it. There may be none: that process died between the end and the word, or no
+run has ended the task, but a cancellation, the reaper after too many crashes, or a limit. Its
+message is then delivered once more, as all that a dead worker held, or by the scripts
+(`state/lua/parts/word.lua`), and the word is given here.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import structlog
+from celery.backends.rpc import RPCBackend
+from celery.exceptions import Ignore
+
+from fleet.errors import FleetError, TaskNotFound
+from fleet.services.connection import Connection
+from fleet.services.run_ends import error_from
+from fleet.state.records import TaskRecord
+
+SECONDS_FOR_ITS_OWN = 2.0
+"""A process that has just ended a task is given so long to give the word itself."""
+
+log = structlog.get_logger(__name__)
+
+
+def late_end(task: Any, connection: Connection) -> dict[str, Any]:
+    """The result of a delivered task that this delivery has not run, for Celery to hand on.
+
+    Raises the error that the task ended with, and `Ignore` where there is nothing to tell: it goes
+    on elsewhere, or Celery knows, or nobody asked.
+    """
+    record = _record(task.request.id, connection)
+    if record is None or not record.has_ended:
+        raise Ignore
+    if record.state == "cancelled":
+        tell_revoked(task, "the task was cancelled", terminated=False)
+        raise Ignore
+    if not _asks(task.request) or _knows(task, record):
+        raise Ignore
+    log.info("Celery is told of an end that it may not know of", task=record.id, state=record.state)
+    if record.error is not None:
+        raise error_from(record.error, None)
+    return dict(record.result or {})
+
+
+def tell_revoked(task: Any, reason: str, *, terminated: bool) -> None:
+    """Celery's word for a cancelled task: to who waits for its result, and to monitors."""
+    kept = not task.request.ignore_result
+    task.backend.mark_as_revoked(task.request.id, reason, request=task.request, store_result=kept)
+    task.send_event("task-revoked", terminated=terminated, signum=None, expired=False)
+
+
+def _record(task_id: str, connection: Connection) -> TaskRecord | None:
+    try:
+        return connection.tasks.read(task_id)
+    except TaskNotFound:
+        return None
+    except FleetError as error:
+        log.warning("what became of a task is not known", task=task_id, error=str(error))
+        return None
+
+
+def _asks(request: Any) -> bool:
+    """Whether anybody waits for the word."""
+    follows = (request.callbacks, request.errbacks, request.chain, request.chord)
+    return not request.ignore_result or any(follows)
+
+
+def _knows(task: Any, record: TaskRecord) -> bool:
+    """Whether Celery has the word. One that it is given twice starts what follows twice."""
+    if _is_kept(task):
+        return True
+    if record.history and record.history[-1].by == record.agent:
+        time.sleep(SECONDS_FOR_ITS_OWN)
+    return _is_kept(task)
+
+
+def _is_kept(task: Any) -> bool:
+    # Messages that carry results cannot be looked at: they are their receiver's.
+    if task.request.ignore_result or isinstance(task.backend, RPCBackend):
+        return False
+    return bool(task.AsyncResult(task.request.id).ready())
