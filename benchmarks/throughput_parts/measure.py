@@ -26,12 +26,15 @@ SETTLE_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured: rounds, empty tasks a round, and waits a round for each slot."""
+    """How much is measured: rounds, empty tasks a round, and waits a round for each slot, where
+    there are many slots, and where there are few."""
 
     rounds: int
     empty: int
     waits: int
+    waits_of_few: int
     shape: Shape = field(default=Shape(processes=2, threads=32))
+    few: Shape = field(default=Shape(processes=2, threads=8))
 
 
 @dataclass
@@ -42,13 +45,19 @@ class Found:
     drain: dict[str, list[float]] = field(default_factory=dict)
     cpu: dict[str, list[float]] = field(default_factory=dict)
     waits: dict[str, list[float]] = field(default_factory=dict)
+    waits_of_few: dict[str, list[float]] = field(default_factory=dict)
     surplus: dict[str, int] = field(default_factory=dict)
 
 
 def measure(size: Size, rivals: tuple[str, ...]) -> Found:
-    """Start all sides, play the rounds, stop all. Raises `Stuck`."""
-    with crews(size.shape, rivals) as found:
-        return play(size, found)
+    """Start all sides, play the rounds, stop all; then Fleet and stock Celery with few slots.
+    Raises `Stuck`."""
+    with crews(size.shape, rivals) as present:
+        found = play(size, present)
+    if size.waits_of_few:
+        with crews(size.few, ()) as present:
+            found.waits_of_few = waits_of(present, size.few, size.waits_of_few, size.rounds)
+    return found
 
 
 @contextmanager
@@ -85,8 +94,6 @@ def play(size: Size, crews: Mapping[str, Crew]) -> Found:
     """All rounds of one kind, then those of the next."""
     found = Found()
     cpu: dict[str, list[float]] = {name: [] for name in crews}
-    slots = size.shape.slots
-    waits = size.waits * slots
 
     def whole(crew: Crew) -> float:
         return size.empty / crew.run(size.empty, 0.0)
@@ -97,16 +104,25 @@ def play(size: Size, crews: Mapping[str, Crew]) -> Found:
         cpu[crew.side.name].append((crew.cpu_seconds() - before) / size.empty * 1e6)
         return size.empty / took
 
-    def wait(crew: Crew) -> float:
-        return share_of_ideal(waits, WAIT_SECONDS, slots, crew.run(waits, WAIT_SECONDS))
-
     found.whole = _interleaved("empty tasks, whole path", crews, whole, size.rounds)
     found.drain = _interleaved("empty tasks, full queue", crews, drain, size.rounds)
     # Of the warm-up too, which is not counted.
     found.cpu = {name: figures[1:] for name, figures in cpu.items()}
-    found.waits = _interleaved("50 ms waits", crews, wait, size.rounds)
+    found.waits = waits_of(crews, size.shape, size.waits, size.rounds)
     found.surplus = {name: crew.tallies.total() - crew.sent for name, crew in crews.items()}
     return found
+
+
+def waits_of(
+    crews: Mapping[str, Crew], shape: Shape, each: int, rounds: int
+) -> dict[str, list[float]]:
+    """The share of the ideal that each side reaches, with so many waits a round for each slot."""
+    count = each * shape.slots
+
+    def wait(crew: Crew) -> float:
+        return share_of_ideal(count, WAIT_SECONDS, shape.slots, crew.run(count, WAIT_SECONDS))
+
+    return _interleaved(f"50 ms waits in {shape.slots} slots", crews, wait, rounds)
 
 
 def _interleaved(
