@@ -36,10 +36,9 @@ def late_end(task: Any, connection: Connection) -> dict[str, Any]:
     record = _record(task.request.id, connection)
     if record is None or not record.has_ended:
         raise Ignore
-    if record.state == "cancelled":
+    if record.state == "cancelled" and not _is_kept(task):
         tell_revoked(task, "the task was cancelled", terminated=False)
-        raise Ignore
-    if not _asks(task.request) or _knows(task, record):
+    if record.state == "cancelled" or not _asks(task.request) or _knows(task, record):
         raise Ignore
     log.info("Celery is told of an end that it may not know of", task=record.id, state=record.state)
     if record.error is not None:

@@ -18,9 +18,11 @@ from celery import Celery
 from celery.utils.functional import maybe_list
 from celery.worker.control import Panel, control_command
 from celery.worker.request import Request
+from celery.worker.state import task_ready
 
 from fleet.errors import FleetError, TaskNotFound
 from fleet.runtime.app import Role, fleet_of
+from fleet.runtime.lost_processes import comes_back, fail_over_limit, is_lost
 from fleet.services.connection import Connection
 
 REVOKED = "revoked through Celery"
@@ -47,6 +49,25 @@ def agent_request(connection: Connection, role: Role) -> type[Request]:
         def terminate(self, pool: Any, signal: Any = None) -> None:
             """Cancel the run. Its process may run other tasks, and has to write the end."""
             withdraw(connection, self.id, role.agent, REVOKED, stop_running=True)
+
+        def on_failure(
+            self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
+        ) -> None:
+            """Where its process has died nothing has failed yet: it runs again."""
+            if not is_lost(exc_info):
+                super().on_failure(exc_info, send_failed_event, return_ok)
+                return
+            task_ready(self)
+            if comes_back(connection, role, self.id, self.worker_pid):
+                self.acknowledge()
+            else:
+                self.reject(requeue=True)
+
+        def on_timeout(self, soft: bool, timeout: float) -> None:
+            """Over a hard limit its process is killed."""
+            super().on_timeout(soft, timeout)
+            if not soft:
+                fail_over_limit(connection, role, self.id, self.worker_pid, timeout)
 
     return AgentRequest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -16,7 +17,7 @@ from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.requests import USUAL_PRIORITY
 from fleet.services.step_writer import MOST_CHANGES
 from fleet.state.money import NO_LIMITS, StepLimits
-from fleet.state.tasks import Lease, Tasks
+from fleet.state.tasks import Lease, Tasks, claims_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Claims:
         self.agent_id = agent_id
         self.pool = pool
         self.lease_seconds = lease_seconds
-        self._name, self._number = uuid4().hex, count()
+        self._name, self._number = claims_of(os.getpid()) + uuid4().hex, count()
 
     def claim(self, delivery: Delivery) -> Claimed | str:
         """The right to run a delivered task, or why there is none: see `Tasks.claim`."""

@@ -32,6 +32,7 @@ NAMES = (
     "drain",
     "due",
     "eject",
+    "expire",
     "fetch",
     "finish",
     "forget",
@@ -129,6 +130,7 @@ class Scripts:
     drain: Script
     due: Script
     eject: Script
+    expire: Script
     fetch: Script
     finish: Script
     forget: Script

@@ -323,6 +323,13 @@ class Tasks(Store):
             ids = self.client.zrangebyscore(self.keys.leases, "-inf", now, start=0, num=most)
         return [text(i) for i in ids]
 
+    def expire(self, task_id: str, agent: str, process: int) -> bool:
+        """End the lease that a process of an agent holds, since it is dead. Whether it held one."""
+        keys = [self.keys.task(task_id), self.keys.leases]
+        with redis_errors(self.client):
+            found = self.scripts.expire(keys=keys, args=[task_id, agent, claims_of(process)])
+        return bool(found)
+
     def running(self) -> list[str]:
         """Ids of the tasks that run now, those first whose lease ends first."""
         with redis_errors(self.client):
@@ -414,6 +421,11 @@ def _parsed_plan(stored: str) -> tuple[Mapping[str, Any], tuple[ModelCandidate, 
     known = json.loads(stored)
     decision = ModelDecision.from_json(known["model_decision"])
     return known, decision.ranking + decision.reserves
+
+
+def claims_of(process: int) -> str:
+    """How the names of a process's claims begin."""
+    return f"{process}."
 
 
 def _failure(message: str) -> str:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from celery import Celery, chain, chord, group
-from celery.exceptions import TaskRevokedError
+from celery.exceptions import TaskRevokedError, TimeLimitExceeded
 from harness import eventually
 from shops import PATIENCE, PREFORK_QUEUE, THREADS_QUEUE, Shop, listening, until
 
 from fleet.core.retries import MOST_CRASHES
-from fleet.errors import TaskCancelled
+from fleet.errors import TaskCancelled, TaskTimedOut
 from fleet.runtime.client import Task
 from fleet.services.connection import Connection
 from fleet.services.upkeep import reap
+from fleet.state.keys import wake
 from fleet.state.tasks import Lease
 
 NAP = "agents.napper"
+LEASE_SECONDS = 6
 
 
 @pytest.fixture
@@ -179,7 +185,9 @@ def test_an_end_that_its_worker_could_not_tell_is_told_by_another_and_the_chain_
     result = {"result": '{"note": "written"}'}
     assert state.tasks.finish(lease, "threads", "succeeded", 600, result).kept
     # As the reaper puts back what a dead worker has not acknowledged.
-    state.client.rpush(state.keys.overflow("napper"), message)
+    queue = state.keys.overflow("napper")
+    state.client.rpush(queue, message)
+    state.client.lpush(wake(queue), "1")
     Task(state, state.tasks.running()[0]).cancel()
     assert sent.get(timeout=PATIENCE) == {"note": "written"}
     assert sent.parent.get(timeout=PATIENCE) == {"note": "written"}
@@ -199,6 +207,61 @@ def test_a_task_that_kills_its_workers_has_failed_for_celery_too(
     with pytest.raises(Exception, match="its worker died in 3 attempts"):
         agent.get(timeout=PATIENCE)
     until(lambda: sent.state, "FAILURE")
+
+
+def test_a_task_whose_process_is_killed_runs_again_at_once_and_nothing_has_failed_for_celery(
+    shop: Shop, state: Connection
+) -> None:
+    with only(state, "forked"), listening(shop.app) as monitor:
+        sent = nap(shop, "again", seconds=2)
+        kill_the_process_of(shop, state, sent.id)
+        killed = time.monotonic()
+        eventually(lambda: state.tasks.read(sent.id).attempts == 2, PATIENCE, "the second run")
+        assert time.monotonic() - killed < LEASE_SECONDS / 2
+        assert sent.get(timeout=PATIENCE) == {"note": "again"}
+        until(lambda: "succeeded" in monitor.heard[sent.id], True)
+    assert "failed" not in monitor.heard[sent.id]
+    record = state.tasks.read(sent.id)
+    assert (record.state, record.attempts, record.crashes) == ("succeeded", 2, 1)
+    eventually(lambda: is_free(state), PATIENCE)
+
+
+def test_a_hard_time_limit_ends_an_agents_task(shop: Shop, state: Connection) -> None:
+    with only(state, "forked"):
+        sent = nap(shop, seconds=60, time_limit=1)
+        with pytest.raises(TimeLimitExceeded):
+            sent.get(timeout=PATIENCE)
+        eventually(lambda: state.tasks.state(sent.id) == "failed", PATIENCE, "the end")
+        with pytest.raises(TaskTimedOut, match="hard time limit of 1 s"):
+            Task(state, sent.id).result(timeout=PATIENCE)
+        eventually(lambda: is_free(state), PATIENCE)
+        assert nap(shop, "next").get(timeout=PATIENCE) == {"note": "next"}
+
+
+def test_a_soft_time_limit_stops_an_agent(shop: Shop, state: Connection) -> None:
+    with only(state, "forked"):
+        sent = nap(shop, seconds=60, soft_time_limit=1)
+        with pytest.raises(Exception, match="SoftTimeLimitExceeded"):
+            sent.get(timeout=PATIENCE)
+        assert state.tasks.state(sent.id) == "failed"
+        assert [nap(shop, str(n)).get(timeout=PATIENCE)["note"] for n in range(4)] == list("0123")
+
+
+@contextmanager
+def only(state: Connection, pool: str) -> Iterator[None]:
+    """No other pool takes anything meanwhile."""
+    other = "forked" if pool == "threads" else "threads"
+    state.pools.maintain(other, True)
+    try:
+        yield
+    finally:
+        state.pools.maintain(other, False)
+
+
+def kill_the_process_of(shop: Shop, state: Connection, task_id: str) -> None:
+    eventually(lambda: state.tasks.state(task_id) == "running", PATIENCE)
+    (process,) = (each["worker_pid"] for each in shop.told("prefork", "active"))
+    os.kill(process, signal.SIGKILL)
 
 
 def poison(shop: Shop) -> Any:

@@ -1,0 +1,71 @@
+"""What becomes of a run when its prefork child dies: its worker knows it before the lease ends.
+
+    the child died          the lease ends now, so that the task is queued again within a second,
+                            as a crash; Celery is told nothing, for nothing has failed yet
+    before it had claimed   the delivery goes back to its queue
+    after the end           the same; the next worker gives Celery the word (`late_ends.py`)
+    hard time limit         the task has failed, for Fleet as for Celery
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import WorkerLostError
+
+from fleet.errors import FleetError, TaskTimedOut
+from fleet.runtime.app import Role
+from fleet.services.connection import Connection
+from fleet.services.run_ends import failed
+from fleet.state.tasks import Lease
+
+log = structlog.get_logger(__name__)
+
+
+def is_lost(exc_info: Any) -> bool:
+    """Whether a delivery ended with its process."""
+    error = exc_info.exception
+    if isinstance(error, ExceptionWithTraceback):
+        error = error.exc
+    return isinstance(error, WorkerLostError | SystemExit)
+
+
+def comes_back(connection: Connection, role: Role, task_id: str, process: int) -> bool:
+    """Have the record bring a task back whose process has died. False where it will not: then its
+    delivery has to go back."""
+    try:
+        return connection.tasks.expire(task_id, role.agent, process)
+    except FleetError as error:
+        log.warning("the lease of a dead process goes on", task=task_id, error=str(error))
+        return False
+
+
+def fail_over_limit(
+    connection: Connection, role: Role, task_id: str, process: int, seconds: float
+) -> None:
+    """End a run whose process was killed over Celery's hard time limit."""
+    try:
+        if connection.tasks.expire(task_id, role.agent, process):
+            _fail(connection, role, task_id, seconds)
+    except FleetError as error:
+        log.warning("a task over its time limit may run again", task=task_id, error=str(error))
+
+
+def _fail(connection: Connection, role: Role, task_id: str, seconds: float) -> None:
+    record = connection.tasks.read(task_id)
+    end = failed(TaskTimedOut(f"the task ran over its hard time limit of {seconds:g} s"))
+    lease = Lease(
+        task_id=task_id,
+        fence=record.fence,
+        request_type=record.request_type,
+        tenant=record.tenant,
+        complexity=record.complexity,
+        model=record.model,
+        attempt=record.attempts,
+        agent_type=record.agent_type,
+        pool=record.pool,
+    )
+    ttl = connection.settings.config.limits.result_ttl_seconds
+    connection.tasks.finish(lease, role.pool, end.state, ttl, end.fields)
