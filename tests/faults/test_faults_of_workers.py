@@ -78,6 +78,33 @@ def children(side: FleetSide, name: str) -> list[psutil.Process]:
     return psutil.Process(side.workers.running[name].pid).children()
 
 
+def test_a_dead_child_is_replaced_at_once(side: FleetSide) -> None:
+    """Often enough that Celery looks for some of them a moment too early."""
+    side.start("single", pool="lonely")
+    await_ready(side, "single")
+    for _ in range(8):
+        (child,) = children(side, "single")
+        child.kill()
+        replaced = until(lambda: new_child(side, "single", child), 2)  # noqa: B023
+        assert replaced, side.workers.log("single")[-2000:]
+
+
+def new_child(side: FleetSide, name: str, old: psutil.Process) -> bool:
+    found = children(side, name)
+    return len(found) == 1 and found[0] != old
+
+
+def test_a_child_that_is_slow_to_start_is_left_to_start(side: FleetSide) -> None:
+    side.start("slow", pool="lonely", LABOR_START_SECONDS="6")
+    await_ready(side, "slow")
+    (child,) = children(side, "slow")
+    child.kill()
+    assert until(lambda: new_child(side, "slow", child), 10)
+    (task,) = side.send_to("lonely", 1, seconds=0.1)
+    side.await_ends([task], 30, side.workers.log("slow")[-2000:])
+    assert side.states([task]) == {"succeeded": 1}
+
+
 def test_poison_stops_after_three_runs_and_harms_no_others(side: FleetSide) -> None:
     """In a pool of prefork its child dies, in one of threads the worker with all that it runs."""
     for name in ("one", "two"):
