@@ -19,6 +19,8 @@ from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 
 from fleet.core.pace import Pace
+from fleet.runtime.unclaimed import Unclaimed, queued
+from fleet.state.keys import Keys
 
 RESTORE_AT_ONCE = 100
 
@@ -32,6 +34,7 @@ class QoS(redis.QoS):
         super().__init__(channel, prefetch_count)
         self._done: deque[str] = deque()
         self._ended: set[str] = set()
+        self._unclaimed = Unclaimed()
         #: How many messages may wait for their acknowledgement without a slot, see `slots.py`.
         self.most_ended = 0
         self.pace = Pace(0)
@@ -125,7 +128,7 @@ class QoS(redis.QoS):
             raise
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
-        """Renew what this consumer holds; give back what nobody has renewed for too long."""
+        """Renew what this consumer holds; give back what nobody renews, or nobody begins."""
         if self.channel.fleet is None:
             super().restore_visible(start, num, interval)
             return
@@ -135,11 +138,24 @@ class QoS(redis.QoS):
             if self._delivered:
                 held = dict.fromkeys(self._delivered, now)
                 client.zadd(self.unacked_index_key, held, xx=True)
+                self._give_back_unclaimed(client)
             overdue = client.zrangebyscore(
                 self.unacked_index_key, 0, now - self.visibility_timeout, 0, RESTORE_AT_ONCE
             )
             for tag in overdue:
                 self._restore(bytes_to_str(tag), client)
+
+    def _give_back_unclaimed(self, client: Any) -> None:
+        held = dict(self._delivered)
+        overdue = self._unclaimed.overdue(held, monotonic(), self.visibility_timeout)
+        if not overdue:
+            return
+        messages = {tag: held[tag] for tag in overdue}
+        found = queued(client, Keys(self.channel.fleet.tag), messages)
+        for tag, task_id in found.items():
+            self._restore(tag, client)
+            self._unclaimed.let_go(tag)
+            log.warning("nobody here has begun a task; it goes back", task=task_id)
 
     def _restore(self, tag: str, client: Any) -> None:
         try:

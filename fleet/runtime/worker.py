@@ -18,6 +18,7 @@ from celery.worker import state
 
 from fleet.errors import FleetError
 from fleet.runtime.app import Role, fleet_of
+from fleet.runtime.children import watch_children
 from fleet.runtime.ending import Ending, ending_step
 from fleet.runtime.slots import Slots, add_spare_threads
 from fleet.runtime.transport import Channel
@@ -67,6 +68,7 @@ def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> Non
     app.steps["consumer"].add(AgentStep)
     app.steps["worker"].add(ending_step(ending))
     add_spare_threads(app)
+    watch_children(app)
 
 
 def _leave_event_loop(connection: Any) -> None:

@@ -46,6 +46,11 @@ execution = "prefork"
 agent_type = "laborer"
 slots = 4
 
+[pools.lonely]
+agent_type = "laborer"
+slots = 1
+execution = "prefork"
+
 [request_types.labor]
 agent_type = "laborer"
 

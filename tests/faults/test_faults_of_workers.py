@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import fault_rows
+import psutil
 from fault_rows import shown
-from fleet_side import FleetSide
+from fleet_side import VISIBILITY_SECONDS, FleetSide
 from sides import await_ready, sized, until
+
+from fleet.runtime.app import RESTORE_SECONDS
 
 QUIET = 40.0
 MOST_ATTEMPTS = 3
@@ -70,6 +73,38 @@ def test_a_stalled_holder_is_refused_when_it_comes_back(side: FleetSide) -> None
     side.check(found["ids"])
 
 
+def children(side: FleetSide, name: str) -> list[psutil.Process]:
+    """The pool children of a worker."""
+    return psutil.Process(side.workers.running[name].pid).children()
+
+
+def test_a_dead_child_is_replaced_at_once(side: FleetSide) -> None:
+    """Often enough that Celery looks for some of them a moment too early."""
+    side.start("single", pool="lonely")
+    await_ready(side, "single")
+    for _ in range(8):
+        (child,) = children(side, "single")
+        child.kill()
+        replaced = until(lambda: new_child(side, "single", child), 2)  # noqa: B023
+        assert replaced, side.workers.log("single")[-2000:]
+
+
+def new_child(side: FleetSide, name: str, old: psutil.Process) -> bool:
+    found = children(side, name)
+    return len(found) == 1 and found[0] != old
+
+
+def test_a_child_that_is_slow_to_start_is_left_to_start(side: FleetSide) -> None:
+    side.start("slow", pool="lonely", LABOR_START_SECONDS="6")
+    await_ready(side, "slow")
+    (child,) = children(side, "slow")
+    child.kill()
+    assert until(lambda: new_child(side, "slow", child), 10)
+    (task,) = side.send_to("lonely", 1, seconds=0.1)
+    side.await_ends([task], 30, side.workers.log("slow")[-2000:])
+    assert side.states([task]) == {"succeeded": 1}
+
+
 def test_poison_stops_after_three_runs_and_harms_no_others(side: FleetSide) -> None:
     """In a pool of prefork its child dies, in one of threads the worker with all that it runs."""
     for name in ("one", "two"):
@@ -102,3 +137,24 @@ def test_poison_stops_after_three_runs_and_harms_no_others(side: FleetSide) -> N
         assert max(crashes) < MOST_ATTEMPTS
         assert pool == "threads" or max(crashes) == 0
     side.check(tasks)
+
+
+def test_a_task_whose_child_stands_still_before_it_claims_goes_to_another(side: FleetSide) -> None:
+    """A live worker keeps what it holds, but not what nobody in it begins."""
+    side.start("hung", pool="lonely")
+    await_ready(side, "hung")
+    (child,) = children(side, "hung")
+    child.suspend()
+    held = side.state.keys.pool("lonely").unacked
+    (task,) = side.send_to("lonely", 1, seconds=0.1)
+    assert until(lambda: side.state.client.hlen(held) == 1, 20)
+    side.start("helping", pool="lonely")
+    await_ready(side, "helping")
+    waited = until(lambda: side.runs.of(task), VISIBILITY_SECONDS + 2 * RESTORE_SECONDS)
+    assert waited, (side.brief([task]), side.workers.log("hung")[-2000:])
+    side.await_ends([task], 20)
+    child.resume()
+    # The delivery that hung is dropped: nothing stays noted, and nothing runs again.
+    assert until(lambda: side.state.client.hlen(held) == 0, 20)
+    assert len(side.runs.of(task)) == 1
+    side.check([task])

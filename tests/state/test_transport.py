@@ -238,6 +238,36 @@ def test_a_message_of_a_plain_queue_that_waits_for_its_time_stays_its_workers_ow
     assert client.llen("shop") == 0
 
 
+def test_what_nobody_begins_goes_back_once_and_what_runs_or_is_no_task_of_the_fleets_stays(
+    fleet: Connection, broker: KombuConnection, client: redis.Redis
+) -> None:
+    running, waiting, overflowed = submit(fleet, 3)
+    client.lpush("shop", PLAIN)
+    client.lpush(QUEUE, PLAIN)
+    holder = Taker(broker, "shop", QUEUE, OVERFLOW)
+    holder.drain_until(5, 5)
+    fleet.tasks.claim(running, "codegen-1", "codegen", 30, "a", "default", "")
+    keys, qos = fleet.keys.pool("codegen"), holder.channel.qos
+    qos.visibility_timeout = 0.5
+    for _ in range(2):
+        # The first look begins to count: nothing is given back that may just have come.
+        qos.restore_visible()
+        assert client.hlen(keys.unacked) == 5
+    time.sleep(0.5)
+    for _ in range(2):
+        qos.restore_visible()
+        assert client.hlen(keys.unacked) == 3
+        back = [*client.lrange(QUEUE, 0, -1), *client.lrange(OVERFLOW, 0, -1)]
+        assert [json.loads(each)["headers"]["id"] for each in back] == [waiting, overflowed]
+    assert client.smembers(keys.in_flight) == {running.encode(), waiting.encode()}
+    # Whoever held it has still no room for another, and may let go of it later.
+    assert qos.can_consume_max_estimate() == 5
+    for message in holder.got:
+        message.ack()
+    assert client.hlen(keys.unacked) == 0
+    assert (client.llen(QUEUE), client.llen(OVERFLOW)) == (1, 1)
+
+
 @pytest.mark.parametrize("let_go", [Message.ack, Message.reject])
 def test_a_slot_is_free_again_though_the_server_was_silent_when_the_message_was_let_go(
     fleet: Connection, client: redis.Redis, let_go: Callable[[Message], None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
@@ -30,6 +31,9 @@ class Labored(Result):
 
 
 class Laborer:
+    def __init__(self) -> None:
+        time.sleep(float(os.environ.get("LABOR_START_SECONDS", 0)))
+
     async def run(self, payload: Labor, context: AgentContext) -> Outcome:
         run = uuid4().hex
         note("begun", context.task_id, run)
