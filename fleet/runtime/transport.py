@@ -210,9 +210,10 @@ class Channel(redis.Channel):
         ours, others = self._sorted_out(queues)
         if self._fill_at_once(ours, others) and not self.qos.can_consume():
             return
-        tokens = self._wake_lists(ours)
-        plain = [self._q_for_pri(queue, step) for step in self.priority_steps for queue in others]
+        tokens, plain = self._wake_lists(ours), self._plain_lists(others)
         keys = plain + tokens if self._plain_first else tokens + plain
+        if not keys:
+            return
         self._tokens_awaited = frozenset(tokens)
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
@@ -270,6 +271,12 @@ class Channel(redis.Channel):
         all_of_them = self.listen == "all"
         return [wake(q) for q in queues if all_of_them or not self.fleet.is_overflow(q)]
 
+    def _plain_lists(self, queues: Sequence[str]) -> list[str]:
+        """What to listen to of plain queues: nothing of them is taken ahead of its slot."""
+        if self.qos.prefetch_count and self.qos.free_slots() <= 0:
+            return []
+        return [self._q_for_pri(queue, step) for step in self.priority_steps for queue in queues]
+
     @property
     def _agent_key(self) -> str:
         assert self.fleet is not None
@@ -294,7 +301,9 @@ class Channel(redis.Channel):
         """Take as many messages as there are free slots. Whether there was one."""
         # Asking for nothing puts the tokens back.
         most = 0 if self.takes_nothing() else self.qos.can_consume_max_estimate() or 1
-        taken = self._run_fetch(self._fetch_keys(queues), self._fetch_arguments(queues, most))
+        ahead = min(self.qos.ahead(), most)
+        arguments = self._fetch_arguments(queues, most, ahead)
+        taken = self._run_fetch(self._fetch_keys(queues), arguments)
         self.listen, *rows = [bytes_to_str(part) for part in taken]
         self.more_waits = most > 0 and len(rows) == 3 * most
         failure: Exception | None = None
@@ -357,12 +366,15 @@ class Channel(redis.Channel):
         key = self._q_for_pri(queue, step)
         return key, wake(queue), line(key)
 
-    def _fetch_arguments(self, queues: Sequence[str], most: int) -> list[str | int]:
-        assert self.fleet is not None
+    def _fetch_arguments(
+        self, queues: Sequence[str], most: int, ahead: int
+    ) -> list[str | int]:
+        link = self.fleet
+        assert link is not None
         prefix = f"{self._prefix}.{next(self._fetches)}."
-        arguments: list[str | int] = [self.fleet.agent, most, prefix, self.fleet.dead_after_ms]
+        arguments: list[str | int] = [link.agent, most, prefix, link.dead_after_ms, ahead]
         for queue in queues:
-            arguments += [queue, self.fleet.kind(queue)] * len(self.priority_steps)
+            arguments += [queue, link.kind(queue)] * len(self.priority_steps)
         return arguments
 
     # Giving back
