@@ -36,7 +36,7 @@ def build() -> Celery:
     role = _role()
     app = make_app(settings, role)
     notice = Notice() if role.pool else None
-    slots = Slots()
+    slots = Slots(settings.config.pools[role.pool].slots) if role.pool else Slots()
     add_agent_tasks(app, role, notice, slots)
     add_jobs(app)
     app.conf.beat_schedule = schedule(settings)

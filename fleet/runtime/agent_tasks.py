@@ -42,6 +42,7 @@ from fleet.services.model_planning import choose_model, stored_plan
 from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.requests import DEFAULT_TENANT, USUAL_PRIORITY
 from fleet.services.run import AgentRunner
+from fleet.services.task_slots import TaskSlots
 from fleet.state.policy import Policy
 
 Runners = Callable[[], AgentRunner]
@@ -58,7 +59,7 @@ def add_agent_tasks(
     back what they run when the notice is given. `slots` are told when an agent ends.
     """
     slots = slots or Slots()
-    runner = _one_per_process(app, role)
+    runner = _one_per_process(app, role, slots)
     if role.pool:
         in_threads = fleet_of(app).settings.config.pools[role.pool].execution == "threads"
         ready = worker_init if in_threads else worker_process_init
@@ -159,7 +160,7 @@ def _tenant(asked: dict[str, Any]) -> str:
     return str(asked.get("tenant") or DEFAULT_TENANT)
 
 
-def _one_per_process(app: Celery, role: Role) -> Runners:
+def _one_per_process(app: Celery, role: Role, slots: Slots) -> Runners:
     """A function that makes the runner when a process first needs it: after the fork."""
     made: dict[int, AgentRunner] = {}
     guard = threading.Lock()
@@ -169,13 +170,13 @@ def _one_per_process(app: Celery, role: Role) -> Runners:
         with guard:
             if process not in made:
                 made.clear()
-                made[process] = _make_runner(app, role)
+                made[process] = _make_runner(app, role, slots.tasks)
             return made[process]
 
     return runner
 
 
-def _make_runner(app: Celery, role: Role) -> AgentRunner:
+def _make_runner(app: Celery, role: Role, slots: TaskSlots) -> AgentRunner:
     connection = fleet_of(app)
     settings = connection.settings
     leases = settings.config.leases
@@ -199,4 +200,5 @@ def _make_runner(app: Celery, role: Role) -> AgentRunner:
         policy=PolicyInForce(settings.config, connection.policies),
         retries=connection.retries,
         rng=random.Random(),
+        slots=slots,
     )

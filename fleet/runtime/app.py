@@ -13,6 +13,7 @@ from kombu.exceptions import OperationalError
 
 from fleet.adapters.rabbitmq import HEARTBEAT_SECONDS, QUORUM, ssl_options
 from fleet.errors import InvalidConfig
+from fleet.runtime.known_deliveries import add_known_deliveries
 from fleet.runtime.messages import message_encoder
 from fleet.runtime.plain_workers import add_plain_queues
 from fleet.runtime.router import FleetRouter, TaskPlacer, jobs_queue
@@ -81,6 +82,7 @@ def make_app(settings: Settings | None = None, role: Role | None = None) -> Cele
     app.conf.task_routes = (FleetRouter(settings, submitter),)
     app.fleet = connection
     add_schedule_step(app, connection)
+    add_known_deliveries(app)
     if not role.pool:
         add_plain_queues(app, jobs_queue(settings))
     return app

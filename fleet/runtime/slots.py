@@ -8,18 +8,21 @@ where ends cannot be written, the spare threads are soon taken and nothing more 
 Under load a few tasks are fetched ahead of their slots, see `fleet.core.pace`. They are claimed,
 and wait in the agents' loop, which starts one in the moment in which another ends. One that gets no
 slot soon is given back, for another worker to run.
+
+Plain tasks have no end before they are written, and nobody could give one back. So none is fetched
+ahead. One that comes while all slots are taken, as when its time has come, waits for the next.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from celery import Celery, bootsteps
 from celery.concurrency.thread import TaskPool
-from celery.worker import state
 
 from fleet.core.pace import Pace
+from fleet.runtime.slot_threads import SlotThreads
+from fleet.services.task_slots import TaskSlots
 
 SLOTS_FOR_A_SPARE = 2
 
@@ -31,9 +34,11 @@ def spares(slots: int) -> int:
 
 
 class Slots:
-    """What the process's agents tell of their ends, to the consumer that fetches for them."""
+    """The slots of a worker's process, and what its agents tell of their ends to the consumer that
+    fetches for them."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 1) -> None:
+        self.tasks = TaskSlots(count)
         self._hub: Any = None
         self._qos: Any = None
 
@@ -41,7 +46,6 @@ class Slots:
         """Tell this consumer from now on. Celery's own bound to what it takes, which knows nothing
         of ends that are being written, gives way to the transport's."""
         vars(qos).pop("can_consume", None)
-        qos.known_tasks = lambda: len(state.reserved_requests)
         qos.most_ended = spares(slots)
         qos.pace = Pace(spares(slots))
         self._hub, self._qos = hub, qos
@@ -57,23 +61,25 @@ class Slots:
             hub.call_soon(qos.end, delivery_tag)
 
 
-def add_spare_threads(app: Celery) -> None:
-    """Give the application's workers of threads the spare ones."""
+def add_spare_threads(app: Celery, slots: Slots) -> None:
+    """Give the application's workers of threads the spare ones, of which no more run than there are
+    slots."""
+
+    class SpareThreads(bootsteps.StartStopStep):
+        """Widens the pool before it takes its first task. Its size, which Celery shows and reckons
+        with, stays the number of slots."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, worker: Any) -> None:
+            pool = worker.pool
+            if isinstance(pool, TaskPool):
+                slots.tasks.limit_to(pool.limit)
+                pool.executor = SlotThreads(pool.limit + 2 * spares(pool.limit), slots.tasks)
+
+        def stop(self, worker: Any) -> None:
+            """The pool's own stop ends its threads."""
+
+        terminate = stop
+
     app.steps["worker"].add(SpareThreads)
-
-
-class SpareThreads(bootsteps.StartStopStep):
-    """Widens the pool before it takes its first task. Its size, which Celery shows and reckons
-    with, stays the number of slots."""
-
-    requires = ("celery.worker.components:Pool",)
-
-    def start(self, worker: Any) -> None:
-        pool = worker.pool
-        if isinstance(pool, TaskPool):
-            pool.executor = ThreadPoolExecutor(pool.limit + 2 * spares(pool.limit))
-
-    def stop(self, worker: Any) -> None:
-        """The pool's own stop ends its threads."""
-
-    terminate = stop

@@ -42,13 +42,18 @@ from fleet.runtime.etas import seconds_until_eta, without_eta
 from fleet.runtime.unacknowledged import QoS
 from fleet.settings.addresses import SENTINEL_PORT, RedisAddress, redis_address
 from fleet.state.client import sentinel_options
-from fleet.state.keys import Keys, line, wake
+from fleet.state.keys import Keys, line, pushed, wake
 from fleet.state.schedule import deferred
 from fleet.state.scripts import Scripts
 
 PLAIN, TLS, SENTINEL = "fleet", "fleets", "fleet-sentinel"
 TRANSPORT_ALIASES[PLAIN] = TRANSPORT_ALIASES[TLS] = f"{__name__}:Transport"
 TRANSPORT_ALIASES[SENTINEL] = f"{__name__}:SentinelTransport"
+
+
+RESEND_SECONDS = 60
+"""For so long a message that is pushed a second time is known: the time-outs of all of Celery's own
+attempts, with the default some 20 s, are over by then."""
 
 
 def transport_url(url: str) -> str:
@@ -98,6 +103,12 @@ class Link:
         if self.is_overflow(queue):
             return "overflow"
         return "jobs" if queue == self.tag + ".jobs" else "own"
+
+
+class PublisherTag(str):
+    """The tag that a message got when it was published, and keeps when that is tried again."""
+
+    __slots__ = ()
 
 
 class Channel(redis.Channel):
@@ -151,6 +162,18 @@ class Channel(redis.Channel):
             self._scripts = Scripts(self._create_client())
         return self._scripts
 
+    def _next_delivery_tag(self) -> PublisherTag:
+        return PublisherTag(super()._next_delivery_tag())
+
+    def _inplace_augment_message(
+        self, message: dict[str, Any], exchange: str, routing_key: str
+    ) -> None:
+        # Each attempt of one publish has the same properties, a later publish has others.
+        earlier = message["properties"].get("delivery_tag")
+        super()._inplace_augment_message(message, exchange, routing_key)
+        if isinstance(earlier, PublisherTag):
+            message["properties"]["delivery_tag"] = earlier
+
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         link = self.fleet
         if link is None or not link.owns(queue):
@@ -159,17 +182,21 @@ class Channel(redis.Channel):
         text = dumps(message)
         if not link.place(message, text):
             key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
-            self._push(key, wake(queue), message, text)
+            once = pushed(queue, message["properties"]["delivery_tag"])
+            self._push(key, wake(queue), once, message, text)
 
-    def _push(self, key: str, wake_list: str, message: dict[str, Any], text: str) -> None:
+    def _push(
+        self, key: str, wake_list: str, once: str, message: dict[str, Any], text: str
+    ) -> None:
         """Publish what is no task of Fleet's, or keep it in the schedule until its time."""
         link, wait = self.fleet, seconds_until_eta(message)
         assert link is not None
         if wait > 0:
             kept = deferred(key, wake_list, dumps(without_eta(message)))
-            self.scripts.defer(keys=[Keys(link.tag).deferred], args=[kept, int(wait * 1000)])
+            keys = [Keys(link.tag).deferred, once]
+            self.scripts.defer(keys=keys, args=[kept, int(wait * 1000), RESEND_SECONDS])
         else:
-            self.scripts.push(keys=[key, wake_list], args=[text])
+            self.scripts.push(keys=[key, wake_list, once], args=[text, RESEND_SECONDS])
 
     # Consuming
 
@@ -183,9 +210,10 @@ class Channel(redis.Channel):
         ours, others = self._sorted_out(queues)
         if self._fill_at_once(ours, others) and not self.qos.can_consume():
             return
-        tokens = self._wake_lists(ours)
-        plain = [self._q_for_pri(queue, step) for step in self.priority_steps for queue in others]
+        tokens, plain = self._wake_lists(ours), self._plain_lists(others)
         keys = plain + tokens if self._plain_first else tokens + plain
+        if not keys:
+            return
         self._tokens_awaited = frozenset(tokens)
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
@@ -243,6 +271,12 @@ class Channel(redis.Channel):
         all_of_them = self.listen == "all"
         return [wake(q) for q in queues if all_of_them or not self.fleet.is_overflow(q)]
 
+    def _plain_lists(self, queues: Sequence[str]) -> list[str]:
+        """What to listen to of plain queues: nothing of them is taken ahead of its slot."""
+        if self.qos.prefetch_count and self.qos.free_slots() <= 0:
+            return []
+        return [self._q_for_pri(queue, step) for step in self.priority_steps for queue in queues]
+
     @property
     def _agent_key(self) -> str:
         assert self.fleet is not None
@@ -267,7 +301,9 @@ class Channel(redis.Channel):
         """Take as many messages as there are free slots. Whether there was one."""
         # Asking for nothing puts the tokens back.
         most = 0 if self.takes_nothing() else self.qos.can_consume_max_estimate() or 1
-        taken = self._run_fetch(self._fetch_keys(queues), self._fetch_arguments(queues, most))
+        ahead = min(self.qos.ahead(), most)
+        arguments = self._fetch_arguments(queues, most, ahead)
+        taken = self._run_fetch(self._fetch_keys(queues), arguments)
         self.listen, *rows = [bytes_to_str(part) for part in taken]
         self.more_waits = most > 0 and len(rows) == 3 * most
         failure: Exception | None = None
@@ -330,12 +366,15 @@ class Channel(redis.Channel):
         key = self._q_for_pri(queue, step)
         return key, wake(queue), line(key)
 
-    def _fetch_arguments(self, queues: Sequence[str], most: int) -> list[str | int]:
-        assert self.fleet is not None
+    def _fetch_arguments(
+        self, queues: Sequence[str], most: int, ahead: int
+    ) -> list[str | int]:
+        link = self.fleet
+        assert link is not None
         prefix = f"{self._prefix}.{next(self._fetches)}."
-        arguments: list[str | int] = [self.fleet.agent, most, prefix, self.fleet.dead_after_ms]
+        arguments: list[str | int] = [link.agent, most, prefix, link.dead_after_ms, ahead]
         for queue in queues:
-            arguments += [queue, self.fleet.kind(queue)] * len(self.priority_steps)
+            arguments += [queue, link.kind(queue)] * len(self.priority_steps)
         return arguments
 
     # Giving back

@@ -38,8 +38,8 @@ class QoS(redis.QoS):
         #: How many messages may wait for their acknowledgement without a slot, see `slots.py`.
         self.most_ended = 0
         self.pace = Pace(0)
-        #: How many tasks the worker knows of: after a lost connection, those of the old one too.
-        self.known_tasks: Callable[[], int] = lambda: 0
+        #: What the worker has begun, see `known_deliveries.py`.
+        self.known_deliveries: Callable[[], set[str]] = set
 
     def end(self, delivery_tag: str) -> None:
         """A message needs its slot no more, though it is still to be acknowledged."""
@@ -49,17 +49,20 @@ class QoS(redis.QoS):
         self.pace.end(monotonic())
 
     def can_consume(self) -> bool:
-        return not self.prefetch_count or self._free_slots() > 0
+        return not self.prefetch_count or self.free_slots() + self.ahead() > 0
 
     def can_consume_max_estimate(self) -> int | None:
-        return max(self._free_slots(), 0) if self.prefetch_count else None
+        return max(self.free_slots() + self.ahead(), 0) if self.prefetch_count else None
 
-    def _free_slots(self) -> int:
-        """How many messages may be taken. Ahead of their slots only where so many wait that another
-        worker, which has a slot, has enough of them too."""
-        held = max(len(self._delivered) - len(self._dirty), self.known_tasks())
-        ahead = self.pace.ahead(monotonic()) if self.channel.more_waits else 0
-        return int(self.prefetch_count + ahead - held + len(self._ended))
+    def ahead(self) -> int:
+        """How many messages of agents' tasks may be taken ahead of their slots: only where so many
+        wait that another worker, which has a slot, has enough of them too."""
+        return self.pace.ahead(monotonic()) if self.channel.more_waits else 0
+
+    def free_slots(self) -> int:
+        """How many messages may be taken whose tasks start at once."""
+        held = (self._delivered.keys() - self._dirty) | self.known_deliveries()
+        return int(self.prefetch_count) - len(held - self._ended)
 
     def append(self, message: Any, delivery_tag: str) -> None:
         if delivery_tag in self.channel.noted:

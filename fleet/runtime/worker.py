@@ -67,7 +67,7 @@ def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> Non
 
     app.steps["consumer"].add(AgentStep)
     app.steps["worker"].add(ending_step(ending))
-    add_spare_threads(app)
+    add_spare_threads(app, slots)
     watch_children(app)
 
 

@@ -53,6 +53,7 @@ from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.run_ends import End, cancelled, ended, failed
 from fleet.services.run_writes import RunWrites
 from fleet.services.step_writer import Lessons, StepWriter
+from fleet.services.task_slots import TaskSlots
 from fleet.settings import Settings
 from fleet.state.examples import Examples
 from fleet.state.models import ModelState
@@ -100,6 +101,7 @@ class AgentRunner:
         policy: PolicyInForce,
         retries: Retries,
         rng: Draws,
+        slots: TaskSlots,
     ) -> None:
         self.settings = settings
         self.steps = steps
@@ -119,7 +121,7 @@ class AgentRunner:
         lease_seconds = settings.config.leases.lease_seconds
         self.claims = Claims(tasks, policy, agent_id, pool, lease_seconds)
         self.writes = RunWrites(settings, pool, agent_id, tasks, parking, retries, pools, rng)
-        self._slots = asyncio.Semaphore(settings.config.pools[pool].slots)
+        self.slots = slots
         self._last_tries = asyncio.Lock()
 
     def warm_up(self) -> None:
@@ -204,14 +206,13 @@ class AgentRunner:
     async def _slot(self) -> AsyncIterator[None]:
         """One of the slots: a run that was fetched ahead waits for it."""
         try:
-            async with asyncio.timeout(SLOT_SECONDS if self._slots.locked() else None):
-                await self._slots.acquire()
+            await self.slots.take(SLOT_SECONDS)
         except TimeoutError:
             raise NoSlot from None
         try:
             yield
         finally:
-            self._slots.release()
+            self.slots.give_back()
 
     @asynccontextmanager
     async def _its_turn(self, lease: Lease) -> AsyncIterator[None]:

@@ -52,6 +52,7 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:rollup:h:HOUR, :d:DAY   hash   sums of the ledger's entries by all their names
     QUEUE                      list     messages; QUEUE is {fleet}.POOL or {fleet}.overflow.TYPE
     QUEUE:wake                 list     at most one token: there are messages to claim
+    QUEUE:pushed:TAG           string   that the message of a plain publisher came, for a minute
     QUEUE:line                 zset     ids of the tasks in it, in its order: by when they came, us,
                                         or the negative time at which they were put in front
 """
@@ -255,6 +256,11 @@ def foreign_keys() -> tuple[str, ...]:
 def wake(queue: str) -> str:
     """The list that holds a token while a queue has messages to claim."""
     return f"{queue}:wake"
+
+
+def pushed(queue: str, delivery_tag: str) -> str:
+    """What is kept of a message that was pushed to a queue, lest it be pushed again."""
+    return f"{queue}:pushed:{delivery_tag}"
 
 
 def line(queue: str) -> str:

@@ -25,6 +25,7 @@ from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.requests import Submission
 from fleet.services.run import AgentRunner
 from fleet.services.step_writer import Lessons, StepWriter
+from fleet.services.task_slots import TaskSlots
 from fleet.settings import Settings
 from fleet.state.records import TaskRecord
 from fleet.state.tasks import Lease
@@ -180,4 +181,5 @@ def runner_of(fleet: Connection, spec: AgentSpec) -> AgentRunner:
         policy=PolicyInForce(settings.config, fleet.policies),
         retries=fleet.retries,
         rng=random.Random(1),
+        slots=TaskSlots(settings.config.pools["codegen"].slots),
     )

@@ -35,6 +35,7 @@ from fleet.settings import load_settings
 HERE = Path(__file__).parent
 SHOP, NAPPER = HERE / "shop", HERE / "napper"
 THREADS_QUEUE, PREFORK_QUEUE = "shop.threads", "shop.forked"
+THREADS = 4
 START_SECONDS = 90.0
 PATIENCE = 60.0
 
@@ -119,8 +120,9 @@ class Shop:
     def start(self, name: str, execution: str, queues: str, pool: str = "") -> None:
         """Start a worker, and wait until it answers."""
         command = [*self._celery, "worker", "-P", execution]
-        command += ["-c", "2" if execution == "prefork" else "4", "-n", f"{name}@{self.name}"]
-        command += ["-Q", queues, "-l", "INFO", "--without-gossip", "--without-mingle", "-E"]
+        command += ["-c", "2" if execution == "prefork" else str(THREADS)]
+        command += ["-n", f"{name}@{self.name}", "-Q", queues, "-l", "INFO", "-E"]
+        command += ["--without-gossip", "--without-mingle"]
         self._spawn(name, command, {"FLEET_POOL": pool} if pool else {})
 
     @contextmanager

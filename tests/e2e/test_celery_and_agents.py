@@ -13,7 +13,7 @@ import pytest
 from celery import Celery, chain, chord, group
 from celery.exceptions import TaskRevokedError, TimeLimitExceeded
 from harness import eventually
-from shops import PATIENCE, PREFORK_QUEUE, THREADS_QUEUE, Shop, listening, until
+from shops import PATIENCE, PREFORK_QUEUE, THREADS, THREADS_QUEUE, Shop, listening, until
 
 from fleet.core.retries import MOST_CRASHES
 from fleet.errors import TaskCancelled, TaskTimedOut
@@ -296,6 +296,25 @@ def test_a_rate_limited_task_waits_in_its_worker_and_runs_once(
     records = [state.tasks.read(each.id) for each in sent]
     assert [record.attempts for record in records] == [1] * 8
     eventually(lambda: is_free(state), PATIENCE)
+
+
+@pytest.mark.parametrize("queue", [None, THREADS_QUEUE])
+def test_agents_and_plain_tasks_share_the_slots_of_a_worker(
+    shop: Shop, state: Connection, queue: str | None
+) -> None:
+    page = shop.page()
+    state.pools.maintain("forked", True)
+    try:
+        agents = {"note": "", "seconds": 0.03, "counted": page}
+        sent = []
+        for task in ["count_me", "count_me_early"] * 30:
+            sent.append(shop.app.send_task(NAP, args=[agents]))
+            sent.append(shop.send(task, page, 0.03, queue=queue))
+        for each in sent:
+            each.get(timeout=PATIENCE)
+    finally:
+        state.pools.maintain("forked", False)
+    assert 2 <= max(map(int, shop.lines(page))) <= THREADS
 
 
 def test_a_chord_of_agents_hands_their_results_to_its_callback(

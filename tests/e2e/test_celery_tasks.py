@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 from celery.exceptions import NotRegistered, TaskRevokedError, TimeLimitExceeded
-from shops import PATIENCE, PREFORK_QUEUE, THREADS_QUEUE, Shop, until
+from shops import PATIENCE, PREFORK_QUEUE, THREADS, THREADS_QUEUE, Shop, until
 
 QUEUES = [None, THREADS_QUEUE, PREFORK_QUEUE]
 UNACKED = {"stock": "unacked", "fleet": "{fleet}:pool:threads:unacked"}
@@ -50,6 +50,20 @@ def test_a_countdown_and_an_eta_are_kept(shop: Shop, queue: str | None) -> None:
     assert shop.send("add", 3, 3, queue=queue).get(timeout=PATIENCE) == 6
     assert [each.get(timeout=PATIENCE) for each in late] == [2, 4]
     assert time.monotonic() - began >= 0.6
+
+
+@pytest.mark.parametrize("queue", [None, THREADS_QUEUE])
+@pytest.mark.parametrize("task", ["count_me", "count_me_early"])
+def test_no_more_tasks_run_at_once_than_a_worker_of_threads_has_slots(
+    shop: Shop, queue: str | None, task: str
+) -> None:
+    page, moment = shop.page(), datetime.now(UTC) + timedelta(seconds=0.5)
+    # Those whose time comes at once are in the worker already, however many they are.
+    sent = [shop.send(task, page, 0.1, queue=queue, eta=moment) for _ in range(12)]
+    sent += [shop.send(task, page, 0.1, queue=queue) for _ in range(12)]
+    for each in sent:
+        each.get(timeout=PATIENCE)
+    assert max(map(int, shop.lines(page))) == THREADS
 
 
 @pytest.mark.parametrize("queue", QUEUES)

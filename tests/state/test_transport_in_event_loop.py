@@ -8,6 +8,7 @@ from time import monotonic
 import pytest
 import redis
 from kombu import Connection as KombuConnection
+from kombu import Producer
 from kombu.asynchronous import Hub
 from test_transport import OVERFLOW, QUEUE, Taker, connect, submit
 
@@ -15,6 +16,7 @@ from fleet.core.pace import Pace
 from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings
 
+JOBS, SHOP = "{fleet}.jobs", "shop"
 MOST_TURNS = 50
 
 
@@ -200,8 +202,40 @@ def test_tasks_of_a_lost_connection_that_still_run_keep_their_slots(
 ) -> None:
     submit(fleet, 5)
     taker = Taker(broker, QUEUE, OVERFLOW, most=2)
-    taker.channel.qos.known_tasks = lambda: max(1, len(taker.got))
+    taker.channel.qos.known_deliveries = lambda: {"of the old one", *tags(taker)}
     assert taker.channel.qos.can_consume_max_estimate() == 1
     turn_until(hub, lambda: len(taker.got) == 1)
-    taker.channel.qos.known_tasks = lambda: 2
     assert not taker.channel.qos.can_consume()
+
+
+@pytest.mark.parametrize("queue", [JOBS, SHOP])
+def test_no_plain_task_is_fetched_ahead_of_its_slot(
+    fleet: Connection, broker: KombuConnection, hub: Hub, client: redis.Redis, queue: str
+) -> None:
+    submit(fleet, 3)
+    taker = Taker(broker, queue, QUEUE, OVERFLOW, most=2)
+    qos = taker.channel.qos
+    qos.pace = Pace(2)
+    turn_until(hub, lambda: len(taker.got) == 2)
+    Producer(broker).publish({"n": 1}, routing_key=queue)
+    for _ in range(100):
+        qos.pace.end(monotonic() + 3600)
+    assert qos.can_consume_max_estimate() == 2
+    turn_until(hub, lambda: len(taker.got) == 3)
+    assert not qos.can_consume()
+    assert client.llen(queue) == 1
+    for message in list(taker.got):
+        message.ack()
+    turn_until(hub, lambda: len(taker.got) == 4)
+    assert taker.got[-1].payload == {"n": 1}
+
+
+def test_a_task_that_is_acknowledged_before_it_runs_keeps_its_slot(
+    fleet: Connection, broker: KombuConnection, hub: Hub
+) -> None:
+    submit(fleet, 5)
+    taker = Taker(broker, QUEUE, OVERFLOW, most=2)
+    taker.channel.qos.known_deliveries = lambda: set(tags(taker))
+    turn_until(hub, lambda: len(taker.got) == 2)
+    taker.got[0].ack()
+    assert taker.channel.qos.can_consume_max_estimate() == 0

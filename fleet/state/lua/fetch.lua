@@ -3,7 +3,7 @@
 -- KEYS  1 agent  2 the pool's agents  3 its in_flight  4 unacked  5 unacked index  6 pool facts
 --       then for each queue, in the order to look: the list, its wake list, its line
 -- ARGV  1 agent id  2 most messages to take  3 prefix of the delivery tags
---       4 ms after which a silent agent is dead
+--       4 ms after which a silent agent is dead  5 how many of them are taken ahead of their slots
 --       then for each queue: its name, and what it is: 'jobs', 'own' or 'overflow'
 -- Returns {what to listen to, queue, tag, message, queue, tag, message, ...}
 --       listen  'all' queues; 'own' ones and those of jobs, where the pool's health lets it
@@ -12,15 +12,16 @@
 -- Invariant: a message is in its list or in the unacked hash at every moment, so a worker
 -- that dies between the two loses nothing; and a wake list holds a token while its queue
 -- has messages, so no worker sleeps beside work. A task that was taken holds a slot. An agent
--- or a pool in maintenance gets nothing, and puts the token that it was woken with back. A prefix
--- is used once: a fetch that is sent again, since its answer was lost, gets the same messages.
+-- or a pool in maintenance gets nothing, and puts the token that it was woken with back. No job is
+-- taken ahead: nobody would give it back, though another worker had a slot for it. A prefix is used
+-- once: a fetch that is sent again, since its answer was lost, gets the same messages.
 
 -- include time
 -- include health
 -- include message
 
-local fixed, first_queue = 6, 5
-local most, prefix = tonumber(ARGV[2]), ARGV[3]
+local fixed, first_queue = 6, 6
+local most, prefix, ahead = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[5])
 local facts = redis.call('HMGET', KEYS[6], 'slots', 'maintenance', 'health')
 local listen = 'all'
 if facts[2] or redis.call('HGET', KEYS[1], 'status') == 'maintenance' then
@@ -85,6 +86,9 @@ for i = 0, (#KEYS - fixed) / 3 - 1 do
   local list, wake, line = unpack(KEYS, fixed + i * 3 + 1, fixed + i * 3 + 3)
   local queue, kind = ARGV[first_queue + i * 2], ARGV[first_queue + 1 + i * 2]
   local limit = most - count
+  if kind == 'jobs' then
+    limit = limit - ahead
+  end
   if kind == 'overflow' and limit > 0 then
     local health_says = allowed()
     if health_says < limit then

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,8 @@ class Nap(Payload):
     end: Literal["well", "unverified", "refused", "broken"] = "well"
     note: str = ""
     diary: str = ""
+    counted: str = ""
+    """The page of the shop's diary on which to count how many run at once."""
     deaf: bool = False
     """Sleep so that nobody can wake it."""
 
@@ -29,6 +32,14 @@ def _write(payload: Nap) -> None:
         diary.write(f"{payload.note}\n")
 
 
+def _counted(page: str) -> AbstractContextManager[None]:
+    if not page:
+        return nullcontext()
+    from shop_tasks import counted
+
+    return counted(page)
+
+
 class Napper:
     async def run(self, payload: Nap, context: AgentContext) -> Outcome:
         await context.report("asleep")
@@ -36,7 +47,8 @@ class Napper:
             _write(payload)
         if payload.deaf:
             time.sleep(payload.seconds)  # noqa: ASYNC251 - as bad agents do
-        await asyncio.sleep(payload.seconds)
+        with _counted(payload.counted):
+            await asyncio.sleep(payload.seconds)
         if payload.end == "refused":
             raise NotAllowed("no naps here; sleep at home")
         if payload.end == "broken":

@@ -6,7 +6,8 @@ import base64
 import json
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import redis
@@ -137,7 +138,26 @@ def _add_failures(app: Celery) -> None:
         return int(self.request.retries)
 
 
+@contextmanager
+def counted(page: str) -> Iterator[None]:
+    """Note on a page of the diary how many run at once in this process."""
+    with diary() as book:
+        now = f"{page}:{os.getpid()}"
+        book.rpush(page, book.incr(now))
+        try:
+            yield
+        finally:
+            book.decr(now)
+
+
 def _add_long_ones(app: Celery) -> None:
+    @app.task(shared=False, name="shop.count_me")
+    def count_me(page: str, seconds: float) -> None:
+        with counted(page):
+            time.sleep(seconds)
+
+    app.task(shared=False, name="shop.count_me_early", acks_late=False)(count_me.run)
+
     @app.task(shared=False, name="shop.wait_for")
     def wait_for(page: str, seconds: float = 30.0) -> str:
         """Say that it runs, and run until the test has let it go."""

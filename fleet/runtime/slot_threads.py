@@ -1,0 +1,63 @@
+"""The threads of a worker, in which plain tasks wait for a slot before they begin.
+
+A worker of threads has more of them than slots, see `fleet.runtime.slots`. What bounds a stock
+worker, the number of its threads, bounds nothing here: the slots do, which agents take in their
+loop.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import Any
+
+from fleet.runtime.messages import TASK_PREFIX
+from fleet.services.task_slots import TaskSlots
+
+
+class SlotThreads(ThreadPoolExecutor):
+    """The executor of a pool of threads; an agent's task has its thread without a slot."""
+
+    def __init__(self, threads: int, slots: TaskSlots) -> None:
+        super().__init__(threads)
+        self._slots = slots
+        self._guard = threading.Lock()
+        self._asking: set[Future[None]] = set()
+        self._ends = False
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        """Have a thread do `work(target, arguments, ...)`, as Celery's pool of threads asks for:
+        the first of a task's arguments is its name."""
+        name = args[1][0] if len(args) > 1 and args[1] else ""
+        if str(name).startswith(TASK_PREFIX):
+            return super().submit(work, *args, **options)
+        return super().submit(self._in_slot, work, *args, **options)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As of any executor; with `cancel_futures` tasks that wait for a slot do not begin."""
+        with self._guard:
+            self._ends = cancel_futures
+            asking = tuple(self._asking) if cancel_futures else ()
+        for slot in asking:
+            slot.cancel()
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
+    def _in_slot(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        self._take()
+        try:
+            return work(*args, **options)
+        finally:
+            self._slots.give_back()
+
+    def _take(self) -> None:
+        with self._guard:
+            if self._ends:
+                raise CancelledError
+            slot = self._slots.ask()
+            self._asking.add(slot)
+        try:
+            slot.result()
+        finally:
+            with self._guard:
+                self._asking.discard(slot)
