@@ -66,7 +66,9 @@ def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> Non
 
     app.steps["consumer"].add(AgentStep)
     app.steps["worker"].add(ending_step(ending))
-    add_spare_threads(app)
+    if not fleet_of(app).settings.has_rabbitmq:
+        # A stock consumer has no bound by slots: in spare threads it would begin what has none.
+        add_spare_threads(app)
 
 
 def _leave_event_loop(connection: Any) -> None:
