@@ -24,6 +24,7 @@ NAMES = (
     "cancel",
     "carry",
     "claim",
+    "confirm",
     "cool",
     "correct",
     "dead_done",
@@ -40,6 +41,7 @@ NAMES = (
     "hold",
     "learn",
     "leave",
+    "left",
     "missing",
     "orphan",
     "outbox",
@@ -59,6 +61,7 @@ NAMES = (
     "repair",
     "republish",
     "requeue",
+    "resend",
     "rescue",
     "restore",
     "retry",
@@ -121,6 +124,7 @@ class Scripts:
     cancel: Script
     carry: Script
     claim: Script
+    confirm: Script
     cool: Script
     correct: Script
     dead_done: Script
@@ -137,6 +141,7 @@ class Scripts:
     hold: Script
     learn: Script
     leave: Script
+    left: Script
     missing: Script
     orphan: Script
     outbox: Script
@@ -156,6 +161,7 @@ class Scripts:
     repair: Script
     republish: Script
     requeue: Script
+    resend: Script
     rescue: Script
     restore: Script
     retry: Script

@@ -120,6 +120,23 @@ def test_what_waits_for_a_pool_without_workers_goes_to_the_overflow_queue(crew: 
         task.wait(30)
 
 
+def test_what_was_purged_or_deleted_runs_all_the_same(crew: Crew) -> None:
+    fleet = crew.fleet
+    queues = [fleet.settings.queue(POOL), fleet.settings.overflow_queue("napper")]
+    for lose in ("queue_purge", "queue_delete"):
+        blocking = [fleet.submit("nap", {"seconds": 60}) for _ in range(2)]
+        eventually(lambda: all(t.state() == "running" for t in blocking), 30, "two to run")  # noqa: B023
+        # The worker holds two of them.
+        waiting = fleet.submit_many([Submission("nap", {"note": str(n)}) for n in range(8)])
+        with RabbitMq(ADDRESS, 5)._channel() as channel:
+            lost = sum(getattr(channel, lose)(queue) for queue in queues)
+        assert lost >= 6
+        after = fleet.submit("nap", {"note": "after"})
+        for task in blocking:
+            task.cancel()
+        assert {task.wait(60).state for task in (*waiting, after)} == {"succeeded"}
+
+
 def test_tls_checks_whose_certificate_it_is(tmp_path: Path) -> None:
     ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
     ours.sign("client")
