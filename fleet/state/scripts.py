@@ -54,6 +54,7 @@ NAMES = (
     "rate",
     "readmit",
     "reap",
+    "recount",
     "refuse",
     "register",
     "release",
@@ -154,6 +155,7 @@ class Scripts:
     rate: Script
     readmit: Script
     reap: Script
+    recount: Script
     refuse: Script
     register: Script
     release: Script
