@@ -82,8 +82,21 @@ def test_a_waiting_and_a_running_task_are_cancelled(crew: Crew) -> None:
 def test_plain_celery_publishes_to_the_same_queues(crew: Crew) -> None:
     app = make_app(crew.fleet.settings)
     sent = app.send_task("agents.napper", args=[{"note": "x"}])
+    # Its record is written in the step that publishes it.
+    assert crew.fleet.task(sent.id).record().request_type == "nap"
     assert sent.get(timeout=30) == {"note": "x"}
     assert crew.fleet.task(sent.id).state() == "succeeded"
+
+
+def test_plain_celerys_countdown_waits_in_the_schedule_and_in_no_worker(crew: Crew) -> None:
+    app = make_app(crew.fleet.settings)
+    sent = [app.send_task("agents.napper", args=[{"note": "x"}], countdown=2) for _ in range(5)]
+    tasks = [crew.fleet.task(each.id) for each in sent]
+    assert {task.state() for task in tasks} == {"delayed"}
+    # More than the worker has slots wait, and keep nobody else from running.
+    assert crew.fleet.submit("nap", {}).wait(30).state == "succeeded"
+    assert {task.state() for task in tasks} == {"delayed"}
+    assert [each.get(timeout=30) for each in sent] == [{"note": "x"}] * 5
 
 
 def test_a_killed_workers_task_runs_again_and_once_at_a_time(crew: Crew) -> None:
