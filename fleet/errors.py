@@ -47,6 +47,26 @@ class NotReplicated(RetryLater):
         self.task_ids = tuple(task_ids)
 
 
+class PartlySubmitted(Unavailable):
+    """Redis went away, or took no more, while many tasks were submitted. `submitted` names those
+    that are written, `unsure` those that may be, since their answer was lost: `Fleet.task` tells.
+    The rest is not.
+
+    To submit all of them again is safe where they have idempotency keys.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        submitted: Sequence[str],
+        unsure: Sequence[str],
+        retry_after: float = 1.0,
+    ) -> None:
+        super().__init__(message, retry_after)
+        self.submitted = tuple(submitted)
+        self.unsure = tuple(unsure)
+
+
 class RateLimited(Unavailable):
     """A model provider takes no more for now: another key or model may, or this one later."""
 

@@ -4,6 +4,7 @@
         proxy.drop_packets()        # nothing arrives any more, in either direction; nobody is told
         proxy.heal()                # what was on its way arrives, late, as TCP has it
         proxy.lose_an_answer()      # the next answer does not arrive, and its connection is cut
+        proxy.lose_an_answer(1)     # that is passed on, and the one after it does not arrive
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Proxy:
         self._open = threading.Event()
         self._open.set()
         self._losing = threading.Event()
+        self._before_it = 0
         self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._thread = threading.Thread(target=self._accept, daemon=True)
@@ -40,8 +42,13 @@ class Proxy:
     def heal(self) -> None:
         self._open.set()
 
-    def lose_an_answer(self) -> None:
+    def lose_an_answer(self, after: int = 0) -> None:
+        self._before_it = after
         self._losing.set()
+
+    def take_no_more(self) -> None:
+        """New connections are refused from now on."""
+        _close(self._listener)
 
     def has_lost_it(self) -> bool:
         return not self._losing.is_set()
@@ -76,8 +83,10 @@ class Proxy:
             while chunk := source.recv(CHUNK):
                 self._open.wait()
                 if answers and self._losing.is_set():
-                    self._losing.clear()
-                    break
+                    self._before_it -= 1
+                    if self._before_it < 0:
+                        self._losing.clear()
+                        break
                 sink.sendall(chunk)
         self._open.wait()
         _close(source)

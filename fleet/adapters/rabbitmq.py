@@ -94,10 +94,19 @@ class RabbitMq:
             for name in (queue, to):
                 self._declare(channel, name)
             while len(moved) < most and (found := channel.basic_get(queue)) is not None:
-                channel.basic_publish(found, exchange="", routing_key=to)
+                channel.basic_publish(found, exchange="", routing_key=to, mandatory=True)
                 channel.basic_ack(found.delivery_tag)
                 moved.append(str(found.properties["application_headers"]["id"]))
         return moved
+
+    def count(self, queue: str) -> int:
+        """How many messages wait in a queue, those that consumers hold left out. Where somebody has
+        deleted the queue it is there again afterwards."""
+        with self._channel() as channel:
+            found = channel.queue_declare(
+                queue, durable=True, auto_delete=False, arguments=QUORUM
+            )
+            return int(found.message_count)
 
     def _declare(self, channel: Any, queue: str) -> None:
         if queue not in self._declared:
@@ -121,6 +130,8 @@ class RabbitMq:
             ),
             exchange="",
             routing_key=queue,
+            # Else RabbitMQ confirms a message for a queue that was deleted since, and drops it.
+            mandatory=True,
             timeout=self.timeout,
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from celery import Celery
 from celery.backends.asynchronous import E_RETRY_LIMIT_EXCEEDED
@@ -16,6 +15,7 @@ from fleet.errors import InvalidConfig
 from fleet.runtime.known_deliveries import add_known_deliveries
 from fleet.runtime.messages import message_encoder
 from fleet.runtime.plain_workers import add_plain_queues
+from fleet.runtime.rabbitmq_transport import rabbitmq_transport_url
 from fleet.runtime.router import FleetRouter, TaskPlacer, jobs_queue
 from fleet.runtime.schedule import add_schedule_step
 from fleet.runtime.transport import Link, transport_url
@@ -128,7 +128,7 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
     timeout = settings.environment.socket_timeout
     address = redis_address(settings.state_url)
     return {
-        **(_rabbitmq(settings) if settings.has_rabbitmq else _redis(settings, address, role, link)),
+        **_broker(settings, address, role, link),
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
@@ -158,6 +158,12 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
     }
 
 
+def _broker(settings: Settings, address: RedisAddress, role: Role, link: Link) -> dict[str, Any]:
+    if settings.has_rabbitmq:
+        return _rabbitmq(settings, link)
+    return _redis(settings, address, role, link)
+
+
 def _redis(settings: Settings, address: RedisAddress, role: Role, link: Link) -> dict[str, Any]:
     """Redis carries the messages, over Fleet's transport."""
     timeout = settings.environment.socket_timeout
@@ -185,15 +191,15 @@ def _redis(settings: Settings, address: RedisAddress, role: Role, link: Link) ->
     }
 
 
-def _rabbitmq(settings: Settings) -> dict[str, Any]:
+def _rabbitmq(settings: Settings, link: Link) -> dict[str, Any]:
     """RabbitMQ carries them, in quorum queues. A quorum queue has no prefetch for a whole channel:
     each of a worker's queues has one of its own, of as many messages as there are slots."""
     return {
-        "broker_url": urlsplit(settings.broker_url)._replace(query="").geturl(),
+        "broker_url": rabbitmq_transport_url(settings.broker_url),
         "broker_use_ssl": ssl_options(settings.broker_url),
         "broker_heartbeat": HEARTBEAT_SECONDS,
         "broker_connection_timeout": settings.environment.socket_timeout,
-        "broker_transport_options": {"confirm_publish": True},
+        "broker_transport_options": {"confirm_publish": True, "fleet": link},
         "task_default_queue_type": "quorum",
         "task_create_missing_queue_type": "quorum",
         "worker_detect_quorum_queues": True,

@@ -198,7 +198,12 @@ class Fleet(Steering, DeadLetterOffice):
         return self._task(self._submitter.submit(asked))
 
     def submit_many(self, submissions: Iterable[Submission]) -> list[Task]:
-        """Submit many tasks, in one round trip. All are checked before one is written."""
+        """Submit many tasks, in one round trip. All are checked before one is written.
+
+        Raises what `submit` does: for the first that is refused, when the others are written, and
+        with their ids as notes. `PartlySubmitted` has the ids of those that were written before
+        Redis went away, or took no more.
+        """
         return [self._task(done) for done in self._submitter.submit_many(list(submissions))]
 
     def task(self, task_id: str) -> Task:

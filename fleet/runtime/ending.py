@@ -67,6 +67,7 @@ class Notice:
 
     def _wait(self, noticed: Callable[[], None]) -> None:
         os.read(self._read, 1)
+        os.close(self._read)
         noticed()
 
 

@@ -67,7 +67,9 @@ def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> Non
 
     app.steps["consumer"].add(AgentStep)
     app.steps["worker"].add(ending_step(ending))
-    add_spare_threads(app, slots)
+    if not fleet_of(app).settings.has_rabbitmq:
+        # A stock consumer has no bound by slots: in spare threads it would begin what has none.
+        add_spare_threads(app, slots)
     watch_children(app)
 
 
@@ -92,19 +94,33 @@ class Heartbeat:
 
     def start(self) -> None:
         """Register, then beat."""
-        self._register()
+        self._enter()
         self._thread.start()
 
     def stop(self) -> None:
         """Stop beating and leave; twice does no harm. A worker that still runs tasks takes nothing
         new by then."""
         self._ended.set()
-        self._thread.join(timeout=self.every_seconds)
+        if self._thread.is_alive():
+            self._thread.join(timeout=self.every_seconds)
+        self._leave()
+
+    def _leave(self) -> None:
         try:
             self.registry.leave(self.role.agent, self.role.pool)
         except FleetError as error:
             # Nothing is lost: the reaper takes a silent agent for dead.
             log.warning("could not leave the registry", error=str(error))
+
+    def _enter(self) -> None:
+        """Register, unless the agent is told to leave. `stop` does not wait for a call that hangs,
+        and its own call may be done before this one."""
+        try:
+            if not self._ended.is_set():
+                self._register()
+        finally:
+            if self._ended.is_set():
+                self._leave()
 
     def _register(self) -> None:
         facts = {"host": socket.gethostname(), "pid": str(os.getpid())}
@@ -120,7 +136,7 @@ class Heartbeat:
             try:
                 status = self.registry.heartbeat(self.role.agent, self.role.pool, running)
                 if status == "unknown":
-                    self._register()
+                    self._enter()
             except FleetError as error:
                 log.warning("no heartbeat", error=str(error))
             except Exception:

@@ -27,6 +27,7 @@ from fleet.state.book import Book
 from fleet.state.client import connect
 from fleet.state.dead import DeadLetters
 from fleet.state.examples import Examples
+from fleet.state.handed_over import HandedOver
 from fleet.state.keys import Keys
 from fleet.state.ledger import Ledger
 from fleet.state.lines import Lines
@@ -150,8 +151,12 @@ def _relay(settings: Settings, client: Redis, keys: Keys, scripts: Scripts) -> R
     # Imported here: py-amqp takes a while, which most fleets need not wait for.
     from fleet.adapters.rabbitmq import RabbitMq
 
-    outbox = Outbox(client, keys, scripts, _queues(settings))
-    return Relay(outbox, RabbitMq(settings.broker_url, settings.environment.socket_timeout))
+    queues = tuple(_queues(settings))
+    return Relay(
+        Outbox(client, keys, scripts, queues),
+        HandedOver(client, keys, scripts, queues),
+        RabbitMq(settings.broker_url, settings.environment.socket_timeout),
+    )
 
 
 def _queues(settings: Settings) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Hands messages over to a RabbitMQ, where one carries them. See `fleet/state/outbox.py`.
 
 The publisher does it right after its atomic step; workers look twice a second and beat every few
-seconds, for what a publisher that died has left and for what scripts have queued again.
+seconds, for what a publisher that died has left and for what scripts have queued again. Beat also
+looks after what RabbitMQ has confirmed, and may have lost since (`fleet/state/handed_over.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from fleet.errors import FleetError
+from fleet.state.handed_over import HandedOver
 from fleet.state.outbox import MOST_AT_ONCE, Letter, Outbox
 
 if TYPE_CHECKING:
@@ -26,8 +28,9 @@ log = structlog.get_logger(__name__)
 class Relay:
     """May run in many places at once, and die anywhere."""
 
-    def __init__(self, outbox: Outbox, rabbitmq: RabbitMq) -> None:
+    def __init__(self, outbox: Outbox, handed_over: HandedOver, rabbitmq: RabbitMq) -> None:
         self.outbox = outbox
+        self.handed_over = handed_over
         self.rabbitmq = rabbitmq
         self._rests_until = 0.0
 
@@ -62,4 +65,24 @@ class Relay:
             log.warning("nothing could be rescued from RabbitMQ", pool=pool, error=str(error))
             return []
         self.outbox.free_slots(pool, moved)
+        self.handed_over.moved(queue, overflow_queue, moved)
         return moved
+
+    def resend_missed(self, patience_seconds: float) -> list[str]:
+        """Queue the tasks again that RabbitMQ has given out, or lost, and that nobody has begun in
+        so many seconds; their ids."""
+        try:
+            for queue in self.handed_over.queues:
+                self._note_who_left(queue, round(patience_seconds * 1000))
+        except FleetError as error:
+            log.warning("what RabbitMQ has could not be counted", error=str(error))
+        return [each for name in self.handed_over.queues for each in self.handed_over.resend(name)]
+
+    def _note_who_left(self, queue: str, patience_ms: int) -> None:
+        for _ in range(MOST_ROUNDS):
+            look = self.handed_over.look(queue)
+            if not look.first:
+                break
+            messages = self.rabbitmq.count(queue)
+            if self.handed_over.left(look, messages, patience_ms) < len(look.first):
+                break

@@ -1,10 +1,14 @@
 """Keeps what is remembered of ended tasks flat: records expire by themselves, and this drops what
-still names them."""
+still names them, and what counts them."""
 
 from __future__ import annotations
 
+import structlog
+
 from fleet.services.connection import Connection
 from fleet.services.dead import bound_dead
+
+log = structlog.get_logger(__name__)
 
 
 def retain(fleet: Connection) -> dict[str, int]:
@@ -15,4 +19,6 @@ def retain(fleet: Connection) -> dict[str, int]:
     dropped = len(bound_dead(fleet))
     keys = fleet.keys
     expired = sum(fleet.tasks.forget_expired(index) for index in (keys.tasks, keys.dead))
+    if fleet.lines.recount_waiting():
+        log.warning("tasks were counted as waiting whose records are gone; nobody waits")
     return {"dead letters": dropped, "expired": expired}

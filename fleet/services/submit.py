@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple, NoReturn
 from uuid import uuid4
@@ -20,6 +20,8 @@ from fleet.errors import (
     NotReplicated,
     OverBudget,
     OverLimit,
+    PartlySubmitted,
+    RetryLater,
     TooBusy,
     Unavailable,
 )
@@ -28,7 +30,7 @@ from fleet.services.outbox import Relay
 from fleet.services.planning import Plan, Planner
 from fleet.services.requests import Checked, RequestChecks, Submission
 from fleet.state.pools import parse_counts
-from fleet.state.submissions import Entry, Placed, Submissions
+from fleet.state.submissions import Entry, Placed, Submissions, Unplaced
 
 MOST_PLANNINGS = 5
 """A plan is made again where the policy has changed since; so often within one submission."""
@@ -39,6 +41,33 @@ REFUSALS = (InvalidRequest, NoAgentAvailable, OverBudget, OverLimit, InEmergency
 
 MessageEncoder = Callable[[str, Checked], str]
 """Makes the queue's message from a task's id and the checked submission."""
+
+
+@dataclass(slots=True)
+class Many:
+    """What became of many submissions so far. `unsure` are the ids of those whose answer was lost;
+    `failure` is why some were not, or may not be, written."""
+
+    done: list[Submitted] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    unsure: list[str] = field(default_factory=list)
+    failure: FleetError | None = None
+
+    def raise_failure(self) -> None:
+        """Raise why not all could be written, with the ids of what was."""
+        if self.failure is None:
+            return
+        if not self.done and not self.unsure:
+            raise self.failure
+        written = [each.task_id for each in self.done]
+        raise PartlySubmitted(
+            "Redis went away, or took no more, while many tasks were submitted: "
+            f"{len(written)} are, {len(self.unsure)} may be, the rest is not. This error's "
+            "`submitted` and `unsure` have the ids; with idempotency keys it is safe to submit all "
+            "again",
+            written,
+            self.unsure,
+        ) from self.failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,22 +150,26 @@ class Submitter:
         """Submit many tasks in one round trip.
 
         All are checked before the first is written. Where one cannot be placed, its error is
-        raised after the others were written; what it says names the ids that were.
+        raised after the others were written; what it says names the ids that were. Raises
+        `PartlySubmitted` where Redis took some and others not.
         """
         waiting = [self._ready(each) for each in asked]
-        done: list[Submitted] = []
-        refused: list[Refused] = []
-        for _ in range(MOST_PLANNINGS):
-            waiting = self._place_many(waiting, done, refused)
-            if not waiting:
-                break
+        many = Many()
+        try:
+            for _ in range(MOST_PLANNINGS):
+                waiting = self._place_many(waiting, many)
+                if not waiting:
+                    break
+        except RetryLater as error:
+            many.failure = error
         self._hand_over()
-        if refused:
-            _raise_with_the_rest(refused[0], done)
+        many.raise_failure()
+        if many.refused:
+            _raise_with_the_rest(many.refused[0], many.done)
         if waiting:
-            _raise_with_the_rest(_moving(), done)
-        self._check_replicas(done)
-        return done
+            _raise_with_the_rest(_moving(), many.done)
+        self._check_replicas(many.done)
+        return many.done
 
     def _hand_over(self) -> None:
         if self.relay is not None:
@@ -178,30 +211,29 @@ class Submitter:
         task_id = str(uuid4())
         return Ready(task_id, self.encode(task_id, checked), checked)
 
-    def _place_many(
-        self,
-        ready: Sequence[Ready],
-        done: list[Submitted],
-        refused: list[Refused],
-    ) -> list[Ready]:
+    def _place_many(self, ready: Sequence[Ready], many: Many) -> list[Ready]:
         """One round trip; those that have to be planned again, since the policy has changed."""
         prepared = {
             each.task_id: (each, self._plan_in_turn(each.checked))
-            for each in self._admitted(ready, refused)
+            for each in self._admitted(ready, many.refused)
         }
         entries = [self._entry(*each, plan) for each, plan in prepared.values()]
         again: list[Ready] = []
         ask_models = self.planner.known_models.is_due
         for group, step in self.submissions.place_many(entries, ask_models):
+            if isinstance(step, Unplaced):
+                many.failure = step.error
+                many.unsure += [each.task_id for each in group if step.may_be_written]
+                continue
             self.planner.learn_models(step)
             if not step.placed:
                 again += [prepared[entry.task_id][0] for entry in group]
             for entry, placed in zip(group, step.placed, strict=False):
                 try:
                     plan = prepared[entry.task_id][1]
-                    done.append(self._settle(entry, plan, placed, step.replicas))
+                    many.done.append(self._settle(entry, plan, placed, step.replicas))
                 except REFUSALS as error:
-                    refused.append(error)
+                    many.refused.append(error)
         if again:
             self.planner.follow_policy()
         return again

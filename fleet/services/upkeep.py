@@ -88,6 +88,9 @@ def _republish(fleet: Connection) -> dict[str, list[str]]:
         status = fleet.lines.republish(missing, MOST_REPUBLISHED, error, ttl)
         if status != "gone":
             done["dropped" if status == "failed" else status].append(missing.task_id)
+    if fleet.relay is not None:
+        patience = fleet.settings.config.leases.dead_after_seconds
+        done["republished"] += fleet.relay.resend_missed(patience)
     return done
 
 

@@ -43,7 +43,7 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:deferred           zset     other messages that wait for their time, by when, ms
     {fleet}:replicated         string   a counter that is written to see how far the replicas are
     {fleet}:outbox             zset     ids of tasks whose message another broker has not confirmed,
-                                        by when it was given it, ms
+                                        by when it was taken to be given it, us
     {fleet}:outbox:messages    hash     these messages, and the queues that they are for
     {fleet}:waiting            hash     how many tasks of each tenant wait: queued, delayed, parked
     {fleet}:dead               zset     ids of dead letters by the time they failed, ms
@@ -55,6 +55,10 @@ Redis Cluster slot and each script may touch several at once.
     QUEUE:pushed:TAG           string   that the message of a plain publisher came, for a minute
     QUEUE:line                 zset     ids of the tasks in it, in its order: by when they came, us,
                                         or the negative time at which they were put in front
+    QUEUE:given                zset     ids of tasks whose message another broker has confirmed for
+                                        its own queue of this name, by when, us
+    QUEUE:taken                zset     those that have left it there and did not begin, by when
+                                        they are missed, ms
 """
 
 from __future__ import annotations
@@ -266,6 +270,16 @@ def pushed(queue: str, delivery_tag: str) -> str:
 def line(queue: str) -> str:
     """The tasks that are in a queue, or in one of its `lists`, in its order."""
     return f"{queue}:line"
+
+
+def given(queue: str) -> str:
+    """The tasks whose message another broker has confirmed, in the order of its queue."""
+    return f"{queue}:given"
+
+
+def taken(queue: str) -> str:
+    """The tasks that have left the other broker's queue and did not begin."""
+    return f"{queue}:taken"
 
 
 SEPARATOR = "\x06\x16"

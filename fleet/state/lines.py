@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from redis import Redis
 
 from fleet.state.client import redis_errors
-from fleet.state.keys import Keys, PoolKeys, line, lists, wake, whole
+from fleet.state.keys import Keys, PoolKeys, given, line, lists, taken, wake, whole
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
 
@@ -111,6 +111,15 @@ class Lines(Store):
         arguments: list[str | int] = [tag, json.dumps(message)]
         arguments += [task_id if queue in self.queues else "", dead_after_ms, int(is_ours)]
         return task_id if self.scripts.restore(keys=keys, args=arguments) else ""
+
+    def recount_waiting(self) -> bool:
+        """Drop the counts of waiting tasks while nobody waits; whether there were any."""
+        keys = [self.keys.waiting, self.keys.delayed, self.keys.parked, self.keys.outbox]
+        keys += [line(each) for queue in self.queues for each in lists(queue)]
+        keys += [place(queue) for queue in self.queues for place in (given, taken)]
+        keys += [self.keys.pool(pool).in_flight for pool in self.queues.values() if pool]
+        with redis_errors(self.client):
+            return bool(self.scripts.recount(keys=keys))
 
     def repair(self, pool: str, queue: str) -> list[str]:
         """Free slots of a pool that are held by tasks which are not in it any more; their ids.

@@ -2,7 +2,8 @@
 
 Where a RabbitMQ carries the messages, each script queues its message in Redis all the same, in the
 one step with the record. The queues of Redis are the outbox then: what is in them is handed over,
-and dropped here once the other broker has confirmed it.
+and dropped here once the other broker has confirmed it. What became of it then is for
+`fleet/state/handed_over.py` to find out.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import NamedTuple
 from redis import Redis
 
 from fleet.state.client import redis_errors
-from fleet.state.keys import Keys, line
+from fleet.state.keys import Keys, given, line
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
 
@@ -23,11 +24,13 @@ CONFIRM_MS = 10_000
 
 
 class Letter(NamedTuple):
-    """A message, as kombu writes it, and the queue that it is for."""
+    """A message, as kombu writes it, and the queue that it is for. `taken` tells this taking of it
+    from every other one."""
 
     task_id: str
     queue: str
     message: str
+    taken: str
 
 
 class Outbox(Store):
@@ -45,16 +48,16 @@ class Outbox(Store):
         with redis_errors(self.client):
             found = self.scripts.outbox(keys=keys, args=[MOST_AT_ONCE, CONFIRM_MS])
         parts = [text(each) for each in found]
-        return [Letter(*parts[at : at + 3]) for at in range(0, len(parts), 3)]
+        size = len(Letter._fields)
+        return [Letter(*parts[at : at + size]) for at in range(0, len(parts), size)]
 
-    def done(self, letters: Sequence[Letter]) -> None:
-        """The other broker has confirmed these."""
-        ids = [letter.task_id for letter in letters]
+    def done(self, letters: Sequence[Letter]) -> int:
+        """The other broker has confirmed these; how many of them nobody has taken since."""
+        keys = [self.keys.outbox, self.keys.outbox_messages]
+        keys += [given(letter.queue) for letter in letters]
+        arguments = [each for letter in letters for each in (letter.task_id, letter.taken)]
         with redis_errors(self.client):
-            pipeline = self.client.pipeline()
-            pipeline.zrem(self.keys.outbox, *ids)
-            pipeline.hdel(self.keys.outbox_messages, *ids)
-            pipeline.execute()
+            return int(self.scripts.confirm(keys=keys, args=arguments))
 
     def free_slots(self, pool: str, task_ids: Iterable[str]) -> None:
         """Take slots from tasks whose message has left the queue of their pool."""

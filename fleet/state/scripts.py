@@ -24,6 +24,7 @@ NAMES = (
     "cancel",
     "carry",
     "claim",
+    "confirm",
     "cool",
     "correct",
     "dead_done",
@@ -41,6 +42,7 @@ NAMES = (
     "hold",
     "learn",
     "leave",
+    "left",
     "missing",
     "orphan",
     "outbox",
@@ -53,6 +55,7 @@ NAMES = (
     "rate",
     "readmit",
     "reap",
+    "recount",
     "refuse",
     "register",
     "release",
@@ -60,6 +63,7 @@ NAMES = (
     "repair",
     "republish",
     "requeue",
+    "resend",
     "rescue",
     "restore",
     "retry",
@@ -122,6 +126,7 @@ class Scripts:
     cancel: Script
     carry: Script
     claim: Script
+    confirm: Script
     cool: Script
     correct: Script
     dead_done: Script
@@ -139,6 +144,7 @@ class Scripts:
     hold: Script
     learn: Script
     leave: Script
+    left: Script
     missing: Script
     orphan: Script
     outbox: Script
@@ -151,6 +157,7 @@ class Scripts:
     rate: Script
     readmit: Script
     reap: Script
+    recount: Script
     refuse: Script
     register: Script
     release: Script
@@ -158,6 +165,7 @@ class Scripts:
     repair: Script
     republish: Script
     requeue: Script
+    resend: Script
     rescue: Script
     restore: Script
     retry: Script

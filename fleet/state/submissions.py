@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
-from fleet.errors import Unavailable
+from fleet.errors import FleetError, Unavailable
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, line, wake
 from fleet.state.money import MoneyRules
@@ -94,6 +94,13 @@ class Step:
     replicas: int | None = None
 
 
+class Unplaced(NamedTuple):
+    """Why a run of the script gave no answer, and whether it may have been done all the same."""
+
+    error: FleetError
+    may_be_written: bool
+
+
 class RankedPool(NamedTuple):
     """A pool as a plan ranks it: its queue, its rule, and the overflow queue of its own type
     where it only helps the type of the task."""
@@ -165,6 +172,8 @@ class Submissions(Store):
         """Submit one task, in one round trip. `ask_models` brings the models' facts along."""
         if self.replicas.least:
             ((_, step),) = self.place_many([entry], ask_models)
+            if isinstance(step, Unplaced):
+                raise step.error
             return step
         with redis_errors(self.client):
             return _step(self._submit([entry], entry.route, None, ask_models))
@@ -180,14 +189,14 @@ class Submissions(Store):
 
     def place_many(
         self, entries: Sequence[Entry], ask_models: bool = False
-    ) -> list[tuple[Sequence[Entry], Step]]:
+    ) -> list[tuple[Sequence[Entry], Step | Unplaced]]:
         """Submit many tasks in one round trip: those in a row that share a plan in one script.
 
-        The answer has each such run of entries with its step, in order.
+        The answer has each such run of entries with its step, in order. Where nothing was sent, the
+        error is raised.
         """
         groups = list(_groups(entries))
-        with redis_errors(self.client):
-            pipeline = self.client.pipeline(transaction=False)
+        with self.client.pipeline(transaction=False) as pipeline:
             for number, group in enumerate(groups):
                 self._submit(group, group[0].route, pipeline, ask_models and number == 0)
             if self.replicas.least:
@@ -195,12 +204,30 @@ class Submissions(Store):
                 # would wait for nothing. What is written here comes after it in any case.
                 pipeline.incr(self.keys.replicated)
                 pipeline.wait(*self.replicas)
-            answers = pipeline.execute()
+            with redis_errors(self.client):
+                # `execute` would do it. An error of this is none of the sending.
+                pipeline.load_scripts()  # type: ignore[no-untyped-call]
+                pipeline.scripts.clear()
+            try:
+                with redis_errors(self.client):
+                    answers = pipeline.execute(raise_on_error=False)
+            except FleetError as error:
+                return [(group, Unplaced(error, may_be_written=True)) for group in groups]
         replicas = answers[-1] if self.replicas.least else None
         return [
-            (group, _step(answer, replicas))
+            (group, self._read(answer, replicas))
             for group, answer in zip(groups, answers[: len(groups)], strict=True)
         ]
+
+    def _read(self, answer: Any, replicas: int | None) -> Step | Unplaced:
+        try:
+            with redis_errors(self.client):
+                if isinstance(answer, Exception):
+                    raise answer
+        except FleetError as error:
+            # The script is all or nothing: what it was refused, it has not begun.
+            return Unplaced(error, may_be_written=False)
+        return _step(answer, replicas)
 
     def _submit(
         self,

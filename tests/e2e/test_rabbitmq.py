@@ -82,8 +82,21 @@ def test_a_waiting_and_a_running_task_are_cancelled(crew: Crew) -> None:
 def test_plain_celery_publishes_to_the_same_queues(crew: Crew) -> None:
     app = make_app(crew.fleet.settings)
     sent = app.send_task("agents.napper", args=[{"note": "x"}])
+    # Its record is written in the step that publishes it.
+    assert crew.fleet.task(sent.id).record().request_type == "nap"
     assert sent.get(timeout=30) == {"note": "x"}
     assert crew.fleet.task(sent.id).state() == "succeeded"
+
+
+def test_plain_celerys_countdown_waits_in_the_schedule_and_in_no_worker(crew: Crew) -> None:
+    app = make_app(crew.fleet.settings)
+    sent = [app.send_task("agents.napper", args=[{"note": "x"}], countdown=2) for _ in range(5)]
+    tasks = [crew.fleet.task(each.id) for each in sent]
+    assert {task.state() for task in tasks} == {"delayed"}
+    # More than the worker has slots wait, and keep nobody else from running.
+    assert crew.fleet.submit("nap", {}).wait(30).state == "succeeded"
+    assert {task.state() for task in tasks} == {"delayed"}
+    assert [each.get(timeout=30) for each in sent] == [{"note": "x"}] * 5
 
 
 def test_a_killed_workers_task_runs_again_and_once_at_a_time(crew: Crew) -> None:
@@ -118,6 +131,23 @@ def test_what_waits_for_a_pool_without_workers_goes_to_the_overflow_queue(crew: 
     for task in blocking:
         task.cancel()
         task.wait(30)
+
+
+def test_what_was_purged_or_deleted_runs_all_the_same(crew: Crew) -> None:
+    fleet = crew.fleet
+    queues = [fleet.settings.queue(POOL), fleet.settings.overflow_queue("napper")]
+    for lose in ("queue_purge", "queue_delete"):
+        blocking = [fleet.submit("nap", {"seconds": 60}) for _ in range(2)]
+        eventually(lambda: all(t.state() == "running" for t in blocking), 30, "two to run")  # noqa: B023
+        # The worker holds two of them.
+        waiting = fleet.submit_many([Submission("nap", {"note": str(n)}) for n in range(8)])
+        with RabbitMq(ADDRESS, 5)._channel() as channel:
+            lost = sum(getattr(channel, lose)(queue) for queue in queues)
+        assert lost >= 6
+        after = fleet.submit("nap", {"note": "after"})
+        for task in blocking:
+            task.cancel()
+        assert {task.wait(60).state for task in (*waiting, after)} == {"succeeded"}
 
 
 def test_tls_checks_whose_certificate_it_is(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import redis
 
 from beat_schedules.jobs import RETAIN
@@ -85,3 +86,39 @@ def test_an_index_of_several_pages_loses_just_the_expired(
 def test_beat_sees_to_it(settings_of: Callable[[str], Settings]) -> None:
     jobs = {job["task"]: job["schedule"] for job in schedule(settings_of("")).values()}
     assert jobs[RETAIN] == 300
+
+
+def test_who_is_counted_as_waiting_and_is_gone_is_forgotten_when_nobody_waits(
+    client: redis.Redis, settings_of: Callable[[str], Settings]
+) -> None:
+    fleet = opened(settings_of(""))
+    submitter = fleet.submitter(message_encoder())
+    gone, waits = (each.task_id for each in submitter.submit_many([ASK] * 2))
+    client.delete(fleet.keys.task(gone))
+    retain(fleet)
+    assert client.hgetall(fleet.keys.waiting) == {b"default": b"2"}
+    # Its message is taken, and its slot freed.
+    client.lpop("{fleet}.codegen", 2)
+    client.delete("{fleet}.codegen:line")
+    client.srem(fleet.keys.pool("codegen").in_flight, gone)
+    # The other one was fetched, and holds its slot alone.
+    retain(fleet)
+    assert client.hgetall(fleet.keys.waiting) == {b"default": b"2"}
+    fleet.tasks.cancel(waits, 600)
+    assert client.hgetall(fleet.keys.waiting) == {b"default": b"1"}
+    retain(fleet)
+    assert client.hgetall(fleet.keys.waiting) == {}
+
+
+@pytest.mark.parametrize("place", ["delayed", "parked", "outbox"])
+def test_who_waits_without_a_queue_stays_counted(
+    place: str, client: redis.Redis, settings_of: Callable[[str], Settings]
+) -> None:
+    fleet = opened(settings_of(""))
+    client.hset(fleet.keys.waiting, "default", 1)
+    client.zadd(getattr(fleet.keys, place), {"one-that-waits": 1})
+    retain(fleet)
+    assert client.hlen(fleet.keys.waiting) == 1
+    client.delete(getattr(fleet.keys, place))
+    retain(fleet)
+    assert client.hlen(fleet.keys.waiting) == 0

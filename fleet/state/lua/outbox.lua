@@ -1,26 +1,28 @@
 -- Take messages out of their queues, for the caller to hand to another broker.
 --
--- KEYS  1 ids of tasks whose message was taken, by when  2 these messages  then for each queue: the
+-- KEYS  1 ids of tasks whose message was taken, by when, us  2 these messages  then for each queue: the
 --       queue, its line
 -- ARGV  1 most to take  2 ms after which whoever took a message is thought to have died
--- Returns {id, queue, message, ...}, who came first first
+-- Returns {id, queue, message, when it was taken, us, ...}, who came first first
 --
 -- Invariant: a message is in its queue, or among those that were taken, until the other broker has
 -- confirmed it. What nobody has confirmed in time is taken again: handed over twice at worst, and
--- what comes twice runs once.
+-- what comes twice runs once. When it was taken tells this taking from every other (confirm.lua).
 
 -- include time
 -- include message
 
 local most, taken = tonumber(ARGV[1]), {}
+local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local moment = string.format('%.0f', now_us)
 local function take(id, queue, message)
-  redis.call('ZADD', KEYS[1], now, id)
-  for _, part in ipairs({id, queue, message}) do
+  redis.call('ZADD', KEYS[1], moment, id)
+  for _, part in ipairs({id, queue, message, moment}) do
     taken[#taken + 1] = part
   end
 end
 
-local overdue = now - tonumber(ARGV[2])
+local overdue = string.format('%.0f', now_us - tonumber(ARGV[2]) * 1000)
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', overdue, 'LIMIT', 0, most)) do
   local kept = redis.call('HGET', KEYS[2], id)
   if kept then
@@ -31,7 +33,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', overdue, 'LIMIT
   end
 end
 for k = 3, #KEYS, 2 do
-  while #taken < 3 * most do
+  while #taken < 4 * most do
     local message = redis.call('RPOP', KEYS[k])
     if not message then
       break

@@ -1,0 +1,75 @@
+"""An agent that leaves has left, whatever its heartbeat was about to do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from tcp_proxy import Proxy
+
+from fleet.runtime.app import Role
+from fleet.runtime.worker import LOOK_SECONDS, Heartbeat
+from fleet.services.connection import Connection, open_connection
+from fleet.settings import Settings, load_settings
+
+ROLE = Role("codegen", "codegen-1")
+CONFIG = "[leases]\nheartbeat_seconds = 0.6\n"
+
+
+@pytest.fixture
+def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
+    return open_connection(settings_of(CONFIG))
+
+
+@pytest.fixture
+def proxy(valkey_url: str) -> Iterator[Proxy]:
+    with Proxy(urlsplit(valkey_url).port or 0) as found:
+        yield found
+
+
+def live(fleet: Connection) -> int:
+    return fleet.pools.counts(["codegen"])["codegen"].live_agents
+
+
+def test_an_agent_that_is_not_known_registers_again(fleet: Connection) -> None:
+    heartbeat = Heartbeat(fleet, ROLE)
+    heartbeat.start()
+    fleet.registry.leave(ROLE.agent, ROLE.pool)
+    deadline = time.monotonic() + 10
+    while live(fleet) == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    heartbeat.stop()
+    assert live(fleet) == 0
+
+
+def test_an_agent_that_left_does_not_come_back_by_a_call_that_was_under_way(
+    fleet: Connection, proxy: Proxy, clean_environment: pytest.MonkeyPatch
+) -> None:
+    clean_environment.setenv("FLEET_BROKER_URL", f"redis://127.0.0.1:{proxy.port}/0")
+    heartbeat = Heartbeat(open_connection(load_settings()), ROLE)
+    heartbeat.start()
+    proxy.drop_packets()
+    # It is told that it is not known, when its answer arrives at last.
+    fleet.registry.leave(ROLE.agent, ROLE.pool)
+    time.sleep(LOOK_SECONDS + 0.3)
+    stops = threading.Thread(target=heartbeat.stop)
+    stops.start()
+    time.sleep(heartbeat.every_seconds + 0.3)
+    proxy.heal()
+    stops.join()
+    heartbeat._thread.join()
+    assert live(fleet) == 0
+    assert fleet.registry.agents() == []
+
+
+def test_an_agent_that_is_told_to_leave_before_it_enters_stays_outside(fleet: Connection) -> None:
+    heartbeat = Heartbeat(fleet, ROLE)
+    heartbeat.stop()
+    heartbeat.start()
+    heartbeat._thread.join()
+    assert live(fleet) == 0
