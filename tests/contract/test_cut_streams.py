@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+from context import MODEL
 from fake_provider import (
     Behaviour,
     FakeProvider,
@@ -18,6 +19,7 @@ from fake_provider import (
     stubborn,
     unfinished,
 )
+from task_runs import eventually
 
 from fleet.adapters.model_calls import ModelCaller
 from fleet.adapters.providers import Endpoint
@@ -166,3 +168,31 @@ def test_a_server_that_does_not_stream_is_unavailable_and_says_so(fake: FakeProv
     assert "set stream = false" in str(error)
     assert error.may_be_served
     assert found is None
+
+
+def test_the_local_model_stops_writing_when_its_call_is_cancelled(local_model_url: str) -> None:
+    model = Model(MODEL, "local", None, 0.3, 0.6, free=True)
+    asking = ModelCaller(model, Endpoint("openai", "local", local_model_url), 120)
+    progress = Progress()
+
+    async def cancel() -> None:
+        long = asking.ask("Write a long story about a lighthouse.", "", 2000, 0.0, progress)
+        asked = asyncio.create_task(long)
+        await asyncio.sleep(3)
+        assert not asked.done(), "it has nothing more to write: this checks nothing"
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    asyncio.run(cancel())
+    assert progress.cut is not None
+    assert progress.cut.shown_bytes
+    # It is served by threads of this process.
+    eventually(lambda: busy_share(0.5) < 0.3, 2.0)
+
+
+def busy_share(seconds: float) -> float:
+    """The share of a processor that this process takes while it waits so long."""
+    before = time.process_time()
+    time.sleep(seconds)
+    return (time.process_time() - before) / seconds
