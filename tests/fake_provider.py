@@ -1,4 +1,5 @@
 """A fake model provider: a real HTTP server that speaks the OpenAI protocol and fails on command.
+It streams where it is asked to.
 
     with FakeProvider() as fake:
         fake.script("gpt-4o", rate_limited(retry_after=2), answer("hi"))
@@ -13,23 +14,29 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
+
+Manner = Literal["whole", "held", "cut", "hang", "stall", "endless", "unfinished"]
 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
     """What one request gets: `whole`, at once or when the test lets it go (`held`), `cut` in the
-    middle of its body, or nothing (`hang`)."""
+    middle of its body, the first half and no more (`stall`), nothing (`hang`), or the answer over
+    and over until the client hangs up (`endless`). Of a stream `unfinished` leaves out the end.
+    Without `streams` it is JSON though a stream was asked for."""
 
     status: int = 200
     body: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    manner: Literal["whole", "held", "cut", "hang"] = "whole"
+    manner: Manner = "whole"
+    streams: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +144,35 @@ def held(behaviour: Behaviour) -> Behaviour:
     return replace(behaviour, manner="held")
 
 
-def cut() -> Behaviour:
+def cut(text: str = "this never arrives") -> Behaviour:
     """The connection breaks in the middle of an answer's body."""
-    return Behaviour(body=answer("this never arrives").body, manner="cut")
+    return Behaviour(body=answer(text).body, manner="cut")
+
+
+def stall(text: str = "this never arrives") -> Behaviour:
+    """A stream that stops in the middle of an answer, with an open connection."""
+    return Behaviour(body=answer(text).body, manner="stall")
+
+
+def endless(text: str) -> Behaviour:
+    """A stream that says the text every 50 ms until the client hangs up."""
+    return Behaviour(body=answer(text).body, manner="endless")
+
+
+def broken_off(kind: str = "server_error", code: str | None = None) -> Behaviour:
+    """A fault that an event tells in the middle of a stream."""
+    fault = _error("The server had an error", kind, code)
+    return Behaviour(body={**answer("this never ends").body, "fault": fault})
+
+
+def unfinished(text: str) -> Behaviour:
+    """A stream that ends in order, and says neither why nor what it took."""
+    return Behaviour(body=answer(text).body, manner="unfinished")
+
+
+def stubborn(behaviour: Behaviour) -> Behaviour:
+    """The same as JSON, though a stream was asked for."""
+    return replace(behaviour, streams=False)
 
 
 def _completion(message: Mapping[str, Any], finish_reason: str) -> dict[str, Any]:
@@ -164,6 +197,46 @@ def _error(message: str, kind: str, code: str | None = None) -> dict[str, Any]:
 NOT_FOUND = Behaviour(404, _error("Not found", "invalid_request_error"))
 
 
+class HungUp(NamedTuple):
+    """When a stream found that its client had closed it, by the monotonic clock, and how often it
+    had said its text by then."""
+
+    at: float
+    sent: int
+
+
+Chunks = list[dict[str, Any]]
+
+
+def _chunks(body: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[Chunks, Chunks, Chunks]:
+    """A completion as the protocol streams it: how it starts, its text word by word, and its end,
+    with what it took where that was asked for."""
+    (choice,) = body["choices"]
+    message, reason = choice["message"], choice["finish_reason"]
+
+    def chunk(delta: Mapping[str, Any], reason: str | None = None) -> dict[str, Any]:
+        told = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
+        return _chunk(body, [told])
+
+    words = [f"{word} " for word in (message["content"] or "").split(" ")]
+    words[-1] = words[-1][:-1]
+    start = [chunk({"role": "assistant", "content": ""})]
+    text = [chunk({"content": word}) for word in words if word]
+    if message.get("refusal"):
+        text.append(chunk({"refusal": message["refusal"]}))
+    if "fault" in body:
+        return start, text, [body["fault"]]
+    end = [chunk({}, reason)]
+    if "usage" in body and (asked.get("stream_options") or {}).get("include_usage"):
+        end.append({**_chunk(body, []), "usage": body["usage"]})
+    return start, text, end
+
+
+def _chunk(body: Mapping[str, Any], choices: Chunks) -> dict[str, Any]:
+    named = {name: body[name] for name in ("id", "created", "model")}
+    return {**named, "object": "chat.completion.chunk", "choices": choices}
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
@@ -179,6 +252,7 @@ class FakeProvider:
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._let_go = threading.Event()
+        self._hung_up: list[HungUp] = []
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
@@ -211,6 +285,24 @@ class FakeProvider:
             if not self._changed.wait_for(arrived, timeout):
                 raise TimeoutError(f"{model} was not asked {count} times within {timeout:g} s")
 
+    def note_hung_up(self, after: HungUp) -> None:
+        """What a stream does that its client has closed."""
+        with self._changed:
+            self._hung_up.append(after)
+            self._changed.notify_all()
+
+    def hang_ups(self) -> int:
+        """How many streams were closed by their client."""
+        with self._changed:
+            return len(self._hung_up)
+
+    def wait_for_hang_up(self, count: int = 1, timeout: float = 10.0) -> HungUp:
+        """The stream that was so manieth to be closed by its client. Raises `TimeoutError`."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._hung_up) >= count, timeout):
+                raise TimeoutError(f"no client hung up {count} times within {timeout:g} s")
+            return self._hung_up[count - 1]
+
     def models(self) -> list[str]:
         """The models that were scripted or asked so far."""
         with self._changed:
@@ -231,6 +323,11 @@ class FakeProvider:
     def wait_until_let_go(self) -> None:
         """What a request that is held does."""
         self._let_go.wait()
+
+    @property
+    def closing(self) -> bool:
+        """Whether the fake is about to stop."""
+        return self._closing.is_set()
 
     def wait_until_closed(self) -> None:
         """What a request that hangs does."""
@@ -276,7 +373,53 @@ def _handler(fake: FakeProvider) -> type[BaseHTTPRequestHandler]:
             if behaviour.manner == "held":
                 fake.wait_until_let_go()
             named = {"model": body["model"]} if "choices" in behaviour.body else {}
-            self._send(replace(behaviour, body={**behaviour.body, **named}))
+            named_behaviour = replace(behaviour, body={**behaviour.body, **named})
+            if named and body.get("stream") and behaviour.streams:
+                self._stream(named_behaviour, body)
+            else:
+                self._send(named_behaviour)
+
+        def _stream(self, behaviour: Behaviour, asked: Mapping[str, Any]) -> None:
+            start, text, end = _chunks(behaviour.body, asked)
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            half = len(text) // 2
+            if behaviour.manner == "endless":
+                self._stream_for_ever(start, text)
+            elif behaviour.manner in ("cut", "stall"):
+                self._event(*start, *text[:half])
+                if behaviour.manner == "stall":
+                    fake.wait_until_closed()
+                self._break()
+            else:
+                ending = () if behaviour.manner == "unfinished" else (*end, "[DONE]")
+                self._event(*start, *text, *ending)
+                self.wfile.write(b"0\r\n\r\n")
+
+        def _stream_for_ever(self, start: Sequence[Any], text: Sequence[Any]) -> None:
+            sent = 0
+            try:
+                self._event(*start)
+                while not fake.closing:
+                    self._event(*text)
+                    sent += 1
+                    time.sleep(0.05)
+            except OSError:
+                fake.note_hung_up(HungUp(time.monotonic(), sent))
+            self.close_connection = True
+
+        def _event(self, *events: Any) -> None:
+            for each in events:
+                told = each if isinstance(each, str) else json.dumps(each)
+                piece = f"data: {told}\n\n".encode()
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                self.wfile.flush()
+
+        def _break(self) -> None:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
 
         def _send(self, behaviour: Behaviour) -> None:
             content = json.dumps(behaviour.body).encode()
@@ -289,8 +432,7 @@ def _handler(fake: FakeProvider) -> type[BaseHTTPRequestHandler]:
             if behaviour.manner == "cut":
                 self.wfile.write(content[: len(content) // 2])
                 self.wfile.flush()
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
+                self._break()
             else:
                 self.wfile.write(content)
 

@@ -7,12 +7,14 @@ import time
 from pydantic_ai import ModelRequest, ModelResponse, ModelSettings
 from pydantic_ai.direct import model_request
 from pydantic_ai.exceptions import AgentRunError
-from pydantic_ai.usage import RequestUsage
 
 from fleet.adapters.model_errors import translated
 from fleet.adapters.providers import Endpoint, chat_model
+from fleet.adapters.streams import Progress, shown_bytes, streamed, tokens
+from fleet.adapters.thinking import thinks_unasked
 from fleet.agent import ModelReply
-from fleet.core.model_choice import Model, Tokens, cost_nanodollars
+from fleet.core.cut_calls import shows_all
+from fleet.core.model_choice import Model, cost_nanodollars
 from fleet.errors import ModelRefused, Unavailable
 
 UNREADABLE = (LookupError, AttributeError, TypeError, ValueError)
@@ -28,11 +30,20 @@ class ModelCaller:
     def __init__(self, model: Model, endpoint: Endpoint, timeout: float) -> None:
         self.model = model
         self.chat = chat_model(model.name, endpoint, timeout)
+        self.streams = endpoint.streams
+        self.shows_all = not thinks_unasked(endpoint.kind, self.chat)
+        """Until an answer takes more than what is seen of it."""
 
     async def ask(
-        self, prompt: str, instructions: str, max_tokens: int, temperature: float
+        self,
+        prompt: str,
+        instructions: str,
+        max_tokens: int,
+        temperature: float,
+        progress: Progress | None = None,
     ) -> ModelReply:
-        """One answer to one request: nothing is tried a second time.
+        """One answer to one request: nothing is tried a second time. Where it raises or is
+        cancelled, `progress` tells what had arrived by then.
 
         Raises `RateLimited` where the provider takes no more for now, `Unavailable` where it does
         not answer in time or fails, both with `retry_after` in seconds, which is the provider's
@@ -44,7 +55,7 @@ class ModelCaller:
         request = ModelRequest.user_text_prompt(prompt, instructions=instructions or None)
         began = time.perf_counter()
         try:
-            response = await model_request(self.chat, [request], model_settings=settings)
+            response = await self._response(request, settings, progress or Progress())
         # Never with its cause: a traceback would show what the provider's answer or the client's
         # complaint says, and either may repeat the key.
         except AgentRunError as error:
@@ -60,15 +71,18 @@ class ModelCaller:
             raise ModelRefused(f"model {self.model.name} would not answer the prompt", reply)
         return reply
 
+    async def _response(
+        self, request: ModelRequest, settings: ModelSettings, progress: Progress
+    ) -> ModelResponse:
+        if not self.streams:
+            return await model_request(self.chat, [request], model_settings=settings)
+        response = await streamed(self.chat, request, settings, progress, self.shows_all)
+        took = response.usage.output_tokens
+        self.shows_all = self.shows_all and shows_all(shown_bytes(response), took)
+        return response
+
     def _reply(self, response: ModelResponse, seconds: float) -> ModelReply:
-        usage = response.usage
-        used = Tokens(
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.cache_read_tokens,
-            usage.cache_write_tokens,
-            _reasoning_tokens(usage),
-        )
+        used = tokens(response.usage)
         unpriced = self.model.price is None and not self.model.free
         return ModelReply(
             text=response.text or "",
@@ -85,11 +99,3 @@ class ModelCaller:
             reasoning_tokens=used.reasoning,
             unpriced=unpriced,
         )
-
-
-def _reasoning_tokens(usage: RequestUsage) -> int:
-    """How much of the output was reasoning: where a provider's client has no figure of its own for
-    it, as a detail in the provider's words."""
-    details = usage.details
-    told = details.get("reasoning_tokens") or details.get("thoughts_tokens") or 0
-    return usage.output_reasoning_tokens or told

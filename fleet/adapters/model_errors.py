@@ -13,6 +13,7 @@ from pydantic_ai.exceptions import (
     ModelNotFoundError,
     ModelQuotaExceededError,
     ModelRateLimitError,
+    UnexpectedModelBehavior,
 )
 
 from fleet.errors import (
@@ -90,6 +91,12 @@ def translated(model: str, error: AgentRunError) -> FleetError:
         )
     if isinstance(error, ModelHTTPError):
         return _rejection(model, error, reason)
+    if isinstance(error, UnexpectedModelBehavior):
+        return Unavailable(
+            f"model {model} gave no answer that can be read ({reason}); where its server does not "
+            "stream, set stream = false for the provider",
+            may_be_served=True,
+        )
     return Unavailable(
         f"model {model} cannot be had now ({reason})",
         _wait(error, RETRY_SECONDS),

@@ -13,8 +13,9 @@ from types import MappingProxyType
 
 from pydantic_ai import ModelSettings
 from pydantic_ai.models import Model as ChatModel
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIStreamedResponse
 from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.usage import RequestUsage
 
 from fleet.errors import InvalidConfig
 from fleet.settings.providers import ProviderKind
@@ -25,13 +26,32 @@ class Endpoint:
     """Where a model is served and by which protocol. The key never shows in a repr.
 
     Without a `base_url` it is the provider's own. `region` is for Bedrock alone, whose client
-    finds the credentials in the environment by itself.
+    finds the credentials in the environment by itself. `streams` says that answers are asked for
+    piece by piece.
     """
 
     kind: ProviderKind
     api_key: str = field(repr=False)
     base_url: str | None = None
     region: str | None = None
+    streams: bool = True
+
+
+class _OpenAIStream(OpenAIStreamedResponse):
+    """A stream of the OpenAI protocol. OpenAI tells at its end what it took. Some tell with each
+    piece what it took so far, which is not to be added up."""
+
+    def _add_usage(
+        self, usage: RequestUsage, *, reported: bool, cumulative: bool = False
+    ) -> None:
+        if reported:
+            super()._add_usage(usage, reported=True, cumulative=True)
+
+
+class _OpenAIModel(OpenAIChatModel):
+    @property
+    def _streamed_response_cls(self) -> type[OpenAIStreamedResponse]:
+        return _OpenAIStream
 
 
 def chat_model(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
@@ -54,7 +74,7 @@ def _settings(timeout: float) -> ModelSettings:
 
 def _openai(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
     provider = OpenAIProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
-    return OpenAIChatModel(name, provider=provider, settings=_settings(timeout))
+    return _OpenAIModel(name, provider=provider, settings=_settings(timeout))
 
 
 def _anthropic(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:

@@ -59,6 +59,15 @@ def worst_nanodollars(model: Model, worst: Tokens) -> int:
     return model.price.most(worst.input, worst.output)
 
 
+def cut_nanodollars(model: Model, used: Tokens) -> int:
+    """What a call costs at most whose input is known, and of whose output only how much it was.
+
+    Raises `InvalidConfig` as `cost_nanodollars` does.
+    """
+    thought = used._replace(reasoning=used.output)
+    return max(cost_nanodollars(model, used), cost_nanodollars(model, thought))
+
+
 def _reference(
     name: str,
     provider: str,

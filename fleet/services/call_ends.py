@@ -3,6 +3,7 @@
     answered                       what its provider says that it took
     answered without usage         its worst, as uncertain
     may have been served, untold   the same: a cut connection, a time-out, a cancellation
+    cut while its answer came in   a bound by what had arrived, as uncertain: `fleet.core.cut_calls`
     was not served                 nothing: a provider's error, a refused connection or key
 """
 
@@ -13,8 +14,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from fleet.agent import ModelReply
+from fleet.core.cut_calls import Cut, cut_tokens
 from fleet.core.ledger_entries import MISSING, SEEN, UNPRICED
-from fleet.core.models import Model, worst_nanodollars
+from fleet.core.models import Model, cut_nanodollars, worst_nanodollars
+from fleet.core.prices import Tokens
 from fleet.core.worst_case import worst_tokens
 from fleet.errors import (
     ContextWindowExceeded,
@@ -95,17 +98,34 @@ def worst_step(model: Model, why: str, question: Question) -> Step:
     )
 
 
+def cut_step(worst: Step, model: Model, cut: Cut) -> Step:
+    """The call at worst, now that it is known what had arrived when it was cut."""
+    used = cut_tokens(Tokens(worst.input_tokens, worst.output_tokens), cut)
+    priced = model.free or model.price is not None
+    most = cut_nanodollars if cut.told.input else worst_nanodollars
+    return replace(
+        worst,
+        input_tokens=used.input,
+        cached_input_tokens=used.cached_input,
+        cache_write_tokens=used.cache_write,
+        output_tokens=used.output,
+        cost_nanodollars=most(model, used) if priced else 0,
+    )
+
+
 def answered(worst: Step, reply: ModelReply) -> Step:
     """What is charged for a call that gave an answer."""
     return _told(worst, ANSWERED, reply, reply.seconds)
 
 
-def failed(worst: Step, failure: Failure, error: BaseException, seconds: float) -> Step:
-    """What is charged for a call that gave none."""
+def failed(
+    worst: Step, failure: Failure, error: BaseException, seconds: float, *, begun: bool
+) -> Step:
+    """What is charged for a call that gave none, or had `begun` to give one."""
     reply = error.reply if isinstance(error, ModelRefused) else None
     if isinstance(reply, ModelReply):
         return _told(worst, failure.ended, reply, seconds)
-    if _burns(failure, error):
+    if begun or _burns(failure, error):
         return _ended(worst, failure.ended, seconds, MISSING)
     return _nothing_used(_ended(worst, failure.ended, seconds))
 

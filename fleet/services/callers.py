@@ -57,4 +57,6 @@ def _endpoint(
         return Endpoint("openai", "local", url) if url else None
     found = settings.config.providers.get(provider)
     key = found and found.key(environment)
-    return Endpoint(found.kind, key, found.base_url, found.region) if found and key else None
+    if not found or not key:
+        return None
+    return Endpoint(found.kind, key, found.base_url, found.region, found.streams)

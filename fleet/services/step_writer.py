@@ -2,10 +2,10 @@
 
 A call is made once its worst case is bound, see `fleet.core.worst_case`, and not where that does
 not fit a limit. What it takes is charged to the task, or the run fails: spend is never lost. What
-was never told of a call that may have been served is charged at its worst, as uncertain. What is
-learned from a call is a help to others, so that where it cannot be written a line in the log is
-enough. A cancellation waits until what has begun in Redis is done: a step that was bound for a call
-which was not made after all is given back.
+was never told of a call that may have been served is charged as uncertain, at its worst or by what
+had arrived of its answer. What is learned from a call is a help to others, so that where it cannot
+be written a line in the log is enough. A cancellation waits until what has begun in Redis is done:
+a step that was bound for a call which was not made after all is given back.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from fleet.adapters.model_calls import ModelCaller
+from fleet.adapters.streams import Progress
 from fleet.agent import ModelReply
 from fleet.core.difficulty.payload_text import text_of
 from fleet.core.difficulty.text_features import sketch
@@ -39,6 +40,7 @@ from fleet.services.call_ends import (
     Failure,
     Question,
     answered,
+    cut_step,
     failed,
     failure_of,
     not_made,
@@ -128,13 +130,15 @@ class StepWriter:
             refusal = await self._admitted(number, worst)
             if refusal is not None:
                 return refusal
-            began = time.monotonic()
+            began, progress = time.monotonic(), Progress()
             try:
-                reply = await caller.ask(*question)
+                reply = await caller.ask(*question, progress)
             except BaseException as error:
-                failure = failure_of(error)
+                failure, cut = failure_of(error), progress.cut
                 seconds = time.monotonic() - began
-                await self._charge(number, failed(worst, failure, error, seconds))
+                most = cut_step(worst, model, cut) if cut else worst
+                step = failed(most, failure, error, seconds, begun=cut is not None)
+                await self._charge(number, step)
                 if failure not in FAILURES or not isinstance(error, FleetError):
                     raise
                 await self._leave_alone(model, failure, error)

@@ -12,6 +12,10 @@ from fleet.settings.section import Section
 
 ProviderKind = Literal["openai", "anthropic", "google", "bedrock", "mistral", "groq"]
 
+STREAMED: tuple[ProviderKind, ...] = ("openai", "anthropic")
+"""Those that stop, and bill no further, when a stream is closed in the middle of an answer. Of the
+others that is not known: a closed stream may be billed in full, so there it is of no use."""
+
 AWS_VARIABLES = (
     "AWS_BEARER_TOKEN_BEDROCK",
     "AWS_ACCESS_KEY_ID",
@@ -29,12 +33,17 @@ class Provider(Section):
     `openai` is any endpoint that speaks OpenAI's protocol. The other kinds have an address of
     their own, and a package that is installed as an extra of the kind's name. `bedrock` takes its
     credentials the AWS way, and its region from `region` or AWS_DEFAULT_REGION.
+
+    `stream` says whether answers are asked for piece by piece: then a call that is cut is charged
+    for what had arrived. Set it where the provider stops when the connection closes and its models
+    show all that they write. Where it is not set it is so for the kinds of `STREAMED`.
     """
 
     kind: ProviderKind = "openai"
     base_url: str | None = Field(None, pattern=r"^https?://")
     key_variable: str | None = Field(None, pattern=r"^[A-Z][A-Z0-9_]*$")
     region: str | None = Field(None, pattern=r"^[a-z0-9\-]+$")
+    stream: bool | None = None
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
@@ -49,6 +58,11 @@ class Provider(Section):
         if not aws and self.region is not None:
             raise ValueError(f"region is for kind bedrock, and this is {self.kind}; remove it")
         return self
+
+    @property
+    def streams(self) -> bool:
+        """Whether answers are asked for piece by piece."""
+        return self.kind in STREAMED if self.stream is None else self.stream
 
     @property
     def variables(self) -> tuple[str, ...]:

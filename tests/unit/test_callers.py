@@ -76,6 +76,21 @@ def test_a_caller_is_made_when_it_is_first_asked_for_and_then_kept() -> None:
     assert callers.get("claude-sonnet-4-6") is None
 
 
+def test_answers_are_streamed_where_a_closed_stream_ends_the_bill_or_as_it_is_set() -> None:
+    environment = {"MY_KEY": "k", "ANTHROPIC_API_KEY": "k", "AWS_PROFILE": "work"}
+
+    def streams(toml: str) -> dict[str, bool]:
+        found = settings(toml)
+        callers = model_callers(found, catalogue(found, environment), environment)
+        return {name: caller.streams for name, caller in callers.items()}
+
+    kinds = {"own": True, "claude-sonnet-4-6": True, "amazon.nova-lite-v1:0": False}
+    assert streams(PROVIDERS) == kinds
+    turned = PROVIDERS.replace('key_variable = "MY_KEY"', 'key_variable = "MY_KEY"\nstream = false')
+    turned = turned.replace('region = "eu-central-1"', 'region = "eu-central-1"\nstream = true')
+    assert streams(turned) == {**kinds, "own": False, "amazon.nova-lite-v1:0": True}
+
+
 def test_white_space_around_a_key_is_no_part_of_it() -> None:
     provider = settings().config.providers["mine"]
     assert provider.key({"MY_KEY": " sk-1\n"}) == "sk-1"

@@ -1,0 +1,102 @@
+"""An answer that comes in piece by piece, and what of it had come where its call is cut.
+
+Whatever ends the wait closes the connection, and so the provider hears of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydantic_ai import ModelRequest, ModelResponse, ModelSettings, TextPart, ThinkingPart
+from pydantic_ai.direct import model_request_stream
+from pydantic_ai.exceptions import UnexpectedModelBehavior
+from pydantic_ai.messages import BaseToolCallPart
+from pydantic_ai.models import Model as ChatModel
+from pydantic_ai.usage import RequestUsage
+
+from fleet.core.cut_calls import Cut
+from fleet.core.prices import Tokens
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far one call came that has ended without an answer. `cut` is None where none had begun to
+    come in, or it was whole."""
+
+    cut: Cut | None = None
+
+
+async def streamed(
+    chat: ChatModel,
+    request: ModelRequest,
+    settings: ModelSettings,
+    progress: Progress,
+    shows_all: bool,
+) -> ModelResponse:
+    """The whole answer, as it would be without a stream. Raises what the client raises, and
+    `UnexpectedModelBehavior` for one that ends before its provider has said why.
+
+    `progress` tells what had arrived, also where the call is cut; `shows_all` says whether the
+    model is taken to show all that it writes.
+    """
+    async with model_request_stream(chat, [request], model_settings=settings) as stream:
+        last = time.monotonic()
+        try:
+            async for _ in stream:
+                last = time.monotonic()
+            return _whole(stream.get())
+        except BaseException:
+            progress.cut = _cut(stream.get(), time.monotonic() - last, shows_all)
+            raise
+
+
+def tokens(usage: RequestUsage) -> Tokens:
+    """What a provider has told of what a call took; what it has not told is 0."""
+    return Tokens(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        _reasoning_tokens(usage),
+    )
+
+
+def shown_bytes(response: ModelResponse) -> int:
+    """The UTF-8 bytes of all that a model has written."""
+    return sum(len(text.encode(errors="surrogatepass")) for text in _texts(response))
+
+
+def _cut(response: ModelResponse, silent_seconds: float, shows_all: bool) -> Cut | None:
+    told = tokens(response.usage)
+    if not response.parts and not told.input:
+        # The server may well write the whole answer before it sends any of it.
+        return None
+    return Cut(shown_bytes(response) if shows_all else None, silent_seconds, told)
+
+
+def _texts(response: ModelResponse) -> Iterator[str]:
+    for part in response.parts:
+        if isinstance(part, TextPart | ThinkingPart):
+            yield part.content
+        if isinstance(part, BaseToolCallPart):
+            yield part.tool_name
+            yield part.args_as_json_str()
+
+
+def _whole(response: ModelResponse) -> ModelResponse:
+    """The response, if its provider said why it ended: a connection that is closed early may look
+    like the end of a stream."""
+    told = response.provider_details or {}
+    if response.finish_reason == "content_filter" or "finish_reason" in told:
+        return response
+    raise UnexpectedModelBehavior("the answer ended without a reason")
+
+
+def _reasoning_tokens(usage: RequestUsage) -> int:
+    """How much of the output was reasoning: where a provider's client has no figure of its own for
+    it, as a detail in the provider's words."""
+    details = usage.details
+    told = details.get("reasoning_tokens") or details.get("thoughts_tokens") or 0
+    return usage.output_reasoning_tokens or told

@@ -1,0 +1,58 @@
+"""What a model call has taken at most whose answer was cut while it came in.
+
+A provider tells what an answer took when it has ended. Of one that was cut there is what had
+arrived. A token is at least one byte of it (see `fleet.core.worst_case`), so its bytes bound the
+tokens that wrote it. What was on the way is bounded by time: as much as a quick model writes from
+the last arrival to the moment when the provider hears of the end. So the longer nothing had come,
+as from a network that is gone or a server that keeps its answer back, the nearer is the bound to
+the worst, and there it ends.
+
+It holds for a model that shows all that it writes, at a provider that stops when the connection
+closes. `shows_all` is for finding out where the first is not so.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import NamedTuple
+
+from fleet.core.prices import Tokens
+from fleet.core.worst_case import FRAME_TOKENS
+
+TOKENS_A_SECOND = 250
+"""What the quickest models of the large providers write. One that is quicker is covered by its
+bytes, of which a token has about four."""
+
+NOTICE_SECONDS = 1.0
+"""From the end here to the end there: the way of the last words, and that of the news."""
+
+
+class Cut(NamedTuple):
+    """What had arrived of an answer when its call was cut.
+
+    `shown_bytes` are the UTF-8 bytes of it, None where the model may have written what it does not
+    show. `silent_seconds` had passed since something last arrived. `told` is what the provider had
+    told of the input by then, whose `input` is 0 where it had told nothing.
+    """
+
+    shown_bytes: int | None
+    silent_seconds: float
+    told: Tokens
+
+
+def cut_tokens(worst: Tokens, cut: Cut) -> Tokens:
+    """A bound on the tokens of the call, which was `worst` before it was made."""
+    known = cut.told if cut.told.input else worst
+    return known._replace(output=_most_output(worst.output, cut), reasoning=0)
+
+
+def shows_all(shown_bytes: int, output_tokens: int) -> bool:
+    """Whether a whole answer took no more tokens than its bytes allow for."""
+    return output_tokens <= shown_bytes + FRAME_TOKENS
+
+
+def _most_output(worst: int, cut: Cut) -> int:
+    if cut.shown_bytes is None:
+        return worst
+    under_way = ceil(TOKENS_A_SECOND * (cut.silent_seconds + NOTICE_SECONDS))
+    return min(worst, cut.shown_bytes + under_way)

@@ -1,0 +1,198 @@
+"""A call that is cut while its answer comes in: its provider hears of it, what came is told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from context import MODEL
+from fake_provider import (
+    Behaviour,
+    FakeProvider,
+    answer,
+    broken_off,
+    cut,
+    endless,
+    hang,
+    stall,
+    stubborn,
+    unfinished,
+)
+from task_runs import eventually
+
+from fleet.adapters.model_calls import ModelCaller
+from fleet.adapters.providers import Endpoint
+from fleet.adapters.streams import Progress
+from fleet.core.cut_calls import Cut
+from fleet.core.model_choice import Model, Price
+from fleet.errors import FleetError, RateLimited, Unavailable
+
+PRICE = Price.per_thousand(0.0025, 0.01)
+NOTHING_TOLD = (0, 0, 0, 0, 0)
+
+
+def caller(fake: FakeProvider, timeout: float = 30, name: str = "gpt-4o") -> ModelCaller:
+    model = Model(name, "openai", PRICE, 0.9, 0.9)
+    return ModelCaller(model, Endpoint("openai", "sk-secret", fake.base_url), timeout)
+
+
+async def cancelled(asking: ModelCaller, fake: FakeProvider, seconds: float = 0.3) -> Progress:
+    """Cancel a call so many seconds after its provider has got it."""
+    progress = Progress()
+    asked = asyncio.create_task(asking.ask("hello", "be brief", 64, 0.0, progress))
+    await asyncio.to_thread(fake.wait_for, asking.model.name)
+    await asyncio.sleep(seconds)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    return progress
+
+
+def failed(
+    fake: FakeProvider, behaviour: Behaviour, timeout: float = 30
+) -> tuple[FleetError, Cut | None]:
+    """The error of a call that gets this behaviour, and what had come by then."""
+    progress = Progress()
+    fake.script("gpt-4o", behaviour)
+    asked = caller(fake, timeout).ask("hello", "be brief", 64, 0.0, progress)
+    with pytest.raises(FleetError) as caught:
+        asyncio.run(asked)
+    assert fake.count("gpt-4o") == 1
+    return caught.value, progress.cut
+
+
+def test_the_provider_hears_at_once_that_a_call_is_cancelled(fake: FakeProvider) -> None:
+    fake.script("gpt-4o", endless("gr\u00fc\u00df dich "))
+    progress = asyncio.run(cancelled(caller(fake), fake))
+    ended = time.monotonic()
+    gone = fake.wait_for_hang_up()
+    assert gone.at - ended < 2.0
+    assert progress.cut is not None
+    assert progress.cut.shown_bytes is not None
+    said = len("gr\u00fc\u00df dich ".encode())
+    # One may have been on the way, and one was sent before the news came.
+    assert said * max(1, gone.sent - 3) <= progress.cut.shown_bytes <= said * (gone.sent + 1)
+    assert progress.cut.silent_seconds < 1.0
+    assert progress.cut.told == NOTHING_TOLD
+
+
+def test_of_a_call_that_is_cancelled_before_its_answer_nothing_is_known(fake: FakeProvider) -> None:
+    fake.script("gpt-4o", hang())
+    assert asyncio.run(cancelled(caller(fake), fake, 0.0)).cut is None
+
+
+@pytest.mark.filterwarnings("ignore:Sampling parameters")
+def test_what_a_model_thinks_unseen_is_not_bounded_by_what_it_shows(fake: FakeProvider) -> None:
+    fake.script("gpt-5", endless("so "))
+    progress = asyncio.run(cancelled(caller(fake, name="gpt-5"), fake))
+    assert progress.cut is not None
+    assert progress.cut.shown_bytes is None
+
+
+@pytest.mark.parametrize(
+    ("name", "shows_all"),
+    [
+        ("gpt-4o", True),
+        ("claude-sonnet-4-5", True),
+        ("gemini-2.0-flash", True),
+        ("my-own", True),
+        ("o3", False),
+        ("openai/gpt-5-mini", False),
+        ("gemini-2.5-flash", False),
+        ("anthropic/claude-opus-5", False),
+    ],
+)
+def test_a_model_that_thinks_unasked_is_known_by_its_name(
+    fake: FakeProvider, name: str, shows_all: bool
+) -> None:
+    assert caller(fake, name=name).shows_all is shows_all
+
+
+def test_a_model_whose_answer_took_more_than_it_showed_is_not_bounded_any_more(
+    fake: FakeProvider,
+) -> None:
+    fake.script("gpt-4o", answer("hi", 10, 66), answer("hi", 10, 67), endless("so "))
+    asking = caller(fake)
+
+    async def ask() -> Progress:
+        await asking.ask("hello", "", 64, 0.0)
+        assert asking.shows_all
+        await asking.ask("hello", "", 64, 0.0)
+        return await cancelled(asking, fake)
+
+    progress = asyncio.run(ask())
+    assert not asking.shows_all
+    assert progress.cut is not None
+    assert progress.cut.shown_bytes is None
+
+
+@pytest.mark.parametrize("behaviour", [cut("one two three four"), unfinished("one two ")])
+def test_a_connection_that_breaks_tells_what_had_come(
+    fake: FakeProvider, behaviour: Behaviour
+) -> None:
+    error, found = failed(fake, behaviour)
+    assert type(error) is Unavailable
+    assert error.may_be_served
+    assert found is not None
+    assert found.shown_bytes == len("one two ")
+
+
+def test_a_stream_that_stops_is_given_up_and_was_silent_for_as_long(fake: FakeProvider) -> None:
+    error, found = failed(fake, stall("one two three four"), timeout=0.6)
+    assert type(error) is Unavailable
+    assert found is not None
+    assert found.shown_bytes == len("one two ")
+    assert 0.3 < found.silent_seconds < 5
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind"),
+    [
+        (broken_off(), Unavailable),
+        (broken_off("rate_limit_error", "rate_limit_exceeded"), RateLimited),
+    ],
+)
+def test_a_fault_in_the_middle_of_a_stream_is_told_as_before_it(
+    fake: FakeProvider, behaviour: Behaviour, kind: type[FleetError]
+) -> None:
+    error, found = failed(fake, behaviour)
+    assert type(error) is kind
+    assert found is not None
+    assert found.shown_bytes == len("this never ends")
+
+
+def test_a_server_that_does_not_stream_is_unavailable_and_says_so(fake: FakeProvider) -> None:
+    error, found = failed(fake, stubborn(answer("hi")))
+    assert type(error) is Unavailable
+    assert "set stream = false" in str(error)
+    assert error.may_be_served
+    assert found is None
+
+
+def test_the_local_model_stops_writing_when_its_call_is_cancelled(local_model_url: str) -> None:
+    model = Model(MODEL, "local", None, 0.3, 0.6, free=True)
+    asking = ModelCaller(model, Endpoint("openai", "local", local_model_url), 120)
+    progress = Progress()
+
+    async def cancel() -> None:
+        long = asking.ask("Write a long story about a lighthouse.", "", 2000, 0.0, progress)
+        asked = asyncio.create_task(long)
+        await asyncio.sleep(3)
+        assert not asked.done(), "it has nothing more to write: this checks nothing"
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    asyncio.run(cancel())
+    assert progress.cut is not None
+    assert progress.cut.shown_bytes
+    # It is served by threads of this process.
+    eventually(lambda: busy_share(0.5) < 0.3, 2.0)
+
+
+def busy_share(seconds: float) -> float:
+    """The share of a processor that this process takes while it waits so long."""
+    before = time.process_time()
+    time.sleep(seconds)
+    return (time.process_time() - before) / seconds
