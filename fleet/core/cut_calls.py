@@ -20,8 +20,8 @@ from fleet.core.prices import Tokens
 from fleet.core.worst_case import FRAME_TOKENS
 
 TOKENS_A_SECOND = 250
-"""What the quickest models of the large providers write. One that is quicker is covered by its
-bytes, of which a token has about four."""
+"""What a quick model of a large provider writes. Of one twice as quick it covers half a second,
+which is longer than the way takes."""
 
 NOTICE_SECONDS = 1.0
 """From the end here to the end there: the way of the last words, and that of the news."""

@@ -535,3 +535,42 @@ def test_the_usage_of_a_call_that_was_charged_as_lost_puts_the_charge_right(
         *("lost", WORST, "correction", 50_000 - WORST),
     )
     assert fleet.book.standing(["all"])["all"].settled["month"].amount == 50_000
+
+
+def test_a_call_that_was_charged_as_lost_and_then_cut_is_put_right_and_stays_uncertain(
+    start: Callable[..., Run],
+) -> None:
+    run = start(**PRICED, **{"model_call_seconds = 1": "model_call_seconds = 20"})
+    run.fake.script("small", endless("so on "))
+    fleet = run.fleet
+
+    async def lose() -> None:
+        asked = asyncio.create_task(run.context.ask("say hi"))
+        await asyncio.to_thread(run.fake.wait_for, "small")
+        assert fleet.tasks.renew(run.lease, 0)
+        queue = fleet.settings.overflow_queue("code_generator")
+        assert fleet.tasks.requeue(run.record, queue, 3) == "requeued"
+        assert run.record.cost_nanodollars == WORST
+        await asyncio.sleep(0.3)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    run.loop.run(lose())
+    lost, right = fleet.ledger.page("0-0").entries
+    assert (lost.kind, right.kind, right.of) == ("lost", "correction", lost.id)
+    assert right.why == "what it can have used was seen after all"
+    assert -WORST < right.amount < 0
+    assert run.record.cost_nanodollars == WORST + right.amount
+    assert run.record.uncertain_calls == 1
+
+
+def test_a_call_that_was_cut_can_be_put_right_by_its_bill(start: Callable[..., Run]) -> None:
+    run = start(**PRICED)
+    run.fake.script("small", cut("one two three four"))
+    run.ask()
+    charged = run.fleet.ledger.page("0-0").entries[0]
+    billed = (70 + 3) * 500
+    run.fleet.ledger.correct(charged, billed - charged.amount, "ann", "the bill", "b")
+    spent = run.fleet.book.standing(["model:small"])["model:small"].settled["month"]
+    assert spent.amount == billed

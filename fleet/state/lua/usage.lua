@@ -60,6 +60,9 @@ local function put_right(lost)
   end
   fields.kind, fields.of, fields.by = 'correction', entry, 'fleet'
   fields.why, fields.windows = 'what it used was seen after all', counted
+  if ARGV[4] == '1' then
+    fields.why = 'what it can have used was seen after all'
+  end
   fields.amount, fields.certain = string.format('%.0f', difference), '0'
   fields.estimate, fields.input, fields.cached, fields.output, fields.reasoning =
     '0', '0', '0', '0', '0'
