@@ -84,9 +84,15 @@ def add_revocation(app: Celery) -> None:
             withdraw(connection, each, state.hostname, REVOKED, stop_running=terminate)
         return answer
 
+    def terminate(state: Any, signal: Any, task_id: Any, **_: Any) -> Any:
+        """Terminate tasks by id, or by a list of ids."""
+        return revoke(state, task_id, terminate=True, signal=signal)
+
+    ids = "[id1 [id2 [... [idN]]]]"
+    control_command(name="revoke", variadic="task_id", signature=ids)(revoke)
     control_command(
-        name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]"
-    )(revoke)
+        name="terminate", variadic="task_id", args=[("signal", str)], signature=f"<signal> {ids}"
+    )(terminate)
 
 
 def withdraw(

@@ -106,9 +106,9 @@ class Link:
 
 
 class PublisherTag(str):
-    """The tag that a message got when it was published, and keeps when that is tried again."""
+    """The delivery tag of an attempt to publish a message, which knows that of the first one."""
 
-    __slots__ = ()
+    first: str
 
 
 class Channel(redis.Channel):
@@ -169,10 +169,11 @@ class Channel(redis.Channel):
         self, message: dict[str, Any], exchange: str, routing_key: str
     ) -> None:
         # Each attempt of one publish has the same properties, a later publish has others.
-        earlier = message["properties"].get("delivery_tag")
+        properties = message["properties"]
+        earlier = properties.get("delivery_tag")
         super()._inplace_augment_message(message, exchange, routing_key)
-        if isinstance(earlier, PublisherTag):
-            message["properties"]["delivery_tag"] = earlier
+        tag = properties["delivery_tag"]
+        tag.first = earlier.first if isinstance(earlier, PublisherTag) else tag
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         link = self.fleet
@@ -182,7 +183,8 @@ class Channel(redis.Channel):
         text = dumps(message)
         if not link.place(message, text):
             key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
-            once = pushed(queue, message["properties"]["delivery_tag"])
+            tag = message["properties"]["delivery_tag"]
+            once = pushed(queue, getattr(tag, "first", tag))
             self._push(key, wake(queue), once, message, text)
 
     def _push(

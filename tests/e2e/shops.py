@@ -126,6 +126,18 @@ class Shop:
         self._spawn(name, command, {"FLEET_POOL": pool} if pool else {})
 
     @contextmanager
+    def short_lived_worker(self, queue: str, most: int) -> Iterator[None]:
+        """A worker whose processes run two tasks each; it has one of them, or up to so many."""
+        command = [*self._celery, "worker", "-n", f"short@{self.name}", "-Q", queue, "-l", "INFO"]
+        command += ["--max-tasks-per-child", "2", f"--autoscale={most},1"]
+        self._spawn("short", command, {"FLEET_POOL": "forked"})
+        try:
+            self.await_worker("short")
+            yield
+        finally:
+            self.processes.stop("short")
+
+    @contextmanager
     def own_worker(self) -> Iterator[tuple[Celery, subprocess.Popen[bytes]]]:
         """A worker of the user's that is no agent, in a database without any fleet's worker. Its
         application as a publisher has it, and its process."""

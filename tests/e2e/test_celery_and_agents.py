@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery import Celery, chain, chord, group
@@ -100,6 +101,31 @@ def test_a_running_task_goes_on_where_it_is_revoked_without_termination(
     shop.order("prefork", "revoke", task_id=sent.id)
     assert sent.get(timeout=PATIENCE) == {"note": "on"}
     assert state.tasks.state(sent.id) == "succeeded"
+
+
+def test_a_waiting_task_that_is_terminated_by_its_command_ends_at_once(
+    shop: Shop, state: Connection
+) -> None:
+    sent = nap(shop, countdown=600)
+    shop.order("threads", "terminate", task_id=sent.id, signal="TERM")
+    ends_cancelled(state, sent.id, "revoked through Celery")
+
+
+def test_a_task_that_is_revoked_by_its_stamp_ends_as_cancelled_when_it_is_delivered(
+    shop: Shop, state: Connection, busy: None
+) -> None:
+    stamp = uuid4().hex
+    signature = shop.app.signature(NAP, args=({"note": "unwanted"},))
+    signature.stamp(visit=stamp)
+    sent = signature.apply_async()
+    for execution in ("threads", "prefork"):
+        order = {"headers": {"visit": [stamp]}}
+        shop.order(execution, "revoke_by_stamped_headers", **order)
+    assert state.tasks.state(sent.id) == "queued"
+    Task(state, state.tasks.running()[0]).cancel()
+    eventually(lambda: state.tasks.state(sent.id) == "cancelled", PATIENCE, "the end")
+    with pytest.raises(TaskRevokedError):
+        sent.get(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("pool", ["threads", "forked"])

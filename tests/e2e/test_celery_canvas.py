@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -68,6 +69,19 @@ def test_maps_starmaps_and_chunks_run_as_one_task_each(shop: Shop) -> None:
     assert starred.get(timeout=PATIENCE) == sums
     cut = chunks(plus.s(), pairs, 2, app=shop.app).group()()
     assert cut.get(timeout=PATIENCE) == [sums[0:2], sums[2:4], sums[4:]]
+
+
+def test_a_step_a_group_and_a_chords_callback_may_wait(shop: Shop) -> None:
+    began = time.monotonic()
+    late = add(shop, 1).set(countdown=0.3)
+    waiting = [chain(add(shop, 1, 1), late)(), chord([add(shop, 1, 1)] * 2, total_later(shop))()]
+    waiting.append(group(add(shop, n, n) for n in range(3)).apply_async(countdown=0.3))
+    assert [each.get(timeout=PATIENCE) for each in waiting] == [3, 4, [0, 2, 4]]
+    assert time.monotonic() - began >= 0.3
+
+
+def total_later(shop: Shop):  # type: ignore[no-untyped-def]
+    return shop.sign("total").set(countdown=0.3)
 
 
 def test_callbacks_get_the_result_and_immutable_ones_do_not(shop: Shop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
@@ -48,6 +49,16 @@ def test_a_worker_tells_what_of_a_plain_queue_waits_in_it(shop: Shop) -> None:
     (told,) = shop.told("threads", "scheduled")
     assert told["request"]["id"] == sent.id
     assert sent.get(timeout=PATIENCE) == 2
+
+
+@pytest.mark.parametrize("execution", BOTH)
+def test_workers_tell_what_is_revoked_and_how_they_are_set_up(shop: Shop, execution: str) -> None:
+    revoked = uuid4().hex
+    shop.order(execution, "revoke", task_id=revoked)
+    assert revoked in shop.told(execution, "revoked")
+    assert shop.told(execution, "reserved") == []
+    assert shop.told(execution, "conf")["task_acks_late"] is True
+    assert "transport" in shop.told(execution, "report")["ok"]
 
 
 @pytest.mark.parametrize("execution", BOTH)
@@ -100,6 +111,21 @@ def test_urgent_tasks_overtake_others_in_their_queue(shop: Shop, is_default: boo
         for each in sent:
             each.get(timeout=PATIENCE)
     assert shop.lines(page) == ["0", "3", "3", "6", "9"]
+
+
+def test_processes_are_added_as_work_comes_and_replaced_after_so_many_tasks(shop: Shop) -> None:
+    queue = f"shop.{uuid4().hex}"
+    with shop.short_lived_worker(queue, most=3):
+        pages = [shop.page() for _ in range(3)]
+        sent = [shop.send("wait_for", page, queue=queue) for page in pages]
+        until(lambda: sum(len(shop.lines(f"{page}:begun")) for page in pages), 3)
+        for page in pages:
+            shop.diary.set(f"{page}:go", 1)
+        for each in sent:
+            each.get(timeout=PATIENCE)
+        sent = [shop.send("process", queue=queue) for _ in range(8)]
+        ran = Counter(each.get(timeout=PATIENCE) for each in sent)
+    assert max(ran.values()) <= 2
 
 
 def test_processes_can_be_added_and_taken_away(shop: Shop) -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from billiard.exceptions import WorkerLostError
+from celery import chain
 from celery.exceptions import NotRegistered, TaskRevokedError, TimeLimitExceeded
 from shops import PATIENCE, PREFORK_QUEUE, THREADS, THREADS_QUEUE, Shop, until
 
@@ -112,6 +115,79 @@ def test_a_running_task_can_be_terminated_in_its_process(shop: Shop) -> None:
     assert shop.send("add", 1, 1, queue=PREFORK_QUEUE).get(timeout=PATIENCE) == 2
 
 
+def stamped(shop: Shop, task: str, page: str, queue: str) -> tuple[Any, str]:
+    """A task that bears a stamp, and the stamp."""
+    stamp = uuid4().hex
+    arguments = ("unwanted", page) if task == "note" else (page,)
+    signature = shop.sign(task, *arguments, options={"queue": queue})
+    signature.stamp(visit=stamp)
+    return signature, stamp
+
+
+@pytest.mark.parametrize("execution", ["threads", "prefork"])
+def test_a_task_that_is_revoked_by_its_stamp_does_not_run(shop: Shop, execution: str) -> None:
+    page, queue = shop.page(), f"shop.{uuid4().hex}"
+    signature, stamp = stamped(shop, "note", page, queue)
+    sent = signature.apply_async()
+    shop.order(execution, "revoke_by_stamped_headers", headers={"visit": [stamp]})
+    shop.order(execution, "add_consumer", queue=queue)
+    with pytest.raises(TaskRevokedError):
+        sent.get(timeout=PATIENCE)
+    assert shop.lines(page) == []
+    shop.order(execution, "cancel_consumer", queue=queue)
+
+
+def test_a_running_task_can_be_terminated_by_its_stamp(shop: Shop) -> None:
+    page = shop.page()
+    signature, stamp = stamped(shop, "wait_for", page, PREFORK_QUEUE)
+    sent = signature.apply_async()
+    until(lambda: len(shop.lines(f"{page}:begun")), 1)
+    order = {"headers": {"visit": [stamp]}, "terminate": True}
+    shop.order("prefork", "revoke_by_stamped_headers", **order)
+    with pytest.raises(TaskRevokedError):
+        sent.get(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_a_task_that_rejects_its_message_gets_it_again(shop: Shop, queue: str | None) -> None:
+    page = shop.page()
+    assert shop.send("rejected_once", page, queue=queue).get(timeout=PATIENCE) is True
+    assert len(shop.lines(page)) == 2
+
+
+@pytest.mark.parametrize("queue", [None, THREADS_QUEUE])
+def test_a_task_that_ignores_itself_has_no_result_and_no_message(
+    shop: Shop, queue: str | None
+) -> None:
+    page = shop.page()
+    sent = shop.send("ignored", page, queue=queue)
+    until(lambda: shop.lines(page), ["ran"])
+    until(lambda: shop.client.hlen(UNACKED[shop.name]), 0)
+    assert not sent.ready()
+
+
+def test_a_task_whose_process_is_killed_runs_again_where_it_says_so(shop: Shop) -> None:
+    page = shop.page()
+    assert shop.send("die_once", page, queue=PREFORK_QUEUE).get(timeout=PATIENCE) == "ran again"
+    assert len(shop.lines(page)) == 2
+
+
+@pytest.mark.parametrize("task", ["die", "die_early"])
+def test_a_task_whose_process_is_killed_fails_where_it_does_not(shop: Shop, task: str) -> None:
+    page = shop.page()
+    with pytest.raises(WorkerLostError):
+        shop.send(task, page, queue=PREFORK_QUEUE).get(timeout=PATIENCE)
+    assert shop.lines(page) == ["ran"]
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_hooks_signals_and_states_of_ones_own_are_told(shop: Shop, queue: str | None) -> None:
+    page = shop.page()
+    shop.send("watched", page, queue=queue).get(timeout=PATIENCE)
+    told = ["task_prerun", "before_start", "HALFWAY", "on_success", "after_return", "task_postrun"]
+    until(lambda: sorted(shop.lines(page)), sorted(told))
+
+
 def test_soft_and_hard_time_limits_hold_in_processes(shop: Shop) -> None:
     soft = shop.send("overrun", 20, queue=PREFORK_QUEUE, soft_time_limit=1)
     hard = shop.send("overrun", 20, queue=PREFORK_QUEUE, time_limit=1)
@@ -199,3 +275,8 @@ def test_results_may_come_back_to_the_caller_as_messages(shop: Shop) -> None:
 
 def test_a_task_may_run_in_the_caller_instead(shop: Shop) -> None:
     assert shop.app.tasks["shop.add"].apply((1, 2)).get() == 3
+    shop.app.conf.task_always_eager = True
+    try:
+        assert chain(shop.sign("add", 1, 2), shop.sign("add", 3))().get() == 6
+    finally:
+        shop.app.conf.task_always_eager = False

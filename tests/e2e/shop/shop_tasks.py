@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import redis
-from celery import Celery, chord, group
+from celery import Celery, Task, chord, group
 from celery.backends.filesystem import FilesystemBackend
 from celery.backends.rpc import RPCBackend
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.signals import task_postrun, task_prerun
 from kombu import serialization
 
 PREFORK_QUEUE, THREADS_QUEUE = "shop.forked", "shop.threads"
@@ -37,6 +39,7 @@ def add_tasks(app: Celery) -> None:
     _add_failures(app)
     _add_long_ones(app)
     _add_kept_elsewhere(app)
+    _add_ends(app)
     if page := os.environ.get("SHOP_BEAT_PAGE"):
         app.conf.beat_schedule["tell-the-time"] = {
             "task": "shop.note",
@@ -178,6 +181,62 @@ def _add_long_ones(app: Celery) -> None:
             time.sleep(seconds)
             return "in time"
         return "stopped softly"
+
+
+class Watched(Task):  # type: ignore[misc]
+    """A base class that notes what Celery calls, on the page that is the first argument."""
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        diary().rpush(args[0], "before_start")
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        diary().rpush(args[0], "on_success")
+
+    def after_return(self, *args: Any) -> None:
+        diary().rpush(args[3][0], "after_return")
+
+
+def _note_signal(signal: Any, sender: Any, args: Any, **_: Any) -> None:
+    if isinstance(sender, Watched):
+        diary().rpush(args[0], signal.name)
+
+
+def _add_ends(app: Celery) -> None:
+    task_prerun.connect(_note_signal)
+    task_postrun.connect(_note_signal)
+
+    @app.task(shared=False, name="shop.watched", base=Watched, bind=True)
+    def watched(self: Any, page: str) -> None:
+        self.update_state(state="HALFWAY", meta={"page": page})
+        diary().rpush(page, self.AsyncResult(self.request.id).state)
+
+    @app.task(shared=False, name="shop.rejected_once", bind=True)
+    def rejected_once(self: Any, page: str) -> bool:
+        if diary().rpush(page, "ran") == 1:
+            raise Reject("not now", requeue=True)
+        return bool(self.request.delivery_info["redelivered"])
+
+    @app.task(shared=False, name="shop.ignored")
+    def ignored(page: str) -> None:
+        diary().rpush(page, "ran")
+        raise Ignore
+
+    @app.task(shared=False, name="shop.die_once", reject_on_worker_lost=True)
+    def die_once(page: str) -> str:
+        if diary().rpush(page, "ran") == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "ran again"
+
+    app.task(shared=False, name="shop.die", acks_late=True)(die_once.run)
+    app.task(shared=False, name="shop.die_early", acks_late=False)(die_once.run)
+
+    @app.task(shared=False, name="shop.tell_where", bind=True)
+    def tell_where(self: Any, page: str) -> None:
+        diary().rpush(page, self.request.hostname)
+
+    @app.task(shared=False, name="shop.process")
+    def process() -> int:
+        return os.getpid()
 
 
 def _add_kept_elsewhere(app: Celery) -> None:
