@@ -111,6 +111,7 @@ def _add(
     def run_agent(self: Any, payload: Any, **asked: Any) -> dict[str, Any]:
         request = self.request
         asked = {**asked, **(request.get(HEADER) or {})}
+        tag = request.properties.get("delivery_tag", "")
         delivery = Delivery(
             task_id=request.id,
             payload=payload,
@@ -118,7 +119,8 @@ def _add(
             plan=partial(_plan, connection, agent_type, payload, asked),
             priority=int(asked.get("priority", USUAL_PRIORITY)),
             message=partial(message_of, request),
-            agent_ended=partial(slots.free, request.properties.get("delivery_tag", "")),
+            runs_alone=partial(slots.close, tag),
+            agent_ended=partial(slots.free, tag),
         )
         try:
             result = runner().run(agent_type, delivery)

@@ -23,7 +23,7 @@ class SlotThreads(ThreadPoolExecutor):
         super().__init__(threads)
         self._slots = slots
         self._guard = threading.Lock()
-        self._asking: set[Future[None]] = set()
+        self._asking: set[threading.Event] = set()
         self._ends = False
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
@@ -39,8 +39,8 @@ class SlotThreads(ThreadPoolExecutor):
         with self._guard:
             self._ends = cancel_futures
             asking = tuple(self._asking) if cancel_futures else ()
-        for slot in asking:
-            slot.cancel()
+        for told in asking:
+            told.set()
         super().shutdown(wait, cancel_futures=cancel_futures)
 
     def _in_slot(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -51,13 +51,17 @@ class SlotThreads(ThreadPoolExecutor):
             self._slots.give_back()
 
     def _take(self) -> None:
+        """Wait for a slot. Raises `CancelledError` where the worker ends meanwhile."""
+        told = threading.Event()
         with self._guard:
+            self._asking.add(told)
             if self._ends:
-                raise CancelledError
-            slot = self._slots.ask()
-            self._asking.add(slot)
-        try:
-            slot.result()
-        finally:
-            with self._guard:
-                self._asking.discard(slot)
+                told.set()
+        asking = self._slots.ask(told.set)
+        told.wait()
+        with self._guard:
+            self._asking.discard(told)
+            ends = self._ends
+        if ends:
+            self._slots.withdraw(asking)
+            raise CancelledError

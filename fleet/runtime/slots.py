@@ -7,7 +7,8 @@ where ends cannot be written, the spare threads are soon taken and nothing more 
 
 Under load a few tasks are fetched ahead of their slots, see `fleet.core.pace`. They are claimed,
 and wait in the agents' loop, which starts one in the moment in which another ends. One that gets no
-slot soon is given back, for another worker to run.
+slot soon is given back, for another worker to run. While a task has the process to itself, or waits
+for that, nothing is fetched.
 
 Plain tasks have no end before they are written, and nobody could give one back. So none is fetched
 ahead. One that comes while all slots are taken, as when its time has come, waits for the next.
@@ -41,6 +42,7 @@ class Slots:
         self.tasks = TaskSlots(count)
         self._hub: Any = None
         self._qos: Any = None
+        self._alone: set[str] = set()
 
     def serve(self, hub: Any, qos: Any, slots: int) -> None:
         """Tell this consumer from now on. Celery's own bound to what it takes, which knows nothing
@@ -48,14 +50,20 @@ class Slots:
         vars(qos).pop("can_consume", None)
         qos.most_ended = spares(slots)
         qos.pace = Pace(spares(slots))
+        qos.is_closed = lambda: bool(self._alone)
         self._hub, self._qos = hub, qos
 
     def leave(self) -> None:
         """Tell nobody."""
         self._hub = self._qos = None
 
+    def close(self, delivery_tag: str) -> None:
+        """A delivery wants the process to itself, until its agent has ended; from any thread."""
+        self._alone.add(delivery_tag)
+
     def free(self, delivery_tag: str) -> None:
         """The agent of a delivery has ended; from any thread."""
+        self._alone.discard(delivery_tag)
         hub, qos = self._hub, self._qos
         if hub is not None and delivery_tag:
             hub.call_soon(qos.end, delivery_tag)

@@ -40,6 +40,8 @@ class QoS(redis.QoS):
         self.pace = Pace(0)
         #: What the worker has begun, see `known_deliveries.py`.
         self.known_deliveries: Callable[[], set[str]] = set
+        #: Whether a task has the process to itself, see `slots.py`.
+        self.is_closed: Callable[[], bool] = bool
 
     def end(self, delivery_tag: str) -> None:
         """A message needs its slot no more, though it is still to be acknowledged."""
@@ -49,10 +51,14 @@ class QoS(redis.QoS):
         self.pace.end(monotonic())
 
     def can_consume(self) -> bool:
-        return not self.prefetch_count or self.free_slots() + self.ahead() > 0
+        return not self.prefetch_count or self._room() > 0
 
     def can_consume_max_estimate(self) -> int | None:
-        return max(self.free_slots() + self.ahead(), 0) if self.prefetch_count else None
+        return self._room() if self.prefetch_count else None
+
+    def _room(self) -> int:
+        """How many messages may be taken now."""
+        return 0 if self.is_closed() else max(self.free_slots() + self.ahead(), 0)
 
     def ahead(self) -> int:
         """How many messages of agents' tasks may be taken ahead of their slots: only where so many

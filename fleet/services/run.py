@@ -1,8 +1,8 @@
 """Running one task: claim, run, finish.
 
     claimed   -> the agent runs under the task's time limit, its lease kept. A task whose workers
-                 have died until one more death would end it first stands aside until no other
-                 such task runs in the process: so each of them dies for itself alone
+                 have died until one more death would end it first stands aside until nothing else
+                 runs in the process, and nothing else begins beside it: so it dies for itself alone
     held      -> another run's lease is alive: this delivery is dropped, since the record
                  brings the task back should that run die
     parked    -> a step does not fit a limit, and the policy says to wait; or the run ended in an
@@ -122,7 +122,6 @@ class AgentRunner:
         self.claims = Claims(tasks, policy, agent_id, pool, lease_seconds)
         self.writes = RunWrites(settings, pool, agent_id, tasks, parking, retries, pools, rng)
         self.slots = slots
-        self._last_tries = asyncio.Lock()
 
     def warm_up(self) -> None:
         """Make the agents of the pool, so that the first task does not wait for imports."""
@@ -196,35 +195,38 @@ class AgentRunner:
         stopped: threading.Event,
     ) -> Outcome:
         try:
-            async with self._its_turn(lease), self._slot():
+            async with self._its_turn(lease, delivery):
                 return await self._run_agent(agent_type, lease, delivery.payload, writer)
         finally:
             stopped.set()
             delivery.agent_ended()
 
     @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        """One of the slots: a run that was fetched ahead waits for it."""
+    async def _its_turn(self, lease: Lease, delivery: Delivery) -> AsyncIterator[None]:
+        """Have a slot, or all of them where the run stands aside, while it lasts. Whatever stops a
+        run stops one that waits, too."""
+        count = await self._take_slots(lease, delivery)
         try:
-            await self.slots.take(SLOT_SECONDS)
-        except TimeoutError:
-            raise NoSlot from None
-        try:
+            if lease.stands_aside:
+                begin = partial(self.tasks.begin, lease)
+                await asyncio.to_thread(patiently, begin, self.keeper.lease_seconds)
             yield
         finally:
-            self.slots.give_back()
+            self.slots.give_back(count)
 
-    @asynccontextmanager
-    async def _its_turn(self, lease: Lease) -> AsyncIterator[None]:
-        """Wait until the run may begin. Whatever stops a run stops one that waits, too."""
-        if not lease.stands_aside:
-            yield
-            return
-        async with self._last_tries:
-            begin = partial(self.tasks.begin, lease)
-            await asyncio.to_thread(patiently, begin, self.keeper.lease_seconds)
-            log.info("runs beside no other that may die of it", task=lease.task_id)
-            yield
+    async def _take_slots(self, lease: Lease, delivery: Delivery) -> int:
+        """How many slots the run has now. Raises `NoSlot`."""
+        if lease.stands_aside:
+            delivery.runs_alone()
+            count = self.slots.count
+            await self.slots.take(count)
+            log.info("runs alone, since one more crash would end it", task=lease.task_id)
+            return count
+        try:
+            await self.slots.take(patience_seconds=SLOT_SECONDS)
+        except TimeoutError:
+            raise NoSlot from None
+        return 1
 
     async def _run_agent(
         self, agent_type: str, lease: Lease, payload: Any, writer: StepWriter

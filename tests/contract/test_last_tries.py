@@ -1,5 +1,5 @@
-"""Tasks that one more crash would end: in a process one of them runs at a time, the others stand
-aside, so that none of them ends for the crash of another."""
+"""Tasks that one more crash would end run alone in their process, so that none of them ends for the
+crash of another."""
 
 from __future__ import annotations
 
@@ -64,13 +64,16 @@ class Crew:
             assert self.fleet.tasks.requeue(record, QUEUE, 3) == "requeued"
         return task_id
 
-    def run(self, task_id: str) -> Future[Any]:
-        delivery = Delivery(task_id, {"instruction": "add"}, "default", lambda: "")
+    def run(self, task_id: str, *told: Callable[[], None]) -> Future[Any]:
+        named = dict(zip(("runs_alone", "agent_ended"), told, strict=False))
+        delivery = Delivery(task_id, {"instruction": "add"}, "default", lambda: "", **named)
         return self.threads.submit(self.runner.run, "code_generator", delivery)
 
     def stands_aside(self, task_id: str) -> bool:
-        held = task_id in self.runner.keeper._held
-        return held and bool(self.fleet.client.hexists(self.fleet.keys.task(task_id), "aside"))
+        """And waits already for the others to end."""
+        waits = task_id in self.runner.keeper._held and self.runner.slots._asking
+        aside = self.fleet.client.hget(self.fleet.keys.task(task_id), "aside")
+        return bool(waits) and aside == b"1"
 
 
 @pytest.fixture
@@ -90,27 +93,56 @@ def crew(
     made.threads.shutdown()
 
 
-def test_of_those_on_their_last_try_one_runs_at_a_time(crew: Crew) -> None:
-    first, second = crew.task(crashes=2), crew.task(crashes=2)
-    runs = [crew.run(first)]
-    eventually(lambda: Slow.begun == [first])
-    runs.append(crew.run(second))
-    eventually(lambda: crew.stands_aside(second))
-    assert not crew.stands_aside(first)
-    assert Slow.begun == [first]
-    Slow.go_on.set()
-    for run in runs:
-        run.result(timeout=30)
-    assert Slow.begun == [first, second]
-    assert [crew.fleet.tasks.state(task) for task in (first, second)] == ["succeeded"] * 2
-
-
-def test_all_others_run_beside_one_on_its_last_try(crew: Crew) -> None:
-    tasks = [crew.task(crashes) for crashes in (2, 0, 1)]
+def test_all_others_run_beside_each_other(crew: Crew) -> None:
+    tasks = [crew.task(crashes) for crashes in (1, 0, 1)]
     for number, task in enumerate(tasks, 1):
         crew.run(task)
         eventually(lambda: len(Slow.begun) == number)  # noqa: B023
     assert Slow.begun == tasks
+
+
+@pytest.mark.parametrize("crashes", [0, 1, 2])
+def test_one_on_its_last_try_begins_when_nothing_else_runs(crew: Crew, crashes: int) -> None:
+    other, last = crew.task(crashes), crew.task(crashes=2)
+    runs = [crew.run(other)]
+    eventually(lambda: Slow.begun == [other])
+    runs.append(crew.run(last))
+    eventually(lambda: crew.stands_aside(last))
+    assert not crew.stands_aside(other)
+    assert Slow.begun == [other]
+    Slow.go_on.set()
+    for run in runs:
+        run.result(timeout=30)
+    assert Slow.begun == [other, last]
+    assert [crew.fleet.tasks.state(task) for task in (other, last)] == ["succeeded"] * 2
+
+
+@pytest.mark.parametrize("crashes", [0, 1])
+def test_nothing_begins_beside_one_on_its_last_try_or_before_it(crew: Crew, crashes: int) -> None:
+    first, last = crew.task(crashes=0), crew.task(crashes=2)
+    crew.run(first)
+    eventually(lambda: Slow.begun == [first])
+    running = crew.run(last)
+    eventually(lambda: crew.stands_aside(last))
+    with pytest.raises(GivenBack):
+        crew.run(crew.task(crashes)).result(timeout=30)
+    Slow.go_on.set()
+    running.result(timeout=30)
+    assert Slow.begun == [first, last]
+    late = crew.task(crashes)
+    crew.run(late).result(timeout=30)
+    assert Slow.begun == [first, last, late]
+
+
+def test_its_process_is_told_to_fetch_nothing_until_it_has_ended(crew: Crew) -> None:
+    told: list[str] = []
+    last = crew.task(crashes=2)
+    run = crew.run(last, lambda: told.append("alone"), lambda: told.append("ended"))
+    eventually(lambda: Slow.begun == [last])
+    assert told == ["alone"]
+    Slow.go_on.set()
+    run.result(timeout=30)
+    assert told == ["alone", "ended"]
 
 
 def test_one_that_stands_aside_ends_where_it_is_cancelled(crew: Crew) -> None:

@@ -46,6 +46,10 @@ execution = "prefork"
 agent_type = "laborer"
 slots = 4
 
+[pools.wards]
+agent_type = "laborer"
+slots = 4
+
 [pools.lonely]
 agent_type = "laborer"
 slots = 1

@@ -139,6 +139,50 @@ def test_poison_stops_after_three_runs_and_harms_no_others(side: FleetSide) -> N
     side.check(tasks)
 
 
+def test_poisons_that_come_one_after_the_other_end_nobody_else(side: FleetSide) -> None:
+    """In each of its runs a task that does no harm gets a new poison beside it, in one worker of
+    threads. On its last try it runs alone."""
+    side.start("ward", pool="wards")
+    await_ready(side, "ward")
+    (long,) = side.send_to("wards", 1, seconds=4.0)
+    poisons: list[str] = []
+
+    def run_begins(number: int) -> bool:
+        """And there is a worker for the next poison, or one that comes up."""
+        restarted = start_again(side, "ward")
+        return not restarted and len(side.runs.of(long)) >= number and side.ready("ward")
+
+    for number in range(1, MOST_ATTEMPTS + 1):
+        assert until(lambda: run_begins(number), 60), side.brief([long, *poisons])  # noqa: B023
+        poisons += side.send_to("wards", 1, seconds=0.1, deadly=True)
+    assert until(lambda: not side.unended([long]), 60), side.brief([long, *poisons])
+    record, runs = side.fleet.task(long).record(), len(side.runs.of(long))
+    told = {"poisons": len(poisons), "its crashes": record.crashes, "its end": record.state}
+    print(shown("poisons one after the other", side, told))
+    assert (record.state, record.crashes, runs) == ("succeeded", 2, 3)
+    assert not side.runs.of(poisons[-1]) or side.runs.of(poisons[-1])[0].begun > ended(side, long)
+    # Nor was it fetched and given back all the while.
+    assert side.brief(poisons)[poisons[-1]][1] <= 1
+    for poison in poisons:
+        side.fleet.task(poison).cancel()
+    assert until(lambda: not start_again(side, "ward") and not side.unended(poisons), 60)
+    side.check([long, *poisons])
+
+
+def start_again(side: FleetSide, name: str) -> bool:
+    """Whether a worker had to be started again, since it has ended."""
+    has_ended = name in side.workers.fallen()
+    if has_ended:
+        side.workers.kill(name)
+        side.start(name, pool="wards")
+    return has_ended
+
+
+def ended(side: FleetSide, task: str) -> float:
+    """When its last run was over."""
+    return side.runs.of(task)[-1].over or float("inf")
+
+
 def test_a_task_whose_child_stands_still_before_it_claims_goes_to_another(side: FleetSide) -> None:
     """A live worker keeps what it holds, but not what nobody in it begins."""
     side.start("hung", pool="lonely")

@@ -23,38 +23,70 @@ def agents(slots: SlotThreads, work):  # type: ignore[no-untyped-def]
     return slots.submit(lambda target, arguments: target(), work, ("agents.napper", "id"))
 
 
+class Asked:
+    """Who asks for slots, and whether they are its own now."""
+
+    def __init__(self, slots: TaskSlots, wanted: int = 1) -> None:
+        self.has_them = False
+        self.asking = slots.ask(self.tell, wanted)
+
+    def tell(self) -> None:
+        self.has_them = True
+
+
 def test_who_has_asked_first_gets_the_next_slot() -> None:
     slots = TaskSlots(1)
-    held, first, second = slots.ask(), slots.ask(), slots.ask()
+    held, first, second = Asked(slots), Asked(slots), Asked(slots)
     slots.give_back()
-    assert (held.done(), first.done(), second.done()) == (True, True, False)
+    assert (held.has_them, first.has_them, second.has_them) == (True, True, False)
 
 
 def test_who_wants_none_any_more_is_passed_over() -> None:
     slots = TaskSlots(1)
-    _, first, second = slots.ask(), slots.ask(), slots.ask()
-    first.cancel()
+    _, first, second = Asked(slots), Asked(slots), Asked(slots)
+    slots.withdraw(first.asking)
     slots.give_back()
-    assert second.done()
+    assert (first.has_them, second.has_them) == (False, True)
+    slots.withdraw(second.asking)
+    assert Asked(slots).has_them
+
+
+def test_who_asks_for_all_waits_until_all_others_have_ended_and_nobody_begins_before() -> None:
+    slots = TaskSlots(3)
+    Asked(slots), Asked(slots)
+    alone, later = Asked(slots, wanted=3), Asked(slots)
     slots.give_back()
-    assert slots.ask().done()
+    assert not alone.has_them
+    slots.give_back()
+    assert (alone.has_them, later.has_them) == (True, False)
+    slots.give_back(3)
+    assert later.has_them
+
+
+def test_those_behind_one_that_wanted_all_begin_when_it_does_not_any_more() -> None:
+    slots = TaskSlots(3)
+    Asked(slots)
+    alone, later, last = Asked(slots, wanted=3), Asked(slots), Asked(slots)
+    slots.withdraw(alone.asking)
+    assert (later.has_them, last.has_them) == (True, True)
+    assert not Asked(slots).has_them
 
 
 def test_an_agent_that_has_waited_too_long_leaves_the_slot_to_others() -> None:
     slots = TaskSlots(1)
-    slots.ask()
+    Asked(slots)
     with pytest.raises(TimeoutError):
-        asyncio.run(slots.take(0.01))
+        asyncio.run(slots.take(patience_seconds=0.01))
     slots.give_back()
-    assert slots.ask().done()
+    assert Asked(slots).has_them
 
 
 def test_a_slot_that_is_given_to_an_agent_as_it_is_stopped_is_not_lost() -> None:
     slots = TaskSlots(1)
 
     async def stopped_as_it_is_given() -> None:
-        slots.ask()
-        waits = asyncio.create_task(slots.take(PATIENCE_SECONDS))
+        Asked(slots)
+        waits = asyncio.create_task(slots.take(patience_seconds=PATIENCE_SECONDS))
         await asyncio.sleep(0)
         slots.give_back()
         waits.cancel()
@@ -62,7 +94,20 @@ def test_a_slot_that_is_given_to_an_agent_as_it_is_stopped_is_not_lost() -> None
             await waits
 
     asyncio.run(stopped_as_it_is_given())
-    assert slots.ask().done()
+    assert Asked(slots).has_them
+
+
+def test_an_agent_in_its_loop_is_told_by_a_thread() -> None:
+    slots = TaskSlots(1)
+
+    async def told() -> None:
+        await slots.take()
+        waits = asyncio.create_task(slots.take(patience_seconds=PATIENCE_SECONDS))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(slots.give_back)
+        await waits
+
+    asyncio.run(told())
 
 
 def test_an_agent_gets_the_slot_of_a_plain_task_that_ends() -> None:
@@ -77,15 +122,15 @@ def test_an_agent_gets_the_slot_of_a_plain_task_that_ends() -> None:
         running = plain(threads, work)
         assert begun.wait(PATIENCE_SECONDS)
         with pytest.raises(TimeoutError):
-            asyncio.run(slots.take(0.01))
+            asyncio.run(slots.take(patience_seconds=0.01))
         goes_on.set()
         running.result(PATIENCE_SECONDS)
-        asyncio.run(slots.take(0.01))
+        asyncio.run(slots.take(patience_seconds=0.01))
 
 
 def test_an_agents_task_has_its_thread_without_a_slot_and_a_plain_one_begins_with_one() -> None:
     slots = TaskSlots(1)
-    slots.ask()
+    Asked(slots)
     with SlotThreads(2, slots) as threads:
         waiting = plain(threads, lambda: "plain")
         assert agents(threads, lambda: "agent's").result(PATIENCE_SECONDS) == "agent's"
@@ -99,12 +144,12 @@ def test_a_plain_task_that_fails_gives_its_slot_back() -> None:
     with SlotThreads(1, slots) as threads:
         with pytest.raises(ZeroDivisionError):
             plain(threads, lambda: 1 // 0).result(PATIENCE_SECONDS)
-        assert slots.ask().done()
+        assert Asked(slots).has_them
 
 
 def test_a_plain_task_that_waits_for_a_slot_does_not_begin_when_its_worker_ends() -> None:
     slots = TaskSlots(1)
-    slots.ask()
+    Asked(slots)
     threads, begun = SlotThreads(1, slots), []
     waiting = [plain(threads, lambda: begun.append(1)) for _ in range(2)]
     threads.shutdown(cancel_futures=True)
@@ -119,4 +164,4 @@ def test_slots_can_be_limited() -> None:
     slots = TaskSlots(4)
     slots.limit_to(9)
     slots.limit_to(2)
-    assert [slots.ask().done() for _ in range(3)] == [True, True, False]
+    assert [Asked(slots).has_them for _ in range(3)] == [True, True, False]

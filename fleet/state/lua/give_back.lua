@@ -40,7 +40,7 @@ local book = open_book(KEYS[8])
 charge_open_steps(KEYS[1], KEYS[7], book, KEYS[9], id, now)
 close_book(book)
 move(KEYS[1], KEYS[11], 'running', 'queued', before[4], 'given back', 'pool', '')
-redis.call('HDEL', KEYS[1], 'lease_until')
+redis.call('HDEL', KEYS[1], 'lease_until', 'aside')
 redis.call('ZREM', KEYS[2], id)
 redis.call('SREM', KEYS[3], id)
 if message then
