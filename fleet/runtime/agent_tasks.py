@@ -26,7 +26,7 @@ from celery.signals import worker_init, worker_process_init, worker_ready
 from fleet.errors import FleetError, TaskCancelled
 from fleet.runtime.app import Role, fleet_of
 from fleet.runtime.ending import Notice
-from fleet.runtime.late_ends import late_end, tell_revoked
+from fleet.runtime.late_ends import late_end, tell_revoked, tell_started
 from fleet.runtime.loop import LoopThread
 from fleet.runtime.messages import HEADER, message_of, task_name
 from fleet.runtime.revoking import agent_request
@@ -107,6 +107,8 @@ def _add(
         throws=(FleetError,),
         # nor does a result, which may hold anything, belong into log lines and events.
         resultrepr_maxsize=1,
+        # It is told when the task is claimed: not of a delivery that is not to run.
+        track_started=False,
     )
     def run_agent(self: Any, payload: Any, **asked: Any) -> dict[str, Any]:
         request = self.request
@@ -119,6 +121,7 @@ def _add(
             plan=partial(_plan, connection, agent_type, payload, asked),
             priority=int(asked.get("priority", USUAL_PRIORITY)),
             message=partial(message_of, request),
+            claimed=partial(tell_started, self),
             runs_alone=partial(slots.close, tag),
             agent_ended=partial(slots.free, tag),
         )

@@ -9,12 +9,14 @@ message is then delivered once more, as all that a dead worker held, or by the s
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
 import structlog
 from celery.backends.rpc import RPCBackend
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
+from celery.states import STARTED
 
 from fleet.errors import FleetError, TaskNotFound
 from fleet.services.connection import Connection
@@ -31,14 +33,14 @@ def late_end(task: Any, connection: Connection) -> dict[str, Any]:
     """The result of a delivered task that this delivery has not run, for Celery to hand on.
 
     Raises the error that the task ended with, and `Ignore` where there is nothing to tell: it goes
-    on elsewhere, or Celery knows, or nobody asked.
+    on elsewhere, or Celery knows, or nobody asked; `Reject` where that cannot be found out now.
     """
     record = _record(task.request.id, connection)
     if record is None or not record.has_ended:
         raise Ignore
     if record.state == "cancelled" and not _is_kept(task):
         tell_revoked(task, "the task was cancelled", terminated=False)
-    if record.state == "cancelled" or not _asks(task.request) or _knows(task, record):
+    if record.state == "cancelled" or not _asks(task.request) or _knows(task, record, connection):
         raise Ignore
     log.info("Celery is told of an end that it may not know of", task=record.id, state=record.state)
     if record.error is not None:
@@ -53,14 +55,26 @@ def tell_revoked(task: Any, reason: str, *, terminated: bool) -> None:
     task.send_event("task-revoked", terminated=terminated, signum=None, expired=False)
 
 
+def tell_started(task: Any) -> None:
+    """Celery's word for a task that is to run here."""
+    request = task.request
+    if request.ignore_result:
+        return
+    runs_in = {"pid": os.getpid(), "hostname": request.hostname}
+    try:
+        task.backend.store_result(request.id, runs_in, STARTED, request=request)
+    except Exception as error:
+        # Whatever keeps the results: that it has not this one stops no task.
+        log.warning("Celery is not told of a start", task=request.id, error=repr(error))
+
+
 def _record(task_id: str, connection: Connection) -> TaskRecord | None:
     try:
         return connection.tasks.read(task_id)
     except TaskNotFound:
         return None
     except FleetError as error:
-        log.warning("what became of a task is not known", task=task_id, error=str(error))
-        return None
+        raise Reject(error, requeue=True) from None
 
 
 def _asks(request: Any) -> bool:
@@ -69,17 +83,29 @@ def _asks(request: Any) -> bool:
     return not request.ignore_result or any(follows)
 
 
-def _knows(task: Any, record: TaskRecord) -> bool:
-    """Whether Celery has the word. One that it is given twice starts what follows twice."""
+def _knows(task: Any, record: TaskRecord, connection: Connection) -> bool:
+    """Whether Celery has the word. What it is given twice starts what follows twice; of a result
+    that is ignored nobody can tell."""
     if _is_kept(task):
         return True
-    if record.history and record.history[-1].by == record.agent:
+    if record.history and record.history[-1].by in _live_agents(connection):
         time.sleep(SECONDS_FOR_ITS_OWN)
     return _is_kept(task)
+
+
+def _live_agents(connection: Connection) -> set[str]:
+    try:
+        return {agent.id for agent in connection.registry.agents() if agent.status != "failed"}
+    except FleetError as error:
+        raise Reject(error, requeue=True) from None
 
 
 def _is_kept(task: Any) -> bool:
     # Messages that carry results cannot be looked at: they are their receiver's.
     if task.request.ignore_result or isinstance(task.backend, RPCBackend):
         return False
-    return bool(task.AsyncResult(task.request.id).ready())
+    try:
+        return bool(task.AsyncResult(task.request.id).ready())
+    except Exception as error:
+        # Whatever keeps the results, it does not answer: the word is for later.
+        raise Reject(error, requeue=True) from error

@@ -2,7 +2,8 @@
 
     the child died          the lease ends now, so that the task is queued again within a second,
                             as a crash; Celery is told nothing, for nothing has failed yet
-    before it had claimed   the delivery goes back to its queue
+    before it had claimed   the delivery goes back to its queue, once: what kills every process that
+                            reads it is missed by the reaper then, which ends it in time
     after the end           the same; the next worker gives Celery the word (`late_ends.py`)
     hard time limit         the task has failed, for Fleet as for Celery
 """
@@ -15,7 +16,7 @@ import structlog
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import WorkerLostError
 
-from fleet.errors import FleetError, TaskTimedOut
+from fleet.errors import FleetError, TaskNotFound, TaskTimedOut
 from fleet.runtime.app import Role
 from fleet.services.connection import Connection
 from fleet.services.run_ends import failed
@@ -32,11 +33,17 @@ def is_lost(exc_info: Any) -> bool:
     return isinstance(error, WorkerLostError | SystemExit)
 
 
-def comes_back(connection: Connection, role: Role, task_id: str, process: int) -> bool:
+def comes_back(
+    connection: Connection, role: Role, task_id: str, process: int, *, again: bool
+) -> bool:
     """Have the record bring a task back whose process has died. False where it will not: then its
-    delivery has to go back."""
+    delivery has to go back. `again` says that it has gone back before."""
+    tasks = connection.tasks
     try:
-        return connection.tasks.expire(task_id, role.agent, process)
+        is_its = tasks.expire(task_id, role.agent, process) is not None
+        return is_its or (again and tasks.state(task_id) == "queued")
+    except TaskNotFound:
+        return False
     except FleetError as error:
         log.warning("the lease of a dead process goes on", task=task_id, error=str(error))
         return False
@@ -47,18 +54,21 @@ def fail_over_limit(
 ) -> None:
     """End a run whose process was killed over Celery's hard time limit."""
     try:
-        if connection.tasks.expire(task_id, role.agent, process):
-            _fail(connection, role, task_id, seconds)
+        fence = connection.tasks.expire(task_id, role.agent, process)
+        if fence is not None:
+            _fail(connection, role, task_id, fence, seconds)
     except FleetError as error:
         log.warning("a task over its time limit may run again", task=task_id, error=str(error))
 
 
-def _fail(connection: Connection, role: Role, task_id: str, seconds: float) -> None:
+def _fail(
+    connection: Connection, role: Role, task_id: str, fence: int, seconds: float
+) -> None:
     record = connection.tasks.read(task_id)
     end = failed(TaskTimedOut(f"the task ran over its hard time limit of {seconds:g} s"))
     lease = Lease(
         task_id=task_id,
-        fence=record.fence,
+        fence=fence,
         request_type=record.request_type,
         tenant=record.tenant,
         complexity=record.complexity,

@@ -58,7 +58,8 @@ def agent_request(connection: Connection, role: Role) -> type[Request]:
                 super().on_failure(exc_info, send_failed_event, return_ok)
                 return
             task_ready(self)
-            if comes_back(connection, role, self.id, self.worker_pid):
+            again = bool((self.delivery_info or {}).get("redelivered"))
+            if comes_back(connection, role, self.id, self.worker_pid, again=again):
                 self.acknowledge()
             else:
                 self.reject(requeue=True)

@@ -302,8 +302,7 @@ class Channel(redis.Channel):
     def _fetch(self, queues: Sequence[str]) -> bool:
         """Take as many messages as there are free slots. Whether there was one."""
         # Asking for nothing puts the tokens back.
-        most = 0 if self.takes_nothing() else self.qos.can_consume_max_estimate() or 1
-        ahead = min(self.qos.ahead(), most)
+        most, ahead = (0, 0) if self.takes_nothing() else self.qos.room()
         arguments = self._fetch_arguments(queues, most, ahead)
         taken = self._run_fetch(self._fetch_keys(queues), arguments)
         self.listen, *rows = [bytes_to_str(part) for part in taken]

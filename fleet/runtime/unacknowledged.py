@@ -51,14 +51,20 @@ class QoS(redis.QoS):
         self.pace.end(monotonic())
 
     def can_consume(self) -> bool:
-        return not self.prefetch_count or self._room() > 0
+        return self.room()[0] > 0
 
     def can_consume_max_estimate(self) -> int | None:
-        return self._room() if self.prefetch_count else None
+        return self.room()[0] if self.prefetch_count else None
 
-    def _room(self) -> int:
-        """How many messages may be taken now."""
-        return 0 if self.is_closed() else max(self.free_slots() + self.ahead(), 0)
+    def room(self) -> tuple[int, int]:
+        """How many messages may be taken now, and how many of them ahead of their slots."""
+        if not self.prefetch_count:
+            return 1, 0
+        if self.is_closed():
+            return 0, 0
+        free, ahead = self.free_slots(), self.ahead()
+        most = max(free + ahead, 0)
+        return most, min(ahead, most)
 
     def ahead(self) -> int:
         """How many messages of agents' tasks may be taken ahead of their slots: only where so many
@@ -155,7 +161,9 @@ class QoS(redis.QoS):
                 self._restore(bytes_to_str(tag), client)
 
     def _give_back_unclaimed(self, client: Any) -> None:
-        held = dict(self._delivered)
+        # What waits in the worker for its rate limit is not handed to its pool yet.
+        handed_over = self.known_deliveries()
+        held = {tag: each for tag, each in dict(self._delivered).items() if tag in handed_over}
         overdue = self._unclaimed.overdue(held, monotonic(), self.visibility_timeout)
         if not overdue:
             return

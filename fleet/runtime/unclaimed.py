@@ -1,11 +1,11 @@
 """Deliveries that a live worker holds and that nobody begins: its pool child hangs, or was stopped.
 
 The worker renews what it holds, so such a delivery would stay with it for as long as it lives.
-What it has held for as long as an agent may be silent, and whose record still says `queued`, goes
-back for another to run. The record decides: a task that runs was claimed, however long it takes,
-and a plain one of Celery has none. The slot stays taken until Celery hears of the child, which is
-of no use to another task. Should the child go on after all, the task runs for whoever claims it
-first, and the other delivery is dropped.
+What its pool has had for as long as an agent may be silent, and whose record still says `queued`,
+goes back for another to run. The record decides: a task that runs was claimed, however long it
+takes, and a plain one of Celery has none. The slot stays taken until Celery hears of the child,
+which is of no use to another task. Should the child go on after all, the task runs for whoever
+claims it first, and the other delivery is dropped.
 """
 
 from __future__ import annotations

@@ -23,8 +23,9 @@ from fleet.state.tasks import Lease, Tasks, claims_of
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A task as a worker got it. `tenant`, `plan` and `message`, by which it can be queued again,
-    make a record where none was written. `runs_alone` is called where the process is to begin
-    nothing else for now, and `agent_ended` when the agent has ended, before that is written."""
+    make a record where none was written. `claimed` is called when it is to run here, `runs_alone`
+    where the process is to begin nothing else for now, and `agent_ended` when the agent has ended,
+    before that is written."""
 
     task_id: str
     payload: Any
@@ -32,6 +33,7 @@ class Delivery:
     plan: Callable[[], str]
     priority: int = USUAL_PRIORITY
     message: Callable[[], str] = lambda: ""
+    claimed: Callable[[], None] = lambda: None
     runs_alone: Callable[[], None] = lambda: None
     agent_ended: Callable[[], None] = lambda: None
 

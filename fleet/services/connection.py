@@ -117,6 +117,7 @@ def open_connection(settings: Settings) -> Connection:
             scripts,
             settings.config.routing.half_life_seconds,
             limits.dead_ttl_seconds,
+            settings.overflow_queue,
         ),
         registry=Registry(client, keys, scripts),
         pools=Pools(client, keys, scripts, dead_after),

@@ -144,6 +144,7 @@ class AgentRunner:
         if isinstance(claimed, str):
             log.info("delivery dropped", task=delivery.task_id, because=claimed)
             return None
+        delivery.claimed()
         lease, refused = claimed.lease, claimed.refused
         learns = lease.request_type in self.settings.config.request_types
         lessons = Lessons(self.model_state, self.examples, delivery.payload)

@@ -228,10 +228,6 @@ class Keys:
     def done(self, task_id: str) -> str:
         return f"{self.tag}:done:{task_id}"
 
-    def overflow(self, agent_type: str) -> str:
-        """The queue for its tasks that found no free slot, as `Settings.overflow_queue` has it."""
-        return f"{self.tag}.overflow.{agent_type}"
-
     def once(self, tenant: str, idempotency_key: str) -> str:
         return f"{self.tag}:once:{tenant}:{idempotency_key}"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
@@ -88,7 +88,8 @@ class Tasks(Store):
     """Reads and moves task records. Every method is one call to Redis unless it says more.
 
     What the ends of tasks say about their pools fades with `half_life_seconds`. The record of a
-    dead letter is kept for `dead_ttl_seconds`.
+    dead letter is kept for `dead_ttl_seconds`. `overflow_queue` names the queue of an agent type
+    from which any worker of it takes.
     """
 
     def __init__(
@@ -98,9 +99,11 @@ class Tasks(Store):
         scripts: Scripts,
         half_life_seconds: float,
         dead_ttl_seconds: int,
+        overflow_queue: Callable[[str], str],
     ) -> None:
         super().__init__(client, keys, scripts)
         self.dead_ttl_seconds = dead_ttl_seconds
+        self.overflow_queue = overflow_queue
         self.half_life_ms = int(half_life_seconds * 1000)
 
     def read(self, task_id: str) -> TaskRecord:
@@ -285,7 +288,7 @@ class Tasks(Store):
         while True:
             record = self.read(task_id)
             pool = record.pool
-            overflow = self.keys.overflow(record.agent_type)
+            overflow = self.overflow_queue(record.agent_type)
             in_flight = self.keys.pool(pool).in_flight if pool else self.keys.task(task_id)
             keys = [
                 self.keys.task(task_id),
@@ -323,12 +326,13 @@ class Tasks(Store):
             ids = self.client.zrangebyscore(self.keys.leases, "-inf", now, start=0, num=most)
         return [text(i) for i in ids]
 
-    def expire(self, task_id: str, agent: str, process: int) -> bool:
-        """End the lease that a process of an agent holds, since it is dead. Whether it held one."""
+    def expire(self, task_id: str, agent: str, process: int) -> int | None:
+        """End the lease that a process of an agent holds, since it is dead; the fence of its run.
+        None where it held none."""
         keys = [self.keys.task(task_id), self.keys.leases]
         with redis_errors(self.client):
             found = self.scripts.expire(keys=keys, args=[task_id, agent, claims_of(process)])
-        return bool(found)
+        return None if found is None else int(found)
 
     def running(self) -> list[str]:
         """Ids of the tasks that run now, those first whose lease ends first."""

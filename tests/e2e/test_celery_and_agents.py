@@ -211,7 +211,7 @@ def test_an_end_that_its_worker_could_not_tell_is_told_by_another_and_the_chain_
     result = {"result": '{"note": "written"}'}
     assert state.tasks.finish(lease, "threads", "succeeded", 600, result).kept
     # As the reaper puts back what a dead worker has not acknowledged.
-    queue = state.keys.overflow("napper")
+    queue = state.settings.overflow_queue("napper")
     state.client.rpush(queue, message)
     state.client.lpush(wake(queue), "1")
     for nap_of_another in state.tasks.running():

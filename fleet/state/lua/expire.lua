@@ -2,18 +2,18 @@
 --
 -- KEYS  1 task record  2 leases
 -- ARGV  1 task id  2 agent  3 how the names of that process's claims begin
--- Returns 1 where the lease has ended, 0 where the process does not hold it (any more)
+-- Returns the fence of the run whose lease has ended, nil where the process does not hold it (any more)
 --
 -- Invariant: judged by the claim that the record names, so no run of another process is taken for the
 -- dead one, and sent again it changes nothing. What comes next is the reaper's or the next worker's.
 
 -- include time
 
-local found = redis.call('HMGET', KEYS[1], 'state', 'agent', 'claim')
+local found = redis.call('HMGET', KEYS[1], 'state', 'agent', 'claim', 'fence')
 local is_its = found[2] == ARGV[2] and string.sub(found[3] or '', 1, #ARGV[3]) == ARGV[3]
 if found[1] ~= 'running' or not is_its then
-  return 0
+  return nil
 end
 redis.call('HSET', KEYS[1], 'lease_until', now)
 redis.call('ZADD', KEYS[2], now, ARGV[1])
-return 1
+return found[4]

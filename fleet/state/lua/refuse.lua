@@ -2,7 +2,7 @@
 -- refuse such tasks.
 --
 -- KEYS  1 task record  2 delayed tasks  3 done channel  4 how many tasks wait  5 dead letters
---       6 what is saved  7 overflow queue  8 its wake list
+--       6 what is saved  7 queue for its message  8 its wake list
 -- ARGV  1 task id  2 error, as JSON  3 seconds to keep a dead letter
 -- Returns 1 where it was refused, 0 where it is not delayed (any more)
 -- Moves   delayed -> failed

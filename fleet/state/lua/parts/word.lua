@@ -1,6 +1,7 @@
 -- The message of a task that has ended in no run goes to a worker, which finds that it has ended and
 -- gives Celery the word (fleet/runtime/late_ends.py): results, chords and error callbacks would wait
--- for ever. Most messages ask for none of these, and stay away.
+-- for ever. Most messages ask for none of these, and stay away. It comes last in the queue and stands in
+-- no line: it is not missed where it is lost.
 
 local function asks_for_word(message)
   local read, found = pcall(cjson.decode, message)
