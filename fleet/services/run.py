@@ -178,7 +178,8 @@ class AgentRunner:
         try:
             end = ended(future.result())
         except Exception as error:
-            if verdicts:
+            # One from outside, as a soft time limit of Celery's, has not stopped the agent.
+            if future.cancel() or verdicts:
                 stopped.wait(STOP_SECONDS)
             end = self._explain(error, verdicts, lease)
         finally:
