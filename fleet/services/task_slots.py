@@ -41,17 +41,24 @@ class TaskSlots:
 
     async def take(self, patience_seconds: float) -> None:
         """Wait for a slot in an event loop. Raises `TimeoutError` where none comes free in time."""
-        slot = self.ask()
-        if slot.done():
+        if self._take_free():
             return
+        slot = self.ask()
         try:
             async with asyncio.timeout(patience_seconds):
-                await asyncio.wrap_future(slot)
+                await _in_this_loop(slot)
         except BaseException:
             if not slot.cancel():
                 # It has been given just now.
                 self.give_back()
             raise
+
+    def _take_free(self) -> bool:
+        """Take a slot that nobody waits for: as a rule there is one, and no need of a future."""
+        with self._guard:
+            is_free = self._free > 0
+            self._free -= is_free
+        return is_free
 
     def give_back(self) -> None:
         """Hand a slot on to whoever has asked first."""
@@ -64,3 +71,23 @@ class TaskSlots:
                 self._free += 1
                 return
         slot.set_result(None)
+
+
+def _in_this_loop(slot: Future[None]) -> asyncio.Future[None]:
+    """The same to await. As a rule a slot is given back in the loop too: then, other than with
+    `asyncio.wrap_future`, whoever waits goes on in the loop's next turn, not in the one after."""
+    loop, here = asyncio.get_running_loop(), threading.get_ident()
+    given: asyncio.Future[None] = loop.create_future()
+
+    def tell() -> None:
+        if not given.done():
+            given.set_result(None)
+
+    def pass_on(_: Future[None]) -> None:
+        if threading.get_ident() == here:
+            tell()
+        else:
+            loop.call_soon_threadsafe(tell)
+
+    slot.add_done_callback(pass_on)
+    return given
