@@ -46,20 +46,24 @@ class QoS(redis.QoS):
         self.pace.end(monotonic())
 
     def can_consume(self) -> bool:
-        return not self.prefetch_count or self.free_slots() + self.ahead() > 0
+        return not self.prefetch_count or self.free_slots(self.ahead()) > 0
 
     def can_consume_max_estimate(self) -> int | None:
-        return max(self.free_slots() + self.ahead(), 0) if self.prefetch_count else None
+        return max(self.free_slots(self.ahead()), 0) if self.prefetch_count else None
 
     def ahead(self) -> int:
         """How many messages of agents' tasks may be taken ahead of their slots: only where so many
         wait that another worker, which has a slot, has enough of them too."""
         return self.pace.ahead(monotonic()) if self.channel.more_waits else 0
 
-    def free_slots(self) -> int:
-        """How many messages may be taken whose tasks start at once."""
+    def free_slots(self, ahead: int = 0) -> int:
+        """How many messages may be taken whose tasks start at once, and so many ahead."""
+        # Asked at each turn of the loop, mostly while all slots are taken: then counting will do.
+        most = self.prefetch_count + ahead - len(self._delivered) + len(self._dirty | self._ended)
+        if most <= 0:
+            return int(most)
         held = (self._delivered.keys() - self._dirty) | self.known_deliveries()
-        return int(self.prefetch_count) - len(held - self._ended)
+        return int(self.prefetch_count) + ahead - len(held - self._ended)
 
     def append(self, message: Any, delivery_tag: str) -> None:
         if delivery_tag in self.channel.noted:
