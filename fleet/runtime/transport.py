@@ -275,7 +275,7 @@ class Channel(redis.Channel):
 
     def _plain_lists(self, queues: Sequence[str]) -> list[str]:
         """What to listen to of plain queues: nothing of them is taken ahead of its slot."""
-        if self.qos.prefetch_count and self.qos.free_slots() <= 0:
+        if not queues or (self.qos.prefetch_count and self.qos.free_slots() <= 0):
             return []
         return [self._q_for_pri(queue, step) for step in self.priority_steps for queue in queues]
 

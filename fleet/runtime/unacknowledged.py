@@ -62,8 +62,8 @@ class QoS(redis.QoS):
             return 1, 0
         if self.is_closed():
             return 0, 0
-        free, ahead = self.free_slots(), self.ahead()
-        most = max(free + ahead, 0)
+        ahead = self.ahead()
+        most = max(self.free_slots(ahead), 0)
         return most, min(ahead, most)
 
     def ahead(self) -> int:
@@ -71,10 +71,14 @@ class QoS(redis.QoS):
         wait that another worker, which has a slot, has enough of them too."""
         return self.pace.ahead(monotonic()) if self.channel.more_waits else 0
 
-    def free_slots(self) -> int:
-        """How many messages may be taken whose tasks start at once."""
+    def free_slots(self, ahead: int = 0) -> int:
+        """How many messages may be taken whose tasks start at once, and so many ahead."""
+        # Asked at each turn of the loop, mostly while all slots are taken: then counting will do.
+        most = self.prefetch_count + ahead - len(self._delivered) + len(self._dirty | self._ended)
+        if most <= 0:
+            return int(most)
         held = (self._delivered.keys() - self._dirty) | self.known_deliveries()
-        return int(self.prefetch_count) - len(held - self._ended)
+        return int(self.prefetch_count) + ahead - len(held - self._ended)
 
     def append(self, message: Any, delivery_tag: str) -> None:
         if delivery_tag in self.channel.noted:
