@@ -177,28 +177,7 @@ class Tasks(Store):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
         if text(status) != "claimed":
             return text(status)
-        *fields, saved = found
-        owner, attempt, stored, spent, chosen, because, refused, aside = map(text, fields)
-        known, candidates = _parsed_plan(stored)
-        return Lease(
-            task_id=task_id,
-            fence=int(fence),
-            request_type=known["request_type"],
-            tenant=owner,
-            complexity=known["complexity"],
-            model=chosen or known["model"],
-            attempt=int(attempt),
-            candidates=candidates,
-            limit_nanodollars=known.get("limit_nanodollars"),
-            spent_nanodollars=int(spent),
-            agent_type=known["agent_type"],
-            pool=pool,
-            because=because,
-            refusal=Refusal.parse(refused) if refused else None,
-            stands_aside=aside == "1",
-            saved=parse_saved(saved),
-            asked_at=asked_at,
-        )
+        return _lease(task_id, pool, int(fence), asked_at, found)
 
     def begin(self, lease: Lease) -> None:
         """Begin a run that stood aside. Raises `LeaseLost` where another run has the task now."""
@@ -417,6 +396,32 @@ class Tasks(Store):
         """Drop the lease of a task whose record is gone."""
         with redis_errors(self.client):
             self.client.zrem(self.keys.leases, task_id)
+
+
+def _lease(task_id: str, pool: str, fence: int, asked_at: float, found: list[Any]) -> Lease:
+    """A lease from what `lua/claim.lua` answers beside its fence."""
+    *fields, saved = found
+    owner, attempt, stored, spent, chosen, because, refused, aside = map(text, fields)
+    known, candidates = _parsed_plan(stored)
+    return Lease(
+        task_id=task_id,
+        fence=fence,
+        request_type=known["request_type"],
+        tenant=owner,
+        complexity=known["complexity"],
+        model=chosen or known["model"],
+        attempt=int(attempt),
+        candidates=candidates,
+        limit_nanodollars=known.get("limit_nanodollars"),
+        spent_nanodollars=int(spent),
+        agent_type=known["agent_type"],
+        pool=pool,
+        because=because,
+        refusal=Refusal.parse(refused) if refused else None,
+        stands_aside=aside == "1",
+        saved=parse_saved(saved),
+        asked_at=asked_at,
+    )
 
 
 @lru_cache(maxsize=PLANS_KEPT)
