@@ -49,9 +49,14 @@ def cut_tokens(worst: Tokens, cut: Cut) -> Tokens:
     return known._replace(output=output, reasoning=0)
 
 
-def shows_all(shown_bytes: int, output_tokens: int) -> bool:
-    """Whether a whole answer took no more tokens than its bytes allow for."""
-    return output_tokens <= shown_bytes + FRAME_TOKENS
+def shows_all(shown_bytes: int, thought_bytes: int, told: Tokens) -> bool:
+    """Whether an answer took no more tokens than its bytes allow for, and no more of them to reason
+    than the bytes of the thoughts among them.
+
+    A token has some four bytes, so the first alone would let pass three hidden tokens for each that
+    is shown.
+    """
+    return told.output <= shown_bytes + FRAME_TOKENS and told.reasoning <= thought_bytes
 
 
 def _most_output(worst: int, cut: Cut) -> int:

@@ -20,11 +20,13 @@ from fake_provider import (
     stubborn,
     unfinished,
 )
+from pydantic_ai import ModelResponse, TextPart, ThinkingPart
+from pydantic_ai.usage import RequestUsage
 from task_runs import eventually, until_all_is_read
 
 from fleet.adapters.model_calls import ModelCaller
 from fleet.adapters.providers import Endpoint
-from fleet.adapters.streams import Progress
+from fleet.adapters.streams import Progress, hides_nothing
 from fleet.core.cut_calls import Cut
 from fleet.core.model_choice import Model, Price
 from fleet.errors import FleetError, RateLimited, Unavailable
@@ -130,6 +132,29 @@ def test_a_model_whose_answer_took_more_than_it_showed_is_not_bounded_any_more(
     assert not asking.shows_all
     assert progress.cut is not None
     assert progress.cut.shown_bytes is None
+
+
+def shows_all_after(fake: FakeProvider, behaviour: Behaviour) -> bool:
+    """Whether the model is taken to show all that it writes, after this answer."""
+    fake.script("gpt-4o", behaviour)
+    asking = caller(fake)
+    asyncio.run(asking.ask("hello", "", 4096, 0.0))
+    return asking.shows_all
+
+
+def test_a_model_that_is_told_to_reason_and_shows_no_thought_of_it_is_not_bounded_any_more(
+    fake: FakeProvider,
+) -> None:
+    """Though its words have more bytes than all of its tokens are."""
+    assert shows_all_after(fake, answer("so on " * 400, 10, 600))
+    assert not shows_all_after(fake, answer("so on " * 400, 10, 1600, reasoning_tokens=1000))
+
+
+def test_thoughts_that_are_shown_account_for_what_was_told_of_the_reasoning() -> None:
+    told = RequestUsage(input_tokens=10, output_tokens=30, details={"reasoning_tokens": 20})
+    parts = [ThinkingPart("t" * 20), TextPart("so on")]
+    assert hides_nothing(ModelResponse(parts, usage=told))
+    assert not hides_nothing(ModelResponse([ThinkingPart("t" * 19), *parts[1:]], usage=told))
 
 
 @pytest.mark.parametrize("behaviour", [cut("one two three four"), unfinished("one two ")])

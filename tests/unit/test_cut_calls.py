@@ -105,6 +105,12 @@ def test_free_models_and_those_without_a_price_cost_nothing() -> None:
 
 
 def test_an_answer_shows_all_that_has_no_more_tokens_than_bytes_and_its_frame() -> None:
-    assert shows_all(100, 25)
-    assert shows_all(2, 66)
-    assert not shows_all(2, 67)
+    assert shows_all(100, 0, Tokens(10, 25))
+    assert shows_all(2, 0, Tokens(10, 66))
+    assert not shows_all(2, 0, Tokens(10, 67))
+
+
+def test_an_answer_hides_what_it_took_to_reason_beyond_the_thoughts_that_it_shows() -> None:
+    assert shows_all(2400, 800, Tokens(10, 600, reasoning=200))
+    assert not shows_all(2400, 800, Tokens(10, 1400, reasoning=801))
+    assert not shows_all(2400, 0, Tokens(10, 600, reasoning=1))
