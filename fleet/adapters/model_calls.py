@@ -76,7 +76,9 @@ class ModelCaller:
         if not self.streams:
             return await model_request(self.chat, [request], model_settings=settings)
         response = await streamed(self.chat, request, settings, progress, self.shows_all)
-        self.shows_all = self.shows_all and hides_nothing(response)
+        # Of a filtered answer it is the provider that shows less, not the model.
+        if response.finish_reason != "content_filter":
+            self.shows_all = self.shows_all and hides_nothing(response)
         return response
 
     def _reply(self, response: ModelResponse, seconds: float) -> ModelReply:

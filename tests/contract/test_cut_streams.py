@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from context import MODEL
@@ -15,7 +17,9 @@ from fake_provider import (
     broken_off,
     cut,
     endless,
+    filtered,
     hang,
+    refused,
     stall,
     stubborn,
     unfinished,
@@ -29,7 +33,7 @@ from fleet.adapters.providers import Endpoint
 from fleet.adapters.streams import Progress, hides_nothing
 from fleet.core.cut_calls import Cut
 from fleet.core.model_choice import Model, Price
-from fleet.errors import FleetError, RateLimited, Unavailable
+from fleet.errors import FleetError, ModelRefused, RateLimited, Unavailable
 
 PRICE = Price.per_thousand(0.0025, 0.01)
 NOTHING_TOLD = (0, 0, 0, 0, 0)
@@ -138,7 +142,8 @@ def shows_all_after(fake: FakeProvider, behaviour: Behaviour) -> bool:
     """Whether the model is taken to show all that it writes, after this answer."""
     fake.script("gpt-4o", behaviour)
     asking = caller(fake)
-    asyncio.run(asking.ask("hello", "", 4096, 0.0))
+    with suppress(ModelRefused):
+        asyncio.run(asking.ask("hello", "", 4096, 0.0))
     return asking.shows_all
 
 
@@ -155,6 +160,14 @@ def test_thoughts_that_are_shown_account_for_what_was_told_of_the_reasoning() ->
     parts = [ThinkingPart("t" * 20), TextPart("so on")]
     assert hides_nothing(ModelResponse(parts, usage=told))
     assert not hides_nothing(ModelResponse([ThinkingPart("t" * 19), *parts[1:]], usage=told))
+
+
+@pytest.mark.parametrize("behaviour", [filtered(), refused()], ids=["filtered", "refused"])
+def test_an_answer_that_is_held_back_says_nothing_of_what_its_model_shows(
+    fake: FakeProvider, behaviour: Behaviour
+) -> None:
+    usage = answer("", 10, 500).body["usage"]
+    assert shows_all_after(fake, replace(behaviour, body={**behaviour.body, "usage": usage}))
 
 
 @pytest.mark.parametrize("behaviour", [cut("one two three four"), unfinished("one two ")])
