@@ -9,15 +9,19 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import structlog
 from pydantic_ai import ModelRequest, ModelResponse, ModelSettings, TextPart, ThinkingPart
 from pydantic_ai.direct import model_request_stream
 from pydantic_ai.exceptions import UnexpectedModelBehavior
 from pydantic_ai.messages import BaseToolCallPart, ModelResponsePart
 from pydantic_ai.models import Model as ChatModel
+from pydantic_ai.models import StreamedResponse
 from pydantic_ai.usage import RequestUsage
 
 from fleet.core.cut_calls import Cut, shows_all
 from fleet.core.prices import Tokens
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -48,7 +52,7 @@ async def streamed(
                 last = time.monotonic()
             return _whole(stream.get())
         except BaseException:
-            progress.cut = _cut(stream.get(), time.monotonic() - last, trusted)
+            progress.cut = _progress(stream, time.monotonic() - last, trusted)
             raise
 
 
@@ -67,6 +71,17 @@ def hides_nothing(response: ModelResponse) -> bool:
     """Whether what the provider has told of an answer may have been taken by what is seen of it."""
     thoughts = [part for part in response.parts if isinstance(part, ThinkingPart)]
     return shows_all(_bytes(response.parts), _bytes(thoughts), tokens(response.usage))
+
+
+def _progress(stream: StreamedResponse, silent_seconds: float, trusted: bool) -> Cut | None:
+    """What had come, at worst where that cannot be read: no error of the reading takes the place of
+    a cancellation."""
+    try:
+        return _cut(stream.get(), silent_seconds, trusted)
+    except Exception as error:
+        # Its words are left out, for they may repeat the answer.
+        log.warning("cannot read what came of a cut answer", error=type(error).__name__)
+        return Cut(None, silent_seconds, Tokens(0, 0))
 
 
 def _cut(response: ModelResponse, silent_seconds: float, trusted: bool) -> Cut | None:

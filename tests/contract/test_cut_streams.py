@@ -25,6 +25,7 @@ from fake_provider import (
     unfinished,
 )
 from pydantic_ai import ModelResponse, TextPart, ThinkingPart
+from pydantic_ai.models.openai import OpenAIStreamedResponse
 from pydantic_ai.usage import RequestUsage
 from task_runs import eventually, until_all_is_read
 
@@ -86,6 +87,21 @@ def test_the_provider_hears_at_once_that_a_call_is_cancelled(fake: FakeProvider)
     assert said * 5 <= progress.cut.shown_bytes <= said * (gone.sent + 1)
     assert 0 <= progress.cut.silent_seconds < gone.at - began
     assert progress.cut.told == NOTHING_TOLD
+
+
+def test_a_cancellation_stays_one_where_what_had_come_cannot_be_read(
+    fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is the call for nothing then: it is at its worst."""
+
+    def unreadable(*_: object) -> None:
+        raise ValueError("no response can be made of it")
+
+    monkeypatch.setattr(OpenAIStreamedResponse, "get", unreadable)
+    fake.script("gpt-4o", endless("so "))
+    progress = asyncio.run(cancelled(caller(fake), fake))
+    assert progress.cut is not None
+    assert (progress.cut.shown_bytes, progress.cut.told) == (None, NOTHING_TOLD)
 
 
 def test_of_a_call_that_is_cancelled_before_its_answer_nothing_is_known(fake: FakeProvider) -> None:
