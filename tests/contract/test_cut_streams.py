@@ -238,8 +238,11 @@ def test_the_local_model_stops_writing_when_its_call_is_cancelled(local_model_ur
     async def cancel() -> None:
         long = asking.ask("Write a long story about a lighthouse.", "", 2000, 0.0, progress)
         asked = asyncio.create_task(long)
-        await asyncio.sleep(3)
-        assert not asked.done(), "it has nothing more to write: this checks nothing"
+        # It is served by threads of this process, which by then have written a hundred words.
+        enough = time.process_time() + 4
+        while time.process_time() < enough:
+            assert not asked.done(), "it has nothing more to write: this checks nothing"
+            await asyncio.sleep(0.05)
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
@@ -247,8 +250,7 @@ def test_the_local_model_stops_writing_when_its_call_is_cancelled(local_model_ur
     asyncio.run(cancel())
     assert progress.cut is not None
     assert progress.cut.shown_bytes
-    # It is served by threads of this process.
-    eventually(lambda: busy_share(0.5) < 0.3, 2.0)
+    eventually(lambda: busy_share(0.5) < 0.3, 5.0)
 
 
 def busy_share(seconds: float) -> float:
