@@ -253,6 +253,7 @@ class FakeProvider:
         self._closing = threading.Event()
         self._let_go = threading.Event()
         self._hung_up: list[HungUp] = []
+        self._said = 0
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
@@ -284,6 +285,18 @@ class FakeProvider:
         with self._changed:
             if not self._changed.wait_for(arrived, timeout):
                 raise TimeoutError(f"{model} was not asked {count} times within {timeout:g} s")
+
+    def note_said(self) -> None:
+        """What an endless stream does whenever it has said its text."""
+        with self._changed:
+            self._said += 1
+            self._changed.notify_all()
+
+    def wait_until_said(self, times: int, timeout: float = 10.0) -> None:
+        """Return when endless streams have said their text so often. Raises `TimeoutError`."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._said >= times, timeout):
+                raise TimeoutError(f"nothing was said {times} times within {timeout:g} s")
 
     def note_hung_up(self, after: HungUp) -> None:
         """What a stream does that its client has closed."""
@@ -405,6 +418,7 @@ def _handler(fake: FakeProvider) -> type[BaseHTTPRequestHandler]:
                 while not fake.closing:
                     self._event(*text)
                     sent += 1
+                    fake.note_said()
                     time.sleep(0.05)
             except OSError:
                 fake.note_hung_up(HungUp(time.monotonic(), sent))

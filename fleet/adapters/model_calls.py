@@ -10,10 +10,9 @@ from pydantic_ai.exceptions import AgentRunError
 
 from fleet.adapters.model_errors import translated
 from fleet.adapters.providers import Endpoint, chat_model
-from fleet.adapters.streams import Progress, shown_bytes, streamed, tokens
+from fleet.adapters.streams import Progress, hides_nothing, streamed, tokens
 from fleet.adapters.thinking import thinks_unasked
 from fleet.agent import ModelReply
-from fleet.core.cut_calls import shows_all
 from fleet.core.model_choice import Model, cost_nanodollars
 from fleet.errors import ModelRefused, Unavailable
 
@@ -77,8 +76,9 @@ class ModelCaller:
         if not self.streams:
             return await model_request(self.chat, [request], model_settings=settings)
         response = await streamed(self.chat, request, settings, progress, self.shows_all)
-        took = response.usage.output_tokens
-        self.shows_all = self.shows_all and shows_all(shown_bytes(response), took)
+        # Of a filtered answer it is the provider that shows less, not the model.
+        if response.finish_reason != "content_filter":
+            self.shows_all = self.shows_all and hides_nothing(response)
         return response
 
     def _reply(self, response: ModelResponse, seconds: float) -> ModelReply:

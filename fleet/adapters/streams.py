@@ -6,18 +6,22 @@ Whatever ends the wait closes the connection, and so the provider hears of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import structlog
 from pydantic_ai import ModelRequest, ModelResponse, ModelSettings, TextPart, ThinkingPart
 from pydantic_ai.direct import model_request_stream
 from pydantic_ai.exceptions import UnexpectedModelBehavior
-from pydantic_ai.messages import BaseToolCallPart
+from pydantic_ai.messages import BaseToolCallPart, ModelResponsePart
 from pydantic_ai.models import Model as ChatModel
+from pydantic_ai.models import StreamedResponse
 from pydantic_ai.usage import RequestUsage
 
-from fleet.core.cut_calls import Cut
+from fleet.core.cut_calls import Cut, shows_all
 from fleet.core.prices import Tokens
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -33,13 +37,13 @@ async def streamed(
     request: ModelRequest,
     settings: ModelSettings,
     progress: Progress,
-    shows_all: bool,
+    trusted: bool,
 ) -> ModelResponse:
     """The whole answer, as it would be without a stream. Raises what the client raises, and
     `UnexpectedModelBehavior` for one that ends before its provider has said why.
 
-    `progress` tells what had arrived, also where the call is cut; `shows_all` says whether the
-    model is taken to show all that it writes.
+    `progress` tells what had arrived, also where the call is cut; `trusted` says whether the model
+    is taken to show all that it writes.
     """
     async with model_request_stream(chat, [request], model_settings=settings) as stream:
         last = time.monotonic()
@@ -48,7 +52,7 @@ async def streamed(
                 last = time.monotonic()
             return _whole(stream.get())
         except BaseException:
-            progress.cut = _cut(stream.get(), time.monotonic() - last, shows_all)
+            progress.cut = _progress(stream, time.monotonic() - last, trusted)
             raise
 
 
@@ -63,21 +67,39 @@ def tokens(usage: RequestUsage) -> Tokens:
     )
 
 
-def shown_bytes(response: ModelResponse) -> int:
-    """The UTF-8 bytes of all that a model has written."""
-    return sum(len(text.encode(errors="surrogatepass")) for text in _texts(response))
+def hides_nothing(response: ModelResponse) -> bool:
+    """Whether what the provider has told of an answer may have been taken by what is seen of it."""
+    thoughts = [part for part in response.parts if isinstance(part, ThinkingPart)]
+    return shows_all(_bytes(response.parts), _bytes(thoughts), tokens(response.usage))
 
 
-def _cut(response: ModelResponse, silent_seconds: float, shows_all: bool) -> Cut | None:
+def _progress(stream: StreamedResponse, silent_seconds: float, trusted: bool) -> Cut | None:
+    """What had come, at worst where that cannot be read: no error of the reading takes the place of
+    a cancellation."""
+    try:
+        return _cut(stream.get(), silent_seconds, trusted)
+    except Exception as error:
+        # Its words are left out, for they may repeat the answer.
+        log.warning("cannot read what came of a cut answer", error=type(error).__name__)
+        return Cut(None, silent_seconds, Tokens(0, 0))
+
+
+def _cut(response: ModelResponse, silent_seconds: float, trusted: bool) -> Cut | None:
     told = tokens(response.usage)
     if not response.parts and not told.input:
         # The server may well write the whole answer before it sends any of it.
         return None
-    return Cut(shown_bytes(response) if shows_all else None, silent_seconds, told)
+    shown = _bytes(response.parts) if trusted and hides_nothing(response) else None
+    return Cut(shown, silent_seconds, told)
 
 
-def _texts(response: ModelResponse) -> Iterator[str]:
-    for part in response.parts:
+def _bytes(parts: Iterable[ModelResponsePart]) -> int:
+    """The UTF-8 bytes that a model has written in these parts."""
+    return sum(len(text.encode(errors="surrogatepass")) for text in _texts(parts))
+
+
+def _texts(parts: Iterable[ModelResponsePart]) -> Iterator[str]:
+    for part in parts:
         if isinstance(part, TextPart | ThinkingPart):
             yield part.content
         if isinstance(part, BaseToolCallPart):

@@ -139,6 +139,7 @@ class StepWriter:
                 most = cut_step(worst, model, cut) if cut else worst
                 step = failed(most, failure, error, seconds, begun=cut is not None)
                 await self._charge(number, step)
+                self._warn_of_more(worst, step)
                 if failure not in FAILURES or not isinstance(error, FleetError):
                     raise
                 await self._leave_alone(model, failure, error)

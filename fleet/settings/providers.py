@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fleet.errors import InvalidConfig
 from fleet.settings.section import Section
@@ -13,8 +15,11 @@ from fleet.settings.section import Section
 ProviderKind = Literal["openai", "anthropic", "google", "bedrock", "mistral", "groq"]
 
 STREAMED: tuple[ProviderKind, ...] = ("openai", "anthropic")
-"""Those that stop, and bill no further, when a stream is closed in the middle of an answer. Of the
-others that is not known: a closed stream may be billed in full, so there it is of no use."""
+"""The protocols of the providers and servers that are known to stop when a stream is closed."""
+
+MAKERS = ("api.openai.com", "api.anthropic.com")
+"""The providers that stop, and bill no further, when a stream is closed in the middle of an answer.
+Of the others that is not known: a closed stream may be billed in full, so there it is of no use."""
 
 AWS_VARIABLES = (
     "AWS_BEARER_TOKEN_BEDROCK",
@@ -36,7 +41,8 @@ class Provider(Section):
 
     `stream` says whether answers are asked for piece by piece: then a call that is cut is charged
     for what had arrived. Set it where the provider stops when the connection closes and its models
-    show all that they write. Where it is not set it is so for the kinds of `STREAMED`.
+    show all that they write. Where it is not set it is so for the kinds of `STREAMED`, at one of
+    `MAKERS` or on this machine.
     """
 
     kind: ProviderKind = "openai"
@@ -44,6 +50,13 @@ class Provider(Section):
     key_variable: str | None = Field(None, pattern=r"^[A-Z][A-Z0-9_]*$")
     region: str | None = Field(None, pattern=r"^[a-z0-9\-]+$")
     stream: bool | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _has_a_host(cls, url: str | None) -> str | None:
+        if url is not None and not urlsplit(url).hostname:
+            raise ValueError("base_url needs a host, such as https://api.openai.com/v1")
+        return url
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
@@ -62,7 +75,9 @@ class Provider(Section):
     @property
     def streams(self) -> bool:
         """Whether answers are asked for piece by piece."""
-        return self.kind in STREAMED if self.stream is None else self.stream
+        if self.stream is not None:
+            return self.stream
+        return self.kind in STREAMED and (self.base_url is None or _is_known(self.base_url))
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -83,3 +98,14 @@ class Provider(Section):
                 "copy it again from the provider"
             )
         return key
+
+
+def _is_known(url: str) -> bool:
+    """Whether one of `MAKERS` answers there, also in one of its regions, or this machine."""
+    host = urlsplit(url).hostname or ""
+    if any(host == maker or host.endswith(f".{maker}") for maker in MAKERS):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

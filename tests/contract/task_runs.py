@@ -128,6 +128,12 @@ def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
+async def until_all_is_read() -> None:
+    """Wait until this loop has read what was sent to it: over loopback it has come by then."""
+    for _ in range(200):
+        await asyncio.sleep(0)
+
+
 def start_run(
     settings: Settings, fake: FakeProvider, loop: asyncio.Runner, limit: float | None = None
 ) -> Run:

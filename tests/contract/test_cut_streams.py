@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from context import MODEL
 from fake_provider import (
     Behaviour,
     FakeProvider,
+    HungUp,
     answer,
     broken_off,
     cut,
     endless,
+    filtered,
     hang,
+    refused,
     stall,
     stubborn,
     unfinished,
 )
-from task_runs import eventually
+from pydantic_ai import ModelResponse, TextPart, ThinkingPart
+from pydantic_ai.models.openai import OpenAIStreamedResponse
+from pydantic_ai.usage import RequestUsage
+from task_runs import eventually, until_all_is_read
 
 from fleet.adapters.model_calls import ModelCaller
 from fleet.adapters.providers import Endpoint
-from fleet.adapters.streams import Progress
+from fleet.adapters.streams import Progress, hides_nothing
 from fleet.core.cut_calls import Cut
 from fleet.core.model_choice import Model, Price
-from fleet.errors import FleetError, RateLimited, Unavailable
+from fleet.errors import FleetError, ModelRefused, RateLimited, Unavailable
 
 PRICE = Price.per_thousand(0.0025, 0.01)
 NOTHING_TOLD = (0, 0, 0, 0, 0)
@@ -37,12 +45,13 @@ def caller(fake: FakeProvider, timeout: float = 30, name: str = "gpt-4o") -> Mod
     return ModelCaller(model, Endpoint("openai", "sk-secret", fake.base_url), timeout)
 
 
-async def cancelled(asking: ModelCaller, fake: FakeProvider, seconds: float = 0.3) -> Progress:
-    """Cancel a call so many seconds after its provider has got it."""
+async def cancelled(asking: ModelCaller, fake: FakeProvider, times: int = 5) -> Progress:
+    """Cancel a call when its provider has said its text so often, and that was read."""
     progress = Progress()
     asked = asyncio.create_task(asking.ask("hello", "be brief", 64, 0.0, progress))
     await asyncio.to_thread(fake.wait_for, asking.model.name)
-    await asyncio.sleep(seconds)
+    await asyncio.to_thread(fake.wait_until_said, times)
+    await until_all_is_read()
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
@@ -64,22 +73,40 @@ def failed(
 
 def test_the_provider_hears_at_once_that_a_call_is_cancelled(fake: FakeProvider) -> None:
     fake.script("gpt-4o", endless("gr\u00fc\u00df dich "))
-    progress = asyncio.run(cancelled(caller(fake), fake))
-    ended = time.monotonic()
-    gone = fake.wait_for_hang_up()
-    assert gone.at - ended < 2.0
+    began = time.monotonic()
+
+    async def cancel() -> tuple[Progress, HungUp]:
+        progress = await cancelled(caller(fake), fake, 5)
+        # While the loop goes on: its end would close every connection.
+        return progress, await asyncio.to_thread(fake.wait_for_hang_up)
+
+    progress, gone = asyncio.run(cancel())
     assert progress.cut is not None
     assert progress.cut.shown_bytes is not None
     said = len("gr\u00fc\u00df dich ".encode())
-    # One may have been on the way, and one was sent before the news came.
-    assert said * max(1, gone.sent - 3) <= progress.cut.shown_bytes <= said * (gone.sent + 1)
-    assert progress.cut.silent_seconds < 1.0
+    assert said * 5 <= progress.cut.shown_bytes <= said * (gone.sent + 1)
+    assert 0 <= progress.cut.silent_seconds < gone.at - began
     assert progress.cut.told == NOTHING_TOLD
+
+
+def test_a_cancellation_stays_one_where_what_had_come_cannot_be_read(
+    fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is the call for nothing then: it is at its worst."""
+
+    def unreadable(*_: object) -> None:
+        raise ValueError("no response can be made of it")
+
+    monkeypatch.setattr(OpenAIStreamedResponse, "get", unreadable)
+    fake.script("gpt-4o", endless("so "))
+    progress = asyncio.run(cancelled(caller(fake), fake))
+    assert progress.cut is not None
+    assert (progress.cut.shown_bytes, progress.cut.told) == (None, NOTHING_TOLD)
 
 
 def test_of_a_call_that_is_cancelled_before_its_answer_nothing_is_known(fake: FakeProvider) -> None:
     fake.script("gpt-4o", hang())
-    assert asyncio.run(cancelled(caller(fake), fake, 0.0)).cut is None
+    assert asyncio.run(cancelled(caller(fake), fake, 0)).cut is None
 
 
 @pytest.mark.filterwarnings("ignore:Sampling parameters")
@@ -127,6 +154,38 @@ def test_a_model_whose_answer_took_more_than_it_showed_is_not_bounded_any_more(
     assert progress.cut.shown_bytes is None
 
 
+def shows_all_after(fake: FakeProvider, behaviour: Behaviour) -> bool:
+    """Whether the model is taken to show all that it writes, after this answer."""
+    fake.script("gpt-4o", behaviour)
+    asking = caller(fake)
+    with suppress(ModelRefused):
+        asyncio.run(asking.ask("hello", "", 4096, 0.0))
+    return asking.shows_all
+
+
+def test_a_model_that_is_told_to_reason_and_shows_no_thought_of_it_is_not_bounded_any_more(
+    fake: FakeProvider,
+) -> None:
+    """Though its words have more bytes than all of its tokens are."""
+    assert shows_all_after(fake, answer("so on " * 400, 10, 600))
+    assert not shows_all_after(fake, answer("so on " * 400, 10, 1600, reasoning_tokens=1000))
+
+
+def test_thoughts_that_are_shown_account_for_what_was_told_of_the_reasoning() -> None:
+    told = RequestUsage(input_tokens=10, output_tokens=30, details={"reasoning_tokens": 20})
+    parts = [ThinkingPart("t" * 20), TextPart("so on")]
+    assert hides_nothing(ModelResponse(parts, usage=told))
+    assert not hides_nothing(ModelResponse([ThinkingPart("t" * 19), *parts[1:]], usage=told))
+
+
+@pytest.mark.parametrize("behaviour", [filtered(), refused()], ids=["filtered", "refused"])
+def test_an_answer_that_is_held_back_says_nothing_of_what_its_model_shows(
+    fake: FakeProvider, behaviour: Behaviour
+) -> None:
+    usage = answer("", 10, 500).body["usage"]
+    assert shows_all_after(fake, replace(behaviour, body={**behaviour.body, "usage": usage}))
+
+
 @pytest.mark.parametrize("behaviour", [cut("one two three four"), unfinished("one two ")])
 def test_a_connection_that_breaks_tells_what_had_come(
     fake: FakeProvider, behaviour: Behaviour
@@ -139,11 +198,12 @@ def test_a_connection_that_breaks_tells_what_had_come(
 
 
 def test_a_stream_that_stops_is_given_up_and_was_silent_for_as_long(fake: FakeProvider) -> None:
-    error, found = failed(fake, stall("one two three four"), timeout=0.6)
+    began = time.monotonic()
+    error, found = failed(fake, stall("one two three four"), timeout=3)
     assert type(error) is Unavailable
     assert found is not None
     assert found.shown_bytes == len("one two ")
-    assert 0.3 < found.silent_seconds < 5
+    assert 2.5 < found.silent_seconds < time.monotonic() - began
 
 
 @pytest.mark.parametrize(
@@ -178,8 +238,11 @@ def test_the_local_model_stops_writing_when_its_call_is_cancelled(local_model_ur
     async def cancel() -> None:
         long = asking.ask("Write a long story about a lighthouse.", "", 2000, 0.0, progress)
         asked = asyncio.create_task(long)
-        await asyncio.sleep(3)
-        assert not asked.done(), "it has nothing more to write: this checks nothing"
+        # It is served by threads of this process, which by then have written a hundred words.
+        enough = time.process_time() + 4
+        while time.process_time() < enough:
+            assert not asked.done(), "it has nothing more to write: this checks nothing"
+            await asyncio.sleep(0.05)
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
@@ -187,8 +250,7 @@ def test_the_local_model_stops_writing_when_its_call_is_cancelled(local_model_ur
     asyncio.run(cancel())
     assert progress.cut is not None
     assert progress.cut.shown_bytes
-    # It is served by threads of this process.
-    eventually(lambda: busy_share(0.5) < 0.3, 2.0)
+    eventually(lambda: busy_share(0.5) < 0.3, 5.0)
 
 
 def busy_share(seconds: float) -> float:

@@ -469,6 +469,19 @@ def test_a_stream_that_breaks_is_unavailable_and_tells_what_had_come(kind: Provi
     tells_the_first_half(kind, progress)
 
 
+@pytest.mark.parametrize("reasoning", [0, 8])
+def test_a_stream_that_tells_of_unseen_reasoning_does_not_bound_what_it_took(
+    reasoning: int,
+) -> None:
+    told = _chat(completion_tokens_details={"reasoning_tokens": reasoning})
+    frames = [*told_as_it_grows(told)][:2]
+    with recorder(Stream(frames, content_type("openai"), "cut")) as found:
+        progress = asyncio.run(broken(caller("openai", found.url, True)))
+    assert progress.cut is not None
+    assert progress.cut.shown_bytes == (None if reasoning else len("good"))
+    assert progress.cut.told == Tokens(100, 10, reasoning=reasoning)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stream_that_is_cancelled_is_closed_at_once_and_tells_what_had_come(
     kind: ProviderKind,

