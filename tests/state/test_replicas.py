@@ -14,6 +14,7 @@ from fleet import Fleet, Submission
 from fleet.errors import (
     InvalidConfig,
     InvalidRequest,
+    NotAllowed,
     NotReplicated,
     PartlySubmitted,
 )
@@ -117,6 +118,27 @@ def test_beside_one_that_is_refused_a_note_names_what_the_replica_did_not_get(
     written, few = told.value.__notes__
     assert "1 submitted task is on 0 of 1 replicas" in few
     assert few.split()[-1] == written.split()[-1]
+
+
+@pytest.fixture
+def may_not_wait(patch: pytest.MonkeyPatch, servers: Replicated) -> Iterator[None]:
+    """The fleet's user has every right but the one to ask what the replicas have."""
+    master = servers.master_client
+    rights = {"keys": ["*"], "channels": ["*"], "commands": ["+@all", "-wait"]}
+    master.acl_setuser("guest", enabled=True, passwords=["+right"], **rights)
+    patch.setenv("FLEET_BROKER_URL", f"redis://guest:right@127.0.0.1:{servers.master.port}/0")
+    yield
+    master.acl_deluser("guest")
+
+
+@pytest.mark.usefixtures("may_not_wait")
+def test_who_may_not_ask_the_replicas_is_told_so() -> None:
+    found = fleet(1, 0.05)
+    with pytest.raises(NotAllowed, match="wait"):
+        found.submit(*ASK)
+    with pytest.raises(PartlySubmitted, match=r"0 are, 3 may be.*the user's rights") as many:
+        found.submit_many([Submission(*ASK)] * 3)
+    assert [found.task(each).state() for each in many.value.unsure] == ["queued"] * 3
 
 
 @pytest.mark.usefixtures("stopped")
