@@ -42,27 +42,26 @@ class NotReplicated(RetryLater):
     idempotency key it is safe to submit again.
     """
 
-    def __init__(self, message: str, task_ids: Sequence[str], retry_after: float = 1.0) -> None:
+    def __init__(
+        self, message: str, retry_after: float = 1.0, *, task_ids: Sequence[str] = ()
+    ) -> None:
         super().__init__(message, retry_after)
         self.task_ids = tuple(task_ids)
 
 
-class PartlySubmitted(Unavailable):
-    """Redis went away, or took no more, while many tasks were submitted. `submitted` names those
-    that are written, `unsure` those that may be, since their answer was lost: `Fleet.task` tells.
-    The rest is not.
+class PartlySubmitted(FleetError):
+    """Some of many tasks are submitted, and others not. `submitted` names those that are written,
+    `unsure` those that may be, since their answer was lost: `Fleet.task` tells. The rest is not.
 
-    To submit all of them again is safe where they have idempotency keys.
+    Do not just call again: what has no idempotency key would be there twice. Where all have one the
+    same call is safe; else cancel these tasks first, or submit only what is missing. The cause says
+    what was wrong; notes say why one was refused, and which tasks too few replicas have.
     """
 
     def __init__(
-        self,
-        message: str,
-        submitted: Sequence[str],
-        unsure: Sequence[str],
-        retry_after: float = 1.0,
+        self, message: str, *, submitted: Sequence[str] = (), unsure: Sequence[str] = ()
     ) -> None:
-        super().__init__(message, retry_after)
+        super().__init__(message)
         self.submitted = tuple(submitted)
         self.unsure = tuple(unsure)
 

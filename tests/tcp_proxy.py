@@ -2,6 +2,7 @@
 
     with Proxy(port) as proxy:      # connect to proxy.port
         proxy.drop_packets()        # nothing arrives any more, in either direction; nobody is told
+        proxy.held_up()             # how many calls have come since
         proxy.cut()                 # the same, and whoever is connected is told
         proxy.heal()                # what was on its way arrives, late, as TCP has it
         proxy.lose_an_answer()      # the next answer does not arrive, and its connection is cut
@@ -28,6 +29,7 @@ class Proxy:
         self._open.set()
         self._losing = threading.Event()
         self._before_it = 0
+        self._held_up = 0
         self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._thread = threading.Thread(target=self._accept, daemon=True)
@@ -38,7 +40,12 @@ class Proxy:
         return found
 
     def drop_packets(self) -> None:
+        self._held_up = 0
         self._open.clear()
+
+    def held_up(self) -> int:
+        """How many calls, or connections for one, have come since the network is away."""
+        return self._held_up
 
     def cut(self) -> None:
         """Connections break, and new ones are not answered."""
@@ -79,7 +86,7 @@ class Proxy:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                self._open.wait()
+                self._wait_until_open()
                 far = socket.create_connection(("127.0.0.1", self.target))
                 self._sockets += [near, far]
                 for ways in ((near, far, False), (far, near, True)):
@@ -88,7 +95,7 @@ class Proxy:
     def _pass_on(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
         with suppress(OSError):
             while chunk := source.recv(CHUNK):
-                self._open.wait()
+                self._wait_until_open(answers)
                 if answers and self._losing.is_set():
                     self._before_it -= 1
                     if self._before_it < 0:
@@ -98,6 +105,11 @@ class Proxy:
         self._open.wait()
         _close(source)
         _close(sink)
+
+    def _wait_until_open(self, is_answer: bool = False) -> None:
+        if not is_answer and not self._open.is_set():
+            self._held_up += 1
+        self._open.wait()
 
 
 def _close(found: socket.socket) -> None:

@@ -39,7 +39,8 @@ class Size:
 
 @dataclass
 class Found:
-    """Figures by side, one a round. `surplus` are the tasks that ran more often than once."""
+    """Figures by side, one a round. `surplus` are the tasks that ran more often than once, by side
+    and slots."""
 
     whole: dict[str, list[float]] = field(default_factory=dict)
     drain: dict[str, list[float]] = field(default_factory=dict)
@@ -57,6 +58,7 @@ def measure(size: Size, rivals: tuple[str, ...]) -> Found:
     if size.waits_of_few:
         with crews(size.few, ()) as present:
             found.waits_of_few = waits_of(present, size.few, size.waits_of_few, size.rounds)
+            found.surplus |= surplus(present)
     return found
 
 
@@ -109,8 +111,16 @@ def play(size: Size, crews: Mapping[str, Crew]) -> Found:
     # Of the warm-up too, which is not counted.
     found.cpu = {name: figures[1:] for name, figures in cpu.items()}
     found.waits = waits_of(crews, size.shape, size.waits, size.rounds)
-    found.surplus = {name: crew.tallies.total() - crew.sent for name, crew in crews.items()}
+    found.surplus = surplus(crews)
     return found
+
+
+def surplus(crews: Mapping[str, Crew]) -> dict[str, int]:
+    """How many tasks ran more often than once, by side and slots."""
+    return {
+        f"{name} in {crew.shape.slots} slots": crew.tallies.total() - crew.sent
+        for name, crew in crews.items()
+    }
 
 
 def waits_of(

@@ -202,7 +202,7 @@ class Fleet(Steering, DeadLetterOffice):
 
         Raises what `submit` does: for the first that is refused, when the others are written, and
         with their ids as notes. `PartlySubmitted` has the ids of those that were written before
-        Redis went away, or took no more.
+        Redis went away, or took no more; the same call again may double these.
         """
         return [self._task(done) for done in self._submitter.submit_many(list(submissions))]
 

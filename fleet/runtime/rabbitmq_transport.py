@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from kombu.transport import TRANSPORT_ALIASES, pyamqp
 from kombu.utils.json import dumps
 
+from fleet.runtime.messages import HEADER
 from fleet.runtime.transport import Link
 
 PREFIX = "fleet-"
@@ -37,11 +38,17 @@ class Channel(pyamqp.Channel):
         self.basic_publish = self._place_or_publish
 
     def _place_or_publish(self, message: Any, *args: Any, **kwargs: Any) -> Any:
-        link: Link | None = self.connection.fleet
-        known = as_kombu_writes_it(message)
-        if link is not None and link.place(known, dumps(known)):
+        if self._place(message):
             return None
         return self._publish_stock(message, *args, **kwargs)
+
+    def _place(self, message: Any) -> bool:
+        # A collected channel has no connection: the stock one says so, and Kombu heals it.
+        link: Link | None = self.connection and self.connection.fleet
+        if link is None or HEADER not in (message.properties.get("application_headers") or {}):
+            return False
+        known = as_kombu_writes_it(message)
+        return link.place(known, dumps(known))
 
 
 def as_kombu_writes_it(message: Any) -> dict[str, Any]:

@@ -71,11 +71,14 @@ class Relay:
     def resend_missed(self, patience_seconds: float) -> list[str]:
         """Queue the tasks again that RabbitMQ has given out, or lost, and that nobody has begun in
         so many seconds; their ids."""
-        try:
-            for queue in self.handed_over.queues:
+        for queue in self.handed_over.queues:
+            try:
                 self._note_who_left(queue, round(patience_seconds * 1000))
-        except FleetError as error:
-            log.warning("what RabbitMQ has could not be counted", error=str(error))
+            except FleetError as error:
+                # It may be this queue alone, such as one without its quorum: on to the next one.
+                log.warning(
+                    "what RabbitMQ has could not be counted", queue=queue, error=str(error)
+                )
         return [each for name in self.handed_over.queues for each in self.handed_over.resend(name)]
 
     def _note_who_left(self, queue: str, patience_ms: int) -> None:

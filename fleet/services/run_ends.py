@@ -61,7 +61,8 @@ def error_json(error: FleetError) -> str:
 
 
 def error_from(stored: Mapping[str, Any], result: BaseModel | None) -> FleetError:
-    """The typed error that was stored with a task."""
+    """The typed error that was stored with a task: its class, its message and its `retry_after`.
+    What else it had, such as ids of other tasks, is not stored."""
     kind, message = getattr(errors, stored["type"], TaskFailed), stored["message"]
     if kind is TaskUnverified:
         return TaskUnverified(message, result)

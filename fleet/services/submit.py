@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 from uuid import uuid4
 
 from fleet.core.back_pressure import QUEUE, Full, retry_after
@@ -53,21 +53,38 @@ class Many:
     unsure: list[str] = field(default_factory=list)
     failure: FleetError | None = None
 
-    def raise_failure(self) -> None:
-        """Raise why not all could be written, with the ids of what was."""
-        if self.failure is None:
-            return
-        if not self.done and not self.unsure:
-            raise self.failure
-        written = [each.task_id for each in self.done]
-        raise PartlySubmitted(
-            "Redis went away, or took no more, while many tasks were submitted: "
-            f"{len(written)} are, {len(self.unsure)} may be, the rest is not. This error's "
-            "`submitted` and `unsure` have the ids; with idempotency keys it is safe to submit all "
-            "again",
-            written,
-            self.unsure,
-        ) from self.failure
+    def error(self, few: NotReplicated | None) -> FleetError | None:
+        """What to raise of all that went wrong, None where nothing did. `few` tells what is written
+        and on too few replicas."""
+        problem = self._problem()
+        if problem is None:
+            return few
+        if few is not None:
+            problem.add_note(str(few))
+        return problem
+
+    def _problem(self) -> FleetError | None:
+        """Why not all are written, with the ids of what is."""
+        if self.failure is not None:
+            return self._partly(self.failure) if self.done or self.unsure else self.failure
+        if not self.refused:
+            return None
+        for each in self.done:
+            self.refused[0].add_note(f"submitted all the same: {each.task_id}")
+        return self.refused[0]
+
+    def _partly(self, failure: FleetError) -> PartlySubmitted:
+        error = PartlySubmitted(
+            f"not all of these tasks are submitted: {len(self.done)} are, {len(self.unsure)} may "
+            "be, the rest is not. This error's `submitted` and `unsure` have the ids. The "
+            f"same call again doubles those that have no idempotency key. The cause: {failure}",
+            submitted=[each.task_id for each in self.done],
+            unsure=self.unsure,
+        )
+        error.__cause__ = failure
+        if self.refused:
+            error.add_note(f"refused: {len(self.refused)}, of which the first: {self.refused[0]}")
+        return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +167,9 @@ class Submitter:
         """Submit many tasks in one round trip.
 
         All are checked before the first is written. Where one cannot be placed, its error is
-        raised after the others were written; what it says names the ids that were. Raises
-        `PartlySubmitted` where Redis took some and others not.
+        raised after the others were written; its notes name the ids that were. Raises
+        `PartlySubmitted` where Redis took some and others not. A note of either names those that
+        too few replicas have; `NotReplicated` does where all were written.
         """
         waiting = [self._ready(each) for each in asked]
         many = Many()
@@ -162,30 +180,31 @@ class Submitter:
                     break
         except RetryLater as error:
             many.failure = error
+        if waiting and many.failure is None:
+            many.failure = _moving()
         self._hand_over()
-        many.raise_failure()
-        if many.refused:
-            _raise_with_the_rest(many.refused[0], many.done)
-        if waiting:
-            _raise_with_the_rest(_moving(), many.done)
-        self._check_replicas(many.done)
+        problem = many.error(self._too_few_replicas(many.done))
+        if problem is not None:
+            raise problem
         return many.done
 
     def _hand_over(self) -> None:
         if self.relay is not None:
             self.relay.run()
 
-    def _check_replicas(self, done: Sequence[Submitted]) -> None:
+    def _too_few_replicas(self, done: Sequence[Submitted]) -> NotReplicated | None:
         least, wait_ms = self.submissions.replicas
         few = [each for each in done if each.replicas is not None and each.replicas < least]
-        if few:
-            raise NotReplicated(
-                f"{len(few)} submitted task{' is' if len(few) == 1 else 's are'} on "
-                f"{few[0].replicas} of {least} replicas after {wait_ms} ms: they run as any other, "
-                "and are lost should the master be lost now. Look at the replicas, or lower "
-                f"redis.min_replicas. Submitted: {', '.join(each.task_id for each in few)}",
-                [each.task_id for each in few],
-            )
+        if not few:
+            return None
+        ids = [each.task_id for each in few]
+        return NotReplicated(
+            f"{len(few)} submitted task{' is' if len(few) == 1 else 's are'} on "
+            f"{few[0].replicas} of {least} replicas after {wait_ms} ms: they run as any other, "
+            "and are lost should the master be lost now. Look at the replicas, or lower "
+            f"redis.min_replicas. Submitted: {', '.join(ids)}",
+            task_ids=ids,
+        )
 
     def place(self, task_id: str, message: str, checked: Checked) -> Submitted:
         """Submit a message, one's own or one that Celery's own producer has made."""
@@ -201,7 +220,9 @@ class Submitter:
                     self.planner.took(plan, placed.detail)
                 submitted = self._settle(entry, plan, placed, step.replicas)
                 self._hand_over()
-                self._check_replicas([submitted])
+                few = self._too_few_replicas([submitted])
+                if few:
+                    raise few
                 return submitted
             self.planner.follow_policy()
         raise _moving()
@@ -308,12 +329,6 @@ def _moving() -> Unavailable:
         f"the policy has changed {MOST_PLANNINGS} times while a task was submitted; find out who "
         "keeps changing it: `fleet audit`"
     )
-
-
-def _raise_with_the_rest(error: FleetError, done: Sequence[Submitted]) -> NoReturn:
-    for each in done:
-        error.add_note(f"submitted all the same: {each.task_id}")
-    raise error
 
 
 def no_agent(plan: Plan) -> NoAgentAvailable:

@@ -71,9 +71,15 @@ class Bundles:
             raise
         finally:
             self._here.calls = False
-        if isinstance(call.answer, Exception):
-            raise call.answer
-        return call.answer
+        answer = call.answer
+        if isinstance(answer, Exception):
+            try:
+                raise answer
+            finally:
+                # Its traceback has this frame, and by that all callers' variables: a cycle would
+                # keep them until the garbage collector comes.
+                del answer, call
+        return answer
 
     def _join(self, call: Call) -> bool:
         """Whether the call is to lead; else its turn comes."""
@@ -149,7 +155,8 @@ def _answer(connection: Any) -> Any:
     try:
         return connection.read_response()
     except ResponseError as error:
-        return error
+        # The frames in it have the calls, which are to have the error: see `Bundles.call`.
+        return error.with_traceback(None)
 
 
 def _settle_rest(calls: list[Call], kind: type[Exception], *why: Any) -> None:

@@ -219,15 +219,25 @@ class Submissions(Store):
             for group, answer in zip(groups, answers[: len(groups)], strict=True)
         ]
 
-    def _read(self, answer: Any, replicas: int | None) -> Step | Unplaced:
+    def _read(self, answer: Any, replicas: Any) -> Step | Unplaced:
+        refused = self._refused(answer)
+        if refused is not None:
+            # The script is all or nothing: what it was refused, it has not begun.
+            return Unplaced(refused, may_be_written=False)
+        unheard = self._refused(replicas)
+        if unheard is not None:
+            # The script was done, and nobody may ask which replicas have what it wrote.
+            return Unplaced(unheard, may_be_written=True)
+        return _step(answer, replicas)
+
+    def _refused(self, answer: Any) -> FleetError | None:
         try:
             with redis_errors(self.client):
                 if isinstance(answer, Exception):
                     raise answer
         except FleetError as error:
-            # The script is all or nothing: what it was refused, it has not begun.
-            return Unplaced(error, may_be_written=False)
-        return _step(answer, replicas)
+            return error
+        return None
 
     def _submit(
         self,

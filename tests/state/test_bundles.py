@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from weakref import ref
 
 import pytest
 import redis
@@ -74,6 +77,25 @@ def test_an_error_is_that_of_its_own_call(
         wrong.result(PATIENCE_SECONDS)
 
 
+def test_an_error_keeps_nothing_of_its_callers(bundles: Bundles, client: redis.Redis) -> None:
+    class Thing:
+        """What a caller has in a variable."""
+
+    def ask() -> ref[Thing]:
+        thing = Thing()
+        with suppress(redis.ResponseError):
+            bundles.call("INCR", "word")
+        return ref(thing)
+
+    client.set("word", "no number")
+    # It would find the cycle, sooner or later.
+    gc.disable()
+    try:
+        assert ask()() is None
+    finally:
+        gc.enable()
+
+
 def test_a_late_answer_is_never_taken_for_that_of_the_next_call(
     valkey_url: str, client: redis.Redis
 ) -> None:
@@ -126,8 +148,8 @@ def test_a_script_is_sent_again_where_the_connection_broke(
     valkey_url: str, client: redis.Redis
 ) -> None:
     push = Scripts(connect(valkey_url, 60)).push
-    for _ in range(2):
-        push(keys=["list", "wake"], args=["text"])
+    for number in range(2):
+        push(keys=["list", "wake", f"pushed-{number}"], args=["text", 60])
         client.client_kill_filter(_type="normal", skipme=True)
     assert client.llen("list") == 2
 
@@ -136,8 +158,8 @@ def test_a_script_that_redis_has_forgotten_is_loaded_again(
     valkey_url: str, client: redis.Redis
 ) -> None:
     push = Scripts(connect(valkey_url, 60)).push
-    for _ in range(2):
-        push(keys=["list", "wake"], args=["text"])
+    for number in range(2):
+        push(keys=["list", "wake", f"pushed-{number}"], args=["text", 60])
         client.script_flush()
     assert client.llen("list") == 2
 

@@ -12,7 +12,7 @@ import redis
 from tcp_proxy import Proxy
 
 from fleet.runtime.app import Role
-from fleet.runtime.worker import LOOK_SECONDS, Heartbeat
+from fleet.runtime.worker import Heartbeat
 from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings, load_settings
 
@@ -35,14 +35,18 @@ def live(fleet: Connection) -> int:
     return fleet.pools.counts(["codegen"])["codegen"].live_agents
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_an_agent_that_is_not_known_registers_again(fleet: Connection) -> None:
     heartbeat = Heartbeat(fleet, ROLE)
     heartbeat.start()
     fleet.registry.leave(ROLE.agent, ROLE.pool)
-    deadline = time.monotonic() + 10
-    while live(fleet) == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: live(fleet) == 1)
     heartbeat.stop()
     assert live(fleet) == 0
 
@@ -56,10 +60,11 @@ def test_an_agent_that_left_does_not_come_back_by_a_call_that_was_under_way(
     proxy.drop_packets()
     # It is told that it is not known, when its answer arrives at last.
     fleet.registry.leave(ROLE.agent, ROLE.pool)
-    time.sleep(LOOK_SECONDS + 0.3)
+    wait_until(lambda: proxy.held_up() > 0)
     stops = threading.Thread(target=heartbeat.stop)
     stops.start()
     time.sleep(heartbeat.every_seconds + 0.3)
+    assert heartbeat._ended.is_set() and heartbeat._thread.is_alive()
     proxy.heal()
     stops.join()
     heartbeat._thread.join()

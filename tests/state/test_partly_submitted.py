@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,7 +11,7 @@ import redis
 from tcp_proxy import Proxy
 
 from fleet import Fleet, Submission
-from fleet.errors import PartlySubmitted, Unavailable
+from fleet.errors import PartlySubmitted, RetryLater, Unavailable
 from fleet.settings import load_settings
 
 
@@ -40,22 +40,53 @@ def proxy(valkey_url: str) -> Iterator[Proxy]:
         yield found
 
 
+@pytest.fixture
+def nearly_full(client: redis.Redis) -> Iterator[Callable[[], None]]:
+    """Leaves the server room for some 4 MB more."""
+
+    def fill() -> None:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 4_000_000)
+
+    yield fill
+    client.config_set("maxmemory", 0)
+
+
 def test_what_a_server_took_before_it_was_full_is_named(
-    direct: Fleet, client: redis.Redis
+    direct: Fleet, client: redis.Redis, nearly_full: Callable[[], None]
 ) -> None:
     many = asked(1000, size=2000)
-    client.config_set("maxmemory", client.info("memory")["used_memory"] + 4_000_000)
-    try:
-        with pytest.raises(PartlySubmitted, match=r"are, 0 may be, the rest is not") as told:
-            direct.submit_many(many)
-    finally:
-        client.config_set("maxmemory", 0)
+    nearly_full()
+    with pytest.raises(PartlySubmitted, match=r"are, 0 may be, the rest is not") as told:
+        direct.submit_many(many)
+    client.config_set("maxmemory", 0)
     assert 0 < len(told.value.submitted) < 1000
     written = {each.decode() for each in client.zrange("{fleet}:tasks", 0, -1)}
     assert (set(told.value.submitted), told.value.unsure) == (written, ())
     again = [task.id for task in direct.submit_many(many)]
     assert written < set(again)
     assert client.zcard("{fleet}:tasks") == 1000
+
+
+def test_whoever_tries_all_again_by_habit_is_not_invited_to(
+    direct: Fleet, nearly_full: Callable[[], None]
+) -> None:
+    nearly_full()
+    with pytest.raises(PartlySubmitted) as told:
+        direct.submit_many(asked(1000, size=2000))
+    # Without keys, that would run the written ones twice.
+    assert not isinstance(told.value, RetryLater)
+    assert isinstance(told.value.__cause__, Unavailable)
+
+
+def test_what_was_refused_before_the_server_was_full_is_told_too(
+    direct: Fleet, nearly_full: Callable[[], None]
+) -> None:
+    direct.submit_many(asked(1))
+    nearly_full()
+    with pytest.raises(PartlySubmitted) as told:
+        direct.submit_many(asked(1000, size=2000))
+    (note,) = told.value.__notes__
+    assert note.startswith("refused: 1, of which the first: idempotency key 'key-0' was used for")
 
 
 def test_those_whose_answer_was_lost_may_be_written(

@@ -11,7 +11,13 @@ import pytest
 from replicated_valkey import Replicated
 
 from fleet import Fleet, Submission
-from fleet.errors import InvalidConfig, NotReplicated
+from fleet.errors import (
+    InvalidConfig,
+    InvalidRequest,
+    NotAllowed,
+    NotReplicated,
+    PartlySubmitted,
+)
 from fleet.settings import load_settings
 
 ASK = ("code_generation", {"instruction": "add"})
@@ -82,6 +88,57 @@ def test_what_the_replica_did_not_get_is_named_and_there_all_the_same(
     with pytest.raises(NotReplicated, match="3 submitted tasks are") as many:
         found.submit_many([Submission(*ASK)] * 3)
     assert [found.task(each).state() for each in many.value.task_ids] == ["queued"] * 3
+
+
+@pytest.mark.usefixtures("cut_off")
+def test_where_not_all_are_written_a_note_names_what_the_replica_did_not_get(
+    patch: pytest.MonkeyPatch, servers: Replicated
+) -> None:
+    found, master = fleet(1, 0.05), servers.master_client
+    many = [Submission("code_generation", {"instruction": "x" * 2000})] * 1000
+    master.config_set("maxmemory", master.info("memory")["used_memory"] + 4_000_000)
+    try:
+        with pytest.raises(PartlySubmitted) as told:
+            found.submit_many(many)
+    finally:
+        master.config_set("maxmemory", 0)
+    (note,) = told.value.__notes__
+    assert f"{len(told.value.submitted)} submitted tasks are on 0 of 1 replicas" in note
+    assert note.endswith(f"Submitted: {', '.join(told.value.submitted)}")
+
+
+@pytest.mark.usefixtures("cut_off")
+def test_beside_one_that_is_refused_a_note_names_what_the_replica_did_not_get(
+    patch: pytest.MonkeyPatch,
+) -> None:
+    found = fleet(1, 0.05)
+    another = ("code_generation", {"instruction": "subtract"})
+    with pytest.raises(InvalidRequest, match="used for another request") as told:
+        found.submit_many([Submission(*each, idempotency_key="one") for each in (ASK, another)])
+    written, few = told.value.__notes__
+    assert "1 submitted task is on 0 of 1 replicas" in few
+    assert few.split()[-1] == written.split()[-1]
+
+
+@pytest.fixture
+def may_not_wait(patch: pytest.MonkeyPatch, servers: Replicated) -> Iterator[None]:
+    """The fleet's user has every right but the one to ask what the replicas have."""
+    master = servers.master_client
+    rights = {"keys": ["*"], "channels": ["*"], "commands": ["+@all", "-wait"]}
+    master.acl_setuser("guest", enabled=True, passwords=["+right"], **rights)
+    patch.setenv("FLEET_BROKER_URL", f"redis://guest:right@127.0.0.1:{servers.master.port}/0")
+    yield
+    master.acl_deluser("guest")
+
+
+@pytest.mark.usefixtures("may_not_wait")
+def test_who_may_not_ask_the_replicas_is_told_so() -> None:
+    found = fleet(1, 0.05)
+    with pytest.raises(NotAllowed, match="wait"):
+        found.submit(*ASK)
+    with pytest.raises(PartlySubmitted, match=r"0 are, 3 may be.*the user's rights") as many:
+        found.submit_many([Submission(*ASK)] * 3)
+    assert [found.task(each).state() for each in many.value.unsure] == ["queued"] * 3
 
 
 @pytest.mark.usefixtures("stopped")

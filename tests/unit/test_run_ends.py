@@ -6,8 +6,21 @@ import json
 
 import pytest
 
+from fleet import errors
 from fleet.errors import FleetError, OverBudget, OverLimit, RateLimited, TaskFailed
 from fleet.services.run_ends import error_from, error_json
+
+KINDS = [
+    each
+    for each in vars(errors).values()
+    if isinstance(each, type) and issubclass(each, FleetError)
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_error_can_be_stored_and_told_again(kind: type[FleetError]) -> None:
+    told = error_from(json.loads(error_json(kind("it is so"))), None)
+    assert (type(told), str(told)) == (kind, "it is so")
 
 
 @pytest.mark.parametrize("kind", [OverBudget, OverLimit, RateLimited])

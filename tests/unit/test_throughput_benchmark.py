@@ -11,7 +11,9 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 from run_all import understood  # noqa: E402
+from throughput_parts.crew import Crew  # noqa: E402
 from throughput_parts.figures import absent, keyed, share_of_ideal, to_each  # noqa: E402
+from throughput_parts.measure import surplus  # noqa: E402
 from throughput_parts.rivals import RIVALS, run  # noqa: E402
 from throughput_parts.sides import Shape, environment, sides  # noqa: E402
 from throughput_parts.tallies import Tallies  # noqa: E402
@@ -89,6 +91,14 @@ def test_a_count_is_the_size_of_the_files_of_all_processes(tmp_path: Path) -> No
     (tallies.folder / "102").write_bytes(b".")
     assert tallies.total() == 4
     assert sorted(tallies.by_process()) == [1, 3]
+
+
+def test_what_ran_twice_is_counted_by_side_and_slots(tmp_path: Path) -> None:
+    ours = sides(SHAPE, ())[0]
+    crew = Crew(ours, SHAPE, tmp_path, "redis://127.0.0.1:1/0")
+    crew.sent = 3
+    (crew.tallies.folder / "101").write_bytes(b".....")
+    assert surplus({"Fleet": crew}) == {"Fleet in 16 slots": 2}
 
 
 def test_a_benchmark_is_given_only_the_options_that_it_knows() -> None:
