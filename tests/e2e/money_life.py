@@ -32,6 +32,7 @@ from fleet.services.dead import retry_dead
 from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.parked import unpark
 from fleet.services.requests import Submission
+from fleet.services.task_slots import TaskSlots
 from fleet.services.upkeep import reap
 from fleet.settings import load_settings
 from fleet.state.money import ScopeLimits, StepLimits
@@ -95,7 +96,7 @@ class World:
     def work(self) -> None:
         """Take what is queued, and run it, until there is nothing more."""
         self.fleet.registry.heartbeat(AGENT, POOL, 0)
-        runner = _make_runner(self.app, Role(POOL, AGENT))
+        runner = _make_runner(self.app, Role(POOL, AGENT), TaskSlots(1))
         runner.keeper.renew_seconds = 0
         hold = runner.keeper.hold
 
