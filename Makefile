@@ -15,7 +15,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-faults bench lock clean
+.PHONY: help install demo up test test-slow test-faults bench lock clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -58,6 +58,9 @@ test: $(INSTALLED)  ## Lint, check types, run every test (ARGS='tests/unit -x': 
 	$(PYTHON) -m ruff check --config .ci/ruff.toml .
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-slow: $(INSTALLED)  ## Run the tests that take too long for every change
+	$(PYTHON) -m pytest -m slow $(ARGS)
 
 # FLEET_FAULTS=full: at full length, about an hour.
 test-faults: $(INSTALLED)  ## Break everything that can break, stock Celery beside it (FLEET_FAULTS=full: at length)

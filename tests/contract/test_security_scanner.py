@@ -281,6 +281,7 @@ def test_the_scan_opens_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "AWSKeyDetector" in rules(scan(SHOP, paths=["."]))
 
 
+@pytest.mark.slow
 def test_fleets_own_source_is_scanned_without_a_failure() -> None:
     result = scan(PROJECT, paths=["fleet", "workers"])
     assert result.skipped == ()

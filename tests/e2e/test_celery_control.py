@@ -113,6 +113,7 @@ def test_urgent_tasks_overtake_others_in_their_queue(shop: Shop, is_default: boo
     assert shop.lines(page) == ["0", "3", "3", "6", "9"]
 
 
+@pytest.mark.slow
 def test_processes_are_added_as_work_comes_and_replaced_after_so_many_tasks(shop: Shop) -> None:
     queue = f"shop.{uuid4().hex}"
     with shop.short_lived_worker(queue, most=3):

@@ -30,7 +30,8 @@ over = "wait"
 """Fits one task, thought to cost $0.002375, and no second beside it. Of one that may take 1400
 tokens for an answer it fits one question, $0.002874 at worst, and none after that took $0.00002."""
 
-LIVES = ("usual", "parked", "lost", "retried", "buried")
+SLOW_LIVES = (pytest.param(life, marks=pytest.mark.slow) for life in ("retried", "buried"))
+LIVES = ("usual", "parked", "lost", *SLOW_LIVES)
 NEVER_ASKED = {"lost": 1, "buried": MOST_CRASHES}
 """Steps that a life admits and nobody asks."""
 QUESTIONS = 2

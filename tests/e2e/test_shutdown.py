@@ -186,6 +186,7 @@ def test_sigquit_gives_back_at_once_what_would_have_fitted(workers: Workers, poo
     workers.nothing_is_held(pool)
 
 
+@pytest.mark.slow
 @both
 def test_a_second_sigterm_changes_nothing(workers: Workers, pool: str) -> None:
     workers.start("only", pool)

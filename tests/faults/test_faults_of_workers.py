@@ -6,6 +6,7 @@ from collections import Counter
 
 import fault_rows
 import psutil
+import pytest
 from fault_rows import shown
 from fleet_side import VISIBILITY_SECONDS, FleetSide
 from sides import await_ready, sized, until
@@ -96,6 +97,7 @@ def new_child(side: FleetSide, name: str, old: psutil.Process) -> bool:
     return len(found) == 1 and found[0] != old
 
 
+@pytest.mark.slow
 def test_a_child_that_is_slow_to_start_is_left_to_start(side: FleetSide) -> None:
     side.start("slow", pool="lonely", LABOR_START_SECONDS="6")
     await_ready(side, "slow")
@@ -141,6 +143,7 @@ def test_poison_stops_after_three_runs_and_harms_no_others(side: FleetSide) -> N
     side.check(tasks)
 
 
+@pytest.mark.slow
 def test_poisons_that_come_one_after_the_other_end_nobody_else(side: FleetSide) -> None:
     """In each of its runs a task that does no harm gets a new poison beside it, in one worker of
     threads. On its last try it runs alone."""
@@ -185,6 +188,7 @@ def ended(side: FleetSide, task: str) -> float:
     return side.runs.of(task)[-1].over or float("inf")
 
 
+@pytest.mark.slow
 def test_a_task_whose_child_stands_still_before_it_claims_goes_to_another(side: FleetSide) -> None:
     """A live worker keeps what it holds, but not what nobody in it begins."""
     side.start("hung", pool="lonely")

@@ -230,6 +230,7 @@ def erlang_c(servers: int, offered: float) -> float:
     return blocked / (1.0 - offered / servers * (1.0 - blocked))
 
 
+@pytest.mark.slow
 def test_exponential_runs_wait_as_erlangs_formula_says() -> None:
     servers, rate, mean, tasks = 5, 0.3, 10.0, 60_000
     rng = np.random.default_rng(3)
