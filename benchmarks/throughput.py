@@ -42,7 +42,7 @@ from throughput_parts.rivals import RIVALS, install_rivals
 from throughput_parts.sides import OURS
 
 STOPPED = 128 + signal.SIGTERM
-FULL = Size(rounds=5, empty=2500, waits=100, waits_of_few=200)
+FULL = Size(rounds=5, empty=2500, waits=60, waits_of_few=150)
 QUICK = Size(rounds=1, empty=800, waits=12, waits_of_few=0)
 
 
