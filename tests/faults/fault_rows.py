@@ -142,6 +142,8 @@ class Load:
                 self.acknowledged += self.side.send(1, self.seconds)
             except Exception as error:
                 self.refused.append(error)
+                # Written all the same, and told: as good as acknowledged.
+                self.acknowledged += getattr(error, "submitted", ())
 
 
 def kill_valkey(side: Side, kills: int, quiet: float) -> Figures:
