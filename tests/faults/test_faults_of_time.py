@@ -19,7 +19,7 @@ from fleet_side import BEAT_SECONDS, VISIBILITY_SECONDS, FleetSide
 from sides import FULL, HERE, await_ready, resident_bytes, sized, until
 
 from beat_schedules.schedule import schedule
-from fleet.errors import RetryLater
+from fleet.errors import PartlySubmitted, RetryLater
 from fleet.state.beat import BeatLease
 
 SKEW_SECONDS = 90
@@ -144,6 +144,9 @@ def test_a_while_of_everything_adds_up_and_grows_nothing(side: FleetSide) -> Non
             tasks += side.send(1, 0.2, "prefork")
             if dice.random() < 0.1:
                 side.fleet.task(tasks[-1]).cancel()
+        except PartlySubmitted as error:
+            tasks += error.submitted
+            refused += 1
         except RetryLater:
             refused += 1
         if faults and time.monotonic() > faults[0]:
