@@ -17,6 +17,7 @@
 -- include moves
 -- include book
 -- include reservation
+-- include wake
 -- include word
 
 local id = ARGV[1]

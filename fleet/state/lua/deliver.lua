@@ -6,11 +6,11 @@
 --
 -- Invariant: a message is in the schedule or in its queue at every moment, and never in both.
 
+-- include wake
+
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
   return 0
 end
 redis.call('LPUSH', KEYS[2], ARGV[2])
-if redis.call('LLEN', KEYS[3]) == 0 then
-  redis.call('LPUSH', KEYS[3], '1')
-end
+wake_worker(KEYS[3])
 return 1

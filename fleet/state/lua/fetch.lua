@@ -19,6 +19,7 @@
 -- include time
 -- include health
 -- include message
+-- include wake
 
 local fixed, first_queue = 6, 6
 local most, prefix, ahead = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[5])
@@ -96,8 +97,8 @@ for i = 0, (#KEYS - fixed) / 3 - 1 do
     end
   end
   take(list, line, queue, kind, limit)
-  if redis.call('EXISTS', list) == 1 and redis.call('LLEN', wake) == 0 then
-    redis.call('LPUSH', wake, '1')
+  if redis.call('EXISTS', list) == 1 then
+    wake_worker(wake)
   end
 end
 return {listen, unpack(taken)}

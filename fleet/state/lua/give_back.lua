@@ -20,6 +20,7 @@
 -- include windows
 -- include book
 -- include reservation
+-- include wake
 
 local id = ARGV[1]
 local before = redis.call('HMGET', KEYS[1], 'fence', 'state', 'message', 'agent')
@@ -46,8 +47,6 @@ redis.call('SREM', KEYS[3], id)
 if message then
   redis.call('RPUSH', KEYS[5], message)
   stand_first(KEYS[10], id)
-  if redis.call('LLEN', KEYS[6]) == 0 then
-    redis.call('LPUSH', KEYS[6], '1')
-  end
+  wake_worker(KEYS[6])
 end
 return given_back()

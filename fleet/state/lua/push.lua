@@ -7,11 +7,11 @@
 -- Invariant: the wake list holds a token while the queue has messages; a message that is sent again,
 -- since its answer was lost, is there once.
 
+-- include wake
+
 if not redis.call('SET', KEYS[3], '1', 'NX', 'EX', ARGV[2]) then
   return 0
 end
 redis.call('LPUSH', KEYS[1], ARGV[1])
-if redis.call('LLEN', KEYS[2]) == 0 then
-  redis.call('LPUSH', KEYS[2], '1')
-end
+wake_worker(KEYS[2])
 return 1

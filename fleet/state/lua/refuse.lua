@@ -13,6 +13,7 @@
 -- include time
 -- include moves
 -- include dead
+-- include wake
 -- include word
 
 redis.call('ZREM', KEYS[2], ARGV[1])

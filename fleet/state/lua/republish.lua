@@ -18,6 +18,7 @@
 -- include dead
 -- include book
 -- include reservation
+-- include wake
 -- include word
 
 local id = ARGV[1]
@@ -43,7 +44,5 @@ if redis.call('HINCRBY', KEYS[1], 'republished', 1) > tonumber(ARGV[3]) then
 end
 redis.call('RPUSH', KEYS[2], task[2])
 stand_first(KEYS[4], id)
-if redis.call('LLEN', KEYS[3]) == 0 then
-  redis.call('LPUSH', KEYS[3], '1')
-end
+wake_worker(KEYS[3])
 return 'republished'

@@ -29,6 +29,7 @@
 -- include windows
 -- include book
 -- include reservation
+-- include wake
 -- include word
 
 local id = ARGV[1]
@@ -75,7 +76,5 @@ else
   redis.call('LPUSH', KEYS[4], seen[4])
   stand_last(KEYS[12], id)
 end
-if redis.call('LLEN', KEYS[5]) == 0 then
-  redis.call('LPUSH', KEYS[5], '1')
-end
+wake_worker(KEYS[5])
 return redis.call('SISMEMBER', KEYS[15], id) == 1 and 'unwanted' or 'requeued'

@@ -11,6 +11,7 @@
 -- include time
 -- include line
 -- include message
+-- include wake
 
 if redis.call('ZCOUNT', KEYS[1], '(' .. (now - tonumber(ARGV[1])), '+inf') > 0
   and redis.call('HEXISTS', KEYS[6], 'maintenance') == 0 then
@@ -31,7 +32,7 @@ for _ = 1, tonumber(ARGV[2]) do
     stand_last(KEYS[8], id)
   end
 end
-if any and redis.call('LLEN', KEYS[5]) == 0 then
-  redis.call('LPUSH', KEYS[5], '1')
+if any then
+  wake_worker(KEYS[5])
 end
 return moved

@@ -12,6 +12,7 @@
 
 -- include time
 -- include line
+-- include wake
 
 local overdue = now - tonumber(ARGV[4])
 local renewed = redis.call('ZSCORE', KEYS[3], ARGV[1])
@@ -29,7 +30,5 @@ if ARGV[3] ~= '' then
   redis.call('SREM', KEYS[4], ARGV[3])
   stand_first(KEYS[7], ARGV[3])
 end
-if redis.call('LLEN', KEYS[6]) == 0 then
-  redis.call('LPUSH', KEYS[6], '1')
-end
+wake_worker(KEYS[6])
 return 1

@@ -57,6 +57,7 @@
 -- include reservation
 -- include choice
 -- include parked
+-- include wake
 
 local fixed, per_pool, per_task_args = 11, 7, 6
 local first_choice = 14
@@ -239,8 +240,8 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint, 
     'pool', place.name, 'routed', place.name, 'chosen', choice.model, 'because', choice.because)
   redis.call('LPUSH', place.queue, message)
   stand_last(place.line, id)
-  if not place.woken and redis.call('LLEN', place.wake) == 0 then
-    redis.call('LPUSH', place.wake, '1')
+  if not place.woken then
+    wake_worker(place.wake)
   end
   place.woken = true
   return {place == overflow and 'overflow' or 'pool', place.name, packed}

@@ -24,6 +24,7 @@
 -- include reservation
 -- include choice
 -- include parked
+-- include wake
 
 local id = ARGV[1]
 local task = redis.call('HMGET', KEYS[1], 'state', 'message', 'retry_at')
@@ -68,7 +69,5 @@ redis.call('ZREM', KEYS[2], id)
 redis.call('ZREM', KEYS[8], id)
 redis.call('LPUSH', KEYS[6], message)
 stand_last(KEYS[9], id)
-if redis.call('LLEN', KEYS[7]) == 0 then
-  redis.call('LPUSH', KEYS[7], '1')
-end
+wake_worker(KEYS[7])
 return {'queued', ''}

@@ -1,7 +1,7 @@
 -- The message of a task that has ended in no run goes to a worker, which finds that it has ended and
 -- gives Celery the word (fleet/runtime/late_ends.py): results, chords and error callbacks would wait
 -- for ever. Most messages ask for none of these, and stay away. It comes last in the queue and stands in
--- no line: it is not missed where it is lost.
+-- no line: it is not missed where it is lost. Needs wake.
 
 local function asks_for_word(message)
   local read, found = pcall(cjson.decode, message)
@@ -18,7 +18,5 @@ local function send_word(message, queue, wake)
     return
   end
   redis.call('LPUSH', queue, message)
-  if redis.call('LLEN', wake) == 0 then
-    redis.call('LPUSH', wake, '1')
-  end
+  wake_worker(wake)
 end
