@@ -39,9 +39,7 @@ class DeadLetters(Store):
 
     def now(self) -> float:
         """Seconds since 1970 by Redis's clock."""
-        with redis_errors(self.client):
-            seconds, micros = self.client.time()
-        return float(seconds) + micros / 1e6
+        return self.now_us() / 1e6
 
     def newest(self) -> Iterator[TaskRecord]:
         """All of them, newest first, without steps and history. Two calls for each page. Where

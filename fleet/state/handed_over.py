@@ -66,9 +66,8 @@ class HandedOver(Store):
     def resend(self, queue: str) -> list[str]:
         """Queue what has not begun in time to be handed over again; the ids. A call for each."""
         with redis_errors(self.client):
-            seconds, micros = self.client.time()
-            now = seconds * 1000 + micros // 1000
-            overdue = self.client.zrangebyscore(taken(queue), "-inf", now, 0, MOST_AT_ONCE)
+            now_ms = self.now_us() // 1000
+            overdue = self.client.zrangebyscore(taken(queue), "-inf", now_ms, 0, MOST_AT_ONCE)
             ids = [text(each) for each in overdue]
             return [each for each in ids if self._resend(queue, each)]
 
@@ -82,8 +81,7 @@ class HandedOver(Store):
         if not task_ids:
             return
         with redis_errors(self.client):
-            seconds, micros = self.client.time()
-            came = seconds * 1_000_000 + micros
+            came = self.now_us()
             pipeline = self.client.pipeline()
             pipeline.zrem(given(queue), *task_ids)
             pipeline.zadd(given(to), {each: came + n for n, each in enumerate(task_ids)})

@@ -93,8 +93,7 @@ class Lines(Store):
 
     def _overdue(self, held: PoolKeys, dead_after_ms: int) -> list[tuple[str, str]]:
         """Delivery tags and what is noted of them."""
-        seconds, micros = self.client.time()
-        before = seconds + micros / 1e6 - dead_after_ms / 1000
+        before = self.now_us() / 1e6 - dead_after_ms / 1000
         found = self.client.zrangebyscore(held.unacked_index, 0, before, 0, MOST_RESTORED)
         tags = [text(tag) for tag in found]
         noted = self.client.hmget(held.unacked, tags) if tags else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from redis import Redis
 
+from fleet.state.client import redis_errors
 from fleet.state.keys import Keys
 from fleet.state.scripts import Scripts
 
@@ -15,3 +16,9 @@ class Store:
         self.client = client
         self.keys = keys
         self.scripts = scripts
+
+    def now_us(self) -> int:
+        """Microseconds since 1970 by Redis's clock. One call."""
+        with redis_errors(self.client):
+            seconds, micros = self.client.time()
+        return int(seconds) * 1_000_000 + int(micros)

@@ -300,9 +300,8 @@ class Tasks(Store):
     def expired_leases(self, most: int = 1000) -> list[str]:
         """Ids of running tasks whose lease has ended by Redis's clock. Two calls."""
         with redis_errors(self.client):
-            seconds, micros = self.client.time()
-            now = seconds * 1000 + micros // 1000
-            ids = self.client.zrangebyscore(self.keys.leases, "-inf", now, start=0, num=most)
+            now_ms = self.now_us() // 1000
+            ids = self.client.zrangebyscore(self.keys.leases, "-inf", now_ms, start=0, num=most)
         return [text(i) for i in ids]
 
     def expire(self, task_id: str, agent: str, process: int) -> int | None:
