@@ -19,6 +19,7 @@ from celery.exceptions import Ignore, Reject
 from celery.states import STARTED
 
 from fleet.errors import FleetError, TaskNotFound
+from fleet.runtime.messages import FOLLOWS
 from fleet.services.connection import Connection
 from fleet.services.run_ends import error_from
 from fleet.state.records import TaskRecord
@@ -79,8 +80,7 @@ def _record(task_id: str, connection: Connection) -> TaskRecord | None:
 
 def _asks(request: Any) -> bool:
     """Whether anybody waits for the word."""
-    follows = (request.callbacks, request.errbacks, request.chain, request.chord)
-    return not request.ignore_result or any(follows)
+    return not request.ignore_result or any(request.get(name) for name in FOLLOWS)
 
 
 def _knows(task: Any, record: TaskRecord, connection: Connection) -> bool:
@@ -88,8 +88,9 @@ def _knows(task: Any, record: TaskRecord, connection: Connection) -> bool:
     that is ignored nobody can tell."""
     if _is_kept(task):
         return True
-    if record.history and record.history[-1].by in _live_agents(connection):
-        time.sleep(SECONDS_FOR_ITS_OWN)
+    if not record.history or record.history[-1].by not in _live_agents(connection):
+        return False
+    time.sleep(SECONDS_FOR_ITS_OWN)
     return _is_kept(task)
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from celery.app.task import Context
 from kombu.utils.json import dumps
@@ -73,19 +74,24 @@ def message_of(request: Context) -> str:
     """The message of a delivered task, to send it again by: due at once, the rest as it came."""
     embedded = {name: request.get(name) for name in FOLLOWS}
     headers = {name: request.get(name) for name in KEPT}
-    properties = {
-        "correlation_id": request.correlation_id,
-        "reply_to": request.reply_to or "",
-        "delivery_mode": 2,
-        "delivery_info": {"exchange": "", "routing_key": ""},
-        "priority": (request.delivery_info or {}).get("priority") or 0,
-        "delivery_tag": request.id,
-    }
+    priority = (request.delivery_info or {}).get("priority") or 0
     message = {
         "body": dumps([request.args, request.kwargs, embedded]),
         "content-encoding": "utf-8",
         "content-type": "application/json",
         "headers": {**(request.headers or {}), **headers, "eta": None},
-        "properties": properties,
+        "properties": properties_of(request.id, request.reply_to, priority),
     }
     return str(dumps(message))
+
+
+def properties_of(task_id: str, reply_to: str | None, priority: int = 0) -> dict[str, Any]:
+    """The properties of a task's message, for whichever queue it is put into."""
+    return {
+        "correlation_id": task_id,
+        "reply_to": reply_to or "",
+        "delivery_mode": 2,
+        "delivery_info": {"exchange": "", "routing_key": ""},
+        "priority": priority,
+        "delivery_tag": task_id,
+    }

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from kombu.transport import TRANSPORT_ALIASES, pyamqp
 from kombu.utils.json import dumps
 
-from fleet.runtime.messages import HEADER
+from fleet.runtime.messages import HEADER, properties_of
 from fleet.runtime.transport import Link
 
 PREFIX = "fleet-"
@@ -54,14 +54,7 @@ class Channel(pyamqp.Channel):
 def as_kombu_writes_it(message: Any) -> dict[str, Any]:
     """A message of py-amqp in the form of Kombu's virtual transports, which the outbox keeps."""
     found = message.properties
-    properties = {
-        "correlation_id": found.get("correlation_id"),
-        "reply_to": found.get("reply_to") or "",
-        "delivery_mode": 2,
-        "delivery_info": {"exchange": "", "routing_key": ""},
-        "priority": 0,
-        "delivery_tag": found.get("correlation_id"),
-    }
+    properties = properties_of(found.get("correlation_id"), found.get("reply_to"))
     body = message.body
     if isinstance(body, bytes):
         body = b64encode(body).decode()
