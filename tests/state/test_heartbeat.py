@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
+from collections.abc import Callable
 
 import pytest
 import redis
@@ -23,12 +22,6 @@ CONFIG = "[leases]\nheartbeat_seconds = 0.6\n"
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     return open_connection(settings_of(CONFIG))
-
-
-@pytest.fixture
-def proxy(valkey_url: str) -> Iterator[Proxy]:
-    with Proxy(urlsplit(valkey_url).port or 0) as found:
-        yield found
 
 
 def live(fleet: Connection) -> int:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import redis
 from kombu import Connection as KombuConnection
 from kombu import Consumer, Exchange, Producer, Queue
+from tcp_proxy import Proxy
 
 from fleet.runtime.messages import message_encoder
 from fleet.runtime.transport import Link, transport_url
 from fleet.services.connection import Connection, open_connection
 from fleet.services.requests import Submission
 from fleet.settings import Settings
-
-sys.path.append(str(Path(__file__).parents[1] / "faults"))
-
-from tcp_proxy import Proxy
 
 QUEUE, JOBS = "{fleet}.codegen", "{fleet}.jobs"
 ASK = Submission("code_generation", {"instruction": "add"})
@@ -34,12 +28,6 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
     found = open_connection(settings_of(pool))
     found.registry.register("codegen-1", "codegen", 9, {})
     return found
-
-
-@pytest.fixture
-def proxy(valkey_url: str) -> Iterator[Proxy]:
-    with Proxy(urlsplit(valkey_url).port or 0) as found:
-        yield found
 
 
 @pytest.fixture

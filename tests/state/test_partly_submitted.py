@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -32,12 +31,6 @@ def direct(clean_environment: pytest.MonkeyPatch, valkey_url: str, client: redis
     found = fleet(clean_environment, valkey_url)
     found._connection.registry.register("codegen-1", "codegen", 10, {})
     return found
-
-
-@pytest.fixture
-def proxy(valkey_url: str) -> Iterator[Proxy]:
-    with Proxy(urlsplit(valkey_url).port or 0) as found:
-        yield found
 
 
 @pytest.fixture
