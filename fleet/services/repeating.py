@@ -1,8 +1,8 @@
 """Loops that outlive every error: they keep leases, beat, look into the schedule, send jobs.
 
 A process without one of them seems to live and does not work. So no such loop asks of which class
-an error is. It logs the first error in a row, waits longer after each further one up to a bound, and
-goes on. It also logs that the row has ended.
+an error is. It logs the first error in a row, waits longer after each further one up to a bound,
+and goes on. It also logs that the row has ended.
 """
 
 from __future__ import annotations
