@@ -53,12 +53,17 @@ class Schedule(Store):
 
     def deliver(self, deferred: str) -> bool:
         """Publish a message that is due. Whether nobody has done it before."""
-        queue, wake_list, message = json.loads(deferred)
+        queue, wake_list, message, *expires_ms = json.loads(deferred)
         keys = [self.keys.deferred, queue, wake_list]
         with redis_errors(self.client):
-            return bool(self.scripts.deliver(keys=keys, args=[deferred, message]))
+            done = bool(self.scripts.deliver(keys=keys, args=[deferred, message]))
+            for each in expires_ms:
+                self.client.pexpire(queue, each)
+        return done
 
 
-def deferred(queue: str, wake_list: str, message: str) -> str:
-    """A message and where it goes, as it stands in the schedule."""
-    return json.dumps([queue, wake_list, message])
+def deferred(queue: str, wake_list: str, message: str, expires_ms: int | None = None) -> str:
+    """A message and where it goes, as it stands in the schedule; `expires_ms` is after how long a
+    queue that nobody uses is dropped."""
+    kept: list[str | int] = [queue, wake_list, message]
+    return json.dumps(kept if expires_ms is None else [*kept, expires_ms])

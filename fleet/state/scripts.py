@@ -24,6 +24,7 @@ NAMES = (
     "cancel",
     "carry",
     "claim",
+    "clock",
     "confirm",
     "cool",
     "correct",
@@ -70,6 +71,7 @@ NAMES = (
     "rights",
     "rollup",
     "save",
+    "shorten",
     "snapshot",
     "submit",
     "trim",
@@ -126,6 +128,7 @@ class Scripts:
     cancel: Script
     carry: Script
     claim: Script
+    clock: Script
     confirm: Script
     cool: Script
     correct: Script
@@ -172,6 +175,7 @@ class Scripts:
     rights: Script
     rollup: Script
     save: Script
+    shorten: Script
     snapshot: Script
     submit: Script
     trim: Script
