@@ -11,7 +11,8 @@ from pydantic_ai.exceptions import AgentRunError
 from fleet.adapters.model_errors import translated
 from fleet.adapters.providers import Endpoint, chat_model
 from fleet.adapters.streams import Progress, hides_nothing, streamed, tokens
-from fleet.adapters.thinking import thinks_unasked
+from fleet.adapters.thinking import tags_in_text, thinks_unasked
+from fleet.adapters.written import finish_reason, written
 from fleet.agent import ModelReply
 from fleet.core.model_choice import Model, cost_nanodollars
 from fleet.errors import ModelRefused, Unavailable
@@ -32,6 +33,7 @@ class ModelCaller:
         self.streams = endpoint.streams
         self.shows_all = not thinks_unasked(endpoint.kind, self.chat)
         """Until an answer takes more than what is seen of it."""
+        self.tags = tags_in_text(endpoint.kind)
 
     async def ask(
         self,
@@ -66,8 +68,14 @@ class ModelCaller:
                 may_be_served=True,
             ) from None
         reply = self._reply(response, time.perf_counter() - began)
-        if response.finish_reason == "content_filter":
+        if reply.finish_reason == "content_filter":
             raise ModelRefused(f"model {self.model.name} would not answer the prompt", reply)
+        if reply.finish_reason == "error" and not reply.text:
+            raise Unavailable(
+                f"model {self.model.name} has failed before it said a word",
+                may_be_served=bool(response.parts),
+                reply=None if reply.usage_missing else reply,
+            )
         return reply
 
     async def _response(
@@ -75,17 +83,19 @@ class ModelCaller:
     ) -> ModelResponse:
         if not self.streams:
             return await model_request(self.chat, [request], model_settings=settings)
-        response = await streamed(self.chat, request, settings, progress, self.shows_all)
+        response = await streamed(
+            self.chat, request, settings, progress, self.shows_all, self.tags
+        )
         # Of a filtered answer it is the provider that shows less, not the model.
-        if response.finish_reason != "content_filter":
-            self.shows_all = self.shows_all and hides_nothing(response)
+        if finish_reason(response) != "content_filter":
+            self.shows_all = self.shows_all and hides_nothing(response, self.tags)
         return response
 
     def _reply(self, response: ModelResponse, seconds: float) -> ModelReply:
         used = tokens(response.usage)
         unpriced = self.model.price is None and not self.model.free
         return ModelReply(
-            text=response.text or "",
+            text=written(response, self.tags).text,
             model=self.model.name,
             input_tokens=used.input,
             output_tokens=used.output,
@@ -98,4 +108,5 @@ class ModelCaller:
             usage_missing=used.input == 0,
             reasoning_tokens=used.reasoning,
             unpriced=unpriced,
+            finish_reason=finish_reason(response),
         )
