@@ -50,7 +50,8 @@ class ModelReply(BaseModel):
     are among the `input_tokens`, `reasoning_tokens` among the `output_tokens`, where the provider
     tells them. `seconds` is the time of the call. `finish_reason` says why the answer ended: one
     that is not `stop` may lack its end.
-    `usage_missing` marks an answer whose provider told no tokens, `unpriced` one of a model that
+    `usage_missing` marks an answer whose provider told no tokens, `usage_contradictory` one whose
+    counts fit no reading, of which the largest is here; `unpriced` one of a model that
     is not free and has no price: what is not known is 0 here.
     """
 
@@ -67,6 +68,7 @@ class ModelReply(BaseModel):
     reasoning_tokens: int = 0
     unpriced: bool = False
     cache_write_tokens: int = 0
+    usage_contradictory: bool = False
     finish_reason: FinishReason = "unknown"
 
 

@@ -10,10 +10,11 @@ from pydantic_ai.exceptions import AgentRunError
 
 from fleet.adapters.model_errors import translated
 from fleet.adapters.providers import Endpoint, chat_model
-from fleet.adapters.streams import Progress, hides_nothing, streamed, tokens
+from fleet.adapters.streams import Progress, hides_nothing, streamed, usage_of
 from fleet.adapters.thinking import tags_in_text, thinks_unasked
 from fleet.adapters.written import finish_reason, written
 from fleet.agent import ModelReply
+from fleet.core.ledger_entries import CONTRADICTORY, MISSING
 from fleet.core.model_choice import Model, cost_nanodollars
 from fleet.errors import ModelRefused, Unavailable
 
@@ -30,6 +31,7 @@ class ModelCaller:
     def __init__(self, model: Model, endpoint: Endpoint, timeout: float) -> None:
         self.model = model
         self.chat = chat_model(model.name, endpoint, timeout)
+        self.endpoint = endpoint
         self.streams = endpoint.streams
         self.shows_all = not thinks_unasked(endpoint.kind, self.chat)
         """Until an answer takes more than what is seen of it."""
@@ -52,7 +54,7 @@ class ModelCaller:
         `ModelRefused` for one that model or provider will not answer, `NotAllowed` for a key that
         is refused, `NeverRetry` otherwise.
         """
-        settings = ModelSettings(max_tokens=max_tokens, temperature=temperature)
+        settings = self.endpoint.settings(max_tokens, temperature)
         request = ModelRequest.user_text_prompt(prompt, instructions=instructions or None)
         began = time.perf_counter()
         try:
@@ -92,7 +94,7 @@ class ModelCaller:
         return response
 
     def _reply(self, response: ModelResponse, seconds: float) -> ModelReply:
-        used = tokens(response.usage)
+        used, status = usage_of(response)
         unpriced = self.model.price is None and not self.model.free
         return ModelReply(
             text=written(response, self.tags).text,
@@ -104,8 +106,8 @@ class ModelCaller:
             # The tokens are burned, and an answer that was paid for is not thrown away.
             cost_nanodollars=0 if unpriced else cost_nanodollars(self.model, used),
             seconds=seconds,
-            # There is no prompt of no tokens.
-            usage_missing=used.input == 0,
+            usage_missing=status == MISSING,
+            usage_contradictory=status == CONTRADICTORY,
             reasoning_tokens=used.reasoning,
             unpriced=unpriced,
             finish_reason=finish_reason(response),

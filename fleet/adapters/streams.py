@@ -16,9 +16,14 @@ from pydantic_ai.models import Model as ChatModel
 from pydantic_ai.models import StreamedResponse
 from pydantic_ai.usage import RequestUsage
 
-from fleet.adapters.written import Tags, written
+from fleet.adapters.written import Tags, texts_of, written
 from fleet.core.cut_calls import Cut, shows_all
 from fleet.core.prices import Tokens
+from fleet.core.usage import Reading, read_usage, told_so_far
+from fleet.core.worst_case import least_tokens
+
+TOLD = "usage"
+"""Where the details of a response have its usage in its provider's own words, if at all."""
 
 log = structlog.get_logger(__name__)
 
@@ -56,21 +61,39 @@ async def streamed(
             raise
 
 
-def tokens(usage: RequestUsage) -> Tokens:
-    """What a provider has told of what a call took; what it has not told is 0."""
-    return Tokens(
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cache_read_tokens,
-        usage.cache_write_tokens,
-        _reasoning_tokens(usage),
-    )
+def usage_of(response: ModelResponse) -> Reading:
+    """What a whole answer took."""
+    shown = " ".join(texts_of(response.parts))
+    return read_usage(_told(response), least_tokens(shown), wrote=bool(shown.strip(" ")))
 
 
-def hides_nothing(response: ModelResponse, tags: Tags | None = None) -> bool:
-    """Whether what the provider has told of an answer may have been taken by what is seen of it."""
+def _told(response: ModelResponse) -> object:
+    """The usage in the provider's words, or what the client of its protocol has made of that."""
+    raw = (response.provider_details or {}).get(TOLD)
+    if raw is not None:
+        return raw
+    usage = response.usage
+    if usage.unmeasured_requests:
+        return None
+    cached, written = usage.cache_read_tokens, usage.cache_write_tokens
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": cached, "cache_write_tokens": written},
+        "reasoning_tokens": _reasoning_tokens(usage),
+    }
+
+
+def hides_nothing(
+    response: ModelResponse, tags: Tags | None = None, told: Tokens | None = None
+) -> bool:
+    """Whether what the provider has told of an answer may have been taken by what is seen of it.
+
+    `told` is for an answer that has not ended.
+    """
     seen = written(response, tags)
-    return shows_all(seen.shown_bytes, seen.thought_bytes, tokens(response.usage))
+    used = usage_of(response).tokens if told is None else told
+    return shows_all(seen.shown_bytes, seen.thought_bytes, used)
 
 
 def _progress(
@@ -89,11 +112,11 @@ def _progress(
 def _cut(
     response: ModelResponse, silent_seconds: float, trusted: bool, tags: Tags | None
 ) -> Cut | None:
-    told = tokens(response.usage)
+    told = told_so_far(_told(response))
     if not response.parts and not told.input:
         # The server may well write the whole answer before it sends any of it.
         return None
-    trusted = trusted and hides_nothing(response, tags)
+    trusted = trusted and hides_nothing(response, tags, told)
     shown = written(response, tags).shown_bytes if trusted else None
     return Cut(shown, silent_seconds, told)
 

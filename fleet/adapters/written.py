@@ -55,7 +55,7 @@ def written(response: ModelResponse, tags: Tags | None) -> Written:
     if tags is not None:
         text, inline = split(text, tags)
     thoughts = apart + _bytes([inline])
-    return Written(made_whole(text), _bytes(_texts(response.parts)), thoughts)
+    return Written(made_whole(text), _bytes(texts_of(response.parts)), thoughts)
 
 
 def finish_reason(response: ModelResponse) -> FinishReason:
@@ -72,7 +72,8 @@ def _bytes(texts: Iterable[str]) -> int:
     return sum(len(text.encode(errors="surrogatepass")) for text in texts)
 
 
-def _texts(parts: Iterable[ModelResponsePart]) -> Iterator[str]:
+def texts_of(parts: Iterable[ModelResponsePart]) -> Iterator[str]:
+    """All that a model has written in these parts."""
     for part in parts:
         if isinstance(part, TextPart | ThinkingPart):
             yield part.content

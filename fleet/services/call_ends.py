@@ -2,6 +2,8 @@
 
     answered                       what its provider says that it took
     answered without usage         its worst, as uncertain
+    answered, and the usage        its largest reading, as uncertain: `fleet.core.usage`
+    contradicts itself
     may have been served, untold   the same: a cut connection, a time-out, a cancellation
     cut while its answer came in   a bound by what had arrived, as uncertain: `fleet.core.cut_calls`
     was not served                 nothing: a provider's error, a refused connection or key
@@ -15,7 +17,7 @@ from typing import NamedTuple
 
 from fleet.agent import ModelReply
 from fleet.core.cut_calls import Cut, cut_tokens
-from fleet.core.ledger_entries import MISSING, SEEN, UNPRICED
+from fleet.core.ledger_entries import CONTRADICTORY, MISSING, SEEN, UNPRICED
 from fleet.core.models import Model, cut_nanodollars, worst_nanodollars
 from fleet.core.prices import Tokens
 from fleet.core.worst_case import worst_tokens
@@ -153,7 +155,7 @@ def _told(worst: Step, ended: str, reply: ModelReply, seconds: float) -> Step:
     if reply.usage_missing:
         return _ended(worst, ended, seconds, MISSING)
     return replace(
-        _ended(worst, ended, seconds, UNPRICED if reply.unpriced else SEEN),
+        _ended(worst, ended, seconds, _usage_of(reply)),
         input_tokens=reply.input_tokens,
         cached_input_tokens=reply.cached_input_tokens,
         output_tokens=reply.output_tokens,
@@ -161,6 +163,12 @@ def _told(worst: Step, ended: str, reply: ModelReply, seconds: float) -> Step:
         reasoning_tokens=reply.reasoning_tokens,
         cache_write_tokens=reply.cache_write_tokens,
     )
+
+
+def _usage_of(reply: ModelReply) -> str:
+    if reply.unpriced:
+        return UNPRICED
+    return CONTRADICTORY if reply.usage_contradictory else SEEN
 
 
 def _ended(worst: Step, ended: str, seconds: float, usage: str = SEEN) -> Step:

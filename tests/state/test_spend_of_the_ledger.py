@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def settled(fleet: Connection) -> Connection:
     fleet.steps.settle(lease, 1, GPT)
     fleet.steps.settle(lease, 2, MINI)
     fleet.steps.settle(lease, 3, UNSEEN)
+    fleet.steps.settle(lease, 4, replace(UNSEEN, usage="contradictory"))
     return fleet
 
 
@@ -56,8 +58,8 @@ def typed(folder: Path, *arguments: str) -> Any:
 def test_what_was_settled_is_what_was_spent(settled: Connection, tmp_path: Path) -> None:
     found = typed(tmp_path, "--days", "7", "--plot", "spend.png")
     analysis = found["analysis"]
-    assert (analysis["totals"]["amount"], analysis["totals"]["requests"]) == (10_000_000, 3)
-    assert analysis["totals"]["missing"] == 1
+    assert (analysis["totals"]["amount"], analysis["totals"]["requests"]) == (10_000_000, 4)
+    assert (analysis["totals"]["missing"], analysis["totals"]["contradictory"]) == (1, 1)
     assert analysis["daily"] == [0] * 6 + [10_000_000]
     assert analysis["verdict"] == "warning"  # 0.010 of 0.012 dollars
     shares = {part["name"]: part["share"] for part in analysis["breakdowns"]["model"]}

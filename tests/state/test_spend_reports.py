@@ -159,6 +159,7 @@ def test_the_tables_show_totals_shares_doubts_and_suggestions(
     ):
         assert said in shown
     assert "unpriced: " not in shown
+    assert "contradictory: " not in shown
     show_report(report, "provider", None, as_json=False)
     shown = capsys.readouterr().out
     assert "openai" in shown

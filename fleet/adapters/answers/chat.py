@@ -71,11 +71,9 @@ class ChatPieces:
 
 
 def _frame(body: Mapping[str, Any], kind: str) -> Json:
-    usage = counts(body.get("usage"))
-    if any(usage.get(total) for total in TOTALS):
-        usage = {**dict.fromkeys(TOTALS, 0), **usage}
     frame: Json = {"id": "-", "object": kind, "created": 0, "model": name(body.get("model")) or "-"}
-    return {**frame, "usage": usage or None}
+    # What is out of shape in it tells something, too: see `fleet.core.usage`.
+    return {**frame, "usage": dict(mapping(body.get("usage"))) or None}
 
 
 def _message(message: Mapping[str, Any]) -> Json:
@@ -112,9 +110,9 @@ def _call(call: object, index: int) -> Json | None:
 
 
 def in_mistrals_way(told: Json) -> Json:
-    """The same, with thoughts where Mistral's client looks for them, and usage, which it wants."""
-    if told["object"] == "chat.completion":
-        told["usage"] = told["usage"] or dict.fromkeys(TOTALS, 0)
+    """The same, with thoughts where Mistral's client looks for them, and the counts it wants."""
+    if told["usage"] or told["object"] == "chat.completion":
+        told["usage"] = {**dict.fromkeys(TOTALS, 0), **counts(told["usage"])}
     for choice in told["choices"]:
         message = choice.get("message") or choice["delta"]
         parts = Said(message["content"], message.pop(THOUGHTS[0], ""))
