@@ -178,6 +178,8 @@ def _plan(
         payload_characters=len(text),
         facts=facts,
         now=now,
+        quality=asked.get("quality"),
+        speed=asked.get("speed"),
     )
     return stored_plan(request_type, agent_type, float(complexity), models, None)
 

@@ -26,7 +26,7 @@ from fleet.services.submit import Submitter, no_agent
 from fleet.settings import Settings
 
 JOB_PREFIX = "fleet."
-ASKED = ("request_type", "tenant", "complexity")
+ASKED = ("request_type", "tenant", "complexity", "quality", "speed")
 HANDED_ON = (*ASKED, "payload_characters", "priority")
 
 

@@ -68,6 +68,7 @@ NAMES = (
     "rescue",
     "restore",
     "retry",
+    "revoke",
     "rights",
     "rollup",
     "save",
@@ -172,6 +173,7 @@ class Scripts:
     rescue: Script
     restore: Script
     retry: Script
+    revoke: Script
     rights: Script
     rollup: Script
     save: Script
