@@ -42,6 +42,7 @@ from fleet.state.retries import Retries
 from fleet.state.rollups import Rollups
 from fleet.state.schedule import Schedule
 from fleet.state.scripts import Scripts
+from fleet.state.set_aside import SetAside
 from fleet.state.steps import Steps
 from fleet.state.submissions import MostWaiting, Replicas, Submissions
 from fleet.state.tasks import Tasks
@@ -68,6 +69,7 @@ class Connection:
     relay: Relay | None
     retries: Retries
     dead_letters: DeadLetters
+    set_aside: SetAside
     book: Book
     alerts: Alerts
     money_upkeep: MoneyUpkeep
@@ -132,6 +134,7 @@ def open_connection(settings: Settings) -> Connection:
         relay=_relay(settings, client, keys, scripts),
         retries=Retries(client, keys, scripts, settings.config.routing.half_life_seconds),
         dead_letters=DeadLetters(client, keys, scripts),
+        set_aside=SetAside(client, keys, scripts),
         book=Book(client, keys, scripts),
         alerts=Alerts(client, keys, scripts),
         money_upkeep=MoneyUpkeep(client, keys, scripts),
