@@ -19,6 +19,7 @@ from fleet.runtime.plain_workers import add_plain_queues
 from fleet.runtime.rabbitmq_transport import rabbitmq_transport_url
 from fleet.runtime.router import FleetRouter, TaskPlacer, jobs_queue
 from fleet.runtime.schedule import add_schedule_step
+from fleet.runtime.setting_aside import add_setting_aside
 from fleet.runtime.transport import Link, transport_url
 from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings, load_settings
@@ -85,6 +86,7 @@ def make_app(settings: Settings | None = None, role: Role | None = None) -> Cele
     app.conf.update(_celery_settings(settings, role, link))
     app.conf.task_routes = (FleetRouter(settings, submitter),)
     app.fleet = connection
+    add_setting_aside(app, connection)
     add_schedule_step(app, connection)
     add_known_deliveries(app)
     add_kept_revocations(app, connection)

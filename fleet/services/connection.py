@@ -43,6 +43,7 @@ from fleet.state.revocations import Revocations
 from fleet.state.rollups import Rollups
 from fleet.state.schedule import Schedule
 from fleet.state.scripts import Scripts
+from fleet.state.set_aside import SetAside
 from fleet.state.steps import Steps
 from fleet.state.submissions import MostWaiting, Replicas, Submissions
 from fleet.state.tasks import Tasks
@@ -70,6 +71,7 @@ class Connection:
     retries: Retries
     revocations: Revocations
     dead_letters: DeadLetters
+    set_aside: SetAside
     book: Book
     alerts: Alerts
     money_upkeep: MoneyUpkeep
@@ -135,6 +137,7 @@ def open_connection(settings: Settings) -> Connection:
         retries=Retries(client, keys, scripts, settings.config.routing.half_life_seconds),
         revocations=Revocations(client, keys, scripts),
         dead_letters=DeadLetters(client, keys, scripts),
+        set_aside=SetAside(client, keys, scripts),
         book=Book(client, keys, scripts),
         alerts=Alerts(client, keys, scripts),
         money_upkeep=MoneyUpkeep(client, keys, scripts),

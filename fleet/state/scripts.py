@@ -188,8 +188,9 @@ class Scripts:
 
 
 def text(value: Any) -> str:
-    """A reply's string, whichever way the client decodes."""
-    return value.decode() if isinstance(value, bytes) else str(value)
+    """A reply's string, whichever way the client decodes. Bytes that are no UTF-8 are shown as
+    `\\xNN`: what a stranger wrote is no name of anything here, and keeps nobody from working."""
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def raw(value: bytes | str) -> bytes:
