@@ -108,7 +108,7 @@ def test_submission_then_request_type_then_tenant_then_configuration_decide(
 
 def test_one_tasks_priorities_are_no_other_tasks(fleet: Fleet) -> None:
     models = [
-        fleet.submit("code_generation", PAYLOAD, **asked).record().model  # type: ignore[arg-type]
+        fleet.submit("code_generation", PAYLOAD, **asked).record().model
         for asked in ({}, {"quality": 0.1, "speed": 0.9}, {}, {"tenant": "hasty"}, {})
     ]
     assert models == [GOOD, QUICK, GOOD, QUICK, GOOD]
