@@ -1,4 +1,4 @@
-"""The learned model that tells from a text how difficult its task is; `fitting` makes it.
+"""The learned model that tells from a text how much its task needs a better model.
 
 Stored, a model is a header and its arrays end to end, in little-endian order:
 
@@ -49,7 +49,7 @@ class DifficultyModel:
     shares: Floats
 
     def estimate(self, text: str | Sketch) -> float:
-        """The difficulty of a text or of its sketch: the share of texts that are easier, 0 to 1."""
+        """The share of texts on which better models gain less than on this one, 0 to 1."""
         given = sketch(text) if isinstance(text, str) else text
         return self.share(self.forest.value(self._row(given)))
 
