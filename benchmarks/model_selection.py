@@ -304,7 +304,7 @@ def main() -> None:
         print(f"skipped: {reason}")
         report.finish({"skipped": reason})
         return
-    questions = read(path, every=4 if options.quick else 1)
+    questions = read(path, every=5 if options.quick else 1)
     sketches = [sketch(prompt) for prompt in questions.prompts]
     repeated = len(questions.prompts) - len(set(questions.prompts))
     print(
