@@ -138,6 +138,11 @@ def _doubts(totals: Totals) -> list[Text]:
         )
     if totals.missing:
         said.append(f"missing: {totals.missing} steps whose provider told no tokens")
+    if totals.contradictory:
+        said.append(
+            f"contradictory: {totals.contradictory} steps whose provider told counts that do not "
+            "add up; the largest reading is charged"
+        )
     if totals.unpriced:
         said.append(f"unpriced: {totals.unpriced} steps of models without a known price")
     return [Text(sentence, style="yellow") for sentence in said]
@@ -148,7 +153,7 @@ def _shares(dimension: Dimension, parts: Sequence[Part]) -> Table:
     table.add_column(dimension.replace("_", " "))
     for heading in ("amount", "share", "calls", "tokens in", "cached", "out", "reasoning"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("uncertain", "missing", "unpriced"):
+    for heading in ("uncertain", "missing", "contradictory", "unpriced"):
         table.add_column(heading, justify="right", no_wrap=True)
     for part in parts:
         totals = part.totals
@@ -161,6 +166,7 @@ def _shares(dimension: Dimension, parts: Sequence[Part]) -> Table:
             *(f"{count:,}" for count in counts),
             money(totals.uncertain),
             str(totals.missing),
+            str(totals.contradictory),
             str(totals.unpriced),
         )
     return table

@@ -67,6 +67,7 @@ class Totals:
     uncertain_steps: int = 0
     missing: int = 0
     unpriced: int = 0
+    contradictory: int = 0
 
 
 FIGURES = tuple(field.name for field in fields(Totals))

@@ -110,6 +110,8 @@ class FleetRouter:
             planner.refresh()
             pool = best_by_expected_wait(snapshot.table, plan.agent_type, self.sent)
         if pool is None:
+            # Where agents cannot beat, since Redis takes no writes, that is the reason.
+            self.submitter.submissions.check_writes()
             raise no_agent(plan)
         self.sent[pool] += 1
         return self.settings.queue(pool)

@@ -25,7 +25,8 @@ class Step:
     worker died. `cached_input_tokens`, read from the provider's cache, and `cache_write_tokens`,
     written to it, are among the `input_tokens`, `reasoning_tokens` among the `output_tokens`.
     `at` is when it ended, in seconds since 1970 by Redis's clock. `usage` says whether the tokens
-    were `seen`, are `missing`, so that the most was charged, or `unpriced`.
+    were `seen`, are `missing`, so that the most was charged, are `contradictory`, so that the
+    largest reading of them was, or are `unpriced`.
     """
 
     model: str

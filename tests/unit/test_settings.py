@@ -30,6 +30,7 @@ def test_the_defaults_are_the_reference_figures() -> None:
         "performance_tester": 0.1,
     }
 
+PROVIDER = "[providers.x]\nbase_url = 'http://127.0.0.1:1/v1'\nkey_variable = 'X'"
 LONE = "[catalogue.m]\nprovider = 'local'\nquality = 1\nspeed = 1"
 NEEDY = f"""
 [request_types.look]
@@ -82,6 +83,16 @@ MIXED = f"{TYPE}quality_priority = 0.6\n[models.tenants.b]\n"
         (f"{LONE}\ninput_price = 1\noutput_price = 1\nfree = true", "free is set, and so is in"),
         (f"tenants = ['a']\n{LONE}\ntenants = ['b']", "'b' is not known; use one of: a"),
         ("[compatibility.knitting]\ncode_generator = 1", "'knitting' is not known"),
+        (f"{PROVIDER}\nlimit_field = 'max_output'", "providers.x.limit_field: Input should be"),
+        (f"{PROVIDER}\ntemperature = 'none'", "providers.x.temperature: Input should be a valid b"),
+        (
+            f"{PROVIDER}\nstream = false\nstream_usage = false",
+            "stream_usage is for streams, and stream is false; remove one of them",
+        ),
+        (
+            "[providers.x]\nkind = 'groq'\nkey_variable = 'X'\nlimit_field = 'none'",
+            "limit_field is for kind openai, and this is groq, whose client knows its fields",
+        ),
         ("[budgets]\ndaily_usd = 0", "budgets.daily_usd: Input should be greater than 0"),
         ("[budgets]\nyearly_usd = 1", "budgets.yearly_usd: is not a known key"),
         ("x = [", "is not valid TOML"),
