@@ -14,7 +14,8 @@ model's score is quality x Q (0.5 + complexity) + ..., so from some complexity o
 chosen, and Q says which: sorting by complexity is what production does at one Q after the other.
 Who answers: one of the two by lot; the weak one alone; the strong one alone; or the strong one the
 longer half of the questions and the weak one the others, but one in ten by lot (a policy before).
-Where the record cannot tell the models apart nothing is learned, and there is no share: null.
+Where the record cannot tell the models apart nothing is learned, production goes on as before, and
+there is no share: null, and named in `nothing_learned_from`.
 
 With both answers known, the same features are fitted to the rewards of the two models. The other
 rivals: a random order, longer prompts first, the mean gain of the question's subject in the other
@@ -199,10 +200,8 @@ def produced(
 def production(
     questions: Questions, sketches: list[Sketch], seeds: Mapping[str, int]
 ) -> dict[str, list[Floats]]:
-    """The curves of what production does, by who has answered, one for each seed.
-
-    None where nothing was learned in any fold.
-    """
+    """The curves of what production does, by who has answered, one for each seed in which anything
+    was learned."""
     stored = [each.to_bytes() for each in sketches]
     ways: dict[str, Answering] = {
         "by_lot": by_lot,
@@ -337,6 +336,7 @@ def main() -> None:
     report.show("area: mean accuracy over all shares", areas)
     report.show("an estimate from a text of 480 to 520 characters, microseconds", times)
     told: dict[str, Any] = {f"strong_share_{name}": None for name in seeds}
+    told["nothing_learned_from"] = [name for name in seeds if not made[name]]
     for samples in (headline, shares, areas, times):
         told |= report.medians(samples)
     report.finish(told)
