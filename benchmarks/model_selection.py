@@ -314,7 +314,7 @@ def main() -> None:
     quick = options.quick
     seeds = {"by_lot": 1 if quick else 5, "weak_only": 1, "strong_only": 1}
     made = production(questions, sketches, {**seeds, "routed": 0 if quick else 1})
-    found = [curves(questions, sketches, seed) for seed in range(1 if quick else 3)]
+    found = [curves(questions, sketches, seed) for seed in range(1 if quick else 5)]
     headline = {
         f"strong_share_{name}": [share_at_95(questions, each) for each in each_seed]
         for name, each_seed in made.items()

@@ -192,7 +192,8 @@ def fit_forests(
 ) -> tuple[Forest, Floats]:
     """The parts' trees as one forest, and what each example's own part's trees say of it.
 
-    They are grown from the examples that weigh anything, and asked about all.
+    They are grown from the examples that weigh anything, and asked about all. What they say is by
+    how much a target differs from the mean.
     """
     forests = []
     values = np.zeros(len(table))
@@ -204,6 +205,6 @@ def fit_forests(
         mean = np.average(targets[chosen], weights=weights[chosen])
         ahead = targets[chosen] - mean
         grown = grow(table[chosen], ahead, weights[chosen], trees, rng, penalty, rate)
-        values[inside] = mean + grown.values(table[inside])
+        values[inside] = grown.values(table[inside])
         forests.append(grown)
     return averaged(forests), values

@@ -61,7 +61,7 @@ class DifficultyModel:
 
     def _row(self, given: Sketch) -> Floats:
         """The views' scores, their mix, the figures: a row of what the trees were grown from."""
-        squared, *sums = self.weights.take(given.buckets, axis=1).sum(axis=1).tolist()
+        squared, *sums = self.weights.T.take(given.buckets, axis=0).sum(axis=0).tolist()
         norm = squared**0.5 or 1.0
         scores = [mean + each / norm for mean, each in zip(self.means, sums, strict=True)]
         mixed = sum(part * score for part, score in zip(self.mix, scores, strict=True))
@@ -84,7 +84,8 @@ class DifficultyModel:
             arrays.append(array)
         weights, shares, means, mix, columns, thresholds, leaves = arrays
         return cls(
-            weights.astype(np.float32),
+            # A bucket's weights side by side: they are read together.
+            np.asfortranarray(weights, np.float32),
             means.astype(np.float64),
             mix.astype(np.float64),
             Forest(
