@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import redis
+from typer.testing import CliRunner
 
+from fleet.cli.main import app
 from fleet.core.difficulty.text_features import sketch
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.runtime.messages import message_encoder
@@ -113,6 +115,9 @@ def test_the_outcomes_of_one_model_alone_are_said_and_change_nothing(
     record(fleet, 60, [alone])
     with pytest.raises(InvalidRequest, match=rf"cannot tell .*120 of {alone} on code_generation"):
         train(fleet)
+    command = CliRunner().invoke(app, ["models", "train"])
+    assert isinstance(command.exception, InvalidRequest)
+    assert "Nothing was learned, nothing is changed" in str(command.exception)
     assert fleet.policies.read().version == "0"
 
 
