@@ -100,12 +100,13 @@ class RequestChecks:
         if asked.pool is not None and asked.pool not in self.config.pools:
             raise InvalidRequest(unknown("pool", asked.pool, self.config.pools))
         payload = self._payload(request.agent_type, asked)
-        quality, speed = self._priorities(asked)
+        tenant = self._tenant(asked.tenant)
+        quality, speed = self._priorities(asked, tenant)
         return Checked(
             request_type=asked.request_type,
             agent_type=request.agent_type,
             payload=payload,
-            tenant=self._tenant(asked.tenant),
+            tenant=tenant,
             complexity=self._complexity(asked.complexity, payload),
             pool=asked.pool,
             model=asked.model,
@@ -162,11 +163,11 @@ class RequestChecks:
             raise InvalidRequest(f"complexity is {complexity!r}; give a number from 0 to 1")
         return float(complexity)
 
-    def _priorities(self, asked: Submission) -> tuple[float | None, float | None]:
+    def _priorities(self, asked: Submission, tenant: str) -> tuple[float | None, float | None]:
         if asked.quality is None and asked.speed is None:
             return None, None
-        given = asked.request_type, asked.tenant, asked.quality, asked.speed
-        return task_priorities(self.config, *given).asked
+        given = asked.quality, asked.speed
+        return task_priorities(self.config, asked.request_type, tenant, *given).asked
 
     def _max_cost(self, dollars: float | None) -> float | None:
         if dollars is not None and not 0 <= dollars <= MOST_DOLLARS:
