@@ -114,6 +114,7 @@ class ModelSteps:
         """`models` are the catalogue's by name, `callers` are for those that can be reached from
         here. `escalates` says whether the configuration allows a stronger model."""
         self.lease = lease
+        self.models = models
         self.callers = callers
         self.writer = writer
         self.escalates = escalates
@@ -210,8 +211,17 @@ class ModelSteps:
         if cool_down is not None:
             await asyncio.to_thread(self.writer.warm, model, cool_down.until)
 
+    def _follow_prices(self) -> None:
+        """Take the models as they are priced now."""
+        options = (Option(each.candidate, self.models[each.model.name]) for each in self.options)
+        self.options = tuple(options)
+        if self.current is not None:
+            name = self.current.model.name
+            self.current = next(each for each in self.options if each.model.name == name)
+
     async def _look(self, search: Search) -> Standing:
         """How things stand. Without Redis no model is known to cool down."""
+        self._follow_prices()
         now, facts = 0.0, NOTHING_LEARNED
         try:
             now, facts = await asyncio.to_thread(self.writer.state.look)

@@ -132,7 +132,7 @@ class StepWriter:
                 return refusal
             began, progress = time.monotonic(), Progress()
             try:
-                reply = await caller.ask(*question, progress)
+                reply = await caller.ask(*question, progress, model)
             except BaseException as error:
                 failure, cut = failure_of(error), progress.cut
                 seconds = time.monotonic() - began
