@@ -38,12 +38,18 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "error", "unknown"]
+"""Why an answer ended: it was complete, cut at its limit of tokens or of the window, cut by a
+filter, a call of a tool, cut by an error of the provider; or the provider did not say."""
+
+
 class ModelReply(BaseModel):
     """One answer of a language model, and what it took.
 
     `cached_input_tokens`, read from the provider's cache, and `cache_write_tokens`, written to it,
     are among the `input_tokens`, `reasoning_tokens` among the `output_tokens`, where the provider
-    tells them. `seconds` is the time of the call.
+    tells them. `seconds` is the time of the call. `finish_reason` says why the answer ended: one
+    that is not `stop` may lack its end.
     `usage_missing` marks an answer whose provider told no tokens, `usage_contradictory` one whose
     counts fit no reading, of which the largest is here; `unpriced` one of a model that
     is not free and has no price: what is not known is 0 here.
@@ -63,6 +69,7 @@ class ModelReply(BaseModel):
     unpriced: bool = False
     cache_write_tokens: int = 0
     usage_contradictory: bool = False
+    finish_reason: FinishReason = "unknown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from pydantic_ai.exceptions import AgentRunError
 from fleet.adapters.model_errors import translated
 from fleet.adapters.providers import Endpoint, chat_model
 from fleet.adapters.streams import Progress, hides_nothing, streamed, usage_of
-from fleet.adapters.thinking import thinks_unasked
+from fleet.adapters.thinking import tags_in_text, thinks_unasked
+from fleet.adapters.written import finish_reason, written
 from fleet.agent import ModelReply
 from fleet.core.ledger_entries import CONTRADICTORY, MISSING
 from fleet.core.model_choice import Model, cost_nanodollars
@@ -42,6 +43,7 @@ class ModelCaller:
         self.streams = endpoint.streams
         self.shows_all = not thinks_unasked(endpoint.kind, self.chat)
         """Until an answer takes more than what is seen of it."""
+        self.tags = tags_in_text(endpoint.kind)
 
     @property
     def model(self) -> Model:
@@ -83,9 +85,15 @@ class ModelCaller:
                 f"({type(error).__name__})",
                 may_be_served=True,
             ) from None
-        reply = _reply(model, response, time.perf_counter() - began)
-        if response.finish_reason == "content_filter":
+        reply = self._reply(model, response, time.perf_counter() - began)
+        if reply.finish_reason == "content_filter":
             raise ModelRefused(f"model {model.name} would not answer the prompt", reply)
+        if reply.finish_reason == "error" and not reply.text:
+            raise Unavailable(
+                f"model {model.name} has failed before it said a word",
+                may_be_served=bool(response.parts),
+                reply=None if reply.usage_missing else reply,
+            )
         return reply
 
     async def _response(
@@ -93,28 +101,30 @@ class ModelCaller:
     ) -> ModelResponse:
         if not self.streams:
             return await model_request(self.chat, [request], model_settings=settings)
-        response = await streamed(self.chat, request, settings, progress, self.shows_all)
+        response = await streamed(
+            self.chat, request, settings, progress, self.shows_all, self.tags
+        )
         # Of a filtered answer it is the provider that shows less, not the model.
-        if response.finish_reason != "content_filter":
-            self.shows_all = self.shows_all and hides_nothing(response)
+        if finish_reason(response) != "content_filter":
+            self.shows_all = self.shows_all and hides_nothing(response, self.tags)
         return response
 
-
-def _reply(model: Model, response: ModelResponse, seconds: float) -> ModelReply:
-    used, status = usage_of(response)
-    unpriced = model.price is None and not model.free
-    return ModelReply(
-        text=response.text or "",
-        model=model.name,
-        input_tokens=used.input,
-        output_tokens=used.output,
-        cached_input_tokens=used.cached_input,
-        cache_write_tokens=used.cache_write,
-        # The tokens are burned, and an answer that was paid for is not thrown away.
-        cost_nanodollars=0 if unpriced else cost_nanodollars(model, used),
-        seconds=seconds,
-        usage_missing=status == MISSING,
-        usage_contradictory=status == CONTRADICTORY,
-        reasoning_tokens=used.reasoning,
-        unpriced=unpriced,
-    )
+    def _reply(self, model: Model, response: ModelResponse, seconds: float) -> ModelReply:
+        used, status = usage_of(response)
+        unpriced = model.price is None and not model.free
+        return ModelReply(
+            text=written(response, self.tags).text,
+            model=model.name,
+            input_tokens=used.input,
+            output_tokens=used.output,
+            cached_input_tokens=used.cached_input,
+            cache_write_tokens=used.cache_write,
+            # The tokens are burned, and an answer that was paid for is not thrown away.
+            cost_nanodollars=0 if unpriced else cost_nanodollars(model, used),
+            seconds=seconds,
+            usage_missing=status == MISSING,
+            usage_contradictory=status == CONTRADICTORY,
+            reasoning_tokens=used.reasoning,
+            unpriced=unpriced,
+            finish_reason=finish_reason(response),
+        )

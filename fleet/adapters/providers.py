@@ -7,7 +7,7 @@ under the task's one budget of time and money.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import cast
@@ -19,21 +19,29 @@ from openai.types.chat import (
     ChatCompletionChunk,
     ChatCompletionStreamOptionsParam,
 )
+from openai.types.chat.chat_completion_chunk import Choice
 from pydantic_ai import ModelResponse, ModelSettings
+from pydantic_ai.messages import ModelResponseStreamEvent
 from pydantic_ai.models import Model as ChatModel
 from pydantic_ai.models.openai import (
     OpenAIChatModel,
     OpenAIChatModelSettings,
     OpenAIStreamedResponse,
 )
+from pydantic_ai.profiles import ModelProfile, merge_profile
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.usage import RequestUsage
 
+from fleet.adapters.answers.client import ANTHROPIC, CHAT, GOOGLE, MISTRAL, AnswerClient
 from fleet.adapters.request_fields import asks_for_usage, chat_profile
 from fleet.adapters.streams import TOLD
 from fleet.core.usage import larger_usage
 from fleet.errors import InvalidConfig
 from fleet.settings.providers import LimitField, ProviderKind
+
+UNSPLIT = ModelProfile(thinking_tags=("\ud800", "\ud800"))
+"""Tags that no answer has: it is split by `fleet.core.thoughts`, once it has come in as a whole.
+A client looks for tags among the pieces of a stream, which may cut them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,13 @@ class _OpenAIStream(OpenAIStreamedResponse):
 
     def get(self) -> ModelResponse:
         return _with_usage(super().get(), self.told)
+
+    def _map_text_delta(self, choice: Choice) -> Iterable[ModelResponseStreamEvent]:
+        """All text is one part, as in a whole answer, also where thoughts come in between."""
+        text = choice.delta.content
+        if not text:
+            return ()
+        return self._parts_manager.handle_text_delta(vendor_part_id="content", content=text)
 
 
 class _OpenAIModel(OpenAIChatModel):
@@ -135,8 +150,13 @@ def _settings(timeout: float) -> ModelSettings:
 
 
 def _openai(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
-    provider = OpenAIProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
-    profile = chat_profile(name, endpoint.base_url, endpoint.limit_field)
+    provider = OpenAIProvider(
+        api_key=endpoint.api_key,
+        base_url=endpoint.base_url,
+        http_client=AnswerClient(CHAT, timeout),
+    )
+    known = chat_profile(name, endpoint.base_url, endpoint.limit_field)
+    profile = merge_profile(known, UNSPLIT)
     model = _OpenAIModel(name, provider=provider, profile=profile, settings=_settings(timeout))
     model.asks_for_usage = asks_for_usage(endpoint.base_url, endpoint.stream_usage)
     return model
@@ -146,7 +166,11 @@ def _anthropic(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
 
-    provider = AnthropicProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
+    provider = AnthropicProvider(
+        api_key=endpoint.api_key,
+        base_url=endpoint.base_url,
+        http_client=AnswerClient(ANTHROPIC, timeout),
+    )
     return AnthropicModel(name, provider=provider, settings=_settings(timeout))
 
 
@@ -155,7 +179,11 @@ def _google(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
 
     from fleet.adapters.google_model import ToldGoogleModel
 
-    provider = GoogleProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
+    provider = GoogleProvider(
+        api_key=endpoint.api_key,
+        base_url=endpoint.base_url,
+        http_client=AnswerClient(GOOGLE, timeout),
+    )
     return ToldGoogleModel(name, provider=provider, settings=_settings(timeout))
 
 
@@ -163,7 +191,11 @@ def _mistral(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
     from pydantic_ai.models.mistral import MistralModel
     from pydantic_ai.providers.mistral import MistralProvider
 
-    provider = MistralProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
+    provider = MistralProvider(
+        api_key=endpoint.api_key,
+        base_url=endpoint.base_url,
+        http_client=AnswerClient(MISTRAL, timeout),
+    )
     return MistralModel(name, provider=provider, settings=_settings(timeout))
 
 
@@ -172,7 +204,7 @@ def _groq(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
     from pydantic_ai.providers.groq import GroqProvider
 
     provider = GroqProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
-    return GroqModel(name, provider=provider, settings=_settings(timeout))
+    return GroqModel(name, provider=provider, profile=UNSPLIT, settings=_settings(timeout))
 
 
 def _bedrock(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:

@@ -6,18 +6,17 @@ Whatever ends the wait closes the connection, and so the provider hears of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import structlog
-from pydantic_ai import ModelRequest, ModelResponse, ModelSettings, TextPart, ThinkingPart
+from pydantic_ai import ModelRequest, ModelResponse, ModelSettings
 from pydantic_ai.direct import model_request_stream
 from pydantic_ai.exceptions import UnexpectedModelBehavior
-from pydantic_ai.messages import BaseToolCallPart, ModelResponsePart
 from pydantic_ai.models import Model as ChatModel
 from pydantic_ai.models import StreamedResponse
 from pydantic_ai.usage import RequestUsage
 
+from fleet.adapters.written import Tags, texts_of, written
 from fleet.core.cut_calls import Cut, shows_all
 from fleet.core.prices import Tokens
 from fleet.core.usage import Reading, read_usage, told_so_far
@@ -43,12 +42,13 @@ async def streamed(
     settings: ModelSettings,
     progress: Progress,
     trusted: bool,
+    tags: Tags | None,
 ) -> ModelResponse:
     """The whole answer, as it would be without a stream. Raises what the client raises, and
     `UnexpectedModelBehavior` for one that ends before its provider has said why.
 
     `progress` tells what had arrived, also where the call is cut; `trusted` says whether the model
-    is taken to show all that it writes.
+    is taken to show all that it writes. `tags` are as in `written`.
     """
     async with model_request_stream(chat, [request], model_settings=settings) as stream:
         last = time.monotonic()
@@ -57,14 +57,14 @@ async def streamed(
                 last = time.monotonic()
             return _whole(stream.get())
         except BaseException:
-            progress.cut = _progress(stream, time.monotonic() - last, trusted)
+            progress.cut = _progress(stream, time.monotonic() - last, trusted, tags)
             raise
 
 
 def usage_of(response: ModelResponse) -> Reading:
     """What a whole answer took."""
-    words = least_tokens(" ".join(_texts(response.parts)))
-    return read_usage(_told(response), words, wrote=_bytes(response.parts) > 0)
+    shown = " ".join(texts_of(response.parts))
+    return read_usage(_told(response), least_tokens(shown), wrote=bool(shown.strip(" ")))
 
 
 def _told(response: ModelResponse) -> object:
@@ -84,48 +84,41 @@ def _told(response: ModelResponse) -> object:
     }
 
 
-def hides_nothing(response: ModelResponse, told: Tokens | None = None) -> bool:
+def hides_nothing(
+    response: ModelResponse, tags: Tags | None = None, told: Tokens | None = None
+) -> bool:
     """Whether what the provider has told of an answer may have been taken by what is seen of it.
 
     `told` is for an answer that has not ended.
     """
-    thoughts = [part for part in response.parts if isinstance(part, ThinkingPart)]
+    seen = written(response, tags)
     used = usage_of(response).tokens if told is None else told
-    return shows_all(_bytes(response.parts), _bytes(thoughts), used)
+    return shows_all(seen.shown_bytes, seen.thought_bytes, used)
 
 
-def _progress(stream: StreamedResponse, silent_seconds: float, trusted: bool) -> Cut | None:
+def _progress(
+    stream: StreamedResponse, silent_seconds: float, trusted: bool, tags: Tags | None
+) -> Cut | None:
     """What had come, at worst where that cannot be read: no error of the reading takes the place of
     a cancellation."""
     try:
-        return _cut(stream.get(), silent_seconds, trusted)
+        return _cut(stream.get(), silent_seconds, trusted, tags)
     except Exception as error:
         # Its words are left out, for they may repeat the answer.
         log.warning("cannot read what came of a cut answer", error=type(error).__name__)
         return Cut(None, silent_seconds, Tokens(0, 0))
 
 
-def _cut(response: ModelResponse, silent_seconds: float, trusted: bool) -> Cut | None:
+def _cut(
+    response: ModelResponse, silent_seconds: float, trusted: bool, tags: Tags | None
+) -> Cut | None:
     told = told_so_far(_told(response))
     if not response.parts and not told.input:
         # The server may well write the whole answer before it sends any of it.
         return None
-    shown = _bytes(response.parts) if trusted and hides_nothing(response, told) else None
+    trusted = trusted and hides_nothing(response, tags, told)
+    shown = written(response, tags).shown_bytes if trusted else None
     return Cut(shown, silent_seconds, told)
-
-
-def _bytes(parts: Iterable[ModelResponsePart]) -> int:
-    """The UTF-8 bytes that a model has written in these parts."""
-    return sum(len(text.encode(errors="surrogatepass")) for text in _texts(parts))
-
-
-def _texts(parts: Iterable[ModelResponsePart]) -> Iterator[str]:
-    for part in parts:
-        if isinstance(part, TextPart | ThinkingPart):
-            yield part.content
-        if isinstance(part, BaseToolCallPart):
-            yield part.tool_name
-            yield part.args_as_json_str()
 
 
 def _whole(response: ModelResponse) -> ModelResponse:

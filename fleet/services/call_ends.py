@@ -25,9 +25,11 @@ from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
     InvalidConfig,
+    ModelNotServed,
     ModelRefused,
     NeverRetry,
     NotAllowed,
+    QuotaExhausted,
     RateLimited,
     Unavailable,
 )
@@ -53,25 +55,32 @@ class Failure(NamedTuple):
     """A way for a call to end after which another model may do.
 
     `cools` is why the model is left alone for a while then, empty where it is not: the prompt
-    was at fault. `burns` says that tokens may have been used that were never seen.
+    was at fault. `lasts` says that this is until somebody may have mended it. `burns` says that
+    tokens may have been used that were never seen.
     """
 
     error: type[FleetError]
     ended: str
     cools: str = ""
+    lasts: bool = False
     burns: bool = False
 
 
+REJECTED = Failure(NeverRetry, "rejected", cools="refusing what others take")
+"""The provider would not take the request: no model has seen it. The model is left alone where
+another one takes it; where none does, the request is at fault."""
+
 FAILURES = (
+    Failure(QuotaExhausted, "quota exhausted", cools="a lack of credit or quota", lasts=True),
     Failure(RateLimited, "rate limited", cools="a rate limit"),
     Failure(Unavailable, "unavailable", cools="an outage", burns=True),
-    Failure(NotAllowed, "key refused", cools="a refused key"),
+    Failure(NotAllowed, "key refused", cools="a refused key", lasts=True),
+    Failure(ModelNotServed, "not served", cools="not being served", lasts=True),
     Failure(ContextWindowExceeded, "context window exceeded"),
     Failure(ModelRefused, "refused"),
+    Failure(InvalidConfig, "cannot be reached by this worker"),
+    REJECTED,
 )
-CANNOT_REACH = Failure(InvalidConfig, "cannot be reached by this worker")
-REJECTED = Failure(NeverRetry, "failed")
-"""The provider would not take the request: no model has seen it."""
 CANCELLED = Failure(FleetError, "cancelled", burns=True)
 FAILED = Failure(FleetError, "failed", burns=True)
 
@@ -80,9 +89,8 @@ def failure_of(error: BaseException) -> Failure:
     """The way in which a call ended with this error."""
     if isinstance(error, asyncio.CancelledError):
         return CANCELLED
-    # In this order: those before the last are kinds of its error.
-    known = (*FAILURES, CANNOT_REACH, REJECTED)
-    return next((each for each in known if isinstance(error, each.error)), FAILED)
+    # In this order: some are kinds of what comes after them.
+    return next((each for each in FAILURES if isinstance(error, each.error)), FAILED)
 
 
 def worst_step(model: Model, why: str, question: Question) -> Step:
@@ -124,7 +132,7 @@ def failed(
     worst: Step, failure: Failure, error: BaseException, seconds: float, *, begun: bool
 ) -> Step:
     """What is charged for a call that gave none, or had `begun` to give one."""
-    reply = error.reply if isinstance(error, ModelRefused) else None
+    reply = error.reply if isinstance(error, ModelRefused | Unavailable) else None
     if isinstance(reply, ModelReply):
         return _told(worst, failure.ended, reply, seconds)
     if begun or _burns(failure, error):

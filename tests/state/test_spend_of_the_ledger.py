@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from commands import run_fleet
 
 from beat_schedules.jobs import SPEND, add_jobs
 from beat_schedules.schedule import schedule
@@ -52,15 +50,7 @@ def settled(fleet: Connection) -> Connection:
 
 
 def typed(folder: Path, *arguments: str) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "fleet", "spend", *arguments, "--json"],
-        cwd=folder,
-        env=dict(os.environ),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_fleet("spend", *arguments, "--json", folder=folder)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

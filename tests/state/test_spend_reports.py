@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import redis
+from commands import run_fleet
 from structlog.testing import capture_logs
 
 from fleet.cli.spend import show_back_test, show_report
@@ -266,12 +265,4 @@ def test_beats_last_report_is_shown_as_it_was_kept(
 
 
 def typed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fleet", "spend", *arguments],
-        cwd=folder,
-        env=dict(os.environ),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return run_fleet("spend", *arguments, folder=folder)
