@@ -11,6 +11,7 @@ from pydantic_ai.exceptions import AgentRunError
 
 from fleet.adapters.model_errors import translated
 from fleet.adapters.providers import Endpoint, chat_model
+from fleet.adapters.request_fields import keeps_limits
 from fleet.adapters.streams import Progress, hides_nothing, streamed, usage_of
 from fleet.adapters.thinking import tags_in_text, thinks_unasked
 from fleet.adapters.written import finish_reason, written
@@ -40,6 +41,11 @@ class ModelCaller:
         self._now = now or (lambda: model)
         self.chat = chat_model(model.name, endpoint, timeout)
         self.endpoint = endpoint
+        self.timeout = timeout
+        self.is_limited = endpoint.limit_field != "none"
+        """Whether its answers are asked to keep a limit."""
+        self.keeps_limits = keeps_limits(endpoint.kind, endpoint.base_url, endpoint.limit_field)
+        """Whether it is known beforehand that they do."""
         self.streams = endpoint.streams
         self.shows_all = not thinks_unasked(endpoint.kind, self.chat)
         """Until an answer takes more than what is seen of it."""
@@ -71,10 +77,10 @@ class ModelCaller:
         """
         settings = self.endpoint.settings(max_tokens, temperature)
         request = ModelRequest.user_text_prompt(prompt, instructions=instructions or None)
-        model = model or self.model
+        model, progress = model or self.model, progress or Progress()
         began = time.perf_counter()
         try:
-            response = await self._response(request, settings, progress or Progress())
+            response = await self._response(request, settings, progress, max_tokens)
         # Never with its cause: a traceback would show what the provider's answer or the client's
         # complaint says, and either may repeat the key.
         except AgentRunError as error:
@@ -86,6 +92,8 @@ class ModelCaller:
                 may_be_served=True,
             ) from None
         reply = self._reply(model, response, time.perf_counter() - began)
+        if progress.cut is not None:
+            reply = reply.model_copy(update={"usage_missing": True})
         if reply.finish_reason == "content_filter":
             raise ModelRefused(f"model {model.name} would not answer the prompt", reply)
         if reply.finish_reason == "error" and not reply.text:
@@ -97,12 +105,16 @@ class ModelCaller:
         return reply
 
     async def _response(
-        self, request: ModelRequest, settings: ModelSettings, progress: Progress
+        self,
+        request: ModelRequest,
+        settings: ModelSettings,
+        progress: Progress,
+        max_tokens: int,
     ) -> ModelResponse:
         if not self.streams:
             return await model_request(self.chat, [request], model_settings=settings)
         response = await streamed(
-            self.chat, request, settings, progress, self.shows_all, self.tags
+            self.chat, request, settings, progress, self.shows_all, self.tags, max_tokens
         )
         # Of a filtered answer it is the provider that shows less, not the model.
         if finish_reason(response) != "content_filter":

@@ -258,6 +258,7 @@ class ModelSteps:
             now, facts = await asyncio.to_thread(self.writer.state.look)
         except RetryLater as error:
             log.warning("cool-downs could not be read", error=str(error))
+        self.writer.limits.records.update(facts.limits)
         limit = self.lease.limit_nanodollars
         # A call may cost more than its estimate, and a free model is never too dear.
         left = None if limit is None else max(0, limit - self.writer.spent)
