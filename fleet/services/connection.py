@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from redis import Redis
@@ -11,10 +11,10 @@ from redis import Redis
 from fleet.agent import AgentSpec, installed_agents
 from fleet.core.model_choice import Model
 from fleet.core.strategies import Strategy
-from fleet.services.catalogue import catalogue
 from fleet.services.complexity import Complexity
 from fleet.services.outbox import Relay
 from fleet.services.planning import Planner
+from fleet.services.priced_models import PricedModels
 from fleet.services.requests import RequestChecks
 from fleet.services.routes import check_strategies
 from fleet.services.snapshot import Snapshot
@@ -79,7 +79,7 @@ class Connection:
     rollups: Rollups
     model_state: ModelState
     agents: Mapping[str, AgentSpec]
-    models: tuple[Model, ...]
+    models: Sequence[Model]
     strategies: Mapping[str, Strategy]
 
     def submitter(self, encode: MessageEncoder) -> Submitter:
@@ -147,7 +147,7 @@ def open_connection(settings: Settings) -> Connection:
             client, keys, scripts, settings.config.models.learn_half_life_seconds
         ),
         agents=installed_agents(),
-        models=catalogue(settings, os.environ),
+        models=PricedModels(settings, os.environ),
         strategies=strategies,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -44,7 +45,7 @@ def stored_plan(
 
 def choose_model(
     config: FleetConfig,
-    models: tuple[Model, ...],
+    models: Sequence[Model],
     request_type: str,
     complexity: float,
     only: str | None = None,

@@ -43,6 +43,7 @@ NAMES = (
     "learn",
     "leave",
     "left",
+    "limit",
     "missing",
     "orphan",
     "outbox",
@@ -146,6 +147,7 @@ class Scripts:
     learn: Script
     leave: Script
     left: Script
+    limit: Script
     missing: Script
     orphan: Script
     outbox: Script
