@@ -33,9 +33,13 @@ class Payload(BaseModel):
 
 
 class Result(BaseModel):
-    """What an agent gives back, stored as JSON with the task."""
+    """What an agent gives back, stored as JSON with the task.
 
-    model_config = ConfigDict(frozen=True)
+    Numbers that are not finite are stored as `"NaN"` and `"Infinity"`, and half a surrogate pair,
+    which is no character, as U+FFFD.
+    """
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "error", "unknown"]
@@ -152,10 +156,11 @@ class AgentContext(Protocol):
         """Save what a step came to. A later run of the task, whatever this one ends in but an end
         of the task, finds it by `saved`. So does the retry of a dead letter.
 
-        The value is JSON; the name has up to 64 letters, digits and . _ : -, and the newest value
-        of a name counts. Raises `ValueError` or `TypeError` where they are not,
-        `CheckpointTooLarge` for more than `limits.checkpoint_bytes` of the task or 100 names,
-        `LeaseLost` if the task went elsewhere, and `Unavailable` where Redis does not answer.
+        The value is JSON, in which half a surrogate pair becomes U+FFFD. The name has up to 64
+        letters, digits and . _ : -, and the newest value of a name counts. Raises `ValueError` or
+        `TypeError` where they are not, `CheckpointTooLarge` for more than
+        `limits.checkpoint_bytes` of the task or 100 names, `LeaseLost` if the task went elsewhere,
+        and `Unavailable` where Redis does not answer.
         """
         ...
 

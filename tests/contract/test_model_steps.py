@@ -354,6 +354,30 @@ def test_code_that_no_model_gets_right_has_the_quality_of_the_last_ones_best_ans
     assert (outcome.result.model, outcome.model) == ("small", "small")
 
 
+CUT = answer("```python\ndef add(a, b):\n    return a\n", finish="length")
+CUT_AFTER_THE_CODE = answer("```python\ndef add(a, b):\n    return 1\n```\nThis", finish="length")
+
+
+def test_code_that_an_answer_ends_in_at_its_limit_is_asked_for_again(
+    start: Callable[..., Run],
+) -> None:
+    run = start(limit=0.0)
+    run.fake.script("small", CUT, CUT_AFTER_THE_CODE)
+    payload = SPEC.payload(instruction="Write add(a, b).", max_attempts=2, max_tokens=64)
+    outcome = run.loop.run(SPEC.make().run(payload, run.context))
+    assert isinstance(outcome.result, CodeGenerationResult)
+    assert [attempt.passed for attempt in outcome.result.attempts] == [False, True]
+    assert "the answer was cut at its limit of 64 tokens" in str(run.fake.requests()[1].body)
+
+
+def test_code_that_was_cut_and_passes_its_tests_is_enough(start: Callable[..., Run]) -> None:
+    run = start(limit=0.0)
+    run.fake.script("small", CUT)
+    payload = SPEC.payload(instruction="Write add(a, b).", tests="assert add(1, 2) == 1")
+    outcome = run.loop.run(SPEC.make().run(payload, run.context))
+    assert (outcome.state, run.fake.count("small")) == ("succeeded", 1)
+
+
 def test_neither_failover_nor_escalation_leads_back_to_a_model_that_failed(
     start: Callable[..., Run],
 ) -> None:
