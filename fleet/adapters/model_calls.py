@@ -75,7 +75,7 @@ class ModelCaller:
         if reply.finish_reason == "error" and not reply.text:
             raise Unavailable(
                 f"model {self.model.name} has failed before it said a word",
-                may_be_served=bool(response.parts),
+                may_be_served=written(response, self.tags).shown_bytes > 0,
                 reply=None if reply.usage_missing else reply,
             )
         return reply
