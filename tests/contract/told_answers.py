@@ -138,7 +138,8 @@ def _message(told: Told, wrote: int | None = None) -> Json:
         usage["output_tokens"] = told.usage[1] if wrote is None else wrote
     if told.odd:
         usage |= {"service_tier": 7, "server_tool_use": "none", "cache_creation": None}
-        named: Json = {"id": None, "role": "robot", "model": 5, "stop_sequence": 5, "container": "x"}
+        named: Json = {"id": None, "role": "robot", "model": 5, "container": "x"}
+        named["stop_sequence"] = 5
     else:
         named = {"id": "x", "role": "assistant", "model": "m", "stop_sequence": None}
     return {"type": "message", **named, "usage": usage}
