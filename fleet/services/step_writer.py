@@ -21,7 +21,7 @@ import structlog
 
 from fleet.adapters.model_calls import ModelCaller
 from fleet.adapters.streams import Progress
-from fleet.agent import ModelReply
+from fleet.agent import ModelReply, to_the_end
 from fleet.core.difficulty.payload_text import text_of
 from fleet.core.difficulty.text_features import sketch
 from fleet.core.learning import WHOLE_KEY
@@ -184,10 +184,16 @@ class StepWriter:
         try:
             return await asyncio.shield(admission)
         except asyncio.CancelledError:
-            with suppress(FleetError):
-                if await admission is None:
-                    await self._charge(number, not_made(worst))
+            await to_the_end(self._not_made(admission, number, worst))
             raise
+
+    async def _not_made(
+        self, admission: asyncio.Future[Refusal | None], number: int, worst: Step
+    ) -> None:
+        """Give back what a call was admitted for that is not made."""
+        with suppress(FleetError):
+            if await admission is None:
+                await self._charge(number, not_made(worst))
 
     def _admit(self, number: int, worst: Step) -> Refusal | None:
         """Bind the worst case under the limits in force. Blocks."""
@@ -249,7 +255,8 @@ class StepWriter:
             spent = await asyncio.shield(settled)
         except asyncio.CancelledError:
             # The run ends only when it is written: or it would be charged as lost first.
-            await asyncio.wait([settled])
+            with suppress(Exception):
+                await to_the_end(settled)
             raise
         except Unavailable as error:
             # Of another class: an agent may go on without a model, but not without the charge.
