@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 
 import pytest
 import redis
 from fake_provider import answer
 from task_runs import PRICED, Run, runner_of
+from typer.testing import CliRunner
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
+from fleet.cli.main import app
 from fleet.errors import InvalidRequest, TaskFailed
 from fleet.runtime.messages import message_encoder
 from fleet.services.claims import Delivery
@@ -117,6 +120,24 @@ def test_an_error_with_half_a_character_is_told(paid: Run, fails: str, summary: 
         work(paid, ODD, fails=fails)
     assert (paid.record.state, paid.record.summary) == ("failed", summary)
     is_settled(paid)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ['{"instruction": "\\ud83d"}'],
+        ["--set", "instruction=\udcff"],
+        ['{"instruction": "add"}', "--tenant", "\udcff"],
+    ],
+)
+def test_the_command_line_refuses_it_in_a_sentence(
+    start: Callable[..., Run], given: list[str]
+) -> None:
+    start()
+    refused = CliRunner().invoke(app, ["submit", "code_generation", *given]).exception
+    assert isinstance(refused, InvalidRequest)
+    assert re.search("half a surrogate|tenant name", str(refused))
+    str(refused).encode()
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,34 @@ def test_a_call_that_was_refused_burned_nothing(
     assert uncertain_calls(run, client) == 0
 
 
+SLOW_DOWN = Behaviour(body={"error": {"code": 429, "message": "slow down"}})
+NOTHING_SAID = answer("", 40, 0, finish="error")
+
+
+def test_an_error_inside_a_200_costs_nothing_and_cools_down_as_what_it_says(
+    start: Callable[..., Run], client: redis.Redis
+) -> None:
+    run = start(limit=0.1)
+    run.fake.script("small", filtered())
+    run.fake.script("middle", SLOW_DOWN)
+    assert run.ask().model == "large"
+    step = run.record.steps[1]
+    assert (step.ended, step.cost_nanodollars, step.usage) == ("rate limited", 0, "seen")
+    assert run.cooling == {"middle": pytest.approx(10, abs=2)}
+    # Only the answer that was filtered has told nothing of what it took.
+    assert uncertain_calls(run, client) == 1
+
+
+def test_an_error_without_a_word_costs_what_was_told(start: Callable[..., Run]) -> None:
+    run = start(limit=0.1)
+    run.fake.script("small", broken(500))
+    run.fake.script("middle", NOTHING_SAID)
+    assert run.ask().model == "large"
+    step = run.record.steps[1]
+    assert (step.ended, step.input_tokens, step.output_tokens) == ("unavailable", 40, 0)
+    assert (step.cost_nanodollars, step.usage) == (40_000, "seen")
+
+
 def uncertain_calls(run: Run, client: redis.Redis) -> int:
     return int(client.hget(f"{{fleet}}:task:{run.lease.task_id}", "uncertain_calls") or 0)
 

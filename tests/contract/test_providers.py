@@ -409,6 +409,46 @@ def test_a_refusal_is_known_and_charged(kind: ProviderKind, streams: bool) -> No
     assert caught.value.reply.cost_nanodollars > 0
 
 
+def _cut_at_its_limit(kind: ProviderKind) -> Mapping[str, Any]:
+    answer = PROTOCOLS[kind].answer
+    if kind == "google":
+        return {**answer, "candidates": [{**CANDIDATE, "finishReason": "MAX_TOKENS"}]}
+    if kind in ("anthropic", "bedrock"):
+        return {**answer, "stop_reason" if kind == "anthropic" else "stopReason": "max_tokens"}
+    return _finished(dict(answer), "length")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_that_was_cut_at_its_limit_says_so(kind: ProviderKind, streams: bool) -> None:
+    with recorder(served(kind, PROTOCOLS[kind].answer, streams)) as found:
+        assert ask(kind, found.url, streams).finish_reason == "stop"
+    with recorder(served(kind, _cut_at_its_limit(kind), streams)) as found:
+        assert ask(kind, found.url, streams).finish_reason == "length"
+
+
+@pytest.mark.parametrize("kind", ["openai", "groq"])
+def test_thoughts_among_the_text_are_left_out_wherever_a_stream_cuts(
+    kind: ProviderKind, streams: bool
+) -> None:
+    # Half of it ends in the midst of the tag.
+    said = dict(_chat())
+    message = {"role": "assistant", "content": "<think>so</think>42"}
+    said["choices"] = [{**said["choices"][0], "message": message}]
+    with recorder(served(kind, said, streams)) as found:
+        assert ask(kind, found.url, streams).text == "42"
+
+
+@pytest.mark.parametrize("kind", ["openai", "mistral"])
+def test_thoughts_among_the_parts_of_a_text_are_left_out(kind: ProviderKind) -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "so"}]}
+    parts = [thought, {"type": "text", "text": "good "}, {"type": "hologram"}, "day"]
+    said = dict(_chat())
+    message = {"role": "assistant", "content": parts}
+    said["choices"] = [{**said["choices"][0], "message": message}]
+    with recorder(said) as found:
+        assert ask(kind, found.url, False).text == "good day"
+
+
 # What is cut
 
 
