@@ -27,6 +27,7 @@ from fleet.errors import (
     ModelRefused,
     NeverRetry,
     NotAllowed,
+    QuotaExhausted,
     RateLimited,
     Unavailable,
 )
@@ -346,6 +347,15 @@ def test_a_rate_limit_is_known_and_nothing_is_tried_twice(
     assert isinstance(error, RateLimited)
     assert error.retry_after == 3
     assert len(found.seen) == 1
+
+
+def test_a_daily_quota_of_googles_is_one_models_alone(streams: bool) -> None:
+    violation = {"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}
+    details = [{"@type": "google.rpc.QuotaFailure", "violations": [violation]}]
+    told = {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "no", "details": details}
+    with recorder({"error": told}, 429) as found, pytest.raises(QuotaExhausted) as caught:
+        ask("google", found.url, streams)
+    assert not caught.value.whole_key
 
 
 @pytest.mark.parametrize("kind", KINDS)
