@@ -122,10 +122,11 @@ class AgentContext(Protocol):
         Where the model does not answer, refuses, or cannot take so long a prompt, the next best
         one that suits and fits what is left of the task's limit is asked, and further questions
         go to that one: `ModelReply.model` says which. Where none is left the first model's error
-        is raised: `Unavailable`, `RateLimited`, `ModelRefused`, `ContextWindowExceeded`, or
-        `NotAllowed` for a provider's key that is refused. What a call may cost at worst has to fit
-        the task's limit and every budget: where that is so of no model, or the policy is to
-        refuse, `OverBudget` or `OverLimit` is raised. Where it is to wait, `Parked` is: let it
+        is raised: `Unavailable`, `RateLimited`, `QuotaExhausted`, `ModelRefused`,
+        `ContextWindowExceeded`, `ModelNotServed`, `NotAllowed` for a provider's key that is
+        refused, or `NeverRetry` for a request that no model takes. What a call may cost at worst
+        has to fit the task's limit and every budget: where that is so of no model, or the policy is
+        to refuse, `OverBudget` or `OverLimit` is raised. Where it is to wait, `Parked` is: let it
         pass, for the run ends there whatever is made of it, and begins anew later.
 
         With `save_as` the answer is saved under that name in the step that charges for it, and

@@ -51,8 +51,9 @@ class ModelCaller:
         Raises `RateLimited` where the provider takes no more for now, `Unavailable` where it does
         not answer in time or fails, both with `retry_after` in seconds, which is the provider's
         where it said. Raises `ContextWindowExceeded` for a prompt that does not fit,
-        `ModelRefused` for one that model or provider will not answer, `NotAllowed` for a key that
-        is refused, `NeverRetry` otherwise.
+        `ModelRefused` for one that model or provider will not answer, `QuotaExhausted`,
+        `NotAllowed` for a key that is refused, `ModelNotServed`, and `NeverRetry` for a request
+        that is refused otherwise. The `reason` of an error says what somebody has to mend.
         """
         settings = self.endpoint.settings(max_tokens, temperature)
         request = ModelRequest.user_text_prompt(prompt, instructions=instructions or None)

@@ -17,6 +17,7 @@ from pydantic_ai.exceptions import (
     UnexpectedModelBehavior,
 )
 
+from fleet.adapters.answers.fields import Unreadable
 from fleet.adapters.provider_words import (
     Standing,
     no_credit,
@@ -116,7 +117,7 @@ def translated(model: str, error: AgentRunError) -> FleetError:
         )
     if isinstance(error, ModelHTTPError):
         return _rejection(model, error, reason)
-    if isinstance(error, UnexpectedModelBehavior):
+    if isinstance(error, UnexpectedModelBehavior) or Unreadable.__name__ in _kinds(error):
         return Unavailable(
             f"model {model} gave no answer that can be read ({reason}); where its server does not "
             "stream, set stream = false for the provider",

@@ -62,7 +62,9 @@ def recorder(
             names = {name.lower(): value for name, value in self.headers.items()}
             found.seen.append(Seen(self.path, names, asked))
             if isinstance(found.body, Stream):
-                self._stream(found.body)
+                # A client may have read enough.
+                with suppress(ConnectionError):
+                    self._stream(found.body)
                 return
             content = json.dumps(found.body).encode()
             self.send_response(status)

@@ -228,7 +228,7 @@ def test_what_is_no_text_is_not_taken_for_it(provider: Provider, content: Any) -
         raw = json.dumps(content).encode()
         frames = [each.replace(b'"#"', raw) for each in form.frames(told)]
         body = Stream(frames, "text/event-stream")
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(Unavailable, match="read") as caught:
         provider.ask(body)
     assert caught.value.may_be_served
 
