@@ -25,7 +25,7 @@ from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings, load_settings
 from fleet.settings.addresses import RedisAddress, redis_address
 from fleet.state.client import sentinel_options
-from fleet.state.keys import Keys
+from fleet.state.keys import NO_POOL, Keys
 
 RESTORE_SECONDS = 10
 HEALTH_CHECK_SECONDS = 30
@@ -176,7 +176,7 @@ def _broker(settings: Settings, address: RedisAddress, role: Role, link: Link) -
 def _redis(settings: Settings, address: RedisAddress, role: Role, link: Link) -> dict[str, Any]:
     """Redis carries the messages, over Fleet's transport."""
     timeout = settings.environment.socket_timeout
-    unacked = Keys(settings.tag).pool(role.pool or "none")
+    unacked = Keys(settings.tag).pool(role.pool or NO_POOL)
     return {
         "broker_url": transport_url(settings.state_url),
         "broker_use_ssl": address.tls,

@@ -24,6 +24,7 @@ NAMES = (
     "cancel",
     "carry",
     "claim",
+    "clock",
     "confirm",
     "cool",
     "correct",
@@ -72,6 +73,7 @@ NAMES = (
     "rights",
     "rollup",
     "save",
+    "shorten",
     "snapshot",
     "submit",
     "trim",
@@ -128,6 +130,7 @@ class Scripts:
     cancel: Script
     carry: Script
     claim: Script
+    clock: Script
     confirm: Script
     cool: Script
     correct: Script
@@ -176,6 +179,7 @@ class Scripts:
     rights: Script
     rollup: Script
     save: Script
+    shorten: Script
     snapshot: Script
     submit: Script
     trim: Script
