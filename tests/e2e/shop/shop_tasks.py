@@ -34,6 +34,7 @@ def add_tasks(app: Celery) -> None:
     """
     serialization.register("backwards", _backwards, _forwards, "application/x-backwards", "utf-8")
     app.conf.accept_content = ["json", "backwards"]
+    app.conf.worker_soft_shutdown_timeout = float(os.environ.get("SHOP_SOFT_SECONDS", "0"))
     _add_sums(app)
     _add_callbacks(app)
     _add_failures(app)
