@@ -27,7 +27,7 @@ def end(data_dir: Path) -> None:
 
 
 def process_groups(data_dir: Path) -> set[int]:
-    """The groups of the live processes that finish such tasks. What a killed one left is removed."""
+    """The groups of the processes that do. What a killed one left behind is removed."""
     found = set()
     folder = data_dir / FOLDER
     for file in folder.iterdir() if folder.is_dir() else ():

@@ -39,8 +39,8 @@ PR_SET_PDEATHSIG = 1
 class Supervisor(Manager):  # type: ignore[misc]
     """honcho's manager with restarts and an orderly end. Call `loop` once, from the main thread.
 
-    Whoever has to stop has `patience_seconds` for it; then it is killed, unless its process group is
-    among those that are `finishing`: workers that end plain tasks of Celery.
+    Whoever has to stop has `patience_seconds` for it; then it is killed, unless its process group
+    is among those that are `finishing`: workers that end plain tasks of Celery.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The end of a worker: what it was told, by when, and who in it has to know.
 
-    SIGTERM            nothing new is taken; agents' tasks that end in time, end, the others are given
-                       back; plain tasks are waited for without end, as by a stock worker
+    SIGTERM            nothing new is taken; agents' tasks that end in time, end, the others are
+                       given back; plain tasks are waited for without end, as by a stock worker
     SIGINT             the same; a second one is as SIGQUIT, a third one ends the process
     SIGQUIT            what runs may end within `worker_soft_shutdown_timeout`, 0 s by default; then
                        agents' tasks are given back and plain ones are cut; a second one ends the
@@ -9,10 +9,10 @@
     the grace is over  an agent that still runs is killed, and the process ends; where even that is
                        not to be had, the kernel ends it. Not while plain tasks run
 
-A task that is given back runs elsewhere at once, and loses none of its attempts. A plain task cannot
-be given back: one that is acknowledged early is lost where its process ends, one that is acknowledged
-late runs again from its beginning. As in a stock worker, a further SIGTERM changes nothing, so whoever
-sends two by mistake loses nothing either.
+A task that is given back runs elsewhere at once, and loses none of its attempts. A plain task
+cannot be given back: one that is acknowledged early is lost where its process ends, one that is
+acknowledged late runs again from its beginning. As in a stock worker, a further SIGTERM changes
+nothing, so whoever sends two by mistake loses nothing either.
 
 A signal may interrupt the main thread anywhere, and that thread may wait for the pool for as long
 as there are tasks. So a handler only notes what it was told, and a thread of its own does the rest.
@@ -98,8 +98,8 @@ def running_requests() -> list[Any]:
 
 
 def plain_requests() -> list[Any]:
-    """Those of them that would be lost, or begin anew, with this process: not those of agents, which
-    are given back, and not Fleet's own jobs, which beat sends again."""
+    """Those of them that would be lost, or begin anew, with this process: not those of agents,
+    which are given back, and not Fleet's own jobs, which beat sends again."""
     return [each for each in running_requests() if not getattr(each.task, "comes_again", False)]
 
 
@@ -209,8 +209,8 @@ class Ending:
         return None
 
     def _have_the_kernel_watch(self, spares_plain_tasks: bool) -> None:
-        """Threads stand still where C code keeps the interpreter's lock, and while it is taken down:
-        then the kernel ends the process, unless that would cut a plain task."""
+        """Threads stand still where C code keeps the interpreter's lock, and while it is taken
+        down: then the kernel ends the process, unless that would cut a plain task."""
         left = max(0.01, self._killed_at - time.monotonic())
         spared = spares_plain_tasks and bool(self.plain())
         signal.setitimer(signal.ITIMER_REAL, 0 if spared else left)

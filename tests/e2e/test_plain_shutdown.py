@@ -1,7 +1,7 @@
 """Agents that also run a user's plain tasks, and are told to stop: real signals to real processes.
 
-Agents' tasks are given back at the grace. Plain tasks nobody can give back: as by a stock worker they
-are waited for, and cut only where a signal says so.
+Agents' tasks are given back at the grace. Plain tasks nobody can give back: as by a stock worker
+they are waited for, and cut only where a signal says so.
 """
 
 from __future__ import annotations
@@ -102,10 +102,10 @@ class Yard:
         return sent
 
     def renewed(self, pool: str) -> float:
-        """When the one message that is not acknowledged was renewed."""
+        """When the messages that are not acknowledged were renewed, by Redis's clock."""
         index = self.state.keys.pool(pool).unacked_index
-        ((_, score),) = self.state.client.zrange(index, 0, -1, withscores=True)
-        return float(score)
+        rows = self.state.client.zrange(index, 0, -1, withscores=True)
+        return min(float(score) for _, score in rows)
 
     def let_go(self, page: str) -> None:
         self.diary.set(f"{page}:go", 1)
