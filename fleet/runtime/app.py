@@ -20,7 +20,9 @@ from fleet.runtime.rabbitmq_transport import rabbitmq_transport_url
 from fleet.runtime.router import FleetRouter, TaskPlacer, jobs_queue
 from fleet.runtime.schedule import add_schedule_step
 from fleet.runtime.transport import Link, transport_url
+from fleet.runtime.whole_groups import group_that_is_sent, send_groups_whole
 from fleet.services.connection import Connection, open_connection
+from fleet.services.submit import Submitter
 from fleet.settings import Settings, load_settings
 from fleet.settings.addresses import RedisAddress, redis_address
 from fleet.state.client import sentinel_options
@@ -48,6 +50,12 @@ class FleetCelery(Celery):
     """An application that says by an error of its broker's when the result store is away."""
 
     control_cls = "fleet.runtime.kept_revocations:Control"
+    #: Submits what groups and chords have of agents' tasks, as a whole.
+    submitter: Submitter
+
+    def producer_or_acquire(self, producer: Any = None) -> Any:
+        """As of any application; while a group is sent, all that it sends has one producer."""
+        return super().producer_or_acquire(producer or group_that_is_sent())
 
     def send_task(self, *args: Any, **options: Any) -> Any:
         """Publish a task; raises `kombu.exceptions.OperationalError` where nobody answers."""
@@ -83,7 +91,8 @@ def make_app(settings: Settings | None = None, role: Role | None = None) -> Cele
     app = FleetCelery("fleet", set_as_current=False)
     app.conf.update(_celery_settings(settings, role, link))
     app.conf.task_routes = (FleetRouter(settings, submitter),)
-    app.fleet = connection
+    app.fleet, app.submitter = connection, submitter
+    send_groups_whole()
     add_schedule_step(app, connection)
     add_known_deliveries(app)
     add_kept_revocations(app, connection)

@@ -73,6 +73,7 @@ NAMES = (
     "save",
     "snapshot",
     "submit",
+    "submit_whole",
     "trim",
     "unpark",
     "usage",
@@ -176,6 +177,7 @@ class Scripts:
     save: Script
     snapshot: Script
     submit: Script
+    submit_whole: Script
     trim: Script
     unpark: Script
     usage: Script

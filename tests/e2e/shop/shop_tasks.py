@@ -106,6 +106,10 @@ def _add_callbacks(app: Celery) -> None:
         add = app.tasks["shop.add"]
         raise self.replace(chord([add.s(n, n) for n in numbers], app.tasks["shop.total"].s()))
 
+    @app.task(shared=False, name="shop.replaced_by", bind=True)
+    def replaced_by(self: Any, signature: Any) -> Any:
+        raise self.replace(app.signature(signature))
+
     @app.task(shared=False, name="shop.on_error")
     def on_error(request: Any, error: Any, traceback: Any, page: str) -> None:
         diary().rpush(page, f"{request.id}: {error}")
