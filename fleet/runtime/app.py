@@ -49,6 +49,7 @@ class Role:
 class FleetCelery(Celery):
     """An application that says by an error of its broker's when the result store is away."""
 
+    amqp_cls = "fleet.runtime.reconnecting:SteadyAMQP"
     control_cls = "fleet.runtime.kept_revocations:Control"
     #: Submits what groups and chords have of agents' tasks, as a whole.
     submitter: Submitter
@@ -145,6 +146,8 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
+        # For ever: a worker that gave up would be missed by nobody.
+        "broker_connection_max_retries": None,
         **_result_backend(address, timeout),
         "result_expires": settings.config.limits.result_ttl_seconds,
         "redis_socket_timeout": timeout,

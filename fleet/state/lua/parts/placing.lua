@@ -153,6 +153,8 @@ local function place_tasks(KEYS, ARGV, book, undo)
       return {'delayed', '', packed}, {}
     end
     if not any_alive then
+      -- Writes nothing. A server that takes no writes, so that no agent can beat, says so here.
+      redis.call('ZADD', KEYS[1], 'XX', 0, '')
       return {'no_agent', '', packed}
     end
     if busy then
