@@ -12,6 +12,7 @@ from kombu.exceptions import OperationalError
 
 from fleet.adapters.rabbitmq import HEARTBEAT_SECONDS, QUORUM, ssl_options
 from fleet.errors import InvalidConfig
+from fleet.runtime.chord_counts import add_chord_counts
 from fleet.runtime.kept_revocations import add_kept_revocations
 from fleet.runtime.known_deliveries import add_known_deliveries
 from fleet.runtime.messages import message_encoder
@@ -96,6 +97,7 @@ def make_app(settings: Settings | None = None, role: Role | None = None) -> Cele
     send_groups_whole()
     add_schedule_step(app, connection)
     add_known_deliveries(app)
+    add_chord_counts(app)
     add_kept_revocations(app, connection)
     if not role.pool:
         add_plain_queues(app, jobs_queue(settings))
