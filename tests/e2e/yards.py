@@ -24,6 +24,8 @@ from fleet.settings import load_settings
 
 HERE = Path(__file__).parent
 GRACE_SECONDS = 3.0
+BOUND = 5
+"""Tasks of the tenant `bounded` that there may be at once."""
 DEAD_SECONDS = 2
 PATIENCE = 40.0
 
@@ -49,6 +51,9 @@ dead_after_seconds = {DEAD_SECONDS}
 
 [workers]
 grace_seconds = {GRACE_SECONDS}
+
+[rates.scopes."tenant:bounded"]
+concurrent_tasks = {BOUND}
 """
 
 
@@ -59,6 +64,7 @@ class Yard:
     app: Celery
     processes: Processes
     diary: redis.Redis
+    name: str = "Fleet"
 
     @property
     def state(self) -> Connection:
@@ -71,7 +77,7 @@ class Yard:
 
     def start(self, name: str, pool: str, **more: str) -> subprocess.Popen[bytes]:
         arguments = ["worker", "-P", pool, "-c", "4", "-n", f"{name}@yard", "-l", "INFO"]
-        arguments += ["-Q", f"{{fleet}}.jobs,{{fleet}}.{pool}", "--without-gossip"]
+        arguments += ["-Q", f"{{fleet}}.jobs,{{fleet}}.{pool},{{fleet}}.overflow.napper"]
         with (self.processes.folder / f"{name}.log").open("ab") as log:
             found = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", "fleet_shop", *arguments],
