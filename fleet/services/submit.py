@@ -35,6 +35,9 @@ from fleet.state.submissions import Entry, Placed, Step, Submissions, Unplaced
 MOST_PLANNINGS = 5
 """A plan is made again where the policy has changed since; so often within one submission."""
 
+MAX_WHOLE = 10_000
+"""Tasks that may be submitted in one step: some 0.1 ms each in which Redis does nothing else."""
+
 Refused = InvalidRequest | NoAgentAvailable | OverBudget | OverLimit | InEmergency | TooBusy
 REFUSALS = (InvalidRequest, NoAgentAvailable, OverBudget, OverLimit, InEmergency, TooBusy)
 """What becomes of one task, while others of the same round trip are submitted."""
@@ -234,6 +237,11 @@ class Submitter:
         `PartlySubmitted` where the answer was lost: all of them may be written, or none. Raises
         `NotReplicated` where all are.
         """
+        if len(ready) > MAX_WHOLE:
+            raise InvalidRequest(
+                f"a group of {len(ready):,} agents' tasks; up to {MAX_WHOLE:,} are checked and held "
+                "as a whole. Send several groups, or use Fleet.submit_many. Nothing was submitted"
+            )
         for _ in range(MOST_PLANNINGS):
             for each in ready:
                 self.check_emergency(each.checked)

@@ -21,6 +21,7 @@ from fleet.errors import (
     TooBusy,
 )
 from fleet.runtime.app import make_app
+from fleet.services import submit
 from fleet.services.connection import Connection
 from fleet.settings import Settings
 from fleet.state.submissions import Submissions
@@ -180,6 +181,17 @@ def test_every_reason_to_refuse_one_refuses_the_whole(app: Celery, client: redis
     with pytest.raises(NoAgentAvailable):
         group([code(app), scan(app)])()
     assert written(client) == before
+
+
+def test_a_whole_that_would_hold_up_redis_is_refused(
+    app: Celery, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "MAX_WHOLE", 3)
+    before = written(client)
+    with pytest.raises(InvalidRequest, match="up to 3 are checked and held as a whole"):
+        group(code(app, "acme") for _ in range(4))()
+    assert written(client) == before
+    assert len(group(code(app, "acme") for _ in range(3))().results) == 3
 
 
 def test_no_money_is_held_for_a_whole_that_costs_too_much(
