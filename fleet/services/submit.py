@@ -239,8 +239,9 @@ class Submitter:
         """
         if len(ready) > MAX_WHOLE:
             raise InvalidRequest(
-                f"a group of {len(ready):,} agents' tasks; up to {MAX_WHOLE:,} are checked and held "
-                "as a whole. Send several groups, or use Fleet.submit_many. Nothing was submitted"
+                f"a group of {len(ready):,} agents' tasks; up to {MAX_WHOLE:,} are checked and "
+                "held as a whole. Send several groups, or use Fleet.submit_many. Nothing was "
+                "submitted"
             )
         for _ in range(MOST_PLANNINGS):
             for each in ready:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -54,8 +54,24 @@ waiting_per_tenant = 10
 
 
 @pytest.fixture
-def app(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Celery:
-    app = make_app(settings_of(CONFIG))
+def make(
+    client: redis.Redis, settings_of: Callable[[str], Settings]
+) -> Iterator[Callable[[str], Celery]]:
+    """Makes applications; none of their results is waited for when the server is gone."""
+    made: list[Celery] = []
+
+    def make(toml: str) -> Celery:
+        made.append(make_app(settings_of(toml)))
+        return made[-1]
+
+    yield make
+    for app in made:
+        app.backend.result_consumer.cancel_for = lambda task_id: None
+
+
+@pytest.fixture
+def app(make: Callable[[str], Celery]) -> Celery:
+    app = make(CONFIG)
     state: Connection = app.fleet
     for pool in ("codegen", "scanner"):
         state.registry.register(f"{pool}-1", pool, 3, {})
@@ -196,7 +212,7 @@ def test_a_whole_that_would_hold_up_redis_is_refused(
 
 def test_no_money_is_held_for_a_whole_that_costs_too_much(
     client: redis.Redis,
-    settings_of: Callable[[str], Settings],
+    make: Callable[[str], Celery],
     clean_environment: pytest.MonkeyPatch,
 ) -> None:
     clean_environment.setenv("OWN_API_KEY", "sk-own")
@@ -204,7 +220,7 @@ def test_no_money_is_held_for_a_whole_that_costs_too_much(
     model += '[catalogue.dear]\nprovider = "own"\nquality = 0.9\nspeed = 0.9\n'
     model += "input_price = 1000\noutput_price = 1000\n"
     model += "[budgets]\ndaily_usd = 10000\nmonthly_usd = 10000\n"
-    app = make_app(settings_of(f"{CONFIG}\n{model}"))
+    app = make(f"{CONFIG}\n{model}")
     app.fleet.registry.register("codegen-1", "codegen", 3, {})
     (one,) = group([code(app, "acme")])().results
     held = client.hgetall(app.fleet.keys.money)
