@@ -165,12 +165,9 @@ class QoS(redis.QoS):
             super().restore_visible(start, num, interval)
             return
         with self.channel.conn_or_acquire() as client:
-            seconds, micros = client.time()
-            now = seconds + micros / 1e6
+            now = self._renew(client)
             was_set = self._was_set(now)
             if self._delivered:
-                held = dict.fromkeys(self._delivered, now)
-                client.zadd(self.unacked_index_key, held, xx=True)
                 self._give_back_unclaimed(client)
             if was_set:
                 return
@@ -186,6 +183,20 @@ class QoS(redis.QoS):
         before, self._time_seen = self._time_seen, (now, monotonic())
         passed = self._time_seen[1] - before[1]
         return abs(now - before[0] - passed) > MOST_DRIFT_SECONDS if before[0] else False
+
+    def renew(self) -> None:
+        """Say that this consumer still holds what it holds; from any thread."""
+        with self.channel.conn_or_acquire() as client:
+            self._renew(client)
+
+    def _renew(self, client: Any) -> float:
+        """The time by Redis's clock."""
+        seconds, micros = client.time()
+        now = float(seconds + micros / 1e6)
+        held = dict.fromkeys(tuple(self._delivered), now)
+        if held:
+            client.zadd(self.unacked_index_key, held, xx=True)
+        return now
 
     def _give_back_unclaimed(self, client: Any) -> None:
         # What waits in the worker for its rate limit is not handed to its pool yet.

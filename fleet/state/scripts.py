@@ -76,6 +76,7 @@ NAMES = (
     "shorten",
     "snapshot",
     "submit",
+    "submit_whole",
     "trim",
     "unpark",
     "usage",
@@ -182,6 +183,7 @@ class Scripts:
     shorten: Script
     snapshot: Script
     submit: Script
+    submit_whole: Script
     trim: Script
     unpark: Script
     usage: Script
