@@ -29,7 +29,7 @@ RETAIN = "fleet.retain"
 
 def add_jobs(app: Celery) -> None:
     """Register the jobs with an application, and with no other one of the process."""
-    job = partial(app.task, ignore_result=True, shared=False)
+    job = partial(app.task, ignore_result=True, shared=False, comes_again=True)
 
     @job(name=REAP)
     def reap_the_dead() -> dict[str, list[str]]:

@@ -43,7 +43,8 @@ def build() -> Celery:
     app.conf.beat_scheduler = "fleet.runtime.beat:LeasedScheduler"
     add_event_bundles(app)
     if notice:
-        add_agent_step(app, role, Ending(settings.config.workers.grace_seconds, notice), slots)
+        grace, data_dir = settings.config.workers.grace_seconds, settings.environment.data_dir
+        add_agent_step(app, role, Ending(grace, notice, data_dir), slots)
         add_revocation(app)
     return app
 

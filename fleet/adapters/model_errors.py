@@ -17,7 +17,14 @@ from pydantic_ai.exceptions import (
     UnexpectedModelBehavior,
 )
 
-from fleet.adapters.provider_words import Standing, says, standing_fault, told_in
+from fleet.adapters.answers.fields import Unreadable
+from fleet.adapters.provider_words import (
+    Standing,
+    no_credit,
+    says,
+    standing_fault,
+    told_in,
+)
 from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
@@ -79,8 +86,14 @@ REFUSED = (
     "content_policy_violation",  # OpenAI
     "invalid_prompt",  # OpenAI, of reasoning models
     "responsibleaipolicyviolation",  # Azure's inner code
+    "moderation_blocked",  # OpenAI
+    "our safety system",  # OpenAI
+    "content filtering policy",  # Anthropic
+    "content exists risk",  # DeepSeek
+    "data_inspection_failed",  # Alibaba
+    "considered high risk",  # Moonshot
 )
-"""Codes for a prompt that a provider's filter does not let in."""
+"""How providers say that their filter does not let a prompt in, or an answer out."""
 
 
 def translated(model: str, error: AgentRunError) -> FleetError:
@@ -95,7 +108,7 @@ def translated(model: str, error: AgentRunError) -> FleetError:
             f"the prompt is too long for model {model} ({reason}); take one with a larger window, "
             "or send less"
         )
-    if isinstance(error, ModelQuotaExceededError):
+    if isinstance(error, ModelQuotaExceededError) or no_credit(_told(error)):
         return _standing(model, "credit", error, reason)
     if isinstance(error, ModelRateLimitError):
         return RateLimited(
@@ -104,7 +117,7 @@ def translated(model: str, error: AgentRunError) -> FleetError:
         )
     if isinstance(error, ModelHTTPError):
         return _rejection(model, error, reason)
-    if isinstance(error, UnexpectedModelBehavior):
+    if isinstance(error, UnexpectedModelBehavior) or Unreadable.__name__ in _kinds(error):
         return Unavailable(
             f"model {model} gave no answer that can be read ({reason}); where its server does not "
             "stream, set stream = false for the provider",
@@ -178,8 +191,10 @@ def _is_too_long(error: AgentRunError) -> bool:
     return status == CONTENT_TOO_LARGE or (400 <= status < 500 and says(_told(error), TOO_LONG))
 
 
-def _told(error: ModelHTTPError) -> str:
+def _told(error: AgentRunError) -> str:
     """What the provider said, in lower case."""
+    if not isinstance(error, ModelHTTPError):
+        return ""
     codes = (error.provider_error_code, error.provider_error_type)
     return " ".join([*(code for code in codes if code), *told_in(error.body)]).lower()
 

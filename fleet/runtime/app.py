@@ -12,6 +12,7 @@ from kombu.exceptions import OperationalError
 
 from fleet.adapters.rabbitmq import HEARTBEAT_SECONDS, QUORUM, ssl_options
 from fleet.errors import InvalidConfig
+from fleet.runtime.chord_counts import add_chord_counts
 from fleet.runtime.kept_revocations import add_kept_revocations
 from fleet.runtime.known_deliveries import add_known_deliveries
 from fleet.runtime.messages import message_encoder
@@ -19,8 +20,11 @@ from fleet.runtime.plain_workers import add_plain_queues
 from fleet.runtime.rabbitmq_transport import rabbitmq_transport_url
 from fleet.runtime.router import FleetRouter, TaskPlacer, jobs_queue
 from fleet.runtime.schedule import add_schedule_step
+from fleet.runtime.setting_aside import add_setting_aside
 from fleet.runtime.transport import Link, transport_url
+from fleet.runtime.whole_groups import group_that_is_sent, send_groups_whole
 from fleet.services.connection import Connection, open_connection
+from fleet.services.submit import Submitter
 from fleet.settings import Settings, load_settings
 from fleet.settings.addresses import RedisAddress, redis_address
 from fleet.state.client import sentinel_options
@@ -49,6 +53,12 @@ class FleetCelery(Celery):
 
     amqp_cls = "fleet.runtime.reconnecting:SteadyAMQP"
     control_cls = "fleet.runtime.kept_revocations:Control"
+    #: Submits what groups and chords have of agents' tasks, as a whole.
+    submitter: Submitter
+
+    def producer_or_acquire(self, producer: Any = None) -> Any:
+        """As of any application; while a group is sent, all that it sends has one producer."""
+        return super().producer_or_acquire(producer or group_that_is_sent())
 
     def send_task(self, *args: Any, **options: Any) -> Any:
         """Publish a task; raises `kombu.exceptions.OperationalError` where nobody answers."""
@@ -84,9 +94,12 @@ def make_app(settings: Settings | None = None, role: Role | None = None) -> Cele
     app = FleetCelery("fleet", set_as_current=False)
     app.conf.update(_celery_settings(settings, role, link))
     app.conf.task_routes = (FleetRouter(settings, submitter),)
-    app.fleet = connection
+    app.fleet, app.submitter = connection, submitter
+    send_groups_whole()
+    add_setting_aside(app, connection)
     add_schedule_step(app, connection)
     add_known_deliveries(app)
+    add_chord_counts(app)
     add_kept_revocations(app, connection)
     if not role.pool:
         add_plain_queues(app, jobs_queue(settings))

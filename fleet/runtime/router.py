@@ -20,9 +20,10 @@ from fleet.core.routing import best_by_expected_wait
 from fleet.errors import InvalidRequest
 from fleet.runtime.etas import seconds_until_eta, without_eta
 from fleet.runtime.messages import HEADER, TASK_PREFIX
+from fleet.runtime.whole_groups import group_that_is_sent
 from fleet.services.planning import Plan
 from fleet.services.requests import Checked, Submission
-from fleet.services.submit import Submitter, no_agent
+from fleet.services.submit import Ready, Submitter, no_agent
 from fleet.settings import Settings
 
 JOB_PREFIX = "fleet."
@@ -55,6 +56,7 @@ class FleetRouter:
     ) -> dict[str, Any] | None:
         if name.startswith(JOB_PREFIX):
             return {"queue": jobs_queue(self.settings)}
+        _check_is_no_map(kwargs or {})
         if not name.startswith(TASK_PREFIX):
             return None
         agent_type = name.removeprefix(TASK_PREFIX)
@@ -117,6 +119,18 @@ class FleetRouter:
         return self.settings.queue(pool)
 
 
+def _check_is_no_map(kwargs: Mapping[str, Any]) -> None:
+    """Celery routes map, starmap and chunks by the name of the task within, or by their own."""
+    within = kwargs.get("task") if "it" in kwargs else None
+    name = str(within.get("task")) if isinstance(within, Mapping) else ""
+    if name.startswith(TASK_PREFIX):
+        raise InvalidRequest(
+            f"map, starmap and chunks run many calls of {name} as one plain task, which would have "
+            "neither records nor leases nor budgets; send them as a group, which is checked and "
+            "held as a whole"
+        )
+
+
 def _header(checked: Checked) -> dict[str, Any]:
     return {name: getattr(checked, name) for name in HANDED_ON}
 
@@ -146,5 +160,9 @@ class TaskPlacer:
         if wait > 0:
             text = dumps(without_eta(message))
             checked = replace(checked, not_before=f"+{int(wait * 1000)}")
-        self.submitter.place(headers["id"], text, checked)
+        group = group_that_is_sent()
+        if group is not None:
+            group.tasks.append(Ready(headers["id"], text, checked))
+        else:
+            self.submitter.place(headers["id"], text, checked)
         return True

@@ -23,7 +23,8 @@ from celery.states import REJECTED
 from kombu.exceptions import KombuError
 from redis import RedisError
 
-from fleet.errors import FleetError, NoAgentAvailable, RetryLater
+from fleet.errors import FleetError, RetryLater
+from fleet.services.submit import REFUSALS
 
 PAUSE_SECONDS = 1.0
 """What goes back would be delivered again at once, and as often, while Redis refuses everything."""
@@ -40,8 +41,8 @@ log = structlog.get_logger(__name__)
 
 def is_away(error: BaseException) -> bool:
     """Whether an error says that Redis, the broker or the result store could not do something now.
-    What is to follow a task may also find no agent: that one it is told."""
-    return isinstance(error, AWAY) and not isinstance(error, NoAgentAvailable)
+    What is to follow a task may also be refused: that it is told."""
+    return isinstance(error, AWAY) and not isinstance(error, REFUSALS)
 
 
 def note_end(task: Any, error: BaseException) -> None:

@@ -50,6 +50,9 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:outbox:messages    hash     these messages, and the queues that they are for
     {fleet}:waiting            hash     how many tasks of each tenant wait: queued, delayed, parked
     {fleet}:dead               zset     ids of dead letters by the time they failed, ms
+    {fleet}:set_aside          stream   messages that no worker can take: queue, reason, beginning
+    {fleet}:set_aside:count    string   how many there ever were
+    {fleet}:set_aside:seen:SHA string   that a broadcast was set aside, for a minute
     {fleet}:rollups            set      hours and days that have a roll-up
     {fleet}:rollup:cursor      string   the last entry of the ledger that is rolled up
     {fleet}:rollup:h:HOUR, :d:DAY   hash   sums of the ledger's entries by all their names
@@ -217,6 +220,17 @@ class Keys:
     @property
     def dead(self) -> str:
         return f"{self.tag}:dead"
+
+    @property
+    def set_aside(self) -> str:
+        return f"{self.tag}:set_aside"
+
+    @property
+    def set_aside_count(self) -> str:
+        return f"{self.tag}:set_aside:count"
+
+    def set_aside_seen(self, digest: str) -> str:
+        return f"{self.tag}:set_aside:seen:{digest}"
 
     @property
     def rollups(self) -> str:

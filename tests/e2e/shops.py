@@ -64,6 +64,9 @@ reap_seconds = 1
 [health]
 failures_in_row = 1000
 least_success = 0
+
+[rates.scopes."tenant:bounded"]
+concurrent_tasks = 2
 """
 
 

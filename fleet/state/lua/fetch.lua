@@ -59,7 +59,8 @@ local function taken_before()
   for i = 1, most do
     local noted = redis.call('HGET', KEYS[4], prefix .. i)
     if noted then
-      local queue = cjson.decode(noted)[3]
+      -- By the form in which it is noted below: the message itself may be no JSON.
+      local queue = string.match(noted, '^.*,"","([^"]*)"%]$')
       found[#found + 1] = queue
       found[#found + 1] = prefix .. i
       found[#found + 1] = string.sub(noted, 2, -(#queue + 8))
