@@ -26,6 +26,7 @@ from celery.signals import worker_init, worker_process_init, worker_ready
 from fleet.errors import FleetError, TaskCancelled
 from fleet.runtime.app import Role, fleet_of
 from fleet.runtime.ending import Notice
+from fleet.runtime.known_tasks import AgentTask
 from fleet.runtime.late_ends import late_end, tell_revoked, tell_started
 from fleet.runtime.loop import LoopThread
 from fleet.runtime.messages import HEADER, message_of, task_name
@@ -98,6 +99,7 @@ def _add(
 ) -> None:
     @app.task(
         name=task_name(agent_type),
+        base=AgentTask,
         bind=True,
         acks_late=True,
         # Each application's own: another one of the process has a fleet of its own.

@@ -4,7 +4,7 @@ The lease is a key with an expiry. The beat that holds it renews it at every tic
 it die, another takes over when the key has expired. When each job began last is kept beside it, so
 the other goes on where the first one stopped, and each job begins once a period.
 
-Fleet's own jobs, whose names begin with `fleet.`, run here, in threads: so they run though every
+Fleet's own jobs, those of `fleet.runtime.job_names`, run here, in threads: so they run though every
 slot of every worker is taken, and where there is no worker at all. Any other task of the schedule
 is sent as a stock beat sends it.
 """
@@ -26,11 +26,11 @@ from celery.beat import Scheduler
 from fleet.errors import RetryLater
 from fleet.runtime.app import fleet_of
 from fleet.runtime.job_events import JobEvents
+from fleet.runtime.job_names import JOBS
 from fleet.state.beat import BeatLease
 
 TICKS = 6
 """How often at least beat looks, and renews its lease, while one lease lasts."""
-JOBS = "fleet."
 END_SECONDS = 5.0
 """How long a beat that ends waits for the jobs that it runs. They may be killed at any time."""
 
@@ -112,7 +112,7 @@ class LeasedScheduler(Scheduler):
         self.runs[entry.name] = begun
         self.is_behind = False
         task = self.app.tasks.get(entry.task)
-        if task is None or not entry.task.startswith(JOBS):
+        if task is None or entry.task not in JOBS:
             return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
         job = self.events.of(entry.task, partial(task, *(entry.args or ()), **(entry.kwargs or {})))
         self.jobs.start(entry.name, job)

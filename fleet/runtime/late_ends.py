@@ -14,9 +14,10 @@ import time
 from typing import Any
 
 import structlog
+from celery.backends.base import DisabledBackend
 from celery.backends.rpc import RPCBackend
 from celery.exceptions import Ignore, Reject
-from celery.states import STARTED
+from celery.states import READY_STATES, STARTED
 
 from fleet.errors import FleetError, TaskNotFound
 from fleet.runtime.messages import FOLLOWS
@@ -103,10 +104,11 @@ def _live_agents(connection: Connection) -> set[str]:
 
 def _is_kept(task: Any) -> bool:
     # Messages that carry results cannot be looked at: they are their receiver's.
-    if task.request.ignore_result or isinstance(task.backend, RPCBackend):
+    if task.request.ignore_result or isinstance(task.backend, RPCBackend | DisabledBackend):
         return False
     try:
-        return bool(task.AsyncResult(task.request.id).ready())
+        # Not of an AsyncResult, which knows of the record too.
+        return task.backend._get_task_meta_for(task.request.id)["status"] in READY_STATES
     except Exception as error:
         # Whatever keeps the results, it does not answer: the word is for later.
         raise Reject(error, requeue=True) from error

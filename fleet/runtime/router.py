@@ -19,13 +19,13 @@ from fleet.core.pools import PoolTable
 from fleet.core.routing import best_by_expected_wait
 from fleet.errors import InvalidRequest
 from fleet.runtime.etas import seconds_until_eta, without_eta
-from fleet.runtime.messages import HEADER, TASK_PREFIX
+from fleet.runtime.job_names import JOBS
+from fleet.runtime.messages import HEADER, TASK_PREFIX, agent_tasks_of
 from fleet.services.planning import Plan
 from fleet.services.requests import Checked, Submission
 from fleet.services.submit import Submitter, no_agent
 from fleet.settings import Settings
 
-JOB_PREFIX = "fleet."
 ASKED = ("request_type", "tenant", "complexity")
 HANDED_ON = (*ASKED, "payload_characters", "priority")
 
@@ -41,8 +41,14 @@ class FleetRouter:
     def __init__(self, settings: Settings, submitter: Submitter) -> None:
         self.settings = settings
         self.submitter = submitter
+        self.agent_tasks = agent_tasks_of(settings.config)
         self.sent: Counter[str] = Counter()
         self.sent_since: PoolTable | None = None
+
+    def places(self, name: str) -> bool:
+        """Whether a task is one of Fleet's: of a configured agent type, or a job of beat's. Any
+        other name is a user's own, however it begins."""
+        return name in self.agent_tasks or name in JOBS
 
     def __call__(
         self,
@@ -53,10 +59,10 @@ class FleetRouter:
         task: Any = None,
         **_: Any,
     ) -> dict[str, Any] | None:
-        if name.startswith(JOB_PREFIX):
-            return {"queue": jobs_queue(self.settings)}
-        if not name.startswith(TASK_PREFIX):
+        if not self.places(name):
             return None
+        if name in JOBS:
+            return {"queue": jobs_queue(self.settings)}
         agent_type = name.removeprefix(TASK_PREFIX)
         checked = self._check(agent_type, args or (), kwargs or {}, options)
         self.submitter.check_emergency(checked)
@@ -66,6 +72,8 @@ class FleetRouter:
         options["headers"] = headers
         options["argsrepr"] = f"{checked.request_type} for {checked.tenant}"
         options["kwargsrepr"] = ""
+        # Whatever the application's own tasks are written in: every worker of agents reads this.
+        options["serializer"] = "json"
         return {"queue": self._queue(plan)}
 
     def _check(
@@ -124,12 +132,14 @@ class TaskPlacer:
 
     def __init__(self, submitter: Submitter) -> None:
         self.submitter = submitter
+        self.agent_tasks = agent_tasks_of(submitter.checks.config)
 
     def __call__(self, message: dict[str, Any], text: str) -> bool:
         headers = message.get("headers") or {}
-        asked = headers.get(HEADER)
-        if asked is None:
+        if headers.get("task") not in self.agent_tasks or headers.get(HEADER) is None:
+            # Of a task that is not Fleet's a header of this name is its publisher's own.
             return False
+        asked = headers[HEADER]
         request = self.submitter.checks.config.request_types[asked["request_type"]]
         checked = Checked(
             agent_type=request.agent_type,
