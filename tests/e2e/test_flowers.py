@@ -10,7 +10,6 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,7 +19,7 @@ from harness import Crew, eventually
 from fleet.adapters.ports import pick_ports
 
 PASSWORD = "open sesame"
-SHOP = Path(__file__).parent / "shop"
+USERS_APP = "from fleet.runtime.app import make_app\n\napp = make_app()\n"
 NAP = "agents.napper"
 
 
@@ -61,13 +60,13 @@ def flowers(crew: Crew) -> Iterator[dict[str, Api]]:
     environment |= added
     crew.processes.start("flower", "flower")
     users = {"FLOWER_BASIC_AUTH": f"fleet:{PASSWORD}", "FLOWER_ADDRESS": "127.0.0.1"}
-    path = f"{SHOP}:{environment['PYTHONPATH']}"
-    command = [sys.executable, "-m", "celery", "-A", "plain_shop", "flower"]
+    (crew.processes.folder / "users_app.py").write_text(USERS_APP)
+    command = [sys.executable, "-m", "celery", "-A", "users_app", "flower"]
     with (crew.processes.folder / "users-flower.log").open("ab") as log:
         crew.processes.running["users-flower"] = subprocess.Popen(
             [*command, f"--port={ports['USERS']}"],
             cwd=crew.processes.folder,
-            env={**environment, **users, "PYTHONPATH": path},
+            env={**environment, **users},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
