@@ -15,23 +15,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from celery.app import amqp, routes
-from kombu import Connection as KombuConnection
+from celery.app import routes
 from kombu.utils.objects import cached_property
 
 from fleet.errors import InvalidConfig
+from fleet.runtime.reconnecting import SteadyAMQP, SteadyConnection
 from fleet.runtime.router import FleetRouter
 
 PLACE = ("queue", "exchange", "exchange_type", "routing_key")
 """The options of a route that say where a task goes."""
 
 
-class Connection(KombuConnection):
+class Connection(SteadyConnection):
     """A connection that names its broker as Kombu names it: monitors such as Flower choose by that
     name how to count its queues."""
 
     resolve_aliases: ClassVar[dict[str, str]] = {
-        **KombuConnection.resolve_aliases,
+        **SteadyConnection.resolve_aliases,
         "fleet": "redis",
         "fleets": "rediss",
         "fleet-sentinel": "sentinel",
@@ -68,7 +68,7 @@ class Routes(routes.Router):
         return next((route for route in found if route is not None), None)
 
 
-class FleetAMQP(amqp.AMQP):
+class FleetAMQP(SteadyAMQP):
     """The `amqp` of an application that `make_app` has made."""
 
     Connection = Connection

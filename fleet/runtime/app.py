@@ -10,6 +10,7 @@ from kombu import Exchange, Queue
 from fleet.adapters.rabbitmq import HEARTBEAT_SECONDS, QUORUM, ssl_options
 from fleet.errors import InvalidConfig
 from fleet.runtime.application import FleetCelery, Role
+from fleet.runtime.kept_revocations import add_kept_revocations
 from fleet.runtime.known_deliveries import add_known_deliveries
 from fleet.runtime.known_tasks import add_known_tasks
 from fleet.runtime.messages import message_encoder
@@ -67,6 +68,7 @@ def make_app(
     add_known_tasks(app)
     add_schedule_step(app, connection)
     add_known_deliveries(app)
+    add_kept_revocations(app, connection)
     return app
 
 
@@ -122,6 +124,8 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
+        # For ever: a worker that gave up would be missed by nobody.
+        "broker_connection_max_retries": None,
         **_result_backend(address, timeout),
         "result_expires": settings.config.limits.result_ttl_seconds,
         "redis_socket_timeout": timeout,

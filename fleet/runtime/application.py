@@ -39,6 +39,7 @@ class FleetCelery(Celery):
     """
 
     amqp_cls = "fleet.runtime.amqp:FleetAMQP"
+    control_cls = "fleet.runtime.kept_revocations:Control"
 
     def __init__(
         self,

@@ -18,10 +18,11 @@ from fleet.runtime.application import FleetCelery
 from fleet.runtime.job_names import JOBS
 
 
-class AgentTask(Task):
-    """An agent's task. It runs in a worker of its pool, with a lease and under budgets, or not at
-    all."""
+class SentTask(Task):
+    """An agent's task for its sender. It runs in a worker of its pool, with a lease and under
+    budgets, or not at all."""
 
+    abstract = True
     # The router says what is wrong with the arguments.
     typing = False
     # Whatever holds for the user's own tasks: the record says how a task has ended.
@@ -37,7 +38,7 @@ class AgentTask(Task):
         )
 
 
-class KnownTask(AgentTask):
+class KnownTask(SentTask):
     """One that this process cannot run."""
 
     def run(self, *_: Any, **__: Any) -> Any:

@@ -18,7 +18,7 @@ from click.core import ParameterSource
 
 from fleet.errors import InvalidConfig
 from fleet.runtime.application import Role
-from fleet.runtime.known_tasks import AgentTask, forget_known_tasks
+from fleet.runtime.known_tasks import SentTask, forget_known_tasks
 from fleet.runtime.user_settings import check_agent_settings
 from fleet.settings import Settings
 
@@ -50,7 +50,7 @@ class FleetWorker(Worker):
         super().on_init_blueprint()
         forget_known_tasks(self.app)
         for name, task in self.app.tasks.items():
-            if isinstance(task, AgentTask) and not task.acks_late:
+            if isinstance(task, SentTask) and not task.acks_late:
                 raise CannotStart(
                     f"task_annotations: {name} has to be acknowledged late, or a task would be "
                     "lost with its worker; leave acks_late of the agents' tasks out"
