@@ -71,6 +71,10 @@ class FleetCelery(Celery):
         """Raises `InvalidConfig` where a user's setting would break the fleet."""
         check_settings(self.conf, self.fleet.settings, self.fleets_settings)
 
+    def lay_jobs(self) -> None:
+        """Have Fleet's jobs in beat's schedule, beside the user's entries."""
+        self.conf.beat_schedule = {**self.jobs, **self.conf.beat_schedule}
+
     def send_task(self, *args: Any, **options: Any) -> Any:
         """Publish a task. Raises `kombu.exceptions.OperationalError` where the broker or the
         result store does not answer."""
@@ -88,8 +92,8 @@ class FleetCelery(Celery):
 
     @cached_property
     def Beat(self) -> Any:  # noqa: N802
-        """The class of this application's beats. Fleet's jobs run beside the user's entries."""
-        self.conf.beat_schedule = {**self.jobs, **self.conf.beat_schedule}
+        """The class of this application's beats, whatever scheduler they have."""
+        self.lay_jobs()
         return self.subclass_with_self("celery.apps.beat:Beat")
 
     def _load_config(self) -> Any:

@@ -92,6 +92,7 @@ class LeasedScheduler(Scheduler):
         self.runs: dict[str, str] = {}
         #: Whether another beat may have begun jobs since this one has looked.
         self.is_behind = True
+        app.lay_jobs()
         super().__init__(app, **options)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:

@@ -8,6 +8,8 @@ nothing.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,8 +21,11 @@ from kombu.utils.objects import cached_property
 from fleet.core.task_states import ENDED
 from fleet.errors import TaskNotFound
 from fleet.runtime.user_settings import result_options
+from fleet.services.connection import Connection
 from fleet.services.run_ends import error_from
+from fleet.state.client import redis_errors
 from fleet.state.records import TaskRecord
+from fleet.state.scripts import text
 
 LOOK_SECONDS = 0.2
 """How often the records are looked at while somebody waits for one."""
@@ -34,6 +39,8 @@ STATES = {
 }
 """Celery's state for one of a record; those that wait are pending."""
 
+NOTHING: Mapping[str, Any] = {"result": None, "traceback": None, "children": None}
+
 
 class RecordsToo:
     """What is added to a store of Celery's."""
@@ -46,34 +53,30 @@ class RecordsToo:
         meta: dict[str, Any] = super().get_task_meta(task_id, cache)  # type: ignore[misc]
         if meta.get("status") != states.PENDING:
             return meta
-        meta = self.recorded(task_id) or meta
+        meta = self.recorded([task_id]).get(str(task_id), meta)
         if cache and meta["status"] == states.SUCCESS:
             self._cache[task_id] = meta
         return meta
 
-    def recorded(self, task_id: str) -> dict[str, Any] | None:
-        """A result as Celery would keep it, from the task's record; None where there is none, or
-        where the task has not begun. One small read, and the record itself where it has ended."""
-        try:
-            state = self.app.fleet.tasks.state(str(task_id))
-            if state not in STATES:
-                return None
-            record = self.app.fleet.tasks.read(str(task_id)) if state in ENDED else None
-        except TaskNotFound:
-            return None
-        meta: dict[str, Any] = {"task_id": str(task_id), "traceback": None, "children": []}
-        if record is None:
-            return {**meta, "status": states.STARTED, "result": None}
-        ended = datetime.fromtimestamp(record.ended or 0, UTC).isoformat()
-        return {**meta, "status": STATES[record.state], "result": _told(record), "date_done": ended}
+    def recorded(self, task_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Results as Celery would keep them, by id, of those that have begun by their records. One
+        round trip for all, and one for each that has ended."""
+        found: dict[str, dict[str, Any]] = {}
+        for task_id, state in recorded_states(self.app.fleet, task_ids).items():
+            if state in ENDED:
+                # Its record may expire at this moment.
+                with suppress(TaskNotFound):
+                    found[task_id] = _ended(self.app.fleet.tasks.read(task_id))
+            elif state in STATES:
+                found[task_id] = {**NOTHING, "task_id": task_id, "status": STATES[state]}
+        return found
 
     def _mget_to_results(self, values: Any, keys: Any, *more: Any) -> dict[str, Any]:
         found: dict[str, Any] = super()._mget_to_results(values, keys, *more)  # type: ignore[misc]
-        for key in keys:
-            meta = None if key in found else self.recorded(key)
-            if meta is not None and meta["status"] in states.READY_STATES:
-                found[key] = meta
-        return found
+        missing = [key for key in keys if key not in found]
+        recorded = self.recorded(missing) if missing else {}
+        ended = {key: meta for key, meta in recorded.items() if _is_end(meta)}
+        return {**found, **ended}
 
     @cached_property
     def _transport_options(self) -> dict[str, Any]:
@@ -98,7 +101,7 @@ class Consumer(ResultConsumer):
         several = getattr(result, "results", None) or [result]
         # To ask a result whether it is ready would resolve it here, beside those that collect it.
         pending = {each.id for each in several if getattr(each, "_cache", None) is None}
-        self._awaited |= {each for each in pending if self._has_record(each)}
+        self._awaited |= recorded_states(self.app.fleet, pending).keys()
 
     def drain_events(self, timeout: float | None = None) -> None:
         if not self._awaited:
@@ -109,22 +112,14 @@ class Consumer(ResultConsumer):
         if now - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = now
-        for task_id in tuple(self._awaited):
-            meta = self.backend.recorded(task_id)
-            if meta is not None and meta["status"] in states.READY_STATES:
+        for task_id, meta in self.backend.recorded(self._awaited).items():
+            if _is_end(meta):
                 self._awaited.discard(task_id)
                 self.on_state_change(meta, None)
 
     def cancel_for(self, task_id: str) -> None:
         self._awaited.discard(task_id)
         super().cancel_for(task_id)
-
-    def _has_record(self, task_id: str) -> bool:
-        try:
-            self.app.fleet.tasks.state(task_id)
-        except TaskNotFound:
-            return False
-        return True
 
 
 class RedisResults(RecordsToo, RedisBackend):
@@ -137,6 +132,27 @@ class SentinelResults(RecordsToo, SentinelBackend):
     """Results in the Redis that Sentinels name."""
 
     ResultConsumer = Consumer
+
+
+def recorded_states(fleet: Connection, task_ids: Iterable[str]) -> dict[str, str]:
+    """The states of those that have a record, in one round trip."""
+    ids = [str(each) for each in task_ids]
+    with redis_errors(fleet.client):
+        pipeline = fleet.client.pipeline(transaction=False)
+        for task_id in ids:
+            pipeline.hget(fleet.keys.task(task_id), "state")
+        found = zip(ids, pipeline.execute() if ids else (), strict=True)
+    return {task_id: text(state) for task_id, state in found if state is not None}
+
+
+def _is_end(meta: Mapping[str, Any]) -> bool:
+    return meta["status"] in states.READY_STATES
+
+
+def _ended(record: TaskRecord) -> dict[str, Any]:
+    ended = datetime.fromtimestamp(record.ended or 0, UTC).isoformat()
+    told = {"status": STATES[record.state], "result": _told(record), "date_done": ended}
+    return {**NOTHING, "task_id": record.id, **told}
 
 
 def _told(record: TaskRecord) -> Any:
