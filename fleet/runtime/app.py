@@ -234,10 +234,13 @@ def _queues(settings: Settings, role: Role) -> list[Queue]:
         if role.pool
         else (jobs_queue(settings), *(settings.queue(name) for name in settings.config.pools))
     )
-    # Named, since an application's default exchange may be of any type.
-    exchange = Exchange(jobs_queue(settings), type="direct")
+    # The default queue has the default exchange, which a user may have of any type.
+    own, default = Exchange(settings.tag, type="direct"), jobs_queue(settings)
     arguments = QUORUM if settings.has_rabbitmq else None
-    return [Queue(name, exchange, name, queue_arguments=arguments) for name in names]
+    return [
+        Queue(name, None if name == default else own, name, queue_arguments=arguments)
+        for name in names
+    ]
 
 
 def _hard_limit(settings: Settings, role: Role) -> float | None:
