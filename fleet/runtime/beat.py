@@ -27,6 +27,7 @@ from fleet.errors import FleetError
 from fleet.runtime.app import fleet_of
 from fleet.runtime.job_events import JobEvents
 from fleet.runtime.job_names import JOBS
+from fleet.runtime.known_tasks import KnownJob
 from fleet.services.repeating import Troubles
 from fleet.state.beat import BeatLease
 
@@ -131,7 +132,7 @@ class LeasedScheduler(Scheduler):
         self.runs[entry.name] = begun
         self.is_behind = False
         task = self.app.tasks.get(entry.task)
-        if task is None or entry.task not in JOBS:
+        if entry.task not in JOBS or task is None or isinstance(task, KnownJob):
             return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
         job = self.events.of(entry.task, partial(task, *(entry.args or ()), **(entry.kwargs or {})))
         self.jobs.start(entry.name, job)

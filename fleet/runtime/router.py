@@ -63,6 +63,7 @@ class FleetRouter:
             return None
         if name in JOBS:
             return {"queue": jobs_queue(self.settings)}
+        self._check_place(name, options)
         agent_type = name.removeprefix(TASK_PREFIX)
         checked = self._check(agent_type, args or (), kwargs or {}, options)
         self.submitter.check_emergency(checked)
@@ -75,6 +76,16 @@ class FleetRouter:
         # Whatever the application's own tasks are written in: every worker of agents reads this.
         options["serializer"] = "json"
         return {"queue": self._queue(plan)}
+
+    def _check_place(self, name: str, options: Mapping[str, Any]) -> None:
+        """A task that is sent again names the fleet's queue that it came from."""
+        queue = options.get("queue")
+        place = getattr(queue, "name", queue) or options.get("routing_key")
+        if place and not str(place).startswith(self.settings.tag + "."):
+            raise InvalidRequest(
+                f"{name} is placed by Fleet, and queue {place} is none of the fleet's; leave the "
+                "queue out, also of task_annotations, and choose pools by fleet.toml"
+            )
 
     def _check(
         self,

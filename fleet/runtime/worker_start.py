@@ -69,6 +69,10 @@ class FleetWorker(Worker):
         role, settings = self.app.role, self.app.fleet.settings
         execution = name_of(self.pool_cls)
         autoscale = options.get("autoscale")
+        if execution == "prefork" and self.pool_start_method == "spawn":
+            raise InvalidConfig(
+                "worker_pool_start_method: processes of this application are forked; leave it out"
+            )
         if autoscale and execution not in CAN_GROW:
             raise InvalidConfig(
                 f"--autoscale is for processes (-P prefork), and {execution} cannot be scaled; "

@@ -1,5 +1,5 @@
-"""An agent whose application has Celery settings of its user's, none of which is Fleet's: the user's
-tasks go where the settings say, and the agents' where Fleet says."""
+"""An agent whose application has Celery settings of its user's, none of which is Fleet's: the
+user's tasks go where the settings say, and the agents' where Fleet says."""
 
 from __future__ import annotations
 

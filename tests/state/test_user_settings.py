@@ -13,7 +13,7 @@ import redis
 from celery import Celery
 from kombu import Queue
 
-from fleet.errors import InvalidConfig
+from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.runtime.app import Role, make_app
 from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings
@@ -132,6 +132,17 @@ def test_a_route_that_names_an_agents_task_and_its_queue_is_an_error(app: Celery
     app.conf.task_routes = {AGENT: "shop"}
     with pytest.raises(InvalidConfig, match=f"task_routes: {re.escape(AGENT)} is placed by"):
         app.send_task("shop.bill", ignore_result=True)
+
+
+def test_an_agents_task_that_is_sent_to_a_plain_queue_is_refused(
+    app: Celery, client: redis.Redis
+) -> None:
+    with pytest.raises(InvalidRequest, match="queue shop is none of the fleet's"):
+        app.send_task(AGENT, args=[PAYLOAD], queue="shop")
+    app.conf.task_annotations = {"*": {"queue": "shop"}}
+    with pytest.raises(InvalidRequest, match="queue out, also of task_annotations"):
+        app.tasks[AGENT].delay(PAYLOAD)
+    assert shops(client) == []
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
