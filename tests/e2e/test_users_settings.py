@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from celery import Celery, chain
@@ -71,12 +72,13 @@ def app(crew: Crew) -> Iterator[Celery]:
         )
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("FLEET_BROKER_URL", own["FLEET_BROKER_URL"])
+            for variable, value in (crew.processes.environment | own).items():
+                if variable.startswith("FLEET_"):
+                    patch.setenv(variable, value)
             found = make_app(load_settings(), set_as_current=False)
-        patch.syspath_prepend(str(folder))
-        from users_settings import set_up
-
-        set_up(found)
+        set_up: dict[str, Any] = {}
+        exec(SETTINGS, set_up)  # noqa: S102 - the text above
+        set_up["set_up"](found)
         eventually(lambda: " ready." in crew.processes.log(name), 40, "the user's agent")
         yield found
         found.backend.result_consumer.cancel_for = lambda task_id: None
