@@ -71,6 +71,11 @@ class FleetCelery(Celery):
         """Raises `InvalidConfig` where a user's setting would break the fleet."""
         check_settings(self.conf, self.fleet.settings, self.fleets_settings)
 
+    def check_all(self) -> None:
+        """The same, with the routes, which a publisher checks when it sends."""
+        self.check()
+        self.amqp.flush_routes()
+
     def lay_jobs(self) -> None:
         """Have Fleet's jobs in beat's schedule, beside the user's entries."""
         self.conf.beat_schedule = {**self.jobs, **self.conf.beat_schedule}

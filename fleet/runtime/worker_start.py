@@ -40,7 +40,7 @@ class FleetWorker(Worker):
         if self.app.role.pool and not self._says_pool(options):
             self.pool_cls = self.app.fleet.settings.config.pools[self.app.role.pool].execution
         try:
-            self.app.check()
+            self.app.check_all()
             self._check(options)
         except InvalidConfig as error:
             raise CannotStart(str(error)) from None

@@ -49,7 +49,7 @@ class FlowerApi:
             return json.load(answer)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def flower(crew: Crew) -> Iterator[FlowerApi]:
     port = pick_ports({"FLEET_FLOWER_PORT": 0})["FLEET_FLOWER_PORT"]
     environment = crew.processes.environment

@@ -77,7 +77,7 @@ def app(crew: Crew) -> Iterator[Celery]:
                     patch.setenv(variable, value)
             found = make_app(load_settings(), set_as_current=False)
         set_up: dict[str, Any] = {}
-        exec(SETTINGS, set_up)  # noqa: S102 - the text above
+        exec(SETTINGS, set_up)
         set_up["set_up"](found)
         eventually(lambda: " ready." in crew.processes.log(name), 40, "the user's agent")
         yield found
