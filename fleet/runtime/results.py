@@ -47,6 +47,7 @@ class RecordsToo:
 
     app: Any
     _cache: Any
+    task_result_exists: Any
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Any]:
         """What is known of a task's result: by Celery, or else by the fleet."""
@@ -60,13 +61,15 @@ class RecordsToo:
 
     def recorded(self, task_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Results as Celery would keep them, by id, of those that have begun by their records. One
-        round trip for all, and one for each that has ended."""
+        round trip for all, and two for each that has ended. One that Celery has kept something of,
+        if only that it has started, asked for a result: that end is Celery's to tell."""
         found: dict[str, dict[str, Any]] = {}
         for task_id, state in recorded_states(self.app.fleet, task_ids).items():
             if state in ENDED:
                 # Its record may expire at this moment.
                 with suppress(TaskNotFound):
-                    found[task_id] = _ended(self.app.fleet.tasks.read(task_id))
+                    if not self.task_result_exists(task_id):
+                        found[task_id] = _ended(self.app.fleet.tasks.read(task_id))
             elif state in STATES:
                 found[task_id] = {**NOTHING, "task_id": task_id, "status": STATES[state]}
         return found
@@ -112,7 +115,7 @@ class Consumer(ResultConsumer):
         if now - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = now
-        for task_id, meta in self.backend.recorded(self._awaited).items():
+        for task_id, meta in self.backend.recorded(tuple(self._awaited)).items():
             if _is_end(meta):
                 self._awaited.discard(task_id)
                 self.on_state_change(meta, None)

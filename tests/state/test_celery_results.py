@@ -110,6 +110,21 @@ def test_an_id_that_nobody_knows_is_pending_and_costs_no_wait(app: Celery) -> No
     assert time.monotonic() - began < 5
 
 
+def test_an_end_that_celery_is_to_tell_is_left_to_it(
+    app: Celery, submit: Callable[[], str]
+) -> None:
+    """Celery's word has more than the record, such as the tasks that follow."""
+    result: AsyncResult[Any] = app.AsyncResult(submit())
+    lease = begin(app, result.id)
+    app.backend.mark_as_started(result.id)
+    finish(app.fleet, lease)
+    assert result.state == "STARTED"
+    with pytest.raises(NotInTime):
+        result.get(timeout=0.5)
+    app.backend.mark_as_done(result.id, RESULT)
+    assert result.get(timeout=1) == RESULT
+
+
 def test_what_celery_keeps_is_what_counts(app: Celery, submit: Callable[[], str]) -> None:
     """Also for the store itself: an end in the record keeps no result from being kept."""
     task_id = submit()
