@@ -67,7 +67,7 @@ def check_settings(conf: Any, settings: Settings, fleets: Mapping[str, Any]) -> 
     transport_options(fleets["broker_transport_options"], conf.broker_transport_options)
 
 
-def check_agent_settings(conf: Any, has_rabbitmq: bool) -> None:
+def check_agent_settings(conf: Any, prefetch_multiplier: int, has_rabbitmq: bool) -> None:
     """Raises `InvalidConfig` where a setting would break a worker that is an agent."""
     if not set(JSON) & set(conf.accept_content):
         raise InvalidConfig(
@@ -79,10 +79,10 @@ def check_agent_settings(conf: Any, has_rabbitmq: bool) -> None:
             "worker_disable_prefetch: an agent takes as many tasks as it has free slots; leave it "
             "out"
         )
-    if has_rabbitmq and conf.worker_prefetch_multiplier != 1:
+    if has_rabbitmq and prefetch_multiplier != 1:
         raise InvalidConfig(
             "worker_prefetch_multiplier: over RabbitMQ an agent takes as many tasks as it has "
-            "slots; leave it out"
+            "slots; leave it and --prefetch-multiplier out"
         )
 
 

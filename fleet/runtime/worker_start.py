@@ -81,7 +81,8 @@ class FleetWorker(Worker):
         if role.pool:
             check_execution(settings, role, execution, self.concurrency, autoscale)
             check_queues(settings, role, options)
-            check_agent_settings(self.app.conf, settings.has_rabbitmq)
+            multiplier = int(self.prefetch_multiplier)
+            check_agent_settings(self.app.conf, multiplier, settings.has_rabbitmq)
 
 
 def name_of(pool_cls: Any) -> str:
