@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fleet.cli.output import JsonOption, print_json
+from fleet.cli.output import JsonOption, print_json, say
 
 if TYPE_CHECKING:
     from fleet.settings import Settings
@@ -30,7 +30,7 @@ def check() -> None:
     config = settings.config
     check_strategies(settings, installed_strategies())
     catalogue(settings, os.environ)
-    typer.echo(
+    say(
         f"{settings.source}: right ({len(config.pools)} pools, {len(config.request_types)} request "
         f"types, {len(config.catalogue)} models)"
     )
@@ -50,7 +50,7 @@ def show(as_json: JsonOption = False) -> None:
         print_json({"source": settings.source, "environment": environment, **config})
         return
     variables = "\n".join(f"# {name}={value}" for name, value in environment.items())
-    typer.echo(f"# {settings.source}, and the environment:\n{variables}\n\n{to_toml(config)}")
+    say(f"# {settings.source}, and the environment:\n{variables}\n\n{to_toml(config)}")
 
 
 def _environment(settings: Settings) -> dict[str, Any]:

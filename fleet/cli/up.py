@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fleet.cli.output import say
+
 if TYPE_CHECKING:
     from fleet.services.run_file import RunFile
     from fleet.services.stack import Addresses, Plan
@@ -83,7 +85,7 @@ def down() -> None:
     if run is None:
         raise Unavailable(f"no fleet is running in {data_dir}; start one with `fleet up`")
     os.kill(run.pid, signal.SIGTERM)
-    typer.echo(
+    say(
         f"stopping the fleet in {data_dir} (process {run.pid}); its workers have {grace:g} s to "
         "end what they run"
     )
@@ -97,9 +99,9 @@ def down() -> None:
                 f"or end it with `kill -9 {run.pid}`"
             )
         if said := awaited.news():
-            typer.echo(said)
+            say(said)
         time.sleep(POLL_SECONDS)
-    typer.echo(f"stopped: {', '.join(run.processes)}")
+    say(f"stopped: {', '.join(run.processes)}")
 
 
 def _settings_of_a_new_run() -> Settings:
@@ -158,12 +160,12 @@ def _announcement(
 def _introduce(settings: Settings, plan: Plan, found: Addresses) -> None:
     from fleet.services.addresses import masked
 
-    typer.echo(f"broker {masked(found.broker_url)}, data in {settings.environment.data_dir}")
-    typer.echo(f"model  {found.model_url or 'of the providers whose key is set'}")
-    typer.echo(f"flower {found.flower_url}, user {settings.environment.flower_user}")
+    say(f"broker {masked(found.broker_url)}, data in {settings.environment.data_dir}")
+    say(f"model  {found.model_url or 'of the providers whose key is set'}")
+    say(f"flower {found.flower_url}, user {settings.environment.flower_user}")
     for note in plan.notes:
-        typer.echo(f"note: {note}")
-    typer.echo("look at it with `fleet status` from another terminal; stop it with Ctrl-C\n")
+        say(f"note: {note}")
+    say("look at it with `fleet status` from another terminal; stop it with Ctrl-C\n")
 
 
 def _flower_password(settings: Settings) -> str:
@@ -172,7 +174,7 @@ def _flower_password(settings: Settings) -> str:
     if given:
         return given.get_secret_value()
     password = _secret()
-    typer.echo(f"Flower's password for this run: {password}   (FLEET_FLOWER_PASSWORD sets one)")
+    say(f"Flower's password for this run: {password}   (FLEET_FLOWER_PASSWORD sets one)")
     return password
 
 
