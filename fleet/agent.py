@@ -12,12 +12,13 @@ implementation that it names is imported by workers alone.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -38,13 +39,20 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "error", "unknown"]
+"""Why an answer ended: it was complete, cut at its limit of tokens or of the window, cut by a
+filter, a call of a tool, cut by an error of the provider; or the provider did not say."""
+
+
 class ModelReply(BaseModel):
     """One answer of a language model, and what it took.
 
     `cached_input_tokens`, read from the provider's cache, and `cache_write_tokens`, written to it,
     are among the `input_tokens`, `reasoning_tokens` among the `output_tokens`, where the provider
-    tells them. `seconds` is the time of the call.
-    `usage_missing` marks an answer whose provider told no tokens, `unpriced` one of a model that
+    tells them. `seconds` is the time of the call. `finish_reason` says why the answer ended: one
+    that is not `stop` may lack its end.
+    `usage_missing` marks an answer whose provider told no tokens, `usage_contradictory` one whose
+    counts fit no reading, of which the largest is here; `unpriced` one of a model that
     is not free and has no price: what is not known is 0 here.
     """
 
@@ -61,6 +69,8 @@ class ModelReply(BaseModel):
     reasoning_tokens: int = 0
     unpriced: bool = False
     cache_write_tokens: int = 0
+    usage_contradictory: bool = False
+    finish_reason: FinishReason = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,3 +212,25 @@ def installed_agents() -> dict[str, AgentSpec]:
             )
         specs[spec.agent_type] = spec
     return specs
+
+
+T = TypeVar("T")
+
+
+async def to_the_end(work: Awaitable[T]) -> T:
+    """What `work` gives, which goes on until it ends though the run is cancelled meanwhile.
+
+    It is for cleaning up: a run that is told to stop is cancelled again every second until it has
+    ended. A cancellation that came meanwhile is raised when the work has ended.
+    """
+    job, cancelled = asyncio.ensure_future(work), None
+    while not job.done():
+        try:
+            await asyncio.wait({job})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return job.result()
+    if not job.cancelled():
+        job.exception()
+    raise cancelled

@@ -10,9 +10,11 @@ from pydantic_ai.exceptions import AgentRunError
 
 from fleet.adapters.model_errors import translated
 from fleet.adapters.providers import Endpoint, chat_model
-from fleet.adapters.streams import Progress, hides_nothing, streamed, tokens
-from fleet.adapters.thinking import thinks_unasked
+from fleet.adapters.streams import Progress, hides_nothing, streamed, usage_of
+from fleet.adapters.thinking import tags_in_text, thinks_unasked
+from fleet.adapters.written import finish_reason, written
 from fleet.agent import ModelReply
+from fleet.core.ledger_entries import CONTRADICTORY, MISSING
 from fleet.core.model_choice import Model, cost_nanodollars
 from fleet.errors import ModelRefused, Unavailable
 
@@ -29,9 +31,11 @@ class ModelCaller:
     def __init__(self, model: Model, endpoint: Endpoint, timeout: float) -> None:
         self.model = model
         self.chat = chat_model(model.name, endpoint, timeout)
+        self.endpoint = endpoint
         self.streams = endpoint.streams
         self.shows_all = not thinks_unasked(endpoint.kind, self.chat)
         """Until an answer takes more than what is seen of it."""
+        self.tags = tags_in_text(endpoint.kind)
 
     async def ask(
         self,
@@ -50,7 +54,7 @@ class ModelCaller:
         `ModelRefused` for one that model or provider will not answer, `NotAllowed` for a key that
         is refused, `NeverRetry` otherwise.
         """
-        settings = ModelSettings(max_tokens=max_tokens, temperature=temperature)
+        settings = self.endpoint.settings(max_tokens, temperature)
         request = ModelRequest.user_text_prompt(prompt, instructions=instructions or None)
         began = time.perf_counter()
         try:
@@ -66,8 +70,14 @@ class ModelCaller:
                 may_be_served=True,
             ) from None
         reply = self._reply(response, time.perf_counter() - began)
-        if response.finish_reason == "content_filter":
+        if reply.finish_reason == "content_filter":
             raise ModelRefused(f"model {self.model.name} would not answer the prompt", reply)
+        if reply.finish_reason == "error" and not reply.text:
+            raise Unavailable(
+                f"model {self.model.name} has failed before it said a word",
+                may_be_served=bool(response.parts),
+                reply=None if reply.usage_missing else reply,
+            )
         return reply
 
     async def _response(
@@ -75,17 +85,19 @@ class ModelCaller:
     ) -> ModelResponse:
         if not self.streams:
             return await model_request(self.chat, [request], model_settings=settings)
-        response = await streamed(self.chat, request, settings, progress, self.shows_all)
+        response = await streamed(
+            self.chat, request, settings, progress, self.shows_all, self.tags
+        )
         # Of a filtered answer it is the provider that shows less, not the model.
-        if response.finish_reason != "content_filter":
-            self.shows_all = self.shows_all and hides_nothing(response)
+        if finish_reason(response) != "content_filter":
+            self.shows_all = self.shows_all and hides_nothing(response, self.tags)
         return response
 
     def _reply(self, response: ModelResponse, seconds: float) -> ModelReply:
-        used = tokens(response.usage)
+        used, status = usage_of(response)
         unpriced = self.model.price is None and not self.model.free
         return ModelReply(
-            text=response.text or "",
+            text=written(response, self.tags).text,
             model=self.model.name,
             input_tokens=used.input,
             output_tokens=used.output,
@@ -94,8 +106,9 @@ class ModelCaller:
             # The tokens are burned, and an answer that was paid for is not thrown away.
             cost_nanodollars=0 if unpriced else cost_nanodollars(self.model, used),
             seconds=seconds,
-            # There is no prompt of no tokens.
-            usage_missing=used.input == 0,
+            usage_missing=status == MISSING,
+            usage_contradictory=status == CONTRADICTORY,
             reasoning_tokens=used.reasoning,
             unpriced=unpriced,
+            finish_reason=finish_reason(response),
         )

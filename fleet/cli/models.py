@@ -75,6 +75,41 @@ def refresh(
 
 
 @app.command()
+def resume(
+    model: Annotated[str, typer.Argument(help="The model's name in the catalogue.")],
+    as_json: JsonOption = False,
+) -> None:
+    """End a model's cool-down, and that of its provider's keys, so that it is asked again at once.
+
+    Use it once what was wrong is mended: an account topped up, a limit raised, a key unblocked. A
+    key that was replaced needs no more than to be set.
+
+    Example: `fleet models resume gpt-4o`
+    """
+    import os
+
+    from fleet.errors import InvalidRequest
+    from fleet.services.catalogue import catalogue
+    from fleet.services.connection import open_connection
+    from fleet.services.model_listing import end_cool_downs
+    from fleet.services.requests import unknown
+    from fleet.settings import load_settings
+
+    settings = load_settings()
+    known = {each.name: each for each in catalogue(settings, os.environ)}
+    if model not in known:
+        raise InvalidRequest(unknown("model", model, known))
+    ended = end_cool_downs(open_connection(settings).model_state, known[model])
+    reasons = [each.reason for each in ended]
+    if as_json:
+        print_json({"model": model, "ended": reasons})
+    elif not reasons:
+        say(f"{model} does not cool down")
+    for reason in () if as_json else reasons:
+        say(f"{model} no longer cools down after {reason}")
+
+
+@app.command()
 def train(as_json: JsonOption = False) -> None:
     """Learn from recorded outcomes how difficult a task is by its text.
 

@@ -20,3 +20,18 @@ def worst_tokens(prompt: str, instructions: str, max_tokens: int) -> Tokens:
     cached or not."""
     read = len(prompt.encode()) + len(instructions.encode()) + FRAME_TOKENS
     return Tokens(read, max_tokens)
+
+
+LONG_WORD = 16
+"""Bytes of a word up to which it may be a single token."""
+
+
+def least_tokens(text: str) -> int:
+    """A lower bound on the tokens of a text: its words.
+
+    Tokenizers in use split a text at white space first, so that no token has two words. A run of
+    characters without white space counts one token for each `LONG_WORD` bytes of it.
+    """
+    words = text.split()
+    longer = (len(word.encode(errors="surrogatepass")) for word in words if len(word) > 5)
+    return len(words) + sum((size - 1) // LONG_WORD for size in longer)

@@ -39,6 +39,7 @@ from redis.exceptions import ConnectionError, NoScriptError
 from redis.sentinel import Sentinel
 
 from fleet.runtime.etas import seconds_until_eta, without_eta
+from fleet.runtime.kept_revocations import Revoked
 from fleet.runtime.setting_aside import GuardedChannel
 from fleet.runtime.unacknowledged import QoS
 from fleet.settings.addresses import SENTINEL_PORT, RedisAddress, redis_address
@@ -127,6 +128,7 @@ class Channel(GuardedChannel):
         self.listen = "all"
         #: Whether the worker ends: its tokens are for others then.
         self.takes_nothing: Callable[[], bool] = lambda: False
+        self.revoked = Revoked()
         #: Whether the last fetch got as many messages as it asked for: more may wait.
         self.more_waits = False
         self._known_keys: dict[tuple[str, ...], list[str]] = {}
@@ -306,7 +308,9 @@ class Channel(GuardedChannel):
         most, ahead = (0, 0) if self.takes_nothing() else self.qos.room()
         arguments = self._fetch_arguments(queues, most, ahead)
         taken = self._run_fetch(self._fetch_keys(queues), arguments)
-        self.listen, rows = bytes_to_str(taken[0]), taken[1:]
+        listen, revoked, stamps, *rows = taken
+        self.revoked.note(revoked, stamps)
+        self.listen = bytes_to_str(listen)
         self.more_waits = most > 0 and len(rows) == 3 * most
         failure: Exception | None = None
         for queue, noted, raw in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
@@ -355,6 +359,7 @@ class Channel(GuardedChannel):
         pool = keys.pool(self.fleet.pool)
         unacked = (self.unacked_key, self.unacked_index_key)
         fixed = [self._agent_key, pool.agents, pool.in_flight, *unacked, pool.facts]
+        fixed += [keys.revoked, keys.revoked_stamps]
         lists = [
             key
             for queue in queues
@@ -374,6 +379,7 @@ class Channel(GuardedChannel):
         assert link is not None
         prefix = f"{self._prefix}.{next(self._fetches)}."
         arguments: list[str | int] = [link.agent, most, prefix, link.dead_after_ms, ahead]
+        arguments.append(self.revoked.stamps_until)
         for queue in queues:
             arguments += [queue, link.kind(queue)] * len(self.priority_steps)
         return arguments

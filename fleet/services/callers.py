@@ -59,4 +59,13 @@ def _endpoint(
     key = found and found.key(environment)
     if not found or not key:
         return None
-    return Endpoint(found.kind, key, found.base_url, found.region, found.streams)
+    return Endpoint(
+        found.kind,
+        key,
+        found.base_url,
+        found.region,
+        found.streams,
+        found.limit_field,
+        found.temperature,
+        found.stream_usage,
+    )

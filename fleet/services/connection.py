@@ -39,6 +39,7 @@ from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
 from fleet.state.registry import Registry
 from fleet.state.retries import Retries
+from fleet.state.revocations import Revocations
 from fleet.state.rollups import Rollups
 from fleet.state.schedule import Schedule
 from fleet.state.scripts import Scripts
@@ -68,6 +69,7 @@ class Connection:
     lines: Lines
     relay: Relay | None
     retries: Retries
+    revocations: Revocations
     dead_letters: DeadLetters
     set_aside: SetAside
     book: Book
@@ -133,6 +135,7 @@ def open_connection(settings: Settings) -> Connection:
         lines=Lines(client, keys, scripts, _queues(settings), settings.has_rabbitmq),
         relay=_relay(settings, client, keys, scripts),
         retries=Retries(client, keys, scripts, settings.config.routing.half_life_seconds),
+        revocations=Revocations(client, keys, scripts),
         dead_letters=DeadLetters(client, keys, scripts),
         set_aside=SetAside(client, keys, scripts),
         book=Book(client, keys, scripts),

@@ -96,6 +96,7 @@ def _ttl(fleet: Connection) -> int:
 def _submission(letter: Letter) -> Submission:
     record = letter.record
     limit = record.limit_nanodollars
+    quality, speed = record.priorities.asked if record.priorities else (None, None)
     return Submission(
         record.request_type,
         payload_of(letter.message),
@@ -104,6 +105,8 @@ def _submission(letter: Letter) -> Submission:
         pool=record.pinned or None,
         model=record.asked_model or None,
         max_cost_usd=None if limit is None else limit / NANODOLLARS,
+        quality=quality,
+        speed=speed,
     )
 
 

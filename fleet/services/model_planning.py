@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from fleet.core.learning import NOTHING_LEARNED, ModelFacts, Policy
 from fleet.core.model_choice import Model, ModelDecision, Needs, choose
 from fleet.core.routing import Ranking
 from fleet.errors import InvalidRequest
+from fleet.services.priorities import task_priorities
 from fleet.services.requests import DEFAULT_TENANT, unknown
 from fleet.settings import FleetConfig
 
@@ -53,9 +55,12 @@ def choose_model(
     facts: ModelFacts = NOTHING_LEARNED,
     now: float = 0.0,
     rng: np.random.Generator | None = None,
+    quality: float | None = None,
+    speed: float | None = None,
 ) -> ModelDecision:
-    """The model for a request. `now` is by Redis's clock. Policy `thompson` draws from `rng`, or
-    from a generator of its own where it is given none.
+    """The model for a request, by the priorities `quality` and `speed` where they are given, else
+    by those of its request type, its tenant or the configuration. `now` is by Redis's clock.
+    Policy `thompson` draws from `rng`, or from a generator of its own where it is given none.
 
     Raises `InvalidRequest` where `only` is not in the catalogue, and what `choose` raises where no
     model may serve.
@@ -65,14 +70,15 @@ def choose_model(
         names = {model.name: model for model in models}
         raise InvalidRequest(unknown("model of the catalogue", only, names))
     request = config.request_types.get(request_type)
+    priorities = task_priorities(config, request_type, tenant, quality, speed)
     if rng is None and config.models.policy == "thompson":
         rng = np.random.default_rng()
-    return choose(
+    decision = choose(
         allowed,
         (request and request.model_task) or request_type,
         complexity,
-        config.models.quality_priority,
-        config.models.speed_priority,
+        priorities.quality,
+        priorities.speed,
         limit_nanodollars,
         needs=Needs(
             tenant,
@@ -86,6 +92,7 @@ def choose_model(
         now=now,
         rng=rng,
     )
+    return replace(decision, priorities=priorities)
 
 
 def model_policy(config: FleetConfig) -> Policy:

@@ -21,9 +21,10 @@ import structlog
 
 from fleet.adapters.model_calls import ModelCaller
 from fleet.adapters.streams import Progress
-from fleet.agent import ModelReply
+from fleet.agent import ModelReply, to_the_end
 from fleet.core.difficulty.payload_text import text_of
 from fleet.core.difficulty.text_features import sketch
+from fleet.core.learning import WHOLE_KEY
 from fleet.core.ledger_entries import SEEN
 from fleet.core.models import Model
 from fleet.core.refusals import Refusal
@@ -31,13 +32,14 @@ from fleet.errors import (
     FleetError,
     NotAllowed,
     Parked,
+    QuotaExhausted,
     RateLimited,
     RetryLater,
     Unavailable,
 )
 from fleet.services.call_ends import (
     FAILURES,
-    Failure,
+    REJECTED,
     Question,
     answered,
     cut_step,
@@ -54,9 +56,6 @@ from fleet.state.models import Lesson, ModelState
 from fleet.state.records import Step
 from fleet.state.steps import Steps
 from fleet.state.tasks import Lease
-
-REFUSED_KEY_SECONDS = 300.0
-"""A key that is refused stays so until somebody mends it."""
 
 SHORT_SECONDS = 5.0
 """After an outage a model is left alone for so long at least, see `ModelState.cool`."""
@@ -142,7 +141,8 @@ class StepWriter:
                 self._warn_of_more(worst, step)
                 if failure not in FAILURES or not isinstance(error, FleetError):
                     raise
-                await self._leave_alone(model, failure, error)
+                if failure is not REJECTED:
+                    await self.leave_alone(model, error)
                 return error
             step = answered(worst, reply)
             await self._charge(number, step, save_as, reply)
@@ -184,10 +184,16 @@ class StepWriter:
         try:
             return await asyncio.shield(admission)
         except asyncio.CancelledError:
-            with suppress(FleetError):
-                if await admission is None:
-                    await self._charge(number, not_made(worst))
+            await to_the_end(self._not_made(admission, number, worst))
             raise
+
+    async def _not_made(
+        self, admission: asyncio.Future[Refusal | None], number: int, worst: Step
+    ) -> None:
+        """Give back what a call was admitted for that is not made."""
+        with suppress(FleetError):
+            if await admission is None:
+                await self._charge(number, not_made(worst))
 
     def _admit(self, number: int, worst: Step) -> Refusal | None:
         """Bind the worst case under the limits in force. Blocks."""
@@ -235,9 +241,10 @@ class StepWriter:
             text = sketch(text_of(self.lessons.payload)).to_bytes()
             self._note(self.lessons.examples.add, kind, self.answered, float(reward), text)
 
-    def warm(self, model: Model, until: float) -> None:
-        """The model has answered after a cool-down that was to last until then. Blocks."""
-        self._note(self.state.warm, model.key_id, model.name, until)
+    def warm(self, key_id: str | None, name: str, until: float) -> None:
+        """A model has answered after a cool-down, of its own or its key's, that was to last until
+        then. Blocks."""
+        self._note(self.state.warm, key_id, name, until)
 
     async def _charge(
         self, number: int, step: Step, save_as: str = "", reply: ModelReply | None = None
@@ -248,7 +255,8 @@ class StepWriter:
             spent = await asyncio.shield(settled)
         except asyncio.CancelledError:
             # The run ends only when it is written: or it would be charged as lost first.
-            await asyncio.wait([settled])
+            with suppress(Exception):
+                await to_the_end(settled)
             raise
         except Unavailable as error:
             # Of another class: an agent may go on without a model, but not without the charge.
@@ -269,9 +277,21 @@ class StepWriter:
             log.warning("an answer is too large to be saved", task=self.lease.task_id, name=save_as)
         return spent
 
-    async def _leave_alone(self, model: Model, failure: Failure, error: FleetError) -> None:
-        if failure.cools and model.key_id is not None:
-            cooled = (model.key_id, model.name, failure.cools, _asked_seconds(error))
+    async def leave_alone(
+        self, model: Model, error: FleetError, *, key_serves: bool = False
+    ) -> None:
+        """Have the fleet leave a model, or all of its key, alone after this error, as long as is of
+        use. `key_serves` says that another model of the key has answered."""
+        failure = failure_of(error)
+        if not failure.cools or model.key_id is None:
+            return
+        reason = error.reason or failure.cools
+        if failure.lasts or error.reason:
+            name = WHOLE_KEY if is_of_the_key(error) and not key_serves else model.name
+            long = (model.key_id, name, reason)
+            await asyncio.to_thread(self._note, self.state.cool_for_long, *long)
+        else:
+            cooled = (model.key_id, model.name, reason, _asked_seconds(error))
             await asyncio.to_thread(self._note, self.state.cool, *cooled)
 
     def _note(self, write: Callable[..., Any], *what: Any) -> Any:
@@ -283,11 +303,15 @@ class StepWriter:
             return None
 
 
+def is_of_the_key(error: FleetError) -> bool:
+    """Whether it seems that no model of the key is served."""
+    return isinstance(error, NotAllowed) or (isinstance(error, QuotaExhausted) and error.whole_key)
+
+
 def _asked_seconds(error: FleetError) -> float | None:
     """How long the model is to be left alone; None where nobody said, or said less than usual."""
-    if isinstance(error, NotAllowed):
-        return REFUSED_KEY_SECONDS
-    assert isinstance(error, Unavailable)
+    if not isinstance(error, Unavailable):
+        return None
     # An outage that says to come back at once may be the tenth in a row.
     short = not isinstance(error, RateLimited) and error.retry_after <= SHORT_SECONDS
     return None if short else error.retry_after

@@ -41,6 +41,8 @@ Redis Cluster slot and each script may touch several at once.
                                         to be tried again, by when, ms
     {fleet}:delayed            zset     ids of tasks that wait for their time, by when, ms
     {fleet}:deferred           zset     other messages that wait for their time, by when, ms
+    {fleet}:revoked            zset     ids of tasks that plain Celery has revoked, by when, us
+    {fleet}:revoked:stamps     zset     stamps it has revoked tasks by, as JSON, by when, us
     {fleet}:replicated         string   a counter that is written to see how far the replicas are
     {fleet}:outbox             zset     ids of tasks whose message another broker has not confirmed,
                                         by when it was taken to be given it, us
@@ -182,6 +184,14 @@ class Keys:
     @property
     def deferred(self) -> str:
         return f"{self.tag}:deferred"
+
+    @property
+    def revoked(self) -> str:
+        return f"{self.tag}:revoked"
+
+    @property
+    def revoked_stamps(self) -> str:
+        return f"{self.tag}:revoked:stamps"
 
     @property
     def waiting(self) -> str:

@@ -2,6 +2,7 @@
 
     learned|MODEL|REQUEST_TYPE   decayed sums, see `lua/parts/evidence.lua`
     cool|KEY|MODEL               until in ms, failures in a row, reason; KEY is a key's id
+    cool|KEY|                    the same of all models of a key
 
 So its size is bounded by the catalogue: models x request types, and keys x models. A cool-down
 stays after its time until the model has answered, a day at most, since its key may be one that was
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
-from fleet.core.learning import CoolDown, Evidence, ModelFacts
+from fleet.core.learning import WHOLE_KEY, CoolDown, Evidence, ModelFacts
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys
 from fleet.state.scripts import Scripts, text
@@ -29,6 +30,10 @@ SEPARATOR = "|"
 
 FIRST_COOL_MS = 5_000
 MOST_COOL_MS = 300_000
+FIRST_STANDING_MS = 3_600_000
+MOST_STANDING_MS = 6 * FIRST_STANDING_MS
+"""What somebody has to mend is asked anew after an hour, and in the end four times a day."""
+
 MOST_ASKED_SECONDS = 3600.0
 """A provider that asks for more is tried again after an hour all the same."""
 
@@ -143,8 +148,20 @@ class ModelState(Store):
         """
         # Nothing is as good as not said: it would be asked again at once, by all of the fleet.
         asked = int(min(retry_after or 0, MOST_ASKED_SECONDS) * 1000) or ""
-        arguments: Arguments = [_cool_field(key_id, model), reason, asked]
-        arguments += [FIRST_COOL_MS, MOST_COOL_MS]
+        return self._cool(key_id, model, reason, asked, (FIRST_COOL_MS, MOST_COOL_MS))
+
+    def cool_for_long(self, key_id: str, model: str, reason: str) -> float:
+        """Leave a model alone, or with `WHOLE_KEY` all of the key, until somebody may have mended
+        what is wrong; the seconds that it is left alone from now.
+
+        That is an hour, doubled with each failure in a row, up to 6 hours.
+        """
+        return self._cool(key_id, model, reason, "", (FIRST_STANDING_MS, MOST_STANDING_MS))
+
+    def _cool(
+        self, key_id: str, model: str, reason: str, asked: int | str, growth: tuple[int, int]
+    ) -> float:
+        arguments: Arguments = [_cool_field(key_id, model), reason, asked, *growth]
         with redis_errors(self.client):
             return int(self.scripts.cool(keys=[self.keys.models], args=arguments)) / 1000
 
@@ -183,7 +200,8 @@ class ModelState(Store):
             with redis_errors(self.client):
                 self.client.hdel(self.keys.models, *dropped)
         for (key_id, model), cool_down in facts.cooldowns.items():
-            if model not in models or now - cool_down.until > FORGOTTEN_SECONDS:
+            known = model == WHOLE_KEY or model in models
+            if not known or now - cool_down.until > FORGOTTEN_SECONDS:
                 # It stays where the model has failed again since.
                 self.warm(key_id, model, cool_down.until)
                 dropped.append(_cool_field(key_id, model))

@@ -67,6 +67,7 @@ NAMES = (
     "rescue",
     "restore",
     "retry",
+    "revoke",
     "rights",
     "rollup",
     "save",
@@ -169,6 +170,7 @@ class Scripts:
     rescue: Script
     restore: Script
     retry: Script
+    revoke: Script
     rights: Script
     rollup: Script
     save: Script

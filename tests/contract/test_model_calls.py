@@ -37,6 +37,7 @@ from fleet.core.model_choice import Model, Price, Tokens
 from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
+    ModelNotServed,
     ModelRefused,
     NeverRetry,
     NotAllowed,
@@ -213,16 +214,28 @@ def test_a_key_that_is_refused_is_not_allowed(fake: FakeProvider, behaviour: Beh
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "words"),
+    ("behaviour", "error", "words"),
     [
-        (bad_request(code="unknown_parameter"), "HTTP 400.*unknown_parameter"),
-        (bad_request("no", status=404, code="model_not_found"), "no such model.*base_url"),
+        (bad_request("odd", code="odd_request"), NeverRetry, "HTTP 400.*odd_request"),
+        (bad_request(code="unknown_parameter"), NeverRetry, "parameter.*unknown_parameter"),
+        (
+            bad_request("no", status=404, code="model_not_found"),
+            ModelNotServed,
+            "no such model.*base_url",
+        ),
     ],
 )
-def test_any_other_refusal_is_final(fake: FakeProvider, behaviour: Behaviour, words: str) -> None:
-    error = failure(fake, behaviour)
-    assert type(error) is NeverRetry
-    assert re.search(words, str(error))
+def test_any_other_refusal_is_final(
+    fake: FakeProvider, behaviour: Behaviour, error: type[FleetError], words: str
+) -> None:
+    found = failure(fake, behaviour)
+    assert type(found) is error
+    assert re.search(words, str(found))
+
+
+def test_a_code_that_is_text_is_not_shown(fake: FakeProvider) -> None:
+    found = failure(fake, bad_request("odd", code="[red]odd\x1b[0m"))
+    assert "odd" not in str(found)
 
 
 def test_the_local_model_answers_and_tells_its_tokens(local_model_url: str) -> None:

@@ -21,7 +21,7 @@ MOST_SENTENCES = 3
 MOST_IDS = 4
 MAX_TOKENS = 80
 MOST_CHARACTERS = 4000
-"""Read of an answer, whatever its model made of the limit: checking it takes longer than reading."""
+"""Read of an answer, whatever its model made of the limit."""
 NO_ANSWER = (Unavailable, OverBudget, OverLimit, NotAllowed, NeverRetry)
 """What asking may raise that costs the triage, and not the scan: its findings stand without."""
 
