@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
 from fleet.agent import AgentSpec, Payload
+from fleet.core.brief import brief, is_number
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.services.complexity import Complexity
 from fleet.services.priorities import task_priorities
@@ -91,7 +92,21 @@ class RequestChecks:
         self.tenants = frozenset(settings.config.tenants)
 
     def check(self, asked: Submission) -> Checked:
-        """The submission, in order. Raises `InvalidRequest` with what to change."""
+        """The submission, in order. Raises `InvalidRequest` with what to change, whatever values
+        it has: a message's are anybody's."""
+        try:
+            return self._check(asked)
+        except RecursionError:
+            raise InvalidRequest(
+                "the payload is nested too deeply to be sent; send it flatter"
+            ) from None
+
+    def _check(self, asked: Submission) -> Checked:
+        for name in ("request_type", "tenant", "pool", "model", "idempotency_key"):
+            value = getattr(asked, name)
+            is_left_out = value is None and name not in ("request_type", "tenant")
+            if not isinstance(value, str) and not is_left_out:
+                raise InvalidRequest(f"{name} is {brief(value)}; give a string")
         request = self.config.request_types.get(asked.request_type)
         if request is None:
             raise InvalidRequest(
@@ -105,7 +120,7 @@ class RequestChecks:
             request_type=asked.request_type,
             agent_type=request.agent_type,
             payload=payload,
-            tenant=self._tenant(asked.tenant),
+            tenant=self.tenant(asked.tenant),
             complexity=self._complexity(asked.complexity, payload),
             pool=asked.pool,
             model=asked.model,
@@ -149,7 +164,10 @@ class RequestChecks:
             )
         return text
 
-    def _tenant(self, tenant: str) -> str:
+    def tenant(self, tenant: object) -> str:
+        """The same name, where a tenant may have it. Raises `InvalidRequest`."""
+        if not isinstance(tenant, str):
+            raise InvalidRequest(f"tenant is {brief(tenant)}; give a string")
         if self.tenants and tenant not in self.tenants:
             raise InvalidRequest(unknown("tenant", tenant, self.tenants))
         check_tenant(tenant)
@@ -158,8 +176,8 @@ class RequestChecks:
     def _complexity(self, complexity: float | None, payload: str) -> float:
         if complexity is None:
             return self.complexity.estimate(payload)
-        if not isinstance(complexity, (int, float)) or not 0 <= complexity <= 1:
-            raise InvalidRequest(f"complexity is {complexity!r}; give a number from 0 to 1")
+        if not is_number(complexity) or not 0 <= complexity <= 1:
+            raise InvalidRequest(f"complexity is {brief(complexity)}; give a number from 0 to 1")
         return float(complexity)
 
     def _priorities(self, asked: Submission) -> tuple[float | None, float | None]:
@@ -169,9 +187,11 @@ class RequestChecks:
         return task_priorities(self.config, *given).asked
 
     def _max_cost(self, dollars: float | None) -> float | None:
-        if dollars is not None and not 0 <= dollars <= MOST_DOLLARS:
+        is_given = dollars is not None
+        if is_given and not (is_number(dollars) and 0 <= dollars <= MOST_DOLLARS):
             raise InvalidRequest(
-                f"max_cost_usd is {dollars!r}; give an amount of dollars from 0 to {MOST_DOLLARS:,}"
+                f"max_cost_usd is {brief(dollars)}; give an amount of dollars from 0 to "
+                f"{MOST_DOLLARS:,}"
             )
         return dollars
 
@@ -185,9 +205,9 @@ class RequestChecks:
 
 def _priority(priority: object) -> int:
     if isinstance(priority, bool) or not isinstance(priority, int):
-        raise InvalidRequest(f"priority is {priority!r}; give a whole number from 0 to 9")
+        raise InvalidRequest(f"priority is {brief(priority)}; give a whole number from 0 to 9")
     if not 0 <= priority <= LEAST_PRIORITY:
-        raise InvalidRequest(f"priority is {priority}; give 0, the most urgent, to 9")
+        raise InvalidRequest(f"priority is {brief(priority)}; give 0, the most urgent, to 9")
     return priority
 
 
@@ -199,33 +219,34 @@ def _not_before(delay: float | None, moment: datetime | None) -> str:
         return _moment(moment)
     if delay is None:
         return ""
-    if isinstance(delay, bool) or not isinstance(delay, (int, float)):
-        raise InvalidRequest(f"delay is {delay!r}; give a number of seconds")
+    if not is_number(delay):
+        raise InvalidRequest(f"delay is {brief(delay)}; give a number of seconds")
     if not 0 <= delay <= MOST_DELAY:
-        raise InvalidRequest(f"delay is {delay!r}; give seconds from 0 to {MOST_DELAY:,}")
+        raise InvalidRequest(f"delay is {brief(delay)}; give seconds from 0 to {MOST_DELAY:,}")
     return f"+{round(delay * 1000)}"
 
 
 def _moment(moment: datetime) -> str:
     if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise InvalidRequest(
-            f"not_before is {moment!r}; give a datetime with a time zone, such as "
+            f"not_before is {brief(moment)}; give a datetime with a time zone, such as "
             "datetime.now(UTC) + timedelta(hours=1)"
         )
-    return str(max(0, round(moment.timestamp() * 1000)))
+    seconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+    return str(max(0, round(seconds * 1000)))
 
 
 def check_tenant(tenant: str) -> None:
     """Raise `InvalidRequest` for a name that no tenant may have."""
     if not TENANT.fullmatch(tenant):
         raise InvalidRequest(
-            f"{tenant!r} is no tenant name; use up to 64 letters, digits, '_', '.' and '-'"
+            f"{brief(tenant)} is no tenant name; use up to 64 letters, digits, '_', '.' and '-'"
         )
 
 
 def unknown(kind: str, name: object, allowed: Mapping[str, Any] | frozenset[str]) -> str:
     """A sentence for a name that is not known, with those that are."""
-    return f"no {kind} is called {name!r}; use one of: {', '.join(sorted(allowed))}"
+    return f"no {kind} is called {brief(name)}; use one of: {', '.join(sorted(allowed))}"
 
 
 def _payload_faults(request_type: str, error: ValidationError) -> str:
