@@ -64,7 +64,7 @@ def show(as_json: JsonOption = False) -> None:
 
 def _environment(settings: Settings) -> dict[str, Any]:
     """The variables in force. Addresses lose their password, secrets become stars."""
-    from fleet.services.addresses import masked
+    from fleet.settings.addresses import masked
 
     shown = settings.environment.model_dump(mode="json", exclude_none=True)
     if settings.environment.broker_url:

@@ -50,7 +50,7 @@ def up() -> None:
 
     settings = _settings_of_a_new_run()
     needed = stack.needs(settings, os.environ)
-    plan = stack.plan(_procfile(), settings.config, needed)
+    plan = stack.plan(read_procfile(Path(PROCFILE)), settings.config, needed)
     if not needed.broker:
         ping(settings)
     ports = pick_ports(_wanted_ports(settings, needed.broker, needed.model))
@@ -121,12 +121,27 @@ def _settings_of_a_new_run() -> Settings:
     return settings
 
 
-def _procfile() -> dict[str, str]:
-    from honcho.environ import parse_procfile
+def read_procfile(path: Path) -> dict[str, str]:
+    """The commands of a Procfile by their names; none where there is no file. Raises
+    `InvalidConfig`."""
+    from honcho.environ import PROCFILE_LINE
 
-    path = Path(PROCFILE)
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return dict(parse_procfile(text).processes)
+    from fleet.errors import InvalidConfig
+
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        named = PROCFILE_LINE.match(line)
+        if named is None:
+            continue
+        name, command = named.groups()
+        if name in found:
+            raise InvalidConfig(f"{path}: {name} stands there twice; remove a line, or rename it")
+        found[name] = command
+    return found
 
 
 def _wanted_ports(settings: Settings, broker: bool, model: bool) -> dict[str, int]:
@@ -158,10 +173,11 @@ def _announcement(
 
 
 def _introduce(settings: Settings, plan: Plan, found: Addresses) -> None:
-    from fleet.services.addresses import masked
+    from fleet.settings.addresses import masked
 
     say(f"broker {masked(found.broker_url)}, data in {settings.environment.data_dir}")
-    say(f"model  {found.model_url or 'of the providers whose key is set'}")
+    model = masked(found.model_url) if found.model_url else "of the providers whose key is set"
+    say(f"model  {model}")
     say(f"flower {found.flower_url}, user {settings.environment.flower_user}")
     for note in plan.notes:
         say(f"note: {note}")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from fleet.agent import AgentSpec, Payload
 from fleet.core.brief import brief, is_number
@@ -22,6 +23,7 @@ MOST_DOLLARS = 1_000_000
 MOST_DELAY = 10 * 366 * 86_400
 USUAL_PRIORITY = 5
 LEAST_PRIORITY = 9
+MOST_NAME = 300
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
@@ -96,9 +98,10 @@ class RequestChecks:
         it has: a message's are anybody's."""
         try:
             return self._check(asked)
-        except RecursionError:
+        except (PydanticSerializationError, RecursionError):
             raise InvalidRequest(
-                "the payload is nested too deeply to be sent; send it flatter"
+                "the payload cannot be written as JSON: it is nested too deeply, in a circle, or "
+                "holds what JSON has no word for; send text, numbers, lists and dictionaries"
             ) from None
 
     def _check(self, asked: Submission) -> Checked:
@@ -114,6 +117,10 @@ class RequestChecks:
             )
         if asked.pool is not None and asked.pool not in self.config.pools:
             raise InvalidRequest(unknown("pool", asked.pool, self.config.pools))
+        if asked.model is not None and len(asked.model) > MOST_NAME:
+            raise InvalidRequest(
+                f"no model is called {brief(asked.model)}; use a name that `fleet models` shows"
+            )
         payload = self._payload(request.agent_type, asked)
         quality, speed = self._priorities(asked)
         return Checked(
