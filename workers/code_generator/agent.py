@@ -16,6 +16,7 @@ from fleet.errors import (
     OverLimit,
     Unavailable,
 )
+from workers.code_generator.blocks import names_of_tests
 from workers.code_generator.extraction import extract_code
 from workers.code_generator.models import (
     Attempt,
@@ -123,7 +124,7 @@ class CodeGenerator:
             temperature=temperature,
             save_as=_answer(tries),
         )
-        code = extract_code(reply.text)
+        code = extract_code(reply.text, _asked_for(payload))
         verdict = await verify(code, payload, context.sandbox)
         attempt = Attempt(
             number=len(tries.attempts) + 1,
@@ -139,6 +140,11 @@ class CodeGenerator:
             seconds=time.monotonic() - started,
         )
         return attempt, verdict
+
+
+def _asked_for(payload: CodeGenerationPayload) -> set[str]:
+    named = {payload.function} if payload.function else set()
+    return named | names_of_tests(payload.tests, payload.module)
 
 
 def _answer(tries: Tries) -> str:
