@@ -157,10 +157,13 @@ def _announcement(
 
 def _introduce(settings: Settings, plan: Plan, found: Addresses) -> None:
     from fleet.services.addresses import masked
+    from fleet.services.health import sandbox_parts
 
     typer.echo(f"broker {masked(found.broker_url)}, data in {settings.environment.data_dir}")
     typer.echo(f"model  {found.model_url or 'of the providers whose key is set'}")
     typer.echo(f"flower {found.flower_url}, user {settings.environment.flower_user}")
+    for part in sandbox_parts(settings):
+        typer.echo(f"sandbox {part.where}, {part.detail}")
     for note in plan.notes:
         typer.echo(f"note: {note}")
     typer.echo("look at it with `fleet status` from another terminal; stop it with Ctrl-C\n")

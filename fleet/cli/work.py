@@ -215,7 +215,8 @@ def record_json(record: TaskRecord) -> dict[str, Any]:
         del shown[name]
     times = {"wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
     history = [move._asdict() for move in record.history]
-    return {**shown, **money_json(record), **times, "history": history}
+    isolation = (record.result or {}).get("isolation")
+    return {**shown, **money_json(record), **times, "isolation": isolation, "history": history}
 
 
 def _task(task_id: str) -> Task:

@@ -144,6 +144,7 @@ def test_a_literal_that_leaves_the_margin_of_an_indented_block_stays_whole() -> 
         f"{fenced(ADD)}The shape is\n{fenced('def add(a, b):' + chr(10) + '    ...')}",
         f"{fenced(ADD)}It prints\n{fenced('3' + chr(10), label='')}",
         f"{fenced(ADD)}Or shorter:\n```python\ndef add(a, b):\n    retur",
+        f"{fenced(ADD)}Or:\n{fenced('def add(a, b):' + chr(10) + '    return add_all(a, b)')}",
         f"```python\n{DRAFT}\nNo, this is right:\n{fenced(ADD)}",
         f"<think>\n{fenced(DRAFT)}no\n</think>\n{fenced(ADD)}",
         f"{fenced(DRAFT)}no</think>{ADD}",

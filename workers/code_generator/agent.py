@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import time
 from dataclasses import dataclass, field
 
+from fleet.adapters.sandbox import isolation_for
 from fleet.agent import AgentContext, Outcome
 from fleet.errors import (
     ContextWindowExceeded,
@@ -63,6 +65,9 @@ class CodeGenerator:
 
     async def run(self, payload: CodeGenerationPayload, context: AgentContext) -> Outcome:
         _check_tests(payload.tests)
+        if payload.tests:
+            # Before a model is paid for code that could not be tested here.
+            await asyncio.to_thread(isolation_for, context.sandbox)
         tries = Tries()
         try:
             await self._try_models(tries, payload, context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+import symtable
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,7 +68,11 @@ class Block:
     @cached_property
     def missing(self) -> set[str]:
         """Names that the block reads, and that neither it nor Python gives a value."""
-        return _read(self.tree) - self.bound - BUILT_IN if self.tree else set()
+        try:
+            table = symtable.symtable(self.text, "<answer>", "exec")
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return set()
+        return _globals_read(table, top=True) - self.bound - BUILT_IN
 
     @cached_property
     def purposes(self) -> set[str]:
@@ -87,14 +92,17 @@ class Block:
 def chosen(blocks: Sequence[Block], wanted: Collection[str] = ()) -> str | None:
     """The code that the blocks amount to; None where there is no block.
 
-    The last definition of a name holds, so that a correction beats its draft. An earlier block
-    is put before it only where it defines something else that is asked for, or a name that the
-    later one reads. What is asked for is `wanted`; without it, all that the blocks define, except
-    for tests and examples of use. Where nothing is defined the last block that is Python is the
-    code. Where none is Python it is the last one, so that its error can be told.
+    The last definition of a name holds, so that a correction beats its draft, unless it needs
+    something that no block defines: small models begin variants that they never finish. An
+    earlier block is put before it only where it defines something else that is asked for, or a
+    name that the later one reads. What is asked for is `wanted`; without it, all that the blocks
+    define, except for tests and examples of use. Where nothing is defined the last block that is
+    Python is the code. Where none is Python it is the last one, so that its error can be told.
     """
     usable = [block for block in blocks if block.closed and block.tree and block.definitions]
     usable = usable or [block for block in blocks if block.tree and block.definitions]
+    known = {name for block in blocks if block.tree for name in block.bound}
+    usable = [block for block in usable if block.missing <= known] or usable
     if usable:
         return _joined(_needed(usable, [b for b in blocks if b.tree and b.closed], wanted))
     broken = [block for block in blocks if block.tree is None and "def " in block.text]
@@ -115,7 +123,8 @@ def _needed(
     covered: set[str] = set()
     for block in reversed(complete if len(usable) > 1 or usable[0].closed else usable):
         read = {name for later in needed for name in later.missing}
-        provides = (block.definitions.keys() & asked) | (block.bound & read)
+        defines = block.definitions.keys() & asked if block in usable else set()
+        provides = defines | (block.bound & read)
         if provides - covered:
             needed.insert(0, block)
             covered |= block.bound
@@ -161,6 +170,16 @@ def _bound_by(node: ast.stmt) -> Iterator[str]:
             yield (inner.asname or inner.name).partition(".")[0]
         elif inner is not node and isinstance(inner, (*FUNCTIONS, ast.ClassDef)):
             yield inner.name
+
+
+def _globals_read(table: symtable.SymbolTable, *, top: bool) -> set[str]:
+    """Names that are looked up in the module, from its top level or from within a function."""
+    names = {
+        symbol.get_name()
+        for symbol in table.get_symbols()
+        if symbol.is_referenced() and (top or symbol.is_global())
+    }
+    return names.union(*(_globals_read(inner, top=False) for inner in table.get_children()))
 
 
 def _read(tree: ast.AST) -> set[str]:

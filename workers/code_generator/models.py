@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from fleet.agent import Payload, Result
 
 Stage = Literal["extract", "parse", "lint", "tests"]
-Isolation = Literal["bubblewrap", "rlimits", ""]  # empty: no tests ran
+Isolation = Literal["bubblewrap", "landlock", "rlimits", ""]  # empty: no tests ran
 RESERVED_MODULES = {*sys.stdlib_module_names, "program", "pyperf", "numpy"}
 
 

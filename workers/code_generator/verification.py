@@ -112,6 +112,8 @@ def unfinished(ended: SandboxResult) -> str:
             return f"the tests were still running after {TEST_LIMITS.wall_seconds:g} s"
         case "cpu":
             return f"the tests used more than {TEST_LIMITS.cpu_seconds} s of CPU time"
+        case "memory" | "disk" | "files":
+            return f"the tests used more {ended.killed_by} than they may"
         case "signal":
             return f"the code ended the process (signal {-ended.exit_code}) amid the tests"
     return f"the code ended the process (exit status {ended.exit_code}) amid the tests"

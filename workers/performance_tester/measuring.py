@@ -23,6 +23,7 @@ TIMING_SHARE = 0.85  # the rest of the budget goes into resampling and drawing
 # and a machine that is busy with other things takes seconds to start a process.
 BUDGETS_AT_MOST, GRACE_SECONDS = 3, 30
 MEMORY_BYTES = 1024 * 1024 * 1024
+TOTAL_MEMORY_BYTES = MEMORY_BYTES * 3 // 2
 OUTPUT_BYTES = 1024 * 1024
 
 
@@ -41,7 +42,7 @@ class Bench:
         self.payload = payload
         self.mode = mode
         self.started = time.monotonic()
-        self.isolation: Isolation = "rlimits"
+        self.isolation: Isolation | None = None
 
     @property
     def seconds(self) -> float:
@@ -108,6 +109,7 @@ class Bench:
             wall_seconds=left,
             cpu_seconds=int(self.payload.seconds) + 1,
             memory_bytes=MEMORY_BYTES,
+            total_memory_bytes=TOTAL_MEMORY_BYTES,
             output_bytes=OUTPUT_BYTES,
         )
         program = BENCH.read_text(encoding="utf-8")
@@ -121,5 +123,7 @@ class Bench:
                 f"variant {name} was still running after {ended.seconds:.1f} s; "
                 "give it less data, or the test more seconds"
             )
+        if ended.killed_by in ("memory", "disk", "files"):
+            return f"variant {name} used more {ended.killed_by} than it may; give it less data"
         lines = ended.stderr.strip().splitlines()
         return f"variant {name} failed: {lines[-1] if lines else f'exit {ended.exit_code}'}"

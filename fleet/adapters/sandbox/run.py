@@ -12,18 +12,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any, cast
 
-from fleet.adapters.sandbox.bubblewrap import INSIDE, isolation_for, namespace_arguments
+from fleet.adapters.sandbox.bubblewrap import INSIDE, namespace_arguments
 from fleet.adapters.sandbox.capture import BoundedText, keep
+from fleet.adapters.sandbox.isolation import isolation_for
+from fleet.adapters.sandbox.landlock import confined
 from fleet.adapters.sandbox.limits import Isolation, Mode, SandboxLimits, SandboxResult
-from fleet.adapters.sandbox.users import user_for
+from fleet.adapters.sandbox.removal import remove_folder
+from fleet.adapters.sandbox.users import host_user
 from fleet.errors import InvalidRequest
 
 PROGRAM = "program.py"
 # How long a supervisor may take to kill what it supervises, and pipes to run dry after it.
 GRACE_SECONDS = 2.0
+# Threads of the library that confines a program, in a process beside it.
+HELPERS = 32
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
 
@@ -41,34 +46,42 @@ async def run_python(
     without its environment. When the call is cancelled, every process of the run is killed
     before the cancellation goes on.
 
-    Mode `rlimits` bounds what a program uses and hides the environment, but the program runs
-    as the worker's user (where that is root, as a user of the moment if the interpreter lets
-    it): it can read files and use the network. Only `bubblewrap` keeps it from that; `auto`
-    takes it where it works, and the result says which.
+    `auto` takes bubblewrap, or Landlock where there is no bubblewrap; the result says which.
+    Mode `rlimits` bounds what a program uses and hides the environment, but the program runs as
+    the worker's user (where that is root, as a user of the moment): it can read files and use the
+    network. `docs/sandbox.md` has what each keeps a program from.
 
-    Raises `NotAllowed` where `mode` is `bubblewrap` and that does not work on this machine.
+    Raises `NotAllowed` where that isolation does not work on this machine.
     """
     limits = limits or SandboxLimits()
     isolation = await asyncio.to_thread(isolation_for, mode)
-    with TemporaryDirectory(prefix="fleet-sandbox-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         contents = {**(files or {}), PROGRAM: program}
         write_files(folder, contents)
-        user = user_for(isolation)
+        user = None if isolation == "bubblewrap" else host_user()
         if user is not None:
             os.chown(folder, user, user)
         prefix = []
         if isolation == "bubblewrap":
-            prefix = namespace_arguments(contents, folder, limits.file_bytes, user)
-        job = Job(prefix, folder, user, limits, isolation)
-        return await _run(job, stdin)
+            folder.chmod(0o755)
+            prefix = namespace_arguments(contents, folder, limits.file_bytes)
+        return await _run(Job(prefix, folder, user, limits, isolation), stdin)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    folder = Path(mkdtemp(prefix="fleet-sandbox-"))
+    try:
+        yield folder
+    finally:
+        remove_folder(folder)
 
 
 def write_files(folder: Path, contents: Mapping[str, str]) -> None:
     for name, text in contents.items():
         if Path(name).name != name or name in ("", ".."):
             raise InvalidRequest(f"{name!r} is no plain file name; leave out its folders")
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8", newline="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +97,17 @@ class Job:
 
 def supervised_command(job: Job, status: int) -> list[str]:
     inside = INSIDE if job.prefix else str(job.folder)
+    arguments = [sys.executable, "-I", "-B", "-X", "utf8", PROGRAM]
+    if job.isolation == "landlock":
+        arguments = confined(arguments, job.folder, job.limits, [inside])
     order = {
         **asdict(job.limits),
         "user": job.user,
         "folder": inside,
         "environment": {"TMPDIR": inside},
-        "arguments": [sys.executable, "-I", "-B", "-X", "utf8", PROGRAM],
+        "arguments": arguments,
+        "own_processes": bool(job.prefix),
+        "helpers": HELPERS if job.isolation == "landlock" else 0,
         "status_descriptor": status,
     }
     supervisor = SUPERVISOR.read_text(encoding="utf-8")
