@@ -12,7 +12,7 @@ from fleet.agent import Payload, Result
 
 Stage = Literal["extract", "parse", "lint", "tests"]
 Isolation = Literal["bubblewrap", "landlock", "rlimits", ""]  # empty: no tests ran
-RESERVED_MODULES = {*sys.stdlib_module_names, "program", "pyperf", "numpy"}
+RESERVED_MODULES = {*sys.stdlib_module_names, "program", "wire", "pyperf", "numpy"}
 
 
 def _assert_something(text: str) -> str:

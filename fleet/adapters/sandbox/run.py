@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, cast
+from typing import Any
 
 from fleet.adapters.sandbox.bubblewrap import INSIDE, namespace_arguments
 from fleet.adapters.sandbox.capture import BoundedText, keep
@@ -39,12 +39,16 @@ async def run_python(
     stdin: str = "",
     limits: SandboxLimits | None = None,
     mode: Mode = "auto",
+    channel: Channel | None = None,
 ) -> SandboxResult:
     """Run a Python program in a fresh folder that also holds `files` (plain name: text).
 
     The interpreter is the caller's own, isolated (`-I`), with what is installed beside it and
     without its environment. When the call is cancelled, every process of the run is killed
     before the cancellation goes on.
+
+    With a `channel` its ends are the program's standard input and output: `stdin` is not sent, and
+    the result's `stdout` is empty. It belongs to the run, which closes it.
 
     `auto` takes bubblewrap, or Landlock where there is no bubblewrap; the result says which.
     Mode `rlimits` bounds what a program uses and hides the environment, but the program runs as
@@ -65,7 +69,34 @@ async def run_python(
         if isolation == "bubblewrap":
             folder.chmod(0o755)
             prefix = namespace_arguments(contents, folder, limits.file_bytes)
-        return await _run(Job(prefix, folder, user, limits, isolation), stdin)
+        return await _run(Job(prefix, folder, user, limits, isolation, channel), stdin)
+
+
+class Channel:
+    """Standard input and output of a run that talks with another one."""
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self.reading, self.writing = reading, writing
+        self._open = True
+
+    def close(self) -> None:
+        """Close both ends here; once is enough."""
+        if self._open:
+            self._open = False
+            os.close(self.reading)
+            os.close(self.writing)
+
+
+@contextmanager
+def channels() -> Iterator[tuple[Channel, Channel]]:
+    """Two channels, each connected with the other."""
+    one, other = os.pipe(), os.pipe()
+    pair = Channel(one[0], other[1]), Channel(other[0], one[1])
+    try:
+        yield pair
+    finally:
+        for channel in pair:
+            channel.close()
 
 
 @contextmanager
@@ -93,6 +124,7 @@ class Job:
     user: int | None
     limits: SandboxLimits
     isolation: Isolation
+    channel: Channel | None = None
 
 
 def supervised_command(job: Job, status: int) -> list[str]:
@@ -120,14 +152,16 @@ async def _run(job: Job, stdin: str) -> SandboxResult:
     with status_pipe() as (reading, writing):
         process = await asyncio.create_subprocess_exec(
             *supervised_command(job, writing),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+            stdin=job.channel.reading if job.channel else asyncio.subprocess.PIPE,
+            stdout=job.channel.writing if job.channel else asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={},
             cwd=job.folder,
             start_new_session=True,
             pass_fds=(writing,),
         )
+        if job.channel:
+            job.channel.close()
         try:
             in_time = await _converse(process, stdin, outputs, limits.wall_seconds)
         finally:
@@ -150,11 +184,12 @@ async def _converse(
     wall_seconds: float,
 ) -> bool:
     """Feed and read the program until it ends; False where its time is up first."""
-    stdout, stderr = (cast(asyncio.StreamReader, s) for s in (process.stdout, process.stderr))
-    readers = asyncio.gather(keep(stdout, outputs[0]), keep(stderr, outputs[1]))
+    streams = zip((process.stdout, process.stderr), outputs, strict=True)
+    readers = asyncio.gather(*(keep(stream, kept) for stream, kept in streams if stream))
     try:
         async with asyncio.timeout(wall_seconds):
-            await _feed(cast(asyncio.StreamWriter, process.stdin), stdin)
+            if process.stdin:
+                await _feed(process.stdin, stdin)
             await process.wait()
         # What is still in the pipes; a process that escaped may hold them open for ever.
         with suppress(TimeoutError):
@@ -189,6 +224,8 @@ async def _end(process: asyncio.subprocess.Process, *, bare: bool) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
+    # What dies a moment later may hold the pipes; nobody reads them any more.
+    process._transport.close()  # type: ignore[attr-defined]
 
 
 @contextmanager
