@@ -8,23 +8,24 @@ from typing import Any
 from celery import Celery
 
 from fleet.runtime.app import fleet_of
+from fleet.runtime.job_names import (
+    ARCHIVE,
+    BUDGETS,
+    HEALTH,
+    POOLS,
+    PRUNE,
+    REAP,
+    RETAIN,
+    ROLL_UP,
+    SPEND,
+    UNPARK,
+)
 from fleet.services.budget_alerts import look_at_budgets
 from fleet.services.daily_spend import daily_report
 from fleet.services.parked import unpark
 from fleet.services.retention import retain
 from fleet.services.spend import recorded_rows
 from fleet.services.upkeep import look_at_health, reap, summarize_health
-
-REAP = "fleet.reap"
-HEALTH = "fleet.health"
-POOLS = "fleet.pools"
-ROLL_UP = "fleet.rollup"
-ARCHIVE = "fleet.ledger_archive"
-SPEND = "fleet.spend"
-UNPARK = "fleet.unpark"
-BUDGETS = "fleet.budgets"
-PRUNE = "fleet.prune"
-RETAIN = "fleet.retain"
 
 
 def add_jobs(app: Celery) -> None:

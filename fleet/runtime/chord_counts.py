@@ -18,11 +18,12 @@ from billiard.einfo import ExceptionInfo
 from celery import Celery, bootsteps
 from celery.app.task import Context
 from celery.app.trace import TraceInfo, trace_ok_t
+from celery.backends.base import DisabledBackend
 from celery.backends.redis import RedisBackend
 from celery.backends.rpc import RPCBackend
 from celery.exceptions import Reject
 from celery.signals import worker_process_init
-from celery.states import FAILURE, REJECTED, REVOKED
+from celery.states import FAILURE, READY_STATES, REJECTED, REVOKED
 
 STOCK_REQUEST = "celery.worker.request:Request"
 LOOK_SECONDS = 0.5
@@ -33,9 +34,10 @@ log = structlog.get_logger(__name__)
 def has_result(task: Any, request: Any) -> bool:
     """Whether the result store has the end of a task."""
     # Messages that carry results cannot be looked at: they are their receiver's.
-    if request.ignore_result or isinstance(task.backend, RPCBackend):
+    if request.ignore_result or isinstance(task.backend, RPCBackend | DisabledBackend):
         return False
-    return bool(task.AsyncResult(request.id).ready())
+    # Not of an AsyncResult, which knows of the record too.
+    return task.backend._get_task_meta_for(request.id)["status"] in READY_STATES
 
 
 def complete_count(task: Any, request: Any) -> None:

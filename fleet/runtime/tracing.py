@@ -16,7 +16,6 @@ from typing import Any
 
 import structlog
 from billiard.einfo import ExceptionInfo
-from celery import Task
 from celery.app.trace import TraceInfo, build_tracer
 from celery.exceptions import Reject
 from celery.states import REJECTED
@@ -24,6 +23,7 @@ from kombu.exceptions import KombuError
 from redis import RedisError
 
 from fleet.errors import FleetError, RetryLater
+from fleet.runtime.known_tasks import SentTask
 from fleet.services.submit import REFUSALS
 
 PAUSE_SECONDS = 1.0
@@ -95,7 +95,7 @@ class AgentTrace(TraceInfo):
         return self.rejected
 
 
-class AgentTask(Task):
+class AgentTask(SentTask):
     """The base of agents' tasks. Celery gives each a tracer; this one makes its own instead."""
 
     abstract = True

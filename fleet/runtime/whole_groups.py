@@ -12,7 +12,7 @@ callback, a replacement. A group without agents' tasks is sent as by any applica
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from celery.result import GroupResult
 from celery.states import FAILURE
 
 from fleet.errors import FleetError, NotReplicated, PartlySubmitted
-from fleet.runtime.messages import HEADER, TASK_PREFIX
+from fleet.runtime.messages import HEADER, agent_tasks_of
 from fleet.services.submit import Ready, Submitter
 
 _sent_now: ContextVar[GroupProducer | None] = ContextVar("group_that_is_sent", default=None)
@@ -103,7 +103,8 @@ def send_groups_whole() -> None:
             # A group within the group: one producer, one whole.
             return stock(self, tasks, None, app, *args, **options)  # type: ignore[no-any-return]
         tasks = list(tasks)
-        if not any(_has_agents(signature) for signature, _, _ in tasks):
+        agents = agent_tasks_of(submitter.checks.config)
+        if not any(_has_agents(signature, agents) for signature, _, _ in tasks):
             return stock(self, tasks, producer, app, *args, **options)  # type: ignore[no-any-return]
         with app.producer_or_acquire(producer) as real:
             collected = GroupProducer(real)
@@ -136,9 +137,9 @@ def _fail_unsent(app: Any, results: Iterable[Any], error: FleetError) -> None:
             app.backend.store_result(each.id, error, FAILURE)
 
 
-def _has_agents(signature: Any) -> bool:
+def _has_agents(signature: Any, agents: Collection[str]) -> bool:
     """Whether a signature, or one within it, is of an agent's task."""
-    if str(signature.get("task", "")).startswith(TASK_PREFIX):
+    if signature.get("task") in agents:
         return True
     if signature.get("subtask_type") not in ("group", "chain", "chord"):
         return False
@@ -146,4 +147,4 @@ def _has_agents(signature: Any) -> bool:
     header = parts.get("header") or ()
     within = [*(parts.get("tasks") or ()), *([header] if isinstance(header, dict) else header)]
     within += [parts["body"]] if parts.get("body") else []
-    return any(_has_agents(each) for each in within)
+    return any(_has_agents(each, agents) for each in within)
