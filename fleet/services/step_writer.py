@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any, NamedTuple
@@ -151,8 +151,7 @@ class StepWriter:
                 seconds = time.monotonic() - began
                 most = cut_step(worst, model, cut) if cut else worst
                 step = failed(most, failure, error, seconds, begun=cut is not None)
-                await self._shows(number, caller, None, has_turn)
-                await self._charge(number, step)
+                await to_the_end(self._has_failed(number, caller, step, has_turn))
                 self._warn_of_more(worst, step)
                 if failure not in FAILURES or not isinstance(error, FleetError):
                     raise
@@ -168,6 +167,13 @@ class StepWriter:
         await self._learn_of(number, worst, step)
         return reply
 
+    async def _has_failed(
+        self, number: int, caller: ModelCaller, step: Step, has_turn: bool
+    ) -> None:
+        """Write down a call that failed, or was cut: also where the run is cancelled again."""
+        await self._shows(number, caller, None, has_turn)
+        await self._charge(number, step)
+
     async def _shows(
         self, number: int, caller: ModelCaller, shown: Shown | None, has_turn: bool
     ) -> None:
@@ -175,7 +181,7 @@ class StepWriter:
         if shown is None and not has_turn:
             return
         told = (caller, self._name(number), shown, has_turn)
-        await _to_its_end(asyncio.to_thread(self.limits.note, *told))
+        await to_the_end(asyncio.to_thread(self.limits.note, *told))
 
     def _name(self, number: int) -> str:
         """A call of the task for all of the fleet, as the scripts have it."""
@@ -361,16 +367,6 @@ class StepWriter:
 def is_of_the_key(error: FleetError) -> bool:
     """Whether it seems that no model of the key is served."""
     return isinstance(error, NotAllowed) or (isinstance(error, QuotaExhausted) and error.whole_key)
-
-
-async def _to_its_end(write: Coroutine[Any, Any, None]) -> None:
-    """What is begun in Redis is done before a cancellation goes on."""
-    written = asyncio.ensure_future(write)
-    try:
-        await asyncio.shield(written)
-    except asyncio.CancelledError:
-        await asyncio.wait([written])
-        raise
 
 
 def _asked_seconds(error: FleetError) -> float | None:
