@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
 from pydantic_ai.exceptions import (
     AgentRunError,
@@ -18,6 +19,7 @@ from pydantic_ai.exceptions import (
 )
 
 from fleet.adapters.answers.fields import Unreadable
+from fleet.adapters.come_back import seconds_to_wait
 from fleet.adapters.provider_words import (
     Standing,
     no_credit,
@@ -204,7 +206,13 @@ def _wait(error: AgentRunError, otherwise: float) -> float:
 
     One that says 0 has not said: it failed just now.
     """
-    told = error.retry_after if isinstance(error, ModelAPIError) else None
+    told = None
+    if isinstance(error, ModelHTTPError) and error.headers:
+        limited = isinstance(error, ModelRateLimitError)
+        told = seconds_to_wait(error.headers, datetime.now(UTC), limited=limited)
+    if told is None and isinstance(error, ModelAPIError):
+        # Google says it in the body.
+        told = error.retry_after
     return told if told and told > 0 else otherwise
 
 

@@ -25,7 +25,7 @@ wait that times out, after a second, looks into the queues too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from time import monotonic
@@ -34,12 +34,14 @@ from uuid import uuid4
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError, NoScriptError
 from redis.sentinel import Sentinel
 
+from fleet.errors import InvalidConfig
 from fleet.runtime.etas import seconds_until_eta, without_eta
 from fleet.runtime.kept_revocations import Revoked
+from fleet.runtime.setting_aside import GuardedChannel
 from fleet.runtime.unacknowledged import QoS
 from fleet.settings.addresses import SENTINEL_PORT, RedisAddress, redis_address
 from fleet.state.client import sentinel_options
@@ -100,10 +102,13 @@ class Link:
         return queue.startswith(self.tag + ".overflow.")
 
     def kind(self, queue: str) -> str:
-        """What a queue is to `fetch.lua`: beat's jobs, the pool's own, or an overflow queue."""
+        """What a queue is to `fetch.lua`: beat's jobs, the pool's own, an overflow queue, or any
+        other one, whose tasks take no slot of the pool."""
         if self.is_overflow(queue):
             return "overflow"
-        return "jobs" if queue == self.tag + ".jobs" else "own"
+        if queue == self.tag + ".jobs":
+            return "jobs"
+        return "own" if self.pool and queue == f"{self.tag}.{self.pool}" else "other"
 
 
 class PublisherTag(str):
@@ -112,14 +117,15 @@ class PublisherTag(str):
     first: str
 
 
-class Channel(redis.Channel):
+class Channel(GuardedChannel):
     """A channel of the stock transport with Fleet's way to publish and to consume."""
 
     QoS = QoS
     fleet: Link | None = None
     from_transport_options = (*redis.Channel.from_transport_options, "fleet")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
+        _check_prefix(connection.client.transport_options)
         self.noted: set[str] = set()
         #: What `fetch.lua` said to listen to. A pool that its health keeps from taking more hears
         #: only its own queue; an agent or pool in maintenance hears nothing. Both look again
@@ -138,7 +144,7 @@ class Channel(redis.Channel):
         self._plain_first = False
         self._kept_client: Any = None
         self._scripts: Scripts | None = None
-        super().__init__(*args, **kwargs)
+        super().__init__(connection, *args, **kwargs)
 
     # Publishing
 
@@ -187,16 +193,16 @@ class Channel(redis.Channel):
             key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
             tag = message["properties"]["delivery_tag"]
             once = pushed(queue, getattr(tag, "first", tag))
-            self._push(key, wake(queue), once, message, text)
+            self._push(key, queue, once, message, text)
+            self._maybe_update_queues_expire(self._create_client(), queue)
 
-    def _push(
-        self, key: str, wake_list: str, once: str, message: dict[str, Any], text: str
-    ) -> None:
+    def _push(self, key: str, queue: str, once: str, message: dict[str, Any], text: str) -> None:
         """Publish what is no task of Fleet's, or keep it in the schedule until its time."""
-        link, wait = self.fleet, seconds_until_eta(message)
+        link, wait, wake_list = self.fleet, seconds_until_eta(message), wake(queue)
         assert link is not None
         if wait > 0:
-            kept = deferred(key, wake_list, dumps(without_eta(message)))
+            expires_ms = self._expires.get(queue)
+            kept = deferred(key, wake_list, dumps(without_eta(message)), expires_ms)
             keys = [Keys(link.tag).deferred, once]
             self.scripts.defer(keys=keys, args=[kept, int(wait * 1000), RESEND_SECONDS])
         else:
@@ -253,12 +259,12 @@ class Channel(redis.Channel):
             raise redis.Empty()
         return True
 
-    def _deliver_plain(self, queue: str, text: bytes | str) -> bool:
+    def _deliver_plain(self, queue: str, raw: bytes) -> bool:
         """Hand on what was popped of a plain queue. It goes back where its consumer has just been
         cancelled: the wait had begun before."""
         self._plain_first = False
         self._queue_cycle.rotate(queue)
-        self.connection._deliver(loads(bytes_to_str(text)), queue)
+        self.hand_on_popped(queue, raw)
         return True
 
     def _read_popped(self, **options: Any) -> Any:
@@ -309,15 +315,14 @@ class Channel(redis.Channel):
         taken = self._run_fetch(self._fetch_keys(queues), arguments)
         listen, revoked, stamps, *rows = taken
         self.revoked.note(revoked, stamps)
-        self.listen, *rows = [bytes_to_str(part) for part in (listen, *rows)]
+        self.listen = bytes_to_str(listen)
         self.more_waits = most > 0 and len(rows) == 3 * most
         failure: Exception | None = None
-        for queue, tag, text in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+        for queue, noted, raw in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+            tag = bytes_to_str(noted)
             self.noted.add(tag)
             try:
-                message = loads(text)
-                message["properties"]["delivery_tag"] = tag
-                self.connection._deliver(message, queue)
+                self.hand_on_noted(bytes_to_str(queue), tag, raw)
             except Exception as error:
                 # The others are noted as this worker's: they have to reach it first.
                 failure = failure or error
@@ -395,8 +400,8 @@ class Channel(redis.Channel):
             return
         pipe.lpush(wake(routing_key), "1")
         pipe.ltrim(wake(routing_key), 0, 0)
-        task = payload.get("headers", {}).get("id")
-        if task is None:
+        task = (payload.get("headers") or {}).get("id")
+        if not isinstance(task, str):
             return
         if link.kind(routing_key) != "jobs":
             priority = self._get_message_priority(payload, reverse=False)
@@ -406,6 +411,15 @@ class Channel(redis.Channel):
             keys = Keys(link.tag)
             held = [keys.pool(link.pool).in_flight, keys.task(task)]
             self.scripts.release(keys=held, args=[task, link.pool], client=pipe)
+
+
+def _check_prefix(options: Mapping[str, Any]) -> None:
+    """Raise `InvalidConfig` for a prefix of all keys: the scripts name theirs without it."""
+    if options.get("fleet") is not None and options.get("global_keyprefix"):
+        raise InvalidConfig(
+            "broker_transport_options: global_keyprefix puts messages where no worker of the fleet "
+            "looks; leave it out, and tell fleets in one Redis apart by FLEET_NAMESPACE"
+        )
 
 
 class SentinelChannel(Channel, redis.SentinelChannel):

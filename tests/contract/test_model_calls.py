@@ -118,6 +118,7 @@ def test_an_answer_without_usage_says_that_it_is_missing(fake: FakeProvider) -> 
         (rate_limited(retry_after=7, milliseconds=250), 0.25),
         (rate_limited(), RATE_LIMIT_SECONDS),
         (rate_limited(retry_after="soon"), RATE_LIMIT_SECONDS),
+        (rate_limited(retry_after="1.5"), 1.5),
         (rate_limited(retry_after=0), RATE_LIMIT_SECONDS),
         (out_of_quota(), QUOTA_SECONDS),
         (bad_request("Insufficient balance, please recharge", status=429), QUOTA_SECONDS),

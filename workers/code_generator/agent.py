@@ -45,7 +45,7 @@ def _check_tests(tests: str) -> None:
     """Refuse tests that cannot run before the model is paid for an answer."""
     try:
         tree = ast.parse(tests)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InvalidRequest(f"the tests are no Python code: {error}; correct them") from error
     if tests and not any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
         raise InvalidRequest("the tests hold no assert statement; add one, or leave the tests out")
