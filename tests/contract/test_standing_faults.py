@@ -82,6 +82,7 @@ KEY = {
     "Google's wrong key": told("API key not valid. Please pass a valid API key."),
     "a disabled account": told("This organization has been disabled."),
     "a key that may not": told("no", status=403),
+    "a key that may not, in a text": Behaviour(403, {"error": "no access"}),
 }
 MODEL = {
     "a withdrawn model": told("The model `x` does not exist", "model_not_found", 404),
@@ -239,10 +240,11 @@ def test_a_request_that_one_model_refuses_costs_that_model_seconds_not_hours(
     assert left_alone(run) == {"small": (pytest.approx(5, abs=2), "refusing what others take")}
 
 
-def test_a_page_that_forbids_is_no_word_on_the_key(two: Callable[..., Run]) -> None:
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_page_is_no_word_on_a_key_or_a_model(two: Callable[..., Run], status: int) -> None:
     run = two()
     page: Any = "<html>Request blocked</html>"
-    run.fake.script("small", Behaviour(403, page))
+    run.fake.script("small", Behaviour(status, page))
     assert run.ask().model == "middle"
     assert set(left_alone(run)) == {"small"}
     assert left_alone(run)["small"][0] < HOUR / 2
