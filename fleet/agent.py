@@ -12,12 +12,13 @@ implementation that it names is imported by workers alone.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -211,3 +212,25 @@ def installed_agents() -> dict[str, AgentSpec]:
             )
         specs[spec.agent_type] = spec
     return specs
+
+
+T = TypeVar("T")
+
+
+async def to_the_end(work: Awaitable[T]) -> T:
+    """What `work` gives, which goes on until it ends though the run is cancelled meanwhile.
+
+    It is for cleaning up: a run that is told to stop is cancelled again every second until it has
+    ended. A cancellation that came meanwhile is raised when the work has ended.
+    """
+    job, cancelled = asyncio.ensure_future(work), None
+    while not job.done():
+        try:
+            await asyncio.wait({job})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return job.result()
+    if not job.cancelled():
+        job.exception()
+    raise cancelled

@@ -113,6 +113,11 @@ class InvalidConfig(NeverRetry):
     """The configuration is wrong; the message names the file, the key and what is allowed."""
 
 
+class MalformedMessage(NeverRetry):
+    """A message in a queue is none that Fleet or Celery can read. Workers set it aside: see
+    `fleet dead list`. Send the task anew, as Celery or `Fleet.submit` writes it."""
+
+
 class CheckpointTooLarge(NeverRetry):
     """An agent saves more than a task may, `limits.checkpoint_bytes`: save less, or do without."""
 

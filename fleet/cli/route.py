@@ -43,6 +43,12 @@ def route(
     ] = None,
     tenant: Annotated[str, typer.Option(help="On whose behalf.")] = "default",
     complexity: Annotated[float | None, typer.Option(help="How hard it is, 0 to 1.")] = None,
+    quality: Annotated[
+        float | None, typer.Option(help="What a model's quality counts, 0 to 1.")
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option(help="What its speed counts; both together at most 1.")
+    ] = None,
     pool: Annotated[str | None, typer.Option(help="This pool and no other.")] = None,
     model: Annotated[str | None, typer.Option(help="This model and no other.")] = None,
     max_cost_usd: Annotated[float | None, typer.Option(help="No model that costs more.")] = None,
@@ -56,7 +62,7 @@ def route(
         return
     from fleet.errors import InvalidRequest
 
-    asked = (payload, sets, complexity, pool, model, max_cost_usd)
+    asked = (payload, sets, complexity, quality, speed, pool, model, max_cost_usd)
     if dry_run is None and any(value is not None for value in asked):
         raise InvalidRequest("name what to decide on: `fleet route --dry-run REQUEST_TYPE ...`")
     if dry_run is None:
@@ -74,6 +80,8 @@ def route(
             pool,
             model,
             max_cost_usd,
+            quality=quality,
+            speed=speed,
         ),
         as_json,
     )

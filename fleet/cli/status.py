@@ -57,7 +57,9 @@ def _told_by_the_broker(settings: Settings) -> list[Part]:
     counts = connection.pools.counts(list(settings.config.pools))
     pools = health.pool_parts(settings, connection.registry.agents(), counts)
     beat = health.beat_part(connection)
-    return [*pools, beat, *health.parked_parts(connection.parking.count())]
+    parked = health.parked_parts(connection.parking.count())
+    aside = connection.set_aside
+    return [*pools, beat, *parked, *health.malformed_parts(aside.count(), aside.ever())]
 
 
 def flower_url(settings: Settings) -> str | None:

@@ -42,6 +42,12 @@ def submit(
     ] = None,
     tenant: Annotated[str, typer.Option(help="On whose behalf.")] = "default",
     complexity: Annotated[float | None, typer.Option(help="How hard it is, 0 to 1.")] = None,
+    quality: Annotated[
+        float | None, typer.Option(help="What a model's quality counts, 0 to 1.")
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option(help="What its speed counts; both together at most 1.")
+    ] = None,
     pool: Annotated[str | None, typer.Option(help="This pool and no other.")] = None,
     model: Annotated[str | None, typer.Option(help="This model and no other.")] = None,
     max_cost_usd: Annotated[
@@ -77,6 +83,8 @@ def submit(
         read_payload(payload, payload_option, sets or []),
         tenant=tenant,
         complexity=complexity,
+        quality=quality,
+        speed=speed,
         pool=pool,
         model=model,
         max_cost_usd=max_cost_usd,
@@ -215,7 +223,9 @@ def record_json(record: TaskRecord) -> dict[str, Any]:
         del shown[name]
     times = {"wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
     history = [move._asdict() for move in record.history]
-    return {**shown, **money_json(record), **times, "history": history}
+    priorities = record.priorities._asdict() if record.priorities else None
+    told = {"history": history, "priorities": priorities}
+    return {**shown, **money_json(record), **times, **told}
 
 
 def _task(task_id: str) -> Task:

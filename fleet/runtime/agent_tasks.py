@@ -23,7 +23,7 @@ from celery import Celery
 from celery.exceptions import Ignore, Reject
 from celery.signals import worker_init, worker_process_init, worker_ready
 
-from fleet.errors import FleetError, TaskCancelled
+from fleet.errors import FleetError, LeaseLost, TaskCancelled
 from fleet.runtime.app import Role, fleet_of
 from fleet.runtime.ending import Notice
 from fleet.runtime.late_ends import late_end, tell_revoked, tell_started
@@ -31,6 +31,7 @@ from fleet.runtime.loop import LoopThread
 from fleet.runtime.messages import HEADER, message_of, task_name
 from fleet.runtime.revoking import agent_request
 from fleet.runtime.slots import Slots
+from fleet.runtime.tracing import AgentTask, goes_back, is_end, note_end
 from fleet.services.callers import model_callers
 from fleet.services.claims import Delivery
 from fleet.services.complexity import Complexity
@@ -99,6 +100,7 @@ def _add(
     @app.task(
         name=task_name(agent_type),
         bind=True,
+        base=AgentTask,
         acks_late=True,
         # Each application's own: another one of the process has a fleet of its own.
         shared=False,
@@ -124,16 +126,35 @@ def _add(
             claimed=partial(tell_started, self),
             runs_alone=partial(slots.close, tag),
             agent_ended=partial(slots.free, tag),
+            ended=partial(note_end, self),
         )
-        try:
-            result = runner().run(agent_type, delivery)
-        except GivenBack as given:
-            raise Ignore(str(given)) if given.is_queued else Reject(given, requeue=True) from None
-        except TaskCancelled as error:
-            tell_revoked(self, str(error), terminated=True)
-            raise Ignore(str(error)) from None
+        result = _run(self, runner, agent_type, delivery)
         # None where it is parked, is another's to run, or has ended.
         return late_end(self, connection) if result is None else result
+
+
+def _run(
+    task: Any, runner: Runners, agent_type: str, delivery: Delivery
+) -> dict[str, Any] | None:
+    """Run a delivery; what Celery is to be told of it: see `fleet.runtime.tracing`."""
+    try:
+        return runner().run(agent_type, delivery)
+    except GivenBack as given:
+        raise Ignore(str(given)) if given.is_queued else Reject(given, requeue=True) from None
+    except LeaseLost as lost:
+        # Whoever has the task now has a delivery of it, too.
+        log.warning("a run has lost its lease", task=delivery.task_id, error=str(lost))
+        raise Ignore(str(lost)) from None
+    except TaskCancelled as error:
+        if not is_end(task.request, error):
+            raise goes_back(delivery.task_id, error) from error
+        tell_revoked(task, str(error), terminated=True)
+        raise Ignore(str(error)) from None
+    except Exception as error:
+        if is_end(task.request, error):
+            raise
+        log.exception("a run came to no end", task=delivery.task_id)
+        raise goes_back(delivery.task_id, error) from error
 
 
 def _plan(
@@ -157,6 +178,8 @@ def _plan(
         payload_characters=len(text),
         facts=facts,
         now=now,
+        quality=asked.get("quality"),
+        speed=asked.get("speed"),
     )
     return stored_plan(request_type, agent_type, float(complexity), models, None)
 

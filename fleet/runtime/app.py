@@ -12,12 +12,14 @@ from kombu.exceptions import OperationalError
 
 from fleet.adapters.rabbitmq import HEARTBEAT_SECONDS, QUORUM, ssl_options
 from fleet.errors import InvalidConfig
+from fleet.runtime.kept_revocations import add_kept_revocations
 from fleet.runtime.known_deliveries import add_known_deliveries
 from fleet.runtime.messages import message_encoder
 from fleet.runtime.plain_workers import add_plain_queues
 from fleet.runtime.rabbitmq_transport import rabbitmq_transport_url
 from fleet.runtime.router import FleetRouter, TaskPlacer, jobs_queue
 from fleet.runtime.schedule import add_schedule_step
+from fleet.runtime.setting_aside import add_setting_aside
 from fleet.runtime.transport import Link, transport_url
 from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings, load_settings
@@ -45,6 +47,9 @@ class Role:
 
 class FleetCelery(Celery):
     """An application that says by an error of its broker's when the result store is away."""
+
+    amqp_cls = "fleet.runtime.reconnecting:SteadyAMQP"
+    control_cls = "fleet.runtime.kept_revocations:Control"
 
     def send_task(self, *args: Any, **options: Any) -> Any:
         """Publish a task; raises `kombu.exceptions.OperationalError` where nobody answers."""
@@ -81,8 +86,10 @@ def make_app(settings: Settings | None = None, role: Role | None = None) -> Cele
     app.conf.update(_celery_settings(settings, role, link))
     app.conf.task_routes = (FleetRouter(settings, submitter),)
     app.fleet = connection
+    add_setting_aside(app, connection)
     add_schedule_step(app, connection)
     add_known_deliveries(app)
+    add_kept_revocations(app, connection)
     if not role.pool:
         add_plain_queues(app, jobs_queue(settings))
     return app
@@ -132,6 +139,8 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
+        # For ever: a worker that gave up would be missed by nobody.
+        "broker_connection_max_retries": None,
         **_result_backend(address, timeout),
         "result_expires": settings.config.limits.result_ttl_seconds,
         "redis_socket_timeout": timeout,

@@ -23,13 +23,16 @@ from typing import Any
 import structlog
 from celery.beat import Scheduler
 
-from fleet.errors import RetryLater
+from fleet.errors import FleetError
 from fleet.runtime.app import fleet_of
 from fleet.runtime.job_events import JobEvents
+from fleet.services.repeating import Troubles
 from fleet.state.beat import BeatLease
 
 TICKS = 6
 """How often at least beat looks, and renews its lease, while one lease lasts."""
+RETRY_SECONDS = 1.0
+"""After a tick that failed the next one comes so soon; later where it has failed again."""
 JOBS = "fleet."
 END_SECONDS = 5.0
 """How long a beat that ends waits for the jobs that it runs. They may be killed at any time."""
@@ -64,7 +67,7 @@ def _run(name: str, job: Callable[[], Any]) -> None:
     began = time.monotonic()
     try:
         job()
-    except RetryLater as error:
+    except FleetError as error:
         log.warning("a job failed; the next one does the same", job=name, error=str(error))
     except Exception:
         log.exception("a job failed", job=name)
@@ -83,6 +86,7 @@ class LeasedScheduler(Scheduler):
         self.tick_seconds = seconds / TICKS
         self.jobs = JobThreads()
         self.events = JobEvents(app)
+        self.troubles = Troubles("beat")
         self.held: bool | None = None
         #: The last run of each job as this beat knows it.
         self.runs: dict[str, str] = {}
@@ -91,7 +95,21 @@ class LeasedScheduler(Scheduler):
         super().__init__(app, **options)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Begin what is due, where this beat holds the lease; seconds until the next look."""
+        """Begin what is due, where this beat holds the lease; seconds until the next look.
+
+        Celery's beat ends with the first error of a tick. This one goes on.
+        """
+        try:
+            seconds = self._tick(*args, **kwargs)
+        except Exception as error:
+            self.troubles.failed(error)
+            # Celery has taken the entry that failed out of its heap.
+            self.held = self._heap = None
+            return self.troubles.seconds(RETRY_SECONDS, self.tick_seconds)
+        self.troubles.passed()
+        return seconds
+
+    def _tick(self, *args: Any, **kwargs: Any) -> float:
         if not self._hold():
             return self.tick_seconds
         self.events.alive()
@@ -123,18 +141,14 @@ class LeasedScheduler(Scheduler):
         self.jobs.wait(END_SECONDS)
         try:
             self.lease.release()
-        except RetryLater as error:
-            log.warning("the beat lease runs out by itself", error=str(error))
+        except Exception as error:
+            log.warning("the beat lease runs out by itself", error=repr(error))
         super().close()
 
     def _hold(self) -> bool:
-        try:
-            held = self.lease.hold()
-            if held and (not self.held or self.is_behind):
-                self._catch_up()
-        except RetryLater as error:
-            log.warning("beat waits for Redis", error=str(error))
-            held = False
+        held = self.lease.hold()
+        if held and (not self.held or self.is_behind):
+            self._catch_up()
         if held != self.held:
             log.info("this beat sends the jobs" if held else "another beat sends the jobs")
         self.held = held

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 from billiard.einfo import ExceptionWithTraceback
-from billiard.exceptions import WorkerLostError
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 
 from fleet.errors import FleetError, TaskNotFound, TaskTimedOut
 from fleet.runtime.app import Role
@@ -27,10 +27,17 @@ log = structlog.get_logger(__name__)
 
 def is_lost(exc_info: Any) -> bool:
     """Whether a delivery ended with its process."""
+    return isinstance(_error_of(exc_info), WorkerLostError | SystemExit)
+
+
+def is_over_limit(exc_info: Any) -> bool:
+    """Whether a delivery ended with Celery's hard time limit."""
+    return isinstance(_error_of(exc_info), TimeLimitExceeded)
+
+
+def _error_of(exc_info: Any) -> Any:
     error = exc_info.exception
-    if isinstance(error, ExceptionWithTraceback):
-        error = error.exc
-    return isinstance(error, WorkerLostError | SystemExit)
+    return error.exc if isinstance(error, ExceptionWithTraceback) else error
 
 
 def comes_back(
@@ -51,19 +58,20 @@ def comes_back(
 
 def fail_over_limit(
     connection: Connection, role: Role, task_id: str, process: int, seconds: float
-) -> None:
-    """End a run whose process was killed over Celery's hard time limit."""
+) -> bool:
+    """End a run whose process was killed over Celery's hard time limit. False where it has not
+    ended by that: another run has the task, or Redis could not take it."""
     try:
         fence = connection.tasks.expire(task_id, role.agent, process)
-        if fence is not None:
-            _fail(connection, role, task_id, fence, seconds)
+        return fence is not None and _fail(connection, role, task_id, fence, seconds)
     except FleetError as error:
         log.warning("a task over its time limit may run again", task=task_id, error=str(error))
+        return False
 
 
 def _fail(
     connection: Connection, role: Role, task_id: str, fence: int, seconds: float
-) -> None:
+) -> bool:
     record = connection.tasks.read(task_id)
     end = failed(TaskTimedOut(f"the task ran over its hard time limit of {seconds:g} s"))
     lease = Lease(
@@ -78,4 +86,4 @@ def _fail(
         pool=record.pool,
     )
     ttl = connection.settings.config.limits.result_ttl_seconds
-    connection.tasks.finish(lease, role.pool, end.state, ttl, end.fields)
+    return connection.tasks.finish(lease, role.pool, end.state, ttl, end.fields).kept

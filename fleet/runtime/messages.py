@@ -47,11 +47,18 @@ def message_encoder() -> Callable[[str, Checked], str]:
     def encode(task_id: str, checked: Checked) -> str:
         body = (
             f'[[{checked.payload}], {{"request_type": "{checked.request_type}", '
-            f'"tenant": "{checked.tenant}", "complexity": {checked.complexity!r}}}, {EMBEDDED}]'
+            f'"tenant": "{checked.tenant}", "complexity": {checked.complexity!r}'
+            f"{_priorities(checked)}}}, {EMBEDDED}]"
         )
         return _envelope(task_id, task_name(checked.agent_type), checked, origin, body)
 
     return encode
+
+
+def _priorities(checked: Checked) -> str:
+    """The priorities that the caller gave, among the arguments."""
+    given = (("quality", checked.quality), ("speed", checked.speed))
+    return "".join(f', "{name}": {value!r}' for name, value in given if value is not None)
 
 
 def _envelope(task_id: str, name: str, checked: Checked, origin: str, body: str) -> str:

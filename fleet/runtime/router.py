@@ -26,7 +26,7 @@ from fleet.services.submit import Submitter, no_agent
 from fleet.settings import Settings
 
 JOB_PREFIX = "fleet."
-ASKED = ("request_type", "tenant", "complexity")
+ASKED = ("request_type", "tenant", "complexity", "quality", "speed")
 HANDED_ON = (*ASKED, "payload_characters", "priority")
 
 
@@ -110,6 +110,8 @@ class FleetRouter:
             planner.refresh()
             pool = best_by_expected_wait(snapshot.table, plan.agent_type, self.sent)
         if pool is None:
+            # Where agents cannot beat, since Redis takes no writes, that is the reason.
+            self.submitter.submissions.check_writes()
             raise no_agent(plan)
         self.sent[pool] += 1
         return self.settings.queue(pool)

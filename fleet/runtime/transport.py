@@ -34,11 +34,13 @@ from uuid import uuid4
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError, NoScriptError
 from redis.sentinel import Sentinel
 
 from fleet.runtime.etas import seconds_until_eta, without_eta
+from fleet.runtime.kept_revocations import Revoked
+from fleet.runtime.setting_aside import GuardedChannel
 from fleet.runtime.unacknowledged import QoS
 from fleet.settings.addresses import SENTINEL_PORT, RedisAddress, redis_address
 from fleet.state.client import sentinel_options
@@ -111,7 +113,7 @@ class PublisherTag(str):
     first: str
 
 
-class Channel(redis.Channel):
+class Channel(GuardedChannel):
     """A channel of the stock transport with Fleet's way to publish and to consume."""
 
     QoS = QoS
@@ -126,6 +128,7 @@ class Channel(redis.Channel):
         self.listen = "all"
         #: Whether the worker ends: its tokens are for others then.
         self.takes_nothing: Callable[[], bool] = lambda: False
+        self.revoked = Revoked()
         #: Whether the last fetch got as many messages as it asked for: more may wait.
         self.more_waits = False
         self._known_keys: dict[tuple[str, ...], list[str]] = {}
@@ -251,12 +254,12 @@ class Channel(redis.Channel):
             raise redis.Empty()
         return True
 
-    def _deliver_plain(self, queue: str, text: bytes | str) -> bool:
+    def _deliver_plain(self, queue: str, raw: bytes) -> bool:
         """Hand on what was popped of a plain queue. It goes back where its consumer has just been
         cancelled: the wait had begun before."""
         self._plain_first = False
         self._queue_cycle.rotate(queue)
-        self.connection._deliver(loads(bytes_to_str(text)), queue)
+        self.hand_on_popped(queue, raw)
         return True
 
     def _read_popped(self, **options: Any) -> Any:
@@ -305,15 +308,16 @@ class Channel(redis.Channel):
         most, ahead = (0, 0) if self.takes_nothing() else self.qos.room()
         arguments = self._fetch_arguments(queues, most, ahead)
         taken = self._run_fetch(self._fetch_keys(queues), arguments)
-        self.listen, *rows = [bytes_to_str(part) for part in taken]
+        listen, revoked, stamps, *rows = taken
+        self.revoked.note(revoked, stamps)
+        self.listen = bytes_to_str(listen)
         self.more_waits = most > 0 and len(rows) == 3 * most
         failure: Exception | None = None
-        for queue, tag, text in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+        for queue, noted, raw in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+            tag = bytes_to_str(noted)
             self.noted.add(tag)
             try:
-                message = loads(text)
-                message["properties"]["delivery_tag"] = tag
-                self.connection._deliver(message, queue)
+                self.hand_on_noted(bytes_to_str(queue), tag, raw)
             except Exception as error:
                 # The others are noted as this worker's: they have to reach it first.
                 failure = failure or error
@@ -355,6 +359,7 @@ class Channel(redis.Channel):
         pool = keys.pool(self.fleet.pool)
         unacked = (self.unacked_key, self.unacked_index_key)
         fixed = [self._agent_key, pool.agents, pool.in_flight, *unacked, pool.facts]
+        fixed += [keys.revoked, keys.revoked_stamps]
         lists = [
             key
             for queue in queues
@@ -374,6 +379,7 @@ class Channel(redis.Channel):
         assert link is not None
         prefix = f"{self._prefix}.{next(self._fetches)}."
         arguments: list[str | int] = [link.agent, most, prefix, link.dead_after_ms, ahead]
+        arguments.append(self.revoked.stamps_until)
         for queue in queues:
             arguments += [queue, link.kind(queue)] * len(self.priority_steps)
         return arguments
@@ -389,8 +395,8 @@ class Channel(redis.Channel):
             return
         pipe.lpush(wake(routing_key), "1")
         pipe.ltrim(wake(routing_key), 0, 0)
-        task = payload.get("headers", {}).get("id")
-        if task is None:
+        task = (payload.get("headers") or {}).get("id")
+        if not isinstance(task, str):
             return
         if link.kind(routing_key) != "jobs":
             priority = self._get_message_priority(payload, reverse=False)

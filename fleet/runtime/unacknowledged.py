@@ -19,6 +19,7 @@ from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 
 from fleet.core.pace import Pace
+from fleet.errors import MalformedMessage
 from fleet.runtime.unclaimed import Unclaimed, queued
 from fleet.state.keys import Keys
 
@@ -128,6 +129,13 @@ class QoS(redis.QoS):
             log.warning("ended tasks stay unacknowledged for a while", error=str(error))
         super().restore_unacked_once(stderr)
 
+    def restore_unacked(self, client: Any = None) -> None:
+        """Give back all that is held. One that cannot go back does not keep the others."""
+        with self.channel.conn_or_acquire(client) as found:
+            for tag in self._delivered:
+                self._restore(tag, found)
+        self._delivered.clear()
+
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         self._ended.discard(delivery_tag)
         with self._let_go(delivery_tag):
@@ -179,8 +187,15 @@ class QoS(redis.QoS):
             log.warning("nobody here has begun a task; it goes back", task=task_id)
 
     def _restore(self, tag: str, client: Any) -> None:
+        if self.channel.fleet is None:
+            self.restore_by_tag(tag, client)
+            return
         try:
             self.restore_by_tag(tag, client)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (MalformedMessage, ValueError, TypeError, RecursionError) as error:
             # A stranger's: it must not keep the others from coming back.
-            log.error("a message that cannot be read stays noted", tag=tag, error=repr(error))
+            reason = f"it cannot go back to its queue: {error}"
+            log.error("a malformed message is set aside", tag=tag, reason=reason)
+            noted = client.hget(self.unacked_key, tag) or b""
+            where = (self.unacked_key, self.unacked_index_key, tag)
+            self.channel.set_aside.keep_noted(*where, noted, reason)

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
-from fleet.errors import FleetError, Unavailable
+from fleet.errors import FleetError, RetryLater, Unavailable
 from fleet.services.money_rules import in_emergency, over_error, step_limits
 from fleet.services.patience import patiently
 from fleet.services.policy_in_force import PolicyInForce
@@ -25,7 +25,8 @@ class Delivery:
     """A task as a worker got it. `tenant`, `plan` and `message`, by which it can be queued again,
     make a record where none was written. `claimed` is called when it is to run here, `runs_alone`
     where the process is to begin nothing else for now, and `agent_ended` when the agent has ended,
-    before that is written."""
+    before that is written. `ended` is called with the error that the task has ended with, once that
+    is written: no other error that a run raises is an end."""
 
     task_id: str
     payload: Any
@@ -36,6 +37,7 @@ class Delivery:
     claimed: Callable[[], None] = lambda: None
     runs_alone: Callable[[], None] = lambda: None
     agent_ended: Callable[[], None] = lambda: None
+    ended: Callable[[FleetError], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Claims:
 
     def _claim_unwritten(self, delivery: Delivery) -> Claimed | str:
         """Claim a task whose publisher wrote no record: its money is held now, or it is refused."""
-        plan, message = delivery.plan(), delivery.message()
+        plan, message = self._described(delivery)
         known = json.loads(plan)
         names = (delivery.tenant, known["agent_type"], known["model"])
         for _ in range(MOST_CHANGES):
@@ -81,6 +83,17 @@ class Claims:
                 return lease
             self.policy.follow()
         raise Unavailable(f"the policy has changed {MOST_CHANGES} times while a task was claimed")
+
+    def _described(self, delivery: Delivery) -> tuple[str, str]:
+        """The plan and the message of a task without a record. Where it can have none, there will
+        be no record either, and the error is all that becomes of it."""
+        try:
+            return delivery.plan(), delivery.message()
+        except RetryLater:
+            raise
+        except FleetError as error:
+            delivery.ended(error)
+            raise
 
     def _refusal(self, lease: Lease, priority: int) -> FleetError | None:
         if lease.refusal is not None:

@@ -39,9 +39,11 @@ from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
 from fleet.state.registry import Registry
 from fleet.state.retries import Retries
+from fleet.state.revocations import Revocations
 from fleet.state.rollups import Rollups
 from fleet.state.schedule import Schedule
 from fleet.state.scripts import Scripts
+from fleet.state.set_aside import SetAside
 from fleet.state.steps import Steps
 from fleet.state.submissions import MostWaiting, Replicas, Submissions
 from fleet.state.tasks import Tasks
@@ -67,7 +69,9 @@ class Connection:
     lines: Lines
     relay: Relay | None
     retries: Retries
+    revocations: Revocations
     dead_letters: DeadLetters
+    set_aside: SetAside
     book: Book
     alerts: Alerts
     money_upkeep: MoneyUpkeep
@@ -131,7 +135,9 @@ def open_connection(settings: Settings) -> Connection:
         lines=Lines(client, keys, scripts, _queues(settings), settings.has_rabbitmq),
         relay=_relay(settings, client, keys, scripts),
         retries=Retries(client, keys, scripts, settings.config.routing.half_life_seconds),
+        revocations=Revocations(client, keys, scripts),
         dead_letters=DeadLetters(client, keys, scripts),
+        set_aside=SetAside(client, keys, scripts),
         book=Book(client, keys, scripts),
         alerts=Alerts(client, keys, scripts),
         money_upkeep=MoneyUpkeep(client, keys, scripts),

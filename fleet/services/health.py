@@ -116,6 +116,13 @@ def parked_parts(count: int) -> list[Part]:
     return [Part("parked", True, where, detail)] if count else []
 
 
+def malformed_parts(count: int, ever: int) -> list[Part]:
+    """The malformed messages that are set aside, if any. The fleet works on without them."""
+    where = f"{count} message{'' if count == 1 else 's'}"
+    detail = f"malformed and set aside, {ever} in all: fleet dead list"
+    return [Part("malformed", True, where, detail)] if count else []
+
+
 def http_problem(url: str) -> str:
     """What is wrong with an HTTP address; empty where it answers 200."""
     try:

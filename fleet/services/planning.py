@@ -75,7 +75,8 @@ class Planner:
         self.routes = Routes(self.config, {})
         self.controls = Controls(self.config, Policy())
         self.known_models = KnownModels()
-        self.model_tenants = frozenset(tenant for model in models for tenant in model.tenants)
+        named = (tenant for model in models for tenant in model.tenants)
+        self.model_tenants = frozenset((*named, *self.config.models.tenants))
         self.turns: Turns = NO_TURNS
         self.plans: dict[object, Plan] = {}
         self.priced = tuple(models)
@@ -97,6 +98,8 @@ class Planner:
             checked.max_cost_usd,
             checked.tenant if self._is_special(checked.tenant) else "",
             _band(checked.payload_characters),
+            checked.quality,
+            checked.speed,
         )
         plan = self.plans.get(key)
         if plan is None:
@@ -180,6 +183,8 @@ class Planner:
             facts=self.known_models.facts,
             now=self.known_models.now,
             rng=self.rng,
+            quality=checked.quality,
+            speed=checked.speed,
         )
         ranking = self._rank(checked)
         stored = stored_plan(

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from fleet.agent import AgentSpec, Payload
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.services.complexity import Complexity
+from fleet.services.priorities import task_priorities
 from fleet.settings import Settings
 
 DEFAULT_TENANT = "default"
@@ -32,7 +33,9 @@ class Submission:
     `model` restrict the choice to one; `max_cost_usd` leaves out models that would cost more; of
     two submissions of a tenant with the same `idempotency_key` within a day the second is the
     first. `priority` is 0, the most urgent, to 9: only 0 passes in an emergency. What waits is
-    taken oldest first, whatever its priority. A task with a `delay`, in seconds, or that may not
+    taken oldest first, whatever its priority. `quality` and `speed`, 0 to 1 and at most 1 together,
+    are what a model's quality and speed count when it is chosen; without them the request type's,
+    the tenant's or the configuration's do. A task with a `delay`, in seconds, or that may not
     begin `not_before` a time, waits in the fleet's schedule.
     """
 
@@ -47,6 +50,8 @@ class Submission:
     priority: int = USUAL_PRIORITY
     delay: float | None = None
     not_before: datetime | None = None
+    quality: float | None = None
+    speed: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,9 @@ class Checked:
     priority: int = USUAL_PRIORITY
     not_before: str = ""
     """As in `fleet.state.submissions.Entry`."""
+    quality: float | None = None
+    speed: float | None = None
+    """What the caller gave."""
 
 
 class RequestChecks:
@@ -92,11 +100,13 @@ class RequestChecks:
         if asked.pool is not None and asked.pool not in self.config.pools:
             raise InvalidRequest(unknown("pool", asked.pool, self.config.pools))
         payload = self._payload(request.agent_type, asked)
+        tenant = self._tenant(asked.tenant)
+        quality, speed = self._priorities(asked, tenant)
         return Checked(
             request_type=asked.request_type,
             agent_type=request.agent_type,
             payload=payload,
-            tenant=self._tenant(asked.tenant),
+            tenant=tenant,
             complexity=self._complexity(asked.complexity, payload),
             pool=asked.pool,
             model=asked.model,
@@ -106,6 +116,8 @@ class RequestChecks:
             asked_complexity=asked.complexity,
             priority=_priority(asked.priority),
             not_before=_not_before(asked.delay, asked.not_before),
+            quality=quality,
+            speed=speed,
         )
 
     def spec(self, agent_type: str) -> AgentSpec:
@@ -150,6 +162,12 @@ class RequestChecks:
         if not isinstance(complexity, (int, float)) or not 0 <= complexity <= 1:
             raise InvalidRequest(f"complexity is {complexity!r}; give a number from 0 to 1")
         return float(complexity)
+
+    def _priorities(self, asked: Submission, tenant: str) -> tuple[float | None, float | None]:
+        if asked.quality is None and asked.speed is None:
+            return None, None
+        given = asked.quality, asked.speed
+        return task_priorities(self.config, asked.request_type, tenant, *given).asked
 
     def _max_cost(self, dollars: float | None) -> float | None:
         if dollars is not None and not 0 <= dollars <= MOST_DOLLARS:

@@ -370,4 +370,6 @@ def route_decision(ranking: Ranking, loads: str, routed: str) -> RouteDecision:
 
 def _fingerprint(checked: Checked) -> str:
     content = f"{checked.request_type}\0{checked.asked_complexity}\0{checked.payload}"
+    if checked.quality is not None or checked.speed is not None:
+        content += f"\0{checked.quality}\0{checked.speed}"
     return blake2b(content.encode(), digest_size=16).hexdigest()

@@ -68,6 +68,7 @@ NAMES = (
     "rescue",
     "restore",
     "retry",
+    "revoke",
     "rights",
     "rollup",
     "save",
@@ -171,6 +172,7 @@ class Scripts:
     rescue: Script
     restore: Script
     retry: Script
+    revoke: Script
     rights: Script
     rollup: Script
     save: Script
@@ -188,8 +190,9 @@ class Scripts:
 
 
 def text(value: Any) -> str:
-    """A reply's string, whichever way the client decodes."""
-    return value.decode() if isinstance(value, bytes) else str(value)
+    """A reply's string, whichever way the client decodes. Bytes that are no UTF-8 are shown as
+    `\\xNN`: what a stranger wrote is no name of anything here, and keeps nobody from working."""
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def raw(value: bytes | str) -> bytes:

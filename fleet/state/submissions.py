@@ -187,6 +187,11 @@ class Submissions(Store):
             raise Unavailable("the policy has changed in this moment; ask again")
         return step.placed[0]
 
+    def check_writes(self) -> None:
+        """Raise `Unavailable` where Redis takes no writes now. Writes nothing itself."""
+        with redis_errors(self.client):
+            self.client.zadd(self.keys.tasks, {"": 0}, xx=True)
+
     def place_many(
         self, entries: Sequence[Entry], ask_models: bool = False
     ) -> list[tuple[Sequence[Entry], Step | Unplaced]]:

@@ -40,6 +40,9 @@ needs = ["tools", "vision"]
 capabilities = ["tools"]
 """
 
+TYPE = "[request_types.a]\nagent_type = 'code_generator'\n"
+MIXED = f"{TYPE}quality_priority = 0.6\n[models.tenants.b]\n"
+
 
 @pytest.mark.parametrize(
     ("toml", "says"),
@@ -63,6 +66,11 @@ capabilities = ["tools"]
         ("[pools.a]\nagent_type = 'code_generator'\nhelps = ['y']", "pools.a.helps: 'y' is not kn"),
         ("[leases]\ndead_after_seconds = 8", r"at least twice heartbeat_seconds \(5\)"),
         ("[models]\nquality_priority = 0.9", "together they may be at most 1"),
+        ("[models.tenants.acme]\nquality_priority = 0.9", r"models.tenants.acme: .* is 1.2 with"),
+        ("[models.tenants.acme]\nspeed_priority = 2", "models.tenants.acme.speed_priority: Input"),
+        (f"{TYPE}quality_priority = 0.8", "request_types.a: quality_priority . speed_p"),
+        (f"{MIXED}speed_priority = 0.5", "request_types.a and models.tenants.b: .* is 1.1 with"),
+        ("tenants = ['a']\n[models.tenants.b]\nspeed_priority = 0", "models.tenants.b: .b. is not"),
         ("[catalogue.m]\nprovider = 'who'\nquality = 1\nspeed = 1", "'who' is not known"),
         ("[models]\nquality_floor = 0.99", r"quality_floor: 0.99 is over .* at most 0.95; lower"),
         ("[models]\nprior_strength = 0", "prior_strength: Input should be greater than 0"),

@@ -19,6 +19,7 @@ from fleet.adapters.sandbox.bubblewrap import INSIDE, isolation_for, namespace_a
 from fleet.adapters.sandbox.capture import BoundedText, keep
 from fleet.adapters.sandbox.limits import Isolation, Mode, SandboxLimits, SandboxResult
 from fleet.adapters.sandbox.users import user_for
+from fleet.agent import to_the_end
 from fleet.errors import InvalidRequest
 
 PROGRAM = "program.py"
@@ -113,7 +114,7 @@ async def _run(job: Job, stdin: str) -> SandboxResult:
         try:
             in_time = await _converse(process, stdin, outputs, limits.wall_seconds)
         finally:
-            await _end(process, bare=not job.prefix)
+            await to_the_end(_end(process, bare=not job.prefix))
         report = read_status(reading, process.returncode)
     return SandboxResult(
         exit_code=report["exit_code"],

@@ -210,6 +210,8 @@ local function submit(record, once_key, id, message, tenant, keep, fingerprint, 
     return {'delayed', '', packed}
   end
   if not any_alive then
+    -- Writes nothing. A server that takes no writes, so that no agent can beat, says so here.
+    redis.call('ZADD', KEYS[1], 'XX', 0, '')
     return {'no_agent', '', packed}
   end
   if busy then
