@@ -12,8 +12,8 @@ from fleet.core.budget_alerts import LimitAlert
 
 CALLS = 20
 BUDGET = 200_000_000
-"""Nano-dollars of tenant heedful a day: ten times what 20 calls of 100 tokens cost, and a quarter of
-what 20 of those cost that the server makes."""
+"""Nano-dollars of tenant heedful a day: ten times what 20 calls of 100 tokens cost, and a quarter
+of what 20 of those cost that the server makes."""
 
 WRITES = answer("word " * 3000, 20, 4096)
 
