@@ -72,8 +72,9 @@ class ModelCaller:
         Raises `RateLimited` where the provider takes no more for now, `Unavailable` where it does
         not answer in time or fails, both with `retry_after` in seconds, which is the provider's
         where it said. Raises `ContextWindowExceeded` for a prompt that does not fit,
-        `ModelRefused` for one that model or provider will not answer, `NotAllowed` for a key that
-        is refused, `NeverRetry` otherwise.
+        `ModelRefused` for one that model or provider will not answer, `QuotaExhausted`,
+        `NotAllowed` for a key that is refused, `ModelNotServed`, and `NeverRetry` for a request
+        that is refused otherwise. The `reason` of an error says what somebody has to mend.
         """
         settings = self.endpoint.settings(max_tokens, temperature)
         request = ModelRequest.user_text_prompt(prompt, instructions=instructions or None)
@@ -99,7 +100,7 @@ class ModelCaller:
         if reply.finish_reason == "error" and not reply.text:
             raise Unavailable(
                 f"model {model.name} has failed before it said a word",
-                may_be_served=bool(response.parts),
+                may_be_served=written(response, self.tags).shown_bytes > 0,
                 reply=None if reply.usage_missing else reply,
             )
         return reply

@@ -76,11 +76,12 @@ def flower_url(settings: Settings) -> str | None:
 
 def _show(parts: list[Part]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for heading in ("part", "", "where", "what"):
         table.add_column(heading)
     for part in parts:
-        mark = "[green]ok[/]" if part.ok else "[bold red]not ok[/]"
+        mark = Text("ok", "green") if part.ok else Text("not ok", "bold red")
         table.add_row(part.name, mark, part.where, part.detail)
     console().print(table)

@@ -25,10 +25,11 @@ from fleet.state.alerts import Alerts
 from fleet.state.audit import Audit
 from fleet.state.book import Book
 from fleet.state.client import connect
+from fleet.state.clock import ServerClock
 from fleet.state.dead import DeadLetters
 from fleet.state.examples import Examples
 from fleet.state.handed_over import HandedOver
-from fleet.state.keys import Keys
+from fleet.state.keys import NO_POOL, Keys
 from fleet.state.ledger import Ledger
 from fleet.state.lines import Lines
 from fleet.state.models import ModelState
@@ -56,6 +57,7 @@ class Connection:
     settings: Settings
     client: Redis
     keys: Keys
+    clock: ServerClock
     tasks: Tasks
     registry: Registry
     pools: Pools
@@ -110,11 +112,17 @@ def open_connection(settings: Settings) -> Connection:
     most_waiting = MostWaiting(limits.waiting_per_pool, limits.waiting_per_tenant)
     redis = settings.config.redis
     replicas = Replicas(redis.min_replicas, round(redis.wait_seconds * 1000))
-    dead_after = settings.config.leases.dead_after_seconds
+    leases = settings.config.leases
+    dead_after = leases.dead_after_seconds
+    pools = (*settings.config.pools, NO_POOL)
+    clock = ServerClock(
+        client, keys, scripts, pools, leases.lease_seconds, leases.renew_seconds
+    )
     return Connection(
         settings=settings,
         client=client,
         keys=keys,
+        clock=clock,
         tasks=Tasks(
             client,
             keys,
@@ -122,6 +130,7 @@ def open_connection(settings: Settings) -> Connection:
             settings.config.routing.half_life_seconds,
             limits.dead_ttl_seconds,
             settings.overflow_queue,
+            clock,
         ),
         registry=Registry(client, keys, scripts),
         pools=Pools(client, keys, scripts, dead_after),

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from fleet.core.health import MAINTENANCE
 from fleet.errors import FleetError
-from fleet.services.addresses import masked
 from fleet.services.broker import PROBE_SECONDS, ping
 from fleet.services.connection import Connection
 from fleet.services.upkeep import last_health
 from fleet.settings import Settings
-from fleet.settings.addresses import amqp_place
+from fleet.settings.addresses import amqp_place, masked
 from fleet.state.client import place, redis_errors
 from fleet.state.pools import PoolCounts
 from fleet.state.registry import AgentRecord

@@ -9,6 +9,8 @@ import re
 FENCED = re.compile(r"^[ \t]*```[ \t]*([\w+.-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.S | re.M)
 PYTHON_LABELS = {"", "python", "python3", "py", "py3"}
 CODE_START = re.compile(r"(?:async def|def|class|import|from|@)\b|@")
+MOST_ENDS = 200
+"""So many lines at the end may be prose: each is tried, and parsing holds all of a process up."""
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 STATEMENTS = (*DEFINITIONS, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
 
@@ -34,7 +36,7 @@ def _code_amid_prose(lines: list[str]) -> str | None:
     start = next((i for i, line in enumerate(lines) if CODE_START.match(line)), None)
     if start is None:
         return None
-    for end in range(len(lines), start, -1):
+    for end in range(len(lines), max(start, len(lines) - MOST_ENDS), -1):
         text = "\n".join(lines[start:end])
         if _defines(text, STATEMENTS):
             return _tidy(text)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyperf
 
@@ -53,8 +54,7 @@ class Bench:
         Raises `TaskFailed` with the name of a variant that fails.
         """
         ended = await self._process(self.payload.variants, ())
-        answers = [json.loads(line) for line in ended.stdout.splitlines()]
-        last = answers[-1] if answers else {}
+        last = _last_answer(ended.stdout)
         if "failed" in last:
             raise TaskFailed(f"variant {last['failed']} failed: {last['message']}")
         if "same_result" not in last:
@@ -87,7 +87,7 @@ class Bench:
         ended = await self._process((variant,), options)
         try:
             return pyperf.Benchmark.loads(ended.stdout)
-        except (ValueError, KeyError) as error:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise TaskFailed(self._ended_early(variant.name, ended)) from error
 
     async def _process(
@@ -123,3 +123,13 @@ class Bench:
             )
         lines = ended.stderr.strip().splitlines()
         return f"variant {name} failed: {lines[-1] if lines else f'exit {ended.exit_code}'}"
+
+
+def _last_answer(printed: str) -> dict[str, Any]:
+    """The last line of the bench's answers. The variants run beside it, and may write there too."""
+    lines = printed.splitlines()
+    try:
+        found = json.loads(lines[-1]) if lines else {}
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
