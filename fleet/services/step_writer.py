@@ -175,10 +175,9 @@ class StepWriter:
         self, number: int, caller: ModelCaller, shown: Shown | None, has_turn: bool
     ) -> None:
         """Tell the fleet what a call shows of its model's limit."""
-        if shown is None and not has_turn:
-            return
-        told = (caller, self._name(number), shown, has_turn)
-        await asyncio.to_thread(self.limits.note, *told)
+        if has_turn or self.limits.is_news(caller, shown):
+            told = (caller, self._name(number), shown)
+            await asyncio.to_thread(self.limits.note, *told)
 
     async def _ended(
         self,

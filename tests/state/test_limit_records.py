@@ -55,15 +55,20 @@ def test_a_worst_that_rests_on_an_old_record_is_not_admitted(fleet: Connection) 
     held = lease(fleet, "a")
     fleet.model_state.note_limit("own", "x 1.1", Shown(100, 400, at_limit=False))
     changed = fleet.steps.admit(held, 1, STEP, TIGHT, DOUBT)
-    assert changed == LimitChanged(LimitRecord(0, 400))
+    assert isinstance(changed, LimitChanged)
+    assert changed.record is not None
+    assert (changed.record.within, changed.record.largest) == (0, 400)
     assert fleet.book.reserved().steps == {}
-    assert fleet.steps.admit(held, 1, STEP, TIGHT, LimitBasis("0,400")) is None
+    basis = LimitBasis(changed.record.packed)
+    assert fleet.steps.admit(held, 1, STEP, TIGHT, basis) is None
 
 
 def test_a_record_follows_what_answers_show(fleet: Connection) -> None:
-    def note(written: int, *, at_limit: bool = False) -> tuple[LimitRecord | None, bool]:
+    def note(written: int, *, at_limit: bool = False) -> tuple[LimitRecord, bool]:
         record, alert = fleet.model_state.note_limit("own", "x 1.1", Shown(100, written, at_limit))
-        return record, alert is not None
+        assert record is not None
+        assert bool(record.at) == record.is_broken
+        return record._replace(at=0), alert is not None
 
     assert note(50) == (LimitRecord(1, 0), False)
     assert note(400) == (LimitRecord(0, 400), True)
@@ -76,3 +81,13 @@ def test_a_record_follows_what_answers_show(fleet: Connection) -> None:
     assert fleet.model_state.read().limits == {"own": LimitRecord(3, 0)}
     assert fleet.model_state.prune([], []) == ["limit|own"]
     assert fleet.model_state.read().limits == {}
+
+
+def test_a_limit_that_was_broken_a_day_ago_is_in_doubt_again(fleet: Connection) -> None:
+    """Or a model whose longest answer fits no budget would never be asked again."""
+    fleet.model_state.note_limit("own", "x 1.1", Shown(100, 400, at_limit=False))
+    assert fleet.model_state.prune(["own"], []) == []
+    record = fleet.model_state.read().limits["own"]
+    old = record._replace(at=record.at - 86_401_000)
+    fleet.client.hset(fleet.keys.models, "limit|own", old.packed)
+    assert fleet.model_state.prune(["own"], []) == ["limit|own"]
