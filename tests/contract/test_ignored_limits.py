@@ -11,12 +11,14 @@ from fake_provider import Behaviour, FakeProvider, answer, endless, held
 from task_runs import Run, resume_run
 
 from fleet.core.budget_alerts import LimitAlert
+from fleet.core.learning import Policy
 from fleet.core.limits import LimitKey
 from fleet.core.output_limits import LimitRecord
 from fleet.errors import OverBudget
 from fleet.runtime.messages import message_encoder
 from fleet.services.connection import Connection, open_connection
 from fleet.services.ledger_verify import verify
+from fleet.services.model_listing import listing
 from fleet.services.requests import Submission
 from fleet.settings import Settings
 from fleet.state.policy import Cause
@@ -120,6 +122,8 @@ def test_calls_at_once_to_a_server_that_ignores_the_limit_keep_to_the_budget(
     assert spent(fleet) <= BUDGET
     # A stream is cut early enough for all to fit.
     assert fake.count() < CALLS or way == STREAMED
+    (line,) = listing(fleet.models, fleet.model_state.read(), Policy(), 0.0)
+    assert (line.state, "ignores the limit of its answers" in line.reason) == ("ready", True)
     broken_record = record(fleet)
     assert broken_record is not None
     assert broken_record.is_broken
