@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -22,6 +23,8 @@ from fleet.services.model_listing import listing
 from fleet.services.requests import Submission
 from fleet.settings import Settings
 from fleet.state.policy import Cause
+from fleet.state.records import Step
+from fleet.state.tasks import Lease
 
 CALLS = 20
 LIMIT = 100
@@ -236,18 +239,22 @@ def test_where_money_is_plenty_no_call_waits(
 
 
 def bound(run: Run, behaviour: Behaviour) -> int:
-    """Tokens that a call has bound while it is made, which is answered so."""
+    """Tokens that a call binds which is answered so."""
+    steps, found = run.writer.steps, list[int]()
+    admit = steps.admit
 
-    async def look() -> int:
-        asking = asyncio.create_task(asked(run))
-        await asyncio.to_thread(run.fake.wait_for, "heedless", run.fake.count() + 1)
-        (step,) = run.fleet.book.reserved().steps.values()
-        run.fake.let_go()
-        await asking
-        return step.held.tokens
+    def noted(lease: Lease, call: int, worst: Step, *more: Any) -> Any:
+        answer = admit(lease, call, worst, *more)
+        if answer is None:
+            found.append(worst.input_tokens + worst.output_tokens)
+        return answer
 
-    run.fake.script("heedless", held(behaviour))
-    return run.loop.run(look())
+    run.fake.script("heedless", behaviour)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "admit", noted)
+        assert run.loop.run(asked(run))
+    (tokens,) = found
+    return tokens
 
 
 READ = 70
