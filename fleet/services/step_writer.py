@@ -81,6 +81,10 @@ class Lessons(NamedTuple):
     payload: Any
 
 
+Answer = Refusal | Turn | LimitChanged | None
+"""What becomes of a step that asks to be admitted, see `Steps.admit`."""
+
+
 class Admitted(NamedTuple):
     """A call that may be made: its model at the price that holds for it, its worst, and whether it
     has the model's turn."""
@@ -151,7 +155,7 @@ class StepWriter:
                 seconds = time.monotonic() - began
                 most = cut_step(worst, model, cut) if cut else worst
                 step = failed(most, failure, error, seconds, begun=cut is not None)
-                await to_the_end(self._has_failed(number, caller, step, has_turn))
+                await to_the_end(self._ended(number, caller, None, has_turn, step))
                 self._warn_of_more(worst, step)
                 if failure not in FAILURES or not isinstance(error, FleetError):
                     raise
@@ -162,26 +166,32 @@ class StepWriter:
             most = most_of_untold(worst, model, reply, asked)
             step = answered(cut_step(worst, model, cut) if cut else most, reply)
             shown = shown_by(reply, step, asked, was_cut=cut is not None)
-            await self._shows(number, caller, shown, has_turn)
-            await self._charge(number, step, save_as, reply)
+            ended = self._ended(number, caller, shown, has_turn, step, save_as, reply)
+            await to_the_end(ended)
         await self._learn_of(number, worst, step)
         return reply
-
-    async def _has_failed(
-        self, number: int, caller: ModelCaller, step: Step, has_turn: bool
-    ) -> None:
-        """Write down a call that failed, or was cut: also where the run is cancelled again."""
-        await self._shows(number, caller, None, has_turn)
-        await self._charge(number, step)
 
     async def _shows(
         self, number: int, caller: ModelCaller, shown: Shown | None, has_turn: bool
     ) -> None:
-        """Tell the fleet what a call shows of its model's limit, also where it is cancelled."""
-        if shown is None and not has_turn:
-            return
-        told = (caller, self._name(number), shown, has_turn)
-        await to_the_end(asyncio.to_thread(self.limits.note, *told))
+        """Tell the fleet what a call shows of its model's limit."""
+        if has_turn or self.limits.is_news(caller, shown):
+            told = (caller, self._name(number), shown)
+            await asyncio.to_thread(self.limits.note, *told)
+
+    async def _ended(
+        self,
+        number: int,
+        caller: ModelCaller,
+        shown: Shown | None,
+        has_turn: bool,
+        step: Step,
+        save_as: str = "",
+        reply: ModelReply | None = None,
+    ) -> None:
+        """Tell what a call shows, then charge it: when its money is free, the fleet knows."""
+        await self._shows(number, caller, shown, has_turn)
+        await self._charge(number, step, save_as, reply)
 
     def _name(self, number: int) -> str:
         """A call of the task for all of the fleet, as the scripts have it."""
@@ -241,11 +251,7 @@ class StepWriter:
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def _not_made(
-        self,
-        admission: asyncio.Future[Refusal | Turn | LimitChanged | None],
-        number: int,
-        caller: ModelCaller,
-        worst: Step,
+        self, admission: asyncio.Future[Answer], number: int, caller: ModelCaller, worst: Step
     ) -> None:
         """Give back what a call was admitted for that is not made."""
         with suppress(FleetError):
@@ -256,7 +262,7 @@ class StepWriter:
 
     def _admit(
         self, number: int, worst: Step, basis: LimitBasis = NO_BASIS
-    ) -> Refusal | Turn | LimitChanged | None:
+    ) -> Answer:
         """Bind the worst case under the limits in force. Blocks."""
         lease = self.lease
         for _ in range(MOST_CHANGES):
@@ -346,13 +352,12 @@ class StepWriter:
         failure = failure_of(error)
         if not failure.cools or model.key_id is None:
             return
-        reason = error.reason or failure.cools
-        if failure.lasts or error.reason:
+        if error.reason:
             name = WHOLE_KEY if is_of_the_key(error) and not key_serves else model.name
-            long = (model.key_id, name, reason)
+            long = (model.key_id, name, error.reason)
             await asyncio.to_thread(self._note, self.state.cool_for_long, *long)
         else:
-            cooled = (model.key_id, model.name, reason, _asked_seconds(error))
+            cooled = (model.key_id, model.name, failure.cools, _asked_seconds(error))
             await asyncio.to_thread(self._note, self.state.cool, *cooled)
 
     def _note(self, write: Callable[..., Any], *what: Any) -> Any:
