@@ -30,7 +30,8 @@ OUTPUT_BYTES = 1024 * 1024
 
 
 def _last_answer(text: str) -> dict[str, Any]:
-    """The last line of the report as JSON; empty where it is none."""
+    """The last line of the report as JSON, as the variants may write there too; empty where it is
+    none."""
     try:
         found = json.loads((text.splitlines() or [""])[-1])
     except (ValueError, RecursionError):
@@ -144,13 +145,3 @@ class Bench:
             return f"variant {name} used more {ended.killed_by} than it may; give it less data"
         lines = ended.stderr.strip().splitlines()
         return f"variant {name} failed: {lines[-1] if lines else f'exit {ended.exit_code}'}"
-
-
-def _last_answer(printed: str) -> dict[str, Any]:
-    """The last line of the bench's answers. The variants run beside it, and may write there too."""
-    lines = printed.splitlines()
-    try:
-        found = json.loads(lines[-1]) if lines else {}
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
