@@ -34,9 +34,13 @@ class Payload(BaseModel):
 
 
 class Result(BaseModel):
-    """What an agent gives back, stored as JSON with the task."""
+    """What an agent gives back, stored as JSON with the task.
 
-    model_config = ConfigDict(frozen=True)
+    Numbers that are not finite are stored as `"NaN"` and `"Infinity"`, and half a surrogate pair,
+    which is no character, as U+FFFD.
+    """
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "error", "unknown"]
@@ -118,10 +122,11 @@ class AgentContext(Protocol):
         Where the model does not answer, refuses, or cannot take so long a prompt, the next best
         one that suits and fits what is left of the task's limit is asked, and further questions
         go to that one: `ModelReply.model` says which. Where none is left the first model's error
-        is raised: `Unavailable`, `RateLimited`, `ModelRefused`, `ContextWindowExceeded`, or
-        `NotAllowed` for a provider's key that is refused. What a call may cost at worst has to fit
-        the task's limit and every budget: where that is so of no model, or the policy is to
-        refuse, `OverBudget` or `OverLimit` is raised. Where it is to wait, `Parked` is: let it
+        is raised: `Unavailable`, `RateLimited`, `QuotaExhausted`, `ModelRefused`,
+        `ContextWindowExceeded`, `ModelNotServed`, `NotAllowed` for a provider's key that is
+        refused, or `NeverRetry` for a request that no model takes. What a call may cost at worst
+        has to fit the task's limit and every budget: where that is so of no model, or the policy is
+        to refuse, `OverBudget` or `OverLimit` is raised. Where it is to wait, `Parked` is: let it
         pass, for the run ends there whatever is made of it, and begins anew later.
 
         With `save_as` the answer is saved under that name in the step that charges for it, and
@@ -153,10 +158,11 @@ class AgentContext(Protocol):
         """Save what a step came to. A later run of the task, whatever this one ends in but an end
         of the task, finds it by `saved`. So does the retry of a dead letter.
 
-        The value is JSON; the name has up to 64 letters, digits and . _ : -, and the newest value
-        of a name counts. Raises `ValueError` or `TypeError` where they are not,
-        `CheckpointTooLarge` for more than `limits.checkpoint_bytes` of the task or 100 names,
-        `LeaseLost` if the task went elsewhere, and `Unavailable` where Redis does not answer.
+        The value is JSON, in which half a surrogate pair becomes U+FFFD. The name has up to 64
+        letters, digits and . _ : -, and the newest value of a name counts. Raises `ValueError` or
+        `TypeError` where they are not, `CheckpointTooLarge` for more than
+        `limits.checkpoint_bytes` of the task or 100 names, `LeaseLost` if the task went elsewhere,
+        and `Unavailable` where Redis does not answer.
         """
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
 from pydantic_ai.exceptions import (
     AgentRunError,
@@ -17,7 +18,15 @@ from pydantic_ai.exceptions import (
     UnexpectedModelBehavior,
 )
 
-from fleet.adapters.provider_words import Standing, says, standing_fault, told_in
+from fleet.adapters.answers.fields import Unreadable
+from fleet.adapters.come_back import seconds_to_wait
+from fleet.adapters.provider_words import (
+    Standing,
+    no_credit,
+    says,
+    standing_fault,
+    told_in,
+)
 from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
@@ -79,8 +88,14 @@ REFUSED = (
     "content_policy_violation",  # OpenAI
     "invalid_prompt",  # OpenAI, of reasoning models
     "responsibleaipolicyviolation",  # Azure's inner code
+    "moderation_blocked",  # OpenAI
+    "our safety system",  # OpenAI
+    "content filtering policy",  # Anthropic
+    "content exists risk",  # DeepSeek
+    "data_inspection_failed",  # Alibaba
+    "considered high risk",  # Moonshot
 )
-"""Codes for a prompt that a provider's filter does not let in."""
+"""How providers say that their filter does not let a prompt in, or an answer out."""
 
 
 def translated(model: str, error: AgentRunError) -> FleetError:
@@ -95,7 +110,7 @@ def translated(model: str, error: AgentRunError) -> FleetError:
             f"the prompt is too long for model {model} ({reason}); take one with a larger window, "
             "or send less"
         )
-    if isinstance(error, ModelQuotaExceededError):
+    if isinstance(error, ModelQuotaExceededError) or no_credit(_told(error)):
         return _standing(model, "credit", error, reason)
     if isinstance(error, ModelRateLimitError):
         return RateLimited(
@@ -104,7 +119,7 @@ def translated(model: str, error: AgentRunError) -> FleetError:
         )
     if isinstance(error, ModelHTTPError):
         return _rejection(model, error, reason)
-    if isinstance(error, UnexpectedModelBehavior):
+    if isinstance(error, UnexpectedModelBehavior) or Unreadable.__name__ in _kinds(error):
         return Unavailable(
             f"model {model} gave no answer that can be read ({reason}); where its server does not "
             "stream, set stream = false for the provider",
@@ -178,8 +193,10 @@ def _is_too_long(error: AgentRunError) -> bool:
     return status == CONTENT_TOO_LARGE or (400 <= status < 500 and says(_told(error), TOO_LONG))
 
 
-def _told(error: ModelHTTPError) -> str:
+def _told(error: AgentRunError) -> str:
     """What the provider said, in lower case."""
+    if not isinstance(error, ModelHTTPError):
+        return ""
     codes = (error.provider_error_code, error.provider_error_type)
     return " ".join([*(code for code in codes if code), *told_in(error.body)]).lower()
 
@@ -189,7 +206,13 @@ def _wait(error: AgentRunError, otherwise: float) -> float:
 
     One that says 0 has not said: it failed just now.
     """
-    told = error.retry_after if isinstance(error, ModelAPIError) else None
+    told = None
+    if isinstance(error, ModelHTTPError) and error.headers:
+        limited = isinstance(error, ModelRateLimitError)
+        told = seconds_to_wait(error.headers, datetime.now(UTC), limited=limited)
+    if told is None and isinstance(error, ModelAPIError):
+        # Google says it in the body.
+        told = error.retry_after
     return told if told and told > 0 else otherwise
 
 

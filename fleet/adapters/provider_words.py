@@ -117,6 +117,9 @@ PHRASES: Mapping[Standing, tuple[str, ...]] = {
 }
 """In the order in which they are looked for. Those without a name are said by many."""
 
+SAID_OF_RATES = frozenset({"exceeded your current quota", "usage limit", "enable billing"})
+"""What some say of an allowance for a minute, too."""
+
 BY_STATUS: Mapping[int, Standing] = {401: "key", 402: "credit", 403: "key", 404: "model"}
 """What a status says where no words do."""
 
@@ -135,6 +138,11 @@ MOST_DEPTH = 5
 def says(told: str, phrases: Iterable[str]) -> bool:
     """Whether an error says one of these."""
     return any(phrase in told for phrase in phrases)
+
+
+def no_credit(told: str) -> bool:
+    """Whether an error says beyond doubt that an account has nothing left, whatever its status."""
+    return says(told, (each for each in PHRASES["credit"] if each not in SAID_OF_RATES))
 
 
 def standing_fault(status: int | None, told: str, *, is_page: bool) -> Standing | None:

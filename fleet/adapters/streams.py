@@ -16,11 +16,11 @@ from pydantic_ai.models import Model as ChatModel
 from pydantic_ai.models import StreamedResponse
 from pydantic_ai.usage import RequestUsage
 
-from fleet.adapters.written import Tags, texts_of, written
+from fleet.adapters.written import Tags, text_of, texts_of, written
 from fleet.core.cut_calls import Cut, shows_all
 from fleet.core.prices import Tokens
 from fleet.core.usage import Reading, read_usage, told_so_far
-from fleet.core.worst_case import least_tokens
+from fleet.core.worst_case import WordCount, least_tokens
 
 TOLD = "usage"
 """Where the details of a response have its usage in its provider's own words, if at all."""
@@ -43,18 +43,24 @@ async def streamed(
     progress: Progress,
     trusted: bool,
     tags: Tags | None,
+    max_tokens: int,
 ) -> ModelResponse:
     """The whole answer, as it would be without a stream. Raises what the client raises, and
     `UnexpectedModelBehavior` for one that ends before its provider has said why.
 
     `progress` tells what had arrived, also where the call is cut; `trusted` says whether the model
-    is taken to show all that it writes. `tags` are as in `written`.
+    is taken to show all that it writes. `tags` are as in `written`. An answer that goes on beyond
+    `max_tokens` is cut there: `progress` tells what had come, and it ended for its length.
     """
+    count = WordCount()
     async with model_request_stream(chat, [request], model_settings=settings) as stream:
         last = time.monotonic()
         try:
-            async for _ in stream:
+            async for event in stream:
                 last = time.monotonic()
+                if count.add(text_of(event)) > max_tokens:
+                    progress.cut = _over(stream, trusted, tags, max_tokens)
+                    return _ended_for_length(stream.get())
             return _whole(stream.get())
         except BaseException:
             progress.cut = _progress(stream, time.monotonic() - last, trusted, tags)
@@ -119,6 +125,26 @@ def _cut(
     trusted = trusted and hides_nothing(response, tags, told)
     shown = written(response, tags).shown_bytes if trusted else None
     return Cut(shown, silent_seconds, told)
+
+
+def _over(
+    stream: StreamedResponse, trusted: bool, tags: Tags | None, max_tokens: int
+) -> Cut | None:
+    """What had come of an answer that goes on beyond its limit."""
+    cut = _progress(stream, 0.0, trusted, tags)
+    if cut is None:
+        return None
+    # What is not shown is bounded by the limit, if by anything.
+    shown = written(stream.get(), tags).shown_bytes
+    hidden = 0 if cut.shown_bytes is not None else max_tokens
+    return cut._replace(over=True, shown_bytes=shown + hidden)
+
+
+def _ended_for_length(response: ModelResponse) -> ModelResponse:
+    response.finish_reason = "length"
+    details = response.provider_details or {}
+    response.provider_details = {**details, TOLD: None, "finish_reason": "length"}
+    return response
 
 
 def _whole(response: ModelResponse) -> ModelResponse:

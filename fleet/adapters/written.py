@@ -6,7 +6,13 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pydantic_ai import ModelResponse, TextPart, ThinkingPart
-from pydantic_ai.messages import BaseToolCallPart, ModelResponsePart
+from pydantic_ai.messages import (
+    BaseToolCallPart,
+    ModelResponsePart,
+    ModelResponseStreamEvent,
+    PartDeltaEvent,
+    PartStartEvent,
+)
 
 from fleet.agent import FinishReason
 from fleet.core.characters import made_whole
@@ -80,3 +86,12 @@ def texts_of(parts: Iterable[ModelResponsePart]) -> Iterator[str]:
         if isinstance(part, BaseToolCallPart):
             yield part.tool_name
             yield part.args_as_json_str()
+
+
+def text_of(event: ModelResponseStreamEvent) -> str:
+    """What a piece of a stream adds to that: of calls of tools not all, for none is asked for."""
+    if isinstance(event, PartStartEvent):
+        return "".join(texts_of([event.part]))
+    if isinstance(event, PartDeltaEvent):
+        return getattr(event.delta, "content_delta", None) or ""
+    return ""

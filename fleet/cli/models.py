@@ -111,10 +111,11 @@ def resume(
 
 @app.command()
 def train(as_json: JsonOption = False) -> None:
-    """Learn from recorded outcomes how difficult a task is by its text.
+    """Learn from recorded outcomes which tasks need a better model, by their text.
 
     From the next task on it says how complex one is whose caller did not. No text is kept for
-    it: workers record a sketch without words. Exit status 2 where there are too few outcomes yet.
+    it: workers record a sketch without words. Exit status 2, and nothing is changed, where there
+    are too few outcomes yet, of one model alone, or none that tell the models apart.
 
     Example: `fleet models train`
     """

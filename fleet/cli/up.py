@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def up() -> None:
         password = _flower_password(settings)
         _introduce(settings, plan, found)
         environment = stack.child_environment(settings, found, ports, password)
-        _supervise(plan, environment, settings.config.workers.grace_seconds)
+        _supervise(plan, environment, settings)
     finally:
         run_file.remove_run_file(data_dir)
 
@@ -69,10 +70,12 @@ def up() -> None:
 def down() -> None:
     """Stop the fleet that `fleet up` runs in this data folder, and wait until it has stopped.
 
-    Its workers may end what they run first, for `[workers] grace_seconds` at most.
+    Its workers may end what they run first, for `[workers] grace_seconds` at most. Plain Celery
+    tasks, which nobody could give back, are waited for without end.
 
     Example: `fleet down`
     """
+    from fleet.adapters.finishing import process_groups
     from fleet.errors import Unavailable
     from fleet.services.awaited_tasks import AwaitedTasks
     from fleet.services.run_file import running
@@ -92,7 +95,18 @@ def down() -> None:
     patience = grace + DOWN_SECONDS
     deadline = time.monotonic() + patience
     awaited = AwaitedTasks(settings)
+    told_of: set[int] = set()
     while (found := running(data_dir)) and found.pid == run.pid:
+        finishing = process_groups(data_dir)
+        if finishing:
+            deadline = time.monotonic() + DOWN_SECONDS
+        if finishing - told_of:
+            told_of |= finishing
+            numbers = ", ".join(map(str, sorted(finishing)))
+            say(
+                f"past their grace, workers finish plain Celery tasks, which nobody could give "
+                f"back: process {numbers}. To cut them: `kill -QUIT {numbers.replace(',', '')}`"
+            )
         if time.monotonic() > deadline:
             raise Unavailable(
                 f"process {run.pid} has not ended within {patience:.0f} s; look at its output, "
@@ -200,11 +214,14 @@ def _secret() -> str:
     return secrets.token_urlsafe(SECRET_BYTES)
 
 
-def _supervise(plan: Plan, environment: dict[str, str], grace_seconds: float) -> None:
+def _supervise(plan: Plan, environment: dict[str, str], settings: Settings) -> None:
+    from fleet.adapters.finishing import process_groups
     from fleet.adapters.supervisor import Supervisor
     from fleet.errors import Unavailable
 
-    supervisor = Supervisor(grace_seconds + PATIENCE_SECONDS)
+    patience = settings.config.workers.grace_seconds + PATIENCE_SECONDS
+    finishing = partial(process_groups, settings.environment.data_dir)
+    supervisor = Supervisor(patience, finishing=finishing)
     for name, command in plan.commands.items():
         own = {**os.environ, **environment, "HONCHO_PROCESS_NAME": name}
         supervisor.add_process(name, command, env=own)

@@ -5,7 +5,8 @@ Models write it where a character was cut, clients pass it on, and whatever enco
 
 from __future__ import annotations
 
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+from collections.abc import Mapping
+from typing import Any
 
 
 def is_whole(text: str) -> bool:
@@ -26,6 +27,17 @@ def made_whole(text: str) -> str:
     if is_whole(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def with_whole_texts(value: Any) -> Any:
+    """The same value with all of its texts made whole, those of keys, lists and sets too."""
+    if isinstance(value, str):
+        return made_whole(value)
+    if isinstance(value, Mapping):
+        return {with_whole_texts(key): with_whole_texts(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [with_whole_texts(each) for each in value]
+    return value
 
 
 def ends_in_half(text: str) -> bool:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from fleet.core.learning import WHOLE_KEY, ModelFacts
 from fleet.core.model_decision import ModelCandidate
 from fleet.core.models import Model, worst_nanodollars
+from fleet.core.output_limits import most_output
 from fleet.core.prices import Tokens
 
 
@@ -59,7 +60,9 @@ def cost_at_worst(option: Option, standing: Standing) -> int:
     """Nano-dollars that the next call may cost; the estimate where nothing is known of it."""
     if standing.worst is None or (option.model.price is None and not option.model.free):
         return option.candidate.cost_nanodollars
-    return worst_nanodollars(option.model, standing.worst)
+    record = standing.facts.limits.get(option.model.name)
+    output = most_output(standing.worst.output, record)
+    return worst_nanodollars(option.model, standing.worst._replace(output=output))
 
 
 def fits(option: Option, standing: Standing) -> bool:

@@ -22,6 +22,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from fleet.core.output_limits import LimitRecord
+
 WEEK_SECONDS = 7 * 86400.0
 # Half way from the slowest to the quickest: what a hosted model of middling size does.
 MIDDLING_TOKENS_PER_SECOND = 50.0
@@ -66,11 +68,13 @@ class ModelFacts:
     """All that the fleet shares about its models.
 
     `evidence` is by (model, request type), `cooldowns` by (key id, model): a key id names a
-    provider's key without telling it, and all models of a key are called `WHOLE_KEY`.
+    provider's key without telling it, and all models of a key are called `WHOLE_KEY`. `limits` says
+    by model whether its answers keep their limit.
     """
 
     evidence: Mapping[tuple[str, str], Evidence] = field(default_factory=dict)
     cooldowns: Mapping[tuple[str, str], CoolDown] = field(default_factory=dict)
+    limits: Mapping[str, LimitRecord] = field(default_factory=dict)
 
     def cool_downs(self, key_id: str | None, model: str) -> dict[str, CoolDown]:
         """Those that a model is under, its own and its key's, by the name that each is under."""

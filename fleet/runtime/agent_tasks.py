@@ -108,6 +108,8 @@ def _add(
         acks_late=True,
         # Each application's own: another one of the process has a fleet of its own.
         shared=False,
+        # A worker that stops gives it back, see `ending.py`.
+        comes_again=True,
         Request=agent_request(connection, role),
         # An error that the record explains already needs no traceback in the log,
         throws=(FleetError,),

@@ -4,7 +4,7 @@ The lease is a key with an expiry. The beat that holds it renews it at every tic
 it die, another takes over when the key has expired. When each job began last is kept beside it, so
 the other goes on where the first one stopped, and each job begins once a period.
 
-Fleet's own jobs, whose names begin with `fleet.`, run here, in threads: so they run though every
+Fleet's own jobs, those of `fleet.runtime.job_names`, run here, in threads: so they run though every
 slot of every worker is taken, and where there is no worker at all. Any other task of the schedule
 is sent as a stock beat sends it.
 """
@@ -26,6 +26,8 @@ from celery.beat import Scheduler
 from fleet.errors import FleetError
 from fleet.runtime.app import fleet_of
 from fleet.runtime.job_events import JobEvents
+from fleet.runtime.job_names import JOBS
+from fleet.runtime.known_tasks import KnownJob
 from fleet.services.repeating import Troubles
 from fleet.state.beat import BeatLease
 
@@ -33,7 +35,6 @@ TICKS = 6
 """How often at least beat looks, and renews its lease, while one lease lasts."""
 RETRY_SECONDS = 1.0
 """After a tick that failed the next one comes so soon; later where it has failed again."""
-JOBS = "fleet."
 END_SECONDS = 5.0
 """How long a beat that ends waits for the jobs that it runs. They may be killed at any time."""
 
@@ -92,6 +93,7 @@ class LeasedScheduler(Scheduler):
         self.runs: dict[str, str] = {}
         #: Whether another beat may have begun jobs since this one has looked.
         self.is_behind = True
+        app.lay_jobs()
         super().__init__(app, **options)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
@@ -130,7 +132,7 @@ class LeasedScheduler(Scheduler):
         self.runs[entry.name] = begun
         self.is_behind = False
         task = self.app.tasks.get(entry.task)
-        if task is None or not entry.task.startswith(JOBS):
+        if entry.task not in JOBS or task is None or isinstance(task, KnownJob):
             return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
         job = self.events.of(entry.task, partial(task, *(entry.args or ()), **(entry.kwargs or {})))
         self.jobs.start(entry.name, job)

@@ -17,6 +17,7 @@ from celery.app.task import Context
 from kombu.utils.json import dumps
 
 from fleet.services.requests import Checked
+from fleet.settings import FleetConfig
 
 TASK_PREFIX = "agents."
 HEADER = "fleet"
@@ -38,6 +39,12 @@ EMBEDDED = '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}'
 def task_name(agent_type: str) -> str:
     """The Celery name of an agent type's task."""
     return TASK_PREFIX + agent_type
+
+
+def agent_tasks_of(config: FleetConfig) -> frozenset[str]:
+    """The Celery names of a fleet's agents' tasks. Any other task is a user's own, however its name
+    begins."""
+    return frozenset(map(task_name, config.agent_types))
 
 
 def message_encoder() -> Callable[[str, Checked], str]:

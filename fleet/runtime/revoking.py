@@ -56,8 +56,8 @@ def agent_request(connection: Connection, role: Role) -> type[Request]:
         def on_failure(
             self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
         ) -> None:
-            """Where its process has died nothing has failed yet: it runs again. Of a hard time limit
-            Celery's pool tells `on_timeout` next."""
+            """Where its process has died nothing has failed yet: it runs again. Of a hard time
+            limit Celery's pool tells `on_timeout` next."""
             if not return_ok and is_over_limit(exc_info):
                 return
             if not is_lost(exc_info):

@@ -16,14 +16,15 @@ from typing import Any
 
 import structlog
 from billiard.einfo import ExceptionInfo
-from celery import Task
 from celery.app.trace import TraceInfo, build_tracer
 from celery.exceptions import Reject
 from celery.states import REJECTED
 from kombu.exceptions import KombuError
 from redis import RedisError
 
-from fleet.errors import FleetError, NoAgentAvailable, RetryLater
+from fleet.errors import FleetError, RetryLater
+from fleet.runtime.known_tasks import SentTask
+from fleet.services.submit import REFUSALS
 
 PAUSE_SECONDS = 1.0
 """What goes back would be delivered again at once, and as often, while Redis refuses everything."""
@@ -40,8 +41,8 @@ log = structlog.get_logger(__name__)
 
 def is_away(error: BaseException) -> bool:
     """Whether an error says that Redis, the broker or the result store could not do something now.
-    What is to follow a task may also find no agent: that one it is told."""
-    return isinstance(error, AWAY) and not isinstance(error, NoAgentAvailable)
+    What is to follow a task may also be refused: that it is told."""
+    return isinstance(error, AWAY) and not isinstance(error, REFUSALS)
 
 
 def note_end(task: Any, error: BaseException) -> None:
@@ -96,7 +97,7 @@ class AgentTrace(TraceInfo):
         return self.rejected
 
 
-class AgentTask(Task):
+class AgentTask(SentTask):
     """The base of agents' tasks. Celery gives each a tracer; this one makes its own instead."""
 
     abstract = True

@@ -25,7 +25,7 @@ wait that times out, after a second, looks into the queues too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from time import monotonic
@@ -38,6 +38,7 @@ from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError, NoScriptError
 from redis.sentinel import Sentinel
 
+from fleet.errors import InvalidConfig
 from fleet.runtime.etas import seconds_until_eta, without_eta
 from fleet.runtime.kept_revocations import Revoked
 from fleet.runtime.setting_aside import GuardedChannel
@@ -101,10 +102,13 @@ class Link:
         return queue.startswith(self.tag + ".overflow.")
 
     def kind(self, queue: str) -> str:
-        """What a queue is to `fetch.lua`: beat's jobs, the pool's own, or an overflow queue."""
+        """What a queue is to `fetch.lua`: beat's jobs, the pool's own, an overflow queue, or any
+        other one, whose tasks take no slot of the pool."""
         if self.is_overflow(queue):
             return "overflow"
-        return "jobs" if queue == self.tag + ".jobs" else "own"
+        if queue == self.tag + ".jobs":
+            return "jobs"
+        return "own" if self.pool and queue == f"{self.tag}.{self.pool}" else "other"
 
 
 class PublisherTag(str):
@@ -120,7 +124,8 @@ class Channel(GuardedChannel):
     fleet: Link | None = None
     from_transport_options = (*redis.Channel.from_transport_options, "fleet")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
+        _check_prefix(connection.client.transport_options)
         self.noted: set[str] = set()
         #: What `fetch.lua` said to listen to. A pool that its health keeps from taking more hears
         #: only its own queue; an agent or pool in maintenance hears nothing. Both look again
@@ -139,7 +144,7 @@ class Channel(GuardedChannel):
         self._plain_first = False
         self._kept_client: Any = None
         self._scripts: Scripts | None = None
-        super().__init__(*args, **kwargs)
+        super().__init__(connection, *args, **kwargs)
 
     # Publishing
 
@@ -188,16 +193,16 @@ class Channel(GuardedChannel):
             key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
             tag = message["properties"]["delivery_tag"]
             once = pushed(queue, getattr(tag, "first", tag))
-            self._push(key, wake(queue), once, message, text)
+            self._push(key, queue, once, message, text)
+            self._maybe_update_queues_expire(self._create_client(), queue)
 
-    def _push(
-        self, key: str, wake_list: str, once: str, message: dict[str, Any], text: str
-    ) -> None:
+    def _push(self, key: str, queue: str, once: str, message: dict[str, Any], text: str) -> None:
         """Publish what is no task of Fleet's, or keep it in the schedule until its time."""
-        link, wait = self.fleet, seconds_until_eta(message)
+        link, wait, wake_list = self.fleet, seconds_until_eta(message), wake(queue)
         assert link is not None
         if wait > 0:
-            kept = deferred(key, wake_list, dumps(without_eta(message)))
+            expires_ms = self._expires.get(queue)
+            kept = deferred(key, wake_list, dumps(without_eta(message)), expires_ms)
             keys = [Keys(link.tag).deferred, once]
             self.scripts.defer(keys=keys, args=[kept, int(wait * 1000), RESEND_SECONDS])
         else:
@@ -406,6 +411,15 @@ class Channel(GuardedChannel):
             keys = Keys(link.tag)
             held = [keys.pool(link.pool).in_flight, keys.task(task)]
             self.scripts.release(keys=held, args=[task, link.pool], client=pipe)
+
+
+def _check_prefix(options: Mapping[str, Any]) -> None:
+    """Raise `InvalidConfig` for a prefix of all keys: the scripts name theirs without it."""
+    if options.get("fleet") is not None and options.get("global_keyprefix"):
+        raise InvalidConfig(
+            "broker_transport_options: global_keyprefix puts messages where no worker of the fleet "
+            "looks; leave it out, and tell fleets in one Redis apart by FLEET_NAMESPACE"
+        )
 
 
 class SentinelChannel(Channel, redis.SentinelChannel):

@@ -25,6 +25,9 @@ from fleet.state.keys import Keys
 
 RESTORE_AT_ONCE = 100
 
+MOST_DRIFT_SECONDS = 2.0
+"""By which two clocks may differ from one look to the next."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -36,6 +39,8 @@ class QoS(redis.QoS):
         self._done: deque[str] = deque()
         self._ended: set[str] = set()
         self._unclaimed = Unclaimed()
+        #: Redis's time at the last look, and the monotonic one; 0 before the first.
+        self._time_seen = (0.0, 0.0)
         #: How many messages may wait for their acknowledgement without a slot, see `slots.py`.
         self.most_ended = 0
         self.pace = Pace(0)
@@ -160,17 +165,38 @@ class QoS(redis.QoS):
             super().restore_visible(start, num, interval)
             return
         with self.channel.conn_or_acquire() as client:
-            seconds, micros = client.time()
-            now = seconds + micros / 1e6
+            now = self._renew(client)
+            was_set = self._was_set(now)
             if self._delivered:
-                held = dict.fromkeys(self._delivered, now)
-                client.zadd(self.unacked_index_key, held, xx=True)
                 self._give_back_unclaimed(client)
+            if was_set:
+                return
             overdue = client.zrangebyscore(
                 self.unacked_index_key, 0, now - self.visibility_timeout, 0, RESTORE_AT_ONCE
             )
             for tag in overdue:
                 self._restore(bytes_to_str(tag), client)
+
+    def _was_set(self, now: float) -> bool:
+        """Whether somebody has set Redis's clock since the last look: then it says nothing of how
+        long others have been silent. `state/lua/clock.lua` puts that right before the next look."""
+        before, self._time_seen = self._time_seen, (now, monotonic())
+        passed = self._time_seen[1] - before[1]
+        return abs(now - before[0] - passed) > MOST_DRIFT_SECONDS if before[0] else False
+
+    def renew(self) -> None:
+        """Say that this consumer still holds what it holds; from any thread."""
+        with self.channel.conn_or_acquire() as client:
+            self._renew(client)
+
+    def _renew(self, client: Any) -> float:
+        """The time by Redis's clock."""
+        seconds, micros = client.time()
+        now = float(seconds + micros / 1e6)
+        held = dict.fromkeys(tuple(self._delivered), now)
+        if held:
+            client.zadd(self.unacked_index_key, held, xx=True)
+        return now
 
     def _give_back_unclaimed(self, client: Any) -> None:
         # What waits in the worker for its rate limit is not handed to its pool yet.

@@ -19,6 +19,7 @@ from celery.worker import state
 from fleet.runtime.app import Role, fleet_of
 from fleet.runtime.children import watch_children
 from fleet.runtime.ending import Ending, ending_step
+from fleet.runtime.messages import agent_tasks_of
 from fleet.runtime.slots import Slots, add_spare_threads
 from fleet.runtime.transport import Channel
 from fleet.services.connection import Connection
@@ -77,7 +78,7 @@ def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> Non
     app.steps["worker"].add(ending_step(ending))
     if not has_rabbitmq:
         # A stock consumer has no bound by slots: in spare threads it would begin what has none.
-        add_spare_threads(app, slots)
+        add_spare_threads(app, slots, agent_tasks_of(fleet_of(app).settings.config))
     watch_children(app)
 
 

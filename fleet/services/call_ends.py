@@ -19,8 +19,9 @@ from fleet.agent import ModelReply
 from fleet.core.cut_calls import Cut, cut_tokens
 from fleet.core.ledger_entries import CONTRADICTORY, MISSING, SEEN, UNPRICED
 from fleet.core.models import Model, cut_nanodollars, worst_nanodollars
+from fleet.core.output_limits import Shown
 from fleet.core.prices import Tokens
-from fleet.core.worst_case import worst_tokens
+from fleet.core.worst_case import least_tokens, worst_tokens
 from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
@@ -93,9 +94,13 @@ def failure_of(error: BaseException) -> Failure:
     return next((each for each in FAILURES if isinstance(error, each.error)), FAILED)
 
 
-def worst_step(model: Model, why: str, question: Question) -> Step:
-    """The call as it will be at worst. A model without a price has none here either."""
-    worst = worst_tokens(question.prompt, question.instructions, question.max_tokens)
+def worst_step(model: Model, why: str, question: Question, output: int | None = None) -> Step:
+    """The call as it will be at worst. A model without a price has none here either.
+
+    `output` are the most tokens that its answer may have, where that is not what is asked for.
+    """
+    most = question.max_tokens if output is None else output
+    worst = worst_tokens(question.prompt, question.instructions, most)
     priced = model.free or model.price is not None
     return Step(
         model.name,
@@ -121,6 +126,24 @@ def cut_step(worst: Step, model: Model, cut: Cut) -> Step:
         output_tokens=used.output,
         cost_nanodollars=most(model, used) if priced else 0,
     )
+
+
+def shown_by(reply: ModelReply, step: Step, asked: int, *, was_cut: bool) -> Shown | None:
+    """What an answer, and what is charged for it, show of the limit that it was asked to keep. None
+    where its provider does not tell, and its words do not either."""
+    if reply.usage_missing and not was_cut and least_tokens(reply.text) <= asked:
+        return None
+    written = max(step.output_tokens, least_tokens(reply.text))
+    return Shown(asked, written, not was_cut and reply.finish_reason == "length")
+
+
+def most_of_untold(worst: Step, model: Model, reply: ModelReply, asked: int) -> Step:
+    """The call at worst, where its provider tells nothing of an answer that is longer than it was
+    asked to be: a token is a byte of it at least."""
+    if not reply.usage_missing or least_tokens(reply.text) <= asked:
+        return worst
+    size = len(reply.text.encode(errors="surrogatepass"))
+    return cut_step(worst, model, Cut(size, 0.0, Tokens(0, 0), over=True))
 
 
 def answered(worst: Step, reply: ModelReply) -> Step:

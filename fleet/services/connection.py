@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from redis import Redis
@@ -11,10 +11,10 @@ from redis import Redis
 from fleet.agent import AgentSpec, installed_agents
 from fleet.core.model_choice import Model
 from fleet.core.strategies import Strategy
-from fleet.services.catalogue import catalogue
 from fleet.services.complexity import Complexity
 from fleet.services.outbox import Relay
 from fleet.services.planning import Planner
+from fleet.services.priced_models import PricedModels
 from fleet.services.requests import RequestChecks
 from fleet.services.routes import check_strategies
 from fleet.services.snapshot import Snapshot
@@ -25,10 +25,11 @@ from fleet.state.alerts import Alerts
 from fleet.state.audit import Audit
 from fleet.state.book import Book
 from fleet.state.client import connect
+from fleet.state.clock import ServerClock
 from fleet.state.dead import DeadLetters
 from fleet.state.examples import Examples
 from fleet.state.handed_over import HandedOver
-from fleet.state.keys import Keys
+from fleet.state.keys import NO_POOL, Keys
 from fleet.state.ledger import Ledger
 from fleet.state.lines import Lines
 from fleet.state.models import ModelState
@@ -56,6 +57,7 @@ class Connection:
     settings: Settings
     client: Redis
     keys: Keys
+    clock: ServerClock
     tasks: Tasks
     registry: Registry
     pools: Pools
@@ -79,7 +81,7 @@ class Connection:
     rollups: Rollups
     model_state: ModelState
     agents: Mapping[str, AgentSpec]
-    models: tuple[Model, ...]
+    models: Sequence[Model]
     strategies: Mapping[str, Strategy]
 
     def submitter(self, encode: MessageEncoder) -> Submitter:
@@ -110,11 +112,17 @@ def open_connection(settings: Settings) -> Connection:
     most_waiting = MostWaiting(limits.waiting_per_pool, limits.waiting_per_tenant)
     redis = settings.config.redis
     replicas = Replicas(redis.min_replicas, round(redis.wait_seconds * 1000))
-    dead_after = settings.config.leases.dead_after_seconds
+    leases = settings.config.leases
+    dead_after = leases.dead_after_seconds
+    pools = (*settings.config.pools, NO_POOL)
+    clock = ServerClock(
+        client, keys, scripts, pools, leases.lease_seconds, leases.renew_seconds
+    )
     return Connection(
         settings=settings,
         client=client,
         keys=keys,
+        clock=clock,
         tasks=Tasks(
             client,
             keys,
@@ -122,6 +130,7 @@ def open_connection(settings: Settings) -> Connection:
             settings.config.routing.half_life_seconds,
             limits.dead_ttl_seconds,
             settings.overflow_queue,
+            clock,
         ),
         registry=Registry(client, keys, scripts),
         pools=Pools(client, keys, scripts, dead_after),
@@ -147,7 +156,7 @@ def open_connection(settings: Settings) -> Connection:
             client, keys, scripts, settings.config.models.learn_half_life_seconds
         ),
         agents=installed_agents(),
-        models=catalogue(settings, os.environ),
+        models=PricedModels(settings, os.environ),
         strategies=strategies,
     )
 

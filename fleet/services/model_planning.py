@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -44,7 +45,7 @@ def stored_plan(
 
 def choose_model(
     config: FleetConfig,
-    models: tuple[Model, ...],
+    models: Sequence[Model],
     request_type: str,
     complexity: float,
     only: str | None = None,
@@ -80,19 +81,26 @@ def choose_model(
         priorities.quality,
         priorities.speed,
         limit_nanodollars,
-        needs=Needs(
-            tenant,
-            payload_characters,
-            frozenset(request.needs if request else ()),
-            frozenset(config.models.regions),
-            request_type,
-        ),
+        needs=_needs(config, request_type, tenant, payload_characters),
         facts=facts,
         policy=model_policy(config),
         now=now,
         rng=rng,
     )
     return replace(decision, priorities=priorities)
+
+
+def _needs(
+    config: FleetConfig, request_type: str, tenant: str, payload_characters: int
+) -> Needs:
+    request = config.request_types.get(request_type)
+    return Needs(
+        tenant,
+        payload_characters,
+        frozenset(request.needs if request else ()),
+        frozenset(config.models.regions),
+        request_type,
+    )
 
 
 def model_policy(config: FleetConfig) -> Policy:

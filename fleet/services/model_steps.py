@@ -139,6 +139,7 @@ class ModelSteps:
         """`models` are the catalogue's by name, `callers` are for those that can be reached from
         here. `escalates` says whether the configuration allows a stronger model."""
         self.lease = lease
+        self.models = models
         self.callers = callers
         self.writer = writer
         self.escalates = escalates
@@ -241,13 +242,23 @@ class ModelSteps:
             if model.key_id == key_id:
                 await self.writer.leave_alone(model, error, key_serves=True)
 
+    def _follow_prices(self) -> None:
+        """Take the models as they are priced now."""
+        options = (Option(each.candidate, self.models[each.model.name]) for each in self.options)
+        self.options = tuple(options)
+        if self.current is not None:
+            name = self.current.model.name
+            self.current = next(each for each in self.options if each.model.name == name)
+
     async def _look(self, search: Search) -> Standing:
         """How things stand. Without Redis no model is known to cool down."""
+        self._follow_prices()
         now, facts = 0.0, NOTHING_LEARNED
         try:
             now, facts = await asyncio.to_thread(self.writer.state.look)
         except RetryLater as error:
             log.warning("cool-downs could not be read", error=str(error))
+        self.writer.limits.records.update(facts.limits)
         limit = self.lease.limit_nanodollars
         # A call may cost more than its estimate, and a free model is never too dear.
         left = None if limit is None else max(0, limit - self.writer.spent)

@@ -1,12 +1,12 @@
 """Plans: ranks pools and chooses a model for submissions, from what this process knows.
 
 Nothing is read on the way: see `fleet.services.snapshot`. Tasks that ask for the same thing
-share a plan until the snapshot or the policy changes.
+share a plan until the snapshot, the policy or a price changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,7 +54,7 @@ class Planner:
     def __init__(
         self,
         settings: Settings,
-        models: tuple[Model, ...],
+        models: Sequence[Model],
         snapshot: Snapshot,
         submissions: Submissions,
         policies: PolicyStore,
@@ -79,6 +79,7 @@ class Planner:
         self.model_tenants = frozenset((*named, *self.config.models.tenants))
         self.turns: Turns = NO_TURNS
         self.plans: dict[object, Plan] = {}
+        self.priced = tuple(models)
         self.rng = np.random.default_rng()
         self.compatibility = {
             name: self.config.compatibility.get(name, {}) for name in self.config.request_types
@@ -88,6 +89,7 @@ class Planner:
         """The plan for a submission. Reads a snapshot only where the last one is stale."""
         if self.snapshot.is_stale(checked.request_type):
             self.refresh()
+        self._follow_prices()
         key = (
             checked.request_type,
             checked.complexity,
@@ -122,6 +124,13 @@ class Planner:
         self.snapshot.refresh()
         self.known_models.take(*self.model_state.look())
         self.plans.clear()
+
+    def _follow_prices(self) -> None:
+        """Make plans anew where a price has changed: nothing is read for it but a clock."""
+        priced = tuple(self.models)
+        if priced != self.priced:
+            self.priced = priced
+            self.plans.clear()
 
     def follow_policy(self) -> None:
         """Read the policy anew, in one round trip: the atomic step has said that it changed."""
@@ -164,7 +173,7 @@ class Planner:
     def _make(self, checked: Checked) -> Plan:
         models = choose_model(
             self.config,
-            self.models,
+            self.priced,
             checked.request_type,
             checked.complexity,
             checked.model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pydantic_core import PydanticSerializationError
 
 from fleet.agent import AgentSpec, Payload
 from fleet.core.brief import brief, is_number
+from fleet.core.characters import made_whole
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.services.complexity import Complexity
 from fleet.services.priorities import task_priorities
@@ -25,6 +27,7 @@ USUAL_PRIORITY = 5
 LEAST_PRIORITY = 9
 MOST_NAME = 300
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
+HALF_A_PAIR = "half a surrogate pair, which is no character"
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -122,12 +125,13 @@ class RequestChecks:
                 f"no model is called {brief(asked.model)}; use a name that `fleet models` shows"
             )
         payload = self._payload(request.agent_type, asked)
-        quality, speed = self._priorities(asked)
+        tenant = self.tenant(asked.tenant)
+        quality, speed = self._priorities(asked, tenant)
         return Checked(
             request_type=asked.request_type,
             agent_type=request.agent_type,
             payload=payload,
-            tenant=self.tenant(asked.tenant),
+            tenant=tenant,
             complexity=self._complexity(asked.complexity, payload),
             pool=asked.pool,
             model=asked.model,
@@ -161,7 +165,7 @@ class RequestChecks:
             )
         except ValidationError as error:
             raise InvalidRequest(_payload_faults(asked.request_type, error)) from None
-        text = payload.model_dump_json(exclude_defaults=True)
+        text = _payload_json(asked.request_type, payload)
         size = len(text.encode())
         if size > self.config.limits.payload_bytes:
             raise InvalidRequest(
@@ -187,11 +191,11 @@ class RequestChecks:
             raise InvalidRequest(f"complexity is {brief(complexity)}; give a number from 0 to 1")
         return float(complexity)
 
-    def _priorities(self, asked: Submission) -> tuple[float | None, float | None]:
+    def _priorities(self, asked: Submission, tenant: str) -> tuple[float | None, float | None]:
         if asked.quality is None and asked.speed is None:
             return None, None
-        given = asked.request_type, asked.tenant, asked.quality, asked.speed
-        return task_priorities(self.config, *given).asked
+        given = asked.quality, asked.speed
+        return task_priorities(self.config, asked.request_type, tenant, *given).asked
 
     def _max_cost(self, dollars: float | None) -> float | None:
         is_given = dollars is not None
@@ -256,10 +260,30 @@ def unknown(kind: str, name: object, allowed: Mapping[str, Any] | frozenset[str]
     return f"no {kind} is called {brief(name)}; use one of: {', '.join(sorted(allowed))}"
 
 
+def _payload_json(request_type: str, payload: Payload) -> str:
+    """The payload as it is sent. Raises `InvalidRequest` for what JSON has no word for."""
+    try:
+        text = payload.model_dump_json(exclude_defaults=True)
+        # Where JSON writes null a number may stand that is not finite, and would be lost.
+        if "null" in text:
+            json.dumps(payload.model_dump(exclude_defaults=True), allow_nan=False, default=str)
+    except (PydanticSerializationError, ValueError) as error:
+        number = "float" in str(error)
+        found = "a number that is not finite" if number else f"{HALF_A_PAIR}, or what is no JSON"
+        raise InvalidRequest(
+            f"the payload does not suit {request_type}: it holds {found}; send text and numbers "
+            "that JSON can hold"
+        ) from None
+    return text
+
+
 def _payload_faults(request_type: str, error: ValidationError) -> str:
     # The values given are left out: a payload may hold what should not be in a log.
     faults = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"]) or "payload"
-        faults.append(f"{where}: {item['msg'].removeprefix('Value error, ')}")
-    return f"the payload does not suit {request_type}: " + "; ".join(faults)
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "string_unicode":
+            message = f"holds {HALF_A_PAIR}"
+        faults.append(f"{where}: {message}")
+    return made_whole(f"the payload does not suit {request_type}: " + "; ".join(faults))

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
@@ -49,6 +49,7 @@ from fleet.services.lease_keeper import LeaseKeeper, Verdict
 from fleet.services.model_steps import ModelSteps
 from fleet.services.patience import patiently
 from fleet.services.policy_in_force import PolicyInForce
+from fleet.services.priced_models import ModelsByName
 from fleet.services.run_ends import End, cancelled, ended, failed
 from fleet.services.run_writes import RunWrites
 from fleet.services.step_writer import Lessons, StepWriter
@@ -90,7 +91,7 @@ class AgentRunner:
         callers: Mapping[str, ModelCaller],
         pools: Pools,
         examples: Examples,
-        models: Iterable[Model],
+        models: Sequence[Model],
         model_state: ModelState,
         steps: Steps,
         parking: Parking,
@@ -103,7 +104,7 @@ class AgentRunner:
         self.steps = steps
         self.policy = policy
         self.examples = examples
-        self.models = {model.name: model for model in models}
+        self.models = ModelsByName(models)
         self.model_state = model_state
         self.limits = settings.config.limits
         self.pool = pool

@@ -19,6 +19,7 @@ from fleet.errors import (
     FleetError,
     InvalidRequest,
     LeaseLost,
+    ModelNotServed,
     ModelRefused,
     NotAllowed,
     OverBudget,
@@ -39,7 +40,7 @@ from fleet.state.tasks import Lease, Tasks
 
 NOT_THE_POOLS_FAULT = (
     *(InvalidRequest, NotAllowed, OverBudget, OverLimit, TaskCancelled),
-    *(RateLimited, ContextWindowExceeded, ModelRefused),
+    *(RateLimited, ContextWindowExceeded, ModelRefused, ModelNotServed),
 )
 """Ends that the request or its models brought about: they do not turn the router from the pool."""
 

@@ -6,7 +6,7 @@ with a bad configuration does not start. Units: seconds, bytes, US dollars.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Annotated, Literal, Self
 
@@ -67,6 +67,9 @@ class RequestType(Section):
     needs: tuple[Capability, ...] = ()
     quality_priority: Fraction | None = None
     speed_priority: Fraction | None = None
+
+
+Prioritised = RequestType | TenantModels | Models
 
 
 class Limits(Section):
@@ -191,9 +194,13 @@ class FleetConfig(Section):
         """Whatever request type meets whatever tenant: see `fleet.services.priorities`."""
         for tenant in self.models.tenants if self.tenants else ():
             _known(f"models.tenants.{tenant}", tenant, self.tenants)
-        requests = [(f"request_types.{name}", each) for name, each in self.request_types.items()]
-        tenants = [(f"models.tenants.{name}", each) for name, each in self.models.tenants.items()]
-        silent = ("", TenantModels())
+        requests: list[tuple[str, Prioritised]] = [
+            (f"request_types.{name}", each) for name, each in self.request_types.items()
+        ]
+        tenants: list[tuple[str, Prioritised]] = [
+            (f"models.tenants.{name}", each) for name, each in self.models.tenants.items()
+        ]
+        silent: tuple[str, Prioritised] = ("", TenantModels())
         for (request, first), (tenant, second) in product([*requests, silent], [*tenants, silent]):
             total = _priority_sum((first, second, self.models))
             if total > 1 + 1e-9:
@@ -285,12 +292,11 @@ def _faults(
             yield f"request_types.{name}.needs: no model of the catalogue is capable of {needs}"
 
 
-def _priority_sum(levels: Iterable[RequestType | TenantModels | Models]) -> float:
+def _priority_sum(levels: Sequence[Prioritised]) -> float:
     """The first quality priority that is given plus the first speed priority that is."""
-    said = [(each.quality_priority, each.speed_priority) for each in levels]
-    return sum(
-        next(each for each in values if each is not None) for values in zip(*said, strict=True)
-    )
+    quality = (each.quality_priority for each in levels)
+    speed = (each.speed_priority for each in levels)
+    return sum(next(each for each in said if each is not None) for said in (quality, speed))
 
 
 def _known_scope(key: str, scope: str, names: Mapping[str, Collection[str]]) -> None:

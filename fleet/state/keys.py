@@ -23,6 +23,7 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:audit              stream   changes of the policy: what, from what, by whom, why
     {fleet}:change:ID          string   what a change of the policy was answered
     {fleet}:models             hash     what is learned of models, and which are cooling down
+    {fleet}:clock              string   until when no lease ends, since the clock was set, ms
     {fleet}:beat               string   who is beat now (a lease)
     {fleet}:beat:runs          hash     when each job of beat began last, ms
     {fleet}:health             hash     beat's last health summary
@@ -69,6 +70,9 @@ Redis Cluster slot and each script may touch several at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+NO_POOL = "none"
+"""Stands for the pool of a worker that is no agent: the messages that it holds are noted there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,10 @@ class Keys:
     @property
     def models(self) -> str:
         return f"{self.tag}:models"
+
+    @property
+    def clock(self) -> str:
+        return f"{self.tag}:clock"
 
     @property
     def beat(self) -> str:

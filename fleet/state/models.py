@@ -3,6 +3,8 @@
     learned|MODEL|REQUEST_TYPE   decayed sums, see `lua/parts/evidence.lua`
     cool|KEY|MODEL               until in ms, failures in a row, reason; KEY is a key's id
     cool|KEY|                    the same of all models of a key
+    limit|MODEL                  whether answers keep their limit: see `fleet.core.output_limits`
+    turn|MODEL                   until in ms and which call, where its calls take turns: `admit.lua`
 
 So its size is bounded by the catalogue: models x request types, and keys x models. A cool-down
 stays after its time until the model has answered, a day at most, since its key may be one that was
@@ -16,7 +18,10 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
+from fleet.core.budget_alerts import LimitAlert
 from fleet.core.learning import WHOLE_KEY, CoolDown, Evidence, ModelFacts
+from fleet.core.output_limits import PROVEN_AFTER, LimitRecord, Shown
+from fleet.state.alerts import MOST_ALERTS
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys
 from fleet.state.scripts import Scripts, text
@@ -26,6 +31,7 @@ Arguments = list[str | int]
 
 LEARNED = "learned"
 COOL = "cool"
+LIMIT = "limit"
 SEPARATOR = "|"
 
 FIRST_COOL_MS = 5_000
@@ -47,16 +53,18 @@ RATING_WEIGHT = 2
 def parse_facts(flat: Sequence[Any]) -> ModelFacts:
     """The facts from the hash as a list of field, value, field, value, as Redis gives it."""
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    evidence, cooldowns = {}, {}
+    evidence, cooldowns, limits = {}, {}, {}
     for name, value in ((text(name), text(value)) for name, value in pairs):
         kind, _, rest = name.partition(SEPARATOR)
         if kind == LEARNED:
             model, _, request_type = rest.rpartition(SEPARATOR)
             evidence[model, request_type] = _evidence(value)
-        else:
+        elif kind == COOL:
             key_id, _, model = rest.partition(SEPARATOR)
             cooldowns[key_id, model] = _cool_down(value)
-    return ModelFacts(evidence, cooldowns)
+        elif kind == LIMIT:
+            limits[rest] = LimitRecord.parse(value)
+    return ModelFacts(evidence, cooldowns, limits)
 
 
 def _evidence(packed: str) -> Evidence:
@@ -175,6 +183,24 @@ class ModelState(Store):
         with redis_errors(self.client):
             self.scripts.warm(keys=[self.keys.models], args=arguments)
 
+    def note_limit(
+        self, model: str, call: str, shown: Shown | None
+    ) -> tuple[LimitRecord | None, LimitAlert | None]:
+        """Keep what an answer shows of its model's limit, and end the turn of its call.
+
+        `call` is the task's id, a space and the name of the call; `shown` is None where there was
+        no answer. Gives the record as it is now, and the alert where one was said.
+        """
+        alert = LimitAlert("", f"model:{model}", *(shown[:2] if shown else (0, 0)), call)
+        arguments: Arguments = [model, call]
+        arguments += [shown.asked, shown.written, int(shown.proves)] if shown else ["", "", ""]
+        arguments += [PROVEN_AFTER, MOST_ALERTS, *alert.flat]
+        keys = [self.keys.models, self.keys.alerts]
+        with redis_errors(self.client):
+            record, said = map(text, self.scripts.limit(keys=keys, args=arguments))
+        now = LimitRecord.parse(record) if record else None
+        return now, alert._replace(id=said) if said else None
+
     def rate(self, task_id: str, rating: float, learned: str) -> bool:
         """Keep a user's rating, 0 to 1, with a task. Whether its record is still there.
 
@@ -196,6 +222,7 @@ class ModelState(Store):
             for model, request_type in facts.evidence
             if model not in models or request_type not in request_types
         ]
+        dropped += [_field((LIMIT, name)) for name in facts.limits if name not in models]
         if dropped:
             with redis_errors(self.client):
                 self.client.hdel(self.keys.models, *dropped)

@@ -64,26 +64,34 @@ class Schedule(Store):
         What is no such message is set aside: it must not keep the others from being published.
         """
         try:
-            queue, wake_list, message = _parts(deferred)
+            queue, wake_list, message, expires_ms = _parts(deferred)
         except (ValueError, RecursionError) as error:
             SetAside(self.client, self.keys, self.scripts).keep_due(deferred, str(error))
             return False
         keys = [self.keys.deferred, queue, wake_list]
         with redis_errors(self.client):
-            return bool(self.scripts.deliver(keys=keys, args=[deferred, message]))
+            done = bool(self.scripts.deliver(keys=keys, args=[deferred, message]))
+            if expires_ms is not None:
+                self.client.pexpire(queue, expires_ms)
+        return done
 
 
-def deferred(queue: str, wake_list: str, message: str) -> str:
-    """A message and where it goes, as it stands in the schedule."""
-    return json.dumps([queue, wake_list, message])
+def deferred(queue: str, wake_list: str, message: str, expires_ms: int | None = None) -> str:
+    """A message and where it goes, as it stands in the schedule; `expires_ms` is after how long a
+    queue that nobody uses is dropped."""
+    kept: list[str | int] = [queue, wake_list, message]
+    return json.dumps(kept if expires_ms is None else [*kept, expires_ms])
 
 
-def _parts(deferred: bytes) -> list[str]:
-    """Queue, wake list and message. Raises `ValueError` for what `deferred` has not written."""
+def _parts(deferred: bytes) -> tuple[str, str, str, int | None]:
+    """Queue, wake list, message and the queue's `expires_ms`. Raises `ValueError` for what
+    `deferred` has not written."""
     found = json.loads(deferred)
-    is_list = isinstance(found, list) and len(found) == 3
-    if not is_list or not all(isinstance(each, str) and each for each in found):
+    kept, rest = (found[:3], found[3:]) if isinstance(found, list) else ([], [])
+    is_kept = len(kept) == 3 and all(isinstance(each, str) and each for each in kept)
+    is_time = not rest or (len(rest) == 1 and type(rest[0]) is int and rest[0] > 0)
+    if not is_kept or not is_time:
         raise ValueError("it is no message and the queue that it is due in")
-    for each in found:
+    for each in kept:
         each.encode()
-    return [str(each) for each in found]
+    return kept[0], kept[1], kept[2], rest[0] if rest else None

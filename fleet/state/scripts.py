@@ -24,6 +24,7 @@ NAMES = (
     "cancel",
     "carry",
     "claim",
+    "clock",
     "confirm",
     "cool",
     "correct",
@@ -43,6 +44,7 @@ NAMES = (
     "learn",
     "leave",
     "left",
+    "limit",
     "missing",
     "orphan",
     "outbox",
@@ -71,8 +73,10 @@ NAMES = (
     "rights",
     "rollup",
     "save",
+    "shorten",
     "snapshot",
     "submit",
+    "submit_whole",
     "trim",
     "unpark",
     "usage",
@@ -127,6 +131,7 @@ class Scripts:
     cancel: Script
     carry: Script
     claim: Script
+    clock: Script
     confirm: Script
     cool: Script
     correct: Script
@@ -146,6 +151,7 @@ class Scripts:
     learn: Script
     leave: Script
     left: Script
+    limit: Script
     missing: Script
     orphan: Script
     outbox: Script
@@ -174,8 +180,10 @@ class Scripts:
     rights: Script
     rollup: Script
     save: Script
+    shorten: Script
     snapshot: Script
     submit: Script
+    submit_whole: Script
     trim: Script
     unpark: Script
     usage: Script

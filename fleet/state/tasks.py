@@ -24,6 +24,7 @@ from fleet.core.statistics import OUTCOMES_KEPT
 from fleet.core.task_states import ENDED, STATES
 from fleet.errors import LeaseLost, TaskNotFound
 from fleet.state.client import redis_errors
+from fleet.state.clock import ServerClock
 from fleet.state.keys import Keys, line, wake
 from fleet.state.money import NO_LIMITS, Arguments, StepLimits
 from fleet.state.records import TaskRecord, parse_record
@@ -100,8 +101,10 @@ class Tasks(Store):
         half_life_seconds: float,
         dead_ttl_seconds: int,
         overflow_queue: Callable[[str], str],
+        clock: ServerClock,
     ) -> None:
         super().__init__(client, keys, scripts)
+        self.clock = clock
         self.dead_ttl_seconds = dead_ttl_seconds
         self.overflow_queue = overflow_queue
         self.half_life_ms = int(half_life_seconds * 1000)
@@ -169,9 +172,11 @@ class Tasks(Store):
             self.keys.waiting,
             self.keys.policy,
             self.keys.saved(task_id),
+            self.keys.clock,
         ]
         arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name]
         arguments += [MOST_CRASHES, tenant, plan, *_asked(tenant, plan, limits, message)]
+        arguments += self.clock.evidence()
         asked_at = time.monotonic()
         with redis_errors(self.client):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
@@ -343,12 +348,13 @@ class Tasks(Store):
             self.keys.dead,
             self.keys.cancelled,
             self.keys.saved(record.id),
+            self.keys.clock,
         ]
         died = _failure(f"its worker died in {most_crashes} attempts")
         unkept = _failure("its worker died, and its publisher kept no message to run it again with")
         arguments: Arguments = [record.id, record.fence, most_crashes]
         arguments += [self.dead_ttl_seconds, died, OUTCOMES_KEPT, record.request_type]
-        arguments += [self.half_life_ms, unkept]
+        arguments += [self.half_life_ms, unkept, *self.clock.evidence()]
         with redis_errors(self.client):
             return text(self.scripts.requeue(keys=keys, args=arguments))
 

@@ -118,8 +118,12 @@ def test_an_answer_without_usage_says_that_it_is_missing(fake: FakeProvider) -> 
         (rate_limited(retry_after=7, milliseconds=250), 0.25),
         (rate_limited(), RATE_LIMIT_SECONDS),
         (rate_limited(retry_after="soon"), RATE_LIMIT_SECONDS),
+        (rate_limited(retry_after="1.5"), 1.5),
         (rate_limited(retry_after=0), RATE_LIMIT_SECONDS),
         (out_of_quota(), QUOTA_SECONDS),
+        (bad_request("Insufficient balance, please recharge", status=429), QUOTA_SECONDS),
+        (bad_request("credit balance is too low", status=500), QUOTA_SECONDS),
+        (bad_request("You exceeded your current quota for a minute", status=429), 10.0),
     ],
 )
 def test_a_rate_limit_says_when_to_come_back(
@@ -191,6 +195,8 @@ def test_a_prompt_over_the_window_is_known_by_every_providers_words(
         filtered_prompt(),
         bad_request("no", code="content_policy_violation"),
         bad_request("Invalid prompt: flagged", code="invalid_prompt"),
+        bad_request("Output blocked by content filtering policy"),
+        bad_request("Content Exists Risk"),
     ],
 )
 def test_a_prompt_that_is_not_let_in_is_refused(fake: FakeProvider, behaviour: Behaviour) -> None:

@@ -154,6 +154,34 @@ def test_a_call_that_was_refused_burned_nothing(
     assert uncertain_calls(run, client) == 0
 
 
+SLOW_DOWN = Behaviour(body={"error": {"code": 429, "message": "slow down"}})
+NOTHING_SAID = answer("", 40, 0, finish="error")
+
+
+def test_an_error_inside_a_200_costs_nothing_and_cools_down_as_what_it_says(
+    start: Callable[..., Run], client: redis.Redis
+) -> None:
+    run = start(limit=0.1)
+    run.fake.script("small", filtered())
+    run.fake.script("middle", SLOW_DOWN)
+    assert run.ask().model == "large"
+    step = run.record.steps[1]
+    assert (step.ended, step.cost_nanodollars, step.usage) == ("rate limited", 0, "seen")
+    assert run.cooling == {"middle": pytest.approx(10, abs=2)}
+    # Only the answer that was filtered has told nothing of what it took.
+    assert uncertain_calls(run, client) == 1
+
+
+def test_an_error_without_a_word_costs_what_was_told(start: Callable[..., Run]) -> None:
+    run = start(limit=0.1)
+    run.fake.script("small", broken(500))
+    run.fake.script("middle", NOTHING_SAID)
+    assert run.ask().model == "large"
+    step = run.record.steps[1]
+    assert (step.ended, step.input_tokens, step.output_tokens) == ("unavailable", 40, 0)
+    assert (step.cost_nanodollars, step.usage) == (40_000, "seen")
+
+
 def uncertain_calls(run: Run, client: redis.Redis) -> int:
     return int(client.hget(f"{{fleet}}:task:{run.lease.task_id}", "uncertain_calls") or 0)
 
@@ -352,6 +380,30 @@ def test_code_that_no_model_gets_right_has_the_quality_of_the_last_ones_best_ans
     assert isinstance(outcome.result, CodeGenerationResult)
     # The quality is middle's, and a rating of the result will be small's.
     assert (outcome.result.model, outcome.model) == ("small", "small")
+
+
+CUT = answer("```python\ndef add(a, b):\n    return a\n", finish="length")
+CUT_AFTER_THE_CODE = answer("```python\ndef add(a, b):\n    return 1\n```\nThis", finish="length")
+
+
+def test_code_that_an_answer_ends_in_at_its_limit_is_asked_for_again(
+    start: Callable[..., Run],
+) -> None:
+    run = start(limit=0.0)
+    run.fake.script("small", CUT, CUT_AFTER_THE_CODE)
+    payload = SPEC.payload(instruction="Write add(a, b).", max_attempts=2, max_tokens=64)
+    outcome = run.loop.run(SPEC.make().run(payload, run.context))
+    assert isinstance(outcome.result, CodeGenerationResult)
+    assert [attempt.passed for attempt in outcome.result.attempts] == [False, True]
+    assert "the answer was cut at its limit of 64 tokens" in str(run.fake.requests()[1].body)
+
+
+def test_code_that_was_cut_and_passes_its_tests_is_enough(start: Callable[..., Run]) -> None:
+    run = start(limit=0.0)
+    run.fake.script("small", CUT)
+    payload = SPEC.payload(instruction="Write add(a, b).", tests="assert add(1, 2) == 1")
+    outcome = run.loop.run(SPEC.make().run(payload, run.context))
+    assert (outcome.state, run.fake.count("small")) == ("succeeded", 1)
 
 
 def test_neither_failover_nor_escalation_leads_back_to_a_model_that_failed(

@@ -64,6 +64,9 @@ reap_seconds = 1
 [health]
 failures_in_row = 1000
 least_success = 0
+
+[rates.scopes."tenant:bounded"]
+concurrent_tasks = 2
 """
 
 
@@ -130,7 +133,7 @@ class Shop:
         """A worker whose processes run two tasks each; it has one of them, or up to so many."""
         command = [*self._celery, "worker", "-n", f"short@{self.name}", "-Q", queue, "-l", "INFO"]
         command += ["--max-tasks-per-child", "2", f"--autoscale={most},1"]
-        self._spawn("short", command, {"FLEET_POOL": "forked"})
+        self._spawn("short", command, {})
         try:
             self.await_worker("short")
             yield

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import fault_rows
 import pytest
 from fault_rows import shown
-from fleet_side import VISIBILITY_SECONDS, FleetSide
+from fleet_side import LEASE_SECONDS, VISIBILITY_SECONDS, FleetSide
 from full_disk import full_disk
 from sides import await_ready, sized, until
 from tcp_proxy import Proxy
@@ -43,6 +43,22 @@ def test_what_was_acknowledged_outlives_valkey(side: FleetSide) -> None:
     tasks = found["ids"]
     side.await_ends(tasks, 30)
     assert side.states(tasks) == {"succeeded": len(tasks)}
+    side.check(tasks)
+
+
+def test_celery_is_told_once_of_tasks_that_end_while_valkey_is_away(side: FleetSide) -> None:
+    away = LEASE_SECONDS + sized(2, 20)
+    found = fault_rows.valkey_away_at_the_end(side, int(sized(24, 200)), away, QUIET)
+    print(shown("Valkey away at the end", side, found))
+    tasks = found["ids"]
+    side.await_ends(tasks, 40)
+    assert side.states(tasks) == {"succeeded": len(tasks)}
+    for key in ("lost", "error callback run", "both", "callback twice", "neither"):
+        assert found[key] == 0, found
+    results = [side.celery.AsyncResult(task) for task in tasks]
+    assert all(result.get(timeout=20)["run"] for result in results)
+    assert {result.state for result in results} == {"SUCCESS"}
+    assert side.workers.fallen() == []
     side.check(tasks)
 
 

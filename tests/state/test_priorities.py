@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import redis
+from typer.testing import CliRunner
 
 from fleet import Fleet
 from fleet.cli.decision import model_json, model_view
+from fleet.cli.main import app
 from fleet.cli.output import console
 from fleet.cli.work import record_json
 from fleet.core.priorities import Priorities
@@ -108,7 +110,7 @@ def test_submission_then_request_type_then_tenant_then_configuration_decide(
 
 def test_one_tasks_priorities_are_no_other_tasks(fleet: Fleet) -> None:
     models = [
-        fleet.submit("code_generation", PAYLOAD, **asked).record().model  # type: ignore[arg-type]
+        fleet.submit("code_generation", PAYLOAD, **asked).record().model
         for asked in ({}, {"quality": 0.1, "speed": 0.9}, {}, {"tenant": "hasty"}, {})
     ]
     assert models == [GOOD, QUICK, GOOD, QUICK, GOOD]
@@ -205,6 +207,20 @@ def test_a_dead_letter_is_retried_with_what_its_submission_asked(fleet: Fleet) -
     fleet.retry_dead(task.id)
     again = tasks.read(retry_id(task.id))
     assert again.priorities == Priorities(0.1, 0.7, "tenant hasty", "submission")
+
+
+def test_the_command_line_takes_them_and_explains_whose_word_they_are(fleet: Fleet) -> None:
+    asked = ["--set", "instruction=add", "--tenant", "hasty", "--quality", "0.2", "--json"]
+    done = CliRunner().invoke(app, ["submit", "code_generation", *asked])
+    told = json.loads(done.stdout)
+    assert told["model"] == QUICK
+    text = " ".join(CliRunner().invoke(app, ["explain", told["id"]]).stdout.split())
+    assert "quality priority 0.2 (from: submission)" in text
+    assert "speed priority 0.8 (from: tenant hasty)" in text
+    tried = ["route", "--dry-run", "quick", "--set", "instruction=add", "--quality", "0.9"]
+    refused = CliRunner().invoke(app, tried).exception
+    assert isinstance(refused, InvalidRequest)
+    assert "0.9 (request type quick) are 1.8 together" in str(refused)
 
 
 def test_explain_shows_them_with_their_origin(

@@ -12,9 +12,10 @@ import pytest
 import redis
 from commands import run_fleet
 
-from beat_schedules.jobs import SPEND, add_jobs
+from beat_schedules.jobs import add_jobs
 from beat_schedules.schedule import schedule
 from fleet.runtime.app import make_app
+from fleet.runtime.job_names import SPEND
 from fleet.runtime.messages import message_encoder
 from fleet.services.connection import Connection, open_connection
 from fleet.services.daily_spend import last_report

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from fleet.agent import AgentContext, Outcome
+from fleet.agent import AgentContext, ModelReply, Outcome
 from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
@@ -125,6 +125,7 @@ class CodeGenerator:
         )
         code = extract_code(reply.text)
         verdict = await verify(code, payload, context.sandbox)
+        verdict = _of_a_cut_answer(verdict, reply, code, payload)
         attempt = Attempt(
             number=len(tries.attempts) + 1,
             temperature=temperature,
@@ -139,6 +140,22 @@ class CodeGenerator:
             seconds=time.monotonic() - started,
         )
         return attempt, verdict
+
+
+def _of_a_cut_answer(
+    verdict: Verdict, reply: ModelReply, code: str | None, payload: CodeGenerationPayload
+) -> Verdict:
+    """The verdict on code that may lack its end, since its answer was cut at its limit.
+
+    What passes tests is whole enough. Without tests code counts as cut where the answer ends in it.
+    """
+    if reply.finish_reason != "length":
+        return verdict
+    ends_in_code = bool(code) and reply.text.rstrip().endswith((code or "").rstrip()[-40:])
+    if verdict.passed and (payload.tests or not ends_in_code):
+        return verdict
+    cut = f"the answer was cut at its limit of {payload.max_tokens} tokens"
+    return replace(verdict, passed=False, message=f"{cut}; {verdict.message}; write less")
 
 
 def _answer(tries: Tries) -> str:

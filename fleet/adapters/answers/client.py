@@ -64,7 +64,7 @@ class AnswerClient(httpx2.AsyncClient):
         limits = request.extensions.get("timeout") or {}
         limits["connect"] = min(CONNECT_SECONDS, limits.get("connect") or CONNECT_SECONDS)
         response = await super().send(request, stream=stream, **options)
-        if response.status_code != httpx2.codes.OK:
+        if not response.is_success:
             return response
         if stream and "json" not in response.headers.get("content-type", ""):
             return _like(response, stream=_Stream(response, self.form))

@@ -6,7 +6,7 @@
 -- ARGV  1 agent id  2 most messages to take  3 prefix of the delivery tags
 --       4 ms after which a silent agent is dead  5 how many of them are taken ahead of their slots
 --       6 the place of the newest revoked stamp that the worker knows
---       then for each queue: its name, and what it is: 'jobs', 'own' or 'overflow'
+--       then for each queue: its name, and what it is: 'jobs', 'own', 'overflow' or 'other'
 -- Returns {what to listen to, revoked, stamps, queue, tag, message, queue, tag, message, ...}
 --       listen  'all' queues; 'own' ones and those of jobs, where the pool's health lets it
 --               take no more from overflow queues; 'none', where it is in maintenance
@@ -15,7 +15,8 @@
 --
 -- Invariant: a message is in its list or in the unacked hash at every moment, so a worker
 -- that dies between the two loses nothing; and a wake list holds a token while its queue
--- has messages, so no worker sleeps beside work. A task that was taken holds a slot. An agent
+-- has messages, so no worker sleeps beside work. A task that was taken holds a slot, unless it
+-- comes from another pool's queue, or the worker is no agent: it has none. An agent
 -- or a pool in maintenance gets nothing, and puts the token that it was woken with back. No job is
 -- taken ahead: nobody would give it back, though another worker had a slot for it. A prefix is used
 -- once: a fetch that is sent again, since its answer was lost, gets the same messages. Who gets a
@@ -85,7 +86,9 @@ local function take(list, line, queue, kind, limit)
     local id = (any_revoked or kind ~= 'jobs') and task_of(message)
     note_revoked(id)
     if id and kind ~= 'jobs' then
-      redis.call('SADD', KEYS[3], id)
+      if kind ~= 'other' and ARGV[1] ~= '' then
+        redis.call('SADD', KEYS[3], id)
+      end
       redis.call('ZREM', line, id)
     end
     taken[#taken + 1] = queue
@@ -102,7 +105,7 @@ for i = 0, (#KEYS - fixed) / 3 - 1 do
   local list, wake, line = unpack(KEYS, fixed + i * 3 + 1, fixed + i * 3 + 3)
   local queue, kind = ARGV[first_queue + i * 2], ARGV[first_queue + 1 + i * 2]
   local limit = most - count
-  if kind == 'jobs' then
+  if kind == 'jobs' or kind == 'other' then
     limit = limit - ahead
   end
   if kind == 'overflow' and limit > 0 then
