@@ -187,12 +187,15 @@ def _announcement(
 
 
 def _introduce(settings: Settings, plan: Plan, found: Addresses) -> None:
+    from fleet.services.health import sandbox_parts
     from fleet.settings.addresses import masked
 
     say(f"broker {masked(found.broker_url)}, data in {settings.environment.data_dir}")
     model = masked(found.model_url) if found.model_url else "of the providers whose key is set"
     say(f"model  {model}")
     say(f"flower {found.flower_url}, user {settings.environment.flower_user}")
+    for part in sandbox_parts(settings):
+        say(f"sandbox {part.where}, {part.detail}")
     for note in plan.notes:
         say(f"note: {note}")
     say("look at it with `fleet status` from another terminal; stop it with Ctrl-C\n")

@@ -224,7 +224,8 @@ def record_json(record: TaskRecord) -> dict[str, Any]:
     times = {"wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
     history = [move._asdict() for move in record.history]
     priorities = record.priorities._asdict() if record.priorities else None
-    told = {"history": history, "priorities": priorities}
+    isolation = (record.result or {}).get("isolation")
+    told = {"isolation": isolation, "history": history, "priorities": priorities}
     return {**shown, **money_json(record), **times, **told}
 
 

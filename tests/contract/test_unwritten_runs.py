@@ -125,9 +125,7 @@ def _limits(stranger: Stranger) -> StepLimits:
     return step_limits(controls, version, "default", "code_generator", "small")
 
 
-def test_in_an_emergency_only_what_is_urgent_passes(
-    stranger: Stranger, fake: FakeProvider
-) -> None:
+def test_in_an_emergency_only_what_is_urgent_passes(stranger: Stranger, fake: FakeProvider) -> None:
     stranger.fleet.policies.set_emergency([], CAUSE)
     stranger.refused("first", InEmergency, "test")
     assert fake.count() == 0

@@ -115,6 +115,6 @@ class PerformanceTestResult(Result):
     same_result: bool | None
     confidence: float
     rounds: int
-    isolation: Literal["bubblewrap", "rlimits"]
+    isolation: Literal["bubblewrap", "landlock", "rlimits"]
     seconds: float
     plot_png_base64: str
