@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 from harness import eventually
@@ -69,3 +70,17 @@ def test_sigquit_cuts_a_plain_task_and_says_what_is_lost(yard: Yard, pool: str) 
     assert early.id in cut[0] and late.id not in cut[0]
     (waiting,) = yard.state.client.lrange("{fleet}.jobs", 0, -1)
     assert late.id.encode() in waiting
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_remapped", [False, True])
+def test_a_soft_shutdown_may_be_kept_by_an_idle_worker(yard: Yard, signal_remapped: bool) -> None:
+    more = {"SHOP_SOFT_SECONDS": "2", "SHOP_SOFT_ON_IDLE": "1"}
+    if signal_remapped:
+        more["REMAP_SIGTERM"] = "SIGQUIT"
+    worker = yard.start("only", "threads", **more)
+    told = time.monotonic()
+    os.kill(worker.pid, signal.SIGTERM if signal_remapped else signal.SIGQUIT)
+    worker.wait(timeout=PATIENCE)
+    assert time.monotonic() - told >= 2
+    assert "soft shutdown" in yard.processes.log("only")
