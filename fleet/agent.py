@@ -106,7 +106,7 @@ class AgentContext(Protocol):
     request_type: str
     complexity: float
     read_roots: tuple[Path, ...]
-    sandbox: Literal["auto", "bubblewrap", "rlimits"]
+    sandbox: Literal["auto", "bubblewrap", "landlock", "rlimits"]
 
     async def ask(
         self,

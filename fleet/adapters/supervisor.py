@@ -24,6 +24,7 @@ from honcho.manager import SIGNALS, Manager
 from honcho.printer import Printer
 from honcho.process import Popen, Process
 
+from fleet.core.plain_text import plain_lines
 from fleet.core.restarts import RestartPolicy, wait_before_restart
 
 STOP_LAST = ("model", "broker")
@@ -116,7 +117,7 @@ class Supervisor(Manager):  # type: ignore[misc]
         except queue.Empty:
             return False
         if event.type == "line":
-            self._printer.write(event)
+            self._printer.write(event._replace(data=_plain(event.data)))
         elif event.type == "start":
             self._processes[event.name]["pid"] = event.data["pid"]
             self._system_print(f"{event.name} started (pid={event.data['pid']})\n")
@@ -229,6 +230,11 @@ class _OwnedProcess(Process):  # type: ignore[misc]
         # The reader ignores SIGTERM, so that it can pass on a child's last words.
         end_with_parent(signal.SIGKILL)
         super().run(*args, **kwargs)
+
+
+def _plain(line: bytes | str) -> str:
+    """What a child printed, without what would act on the terminal."""
+    return plain_lines(line.decode(errors="replace") if isinstance(line, bytes) else line)
 
 
 def end_with_parent(number: signal.Signals) -> None:

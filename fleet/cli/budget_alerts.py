@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.output import JsonOption, console, dollars, moment, print_json
+from fleet.cli.output import JsonOption, console, dollars, moment, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,7 +41,7 @@ def alerts(
     elif found:
         console().print(_table(found))
     else:
-        typer.echo("no budget was used by half yet, and every model kept its limits")
+        say("no budget was used by half yet, and every model kept its limits")
 
 
 def _json(alert: Alert) -> dict[str, Any]:

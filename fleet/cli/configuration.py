@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fleet.cli.output import JsonOption, print_json
+from fleet.cli.output import JsonOption, print_json, say
 
 if TYPE_CHECKING:
     from fleet.core.models import Model
@@ -32,7 +32,7 @@ def check() -> None:
     config = settings.config
     check_strategies(settings, installed_strategies())
     models = catalogue(settings, os.environ)
-    typer.echo(
+    say(
         f"{settings.source}: right ({len(config.pools)} pools, {len(config.request_types)} request "
         f"types, {models_counted(models, config.models.catalogue)})"
     )
@@ -59,12 +59,12 @@ def show(as_json: JsonOption = False) -> None:
         print_json({"source": settings.source, "environment": environment, **config})
         return
     variables = "\n".join(f"# {name}={value}" for name, value in environment.items())
-    typer.echo(f"# {settings.source}, and the environment:\n{variables}\n\n{to_toml(config)}")
+    say(f"# {settings.source}, and the environment:\n{variables}\n\n{to_toml(config)}")
 
 
 def _environment(settings: Settings) -> dict[str, Any]:
     """The variables in force. Addresses lose their password, secrets become stars."""
-    from fleet.services.addresses import masked
+    from fleet.settings.addresses import masked
 
     shown = settings.environment.model_dump(mode="json", exclude_none=True)
     if settings.environment.broker_url:

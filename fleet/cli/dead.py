@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.output import JsonOption, console, print_json
+from fleet.cli.output import JsonOption, console, print_json, say
 
 if TYPE_CHECKING:
     from fleet import Fleet
@@ -244,10 +244,10 @@ def _do(ids: list[str], act: Callable[[str], str], what: str, as_json: bool) -> 
 def _tell(done: list[dict[str, Any]], what: str) -> None:
     for each in done:
         if each["refused"]:
-            typer.echo(f"{each['id']} stays a dead letter: {each['refused']}", err=True)
+            say(f"{each['id']} stays a dead letter: {each['refused']}", err=True)
         else:
             new = "" if each[what] is True else f" as {each[what]}"
-            typer.echo(f"{each['id']} is {what}{new}")
+            say(f"{each['id']} is {what}{new}")
     count = sum(not each["refused"] for each in done)
     if len(done) != 1:
-        typer.echo(f"{count} of {len(done)} dead letters {what}")
+        say(f"{count} of {len(done)} dead letters {what}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.output import JsonOption, console, print_json
+from fleet.cli.output import JsonOption, console, print_json, say
 
 if TYPE_CHECKING:
     from fleet.services.model_listing import Line
@@ -104,9 +104,9 @@ def resume(
     if as_json:
         print_json({"model": model, "ended": reasons})
     elif not reasons:
-        typer.echo(f"{model} does not cool down")
+        say(f"{model} does not cool down")
     for reason in () if as_json else reasons:
-        typer.echo(f"{model} no longer cools down after {reason}")
+        say(f"{model} no longer cools down after {reason}")
 
 
 @app.command()
@@ -193,12 +193,12 @@ def _refreshed_json(done: Refreshed) -> dict[str, Any]:
 def _tell(done: Refreshed) -> None:
     from fleet.cli.model_tables import rates
 
-    typer.echo(f"{done.listed_models} models of {done.source} are kept in {done.path}")
+    say(f"{done.listed_models} models of {done.source} are kept in {done.path}")
     for change in done.changes:
         old, new = (" / ".join(rates(price)) for price in (change.before, change.after))
-        typer.echo(f"{change.model}: {old} -> {new}  ($/M in / out / cached)")
+        say(f"{change.model}: {old} -> {new}  ($/M in / out / cached)")
     if not done.changes:
-        typer.echo("no price of the catalogue has changed")
+        say("no price of the catalogue has changed")
     for name in done.unpriced:
-        typer.echo(f"{name}: has no price; set input_price and output_price, or remove it")
-    typer.echo("what runs already keeps the prices that it began with; restart it to use these")
+        say(f"{name}: has no price; set input_price and output_price, or remove it")
+    say("what runs already keeps the prices that it began with; restart it to use these")

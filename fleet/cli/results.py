@@ -164,6 +164,16 @@ def _attempts(record: TaskRecord) -> str:
     return f"{record.attempts}{crashes}{retries}"
 
 
+def isolation_note(result: dict[str, Any] | None) -> str:
+    """In which isolation the task's code ran; empty where it is no task that runs code."""
+    if not result or "isolation" not in result:
+        return ""
+    isolation = result["isolation"]
+    if isolation == "rlimits":
+        return "rlimits: limits only, the code could read files and use the network"
+    return str(isolation) or "none: no code was run"
+
+
 def _facts(record: TaskRecord) -> Table:
     table = Table.grid(padding=(0, 2))
     tokens = f"{record.input_tokens} in, {record.output_tokens} out"
@@ -185,6 +195,7 @@ def _facts(record: TaskRecord) -> Table:
         ("retried as", record.retried_as),
         ("progress", record.progress or "-"),
         ("summary", record.summary or "-"),
+        ("isolation", isolation_note(record.result)),
         ("rating", "-" if record.rating is None else f"{record.rating:g}"),
     )
     for name, value in rows:

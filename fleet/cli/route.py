@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleet.cli.control_options import ByOption, WhyOption
-from fleet.cli.output import JsonOption, console, print_json, tasks_of
+from fleet.cli.output import JsonOption, console, print_json, say, tasks_of
 
 if TYPE_CHECKING:
     from fleet.services.routes import Route
@@ -113,7 +113,7 @@ def set_(
         why=why,
         by=by,
     )
-    typer.echo(f"{tasks_of(request_type, tenant)} go by {strategy} from now on")
+    say(f"{tasks_of(request_type, tenant)} go by {strategy} from now on")
 
 
 @route_app.command()
@@ -130,9 +130,9 @@ def clear(
     from fleet import Fleet
 
     if Fleet.from_env().clear_route(request_type=request_type, tenant=tenant, why=why, by=by):
-        typer.echo(f"{tasks_of(request_type, tenant)} go by the configuration again")
+        say(f"{tasks_of(request_type, tenant)} go by the configuration again")
     else:
-        typer.echo(f"nothing was set for {tasks_of(request_type, tenant)}")
+        say(f"nothing was set for {tasks_of(request_type, tenant)}")
 
 
 @route_app.command()
@@ -187,9 +187,9 @@ def _try(asked: Any, as_json: bool) -> None:
         return
     console().print(decision_view(found.route, found.models))
     if found.because:
-        typer.echo(f"Money: would be held for {found.chosen}, since {said(found.because)}")
+        say(f"Money: would be held for {found.chosen}, since {said(found.because)}")
     if found.refusal:
-        typer.echo(f"Money: does not fit: {found.refusal.sentence}")
+        say(f"Money: does not fit: {found.refusal.sentence}")
 
 
 def _weights(pairs: list[str]) -> dict[str, float]:

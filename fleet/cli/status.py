@@ -20,7 +20,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(as_json: JsonOption = False) -> None:
-    """Show whether the broker, the model, each pool, beat and Flower answer.
+    """Show whether the broker, the model, each pool, beat and Flower answer, and in which isolation
+    generated code runs.
 
     Exit status 0 when all do, 1 otherwise.
 
@@ -31,7 +32,10 @@ def status(as_json: JsonOption = False) -> None:
     parts = look(load_settings())
     healthy = all(part.ok for part in parts)
     if as_json:
-        print_json({"healthy": healthy, "parts": [asdict(part) for part in parts]})
+        found = {part.name: part for part in parts}
+        isolation = found["sandbox"].where if "sandbox" in found else None
+        shown = [asdict(part) for part in parts]
+        print_json({"healthy": healthy, "isolation": isolation, "parts": shown})
     else:
         _show(parts)
     raise typer.Exit(0 if healthy else 1)
@@ -42,7 +46,7 @@ def look(settings: Settings) -> list[Part]:
     from fleet.services import health
 
     broker = health.broker_part(settings)
-    parts = [broker, health.model_part(settings)]
+    parts = [broker, health.model_part(settings), *health.sandbox_parts(settings)]
     if broker.ok:
         parts += _told_by_the_broker(settings)
     flower = flower_url(settings)
@@ -76,11 +80,12 @@ def flower_url(settings: Settings) -> str | None:
 
 def _show(parts: list[Part]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for heading in ("part", "", "where", "what"):
         table.add_column(heading)
     for part in parts:
-        mark = "[green]ok[/]" if part.ok else "[bold red]not ok[/]"
+        mark = Text("ok", "green") if part.ok else Text("not ok", "bold red")
         table.add_row(part.name, mark, part.where, part.detail)
     console().print(table)

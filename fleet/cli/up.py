@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fleet.cli.output import say
+
 if TYPE_CHECKING:
     from fleet.services.run_file import RunFile
     from fleet.services.stack import Addresses, Plan
@@ -49,7 +51,7 @@ def up() -> None:
 
     settings = _settings_of_a_new_run()
     needed = stack.needs(settings, os.environ)
-    plan = stack.plan(_procfile(), settings.config, needed)
+    plan = stack.plan(read_procfile(Path(PROCFILE)), settings.config, needed)
     if not needed.broker:
         ping(settings)
     ports = pick_ports(_wanted_ports(settings, needed.broker, needed.model))
@@ -86,7 +88,7 @@ def down() -> None:
     if run is None:
         raise Unavailable(f"no fleet is running in {data_dir}; start one with `fleet up`")
     os.kill(run.pid, signal.SIGTERM)
-    typer.echo(
+    say(
         f"stopping the fleet in {data_dir} (process {run.pid}); its workers have {grace:g} s to "
         "end what they run"
     )
@@ -111,9 +113,9 @@ def down() -> None:
                 f"or end it with `kill -9 {run.pid}`"
             )
         if said := awaited.news():
-            typer.echo(said)
+            say(said)
         time.sleep(POLL_SECONDS)
-    typer.echo(f"stopped: {', '.join(run.processes)}")
+    say(f"stopped: {', '.join(run.processes)}")
 
 
 def _settings_of_a_new_run() -> Settings:
@@ -133,12 +135,27 @@ def _settings_of_a_new_run() -> Settings:
     return settings
 
 
-def _procfile() -> dict[str, str]:
-    from honcho.environ import parse_procfile
+def read_procfile(path: Path) -> dict[str, str]:
+    """The commands of a Procfile by their names; none where there is no file. Raises
+    `InvalidConfig`."""
+    from honcho.environ import PROCFILE_LINE
 
-    path = Path(PROCFILE)
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return dict(parse_procfile(text).processes)
+    from fleet.errors import InvalidConfig
+
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        named = PROCFILE_LINE.match(line)
+        if named is None:
+            continue
+        name, command = named.groups()
+        if name in found:
+            raise InvalidConfig(f"{path}: {name} stands there twice; remove a line, or rename it")
+        found[name] = command
+    return found
 
 
 def _wanted_ports(settings: Settings, broker: bool, model: bool) -> dict[str, int]:
@@ -170,14 +187,18 @@ def _announcement(
 
 
 def _introduce(settings: Settings, plan: Plan, found: Addresses) -> None:
-    from fleet.services.addresses import masked
+    from fleet.services.health import sandbox_parts
+    from fleet.settings.addresses import masked
 
-    typer.echo(f"broker {masked(found.broker_url)}, data in {settings.environment.data_dir}")
-    typer.echo(f"model  {found.model_url or 'of the providers whose key is set'}")
-    typer.echo(f"flower {found.flower_url}, user {settings.environment.flower_user}")
+    say(f"broker {masked(found.broker_url)}, data in {settings.environment.data_dir}")
+    model = masked(found.model_url) if found.model_url else "of the providers whose key is set"
+    say(f"model  {model}")
+    say(f"flower {found.flower_url}, user {settings.environment.flower_user}")
+    for part in sandbox_parts(settings):
+        say(f"sandbox {part.where}, {part.detail}")
     for note in plan.notes:
-        typer.echo(f"note: {note}")
-    typer.echo("look at it with `fleet status` from another terminal; stop it with Ctrl-C\n")
+        say(f"note: {note}")
+    say("look at it with `fleet status` from another terminal; stop it with Ctrl-C\n")
 
 
 def _flower_password(settings: Settings) -> str:
@@ -186,7 +207,7 @@ def _flower_password(settings: Settings) -> str:
     if given:
         return given.get_secret_value()
     password = _secret()
-    typer.echo(f"Flower's password for this run: {password}   (FLEET_FLOWER_PASSWORD sets one)")
+    say(f"Flower's password for this run: {password}   (FLEET_FLOWER_PASSWORD sets one)")
     return password
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleet.cli.money_notes import money_json, parked_note
-from fleet.cli.output import JsonOption, console, print_json
+from fleet.cli.output import JsonOption, console, print_json, say
 
 if TYPE_CHECKING:
     from fleet import Task
@@ -94,7 +94,7 @@ def submit(
     )
     record = task.record()
     if note := parked_note(record):
-        typer.echo(f"parked {note}", err=True)
+        say(f"parked {note}", err=True)
     if wait or timeout is not None:
         record = task.wait(timeout)
         show_task(task, as_json)
@@ -103,7 +103,7 @@ def submit(
         told = {"id": task.id, "state": record.state, "pool": task.decision.pool}
         print_json({**told, "model": record.model, **money_json(record)})
     else:
-        typer.echo(task.id)
+        say(task.id)
 
 
 def tasks(
@@ -190,9 +190,9 @@ def cancel(task_id: TaskArgument) -> None:
 
     before = _task(task_id).cancel()
     if before in ENDED:
-        typer.echo(f"task {task_id} had ended already: {before}")
+        say(f"task {task_id} had ended already: {before}")
     else:
-        typer.echo(f"task {task_id} was {before} and is cancelled")
+        say(f"task {task_id} was {before} and is cancelled")
 
 
 def rate(
@@ -211,7 +211,7 @@ def rate(
     if as_json:
         print_json({"id": found.id, "rating": rating, "model": found.record().answered_by})
     else:
-        typer.echo(f"task {found.id} is rated {rating:g}")
+        say(f"task {found.id} is rated {rating:g}")
 
 
 def record_json(record: TaskRecord) -> dict[str, Any]:
@@ -224,7 +224,8 @@ def record_json(record: TaskRecord) -> dict[str, Any]:
     times = {"wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
     history = [move._asdict() for move in record.history]
     priorities = record.priorities._asdict() if record.priorities else None
-    told = {"history": history, "priorities": priorities}
+    isolation = (record.result or {}).get("isolation")
+    told = {"isolation": isolation, "history": history, "priorities": priorities}
     return {**shown, **money_json(record), **times, **told}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from fleet.core.brief import brief, is_number
 from fleet.errors import InvalidRequest
 
 ROUNDING = 1e-9
@@ -59,7 +60,8 @@ def in_force(levels: Sequence[Level]) -> Priorities:
 def _first(named: Sequence[tuple[object, str]], what: str) -> tuple[float, str]:
     """What the first says that is not silent."""
     value, origin = next(pair for pair in named if pair[0] is not None)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
-        shown = str(value) if isinstance(value, int | float) else f"a {type(value).__name__}"
-        raise InvalidRequest(f"{what} priority ({origin}) is {shown}; give a number from 0 to 1")
+    if not is_number(value) or not 0.0 <= value <= 1.0:
+        raise InvalidRequest(
+            f"{what} priority ({origin}) is {brief(value)}; give a number from 0 to 1"
+        )
     return float(value), origin

@@ -14,12 +14,13 @@ from fleet.runtime.chord_counts import add_chord_counts
 from fleet.runtime.kept_revocations import add_kept_revocations
 from fleet.runtime.known_deliveries import add_known_deliveries
 from fleet.runtime.known_tasks import add_known_tasks
+from fleet.runtime.link import Link
 from fleet.runtime.messages import message_encoder
 from fleet.runtime.rabbitmq_transport import rabbitmq_transport_url
 from fleet.runtime.router import FleetRouter, TaskPlacer, jobs_queue
 from fleet.runtime.schedule import add_schedule_step
 from fleet.runtime.setting_aside import add_setting_aside
-from fleet.runtime.transport import Link, transport_url
+from fleet.runtime.transport import transport_url
 from fleet.runtime.whole_groups import send_groups_whole
 from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings, load_settings

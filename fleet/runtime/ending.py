@@ -105,7 +105,8 @@ def plain_requests() -> list[Any]:
 
 class Ending:
     """Ends one worker. `leave` takes it out of the registry, and `soft` is how it was set up. In
-    `data_dir` it says that it takes longer than its grace."""
+    `data_dir` it says that it takes longer than its grace. `hand_over` gives back the agents' tasks
+    that have not stopped when the process ends."""
 
     def __init__(
         self,
@@ -123,6 +124,7 @@ class Ending:
         self.waits_idle = False
         self.began = False
         self.leave: Callable[[], None] = lambda: None
+        self.hand_over: Callable[[], None] = lambda: None
         self.restore: Callable[[], None] = lambda: None
         self._orders: SimpleQueue[Order] = SimpleQueue()
 
@@ -227,11 +229,13 @@ class Ending:
         lost = [f"{each.name}[{each.id}]" for each in self.plain() if each.acknowledged]
         if lost:
             log.error("plain tasks that were acknowledged early are cut, and lost", tasks=lost)
-        threads = threading.Thread(target=self.restore, daemon=True)
-        threads.start()
-        threads.join(RESTORE_SECONDS)
         for child in psutil.Process().children(recursive=True):
             child.kill()
+        # What runs in threads would go on beside whoever gets it next, but for a moment.
+        for last in (self.hand_over, self.restore):
+            thread = threading.Thread(target=last, daemon=True)
+            thread.start()
+            thread.join(RESTORE_SECONDS)
         finishing.end(self.data_dir)
         sys.stdout.flush()
         os._exit(EX_FAILURE)

@@ -6,6 +6,7 @@
                             reads it is missed by the reaper then, which ends it in time
     after the end           the same; the next worker gives Celery the word (`late_ends.py`)
     hard time limit         the task has failed, for Fleet as for Celery
+    the worker ends         what has not stopped by then is given back in that moment
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from typing import Any
 import structlog
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.worker import state
 
 from fleet.errors import FleetError, TaskNotFound, TaskTimedOut
 from fleet.runtime.app import Role
 from fleet.services.connection import Connection
+from fleet.services.giving_back import give_back
 from fleet.services.run_ends import failed
+from fleet.state.records import TaskRecord
 from fleet.state.tasks import Lease
 
 log = structlog.get_logger(__name__)
@@ -74,8 +78,30 @@ def _fail(
 ) -> bool:
     record = connection.tasks.read(task_id)
     end = failed(TaskTimedOut(f"the task ran over its hard time limit of {seconds:g} s"))
-    lease = Lease(
-        task_id=task_id,
+    ttl = connection.settings.config.limits.result_ttl_seconds
+    lease = _lease(record, fence)
+    return connection.tasks.finish(lease, role.pool, end.state, ttl, end.fields).kept
+
+
+def hand_over(connection: Connection, role: Role) -> None:
+    """Give back the agents' tasks that still run here, since the process ends now: as any that a
+    worker gives back, they run elsewhere at once and count no crash."""
+    for request in tuple(state.active_requests):
+        try:
+            record = connection.tasks.read(request.id)
+            if record.state == "running" and record.agent == role.agent:
+                give_back(connection.settings, connection.tasks, _lease(record, record.fence))
+        except TaskNotFound:
+            # A plain task.
+            continue
+        except FleetError as error:
+            log.warning("a task could not be given back", task=request.id, error=str(error))
+
+
+def _lease(record: TaskRecord, fence: int) -> Lease:
+    """The lease of a run that another process of this worker had, or has."""
+    return Lease(
+        task_id=record.id,
         fence=fence,
         request_type=record.request_type,
         tenant=record.tenant,
@@ -85,5 +111,3 @@ def _fail(
         agent_type=record.agent_type,
         pool=record.pool,
     )
-    ttl = connection.settings.config.limits.result_ttl_seconds
-    return connection.tasks.finish(lease, role.pool, end.state, ttl, end.fields).kept

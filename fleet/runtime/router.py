@@ -18,17 +18,16 @@ from kombu.utils.json import dumps
 from fleet.core.pools import PoolTable
 from fleet.core.routing import best_by_expected_wait
 from fleet.errors import InvalidRequest
+from fleet.runtime.asked import ASKED, Header, checked_call, header_of
 from fleet.runtime.etas import seconds_until_eta, without_eta
 from fleet.runtime.job_names import JOBS
 from fleet.runtime.messages import HEADER, TASK_PREFIX, agent_tasks_of
 from fleet.runtime.whole_groups import group_that_is_sent
+from fleet.services.kept_messages import payload_of
 from fleet.services.planning import Plan
-from fleet.services.requests import Checked, Submission
+from fleet.services.requests import Checked
 from fleet.services.submit import Ready, Submitter, no_agent
 from fleet.settings import Settings
-
-ASKED = ("request_type", "tenant", "complexity", "quality", "speed")
-HANDED_ON = (*ASKED, "payload_characters", "priority")
 
 
 def jobs_queue(settings: Settings) -> str:
@@ -67,10 +66,11 @@ class FleetRouter:
             return {"queue": jobs_queue(self.settings)}
         self._check_place(name, options)
         agent_type = name.removeprefix(TASK_PREFIX)
-        checked = self._check(agent_type, args or (), kwargs or {}, options)
+        called = (args or (), kwargs or {}, options.get("priority"))
+        checked = checked_call(self.submitter.checks, agent_type, *called)
         self.submitter.check_emergency(checked)
         plan = self.submitter.planner.plan(checked)
-        headers = {**(options.get("headers") or {}), HEADER: _header(checked)}
+        headers = {**(options.get("headers") or {}), HEADER: header_of(checked)}
         # Set in place: what a caller passed would win over what is returned.
         options["headers"] = headers
         options["argsrepr"] = f"{checked.request_type} for {checked.tenant}"
@@ -88,38 +88,6 @@ class FleetRouter:
                 f"{name} is placed by Fleet, and queue {place} is none of the fleet's; leave the "
                 "queue out, also of task_annotations, and choose pools by fleet.toml"
             )
-
-    def _check(
-        self,
-        agent_type: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        options: Mapping[str, Any],
-    ) -> Checked:
-        if len(args) != 1 or not isinstance(args[0], Mapping):
-            raise InvalidRequest(
-                f"{TASK_PREFIX}{agent_type} takes its payload as its one argument, a dictionary; "
-                "send_task(name, args=[payload], kwargs={'tenant': ..., 'complexity': ...})"
-            )
-        unknown = set(kwargs) - set(ASKED)
-        if unknown:
-            raise InvalidRequest(
-                f"{TASK_PREFIX}{agent_type} knows no {', '.join(sorted(unknown))}; "
-                f"use {', '.join(ASKED)}"
-            )
-        asked = {"request_type": self._request_type(agent_type), **kwargs}
-        if options.get("priority") is not None:
-            asked["priority"] = options["priority"]
-        return self.submitter.checks.check(Submission(payload=args[0], **asked))
-
-    def _request_type(self, agent_type: str) -> str:
-        for name, request in self.settings.config.request_types.items():
-            if request.agent_type == agent_type:
-                return name
-        known = sorted({r.agent_type for r in self.settings.config.request_types.values()})
-        raise InvalidRequest(
-            f"no request type is answered by {agent_type}; agent types are: {', '.join(known)}"
-        )
 
     def _queue(self, plan: Plan) -> str:
         planner, snapshot = self.submitter.planner, self.submitter.planner.snapshot
@@ -150,10 +118,6 @@ def _check_is_no_map(kwargs: Mapping[str, Any], agent_tasks: Collection[str]) ->
         )
 
 
-def _header(checked: Checked) -> dict[str, Any]:
-    return {name: getattr(checked, name) for name in HANDED_ON}
-
-
 class TaskPlacer:
     """Places messages that the router has planned; the transport calls it (`Link.place`)."""
 
@@ -163,20 +127,11 @@ class TaskPlacer:
 
     def __call__(self, message: dict[str, Any], text: str) -> bool:
         headers = message.get("headers") or {}
-        if headers.get("task") not in self.agent_tasks or headers.get(HEADER) is None:
+        asked = headers.get(HEADER)
+        if headers.get("task") not in self.agent_tasks or not isinstance(asked, Mapping):
             # Of a task that is not Fleet's a header of this name is its publisher's own.
             return False
-        asked = headers[HEADER]
-        request = self.submitter.checks.config.request_types[asked["request_type"]]
-        checked = Checked(
-            agent_type=request.agent_type,
-            payload="",
-            pool=None,
-            model=None,
-            max_cost_usd=None,
-            idempotency_key=None,
-            **asked,
-        )
+        checked = self._checked(asked, headers, text)
         wait = seconds_until_eta(message)
         if wait > 0:
             text = dumps(without_eta(message))
@@ -187,3 +142,24 @@ class TaskPlacer:
         else:
             self.submitter.place(headers["id"], text, checked)
         return True
+
+    def _checked(self, asked: Any, headers: Mapping[str, Any], text: str) -> Checked:
+        """What is asked for, in order. Raises `InvalidRequest`."""
+        checks = self.submitter.checks
+        if not isinstance(asked, Header):
+            # Nobody's word for it: the header is none that a router of this process has written.
+            named = {name: asked[name] for name in ASKED if name in asked}
+            agent_type = str(headers.get("task")).removeprefix(TASK_PREFIX)
+            payload = [payload_of(text)]
+            asked = header_of(
+                checked_call(checks, agent_type, payload, named, asked.get("priority"))
+            )
+        return Checked(
+            agent_type=checks.config.request_types[asked["request_type"]].agent_type,
+            payload="",
+            pool=None,
+            model=None,
+            max_cost_usd=None,
+            idempotency_key=None,
+            **asked,
+        )

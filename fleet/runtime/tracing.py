@@ -67,8 +67,6 @@ def goes_back(task_id: str, error: BaseException) -> Reject:
 class AgentTrace(TraceInfo):
     """How a delivery of an agent's task ended. `rejected` is set where it goes back."""
 
-    __slots__ = ("rejected",)
-
     def __init__(self, state: str, retval: Any = None) -> None:
         super().__init__(state, retval)
         self.rejected: ExceptionInfo | None = None

@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import structlog
@@ -19,6 +20,7 @@ from celery.worker import state
 from fleet.runtime.app import Role, fleet_of
 from fleet.runtime.children import watch_children
 from fleet.runtime.ending import Ending, ending_step
+from fleet.runtime.lost_processes import hand_over
 from fleet.runtime.messages import agent_tasks_of
 from fleet.runtime.slots import Slots, add_spare_threads
 from fleet.runtime.transport import Channel
@@ -59,6 +61,7 @@ def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> Non
             if self.heartbeat is None:
                 self.heartbeat = Heartbeat(fleet_of(app), role)
                 ending.leave = self.heartbeat.stop
+                ending.hand_over = partial(hand_over, fleet_of(app), role)
                 self.heartbeat.start()
             ahead = isinstance(channel, Channel) and config.execution == "threads"
             if ahead and consumer.hub is not None:

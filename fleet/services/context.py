@@ -23,14 +23,14 @@ class RunContext:
         tasks: Tasks,
         models: ModelSteps,
         read_roots: tuple[Path, ...],
-        sandbox: Literal["auto", "bubblewrap", "rlimits"],
+        sandbox: Literal["auto", "bubblewrap", "landlock", "rlimits"],
     ) -> None:
         self.task_id = lease.task_id
         self.tenant = lease.tenant
         self.request_type = lease.request_type
         self.complexity = lease.complexity
         self.read_roots = read_roots
-        self.sandbox: Literal["auto", "bubblewrap", "rlimits"] = sandbox
+        self.sandbox: Literal["auto", "bubblewrap", "landlock", "rlimits"] = sandbox
         self._lease = lease
         self._tasks = tasks
         self._models = models

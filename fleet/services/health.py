@@ -8,20 +8,21 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fleet.adapters.sandbox import DESCRIPTIONS, isolation_for
 from fleet.core.health import MAINTENANCE
-from fleet.errors import FleetError
-from fleet.services.addresses import masked
+from fleet.errors import FleetError, NotAllowed
 from fleet.services.broker import PROBE_SECONDS, ping
 from fleet.services.connection import Connection
 from fleet.services.upkeep import last_health
 from fleet.settings import Settings
-from fleet.settings.addresses import amqp_place
+from fleet.settings.addresses import amqp_place, masked
 from fleet.state.client import place, redis_errors
 from fleet.state.pools import PoolCounts
 from fleet.state.registry import AgentRecord
 from fleet.state.scripts import text
 
 ALIVE = ("idle", "busy", "maintenance")
+RUN_CODE = {"code_generator", "performance_tester"}
 LATE_SECONDS = 60
 """Beat has its health summed up four times as often."""
 
@@ -61,6 +62,17 @@ def model_part(settings: Settings, environment: Mapping[str, str] = os.environ) 
     return Part("model", False, "-", "neither FLEET_MODEL_URL nor a provider's key is set")
 
 
+def sandbox_parts(settings: Settings) -> list[Part]:
+    """How code that agents run is kept apart on this machine, where any of them runs code."""
+    if not RUN_CODE & settings.config.agent_types.keys():
+        return []
+    try:
+        isolation = isolation_for(settings.config.agents.sandbox)
+    except NotAllowed as error:
+        return [Part("sandbox", False, "none", str(error))]
+    return [Part("sandbox", True, isolation, f"on this machine: {DESCRIPTIONS[isolation]}")]
+
+
 def flower_part(url: str) -> Part:
     """Flower: whether its page for health checks answers."""
     problem = http_problem(f"{url}/healthcheck")
@@ -73,9 +85,7 @@ def pool_parts(
     """The pools: each has to have an agent that is alive, unless it may do without."""
     alive = [agent for agent in agents if agent.status in ALIVE]
     return [
-        _pool_part(
-            name, pool.min, [a for a in alive if a.pool == name], counts[name].standing
-        )
+        _pool_part(name, pool.min, [a for a in alive if a.pool == name], counts[name].standing)
         for name, pool in settings.config.pools.items()
     ]
 

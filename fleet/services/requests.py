@@ -6,13 +6,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from fleet.agent import AgentSpec, Payload
+from fleet.core.brief import brief, is_number
 from fleet.core.characters import made_whole
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.services.complexity import Complexity
@@ -24,6 +25,7 @@ MOST_DOLLARS = 1_000_000
 MOST_DELAY = 10 * 366 * 86_400
 USUAL_PRIORITY = 5
 LEAST_PRIORITY = 9
+MOST_NAME = 300
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 HALF_A_PAIR = "half a surrogate pair, which is no character"
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
@@ -95,7 +97,22 @@ class RequestChecks:
         self.tenants = frozenset(settings.config.tenants)
 
     def check(self, asked: Submission) -> Checked:
-        """The submission, in order. Raises `InvalidRequest` with what to change."""
+        """The submission, in order. Raises `InvalidRequest` with what to change, whatever values
+        it has: a message's are anybody's."""
+        try:
+            return self._check(asked)
+        except (PydanticSerializationError, RecursionError):
+            raise InvalidRequest(
+                "the payload cannot be written as JSON: it is nested too deeply, in a circle, or "
+                "holds what JSON has no word for; send text, numbers, lists and dictionaries"
+            ) from None
+
+    def _check(self, asked: Submission) -> Checked:
+        for name in ("request_type", "tenant", "pool", "model", "idempotency_key"):
+            value = getattr(asked, name)
+            is_left_out = value is None and name not in ("request_type", "tenant")
+            if not isinstance(value, str) and not is_left_out:
+                raise InvalidRequest(f"{name} is {brief(value)}; give a string")
         request = self.config.request_types.get(asked.request_type)
         if request is None:
             raise InvalidRequest(
@@ -103,8 +120,12 @@ class RequestChecks:
             )
         if asked.pool is not None and asked.pool not in self.config.pools:
             raise InvalidRequest(unknown("pool", asked.pool, self.config.pools))
+        if asked.model is not None and len(asked.model) > MOST_NAME:
+            raise InvalidRequest(
+                f"no model is called {brief(asked.model)}; use a name that `fleet models` shows"
+            )
         payload = self._payload(request.agent_type, asked)
-        tenant = self._tenant(asked.tenant)
+        tenant = self.tenant(asked.tenant)
         quality, speed = self._priorities(asked, tenant)
         return Checked(
             request_type=asked.request_type,
@@ -154,7 +175,10 @@ class RequestChecks:
             )
         return text
 
-    def _tenant(self, tenant: str) -> str:
+    def tenant(self, tenant: object) -> str:
+        """The same name, where a tenant may have it. Raises `InvalidRequest`."""
+        if not isinstance(tenant, str):
+            raise InvalidRequest(f"tenant is {brief(tenant)}; give a string")
         if self.tenants and tenant not in self.tenants:
             raise InvalidRequest(unknown("tenant", tenant, self.tenants))
         check_tenant(tenant)
@@ -163,8 +187,8 @@ class RequestChecks:
     def _complexity(self, complexity: float | None, payload: str) -> float:
         if complexity is None:
             return self.complexity.estimate(payload)
-        if not isinstance(complexity, (int, float)) or not 0 <= complexity <= 1:
-            raise InvalidRequest(f"complexity is {complexity!r}; give a number from 0 to 1")
+        if not is_number(complexity) or not 0 <= complexity <= 1:
+            raise InvalidRequest(f"complexity is {brief(complexity)}; give a number from 0 to 1")
         return float(complexity)
 
     def _priorities(self, asked: Submission, tenant: str) -> tuple[float | None, float | None]:
@@ -174,9 +198,11 @@ class RequestChecks:
         return task_priorities(self.config, asked.request_type, tenant, *given).asked
 
     def _max_cost(self, dollars: float | None) -> float | None:
-        if dollars is not None and not 0 <= dollars <= MOST_DOLLARS:
+        is_given = dollars is not None
+        if is_given and not (is_number(dollars) and 0 <= dollars <= MOST_DOLLARS):
             raise InvalidRequest(
-                f"max_cost_usd is {dollars!r}; give an amount of dollars from 0 to {MOST_DOLLARS:,}"
+                f"max_cost_usd is {brief(dollars)}; give an amount of dollars from 0 to "
+                f"{MOST_DOLLARS:,}"
             )
         return dollars
 
@@ -190,9 +216,9 @@ class RequestChecks:
 
 def _priority(priority: object) -> int:
     if isinstance(priority, bool) or not isinstance(priority, int):
-        raise InvalidRequest(f"priority is {priority!r}; give a whole number from 0 to 9")
+        raise InvalidRequest(f"priority is {brief(priority)}; give a whole number from 0 to 9")
     if not 0 <= priority <= LEAST_PRIORITY:
-        raise InvalidRequest(f"priority is {priority}; give 0, the most urgent, to 9")
+        raise InvalidRequest(f"priority is {brief(priority)}; give 0, the most urgent, to 9")
     return priority
 
 
@@ -204,33 +230,34 @@ def _not_before(delay: float | None, moment: datetime | None) -> str:
         return _moment(moment)
     if delay is None:
         return ""
-    if isinstance(delay, bool) or not isinstance(delay, (int, float)):
-        raise InvalidRequest(f"delay is {delay!r}; give a number of seconds")
+    if not is_number(delay):
+        raise InvalidRequest(f"delay is {brief(delay)}; give a number of seconds")
     if not 0 <= delay <= MOST_DELAY:
-        raise InvalidRequest(f"delay is {delay!r}; give seconds from 0 to {MOST_DELAY:,}")
+        raise InvalidRequest(f"delay is {brief(delay)}; give seconds from 0 to {MOST_DELAY:,}")
     return f"+{round(delay * 1000)}"
 
 
 def _moment(moment: datetime) -> str:
     if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise InvalidRequest(
-            f"not_before is {moment!r}; give a datetime with a time zone, such as "
+            f"not_before is {brief(moment)}; give a datetime with a time zone, such as "
             "datetime.now(UTC) + timedelta(hours=1)"
         )
-    return str(max(0, round(moment.timestamp() * 1000)))
+    seconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+    return str(max(0, round(seconds * 1000)))
 
 
 def check_tenant(tenant: str) -> None:
     """Raise `InvalidRequest` for a name that no tenant may have."""
     if not TENANT.fullmatch(tenant):
         raise InvalidRequest(
-            f"{tenant!r} is no tenant name; use up to 64 letters, digits, '_', '.' and '-'"
+            f"{brief(tenant)} is no tenant name; use up to 64 letters, digits, '_', '.' and '-'"
         )
 
 
 def unknown(kind: str, name: object, allowed: Mapping[str, Any] | frozenset[str]) -> str:
     """A sentence for a name that is not known, with those that are."""
-    return f"no {kind} is called {name!r}; use one of: {', '.join(sorted(allowed))}"
+    return f"no {kind} is called {brief(name)}; use one of: {', '.join(sorted(allowed))}"
 
 
 def _payload_json(request_type: str, payload: Payload) -> str:

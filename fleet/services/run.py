@@ -148,8 +148,10 @@ class AgentRunner:
         lessons = Lessons(self.model_state, self.examples, delivery.payload)
         writer = StepWriter(lease, self.steps, self.policy, lessons, learns)
         end = failed(refused) if refused else self._run_leased(agent_type, lease, delivery, writer)
-        parks = isinstance(end, Parked)
-        written = self.writes.park(lease, end) if parks else self.writes.write(lease, end)
+        if isinstance(end, Parked):
+            written = self.writes.park(lease, end)
+        else:
+            written = self.writes.write(lease, end)
         if written is None:
             return None
         if written.reward is not None:

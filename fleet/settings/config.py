@@ -119,7 +119,7 @@ class Replication(Section):
 
 class Agents(Section):
     read_roots: tuple[str, ...] = (".",)
-    sandbox: Literal["auto", "bubblewrap", "rlimits"] = "auto"
+    sandbox: Literal["auto", "bubblewrap", "landlock", "rlimits"] = "auto"
 
 
 class FleetConfig(Section):

@@ -21,7 +21,7 @@ class LocalContext:
     """Asks the model at `model_url` (which ends in /v1); an agent that asks none needs no URL."""
 
     model_url: str = ""
-    sandbox: Literal["auto", "bubblewrap", "rlimits"] = "auto"
+    sandbox: Literal["auto", "bubblewrap", "landlock", "rlimits"] = "auto"
     read_roots: tuple[Path, ...] = ()
     task_id: str = "task-1"
     tenant: str = "acme"

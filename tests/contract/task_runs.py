@@ -145,9 +145,7 @@ def start_run(
     return resume_run(fleet, task_id, fake, loop)
 
 
-def resume_run(
-    fleet: Connection, task_id: str, fake: FakeProvider, loop: asyncio.Runner
-) -> Run:
+def resume_run(fleet: Connection, task_id: str, fake: FakeProvider, loop: asyncio.Runner) -> Run:
     """Claim a task that was submitted, as a worker of its own does."""
     lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, os.urandom(4).hex(), "acme", "")
     assert isinstance(lease, Lease), lease

@@ -100,6 +100,13 @@ def test_what_a_variant_prints_does_not_spoil_the_timing() -> None:
         ({"call": "f()", "code": "import nowhere"}, "variant broken failed: ModuleNotFoundError"),
         ({"call": "exit()", "code": "from sys import exit"}, "variant broken failed: SystemExit"),
         ({"call": "end(0)", "code": "from os import _exit as end"}, "variant broken failed"),
+        (
+            {
+                "call": "[os.write(n, b'{1\\n') for n in (3, 4)] and os._exit(0)",
+                "code": "import os",
+            },
+            "variant .* failed",
+        ),
     ],
 )
 def test_a_variant_that_fails_is_named_with_its_error(broken: dict[str, str], message: str) -> None:

@@ -25,7 +25,7 @@ from fleet.settings import Settings
 from fleet.state.policy import Scope
 from fleet.state.records import TaskRecord
 
-RETRIES = '[retries]\nmost = 2\nbase_seconds = 0.05\ncap_seconds = 0.05\n'
+RETRIES = "[retries]\nmost = 2\nbase_seconds = 0.05\ncap_seconds = 0.05\n"
 QUEUE = "{fleet}.overflow.code_generator"
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 import redis
@@ -68,6 +70,38 @@ def test_a_worker_outlives_every_malformed_message(visited: tuple[Crew, redis.Re
     eventually(lambda: not client.scard("{fleet}:pool:naps:in_flight"), 10, "no slot stays taken")
 
 
+STRANGE: dict[str, tuple[list[Any], dict[str, Any]]] = {
+    "a tenant of 100 kB": ([{"note": "x"}], {"tenant": "x" * 100_000}),
+    "a tenant that is a list": ([{"note": "x"}], {"tenant": ["x"]}),
+    "a complexity of NaN": ([{"note": "x"}], {"complexity": math.nan}),
+    "a priority that is a string": ([{"note": "x"}], {"priority": "urgent"}),
+    "a request type that is a list": ([{"note": "x"}], {"request_type": []}),
+    "a keyword that is unknown": ([{"note": "x"}], {"tenants": "x"}),
+    "no payload": ([], {}),
+    "two payloads": ([{}, {}], {}),
+    "a payload of null": ([None], {}),
+    "a payload that does not suit": ([{"seconds": "long"}], {}),
+    "a payload over the limit": ([{"note": "x" * 2_000_000}], {}),
+}
+
+
+def test_what_no_submission_may_say_ends_as_failed(visited: tuple[Crew, redis.Redis]) -> None:
+    crew, client = visited
+    queue, sent = "{fleet}.naps", {}
+    for name, (args, asked) in STRANGE.items():
+        message = good_message("agents.napper", args, queue)
+        follows = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+        message["body"] = base64.b64encode(json.dumps([args, asked, follows]).encode()).decode()
+        client.lpush(queue, json.dumps(message))
+        sent[name] = message["headers"]["id"]
+    client.lpush(wake(queue), "1")
+    for name, task_id in sent.items():
+        eventually(partial(ended, crew, task_id, "failed"), 20, name)
+        record = crew.fleet.task(task_id).record()
+        assert (record.error or {})["type"] == "InvalidRequest", name
+        assert record.tenant == "default"
+
+
 COMMANDS = [
     [1],
     5,
@@ -107,8 +141,8 @@ def test_a_worker_outlives_every_malformed_command(visited: tuple[Crew, redis.Re
     assert "Unrecoverable error" not in log
 
 
-def ended(crew: Crew, task_id: str) -> bool:
+def ended(crew: Crew, task_id: str, state: str = "succeeded") -> bool:
     try:
-        return crew.fleet.task(task_id).state() == "succeeded"
+        return crew.fleet.task(task_id).state() == state
     except TaskNotFound:
         return False

@@ -58,7 +58,7 @@ MIXED = f"{TYPE}quality_priority = 0.6\n[models.tenants.b]\n"
             "[pools.a]\nagent_type = 'performance_tester'\nhelps = ['security_scanner']",
             "suits the requests for security_scanner with 0.1 only, under routing.helper_floor",
         ),
-        ("pools = 3", "pools: Input should be a valid dictionary"),
+        ("pools = 3", "pools: has to be a table, with a line"),
         ("[pools.a]\nagent_type = 'x'", "pools.a.agent_type: 'x' is not known; use one of: code_"),
         ("[pools.a]\nagent_type = 'code_generator'\nslot = 3", "pools.a.slot: is not a known key"),
         ("[pools.a]\nagent_type = 'code_generator'\nweight = 11", "less than or equal to 10"),

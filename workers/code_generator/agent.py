@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import time
 from dataclasses import dataclass, field, replace
 
+from fleet.adapters.sandbox import isolation_for
 from fleet.agent import AgentContext, ModelReply, Outcome
 from fleet.errors import (
     ContextWindowExceeded,
@@ -16,6 +18,7 @@ from fleet.errors import (
     OverLimit,
     Unavailable,
 )
+from workers.code_generator.blocks import names_of_tests
 from workers.code_generator.extraction import extract_code
 from workers.code_generator.models import (
     Attempt,
@@ -45,7 +48,7 @@ def _check_tests(tests: str) -> None:
     """Refuse tests that cannot run before the model is paid for an answer."""
     try:
         tree = ast.parse(tests)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InvalidRequest(f"the tests are no Python code: {error}; correct them") from error
     if tests and not any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
         raise InvalidRequest("the tests hold no assert statement; add one, or leave the tests out")
@@ -62,6 +65,9 @@ class CodeGenerator:
 
     async def run(self, payload: CodeGenerationPayload, context: AgentContext) -> Outcome:
         _check_tests(payload.tests)
+        if payload.tests:
+            # Before a model is paid for code that could not be tested here.
+            await asyncio.to_thread(isolation_for, context.sandbox)
         tries = Tries()
         try:
             await self._try_models(tries, payload, context)
@@ -123,7 +129,7 @@ class CodeGenerator:
             temperature=temperature,
             save_as=_answer(tries),
         )
-        code = extract_code(reply.text)
+        code = extract_code(reply.text, _asked_for(payload))
         verdict = await verify(code, payload, context.sandbox)
         verdict = _of_a_cut_answer(verdict, reply, code, payload)
         attempt = Attempt(
@@ -156,6 +162,11 @@ def _of_a_cut_answer(
         return verdict
     cut = f"the answer was cut at its limit of {payload.max_tokens} tokens"
     return replace(verdict, passed=False, message=f"{cut}; {verdict.message}; write less")
+
+
+def _asked_for(payload: CodeGenerationPayload) -> set[str]:
+    named = {payload.function} if payload.function else set()
+    return named | names_of_tests(payload.tests, payload.module)
 
 
 def _answer(tries: Tries) -> str:

@@ -1,57 +1,180 @@
-"""Finds the code in a language model's answer."""
+"""Finds the code in a language model's answer, and changes nothing in it.
+
+No Markdown parser is used: each turns tabs into spaces, and ends a block at a fence within a
+docstring. Lines end at a newline alone, as they do for Python: `str.splitlines` also cuts at
+characters that may stand in a literal.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
-# The closing fence is optional: an answer may stop at its token limit.
-FENCED = re.compile(r"^[ \t]*```[ \t]*([\w+.-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.S | re.M)
-PYTHON_LABELS = {"", "python", "python3", "py", "py3"}
-CODE_START = re.compile(r"(?:async def|def|class|import|from|@)\b|@")
-DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-STATEMENTS = (*DEFINITIONS, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
+from workers.code_generator.blocks import Block, chosen, parsed
+
+CONTAINER = r"(?:[ \t]*(?:>|[-*+](?=[ \t])|\d{1,9}[.)](?=[ \t])))*[ \t]*"
+THOUGHTS_END = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.I)
+OPENING = re.compile(
+    rf"(?:[^\n]*{THOUGHTS_END.pattern})?({CONTAINER})(`{{3,}}|~{{3,}})([^\n]*)", re.I
+)
+CLOSING = re.compile(r"[ \t>]*(`{3,}|~{3,})[ \t]*")
+PYTHON = re.compile(r"(?:i?python|py)[\d.]*", re.I)
+THOUGHTS_START = re.compile(r"\s*<(?:think|thinking|thought|reasoning)>", re.I)
+CODE_START = re.compile(r"(?:async def|def|class|import|from)\b|@")
+STATEMENTS = (
+    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef),
+    *(ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign),
+)
+# An answer full of fences is not worth more than so many trials to see where its block ends.
+CLOSINGS_AT_MOST = 40
 
 
-def extract_code(answer: str) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A fenced block and the lines that it takes, fences included."""
+
+    first: int
+    end: int
+    block: Block
+    python: bool
+
+
+def extract_code(answer: str, wanted: Collection[str] = ()) -> str | None:
     """The Python code of the answer, ending in a newline, or None where there is none.
 
-    Of several fenced blocks the first that parses and defines something is taken, since small
-    models like to show the use of their code in a second one. Without a fence it is the whole
-    text where that is code, else the longest part of it that is.
+    The text is the answer's own, except that CRLF becomes LF (Python reads both alike), blank
+    lines around a block go, and so does the margin of a block that is indented as a whole. What
+    a model thinks before it answers is no answer. Of several blocks, `blocks.chosen` tells
+    which are the code: `wanted` are the names that it has to define. Without a fence it is the
+    text, or what there is of code in it.
     """
-    fenced: list[tuple[str, str]] = FENCED.findall(answer)
-    bodies = [body for label, body in fenced if label.lower() in PYTHON_LABELS]
-    blocks = [_tidy(body) for body in bodies if body.strip()]
+    text = answer.replace("\r\n", "\n")
+    found = list(_fenced(text.split("\n")))
+    after = _after_thoughts(text, found)
+    if after != text:
+        found = list(_fenced(after.split("\n")))
+    blocks = [each.block for each in found if each.python and each.block.text.strip()]
     if blocks:
-        return next((block for block in blocks if _defines(block, DEFINITIONS)), blocks[0])
-    if _defines(answer, STATEMENTS):
-        return _tidy(answer)
-    return _code_amid_prose(answer.splitlines())
+        return chosen(blocks, wanted)
+    return chosen(list(_amid_prose(after.split("\n"))), wanted)
 
 
-def _code_amid_prose(lines: list[str]) -> str | None:
-    start = next((i for i, line in enumerate(lines) if CODE_START.match(line)), None)
-    if start is None:
-        return None
-    for end in range(len(lines), start, -1):
-        text = "\n".join(lines[start:end])
-        if _defines(text, STATEMENTS):
-            return _tidy(text)
-    return None
+def _after_thoughts(text: str, found: list[Found]) -> str:
+    """What follows the last end of thoughts that stands in no block of working code."""
+    in_code = [each for each in found if each.block.tree and each.block.closed]
+    for end in reversed(list(THOUGHTS_END.finditer(text))):
+        line = text.count("\n", 0, end.start())
+        if not any(each.first < line < each.end for each in in_code):
+            return text[end.end() :]
+    return "" if THOUGHTS_START.match(text) and not THOUGHTS_END.search(text) else text
 
 
-def _defines(text: str, kinds: tuple[type[ast.stmt], ...]) -> bool:
-    try:
-        return any(isinstance(node, kinds) for node in ast.parse(text).body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
+def _fenced(lines: list[str]) -> Iterator[Found]:
+    at = 0
+    while at < len(lines):
+        opening = OPENING.fullmatch(lines[at])
+        if opening is None or ("`" in opening[2] and "`" in opening[3]):
+            at += 1
+            continue
+        found = _block(lines, at, opening)
+        yield found
+        at = found.end
 
 
-def _tidy(text: str) -> str:
-    lines = text.expandtabs(4).rstrip().splitlines()
-    while lines and not lines[0].strip():
-        lines.pop(0)
-    indents = [len(line) - len(line.lstrip()) for line in lines if line.strip()]
-    margin = min(indents, default=0)
-    return "\n".join(line[margin:] for line in lines) + "\n"
+def _block(lines: list[str], at: int, opening: re.Match[str]) -> Found:
+    """The block that opens here.
+
+    It ends at the first closing fence up to which it is Python: a fence within Python can only
+    stand in a literal. A block that is no Python ends at its first fence of any kind.
+    """
+    label = (opening[3].strip(" \t{.").split() or [""])[0].rstrip("},")
+    python = not label or bool(PYTHON.fullmatch(label))
+    # A fence after a list's marker has its block below it, indented by as much.
+    margin = re.sub(r"[^ \t>]", " ", opening[1])
+    closings = [
+        number
+        for number in range(at + 1, len(lines))
+        if (closing := CLOSING.fullmatch(lines[number])) and closing[1].startswith(opening[2])
+    ]
+    for end in closings[:CLOSINGS_AT_MOST] if python else ():
+        text = _without_margin(lines[at + 1 : end], margin)
+        if parsed(text) is not None:
+            return Found(at, end + 1, Block(text, labelled=bool(label)), python)
+    fences = (n for n in range(at + 1, len(lines)) if n in closings or _opens(lines[n], opening))
+    end = next(fences, len(lines))
+    text = _without_margin(lines[at + 1 : end], margin)
+    following = end + 1 if end in closings else end
+    return Found(at, following, Block(text, end in closings, bool(label)), python)
+
+
+def _opens(line: str, outer: re.Match[str]) -> bool:
+    """Whether a new block with a label begins here, so that the one before was never closed."""
+    inner = OPENING.fullmatch(line)
+    return bool(inner and inner[3].strip() and inner[2] == outer[2] and inner[1] == outer[1])
+
+
+def _without_margin(lines: list[str], margin: str) -> str:
+    """The lines without blank ones around them, moved to the left where Python wants that."""
+    kept = _trimmed(lines)
+    first = kept[0] if kept else ""
+    indent = first[: len(first) - len(first.lstrip(" \t"))]
+    text = "\n".join(kept) + "\n"
+    for prefix in (margin, indent):
+        if prefix and parsed(text) is None:
+            moved = "\n".join(_moved(line, prefix) for line in kept) + "\n"
+            if parsed(moved) is not None or prefix == indent:
+                return moved
+    return text
+
+
+def _moved(line: str, prefix: str) -> str:
+    shared = 0
+    while shared < min(len(line), len(prefix)) and line[shared] == prefix[shared]:
+        shared += 1
+    return line[shared:]
+
+
+def _trimmed(lines: list[str]) -> list[str]:
+    first, end = 0, len(lines)
+    while first < end and not lines[first].strip(" \t"):
+        first += 1
+    while end > first and not lines[end - 1].strip(" \t"):
+        end -= 1
+    return lines[first:end]
+
+
+def _amid_prose(lines: list[str]) -> Iterator[Block]:
+    """The parts of a text without fences that are code."""
+    end = 0
+    for start in (0, *(n for n, line in enumerate(lines) if n and CODE_START.match(line))):
+        length = _code_length(lines[start:]) if start >= end else 0
+        if length:
+            end = start + length
+            yield Block("\n".join(_trimmed(lines[start:end])) + "\n")
+
+
+def _code_length(lines: list[str]) -> int:
+    """How many of the lines, from the first on, are Python that defines something; 0 if none."""
+    end = len(lines)
+    while end > 0:
+        try:
+            body = ast.parse("\n".join(lines[:end]) + "\n").body
+        except SyntaxError as error:
+            # No longer beginning of the text can be Python: the error would be in it, too.
+            end = min(end - 1, (error.lineno or 1) - 1)
+        except (ValueError, RecursionError, MemoryError):
+            return 0
+        else:
+            while body and _is_prose(body[-1]):
+                end = body.pop().lineno - 1
+            return end if any(isinstance(node, STATEMENTS) for node in body) else 0
+    return 0
+
+
+def _is_prose(node: ast.stmt) -> bool:
+    """A word, or `Note: it works`, which happen to be Python."""
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Name)
+    return isinstance(node, ast.AnnAssign) and node.value is None

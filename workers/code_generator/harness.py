@@ -1,25 +1,148 @@
-"""Runs tests on generated code, and reports how many asserts held.
+"""Runs tests on generated code that is in another process, and reports how many asserts held.
 
-This file is not imported: the agent runs its text in the sandbox. The report comes after a
-token that arrives on stdin and stands in no file, so code that prints, or that ends the process
-with `sys.exit(0)` or `os._exit(0)`, cannot pass for code that passed its tests.
+This file is not imported: the agent runs its text in a sandbox of its own, with the tests, and
+connects it with `code_server.py` in another one. Each assert is decided here, from values that
+the code gave when it was asked. What the code does in its process, to modules, files, exits or
+memory, changes nothing here. An object of the code's own is not believed when it compares itself
+with a value of the tests, nor when it computes a plain value with one: see docs/sandbox.md.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib
+import builtins
 import json
 import os
 import reprlib
 import sys
 import traceback
+import types
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, os.getcwd())  # noqa: PTH109
+
+if TYPE_CHECKING:
+    from workers.code_generator.wire import OPERATIONS, Malformed, Peer, Remote, as_plain
+else:  # beside this file, in the sandbox
+    from wire import OPERATIONS, Malformed, Peer, Remote, as_plain
 
 TESTS = "<tests>"
+TESTS_MODULE = "tests"
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = 120
+# What code may ask about the tests' own functions and objects, beside their public attributes.
+NAMES = ("__name__", "__qualname__", "__doc__")
+IMPORTABLE = (
+    *(type, types.FunctionType, types.BuiltinFunctionType),
+    *(types.MethodDescriptorType, types.WrapperDescriptorType),
+)
+ITERATORS: tuple[type, ...] = (
+    types.GeneratorType,
+    type(iter([])),
+    type(iter(())),
+    map,
+    filter,
+    zip,
+    enumerate,
+)
+
+
+class Unverifiable(BaseException):
+    """The assert would rest on the code's own word. No `except Exception` hides it."""
+
+
+class TestSide(Peer):
+    """The trusted end: code may use the tests' own functions and objects, and nothing else."""
+
+    broken = ""
+
+    def refuse(self, reason: str) -> Unverifiable:
+        self.broken = self.broken or reason
+        return Unverifiable(reason)
+
+    def compare(self, name: str, one: Any, other: Any) -> Any:
+        if other is None and name in ("eq", "ne"):
+            return name == "ne"
+        if not isinstance(other, Remote):
+            raise self.refuse(
+                f"an object of the code's own class {one._kind} would decide by itself "
+                f"whether it compares with {SHORT.repr(other)}; compare plain values"
+            )
+        return self.ask(name, one, other)
+
+    def compute(self, name: str, one: Any, other: Any, own: Any) -> Any:
+        result = self.ask(name, one, other)
+        if isinstance(own, Remote) or isinstance(result, Remote):
+            return result
+        if all(not isinstance(each, Remote) or each._is_plain for each in (one, other)):
+            return OPERATIONS[name](as_plain(one), as_plain(other))
+        kind = next(each._kind for each in (one, other) if isinstance(each, Remote))
+        raise self.refuse(
+            f"an object of the code's own class {kind} would decide by itself what comes out "
+            f"with {SHORT.repr(own)}; compute with plain values"
+        )
+
+    def error_name(self, kind: type[BaseException]) -> Any:
+        if any(kind is each for each in self.remotes.values()):
+            return self.encoded_object(kind)
+        known = (each for each in kind.__mro__ if getattr(builtins, each.__name__, None) is each)
+        return ["builtin", next(known).__name__]
+
+    def guard(self, name: str, operands: list[Any]) -> None:
+        target, *rest = operands
+        if isinstance(target, ITERATORS) and name in ("iter", "next"):
+            return
+        if not _of_the_tests(target):
+            raise TypeError(f"{name} is not for the code to do here")
+        if name in ("getattr", "setattr", "delattr"):
+            own = name != "getattr" and isinstance(target, type | types.FunctionType)
+            if own or type(rest[0]) is not str or (rest[0][:1] == "_" and rest[0] not in NAMES):
+                raise AttributeError(rest[0])
+
+    def encoded_object(self, value: Any) -> Any:
+        if type(value) is Remote or any(value is each for each in self.remotes.values()):
+            return super().encoded_object(value)
+        if _of_the_tests(value) or isinstance(value, ITERATORS):
+            return super().encoded_object(value)
+        if isinstance(value, types.ModuleType):
+            return ["import", value.__name__, ""]
+        bound = isinstance(value, types.BuiltinFunctionType) and not isinstance(
+            value.__self__, types.ModuleType
+        )
+        if isinstance(value, IMPORTABLE) and not bound:
+            module = getattr(value, "__module__", None) or "builtins"
+            return ["import", module, value.__qualname__]
+        raise self.refuse(
+            f"the tests hand over an object of {type(value).__name__}, which cannot be handed over"
+        )
+
+
+def _of_the_tests(value: Any) -> bool:
+    if isinstance(value, types.MethodType):
+        return _of_the_tests(value.__self__)
+    if isinstance(value, type | types.FunctionType):
+        return value.__module__ == TESTS_MODULE
+    return type(value).__module__ == TESTS_MODULE
+
+
+class CodeModule(types.ModuleType):
+    """The module as the tests may import it: its names are looked up when they are read."""
+
+    def __init__(self, name: str, code: Remote, names: list[str]) -> None:
+        super().__init__(name)
+        vars(self).update(_code=code, __all__=[each for each in names if each[:1] != "_"])
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        code: Remote = vars(self)["_code"]
+        found: object = code.look_up(name)
+        return found
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise Unverifiable(f"the tests replace {name} in the code, which they cannot")
 
 
 class AssertCounter(ast.NodeTransformer):
@@ -38,7 +161,7 @@ class AssertCounter(ast.NodeTransformer):
 
 
 class Tests:
-    """The tests' text, run once in the names of the generated module."""
+    """The tests' text, run once with the names of the generated module."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -47,7 +170,7 @@ class Tests:
 
     def run(self, names: dict[str, Any]) -> None:
         tree = AssertCounter().visit(ast.parse(self.text, TESTS))
-        tools = {"_assert_held": self._assert_held, "_note": self._note, "__name__": "tests"}
+        tools = {"_assert_held": self._assert_held, "_note": self._note, "__name__": TESTS_MODULE}
         namespace = {**names, **tools}
         exec(compile(tree, TESTS, "exec"), namespace)  # noqa: S102
         for test in self._functions(namespace):
@@ -71,7 +194,7 @@ class Tests:
         """What failed, with the line of the tests and the two sides of a failed comparison."""
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno or 1 for frame in frames if frame.filename == TESTS]
-        where = self.text.splitlines()[(lines or [1])[-1] - 1].strip()
+        where = self.text.split("\n")[(lines or [1])[-1] - 1].strip()
         if not isinstance(error, AssertionError):
             return f"{where}: {describe(error)}"
         sides = [f"the {side} side is {SHORT.repr(value)}" for side, value in self._sides.items()]
@@ -81,30 +204,45 @@ class Tests:
 def describe(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"the code called exit({error.code!r})"
+    if isinstance(error, Unverifiable):
+        return f"not verifiable: {str(error)[:300]}"
     return f"{type(error).__name__}: {str(error)[:300]}"
 
 
-def check(module: str, text: str) -> dict[str, Any]:
-    tests = Tests(text)
+def check(side: TestSide, order: dict[str, Any]) -> dict[str, Any]:
+    """The report: asserts that held, what failed, and whether the code's side broke off."""
+    tests = Tests(order["tests"])
+    code = Remote(side, 0, "Code")
     try:
-        names = vars(importlib.import_module(module))
+        names = code.load()
+    except Malformed:
+        return {"passed": 0, "failure": "the code does not load", "broke_off": True}
     except BaseException as error:
         return {"passed": 0, "failure": f"the code does not load: {describe(error)}"}
+    if type(names) is not dict or not all(type(name) is str for name in names):
+        return {"passed": 0, "failure": "the code gives no names", "broke_off": True}
+    sys.modules[order["module"]] = CodeModule(order["module"], code, list(names))
+    # The tests keep Python's own functions, unless it is one of them that was asked for.
+    hidden = set(dir(builtins)) - {order["function"]}
     try:
-        tests.run(dict(names))
+        tests.run({name: each for name, each in names.items() if name not in hidden})
+    except Malformed as error:
+        return {"passed": tests.passed, "failure": str(error), "broke_off": True}
     except BaseException as error:
         return {"passed": tests.passed, "failure": tests.failure(error)}
-    return {"passed": tests.passed, "failure": "" if tests.passed else "no assert was reached"}
+    failure = "" if tests.passed else "no assert was reached"
+    return {"passed": tests.passed, "failure": side.broken or failure}
 
 
 def main() -> None:
-    order = json.loads(sys.stdin.read())
-    report_to = os.dup(1)
-    os.dup2(2, 1)  # what the code prints must not mix with the report
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109
-    report = check(order["module"], order["tests"])
-    os.write(report_to, (order["token"] + json.dumps(report)).encode())
-    os._exit(0)  # threads and exit handlers of the code have no say any more
+    order = json.loads(Path("order.json").read_text(encoding="utf-8"))
+    report_to, reading, writing = os.dup(2), os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):  # the tests' own input and output
+        os.dup2(nothing, number)
+    side = TestSide(os.fdopen(reading, "rb"), os.fdopen(writing, "wb"))
+    os.write(report_to, json.dumps(check(side, order)).encode())
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from fleet.agent import Payload, Result
 
 Stage = Literal["extract", "parse", "lint", "tests"]
-Isolation = Literal["bubblewrap", "rlimits", ""]  # empty: no tests ran
-RESERVED_MODULES = {*sys.stdlib_module_names, "program", "pyperf", "numpy"}
+Isolation = Literal["bubblewrap", "landlock", "rlimits", ""]  # empty: no tests ran
+RESERVED_MODULES = {*sys.stdlib_module_names, "program", "wire", "pyperf", "numpy"}
 
 
 def _assert_something(text: str) -> str:

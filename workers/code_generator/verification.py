@@ -5,22 +5,33 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruff import find_ruff_bin
 
-from fleet.adapters.sandbox import Mode, SandboxLimits, SandboxResult, run_python
+from fleet.adapters.sandbox import (
+    Channel,
+    Mode,
+    SandboxLimits,
+    SandboxResult,
+    channels,
+    run_python,
+)
 from fleet.errors import Unavailable
 from workers.code_generator.models import CodeGenerationPayload, Isolation, Stage
 
-HARNESS = Path(__file__).with_name("harness.py")
+HERE = Path(__file__).parent
+HARNESS, SERVER, WIRE = (HERE / name for name in ("harness.py", "code_server.py", "wire.py"))
 # Errors only, nothing of style: syntax, comparisons that cannot hold, misplaced statements,
 # names that nobody defined.
 RUFF_RULES = "E9,F63,F7,F82"
 RUFF_SECONDS = 20
 TEST_LIMITS = SandboxLimits(wall_seconds=10, cpu_seconds=5, processes=8)
+# How long a process whose output has ended may take to end itself.
+ENDING_SECONDS = 3
 MESSAGE_CHARACTERS = 600
 
 
@@ -80,29 +91,93 @@ async def lint_failure(code: str) -> str:
         if process.returncode is None:
             process.kill()
             await process.wait()
+        process._transport.close()  # type: ignore[attr-defined]  # or the loop may end before it
     if process.returncode not in (0, 1):
         raise Unavailable(f"ruff failed ({error.decode(errors='replace').strip()}); reinstall it")
     return found.decode(errors="replace").replace("-:", "line ").strip()[:MESSAGE_CHARACTERS]
 
 
+class Report(BaseModel):
+    """What the process says that ran the tests. `broke_off` where the code answered no more."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    passed: Annotated[int, Field(ge=0)]
+    failure: str
+    broke_off: bool = False
+
+
 async def run_tests(code: str, payload: CodeGenerationPayload, mode: Mode) -> Verdict:
-    """Run the payload's tests on the code in the sandbox."""
-    token = secrets.token_hex(16)
-    order = {"token": token, "module": payload.module, "tests": payload.tests}
-    ended = await run_python(
+    """Run the payload's tests in one sandbox and the code in another one.
+
+    Asserts are decided where the tests are: the code is asked for values, and has no other way
+    to take part in the verdict. A report that is none makes the code unverified.
+    """
+    with channels() as (of_tests, of_code):
+        code_run = asyncio.create_task(_run_code(code, payload, mode, of_code))
+        try:
+            ended = await _run_tests(payload, mode, of_tests)
+            report = _report(ended)
+            if report and report.broke_off:
+                # It has ended, or it is to be ended.
+                await asyncio.wait((code_run,), timeout=ENDING_SECONDS)
+        finally:
+            code_run.cancel()
+            await asyncio.wait((code_run,))
+    return _verdict(ended, report, _result(code_run))
+
+
+async def _run_code(
+    code: str, payload: CodeGenerationPayload, mode: Mode, channel: Channel
+) -> SandboxResult:
+    files = {
+        f"{payload.module}.py": code,
+        "wire.py": WIRE.read_text(encoding="utf-8"),
+        "order.json": json.dumps({"module": payload.module}),
+    }
+    program = SERVER.read_text(encoding="utf-8")
+    try:
+        return await run_python(
+            program, files=files, limits=TEST_LIMITS, mode=mode, channel=channel
+        )
+    finally:
+        channel.close()  # also where it could not be started: the tests must not wait for it
+
+
+async def _run_tests(payload: CodeGenerationPayload, mode: Mode, channel: Channel) -> SandboxResult:
+    order = {"module": payload.module, "tests": payload.tests, "function": payload.function}
+    return await run_python(
         HARNESS.read_text(encoding="utf-8"),
-        files={f"{payload.module}.py": code},
-        stdin=json.dumps(order),
+        files={"wire.py": WIRE.read_text(encoding="utf-8"), "order.json": json.dumps(order)},
         limits=TEST_LIMITS,
         mode=mode,
+        channel=channel,
     )
-    _, found, report = ended.stdout.rpartition(token)
-    if not found:
-        return Verdict("tests", False, unfinished(ended), isolation=ended.isolation)
-    told = json.loads(report)
-    count = int(told["passed"])
-    message = told["failure"][:MESSAGE_CHARACTERS] or f"{count} asserts passed"
-    return Verdict("tests", not told["failure"], message, count, ended.isolation)
+
+
+def _result(code_run: asyncio.Task[SandboxResult]) -> SandboxResult | None:
+    """How the code's process ended by itself; None where it was ended after the tests."""
+    return None if code_run.cancelled() else code_run.result()
+
+
+def _report(ended: SandboxResult) -> Report | None:
+    try:
+        return Report.model_validate_json(ended.stderr) if ended.exit_code == 0 else None
+    except ValidationError:
+        return None
+
+
+def _verdict(ended: SandboxResult, report: Report | None, code: SandboxResult | None) -> Verdict:
+    isolation = ended.isolation
+    if report is None:
+        message = "the tests gave no report" if ended.exit_code == 0 else unfinished(ended)
+        return Verdict("tests", False, message, isolation=isolation)
+    failure = report.failure
+    if report.broke_off and code is not None:
+        failure = unfinished(code)
+    message = failure[:MESSAGE_CHARACTERS] or f"{report.passed} asserts passed"
+    passed = not failure and not report.broke_off and report.passed > 0
+    return Verdict("tests", passed, message, report.passed, isolation)
 
 
 def unfinished(ended: SandboxResult) -> str:
@@ -112,6 +187,8 @@ def unfinished(ended: SandboxResult) -> str:
             return f"the tests were still running after {TEST_LIMITS.wall_seconds:g} s"
         case "cpu":
             return f"the tests used more than {TEST_LIMITS.cpu_seconds} s of CPU time"
+        case "memory" | "disk" | "files":
+            return f"the tests used more {ended.killed_by} than they may"
         case "signal":
             return f"the code ended the process (signal {-ended.exit_code}) amid the tests"
     return f"the code ended the process (exit status {ended.exit_code}) amid the tests"

@@ -68,7 +68,7 @@ def _result(
         same_result=same,
         confidence=payload.confidence,
         rounds=len(samples[0]),
-        isolation=bench.isolation,
+        isolation=bench.isolation or "rlimits",
         seconds=bench.seconds,
         plot_png_base64=plot_png_base64(timings, samples, payload.confidence),
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyperf
 
@@ -23,7 +25,18 @@ TIMING_SHARE = 0.85  # the rest of the budget goes into resampling and drawing
 # and a machine that is busy with other things takes seconds to start a process.
 BUDGETS_AT_MOST, GRACE_SECONDS = 3, 30
 MEMORY_BYTES = 1024 * 1024 * 1024
+TOTAL_MEMORY_BYTES = MEMORY_BYTES * 3 // 2
 OUTPUT_BYTES = 1024 * 1024
+
+
+def _last_answer(text: str) -> dict[str, Any]:
+    """The last line of the report as JSON, as the variants may write there too; empty where it is
+    none."""
+    try:
+        found = json.loads((text.splitlines() or [""])[-1])
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +54,7 @@ class Bench:
         self.payload = payload
         self.mode = mode
         self.started = time.monotonic()
-        self.isolation: Isolation = "rlimits"
+        self.isolation: Isolation | None = None
 
     @property
     def seconds(self) -> float:
@@ -53,27 +66,33 @@ class Bench:
         Raises `TaskFailed` with the name of a variant that fails.
         """
         ended = await self._process(self.payload.variants, ())
-        answers = [json.loads(line) for line in ended.stdout.splitlines()]
-        last = answers[-1] if answers else {}
+        last = _last_answer(ended.stdout)
         if "failed" in last:
             raise TaskFailed(f"variant {last['failed']} failed: {last['message']}")
         if "same_result" not in last:
             raise TaskFailed(self._ended_early(last.get("started", "(none yet)"), ended))
-        same: bool | None = last["same_result"]
+        same = last["same_result"]
+        if not (same is None or isinstance(same, bool)):
+            raise TaskFailed("the variants spoilt the report on their results")
         return same
 
     async def plan(self, variant: Variant) -> Plan:
         """Find how many calls make a value long enough to be timed well."""
         options = ("--calibrate-loops", "--values=1", f"--min-time={VALUE_SECONDS}")
         run = (await self._measured(variant, options)).get_runs()[0]
-        loops, seconds_per_call = run.warmups[-1]
+        loops, seconds_per_call = run.warmups[-1] if run.warmups else (0, 0.0)
+        if loops < 1 or not 0 < seconds_per_call < math.inf:
+            raise TaskFailed(f"variant {variant.name} spoilt the report on its timing")
         fitting = round(VALUES_PER_PROCESS * VALUE_SECONDS * 2 / (loops * seconds_per_call))
         return Plan(loops, min(VALUES_PER_PROCESS, max(1, fitting)))
 
     async def values(self, variant: Variant, plan: Plan) -> list[float]:
         """Seconds per call, from one process, after one value that is thrown away."""
         options = (f"--loops={plan.loops}", f"--values={plan.values}", "--warmups=1")
-        return list((await self._measured(variant, options)).get_values())
+        found = list((await self._measured(variant, options)).get_values())
+        if len(found) != plan.values or not all(0 < value < math.inf for value in found):
+            raise TaskFailed(f"variant {variant.name} spoilt the report on its timing")
+        return found
 
     def may_go_on(self, rounds: int) -> bool:
         """Whether another round fits: at least three, then as many as the budget allows."""
@@ -87,7 +106,7 @@ class Bench:
         ended = await self._process((variant,), options)
         try:
             return pyperf.Benchmark.loads(ended.stdout)
-        except (ValueError, KeyError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
             raise TaskFailed(self._ended_early(variant.name, ended)) from error
 
     async def _process(
@@ -108,6 +127,7 @@ class Bench:
             wall_seconds=left,
             cpu_seconds=int(self.payload.seconds) + 1,
             memory_bytes=MEMORY_BYTES,
+            total_memory_bytes=TOTAL_MEMORY_BYTES,
             output_bytes=OUTPUT_BYTES,
         )
         program = BENCH.read_text(encoding="utf-8")
@@ -121,5 +141,7 @@ class Bench:
                 f"variant {name} was still running after {ended.seconds:.1f} s; "
                 "give it less data, or the test more seconds"
             )
+        if ended.killed_by in ("memory", "disk", "files"):
+            return f"variant {name} used more {ended.killed_by} than it may; give it less data"
         lines = ended.stderr.strip().splitlines()
         return f"variant {name} failed: {lines[-1] if lines else f'exit {ended.exit_code}'}"

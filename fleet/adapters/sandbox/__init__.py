@@ -4,16 +4,19 @@
 it wrote, and in which kind of isolation it ran.
 """
 
-from fleet.adapters.sandbox.bubblewrap import isolation_for
+from fleet.adapters.sandbox.isolation import DESCRIPTIONS, isolation_for
 from fleet.adapters.sandbox.limits import Isolation, KilledBy, Mode, SandboxLimits, SandboxResult
-from fleet.adapters.sandbox.run import run_python
+from fleet.adapters.sandbox.run import Channel, channels, run_python
 
 __all__ = [
+    "DESCRIPTIONS",
+    "Channel",
     "Isolation",
     "KilledBy",
     "Mode",
     "SandboxLimits",
     "SandboxResult",
+    "channels",
     "isolation_for",
     "run_python",
 ]

@@ -12,19 +12,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, cast
+from tempfile import mkdtemp
+from typing import Any
 
-from fleet.adapters.sandbox.bubblewrap import INSIDE, isolation_for, namespace_arguments
+from fleet.adapters.sandbox.bubblewrap import INSIDE, namespace_arguments
 from fleet.adapters.sandbox.capture import BoundedText, keep
+from fleet.adapters.sandbox.isolation import isolation_for
+from fleet.adapters.sandbox.landlock import confined
 from fleet.adapters.sandbox.limits import Isolation, Mode, SandboxLimits, SandboxResult
-from fleet.adapters.sandbox.users import user_for
+from fleet.adapters.sandbox.removal import remove_folder
+from fleet.adapters.sandbox.users import host_user
 from fleet.agent import to_the_end
 from fleet.errors import InvalidRequest
 
 PROGRAM = "program.py"
 # How long a supervisor may take to kill what it supervises, and pipes to run dry after it.
 GRACE_SECONDS = 2.0
+# Threads of the library that confines a program, in a process beside it.
+HELPERS = 32
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
 
@@ -35,6 +40,7 @@ async def run_python(
     stdin: str = "",
     limits: SandboxLimits | None = None,
     mode: Mode = "auto",
+    channel: Channel | None = None,
 ) -> SandboxResult:
     """Run a Python program in a fresh folder that also holds `files` (plain name: text).
 
@@ -42,34 +48,72 @@ async def run_python(
     without its environment. When the call is cancelled, every process of the run is killed
     before the cancellation goes on.
 
-    Mode `rlimits` bounds what a program uses and hides the environment, but the program runs
-    as the worker's user (where that is root, as a user of the moment if the interpreter lets
-    it): it can read files and use the network. Only `bubblewrap` keeps it from that; `auto`
-    takes it where it works, and the result says which.
+    With a `channel` its ends are the program's standard input and output: `stdin` is not sent, and
+    the result's `stdout` is empty. It belongs to the run, which closes it.
 
-    Raises `NotAllowed` where `mode` is `bubblewrap` and that does not work on this machine.
+    `auto` takes bubblewrap, or Landlock where there is no bubblewrap; the result says which.
+    Mode `rlimits` bounds what a program uses and hides the environment, but the program runs as
+    the worker's user (where that is root, as a user of the moment): it can read files and use the
+    network. `docs/sandbox.md` has what each keeps a program from.
+
+    Raises `NotAllowed` where that isolation does not work on this machine.
     """
     limits = limits or SandboxLimits()
     isolation = await asyncio.to_thread(isolation_for, mode)
-    with TemporaryDirectory(prefix="fleet-sandbox-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         contents = {**(files or {}), PROGRAM: program}
         write_files(folder, contents)
-        user = user_for(isolation)
+        user = None if isolation == "bubblewrap" else host_user()
         if user is not None:
             os.chown(folder, user, user)
         prefix = []
         if isolation == "bubblewrap":
-            prefix = namespace_arguments(contents, folder, limits.file_bytes, user)
-        job = Job(prefix, folder, user, limits, isolation)
-        return await _run(job, stdin)
+            folder.chmod(0o755)
+            prefix = namespace_arguments(contents, folder, limits.file_bytes)
+        return await _run(Job(prefix, folder, user, limits, isolation, channel), stdin)
+
+
+class Channel:
+    """Standard input and output of a run that talks with another one."""
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self.reading, self.writing = reading, writing
+        self._open = True
+
+    def close(self) -> None:
+        """Close both ends here; once is enough."""
+        if self._open:
+            self._open = False
+            os.close(self.reading)
+            os.close(self.writing)
+
+
+@contextmanager
+def channels() -> Iterator[tuple[Channel, Channel]]:
+    """Two channels, each connected with the other."""
+    one, other = os.pipe(), os.pipe()
+    pair = Channel(one[0], other[1]), Channel(other[0], one[1])
+    try:
+        yield pair
+    finally:
+        for channel in pair:
+            channel.close()
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    folder = Path(mkdtemp(prefix="fleet-sandbox-"))
+    try:
+        yield folder
+    finally:
+        remove_folder(folder)
 
 
 def write_files(folder: Path, contents: Mapping[str, str]) -> None:
     for name, text in contents.items():
         if Path(name).name != name or name in ("", ".."):
             raise InvalidRequest(f"{name!r} is no plain file name; leave out its folders")
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8", newline="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +125,22 @@ class Job:
     user: int | None
     limits: SandboxLimits
     isolation: Isolation
+    channel: Channel | None = None
 
 
 def supervised_command(job: Job, status: int) -> list[str]:
     inside = INSIDE if job.prefix else str(job.folder)
+    arguments = [sys.executable, "-I", "-B", "-X", "utf8", PROGRAM]
+    if job.isolation == "landlock":
+        arguments = confined(arguments, job.folder, job.limits, [inside])
     order = {
         **asdict(job.limits),
         "user": job.user,
         "folder": inside,
         "environment": {"TMPDIR": inside},
-        "arguments": [sys.executable, "-I", "-B", "-X", "utf8", PROGRAM],
+        "arguments": arguments,
+        "own_processes": bool(job.prefix),
+        "helpers": HELPERS if job.isolation == "landlock" else 0,
         "status_descriptor": status,
     }
     supervisor = SUPERVISOR.read_text(encoding="utf-8")
@@ -103,14 +153,16 @@ async def _run(job: Job, stdin: str) -> SandboxResult:
     with status_pipe() as (reading, writing):
         process = await asyncio.create_subprocess_exec(
             *supervised_command(job, writing),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+            stdin=job.channel.reading if job.channel else asyncio.subprocess.PIPE,
+            stdout=job.channel.writing if job.channel else asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={},
             cwd=job.folder,
             start_new_session=True,
             pass_fds=(writing,),
         )
+        if job.channel:
+            job.channel.close()
         try:
             in_time = await _converse(process, stdin, outputs, limits.wall_seconds)
         finally:
@@ -133,11 +185,12 @@ async def _converse(
     wall_seconds: float,
 ) -> bool:
     """Feed and read the program until it ends; False where its time is up first."""
-    stdout, stderr = (cast(asyncio.StreamReader, s) for s in (process.stdout, process.stderr))
-    readers = asyncio.gather(keep(stdout, outputs[0]), keep(stderr, outputs[1]))
+    streams = zip((process.stdout, process.stderr), outputs, strict=True)
+    readers = asyncio.gather(*(keep(stream, kept) for stream, kept in streams if stream))
     try:
         async with asyncio.timeout(wall_seconds):
-            await _feed(cast(asyncio.StreamWriter, process.stdin), stdin)
+            if process.stdin:
+                await _feed(process.stdin, stdin)
             await process.wait()
         # What is still in the pipes; a process that escaped may hold them open for ever.
         with suppress(TimeoutError):
@@ -172,6 +225,8 @@ async def _end(process: asyncio.subprocess.Process, *, bare: bool) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
+    # What dies a moment later may hold the pipes; nobody reads them any more.
+    process._transport.close()  # type: ignore[attr-defined]
 
 
 @contextmanager

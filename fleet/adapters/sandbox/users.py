@@ -6,36 +6,55 @@ import os
 import secrets
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-
-from fleet.adapters.sandbox.limits import Isolation
 
 # The range that systemd sets aside for services with a user of the moment.
 FIRST_USER, USERS = 61184, 4336
 READ_AND_ENTER = 0o005
 # Capabilities by their bit: chown, dac_override, kill, setgid, setuid; and what bubblewrap
-# wants to make namespaces without a user namespace, net_admin and sys_admin.
+# wants to make mounts without a user namespace.
 TO_CHANGE_USER = (0, 1, 5, 6, 7)
-TO_MAKE_NAMESPACES = (12, 21)
+SYS_ADMIN = 21
 
 
-def user_for(isolation: Isolation) -> int | None:
-    """A user id for one run that owns nothing, where the worker is root; else None.
-
-    Root is bound neither by file permissions nor by the limit on processes. None, too, where
-    root lacks a capability that this takes, or only root can reach the interpreter: bubblewrap
-    mounts it anew, the other kind needs every folder above it.
-    """
-    needed = TO_CHANGE_USER + (TO_MAKE_NAMESPACES if isolation == "bubblewrap" else ())
-    if os.geteuid() != 0 or not all(capabilities() >> bit & 1 for bit in needed):
-        return None
-    folders = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent}
-    if isolation == "rlimits":
-        inside = [*folders, Path(tempfile.gettempdir()) / "run"]
-        folders |= {parent for folder in inside for parent in folder.resolve().parents}
-    if not all(folder.stat().st_mode & READ_AND_ENTER == READ_AND_ENTER for folder in folders):
-        return None
+def new_user() -> int:
+    """A user id for one run, which owns nothing."""
     return FIRST_USER + secrets.randbelow(USERS)
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def may_change_user() -> bool:
+    """Whether root has what this takes, and whether its user namespace knows such users."""
+    if not all(capabilities() >> bit & 1 for bit in TO_CHANGE_USER):
+        return False
+    return all(_knows(kind, FIRST_USER) and _knows(kind, FIRST_USER + USERS) for kind in "ug")
+
+
+def _knows(kind: str, number: int) -> bool:
+    lines = Path(f"/proc/self/{kind}id_map").read_text().splitlines()
+    ranges = [(int(first), int(length)) for first, _, length in map(str.split, lines)]
+    return any(first <= number < first + length for first, length in ranges)
+
+
+def may_mount() -> bool:
+    return bool(capabilities() >> SYS_ADMIN & 1)
+
+
+def others_reach_python(also: Iterable[Path] = ()) -> bool:
+    """Whether a user who owns nothing can start this interpreter, and enter these folders."""
+    folders = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent}
+    inside = [*folders, *also, Path(tempfile.gettempdir()) / "run"]
+    folders |= {parent for folder in inside for parent in folder.resolve().parents}
+    return all(folder.stat().st_mode & READ_AND_ENTER == READ_AND_ENTER for folder in folders)
+
+
+def host_user() -> int | None:
+    """A user of the moment where the worker is root and can become one on the host; else None."""
+    return new_user() if is_root() and may_change_user() and others_reach_python() else None
 
 
 def capabilities() -> int:

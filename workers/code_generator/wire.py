@@ -1,0 +1,437 @@
+"""Values and calls between two processes that do not trust each other, as lines of JSON.
+
+This file is not imported by the agent: it stands in both sandboxes, beside the tests and beside
+the code that they test. Plain values go over as copies of their own exact type. Any other object
+stays where it is: the other side gets a `Remote`, which sends each operation to where the object
+is. Only the side of the code lets its peer do anything; see `Peer.guard`.
+
+An argument that the callee changes in place (a list, a dict, a set) is changed at the caller's,
+too, when the call is over. Copies of one object within an argument are not known to be one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import inspect
+import json
+import operator
+import threading
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+WRONG = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+LINE_BYTES = 32 * 1024 * 1024
+SEQUENCES: dict[type, str] = {
+    **{list: "list", tuple: "tuple", set: "set"},
+    **{frozenset: "frozenset", deque: "deque"},
+}
+MAPPINGS: dict[type, str] = {dict: "dict", Counter: "Counter", OrderedDict: "OrderedDict"}
+TEXTS: dict[type, tuple[str, Callable[[Any], str], Callable[[str], Any]]] = {
+    int: ("int", hex, lambda text: int(text, 16)),
+    float: ("float", float.hex, float.fromhex),
+    bytes: ("bytes", bytes.hex, bytes.fromhex),
+    bytearray: ("bytearray", bytearray.hex, bytearray.fromhex),
+    Decimal: ("Decimal", str, Decimal),
+    Fraction: ("Fraction", str, Fraction),
+    datetime: ("datetime", datetime.isoformat, datetime.fromisoformat),
+    date: ("date", date.isoformat, date.fromisoformat),
+    time: ("time", time.isoformat, time.fromisoformat),
+    PurePosixPath: ("PurePosixPath", str, PurePosixPath),
+}
+MAKERS: dict[str, Callable[[Any], Any]] = {
+    **{name: make for name, _, make in TEXTS.values()},
+    **{name: kind for kind, name in SEQUENCES.items()},
+    **{name: kind for kind, name in MAPPINGS.items()},
+}
+PLAIN_BASES = (str, int, float, bytes, tuple, list, dict, set, frozenset)
+MUTABLE = (list, dict, set, bytearray, deque, Counter, OrderedDict, defaultdict)
+COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+ARITHMETIC: tuple[str, ...] = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
+ARITHMETIC += ("and", "or", "xor", "lshift", "rshift")
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    **{"call": lambda f, *args, **named: f(*args, **named)},
+    **{"getattr": getattr, "setattr": setattr, "delattr": delattr, "dir": dir},
+    **{"getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem},
+    **{"len": len, "iter": iter, "next": next, "reversed": reversed, "hash": hash},
+    **{"str": str, "repr": repr, "format": format, "bool": bool, "bytes": bytes},
+    **{"int": int, "float": float, "complex": complex, "index": operator.index},
+    **{"abs": abs, "neg": operator.neg, "pos": operator.pos, "invert": operator.invert},
+    **{"round": round, "contains": operator.contains},
+    **{"isinstance": isinstance, "issubclass": issubclass},
+    **{"enter": lambda each: each.__enter__(), "exit": lambda each, *told: each.__exit__(*told)},
+    **{"await": lambda each: asyncio.run(_awaited(each)), "plain": lambda each: plain_of(each)},
+    **{name: getattr(operator, name) for name in COMPARISONS},
+    **{name: getattr(operator, f"__{name}__") for name in ARITHMETIC},
+}
+
+
+class Malformed(Exception):
+    """The other side does not keep to the protocol, or has ended."""
+
+
+def plain_of(value: Any) -> Any:
+    """What an object is as a plain value, where its class is one by birth and equality (such as
+    a named tuple); else None."""
+    base: Any = next((base for base in PLAIN_BASES if isinstance(value, base)), None)
+    equality: Any = type(value).__eq__
+    return base(value) if base and equality is base.__eq__ else None
+
+
+async def _awaited(each: Any) -> Any:
+    return await each
+
+
+class Remote:
+    """An object of the other side. `_is_plain` says that it has a plain value as well."""
+
+    _peer: Peer
+    _number: int
+    _kind: str
+    _is_plain: bool
+
+    def __init__(self, peer: Peer, number: int, kind: str, is_plain: bool = False) -> None:
+        vars(self).update(_peer=peer, _number=number, _kind=kind, _is_plain=is_plain)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name not in ("__name__", "__qualname__", "__doc__"):
+            raise AttributeError(name)
+        return self._peer.ask("getattr", self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._peer.ask("setattr", self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self._peer.ask("delattr", self, name)
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        return self._peer.ask("call", self, *args, **named)
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
+        return self._peer.ask("exit", self, None, None, None)
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        return bool(self._peer.ask("isinstance", instance, self))
+
+    def __subclasscheck__(self, subclass: Any) -> bool:
+        return bool(self._peer.ask("issubclass", subclass, self))
+
+
+def _forwarded(name: str, result: type | None = None) -> Callable[..., Any]:
+    def method(self: Remote, *args: Any) -> Any:
+        answer = self._peer.ask(name, self, *args)
+        if result is not None and type(answer) is not result:
+            raise TypeError(f"{name} gave no {result.__name__}")
+        return answer
+
+    return method
+
+
+def _compared(name: str) -> Callable[..., Any]:
+    def method(self: Remote, other: Any) -> Any:
+        if self._is_plain and other is not None:
+            return OPERATIONS[name](as_plain(self), as_plain(other))
+        return self._peer.compare(name, self, other)
+
+    return method
+
+
+def as_plain(value: Any) -> Any:
+    """The plain value that an object of the other side has now; anything else as it is."""
+    if isinstance(value, Remote) and value._is_plain:
+        return value._peer.ask("plain", value)
+    return value
+
+
+def _computed(name: str, swapped: bool) -> Callable[..., Any]:
+    def method(self: Remote, other: Any) -> Any:
+        operands: tuple[Any, Any] = (other, self) if swapped else (self, other)
+        return self._peer.compute(name, operands[0], operands[1], other)
+
+    return method
+
+
+for _name in ("getitem", "setitem", "delitem", "iter", "next", "reversed", "enter", "abs", "neg"):
+    setattr(Remote, f"__{_name}__", _forwarded(_name))
+for _name in ("pos", "invert", "round"):
+    setattr(Remote, f"__{_name}__", _forwarded(_name))
+for _type, _names in (
+    (int, ("len", "hash", "int", "index")),
+    (str, ("str", "repr", "format")),
+    (float, ("float",)),
+    (bool, ("bool",)),
+):
+    for _name in _names:
+        setattr(Remote, f"__{_name}__", _forwarded(_name, _type))
+for _name in COMPARISONS:
+    setattr(Remote, f"__{_name}__", _compared(_name))
+for _name in ARITHMETIC:
+    setattr(Remote, f"__{_name}__", _computed(_name, False))
+    setattr(Remote, f"__r{_name}__", _computed(_name, True))
+
+
+def _contains(self: Remote, item: Any) -> bool:
+    if self._is_plain:
+        held: Any = as_plain(self)
+        return item in held
+    return bool(self._peer.compare("contains", self, item))
+
+
+setattr(Remote, "__contains__", _contains)  # noqa: B010
+
+
+class Peer:
+    """One end of the line. Sends operations, and while it waits does what the other end asks."""
+
+    def __init__(self, reading: IO[bytes], writing: IO[bytes]) -> None:
+        self.reading, self.writing = reading, writing
+        self.kept: dict[int, Any] = {}
+        self.numbers: dict[int, int] = {}
+        self.remotes: dict[int, Any] = {}
+        self.turn = threading.RLock()
+
+    def guard(self, name: str, operands: list[Any]) -> None:
+        """Raise where the other side may not have this done."""
+
+    def compare(self, name: str, one: Any, other: Any) -> Any:
+        """A comparison in which an object of the other side takes part."""
+        return self.ask(name, one, other)
+
+    def compute(self, name: str, one: Any, other: Any, own: Any) -> Any:
+        """An operation in which an object of the other side takes part, and `own`."""
+        return self.ask(name, one, other)
+
+    def ask(self, name: str, *operands: Any, **named: Any) -> Any:
+        """Have the other side do it; its result, or its exception raised."""
+        with self.turn:
+            sent = [self.encoded(each) for each in operands]
+            self._send(["do", name, sent, {key: self.encoded(v) for key, v in named.items()}])
+            while (message := self._receive())[0] == "do":
+                self._serve(message)
+        if message[0] == "raise":
+            raise self.exception(message[1])
+        if message[0] != "done":
+            raise Malformed("an answer of no known kind")
+        given = [*operands, *named.values()]
+        for place, changed in message[2]:
+            _change(given[place], self.decoded(changed))
+        if isinstance(message[1], list) and message[1][:1] == ["given"]:
+            return given[message[1][1]]
+        return self.decoded(message[1])
+
+    def serve(self) -> None:
+        """Do what the other side asks until it has no more to ask."""
+        while True:
+            try:
+                message = self._receive()
+            except Malformed:
+                return
+            self._serve(message)
+
+    def _serve(self, message: list[Any]) -> None:
+        try:
+            _, name, sent, sent_by_name = message
+        except ValueError as error:
+            raise Malformed("a request of no known form") from error
+        try:
+            operands = [self.decoded(each) for each in sent]
+            named = {key: self.decoded(each) for key, each in sent_by_name.items()}
+            self.guard(name, operands)
+            result = OPERATIONS[name](*operands, **named)
+            given = [*operands, *named.values()]
+            before = [*sent, *sent_by_name.values()]
+            changed = [
+                (place, now)
+                for place, each in enumerate(given)
+                if type(each) in MUTABLE and (now := self.encoded(each)) != before[place]
+            ]
+            same = [i for i, each in enumerate(given) if each is result and type(each) in MUTABLE]
+            answer = ["done", ["given", same[0]] if same else self.encoded(result), changed]
+        except Malformed:
+            raise
+        except BaseException as error:
+            answer = ["raise", self.encoded_exception(error)]
+        self._send(answer)
+
+    def _send(self, message: list[Any]) -> None:
+        try:
+            self.writing.write(json.dumps(message).encode() + b"\n")
+            self.writing.flush()
+        except (OSError, ValueError) as error:
+            raise Malformed("the other side is gone") from error
+
+    def _receive(self) -> list[Any]:
+        line = self.reading.readline(LINE_BYTES)
+        if not line.endswith(b"\n"):
+            raise Malformed("the other side ended")
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise Malformed("a line that is no JSON") from error
+        if not isinstance(message, list) or len(message) < 2:
+            raise Malformed("a line that is no message")
+        return message
+
+    def encoded(self, value: Any) -> Any:
+        kind = type(value)
+        if value is None or kind in (bool, str):
+            return value
+        if kind in TEXTS:
+            name, write, _ = TEXTS[kind]
+            return [name, write(value)]
+        if kind in SEQUENCES:
+            return [SEQUENCES[kind], [self.encoded(each) for each in value]]
+        if kind in MAPPINGS or kind is defaultdict:
+            pairs = [[self.encoded(k), self.encoded(v)] for k, v in value.items()]
+            return [MAPPINGS.get(kind, "defaultdict"), pairs]
+        if kind is complex:
+            return ["complex", [value.real.hex(), value.imag.hex()]]
+        if kind is timedelta:
+            return ["timedelta", [value.days, value.seconds, value.microseconds]]
+        if kind in (range, slice):
+            return [kind.__name__, [self.encoded(v) for v in (value.start, value.stop, value.step)]]
+        if value is NotImplemented or value is Ellipsis:
+            return ["constant", repr(value)]
+        return self.encoded_object(value)
+
+    def encoded_object(self, value: Any) -> Any:
+        """An object that stays here, or goes back to where it is."""
+        number = getattr(value, "__dict__", {}).get("_number") if type(value) is Remote else None
+        if number is not None:
+            return ["yours", number]
+        for number, mirror in self.remotes.items():
+            if mirror is value:
+                return ["yours", number]
+        number = self.numbers.setdefault(id(value), len(self.numbers))
+        self.kept[number] = value
+        if isinstance(value, type) and issubclass(value, BaseException):
+            return ["error class", number, value.__name__, self._bases(value)]
+        if inspect.iscoroutine(value):
+            return ["mine", number, "coroutine", False]
+        return ["mine", number, type(value).__name__, plain_of(value) is not None]
+
+    def _bases(self, kind: type) -> list[Any]:
+        return [
+            ["builtin", base.__name__]
+            if getattr(builtins, base.__name__, None) is base
+            else self.encoded_object(base)
+            for base in kind.__bases__
+            if issubclass(base, BaseException)
+        ]
+
+    def decoded(self, message: Any) -> Any:
+        try:
+            return self._decoded(message)
+        except (*WRONG, RecursionError) as error:
+            raise Malformed(f"a value of no known form: {error!r:.100}") from error
+
+    def _decoded(self, message: Any) -> Any:
+        if message is None or isinstance(message, bool | str):
+            return message
+        name, content, *more = message
+        if name == "yours":
+            return self.kept[content]
+        if name in ("mine", "error class", "import"):
+            return self._object(name, content, more)
+        if name == "defaultdict":
+            return defaultdict(None, {self._decoded(k): self._decoded(v) for k, v in content})
+        if name == "complex":
+            return complex(*map(float.fromhex, content))
+        if name == "timedelta":
+            return timedelta(*content)
+        if name in ("range", "slice"):
+            return {"range": range, "slice": slice}[name](*map(self._decoded, content))
+        if name == "constant":
+            return {"NotImplemented": NotImplemented, "Ellipsis": Ellipsis}[content]
+        if name in MAPPINGS.values():
+            return MAKERS[name]({self._decoded(k): self._decoded(v) for k, v in content})
+        if name in SEQUENCES.values():
+            return MAKERS[name]([self._decoded(each) for each in content])
+        return MAKERS[name](content)
+
+    def _object(self, name: str, number: Any, more: list[Any]) -> Any:
+        if name == "import":
+            return self.imported(number, more[0])
+        if number in self.remotes:
+            return self.remotes[number]
+        found: Any
+        if name == "error class":
+            bases = tuple(self._error_class(base) for base in more[1]) or (Exception,)
+            found = type(str(more[0]), bases, {"__str__": _told})
+        elif more[0] == "coroutine":
+            found = self._coroutine(Remote(self, number, "coroutine"))
+        else:
+            found = Remote(self, number, str(more[0]), bool(more[1]))
+        self.remotes[number] = found
+        return found
+
+    async def _coroutine(self, remote: Remote) -> Any:
+        return self.ask("await", remote)
+
+    def imported(self, module: str, name: str) -> Any:
+        raise Malformed("nothing is imported here")
+
+    def _error_class(self, message: Any) -> type[BaseException]:
+        known = message[0] == "builtin"
+        found = getattr(builtins, message[1]) if known else self._decoded(message)
+        if not (isinstance(found, type) and issubclass(found, BaseException)):
+            raise ValueError("no class of errors")
+        return found
+
+    def encoded_exception(self, error: BaseException) -> list[Any]:
+        origin = error.__dict__.get("_theirs")
+        if origin is not None:
+            return ["yours", origin]
+        kind = type(error)
+        known = getattr(builtins, kind.__name__, None) is kind
+        self.kept[number := self.numbers.setdefault(id(error), len(self.numbers))] = error
+        name = ["builtin", kind.__name__] if known else self.error_name(kind)
+        own = {key: self._shown(each) for key, each in error.__dict__.items()}
+        return ["mine", number, name, [self._shown(each) for each in error.args], own, str(error)]
+
+    def error_name(self, kind: type[BaseException]) -> Any:
+        return self.encoded_object(kind)
+
+    def _shown(self, value: Any) -> Any:
+        try:
+            return self.encoded(value)
+        except Exception:
+            return repr(value)
+
+    def exception(self, message: Any) -> BaseException:
+        try:
+            if message[0] == "yours":
+                found = self.kept[message[1]]
+                if not isinstance(found, BaseException):
+                    raise TypeError("no error")
+                return found
+            _, number, name, args, own, text = message
+            kind, args = self._error_class(name), [self._decoded(each) for each in args]
+            error = kind(*args)
+            for key, each in own.items():
+                if not key.startswith("__"):
+                    setattr(error, key, self._decoded(each))
+            error.__dict__.update(_theirs=number, _text=str(text))
+        except WRONG as problem:
+            raise Malformed(f"an error of no known form: {problem!r:.100}") from problem
+        return error
+
+
+def _told(error: BaseException) -> str:
+    return str(error.__dict__.get("_text", ", ".join(map(str, error.args))))
+
+
+def _change(mine: Any, theirs: Any) -> None:
+    """Make a container the same as the copy that was changed in its place."""
+    if type(mine) is not type(theirs) or type(mine) not in MUTABLE:
+        raise Malformed("a change to something that cannot change")
+    if isinstance(mine, list | bytearray):
+        mine[:] = theirs
+        return
+    mine.clear()
+    (mine.extend if isinstance(mine, deque) else mine.update)(theirs)
