@@ -260,7 +260,7 @@ def whole_chat(module_loop: asyncio.Runner) -> Iterator[Provider]:
         yield made
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=TAGGED, cuts=st.lists(st.integers(0, 60), max_size=8))
 def test_any_cut_of_any_text_with_tags_gives_what_the_whole_gives(
     streamed_chat: Provider, whole_chat: Provider, text: str, cuts: list[int]
