@@ -16,6 +16,12 @@ LAUNCHER = Path(__file__).with_name("landlock_launcher.py")
 PROBE_SECONDS = 20
 SEEN = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/proc")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+# Landlock has no say in these: with them a program could change files of the same user's that it
+# cannot open.
+NOT_RULED_BY_LANDLOCK = (
+    *("chmod", "fchmodat", "chown", "lchown", "fchownat", "utime", "utimes", "utimensat"),
+    *("setxattr", "lsetxattr", "removexattr", "lremovexattr"),
+)
 
 
 @cache
@@ -51,6 +57,7 @@ def confined(
             # bound that holds between two looks.
             "max_memory": 2 * limits.total_memory_bytes,
             "max_processes": limits.processes,
+            "extra_deny_syscalls": list(NOT_RULED_BY_LANDLOCK),
             "clean_env": True,
             "no_coredump": True,
         },
