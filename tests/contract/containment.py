@@ -154,7 +154,9 @@ PROCESSES = (
         BARE,
     ),
     Check(
-        "read the worker's folder", "reached = os.readlink(f\"/proc/{given['worker']}/cwd\")", BARE
+        "read the worker's folder",
+        "reached = os.readlink(f\"/proc/{given['worker']}/cwd\")",
+        OUTSIDE_NAMES,
     ),
     Check("signal the worker", 'os.kill(given["worker"], 0); reached = True', BARE),
     Check("signal the worker's group", 'os.killpg(given["group"], 0); reached = True', BARE),
@@ -235,7 +237,11 @@ PRIVILEGES = (
     Check("become another user", "os.setuid(os.getuid() + 1); reached = True"),
     Check("become another group", "os.setgid(os.getgid() + 1); reached = True"),
     Check("join a group", "os.setgroups([0]); reached = True"),
-    Check("make a user namespace", "reached = libc.unshare(0x10000000) == 0", BARE),
+    Check(
+        "make a user namespace",
+        "reached = in_child(lambda: libc.unshare(0x10000000) == 0)",
+        BARE,
+    ),
     Check("make a mount namespace", "reached = libc.unshare(0x00020000) == 0"),
     Check("make a process namespace", "reached = libc.unshare(0x20000000) == 0"),
     Check("make a network namespace", "reached = libc.unshare(0x40000000) == 0"),
@@ -293,6 +299,11 @@ def taken(address):
         except OSError as error:
             return error.errno == errno.EADDRINUSE
     return False
+def in_child(attempt):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if attempt() else 1)
+    return os.waitpid(child, 0)[1] == 0
 def finds_key(ring):
     return call(250, 219, 10, ring, b"user", b"fleet-canary", 0)
 """
@@ -313,7 +324,7 @@ BOUNDS = (
     Check("hide memory in files without a name", "memory files", BARE),
     Check("hide memory in shared segments", "shared memory", BARE),
     Check("leave a process behind that left its group", "daemon"),
-    Check("live on after its supervisor", "orphan"),
+    Check("live on after its supervisor", "orphan", BARE),
     Check("leave a folder that nobody may enter", "closed folder"),
     Check("leave a folder that is too deep", "deep folder"),
 )

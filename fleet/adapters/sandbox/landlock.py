@@ -31,7 +31,9 @@ def why_it_does_not_work() -> str | None:
         return "the package sandlock, which has no wheel for every platform, is not installed"
     command = confined([sys.executable, "-I", "-c", ""], Path("/"), SandboxLimits(), [])
     try:
-        tried = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=False)
+        tried = subprocess.run(
+            command, capture_output=True, timeout=PROBE_SECONDS, check=False, env={}
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"a trial of it failed ({error})"
     if tried.returncode == 0:
