@@ -8,6 +8,18 @@ from typing import Any
 from celery import Celery
 
 from fleet.runtime.app import fleet_of
+from fleet.runtime.job_names import (
+    ARCHIVE,
+    BUDGETS,
+    HEALTH,
+    POOLS,
+    PRUNE,
+    REAP,
+    RETAIN,
+    ROLL_UP,
+    SPEND,
+    UNPARK,
+)
 from fleet.services.budget_alerts import look_at_budgets
 from fleet.services.daily_spend import daily_report
 from fleet.services.parked import unpark
@@ -15,21 +27,10 @@ from fleet.services.retention import retain
 from fleet.services.spend import recorded_rows
 from fleet.services.upkeep import look_at_health, reap, summarize_health
 
-REAP = "fleet.reap"
-HEALTH = "fleet.health"
-POOLS = "fleet.pools"
-ROLL_UP = "fleet.rollup"
-ARCHIVE = "fleet.ledger_archive"
-SPEND = "fleet.spend"
-UNPARK = "fleet.unpark"
-BUDGETS = "fleet.budgets"
-PRUNE = "fleet.prune"
-RETAIN = "fleet.retain"
-
 
 def add_jobs(app: Celery) -> None:
     """Register the jobs with an application, and with no other one of the process."""
-    job = partial(app.task, ignore_result=True, shared=False)
+    job = partial(app.task, ignore_result=True, shared=False, comes_again=True)
 
     @job(name=REAP)
     def reap_the_dead() -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery.schedules import crontab
 
-from beat_schedules.jobs import (
+from fleet.runtime.job_names import (
     ARCHIVE,
     BUDGETS,
     HEALTH,

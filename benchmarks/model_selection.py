@@ -6,23 +6,36 @@ expects the strong model to gain over the weak one; the first ones go to the str
 figure is the smallest share of strong calls with which the answers are right as often as 95 % of
 what the strong model alone reaches; the area is the mean accuracy over all shares.
 
-Fleet's router is `fleet.core.difficulty`, the code that estimates a task's complexity, fitted to
-the rewards of the two models. It is given the prompt only, not the subject. Five folds: each
-question is judged by a model that has learned from the other four; equal prompts share a fold.
-All that is learned (rarity of words, lines, trees, shares) comes from those four. The rivals:
-a random order, longer prompts first, the mean gain of the question's subject in the other folds
-(which has to be told the subject), and an oracle that knows the answers.
+The headline is what production does. A fleet sees one answer to each task, so one of the two is
+recorded as an example, as a worker does it (`fleet.state.examples`, at most so many as are
+kept); `fleet.services.difficulty` trains on them, as `fleet models train` does; and the complexity
+of each question is estimated from its payload as at a submission (`fleet.services.complexity`). A
+model's score is quality x Q (0.5 + complexity) + ..., so from some complexity on the strong one is
+chosen, and Q says which: sorting by complexity is what production does at one Q after the other.
+Who answers: one of the two by lot; the weak one alone; the strong one alone; or the strong one the
+longer half of the questions and the weak one the others, but one in ten by lot (a policy before).
+Where the record cannot tell the models apart nothing is learned, production goes on as before, and
+there is no share: null, and named in `nothing_learned_from`.
+
+With both answers known, the same features are fitted to the rewards of the two models. The other
+rivals: a random order, longer prompts first, the mean gain of the question's subject in the other
+folds (which has to be told the subject), and an oracle that knows the answers.
+
+Five folds: each question is judged by a model that has learned from the other four; equal prompts
+share a fold. All that is learned comes from those four. The prompt alone is given, not the subject.
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
+import json
 import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -33,6 +46,11 @@ import report
 from fleet.core.difficulty.fitting import fit
 from fleet.core.difficulty.model import DifficultyModel
 from fleet.core.difficulty.text_features import Sketch, sketch
+from fleet.errors import InvalidRequest
+from fleet.services.complexity import DEFAULT_COMPLEXITY, Complexity
+from fleet.services.difficulty import train_difficulty
+from fleet.state.examples import MOST_EXAMPLES, Example
+from fleet.state.policy import Policy, PolicyStore
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -42,6 +60,32 @@ FOLDS = 5
 SHARES = np.linspace(0.0, 1.0, 21)
 TYPICAL = range(480, 521)
 WEAK_AND_STRONG = np.array([-1.0, 1.0])
+KIND = "question"
+QUALITIES = {("strong", KIND): 0.9, ("weak", KIND): 0.7}
+"""The catalogue's: only which is the higher counts."""
+BY_LOT = 0.1
+"""The part of the questions that the policy before has asked a model by lot."""
+
+Answering = Callable[[list[str], np.random.Generator], npt.NDArray[np.bool_]]
+"""Which questions the strong model answers."""
+
+
+def by_lot(prompts: list[str], rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    return rng.random(len(prompts)) < 0.5
+
+
+def routed(prompts: list[str], rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    lengths = np.array([len(prompt) for prompt in prompts])
+    lots = rng.random(len(prompts))
+    return np.where(lots < BY_LOT, lots < BY_LOT / 2, lengths > np.median(lengths))
+
+
+def weak_only(prompts: list[str], rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    return np.zeros(len(prompts), np.bool_)
+
+
+def strong_only(prompts: list[str], rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    return np.ones(len(prompts), np.bool_)
 
 
 class Questions(NamedTuple):
@@ -84,7 +128,7 @@ def accuracies(questions: Questions, expected_gain: Floats, seed: int) -> Floats
     ties = np.random.default_rng(seed).random(len(expected_gain))
     order = np.lexsort((ties, -expected_gain))
     gained = np.concatenate(((0.0,), questions.gain[order].cumsum()))
-    return questions.weak.mean() + gained / len(order)
+    return np.asarray(questions.weak.mean() + gained / len(order))
 
 
 def share_at_95(questions: Questions, curve: Floats) -> float:
@@ -96,6 +140,86 @@ def share_at_95(questions: Questions, curve: Floats) -> float:
 def area(curve: Floats) -> float:
     """The mean accuracy over all shares of strong calls."""
     return float(np.trapezoid(curve) / (len(curve) - 1))
+
+
+class Examples:
+    """The newest examples, as a fleet keeps them."""
+
+    def __init__(self, examples: list[Example]) -> None:
+        self.examples = examples[-MOST_EXAMPLES:]
+
+    def read(self) -> list[Example]:
+        return self.examples
+
+
+class PolicyWith:
+    """The policy that the training has changed."""
+
+    def __init__(self, difficulty: bytes) -> None:
+        self.policy = Policy(difficulty=difficulty)
+
+    def read(self) -> Policy:
+        return self.policy
+
+
+class Produced(NamedTuple):
+    """The complexities that production estimates, and why nothing was learned in some folds."""
+
+    complexities: Floats
+    refusals: list[str]
+
+
+def produced(
+    questions: Questions, sketches: list[bytes], fold: Integers, answering: Answering, seed: int
+) -> Produced:
+    """What production makes of each question after one answer to each of the other folds'."""
+    rng = np.random.default_rng(seed)
+    strong = answering(questions.prompts, rng)
+    rewards = np.where(strong, questions.strong, questions.weak)
+    order = rng.permutation(len(fold))
+    found, refusals = np.full(len(fold), DEFAULT_COMPLEXITY), []
+    for number in range(FOLDS):
+        recorded = [
+            Example(KIND, "strong" if strong[place] else "weak", rewards[place], sketches[place])
+            for place in order
+            if fold[place] != number
+        ]
+        saved: list[bytes] = []
+        try:
+            train_difficulty(Examples(recorded), QUALITIES, saved.append)
+        except InvalidRequest as error:
+            refusals.append(str(error))
+            continue
+        estimates = Complexity(cast(PolicyStore, PolicyWith(saved[0])))
+        for place in (fold == number).nonzero()[0]:
+            payload = json.dumps({"instruction": questions.prompts[place]})
+            found[place] = estimates.estimate(payload)
+    return Produced(found, refusals)
+
+
+def production(
+    questions: Questions, sketches: list[Sketch], seeds: Mapping[str, int]
+) -> dict[str, list[Floats]]:
+    """The curves of what production does, by who has answered, one for each seed in which anything
+    was learned."""
+    stored = [each.to_bytes() for each in sketches]
+    ways: dict[str, Answering] = {
+        "by_lot": by_lot,
+        "weak_only": weak_only,
+        "strong_only": strong_only,
+        "routed": routed,
+    }
+    curves_of: dict[str, list[Floats]] = {}
+    for name, answering in ways.items():
+        curves_of[name] = []
+        for seed in range(seeds[name]):
+            fold = folds(questions.prompts, seed)
+            made = produced(questions, stored, fold, answering, seed)
+            if made.refusals:
+                print(f"\n{name}: in {len(made.refusals)} of {FOLDS} folds: {made.refusals[0]}")
+            if len(made.refusals) < FOLDS:
+                curves_of[name].append(accuracies(questions, made.complexities, seed))
+    return curves_of
 
 
 def estimated(questions: Questions, sketches: list[Sketch], fold: Integers, seed: int) -> Floats:
@@ -179,7 +303,7 @@ def main() -> None:
         print(f"skipped: {reason}")
         report.finish({"skipped": reason})
         return
-    questions = read(path, every=3 if options.quick else 1)
+    questions = read(path, every=5 if options.quick else 1)
     sketches = [sketch(prompt) for prompt in questions.prompts]
     repeated = len(questions.prompts) - len(set(questions.prompts))
     print(
@@ -187,7 +311,15 @@ def main() -> None:
         f"ones share a fold. Right: weak {questions.weak.mean():.1%}, "
         f"strong {questions.strong.mean():.1%}."
     )
-    found = [curves(questions, sketches, seed) for seed in range(1 if options.quick else 7)]
+    quick = options.quick
+    seeds = {"by_lot": 1 if quick else 5, "weak_only": 1, "strong_only": 1}
+    made = production(questions, sketches, {**seeds, "routed": 0 if quick else 1})
+    found = [curves(questions, sketches, seed) for seed in range(1 if quick else 5)]
+    headline = {
+        f"strong_share_{name}": [share_at_95(questions, each) for each in each_seed]
+        for name, each_seed in made.items()
+        if each_seed
+    }
     shares = {
         f"{name}_share_at_95": [share_at_95(questions, each[name]) for each in found]
         for name in found[0]
@@ -195,12 +327,19 @@ def main() -> None:
     shares["strong_share_at_95"] = shares.pop("fleet_share_at_95")
     areas = {f"{name}_area": [area(each[name]) for each in found] for name in found[0]}
     areas["area"] = areas.pop("fleet_area")
-    times = {"estimate_us": estimate_samples(questions, sketches, 9 if options.quick else 31)}
+    areas["by_lot_area"] = [area(each) for each in made["by_lot"]]
+    times = {"estimate_us": estimate_samples(questions, sketches, 9 if quick else 31)}
     show_curves(found)
-    report.show("share of strong calls for 95 % of the strong model's accuracy", shares)
+    if headline:
+        report.show("in production: share of strong calls for 95 % of the accuracy", headline)
+    report.show("with both answers known, and rivals", shares)
     report.show("area: mean accuracy over all shares", areas)
     report.show("an estimate from a text of 480 to 520 characters, microseconds", times)
-    report.finish({**report.medians(shares), **report.medians(areas), **report.medians(times)})
+    told: dict[str, Any] = {f"strong_share_{name}": None for name in seeds}
+    told["nothing_learned_from"] = [name for name in seeds if not made[name]]
+    for samples in (headline, shares, areas, times):
+        told |= report.medians(samples)
+    report.finish(told)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ implementation that it names is imported by workers alone.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -33,9 +34,18 @@ class Payload(BaseModel):
 
 
 class Result(BaseModel):
-    """What an agent gives back, stored as JSON with the task."""
+    """What an agent gives back, stored as JSON with the task.
 
-    model_config = ConfigDict(frozen=True)
+    Numbers that are not finite are stored as `"NaN"` and `"Infinity"`, and half a surrogate pair,
+    which is no character, as U+FFFD.
+    """
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+
+FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "error", "unknown"]
+"""Why an answer ended: it was complete, cut at its limit of tokens or of the window, cut by a
+filter, a call of a tool, cut by an error of the provider; or the provider did not say."""
 
 
 class ModelReply(BaseModel):
@@ -43,8 +53,10 @@ class ModelReply(BaseModel):
 
     `cached_input_tokens`, read from the provider's cache, and `cache_write_tokens`, written to it,
     are among the `input_tokens`, `reasoning_tokens` among the `output_tokens`, where the provider
-    tells them. `seconds` is the time of the call.
-    `usage_missing` marks an answer whose provider told no tokens, `unpriced` one of a model that
+    tells them. `seconds` is the time of the call. `finish_reason` says why the answer ended: one
+    that is not `stop` may lack its end.
+    `usage_missing` marks an answer whose provider told no tokens, `usage_contradictory` one whose
+    counts fit no reading, of which the largest is here; `unpriced` one of a model that
     is not free and has no price: what is not known is 0 here.
     """
 
@@ -61,6 +73,8 @@ class ModelReply(BaseModel):
     reasoning_tokens: int = 0
     unpriced: bool = False
     cache_write_tokens: int = 0
+    usage_contradictory: bool = False
+    finish_reason: FinishReason = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +122,11 @@ class AgentContext(Protocol):
         Where the model does not answer, refuses, or cannot take so long a prompt, the next best
         one that suits and fits what is left of the task's limit is asked, and further questions
         go to that one: `ModelReply.model` says which. Where none is left the first model's error
-        is raised: `Unavailable`, `RateLimited`, `ModelRefused`, `ContextWindowExceeded`, or
-        `NotAllowed` for a provider's key that is refused. What a call may cost at worst has to fit
-        the task's limit and every budget: where that is so of no model, or the policy is to
-        refuse, `OverBudget` or `OverLimit` is raised. Where it is to wait, `Parked` is: let it
+        is raised: `Unavailable`, `RateLimited`, `QuotaExhausted`, `ModelRefused`,
+        `ContextWindowExceeded`, `ModelNotServed`, `NotAllowed` for a provider's key that is
+        refused, or `NeverRetry` for a request that no model takes. What a call may cost at worst
+        has to fit the task's limit and every budget: where that is so of no model, or the policy is
+        to refuse, `OverBudget` or `OverLimit` is raised. Where it is to wait, `Parked` is: let it
         pass, for the run ends there whatever is made of it, and begins anew later.
 
         With `save_as` the answer is saved under that name in the step that charges for it, and
@@ -143,10 +158,11 @@ class AgentContext(Protocol):
         """Save what a step came to. A later run of the task, whatever this one ends in but an end
         of the task, finds it by `saved`. So does the retry of a dead letter.
 
-        The value is JSON; the name has up to 64 letters, digits and . _ : -, and the newest value
-        of a name counts. Raises `ValueError` or `TypeError` where they are not,
-        `CheckpointTooLarge` for more than `limits.checkpoint_bytes` of the task or 100 names,
-        `LeaseLost` if the task went elsewhere, and `Unavailable` where Redis does not answer.
+        The value is JSON, in which half a surrogate pair becomes U+FFFD. The name has up to 64
+        letters, digits and . _ : -, and the newest value of a name counts. Raises `ValueError` or
+        `TypeError` where they are not, `CheckpointTooLarge` for more than
+        `limits.checkpoint_bytes` of the task or 100 names, `LeaseLost` if the task went elsewhere,
+        and `Unavailable` where Redis does not answer.
         """
         ...
 
@@ -202,3 +218,25 @@ def installed_agents() -> dict[str, AgentSpec]:
             )
         specs[spec.agent_type] = spec
     return specs
+
+
+T = TypeVar("T")
+
+
+async def to_the_end(work: Awaitable[T]) -> T:
+    """What `work` gives, which goes on until it ends though the run is cancelled meanwhile.
+
+    It is for cleaning up: a run that is told to stop is cancelled again every second until it has
+    ended. A cancellation that came meanwhile is raised when the work has ended.
+    """
+    job, cancelled = asyncio.ensure_future(work), None
+    while not job.done():
+        try:
+            await asyncio.wait({job})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return job.result()
+    if not job.cancelled():
+        job.exception()
+    raise cancelled

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 class FleetError(Exception):
     """The root of the tree: catch this to catch anything that Fleet raises on purpose."""
 
+    reason = ""
+    """Of a provider's standing fault: why its key or model is left alone for long, in few words."""
+
 
 class RetryLater(FleetError):
     """Nothing is wrong with the request: the same call may succeed after `retry_after` seconds."""
@@ -25,13 +28,20 @@ class Unavailable(RetryLater):
     where it timed out: then it may have been. With an idempotency key it is safe to submit again.
 
     `may_be_served` says that a provider may have done, and will bill, what it gave no answer to.
+    `reply` is the `ModelReply` that tells what the failed call took, where the provider told it.
     """
 
     def __init__(
-        self, message: str, retry_after: float = 1.0, *, may_be_served: bool = False
+        self,
+        message: str,
+        retry_after: float = 1.0,
+        *,
+        may_be_served: bool = False,
+        reply: object = None,
     ) -> None:
         super().__init__(message, retry_after)
         self.may_be_served = may_be_served
+        self.reply = reply
 
 
 class NotReplicated(RetryLater):
@@ -70,6 +80,16 @@ class RateLimited(Unavailable):
     """A model provider takes no more for now: another key or model may, or this one later."""
 
 
+class QuotaExhausted(RateLimited):
+    """The account behind a provider's key has no credit, quota or allowance left: top it up, raise
+    its limit, or set another key. Another provider's model may answer.
+
+    `whole_key` says that it is so for all models of the key.
+    """
+
+    whole_key = True
+
+
 class NoAgentAvailable(RetryLater):
     """No pool that serves the request has a live agent. Start one, or try again later."""
 
@@ -93,12 +113,22 @@ class InvalidConfig(NeverRetry):
     """The configuration is wrong; the message names the file, the key and what is allowed."""
 
 
+class MalformedMessage(NeverRetry):
+    """A message in a queue is none that Fleet or Celery can read. Workers set it aside: see
+    `fleet dead list`. Send the task anew, as Celery or `Fleet.submit` writes it."""
+
+
 class CheckpointTooLarge(NeverRetry):
     """An agent saves more than a task may, `limits.checkpoint_bytes`: save less, or do without."""
 
 
 class ContextWindowExceeded(NeverRetry):
     """The prompt is too long for the model: ask one with a larger window, or send less."""
+
+
+class ModelNotServed(NeverRetry):
+    """A provider does not serve the model, or not to this key: correct the catalogue. Another model
+    may answer."""
 
 
 class ModelRefused(NeverRetry):

@@ -56,9 +56,10 @@ def answer(
     *,
     usage: bool = True,
     reasoning_tokens: int = 0,
+    finish: str = "stop",
 ) -> Behaviour:
     """An answer; with `usage=False` one that does not tell what it took."""
-    body = _completion({"role": "assistant", "content": text}, "stop")
+    body = _completion({"role": "assistant", "content": text}, finish)
     if usage:
         body["usage"] = {
             "prompt_tokens": input_tokens,

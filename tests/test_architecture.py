@@ -27,10 +27,10 @@ def test_only_the_runtime_imports_celery() -> None:
 
 
 def test_the_top_level_is_the_agreed_one() -> None:
-    packages = "fleet workers beat_schedules charts tests benchmarks docs examples"
+    packages = "fleet workers beat_schedules charts tests benchmarks docs examples findings"
     files = (
         "setup.cfg requirements.txt requirements-model.txt Procfile README.md pyproject.toml "
-        "Makefile Dockerfile CHANGELOG.md"
+        "Makefile Dockerfile CHANGELOG.md AGENTS.md"
     )
     agreed = {*packages.split(), *files.split(), "build", "dist"}
     found = {

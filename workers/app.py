@@ -13,7 +13,7 @@ from celery import Celery
 from beat_schedules.jobs import add_jobs
 from beat_schedules.schedule import schedule
 from fleet.runtime.agent_tasks import add_agent_tasks
-from fleet.runtime.app import Role, make_app
+from fleet.runtime.app import Role, add_schedule, make_app
 from fleet.runtime.ending import Ending, Notice
 from fleet.runtime.events import add_event_bundles
 from fleet.runtime.logs import set_up_logs
@@ -39,11 +39,11 @@ def build() -> Celery:
     slots = Slots(settings.config.pools[role.pool].slots) if role.pool else Slots()
     add_agent_tasks(app, role, notice, slots)
     add_jobs(app)
-    app.conf.beat_schedule = schedule(settings)
-    app.conf.beat_scheduler = "fleet.runtime.beat:LeasedScheduler"
+    add_schedule(app, schedule(settings))
     add_event_bundles(app)
     if notice:
-        add_agent_step(app, role, Ending(settings.config.workers.grace_seconds, notice), slots)
+        grace, data_dir = settings.config.workers.grace_seconds, settings.environment.data_dir
+        add_agent_step(app, role, Ending(grace, notice, data_dir), slots)
         add_revocation(app)
     return app
 

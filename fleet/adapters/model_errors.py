@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
 from pydantic_ai.exceptions import (
     AgentRunError,
@@ -10,18 +12,29 @@ from pydantic_ai.exceptions import (
     ModelAuthenticationError,
     ModelContextWindowExceededError,
     ModelHTTPError,
-    ModelNotFoundError,
     ModelQuotaExceededError,
     ModelRateLimitError,
+    ModelRequestRejectedError,
     UnexpectedModelBehavior,
 )
 
+from fleet.adapters.answers.fields import Unreadable
+from fleet.adapters.come_back import seconds_to_wait
+from fleet.adapters.provider_words import (
+    Standing,
+    no_credit,
+    says,
+    standing_fault,
+    told_in,
+)
 from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
+    ModelNotServed,
     ModelRefused,
     NeverRetry,
     NotAllowed,
+    QuotaExhausted,
     RateLimited,
     Unavailable,
 )
@@ -58,13 +71,31 @@ TOO_LONG = (
 """How providers say that a prompt does not fit. Pydantic AI knows each from its own provider's
 client, and not where the provider is reached by the OpenAI protocol."""
 
+CODE = re.compile(r"[\w.:/-]{1,80}", re.ASCII)
+"""What is shown of a provider's codes: words of its own, and no text."""
+
+REASONS: Mapping[Standing, str] = {
+    "credit": "a lack of credit or quota",
+    "region": "a region that is not served",
+    "key": "a refused key",
+    "model": "a model that is not served",
+    "parameter": "a parameter that it does not take",
+}
+"""Why a model is left alone for long, as lists show it."""
+
 REFUSED = (
     "content_filter",  # Azure, and others that speak the OpenAI protocol
     "content_policy_violation",  # OpenAI
     "invalid_prompt",  # OpenAI, of reasoning models
     "responsibleaipolicyviolation",  # Azure's inner code
+    "moderation_blocked",  # OpenAI
+    "our safety system",  # OpenAI
+    "content filtering policy",  # Anthropic
+    "content exists risk",  # DeepSeek
+    "data_inspection_failed",  # Alibaba
+    "considered high risk",  # Moonshot
 )
-"""Codes for a prompt that a provider's filter does not let in."""
+"""How providers say that their filter does not let a prompt in, or an answer out."""
 
 
 def translated(model: str, error: AgentRunError) -> FleetError:
@@ -79,19 +110,16 @@ def translated(model: str, error: AgentRunError) -> FleetError:
             f"the prompt is too long for model {model} ({reason}); take one with a larger window, "
             "or send less"
         )
+    if isinstance(error, ModelQuotaExceededError) or no_credit(_told(error)):
+        return _standing(model, "credit", error, reason)
     if isinstance(error, ModelRateLimitError):
         return RateLimited(
             f"the provider of {model} takes no more for now ({reason})",
             _wait(error, RATE_LIMIT_SECONDS),
         )
-    if isinstance(error, ModelQuotaExceededError):
-        return RateLimited(
-            f"the quota of {model}'s key is used up ({reason}); raise it, or set another key",
-            _wait(error, QUOTA_SECONDS),
-        )
     if isinstance(error, ModelHTTPError):
         return _rejection(model, error, reason)
-    if isinstance(error, UnexpectedModelBehavior):
+    if isinstance(error, UnexpectedModelBehavior) or Unreadable.__name__ in _kinds(error):
         return Unavailable(
             f"model {model} gave no answer that can be read ({reason}); where its server does not "
             "stream, set stream = false for the provider",
@@ -111,16 +139,49 @@ def _rejection(model: str, error: ModelHTTPError, reason: str) -> FleetError:
     if status >= 500 or status in TRY_LATER:
         wait = _wait(error, RETRY_SECONDS)
         return Unavailable(f"model {model} cannot be had now ({reason})", wait)
-    if _says(error, REFUSED):
+    if says(_told(error), REFUSED) or _flagged(error):
         return ModelRefused(f"the provider of {model} would not take the prompt ({reason})")
-    if isinstance(error, ModelAuthenticationError):
-        return NotAllowed(f"the provider of {model} refused the key ({reason}); check it")
-    if isinstance(error, ModelNotFoundError):
-        return NeverRetry(
-            f"the provider of {model} has no such model ({reason}); check the model's name in the "
-            "catalogue, and the provider's base_url"
+    is_page = not isinstance(error.body, Mapping)
+    kind = standing_fault(status, _told(error), is_page=is_page)
+    if kind is None:
+        return NeverRetry(f"the provider of {model} refused the request ({reason})")
+    return _standing(model, kind, error, reason)
+
+
+def _standing(model: str, kind: Standing, error: AgentRunError, reason: str) -> FleetError:
+    """For what stays so until somebody mends it, however often it is asked."""
+    made: FleetError
+    if kind == "credit":
+        made = QuotaExhausted(
+            f"the account of {model}'s key has no credit or quota left ({reason}); top it up, "
+            "raise its limit, or set another key",
+            _wait(error, QUOTA_SECONDS),
         )
-    return NeverRetry(f"the provider of {model} refused the request ({reason})")
+        made.whole_key = "PerModel" not in str(getattr(error, "body", ""))
+    elif kind == "region":
+        made = NotAllowed(
+            f"the provider of {model} does not serve this region ({reason}); ask another provider, "
+            "or from another region"
+        )
+    elif kind == "key":
+        made = NotAllowed(f"the provider of {model} refused the key ({reason}); check it")
+    elif kind == "model":
+        made = ModelNotServed(
+            f"the provider of {model} has no such model, or not for this key ({reason}); check the "
+            "model's name in the catalogue, and the provider's base_url"
+        )
+    else:
+        made = NeverRetry(
+            f"the provider of {model} does not take a parameter of the request ({reason})"
+        )
+    made.reason = f"{REASONS[kind]} ({reason})"
+    return made
+
+
+def _flagged(error: ModelHTTPError) -> bool:
+    """Whether a 403 is about the prompt, as OpenRouter's is where a filter has flagged it."""
+    rejected = isinstance(error, ModelRequestRejectedError)
+    return error.status_code == 403 and rejected and not isinstance(error, ModelAuthenticationError)
 
 
 def _is_too_long(error: AgentRunError) -> bool:
@@ -129,12 +190,15 @@ def _is_too_long(error: AgentRunError) -> bool:
     if not isinstance(error, ModelHTTPError):
         return False
     status = error.status_code
-    return status == CONTENT_TOO_LARGE or (400 <= status < 500 and _says(error, TOO_LONG))
+    return status == CONTENT_TOO_LARGE or (400 <= status < 500 and says(_told(error), TOO_LONG))
 
 
-def _says(error: ModelHTTPError, phrases: tuple[str, ...]) -> bool:
-    said = f"{error.provider_error_code} {error.provider_error_type} {error.body}".lower()
-    return any(phrase in said for phrase in phrases)
+def _told(error: AgentRunError) -> str:
+    """What the provider said, in lower case."""
+    if not isinstance(error, ModelHTTPError):
+        return ""
+    codes = (error.provider_error_code, error.provider_error_type)
+    return " ".join([*(code for code in codes if code), *told_in(error.body)]).lower()
 
 
 def _wait(error: AgentRunError, otherwise: float) -> float:
@@ -142,7 +206,13 @@ def _wait(error: AgentRunError, otherwise: float) -> float:
 
     One that says 0 has not said: it failed just now.
     """
-    told = error.retry_after if isinstance(error, ModelAPIError) else None
+    told = None
+    if isinstance(error, ModelHTTPError) and error.headers:
+        limited = isinstance(error, ModelRateLimitError)
+        told = seconds_to_wait(error.headers, datetime.now(UTC), limited=limited)
+    if told is None and isinstance(error, ModelAPIError):
+        # Google says it in the body.
+        told = error.retry_after
     return told if told and told > 0 else otherwise
 
 
@@ -150,7 +220,8 @@ def _reason(error: AgentRunError) -> str:
     if not isinstance(error, ModelHTTPError):
         return ", ".join(dict.fromkeys(_kinds(error)))
     codes = (error.provider_error_type, error.provider_error_code)
-    return ", ".join([f"HTTP {error.status_code}", *dict.fromkeys(code for code in codes if code)])
+    shown = (code for code in codes if code and CODE.fullmatch(code) and not code.isdigit())
+    return ", ".join([f"HTTP {error.status_code}", *dict.fromkeys(shown)])
 
 
 def _kinds(error: BaseException | None) -> Iterator[str]:

@@ -26,6 +26,7 @@ from genai_prices.types import _providers_from_raw
 from genai_prices.update_prices import DEFAULT_UPDATE_URL
 
 from fleet.errors import InvalidConfig, InvalidRequest, Unavailable
+from fleet.settings.addresses import masked
 
 __all__ = [
     "DEFAULT_UPDATE_URL",
@@ -42,6 +43,8 @@ PRICES_FILE = "prices.json"
 FETCH_SECONDS = 20.0
 MOST_BYTES = 64 * 1024 * 1024
 SCHEMES = ("http://", "https://")
+NO_PROVIDERS = (AttributeError, KeyError, TypeError, ValueError)
+"""What reading a document raises that is something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +74,15 @@ def fetched(url: str) -> Any:
             content = answer.read(MOST_BYTES + 1)
     except (OSError, ValueError, HTTPException) as error:
         raise Unavailable(
-            f"no prices can be had from {url} ({getattr(error, 'reason', error)}); those that are "
-            "here stay. Where there is no network, bring a file and give it with --from"
+            f"no prices can be had from {masked(url)} ({getattr(error, 'reason', error)}); those "
+            "that are here stay. Where there is no network, bring a file and give it with --from"
         ) from error
     if len(content) > MOST_BYTES:
-        raise Unavailable(f"{url}: sent more than {MOST_BYTES:,} bytes, which is no price data")
+        raise Unavailable(
+            f"{masked(url)}: sent more than {MOST_BYTES:,} bytes, which is no price data"
+        )
     try:
-        return _document(content, url)
+        return _document(content, masked(url))
     except InvalidRequest as error:
         raise Unavailable(f"{error}; the prices that are here stay") from error
 
@@ -116,8 +121,8 @@ def parsed(document: Any, source: str) -> DataSnapshot:
     try:
         # The public way, `UpdatePrices.fetch`, reads from the network alone and keeps no text.
         providers = _providers_from_raw(document)
-    except (ValueError, AssertionError) as error:
-        first = str(error).splitlines()[0]
+    except (*NO_PROVIDERS, AssertionError, RecursionError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InvalidRequest(f"{source}: is no price data of genai-prices: {first}") from error
     return DataSnapshot(providers, from_auto_update=True)
 
@@ -147,10 +152,10 @@ def read_stored(data_dir: Path) -> Stored | None:
     try:
         kept = json.loads(path.read_bytes())
         snapshot = parsed(kept["providers"], str(path))
-        return Stored(path, snapshot, kept["fetched_at"], kept["release"])
+        return Stored(path, snapshot, str(kept["fetched_at"]), str(kept["release"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, InvalidRequest) as error:
+    except (OSError, *NO_PROVIDERS, RecursionError, InvalidRequest) as error:
         raise InvalidConfig(
             f"{path}: cannot be read ({error}); run `fleet models refresh`, or delete it"
         ) from error
@@ -159,5 +164,5 @@ def read_stored(data_dir: Path) -> Stored | None:
 def _document(content: bytes, source: str) -> Any:
     try:
         return json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{source}: is no price data of genai-prices: {error}") from error

@@ -7,18 +7,41 @@ under the task's one budget of time and money.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import cast
 
-from pydantic_ai import ModelSettings
+from openai import omit
+from openai.types import CompletionUsage
+from openai.types.chat import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatCompletionStreamOptionsParam,
+)
+from openai.types.chat.chat_completion_chunk import Choice
+from pydantic_ai import ModelResponse, ModelSettings
+from pydantic_ai.messages import ModelResponseStreamEvent
 from pydantic_ai.models import Model as ChatModel
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIStreamedResponse
+from pydantic_ai.models.openai import (
+    OpenAIChatModel,
+    OpenAIChatModelSettings,
+    OpenAIStreamedResponse,
+)
+from pydantic_ai.profiles import ModelProfile, merge_profile
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.usage import RequestUsage
 
+from fleet.adapters.answers.client import ANTHROPIC, CHAT, GOOGLE, MISTRAL, AnswerClient
+from fleet.adapters.request_fields import asks_for_usage, chat_profile
+from fleet.adapters.streams import TOLD
+from fleet.core.usage import larger_usage
 from fleet.errors import InvalidConfig
-from fleet.settings.providers import ProviderKind
+from fleet.settings.providers import LimitField, ProviderKind
+
+UNSPLIT = ModelProfile(thinking_tags=("\ud800", "\ud800"))
+"""Tags that no answer has: it is split by `fleet.core.thoughts`, once it has come in as a whole.
+A client looks for tags among the pieces of a stream, which may cut them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +50,8 @@ class Endpoint:
 
     Without a `base_url` it is the provider's own. `region` is for Bedrock alone, whose client
     finds the credentials in the environment by itself. `streams` says that answers are asked for
-    piece by piece.
+    piece by piece. `limit_field`, `temperature` and `stream_usage` are as in
+    `fleet.settings.providers.Provider`.
     """
 
     kind: ProviderKind
@@ -35,23 +59,76 @@ class Endpoint:
     base_url: str | None = None
     region: str | None = None
     streams: bool = True
+    limit_field: LimitField | None = None
+    temperature: bool = True
+    stream_usage: bool | None = None
+
+    def settings(self, max_tokens: int, temperature: float) -> ModelSettings:
+        """What is asked of the model beside the prompt, without what the server does not take."""
+        asked = ModelSettings()
+        if self.limit_field != "none":
+            asked["max_tokens"] = max_tokens
+        if self.temperature:
+            asked["temperature"] = temperature
+        return asked
 
 
 class _OpenAIStream(OpenAIStreamedResponse):
     """A stream of the OpenAI protocol. OpenAI tells at its end what it took. Some tell with each
     piece what it took so far, which is not to be added up."""
 
-    def _add_usage(
-        self, usage: RequestUsage, *, reported: bool, cumulative: bool = False
-    ) -> None:
-        if reported:
-            super()._add_usage(usage, reported=True, cumulative=True)
+    told: object = None
+
+    def _map_usage(self, response: ChatCompletionChunk) -> RequestUsage:
+        self.told = larger_usage(self.told, _usage(response))
+        return RequestUsage()
+
+    def get(self) -> ModelResponse:
+        return _with_usage(super().get(), self.told)
+
+    def _map_text_delta(self, choice: Choice) -> Iterable[ModelResponseStreamEvent]:
+        """All text is one part, as in a whole answer, also where thoughts come in between."""
+        text = choice.delta.content
+        if not text:
+            return ()
+        return self._parts_manager.handle_text_delta(vendor_part_id="content", content=text)
 
 
 class _OpenAIModel(OpenAIChatModel):
+    """A model of the OpenAI protocol, whose answers keep their usage as the server has told it:
+    where its counts are out of shape, the answer is not."""
+
+    asks_for_usage = True
+
     @property
     def _streamed_response_cls(self) -> type[OpenAIStreamedResponse]:
         return _OpenAIStream
+
+    def _get_stream_options(
+        self, model_settings: OpenAIChatModelSettings
+    ) -> ChatCompletionStreamOptionsParam:
+        if self.asks_for_usage:
+            return super()._get_stream_options(model_settings)
+        return cast(ChatCompletionStreamOptionsParam, omit)
+
+    def _process_response(
+        self, response: ChatCompletion | str, **options: bool
+    ) -> ModelResponse:
+        told = None
+        if isinstance(response, ChatCompletion):
+            told, response.usage = _usage(response), None
+        return _with_usage(super()._process_response(response, **options), told)
+
+
+def _usage(response: ChatCompletion | ChatCompletionChunk) -> object:
+    """The usage as it came, whatever it is: the client checks no type of it."""
+    told = response.usage
+    return told.model_dump(warnings=False) if isinstance(told, CompletionUsage) else told
+
+
+def _with_usage(response: ModelResponse, told: object) -> ModelResponse:
+    response.provider_details = {**(response.provider_details or {}), TOLD: told}
+    return response
 
 
 def chat_model(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
@@ -73,31 +150,52 @@ def _settings(timeout: float) -> ModelSettings:
 
 
 def _openai(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
-    provider = OpenAIProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
-    return _OpenAIModel(name, provider=provider, settings=_settings(timeout))
+    provider = OpenAIProvider(
+        api_key=endpoint.api_key,
+        base_url=endpoint.base_url,
+        http_client=AnswerClient(CHAT, timeout),
+    )
+    known = chat_profile(name, endpoint.base_url, endpoint.limit_field)
+    profile = merge_profile(known, UNSPLIT)
+    model = _OpenAIModel(name, provider=provider, profile=profile, settings=_settings(timeout))
+    model.asks_for_usage = asks_for_usage(endpoint.base_url, endpoint.stream_usage)
+    return model
 
 
 def _anthropic(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
 
-    provider = AnthropicProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
+    provider = AnthropicProvider(
+        api_key=endpoint.api_key,
+        base_url=endpoint.base_url,
+        http_client=AnswerClient(ANTHROPIC, timeout),
+    )
     return AnthropicModel(name, provider=provider, settings=_settings(timeout))
 
 
 def _google(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
-    from pydantic_ai.models.google import GoogleModel
     from pydantic_ai.providers.google import GoogleProvider
 
-    provider = GoogleProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
-    return GoogleModel(name, provider=provider, settings=_settings(timeout))
+    from fleet.adapters.google_model import ToldGoogleModel
+
+    provider = GoogleProvider(
+        api_key=endpoint.api_key,
+        base_url=endpoint.base_url,
+        http_client=AnswerClient(GOOGLE, timeout),
+    )
+    return ToldGoogleModel(name, provider=provider, settings=_settings(timeout))
 
 
 def _mistral(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
     from pydantic_ai.models.mistral import MistralModel
     from pydantic_ai.providers.mistral import MistralProvider
 
-    provider = MistralProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
+    provider = MistralProvider(
+        api_key=endpoint.api_key,
+        base_url=endpoint.base_url,
+        http_client=AnswerClient(MISTRAL, timeout),
+    )
     return MistralModel(name, provider=provider, settings=_settings(timeout))
 
 
@@ -106,7 +204,7 @@ def _groq(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
     from pydantic_ai.providers.groq import GroqProvider
 
     provider = GroqProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
-    return GroqModel(name, provider=provider, settings=_settings(timeout))
+    return GroqModel(name, provider=provider, profile=UNSPLIT, settings=_settings(timeout))
 
 
 def _bedrock(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:

@@ -24,6 +24,7 @@ from honcho.manager import SIGNALS, Manager
 from honcho.printer import Printer
 from honcho.process import Popen, Process
 
+from fleet.core.plain_text import plain_lines
 from fleet.core.restarts import RestartPolicy, wait_before_restart
 
 STOP_LAST = ("model", "broker")
@@ -39,12 +40,19 @@ PR_SET_PDEATHSIG = 1
 class Supervisor(Manager):  # type: ignore[misc]
     """honcho's manager with restarts and an orderly end. Call `loop` once, from the main thread.
 
-    Whoever has to stop has `patience_seconds` for it; then it is killed.
+    Whoever has to stop has `patience_seconds` for it; then it is killed, unless its process group
+    is among those that are `finishing`: workers that end plain tasks of Celery.
     """
 
-    def __init__(self, patience_seconds: float, policy: RestartPolicy | None = None) -> None:
+    def __init__(
+        self,
+        patience_seconds: float,
+        policy: RestartPolicy | None = None,
+        finishing: Callable[[], set[int]] = set,
+    ) -> None:
         super().__init__(Printer(sys.stdout))
         self.patience_seconds = patience_seconds
+        self.finishing = finishing
         self.policy = policy or RestartPolicy()
         #: The process that died again and again, which ended the others.
         self.gave_up_on: str | None = None
@@ -109,7 +117,7 @@ class Supervisor(Manager):  # type: ignore[misc]
         except queue.Empty:
             return False
         if event.type == "line":
-            self._printer.write(event)
+            self._printer.write(event._replace(data=_plain(event.data)))
         elif event.type == "start":
             self._processes[event.name]["pid"] = event.data["pid"]
             self._system_print(f"{event.name} started (pid={event.data['pid']})\n")
@@ -153,7 +161,12 @@ class Supervisor(Manager):  # type: ignore[misc]
         told: set[str] = set()
         began = time.monotonic()
         said = began - TELL_SECONDS + TELL_FIRST_SECONDS
-        while (left := self._running(names)) and time.monotonic() < began + patience:
+        while left := self._running(names):
+            is_over = time.monotonic() >= began + patience
+            if is_over:
+                left = self._kill_but_those_that_finish(left)
+                if not left:
+                    return
             for name in left:
                 # One that is just being started has no number yet.
                 if name not in told and "pid" in self._processes[name]:
@@ -163,14 +176,28 @@ class Supervisor(Manager):  # type: ignore[misc]
                 said = time.monotonic()
                 self._say_who_is_awaited(left, began + patience - said)
             time.sleep(POLL_SECONDS)
-        for name in self._running(names):
-            self._send(name, os.killpg, signal.SIGKILL)
+
+    def _kill_but_those_that_finish(self, names: list[str]) -> list[str]:
+        """Kill all others whose time is over; who is left."""
+        groups = self.finishing()
+        left = [name for name in names if self._processes[name].get("pid") in groups]
+        for name in names:
+            if name not in left:
+                self._send(name, os.killpg, signal.SIGKILL)
+        return left
 
     def _say_who_is_awaited(self, names: list[str], seconds: float) -> None:
-        self._system_print(
-            f"waiting for {', '.join(names)} to end what they run, for {seconds:.0f} s at most; "
-            "Ctrl-C gives it back\n"
-        )
+        who = ", ".join(names)
+        if seconds > 0:
+            self._system_print(
+                f"waiting for {who} to end what they run, for {seconds:.0f} s at most; "
+                "Ctrl-C gives it back\n"
+            )
+        else:
+            self._system_print(
+                f"waiting for {who}: past their grace they finish plain Celery tasks, which nobody "
+                "could give back; Ctrl-C cuts these\n"
+            )
 
     def _running(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if "returncode" not in self._processes[name]]
@@ -203,6 +230,11 @@ class _OwnedProcess(Process):  # type: ignore[misc]
         # The reader ignores SIGTERM, so that it can pass on a child's last words.
         end_with_parent(signal.SIGKILL)
         super().run(*args, **kwargs)
+
+
+def _plain(line: bytes | str) -> str:
+    """What a child printed, without what would act on the terminal."""
+    return plain_lines(line.decode(errors="replace") if isinstance(line, bytes) else line)
 
 
 def end_with_parent(number: signal.Signals) -> None:

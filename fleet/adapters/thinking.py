@@ -1,4 +1,5 @@
-"""Whether a model thinks without being asked to. Not every provider shows that, and all bill it."""
+"""Whether a model thinks without being asked to, and where its thoughts are. Not every provider
+shows them, and all bill them."""
 
 from __future__ import annotations
 
@@ -8,10 +9,19 @@ from pydantic_ai.profiles.anthropic import anthropic_model_profile
 from pydantic_ai.profiles.google import google_model_profile
 from pydantic_ai.profiles.openai import openai_model_profile
 
+from fleet.core.thoughts import TAGS
 from fleet.settings.providers import ProviderKind
 
 MAY_THINK: tuple[ProviderKind, ...] = ("google", "groq")
 """Of these makers' models it is only known which can think, and those may do so unasked."""
+
+THOUGHTS_IN_TEXT: tuple[ProviderKind, ...] = ("openai", "groq")
+"""The protocols of servers that may leave a model's thoughts in its text."""
+
+
+def tags_in_text(kind: ProviderKind) -> tuple[str, str] | None:
+    """The tags around thoughts in the text, where a protocol's answers may have them there."""
+    return TAGS if kind in THOUGHTS_IN_TEXT else None
 
 
 def thinks_unasked(kind: ProviderKind, chat: ChatModel) -> bool:

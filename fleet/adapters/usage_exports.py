@@ -31,6 +31,7 @@ from fleet.errors import InvalidRequest
 NEEDED = ("date", "model", "input_tokens", "output_tokens", "cost_usd")
 CACHED = "cached_input_tokens"
 REQUESTS = "requests"
+MOST_DOLLARS = 10**12
 OPTIONAL = (CACHED, REQUESTS)
 
 
@@ -57,8 +58,10 @@ def read_usage_export(path: Path) -> tuple[list[tuple[BillKey, Billed]], frozens
 def _lines(path: Path, reader: csv.DictReader[str]) -> Iterator[tuple[BillKey, Billed]]:
     for row in reader:
         try:
+            if None in row or None in row.values():
+                raise ValueError("it has not as many columns as the first line")
             yield _line(row)
-        except (ValueError, InvalidOperation, TypeError) as error:
+        except ValueError as error:
             raise InvalidRequest(
                 f"{path}: line {reader.line_num}: {error}; write a day as YYYY-MM-DD, whole "
                 "numbers of tokens and requests, and US dollars as a decimal"
@@ -81,7 +84,7 @@ def _line(row: dict[str, str]) -> tuple[BillKey, Billed]:
         raise ValueError("tokens are under 0")
     if billed.requests < 0:
         raise ValueError("requests are under 0")
-    return BillKey(f"{day:%Y%m%d}", model), billed
+    return BillKey(day.isoformat().replace("-", ""), model), billed
 
 
 def nanodollars(dollars: str) -> int:
@@ -92,7 +95,7 @@ def nanodollars(dollars: str) -> int:
     try:
         amount = Decimal(dollars)
     except InvalidOperation:
-        raise ValueError(f"{dollars!r} is no number of dollars") from None
-    if not amount.is_finite():
-        raise ValueError(f"{dollars!r} is no number of dollars")
+        raise ValueError(f"{dollars[:40]!r} is no number of dollars") from None
+    if not amount.is_finite() or abs(amount) > MOST_DOLLARS:
+        raise ValueError(f"{dollars:.40} is no number of dollars up to {MOST_DOLLARS:,}")
     return int((amount * NANODOLLARS).to_integral_value())

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fleet.cli.output import JsonOption, console, print_json
+from fleet.cli.output import JsonOption, console, print_json, say
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -31,4 +31,4 @@ def audit(
     elif changes:
         console().print(changes_table(changes))
     else:
-        typer.echo("nothing was changed yet")
+        say("nothing was changed yet")

@@ -15,7 +15,7 @@ from fleet.cli.control_options import (
     tell_cleared,
     tell_limits,
 )
-from fleet.cli.output import JsonOption, console, print_json, tasks_of
+from fleet.cli.output import JsonOption, console, print_json, say, tasks_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -117,7 +117,7 @@ def policy(
         over, request_type=request_type, tenant=tenant, why=why, by=by
     )
     said = NOT_SET if over == "configured" and not new else SAID[over]
-    typer.echo(f"{tasks_of(request_type, tenant)}: {said}")
+    say(f"{tasks_of(request_type, tenant)}: {said}")
 
 
 @app.command()
@@ -163,5 +163,5 @@ def show(as_json: JsonOption = False) -> None:
     screen.print(limits_table(limits, found))
     screen.print()
     screen.print(overs_table(controls.overs_in_force()))
-    typer.echo("\n" + downgrade_said(controls.downgrade))
-    typer.echo(emergency_said(controls.emergency))
+    say("\n" + downgrade_said(controls.downgrade))
+    say(emergency_said(controls.emergency))

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.output import JsonOption, console, dollars, moment, print_json
+from fleet.cli.output import JsonOption, console, dollars, moment, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rich.table import Table
 
-    from fleet.core.budget_alerts import BudgetAlert
+    from fleet.core.budget_alerts import Alert
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -25,7 +25,8 @@ def alerts(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many of them.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which scopes have used 50, 80, 90 or 100 % of their dollars, the newest first.
+    """Show which scopes have used 50, 80, 90 or 100 % of their dollars, the newest first, and which
+    models have ignored the limit of their answers.
 
     What is reserved counts as used. Beat looks each minute and says each threshold once a window,
     whatever becomes of the limit. Some 10,000 are kept.
@@ -40,17 +41,22 @@ def alerts(
     elif found:
         console().print(_table(found))
     else:
-        typer.echo("no budget was used by half yet")
+        say("no budget was used by half yet, and every model kept its limits")
 
 
-def _json(alert: BudgetAlert) -> dict[str, Any]:
+def _json(alert: Alert) -> dict[str, Any]:
     """An alert for programs; amounts are nano-dollars."""
-    return {**alert._asdict(), "at": alert.epoch, "sentence": alert.sentence}
+    from fleet.core.budget_alerts import LIMIT_KIND, LimitAlert
+
+    kind = LIMIT_KIND if isinstance(alert, LimitAlert) else "budget"
+    return {"kind": kind, **alert._asdict(), "at": alert.epoch, "sentence": alert.sentence}
 
 
-def _table(found: Iterable[BudgetAlert]) -> Table:
+def _table(found: Iterable[Alert]) -> Table:
     from rich.table import Table
     from rich.text import Text
+
+    from fleet.core.budget_alerts import LimitAlert
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("time", "scope", "window"):
@@ -58,6 +64,10 @@ def _table(found: Iterable[BudgetAlert]) -> Table:
     for name in ("reached", "limit", "spent", "reserved"):
         table.add_column(name, justify="right", no_wrap=True)
     for alert in found:
+        if isinstance(alert, LimitAlert):
+            tokens = (f"{alert.asked:,} tokens", f"{alert.written:,} tokens", "")
+            table.add_row(moment(alert.epoch), Text(alert.scope), "an answer", "its limit", *tokens)
+            continue
         amounts = map(dollars, (alert.limit, alert.settled, alert.held))
         # A foreign publisher's tenant may be any text.
         scope = Text(alert.scope)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fleet.cli.output import JsonOption, print_json
+from fleet.cli.output import JsonOption, print_json, say
 
 if TYPE_CHECKING:
+    from fleet.core.models import Model
     from fleet.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Check or show the configuration.")
@@ -29,11 +31,18 @@ def check() -> None:
     settings = load_settings()
     config = settings.config
     check_strategies(settings, installed_strategies())
-    catalogue(settings, os.environ)
-    typer.echo(
+    models = catalogue(settings, os.environ)
+    say(
         f"{settings.source}: right ({len(config.pools)} pools, {len(config.request_types)} request "
-        f"types, {len(config.catalogue)} models)"
+        f"types, {models_counted(models, config.models.catalogue)})"
     )
+
+
+def models_counted(models: Sequence[Model], kind: str) -> str:
+    """How many models the catalogue in force has, and how many of them can be had here."""
+    here = sum(not model.absent for model in models)
+    available = "" if here == len(models) else f", {here} of which can be had here"
+    return f"{len(models)} models in the {kind} catalogue{available}"
 
 
 @app.command()
@@ -50,12 +59,12 @@ def show(as_json: JsonOption = False) -> None:
         print_json({"source": settings.source, "environment": environment, **config})
         return
     variables = "\n".join(f"# {name}={value}" for name, value in environment.items())
-    typer.echo(f"# {settings.source}, and the environment:\n{variables}\n\n{to_toml(config)}")
+    say(f"# {settings.source}, and the environment:\n{variables}\n\n{to_toml(config)}")
 
 
 def _environment(settings: Settings) -> dict[str, Any]:
     """The variables in force. Addresses lose their password, secrets become stars."""
-    from fleet.services.addresses import masked
+    from fleet.settings.addresses import masked
 
     shown = settings.environment.model_dump(mode="json", exclude_none=True)
     if settings.environment.broker_url:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fleet.cli.output import say
+
 if TYPE_CHECKING:
     from fleet import Fleet
 
@@ -65,13 +67,13 @@ def tell_limits(fleet: Fleet, scope: str, names: Mapping[str, object]) -> None:
     keys = {(scope, *CONFIGURED[name]) for name in names}
     for limit in fleet.limits():
         if limit.key in keys:
-            typer.echo(f"{scope}: {said(limit)}")
+            say(f"{scope}: {said(limit)}")
 
 
 def tell_cleared(scope: str, count: int) -> None:
     """Say that so many limits of a scope went back to the configuration."""
     if count:
         what = "1 limit goes" if count == 1 else f"{count} limits go"
-        typer.echo(f"{scope}: {what} by the configuration again")
+        say(f"{scope}: {what} by the configuration again")
     else:
-        typer.echo(f"nothing was set for {scope}")
+        say(f"nothing was set for {scope}")

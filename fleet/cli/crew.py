@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fleet.cli.output import JsonOption, console, print_json
+from fleet.cli.output import JsonOption, console, print_json, say
 
 AgentArgument = Annotated[str, typer.Argument(help="The agent's id, as `fleet agents` lists it.")]
 
@@ -58,7 +58,7 @@ def drain_pool(pool: PoolArgument) -> None:
     from fleet import Fleet
 
     Fleet.from_env().drain_pool(pool)
-    typer.echo(f"{pool} gets nothing; `fleet pools resume {pool}` ends its maintenance")
+    say(f"{pool} gets nothing; `fleet pools resume {pool}` ends its maintenance")
 
 
 @pools_app.command("resume")
@@ -70,7 +70,7 @@ def resume_pool(pool: PoolArgument) -> None:
     from fleet import Fleet
 
     Fleet.from_env().resume_pool(pool)
-    typer.echo(f"{pool} takes tasks again")
+    say(f"{pool} takes tasks again")
 
 
 @agents_app.callback(invoke_without_command=True)
@@ -108,7 +108,7 @@ def drain(agent: AgentArgument) -> None:
     from fleet import Fleet
 
     Fleet.from_env().drain(agent)
-    typer.echo(f"{agent} takes nothing new; `fleet agents resume {agent}` ends its maintenance")
+    say(f"{agent} takes nothing new; `fleet agents resume {agent}` ends its maintenance")
 
 
 @agents_app.command()
@@ -120,4 +120,4 @@ def resume(agent: AgentArgument) -> None:
     from fleet import Fleet
 
     Fleet.from_env().resume(agent)
-    typer.echo(f"{agent} takes tasks again")
+    say(f"{agent} takes tasks again")

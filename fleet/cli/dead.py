@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.output import JsonOption, console, print_json
+from fleet.cli.output import JsonOption, console, print_json, say
 
 if TYPE_CHECKING:
     from fleet import Fleet
+    from fleet.state.set_aside import SetAsideMessage
     from fleet.state.tasks import TaskRecord
 
 app = typer.Typer(
@@ -49,18 +50,26 @@ def list_(
     newer_than: NewerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the dead letters, newest first, with why each is one.
+    """List the dead letters, newest first, with why each is one; malformed messages come last.
 
     Example: `fleet dead list --error TaskTimedOut --newer-than 24`
     """
-    from fleet import Fleet
-    from fleet.cli.dead_tables import dead_table, letter_json
+    from rich.text import Text
 
-    found = _find(Fleet.from_env(), tenant, request_type, error, older_than, newer_than)
+    from fleet import Fleet
+    from fleet.cli.dead_tables import dead_table, letter_json, malformed_json, malformed_table
+
+    fleet = Fleet.from_env()
+    found = _find(fleet, tenant, request_type, error, older_than, newer_than)
+    malformed = _malformed(fleet, tenant, request_type, error, older_than, newer_than)
     if as_json:
-        print_json([letter_json(each) for each in found])
-    else:
-        console().print(dead_table(found))
+        letters = [letter_json(each) for each in found]
+        print_json([*letters, *(malformed_json(each) for each in malformed)])
+        return
+    console().print(dead_table(found))
+    if malformed:
+        console().print(Text(f"\n{len(malformed)} malformed messages, set aside by workers:"))
+        console().print(malformed_table(malformed))
 
 
 @app.command()
@@ -73,10 +82,18 @@ def show(
     Example: `fleet dead show 0190c0de-...`
     """
     from fleet import Fleet
+    from fleet.cli.dead_tables import malformed_json, malformed_view
     from fleet.cli.work import show_task
 
     fleet = Fleet.from_env()
-    show_task(fleet.task(_ids(fleet.dead(), [task_id])[0]), as_json)
+    malformed = {each.id: each for each in fleet.malformed()}
+    (found,) = _ids([*(each.id for each in fleet.dead()), *malformed], [task_id])
+    if found not in malformed:
+        show_task(fleet.task(found), as_json)
+    elif as_json:
+        print_json({**malformed_json(malformed[found]), "message": malformed[found].message})
+    else:
+        console().print(malformed_view(malformed[found]))
 
 
 @app.command()
@@ -92,7 +109,8 @@ def retry(
 ) -> None:
     """Submit dead letters again, oldest first, each as a new task under its budget.
 
-    One that is refused stays a dead letter, and the exit status is 1.
+    One that is refused stays a dead letter, and the exit status is 1. A malformed message cannot be
+    retried; --all leaves those out.
 
     Example: `fleet dead retry --all --error Unavailable --newer-than 2`
     """
@@ -100,7 +118,9 @@ def retry(
 
     fleet = Fleet.from_env()
     found = _find(fleet, tenant, request_type, error, older_than, newer_than)
-    ids = _meant(found, tasks or [], everything)
+    letters = [each.id for each in found]
+    known = letters if everything else [*letters, *(each.id for each in fleet.malformed())]
+    ids = _meant(known, tasks or [], everything)
     _do(ids, lambda task_id: fleet.retry_dead(task_id).id, "retried", as_json)
 
 
@@ -115,15 +135,18 @@ def drop(
     newer_than: NewerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give dead letters up: they cannot be retried any more.
+    """Give dead letters and malformed messages up: they cannot be retried any more.
 
     Example: `fleet dead drop --all --tenant acme --older-than 72`
     """
     from fleet import Fleet
 
     fleet = Fleet.from_env()
-    found = _find(fleet, tenant, request_type, error, older_than, newer_than)
-    _do(_meant(found, tasks or [], everything), _dropped(fleet), "dropped", as_json)
+    wanted = (tenant, request_type, error, older_than, newer_than)
+    found = [each.id for each in _find(fleet, *wanted)]
+    found += [each.id for each in _malformed(fleet, *wanted)]
+    ids = _meant(found, tasks or [], everything)
+    _do(ids, _dropped(fleet), "dropped", as_json)
 
 
 def _dropped(fleet: Fleet) -> Callable[[str], str]:
@@ -151,22 +174,41 @@ def _find(
     )
 
 
-def _meant(found: list[TaskRecord], tasks: list[str], everything: bool) -> list[str]:
+def _malformed(
+    fleet: Fleet,
+    tenant: str,
+    request_type: str,
+    error: str,
+    older_than: float | None,
+    newer_than: float | None,
+) -> list[SetAsideMessage]:
+    """Malformed messages are of no tenant and no request type."""
+    from fleet.services.dead import MALFORMED
+
+    if tenant or request_type or error not in ("", MALFORMED):
+        return []
+    return fleet.malformed(
+        older_than=None if older_than is None else older_than * 3600,
+        newer_than=None if newer_than is None else newer_than * 3600,
+    )
+
+
+def _meant(found: list[str], tasks: list[str], everything: bool) -> list[str]:
     """Ids of those that are meant, oldest first."""
     from fleet.errors import InvalidRequest
 
     if bool(tasks) == everything:
         raise InvalidRequest("name dead letters by their ids, or give --all, and not both")
-    return [each.id for each in reversed(found)] if everything else _ids(found, tasks)
+    return list(reversed(found)) if everything else _ids(found, tasks)
 
 
-def _ids(found: list[TaskRecord], beginnings: list[str]) -> list[str]:
+def _ids(found: list[str], beginnings: list[str]) -> list[str]:
     """The id that each begins. Raises `TaskNotFound` and `InvalidRequest`; nothing is done then."""
     from fleet.errors import InvalidRequest, TaskNotFound
 
     ids: list[str] = []
     for beginning in beginnings:
-        those = [each.id for each in found if each.id.startswith(beginning)]
+        those = [each for each in found if each.startswith(beginning)]
         if not those:
             raise TaskNotFound(
                 f"no dead letter begins with {beginning!r}; `fleet dead list` has those there are"
@@ -202,10 +244,10 @@ def _do(ids: list[str], act: Callable[[str], str], what: str, as_json: bool) -> 
 def _tell(done: list[dict[str, Any]], what: str) -> None:
     for each in done:
         if each["refused"]:
-            typer.echo(f"{each['id']} stays a dead letter: {each['refused']}", err=True)
+            say(f"{each['id']} stays a dead letter: {each['refused']}", err=True)
         else:
             new = "" if each[what] is True else f" as {each[what]}"
-            typer.echo(f"{each['id']} is {what}{new}")
+            say(f"{each['id']} is {what}{new}")
     count = sum(not each["refused"] for each in done)
     if len(done) != 1:
-        typer.echo(f"{count} of {len(done)} dead letters {what}")
+        say(f"{count} of {len(done)} dead letters {what}")

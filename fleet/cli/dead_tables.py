@@ -9,9 +9,14 @@ from rich.table import Table
 
 from fleet.cli.output import dollars, moment
 from fleet.cli.tables import headed
+from fleet.errors import MalformedMessage
 
 if TYPE_CHECKING:
+    from fleet.state.set_aside import SetAsideMessage
     from fleet.state.tasks import TaskRecord
+
+SHOWN = 2000
+"""Characters of a malformed message that a terminal shows; `--json` has all that was kept."""
 
 WHY = {
     "permanent": "an error that no time heals",
@@ -19,6 +24,7 @@ WHY = {
     "age": "the time for its retries is used up",
     "crashes": "its worker died each time",
     "lost": "its message was lost each time",
+    "malformed": "a message that no worker can take",
 }
 
 
@@ -52,3 +58,41 @@ def letter_json(record: TaskRecord) -> dict[str, Any]:
     names = ("id", "request_type", "agent_type", "tenant", "submitted", "ended", "error", "dead")
     counts = ("attempts", "crashes", "retries", "cost_nanodollars", "retry_of")
     return {name: getattr(record, name) for name in (*names, *counts)}
+
+
+def malformed_table(messages: Iterable[SetAsideMessage]) -> Table:
+    """One line a malformed message, with its id in full."""
+    table = headed(("id", "queue", "set aside", "reason"), ("bytes",))
+    for each in messages:
+        table.add_row(each.id, each.queue, moment(each.at), each.reason, f"{each.size:,}")
+    return table
+
+
+def malformed_view(message: SetAsideMessage) -> Table:
+    """One malformed message, with its beginning."""
+    table = headed(("what", ""), ())
+    rows = {
+        "id": message.id,
+        "queue": message.queue,
+        "set aside": moment(message.at),
+        "reason": message.reason,
+        "bytes": f"{message.size:,}",
+        "begins with": message.message[:SHOWN],
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def malformed_json(message: SetAsideMessage) -> dict[str, Any]:
+    """A malformed message for programs, with the names of a dead letter's."""
+    error = {"type": MalformedMessage.__name__, "message": message.reason}
+    names = ("request_type", "agent_type", "tenant", "submitted")
+    told = {"ended": message.at, "error": error, "dead": "malformed"}
+    return {
+        "id": message.id,
+        **dict.fromkeys(names),
+        **told,
+        "queue": message.queue,
+        "bytes": message.size,
+    }

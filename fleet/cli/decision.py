@@ -16,6 +16,7 @@ from fleet.core.model_decision import ModelWeights
 if TYPE_CHECKING:
     from fleet.core.model_decision import ModelDecision
     from fleet.core.pools import Rejection
+    from fleet.core.priorities import Priorities
     from fleet.core.routing import RouteDecision
     from fleet.state.tasks import TaskRecord
 
@@ -53,6 +54,8 @@ def model_view(decision: ModelDecision) -> list[RenderableType]:
     weights = decision.weights
     if weights is not None:
         parts.append(Text(f"  score = {_sum(weights, decision.policy)}", style="dim"))
+    if decision.priorities is not None:
+        parts.append(Text(f"  {_priorities(decision.priorities)}", style="dim"))
     parts += _second_place(decision)
     return [*parts, *_rejections(decision.rejected)]
 
@@ -65,6 +68,7 @@ def model_json(decision: ModelDecision) -> dict[str, Any]:
         "policy": decision.policy,
         "limit_nanodollars": decision.limit_nanodollars,
         "weights": weights._asdict() if weights else None,
+        "priorities": decision.priorities._asdict() if decision.priorities else None,
         "candidates": [
             {
                 **candidate._asdict(),
@@ -137,6 +141,13 @@ def _sum(weights: ModelWeights, policy: str) -> str:
     terms = (f"{name} x {weight:.3g}" for name, weight in weights._asdict().items())
     drawn = ", quality being a draw from what is believed of it" if policy == "thompson" else ""
     return " + ".join(terms) + drawn + "; evidence = rewards + timed calls"
+
+
+def _priorities(asked: Priorities) -> str:
+    return (
+        f"quality priority {asked.quality:g} (from: {asked.quality_origin}), "
+        f"speed priority {asked.speed:g} (from: {asked.speed_origin})"
+    )
 
 
 def _second_place(decision: ModelDecision) -> list[Text]:

@@ -140,7 +140,7 @@ def _farewell(screen: Console, records: Sequence[TaskRecord], goes_on: bool) -> 
     _title(screen, "What next")
     steps = _next_steps(records[0].id)
     for command, purpose in steps[1:] if goes_on else steps:
-        screen.print(f"{command}\n    {purpose}", soft_wrap=True, markup=False)
+        screen.print(f"{command}\n    {purpose}", soft_wrap=True)
 
 
 def _next_steps(task_id: str) -> tuple[tuple[str, str], ...]:
@@ -165,7 +165,7 @@ def _keep(screen: Console, started: DemoFleet) -> None:
 
     login = started.login
     screen.print(f"\nThe fleet goes on until Ctrl-C. Flower: {flower_url(load_settings())}")
-    screen.print(f"user {login.user}, password {login.password}", soft_wrap=True, markup=False)
+    screen.print(f"user {login.user}, password {login.password}", soft_wrap=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         started.process.wait()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fleet.cli.control_options import ByOption, WhyOption
-from fleet.cli.output import JsonOption, print_json
+from fleet.cli.output import JsonOption, print_json, say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,7 +40,7 @@ def on(
 
     fleet = Fleet.from_env()
     fleet.set_emergency(allow or (), why=why, by=by)
-    typer.echo(emergency_said(fleet.emergency()))
+    say(emergency_said(fleet.emergency()))
 
 
 @app.command()
@@ -52,7 +52,7 @@ def off(why: WhyOption, by: ByOption = "") -> None:
     from fleet import Fleet
 
     ended = Fleet.from_env().end_emergency(why=why, by=by)
-    typer.echo("all tasks pass again" if ended else "there was no emergency: all tasks pass")
+    say("all tasks pass again" if ended else "there was no emergency: all tasks pass")
 
 
 @app.command()
@@ -68,4 +68,4 @@ def show(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(emergency_json(found))
     else:
-        typer.echo(emergency_said(found))
+        say(emergency_said(found))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fleet.cli.output import JsonOption, console, dollars, print_json
+from fleet.cli.output import JsonOption, console, dollars, print_json, say
 
 if TYPE_CHECKING:
     from fleet.services.connection import Connection
@@ -62,11 +62,11 @@ def verify(as_json: JsonOption = False) -> None:
         print_json({"adds_up": not found.differences, **shown})
     else:
         compared = f"{found.counters} counters and {found.rollups} sums of the roll-ups"
-        typer.echo(f"{found.entries} entries, {dollars(found.amount)}; compared with {compared}")
+        say(f"{found.entries} entries, {dollars(found.amount)}; compared with {compared}")
         if found.differences:
             console().print(differences_table(found.differences))
         else:
-            typer.echo("all of it adds up")
+            say("all of it adds up")
     if found.differences:
         raise typer.Exit(1)
 
@@ -118,7 +118,7 @@ def export(
     reader = LedgerReader(_fleet())
     with counting("entries read", reader.length()) as seen:
         count = write(reader.matching(wanted, seen), form, output, sys.stdout.buffer)
-    typer.echo(f"{count} entries written" + (f" to {output}" if output else ""), err=True)
+    say(f"{count} entries written" + (f" to {output}" if output else ""), err=True)
 
 
 @app.command()
@@ -156,7 +156,7 @@ def correct(
     if as_json:
         print_json({"correction": made, "of": entry, "amount": nano})
     else:
-        typer.echo(f"{entry} is corrected by {made}: {signed(nano)}")
+        say(f"{entry} is corrected by {made}: {signed(nano)}")
 
 
 @app.command()
@@ -193,7 +193,7 @@ def reconcile(
         lines = [compared_json(line) for line in found.differing]
         print_json({"agrees": found.agrees, "compared": len(found.lines), "differences": lines})
     else:
-        typer.echo(f"{len(found.lines)} days and models compared; {len(found.differing)} differ")
+        say(f"{len(found.lines)} days and models compared; {len(found.differing)} differ")
         if found.differing:
             console().print(compared_table(found.differing))
     if not found.agrees:

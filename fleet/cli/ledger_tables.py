@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from fleet.cli.output import dollars, moment
+from fleet.cli.output import dollars, error_console, moment
 
 if TYPE_CHECKING:
     from fleet.core.ledger_entries import LedgerEntry
@@ -80,11 +80,11 @@ def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], ob
     if not sys.stderr.isatty():
         yield lambda done: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    what_of = TextColumn("{task.description}", markup=False)
+    columns = (what_of, BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=error_console(), transient=True) as bars:
         shown = bars.add_task(what, total=total)
         yield lambda done: bars.update(shown, completed=done)
 

@@ -14,7 +14,7 @@ from fleet.cli.control_options import (
     tell_cleared,
     tell_limits,
 )
-from fleet.cli.output import JsonOption, console, print_json
+from fleet.cli.output import JsonOption, console, print_json, say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -86,7 +86,7 @@ def show(as_json: JsonOption = False) -> None:
     elif limits:
         console().print(limits_table(limits, found))
     else:
-        typer.echo("no rate limits are set; `fleet budget show` has the budgets")
+        say("no rate limits are set; `fleet budget show` has the budgets")
 
 
 @app.command()

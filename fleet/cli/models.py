@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.output import JsonOption, console, print_json
+from fleet.cli.output import JsonOption, console, print_json, say
 
 if TYPE_CHECKING:
     from fleet.services.model_listing import Line
@@ -75,11 +75,47 @@ def refresh(
 
 
 @app.command()
+def resume(
+    model: Annotated[str, typer.Argument(help="The model's name in the catalogue.")],
+    as_json: JsonOption = False,
+) -> None:
+    """End a model's cool-down, and that of its provider's keys, so that it is asked again at once.
+
+    Use it once what was wrong is mended: an account topped up, a limit raised, a key unblocked. A
+    key that was replaced needs no more than to be set.
+
+    Example: `fleet models resume gpt-4o`
+    """
+    import os
+
+    from fleet.errors import InvalidRequest
+    from fleet.services.catalogue import catalogue
+    from fleet.services.connection import open_connection
+    from fleet.services.model_listing import end_cool_downs
+    from fleet.services.requests import unknown
+    from fleet.settings import load_settings
+
+    settings = load_settings()
+    known = {each.name: each for each in catalogue(settings, os.environ)}
+    if model not in known:
+        raise InvalidRequest(unknown("model", model, known))
+    ended = end_cool_downs(open_connection(settings).model_state, known[model])
+    reasons = [each.reason for each in ended]
+    if as_json:
+        print_json({"model": model, "ended": reasons})
+    elif not reasons:
+        say(f"{model} does not cool down")
+    for reason in () if as_json else reasons:
+        say(f"{model} no longer cools down after {reason}")
+
+
+@app.command()
 def train(as_json: JsonOption = False) -> None:
-    """Learn from recorded outcomes how difficult a task is by its text.
+    """Learn from recorded outcomes which tasks need a better model, by their text.
 
     From the next task on it says how complex one is whose caller did not. No text is kept for
-    it: workers record a sketch without words. Exit status 2 where there are too few outcomes yet.
+    it: workers record a sketch without words. Exit status 2, and nothing is changed, where there
+    are too few outcomes yet, of one model alone, or none that tell the models apart.
 
     Example: `fleet models train`
     """
@@ -157,12 +193,12 @@ def _refreshed_json(done: Refreshed) -> dict[str, Any]:
 def _tell(done: Refreshed) -> None:
     from fleet.cli.model_tables import rates
 
-    typer.echo(f"{done.listed_models} models of {done.source} are kept in {done.path}")
+    say(f"{done.listed_models} models of {done.source} are kept in {done.path}")
     for change in done.changes:
         old, new = (" / ".join(rates(price)) for price in (change.before, change.after))
-        typer.echo(f"{change.model}: {old} -> {new}  ($/M in / out / cached)")
+        say(f"{change.model}: {old} -> {new}  ($/M in / out / cached)")
     if not done.changes:
-        typer.echo("no price of the catalogue has changed")
+        say("no price of the catalogue has changed")
     for name in done.unpriced:
-        typer.echo(f"{name}: has no price; set input_price and output_price, or remove it")
-    typer.echo("what runs already keeps the prices that it began with; restart it to use these")
+        say(f"{name}: has no price; set input_price and output_price, or remove it")
+    say("what runs already keeps the prices that it began with; restart it to use these")

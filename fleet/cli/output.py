@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleet.core.plain_text import plain_lines
 from fleet.core.prices import dollars as dollars
 
 if TYPE_CHECKING:
@@ -23,20 +24,31 @@ SHORT_ID = 8
 
 def console() -> Console:
     """Where a command's answer goes. Off a terminal lines are wide and plain."""
-    from rich.console import Console
+    from fleet.cli.plain_console import PlainConsole
 
     if sys.stdout.isatty():
-        return Console(highlight=False)
-    return Console(highlight=False, width=160, force_terminal=False, no_color=True)
+        return PlainConsole()
+    return PlainConsole(width=160, force_terminal=False, no_color=True)
+
+
+def error_console() -> Console:
+    """Where bars and errors go: the error stream."""
+    from fleet.cli.plain_console import PlainConsole
+
+    return PlainConsole(stderr=True)
+
+
+def say(message: str, *, err: bool = False) -> None:
+    """A sentence on the output, or on the error stream. Names in it may be other people's."""
+    typer.echo(plain_lines(message), err=err)
 
 
 def complain(message: str) -> None:
     """One error for people, on the error stream."""
-    from rich.console import Console
     from rich.text import Text
 
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    errors.print(Text("error: ", style="bold red") + Text(message, style="red"))
+    text = Text("error: ", style="bold red") + Text(plain_lines(message), style="red")
+    error_console().print(text, soft_wrap=True)
 
 
 def own_command() -> str:

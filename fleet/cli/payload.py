@@ -28,7 +28,7 @@ def _object(source: str | None) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(_text(source))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(
             f'the payload is no JSON: {error}; write an object such as \'{{"instruction": "..."}}\''
         ) from error
@@ -46,6 +46,10 @@ def _text(source: str) -> str:
         return Path(source[1:]).read_text(encoding="utf-8")
     except OSError as error:
         raise InvalidRequest(f"the payload's file {source[1:]}: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidRequest(
+            f"the payload's file {source[1:]!r}: is no UTF-8 text, or no file ({error})"
+        ) from error
 
 
 def _value(text: str) -> Any:
@@ -54,3 +58,5 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+    except RecursionError:
+        raise InvalidRequest("--set: a value is nested too deeply; send it flatter") from None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleet.cli.control_options import ByOption, WhyOption
-from fleet.cli.output import JsonOption, console, print_json, tasks_of
+from fleet.cli.output import JsonOption, console, print_json, say, tasks_of
 
 if TYPE_CHECKING:
     from fleet.services.routes import Route
@@ -43,6 +43,12 @@ def route(
     ] = None,
     tenant: Annotated[str, typer.Option(help="On whose behalf.")] = "default",
     complexity: Annotated[float | None, typer.Option(help="How hard it is, 0 to 1.")] = None,
+    quality: Annotated[
+        float | None, typer.Option(help="What a model's quality counts, 0 to 1.")
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option(help="What its speed counts; both together at most 1.")
+    ] = None,
     pool: Annotated[str | None, typer.Option(help="This pool and no other.")] = None,
     model: Annotated[str | None, typer.Option(help="This model and no other.")] = None,
     max_cost_usd: Annotated[float | None, typer.Option(help="No model that costs more.")] = None,
@@ -56,7 +62,7 @@ def route(
         return
     from fleet.errors import InvalidRequest
 
-    asked = (payload, sets, complexity, pool, model, max_cost_usd)
+    asked = (payload, sets, complexity, quality, speed, pool, model, max_cost_usd)
     if dry_run is None and any(value is not None for value in asked):
         raise InvalidRequest("name what to decide on: `fleet route --dry-run REQUEST_TYPE ...`")
     if dry_run is None:
@@ -74,6 +80,8 @@ def route(
             pool,
             model,
             max_cost_usd,
+            quality=quality,
+            speed=speed,
         ),
         as_json,
     )
@@ -105,7 +113,7 @@ def set_(
         why=why,
         by=by,
     )
-    typer.echo(f"{tasks_of(request_type, tenant)} go by {strategy} from now on")
+    say(f"{tasks_of(request_type, tenant)} go by {strategy} from now on")
 
 
 @route_app.command()
@@ -122,9 +130,9 @@ def clear(
     from fleet import Fleet
 
     if Fleet.from_env().clear_route(request_type=request_type, tenant=tenant, why=why, by=by):
-        typer.echo(f"{tasks_of(request_type, tenant)} go by the configuration again")
+        say(f"{tasks_of(request_type, tenant)} go by the configuration again")
     else:
-        typer.echo(f"nothing was set for {tasks_of(request_type, tenant)}")
+        say(f"nothing was set for {tasks_of(request_type, tenant)}")
 
 
 @route_app.command()
@@ -179,9 +187,9 @@ def _try(asked: Any, as_json: bool) -> None:
         return
     console().print(decision_view(found.route, found.models))
     if found.because:
-        typer.echo(f"Money: would be held for {found.chosen}, since {said(found.because)}")
+        say(f"Money: would be held for {found.chosen}, since {said(found.because)}")
     if found.refusal:
-        typer.echo(f"Money: does not fit: {found.refusal.sentence}")
+        say(f"Money: does not fit: {found.refusal.sentence}")
 
 
 def _weights(pairs: list[str]) -> dict[str, float]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fleet.cli.output import say
+
 if TYPE_CHECKING:
     from fleet.settings import Settings
 
@@ -52,7 +54,7 @@ def model() -> None:
 
     wanted = {"FLEET_MODEL_PORT": load_settings().environment.model_port}
     port = pick_ports(wanted)["FLEET_MODEL_PORT"]
-    typer.echo(f"the local model will answer at http://{LOOPBACK}:{port}/v1")
+    say(f"the local model will answer at http://{LOOPBACK}:{port}/v1")
     serve_model(port)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleet.cli.output import JsonOption, console, print_json
+from fleet.cli.output import JsonOption, console, error_console, print_json
 
 if TYPE_CHECKING:
     from fleet.services.simulation.run import Progress
@@ -123,11 +123,12 @@ def _progress() -> Iterator[Progress | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
+    from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
     from rich.progress import Progress as Bars
-    from rich.progress import TaskID
 
-    with Bars(console=Console(stderr=True), transient=True) as bars:
+    name_of = TextColumn("{task.description}", markup=False)
+    columns = (name_of, BarColumn(), TaskProgressColumn())
+    with Bars(*columns, console=error_console(), transient=True) as bars:
         shown: dict[str, TaskID] = {}
 
         def show(name: str, arrived: int, total: int) -> None:

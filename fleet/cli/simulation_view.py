@@ -11,6 +11,7 @@ from rich.text import Text
 
 from fleet.cli.output import dollars, seconds
 from fleet.cli.plots import new_figure, save
+from fleet.core.plain_text import plain_label
 
 if TYPE_CHECKING:
     from fleet.services.simulation.report import Report, Row
@@ -101,7 +102,7 @@ def _draw_shares(axes: Any, rows: list[Row]) -> None:
     for number, row in enumerate(rows):
         places = [place + number * thick for place in range(len(pools))]
         heights = [row.figures.by_pool.get(name, 0.0) for name in pools]
-        axes.bar(places, heights, thick, label=row.name, color=f"C{number}")
+        axes.bar(places, heights, thick, label=plain_label(row.name), color=f"C{number}")
     middle = 0.4 - thick / 2
     axes.set_xticks([place + middle for place in range(len(pools))], pools, rotation=30, ha="right")
     axes.set_ylabel("share of the tasks")

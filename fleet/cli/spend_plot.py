@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleet.cli.plots import new_figure, save
 from fleet.cli.spend_view import money, written
+from fleet.core.plain_text import plain_label
 from fleet.core.prices import NANODOLLARS
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def write_plot(report: SpendReport, path: Path) -> None:
         report.limits.daily / NANODOLLARS, color="black", linestyle=":", label="daily limit"
     )
     _label(axes, shown)
-    axes.set_title(_title(report.projection))
+    axes.set_title(plain_label(_title(report.projection)))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     save(figure, path)
 
@@ -51,7 +52,7 @@ def stacked(by_model: dict[str, tuple[int, ...]]) -> dict[str, list[float]]:
 def _draw_models(axes: Any, places: Sequence[int], models: dict[str, list[float]]) -> None:
     under = [0.0] * len(places)
     for number, (name, row) in enumerate(models.items()):
-        axes.bar(places, row, bottom=under, label=name, color=f"C{number}")
+        axes.bar(places, row, bottom=under, label=plain_label(name), color=f"C{number}")
         under = [low + high for low, high in zip(under, row, strict=True)]
 
 

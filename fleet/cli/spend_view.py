@@ -12,6 +12,8 @@ from rich.text import Text
 
 from fleet.core.prices import NANODOLLARS
 from fleet.core.spend import WEEK
+from fleet.core.spend_advice import limit_words
+from fleet.settings.names import ALL
 
 if TYPE_CHECKING:
     from fleet.core.intervals import Interval
@@ -63,10 +65,9 @@ def _figures(report: SpendReport) -> Table:
     table.add_row("total", f"{money(analysis.totals.amount)} in {analysis.totals.requests} calls")
     table.add_row("daily mean", money(analysis.daily_mean))
     table.add_row("weekly trend", _trend(analysis, report.open_day))
-    limit = money(report.limits.monthly) + (" of all tenants" if report.tenant else "")
-    table.add_row("burn rate", f"{analysis.burn_rate:.1%} of the monthly limit of {limit}")
+    table.add_row("burn rate", _burned(report))
     last = "today so far" if report.open_day else written(analysis.days[-1])
-    table.add_row(last, _last_day(analysis, report.limits.daily))
+    table.add_row(last, _last_day(report))
     table.add_row(f"month {_month(report.projection)}", _projected(report.projection))
     return table
 
@@ -78,9 +79,33 @@ def _trend(analysis: Analysis, open_day: bool) -> str:
     return f"{direction} by {money(abs(analysis.trend))} a day" if analysis.trend else "level"
 
 
-def _last_day(analysis: Analysis, limit: int) -> Text:
-    said = Text(f"{money(analysis.daily[-1])} of the daily limit of {money(limit)}: ")
+def _burned(report: SpendReport) -> str:
+    """The period's spend held against the monthly limit, and against what its days may cost."""
+    analysis, limits = report.analysis, report.limits
+    whose = _whose(report, limits.monthly_scope)
+    of = limit_words(analysis.burn_limit, limits.monthly, len(analysis.days))
+    joined = " of" if analysis.burn_limit == limits.monthly else ","
+    burned = f"{analysis.burn_rate:.1%} of {of}{joined} {money(analysis.burn_limit)}{whose}"
+    days, allowed = len(analysis.days), analysis.days_limit
+    if days == 1 or allowed >= analysis.burn_limit:
+        return burned
+    share = analysis.totals.amount / allowed
+    return f"{burned}; {share:.1%} of its {money(allowed)} for {days} days"
+
+
+def _last_day(report: SpendReport) -> Text:
+    analysis, limits = report.analysis, report.limits
+    whose = _whose(report, limits.daily_scope)
+    limit = f"the daily limit of {money(limits.daily)}{whose}"
+    said = Text(f"{money(analysis.daily[-1])} of {limit}: ")
     return said.append(analysis.verdict, STYLES[analysis.verdict])
+
+
+def _whose(report: SpendReport, scope: str) -> str:
+    """Whose limit it is, where the spend is that of one tenant."""
+    if report.tenant is None:
+        return ""
+    return " of all tenants" if scope == ALL else f" of {report.tenant}"
 
 
 def _month(projection: Projection) -> str:
@@ -113,6 +138,11 @@ def _doubts(totals: Totals) -> list[Text]:
         )
     if totals.missing:
         said.append(f"missing: {totals.missing} steps whose provider told no tokens")
+    if totals.contradictory:
+        said.append(
+            f"contradictory: {totals.contradictory} steps whose provider told counts that do not "
+            "add up; the largest reading is charged"
+        )
     if totals.unpriced:
         said.append(f"unpriced: {totals.unpriced} steps of models without a known price")
     return [Text(sentence, style="yellow") for sentence in said]
@@ -123,7 +153,7 @@ def _shares(dimension: Dimension, parts: Sequence[Part]) -> Table:
     table.add_column(dimension.replace("_", " "))
     for heading in ("amount", "share", "calls", "tokens in", "cached", "out", "reasoning"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("uncertain", "missing", "unpriced"):
+    for heading in ("uncertain", "missing", "contradictory", "unpriced"):
         table.add_column(heading, justify="right", no_wrap=True)
     for part in parts:
         totals = part.totals
@@ -136,6 +166,7 @@ def _shares(dimension: Dimension, parts: Sequence[Part]) -> Table:
             *(f"{count:,}" for count in counts),
             money(totals.uncertain),
             str(totals.missing),
+            str(totals.contradictory),
             str(totals.unpriced),
         )
     return table

@@ -61,7 +61,9 @@ def _told_by_the_broker(settings: Settings) -> list[Part]:
     counts = connection.pools.counts(list(settings.config.pools))
     pools = health.pool_parts(settings, connection.registry.agents(), counts)
     beat = health.beat_part(connection)
-    return [*pools, beat, *health.parked_parts(connection.parking.count())]
+    parked = health.parked_parts(connection.parking.count())
+    aside = connection.set_aside
+    return [*pools, beat, *parked, *health.malformed_parts(aside.count(), aside.ever())]
 
 
 def flower_url(settings: Settings) -> str | None:
@@ -78,11 +80,12 @@ def flower_url(settings: Settings) -> str | None:
 
 def _show(parts: list[Part]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for heading in ("part", "", "where", "what"):
         table.add_column(heading)
     for part in parts:
-        mark = "[green]ok[/]" if part.ok else "[bold red]not ok[/]"
+        mark = Text("ok", "green") if part.ok else Text("not ok", "bold red")
         table.add_row(part.name, mark, part.where, part.detail)
     console().print(table)

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.cli.output import dollars, moment, seconds
-from fleet.core.ledger_entries import MISSING, UNPRICED
+from fleet.core.ledger_entries import CONTRADICTORY, MISSING, UNPRICED
 from fleet.state.records import ANSWERED
 
 if TYPE_CHECKING:
@@ -52,4 +52,4 @@ def _cost(step: Step) -> str:
     if step.usage == UNPRICED:
         return "no price"
     cost = dollars(step.cost_nanodollars)
-    return f"<= {cost}" if step.usage == MISSING else cost
+    return f"<= {cost}" if step.usage in (MISSING, CONTRADICTORY) else cost

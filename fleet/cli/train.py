@@ -1,4 +1,4 @@
-"""`fleet models train`: learn from recorded outcomes how difficult a task is by its text."""
+"""`fleet models train`: learn from recorded outcomes which tasks need a better model."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from fleet.cli.output import console, print_json
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from fleet.core.difficulty.evidence import Evidence
     from fleet.core.difficulty.training import TrainingReport
     from fleet.services.connection import Connection
+    from fleet.services.difficulty import Qualities
 
 
 def show_training(fleet: Connection, save: Callable[[bytes], object], as_json: bool) -> None:
     """Train, save, and show what was learned from and how well it tells tasks apart."""
     from fleet.services.difficulty import train_difficulty
 
-    examples = fleet.examples
-    qualities = {model.name: model.quality for model in fleet.models}
+    examples, qualities = fleet.examples, qualities_in_force(fleet)
     if as_json:
         print_json(report_json(train_difficulty(examples, qualities, save)))
         return
@@ -28,13 +29,24 @@ def show_training(fleet: Connection, save: Callable[[bytes], object], as_json: b
     console().print(report_view(report))
 
 
+def qualities_in_force(fleet: Connection) -> Qualities:
+    """What the choice of a model believes of each now: training has to mean the same by better."""
+    from fleet.services.difficulty import believed
+    from fleet.services.model_planning import model_policy
+
+    now, facts = fleet.model_state.look()
+    config = fleet.settings.config
+    return believed(fleet.models, config.request_types, facts, model_policy(config), now)
+
+
 def report_json(report: TrainingReport) -> dict[str, Any]:
-    """The report for programs; `auc` is null where no task failed, or none passed."""
+    """The report for programs. Gains are parts of a success."""
     return {
         "examples": report.examples,
         "passed": report.passed,
-        "auc": report.auc if report.auc == report.auc else None,
-        "correlation": report.correlation,
+        "learned": report.learned,
+        "text": report.text._asdict(),
+        "length": report.length._asdict(),
         "spread": list(report.spread),
         "by_type_and_model": [
             {"request_type": request_type, "model": model, "examples": count}
@@ -54,21 +66,21 @@ def report_view(report: TrainingReport) -> RenderableType:
     table.add_column("model")
     table.add_column("examples", justify="right")
     for (request_type, model), count in sorted(report.counts.items()):
-        table.add_row(request_type, model, str(count))
+        table.add_row(Text(request_type), Text(model), str(count))
     low, middle, high = report.spread
+    by = {"text": "their text", "length": "their length, which tells more than their words"}
     return Group(
         Text(f"Learned from {report.examples} tasks, {report.passed} of which passed."),
         table,
-        Text(_skill(report)),
+        Text(
+            "On tasks not learned from, the better models' advantage grows from the easiest to the "
+            f"most difficult by {_points(report.text)}; "
+            f"by length alone by {_points(report.length)}."
+        ),
+        Text(f"Tasks are estimated by {by[report.learned]}."),
         Text(f"Estimates: 5 % below {low:.2f}, half below {middle:.2f}, 95 % below {high:.2f}."),
     )
 
 
-def _skill(report: TrainingReport) -> str:
-    correlated = f"correlation with the outcome {report.correlation:.2f}"
-    if report.auc != report.auc:
-        return f"On tasks not learned from: {correlated}."
-    return (
-        f"On tasks not learned from: a failed one ranks above a passed one in {report.auc:.0%} of "
-        f"pairs (50 % is chance); {correlated}."
-    )
+def _points(found: Evidence) -> str:
+    return f"{100 * found.gain:.0f} points (standard error {100 * found.error:.0f})"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from fleet.cli.output import say
 
 if TYPE_CHECKING:
     from fleet.services.run_file import RunFile
@@ -48,7 +51,7 @@ def up() -> None:
 
     settings = _settings_of_a_new_run()
     needed = stack.needs(settings, os.environ)
-    plan = stack.plan(_procfile(), settings.config, needed)
+    plan = stack.plan(read_procfile(Path(PROCFILE)), settings.config, needed)
     if not needed.broker:
         ping(settings)
     ports = pick_ports(_wanted_ports(settings, needed.broker, needed.model))
@@ -59,7 +62,7 @@ def up() -> None:
         password = _flower_password(settings)
         _introduce(settings, plan, found)
         environment = stack.child_environment(settings, found, ports, password)
-        _supervise(plan, environment, settings.config.workers.grace_seconds)
+        _supervise(plan, environment, settings)
     finally:
         run_file.remove_run_file(data_dir)
 
@@ -67,10 +70,12 @@ def up() -> None:
 def down() -> None:
     """Stop the fleet that `fleet up` runs in this data folder, and wait until it has stopped.
 
-    Its workers may end what they run first, for `[workers] grace_seconds` at most.
+    Its workers may end what they run first, for `[workers] grace_seconds` at most. Plain Celery
+    tasks, which nobody could give back, are waited for without end.
 
     Example: `fleet down`
     """
+    from fleet.adapters.finishing import process_groups
     from fleet.errors import Unavailable
     from fleet.services.awaited_tasks import AwaitedTasks
     from fleet.services.run_file import running
@@ -83,23 +88,34 @@ def down() -> None:
     if run is None:
         raise Unavailable(f"no fleet is running in {data_dir}; start one with `fleet up`")
     os.kill(run.pid, signal.SIGTERM)
-    typer.echo(
+    say(
         f"stopping the fleet in {data_dir} (process {run.pid}); its workers have {grace:g} s to "
         "end what they run"
     )
     patience = grace + DOWN_SECONDS
     deadline = time.monotonic() + patience
     awaited = AwaitedTasks(settings)
+    told_of: set[int] = set()
     while (found := running(data_dir)) and found.pid == run.pid:
+        finishing = process_groups(data_dir)
+        if finishing:
+            deadline = time.monotonic() + DOWN_SECONDS
+        if finishing - told_of:
+            told_of |= finishing
+            numbers = ", ".join(map(str, sorted(finishing)))
+            typer.echo(
+                f"past their grace, workers finish plain Celery tasks, which nobody could give "
+                f"back: process {numbers}. To cut them: `kill -QUIT {numbers.replace(',', '')}`"
+            )
         if time.monotonic() > deadline:
             raise Unavailable(
                 f"process {run.pid} has not ended within {patience:.0f} s; look at its output, "
                 f"or end it with `kill -9 {run.pid}`"
             )
         if said := awaited.news():
-            typer.echo(said)
+            say(said)
         time.sleep(POLL_SECONDS)
-    typer.echo(f"stopped: {', '.join(run.processes)}")
+    say(f"stopped: {', '.join(run.processes)}")
 
 
 def _settings_of_a_new_run() -> Settings:
@@ -119,12 +135,27 @@ def _settings_of_a_new_run() -> Settings:
     return settings
 
 
-def _procfile() -> dict[str, str]:
-    from honcho.environ import parse_procfile
+def read_procfile(path: Path) -> dict[str, str]:
+    """The commands of a Procfile by their names; none where there is no file. Raises
+    `InvalidConfig`."""
+    from honcho.environ import PROCFILE_LINE
 
-    path = Path(PROCFILE)
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return dict(parse_procfile(text).processes)
+    from fleet.errors import InvalidConfig
+
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        named = PROCFILE_LINE.match(line)
+        if named is None:
+            continue
+        name, command = named.groups()
+        if name in found:
+            raise InvalidConfig(f"{path}: {name} stands there twice; remove a line, or rename it")
+        found[name] = command
+    return found
 
 
 def _wanted_ports(settings: Settings, broker: bool, model: bool) -> dict[str, int]:
@@ -156,17 +187,18 @@ def _announcement(
 
 
 def _introduce(settings: Settings, plan: Plan, found: Addresses) -> None:
-    from fleet.services.addresses import masked
     from fleet.services.health import sandbox_parts
+    from fleet.settings.addresses import masked
 
-    typer.echo(f"broker {masked(found.broker_url)}, data in {settings.environment.data_dir}")
-    typer.echo(f"model  {found.model_url or 'of the providers whose key is set'}")
-    typer.echo(f"flower {found.flower_url}, user {settings.environment.flower_user}")
+    say(f"broker {masked(found.broker_url)}, data in {settings.environment.data_dir}")
+    model = masked(found.model_url) if found.model_url else "of the providers whose key is set"
+    say(f"model  {model}")
+    say(f"flower {found.flower_url}, user {settings.environment.flower_user}")
     for part in sandbox_parts(settings):
-        typer.echo(f"sandbox {part.where}, {part.detail}")
+        say(f"sandbox {part.where}, {part.detail}")
     for note in plan.notes:
-        typer.echo(f"note: {note}")
-    typer.echo("look at it with `fleet status` from another terminal; stop it with Ctrl-C\n")
+        say(f"note: {note}")
+    say("look at it with `fleet status` from another terminal; stop it with Ctrl-C\n")
 
 
 def _flower_password(settings: Settings) -> str:
@@ -175,7 +207,7 @@ def _flower_password(settings: Settings) -> str:
     if given:
         return given.get_secret_value()
     password = _secret()
-    typer.echo(f"Flower's password for this run: {password}   (FLEET_FLOWER_PASSWORD sets one)")
+    say(f"Flower's password for this run: {password}   (FLEET_FLOWER_PASSWORD sets one)")
     return password
 
 
@@ -185,11 +217,14 @@ def _secret() -> str:
     return secrets.token_urlsafe(SECRET_BYTES)
 
 
-def _supervise(plan: Plan, environment: dict[str, str], grace_seconds: float) -> None:
+def _supervise(plan: Plan, environment: dict[str, str], settings: Settings) -> None:
+    from fleet.adapters.finishing import process_groups
     from fleet.adapters.supervisor import Supervisor
     from fleet.errors import Unavailable
 
-    supervisor = Supervisor(grace_seconds + PATIENCE_SECONDS)
+    patience = settings.config.workers.grace_seconds + PATIENCE_SECONDS
+    finishing = partial(process_groups, settings.environment.data_dir)
+    supervisor = Supervisor(patience, finishing=finishing)
     for name, command in plan.commands.items():
         own = {**os.environ, **environment, "HONCHO_PROCESS_NAME": name}
         supervisor.add_process(name, command, env=own)

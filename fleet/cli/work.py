@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleet.cli.money_notes import money_json, parked_note
-from fleet.cli.output import JsonOption, console, print_json
+from fleet.cli.output import JsonOption, console, print_json, say
 
 if TYPE_CHECKING:
     from fleet import Task
@@ -42,6 +42,12 @@ def submit(
     ] = None,
     tenant: Annotated[str, typer.Option(help="On whose behalf.")] = "default",
     complexity: Annotated[float | None, typer.Option(help="How hard it is, 0 to 1.")] = None,
+    quality: Annotated[
+        float | None, typer.Option(help="What a model's quality counts, 0 to 1.")
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option(help="What its speed counts; both together at most 1.")
+    ] = None,
     pool: Annotated[str | None, typer.Option(help="This pool and no other.")] = None,
     model: Annotated[str | None, typer.Option(help="This model and no other.")] = None,
     max_cost_usd: Annotated[
@@ -77,6 +83,8 @@ def submit(
         read_payload(payload, payload_option, sets or []),
         tenant=tenant,
         complexity=complexity,
+        quality=quality,
+        speed=speed,
         pool=pool,
         model=model,
         max_cost_usd=max_cost_usd,
@@ -86,7 +94,7 @@ def submit(
     )
     record = task.record()
     if note := parked_note(record):
-        typer.echo(f"parked {note}", err=True)
+        say(f"parked {note}", err=True)
     if wait or timeout is not None:
         record = task.wait(timeout)
         show_task(task, as_json)
@@ -95,7 +103,7 @@ def submit(
         told = {"id": task.id, "state": record.state, "pool": task.decision.pool}
         print_json({**told, "model": record.model, **money_json(record)})
     else:
-        typer.echo(task.id)
+        say(task.id)
 
 
 def tasks(
@@ -182,9 +190,9 @@ def cancel(task_id: TaskArgument) -> None:
 
     before = _task(task_id).cancel()
     if before in ENDED:
-        typer.echo(f"task {task_id} had ended already: {before}")
+        say(f"task {task_id} had ended already: {before}")
     else:
-        typer.echo(f"task {task_id} was {before} and is cancelled")
+        say(f"task {task_id} was {before} and is cancelled")
 
 
 def rate(
@@ -203,7 +211,7 @@ def rate(
     if as_json:
         print_json({"id": found.id, "rating": rating, "model": found.record().answered_by})
     else:
-        typer.echo(f"task {found.id} is rated {rating:g}")
+        say(f"task {found.id} is rated {rating:g}")
 
 
 def record_json(record: TaskRecord) -> dict[str, Any]:
@@ -215,8 +223,10 @@ def record_json(record: TaskRecord) -> dict[str, Any]:
         del shown[name]
     times = {"wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
     history = [move._asdict() for move in record.history]
+    priorities = record.priorities._asdict() if record.priorities else None
     isolation = (record.result or {}).get("isolation")
-    return {**shown, **money_json(record), **times, "isolation": isolation, "history": history}
+    told = {"isolation": isolation, "history": history, "priorities": priorities}
+    return {**shown, **money_json(record), **times, **told}
 
 
 def _task(task_id: str) -> Task:

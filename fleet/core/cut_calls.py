@@ -40,6 +40,7 @@ class Cut(NamedTuple):
     shown_bytes: int | None
     silent_seconds: float
     told: Tokens
+    over: bool = False
 
 
 def cut_tokens(worst: Tokens, cut: Cut) -> Tokens:
@@ -60,7 +61,9 @@ def shows_all(shown_bytes: int, thought_bytes: int, told: Tokens) -> bool:
 
 
 def _most_output(worst: int, cut: Cut) -> int:
+    under_way = ceil(TOKENS_A_SECOND * (cut.silent_seconds + NOTICE_SECONDS))
+    if cut.over:
+        return (worst if cut.shown_bytes is None else cut.shown_bytes) + under_way
     if cut.shown_bytes is None or cut.silent_seconds > SILENCE_SECONDS:
         return worst
-    under_way = ceil(TOKENS_A_SECOND * (cut.silent_seconds + NOTICE_SECONDS))
     return min(worst, cut.shown_bytes + under_way)

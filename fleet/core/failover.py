@@ -10,12 +10,13 @@ those, so that a run comes to an end.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from fleet.core.learning import ModelFacts
+from fleet.core.learning import WHOLE_KEY, ModelFacts
 from fleet.core.model_decision import ModelCandidate
 from fleet.core.models import Model, worst_nanodollars
+from fleet.core.output_limits import most_output
 from fleet.core.prices import Tokens
 
 
@@ -42,11 +43,16 @@ class Standing:
     worst: Tokens | None = None
 
 
+def but_for_keys(standing: Standing, key_ids: Collection[str]) -> Standing:
+    """The same, had the models of these keys no cool-downs but their own."""
+    known = standing.facts.cooldowns.items()
+    kept = {at: each for at, each in known if at[0] not in key_ids or at[1] != WHOLE_KEY}
+    return replace(standing, facts=ModelFacts(standing.facts.evidence, kept))
+
+
 def cools_for(model: Model, standing: Standing) -> float:
     """Seconds that the model still cools down for; 0 where it is ready."""
-    if model.key_id is None:
-        return 0.0
-    found = standing.facts.cooldowns.get((model.key_id, model.name))
+    found = standing.facts.cool_down(model.key_id, model.name)
     return max(0.0, found.until - standing.now) if found else 0.0
 
 
@@ -54,7 +60,9 @@ def cost_at_worst(option: Option, standing: Standing) -> int:
     """Nano-dollars that the next call may cost; the estimate where nothing is known of it."""
     if standing.worst is None or (option.model.price is None and not option.model.free):
         return option.candidate.cost_nanodollars
-    return worst_nanodollars(option.model, standing.worst)
+    record = standing.facts.limits.get(option.model.name)
+    output = most_output(standing.worst.output, record)
+    return worst_nanodollars(option.model, standing.worst._replace(output=output))
 
 
 def fits(option: Option, standing: Standing) -> bool:

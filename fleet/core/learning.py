@@ -22,6 +22,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from fleet.core.output_limits import LimitRecord
+
 WEEK_SECONDS = 7 * 86400.0
 # Half way from the slowest to the quickest: what a hosted model of middling size does.
 MIDDLING_TOKENS_PER_SECOND = 50.0
@@ -45,6 +47,10 @@ class Evidence:
     at: float = 0.0
 
 
+WHOLE_KEY = ""
+"""What a cool-down of all models of a key is under, in place of a model's name."""
+
+
 @dataclass(frozen=True, slots=True)
 class CoolDown:
     """A model that is left alone until `until`, seconds since 1970 by Redis's clock.
@@ -62,11 +68,23 @@ class ModelFacts:
     """All that the fleet shares about its models.
 
     `evidence` is by (model, request type), `cooldowns` by (key id, model): a key id names a
-    provider's key without telling it.
+    provider's key without telling it, and all models of a key are called `WHOLE_KEY`. `limits` says
+    by model whether its answers keep their limit.
     """
 
     evidence: Mapping[tuple[str, str], Evidence] = field(default_factory=dict)
     cooldowns: Mapping[tuple[str, str], CoolDown] = field(default_factory=dict)
+    limits: Mapping[str, LimitRecord] = field(default_factory=dict)
+
+    def cool_downs(self, key_id: str | None, model: str) -> dict[str, CoolDown]:
+        """Those that a model is under, its own and its key's, by the name that each is under."""
+        found = {name: self.cooldowns.get((key_id or "", name)) for name in (model, WHOLE_KEY)}
+        return {name: each for name, each in found.items() if each is not None}
+
+    def cool_down(self, key_id: str | None, model: str) -> CoolDown | None:
+        """The one that lasts longest."""
+        found = self.cool_downs(key_id, model).values() if key_id is not None else ()
+        return max(found, key=lambda each: each.until, default=None)
 
 
 NOTHING_LEARNED = ModelFacts()

@@ -18,6 +18,7 @@ CORRECTION = "correction"
 SEEN = "seen"
 MISSING = "missing"
 UNPRICED = "unpriced"
+CONTRADICTORY = "contradictory"
 
 FIRST = "0-0"
 """An id that all entries follow."""
@@ -45,7 +46,8 @@ class LedgerEntry(NamedTuple):
     `id` is `<ms>-<n>`, the ms since 1970 by Redis's clock. `amount` and `estimate` are
     nano-dollars. `cached` tokens are among the `input`, `reasoning` tokens among the `output`.
     `certain` says whether the amount is known; `usage` is `seen`, `missing` (the provider told
-    none) or `unpriced`. `windows` are the UTC hour, day and month that count it, such as
+    none), `contradictory` (its counts fit no reading: the largest was charged) or `unpriced`.
+    `windows` are the UTC hour, day and month that count it, such as
     `h2026112421,d20261124,m202611`. A correction is `of` an entry, `by` somebody, with a `why`.
     """
 
@@ -122,6 +124,7 @@ class LedgerEntry(NamedTuple):
             1 - self.certain,
             int(self.usage == MISSING),
             int(self.usage == UNPRICED),
+            int(self.usage == CONTRADICTORY),
         )
 
 
@@ -155,6 +158,7 @@ class Rolled(NamedTuple):
     uncertain_steps: int = 0
     missing: int = 0
     unpriced: int = 0
+    contradictory: int = 0
 
 
 NUMBERS = ("attempt", "input", "cached", "output", "reasoning", "amount", "estimate", "certain")

@@ -142,6 +142,10 @@ class _Judged(NamedTuple):
 def _judged(model: Model, task: _Task) -> _Judged:
     """The model held against the filters and, where it stands them, scored."""
     used = task.demand.taken(model.efficiency)
+    record = task.bounds.facts.limits.get(model.name)
+    if record is not None and record.is_broken:
+        # What it is asked for at most says nothing of what it writes.
+        used = used._replace(output=max(used.output, record.largest))
     refusal = unfit(model, used, task.bounds)
     if refusal is not None:
         return _Judged(None, refusal)

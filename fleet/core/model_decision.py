@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 
 from fleet.core.pools import Rejection
 from fleet.core.prices import NANODOLLARS
+from fleet.core.priorities import Priorities
 
 
 class ModelWeights(NamedTuple):
@@ -63,7 +64,8 @@ class ModelDecision:
 
     A `Rejection` here names a model. `weights` is None in a decision that was stored without.
     `reserves` are those of the rejected that only cool down, best first: a run that takes longer
-    may ask them once they are ready.
+    may ask them once they are ready. `priorities` say whose word the weights are, None where
+    nobody asked on a task's behalf, or in a decision that was stored without.
     """
 
     ranking: tuple[ModelCandidate, ...]
@@ -72,6 +74,7 @@ class ModelDecision:
     policy: str = "mean"
     limit_nanodollars: int | None = None
     reserves: tuple[ModelCandidate, ...] = ()
+    priorities: Priorities | None = None
 
     @property
     def best(self) -> ModelCandidate:
@@ -99,12 +102,13 @@ class ModelDecision:
             "policy": self.policy,
             "limit_nanodollars": self.limit_nanodollars,
             "reserves": self.reserves,
+            "priorities": self.priorities,
         }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`, also after a round trip through text."""
-        weights = stored.get("weights")
+        weights, priorities = stored.get("weights"), stored.get("priorities")
         return cls(
             tuple(ModelCandidate(*each) for each in stored["ranking"]),
             tuple(Rejection(*each) for each in stored["rejected"]),
@@ -112,6 +116,7 @@ class ModelDecision:
             stored.get("policy", "mean"),
             stored.get("limit_nanodollars"),
             tuple(ModelCandidate(*each) for each in stored.get("reserves", ())),
+            Priorities(*priorities) if priorities else None,
         )
 
 

@@ -22,6 +22,9 @@ from fleet.errors import FleetError, InvalidRequest, NotAllowed, OverBudget, Una
 
 CHARACTERS_PER_TOKEN = 4
 
+LONG_SECONDS = 600.0
+"""No provider's passing fault is so long: what lasts longer waits for a person."""
+
 Kind = Literal[
     "absent", "context", "capability", "tenant", "region", "quality", "budget", "cooling"
 ]
@@ -103,8 +106,8 @@ def unready(model: Model, cost: int, quality: float, bounds: Bounds) -> Refusal 
     if limit is not None and cost > limit:
         reason = f"would cost {dollars(cost)}, over the limit of {dollars(limit)}"
         return Refusal(model.name, "budget", reason, cost)
-    if bounds.facts.cooldowns and model.key_id is not None:
-        cooling = bounds.facts.cooldowns.get((model.key_id, model.name))
+    if bounds.facts.cooldowns:
+        cooling = bounds.facts.cool_down(model.key_id, model.name)
         if cooling is not None and cooling.until > bounds.now:
             seconds = cooling.until - bounds.now
             reason = f"cools down for {seconds:.0f} s more after {cooling.reason}"
@@ -119,8 +122,10 @@ def nothing_left(
     kinds = {refusal.kind for refusal in refusals}
     if "cooling" in kinds:
         soonest = min(each.seconds for each in refusals if each.kind == "cooling")
+        mended = "" if soonest <= LONG_SECONDS else ", or once it is mended: fleet models resume"
         return Unavailable(
-            f"no model is ready: {_reasons(refusals)}; try again in {soonest:.0f} s", soonest
+            f"no model is ready: {_reasons(refusals)}; try again in {soonest:.0f} s{mended}",
+            soonest,
         )
     if limit_nanodollars is not None and "budget" in kinds:
         return _over_budget(refusals, limit_nanodollars)

@@ -5,14 +5,16 @@ Amounts are nano-dollars and whole numbers. Only trends, shares and rates are fl
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Literal
 
-from fleet.core.spend_advice import Suggestion, Verdict, suggestions, verdict
+from fleet.core.days import month_days
+from fleet.core.spend_advice import Suggestion, Verdict, limit_words, suggestions, verdict
 from fleet.core.spend_rows import SpendRow
+from fleet.settings.names import ALL
 
 Dimension = Literal["model", "tenant", "agent_type", "request_type", "pool", "provider"]
 DIMENSIONS: tuple[Dimension, ...] = (
@@ -24,10 +26,31 @@ WEEK = 7
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What may be spent in a UTC day and in a month, in nano-dollars, both over 0."""
+    """What may be spent in a UTC day and in a month, in nano-dollars, both over 0.
+
+    The scopes say whose limits these are: those of everything, or of one tenant.
+    """
 
     daily: int
     monthly: int
+    daily_scope: str = ALL
+    monthly_scope: str = ALL
+
+    def of_days(self, days: Sequence[str]) -> int:
+        """What may be spent in these days: of each month's limit the share of its days.
+
+        Of a single day the daily limit.
+        """
+        if len(days) == 1:
+            return self.daily
+        months = Counter(day[:6] for day in days)
+        shares = (Fraction(self.monthly * n, len(month_days(m))) for m, n in months.items())
+        return max(1, int(sum(shares)))
+
+    def burned(self, days: Sequence[str]) -> int:
+        """What the spend of these days is held against: a month's limit, and where the days are
+        more than a month, as much of every month's limit as they have of its days."""
+        return max(self.monthly, self.of_days(days) if len(days) > 1 else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +67,7 @@ class Totals:
     uncertain_steps: int = 0
     missing: int = 0
     unpriced: int = 0
+    contradictory: int = 0
 
 
 FIGURES = tuple(field.name for field in fields(Totals))
@@ -64,8 +88,9 @@ class Analysis:
     """The spend of the days, each with its amount.
 
     `daily_mean` is over all days; `trend` is in nano-dollars a day, see `weekly_trend`;
-    `burn_rate` is the total over the monthly limit, however long the period is; `verdict` is that
-    of the last day.
+    `burn_rate` is the total over `burn_limit`, the monthly limit, or over more than a month what
+    the limits of its months allow; `days_limit` is what may be spent in these days, see
+    `Limits.of_days`; `verdict` is that of the last day.
     """
 
     days: tuple[str, ...]
@@ -74,6 +99,8 @@ class Analysis:
     daily_mean: int
     trend: float
     burn_rate: float
+    burn_limit: int
+    days_limit: int
     verdict: Verdict
     breakdowns: dict[Dimension, tuple[Part, ...]]
     daily_by_model: dict[str, tuple[int, ...]]
@@ -93,13 +120,16 @@ def analyse(
     by_model = _grouped(rows, "model")
     models = breakdown(rows, "model")
     trend = weekly_trend(daily[:-1] if open_day else daily)
+    burn_limit = limits.burned(days)
     return Analysis(
         days=tuple(days),
         daily=daily,
         totals=totals,
         daily_mean=round(Fraction(totals.amount, len(days))),
         trend=float(trend),
-        burn_rate=totals.amount / limits.monthly,
+        burn_rate=totals.amount / burn_limit,
+        burn_limit=burn_limit,
+        days_limit=limits.of_days(days),
         verdict=verdict(daily[-1], limits.daily),
         breakdowns={by: breakdown(rows, by) for by in DIMENSIONS},
         daily_by_model={part.name: daily_totals(by_model[part.name], days) for part in models},
@@ -107,7 +137,8 @@ def analyse(
             totals.amount,
             {part.name: part.totals.amount for part in models},
             trend,
-            limits.monthly,
+            burn_limit,
+            limit_words(burn_limit, limits.monthly, len(days)),
         ),
     )
 

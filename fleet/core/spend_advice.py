@@ -17,7 +17,7 @@ Priority = Literal["critical", "high", "medium"]
 NEARLY_PERCENT = 80
 """More of a limit than this is called a warning, for a day as for a month."""
 AIM_PERCENT = 70
-"""What cutting costs should bring a month down to."""
+"""What cutting costs should bring a month, or what several allow, down to."""
 DOMINANT_PERCENT = 40
 """A model with more of the spend than this is worth replacing where a cheaper one will do."""
 SUBSTITUTE_SAVES_PERCENT = 30
@@ -43,21 +43,33 @@ def verdict(amount: int, daily_limit: int) -> Verdict:
     return "warning" if _over(amount, NEARLY_PERCENT, daily_limit) else "healthy"
 
 
+def limit_words(limit: int, monthly: int, days: int) -> str:
+    """What the limit that a period's spend is held against is called."""
+    if limit == monthly:
+        return "the monthly limit"
+    return f"what the monthly limit allows in {days} days"
+
+
 def suggestions(
-    total: int, models: Mapping[str, int], trend: Fraction, monthly_limit: int
+    total: int,
+    models: Mapping[str, int],
+    trend: Fraction,
+    limit: int,
+    of: str = "the monthly limit",
 ) -> tuple[Suggestion, ...]:
     """What could be saved, the most urgent first.
 
     `total` is the period's spend, `models` that of each model, `trend` in nano-dollars a day.
+    `limit` is what the total is held against, and `of` what that is called.
     """
     found: list[Suggestion] = []
-    if _over(total, NEARLY_PERCENT, monthly_limit):
+    if _over(total, NEARLY_PERCENT, limit):
         found.append(
             Suggestion(
                 "budget_alert",
                 "critical",
-                f"cut costs now: over {NEARLY_PERCENT} % of the monthly limit is spent",
-                total - monthly_limit * AIM_PERCENT // 100,
+                f"cut costs now: over {NEARLY_PERCENT} % of {of} is spent",
+                total - limit * AIM_PERCENT // 100,
             )
         )
     found += [

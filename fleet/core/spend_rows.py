@@ -9,7 +9,8 @@ class SpendRow(NamedTuple):
     """Spend of one period: `period` is a UTC day as YYYYMMDD or an hour as YYYYMMDDHH.
 
     Amounts are nano-dollars. `uncertain` is the part of the amount that nobody saw the usage
-    of, `missing` and `unpriced` count the steps whose usage or price was not known.
+    of, `missing` and `unpriced` count the steps whose usage or price was not known, and
+    `contradictory` those whose provider told counts that fit no reading.
     """
 
     period: str
@@ -29,3 +30,4 @@ class SpendRow(NamedTuple):
     uncertain_steps: int
     missing: int
     unpriced: int
+    contradictory: int = 0

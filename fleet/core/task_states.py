@@ -58,8 +58,16 @@ class Move(NamedTuple):
 
 
 def parse_history(packed: str) -> tuple[Move, ...]:
-    """The moves of a record, oldest first, one a line: `MS STATE ATTEMPT BY WHY`."""
-    return tuple(_move(*line.split(" ", 4)) for line in packed.split("\n") if line)
+    """The moves of a record, oldest first, one a line: `MS STATE ATTEMPT BY WHY`.
+
+    A line that is none is left out: a reason of others may have had a break in it.
+    """
+    lines = [line.split(" ", 4) for line in packed.split("\n")]
+    return tuple(_move(*each) for each in lines if _is_move(each))
+
+
+def _is_move(parts: list[str]) -> bool:
+    return len(parts) == 5 and parts[0].isdecimal() and parts[2].isdecimal()
 
 
 def _move(ms: str, state: str, attempt: str, by: str, why: str) -> Move:

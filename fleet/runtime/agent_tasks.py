@@ -10,7 +10,6 @@ claims the lease, runs, and writes the end.
 from __future__ import annotations
 
 import gc
-import json
 import os
 import random
 import threading
@@ -23,24 +22,26 @@ from celery import Celery
 from celery.exceptions import Ignore, Reject
 from celery.signals import worker_init, worker_process_init, worker_ready
 
-from fleet.errors import FleetError, TaskCancelled
+from fleet.errors import FleetError, LeaseLost, TaskCancelled
 from fleet.runtime.app import Role, fleet_of
+from fleet.runtime.asked import Delivered
 from fleet.runtime.ending import Notice
 from fleet.runtime.late_ends import late_end, tell_revoked, tell_started
 from fleet.runtime.loop import LoopThread
 from fleet.runtime.messages import HEADER, message_of, task_name
 from fleet.runtime.revoking import agent_request
 from fleet.runtime.slots import Slots
+from fleet.runtime.tracing import AgentTask, goes_back, is_end, note_end
 from fleet.services.callers import model_callers
 from fleet.services.claims import Delivery
-from fleet.services.complexity import Complexity
+from fleet.services.complexity import DEFAULT_COMPLEXITY, Complexity
 from fleet.services.connection import Connection
 from fleet.services.controls import Controls
 from fleet.services.giving_back import GivenBack
 from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.model_planning import choose_model, stored_plan
 from fleet.services.policy_in_force import PolicyInForce
-from fleet.services.requests import DEFAULT_TENANT, USUAL_PRIORITY
+from fleet.services.requests import RequestChecks
 from fleet.services.run import AgentRunner
 from fleet.services.task_slots import TaskSlots
 from fleet.state.policy import Policy
@@ -96,12 +97,19 @@ def _add(
     role: Role,
     slots: Slots,
 ) -> None:
+    checks = RequestChecks(
+        connection.settings, connection.agents, Complexity(connection.policies)
+    )
+
     @app.task(
         name=task_name(agent_type),
         bind=True,
+        base=AgentTask,
         acks_late=True,
         # Each application's own: another one of the process has a fleet of its own.
         shared=False,
+        # A worker that stops gives it back, see `ending.py`.
+        comes_again=True,
         Request=agent_request(connection, role),
         # An error that the record explains already needs no traceback in the log,
         throws=(FleetError,),
@@ -110,59 +118,79 @@ def _add(
         # It is told when the task is claimed: not of a delivery that is not to run.
         track_started=False,
     )
-    def run_agent(self: Any, payload: Any, **asked: Any) -> dict[str, Any]:
+    def run_agent(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         request = self.request
-        asked = {**asked, **(request.get(HEADER) or {})}
+        if not args and "payload" in kwargs:
+            args = (kwargs.pop("payload"),)
+        found = Delivered(checks, agent_type, args, {**kwargs, **(request.get(HEADER) or {})})
         tag = request.properties.get("delivery_tag", "")
         delivery = Delivery(
             task_id=request.id,
-            payload=payload,
-            tenant=_tenant(asked),
-            plan=partial(_plan, connection, agent_type, payload, asked),
-            priority=int(asked.get("priority", USUAL_PRIORITY)),
+            payload=args[0] if len(args) == 1 else None,
+            tenant=found.tenant,
+            plan=partial(_plan, connection, found),
+            priority=found.priority,
             message=partial(message_of, request),
+            refused=lambda: found.refused,
             claimed=partial(tell_started, self),
             runs_alone=partial(slots.close, tag),
             agent_ended=partial(slots.free, tag),
+            ended=partial(note_end, self),
         )
-        try:
-            result = runner().run(agent_type, delivery)
-        except GivenBack as given:
-            raise Ignore(str(given)) if given.is_queued else Reject(given, requeue=True) from None
-        except TaskCancelled as error:
-            tell_revoked(self, str(error), terminated=True)
-            raise Ignore(str(error)) from None
+        result = _run(self, runner, agent_type, delivery)
         # None where it is parked, is another's to run, or has ended.
         return late_end(self, connection) if result is None else result
 
 
-def _plan(
-    connection: Connection, agent_type: str, payload: Any, asked: dict[str, Any]
-) -> str:
+def _run(
+    task: Any, runner: Runners, agent_type: str, delivery: Delivery
+) -> dict[str, Any] | None:
+    """Run a delivery; what Celery is to be told of it: see `fleet.runtime.tracing`."""
+    try:
+        return runner().run(agent_type, delivery)
+    except GivenBack as given:
+        raise Ignore(str(given)) if given.is_queued else Reject(given, requeue=True) from None
+    except LeaseLost as lost:
+        # Whoever has the task now has a delivery of it, too.
+        log.warning("a run has lost its lease", task=delivery.task_id, error=str(lost))
+        raise Ignore(str(lost)) from None
+    except TaskCancelled as error:
+        if not is_end(task.request, error):
+            raise goes_back(delivery.task_id, error) from error
+        tell_revoked(task, str(error), terminated=True)
+        raise Ignore(str(error)) from None
+    except Exception as error:
+        if is_end(task.request, error):
+            raise
+        log.exception("a run came to no end", task=delivery.task_id)
+        raise goes_back(delivery.task_id, error) from error
+
+
+def _plan(connection: Connection, found: Delivered) -> str:
     """What is kept with a task whose publisher wrote no record: there was no ranking."""
-    request_type = str(asked.get("request_type") or agent_type)
-    text = json.dumps(payload)
-    complexity = asked.get("complexity")
-    if complexity is None:
-        complexity = Complexity(connection.policies).estimate(text)
+    checked = found.checked
+    if isinstance(checked, FleetError):
+        request_type, complexity, characters = found.agent_type, DEFAULT_COMPLEXITY, 0
+        quality = speed = None
+    else:
+        request_type, complexity = checked.request_type, checked.complexity
+        characters, quality, speed = checked.payload_characters, checked.quality, checked.speed
     now, facts = connection.model_state.look()
     config = connection.settings.config
     models = choose_model(
         config,
         connection.models,
         request_type,
-        float(complexity),
+        complexity,
         limit_nanodollars=Controls(config, Policy()).task_nanodollars,
-        tenant=_tenant(asked),
-        payload_characters=len(text),
+        tenant=found.tenant,
+        payload_characters=characters,
         facts=facts,
         now=now,
+        quality=quality,
+        speed=speed,
     )
-    return stored_plan(request_type, agent_type, float(complexity), models, None)
-
-
-def _tenant(asked: dict[str, Any]) -> str:
-    return str(asked.get("tenant") or DEFAULT_TENANT)
+    return stored_plan(request_type, found.agent_type, complexity, models, None)
 
 
 def _one_per_process(app: Celery, role: Role, slots: Slots) -> Runners:

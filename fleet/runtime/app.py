@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
-from celery.backends.asynchronous import E_RETRY_LIMIT_EXCEEDED
-from kombu import Queue
-from kombu.exceptions import OperationalError
+from kombu import Exchange, Queue
 
 from fleet.adapters.rabbitmq import HEARTBEAT_SECONDS, QUORUM, ssl_options
 from fleet.errors import InvalidConfig
+from fleet.runtime.application import FleetCelery, Role
+from fleet.runtime.chord_counts import add_chord_counts
+from fleet.runtime.kept_revocations import add_kept_revocations
 from fleet.runtime.known_deliveries import add_known_deliveries
+from fleet.runtime.known_tasks import add_known_tasks
+from fleet.runtime.link import Link
 from fleet.runtime.messages import message_encoder
-from fleet.runtime.plain_workers import add_plain_queues
 from fleet.runtime.rabbitmq_transport import rabbitmq_transport_url
 from fleet.runtime.router import FleetRouter, TaskPlacer, jobs_queue
 from fleet.runtime.schedule import add_schedule_step
-from fleet.runtime.transport import Link, transport_url
+from fleet.runtime.setting_aside import add_setting_aside
+from fleet.runtime.transport import transport_url
+from fleet.runtime.whole_groups import send_groups_whole
 from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings, load_settings
 from fleet.settings.addresses import RedisAddress, redis_address
 from fleet.state.client import sentinel_options
-from fleet.state.keys import Keys
+from fleet.state.keys import NO_POOL, Keys
+
+__all__ = ["Role", "add_schedule", "fleet_of", "make_app", "task_routes", "worker_queues"]
 
 RESTORE_SECONDS = 10
 HEALTH_CHECK_SECONDS = 30
@@ -35,32 +40,16 @@ KILL_GRACE_SECONDS = 60
 """A prefork child is killed so long after the task's own time limit, should that not bite."""
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
-    """What a process is. `pool` and `agent` are empty where it is no worker."""
-
-    pool: str = ""
-    agent: str = ""
-
-
-class FleetCelery(Celery):
-    """An application that says by an error of its broker's when the result store is away."""
-
-    def send_task(self, *args: Any, **options: Any) -> Any:
-        """Publish a task; raises `kombu.exceptions.OperationalError` where nobody answers."""
-        try:
-            return super().send_task(*args, **options)
-        except RuntimeError as error:
-            if E_RETRY_LIMIT_EXCEEDED not in error.args:
-                raise
-            raise OperationalError("the result store does not answer; nothing was sent") from error
-
-
-def make_app(settings: Settings | None = None, role: Role | None = None) -> Celery:
+def make_app(
+    settings: Settings | None = None, role: Role | None = None, *, set_as_current: bool = True
+) -> Celery:
     """A Celery application whose agent tasks are routed by Fleet.
 
         app = make_app()
         app.send_task("agents.code_generator", args=[{"instruction": "..."}])
+
+    It becomes the current application, as `Celery()` does, and the default one of all threads where
+    the process has chosen none: `shared_task`, `signature` and `AsyncResult` use it.
 
     Reads the settings where none are given. Raises `InvalidConfig`.
     """
@@ -77,14 +66,16 @@ def make_app(settings: Settings | None = None, role: Role | None = None) -> Cele
         dead_after_ms=int(settings.config.leases.dead_after_seconds * 1000),
         address=redis_address(settings.state_url),
     )
-    app = FleetCelery("fleet", set_as_current=False)
-    app.conf.update(_celery_settings(settings, role, link))
-    app.conf.task_routes = (FleetRouter(settings, submitter),)
-    app.fleet = connection
+    router = FleetRouter(settings, submitter)
+    laid_under = {**_celery_settings(settings, role, link), "task_routes": (router,)}
+    app = FleetCelery(connection, role, router, laid_under, set_as_current=set_as_current)
+    send_groups_whole()
+    add_known_tasks(app)
+    add_setting_aside(app, connection)
     add_schedule_step(app, connection)
     add_known_deliveries(app)
-    if not role.pool:
-        add_plain_queues(app, jobs_queue(settings))
+    add_chord_counts(app)
+    add_kept_revocations(app, connection)
     return app
 
 
@@ -100,6 +91,14 @@ def task_routes(settings: Settings | None = None) -> tuple[FleetRouter, ...]:
     settings = settings or load_settings()
     submitter = open_connection(settings).submitter(message_encoder())
     return (FleetRouter(settings, submitter),)
+
+
+def add_schedule(app: Celery, jobs: dict[str, dict[str, Any]]) -> None:
+    """Let the application's beats, which hold a lease, run these jobs beside the user's entries."""
+    assert isinstance(app, FleetCelery)
+    app.jobs = jobs
+    app.fleets_settings["beat_schedule"] = dict(jobs)
+    app.fleets_settings["beat_scheduler"] = "fleet.runtime.beat:LeasedScheduler"
 
 
 def fleet_of(app: Any) -> Connection:
@@ -132,6 +131,8 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
+        # For ever: a worker that gave up would be missed by nobody.
+        "broker_connection_max_retries": None,
         **_result_backend(address, timeout),
         "result_expires": settings.config.limits.result_ttl_seconds,
         "redis_socket_timeout": timeout,
@@ -153,6 +154,7 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "task_time_limit": _hard_limit(settings, role),
+        "worker_concurrency": settings.config.pools[role.pool].slots if role.pool else None,
         "enable_utc": True,
         "timezone": "UTC",
     }
@@ -167,7 +169,7 @@ def _broker(settings: Settings, address: RedisAddress, role: Role, link: Link) -
 def _redis(settings: Settings, address: RedisAddress, role: Role, link: Link) -> dict[str, Any]:
     """Redis carries the messages, over Fleet's transport."""
     timeout = settings.environment.socket_timeout
-    unacked = Keys(settings.tag).pool(role.pool or "none")
+    unacked = Keys(settings.tag).pool(role.pool or NO_POOL)
     return {
         "broker_url": transport_url(settings.state_url),
         "broker_use_ssl": address.tls,
@@ -186,6 +188,8 @@ def _redis(settings: Settings, address: RedisAddress, role: Role, link: Link) ->
             # What may have been done is sent again where that does no harm: by Celery, with the
             # publisher's retry policy. Beneath it a push would be doubled by each slow answer.
             "retry_on_timeout": False,
+            # For monitors: the channel knows it by its link.
+            **({"master_name": address.master} if address.master else {}),
         },
         "worker_disable_prefetch": True,
     }
@@ -237,9 +241,13 @@ def _queues(settings: Settings, role: Role) -> list[Queue]:
         if role.pool
         else (jobs_queue(settings), *(settings.queue(name) for name in settings.config.pools))
     )
-    if settings.has_rabbitmq:
-        return [Queue(n, routing_key=n, queue_arguments=QUORUM) for n in names]
-    return [Queue(name, routing_key=name) for name in names]
+    # The default queue has the default exchange, which a user may have of any type.
+    own, default = Exchange(settings.tag, type="direct"), jobs_queue(settings)
+    arguments = QUORUM if settings.has_rabbitmq else None
+    return [
+        Queue(name, None if name == default else own, name, queue_arguments=arguments)
+        for name in names
+    ]
 
 
 def _hard_limit(settings: Settings, role: Role) -> float | None:

@@ -4,7 +4,7 @@ The lease is a key with an expiry. The beat that holds it renews it at every tic
 it die, another takes over when the key has expired. When each job began last is kept beside it, so
 the other goes on where the first one stopped, and each job begins once a period.
 
-Fleet's own jobs, whose names begin with `fleet.`, run here, in threads: so they run though every
+Fleet's own jobs, those of `fleet.runtime.job_names`, run here, in threads: so they run though every
 slot of every worker is taken, and where there is no worker at all. Any other task of the schedule
 is sent as a stock beat sends it.
 """
@@ -23,14 +23,18 @@ from typing import Any
 import structlog
 from celery.beat import Scheduler
 
-from fleet.errors import RetryLater
+from fleet.errors import FleetError
 from fleet.runtime.app import fleet_of
 from fleet.runtime.job_events import JobEvents
+from fleet.runtime.job_names import JOBS
+from fleet.runtime.known_tasks import KnownJob
+from fleet.services.repeating import Troubles
 from fleet.state.beat import BeatLease
 
 TICKS = 6
 """How often at least beat looks, and renews its lease, while one lease lasts."""
-JOBS = "fleet."
+RETRY_SECONDS = 1.0
+"""After a tick that failed the next one comes so soon; later where it has failed again."""
 END_SECONDS = 5.0
 """How long a beat that ends waits for the jobs that it runs. They may be killed at any time."""
 
@@ -64,7 +68,7 @@ def _run(name: str, job: Callable[[], Any]) -> None:
     began = time.monotonic()
     try:
         job()
-    except RetryLater as error:
+    except FleetError as error:
         log.warning("a job failed; the next one does the same", job=name, error=str(error))
     except Exception:
         log.exception("a job failed", job=name)
@@ -83,15 +87,31 @@ class LeasedScheduler(Scheduler):
         self.tick_seconds = seconds / TICKS
         self.jobs = JobThreads()
         self.events = JobEvents(app)
+        self.troubles = Troubles("beat")
         self.held: bool | None = None
         #: The last run of each job as this beat knows it.
         self.runs: dict[str, str] = {}
         #: Whether another beat may have begun jobs since this one has looked.
         self.is_behind = True
+        app.lay_jobs()
         super().__init__(app, **options)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Begin what is due, where this beat holds the lease; seconds until the next look."""
+        """Begin what is due, where this beat holds the lease; seconds until the next look.
+
+        Celery's beat ends with the first error of a tick. This one goes on.
+        """
+        try:
+            seconds = self._tick(*args, **kwargs)
+        except Exception as error:
+            self.troubles.failed(error)
+            # Celery has taken the entry that failed out of its heap.
+            self.held = self._heap = None
+            return self.troubles.seconds(RETRY_SECONDS, self.tick_seconds)
+        self.troubles.passed()
+        return seconds
+
+    def _tick(self, *args: Any, **kwargs: Any) -> float:
         if not self._hold():
             return self.tick_seconds
         self.events.alive()
@@ -112,7 +132,7 @@ class LeasedScheduler(Scheduler):
         self.runs[entry.name] = begun
         self.is_behind = False
         task = self.app.tasks.get(entry.task)
-        if task is None or not entry.task.startswith(JOBS):
+        if entry.task not in JOBS or task is None or isinstance(task, KnownJob):
             return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
         job = self.events.of(entry.task, partial(task, *(entry.args or ()), **(entry.kwargs or {})))
         self.jobs.start(entry.name, job)
@@ -123,18 +143,14 @@ class LeasedScheduler(Scheduler):
         self.jobs.wait(END_SECONDS)
         try:
             self.lease.release()
-        except RetryLater as error:
-            log.warning("the beat lease runs out by itself", error=str(error))
+        except Exception as error:
+            log.warning("the beat lease runs out by itself", error=repr(error))
         super().close()
 
     def _hold(self) -> bool:
-        try:
-            held = self.lease.hold()
-            if held and (not self.held or self.is_behind):
-                self._catch_up()
-        except RetryLater as error:
-            log.warning("beat waits for Redis", error=str(error))
-            held = False
+        held = self.lease.hold()
+        if held and (not self.held or self.is_behind):
+            self._catch_up()
         if held != self.held:
             log.info("this beat sends the jobs" if held else "another beat sends the jobs")
         self.held = held

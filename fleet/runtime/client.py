@@ -171,6 +171,8 @@ class Fleet(Steering, DeadLetterOffice):
         priority: int = USUAL_PRIORITY,
         delay: float | None = None,
         not_before: datetime | None = None,
+        quality: float | None = None,
+        speed: float | None = None,
     ) -> Task:
         """Submit a task, in one round trip. The options are those of `Submission`.
 
@@ -194,6 +196,8 @@ class Fleet(Steering, DeadLetterOffice):
             priority,
             delay,
             not_before,
+            quality,
+            speed,
         )
         return self._task(self._submitter.submit(asked))
 

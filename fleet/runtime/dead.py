@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from fleet.core.dead_letters import DeadFilter
 from fleet.services.connection import Connection
-from fleet.services.dead import drop_dead, find_dead, retry_dead
+from fleet.services.dead import (
+    drop_dead,
+    find_dead,
+    find_malformed,
+    refusal_to_retry,
+    retry_dead,
+)
 from fleet.services.submit import Submitted, Submitter
+from fleet.state.set_aside import PREFIX, SetAsideMessage
 from fleet.state.tasks import TaskRecord
 
 
@@ -34,9 +41,21 @@ class DeadLetterOffice:
         wanted = DeadFilter(tenant, request_type, error, older_than, newer_than)
         return find_dead(self._connection, wanted)
 
+    def malformed(
+        self, *, older_than: float | None = None, newer_than: float | None = None
+    ) -> list[SetAsideMessage]:
+        """Messages that no worker could take and that were set aside, newest first. They are of no
+        task, and cannot be retried. Ages are in seconds."""
+        return find_malformed(self._connection, DeadFilter("", "", "", older_than, newer_than))
+
     def drop_dead(self, task_id: str) -> None:
-        """Give a dead letter up. Raises `TaskNotFound` for what is none."""
-        drop_dead(self._connection, task_id)
+        """Give a dead letter up, or a malformed message. Raises `TaskNotFound` for what is none."""
+        if task_id.startswith(PREFIX):
+            self._connection.set_aside.drop(task_id)
+        else:
+            drop_dead(self._connection, task_id)
 
     def _retry_dead(self, task_id: str) -> Submitted:
+        if task_id.startswith(PREFIX):
+            raise refusal_to_retry(self._connection, task_id)
         return retry_dead(self._connection, self._submitter, task_id)

@@ -7,12 +7,20 @@ that was lost.
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
+import structlog
 from celery import Celery, bootsteps
 from celery.worker import state
 
 from fleet.runtime.transport import Channel
+
+RENEWALS = 3
+"""How often a message is renewed within the time after which another worker takes it."""
+
+log = structlog.get_logger(__name__)
 
 
 def known_deliveries() -> set[str]:
@@ -28,7 +36,8 @@ def add_known_deliveries(app: Celery) -> None:
 
 
 class KnownDeliveries(bootsteps.StartStopStep):
-    """Tells the consumer's channel."""
+    """Tells the consumer's channel, and goes on renewing what it holds when the loop has ended: a
+    worker that stops waits for its tasks, and nobody else may take these meanwhile."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -38,6 +47,22 @@ class KnownDeliveries(bootsteps.StartStopStep):
             channel.qos.known_deliveries = known_deliveries
 
     def stop(self, consumer: Any) -> None:
+        channel = consumer.task_consumer and consumer.task_consumer.channel
+        if isinstance(channel, Channel):
+            renewing = threading.Thread(
+                target=_renew, args=(channel,), name="renewing", daemon=True
+            )
+            renewing.start()
+
+    def shutdown(self, consumer: Any) -> None:
         """The channel ends with its connection."""
 
-    shutdown = stop
+
+def _renew(channel: Channel) -> None:
+    """Renew what a channel holds, until it closes."""
+    while not channel.closed:
+        try:
+            channel.qos.renew()
+        except Exception as error:
+            log.warning("held messages could not be renewed", error=repr(error))
+        time.sleep(channel.visibility_timeout / RENEWALS)

@@ -14,11 +14,11 @@ import time
 from typing import Any
 
 import structlog
-from celery.backends.rpc import RPCBackend
 from celery.exceptions import Ignore, Reject
 from celery.states import STARTED
 
 from fleet.errors import FleetError, TaskNotFound
+from fleet.runtime.chord_counts import complete_count, has_result
 from fleet.runtime.messages import FOLLOWS
 from fleet.services.connection import Connection
 from fleet.services.run_ends import error_from
@@ -42,11 +42,24 @@ def late_end(task: Any, connection: Connection) -> dict[str, Any]:
     if record.state == "cancelled" and not _is_kept(task):
         tell_revoked(task, "the task was cancelled", terminated=False)
     if record.state == "cancelled" or not _asks(task.request) or _knows(task, record, connection):
+        _complete_count(task)
         raise Ignore
     log.info("Celery is told of an end that it may not know of", task=record.id, state=record.state)
     if record.error is not None:
         raise error_from(record.error, None)
     return dict(record.result or {})
+
+
+def _complete_count(task: Any) -> None:
+    """Celery has the word, but whoever gave it may have died before the chord, or the rest of the
+    chain, had it."""
+    follows = task.request.chord or task.request.chain
+    if not follows or not _is_kept(task):
+        return
+    try:
+        complete_count(task, task.request)
+    except Exception as error:
+        raise Reject(error, requeue=True) from error
 
 
 def tell_revoked(task: Any, reason: str, *, terminated: bool) -> None:
@@ -102,11 +115,8 @@ def _live_agents(connection: Connection) -> set[str]:
 
 
 def _is_kept(task: Any) -> bool:
-    # Messages that carry results cannot be looked at: they are their receiver's.
-    if task.request.ignore_result or isinstance(task.backend, RPCBackend):
-        return False
     try:
-        return bool(task.AsyncResult(task.request.id).ready())
+        return has_result(task, task.request)
     except Exception as error:
         # Whatever keeps the results, it does not answer: the word is for later.
         raise Reject(error, requeue=True) from error

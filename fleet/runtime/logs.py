@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 from structlog.typing import Processor
+
+from fleet.core.plain_text import plain_lines
 
 
 def set_up_logs(level: str) -> None:
@@ -32,6 +35,7 @@ def set_up_logs(level: str) -> None:
                 structlog.dev.ConsoleRenderer(
                     colors=False, exception_formatter=structlog.dev.plain_traceback
                 ),
+                _without_controls,
             ],
         )
     )
@@ -43,3 +47,8 @@ def set_up_logs(level: str) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     # Bandit offers an output format that wants a package of its own; Fleet writes SARIF itself.
     logging.getLogger("stevedore").setLevel(logging.CRITICAL)
+
+
+def _without_controls(_logger: Any, _method: str, line: Any) -> Any:
+    """A line as text alone: names of tasks, reasons and errors may be a stranger's."""
+    return plain_lines(line) if isinstance(line, str) else line

@@ -6,6 +6,7 @@
                             reads it is missed by the reaper then, which ends it in time
     after the end           the same; the next worker gives Celery the word (`late_ends.py`)
     hard time limit         the task has failed, for Fleet as for Celery
+    the worker ends         what has not stopped by then is given back in that moment
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from typing import Any
 
 import structlog
 from billiard.einfo import ExceptionWithTraceback
-from billiard.exceptions import WorkerLostError
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.worker import state
 
 from fleet.errors import FleetError, TaskNotFound, TaskTimedOut
 from fleet.runtime.app import Role
 from fleet.services.connection import Connection
+from fleet.services.giving_back import give_back
 from fleet.services.run_ends import failed
+from fleet.state.records import TaskRecord
 from fleet.state.tasks import Lease
 
 log = structlog.get_logger(__name__)
@@ -27,10 +31,17 @@ log = structlog.get_logger(__name__)
 
 def is_lost(exc_info: Any) -> bool:
     """Whether a delivery ended with its process."""
+    return isinstance(_error_of(exc_info), WorkerLostError | SystemExit)
+
+
+def is_over_limit(exc_info: Any) -> bool:
+    """Whether a delivery ended with Celery's hard time limit."""
+    return isinstance(_error_of(exc_info), TimeLimitExceeded)
+
+
+def _error_of(exc_info: Any) -> Any:
     error = exc_info.exception
-    if isinstance(error, ExceptionWithTraceback):
-        error = error.exc
-    return isinstance(error, WorkerLostError | SystemExit)
+    return error.exc if isinstance(error, ExceptionWithTraceback) else error
 
 
 def comes_back(
@@ -51,23 +62,46 @@ def comes_back(
 
 def fail_over_limit(
     connection: Connection, role: Role, task_id: str, process: int, seconds: float
-) -> None:
-    """End a run whose process was killed over Celery's hard time limit."""
+) -> bool:
+    """End a run whose process was killed over Celery's hard time limit. False where it has not
+    ended by that: another run has the task, or Redis could not take it."""
     try:
         fence = connection.tasks.expire(task_id, role.agent, process)
-        if fence is not None:
-            _fail(connection, role, task_id, fence, seconds)
+        return fence is not None and _fail(connection, role, task_id, fence, seconds)
     except FleetError as error:
         log.warning("a task over its time limit may run again", task=task_id, error=str(error))
+        return False
 
 
 def _fail(
     connection: Connection, role: Role, task_id: str, fence: int, seconds: float
-) -> None:
+) -> bool:
     record = connection.tasks.read(task_id)
     end = failed(TaskTimedOut(f"the task ran over its hard time limit of {seconds:g} s"))
-    lease = Lease(
-        task_id=task_id,
+    ttl = connection.settings.config.limits.result_ttl_seconds
+    lease = _lease(record, fence)
+    return connection.tasks.finish(lease, role.pool, end.state, ttl, end.fields).kept
+
+
+def hand_over(connection: Connection, role: Role) -> None:
+    """Give back the agents' tasks that still run here, since the process ends now: as any that a
+    worker gives back, they run elsewhere at once and count no crash."""
+    for request in tuple(state.active_requests):
+        try:
+            record = connection.tasks.read(request.id)
+            if record.state == "running" and record.agent == role.agent:
+                give_back(connection.settings, connection.tasks, _lease(record, record.fence))
+        except TaskNotFound:
+            # A plain task.
+            continue
+        except FleetError as error:
+            log.warning("a task could not be given back", task=request.id, error=str(error))
+
+
+def _lease(record: TaskRecord, fence: int) -> Lease:
+    """The lease of a run that another process of this worker had, or has."""
+    return Lease(
+        task_id=record.id,
         fence=fence,
         request_type=record.request_type,
         tenant=record.tenant,
@@ -77,5 +111,3 @@ def _fail(
         agent_type=record.agent_type,
         pool=record.pool,
     )
-    ttl = connection.settings.config.limits.result_ttl_seconds
-    connection.tasks.finish(lease, role.pool, end.state, ttl, end.fields)

@@ -17,6 +17,7 @@ from celery.app.task import Context
 from kombu.utils.json import dumps
 
 from fleet.services.requests import Checked
+from fleet.settings import FleetConfig
 
 TASK_PREFIX = "agents."
 HEADER = "fleet"
@@ -40,6 +41,12 @@ def task_name(agent_type: str) -> str:
     return TASK_PREFIX + agent_type
 
 
+def agent_tasks_of(config: FleetConfig) -> frozenset[str]:
+    """The Celery names of a fleet's agents' tasks. Any other task is a user's own, however its name
+    begins."""
+    return frozenset(map(task_name, config.agent_types))
+
+
 def message_encoder() -> Callable[[str, Checked], str]:
     """A function from a task's id and a checked submission to its message."""
     origin = f"{os.getpid()}@{socket.gethostname()}"
@@ -47,11 +54,18 @@ def message_encoder() -> Callable[[str, Checked], str]:
     def encode(task_id: str, checked: Checked) -> str:
         body = (
             f'[[{checked.payload}], {{"request_type": "{checked.request_type}", '
-            f'"tenant": "{checked.tenant}", "complexity": {checked.complexity!r}}}, {EMBEDDED}]'
+            f'"tenant": "{checked.tenant}", "complexity": {checked.complexity!r}'
+            f"{_priorities(checked)}}}, {EMBEDDED}]"
         )
         return _envelope(task_id, task_name(checked.agent_type), checked, origin, body)
 
     return encode
+
+
+def _priorities(checked: Checked) -> str:
+    """The priorities that the caller gave, among the arguments."""
+    given = (("quality", checked.quality), ("speed", checked.speed))
+    return "".join(f', "{name}": {value!r}' for name, value in given if value is not None)
 
 
 def _envelope(task_id: str, name: str, checked: Checked, origin: str, body: str) -> str:

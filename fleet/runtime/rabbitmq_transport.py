@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from kombu.transport import TRANSPORT_ALIASES, pyamqp
 from kombu.utils.json import dumps
 
+from fleet.runtime.link import Link
 from fleet.runtime.messages import HEADER, properties_of
-from fleet.runtime.transport import Link
 
 PREFIX = "fleet-"
 TRANSPORT_ALIASES[f"{PREFIX}amqp"] = f"{__name__}:Transport"

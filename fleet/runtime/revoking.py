@@ -11,6 +11,9 @@ would stay behind, and bring the message back.
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from signal import SIGKILL
 from typing import Any
 
 import structlog
@@ -22,7 +25,7 @@ from celery.worker.state import task_ready
 
 from fleet.errors import FleetError, TaskNotFound
 from fleet.runtime.app import Role, fleet_of
-from fleet.runtime.lost_processes import comes_back, fail_over_limit, is_lost
+from fleet.runtime.lost_processes import comes_back, fail_over_limit, is_lost, is_over_limit
 from fleet.services.connection import Connection
 
 REVOKED = "revoked through Celery"
@@ -53,7 +56,10 @@ def agent_request(connection: Connection, role: Role) -> type[Request]:
         def on_failure(
             self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
         ) -> None:
-            """Where its process has died nothing has failed yet: it runs again."""
+            """Where its process has died nothing has failed yet: it runs again. Of a hard time
+            limit Celery's pool tells `on_timeout` next."""
+            if not return_ok and is_over_limit(exc_info):
+                return
             if not is_lost(exc_info):
                 super().on_failure(exc_info, send_failed_event, return_ok)
                 return
@@ -65,10 +71,19 @@ def agent_request(connection: Connection, role: Role) -> type[Request]:
                 self.reject(requeue=True)
 
         def on_timeout(self, soft: bool, timeout: float) -> None:
-            """Over a hard limit its process is killed."""
+            """Over a hard limit its process is killed. Celery is told of a failure only where the
+            record has ended with it; else the task runs again."""
+            if not soft and not self._ends(timeout):
+                task_ready(self)
+                self.reject(requeue=True)
+                return
             super().on_timeout(soft, timeout)
-            if not soft:
-                fail_over_limit(connection, role, self.id, self.worker_pid, timeout)
+
+        def _ends(self, timeout: float) -> bool:
+            # No end is written of what still works; the pool kills it too, later.
+            with suppress(ProcessLookupError):
+                os.kill(self.worker_pid, SIGKILL)
+            return fail_over_limit(connection, role, self.id, self.worker_pid, timeout)
 
     return AgentRequest
 

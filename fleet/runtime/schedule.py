@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
-import structlog
 from celery import Celery, bootsteps
 
-from fleet.errors import FleetError
 from fleet.services.connection import Connection
 from fleet.services.parked import unpark
+from fleet.services.repeating import repeat
 
 LOOK_SECONDS = 0.5
 """Half of the second within which a due task is queued. A look costs Redis some 5 us."""
 
-log = structlog.get_logger(__name__)
+MOST_LOOK_SECONDS = 4.0
+"""Between two looks while Redis answers with errors."""
 
 
 def add_schedule_step(app: Celery, connection: Connection) -> None:
@@ -50,7 +51,8 @@ class ScheduleWatch:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="schedule", daemon=True)
+        look = partial(unpark, connection)
+        self._thread = repeat("schedule", look, LOOK_SECONDS, MOST_LOOK_SECONDS, self._ended)
 
     def start(self) -> None:
         """Begin to look."""
@@ -60,13 +62,3 @@ class ScheduleWatch:
         """End. What this worker had taken and not queued comes due again."""
         self._ended.set()
         self._thread.join(timeout=LOOK_SECONDS)
-
-    def _watch(self) -> None:
-        while not self._ended.wait(LOOK_SECONDS):
-            try:
-                unpark(self.connection)
-            except FleetError as error:
-                log.warning("the schedule could not be looked at", error=str(error))
-            except Exception:
-                # The thread must outlive any surprise: without beat nobody else may look.
-                log.exception("the look into the schedule stumbled")

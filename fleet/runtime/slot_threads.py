@@ -8,19 +8,19 @@ loop.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
-from fleet.runtime.messages import TASK_PREFIX
 from fleet.services.task_slots import TaskSlots
 
 
 class SlotThreads(ThreadPoolExecutor):
     """The executor of a pool of threads; an agent's task has its thread without a slot."""
 
-    def __init__(self, threads: int, slots: TaskSlots) -> None:
+    def __init__(self, threads: int, slots: TaskSlots, agent_tasks: Collection[str]) -> None:
         super().__init__(threads)
+        self._agent_tasks = agent_tasks
         self._slots = slots
         self._guard = threading.Lock()
         self._asking: set[threading.Event] = set()
@@ -30,7 +30,7 @@ class SlotThreads(ThreadPoolExecutor):
         """Have a thread do `work(target, arguments, ...)`, as Celery's pool of threads asks for:
         the first of a task's arguments is its name."""
         name = args[1][0] if len(args) > 1 and args[1] else ""
-        if str(name).startswith(TASK_PREFIX):
+        if name in self._agent_tasks:
             return super().submit(work, *args, **options)
         return super().submit(self._in_slot, work, *args, **options)
 

@@ -16,6 +16,7 @@ ahead. One that comes while all slots are taken, as when its time has come, wait
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -69,7 +70,7 @@ class Slots:
             hub.call_soon(qos.end, delivery_tag)
 
 
-def add_spare_threads(app: Celery, slots: Slots) -> None:
+def add_spare_threads(app: Celery, slots: Slots, agent_tasks: Collection[str]) -> None:
     """Give the application's workers of threads the spare ones, of which no more run than there are
     slots."""
 
@@ -83,7 +84,8 @@ def add_spare_threads(app: Celery, slots: Slots) -> None:
             pool = worker.pool
             if isinstance(pool, TaskPool):
                 slots.tasks.limit_to(pool.limit)
-                pool.executor = SlotThreads(pool.limit + 2 * spares(pool.limit), slots.tasks)
+                threads = pool.limit + 2 * spares(pool.limit)
+                pool.executor = SlotThreads(threads, slots.tasks, agent_tasks)
 
         def stop(self, worker: Any) -> None:
             """The pool's own stop ends its threads."""

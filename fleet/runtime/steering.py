@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from fleet.core.budget_alerts import BudgetAlert
+from fleet.core.budget_alerts import Alert
 from fleet.core.controls import Emergency
 from fleet.services.causes import cause_of
 from fleet.services.connection import Connection
@@ -107,6 +107,7 @@ class Steering:
         """The newest changes of the policy first: routes, limits, controls."""
         return self._connection.audit.newest(limit)
 
-    def alerts(self, limit: int = 50) -> list[BudgetAlert]:
-        """The newest budget alerts first: a scope has used 50, 80, 90 or 100 % of its dollars."""
+    def alerts(self, limit: int = 50) -> list[Alert]:
+        """The newest alerts first: a scope has used 50, 80, 90 or 100 % of its dollars, or a model
+        has ignored the limit of an answer."""
         return self._connection.alerts.newest(limit)

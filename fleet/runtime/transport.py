@@ -25,8 +25,7 @@ wait that times out, after a second, looks into the queues too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from time import monotonic
 from typing import Any
@@ -34,13 +33,17 @@ from uuid import uuid4
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError, NoScriptError
 from redis.sentinel import Sentinel
 
+from fleet.errors import InvalidConfig
 from fleet.runtime.etas import seconds_until_eta, without_eta
+from fleet.runtime.kept_revocations import Revoked
+from fleet.runtime.link import Link
+from fleet.runtime.setting_aside import GuardedChannel
 from fleet.runtime.unacknowledged import QoS
-from fleet.settings.addresses import SENTINEL_PORT, RedisAddress, redis_address
+from fleet.settings.addresses import SENTINEL_PORT, redis_address
 from fleet.state.client import sentinel_options
 from fleet.state.keys import Keys, line, pushed, wake
 from fleet.state.schedule import deferred
@@ -65,60 +68,21 @@ def transport_url(url: str) -> str:
     return address.url(PLAIN if address.tls is None else TLS, address.hosts[0])
 
 
-PlaceTask = Callable[[dict[str, Any], str], bool]
-"""Places a message (as a dictionary, and as its text) in the pool that its plan ranks best;
-False where the message is no task that Fleet's router has planned."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """What a channel knows of its fleet; travels in `broker_transport_options["fleet"]`.
-
-    `pool` and `agent` are empty in a process that is no worker. `queues` are those that the
-    worker looks into, first things first. `address` tells where the Sentinels are.
-    """
-
-    tag: str
-    place: PlaceTask
-    pool: str = ""
-    agent: str = ""
-    queues: Sequence[str] = field(default_factory=tuple)
-    dead_after_ms: int = 60_000
-    address: RedisAddress | None = None
-
-    def __json__(self) -> str:
-        """What a worker shows of it when it is asked for its statistics."""
-        return self.tag
-
-    def owns(self, queue: str) -> bool:
-        """Whether a queue is one of the fleet's."""
-        return queue.startswith(self.tag + ".")
-
-    def is_overflow(self, queue: str) -> bool:
-        """Whether tasks that wait in a queue hold no slot yet."""
-        return queue.startswith(self.tag + ".overflow.")
-
-    def kind(self, queue: str) -> str:
-        """What a queue is to `fetch.lua`: beat's jobs, the pool's own, or an overflow queue."""
-        if self.is_overflow(queue):
-            return "overflow"
-        return "jobs" if queue == self.tag + ".jobs" else "own"
-
-
 class PublisherTag(str):
     """The delivery tag of an attempt to publish a message, which knows that of the first one."""
 
     first: str
 
 
-class Channel(redis.Channel):
+class Channel(GuardedChannel):
     """A channel of the stock transport with Fleet's way to publish and to consume."""
 
     QoS = QoS
     fleet: Link | None = None
     from_transport_options = (*redis.Channel.from_transport_options, "fleet")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
+        _check_prefix(connection.client.transport_options)
         self.noted: set[str] = set()
         #: What `fetch.lua` said to listen to. A pool that its health keeps from taking more hears
         #: only its own queue; an agent or pool in maintenance hears nothing. Both look again
@@ -126,6 +90,7 @@ class Channel(redis.Channel):
         self.listen = "all"
         #: Whether the worker ends: its tokens are for others then.
         self.takes_nothing: Callable[[], bool] = lambda: False
+        self.revoked = Revoked()
         #: Whether the last fetch got as many messages as it asked for: more may wait.
         self.more_waits = False
         self._known_keys: dict[tuple[str, ...], list[str]] = {}
@@ -136,7 +101,7 @@ class Channel(redis.Channel):
         self._plain_first = False
         self._kept_client: Any = None
         self._scripts: Scripts | None = None
-        super().__init__(*args, **kwargs)
+        super().__init__(connection, *args, **kwargs)
 
     # Publishing
 
@@ -185,16 +150,16 @@ class Channel(redis.Channel):
             key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
             tag = message["properties"]["delivery_tag"]
             once = pushed(queue, getattr(tag, "first", tag))
-            self._push(key, wake(queue), once, message, text)
+            self._push(key, queue, once, message, text)
+            self._maybe_update_queues_expire(self._create_client(), queue)
 
-    def _push(
-        self, key: str, wake_list: str, once: str, message: dict[str, Any], text: str
-    ) -> None:
+    def _push(self, key: str, queue: str, once: str, message: dict[str, Any], text: str) -> None:
         """Publish what is no task of Fleet's, or keep it in the schedule until its time."""
-        link, wait = self.fleet, seconds_until_eta(message)
+        link, wait, wake_list = self.fleet, seconds_until_eta(message), wake(queue)
         assert link is not None
         if wait > 0:
-            kept = deferred(key, wake_list, dumps(without_eta(message)))
+            expires_ms = self._expires.get(queue)
+            kept = deferred(key, wake_list, dumps(without_eta(message)), expires_ms)
             keys = [Keys(link.tag).deferred, once]
             self.scripts.defer(keys=keys, args=[kept, int(wait * 1000), RESEND_SECONDS])
         else:
@@ -251,12 +216,12 @@ class Channel(redis.Channel):
             raise redis.Empty()
         return True
 
-    def _deliver_plain(self, queue: str, text: bytes | str) -> bool:
+    def _deliver_plain(self, queue: str, raw: bytes) -> bool:
         """Hand on what was popped of a plain queue. It goes back where its consumer has just been
         cancelled: the wait had begun before."""
         self._plain_first = False
         self._queue_cycle.rotate(queue)
-        self.connection._deliver(loads(bytes_to_str(text)), queue)
+        self.hand_on_popped(queue, raw)
         return True
 
     def _read_popped(self, **options: Any) -> Any:
@@ -305,15 +270,16 @@ class Channel(redis.Channel):
         most, ahead = (0, 0) if self.takes_nothing() else self.qos.room()
         arguments = self._fetch_arguments(queues, most, ahead)
         taken = self._run_fetch(self._fetch_keys(queues), arguments)
-        self.listen, *rows = [bytes_to_str(part) for part in taken]
+        listen, revoked, stamps, *rows = taken
+        self.revoked.note(revoked, stamps)
+        self.listen = bytes_to_str(listen)
         self.more_waits = most > 0 and len(rows) == 3 * most
         failure: Exception | None = None
-        for queue, tag, text in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+        for queue, noted, raw in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+            tag = bytes_to_str(noted)
             self.noted.add(tag)
             try:
-                message = loads(text)
-                message["properties"]["delivery_tag"] = tag
-                self.connection._deliver(message, queue)
+                self.hand_on_noted(bytes_to_str(queue), tag, raw)
             except Exception as error:
                 # The others are noted as this worker's: they have to reach it first.
                 failure = failure or error
@@ -355,6 +321,7 @@ class Channel(redis.Channel):
         pool = keys.pool(self.fleet.pool)
         unacked = (self.unacked_key, self.unacked_index_key)
         fixed = [self._agent_key, pool.agents, pool.in_flight, *unacked, pool.facts]
+        fixed += [keys.revoked, keys.revoked_stamps]
         lists = [
             key
             for queue in queues
@@ -374,6 +341,7 @@ class Channel(redis.Channel):
         assert link is not None
         prefix = f"{self._prefix}.{next(self._fetches)}."
         arguments: list[str | int] = [link.agent, most, prefix, link.dead_after_ms, ahead]
+        arguments.append(self.revoked.stamps_until)
         for queue in queues:
             arguments += [queue, link.kind(queue)] * len(self.priority_steps)
         return arguments
@@ -389,8 +357,8 @@ class Channel(redis.Channel):
             return
         pipe.lpush(wake(routing_key), "1")
         pipe.ltrim(wake(routing_key), 0, 0)
-        task = payload.get("headers", {}).get("id")
-        if task is None:
+        task = (payload.get("headers") or {}).get("id")
+        if not isinstance(task, str):
             return
         if link.kind(routing_key) != "jobs":
             priority = self._get_message_priority(payload, reverse=False)
@@ -400,6 +368,15 @@ class Channel(redis.Channel):
             keys = Keys(link.tag)
             held = [keys.pool(link.pool).in_flight, keys.task(task)]
             self.scripts.release(keys=held, args=[task, link.pool], client=pipe)
+
+
+def _check_prefix(options: Mapping[str, Any]) -> None:
+    """Raise `InvalidConfig` for a prefix of all keys: the scripts name theirs without it."""
+    if options.get("fleet") is not None and options.get("global_keyprefix"):
+        raise InvalidConfig(
+            "broker_transport_options: global_keyprefix puts messages where no worker of the fleet "
+            "looks; leave it out, and tell fleets in one Redis apart by FLEET_NAMESPACE"
+        )
 
 
 class SentinelChannel(Channel, redis.SentinelChannel):

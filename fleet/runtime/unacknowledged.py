@@ -19,10 +19,14 @@ from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 
 from fleet.core.pace import Pace
+from fleet.errors import MalformedMessage
 from fleet.runtime.unclaimed import Unclaimed, queued
 from fleet.state.keys import Keys
 
 RESTORE_AT_ONCE = 100
+
+MOST_DRIFT_SECONDS = 2.0
+"""By which two clocks may differ from one look to the next."""
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +39,8 @@ class QoS(redis.QoS):
         self._done: deque[str] = deque()
         self._ended: set[str] = set()
         self._unclaimed = Unclaimed()
+        #: Redis's time at the last look, and the monotonic one; 0 before the first.
+        self._time_seen = (0.0, 0.0)
         #: How many messages may wait for their acknowledgement without a slot, see `slots.py`.
         self.most_ended = 0
         self.pace = Pace(0)
@@ -128,6 +134,13 @@ class QoS(redis.QoS):
             log.warning("ended tasks stay unacknowledged for a while", error=str(error))
         super().restore_unacked_once(stderr)
 
+    def restore_unacked(self, client: Any = None) -> None:
+        """Give back all that is held. One that cannot go back does not keep the others."""
+        with self.channel.conn_or_acquire(client) as found:
+            for tag in self._delivered:
+                self._restore(tag, found)
+        self._delivered.clear()
+
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         self._ended.discard(delivery_tag)
         with self._let_go(delivery_tag):
@@ -152,17 +165,38 @@ class QoS(redis.QoS):
             super().restore_visible(start, num, interval)
             return
         with self.channel.conn_or_acquire() as client:
-            seconds, micros = client.time()
-            now = seconds + micros / 1e6
+            now = self._renew(client)
+            was_set = self._was_set(now)
             if self._delivered:
-                held = dict.fromkeys(self._delivered, now)
-                client.zadd(self.unacked_index_key, held, xx=True)
                 self._give_back_unclaimed(client)
+            if was_set:
+                return
             overdue = client.zrangebyscore(
                 self.unacked_index_key, 0, now - self.visibility_timeout, 0, RESTORE_AT_ONCE
             )
             for tag in overdue:
                 self._restore(bytes_to_str(tag), client)
+
+    def _was_set(self, now: float) -> bool:
+        """Whether somebody has set Redis's clock since the last look: then it says nothing of how
+        long others have been silent. `state/lua/clock.lua` puts that right before the next look."""
+        before, self._time_seen = self._time_seen, (now, monotonic())
+        passed = self._time_seen[1] - before[1]
+        return abs(now - before[0] - passed) > MOST_DRIFT_SECONDS if before[0] else False
+
+    def renew(self) -> None:
+        """Say that this consumer still holds what it holds; from any thread."""
+        with self.channel.conn_or_acquire() as client:
+            self._renew(client)
+
+    def _renew(self, client: Any) -> float:
+        """The time by Redis's clock."""
+        seconds, micros = client.time()
+        now = float(seconds + micros / 1e6)
+        held = dict.fromkeys(tuple(self._delivered), now)
+        if held:
+            client.zadd(self.unacked_index_key, held, xx=True)
+        return now
 
     def _give_back_unclaimed(self, client: Any) -> None:
         # What waits in the worker for its rate limit is not handed to its pool yet.
@@ -179,8 +213,15 @@ class QoS(redis.QoS):
             log.warning("nobody here has begun a task; it goes back", task=task_id)
 
     def _restore(self, tag: str, client: Any) -> None:
+        if self.channel.fleet is None:
+            self.restore_by_tag(tag, client)
+            return
         try:
             self.restore_by_tag(tag, client)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (MalformedMessage, ValueError, TypeError, RecursionError) as error:
             # A stranger's: it must not keep the others from coming back.
-            log.error("a message that cannot be read stays noted", tag=tag, error=repr(error))
+            reason = f"it cannot go back to its queue: {error}"
+            log.error("a malformed message is set aside", tag=tag, reason=reason)
+            noted = client.hget(self.unacked_key, tag) or b""
+            where = (self.unacked_key, self.unacked_index_key, tag)
+            self.channel.set_aside.keep_noted(*where, noted, reason)

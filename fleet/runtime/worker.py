@@ -10,21 +10,26 @@ import os
 import socket
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import structlog
 from celery import Celery, bootsteps
 from celery.worker import state
 
-from fleet.errors import FleetError
 from fleet.runtime.app import Role, fleet_of
 from fleet.runtime.children import watch_children
 from fleet.runtime.ending import Ending, ending_step
+from fleet.runtime.lost_processes import hand_over
+from fleet.runtime.messages import agent_tasks_of
 from fleet.runtime.slots import Slots, add_spare_threads
 from fleet.runtime.transport import Channel
 from fleet.services.connection import Connection
+from fleet.services.repeating import repeat
 
 LOOK_SECONDS = 0.5
+MOST_SECONDS = 2.0
+"""A worker that could not beat tries again within this, however often it has failed."""
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +61,7 @@ def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> Non
             if self.heartbeat is None:
                 self.heartbeat = Heartbeat(fleet_of(app), role)
                 ending.leave = self.heartbeat.stop
+                ending.hand_over = partial(hand_over, fleet_of(app), role)
                 self.heartbeat.start()
             ahead = isinstance(channel, Channel) and config.execution == "threads"
             if ahead and consumer.hub is not None:
@@ -64,8 +70,8 @@ def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> Non
         def stop(self, consumer: Any) -> None:
             slots.leave()
             if self.heartbeat is not None and (ending.has_begun() or not has_rabbitmq):
-                self.heartbeat.stop()
-                self.heartbeat = None
+                heartbeat, self.heartbeat = self.heartbeat, None
+                heartbeat.stop()
             if consumer.connection is not None and not has_rabbitmq:
                 _leave_event_loop(consumer.connection)
 
@@ -75,7 +81,7 @@ def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> Non
     app.steps["worker"].add(ending_step(ending))
     if not has_rabbitmq:
         # A stock consumer has no bound by slots: in spare threads it would begin what has none.
-        add_spare_threads(app, slots)
+        add_spare_threads(app, slots, agent_tasks_of(fleet_of(app).settings.config))
     watch_children(app)
 
 
@@ -95,12 +101,16 @@ class Heartbeat:
         self.role = role
         self.slots = connection.settings.config.pools[role.pool].slots
         self.every_seconds = connection.settings.config.leases.heartbeat_seconds
+        self._said, self._said_at = -1, float("-inf")
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._thread = repeat("heartbeat", self._beat, LOOK_SECONDS, MOST_SECONDS, self._ended)
 
     def start(self) -> None:
-        """Register, then beat."""
-        self._enter()
+        """Register, then beat. Where Redis cannot take it now, the beats do it."""
+        try:
+            self._enter()
+        except Exception as error:
+            log.warning("not registered yet, trying again", error=repr(error))
         self._thread.start()
 
     def stop(self) -> None:
@@ -114,9 +124,9 @@ class Heartbeat:
     def _leave(self) -> None:
         try:
             self.registry.leave(self.role.agent, self.role.pool)
-        except FleetError as error:
+        except Exception as error:
             # Nothing is lost: the reaper takes a silent agent for dead.
-            log.warning("could not leave the registry", error=str(error))
+            log.warning("could not leave the registry", error=repr(error))
 
     def _enter(self) -> None:
         """Register, unless the agent is told to leave. `stop` does not wait for a call that hangs,
@@ -133,20 +143,12 @@ class Heartbeat:
         self.registry.register(self.role.agent, self.role.pool, self.slots, facts)
 
     def _beat(self) -> None:
-        said, said_at = -1, float("-inf")
-        while not self._ended.wait(LOOK_SECONDS):
-            # Tasks whose end is being written are past the slot that they had.
-            running, now = min(len(state.active_requests), self.slots), time.monotonic()
-            if running == said and now - said_at < self.every_seconds:
-                continue
-            try:
-                status = self.registry.heartbeat(self.role.agent, self.role.pool, running)
-                if status == "unknown":
-                    self._enter()
-            except FleetError as error:
-                log.warning("no heartbeat", error=str(error))
-            except Exception:
-                # Without this thread the agent would be taken for dead while it works.
-                log.exception("the heartbeat stumbled")
-            else:
-                said, said_at = running, now
+        """Say that the agent lives, where that is due or how much it runs has changed."""
+        # Tasks whose end is being written are past the slot that they had.
+        running, now = min(len(state.active_requests), self.slots), time.monotonic()
+        if running == self._said and now - self._said_at < self.every_seconds:
+            return
+        status = self.registry.heartbeat(self.role.agent, self.role.pool, running, self.slots)
+        if status == "unknown":
+            self._enter()
+        self._said, self._said_at = running, now

@@ -2,6 +2,8 @@
 
     answered                       what its provider says that it took
     answered without usage         its worst, as uncertain
+    answered, and the usage        its largest reading, as uncertain: `fleet.core.usage`
+    contradicts itself
     may have been served, untold   the same: a cut connection, a time-out, a cancellation
     cut while its answer came in   a bound by what had arrived, as uncertain: `fleet.core.cut_calls`
     was not served                 nothing: a provider's error, a refused connection or key
@@ -15,17 +17,20 @@ from typing import NamedTuple
 
 from fleet.agent import ModelReply
 from fleet.core.cut_calls import Cut, cut_tokens
-from fleet.core.ledger_entries import MISSING, SEEN, UNPRICED
+from fleet.core.ledger_entries import CONTRADICTORY, MISSING, SEEN, UNPRICED
 from fleet.core.models import Model, cut_nanodollars, worst_nanodollars
+from fleet.core.output_limits import Shown
 from fleet.core.prices import Tokens
-from fleet.core.worst_case import worst_tokens
+from fleet.core.worst_case import least_tokens, worst_tokens
 from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
     InvalidConfig,
+    ModelNotServed,
     ModelRefused,
     NeverRetry,
     NotAllowed,
+    QuotaExhausted,
     RateLimited,
     Unavailable,
 )
@@ -51,25 +56,32 @@ class Failure(NamedTuple):
     """A way for a call to end after which another model may do.
 
     `cools` is why the model is left alone for a while then, empty where it is not: the prompt
-    was at fault. `burns` says that tokens may have been used that were never seen.
+    was at fault. `lasts` says that this is until somebody may have mended it. `burns` says that
+    tokens may have been used that were never seen.
     """
 
     error: type[FleetError]
     ended: str
     cools: str = ""
+    lasts: bool = False
     burns: bool = False
 
 
+REJECTED = Failure(NeverRetry, "rejected", cools="refusing what others take")
+"""The provider would not take the request: no model has seen it. The model is left alone where
+another one takes it; where none does, the request is at fault."""
+
 FAILURES = (
+    Failure(QuotaExhausted, "quota exhausted", cools="a lack of credit or quota", lasts=True),
     Failure(RateLimited, "rate limited", cools="a rate limit"),
     Failure(Unavailable, "unavailable", cools="an outage", burns=True),
-    Failure(NotAllowed, "key refused", cools="a refused key"),
+    Failure(NotAllowed, "key refused", cools="a refused key", lasts=True),
+    Failure(ModelNotServed, "not served", cools="not being served", lasts=True),
     Failure(ContextWindowExceeded, "context window exceeded"),
     Failure(ModelRefused, "refused"),
+    Failure(InvalidConfig, "cannot be reached by this worker"),
+    REJECTED,
 )
-CANNOT_REACH = Failure(InvalidConfig, "cannot be reached by this worker")
-REJECTED = Failure(NeverRetry, "failed")
-"""The provider would not take the request: no model has seen it."""
 CANCELLED = Failure(FleetError, "cancelled", burns=True)
 FAILED = Failure(FleetError, "failed", burns=True)
 
@@ -78,14 +90,17 @@ def failure_of(error: BaseException) -> Failure:
     """The way in which a call ended with this error."""
     if isinstance(error, asyncio.CancelledError):
         return CANCELLED
-    # In this order: those before the last are kinds of its error.
-    known = (*FAILURES, CANNOT_REACH, REJECTED)
-    return next((each for each in known if isinstance(error, each.error)), FAILED)
+    # In this order: some are kinds of what comes after them.
+    return next((each for each in FAILURES if isinstance(error, each.error)), FAILED)
 
 
-def worst_step(model: Model, why: str, question: Question) -> Step:
-    """The call as it will be at worst. A model without a price has none here either."""
-    worst = worst_tokens(question.prompt, question.instructions, question.max_tokens)
+def worst_step(model: Model, why: str, question: Question, output: int | None = None) -> Step:
+    """The call as it will be at worst. A model without a price has none here either.
+
+    `output` are the most tokens that its answer may have, where that is not what is asked for.
+    """
+    most = question.max_tokens if output is None else output
+    worst = worst_tokens(question.prompt, question.instructions, most)
     priced = model.free or model.price is not None
     return Step(
         model.name,
@@ -113,6 +128,24 @@ def cut_step(worst: Step, model: Model, cut: Cut) -> Step:
     )
 
 
+def shown_by(reply: ModelReply, step: Step, asked: int, *, was_cut: bool) -> Shown | None:
+    """What an answer, and what is charged for it, show of the limit that it was asked to keep. None
+    where its provider does not tell, and its words do not either."""
+    if reply.usage_missing and not was_cut and least_tokens(reply.text) <= asked:
+        return None
+    written = max(step.output_tokens, least_tokens(reply.text))
+    return Shown(asked, written, not was_cut and reply.finish_reason == "length")
+
+
+def most_of_untold(worst: Step, model: Model, reply: ModelReply, asked: int) -> Step:
+    """The call at worst, where its provider tells nothing of an answer that is longer than it was
+    asked to be: a token is a byte of it at least."""
+    if not reply.usage_missing or least_tokens(reply.text) <= asked:
+        return worst
+    size = len(reply.text.encode(errors="surrogatepass"))
+    return cut_step(worst, model, Cut(size, 0.0, Tokens(0, 0), over=True))
+
+
 def answered(worst: Step, reply: ModelReply) -> Step:
     """What is charged for a call that gave an answer."""
     return _told(worst, ANSWERED, reply, reply.seconds)
@@ -122,7 +155,7 @@ def failed(
     worst: Step, failure: Failure, error: BaseException, seconds: float, *, begun: bool
 ) -> Step:
     """What is charged for a call that gave none, or had `begun` to give one."""
-    reply = error.reply if isinstance(error, ModelRefused) else None
+    reply = error.reply if isinstance(error, ModelRefused | Unavailable) else None
     if isinstance(reply, ModelReply):
         return _told(worst, failure.ended, reply, seconds)
     if begun or _burns(failure, error):
@@ -145,7 +178,7 @@ def _told(worst: Step, ended: str, reply: ModelReply, seconds: float) -> Step:
     if reply.usage_missing:
         return _ended(worst, ended, seconds, MISSING)
     return replace(
-        _ended(worst, ended, seconds, UNPRICED if reply.unpriced else SEEN),
+        _ended(worst, ended, seconds, _usage_of(reply)),
         input_tokens=reply.input_tokens,
         cached_input_tokens=reply.cached_input_tokens,
         output_tokens=reply.output_tokens,
@@ -153,6 +186,12 @@ def _told(worst: Step, ended: str, reply: ModelReply, seconds: float) -> Step:
         reasoning_tokens=reply.reasoning_tokens,
         cache_write_tokens=reply.cache_write_tokens,
     )
+
+
+def _usage_of(reply: ModelReply) -> str:
+    if reply.unpriced:
+        return UNPRICED
+    return CONTRADICTORY if reply.usage_contradictory else SEEN
 
 
 def _ended(worst: Step, ended: str, seconds: float, usage: str = SEEN) -> Step:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from fleet.adapters.model_calls import ModelCaller
 from fleet.adapters.providers import Endpoint
 from fleet.core.models import Model
+from fleet.services.priced_models import ModelsByName
 from fleet.settings import Settings
 from fleet.settings.names import LOCAL
 
 
 def model_callers(
-    settings: Settings, models: Iterable[Model], environment: Mapping[str, str]
+    settings: Settings, models: Sequence[Model], environment: Mapping[str, str]
 ) -> Mapping[str, ModelCaller]:
     """A caller for each model that can be reached from here, by the model's name.
 
@@ -24,7 +26,7 @@ def model_callers(
 
 class _Callers(Mapping[str, ModelCaller]):
     def __init__(
-        self, settings: Settings, models: Iterable[Model], environment: Mapping[str, str]
+        self, settings: Settings, models: Sequence[Model], environment: Mapping[str, str]
     ) -> None:
         self.timeout = settings.config.limits.model_call_seconds
         self.reachable = {
@@ -32,11 +34,14 @@ class _Callers(Mapping[str, ModelCaller]):
             for model in models
             if (endpoint := _endpoint(settings, model.provider, environment)) is not None
         }
+        self.now = ModelsByName(models)
         self.made: dict[str, ModelCaller] = {}
 
     def __getitem__(self, name: str) -> ModelCaller:
         if name not in self.made:
-            self.made[name] = ModelCaller(*self.reachable[name], self.timeout)
+            model, endpoint = self.reachable[name]
+            now = partial(self.now.__getitem__, name)
+            self.made[name] = ModelCaller(model, endpoint, self.timeout, now)
         return self.made[name]
 
     def __contains__(self, name: object) -> bool:
@@ -49,9 +54,7 @@ class _Callers(Mapping[str, ModelCaller]):
         return len(self.reachable)
 
 
-def _endpoint(
-    settings: Settings, provider: str, environment: Mapping[str, str]
-) -> Endpoint | None:
+def _endpoint(settings: Settings, provider: str, environment: Mapping[str, str]) -> Endpoint | None:
     if provider == LOCAL:
         url = settings.environment.model_url
         return Endpoint("openai", "local", url) if url else None
@@ -59,4 +62,13 @@ def _endpoint(
     key = found and found.key(environment)
     if not found or not key:
         return None
-    return Endpoint(found.kind, key, found.base_url, found.region, found.streams)
+    return Endpoint(
+        found.kind,
+        key,
+        found.base_url,
+        found.region,
+        found.streams,
+        found.limit_field,
+        found.temperature,
+        found.stream_usage,
+    )

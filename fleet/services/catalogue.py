@@ -17,20 +17,26 @@ KEY_ID_DIGITS = 8
 
 
 def catalogue(
-    settings: Settings, environment: Mapping[str, str], *, price_all: bool = False
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    price_all: bool = False,
+    now: datetime | None = None,
+    book: PriceBook | None = None,
 ) -> tuple[Model, ...]:
     """All models of the catalogue; those that cannot be had here say why as `absent`.
 
     A hosted model can be had where its provider's key is in the environment, a local one where no
-    provider has a key or FLEET_MODEL_URL names a server. Prices are those that hold now. Models
-    that cannot be had are priced only with `price_all`, for somebody to see.
+    provider has a key or FLEET_MODEL_URL names a server. Prices are those of the `book`, or else of
+    the newest data here, that hold at `now`, or else at this moment: `fleet.services.priced_models`
+    follows them. Models that cannot be had are priced only with `price_all`, for somebody to see.
 
     Raises `InvalidConfig` where no model can be had, or one that can has no price and is not
     marked free.
     """
     if settings.config.models.catalogue == "reference":
         return REFERENCE_CATALOGUE
-    shelf = _Shelf(settings, environment, price_all)
+    shelf = _Shelf(settings, environment, price_all, now or datetime.now(UTC), book)
     models = tuple(shelf.model(name, each) for name, each in settings.config.catalogue.items())
     if all(model.absent for model in models):
         reasons = "; ".join(f"{model.name}: {model.absent}" for model in models)
@@ -50,16 +56,21 @@ class _Shelf:
     """Turns the catalogue's lines into models, with prices that are read when first wanted."""
 
     def __init__(
-        self, settings: Settings, environment: Mapping[str, str], price_all: bool
+        self,
+        settings: Settings,
+        environment: Mapping[str, str],
+        price_all: bool,
+        now: datetime,
+        book: PriceBook | None,
     ) -> None:
         self.settings = settings
         self.price_all = price_all
-        self.now = datetime.now(UTC)
+        self.now = now
         self.providers = settings.config.providers
         found = {name: each.key(environment) for name, each in self.providers.items()}
         self.keys = {name: key for name, key in found.items() if key}
         self.serves_local = not self.keys or settings.environment.model_url is not None
-        self.book: PriceBook | None = None
+        self.book = book
 
     def model(self, name: str, line: CatalogueModel) -> Model:
         absent = self._absent(line.provider)
@@ -100,14 +111,25 @@ class _Shelf:
         return key_id(provider, self.keys[provider]) if provider in self.keys else None
 
     def _listed(self, name: str, line: CatalogueModel) -> Listed:
-        """What is configured, and where that is silent what the data says."""
-        price = contract_price(line)
-        if line.free or (price and line.context_tokens):
-            return Listed(price, line.context_tokens)
+        if is_fixed(line):
+            return Listed(contract_price(line), line.context_tokens)
         if self.book is None:
             self.book = current_prices(self.settings.environment.data_dir)
-        known = self.book.find(seller(self.settings, line.provider), name, self.now)
-        return Listed(price or known.price, line.context_tokens or known.context_tokens)
+        return listed(self.settings, name, line, self.book, self.now)
+
+
+def is_fixed(line: CatalogueModel) -> bool:
+    """Whether the configuration says all that the price data could say of a model."""
+    return line.free or bool(contract_price(line) and line.context_tokens)
+
+
+def listed(
+    settings: Settings, name: str, line: CatalogueModel, book: PriceBook, now: datetime
+) -> Listed:
+    """What is configured of a model, and where that is silent what the data says."""
+    price = contract_price(line)
+    known = book.find(seller(settings, line.provider), name, now)
+    return Listed(price or known.price, line.context_tokens or known.context_tokens)
 
 
 def seller(settings: Settings, provider: str) -> str:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from fleet.agent import ModelReply
+from fleet.core.characters import made_whole
 from fleet.state.saved import checked_name
 from fleet.state.steps import Steps
 from fleet.state.tasks import Lease
@@ -41,7 +42,8 @@ class Checkpoints:
     def save(self, name: str, value: Any) -> None:
         """Save a value. Blocks. Raises `ValueError` for a name that cannot be, and `TypeError` or
         `ValueError` for what is no JSON; else what `Steps.save` raises."""
-        packed = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        dumped = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        packed = made_whole(dumped)
         self.steps.save(self.lease, checked_name(name), packed)
         self.note(name, packed)
 

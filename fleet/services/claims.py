@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
-from fleet.errors import FleetError, Unavailable
+from fleet.errors import FleetError, RetryLater, Unavailable
 from fleet.services.money_rules import in_emergency, over_error, step_limits
 from fleet.services.patience import patiently
 from fleet.services.policy_in_force import PolicyInForce
@@ -23,9 +23,11 @@ from fleet.state.tasks import Lease, Tasks, claims_of
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A task as a worker got it. `tenant`, `plan` and `message`, by which it can be queued again,
-    make a record where none was written. `claimed` is called when it is to run here, `runs_alone`
-    where the process is to begin nothing else for now, and `agent_ended` when the agent has ended,
-    before that is written."""
+    make a record where none was written; `refused` says why such a task may not run. `claimed`
+    is called when it is to run here, `runs_alone` where the process is to begin nothing else for
+    now, and `agent_ended` when the agent has ended, before that is written. `ended` is called
+    with the error that the task has ended with, once that is written: no other error that a run
+    raises is an end."""
 
     task_id: str
     payload: Any
@@ -33,9 +35,11 @@ class Delivery:
     plan: Callable[[], str]
     priority: int = USUAL_PRIORITY
     message: Callable[[], str] = lambda: ""
+    refused: Callable[[], FleetError | None] = lambda: None
     claimed: Callable[[], None] = lambda: None
     runs_alone: Callable[[], None] = lambda: None
     agent_ended: Callable[[], None] = lambda: None
+    ended: Callable[[FleetError], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +73,31 @@ class Claims:
 
     def _claim_unwritten(self, delivery: Delivery) -> Claimed | str:
         """Claim a task whose publisher wrote no record: its money is held now, or it is refused."""
-        plan, message = delivery.plan(), delivery.message()
+        refused = delivery.refused()
+        plan, message = self._described(delivery, refused)
         known = json.loads(plan)
         names = (delivery.tenant, known["agent_type"], known["model"])
         for _ in range(MOST_CHANGES):
             version, controls = self.policy.now
             lease = self._ask(delivery, plan, step_limits(controls, version, *names), message)
             if not isinstance(lease, str):
-                return Claimed(lease, self._refusal(lease, delivery.priority))
+                return Claimed(lease, refused or self._refusal(lease, delivery.priority))
             if lease != "replan":
                 return lease
             self.policy.follow()
         raise Unavailable(f"the policy has changed {MOST_CHANGES} times while a task was claimed")
+
+    def _described(self, delivery: Delivery, refused: FleetError | None) -> tuple[str, str]:
+        """The plan and the message of a task without a record. Where it can have none, there will
+        be no record either, and the error is all that becomes of it. The message of a refused one
+        is not kept: a retry would run it for another tenant than it names."""
+        try:
+            return delivery.plan(), "" if refused else delivery.message()
+        except RetryLater:
+            raise
+        except FleetError as error:
+            delivery.ended(refused or error)
+            raise refused or error from None
 
     def _refusal(self, lease: Lease, priority: int) -> FleetError | None:
         if lease.refusal is not None:

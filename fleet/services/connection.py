@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from redis import Redis
@@ -11,10 +11,10 @@ from redis import Redis
 from fleet.agent import AgentSpec, installed_agents
 from fleet.core.model_choice import Model
 from fleet.core.strategies import Strategy
-from fleet.services.catalogue import catalogue
 from fleet.services.complexity import Complexity
 from fleet.services.outbox import Relay
 from fleet.services.planning import Planner
+from fleet.services.priced_models import PricedModels
 from fleet.services.requests import RequestChecks
 from fleet.services.routes import check_strategies
 from fleet.services.snapshot import Snapshot
@@ -25,10 +25,11 @@ from fleet.state.alerts import Alerts
 from fleet.state.audit import Audit
 from fleet.state.book import Book
 from fleet.state.client import connect
+from fleet.state.clock import ServerClock
 from fleet.state.dead import DeadLetters
 from fleet.state.examples import Examples
 from fleet.state.handed_over import HandedOver
-from fleet.state.keys import Keys
+from fleet.state.keys import NO_POOL, Keys
 from fleet.state.ledger import Ledger
 from fleet.state.lines import Lines
 from fleet.state.models import ModelState
@@ -39,9 +40,11 @@ from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
 from fleet.state.registry import Registry
 from fleet.state.retries import Retries
+from fleet.state.revocations import Revocations
 from fleet.state.rollups import Rollups
 from fleet.state.schedule import Schedule
 from fleet.state.scripts import Scripts
+from fleet.state.set_aside import SetAside
 from fleet.state.steps import Steps
 from fleet.state.submissions import MostWaiting, Replicas, Submissions
 from fleet.state.tasks import Tasks
@@ -54,6 +57,7 @@ class Connection:
     settings: Settings
     client: Redis
     keys: Keys
+    clock: ServerClock
     tasks: Tasks
     registry: Registry
     pools: Pools
@@ -67,7 +71,9 @@ class Connection:
     lines: Lines
     relay: Relay | None
     retries: Retries
+    revocations: Revocations
     dead_letters: DeadLetters
+    set_aside: SetAside
     book: Book
     alerts: Alerts
     money_upkeep: MoneyUpkeep
@@ -75,7 +81,7 @@ class Connection:
     rollups: Rollups
     model_state: ModelState
     agents: Mapping[str, AgentSpec]
-    models: tuple[Model, ...]
+    models: Sequence[Model]
     strategies: Mapping[str, Strategy]
 
     def submitter(self, encode: MessageEncoder) -> Submitter:
@@ -106,11 +112,17 @@ def open_connection(settings: Settings) -> Connection:
     most_waiting = MostWaiting(limits.waiting_per_pool, limits.waiting_per_tenant)
     redis = settings.config.redis
     replicas = Replicas(redis.min_replicas, round(redis.wait_seconds * 1000))
-    dead_after = settings.config.leases.dead_after_seconds
+    leases = settings.config.leases
+    dead_after = leases.dead_after_seconds
+    pools = (*settings.config.pools, NO_POOL)
+    clock = ServerClock(
+        client, keys, scripts, pools, leases.lease_seconds, leases.renew_seconds
+    )
     return Connection(
         settings=settings,
         client=client,
         keys=keys,
+        clock=clock,
         tasks=Tasks(
             client,
             keys,
@@ -118,6 +130,7 @@ def open_connection(settings: Settings) -> Connection:
             settings.config.routing.half_life_seconds,
             limits.dead_ttl_seconds,
             settings.overflow_queue,
+            clock,
         ),
         registry=Registry(client, keys, scripts),
         pools=Pools(client, keys, scripts, dead_after),
@@ -131,7 +144,9 @@ def open_connection(settings: Settings) -> Connection:
         lines=Lines(client, keys, scripts, _queues(settings), settings.has_rabbitmq),
         relay=_relay(settings, client, keys, scripts),
         retries=Retries(client, keys, scripts, settings.config.routing.half_life_seconds),
+        revocations=Revocations(client, keys, scripts),
         dead_letters=DeadLetters(client, keys, scripts),
+        set_aside=SetAside(client, keys, scripts),
         book=Book(client, keys, scripts),
         alerts=Alerts(client, keys, scripts),
         money_upkeep=MoneyUpkeep(client, keys, scripts),
@@ -141,7 +156,7 @@ def open_connection(settings: Settings) -> Connection:
             client, keys, scripts, settings.config.models.learn_half_life_seconds
         ),
         agents=installed_agents(),
-        models=catalogue(settings, os.environ),
+        models=PricedModels(settings, os.environ),
         strategies=strategies,
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fleet.agent import ModelReply
+from fleet.core.characters import made_whole
 from fleet.services.call_ends import Question
 from fleet.services.model_steps import ModelSteps
 from fleet.state.tasks import Lease, Tasks
@@ -45,16 +46,17 @@ class RunContext:
         save_as: str = "",
     ) -> ModelReply:
         """Ask the task's model, and the next best where it fails; all is charged to the task."""
-        question = Question(prompt, instructions, max_tokens, temperature)
+        asked = made_whole(prompt), made_whole(instructions)
+        question = Question(*asked, max_tokens, temperature)
         return await self._models.ask(question, save_as)
 
     async def escalate(self, reason: str, score: float = 0.0) -> bool:
         """Go on with the next stronger model, where there is one."""
-        return await self._models.escalate(reason, score)
+        return await self._models.escalate(made_whole(reason), score)
 
     async def report(self, progress: str) -> None:
         """Show a line with the task. Raises `LeaseLost` where another run has it now."""
-        await asyncio.to_thread(self._tasks.report, self._lease, progress=progress)
+        await asyncio.to_thread(self._tasks.report, self._lease, progress=made_whole(progress))
 
     async def save(self, name: str, value: Any) -> None:
         """Save a step's result for the next run of the task."""

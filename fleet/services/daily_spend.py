@@ -52,6 +52,7 @@ def summary(report: SpendReport) -> dict[str, Any]:
         "month_projected_nanodollars": None if projected is None else round(projected.estimate),
         "uncertain_nanodollars": analysis.totals.uncertain,
         "steps_without_usage": analysis.totals.missing,
+        "steps_with_contradictory_usage": analysis.totals.contradictory,
         "steps_without_price": analysis.totals.unpriced,
         "suggestions": [suggestion.type for suggestion in analysis.suggestions],
     }

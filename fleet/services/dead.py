@@ -11,15 +11,17 @@ from __future__ import annotations
 from uuid import NAMESPACE_URL, uuid5
 
 from fleet.core.dead_letters import DeadFilter
-from fleet.errors import InvalidRequest, TaskNotFound
+from fleet.errors import FleetError, InvalidRequest, MalformedMessage, TaskNotFound
 from fleet.services.connection import Connection
 from fleet.services.kept_messages import payload_of, readdressed
 from fleet.services.requests import Submission
 from fleet.services.submit import Submitted, Submitter
 from fleet.state.dead import Letter
 from fleet.state.records import TaskRecord
+from fleet.state.set_aside import SetAsideMessage
 
 NANODOLLARS = 1_000_000_000
+MALFORMED = MalformedMessage.__name__
 
 
 def find_dead(fleet: Connection, wanted: DeadFilter) -> list[TaskRecord]:
@@ -27,6 +29,26 @@ def find_dead(fleet: Connection, wanted: DeadFilter) -> list[TaskRecord]:
     now = fleet.dead_letters.now()
     found = {record.id: record for record in fleet.dead_letters.newest()}
     return [each for each in found.values() if _fits(each, wanted, now)]
+
+
+def find_malformed(fleet: Connection, wanted: DeadFilter) -> list[SetAsideMessage]:
+    """The malformed messages that are meant, newest first. They are of no tenant and no type."""
+    now = fleet.dead_letters.now()
+    found = fleet.set_aside.newest()
+    return [each for each in found if wanted.fits("", "", MALFORMED, now - each.at)]
+
+
+def refusal_to_retry(fleet: Connection, message_id: str) -> FleetError:
+    """Why a message that was set aside cannot be retried."""
+    for each in fleet.set_aside.newest():
+        if each.id == message_id:
+            return InvalidRequest(
+                f"{message_id} cannot be retried: the message is malformed ({each.reason}). Send "
+                f"the task anew, and give this up with `fleet dead drop {message_id}`"
+            )
+    return TaskNotFound(
+        f"{message_id} is no dead letter; `fleet dead list` has those there are"
+    )
 
 
 def retry_dead(fleet: Connection, submitter: Submitter, task_id: str) -> Submitted:
@@ -74,6 +96,7 @@ def _ttl(fleet: Connection) -> int:
 def _submission(letter: Letter) -> Submission:
     record = letter.record
     limit = record.limit_nanodollars
+    quality, speed = record.priorities.asked if record.priorities else (None, None)
     return Submission(
         record.request_type,
         payload_of(letter.message),
@@ -82,6 +105,8 @@ def _submission(letter: Letter) -> Submission:
         pool=record.pinned or None,
         model=record.asked_model or None,
         max_cost_usd=None if limit is None else limit / NANODOLLARS,
+        quality=quality,
+        speed=speed,
     )
 
 

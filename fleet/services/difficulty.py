@@ -1,16 +1,19 @@
-"""Learns tasks' difficulty from the examples that the workers have recorded."""
+"""Learns which tasks need a better model from the examples that the workers have recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import structlog
 
 from fleet.core.difficulty.text_features import Sketch
 from fleet.core.difficulty.training import Outcome, TrainingReport, train
+from fleet.core.learning import ModelFacts, Policy, posterior
+from fleet.core.models import Model
 from fleet.errors import InvalidRequest
-from fleet.state.examples import Example, Examples
+from fleet.state.examples import Example
 
 SEED = 20
 """The trees' dice: the same examples make the same model."""
@@ -19,21 +22,48 @@ UNKNOWN_QUALITY = 0.5
 
 log = structlog.get_logger(__name__)
 
+Qualities = Mapping[tuple[str, str], float]
+"""What is believed of a model on a request type, 0 to 1, by (model, request type)."""
+
+
+class Recorded(Protocol):
+    """Where examples are read from: `fleet.state.examples.Examples` and its like."""
+
+    def read(self) -> Sequence[Example]: ...
+
 
 def train_difficulty(
-    examples: Examples, qualities: Mapping[str, float], save: Callable[[bytes], object]
+    examples: Recorded, qualities: Qualities, save: Callable[[bytes], object]
 ) -> TrainingReport:
     """Learn from all recorded examples, and hand the stored form of the model to `save`.
 
-    `qualities` is by model, 0 to 1; a model that it does not name counts as middling. Raises
-    `InvalidRequest`, and saves nothing, where the examples do not suffice.
+    A model that `qualities` does not name counts as middling. Raises `InvalidRequest`, and saves
+    nothing, where the examples do not suffice or do not tell the models apart.
     """
     trained = train(outcomes(examples.read(), qualities), np.random.default_rng(SEED))
     save(trained.model.to_bytes())
     return trained.report
 
 
-def outcomes(examples: Iterable[Example], qualities: Mapping[str, float]) -> list[Outcome]:
+def believed(
+    models: Iterable[Model],
+    request_types: Iterable[str],
+    facts: ModelFacts,
+    policy: Policy,
+    now: float,
+) -> dict[tuple[str, str], float]:
+    """The quality by which the choice of a model goes now: the catalogue's, moved by evidence."""
+    names = tuple(request_types)
+    return {
+        (each.name, name): posterior(
+            each.quality, each.speed, facts.evidence.get((each.name, name)), policy, now
+        ).quality
+        for each in models
+        for name in names
+    }
+
+
+def outcomes(examples: Iterable[Example], qualities: Qualities) -> list[Outcome]:
     """The examples as the core learns from them. Those of another version's sketch are left out."""
     found, foreign = [], 0
     for each in examples:
@@ -42,7 +72,7 @@ def outcomes(examples: Iterable[Example], qualities: Mapping[str, float]) -> lis
         except InvalidRequest:
             foreign += 1
             continue
-        quality = qualities.get(each.model, UNKNOWN_QUALITY)
+        quality = qualities.get((each.model, each.request_type), UNKNOWN_QUALITY)
         found.append(Outcome(sketch, each.request_type, each.model, each.reward, quality))
     if foreign:
         log.warning("examples of another version left out", count=foreign)

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from fleet.adapters.sandbox import DESCRIPTIONS, isolation_for
 from fleet.core.health import MAINTENANCE
 from fleet.errors import FleetError, NotAllowed
-from fleet.services.addresses import masked
 from fleet.services.broker import PROBE_SECONDS, ping
 from fleet.services.connection import Connection
 from fleet.services.upkeep import last_health
 from fleet.settings import Settings
-from fleet.settings.addresses import amqp_place
+from fleet.settings.addresses import amqp_place, masked
 from fleet.state.client import place, redis_errors
 from fleet.state.pools import PoolCounts
 from fleet.state.registry import AgentRecord
@@ -125,6 +124,13 @@ def parked_parts(count: int) -> list[Part]:
     where = f"{count} task{'' if count == 1 else 's'}"
     detail = "wait for room under a limit: fleet tasks --state parked"
     return [Part("parked", True, where, detail)] if count else []
+
+
+def malformed_parts(count: int, ever: int) -> list[Part]:
+    """The malformed messages that are set aside, if any. The fleet works on without them."""
+    where = f"{count} message{'' if count == 1 else 's'}"
+    detail = f"malformed and set aside, {ever} in all: fleet dead list"
+    return [Part("malformed", True, where, detail)] if count else []
 
 
 def http_problem(url: str) -> str:

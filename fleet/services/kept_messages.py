@@ -8,6 +8,9 @@ from typing import Any
 
 from fleet.errors import InvalidRequest
 
+NO_MESSAGE = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
+"""What reading something else raises."""
+
 
 def payload_of(message: str) -> Any:
     """The payload in a message: the first argument of the agent's task.
@@ -21,11 +24,8 @@ def payload_of(message: str) -> Any:
             body = base64.b64decode(body)
         args, named, _ = json.loads(body)
         return args[0] if args else named["payload"]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise InvalidRequest(
-            "the message that is kept cannot be read: it is no JSON of Celery's protocol 2; submit "
-            "the request anew"
-        ) from error
+    except NO_MESSAGE as error:
+        raise _unreadable() from error
 
 
 def readdressed(message: str, task_id: str) -> str:
@@ -33,10 +33,20 @@ def readdressed(message: str, task_id: str) -> str:
 
     It is due at once and does not expire: its times were those of the first one.
     """
-    found = json.loads(message)
-    headers, properties = found["headers"], found["properties"]
-    if headers.get("root_id") == headers["id"]:
-        headers["root_id"] = task_id
-    headers.update(id=task_id, retries=0, eta=None, expires=None)
-    properties.update(correlation_id=task_id, delivery_tag=task_id)
-    return json.dumps(found)
+    try:
+        found = json.loads(message)
+        headers, properties = found["headers"], found["properties"]
+        if headers.get("root_id") == headers["id"]:
+            headers["root_id"] = task_id
+        headers.update(id=task_id, retries=0, eta=None, expires=None)
+        properties.update(correlation_id=task_id, delivery_tag=task_id)
+        return json.dumps(found)
+    except NO_MESSAGE as error:
+        raise _unreadable() from error
+
+
+def _unreadable() -> InvalidRequest:
+    return InvalidRequest(
+        "the message that is kept cannot be read: it is no JSON of Celery's protocol 2; submit "
+        "the request anew"
+    )

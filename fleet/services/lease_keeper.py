@@ -18,15 +18,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-import structlog
-
-from fleet.errors import RetryLater
+from fleet.services.repeating import repeat
 from fleet.state.tasks import Lease, Tasks
 
 Verdict = Literal["cancelled", "lost", "given_back"]
 
 LOOK_SECONDS = 0.5
 """A run that is cancelled hears of it within this, and the time of one call."""
+
+MOST_LOOK_SECONDS = 1.0
+"""It asks a Redis that answers with errors no seldomer than this: a lease may be short."""
 
 WATCH_SECONDS = 0.2
 
@@ -36,8 +37,6 @@ third of the lease, where that is shorter."""
 
 MOST_AT_ONCE = 100
 """Leases that one script looks at: half a millisecond of Redis's time, more where it renews."""
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -70,8 +69,8 @@ class LeaseKeeper:
 
     def start(self) -> None:
         """Begin to keep and to watch, in daemon threads."""
-        self._repeat("lease-keeper", self.look, LOOK_SECONDS)
-        self._repeat("lease-watch", self.stop_overdue, WATCH_SECONDS)
+        repeat("lease-keeper", self.look, LOOK_SECONDS, MOST_LOOK_SECONDS).start()
+        repeat("lease-watch", self.stop_overdue, WATCH_SECONDS, WATCH_SECONDS).start()
 
     def hold(self, lease: Lease, stop: Callable[[Verdict], None]) -> None:
         """Keep a lease until `release`. `stop` is called from the keeper's threads."""
@@ -95,13 +94,11 @@ class LeaseKeeper:
             each.tell("given_back")
 
     def look(self) -> None:
-        """One round: stop what is cancelled or lost, renew what is due."""
+        """One round: stop what is cancelled or lost, renew what is due. Raises what Redis has
+        against it."""
         held = self._all()
-        try:
-            for first in range(0, len(held), MOST_AT_ONCE):
-                self._look_at(held[first : first + MOST_AT_ONCE])
-        except RetryLater as error:
-            log.warning("leases could not be renewed", error=str(error))
+        for first in range(0, len(held), MOST_AT_ONCE):
+            self._look_at(held[first : first + MOST_AT_ONCE])
 
     def stop_overdue(self) -> None:
         """Stop the runs whose lease could not be renewed, before it can pass to another."""
@@ -127,15 +124,3 @@ class LeaseKeeper:
     def _all(self) -> list[Held]:
         with self._guard:
             return list(self._held.values())
-
-    def _repeat(self, name: str, do: Callable[[], None], seconds: float) -> None:
-        def run() -> None:
-            while True:
-                time.sleep(seconds)
-                try:
-                    do()
-                except Exception:
-                    # The thread must outlive any surprise: without it every lease would end.
-                    log.exception("the lease keeper stumbled")
-
-        threading.Thread(target=run, name=name, daemon=True).start()

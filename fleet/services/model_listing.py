@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fleet.core.learning import Evidence, ModelFacts, Policy, Posterior, posterior
+from fleet.core.learning import (
+    WHOLE_KEY,
+    CoolDown,
+    Evidence,
+    ModelFacts,
+    Policy,
+    Posterior,
+    posterior,
+)
 from fleet.core.model_choice import Model
+from fleet.state.models import ModelState
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +62,7 @@ def _line(
     learned = tuple(Learned(kind, _belief(model, seen.get(kind), policy, now)) for kind in kinds)
     if model.absent:
         return Line(model, "absent", model.absent, 0.0, learned)
-    cooling = facts.cooldowns.get((model.key_id, model.name)) if model.key_id else None
+    cooling = facts.cool_down(model.key_id, model.name)
     if cooling is not None and cooling.until > now:
         return Line(model, "cooling down", cooling.reason, cooling.until - now, learned)
     return Line(model, "ready", "", 0.0, learned)
@@ -61,6 +70,22 @@ def _line(
 
 def _belief(model: Model, evidence: Evidence | None, policy: Policy, now: float) -> Posterior:
     return posterior(model.quality, model.speed, evidence, policy, now)
+
+
+def end_cool_downs(state: ModelState, model: Model) -> list[CoolDown]:
+    """End those of a model, and of its provider's keys, whatever they began with; what they were.
+
+    The key need not be known here: its id begins with the provider's name.
+    """
+    ended = []
+    now, facts = state.look()
+    for (key_id, name), each in facts.cooldowns.items():
+        of_its_key = name == WHOLE_KEY and key_id.startswith(f"{model.provider}:")
+        if name == model.name or of_its_key:
+            state.warm(key_id, name, each.until)
+            if each.until > now:
+                ended.append(each)
+    return ended
 
 
 def has_learned(lines: Sequence[Line]) -> bool:

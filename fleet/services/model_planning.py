@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from fleet.core.learning import NOTHING_LEARNED, ModelFacts, Policy
 from fleet.core.model_choice import Model, ModelDecision, Needs, choose
 from fleet.core.routing import Ranking
 from fleet.errors import InvalidRequest
+from fleet.services.priorities import task_priorities
 from fleet.services.requests import DEFAULT_TENANT, unknown
 from fleet.settings import FleetConfig
 
@@ -42,7 +45,7 @@ def stored_plan(
 
 def choose_model(
     config: FleetConfig,
-    models: tuple[Model, ...],
+    models: Sequence[Model],
     request_type: str,
     complexity: float,
     only: str | None = None,
@@ -53,9 +56,12 @@ def choose_model(
     facts: ModelFacts = NOTHING_LEARNED,
     now: float = 0.0,
     rng: np.random.Generator | None = None,
+    quality: float | None = None,
+    speed: float | None = None,
 ) -> ModelDecision:
-    """The model for a request. `now` is by Redis's clock. Policy `thompson` draws from `rng`, or
-    from a generator of its own where it is given none.
+    """The model for a request, by the priorities `quality` and `speed` where they are given, else
+    by those of its request type, its tenant or the configuration. `now` is by Redis's clock.
+    Policy `thompson` draws from `rng`, or from a generator of its own where it is given none.
 
     Raises `InvalidRequest` where `only` is not in the catalogue, and what `choose` raises where no
     model may serve.
@@ -65,26 +71,35 @@ def choose_model(
         names = {model.name: model for model in models}
         raise InvalidRequest(unknown("model of the catalogue", only, names))
     request = config.request_types.get(request_type)
+    priorities = task_priorities(config, request_type, tenant, quality, speed)
     if rng is None and config.models.policy == "thompson":
         rng = np.random.default_rng()
-    return choose(
+    decision = choose(
         allowed,
         (request and request.model_task) or request_type,
         complexity,
-        config.models.quality_priority,
-        config.models.speed_priority,
+        priorities.quality,
+        priorities.speed,
         limit_nanodollars,
-        needs=Needs(
-            tenant,
-            payload_characters,
-            frozenset(request.needs if request else ()),
-            frozenset(config.models.regions),
-            request_type,
-        ),
+        needs=_needs(config, request_type, tenant, payload_characters),
         facts=facts,
         policy=model_policy(config),
         now=now,
         rng=rng,
+    )
+    return replace(decision, priorities=priorities)
+
+
+def _needs(
+    config: FleetConfig, request_type: str, tenant: str, payload_characters: int
+) -> Needs:
+    request = config.request_types.get(request_type)
+    return Needs(
+        tenant,
+        payload_characters,
+        frozenset(request.needs if request else ()),
+        frozenset(config.models.regions),
+        request_type,
     )
 
 

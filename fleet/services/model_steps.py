@@ -3,8 +3,12 @@
     answered           the current model stays
     fails              the next best of the ranking: see `fleet.core.failover`
     is cooling down    the same, without asking it
+    its key is left    the same; its other models come last, in case the fault is not the key's
+    will not take      the same; where another one takes the request it is left alone, and where
+    the request        none does the request is at fault
     none is left       the soonest of those that cool down, if that is within seconds, once;
-                       else the first error, with what became of each model
+                       else the first error, with what became of each model; one of a provider
+                       that somebody has to mend gives way to any other
     over a limit       as the policy says. downgrade: down the mapping, then the next best that
                        fits; none: `OverBudget` or `OverLimit`. refuse: the error. wait: until
                        another call of the run has ended and given back the rest of its worst,
@@ -28,6 +32,7 @@ from fleet.core.downgrade_reasons import said
 from fleet.core.failover import (
     Option,
     Standing,
+    but_for_keys,
     cools_for,
     cost_at_worst,
     fits,
@@ -44,16 +49,18 @@ from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
     InvalidConfig,
+    ModelNotServed,
     ModelRefused,
+    NotAllowed,
     OverBudget,
     OverLimit,
     Parked,
     RetryLater,
     Unavailable,
 )
-from fleet.services.call_ends import Question, failure_of
+from fleet.services.call_ends import REJECTED, Question, failure_of
 from fleet.services.money_rules import over_error
-from fleet.services.step_writer import StepWriter
+from fleet.services.step_writer import StepWriter, is_of_the_key
 from fleet.state.tasks import Lease
 
 MOST_WAIT_SECONDS = 10.0
@@ -67,35 +74,53 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Search:
-    """What became of the models that were asked one question, by name, and the first error.
+    """What became of the models that were asked one question, by name, and the errors in order.
 
     `window` and `worst` are as in `Standing`. `slow` are those that took long to fail, `waited`
     says that one was waited for already. `why` is why the next one is asked; `waits` are the
-    seconds until those may fit a limit that did not.
+    seconds until those may fit a limit that did not. `rejected` are those that did not take the
+    request, `keyless` those whose key was refused or has nothing left, each with its error.
     """
 
     tried: dict[str, str] = field(default_factory=dict)
     slow: set[str] = field(default_factory=set)
-    error: FleetError | None = None
+    errors: list[FleetError] = field(default_factory=list)
     window: int | None = None
     waited: bool = False
     worst: Tokens | None = None
     why: str = "first"
     waits: list[float] = field(default_factory=list)
+    rejected: list[tuple[Model, FleetError]] = field(default_factory=list)
+    keyless: list[tuple[Model, FleetError]] = field(default_factory=list)
+
+    @property
+    def doubted(self) -> set[str]:
+        """The ids of keys that were refused, or have nothing left, as their models have said."""
+        return {model.key_id for model, _ in self.keyless if model.key_id is not None}
+
+    @property
+    def error(self) -> FleetError | None:
+        """The first error that a provider's standing fault is not behind; else the first."""
+        others = (each for each in self.errors if not _waits_to_be_mended(each))
+        return next(others, self.errors[0] if self.errors else None)
 
     def failed(self, model: Model, error: FleetError, seconds: float) -> None:
         """Note why a model did not do, and how long it took to say so."""
         self.tried[model.name] = str(error)
         if seconds > SLOW_SECONDS:
             self.slow.add(model.name)
-        self.error = self.error or error
+        self.errors.append(error)
+        if failure_of(error) is REJECTED:
+            self.rejected.append((model, error))
+        if is_of_the_key(error):
+            self.keyless.append((model, error))
         if isinstance(error, ContextWindowExceeded):
             self.window = max(self.window or 0, model.context_tokens or 0)
 
     def over(self, model: Model, refusal: Refusal) -> None:
         """Note that a call of a model does not fit a limit."""
         self.tried[model.name] = refusal.sentence
-        self.error = self.error or over_error(refusal)
+        self.errors.append(over_error(refusal))
         if refusal.retry_after is not None:
             self.waits.append(refusal.retry_after)
 
@@ -114,6 +139,7 @@ class ModelSteps:
         """`models` are the catalogue's by name, `callers` are for those that can be reached from
         here. `escalates` says whether the configuration allows a stronger model."""
         self.lease = lease
+        self.models = models
         self.callers = callers
         self.writer = writer
         self.escalates = escalates
@@ -155,12 +181,13 @@ class ModelSteps:
         standing = await self._look(search)
         option = self.current
         if cools_for(option.model, standing):
-            option = await self._other(search, standing, f"{option.model.name} cools down")
+            reason = f"{option.model.name} cools down{_after(option.model, standing)}"
+            option = await self._other(search, standing, reason)
         while True:
             began = time.monotonic()
             reply = await self._call(option.model, search.why, question, save_as)
             if isinstance(reply, ModelReply):
-                await self._answered(option, standing)
+                await self._answered(option, standing, search)
                 return reply
             if isinstance(reply, Refusal):
                 option = await self._cheaper(option, reply, search, standing)
@@ -169,7 +196,8 @@ class ModelSteps:
             if isinstance(reply, ModelRefused | ContextWindowExceeded):
                 self._refused.add(option.model.name)
             standing = await self._look(search)
-            reason = f"{option.model.name} {failure_of(reply).ended}"
+            ended = f": {reply.reason}" if reply.reason else f" {failure_of(reply).ended}"
+            reason = f"{option.model.name}{ended}"
             option = await self._other(search, standing, reason)
 
     async def escalate(self, reason: str, score: float) -> bool:
@@ -203,20 +231,34 @@ class ModelSteps:
             return error
         return await self.writer.call(caller, why, question, save_as)
 
-    async def _answered(self, option: Option, standing: Standing) -> None:
+    async def _answered(self, option: Option, standing: Standing, search: Search) -> None:
         self.current = option
-        model = option.model
-        cool_down = standing.facts.cooldowns.get((model.key_id or "", model.name))
-        if cool_down is not None:
-            await asyncio.to_thread(self.writer.warm, model, cool_down.until)
+        key_id = option.model.key_id
+        for name, cool_down in standing.facts.cool_downs(key_id, option.model.name).items():
+            await asyncio.to_thread(self.writer.warm, key_id, name, cool_down.until)
+        for model, error in search.rejected:
+            await self.writer.leave_alone(model, error)
+        for model, error in search.keyless:
+            if model.key_id == key_id:
+                await self.writer.leave_alone(model, error, key_serves=True)
+
+    def _follow_prices(self) -> None:
+        """Take the models as they are priced now."""
+        options = (Option(each.candidate, self.models[each.model.name]) for each in self.options)
+        self.options = tuple(options)
+        if self.current is not None:
+            name = self.current.model.name
+            self.current = next(each for each in self.options if each.model.name == name)
 
     async def _look(self, search: Search) -> Standing:
         """How things stand. Without Redis no model is known to cool down."""
+        self._follow_prices()
         now, facts = 0.0, NOTHING_LEARNED
         try:
             now, facts = await asyncio.to_thread(self.writer.state.look)
         except RetryLater as error:
             log.warning("cool-downs could not be read", error=str(error))
+        self.writer.limits.records.update(facts.limits)
         limit = self.lease.limit_nanodollars
         # A call may cost more than its estimate, and a free model is never too dear.
         left = None if limit is None else max(0, limit - self.writer.spent)
@@ -256,6 +298,8 @@ class ModelSteps:
         """The model to ask instead of one that does not do for this reason."""
         options = [each for each in self.options if each.model.name not in self._failed]
         found = next_best(options, search.tried, standing)
+        if found is None and search.doubted:
+            found = next_best(options, search.tried, but_for_keys(standing, search.doubted))
         if found is not None:
             search.why = f"failover: {reason}"
             return found
@@ -275,10 +319,12 @@ class ModelSteps:
         reasons = {each.model.name: why_not(each, standing) for each in self.options}
         reasons |= dict.fromkeys(self._failed, "its answer failed the check")
         told = "; ".join(f"{name}: {why}" for name, why in {**reasons, **search.tried}.items())
-        message = f"no model could answer: {told}"
         error = search.error
-        if error is None:
-            return Unavailable(message, seconds)
+        all_reject = error is not None and len(search.rejected) == len(search.errors)
+        message = f"no model {'takes the request' if all_reject else 'could answer'}: {told}"
+        later = soonest([o for o in self.options if o.model.name not in search.tried], standing)
+        if error is None or (later is not None and _waits_to_be_mended(error)):
+            return Unavailable(message, later[0] if later else seconds)
         if isinstance(error, OverBudget):
             return OverBudget(message, min(search.waits, default=None))
         if isinstance(error, OverLimit):
@@ -286,6 +332,18 @@ class ModelSteps:
         if isinstance(error, RetryLater):
             return type(error)(message, seconds or error.retry_after)
         return type(error)(message)
+
+
+def _waits_to_be_mended(error: FleetError) -> bool:
+    """Whether only a person can help, which says nothing of other models."""
+    faults = (NotAllowed, ModelNotServed, InvalidConfig)
+    return isinstance(error, faults) or failure_of(error) is REJECTED
+
+
+def _after(model: Model, standing: Standing) -> str:
+    """What a model cools down after."""
+    found = standing.facts.cool_down(model.key_id, model.name)
+    return f" after {found.reason}" if found else ""
 
 
 def _first(options: Sequence[Option], model: str) -> Option | None:
@@ -298,7 +356,7 @@ def why_not(option: Option, standing: Standing) -> str:
     """Why a model was not asked."""
     seconds = cools_for(option.model, standing)
     if seconds:
-        return f"cools down for {seconds:.0f} s more"
+        return f"cools down for {seconds:.0f} s more{_after(option.model, standing)}"
     cost, left = cost_at_worst(option, standing), standing.left_nanodollars
     if left is not None and not fits(option, standing):
         return f"may cost {dollars(cost)} of the {dollars(left)} that are left"

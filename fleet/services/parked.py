@@ -12,6 +12,7 @@ import structlog
 from fleet.core.model_decision import ModelDecision
 from fleet.core.refusals import Refusal
 from fleet.errors import RetryLater, TaskNotFound
+from fleet.services.clock import expiry_is_held
 from fleet.services.connection import Connection
 from fleet.services.controls import Controls
 from fleet.services.money_rules import money_rules, over_error
@@ -34,10 +35,11 @@ def unpark(fleet: Connection) -> list[str]:
 
 
 def _unpark_due(fleet: Connection) -> list[str]:
+    held = expiry_is_held(fleet)
     due = fleet.schedule.due()
     for message in due.messages:
         fleet.schedule.deliver(message)
-    ended = requeue_expired(fleet, due.ended)
+    ended = requeue_expired(fleet, () if held else due.ended)
     if any(ended.values()):
         log.warning("leases ended", **ended)
     if not due.delayed and not due.parked:

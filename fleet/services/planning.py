@@ -1,12 +1,12 @@
 """Plans: ranks pools and chooses a model for submissions, from what this process knows.
 
 Nothing is read on the way: see `fleet.services.snapshot`. Tasks that ask for the same thing
-share a plan until the snapshot or the policy changes.
+share a plan until the snapshot, the policy or a price changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,7 +54,7 @@ class Planner:
     def __init__(
         self,
         settings: Settings,
-        models: tuple[Model, ...],
+        models: Sequence[Model],
         snapshot: Snapshot,
         submissions: Submissions,
         policies: PolicyStore,
@@ -75,9 +75,11 @@ class Planner:
         self.routes = Routes(self.config, {})
         self.controls = Controls(self.config, Policy())
         self.known_models = KnownModels()
-        self.model_tenants = frozenset(tenant for model in models for tenant in model.tenants)
+        named = (tenant for model in models for tenant in model.tenants)
+        self.model_tenants = frozenset((*named, *self.config.models.tenants))
         self.turns: Turns = NO_TURNS
         self.plans: dict[object, Plan] = {}
+        self.priced = tuple(models)
         self.rng = np.random.default_rng()
         self.compatibility = {
             name: self.config.compatibility.get(name, {}) for name in self.config.request_types
@@ -87,6 +89,7 @@ class Planner:
         """The plan for a submission. Reads a snapshot only where the last one is stale."""
         if self.snapshot.is_stale(checked.request_type):
             self.refresh()
+        self._follow_prices()
         key = (
             checked.request_type,
             checked.complexity,
@@ -95,6 +98,8 @@ class Planner:
             checked.max_cost_usd,
             checked.tenant if self._is_special(checked.tenant) else "",
             _band(checked.payload_characters),
+            checked.quality,
+            checked.speed,
         )
         plan = self.plans.get(key)
         if plan is None:
@@ -119,6 +124,13 @@ class Planner:
         self.snapshot.refresh()
         self.known_models.take(*self.model_state.look())
         self.plans.clear()
+
+    def _follow_prices(self) -> None:
+        """Make plans anew where a price has changed: nothing is read for it but a clock."""
+        priced = tuple(self.models)
+        if priced != self.priced:
+            self.priced = priced
+            self.plans.clear()
 
     def follow_policy(self) -> None:
         """Read the policy anew, in one round trip: the atomic step has said that it changed."""
@@ -161,7 +173,7 @@ class Planner:
     def _make(self, checked: Checked) -> Plan:
         models = choose_model(
             self.config,
-            self.models,
+            self.priced,
             checked.request_type,
             checked.complexity,
             checked.model,
@@ -171,6 +183,8 @@ class Planner:
             facts=self.known_models.facts,
             now=self.known_models.now,
             rng=self.rng,
+            quality=checked.quality,
+            speed=checked.speed,
         )
         ranking = self._rank(checked)
         stored = stored_plan(

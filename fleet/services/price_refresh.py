@@ -10,9 +10,9 @@ from fleet.adapters.price_files import DEFAULT_UPDATE_URL, fetched, parsed, read
 from fleet.adapters.prices import PriceBook, current_prices, installed_prices
 from fleet.core.prices import Price
 from fleet.errors import InvalidConfig, InvalidRequest, Unavailable
-from fleet.services.addresses import masked
 from fleet.services.catalogue import contract_price, seller
 from fleet.settings import Settings
+from fleet.settings.addresses import masked
 
 
 @dataclass(frozen=True, slots=True)

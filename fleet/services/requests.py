@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from fleet.agent import AgentSpec, Payload
+from fleet.core.brief import brief, is_number
+from fleet.core.characters import made_whole
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.services.complexity import Complexity
+from fleet.services.priorities import task_priorities
 from fleet.settings import Settings
 
 DEFAULT_TENANT = "default"
@@ -20,7 +25,9 @@ MOST_DOLLARS = 1_000_000
 MOST_DELAY = 10 * 366 * 86_400
 USUAL_PRIORITY = 5
 LEAST_PRIORITY = 9
+MOST_NAME = 300
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
+HALF_A_PAIR = "half a surrogate pair, which is no character"
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -32,7 +39,9 @@ class Submission:
     `model` restrict the choice to one; `max_cost_usd` leaves out models that would cost more; of
     two submissions of a tenant with the same `idempotency_key` within a day the second is the
     first. `priority` is 0, the most urgent, to 9: only 0 passes in an emergency. What waits is
-    taken oldest first, whatever its priority. A task with a `delay`, in seconds, or that may not
+    taken oldest first, whatever its priority. `quality` and `speed`, 0 to 1 and at most 1 together,
+    are what a model's quality and speed count when it is chosen; without them the request type's,
+    the tenant's or the configuration's do. A task with a `delay`, in seconds, or that may not
     begin `not_before` a time, waits in the fleet's schedule.
     """
 
@@ -47,6 +56,8 @@ class Submission:
     priority: int = USUAL_PRIORITY
     delay: float | None = None
     not_before: datetime | None = None
+    quality: float | None = None
+    speed: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,9 @@ class Checked:
     priority: int = USUAL_PRIORITY
     not_before: str = ""
     """As in `fleet.state.submissions.Entry`."""
+    quality: float | None = None
+    speed: float | None = None
+    """What the caller gave."""
 
 
 class RequestChecks:
@@ -83,7 +97,22 @@ class RequestChecks:
         self.tenants = frozenset(settings.config.tenants)
 
     def check(self, asked: Submission) -> Checked:
-        """The submission, in order. Raises `InvalidRequest` with what to change."""
+        """The submission, in order. Raises `InvalidRequest` with what to change, whatever values
+        it has: a message's are anybody's."""
+        try:
+            return self._check(asked)
+        except (PydanticSerializationError, RecursionError):
+            raise InvalidRequest(
+                "the payload cannot be written as JSON: it is nested too deeply, in a circle, or "
+                "holds what JSON has no word for; send text, numbers, lists and dictionaries"
+            ) from None
+
+    def _check(self, asked: Submission) -> Checked:
+        for name in ("request_type", "tenant", "pool", "model", "idempotency_key"):
+            value = getattr(asked, name)
+            is_left_out = value is None and name not in ("request_type", "tenant")
+            if not isinstance(value, str) and not is_left_out:
+                raise InvalidRequest(f"{name} is {brief(value)}; give a string")
         request = self.config.request_types.get(asked.request_type)
         if request is None:
             raise InvalidRequest(
@@ -91,12 +120,18 @@ class RequestChecks:
             )
         if asked.pool is not None and asked.pool not in self.config.pools:
             raise InvalidRequest(unknown("pool", asked.pool, self.config.pools))
+        if asked.model is not None and len(asked.model) > MOST_NAME:
+            raise InvalidRequest(
+                f"no model is called {brief(asked.model)}; use a name that `fleet models` shows"
+            )
         payload = self._payload(request.agent_type, asked)
+        tenant = self.tenant(asked.tenant)
+        quality, speed = self._priorities(asked, tenant)
         return Checked(
             request_type=asked.request_type,
             agent_type=request.agent_type,
             payload=payload,
-            tenant=self._tenant(asked.tenant),
+            tenant=tenant,
             complexity=self._complexity(asked.complexity, payload),
             pool=asked.pool,
             model=asked.model,
@@ -106,6 +141,8 @@ class RequestChecks:
             asked_complexity=asked.complexity,
             priority=_priority(asked.priority),
             not_before=_not_before(asked.delay, asked.not_before),
+            quality=quality,
+            speed=speed,
         )
 
     def spec(self, agent_type: str) -> AgentSpec:
@@ -128,7 +165,7 @@ class RequestChecks:
             )
         except ValidationError as error:
             raise InvalidRequest(_payload_faults(asked.request_type, error)) from None
-        text = payload.model_dump_json(exclude_defaults=True)
+        text = _payload_json(asked.request_type, payload)
         size = len(text.encode())
         if size > self.config.limits.payload_bytes:
             raise InvalidRequest(
@@ -138,7 +175,10 @@ class RequestChecks:
             )
         return text
 
-    def _tenant(self, tenant: str) -> str:
+    def tenant(self, tenant: object) -> str:
+        """The same name, where a tenant may have it. Raises `InvalidRequest`."""
+        if not isinstance(tenant, str):
+            raise InvalidRequest(f"tenant is {brief(tenant)}; give a string")
         if self.tenants and tenant not in self.tenants:
             raise InvalidRequest(unknown("tenant", tenant, self.tenants))
         check_tenant(tenant)
@@ -147,14 +187,22 @@ class RequestChecks:
     def _complexity(self, complexity: float | None, payload: str) -> float:
         if complexity is None:
             return self.complexity.estimate(payload)
-        if not isinstance(complexity, (int, float)) or not 0 <= complexity <= 1:
-            raise InvalidRequest(f"complexity is {complexity!r}; give a number from 0 to 1")
+        if not is_number(complexity) or not 0 <= complexity <= 1:
+            raise InvalidRequest(f"complexity is {brief(complexity)}; give a number from 0 to 1")
         return float(complexity)
 
+    def _priorities(self, asked: Submission, tenant: str) -> tuple[float | None, float | None]:
+        if asked.quality is None and asked.speed is None:
+            return None, None
+        given = asked.quality, asked.speed
+        return task_priorities(self.config, asked.request_type, tenant, *given).asked
+
     def _max_cost(self, dollars: float | None) -> float | None:
-        if dollars is not None and not 0 <= dollars <= MOST_DOLLARS:
+        is_given = dollars is not None
+        if is_given and not (is_number(dollars) and 0 <= dollars <= MOST_DOLLARS):
             raise InvalidRequest(
-                f"max_cost_usd is {dollars!r}; give an amount of dollars from 0 to {MOST_DOLLARS:,}"
+                f"max_cost_usd is {brief(dollars)}; give an amount of dollars from 0 to "
+                f"{MOST_DOLLARS:,}"
             )
         return dollars
 
@@ -168,9 +216,9 @@ class RequestChecks:
 
 def _priority(priority: object) -> int:
     if isinstance(priority, bool) or not isinstance(priority, int):
-        raise InvalidRequest(f"priority is {priority!r}; give a whole number from 0 to 9")
+        raise InvalidRequest(f"priority is {brief(priority)}; give a whole number from 0 to 9")
     if not 0 <= priority <= LEAST_PRIORITY:
-        raise InvalidRequest(f"priority is {priority}; give 0, the most urgent, to 9")
+        raise InvalidRequest(f"priority is {brief(priority)}; give 0, the most urgent, to 9")
     return priority
 
 
@@ -182,33 +230,51 @@ def _not_before(delay: float | None, moment: datetime | None) -> str:
         return _moment(moment)
     if delay is None:
         return ""
-    if isinstance(delay, bool) or not isinstance(delay, (int, float)):
-        raise InvalidRequest(f"delay is {delay!r}; give a number of seconds")
+    if not is_number(delay):
+        raise InvalidRequest(f"delay is {brief(delay)}; give a number of seconds")
     if not 0 <= delay <= MOST_DELAY:
-        raise InvalidRequest(f"delay is {delay!r}; give seconds from 0 to {MOST_DELAY:,}")
+        raise InvalidRequest(f"delay is {brief(delay)}; give seconds from 0 to {MOST_DELAY:,}")
     return f"+{round(delay * 1000)}"
 
 
 def _moment(moment: datetime) -> str:
     if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise InvalidRequest(
-            f"not_before is {moment!r}; give a datetime with a time zone, such as "
+            f"not_before is {brief(moment)}; give a datetime with a time zone, such as "
             "datetime.now(UTC) + timedelta(hours=1)"
         )
-    return str(max(0, round(moment.timestamp() * 1000)))
+    seconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+    return str(max(0, round(seconds * 1000)))
 
 
 def check_tenant(tenant: str) -> None:
     """Raise `InvalidRequest` for a name that no tenant may have."""
     if not TENANT.fullmatch(tenant):
         raise InvalidRequest(
-            f"{tenant!r} is no tenant name; use up to 64 letters, digits, '_', '.' and '-'"
+            f"{brief(tenant)} is no tenant name; use up to 64 letters, digits, '_', '.' and '-'"
         )
 
 
 def unknown(kind: str, name: object, allowed: Mapping[str, Any] | frozenset[str]) -> str:
     """A sentence for a name that is not known, with those that are."""
-    return f"no {kind} is called {name!r}; use one of: {', '.join(sorted(allowed))}"
+    return f"no {kind} is called {brief(name)}; use one of: {', '.join(sorted(allowed))}"
+
+
+def _payload_json(request_type: str, payload: Payload) -> str:
+    """The payload as it is sent. Raises `InvalidRequest` for what JSON has no word for."""
+    try:
+        text = payload.model_dump_json(exclude_defaults=True)
+        # Where JSON writes null a number may stand that is not finite, and would be lost.
+        if "null" in text:
+            json.dumps(payload.model_dump(exclude_defaults=True), allow_nan=False, default=str)
+    except (PydanticSerializationError, ValueError) as error:
+        number = "float" in str(error)
+        found = "a number that is not finite" if number else f"{HALF_A_PAIR}, or what is no JSON"
+        raise InvalidRequest(
+            f"the payload does not suit {request_type}: it holds {found}; send text and numbers "
+            "that JSON can hold"
+        ) from None
+    return text
 
 
 def _payload_faults(request_type: str, error: ValidationError) -> str:
@@ -216,5 +282,8 @@ def _payload_faults(request_type: str, error: ValidationError) -> str:
     faults = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"]) or "payload"
-        faults.append(f"{where}: {item['msg'].removeprefix('Value error, ')}")
-    return f"the payload does not suit {request_type}: " + "; ".join(faults)
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "string_unicode":
+            message = f"holds {HALF_A_PAIR}"
+        faults.append(f"{where}: {message}")
+    return made_whole(f"the payload does not suit {request_type}: " + "; ".join(faults))

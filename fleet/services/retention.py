@@ -7,6 +7,7 @@ import structlog
 
 from fleet.services.connection import Connection
 from fleet.services.dead import bound_dead
+from fleet.state.client import redis_errors
 
 log = structlog.get_logger(__name__)
 
@@ -19,6 +20,9 @@ def retain(fleet: Connection) -> dict[str, int]:
     dropped = len(bound_dead(fleet))
     keys = fleet.keys
     expired = sum(fleet.tasks.forget_expired(index) for index in (keys.tasks, keys.dead))
+    with redis_errors(fleet.client):
+        # Slots of no pool, which workers that are no agents have once noted here.
+        fleet.client.delete(keys.pool("").in_flight)
     if fleet.lines.recount_waiting():
         log.warning("tasks were counted as waiting whose records are gone; nobody waits")
     return {"dead letters": dropped, "expired": expired}

@@ -19,8 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
@@ -50,9 +49,11 @@ from fleet.services.lease_keeper import LeaseKeeper, Verdict
 from fleet.services.model_steps import ModelSteps
 from fleet.services.patience import patiently
 from fleet.services.policy_in_force import PolicyInForce
+from fleet.services.priced_models import ModelsByName
 from fleet.services.run_ends import End, cancelled, ended, failed
 from fleet.services.run_writes import RunWrites
 from fleet.services.step_writer import Lessons, StepWriter
+from fleet.services.stopping import StoppableRun
 from fleet.services.task_slots import TaskSlots
 from fleet.settings import Settings
 from fleet.state.examples import Examples
@@ -62,10 +63,6 @@ from fleet.state.pools import Pools
 from fleet.state.retries import Retries
 from fleet.state.steps import Steps
 from fleet.state.tasks import Lease, Tasks
-
-STOP_SECONDS = 2.0
-"""How long a run that is told to stop may take to do so, and to write what it has used, before its
-task goes on without it."""
 
 SLOT_SECONDS = 0.25
 """How long a claimed task waits for the slot that it was fetched ahead of, before it goes back."""
@@ -94,7 +91,7 @@ class AgentRunner:
         callers: Mapping[str, ModelCaller],
         pools: Pools,
         examples: Examples,
-        models: Iterable[Model],
+        models: Sequence[Model],
         model_state: ModelState,
         steps: Steps,
         parking: Parking,
@@ -107,7 +104,7 @@ class AgentRunner:
         self.steps = steps
         self.policy = policy
         self.examples = examples
-        self.models = {model.name: model for model in models}
+        self.models = ModelsByName(models)
         self.model_state = model_state
         self.limits = settings.config.limits
         self.pool = pool
@@ -133,8 +130,9 @@ class AgentRunner:
     def run(self, agent_type: str, delivery: Delivery) -> dict[str, Any] | None:
         """Run a delivered task to its end. None where this delivery was not to run.
 
-        Raises the task's own error after it was written, `LeaseLost` where the task went to
-        another, and `giving_back.GivenBack` where it was given back for another to run.
+        Raises the task's own error after it was written and told to `delivery.ended`, `LeaseLost`
+        where the task went to another, and `giving_back.GivenBack` where it was given back for
+        another to run. Whatever else it raises is no end: the record brings the task back.
         """
         try:
             claimed = self.claims.claim(delivery)
@@ -151,14 +149,15 @@ class AgentRunner:
         writer = StepWriter(lease, self.steps, self.policy, lessons, learns)
         end = failed(refused) if refused else self._run_leased(agent_type, lease, delivery, writer)
         if isinstance(end, Parked):
-            self.writes.park(lease, end)
-            return None
-        written = self.writes.write(lease, end)
+            written = self.writes.park(lease, end)
+        else:
+            written = self.writes.write(lease, end)
         if written is None:
             return None
         if written.reward is not None:
-            writer.learn(written.reward)
+            self._learn(writer, written.reward)
         if written.error is not None:
+            delivery.ended(written.error)
             raise written.error
         return dict(json.loads(written.fields["result"]))
 
@@ -166,22 +165,19 @@ class AgentRunner:
         self, agent_type: str, lease: Lease, delivery: Delivery, writer: StepWriter
     ) -> End | Parked:
         verdicts: list[Verdict] = []
-        stopped = threading.Event()
-        work = self._work(agent_type, lease, delivery, writer, stopped)
-        future = self.run_coroutine(work)
+        run = StoppableRun[Outcome](lease.task_id, self.limits.task_seconds)
+        work = self._work(agent_type, lease, delivery, writer, run)
 
         def stop(verdict: Verdict) -> None:
             verdicts.append(verdict)
-            future.cancel()
+            run.stop()
 
         self.keeper.hold(lease, stop)
         try:
-            end = ended(future.result())
+            outcome = run.result(work, self.run_coroutine)
+            end = self._cut_short(run, verdicts) or ended(outcome)
         except Exception as error:
-            # One from outside, as a soft time limit of Celery's, has not stopped the agent.
-            if future.cancel() or verdicts:
-                stopped.wait(STOP_SECONDS)
-            end = self._explain(error, verdicts, lease)
+            end = self._explain(error, run, verdicts, lease)
         finally:
             self.keeper.release(lease)
         # Whatever the agent has made of it: what it was to wait for, it has done without.
@@ -194,13 +190,16 @@ class AgentRunner:
         lease: Lease,
         delivery: Delivery,
         writer: StepWriter,
-        stopped: threading.Event,
+        run: StoppableRun[Outcome],
     ) -> Outcome:
         try:
             async with self._its_turn(lease, delivery):
+                run.begin()
                 return await self._run_agent(agent_type, lease, delivery.payload, writer)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Out of a task it would end the loop, and with it every other run of the process.
+            raise TaskFailed(f"the agent failed: {type(error).__name__}: {error}") from error
         finally:
-            stopped.set()
             delivery.agent_ended()
 
     @asynccontextmanager
@@ -246,8 +245,7 @@ class AgentRunner:
             self.read_roots,
             self.settings.config.agents.sandbox,
         )
-        async with asyncio.timeout(self.limits.task_seconds):
-            return await self._agent(spec).run(checked, context)
+        return await self._agent(spec).run(checked, context)
 
     def _model_steps(self, lease: Lease, writer: StepWriter) -> ModelSteps:
         may_escalate = self.settings.config.models.escalate
@@ -258,18 +256,34 @@ class AgentRunner:
             self._made[spec.agent_type] = spec.make()
         return self._made[spec.agent_type]
 
-    def _explain(self, error: Exception, verdicts: list[Verdict], lease: Lease) -> End:
+    def _cut_short(self, run: StoppableRun[Outcome], verdicts: list[Verdict]) -> End | None:
+        """The end of a run that was stopped for good; None where nothing did that."""
+        if "cancelled" in verdicts:
+            return cancelled()
+        if run.timed_out:
+            limit = self.limits.task_seconds
+            return failed(TaskTimedOut(f"the task ran over its limit of {limit:g} s"))
+        return None
+
+    def _explain(
+        self, error: Exception, run: StoppableRun[Outcome], verdicts: list[Verdict], lease: Lease
+    ) -> End:
         """What a raised error means for the task."""
         if "lost" in verdicts or isinstance(error, LeaseLost):
             raise LeaseLost(f"task {lease.task_id} runs elsewhere now") from error
-        if "cancelled" in verdicts:
-            return cancelled()
+        end = self._cut_short(run, verdicts)
+        if end is not None:
+            return end
         if "given_back" in verdicts or isinstance(error, NoSlot):
             raise give_back(self.settings, self.tasks, lease) from None
-        if isinstance(error, TimeoutError):
-            limit = self.limits.task_seconds
-            return failed(TaskTimedOut(f"the task ran over its limit of {limit:g} s"))
         if isinstance(error, FleetError):
             return failed(error)
         log.error("an agent failed", task=lease.task_id, exc_info=error)
         return failed(TaskFailed(f"the agent failed: {type(error).__name__}: {error}"))
+
+    def _learn(self, writer: StepWriter, reward: float) -> None:
+        """What the end says of its model. It is written, whatever comes of this."""
+        try:
+            writer.learn(reward)
+        except Exception as error:
+            log.warning("nothing was learned of a run", error=repr(error))

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError, to_json
 
 from fleet import errors
-from fleet.agent import Outcome
+from fleet.agent import Outcome, Result
+from fleet.core.characters import made_whole, with_whole_texts
 from fleet.core.retries import Death
 from fleet.errors import FleetError, TaskCancelled, TaskFailed, TaskUnverified
 
@@ -32,25 +34,34 @@ class End:
 
 def ended(outcome: Outcome) -> End:
     """The end of a run whose agent gave an outcome."""
-    fields = {"result": outcome.result.model_dump_json(), "summary": outcome.summary}
+    fields = {"result": _result_json(outcome.result), "summary": made_whole(outcome.summary)}
     if outcome.model:
         fields["model"] = outcome.model
     reward = outcome.quality
     if outcome.state == "succeeded":
         return End("succeeded", fields, reward=1.0 if reward is None else reward)
-    unverified = TaskUnverified(outcome.summary)
+    unverified = TaskUnverified(fields["summary"])
     fields["error"] = error_json(unverified)
     return End("unverified", fields, unverified, 0.0 if reward is None else reward)
 
 
 def failed(error: FleetError) -> End:
-    """The end of a run that failed."""
+    """The end of a run that failed. What the error says can be written from then on."""
+    error.args = tuple(with_whole_texts(error.args))
     return End("failed", {"error": error_json(error), "summary": str(error)}, error)
 
 
 def cancelled() -> End:
     """The end of a run that somebody wanted stopped."""
     return End("cancelled", {"summary": "cancelled"}, TaskCancelled("the task was cancelled"))
+
+
+def _result_json(result: Result) -> str:
+    try:
+        return result.model_dump_json()
+    except PydanticSerializationError:
+        # It was paid for, and most of it can be kept where it is only a text that cannot.
+        return to_json(with_whole_texts(result.model_dump()), inf_nan_mode="strings").decode()
 
 
 def error_json(error: FleetError) -> str:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
+from pydantic import TypeAdapter, ValidationError
 
 from fleet.errors import InvalidConfig, RetryLater
 from fleet.settings import Settings
@@ -55,10 +56,14 @@ def running(data_dir: Path) -> RunFile | None:
     if found is None:
         return None
     try:
-        run = RunFile(**{**found, "processes": tuple(found["processes"])})
-    except (TypeError, KeyError) as error:
+        run = TypeAdapter(RunFile).validate_python(found)
+    except ValidationError as error:
+        # Without the values: among them is the broker's password.
+        where = ", ".join(".".join(map(str, item["loc"])) for item in error.errors())
         path = data_dir / RUN_FILE
-        raise InvalidConfig(f"{path}: {error}; delete it and run `fleet up` again") from error
+        raise InvalidConfig(
+            f"{path}: is not what `fleet up` writes, at {where}; delete it and run `fleet up` again"
+        ) from None
     return run if _is_alive(run) else None
 
 
@@ -96,5 +101,6 @@ def _is_alive(run: RunFile) -> bool:
         process = psutil.Process(run.pid)
         same = abs(process.create_time() - run.started) < CLOCK_SLACK_SECONDS
         return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
+    except (psutil.Error, OverflowError, ValueError):
+        # Gone, another user's, or a number that no process can have.
         return False

@@ -19,13 +19,13 @@ from fleet.errors import (
     FleetError,
     InvalidRequest,
     LeaseLost,
+    ModelNotServed,
     ModelRefused,
     NotAllowed,
     OverBudget,
     OverLimit,
     Parked,
     RateLimited,
-    RetryLater,
     TaskCancelled,
 )
 from fleet.services.money_rules import over_error
@@ -40,7 +40,7 @@ from fleet.state.tasks import Lease, Tasks
 
 NOT_THE_POOLS_FAULT = (
     *(InvalidRequest, NotAllowed, OverBudget, OverLimit, TaskCancelled),
-    *(RateLimited, ContextWindowExceeded, ModelRefused),
+    *(RateLimited, ContextWindowExceeded, ModelRefused, ModelNotServed),
 )
 """Ends that the request or its models brought about: they do not turn the router from the pool."""
 
@@ -72,20 +72,22 @@ class RunWrites:
         self.pools = pools
         self.rng = rng
 
-    def park(self, lease: Lease, parked: Parked) -> None:
+    def park(self, lease: Lease, parked: Parked) -> End | None:
         """Give up slot, lease and money until the limit has room. A task that nothing could bring
         back, since its publisher wrote no record, fails as if the policy was to refuse; so does
-        one that has waited in several runs, for each may pay for its first steps again."""
+        one that has waited in several runs, for each may pay for its first steps again. Gives the
+        end as it was written then."""
         refusal = parked.refusal
         assert isinstance(refusal, Refusal)
         status = self._patiently(lambda: self.parking.park(lease, refusal, refusal.wait_ms))
         log.info(status, task=lease.task_id, because=refusal.sentence)
         if status in ("no_message", "spent"):
-            error = over_error(refusal)
-            self._finish(lease, failed(error))
-            raise error from parked
+            end = failed(over_error(refusal))
+            self._finish(lease, end)
+            return end
         if status == "unwanted":
             self._cancel(lease)
+        return None
 
     def write(self, lease: Lease, end: End) -> End | None:
         """Write an end for good, and give it as it was written. None where the task was put back
@@ -152,8 +154,9 @@ class RunWrites:
         agent_type = self.settings.config.pools[self.pool].agent_type
         try:
             look_at_pools(self.settings, self.pools, agent_type)
-        except RetryLater as error:
-            log.warning("the pools' health could not be looked at", error=str(error))
+        except Exception as error:
+            # The end is written, whatever comes of this.
+            log.warning("the pools' health could not be looked at", error=repr(error))
 
     def _patiently(self, write: Callable[[], Written]) -> Written:
         return patiently(write, self.settings.config.leases.lease_seconds)

@@ -16,7 +16,7 @@ from fleet.core.spend import Analysis, Limits, analyse, daily_totals
 from fleet.core.spend_rows import SpendRow
 from fleet.errors import InvalidRequest
 from fleet.services.connection import Connection
-from fleet.services.controls import configured_limits
+from fleet.services.controls import Controls, configured_limits
 from fleet.services.requests import unknown
 from fleet.services.spend_period import Period, today_of
 from fleet.settings import Settings
@@ -38,8 +38,8 @@ class SpendReport:
     """The analysis of a period, and the projection of the month of its last day.
 
     `made_at` is in seconds since 1970, by Redis's clock. Amounts are nano-dollars. With
-    `open_day` the last day had not ended then. The limits are those of all tenants, also where
-    the spend is that of one.
+    `open_day` the last day had not ended then. The limits of one tenant's spend are its own where
+    it has any, else those of all tenants.
     """
 
     made_at: int
@@ -70,17 +70,24 @@ def recorded_rows(connection: Connection) -> Rows:
     return rows
 
 
-def limits_of(config: FleetConfig, policy: Policy) -> Limits:
-    """The limits of everything that are in force, in nano-dollars.
+def limits_of(config: FleetConfig, policy: Policy, tenant: str | None = None) -> Limits:
+    """The limits in force of everything, or those of a tenant where it has its own, in
+    nano-dollars.
 
-    In place of one that was lifted the configured one: so much was planned.
+    In place of a limit of everything that was lifted the configured one: so much was planned.
     """
     planned = configured_limits(config)
-    daily, monthly = (
-        policy.limits.get(key) or planned[key]
-        for key in (LimitKey(ALL, "day", "dollars"), LimitKey(ALL, "month", "dollars"))
-    )
-    return Limits(daily, monthly)
+    found = {
+        window: (policy.limits.get(key) or planned[key], ALL)
+        for window in ("day", "month")
+        for key in (LimitKey(ALL, window, "dollars"),)
+    }
+    if tenant is not None:
+        scope = f"tenant:{tenant}"
+        own = Controls(config, policy).limits.of(scope)
+        found |= {each.window: (each.most, scope) for each in own if each.quantity == "dollars"}
+    (daily, daily_scope), (monthly, monthly_scope) = found["day"], found["month"]
+    return Limits(daily, monthly, daily_scope, monthly_scope)
 
 
 def spend_report(
@@ -91,7 +98,7 @@ def spend_report(
     start = min(period.first, shifted(period.last, -HISTORY_DAYS))  # holds the month too
     found = _rows_of(rows(start, period.last), tenant)
     history = days_between(start, period.last)
-    limits = limits_of(fleet.settings.config, fleet.policies.read())
+    limits = limits_of(fleet.settings.config, fleet.policies.read(), tenant)
     return SpendReport(
         made_at=today_of(fleet.client)[1],
         tenant=tenant,

@@ -7,11 +7,13 @@ from datetime import UTC, date, datetime
 
 from redis import Redis
 
-from fleet.core.days import days_between, shifted
+from fleet.core.brief import brief
+from fleet.core.days import day_number, days_between, shifted
 from fleet.errors import InvalidRequest
 from fleet.state.client import redis_errors
 
 DEFAULT_DAYS = 30
+FIRST_DAY = "20000101"
 MOST_DAYS = 1100
 """Three years and a bit."""
 
@@ -48,24 +50,31 @@ def period_of(
     """
     if first is not None and days is not None:
         raise InvalidRequest("give --from or --days, not both")
+    if days is not None and days < 1:
+        raise InvalidRequest(f"--days {brief(days)}: give a number of days from 1")
+    if days is not None and days > MOST_DAYS:
+        raise InvalidRequest(f"--days is {brief(days)} days; ask for at most {MOST_DAYS}")
     end = today if last is None else _day("--to", last)
+    if end < FIRST_DAY:
+        raise InvalidRequest(f"--to {last}: no fleet spent anything then; name a later day")
     if end > today:
         raise InvalidRequest(f"--to {last}: is after today, {today}; name a day up to today (UTC)")
     start = shifted(end, 1 - (days or DEFAULT_DAYS)) if first is None else _day("--from", first)
     if start > end:
         raise InvalidRequest(f"--from {first}: is after the period's last day, {end}; swap them")
     period = Period(start, end, end == today)
-    if len(period.days) > MOST_DAYS:
+    count = day_number(end) - day_number(start) + 1
+    if count > MOST_DAYS:
         raise InvalidRequest(
-            f"{start} to {end} is {len(period.days)} days; ask for at most {MOST_DAYS}"
+            f"{start} to {end} is {count} days; ask for at most {MOST_DAYS}"
         )
     return period
 
 
 def _day(option: str, text: str) -> str:
     try:
-        return date.fromisoformat(text).strftime("%Y%m%d")
+        return date.fromisoformat(text).isoformat().replace("-", "")
     except ValueError:
         raise InvalidRequest(
-            f"{option} {text}: is no day of the calendar; write it as 2026-11-24"
+            f"{option} {text:.40}: is no day of the calendar; write it as 2026-11-24"
         ) from None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any, NamedTuple
@@ -21,42 +21,45 @@ import structlog
 
 from fleet.adapters.model_calls import ModelCaller
 from fleet.adapters.streams import Progress
-from fleet.agent import ModelReply
+from fleet.agent import ModelReply, to_the_end
 from fleet.core.difficulty.payload_text import text_of
 from fleet.core.difficulty.text_features import sketch
+from fleet.core.learning import WHOLE_KEY
 from fleet.core.ledger_entries import SEEN
 from fleet.core.models import Model
+from fleet.core.output_limits import Shown
 from fleet.core.refusals import Refusal
 from fleet.errors import (
     FleetError,
     NotAllowed,
     Parked,
+    QuotaExhausted,
     RateLimited,
     RetryLater,
     Unavailable,
 )
 from fleet.services.call_ends import (
     FAILURES,
-    Failure,
+    REJECTED,
     Question,
     answered,
     cut_step,
     failed,
     failure_of,
+    most_of_untold,
     not_made,
+    shown_by,
     worst_step,
 )
 from fleet.services.checkpoints import Checkpoints
+from fleet.services.limit_watch import LOOK_SECONDS, LimitWatch
 from fleet.services.money_rules import step_limits
 from fleet.services.policy_in_force import PolicyInForce
 from fleet.state.examples import Examples
 from fleet.state.models import Lesson, ModelState
 from fleet.state.records import Step
-from fleet.state.steps import Steps
+from fleet.state.steps import NO_BASIS, LimitBasis, LimitChanged, Steps, Turn
 from fleet.state.tasks import Lease
-
-REFUSED_KEY_SECONDS = 300.0
-"""A key that is refused stays so until somebody mends it."""
 
 SHORT_SECONDS = 5.0
 """After an outage a model is left alone for so long at least, see `ModelState.cool`."""
@@ -76,6 +79,15 @@ class Lessons(NamedTuple):
     state: ModelState
     examples: Examples
     payload: Any
+
+
+class Admitted(NamedTuple):
+    """A call that may be made: its model at the price that holds for it, its worst, and whether it
+    has the model's turn."""
+
+    model: Model
+    worst: Step
+    has_turn: bool
 
 
 class StepWriter:
@@ -98,6 +110,7 @@ class StepWriter:
         self.learns = learns
         self.spent = lease.spent_nanodollars
         self.checkpoints = Checkpoints(lease, steps)
+        self.limits = LimitWatch(lessons.state)
         self.answered = ""
         self.answered_in = lease.fence
         """The fence of the run in which the last answer was given: it may be an earlier one."""
@@ -124,30 +137,49 @@ class StepWriter:
     ) -> ModelReply | FleetError | Refusal:
         """The reply, the error where another model may do better, or the limit that the call does
         not fit: then it was not made. Raises any other error."""
-        number, model = next(self._calls), caller.model
-        worst = worst_step(model, why, question)
+        number = next(self._calls)
         with self._one_more_under_way():
-            refusal = await self._admitted(number, worst)
-            if refusal is not None:
-                return refusal
+            admitted = await self._admitted(number, caller, why, question)
+            if isinstance(admitted, Refusal):
+                return admitted
+            model, worst, has_turn = admitted
             began, progress = time.monotonic(), Progress()
             try:
-                reply = await caller.ask(*question, progress)
+                reply = await caller.ask(*question, progress, model)
             except BaseException as error:
                 failure, cut = failure_of(error), progress.cut
                 seconds = time.monotonic() - began
                 most = cut_step(worst, model, cut) if cut else worst
                 step = failed(most, failure, error, seconds, begun=cut is not None)
+                await self._shows(number, caller, None, has_turn)
                 await self._charge(number, step)
                 self._warn_of_more(worst, step)
                 if failure not in FAILURES or not isinstance(error, FleetError):
                     raise
-                await self._leave_alone(model, failure, error)
+                if failure is not REJECTED:
+                    await self.leave_alone(model, error)
                 return error
-            step = answered(worst, reply)
+            cut, asked = progress.cut, question.max_tokens
+            most = most_of_untold(worst, model, reply, asked)
+            step = answered(cut_step(worst, model, cut) if cut else most, reply)
+            shown = shown_by(reply, step, asked, was_cut=cut is not None)
+            await self._shows(number, caller, shown, has_turn)
             await self._charge(number, step, save_as, reply)
         await self._learn_of(number, worst, step)
         return reply
+
+    async def _shows(
+        self, number: int, caller: ModelCaller, shown: Shown | None, has_turn: bool
+    ) -> None:
+        """Tell the fleet what a call shows of its model's limit, also where it is cancelled."""
+        if shown is None and not has_turn:
+            return
+        told = (caller, self._name(number), shown, has_turn)
+        await _to_its_end(asyncio.to_thread(self.limits.note, *told))
+
+    def _name(self, number: int) -> str:
+        """A call of the task for all of the fleet, as the scripts have it."""
+        return f"{self.lease.task_id} {self.lease.fence}.{number}"
 
     async def _learn_of(self, number: int, worst: Step, step: Step) -> None:
         """What an answer says of its model: that it answers, and how quick it is."""
@@ -179,24 +211,53 @@ class StepWriter:
             self._under_way.discard(ended)
             ended.set_result(None)
 
-    async def _admitted(self, number: int, worst: Step) -> Refusal | None:
-        admission = asyncio.ensure_future(asyncio.to_thread(self._admit, number, worst))
-        try:
-            return await asyncio.shield(admission)
-        except asyncio.CancelledError:
-            with suppress(FleetError):
-                if await admission is None:
-                    await self._charge(number, not_made(worst))
-            raise
+    async def _admitted(
+        self, number: int, caller: ModelCaller, why: str, question: Question
+    ) -> Refusal | Admitted:
+        """Bind the worst of a call, at the price that holds now, once it may be made."""
+        while True:
+            model = caller.model
+            worst = worst_step(model, why, question, self.limits.most_output(caller, question))
+            basis = self.limits.basis(caller, model, question)
+            admission = asyncio.ensure_future(asyncio.to_thread(self._admit, number, worst, basis))
+            try:
+                answer = await asyncio.shield(admission)
+            except asyncio.CancelledError:
+                await to_the_end(self._not_made(admission, number, caller, worst))
+                raise
+            if isinstance(answer, Refusal):
+                return answer
+            if isinstance(answer, LimitChanged):
+                self.limits.changed(model.name, answer.record)
+            elif answer is None or answer.is_mine:
+                return Admitted(model, worst, answer is not None)
+            else:
+                await asyncio.sleep(LOOK_SECONDS)
 
-    def _admit(self, number: int, worst: Step) -> Refusal | None:
+    async def _not_made(
+        self,
+        admission: asyncio.Future[Refusal | Turn | LimitChanged | None],
+        number: int,
+        caller: ModelCaller,
+        worst: Step,
+    ) -> None:
+        """Give back what a call was admitted for that is not made."""
+        with suppress(FleetError):
+            answer = await admission
+            if answer is None or answer == Turn(is_mine=True):
+                await self._shows(number, caller, None, answer is not None)
+                await self._charge(number, not_made(worst))
+
+    def _admit(
+        self, number: int, worst: Step, basis: LimitBasis = NO_BASIS
+    ) -> Refusal | Turn | LimitChanged | None:
         """Bind the worst case under the limits in force. Blocks."""
         lease = self.lease
         for _ in range(MOST_CHANGES):
             version, controls = self.policy.now
             limits = step_limits(controls, version, lease.tenant, lease.agent_type, worst.model)
             try:
-                answer = self.steps.admit(lease, number, worst, limits)
+                answer = self.steps.admit(lease, number, worst, limits, basis)
             except Unavailable as error:
                 if self.policy.config.budgets.redis_away == "closed":
                     raise
@@ -235,9 +296,10 @@ class StepWriter:
             text = sketch(text_of(self.lessons.payload)).to_bytes()
             self._note(self.lessons.examples.add, kind, self.answered, float(reward), text)
 
-    def warm(self, model: Model, until: float) -> None:
-        """The model has answered after a cool-down that was to last until then. Blocks."""
-        self._note(self.state.warm, model.key_id, model.name, until)
+    def warm(self, key_id: str | None, name: str, until: float) -> None:
+        """A model has answered after a cool-down, of its own or its key's, that was to last until
+        then. Blocks."""
+        self._note(self.state.warm, key_id, name, until)
 
     async def _charge(
         self, number: int, step: Step, save_as: str = "", reply: ModelReply | None = None
@@ -248,7 +310,8 @@ class StepWriter:
             spent = await asyncio.shield(settled)
         except asyncio.CancelledError:
             # The run ends only when it is written: or it would be charged as lost first.
-            await asyncio.wait([settled])
+            with suppress(Exception):
+                await to_the_end(settled)
             raise
         except Unavailable as error:
             # Of another class: an agent may go on without a model, but not without the charge.
@@ -269,9 +332,21 @@ class StepWriter:
             log.warning("an answer is too large to be saved", task=self.lease.task_id, name=save_as)
         return spent
 
-    async def _leave_alone(self, model: Model, failure: Failure, error: FleetError) -> None:
-        if failure.cools and model.key_id is not None:
-            cooled = (model.key_id, model.name, failure.cools, _asked_seconds(error))
+    async def leave_alone(
+        self, model: Model, error: FleetError, *, key_serves: bool = False
+    ) -> None:
+        """Have the fleet leave a model, or all of its key, alone after this error, as long as is of
+        use. `key_serves` says that another model of the key has answered."""
+        failure = failure_of(error)
+        if not failure.cools or model.key_id is None:
+            return
+        reason = error.reason or failure.cools
+        if failure.lasts or error.reason:
+            name = WHOLE_KEY if is_of_the_key(error) and not key_serves else model.name
+            long = (model.key_id, name, reason)
+            await asyncio.to_thread(self._note, self.state.cool_for_long, *long)
+        else:
+            cooled = (model.key_id, model.name, reason, _asked_seconds(error))
             await asyncio.to_thread(self._note, self.state.cool, *cooled)
 
     def _note(self, write: Callable[..., Any], *what: Any) -> Any:
@@ -283,11 +358,25 @@ class StepWriter:
             return None
 
 
+def is_of_the_key(error: FleetError) -> bool:
+    """Whether it seems that no model of the key is served."""
+    return isinstance(error, NotAllowed) or (isinstance(error, QuotaExhausted) and error.whole_key)
+
+
+async def _to_its_end(write: Coroutine[Any, Any, None]) -> None:
+    """What is begun in Redis is done before a cancellation goes on."""
+    written = asyncio.ensure_future(write)
+    try:
+        await asyncio.shield(written)
+    except asyncio.CancelledError:
+        await asyncio.wait([written])
+        raise
+
+
 def _asked_seconds(error: FleetError) -> float | None:
     """How long the model is to be left alone; None where nobody said, or said less than usual."""
-    if isinstance(error, NotAllowed):
-        return REFUSED_KEY_SECONDS
-    assert isinstance(error, Unavailable)
+    if not isinstance(error, Unavailable):
+        return None
     # An outage that says to come back at once may be the tenth in a row.
     short = not isinstance(error, RateLimited) and error.retry_after <= SHORT_SECONDS
     return None if short else error.retry_after

@@ -30,10 +30,13 @@ from fleet.services.outbox import Relay
 from fleet.services.planning import Plan, Planner
 from fleet.services.requests import Checked, RequestChecks, Submission
 from fleet.state.pools import parse_counts
-from fleet.state.submissions import Entry, Placed, Submissions, Unplaced
+from fleet.state.submissions import Entry, Placed, Step, Submissions, Unplaced
 
 MOST_PLANNINGS = 5
 """A plan is made again where the policy has changed since; so often within one submission."""
+
+MAX_WHOLE = 10_000
+"""Tasks that may be submitted in one step: some 0.1 ms each in which Redis does nothing else."""
 
 Refused = InvalidRequest | NoAgentAvailable | OverBudget | OverLimit | InEmergency | TooBusy
 REFUSALS = (InvalidRequest, NoAgentAvailable, OverBudget, OverLimit, InEmergency, TooBusy)
@@ -227,6 +230,54 @@ class Submitter:
             self.planner.follow_policy()
         raise _moving()
 
+    def submit_whole(self, ready: Sequence[Ready]) -> list[Submitted]:
+        """Submit tasks in one atomic step: all of them, or none.
+
+        Raises as `submit` does, for the first that is refused; nothing was written then. Raises
+        `PartlySubmitted` where the answer was lost: all of them may be written, or none. Raises
+        `NotReplicated` where all are.
+        """
+        if len(ready) > MAX_WHOLE:
+            raise InvalidRequest(
+                f"a group of {len(ready):,} agents' tasks; up to {MAX_WHOLE:,} are checked and "
+                "held as a whole. Send several groups, or use Fleet.submit_many. Nothing was "
+                "submitted"
+            )
+        for _ in range(MOST_PLANNINGS):
+            for each in ready:
+                self.check_emergency(each.checked)
+            plans = [self._plan_in_turn(each.checked) for each in ready]
+            entries = [self._entry(*each, plan) for each, plan in zip(ready, plans, strict=True)]
+            ask_models = self.planner.known_models.is_due
+            ((_, step),) = self.submissions.place_many(entries, ask_models, whole=True)
+            if isinstance(step, Unplaced):
+                unsure = [each.task_id for each in ready] if step.may_be_written else []
+                problem = Many(unsure=unsure, failure=step.error).error(None)
+                assert problem is not None
+                raise problem
+            self.planner.learn_models(step)
+            if step.placed:
+                return self._settle_whole(entries, plans, step)
+            self.planner.follow_policy()
+        raise _moving()
+
+    def _settle_whole(
+        self, entries: Sequence[Entry], plans: Sequence[Plan], step: Step
+    ) -> list[Submitted]:
+        try:
+            done = [
+                self._settle(entry, plan, placed, step.replicas)
+                for entry, plan, placed in zip(entries, plans, step.placed, strict=False)
+            ]
+        except REFUSALS as error:
+            error.add_note(f"none of these {len(entries)} tasks was submitted")
+            raise
+        self._hand_over()
+        few = self._too_few_replicas(done)
+        if few:
+            raise few
+        return done
+
     def _ready(self, asked: Submission) -> Ready:
         checked = self.checks.check(asked)
         task_id = str(uuid4())
@@ -370,4 +421,6 @@ def route_decision(ranking: Ranking, loads: str, routed: str) -> RouteDecision:
 
 def _fingerprint(checked: Checked) -> str:
     content = f"{checked.request_type}\0{checked.asked_complexity}\0{checked.payload}"
+    if checked.quality is not None or checked.speed is not None:
+        content += f"\0{checked.quality}\0{checked.speed}"
     return blake2b(content.encode(), digest_size=16).hexdigest()

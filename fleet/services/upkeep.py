@@ -11,6 +11,7 @@ import structlog
 
 from fleet.core.retries import MOST_CRASHES
 from fleet.errors import TaskFailed, TaskNotFound
+from fleet.services.clock import expiry_is_held
 from fleet.services.connection import Connection
 from fleet.services.pool_health import look_at_pools
 from fleet.services.run_ends import error_json
@@ -33,14 +34,23 @@ def reap(fleet: Connection) -> dict[str, list[str]]:
     May run in several places at once and be killed anywhere: each step is one script that
     judges by Redis's clock.
     """
-    dead = fleet.registry.reap(fleet.settings.config.leases.dead_after_seconds)
-    done = {"dead": dead, "restored": _restore(fleet), "rescued": _rescue(fleet)}
-    done.update(requeue_expired(fleet, fleet.tasks.expired_leases()))
+    done: dict[str, list[str]] = {} if expiry_is_held(fleet) else _take_from_the_silent(fleet)
     done["repaired"] = _repair(fleet)
     done.update(_republish(fleet))
     done["orphaned"] = fleet.money_upkeep.give_back_orphans()
     if any(done.values()):
         log.warning("reaped", **{name: ids for name, ids in done.items() if ids})
+    return done
+
+
+def _take_from_the_silent(fleet: Connection) -> dict[str, list[str]]:
+    """What is judged by how long somebody has been silent."""
+    dead = fleet.registry.reap(fleet.settings.config.leases.dead_after_seconds)
+    done = {"dead": dead, "restored": _restore(fleet), "rescued": _rescue(fleet)}
+    done.update(requeue_expired(fleet, fleet.tasks.expired_leases()))
+    if fleet.relay is not None:
+        patience = fleet.settings.config.leases.dead_after_seconds
+        done["resent"] = fleet.relay.resend_missed(patience)
     return done
 
 
@@ -88,9 +98,6 @@ def _republish(fleet: Connection) -> dict[str, list[str]]:
         status = fleet.lines.republish(missing, MOST_REPUBLISHED, error, ttl)
         if status != "gone":
             done["dropped" if status == "failed" else status].append(missing.task_id)
-    if fleet.relay is not None:
-        patience = fleet.settings.config.leases.dead_after_seconds
-        done["republished"] += fleet.relay.resend_missed(patience)
     return done
 
 

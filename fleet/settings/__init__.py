@@ -99,8 +99,14 @@ def parse_config(text: str, source: str) -> FleetConfig:
     defaults = tomllib.loads(files(__package__).joinpath(DEFAULTS).read_text(encoding="utf-8"))
     try:
         given = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidConfig(f"{source}: is not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise InvalidConfig(f"{source}: is not valid TOML: {why}") from error
+    for name, usual in defaults.items():
+        if isinstance(usual, dict) and not isinstance(given.get(name, {}), dict):
+            raise InvalidConfig(
+                f"{source}: {name}: has to be a table, with a line [{name}] before its keys"
+            )
     try:
         return FleetConfig.model_validate(_lay_over(defaults, given))
     except ValidationError as error:

@@ -10,11 +10,12 @@ USER and PASSWORD are those of Redis. What begins with `ssl_` is named as in red
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ssl import CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from fleet.errors import InvalidConfig
 
@@ -27,6 +28,8 @@ TLS = (*FILES, "ssl_ca_path", "ssl_password", "ssl_cert_reqs", "ssl_check_hostna
 OF_SENTINEL = ("master", "sentinel_username", "sentinel_password")
 CHECKS = {"none": CERT_NONE, "optional": CERT_OPTIONAL, "required": CERT_REQUIRED}
 ENCODE = "write what is special in a user or password as %XX, such as %2F for /"
+STARS = "**********"
+SECRET_OPTION = re.compile(r"([^=&]*(?:user|password|token|secret)[^=&]*=)[^&]*", re.IGNORECASE)
 FALSE = ("0", "f", "false", "n", "no")
 
 Host = tuple[str, int]
@@ -71,7 +74,7 @@ def redis_address(url: str, variable: str = "FLEET_BROKER_URL") -> RedisAddress:
 
 def taken_apart(url: str) -> RedisAddress:
     """The same. Raises `ValueError`, which repeats nothing that may be part of a password."""
-    parts = urlsplit(url)
+    parts = split(url)
     given = dict(parse_qsl(parts.query))
     sentinel = parts.scheme in SENTINEL
     login, _, where = parts.netloc.rpartition("@")
@@ -92,15 +95,55 @@ def taken_apart(url: str) -> RedisAddress:
 
 def tls_of(url: str) -> dict[str, Any] | None:
     """What an address says of TLS, in redis-py's names; None where its scheme has none."""
-    parts = urlsplit(url)
+    parts = split(url)
     return _tls(dict(parse_qsl(parts.query))) if parts.scheme in WITH_TLS else None
 
 
 def amqp_place(url: str) -> str:
-    """Where a RabbitMQ is, as people may see it."""
+    """Where a RabbitMQ is, as people may see it. Raises `InvalidConfig`, which repeats no
+    password."""
+    try:
+        check_amqp(url)
+    except ValueError as error:
+        raise InvalidConfig(f"FLEET_BROKER_URL: {error}") from None
     parts = urlsplit(url)
     usual = 5671 if parts.scheme in WITH_TLS else 5672
     return f"{parts.hostname or 'localhost'}:{parts.port or usual}"
+
+
+def check_amqp(url: str) -> None:
+    """Raise `ValueError`, which repeats nothing that may be part of a password, for an address that
+    another would be read from than was meant."""
+    parts = split(url)
+    if "@" in "".join(parts[2:]):
+        raise ValueError(f"holds an @ behind its host; {ENCODE}, and %40 for @")
+    _hosts(parts.netloc.rpartition("@")[2], 0)
+
+
+def split(url: str) -> SplitResult:
+    """The parts of an address. Raises `ValueError`, which repeats none of them."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError(f"is no address; {ENCODE}, and brackets around an IPv6 host") from None
+
+
+def masked(url: str) -> str:
+    """An address with stars for the users and passwords that it may hold.
+
+    Of one that has an @ elsewhere than before its host only the scheme is shown: what stands
+    before that @ may be a password.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return STARS
+    if "@" in "".join(parts[2:]):
+        return f"{parts.scheme}://{STARS}"
+    _, at, host = parts.netloc.rpartition("@")
+    place = f"{STARS}@{host}" if at else host
+    query = SECRET_OPTION.sub(lambda found: found[1] + STARS, parts.query)
+    return parts._replace(netloc=place, query=query).geturl()
 
 
 def _check_sentinel(given: Mapping[str, str]) -> None:
@@ -109,14 +152,17 @@ def _check_sentinel(given: Mapping[str, str]) -> None:
     unknown = set(given) - {*TLS, *OF_SENTINEL}
     if unknown:
         known = ", ".join((*OF_SENTINEL, *TLS))
-        raise ValueError(f"knows no {', '.join(sorted(unknown))}; known are {known}")
+        # With an @ among them they may be a password that was cut in two.
+        names = ", ".join(sorted(unknown))
+        told = "option of that name" if "@" in names else names
+        raise ValueError(f"knows no {told}; known are {known}")
 
 
 def _hosts(where: str, usual_port: int) -> tuple[Host, ...]:
     found = []
     for each in where.split(","):
-        parts = urlsplit(f"//{each}")
         try:
+            parts = split(f"//{each}")
             found.append((parts.hostname or "localhost", parts.port or usual_port))
         except ValueError:
             raise ValueError(f"a port is no number; {ENCODE}") from None
@@ -125,7 +171,7 @@ def _hosts(where: str, usual_port: int) -> tuple[Host, ...]:
 
 def _database(path: str, given: Mapping[str, str]) -> int:
     number = given.get("db") or path.strip("/") or "0"
-    if not number.isdecimal():
+    if not (number.isascii() and number.isdecimal() and len(number) < 10):
         raise ValueError(f"what follows the first / is no database number; use .../0. {ENCODE}")
     return int(number)
 
@@ -135,7 +181,7 @@ def _tls(given: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {name: given[name] for name in TLS if name in given}
     checks = found.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
     if checks not in CHECKS:
-        raise ValueError(f"ssl_cert_reqs: {checks!r}; use one of {', '.join(CHECKS)}")
+        raise ValueError(f"ssl_cert_reqs: is not known; use one of {', '.join(CHECKS)}")
     found["ssl_cert_reqs"] = CHECKS[checks]
     if "ssl_check_hostname" in found:
         found["ssl_check_hostname"] = found["ssl_check_hostname"].lower() not in FALSE

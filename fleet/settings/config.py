@@ -6,13 +6,14 @@ with a bad configuration does not start. Units: seconds, bytes, US dollars.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from fleet.settings.budgets import Budgets, Rates
-from fleet.settings.models import CatalogueModel, Models
+from fleet.settings.models import CatalogueModel, Models, TenantModels
 from fleet.settings.names import (
     EVERY_TYPE,
     LOCAL,
@@ -64,6 +65,11 @@ class RequestType(Section):
         "code_generation", "security_analysis", "performance_testing", "general"
     ] | None = None
     needs: tuple[Capability, ...] = ()
+    quality_priority: Fraction | None = None
+    speed_priority: Fraction | None = None
+
+
+Prioritised = RequestType | TenantModels | Models
 
 
 class Limits(Section):
@@ -183,6 +189,28 @@ class FleetConfig(Section):
                 _known(f'catalogue."{name}".tenants', tenant, self.tenants)
         return self
 
+    @model_validator(mode="after")
+    def _priorities_leave_room(self) -> Self:
+        """Whatever request type meets whatever tenant: see `fleet.services.priorities`."""
+        for tenant in self.models.tenants if self.tenants else ():
+            _known(f"models.tenants.{tenant}", tenant, self.tenants)
+        requests: list[tuple[str, Prioritised]] = [
+            (f"request_types.{name}", each) for name, each in self.request_types.items()
+        ]
+        tenants: list[tuple[str, Prioritised]] = [
+            (f"models.tenants.{name}", each) for name, each in self.models.tenants.items()
+        ]
+        silent: tuple[str, Prioritised] = ("", TenantModels())
+        for (request, first), (tenant, second) in product([*requests, silent], [*tenants, silent]):
+            total = _priority_sum((first, second, self.models))
+            if total > 1 + 1e-9:
+                where = " and ".join(name for name in (request, tenant) if name)
+                raise ValueError(
+                    f"{where}: quality_priority + speed_priority is {total:g} with what is left "
+                    "out there; together they may be at most 1: give both"
+                )
+        return self
+
     @property
     def scope_names(self) -> Mapping[str, Collection[str]]:
         """The names that a scope of each kind may have; any where there are none."""
@@ -262,6 +290,13 @@ def _faults(
         if not any(set(request.needs) <= set(model.capabilities) for model in catalogue.values()):
             needs = " and ".join(request.needs)
             yield f"request_types.{name}.needs: no model of the catalogue is capable of {needs}"
+
+
+def _priority_sum(levels: Sequence[Prioritised]) -> float:
+    """The first quality priority that is given plus the first speed priority that is."""
+    quality = (each.quality_priority for each in levels)
+    speed = (each.speed_priority for each in levels)
+    return sum(next(each for each in said if each is not None) for said in (quality, speed))
 
 
 def _known_scope(key: str, scope: str, names: Mapping[str, Collection[str]]) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleet.errors import InvalidConfig
-from fleet.settings.addresses import REDIS_SCHEMES, taken_apart
+from fleet.settings.addresses import REDIS_SCHEMES, check_amqp, taken_apart
 
 RUN_FILE = "run.json"
 DEFAULT_BROKER_URL = "redis://127.0.0.1:6379/0"
@@ -41,7 +41,9 @@ class Environment(BaseSettings):
     @field_validator("broker_url")
     @classmethod
     def _is_a_broker(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not is_amqp(url.get_secret_value()):
+        if url is not None and is_amqp(url.get_secret_value()):
+            check_amqp(url.get_secret_value())
+        elif url is not None:
             _check_redis(url.get_secret_value(), (*REDIS_SCHEMES, *AMQP_SCHEMES))
         return url
 
@@ -109,12 +111,15 @@ def read_run_file(data_dir: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidConfig(
             f"{path}: cannot be read ({error}); delete it and run `fleet up` again"
         ) from error
-    if not isinstance(found, dict) or "broker_url" not in found:
+    if not isinstance(found, dict) or not isinstance(found.get("broker_url"), str):
         raise InvalidConfig(f"{path}: names no broker_url; delete it and run `fleet up` again")
+    for name in ("state_url", "model_url"):
+        if not isinstance(found.get(name), str | None):
+            raise InvalidConfig(f"{path}: {name} is no text; delete it and run `fleet up` again")
     return found
 
 

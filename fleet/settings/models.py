@@ -6,14 +6,22 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fleet.settings.names import Capability, Fraction, Name, Seconds
+from fleet.settings.names import Capability, Fraction, Name, Seconds, TenantName
 from fleet.settings.section import Section
+
+
+class TenantModels(Section):
+    """What matters for one tenant when a model is chosen; what is left out, all others' word."""
+
+    quality_priority: Fraction | None = None
+    speed_priority: Fraction | None = None
 
 
 class Models(Section):
     """Which catalogue to choose from, what matters when choosing, and how outcomes count.
 
-    `prior_strength` is what the catalogue's figures weigh, as a number of tasks.
+    `prior_strength` is what the catalogue's figures weigh, as a number of tasks. `tenants` have
+    priorities of their own.
     """
 
     catalogue: Literal["configured", "reference"] = "configured"
@@ -25,6 +33,7 @@ class Models(Section):
     learn_half_life_seconds: Seconds = 7 * 86400.0
     escalate: bool = True
     regions: tuple[str, ...] = ()
+    tenants: dict[TenantName, TenantModels] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _priorities(self) -> Self:

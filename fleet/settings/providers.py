@@ -14,6 +14,8 @@ from fleet.settings.section import Section
 
 ProviderKind = Literal["openai", "anthropic", "google", "bedrock", "mistral", "groq"]
 
+LimitField = Literal["max_tokens", "max_completion_tokens", "none"]
+
 STREAMED: tuple[ProviderKind, ...] = ("openai", "anthropic")
 """The protocols of the providers and servers that are known to stop when a stream is closed."""
 
@@ -43,6 +45,11 @@ class Provider(Section):
     for what had arrived. Set it where the provider stops when the connection closes and its models
     show all that they write. Where it is not set it is so for the kinds of `STREAMED`, at one of
     `MAKERS` or on this machine.
+
+    `limit_field` names the field that limits an answer, where a server of kind `openai` knows
+    another than `fleet.adapters.request_fields` takes it to; `none` sends no limit, so each answer
+    may take the model's whole window. `temperature = false` sends none, for models that refuse it,
+    and `stream_usage = false` leaves out `stream_options.include_usage`.
     """
 
     kind: ProviderKind = "openai"
@@ -50,6 +57,9 @@ class Provider(Section):
     key_variable: str | None = Field(None, pattern=r"^[A-Z][A-Z0-9_]*$")
     region: str | None = Field(None, pattern=r"^[a-z0-9\-]+$")
     stream: bool | None = None
+    limit_field: LimitField | None = None
+    temperature: bool = True
+    stream_usage: bool | None = None
 
     @field_validator("base_url")
     @classmethod
@@ -70,7 +80,19 @@ class Provider(Section):
             raise ValueError(f"kind bedrock has no key_variable; remove it, and set one of {known}")
         if not aws and self.region is not None:
             raise ValueError(f"region is for kind bedrock, and this is {self.kind}; remove it")
+        self._has_fields_of_its_kind()
         return self
+
+    def _has_fields_of_its_kind(self) -> None:
+        """Raise `ValueError` for a field of the request that is not this kind's to choose."""
+        for name in ("limit_field", "stream_usage"):
+            if self.kind != "openai" and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} is for kind openai, and this is {self.kind}, whose client knows its "
+                    "fields; remove it"
+                )
+        if self.stream is False and self.stream_usage is not None:
+            raise ValueError("stream_usage is for streams, and stream is false; remove one of them")
 
     @property
     def streams(self) -> bool:

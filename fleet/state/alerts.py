@@ -7,6 +7,14 @@
     limit         nano-dollars, as are
     settled       what was settled in the window, and
     held          what was held for tasks that had not ended
+
+One about a model that ignores the limit of its answers, said by `limit.lua`, has others:
+
+    kind          output_limit
+    scope         such as `model:gpt-5`
+    asked         tokens that an answer was asked to have at most, and
+    written       tokens that it had
+    call          the task's id, a space, the name of the call
 """
 
 from __future__ import annotations
@@ -14,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fleet.core.budget_alerts import BudgetAlert, BudgetUse
+from fleet.core.budget_alerts import LIMIT_KIND, Alert, BudgetAlert, BudgetUse, LimitAlert
 from fleet.core.limits import Window
 from fleet.state.client import redis_errors
 from fleet.state.scripts import text
@@ -56,15 +64,18 @@ class Alerts(Store):
             said = text(self.scripts.alert(keys=keys, args=arguments))
         return alert._replace(id=said) if said else None
 
-    def newest(self, most: int) -> list[BudgetAlert]:
+    def newest(self, most: int) -> list[Alert]:
         """The newest alerts first."""
         with redis_errors(self.client):
             found: Any = self.client.xrevrange(self.keys.alerts, count=most)
         return [_alert(text(alert_id), fields) for alert_id, fields in found]
 
 
-def _alert(alert_id: str, fields: Mapping[Any, Any]) -> BudgetAlert:
+def _alert(alert_id: str, fields: Mapping[Any, Any]) -> Alert:
     found: dict[str, Any] = {text(name): text(value) for name, value in fields.items()}
+    if found.pop("kind", "") == LIMIT_KIND:
+        asked, written = int(found["asked"]), int(found["written"])
+        return LimitAlert(alert_id, found["scope"], asked, written, found["call"])
     for name in NUMBERS:
         found[name] = int(found[name])
     return BudgetAlert(alert_id, **found)

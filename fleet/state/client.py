@@ -8,33 +8,18 @@ from typing import Any
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-)
+from redis.exceptions import InvalidResponse
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from fleet.errors import FleetError, InvalidConfig, NotAllowed, Unavailable
 from fleet.settings.addresses import RedisAddress, redis_address
 from fleet.settings.tls import CHECK, check_files, tls_error
+from fleet.state.answers import answer_of, translated
 from fleet.state.forks import renew_locks_after_forks
 
 RETRIES = 2
 """Every script may be sent twice: a lost answer is given again, see the heads in `lua/`."""
-
-NOT_YOU = (AuthenticationError, AuthorizationError, NoPermissionError)
-NOT_NOW = (BusyLoadingError, ClusterDownError, MasterDownError, OutOfMemoryError, ReadOnlyError)
-NOT_IN_A_SCRIPT = ("ACL failure in script", "can't run this command or subcommand")
-"""How Redis and Valkey put it where a script may not do what its caller has no right to."""
-TOO_FEW_REPLICAS = "NOREPLICAS"
 
 
 def connect(url: str, socket_timeout: float) -> redis.Redis:
@@ -117,31 +102,28 @@ def redis_errors(client: redis.Redis) -> Iterator[None]:
     """Turn what redis-py raises into Fleet's errors, with the cause chained."""
     try:
         yield
-    except NOT_YOU as error:
-        raise _not_allowed(error) from error
-    except NOT_NOW as error:
-        raise Unavailable(f"Redis cannot take it now ({error}); nothing was written") from error
-    except MasterNotFoundError as error:
-        raise _no_master(client) from error
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        raise _not_reached(error, _where(client)) from error
-    except ResponseError as error:
-        said = str(error)
-        if said.startswith(TOO_FEW_REPLICAS):
-            raise Unavailable(
-                f"Redis cannot take it now ({said}); nothing was written. It asks for more "
-                "replicas than answer: min-replicas-to-write"
-            ) from error
-        if any(words in said for words in NOT_IN_A_SCRIPT):
-            raise _not_allowed(error) from error
-        raise
+    except redis.RedisError as error:
+        found = _fleet_error(error, client)
+        if found is None:
+            raise
+        raise found from error
 
 
-def _not_allowed(error: Exception) -> NotAllowed:
-    return NotAllowed(
-        f"Redis refused the user, the password or the user's rights ({error}); check "
-        "FLEET_BROKER_URL, and give the user the rights that docs/brokers.md names"
-    )
+def _fleet_error(error: redis.RedisError, client: redis.Redis) -> FleetError | None:
+    """What an error of redis-py means; None for one of whoever calls it."""
+    answer = answer_of(error)
+    if answer is not None:
+        return translated(answer, _where(client))
+    if isinstance(error, MasterNotFoundError):
+        return _no_master(client)
+    if isinstance(error, InvalidResponse):
+        return Unavailable(
+            f"what answers at {_where(client)} does not speak as Redis does; correct "
+            "FLEET_BROKER_URL"
+        )
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return _not_reached(error, _where(client))
+    return None
 
 
 def _not_reached(error: Exception, where: str) -> FleetError:
@@ -163,9 +145,11 @@ def _no_master(client: redis.Redis) -> FleetError:
     for sentinel in pool.sentinel_manager.sentinels:
         try:
             sentinel.ping()
-        except (*NOT_YOU, redis.ResponseError) as error:
-            return _not_allowed(error)
         except redis.RedisError as error:
+            answer = answer_of(error)
+            refused = translated(answer, where) if answer is not None else None
+            if isinstance(refused, NotAllowed):
+                return refused
             if tls_error(error):
                 return _not_reached(error, where)
         else:

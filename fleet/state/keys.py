@@ -23,6 +23,7 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:audit              stream   changes of the policy: what, from what, by whom, why
     {fleet}:change:ID          string   what a change of the policy was answered
     {fleet}:models             hash     what is learned of models, and which are cooling down
+    {fleet}:clock              string   until when no lease ends, since the clock was set, ms
     {fleet}:beat               string   who is beat now (a lease)
     {fleet}:beat:runs          hash     when each job of beat began last, ms
     {fleet}:health             hash     beat's last health summary
@@ -41,12 +42,17 @@ Redis Cluster slot and each script may touch several at once.
                                         to be tried again, by when, ms
     {fleet}:delayed            zset     ids of tasks that wait for their time, by when, ms
     {fleet}:deferred           zset     other messages that wait for their time, by when, ms
+    {fleet}:revoked            zset     ids of tasks that plain Celery has revoked, by when, us
+    {fleet}:revoked:stamps     zset     stamps it has revoked tasks by, as JSON, by when, us
     {fleet}:replicated         string   a counter that is written to see how far the replicas are
     {fleet}:outbox             zset     ids of tasks whose message another broker has not confirmed,
                                         by when it was taken to be given it, us
     {fleet}:outbox:messages    hash     these messages, and the queues that they are for
     {fleet}:waiting            hash     how many tasks of each tenant wait: queued, delayed, parked
     {fleet}:dead               zset     ids of dead letters by the time they failed, ms
+    {fleet}:set_aside          stream   messages that no worker can take: queue, reason, beginning
+    {fleet}:set_aside:count    string   how many there ever were
+    {fleet}:set_aside:seen:SHA string   that a broadcast was set aside, for a minute
     {fleet}:rollups            set      hours and days that have a roll-up
     {fleet}:rollup:cursor      string   the last entry of the ledger that is rolled up
     {fleet}:rollup:h:HOUR, :d:DAY   hash   sums of the ledger's entries by all their names
@@ -64,6 +70,9 @@ Redis Cluster slot and each script may touch several at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+NO_POOL = "none"
+"""Stands for the pool of a worker that is no agent: the messages that it holds are noted there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +124,10 @@ class Keys:
     @property
     def models(self) -> str:
         return f"{self.tag}:models"
+
+    @property
+    def clock(self) -> str:
+        return f"{self.tag}:clock"
 
     @property
     def beat(self) -> str:
@@ -181,6 +194,14 @@ class Keys:
         return f"{self.tag}:deferred"
 
     @property
+    def revoked(self) -> str:
+        return f"{self.tag}:revoked"
+
+    @property
+    def revoked_stamps(self) -> str:
+        return f"{self.tag}:revoked:stamps"
+
+    @property
     def waiting(self) -> str:
         return f"{self.tag}:waiting"
 
@@ -199,6 +220,17 @@ class Keys:
     @property
     def dead(self) -> str:
         return f"{self.tag}:dead"
+
+    @property
+    def set_aside(self) -> str:
+        return f"{self.tag}:set_aside"
+
+    @property
+    def set_aside_count(self) -> str:
+        return f"{self.tag}:set_aside:count"
+
+    def set_aside_seen(self, digest: str) -> str:
+        return f"{self.tag}:set_aside:seen:{digest}"
 
     @property
     def rollups(self) -> str:

@@ -18,7 +18,8 @@ from redis import Redis
 
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, PoolKeys, given, line, lists, taken, wake, whole
-from fleet.state.scripts import Scripts, text
+from fleet.state.scripts import Scripts, raw, text
+from fleet.state.set_aside import SetAside
 from fleet.state.store import Store
 
 MOST_MISSING = 2000
@@ -91,19 +92,24 @@ class Lines(Store):
             found = [self._put_back(pool, dead_after_ms, *each) for each in overdue]
         return [task_id for task_id in found if task_id]
 
-    def _overdue(self, held: PoolKeys, dead_after_ms: int) -> list[tuple[str, str]]:
+    def _overdue(self, held: PoolKeys, dead_after_ms: int) -> list[tuple[str, bytes]]:
         """Delivery tags and what is noted of them."""
         before = self.now_us() / 1e6 - dead_after_ms / 1000
         found = self.client.zrangebyscore(held.unacked_index, 0, before, 0, MOST_RESTORED)
         tags = [text(tag) for tag in found]
         noted = self.client.hmget(held.unacked, tags) if tags else []
-        return [(tag, text(each)) for tag, each in zip(tags, noted, strict=True) if each]
+        return [(tag, raw(each)) for tag, each in zip(tags, noted, strict=True) if each]
 
-    def _put_back(self, pool: str, dead_after_ms: int, tag: str, noted: str) -> str:
+    def _put_back(self, pool: str, dead_after_ms: int, tag: str, noted: bytes) -> str:
         """The task whose message was put back; '' where there is none."""
-        message, _, queue = json.loads(noted)
-        task_id = (message.get("headers") or {}).get("id") or ""
         held = self.keys.pool(pool)
+        try:
+            message, queue, task_id = _noted(noted)
+        except (ValueError, RecursionError) as error:
+            reason = f"it cannot go back to its queue: {error}"
+            aside = SetAside(self.client, self.keys, self.scripts)
+            aside.keep_noted(held.unacked, held.unacked_index, tag, noted, reason)
+            return ""
         keys = [held.agents, held.unacked, held.unacked_index, held.in_flight]
         keys += [queue, wake(queue), line(queue)]
         is_ours = queue.startswith(f"{self.keys.tag}.")
@@ -129,13 +135,29 @@ class Lines(Store):
         others = [each for name in self.queues for each in lists(name) if each != queue]
         pools = [self.keys.pool(name).unacked for name in self.queues.values() if name]
         with redis_errors(self.client):
-            ids = [text(task_id) for task_id in self.client.smembers(in_flight)]
+            ids: list[bytes] = [raw(task_id) for task_id in self.client.smembers(in_flight)]
             if not ids:
                 return []
             keys = [in_flight, line(queue), *map(line, others), *pools]
-            keys += map(self.keys.task, ids)
+            keys += [self.keys.task(text(each)) for each in ids]
             counts = (len(others), len(pools), int(self.elsewhere))
-            arguments: list[str | int] = [pool, *counts, *ids]
+            arguments: list[str | int | bytes] = [pool, *counts, *ids]
             freed: Any
             freed, _ = self.scripts.repair(keys=keys, args=arguments)
         return [text(task_id) for task_id in freed]
+
+
+def _noted(noted: bytes) -> tuple[dict[str, Any], str, str]:
+    """A message that a worker held, the queue that it came from, and its task, '' for one of none.
+
+    Raises `ValueError` for what is no such thing.
+    """
+    found = json.loads(noted)
+    if not isinstance(found, list) or len(found) != 3:
+        raise ValueError("it is noted as something else than a message and where it came from")
+    message, _, queue = found
+    if not isinstance(message, dict) or not isinstance(queue, str) or not queue:
+        raise ValueError("it is no JSON object, or is noted under no queue")
+    headers = message.get("headers")
+    task_id = headers.get("id") if isinstance(headers, dict) else None
+    return message, queue, task_id if isinstance(task_id, str) else ""

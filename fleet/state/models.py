@@ -2,6 +2,9 @@
 
     learned|MODEL|REQUEST_TYPE   decayed sums, see `lua/parts/evidence.lua`
     cool|KEY|MODEL               until in ms, failures in a row, reason; KEY is a key's id
+    cool|KEY|                    the same of all models of a key
+    limit|MODEL                  whether answers keep their limit: see `fleet.core.output_limits`
+    turn|MODEL                   until in ms and which call, where its calls take turns: `admit.lua`
 
 So its size is bounded by the catalogue: models x request types, and keys x models. A cool-down
 stays after its time until the model has answered, a day at most, since its key may be one that was
@@ -15,7 +18,10 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
-from fleet.core.learning import CoolDown, Evidence, ModelFacts
+from fleet.core.budget_alerts import LimitAlert
+from fleet.core.learning import WHOLE_KEY, CoolDown, Evidence, ModelFacts
+from fleet.core.output_limits import PROVEN_AFTER, LimitRecord, Shown
+from fleet.state.alerts import MOST_ALERTS
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys
 from fleet.state.scripts import Scripts, text
@@ -25,10 +31,15 @@ Arguments = list[str | int]
 
 LEARNED = "learned"
 COOL = "cool"
+LIMIT = "limit"
 SEPARATOR = "|"
 
 FIRST_COOL_MS = 5_000
 MOST_COOL_MS = 300_000
+FIRST_STANDING_MS = 3_600_000
+MOST_STANDING_MS = 6 * FIRST_STANDING_MS
+"""What somebody has to mend is asked anew after an hour, and in the end four times a day."""
+
 MOST_ASKED_SECONDS = 3600.0
 """A provider that asks for more is tried again after an hour all the same."""
 
@@ -42,16 +53,18 @@ RATING_WEIGHT = 2
 def parse_facts(flat: Sequence[Any]) -> ModelFacts:
     """The facts from the hash as a list of field, value, field, value, as Redis gives it."""
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    evidence, cooldowns = {}, {}
+    evidence, cooldowns, limits = {}, {}, {}
     for name, value in ((text(name), text(value)) for name, value in pairs):
         kind, _, rest = name.partition(SEPARATOR)
         if kind == LEARNED:
             model, _, request_type = rest.rpartition(SEPARATOR)
             evidence[model, request_type] = _evidence(value)
-        else:
+        elif kind == COOL:
             key_id, _, model = rest.partition(SEPARATOR)
             cooldowns[key_id, model] = _cool_down(value)
-    return ModelFacts(evidence, cooldowns)
+        elif kind == LIMIT:
+            limits[rest] = LimitRecord.parse(value)
+    return ModelFacts(evidence, cooldowns, limits)
 
 
 def _evidence(packed: str) -> Evidence:
@@ -143,8 +156,20 @@ class ModelState(Store):
         """
         # Nothing is as good as not said: it would be asked again at once, by all of the fleet.
         asked = int(min(retry_after or 0, MOST_ASKED_SECONDS) * 1000) or ""
-        arguments: Arguments = [_cool_field(key_id, model), reason, asked]
-        arguments += [FIRST_COOL_MS, MOST_COOL_MS]
+        return self._cool(key_id, model, reason, asked, (FIRST_COOL_MS, MOST_COOL_MS))
+
+    def cool_for_long(self, key_id: str, model: str, reason: str) -> float:
+        """Leave a model alone, or with `WHOLE_KEY` all of the key, until somebody may have mended
+        what is wrong; the seconds that it is left alone from now.
+
+        That is an hour, doubled with each failure in a row, up to 6 hours.
+        """
+        return self._cool(key_id, model, reason, "", (FIRST_STANDING_MS, MOST_STANDING_MS))
+
+    def _cool(
+        self, key_id: str, model: str, reason: str, asked: int | str, growth: tuple[int, int]
+    ) -> float:
+        arguments: Arguments = [_cool_field(key_id, model), reason, asked, *growth]
         with redis_errors(self.client):
             return int(self.scripts.cool(keys=[self.keys.models], args=arguments)) / 1000
 
@@ -157,6 +182,24 @@ class ModelState(Store):
         arguments: Arguments = [_cool_field(key_id, model), round(until * 1000)]
         with redis_errors(self.client):
             self.scripts.warm(keys=[self.keys.models], args=arguments)
+
+    def note_limit(
+        self, model: str, call: str, shown: Shown | None
+    ) -> tuple[LimitRecord | None, LimitAlert | None]:
+        """Keep what an answer shows of its model's limit, and end the turn of its call.
+
+        `call` is the task's id, a space and the name of the call; `shown` is None where there was
+        no answer. Gives the record as it is now, and the alert where one was said.
+        """
+        alert = LimitAlert("", f"model:{model}", *(shown[:2] if shown else (0, 0)), call)
+        arguments: Arguments = [model, call]
+        arguments += [shown.asked, shown.written, int(shown.proves)] if shown else ["", "", ""]
+        arguments += [PROVEN_AFTER, MOST_ALERTS, *alert.flat]
+        keys = [self.keys.models, self.keys.alerts]
+        with redis_errors(self.client):
+            record, said = map(text, self.scripts.limit(keys=keys, args=arguments))
+        now = LimitRecord.parse(record) if record else None
+        return now, alert._replace(id=said) if said else None
 
     def rate(self, task_id: str, rating: float, learned: str) -> bool:
         """Keep a user's rating, 0 to 1, with a task. Whether its record is still there.
@@ -179,11 +222,13 @@ class ModelState(Store):
             for model, request_type in facts.evidence
             if model not in models or request_type not in request_types
         ]
+        dropped += [_field((LIMIT, name)) for name in facts.limits if name not in models]
         if dropped:
             with redis_errors(self.client):
                 self.client.hdel(self.keys.models, *dropped)
         for (key_id, model), cool_down in facts.cooldowns.items():
-            if model not in models or now - cool_down.until > FORGOTTEN_SECONDS:
+            known = model == WHOLE_KEY or model in models
+            if not known or now - cool_down.until > FORGOTTEN_SECONDS:
                 # It stays where the model has failed again since.
                 self.warm(key_id, model, cool_down.until)
                 dropped.append(_cool_field(key_id, model))

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fleet.core.ledger_entries import SEEN
+from fleet.core.priorities import Priorities
 from fleet.core.task_states import ENDED, Move, parse_history
 from fleet.state.scripts import text
 
@@ -24,7 +25,8 @@ class Step:
     worker died. `cached_input_tokens`, read from the provider's cache, and `cache_write_tokens`,
     written to it, are among the `input_tokens`, `reasoning_tokens` among the `output_tokens`.
     `at` is when it ended, in seconds since 1970 by Redis's clock. `usage` says whether the tokens
-    were `seen`, are `missing`, so that the most was charged, or `unpriced`.
+    were `seen`, are `missing`, so that the most was charged, are `contradictory`, so that the
+    largest reading of them was, or are `unpriced`.
     """
 
     model: str
@@ -64,7 +66,7 @@ class TaskRecord:
     `retried_as`, and that one what it is a `retry_of`.
 
     Its submission asked for `asked_model` alone, where it named one; it may cost
-    `limit_nanodollars`.
+    `limit_nanodollars`. Its model was chosen by its `priorities`.
     """
 
     id: str
@@ -112,6 +114,7 @@ class TaskRecord:
     retried_as: str = ""
     asked_model: str = ""
     limit_nanodollars: int | None = None
+    priorities: Priorities | None = None
 
     @property
     def wait_seconds(self) -> float | None:
@@ -185,7 +188,13 @@ def parse_record(task_id: str, fields: Mapping[Any, Any]) -> TaskRecord:
         retried_as=found.get("retried_as", ""),
         asked_model=plan.get("asked_model") or "",
         limit_nanodollars=plan.get("limit_nanodollars"),
+        priorities=_priorities(plan.get("model_decision")),
     )
+
+
+def _priorities(decision: Mapping[str, Any] | None) -> Priorities | None:
+    stored = (decision or {}).get("priorities")
+    return Priorities(*stored) if stored else None
 
 
 def step_json(step: Step) -> str:

@@ -52,11 +52,13 @@ class Registry(Store):
         with redis_errors(self.client):
             self.scripts.register(keys=keys, args=[agent_id, pool, slots, *flat])
 
-    def heartbeat(self, agent_id: str, pool: str, running: int) -> str:
+    def heartbeat(self, agent_id: str, pool: str, running: int, slots: int) -> str:
         """Note a sign of life; the agent's status, 'unknown' where it has to register again."""
-        keys = [self.keys.agent(agent_id), self.keys.pool(pool).agents]
+        held = self.keys.pool(pool)
+        keys = [self.keys.agent(agent_id), held.agents, self.keys.agents, held.facts]
+        keys.append(self.keys.pools)
         with redis_errors(self.client):
-            return text(self.scripts.heartbeat(keys=keys, args=[agent_id, running]))
+            return text(self.scripts.heartbeat(keys=keys, args=[agent_id, running, pool, slots]))
 
     def leave(self, agent_id: str, pool: str) -> None:
         """Forget an agent that shuts down."""

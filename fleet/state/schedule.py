@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from fleet.state.client import redis_errors
-from fleet.state.scripts import text
+from fleet.state.scripts import raw, text
+from fleet.state.set_aside import SetAside
 from fleet.state.store import Store
 
 TAKEN_MS = 5000
@@ -26,7 +27,7 @@ class Due(NamedTuple):
 
     delayed: list[str]
     parked: list[str]
-    messages: list[str]
+    messages: list[bytes]
     ended: list[str]
 
 
@@ -39,7 +40,13 @@ class Schedule(Store):
         keys = [self.keys.delayed, self.keys.parked, self.keys.deferred, self.keys.leases]
         with redis_errors(self.client):
             found: Any = self.scripts.due(keys=keys, args=[most, TAKEN_MS])
-        return Due(*([text(member) for member in members] for members in found))
+        delayed, parked, messages, ended = found
+        return Due(
+            [text(each) for each in delayed],
+            [text(each) for each in parked],
+            [raw(each) for each in messages],
+            [text(each) for each in ended],
+        )
 
     def oldest_first(self, task_ids: Sequence[str]) -> list[str]:
         """The same ids by when their tasks were submitted."""
@@ -51,14 +58,40 @@ class Schedule(Store):
         ages = zip((int(time or 0) for time in times), task_ids, strict=True)
         return [task_id for _, task_id in sorted(ages)]
 
-    def deliver(self, deferred: str) -> bool:
-        """Publish a message that is due. Whether nobody has done it before."""
-        queue, wake_list, message = json.loads(deferred)
+    def deliver(self, deferred: bytes) -> bool:
+        """Publish a message that is due. Whether nobody has done it before.
+
+        What is no such message is set aside: it must not keep the others from being published.
+        """
+        try:
+            queue, wake_list, message, expires_ms = _parts(deferred)
+        except (ValueError, RecursionError) as error:
+            SetAside(self.client, self.keys, self.scripts).keep_due(deferred, str(error))
+            return False
         keys = [self.keys.deferred, queue, wake_list]
         with redis_errors(self.client):
-            return bool(self.scripts.deliver(keys=keys, args=[deferred, message]))
+            done = bool(self.scripts.deliver(keys=keys, args=[deferred, message]))
+            if expires_ms is not None:
+                self.client.pexpire(queue, expires_ms)
+        return done
 
 
-def deferred(queue: str, wake_list: str, message: str) -> str:
-    """A message and where it goes, as it stands in the schedule."""
-    return json.dumps([queue, wake_list, message])
+def deferred(queue: str, wake_list: str, message: str, expires_ms: int | None = None) -> str:
+    """A message and where it goes, as it stands in the schedule; `expires_ms` is after how long a
+    queue that nobody uses is dropped."""
+    kept: list[str | int] = [queue, wake_list, message]
+    return json.dumps(kept if expires_ms is None else [*kept, expires_ms])
+
+
+def _parts(deferred: bytes) -> tuple[str, str, str, int | None]:
+    """Queue, wake list, message and the queue's `expires_ms`. Raises `ValueError` for what
+    `deferred` has not written."""
+    found = json.loads(deferred)
+    kept, rest = (found[:3], found[3:]) if isinstance(found, list) else ([], [])
+    is_kept = len(kept) == 3 and all(isinstance(each, str) and each for each in kept)
+    is_time = not rest or (len(rest) == 1 and type(rest[0]) is int and rest[0] > 0)
+    if not is_kept or not is_time:
+        raise ValueError("it is no message and the queue that it is due in")
+    for each in kept:
+        each.encode()
+    return kept[0], kept[1], kept[2], rest[0] if rest else None

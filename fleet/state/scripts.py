@@ -24,6 +24,7 @@ NAMES = (
     "cancel",
     "carry",
     "claim",
+    "clock",
     "confirm",
     "cool",
     "correct",
@@ -43,6 +44,7 @@ NAMES = (
     "learn",
     "leave",
     "left",
+    "limit",
     "missing",
     "orphan",
     "outbox",
@@ -67,11 +69,14 @@ NAMES = (
     "rescue",
     "restore",
     "retry",
+    "revoke",
     "rights",
     "rollup",
     "save",
+    "shorten",
     "snapshot",
     "submit",
+    "submit_whole",
     "trim",
     "unpark",
     "usage",
@@ -126,6 +131,7 @@ class Scripts:
     cancel: Script
     carry: Script
     claim: Script
+    clock: Script
     confirm: Script
     cool: Script
     correct: Script
@@ -145,6 +151,7 @@ class Scripts:
     learn: Script
     leave: Script
     left: Script
+    limit: Script
     missing: Script
     orphan: Script
     outbox: Script
@@ -169,11 +176,14 @@ class Scripts:
     rescue: Script
     restore: Script
     retry: Script
+    revoke: Script
     rights: Script
     rollup: Script
     save: Script
+    shorten: Script
     snapshot: Script
     submit: Script
+    submit_whole: Script
     trim: Script
     unpark: Script
     usage: Script
@@ -186,8 +196,9 @@ class Scripts:
 
 
 def text(value: Any) -> str:
-    """A reply's string, whichever way the client decodes."""
-    return value.decode() if isinstance(value, bytes) else str(value)
+    """A reply's string, whichever way the client decodes. Bytes that are no UTF-8 are shown as
+    `\\xNN`: what a stranger wrote is no name of anything here, and keeps nobody from working."""
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def raw(value: bytes | str) -> bytes:

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import NamedTuple
 
 from redis import Redis
 
 from fleet.core.ledger_entries import LOST, MISSING, SEEN, STEP, LedgerEntry
+from fleet.core.output_limits import LimitRecord
 from fleet.core.refusals import Refusal
 from fleet.errors import CheckpointTooLarge, LeaseLost
 from fleet.state.client import redis_errors
@@ -36,6 +38,33 @@ COPY_SECONDS = 3600
 """How long a copy is kept for a task that is not submitted after all."""
 
 
+class LimitBasis(NamedTuple):
+    """What the worst of a step rests on: the record of its model's limit, packed, '' where there is
+    none, `*` where that does not matter. What the step may take where the model ignores its limit,
+    in nano-dollars and tokens, '' where that is not in doubt. The ms that a turn lasts at most."""
+
+    record: str = "*"
+    nanodollars: int | str = ""
+    tokens: int | str = ""
+    turn_ms: int = 0
+
+
+NO_BASIS = LimitBasis()
+
+
+class Turn(NamedTuple):
+    """While it is in doubt whether a model keeps its limit, and money is short, one call at a time
+    has the turn: this one where `is_mine`, which is admitted; else it has to wait."""
+
+    is_mine: bool
+
+
+class LimitChanged(NamedTuple):
+    """The record of the model's limit is another one now; None where there is none."""
+
+    record: LimitRecord | None
+
+
 class Steps(Store):
     """Admits, settles and saves. Every method is one call to Redis.
 
@@ -49,13 +78,19 @@ class Steps(Store):
         self.most_saved_bytes = most_saved_bytes
 
     def admit(
-        self, lease: Lease, call: int, worst: Step, limits: StepLimits
-    ) -> Refusal | str | None:
+        self,
+        lease: Lease,
+        call: int,
+        worst: Step,
+        limits: StepLimits,
+        basis: LimitBasis = NO_BASIS,
+    ) -> Refusal | str | Turn | LimitChanged | None:
         """Bind what a step may take at most: its tokens and its cost, as `worst` has them.
 
-        None where it is admitted; the limit that has no room for it; or the version of the policy
-        in force, where the limits are of another one. Raises `LeaseLost` where another run has
-        the task now.
+        None where it is admitted, or the `Turn` that it has or has to wait for; the limit that has
+        no room for it; the version of the policy in force, where the limits are of another one;
+        `LimitChanged` where `worst` was made from another record than the `basis` says. Raises
+        `LeaseLost` where another run has the task now.
         """
         lost = replace(worst, ended=LOST_STEP, usage=MISSING)
         entry = _entry(lease, call, lost)._replace(kind=LOST)
@@ -63,15 +98,20 @@ class Steps(Store):
         arguments += [worst.cost_nanodollars, worst.input_tokens + worst.output_tokens]
         arguments += [_of_the_task(lease, limits), _if_lost(entry, lost)]
         arguments += [*limits.scopes, limits.model, lease.tenant, lease.agent_type, worst.model]
+        arguments += basis
         keys = [self.keys.task(lease.task_id), self.keys.policy, self.keys.money]
-        keys += [self.keys.reservations, self.keys.open_steps]
+        keys += [self.keys.reservations, self.keys.open_steps, self.keys.models]
         with redis_errors(self.client):
             status, detail = map(text, self.scripts.admit(keys=keys, args=arguments))
         if status == "lost":
             raise _lost(lease)
         if status == "replan":
             return detail
-        return Refusal.parse(detail) if status == "over" else None
+        if status == "limit":
+            return LimitChanged(LimitRecord.parse(detail) if detail else None)
+        if status == "over":
+            return Refusal.parse(detail)
+        return Turn(is_mine=status == "admitted") if detail or status == "turn" else None
 
     def settle(self, lease: Lease, call: int, step: Step) -> int:
         """Charge one model call to the task, once: among the steps of its record, in the ledger

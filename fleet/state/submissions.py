@@ -187,18 +187,27 @@ class Submissions(Store):
             raise Unavailable("the policy has changed in this moment; ask again")
         return step.placed[0]
 
-    def place_many(
-        self, entries: Sequence[Entry], ask_models: bool = False
-    ) -> list[tuple[Sequence[Entry], Step | Unplaced]]:
-        """Submit many tasks in one round trip: those in a row that share a plan in one script.
+    def check_writes(self) -> None:
+        """Raise `Unavailable` where Redis takes no writes now. Writes nothing itself."""
+        with redis_errors(self.client):
+            self.client.zadd(self.keys.tasks, {"": 0}, xx=True)
 
-        The answer has each such run of entries with its step, in order. Where nothing was sent, the
-        error is raised.
+    def place_many(
+        self, entries: Sequence[Entry], ask_models: bool = False, *, whole: bool = False
+    ) -> list[tuple[Sequence[Entry], Step | Unplaced]]:
+        """Submit many tasks in one round trip: those in a row that share a plan in one script, or
+        all in one where it is to be the `whole` of them or nothing.
+
+        The answer has each such run of entries with its step, in order. Where a whole is refused,
+        the last of its answers says why. Where nothing was sent, the error is raised.
         """
-        groups = list(_groups(entries))
+        groups = [entries] if whole else list(_groups(entries))
         with self.client.pipeline(transaction=False) as pipeline:
             for number, group in enumerate(groups):
-                self._submit(group, group[0].route, pipeline, ask_models and number == 0)
+                if whole:
+                    self._submit_whole(group, pipeline, ask_models)
+                else:
+                    self._submit(group, group[0].route, pipeline, ask_models and number == 0)
             if self.replicas.least:
                 # A submission that is sent again, since its answer was lost, writes nothing and
                 # would wait for nothing. What is written here comes after it in any case.
@@ -247,6 +256,28 @@ class Submissions(Store):
         ask_models: bool,
         tenant: str | None = None,
     ) -> Any:
+        keys, arguments = self._parameters(entries, route, ask_models, tenant)
+        return self.scripts.submit(keys=keys, args=arguments, client=client)
+
+    def _submit_whole(self, entries: Sequence[Entry], client: Redis, ask_models: bool) -> None:
+        plans = [
+            self._parameters(group, group[0].route, ask_models) for group in _groups(entries)
+        ]
+        keys = [key for found, _ in plans for key in found]
+        sizes = [size for names, given in plans for size in (len(names), len(given))]
+        arguments = [argument for _, found in plans for argument in found]
+        self.scripts.submit_whole(
+            keys=keys, args=[len(plans), *sizes, *arguments], client=client
+        )
+
+    def _parameters(
+        self,
+        entries: Sequence[Entry],
+        route: Route,
+        ask_models: bool,
+        tenant: str | None = None,
+    ) -> tuple[list[str], list[str | int]]:
+        """The keys and the arguments of `submit.lua`."""
         keys = [self.keys.tasks, *route.keys]
         arguments: list[str | int] = [
             self.dead_after_ms,
@@ -267,7 +298,7 @@ class Submissions(Store):
             keep = ONCE_SECONDS if entry.idempotency_key else 0
             arguments += [entry.task_id, entry.message, entry.tenant, keep, entry.fingerprint]
             arguments.append(entry.not_before)
-        return self.scripts.submit(keys=keys, args=arguments, client=client)
+        return keys, arguments
 
     def _task_keys(self, entry: Entry) -> tuple[str, str]:
         record = self.keys.task(entry.task_id)

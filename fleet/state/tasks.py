@@ -10,24 +10,22 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from redis import Redis
 
-from fleet.core.model_decision import ModelCandidate, ModelDecision
-from fleet.core.refusals import Refusal
+from fleet.core.model_decision import ModelDecision
 from fleet.core.retries import MOST_CRASHES, Death
 from fleet.core.statistics import OUTCOMES_KEPT
 from fleet.core.task_states import ENDED, STATES
 from fleet.errors import LeaseLost, TaskNotFound
 from fleet.state.client import redis_errors
+from fleet.state.clock import ServerClock
 from fleet.state.keys import Keys, line, wake
+from fleet.state.lease import Lease, made_lease
 from fleet.state.money import NO_LIMITS, Arguments, StepLimits
 from fleet.state.records import TaskRecord, parse_record
-from fleet.state.saved import Saved, parse_saved
 from fleet.state.scripts import Scripts, text
 from fleet.state.store import Store
 
@@ -35,46 +33,6 @@ __all__ = ["ENDED", "STATES", "Finished", "Lease", "TaskRecord", "Tasks"]
 
 PAGE = 500
 """Ids of an index that one script looks at: half a millisecond."""
-
-PLANS_KEPT = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to run a task, as the claim script gave it.
-
-    `candidates` are the models that may serve, best first: the first is `model`; those that only
-    cooled down at submission come behind all others. The task may cost `limit_nanodollars` in
-    all, None where there is no limit, of which `spent_nanodollars` were spent by earlier runs.
-    `because` says why `model` is not the planned one, see `TaskRecord`. `refusal` is the limit that
-    had no room for a task whose publisher could hold no money for it: it is not to run. Where it
-    `stands_aside` it is to run beside no other such task of its process, and to `begin` first.
-    `saved` is what earlier runs have saved.
-    `asked_at` is when it was asked for, by this machine's monotonic clock: it holds from then on.
-    """
-
-    task_id: str
-    fence: int
-    request_type: str
-    tenant: str
-    complexity: float
-    model: str
-    attempt: int
-    candidates: tuple[ModelCandidate, ...] = ()
-    limit_nanodollars: int | None = None
-    spent_nanodollars: int = 0
-    agent_type: str = ""
-    pool: str = ""
-    because: str = ""
-    refusal: Refusal | None = None
-    stands_aside: bool = False
-    saved: tuple[Saved, ...] = ()
-    asked_at: float = field(default_factory=time.monotonic, compare=False)
-
-    def estimate(self, model: str) -> int:
-        """Nano-dollars that a run was thought to cost with a model; 0 where nobody estimated it."""
-        costs = (each.cost_nanodollars for each in self.candidates if each.model == model)
-        return next(costs, 0)
 
 
 class Finished(NamedTuple):
@@ -100,8 +58,10 @@ class Tasks(Store):
         half_life_seconds: float,
         dead_ttl_seconds: int,
         overflow_queue: Callable[[str], str],
+        clock: ServerClock,
     ) -> None:
         super().__init__(client, keys, scripts)
+        self.clock = clock
         self.dead_ttl_seconds = dead_ttl_seconds
         self.overflow_queue = overflow_queue
         self.half_life_ms = int(half_life_seconds * 1000)
@@ -169,15 +129,17 @@ class Tasks(Store):
             self.keys.waiting,
             self.keys.policy,
             self.keys.saved(task_id),
+            self.keys.clock,
         ]
         arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name]
         arguments += [MOST_CRASHES, tenant, plan, *_asked(tenant, plan, limits, message)]
+        arguments += self.clock.evidence()
         asked_at = time.monotonic()
         with redis_errors(self.client):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
         if text(status) != "claimed":
             return text(status)
-        return _lease(task_id, pool, int(fence), asked_at, found)
+        return made_lease(task_id, pool, int(fence), asked_at, found)
 
     def begin(self, lease: Lease) -> None:
         """Begin a run that stood aside. Raises `LeaseLost` where another run has the task now."""
@@ -343,12 +305,13 @@ class Tasks(Store):
             self.keys.dead,
             self.keys.cancelled,
             self.keys.saved(record.id),
+            self.keys.clock,
         ]
         died = _failure(f"its worker died in {most_crashes} attempts")
         unkept = _failure("its worker died, and its publisher kept no message to run it again with")
         arguments: Arguments = [record.id, record.fence, most_crashes]
         arguments += [self.dead_ttl_seconds, died, OUTCOMES_KEPT, record.request_type]
-        arguments += [self.half_life_ms, unkept]
+        arguments += [self.half_life_ms, unkept, *self.clock.evidence()]
         with redis_errors(self.client):
             return text(self.scripts.requeue(keys=keys, args=arguments))
 
@@ -395,40 +358,6 @@ class Tasks(Store):
         """Drop the lease of a task whose record is gone."""
         with redis_errors(self.client):
             self.client.zrem(self.keys.leases, task_id)
-
-
-def _lease(task_id: str, pool: str, fence: int, asked_at: float, found: list[Any]) -> Lease:
-    """A lease from what `lua/claim.lua` answers beside its fence."""
-    *fields, saved = found
-    owner, attempt, stored, spent, chosen, because, refused, aside = map(text, fields)
-    known, candidates = _parsed_plan(stored)
-    return Lease(
-        task_id=task_id,
-        fence=fence,
-        request_type=known["request_type"],
-        tenant=owner,
-        complexity=known["complexity"],
-        model=chosen or known["model"],
-        attempt=int(attempt),
-        candidates=candidates,
-        limit_nanodollars=known.get("limit_nanodollars"),
-        spent_nanodollars=int(spent),
-        agent_type=known["agent_type"],
-        pool=pool,
-        because=because,
-        refusal=Refusal.parse(refused) if refused else None,
-        stands_aside=aside == "1",
-        saved=parse_saved(saved),
-        asked_at=asked_at,
-    )
-
-
-@lru_cache(maxsize=PLANS_KEPT)
-def _parsed_plan(stored: str) -> tuple[Mapping[str, Any], tuple[ModelCandidate, ...]]:
-    """What a run needs to know of its task's plan, which tasks that came together share."""
-    known = json.loads(stored)
-    decision = ModelDecision.from_json(known["model_decision"])
-    return known, decision.ranking + decision.reserves
 
 
 def claims_of(process: int) -> str:

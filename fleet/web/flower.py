@@ -21,19 +21,34 @@ from tornado.log import enable_pretty_logging
 from fleet.adapters.ports import LOOPBACK, pick_ports
 from fleet.errors import InvalidConfig
 from fleet.runtime.app import make_app
+from fleet.runtime.application import FleetCelery
+from fleet.runtime.known_tasks import know_what_is_seen
 from fleet.settings import Settings
 from fleet.settings.addresses import redis_address
 from fleet.state.client import sentinel_options
 
 
 class FleetFlower(Flower):  # type: ignore[misc]
-    """Flower that finds Fleet's queues behind the plain Redis address."""
+    """Flower that finds Fleet's queues, and knows the tasks of all workers."""
 
     fleet_broker_url: str
 
+    def __init__(self, capp: FleetCelery, **options: Any) -> None:
+        # Before any task is looked up.
+        know_what_is_seen(capp, self._seen_tasks)
+        super().__init__(capp=capp, **options)
+
+    def _seen_tasks(self) -> set[str]:
+        """The names of the tasks that workers have registered, and of those that have run."""
+        workers = tuple(self.inspector.workers.values())
+        registered = (each for worker in workers for each in worker.get("registered") or ())
+        # One with a limit is told as `name [rate_limit=10/m]`.
+        names = {each.partition(" ")[0] for each in registered}
+        return names | set(self.events.state.task_types())
+
     @cached_property
     def broker_uri_with_password(self) -> str:
-        """Flower chooses how to count queues by the scheme, and knows nothing of `fleet+`."""
+        """Where the queues are: of several Sentinels the first, of another broker its own."""
         return self.fleet_broker_url
 
 

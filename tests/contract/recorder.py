@@ -24,9 +24,10 @@ class Seen:
 
 @dataclass(slots=True)
 class Recorder:
-    """Where the server listens, and what came in, oldest first."""
+    """Where the server listens, and what came in, oldest first. `body` is what it answers."""
 
     url: str = ""
+    body: Mapping[str, Any] | Stream = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     sent: threading.Event = field(default_factory=threading.Event)
     """Whether all frames of a stream were sent."""
@@ -51,7 +52,7 @@ def recorder(
     headers: Mapping[str, str] | None = None,
 ) -> Iterator[Recorder]:
     """Serve on a free port of the loopback interface."""
-    found = Recorder()
+    found = Recorder(body=body)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -60,10 +61,12 @@ def recorder(
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             names = {name.lower(): value for name, value in self.headers.items()}
             found.seen.append(Seen(self.path, names, asked))
-            if isinstance(body, Stream):
-                self._stream(body)
+            if isinstance(found.body, Stream):
+                # A client may have read enough.
+                with suppress(ConnectionError):
+                    self._stream(found.body)
                 return
-            content = json.dumps(body).encode()
+            content = json.dumps(found.body).encode()
             self.send_response(status)
             for name, value in (headers or {}).items():
                 self.send_header(name, value)

@@ -37,6 +37,7 @@ from fleet.core.model_choice import Model, Price, Tokens
 from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
+    ModelNotServed,
     ModelRefused,
     NeverRetry,
     NotAllowed,
@@ -117,8 +118,12 @@ def test_an_answer_without_usage_says_that_it_is_missing(fake: FakeProvider) -> 
         (rate_limited(retry_after=7, milliseconds=250), 0.25),
         (rate_limited(), RATE_LIMIT_SECONDS),
         (rate_limited(retry_after="soon"), RATE_LIMIT_SECONDS),
+        (rate_limited(retry_after="1.5"), 1.5),
         (rate_limited(retry_after=0), RATE_LIMIT_SECONDS),
         (out_of_quota(), QUOTA_SECONDS),
+        (bad_request("Insufficient balance, please recharge", status=429), QUOTA_SECONDS),
+        (bad_request("credit balance is too low", status=500), QUOTA_SECONDS),
+        (bad_request("You exceeded your current quota for a minute", status=429), 10.0),
     ],
 )
 def test_a_rate_limit_says_when_to_come_back(
@@ -190,6 +195,8 @@ def test_a_prompt_over_the_window_is_known_by_every_providers_words(
         filtered_prompt(),
         bad_request("no", code="content_policy_violation"),
         bad_request("Invalid prompt: flagged", code="invalid_prompt"),
+        bad_request("Output blocked by content filtering policy"),
+        bad_request("Content Exists Risk"),
     ],
 )
 def test_a_prompt_that_is_not_let_in_is_refused(fake: FakeProvider, behaviour: Behaviour) -> None:
@@ -213,16 +220,28 @@ def test_a_key_that_is_refused_is_not_allowed(fake: FakeProvider, behaviour: Beh
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "words"),
+    ("behaviour", "error", "words"),
     [
-        (bad_request(code="unknown_parameter"), "HTTP 400.*unknown_parameter"),
-        (bad_request("no", status=404, code="model_not_found"), "no such model.*base_url"),
+        (bad_request("odd", code="odd_request"), NeverRetry, "HTTP 400.*odd_request"),
+        (bad_request(code="unknown_parameter"), NeverRetry, "parameter.*unknown_parameter"),
+        (
+            bad_request("no", status=404, code="model_not_found"),
+            ModelNotServed,
+            "no such model.*base_url",
+        ),
     ],
 )
-def test_any_other_refusal_is_final(fake: FakeProvider, behaviour: Behaviour, words: str) -> None:
-    error = failure(fake, behaviour)
-    assert type(error) is NeverRetry
-    assert re.search(words, str(error))
+def test_any_other_refusal_is_final(
+    fake: FakeProvider, behaviour: Behaviour, error: type[FleetError], words: str
+) -> None:
+    found = failure(fake, behaviour)
+    assert type(found) is error
+    assert re.search(words, str(found))
+
+
+def test_a_code_that_is_text_is_not_shown(fake: FakeProvider) -> None:
+    found = failure(fake, bad_request("odd", code="[red]odd\x1b[0m"))
+    assert "odd" not in str(found)
 
 
 def test_the_local_model_answers_and_tells_its_tokens(local_model_url: str) -> None:

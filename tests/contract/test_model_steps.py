@@ -18,7 +18,6 @@ from fake_provider import (
     hang,
     rate_limited,
     too_long,
-    wrong_key,
 )
 from task_runs import Run
 
@@ -26,7 +25,6 @@ from fleet.adapters.model_calls import ModelCaller
 from fleet.errors import (
     ContextWindowExceeded,
     ModelRefused,
-    NeverRetry,
     RateLimited,
     Unavailable,
 )
@@ -96,7 +94,7 @@ def test_a_model_that_began_to_cool_down_after_the_choice_is_not_asked(
     assert key_id is not None
     run.fleet.model_state.cool(key_id, "small", "an outage", 60)
     assert run.ask().model == "middle"
-    assert run.told() == [("middle", "failover: small cools down", "ok")]
+    assert run.told() == [("middle", "failover: small cools down after an outage", "ok")]
 
 
 @pytest.mark.parametrize(
@@ -112,16 +110,6 @@ def test_an_outage_goes_to_the_next_model_and_cools_down(
     assert run.ask().model == "middle"
     assert run.told()[0] == ("small", "first", "unavailable")
     assert run.cooling == {"small": pytest.approx(seconds, abs=2)}
-
-
-def test_a_refused_key_goes_to_the_next_model_and_cools_down_for_five_minutes(
-    start: Callable[..., Run],
-) -> None:
-    run = start()
-    run.fake.script("small", wrong_key())
-    assert run.ask().model == "middle"
-    assert run.told()[0] == ("small", "first", "key refused")
-    assert run.cooling == {"small": pytest.approx(300, abs=5)}
 
 
 def test_a_refusal_goes_to_the_next_model_and_cools_nothing_down(
@@ -156,15 +144,42 @@ def test_after_all_known_windows_comes_the_unknown_one_and_then_none(
     assert [model for model, *_ in run.told()] == ["small", "large", "huge"]
 
 
-@pytest.mark.parametrize("status", [400, 404])
-def test_a_bad_request_is_not_asked_of_others_and_burned_nothing(
-    start: Callable[..., Run], client: redis.Redis, status: int
+def test_a_call_that_was_refused_burned_nothing(
+    start: Callable[..., Run], client: redis.Redis
 ) -> None:
     run = start()
-    run.fake.script("small", bad_request(status=status))
-    run.fails(NeverRetry, "refused the request|no such model")
-    assert run.told() == [("small", "first", "failed")]
+    run.fake.script("small", bad_request())
+    assert run.ask().model == "middle"
+    assert run.told()[0] == ("small", "first", "rejected")
     assert uncertain_calls(run, client) == 0
+
+
+SLOW_DOWN = Behaviour(body={"error": {"code": 429, "message": "slow down"}})
+NOTHING_SAID = answer("", 40, 0, finish="error")
+
+
+def test_an_error_inside_a_200_costs_nothing_and_cools_down_as_what_it_says(
+    start: Callable[..., Run], client: redis.Redis
+) -> None:
+    run = start(limit=0.1)
+    run.fake.script("small", filtered())
+    run.fake.script("middle", SLOW_DOWN)
+    assert run.ask().model == "large"
+    step = run.record.steps[1]
+    assert (step.ended, step.cost_nanodollars, step.usage) == ("rate limited", 0, "seen")
+    assert run.cooling == {"middle": pytest.approx(10, abs=2)}
+    # Only the answer that was filtered has told nothing of what it took.
+    assert uncertain_calls(run, client) == 1
+
+
+def test_an_error_without_a_word_costs_what_was_told(start: Callable[..., Run]) -> None:
+    run = start(limit=0.1)
+    run.fake.script("small", broken(500))
+    run.fake.script("middle", NOTHING_SAID)
+    assert run.ask().model == "large"
+    step = run.record.steps[1]
+    assert (step.ended, step.input_tokens, step.output_tokens) == ("unavailable", 40, 0)
+    assert (step.cost_nanodollars, step.usage) == (40_000, "seen")
 
 
 def uncertain_calls(run: Run, client: redis.Redis) -> int:
@@ -201,7 +216,8 @@ def test_models_that_cool_down_for_long_are_not_waited_for(start: Callable[..., 
     for model in run.fleet.models:
         assert model.key_id is not None
         run.fleet.model_state.cool(model.key_id, model.name, "an outage", 60)
-    error = run.fails(Unavailable, "small: cools down for 60 s more; middle: cools down for 60 s")
+    why = "cools down for 60 s more after an outage"
+    error = run.fails(Unavailable, f"small: {why}; middle: {why}")
     assert isinstance(error, Unavailable)
     assert error.retry_after == pytest.approx(60, abs=2)
     assert run.fake.count() == 0
@@ -364,6 +380,30 @@ def test_code_that_no_model_gets_right_has_the_quality_of_the_last_ones_best_ans
     assert isinstance(outcome.result, CodeGenerationResult)
     # The quality is middle's, and a rating of the result will be small's.
     assert (outcome.result.model, outcome.model) == ("small", "small")
+
+
+CUT = answer("```python\ndef add(a, b):\n    return a\n", finish="length")
+CUT_AFTER_THE_CODE = answer("```python\ndef add(a, b):\n    return 1\n```\nThis", finish="length")
+
+
+def test_code_that_an_answer_ends_in_at_its_limit_is_asked_for_again(
+    start: Callable[..., Run],
+) -> None:
+    run = start(limit=0.0)
+    run.fake.script("small", CUT, CUT_AFTER_THE_CODE)
+    payload = SPEC.payload(instruction="Write add(a, b).", max_attempts=2, max_tokens=64)
+    outcome = run.loop.run(SPEC.make().run(payload, run.context))
+    assert isinstance(outcome.result, CodeGenerationResult)
+    assert [attempt.passed for attempt in outcome.result.attempts] == [False, True]
+    assert "the answer was cut at its limit of 64 tokens" in str(run.fake.requests()[1].body)
+
+
+def test_code_that_was_cut_and_passes_its_tests_is_enough(start: Callable[..., Run]) -> None:
+    run = start(limit=0.0)
+    run.fake.script("small", CUT)
+    payload = SPEC.payload(instruction="Write add(a, b).", tests="assert add(1, 2) == 1")
+    outcome = run.loop.run(SPEC.make().run(payload, run.context))
+    assert (outcome.state, run.fake.count("small")) == ("succeeded", 1)
 
 
 def test_neither_failover_nor_escalation_leads_back_to_a_model_that_failed(

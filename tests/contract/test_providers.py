@@ -27,6 +27,7 @@ from fleet.errors import (
     ModelRefused,
     NeverRetry,
     NotAllowed,
+    QuotaExhausted,
     RateLimited,
     Unavailable,
 )
@@ -322,22 +323,18 @@ def _without_usage(kind: ProviderKind) -> dict[str, Any]:
     return {name: part for name, part in answer if name not in ("usage", "usageMetadata")}
 
 
-@pytest.mark.parametrize("kind", ["openai", "google", "groq"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "bedrock"])
 def test_an_answer_without_usage_says_that_it_is_missing(kind: ProviderKind, streams: bool) -> None:
     with recorder(served(kind, _without_usage(kind), streams)) as found:
-        assert ask(kind, found.url, streams).usage_missing
+        reply = ask(kind, found.url, streams)
+    assert (reply.text, reply.usage_missing) == ("good day", True)
 
 
-@pytest.mark.parametrize("kind", ["anthropic", "bedrock", "mistral"])
-def test_a_stream_may_leave_out_the_usage_that_a_whole_answer_must_have(kind: ProviderKind) -> None:
-    with recorder(served(kind, _without_usage(kind), True)) as found:
-        assert ask(kind, found.url, True).usage_missing
-
-
-@pytest.mark.parametrize("kind", ["anthropic", "bedrock", "mistral"])
-def test_an_answer_without_the_usage_that_its_protocol_wants_is_none(kind: ProviderKind) -> None:
-    with recorder(_without_usage(kind)) as found, pytest.raises(Unavailable, match="cannot be"):
-        ask(kind, found.url, False)
+def test_bedrocks_client_wants_the_usage_in_a_whole_answer_and_not_in_a_stream() -> None:
+    with recorder(served("bedrock", _without_usage("bedrock"), True)) as found:
+        assert ask("bedrock", found.url, True).usage_missing
+    with recorder(_without_usage("bedrock")) as found, pytest.raises(Unavailable, match="cannot"):
+        ask("bedrock", found.url, False)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -350,6 +347,15 @@ def test_a_rate_limit_is_known_and_nothing_is_tried_twice(
     assert isinstance(error, RateLimited)
     assert error.retry_after == 3
     assert len(found.seen) == 1
+
+
+def test_a_daily_quota_of_googles_is_one_models_alone(streams: bool) -> None:
+    violation = {"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}
+    details = [{"@type": "google.rpc.QuotaFailure", "violations": [violation]}]
+    told = {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "no", "details": details}
+    with recorder({"error": told}, 429) as found, pytest.raises(QuotaExhausted) as caught:
+        ask("google", found.url, streams)
+    assert not caught.value.whole_key
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -411,6 +417,46 @@ def test_a_refusal_is_known_and_charged(kind: ProviderKind, streams: bool) -> No
         ask(kind, found.url, streams)
     assert isinstance(caught.value.reply, ModelReply)
     assert caught.value.reply.cost_nanodollars > 0
+
+
+def _cut_at_its_limit(kind: ProviderKind) -> Mapping[str, Any]:
+    answer = PROTOCOLS[kind].answer
+    if kind == "google":
+        return {**answer, "candidates": [{**CANDIDATE, "finishReason": "MAX_TOKENS"}]}
+    if kind in ("anthropic", "bedrock"):
+        return {**answer, "stop_reason" if kind == "anthropic" else "stopReason": "max_tokens"}
+    return _finished(dict(answer), "length")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_that_was_cut_at_its_limit_says_so(kind: ProviderKind, streams: bool) -> None:
+    with recorder(served(kind, PROTOCOLS[kind].answer, streams)) as found:
+        assert ask(kind, found.url, streams).finish_reason == "stop"
+    with recorder(served(kind, _cut_at_its_limit(kind), streams)) as found:
+        assert ask(kind, found.url, streams).finish_reason == "length"
+
+
+@pytest.mark.parametrize("kind", ["openai", "groq"])
+def test_thoughts_among_the_text_are_left_out_wherever_a_stream_cuts(
+    kind: ProviderKind, streams: bool
+) -> None:
+    # Half of it ends in the midst of the tag.
+    said = dict(_chat())
+    message = {"role": "assistant", "content": "<think>so</think>42"}
+    said["choices"] = [{**said["choices"][0], "message": message}]
+    with recorder(served(kind, said, streams)) as found:
+        assert ask(kind, found.url, streams).text == "42"
+
+
+@pytest.mark.parametrize("kind", ["openai", "mistral"])
+def test_thoughts_among_the_parts_of_a_text_are_left_out(kind: ProviderKind) -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "so"}]}
+    parts = [thought, {"type": "text", "text": "good "}, {"type": "hologram"}, "day"]
+    said = dict(_chat())
+    message = {"role": "assistant", "content": parts}
+    said["choices"] = [{**said["choices"][0], "message": message}]
+    with recorder(said) as found:
+        assert ask(kind, found.url, False).text == "good day"
 
 
 # What is cut

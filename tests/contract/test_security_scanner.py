@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -21,6 +22,8 @@ from fleet.errors import InvalidRequest, LeaseLost, NotAllowed
 from workers.security_scanner import SPEC
 from workers.security_scanner.grounding import is_grounded, sentences
 from workers.security_scanner.models import SecurityScanPayload, SecurityScanResult
+from workers.security_scanner.process import Scanned, ScannerProcess
+from workers.security_scanner.scan import Scan
 from workers.security_scanner.stoppable import in_thread
 
 PROJECT = Path(__file__).parents[2]
@@ -274,14 +277,71 @@ def test_a_payload_that_makes_no_sense_is_refused(payload: dict[str, Any], messa
 
 
 def test_the_scan_opens_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> NoReturn:
-        raise AssertionError("a scan must not ask the network")
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("a scan opened a connection")
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    assert "AWSKeyDetector" in rules(scan(SHOP, paths=["."]))
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    # In this process: what the scanner's own one does cannot be watched.
+    found = Scan()
+    for name in ("settings.py", "accounts.py"):
+        found.add(name, SHOP / "shop" / name)
+    assert found.hits
 
 
-@pytest.mark.slow
+LONG = "x = '" + "ab1 " * 300_000 + "'\n"
+
+
+def test_a_long_line_is_cut_and_the_report_says_so(tmp_path: Path) -> None:
+    secret = "n0t-a-real-one-but-long"
+    line = f"x = '{'ab1 ' * 1248}'; password = '{secret}'\n"
+    (tmp_path / "long.py").write_text(f"{line}password = 'another-one-of-mine'\n{LONG}eval('1')\n")
+    found = scan(tmp_path, paths=["."])
+    (note,) = [each.reason for each in found.skipped]
+    assert note.startswith("lines 1, 3: cut, since longer than 5,000 characters")
+    assert {finding.line for finding in found.findings} == {1, 2, 4}
+    assert secret[:4] not in found.model_dump_json()
+
+
+def test_a_scan_that_takes_too_long_ends_and_the_others_go_on(tmp_path: Path) -> None:
+    (tmp_path / "slow.txt").write_text("".join(LONG[:5000] + "\n" for _ in range(400)))
+    (tmp_path / "quick.py").write_text("password = 'n0t-a-real-one'\n")
+
+    async def scenario() -> tuple[Scanned, float]:
+        scanned, gap = Scanned(), 0.0
+
+        async def watch() -> None:
+            nonlocal gap
+            while True:
+                before = time.monotonic()
+                await asyncio.sleep(0.01)
+                gap = max(gap, time.monotonic() - before)
+
+        watching = asyncio.create_task(watch())
+        async with ScannerProcess(cpu_seconds=0.4) as scanner:
+            for name in ("slow.txt", "quick.py"):
+                scanned.add(await scanner.scan(name, tmp_path / name))
+            scanned.findings = await scanner.findings(scanned.hits, "low")
+        watching.cancel()
+        return scanned, gap
+
+    scanned, gap = asyncio.run(scenario())
+    assert [each.reason for each in scanned.skipped] == [
+        "not scanned: it took more than 0.4 s of processor time"
+    ]
+    assert {each.file for each in scanned.findings} == {"quick.py"}
+    # What renews leases in this process had its turn all along.
+    assert gap < 5
+
+
+def test_findings_beyond_the_most_are_counted(tmp_path: Path) -> None:
+    lines = (f"password{n} = 'n0t-a-real-one-{n}'\n" for n in range(1100))
+    (tmp_path / "many.txt").write_text("".join(lines))
+    found = scan(tmp_path, paths=["."])
+    assert len(found.findings) == 1000
+    assert any("100 findings more than the 1,000" in each.reason for each in found.skipped)
+
+
 def test_fleets_own_source_is_scanned_without_a_failure() -> None:
     result = scan(PROJECT, paths=["fleet", "workers"])
     assert result.skipped == ()

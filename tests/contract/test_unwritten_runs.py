@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,12 +15,15 @@ from task_runs import CONFIG, runner_of
 from test_parked_runs import SPEC
 
 from fleet.core.limits import LimitKey
-from fleet.errors import FleetError, InEmergency, OverBudget, OverLimit
+from fleet.errors import FleetError, InEmergency, InvalidRequest, OverBudget, OverLimit
 from fleet.runtime.agent_tasks import _plan
+from fleet.runtime.asked import Delivered
 from fleet.services.claims import Delivery
+from fleet.services.complexity import Complexity
 from fleet.services.connection import Connection, open_connection
 from fleet.services.ledger_verify import verify
 from fleet.services.money_rules import step_limits
+from fleet.services.requests import RequestChecks
 from fleet.services.run import AgentRunner
 from fleet.settings import Settings
 from fleet.state.money import StepLimits
@@ -32,13 +38,26 @@ class Stranger:
     def __init__(self, fleet: Connection, runner: AgentRunner) -> None:
         self.fleet, self.runner = fleet, runner
 
-    def delivered(self, task_id: str, priority: int = 5, asks: int = 1) -> Any:
+    def delivered(self, task_id: str, priority: Any = 5, asks: int = 1, **more: Any) -> Any:
         order = {"instruction": "add", "asks": asks}
+        asked = {"request_type": "code_generation", "priority": priority, **more}
+        return self.delivered_as(task_id, [order], asked)
 
-        def plan() -> str:
-            return _plan(self.fleet, "code_generator", order, {"request_type": "code_generation"})
-
-        delivery = Delivery(task_id, order, "default", plan, priority)
+    def delivered_as(
+        self, task_id: str, args: list[Any], asked: dict[str, Any], message: str = ""
+    ) -> Any:
+        complexity = Complexity(self.fleet.policies)
+        checks = RequestChecks(self.fleet.settings, {"code_generator": SPEC}, complexity)
+        found = Delivered(checks, "code_generator", args, asked)
+        delivery = Delivery(
+            task_id,
+            args[0] if len(args) == 1 else None,
+            found.tenant,
+            partial(_plan, self.fleet, found),
+            found.priority,
+            message=lambda: message,
+            refused=lambda: found.refused,
+        )
         return self.runner.run("code_generator", delivery)
 
     def refused(self, task_id: str, error: type[FleetError], match: str) -> None:
@@ -115,3 +134,57 @@ def test_a_task_may_make_only_so_many_calls(stranger: Stranger, fake: FakeProvid
         stranger.delivered("first", asks=3)
     assert fake.count() == 2
     assert stranger.delivered("second", asks=2)
+
+
+ORDER = {"instruction": "add", "asks": 0}
+STRANGE: dict[str, tuple[list[Any], dict[str, Any]]] = {
+    "a tenant of 100 kB": ([ORDER], {"tenant": "x" * 100_000}),
+    "a tenant that is none": ([ORDER], {"tenant": "no tenant!"}),
+    "a tenant that is a list": ([ORDER], {"tenant": ["acme"]}),
+    "a complexity of NaN": ([ORDER], {"complexity": math.nan}),
+    "an endless complexity": ([ORDER], {"complexity": math.inf}),
+    "a complexity that is a string": ([ORDER], {"complexity": "hard"}),
+    "a complexity that is true": ([ORDER], {"complexity": True}),
+    "a complexity over 1": ([ORDER], {"complexity": 10**400}),
+    "a quality that is NaN": ([ORDER], {"quality": math.nan}),
+    "a speed that is an object": ([ORDER], {"speed": {}}),
+    "a priority that is a string": ([ORDER], {"priority": "urgent"}),
+    "a priority over 9": ([ORDER], {"priority": 99}),
+    "a request type that is unknown": ([ORDER], {"request_type": "x" * 1000}),
+    "a request type that is a list": ([ORDER], {"request_type": ["code_generation"]}),
+    "a request type of another agent": ([ORDER], {"request_type": "security_analysis"}),
+    "a keyword that is unknown": ([ORDER], {"tenants": "acme"}),
+    "no payload": ([], {}),
+    "two payloads": ([ORDER, ORDER], {}),
+    "a payload that is a list": ([[ORDER]], {}),
+    "a payload that is null": ([None], {}),
+    "a payload that does not suit": ([{"instruction": 5}], {}),
+    "a payload that is too large": ([{"instruction": "x" * 2_000_000}], {}),
+}
+
+
+@pytest.mark.parametrize(("args", "asked"), STRANGE.values(), ids=STRANGE)
+def test_what_no_submission_may_say_no_message_may(
+    stranger: Stranger, args: list[Any], asked: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        stranger.delivered_as("strange", args, asked, "its message")
+    assert len(str(refused.value)) < 500
+    record = stranger.fleet.tasks.read("strange")
+    assert (record.state, record.tenant) == ("failed", "default")
+    assert record.error == {"type": "InvalidRequest", "message": str(refused.value)}
+    assert record.model_calls == 0
+    assert stranger.fleet.dead_letters.letter("strange").message == ""
+    assert not any(any(held) for held in stranger.fleet.book.read().held.values())
+
+
+def test_a_tenant_that_is_not_configured_reserves_nothing(
+    stranger: Stranger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InvalidRequest, match="no tenant is called 'evil'; use one of: acme"):
+        config = stranger.fleet.settings.config.model_copy(update={"tenants": ("acme",)})
+        settings = replace(stranger.fleet.settings, config=config)
+        stranger.fleet = replace(stranger.fleet, settings=settings)
+        stranger.delivered("strange", tenant="evil")
+    scopes = {scope for scope in stranger.fleet.book.read().held if "evil" in scope}
+    assert not scopes

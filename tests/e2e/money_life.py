@@ -95,7 +95,7 @@ class World:
 
     def work(self) -> None:
         """Take what is queued, and run it, until there is nothing more."""
-        self.fleet.registry.heartbeat(AGENT, POOL, 0)
+        self.fleet.registry.heartbeat(AGENT, POOL, 0, 8)
         runner = _make_runner(self.app, Role(POOL, AGENT), TaskSlots(1))
         runner.keeper.renew_seconds = 0
         hold = runner.keeper.hold

@@ -64,6 +64,9 @@ reap_seconds = 1
 [health]
 failures_in_row = 1000
 least_success = 0
+
+[rates.scopes."tenant:bounded"]
+concurrent_tasks = 2
 """
 
 
@@ -130,7 +133,7 @@ class Shop:
         """A worker whose processes run two tasks each; it has one of them, or up to so many."""
         command = [*self._celery, "worker", "-n", f"short@{self.name}", "-Q", queue, "-l", "INFO"]
         command += ["--max-tasks-per-child", "2", f"--autoscale={most},1"]
-        self._spawn("short", command, {"FLEET_POOL": "forked"})
+        self._spawn("short", command, {})
         try:
             self.await_worker("short")
             yield
@@ -138,22 +141,34 @@ class Shop:
             self.processes.stop("short")
 
     @contextmanager
-    def own_worker(self) -> Iterator[tuple[Celery, subprocess.Popen[bytes]]]:
-        """A worker of the user's that is no agent, in a database without any fleet's worker. Its
-        application as a publisher has it, and its process."""
-        url = f"{self.processes.environment['FLEET_BROKER_URL'][:-1]}2"
+    def own_app(self) -> Iterator[Celery]:
+        """The application of a user's worker that is no agent, as a publisher has it, in a database
+        without any fleet's worker."""
+        variables = {**self.own_variables, "FLEET_BROKER_URL": self.own_url}
+        with _environment(variables):
+            app = _with_tasks(make_app(load_settings()))
+        with app:
+            yield app
+            app.backend.result_consumer.cancel_for = lambda task_id: None
+
+    @contextmanager
+    def own_worker(self) -> Iterator[subprocess.Popen[bytes]]:
+        """The worker of that application; its process."""
         arguments = ["worker", "-P", "threads", "-c", "2", "-n", f"own@{self.name}", "-l", "INFO"]
         command = [sys.executable, "-m", "celery", "-A", "plain_shop", *arguments]
-        self._spawn("own", command, {"FLEET_BROKER_URL": url})
+        log = self.processes.folder / "own.log"
+        log.unlink(missing_ok=True)
+        self._spawn("own", command, {"FLEET_BROKER_URL": self.own_url})
         try:
-            with _environment({**self.own_variables, "FLEET_BROKER_URL": url}):
-                app = _with_tasks(make_app(load_settings()))
             self.await_worker("own")
-            with app:
-                yield app, self.processes.running["own"]
-                app.backend.result_consumer.cancel_for = lambda task_id: None
+            yield self.processes.running["own"]
         finally:
             self.processes.stop("own")
+
+    @property
+    def own_url(self) -> str:
+        """The address of the database that `own_app` and its worker have for themselves."""
+        return f"{self.processes.environment['FLEET_BROKER_URL'][:-1]}2"
 
     @property
     def own_variables(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from harness import eventually
 from shops import PATIENCE, PREFORK_QUEUE, THREADS, THREADS_QUEUE, Shop, listening, until
 
 from fleet.core.retries import MOST_CRASHES
-from fleet.errors import TaskCancelled, TaskTimedOut
+from fleet.errors import OverLimit, TaskCancelled, TaskTimedOut
 from fleet.runtime.client import Task
 from fleet.services.connection import Connection
 from fleet.services.upkeep import reap
@@ -409,6 +409,50 @@ def test_a_plain_task_may_be_replaced_by_an_agents(
     sent = shop.send("ask_an_agent", "replaced", queue=queue)
     assert sent.get(timeout=PATIENCE) == {"note": "replaced"}
     assert state.tasks.read(sent.id).ranking is not None
+
+
+def bounded(shop: Shop, count: int) -> list[Any]:
+    """Agents' tasks of a tenant that may have two at once."""
+    sign = shop.app.signature
+    return [sign(NAP, args=({},), kwargs={"tenant": "bounded"}, immutable=True)] * count
+
+
+def test_a_chord_of_agents_that_fits_no_limit_as_a_whole_is_not_sent(
+    shop: Shop, state: Connection
+) -> None:
+    newest = [record.id for record in state.tasks.newest(1)]
+    with pytest.raises(OverLimit, match="tenant:bounded"):
+        chord(bounded(shop, 4), shop.sign("echo"))()
+    assert [record.id for record in state.tasks.newest(1)] == newest
+    assert chord(bounded(shop, 2), shop.sign("echo"))().get(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("kind", ["chord", "group", "callback", "replacement", "after an agent"])
+def test_a_later_step_that_fits_no_limit_fails_its_chain_and_calls_its_error_back(
+    shop: Shop, state: Connection, kind: str
+) -> None:
+    page, newest = shop.page(), [record.id for record in state.tasks.newest(1)]
+    told, first = shop.sign("on_error", page), shop.sign("add", 1, 1)
+    if kind == "chord":
+        sent = chain(first, group(bounded(shop, 4)), shop.sign("echo"))
+    elif kind == "group":
+        sent = chain(first, group(bounded(shop, 4)))
+    elif kind == "after an agent":
+        sent = chain(poison(shop), group(bounded(shop, 4)), shop.sign("echo"))
+        newest = []
+    elif kind == "callback":
+        sent = first.clone()
+        sent.link(group(bounded(shop, 4)))
+    else:
+        sent = shop.sign("replaced_by", group(bounded(shop, 4)))
+    result = sent.on_error(told).apply_async()
+    eventually(lambda: shop.lines(page), PATIENCE, "the error callback")
+    assert "tenant:bounded" in shop.lines(page)[0]
+    until(lambda: bool(result.ready()), True)
+    with pytest.raises(Exception, match="tenant:bounded"):
+        result.get(timeout=PATIENCE)
+    sent_all_the_same = [r.id for r in state.tasks.newest(1) if r.tenant == "bounded"]
+    assert not set(sent_all_the_same) - set(newest)
 
 
 def test_a_cancelled_agent_fails_its_chord_with_a_word(shop: Shop, state: Connection) -> None:

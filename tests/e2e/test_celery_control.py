@@ -199,7 +199,7 @@ def test_beat_sends_a_users_own_entries(shop: Shop) -> None:
 def test_a_users_own_worker_serves_plain_tasks_alone_and_ends_when_told_from_afar(
     shop_on_fleet: Shop,
 ) -> None:
-    with shop_on_fleet.own_worker() as (app, process):
+    with shop_on_fleet.own_app() as app, shop_on_fleet.own_worker() as process:
         name = "own@fleet"
         inspect = app.control.inspect([name], timeout=10, limit=1)
         (queue,) = inspect.active_queues()[name]

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 from billiard.exceptions import WorkerLostError
-from celery import chain
+from celery import Celery, chain
 from celery.exceptions import NotRegistered, TaskRevokedError, TimeLimitExceeded
 from shops import PATIENCE, PREFORK_QUEUE, THREADS, THREADS_QUEUE, Shop, until
 
@@ -280,3 +280,35 @@ def test_a_task_may_run_in_the_caller_instead(shop: Shop) -> None:
         assert chain(shop.sign("add", 1, 2), shop.sign("add", 3))().get() == 6
     finally:
         shop.app.conf.task_always_eager = False
+
+
+def test_what_is_revoked_while_it_waits_does_not_run_in_a_worker_that_starts_later(
+    shop_on_fleet: Shop,
+) -> None:
+    """Whichever application revoked it, by id or by stamp, and whoever heard of it is gone."""
+    shop, page, stamp = shop_on_fleet, shop_on_fleet.page(), uuid4().hex
+    with shop.own_app() as app:
+        note = app.tasks["shop.note"]
+        unwanted = [note.apply_async((f"{n}", page), countdown=1) for n in range(3)]
+        signs = [note.s(f"stamped {n}", page) for n in range(2)]
+        for each in signs:
+            each.stamp(visit=stamp)
+        stamped_ones = [each.apply_async(countdown=1) for each in signs]
+        # Nobody hears of these two.
+        unwanted[0].revoke()
+        app.control.revoke([each.id for each in unwanted[1:]])
+        with shop.own_worker():
+            retried = app.tasks["shop.stumble"].apply_async((9, 2.0))
+            until(lambda: retried.state, "RETRY")
+            # An application that keeps nothing itself: only this worker hears of it.
+            heard = {"reply": True, "timeout": 10, "limit": 1}
+            with Celery("stranger", broker=shop.own_url, set_as_current=False) as stranger:
+                stranger.control.revoke(retried.id, **heard)
+                stranger.control.revoke_by_stamped_headers({"visit": [stamp]}, **heard)
+        with shop.own_worker():
+            last = note.apply_async(("wanted", page), countdown=2.5)
+            last.get(timeout=PATIENCE)
+            for each in (*unwanted, *stamped_ones, retried):
+                with pytest.raises(TaskRevokedError):
+                    each.get(timeout=PATIENCE)
+        assert shop.lines(page) == ["wanted"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run_fleet
 from harness import Crew, eventually
 
 from fleet import Task
@@ -16,10 +17,14 @@ from fleet import Task
 
 def run(crew: Crew, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     variables = options.pop("variables", {})
+    environment = {**crew.processes.environment, **variables}
+    folder = crew.processes.folder
+    if not options:
+        return run_fleet(*arguments, folder=folder, environment=environment)
     return subprocess.run(
         [sys.executable, "-m", "fleet", *arguments],
-        cwd=crew.processes.folder,
-        env={**crew.processes.environment, **variables},
+        cwd=folder,
+        env=environment,
         check=False,
         capture_output=True,
         text=True,

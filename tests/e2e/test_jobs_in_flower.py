@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from harness import Crew, eventually
 
-from beat_schedules.jobs import BUDGETS, REAP, ROLL_UP, SPEND
 from fleet.adapters.ports import pick_ports
 from fleet.runtime.app import make_app
+from fleet.runtime.job_names import BUDGETS, REAP, ROLL_UP, SPEND
 
 PASSWORD = "open sesame"
 
@@ -49,7 +49,7 @@ class FlowerApi:
             return json.load(answer)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def flower(crew: Crew) -> Iterator[FlowerApi]:
     port = pick_ports({"FLEET_FLOWER_PORT": 0})["FLEET_FLOWER_PORT"]
     environment = crew.processes.environment

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from harness import Crew, eventually
 
-from beat_schedules.jobs import ROLL_UP
 from fleet.runtime.app import Role, make_app
+from fleet.runtime.job_names import ROLL_UP
 from fleet.services.connection import open_connection
 from fleet.services.ledger_verify import verify
 

@@ -10,6 +10,7 @@ import pytest
 from celery import Celery
 from harness import Crew, eventually
 
+from fleet.core.priorities import Priorities
 from fleet.errors import InvalidRequest
 from fleet.runtime.app import make_app, task_routes
 
@@ -32,11 +33,14 @@ def stranger(crew: Crew) -> Celery:
 
 def test_send_task_is_placed_by_the_atomic_step_and_explained(crew: Crew, app: Celery) -> None:
     sent = app.send_task(
-        NAP, args=[{"note": "routed"}], kwargs={"tenant": "acme", "complexity": 0.9}
+        NAP,
+        args=[{"note": "routed"}],
+        kwargs={"tenant": "acme", "complexity": 0.9, "quality": 0.5, "speed": 0.1},
     )
     assert sent.get(timeout=30) == {"note": "routed"}
     record = crew.fleet.task(sent.id).record()
     assert (record.state, record.tenant, record.complexity) == ("succeeded", "acme", 0.9)
+    assert record.priorities == Priorities(0.5, 0.1, "submission", "submission")
     decision = crew.fleet.task(sent.id).decision
     assert decision.pool == record.routed == max(decision.scores, key=decision.scores.__getitem__)
     assert set(decision.scores) == {"naps", "forked"}
@@ -45,10 +49,12 @@ def test_send_task_is_placed_by_the_atomic_step_and_explained(crew: Crew, app: C
 def test_a_stock_transport_is_routed_by_expected_wait_and_recorded_by_the_worker(
     crew: Crew, stranger: Celery
 ) -> None:
-    sent = stranger.send_task(NAP, args=[{"note": "from afar"}], kwargs={"tenant": "acme"})
+    asked = {"tenant": "acme", "speed": 0.2}
+    sent = stranger.send_task(NAP, args=[{"note": "from afar"}], kwargs=asked)
     assert sent.get(timeout=30) == {"note": "from afar"}
     record = crew.fleet.task(sent.id).record()
     assert (record.state, record.tenant) == ("succeeded", "acme")
+    assert record.priorities == Priorities(0.7, 0.2, "configuration", "submission")
     assert record.pool in ("naps", "forked")
 
 

@@ -32,8 +32,8 @@ from fleet import Fleet, Submission
 from fleet.adapters.rabbitmq import RabbitMq
 from fleet.errors import InvalidConfig, NotAllowed
 from fleet.runtime.app import make_app
+from fleet.runtime.link import Link
 from fleet.runtime.rabbitmq_transport import rabbitmq_transport_url
-from fleet.runtime.transport import Link
 from fleet.settings import load_settings
 from fleet.state.keys import given
 

@@ -1,4 +1,4 @@
-"""The first five faults, done to either side in the same way; what came of them, as figures.
+"""The faults that are done to either side in the same way; what came of them, as figures.
 
 Nothing here waits for luck: a fault is done when what it is to hit is there, and what follows is
 awaited, with a bound.
@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from followers import await_followers
 from labor_runs import Run
 from sides import Side, await_ready, until
 
@@ -175,6 +176,33 @@ def kill_valkey(side: Side, kills: int, quiet: float) -> Figures:
         "drained after s": None if missing else round(max(overs) - back, 1),
         "refused": sorted({type(error).__name__ for error in load.refused}),
         "ids": load.acknowledged,
+        "missing": missing,
+    }
+
+
+def valkey_away_at_the_end(side: Side, count: int, away: float, quiet: float) -> Figures:
+    """Valkey is killed under tasks that have a callback and an error callback, and is away when
+    they end, for longer than a lease lasts. None of them fails by itself."""
+    dice = Random(5)
+    for name in ("one", "two"):
+        side.start(name)
+    await_ready(side, "one", "two")
+    tasks = [side.send_followed(dice.uniform(0.5, 2.5)) for _ in range(count)]
+    assert until(lambda: side.runs.begun(tasks) >= min(count, 8), 40)
+    side.broker.kill()
+    gone = time.monotonic()
+    until(lambda: time.monotonic() - gone > away, away + 5)
+    side.broker.start_again()
+    missing = side.runs.await_effects(tasks, quiet)
+    called = await_followers(side.broker.client, tasks, quiet)
+    return {
+        "tasks": count,
+        "lost": len(missing),
+        "error callback run": sum("else" in each for each in called.values()),
+        "both": sum({"then", "else"} <= set(each) for each in called.values()),
+        "callback twice": sum(each.count("then") > 1 for each in called.values()),
+        "neither": sum(not each for each in called.values()),
+        "ids": tasks,
         "missing": missing,
     }
 

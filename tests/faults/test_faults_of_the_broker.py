@@ -9,11 +9,12 @@ from contextlib import contextmanager
 import fault_rows
 import pytest
 from fault_rows import shown
-from fleet_side import VISIBILITY_SECONDS, FleetSide
+from fleet_side import LEASE_SECONDS, VISIBILITY_SECONDS, FleetSide
+from full_disk import full_disk
 from sides import await_ready, sized, until
 from tcp_proxy import Proxy
 
-from fleet.errors import RetryLater, Unavailable
+from fleet.errors import FleetError, RetryLater, Unavailable
 
 QUIET = 40.0
 MOST_SECONDS_TO_RESUME = 30.0
@@ -42,6 +43,22 @@ def test_what_was_acknowledged_outlives_valkey(side: FleetSide) -> None:
     tasks = found["ids"]
     side.await_ends(tasks, 30)
     assert side.states(tasks) == {"succeeded": len(tasks)}
+    side.check(tasks)
+
+
+def test_celery_is_told_once_of_tasks_that_end_while_valkey_is_away(side: FleetSide) -> None:
+    away = LEASE_SECONDS + sized(2, 20)
+    found = fault_rows.valkey_away_at_the_end(side, int(sized(24, 200)), away, QUIET)
+    print(shown("Valkey away at the end", side, found))
+    tasks = found["ids"]
+    side.await_ends(tasks, 40)
+    assert side.states(tasks) == {"succeeded": len(tasks)}
+    for key in ("lost", "error callback run", "both", "callback twice", "neither"):
+        assert found[key] == 0, found
+    results = [side.celery.AsyncResult(task) for task in tasks]
+    assert all(result.get(timeout=20)["run"] for result in results)
+    assert {result.state for result in results} == {"SUCCESS"}
+    assert side.workers.fallen() == []
     side.check(tasks)
 
 
@@ -113,6 +130,40 @@ def test_a_full_valkey_is_loud_and_loses_nothing(side: FleetSide) -> None:
     print(shown("out of memory", side, told))
     assert side.states(acknowledged) == {"succeeded": len(acknowledged)}
     side.check(acknowledged)
+
+
+def test_a_fleet_outlives_a_full_disk_without_a_restart(side: FleetSide) -> None:
+    """It lasts longer than an agent may be silent, so that none is left in the registry."""
+    for name in ("one", "two"):
+        side.start(name)
+    side.start("forked", "prefork")
+    await_ready(side, "one", "two", "forked")
+    pids = {name: process.pid for name, process in side.workers.running.items()}
+    before = side.send(8, VISIBILITY_SECONDS / 2)
+    said = set()
+    with full_disk(side.broker.client):
+        # Some workers miss their record too, as where it has been deleted.
+        side.broker.client.config_set("save", "")
+        side.state.client.delete(side.state.keys.agent(side.agent("one")))
+        side.broker.client.config_set("save", "3600 1")
+        ends = time.monotonic() + VISIBILITY_SECONDS + sized(2, 10)
+        while time.monotonic() < ends:
+            with pytest.raises(FleetError) as told:
+                side.send(1, 0.0)
+            said.add(type(told.value))
+            # The pace of the caller; nothing is hoped of it.
+            time.sleep(0.2)
+    healed = time.monotonic()
+    assert said == {Unavailable}
+    assert until(lambda: all(map(side.ready, ("one", "two", "forked"))), 10)
+    after = side.send(8, 0.0) + side.send(2, 0.0, "prefork")
+    took = round(time.monotonic() - healed, 1)
+    side.await_ends(before + after, 40)
+    print(shown("full disk", side, {"submits again after s": took}))
+    assert side.workers.fallen() == []
+    assert {name: process.pid for name, process in side.workers.running.items()} == pids
+    assert side.states(after) == {"succeeded": len(after)}
+    side.check(before + after)
 
 
 def test_ten_times_the_load_is_refused_with_a_type_and_leaves_nothing(side: FleetSide) -> None:

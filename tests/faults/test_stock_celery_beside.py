@@ -1,4 +1,4 @@
-"""The first five faults done to stock Celery too, so that the figures can stand side by side.
+"""Some of the faults done to stock Celery too, so that the figures can stand side by side.
 
 Nothing is asserted of them but that they were taken. Long, and no test of Fleet's: so they are
 taken by `make test-faults` alone, which sets FLEET_FAULTS_STOCK.
@@ -59,3 +59,8 @@ def test_stock_celery_with_a_stalled_holder(stock: StockCelery) -> None:
 
 def test_stock_celery_with_valkey_killed(stock: StockCelery) -> None:
     took("Valkey killed", stock, fault_rows.kill_valkey(stock, int(sized(1, 5)), QUIET))
+
+
+def test_stock_celery_with_valkey_away_at_the_end(stock: StockCelery) -> None:
+    found = fault_rows.valkey_away_at_the_end(stock, int(sized(24, 200)), 5, QUIET)
+    took("Valkey away at the end", stock, found)

@@ -11,14 +11,17 @@ import redis
 from celery import Celery
 from celery.schedules import crontab
 
-from beat_schedules.jobs import ARCHIVE, BUDGETS, PRUNE, ROLL_UP, add_jobs
+from beat_schedules.jobs import add_jobs
 from beat_schedules.schedule import schedule
 from fleet.runtime.app import Role, make_app
 from fleet.runtime.beat import JobThreads, LeasedScheduler
+from fleet.runtime.job_names import ARCHIVE, BUDGETS, HEALTH, PRUNE, ROLL_UP
 from fleet.services.connection import Connection, open_connection
 from fleet.services.upkeep import last_health, reap, summarize_health
 from fleet.settings import Settings
 from fleet.state.beat import BeatLease
+
+DAILY, OFTEN = ARCHIVE, HEALTH
 
 
 @pytest.fixture
@@ -75,11 +78,11 @@ class Beats:
 
     def new(self, owner: str) -> LeasedScheduler:
         app = make_app(self.settings, Role("", ""))
-        for name in ("fleet.often", "fleet.daily"):
+        for name in (OFTEN, DAILY):
             self.add(app, name)
         app.conf.beat_schedule = {
-            "often": {"task": "fleet.often", "schedule": 60},
-            "daily": {"task": "fleet.daily", "schedule": crontab(hour=0, minute=0)},
+            "often": {"task": OFTEN, "schedule": 60},
+            "daily": {"task": DAILY, "schedule": crontab(hour=0, minute=0)},
         }
         made = LeasedScheduler(app)
         made.lease.owner = owner
@@ -116,14 +119,14 @@ def test_a_beat_that_takes_over_goes_on_where_the_other_one_died(
     for each in (first, second):
         # Both have stood there for days, so that by their own reckoning all is due.
         long_ago(each)
-    assert beats.tick(first) == ["fleet.daily", "fleet.often"]
+    assert beats.tick(first) == [OFTEN, DAILY]
     assert beats.tick(second) == []
     client.delete(fleet.keys.beat)
     assert beats.tick(second) == []
     assert beats.tick(first) == []
     client.hincrby(fleet.keys.beat_runs, "often", -61_000)
     client.delete(fleet.keys.beat)
-    assert beats.tick(first) == ["fleet.often"]
+    assert beats.tick(first) == [OFTEN]
 
 
 def test_a_beat_that_stood_still_past_its_lease_begins_nothing(

@@ -50,7 +50,8 @@ def lease(tenant: str) -> Lease:
 def charge(fleet: Connection, call: int, amount: int, tenant: str = "acme", model: int = 0) -> None:
     owner = lease(tenant)
     fleet.client.hset(fleet.keys.task(owner.task_id), "state", "running")
-    tokens, usage = (10 + amount, amount // 2, 3), ("seen", "missing", "unpriced")[call % 3]
+    usage = ("seen", "missing", "unpriced", "contradictory")[call % 4]
+    tokens = (10 + amount, amount // 2, 3)
     step = Step(*MODELS[model], "first", "ok", *tokens, amount, usage=usage)
     fleet.steps.settle(owner, call, step)
 

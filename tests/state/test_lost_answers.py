@@ -12,8 +12,9 @@ from kombu import Connection as KombuConnection
 from kombu import Consumer, Exchange, Producer, Queue
 from tcp_proxy import Proxy
 
+from fleet.runtime.link import Link
 from fleet.runtime.messages import message_encoder
-from fleet.runtime.transport import Link, transport_url
+from fleet.runtime.transport import transport_url
 from fleet.services.connection import Connection, open_connection
 from fleet.services.requests import Submission
 from fleet.settings import Settings

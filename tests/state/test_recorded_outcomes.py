@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import redis
@@ -11,15 +12,19 @@ import redis
 from fleet.cli.train import show_training
 from fleet.core.difficulty.model import DifficultyModel
 from fleet.core.difficulty.text_features import sketch
+from fleet.core.models import Model
 from fleet.errors import InvalidRequest
 from fleet.services.connection import Connection, open_connection
 from fleet.services.difficulty import train_difficulty
 from fleet.settings import Settings
+from fleet.settings.config import RequestType
 from fleet.state import examples as module
 from fleet.state.examples import Example, Examples
 from fleet.state.scripts import Scripts
 
-EASY, HARD = "greet {} warmly", "prove that the ring {} is noetherian if and only if it is finite"
+EASY = "greet {} warmly, ask about the family, and say that all of us hope to meet them soon"
+HARD = "prove that the ring {} is noetherian if and only if each of its ideals is finite"
+QUALITIES = {("small", "general"): 0.3, ("large", "general"): 0.9}
 NAMES = [f"{first}{second}" for first in ("ba", "ko", "mi", "ru") for second in "tnlsvzdg"]
 
 
@@ -34,10 +39,12 @@ def examples(fleet: Connection) -> Examples:
 
 
 def record(examples: Examples) -> None:
-    """Easy tasks that passed, hard ones that failed."""
-    for name in NAMES:
-        examples.add("general", "small", 1.0, sketch(EASY.format(name)).to_bytes())
-        examples.add("general", "small", 0.0, sketch(HARD.format(name)).to_bytes())
+    """Easy tasks that passed, and hard ones that did where the large model answered."""
+    for place, name in enumerate(NAMES):
+        model = ("small", "large")[place % 2]
+        easy, hard = (sketch(text.format(name)).to_bytes() for text in (EASY, HARD))
+        examples.add("general", model, 1.0, easy)
+        examples.add("general", model, float(model == "large"), hard)
 
 
 def test_examples_are_read_as_they_were_added_oldest_first(examples: Examples) -> None:
@@ -81,11 +88,11 @@ def test_nothing_of_a_text_is_in_redis(examples: Examples, client: redis.Redis) 
 def test_training_saves_a_model_that_tells_what_was_recorded_apart(examples: Examples) -> None:
     record(examples)
     saved: list[bytes] = []
-    report = train_difficulty(examples, {"small": 0.3}, saved.append)
+    report = train_difficulty(examples, QUALITIES, saved.append)
     model = DifficultyModel.from_bytes(saved[0])
     assert model.estimate(HARD.format("x")) > model.estimate(EASY.format("x"))
-    assert (report.examples, report.passed) == (64, 32)
-    assert report.auc > 0.9
+    assert (report.examples, report.passed) == (64, 48)
+    assert report.text.beats_chance
 
 
 def test_too_few_examples_save_nothing(examples: Examples) -> None:
@@ -100,20 +107,27 @@ def test_sketches_of_another_version_are_left_out(examples: Examples) -> None:
     record(examples)
     examples.add("general", "small", 1.0, b"another version's")
     saved: list[bytes] = []
-    assert train_difficulty(examples, {}, saved.append).examples == 64
+    assert train_difficulty(examples, QUALITIES, saved.append).examples == 64
 
 
 def test_the_command_shows_what_was_learned_for_people_and_for_programs(
     fleet: Connection, examples: Examples, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record(examples)
+    models = [Model(name, "who", None, quality, 0.5) for (name, _), quality in QUALITIES.items()]
+    types = {"general": RequestType(agent_type="code_generator")}
+    config = fleet.settings.config.model_copy(update={"request_types": types})
+    fleet = replace(fleet, models=tuple(models), settings=replace(fleet.settings, config=config))
     saved: list[bytes] = []
     show_training(fleet, saved.append, as_json=False)
     shown = capsys.readouterr().out
-    assert "Learned from 64 tasks, 32 of which passed." in shown
+    assert "Learned from 64 tasks, 48 of which passed." in shown
+    assert "advantage grows from the easiest to the most difficult by " in " ".join(shown.split())
     show_training(fleet, saved.append, as_json=True)
     report = json.loads(capsys.readouterr().out)
     assert report["by_type_and_model"] == [
-        {"request_type": "general", "model": "small", "examples": 64}
+        {"request_type": "general", "model": name, "examples": 32} for name in ("large", "small")
     ]
+    assert report["learned"] in ("text", "length")
+    assert report["text"]["gain"] > 0.5
     assert saved[0] == saved[1]

@@ -40,7 +40,7 @@ def make_silent(fleet: Connection, seconds: int) -> None:
 
 def test_an_agent_is_idle_then_busy_as_its_heartbeat_says(fleet: Connection) -> None:
     assert status(fleet) == "idle"
-    assert fleet.registry.heartbeat(AGENT, "codegen", 3) == "busy"
+    assert fleet.registry.heartbeat(AGENT, "codegen", 3, 10) == "busy"
     assert (status(fleet), fleet.registry.agents()[0].running) == ("busy", 3)
 
 
@@ -53,7 +53,7 @@ def test_a_pools_capacity_is_the_sum_of_its_live_agents_slots(fleet: Connection)
 
 def test_a_drained_agent_is_no_capacity_though_it_beats_on(fleet: Connection) -> None:
     fleet.registry.drain(AGENT)
-    assert fleet.registry.heartbeat(AGENT, "codegen", 1) == "maintenance"
+    assert fleet.registry.heartbeat(AGENT, "codegen", 1, 10) == "maintenance"
     assert (status(fleet), capacity(fleet)) == ("maintenance", 0)
     fleet.registry.resume(AGENT)
     assert (status(fleet), capacity(fleet)) == ("idle", 10)
@@ -81,7 +81,7 @@ def test_a_silent_agent_is_reaped_once_and_shown_as_failed(fleet: Connection) ->
 def test_an_agent_that_was_taken_for_dead_is_told_to_register_again(fleet: Connection) -> None:
     make_silent(fleet, 61)
     fleet.registry.reap(60)
-    assert fleet.registry.heartbeat(AGENT, "codegen", 0) == "unknown"
+    assert fleet.registry.heartbeat(AGENT, "codegen", 0, 10) == "unknown"
 
 
 def test_the_registry_forgets_an_agent_whose_record_has_expired(fleet: Connection) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from beat_schedules.jobs import RETAIN
 from beat_schedules.schedule import schedule
+from fleet.runtime.job_names import RETAIN
 from fleet.runtime.messages import message_encoder
 from fleet.services.connection import Connection, open_connection
 from fleet.services.requests import Submission

@@ -44,10 +44,26 @@ def test_a_row_sums_up_a_day_with_every_figure(fleet: Connection, lease: Lease) 
         fleet.steps.settle(lease, call, GPT)
     fleet.steps.settle(lease, 3, UNSEEN)
     fleet.steps.settle(lease, 4, replace(UNSEEN, usage="unpriced"))
+    fleet.steps.settle(lease, 5, replace(GPT, usage="contradictory"))
     (entry, *_) = fleet.ledger.newest(1)
+    assert (entry.usage, entry.certain) == ("contradictory", 0)
     today = fleet.rollups.today()
     (row,) = fleet.rollups.rows(today, today)
-    assert row == (entry.day, *NAMES, 14_000, 4, 200, 80, 40, 24, 0, 2, 1, 1)
+    assert row == (entry.day, *NAMES, 21_000, 5, 300, 120, 60, 36, 7_000, 3, 1, 1, 1)
+
+
+def test_a_roll_up_that_was_kept_before_contradictions_were_counted_is_added_to(
+    fleet: Connection, lease: Lease
+) -> None:
+    fleet.steps.settle(lease, 1, GPT)
+    today = fleet.rollups.today()
+    fleet.rollups.rows(today, today)
+    key = fleet.keys.rollup(f"{today:%Y%m%d}")
+    ((field, packed),) = fleet.client.hgetall(key).items()
+    fleet.client.hset(key, field, packed.rpartition(b",")[0])
+    fleet.steps.settle(lease, 2, replace(GPT, usage="contradictory"))
+    (row,) = fleet.rollups.rows(today, today)
+    assert (row.amount, row.requests, row.contradictory) == (14_000, 2, 1)
 
 
 def test_hourly_rows_hold_the_current_hour_too(fleet: Connection, lease: Lease) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from commands import run_fleet
 
 from fleet.runtime.messages import message_encoder
 from fleet.services.connection import open_connection
@@ -55,15 +54,7 @@ def fleet(settings_of: Callable[[str], Settings], client: redis.Redis, tmp_path:
     settings_of(TWO_POOLS)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "fleet", "simulate", *arguments],
-            cwd=tmp_path,
-            env=dict(os.environ),
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        return run_fleet("simulate", *arguments, folder=tmp_path)
 
     return run
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from commands import run_fleet
 
-from beat_schedules.jobs import SPEND, add_jobs
+from beat_schedules.jobs import add_jobs
 from beat_schedules.schedule import schedule
 from fleet.runtime.app import make_app
+from fleet.runtime.job_names import SPEND
 from fleet.runtime.messages import message_encoder
 from fleet.services.connection import Connection, open_connection
 from fleet.services.daily_spend import last_report
@@ -46,19 +46,12 @@ def settled(fleet: Connection) -> Connection:
     fleet.steps.settle(lease, 1, GPT)
     fleet.steps.settle(lease, 2, MINI)
     fleet.steps.settle(lease, 3, UNSEEN)
+    fleet.steps.settle(lease, 4, replace(UNSEEN, usage="contradictory"))
     return fleet
 
 
 def typed(folder: Path, *arguments: str) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "fleet", "spend", *arguments, "--json"],
-        cwd=folder,
-        env=dict(os.environ),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_fleet("spend", *arguments, "--json", folder=folder)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -66,8 +59,8 @@ def typed(folder: Path, *arguments: str) -> Any:
 def test_what_was_settled_is_what_was_spent(settled: Connection, tmp_path: Path) -> None:
     found = typed(tmp_path, "--days", "7", "--plot", "spend.png")
     analysis = found["analysis"]
-    assert (analysis["totals"]["amount"], analysis["totals"]["requests"]) == (10_000_000, 3)
-    assert analysis["totals"]["missing"] == 1
+    assert (analysis["totals"]["amount"], analysis["totals"]["requests"]) == (10_000_000, 4)
+    assert (analysis["totals"]["missing"], analysis["totals"]["contradictory"]) == (1, 1)
     assert analysis["daily"] == [0] * 6 + [10_000_000]
     assert analysis["verdict"] == "warning"  # 0.010 of 0.012 dollars
     shares = {part["name"]: part["share"] for part in analysis["breakdowns"]["model"]}

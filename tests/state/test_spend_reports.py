@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import redis
+from commands import run_fleet
 from structlog.testing import capture_logs
 
 from fleet.cli.spend import show_back_test, show_report
@@ -151,7 +150,8 @@ def test_the_tables_show_totals_shares_doubts_and_suggestions(
     shown = capsys.readouterr().out
     for said in (
         "$58.00 in 28 calls",
-        "0.4% of the monthly limit of $15,000.00",
+        "0.4% of the monthly limit of $15,000.00; ",
+        " for 7 days",
         "needs a period of 7 whole days",
         "uncertain: $5.80 of 14 steps",
         "missing: 14 steps",
@@ -160,10 +160,37 @@ def test_the_tables_show_totals_shares_doubts_and_suggestions(
     ):
         assert said in shown
     assert "unpriced: " not in shown
+    assert "contradictory: " not in shown
     show_report(report, "provider", None, as_json=False)
     shown = capsys.readouterr().out
     assert "openai" in shown
     assert "agent type" not in shown
+
+
+def test_ninety_days_are_held_against_what_their_months_allow(
+    fleet: Connection, today: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.policies.set_limits({LimitKey("all", "month", "dollars"): 600 * DOLLAR}, UNSAID)
+    report = spend_report(fleet, spending(today, 100), period_of(today, days=90))
+    # Some 740 dollars: more than a month may cost, and less than half of what three may.
+    show_report(report, None, None, as_json=False)
+    shown = capsys.readouterr().out
+    assert "of what the monthly limit allows in 90 days, $1," in shown
+    assert "critical" not in shown
+
+
+def test_a_tenant_with_limits_of_its_own_is_held_against_those(
+    fleet: Connection, today: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {LimitKey("tenant:other", "month", "dollars"): 10 * DOLLAR}
+    fleet.policies.set_limits(own, UNSAID)
+    report = spend_report(fleet, spending(today, 100), period_of(today, days=7), "other")
+    assert (report.limits.daily, report.limits.monthly) == (500 * DOLLAR, 10 * DOLLAR)
+    assert report.analysis.burn_rate == pytest.approx(2.2)
+    show_report(report, None, None, as_json=False)
+    shown = capsys.readouterr().out
+    assert "220.0% of the monthly limit of $10.00 of other" in shown
+    assert "of the daily limit of $500.00 of all tenants" in shown
 
 
 def test_json_has_whole_nano_dollars_and_every_breakdown(
@@ -265,12 +292,4 @@ def test_beats_last_report_is_shown_as_it_was_kept(
 
 
 def typed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fleet", "spend", *arguments],
-        cwd=folder,
-        env=dict(os.environ),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return run_fleet("spend", *arguments, folder=folder)

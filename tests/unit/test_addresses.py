@@ -7,9 +7,8 @@ from ssl import CERT_NONE, CERT_REQUIRED
 import pytest
 
 from fleet.errors import InvalidConfig
-from fleet.services.addresses import masked
 from fleet.settings import load_settings
-from fleet.settings.addresses import redis_address
+from fleet.settings.addresses import masked, redis_address
 
 SENTINELS = (
     "sentinels://fleet:p%2Fw@a:1,b,[::1]:3/2?master=main&sentinel_username=s&sentinel_password=hush"

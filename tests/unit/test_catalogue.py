@@ -11,6 +11,7 @@ import pytest
 
 from fleet.adapters.model_calls import Endpoint
 from fleet.adapters.prices import installed_prices
+from fleet.cli.configuration import models_counted
 from fleet.core.model_choice import REFERENCE_CATALOGUE, Model, Price, Tokens, cost_nanodollars
 from fleet.errors import InvalidConfig, InvalidRequest, NotAllowed
 from fleet.services.catalogue import catalogue, key_id
@@ -168,3 +169,11 @@ def test_a_call_is_charged_by_its_tokens_in_nanodollars_rounded_up() -> None:
 
 def test_an_endpoint_does_not_show_its_key() -> None:
     assert "secret" not in repr(Endpoint("http://x", "secret"))
+
+
+def test_the_check_of_a_configuration_counts_the_models_of_the_catalogue_in_force() -> None:
+    reference = catalogue(settings('[models]\ncatalogue = "reference"'), {})
+    assert models_counted(reference, "reference") == "5 models in the reference catalogue"
+    configured = catalogue(settings(), OPENAI)
+    here = "6 models in the configured catalogue, 2 of which can be had here"
+    assert models_counted(configured, "configured") == here

@@ -30,6 +30,7 @@ def test_the_defaults_are_the_reference_figures() -> None:
         "performance_tester": 0.1,
     }
 
+PROVIDER = "[providers.x]\nbase_url = 'http://127.0.0.1:1/v1'\nkey_variable = 'X'"
 LONE = "[catalogue.m]\nprovider = 'local'\nquality = 1\nspeed = 1"
 NEEDY = f"""
 [request_types.look]
@@ -38,6 +39,9 @@ needs = ["tools", "vision"]
 {LONE}
 capabilities = ["tools"]
 """
+
+TYPE = "[request_types.a]\nagent_type = 'code_generator'\n"
+MIXED = f"{TYPE}quality_priority = 0.6\n[models.tenants.b]\n"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,7 @@ capabilities = ["tools"]
             "[pools.a]\nagent_type = 'performance_tester'\nhelps = ['security_scanner']",
             "suits the requests for security_scanner with 0.1 only, under routing.helper_floor",
         ),
-        ("pools = 3", "pools: Input should be a valid dictionary"),
+        ("pools = 3", "pools: has to be a table, with a line"),
         ("[pools.a]\nagent_type = 'x'", "pools.a.agent_type: 'x' is not known; use one of: code_"),
         ("[pools.a]\nagent_type = 'code_generator'\nslot = 3", "pools.a.slot: is not a known key"),
         ("[pools.a]\nagent_type = 'code_generator'\nweight = 11", "less than or equal to 10"),
@@ -62,6 +66,11 @@ capabilities = ["tools"]
         ("[pools.a]\nagent_type = 'code_generator'\nhelps = ['y']", "pools.a.helps: 'y' is not kn"),
         ("[leases]\ndead_after_seconds = 8", r"at least twice heartbeat_seconds \(5\)"),
         ("[models]\nquality_priority = 0.9", "together they may be at most 1"),
+        ("[models.tenants.acme]\nquality_priority = 0.9", r"models.tenants.acme: .* is 1.2 with"),
+        ("[models.tenants.acme]\nspeed_priority = 2", "models.tenants.acme.speed_priority: Input"),
+        (f"{TYPE}quality_priority = 0.8", "request_types.a: quality_priority . speed_p"),
+        (f"{MIXED}speed_priority = 0.5", "request_types.a and models.tenants.b: .* is 1.1 with"),
+        ("tenants = ['a']\n[models.tenants.b]\nspeed_priority = 0", "models.tenants.b: .b. is not"),
         ("[catalogue.m]\nprovider = 'who'\nquality = 1\nspeed = 1", "'who' is not known"),
         ("[models]\nquality_floor = 0.99", r"quality_floor: 0.99 is over .* at most 0.95; lower"),
         ("[models]\nprior_strength = 0", "prior_strength: Input should be greater than 0"),
@@ -74,6 +83,16 @@ capabilities = ["tools"]
         (f"{LONE}\ninput_price = 1\noutput_price = 1\nfree = true", "free is set, and so is in"),
         (f"tenants = ['a']\n{LONE}\ntenants = ['b']", "'b' is not known; use one of: a"),
         ("[compatibility.knitting]\ncode_generator = 1", "'knitting' is not known"),
+        (f"{PROVIDER}\nlimit_field = 'max_output'", "providers.x.limit_field: Input should be"),
+        (f"{PROVIDER}\ntemperature = 'none'", "providers.x.temperature: Input should be a valid b"),
+        (
+            f"{PROVIDER}\nstream = false\nstream_usage = false",
+            "stream_usage is for streams, and stream is false; remove one of them",
+        ),
+        (
+            "[providers.x]\nkind = 'groq'\nkey_variable = 'X'\nlimit_field = 'none'",
+            "limit_field is for kind openai, and this is groq, whose client knows its fields",
+        ),
         ("[budgets]\ndaily_usd = 0", "budgets.daily_usd: Input should be greater than 0"),
         ("[budgets]\nyearly_usd = 1", "budgets.yearly_usd: is not a known key"),
         ("x = [", "is not valid TOML"),

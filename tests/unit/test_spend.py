@@ -139,6 +139,58 @@ def test_over_80_percent_of_the_month_suggests_cutting_down_to_70() -> None:
     assert suggestions(12000 * DOLLAR, {}, Fraction(0), limit) == ()
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "dollars"),
+    [
+        ("20261124", "20261124", 500),  # a day: the daily limit
+        ("20261118", "20261124", 3500),  # 7/30 of a month
+        ("20261101", "20261130", 15000),
+        ("20260201", "20260228", 15000),  # a short month is a month
+        ("20261101", "20261231", 30000),
+        ("20260901", "20261130", 45000),
+        ("20261017", "20261115", 7258.064516129 + 7500),  # 15/31 and 15/30
+    ],
+)
+def test_the_limit_of_some_days_is_their_share_of_each_months_limit(
+    first: str, last: str, dollars: float
+) -> None:
+    assert LIMITS.of_days(days_between(first, last)) == int(dollars * DOLLAR)
+
+
+QUARTER = days_between("20260901", "20261130")
+
+
+@pytest.mark.parametrize(
+    ("days", "spent", "rate", "is_critical"),
+    [
+        (QUARTER, 14_000, 14 / 45, False),  # over 80 % of one month's limit, and of no quarter's
+        (QUARTER, 36_000, 0.8, False),
+        (QUARTER, 36_001, 36_001 / 45_000, True),
+        (WEEK, 12_001, 12_001 / 15_000, True),  # a week may cost a month's limit, and no more
+        (WEEK, 3_400, 3_400 / 15_000, False),
+        (WEEK[:1], 400, 400 / 15_000, False),
+    ],
+)
+def test_a_period_is_held_against_as_many_months_as_it_has(
+    days: tuple[str, ...], spent: int, rate: float, is_critical: bool
+) -> None:
+    found = analyse([row(days[0], spent * DOLLAR)], days, LIMITS)
+    assert found.burn_rate == pytest.approx(rate)
+    alerts = [each for each in found.suggestions if each.type == "budget_alert"]
+    assert bool(alerts) == is_critical
+
+
+def test_advice_on_a_quarter_names_its_limit_and_saves_down_to_70_percent_of_it() -> None:
+    found = analyse([row(QUARTER[0], 40_000 * DOLLAR)], QUARTER, LIMITS).suggestions[0]
+    assert found.saves == (40_000 - 31_500) * DOLLAR
+    said = "over 80 % of what the monthly limit allows in 91 days is spent"
+    assert found.action == f"cut costs now: {said}"
+
+
+def test_a_limit_of_next_to_nothing_is_no_division_by_zero() -> None:
+    assert analyse([row(WEEK[0], 5)], WEEK, Limits(1, 1)).days_limit == 1
+
+
 def test_the_most_urgent_suggestion_comes_first() -> None:
     found = suggestions(100, {"a": 100}, Fraction(1), 100)
     assert [each.priority for each in found] == ["critical", "high", "medium"]

@@ -18,8 +18,8 @@ from fleet.cli.configuration import to_toml
 from fleet.cli.payload import read_payload
 from fleet.errors import InvalidConfig, InvalidRequest, RetryLater
 from fleet.services import run_file, stack
-from fleet.services.addresses import masked
 from fleet.settings import Settings, load_settings, parse_config
+from fleet.settings.addresses import masked
 
 ALL = stack.Needs(broker=True, model=True)
 PORTS = {"FLEET_BROKER_PORT": 7001, "FLEET_MODEL_PORT": 7002, "FLEET_FLOWER_PORT": 7003}

@@ -12,6 +12,7 @@ from fleet.runtime.slot_threads import SlotThreads
 from fleet.services.task_slots import TaskSlots
 
 PATIENCE_SECONDS = 30.0
+AGENT_TASKS = frozenset({"agents.napper"})
 
 
 def plain(slots: SlotThreads, work):  # type: ignore[no-untyped-def]
@@ -112,7 +113,7 @@ def test_an_agent_in_its_loop_is_told_by_a_thread() -> None:
 
 def test_an_agent_gets_the_slot_of_a_plain_task_that_ends() -> None:
     slots = TaskSlots(1)
-    with SlotThreads(2, slots) as threads:
+    with SlotThreads(2, slots, AGENT_TASKS) as threads:
         goes_on, begun = Event(), Event()
 
         def work() -> None:
@@ -131,7 +132,7 @@ def test_an_agent_gets_the_slot_of_a_plain_task_that_ends() -> None:
 def test_an_agents_task_has_its_thread_without_a_slot_and_a_plain_one_begins_with_one() -> None:
     slots = TaskSlots(1)
     Asked(slots)
-    with SlotThreads(2, slots) as threads:
+    with SlotThreads(2, slots, AGENT_TASKS) as threads:
         waiting = plain(threads, lambda: "plain")
         assert agents(threads, lambda: "agent's").result(PATIENCE_SECONDS) == "agent's"
         assert not waiting.done()
@@ -141,7 +142,7 @@ def test_an_agents_task_has_its_thread_without_a_slot_and_a_plain_one_begins_wit
 
 def test_a_plain_task_that_fails_gives_its_slot_back() -> None:
     slots = TaskSlots(1)
-    with SlotThreads(1, slots) as threads:
+    with SlotThreads(1, slots, AGENT_TASKS) as threads:
         with pytest.raises(ZeroDivisionError):
             plain(threads, lambda: 1 // 0).result(PATIENCE_SECONDS)
         assert Asked(slots).has_them
@@ -150,7 +151,7 @@ def test_a_plain_task_that_fails_gives_its_slot_back() -> None:
 def test_a_plain_task_that_waits_for_a_slot_does_not_begin_when_its_worker_ends() -> None:
     slots = TaskSlots(1)
     Asked(slots)
-    threads, begun = SlotThreads(1, slots), []
+    threads, begun = SlotThreads(1, slots, AGENT_TASKS), []
     waiting = [plain(threads, lambda: begun.append(1)) for _ in range(2)]
     threads.shutdown(cancel_futures=True)
     slots.give_back()

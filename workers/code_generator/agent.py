@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fleet.adapters.sandbox import isolation_for
-from fleet.agent import AgentContext, Outcome
+from fleet.agent import AgentContext, ModelReply, Outcome
 from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
@@ -48,7 +48,7 @@ def _check_tests(tests: str) -> None:
     """Refuse tests that cannot run before the model is paid for an answer."""
     try:
         tree = ast.parse(tests)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InvalidRequest(f"the tests are no Python code: {error}; correct them") from error
     if tests and not any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
         raise InvalidRequest("the tests hold no assert statement; add one, or leave the tests out")
@@ -131,6 +131,7 @@ class CodeGenerator:
         )
         code = extract_code(reply.text, _asked_for(payload))
         verdict = await verify(code, payload, context.sandbox)
+        verdict = _of_a_cut_answer(verdict, reply, code, payload)
         attempt = Attempt(
             number=len(tries.attempts) + 1,
             temperature=temperature,
@@ -145,6 +146,22 @@ class CodeGenerator:
             seconds=time.monotonic() - started,
         )
         return attempt, verdict
+
+
+def _of_a_cut_answer(
+    verdict: Verdict, reply: ModelReply, code: str | None, payload: CodeGenerationPayload
+) -> Verdict:
+    """The verdict on code that may lack its end, since its answer was cut at its limit.
+
+    What passes tests is whole enough. Without tests code counts as cut where the answer ends in it.
+    """
+    if reply.finish_reason != "length":
+        return verdict
+    ends_in_code = bool(code) and reply.text.rstrip().endswith((code or "").rstrip()[-40:])
+    if verdict.passed and (payload.tests or not ends_in_code):
+        return verdict
+    cut = f"the answer was cut at its limit of {payload.max_tokens} tokens"
+    return replace(verdict, passed=False, message=f"{cut}; {verdict.message}; write less")
 
 
 def _asked_for(payload: CodeGenerationPayload) -> set[str]:

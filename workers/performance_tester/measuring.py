@@ -30,7 +30,8 @@ OUTPUT_BYTES = 1024 * 1024
 
 
 def _last_answer(text: str) -> dict[str, Any]:
-    """The last line of the report as JSON; empty where it is none."""
+    """The last line of the report as JSON, as the variants may write there too; empty where it is
+    none."""
     try:
         found = json.loads((text.splitlines() or [""])[-1])
     except (ValueError, RecursionError):

@@ -22,7 +22,7 @@ Verdict = Literal["faster", "slower", "no difference found"]
 def _is_code(text: str) -> str:
     try:
         ast.parse(text)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"this is no Python code: {error}; correct it") from error
     return text
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fleet.core.plain_text import plain_label
 from workers.performance_tester.models import Timing
 
 INCHES_WIDE, INCHES_PER_VARIANT, INCHES_AROUND = 8.0, 0.9, 1.2
@@ -76,4 +77,4 @@ def _label(timing: Timing) -> str:
     from matplotlib.ticker import EngFormatter
 
     three_digits = float(f"{timing.median:.3g}")
-    return f"{timing.name}\n{EngFormatter(unit='s')(three_digits)}"
+    return f"{plain_label(timing.name)}\n{EngFormatter(unit='s')(three_digits)}"

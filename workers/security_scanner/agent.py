@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fleet.agent import AgentContext, Outcome
-from workers.security_scanner.findings import counts_of, findings_of
+from workers.security_scanner.findings import counts_of
 from workers.security_scanner.models import (
     INLINE_NAME,
     Finding,
@@ -17,7 +15,7 @@ from workers.security_scanner.models import (
     SecurityScanResult,
     Triage,
 )
-from workers.security_scanner.scan import Scan
+from workers.security_scanner.process import Scanned, ScannerProcess
 from workers.security_scanner.sources import Selection, select
 from workers.security_scanner.stoppable import in_thread
 from workers.security_scanner.triage import quality_of, triage_of
@@ -36,7 +34,7 @@ class SecurityScanner:
         for one that does not exist and for too many files.
         """
         scan = await _scanned(payload, context)
-        findings = findings_of(scan.hits, payload.min_severity)
+        findings = scan.findings
         triage, no_triage_reason = await _triage(payload, findings, context)
         result = SecurityScanResult(
             findings=findings,
@@ -64,34 +62,32 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-async def _scanned(payload: SecurityScanPayload, context: AgentContext) -> Scan:
+async def _scanned(payload: SecurityScanPayload, context: AgentContext) -> Scanned:
     if payload.source is not None:
         with TemporaryDirectory(prefix="fleet-scan-") as folder:
             name = payload.filename or INLINE_NAME
             path = Path(folder) / name
             path.write_text(payload.source, encoding="utf-8")
-            return await _scan_all(Selection(files={name: path}, skipped=[]), context)
+            return await _scan_all(Selection(files={name: path}, skipped=[]), payload, context)
     paths, roots = payload.paths or (), context.read_roots
     selection = await in_thread(
         lambda stop: select(paths, roots, payload.exclude, payload.max_files)
     )
-    return await _scan_all(selection, context)
+    return await _scan_all(selection, payload, context)
 
 
-async def _scan_all(selection: Selection, context: AgentContext) -> Scan:
-    scan = Scan(skipped=list(selection.skipped))
-    done = 0
-    for chunk in _chunks(selection.files):
-        await in_thread(partial(scan.add, chunk))
-        done += len(chunk)
-        await context.report(f"scanned {done} of {_count(len(selection.files), 'file')}")
-    return scan
-
-
-def _chunks(files: dict[str, Path]) -> Iterator[list[tuple[str, Path]]]:
-    rest = iter(files.items())
-    while chunk := list(islice(rest, FILES_A_REPORT)):
-        yield chunk
+async def _scan_all(
+    selection: Selection, payload: SecurityScanPayload, context: AgentContext
+) -> Scanned:
+    scanned = Scanned(skipped=list(selection.skipped))
+    number = len(selection.files)
+    async with ScannerProcess() as scanner:
+        for done, (name, path) in enumerate(selection.files.items(), start=1):
+            scanned.add(await scanner.scan(name, path))
+            if done % FILES_A_REPORT == 0 or done == number:
+                await context.report(f"scanned {done} of {_count(number, 'file')}")
+        scanned.findings = await scanner.findings(scanned.hits, payload.min_severity)
+    return scanned
 
 
 async def _triage(

@@ -51,7 +51,7 @@ def _hit(issue: Any, source: Source) -> Hit:
         file=source.name,
         line=line,
         message=message,
-        source_line=source.line(line),
+        source_line=source.shown(line),
         column=_column(source.line(line), issue.col_offset),
         end_line=max(line, *issue.linerange) if issue.linerange else line,
         secrets=(password,) if password else (),

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from workers.security_scanner.models import Grade, Tool
 
+LONGEST_LINE = 5000
+CUT = "(a line of {:,} characters, which is not shown)"
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -28,13 +31,33 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file's text in lines, its name in the findings, and where it can be read."""
+    """A file's text in lines, its name in the findings, and where it can be read.
+
+    What searches for secrets takes time quadratic in the length of a line. So it reads no more of
+    one than `longest_line` characters.
+    """
 
     name: str
     path: str
     lines: tuple[str, ...] = field(repr=False)
     is_utf8: bool = True
+    longest_line: int = LONGEST_LINE
 
     def line(self, number: int) -> str:
         """The line of this number, counted from 1; empty outside the file."""
         return self.lines[number - 1] if 1 <= number <= len(self.lines) else ""
+
+    def shown(self, number: int) -> str:
+        """The line, as a finding may show it: not a cut one, whose cut may go through a secret."""
+        line = self.line(number)
+        return line if len(line) <= self.longest_line else CUT.format(len(line))
+
+    @property
+    def long_lines(self) -> list[int]:
+        """The numbers of the lines that are cut."""
+        lines = enumerate(self.lines, start=1)
+        return [number for number, line in lines if len(line) > self.longest_line]
+
+    def cut_text(self) -> str:
+        """The text, with its long lines cut."""
+        return "\n".join(line[: self.longest_line] for line in self.lines)

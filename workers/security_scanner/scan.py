@@ -1,11 +1,9 @@
-"""Both tools over many files, one file after the other, so that a scan can be stopped between."""
+"""Both tools over one file after the other, in the child process that the scan has for itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
 
 from workers.security_scanner.bandit_findings import scan_with_bandit
 from workers.security_scanner.hits import Hit, Source
@@ -14,11 +12,14 @@ from workers.security_scanner.secret_findings import passes_over, scan_for_secre
 from workers.security_scanner.sources import read
 
 PYTHON_SUFFIXES = frozenset({".py", ".pyw"})
+MOST_HITS_OF_A_FILE = 1000
+"""More are counted and not reported: masking compares each with the secrets of all."""
+MOST_LINES_NAMED = 5
 
 
 @dataclass(slots=True)
 class Scan:
-    """What was found so far. Only one thread at a time adds to it."""
+    """What was found in some files."""
 
     hits: list[Hit] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -26,24 +27,27 @@ class Scan:
     lines: int = 0
     suppressed: int = 0
 
-    def add(self, files: Iterable[tuple[str, Path]], stop: Event) -> None:
-        """Scan the files; return before the next one as soon as `stop` is set."""
-        for name, path in files:
-            if stop.is_set():
-                return
-            source = read(path, name)
-            if isinstance(source, Skipped):
-                self.skipped.append(source)
-            else:
-                self._add_source(source)
+    def add(self, name: str, path: Path) -> None:
+        """Scan a file."""
+        source = read(path, name)
+        if isinstance(source, Skipped):
+            self.skipped.append(source)
+        else:
+            self._add_source(source)
 
     def _add_source(self, source: Source) -> None:
         failures = [failure for failure in (self._bandit(source), self._secrets(source)) if failure]
         self.skipped += [Skipped(file=source.name, reason=reason) for reason in failures]
+        self.skipped += [Skipped(file=source.name, reason=reason) for reason in cut(source)]
         tools = 1 + _is_python(source)
         if len(failures) < tools:
             self.files += 1
             self.lines += len(source.lines)
+        more = len(self.hits) - MOST_HITS_OF_A_FILE
+        if more > 0:
+            del self.hits[MOST_HITS_OF_A_FILE:]
+            reason = f"{more} findings more than the {MOST_HITS_OF_A_FILE:,} that are reported"
+            self.skipped.append(Skipped(file=source.name, reason=reason))
 
     def _bandit(self, source: Source) -> str | None:
         if not _is_python(source):
@@ -58,6 +62,19 @@ class Scan:
         if reason is None:
             self.hits += scan_for_secrets(source)
         return reason
+
+
+def cut(source: Source) -> list[str]:
+    """What the report says of lines that are too long to be searched for secrets in one."""
+    if not source.long_lines:
+        return []
+    named = ", ".join(map(str, source.long_lines[:MOST_LINES_NAMED]))
+    more = len(source.long_lines) - MOST_LINES_NAMED
+    lines = f"line {named}" if len(source.long_lines) == 1 else f"lines {named}"
+    return [
+        f"{lines}{f' and {more} more' if more > 0 else ''}: cut, since longer than "
+        f"{source.longest_line:,} characters; the rest of it was not searched for secrets"
+    ]
 
 
 def _is_python(source: Source) -> bool:

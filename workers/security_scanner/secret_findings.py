@@ -7,6 +7,10 @@ and keeps one place per secret where a secret stands in many.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
@@ -37,10 +41,22 @@ _settings_lock = Lock()
 
 def scan_for_secrets(source: Source) -> list[Hit]:
     """Every plugin of detect-secrets over the file: one hit for each place of each secret."""
-    with _settings_lock, transient_settings(_settings()):
+    with _settings_lock, transient_settings(_settings()), _searchable(source) as path:
         rules = {kind: plugin.__name__ for kind, plugin in _plugins().items()}
-        hits = [_hit(secret, rules[secret.type], source) for secret in scan_file(source.path)]
+        hits = [_hit(secret, rules[secret.type], source) for secret in scan_file(path)]
     return _surest_of_each_place(hits)
+
+
+@contextmanager
+def _searchable(source: Source) -> Iterator[str]:
+    """The file, or a copy whose long lines are cut. Its name tells what kind of file it is."""
+    if not source.long_lines:
+        yield source.path
+        return
+    with TemporaryDirectory(prefix="fleet-scan-") as folder:
+        copy = Path(folder) / Path(source.path).name
+        copy.write_text(source.cut_text(), encoding="utf-8")
+        yield str(copy)
 
 
 def passes_over(source: Source) -> str | None:
@@ -76,7 +92,7 @@ def _hit(secret: PotentialSecret, rule: str, source: Source) -> Hit:
         file=source.name,
         line=secret.line_number,
         message=f"{secret.type} in the source; {_advice(credential)}.",
-        source_line=source.line(secret.line_number),
+        source_line=source.shown(secret.line_number),
         secrets=(secret.secret_value or "",),
     )
 

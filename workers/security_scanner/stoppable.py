@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event
 from typing import TypeVar
+
+from fleet.agent import to_the_end
 
 T = TypeVar("T")
 
@@ -22,5 +25,6 @@ async def in_thread(work: Callable[[Event], T]) -> T:
         return await asyncio.shield(job)
     except asyncio.CancelledError:
         stop.set()
-        await asyncio.wait([job])
+        with suppress(Exception):
+            await to_the_end(job)
         raise

@@ -20,6 +20,8 @@ FINDINGS_SHOWN = 5
 MOST_SENTENCES = 3
 MOST_IDS = 4
 MAX_TOKENS = 80
+MOST_CHARACTERS = 4000
+"""Read of an answer, whatever its model made of the limit."""
 NO_ANSWER = (Unavailable, OverBudget, OverLimit, NotAllowed, NeverRetry)
 """What asking may raise that costs the triage, and not the scan: its findings stand without."""
 
@@ -38,7 +40,8 @@ async def triage_of(findings: Sequence[Finding], context: AgentContext) -> Triag
         except NO_ANSWER as error:
             return _by_rules(findings, f"the model gave no answer: {error}", dropped)
         is_cut = reply.output_tokens >= MAX_TOKENS
-        kept = keep_grounded(reply.text, findings, is_cut=is_cut)
+        is_cut = is_cut or len(reply.text) > MOST_CHARACTERS
+        kept = keep_grounded(reply.text[:MOST_CHARACTERS], findings, is_cut=is_cut)
         dropped += kept.dropped
         if kept.text:
             return Triage(text=kept.text, written_by="model", dropped=dropped)

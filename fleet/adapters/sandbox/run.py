@@ -22,6 +22,7 @@ from fleet.adapters.sandbox.landlock import confined
 from fleet.adapters.sandbox.limits import Isolation, Mode, SandboxLimits, SandboxResult
 from fleet.adapters.sandbox.removal import remove_folder
 from fleet.adapters.sandbox.users import host_user
+from fleet.agent import to_the_end
 from fleet.errors import InvalidRequest
 
 PROGRAM = "program.py"
@@ -165,7 +166,7 @@ async def _run(job: Job, stdin: str) -> SandboxResult:
         try:
             in_time = await _converse(process, stdin, outputs, limits.wall_seconds)
         finally:
-            await _end(process, bare=not job.prefix)
+            await to_the_end(_end(process, bare=not job.prefix))
         report = read_status(reading, process.returncode)
     return SandboxResult(
         exit_code=report["exit_code"],

@@ -1,4 +1,4 @@
-"""The learned model that tells from a text how difficult its task is; `fitting` makes it.
+"""The learned model that tells from a text how much its task needs a better model.
 
 Stored, a model is a header and its arrays end to end, in little-endian order:
 
@@ -49,7 +49,7 @@ class DifficultyModel:
     shares: Floats
 
     def estimate(self, text: str | Sketch) -> float:
-        """The difficulty of a text or of its sketch: the share of texts that are easier, 0 to 1."""
+        """The share of texts on which better models gain less than on this one, 0 to 1."""
         given = sketch(text) if isinstance(text, str) else text
         return self.share(self.forest.value(self._row(given)))
 
@@ -61,7 +61,7 @@ class DifficultyModel:
 
     def _row(self, given: Sketch) -> Floats:
         """The views' scores, their mix, the figures: a row of what the trees were grown from."""
-        squared, *sums = self.weights.take(given.buckets, axis=1).sum(axis=1).tolist()
+        squared, *sums = self.weights.T.take(given.buckets, axis=0).sum(axis=0).tolist()
         norm = squared**0.5 or 1.0
         scores = [mean + each / norm for mean, each in zip(self.means, sums, strict=True)]
         mixed = sum(part * score for part, score in zip(self.mix, scores, strict=True))
@@ -84,7 +84,8 @@ class DifficultyModel:
             arrays.append(array)
         weights, shares, means, mix, columns, thresholds, leaves = arrays
         return cls(
-            weights.astype(np.float32),
+            # A bucket's weights side by side: they are read together.
+            np.asfortranarray(weights, np.float32),
             means.astype(np.float64),
             mix.astype(np.float64),
             Forest(

@@ -1,36 +1,49 @@
-"""Learning difficulty from what became of tasks: which model answered, and how good it was.
+"""Learning from what became of tasks which texts need a better model, and whether that is known.
 
-    expected = (PRIOR_COUNT q + sum of w r) / (PRIOR_COUNT + sum of w)
-    target   = expected - r
+Of each task it is known how good the answer of one model was, and never what another would have
+answered. Each candidate model gets an outcome model of its own (`candidates`), and a text is the
+more difficult the more the better models are expected to gain on it. The complexity c that the
+fleet estimates is the share of texts that gain less. It counts in a model's score as quality x
+Q (0.5 + c), so that a better model is chosen from some c on, which the priorities set.
 
-r is the reward of an answer, w its weight, q the quality that the catalogue gives the model; the
-sums are over all outcomes of that model on that request type. So a failure of a model that seldom
-fails says more than one of a model that often does, and a success of a weak model says more than
-one of a strong model.
+    comparable   outcomes of a request type that two models or more have answered LEAST_OF_MODEL
+                 times each, and that the fleet does not believe to be equally good
+    evidence     `evidence.evidence`, of what was learned and of the plain length of the text
+    learned      where its gain beats chance and is no less than that by length
+    by length    else, where that one beats chance
+    nothing      else: nothing of the record tells the models apart
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from fleet.core.difficulty.fitting import fit
+from fleet.core.difficulty.candidates import Record, gains
+from fleet.core.difficulty.evidence import Evidence, evidence
+from fleet.core.difficulty.fitting import LEAST_EXAMPLES, Fitted, assembled, by_length, parted
 from fleet.core.difficulty.model import DifficultyModel
-from fleet.core.difficulty.ridge import Floats
+from fleet.core.difficulty.ridge import Floats, inverse_document_frequency
 from fleet.core.difficulty.text_features import Sketch
 from fleet.errors import InvalidRequest
 
-PRIOR_COUNT = 10.0
+LEAST_OF_MODEL = 20
+LEAF_PENALTY_OF_GAINS, RATE_OF_GAINS = 5.0, 0.15
+"""Expected gains have none of the noise of single outcomes."""
 PASSED = 0.5
 SPREAD = (0.05, 0.5, 0.95)
+BETTER_AND_WORSE = np.array([1.0, -1.0])
+
+Kind = tuple[str, str]
+"""A request type and a model."""
 
 
 class Outcome(NamedTuple):
-    """What became of one task. `reward` and the model's `quality` are 0 to 1, `weight` above 0."""
+    """What became of one task. `reward` and the model's `quality`, as it is believed to be on the
+    request type, are 0 to 1, `weight` above 0."""
 
     sketch: Sketch
     request_type: str
@@ -43,17 +56,18 @@ class Outcome(NamedTuple):
 class TrainingReport(NamedTuple):
     """What was learned from, and how well it tells tasks apart that it has not seen.
 
-    `counts` is by (request type, model). `auc` is the chance that of a task that failed (a reward
-    under a half) and one that passed, the failed one is estimated as the more difficult; nan
-    where one of the two is missing. `correlation` is between estimate and target. `spread` are
-    the estimates that 5, 50 and 95 % lie below.
+    `counts` is by (request type, model), of all outcomes; `examples` of them are comparable and
+    were learned from, of which `passed` had a reward of a half or more. `learned` says whether the
+    estimates go by the text or by its length alone; `text` and `length` are the evidence for
+    both. `spread` are the estimates that 5, 50 and 95 % lie below.
     """
 
     examples: int
     passed: int
-    counts: Mapping[tuple[str, str], int]
-    auc: float
-    correlation: float
+    counts: Mapping[Kind, int]
+    learned: Literal["text", "length"]
+    text: Evidence
+    length: Evidence
     spread: tuple[float, ...]
 
 
@@ -65,61 +79,140 @@ class Trained(NamedTuple):
 
 
 def train(outcomes: Sequence[Outcome], rng: np.random.Generator) -> Trained:
-    """Learn which texts are difficult.
+    """Learn which texts need a better model.
 
     Raises `InvalidRequest` for a reward outside 0..1 or a weight that is not above 0, and where
-    there are too few outcomes or all of them are of one kind.
+    the outcomes are too few, all of one kind, or do not tell the models apart.
     """
-    rewards = np.array([each.reward for each in outcomes], np.float64)
-    if not ((rewards >= 0.0) & (rewards <= 1.0)).all():
-        raise InvalidRequest("a reward is outside 0 to 1; leave such outcomes out")
-    weights = np.array([each.weight for each in outcomes], np.float64)
-    if not (weights > 0.0).all():
-        raise InvalidRequest("an outcome's weight is not above 0; leave such outcomes out")
-    # Models of different quality make different targets of equal rewards, which tell nothing.
-    targets = _targets(outcomes, rewards) if len(set(rewards.tolist())) > 1 else rewards
-    sketches = [each.sketch for each in outcomes]
-    fitted = fit(sketches, targets[:, None], np.ones(1), weights, rng)
-    passed = rewards >= PASSED
-    report = TrainingReport(
-        examples=len(outcomes),
-        passed=int(passed.sum()),
-        counts=Counter((each.request_type, each.model) for each in outcomes),
-        auc=area_under_curve(fitted.out_of_fold[~passed], fitted.out_of_fold[passed]),
-        correlation=_correlation(fitted.out_of_fold, targets),
-        spread=tuple(np.quantile(fitted.out_of_fold, SPREAD).tolist()),
+    _check(outcomes)
+    counts = Counter((each.request_type, each.model) for each in outcomes)
+    if len(outcomes) < LEAST_EXAMPLES:
+        raise InvalidRequest(
+            f"{len(outcomes)} examples are too few to learn difficulty from; record at least "
+            f"{LEAST_EXAMPLES}"
+        )
+    compared = comparable(outcomes, counts)
+    record = _record(compared)
+    rewards = np.array([each.reward for each in compared])
+    parts = parted(record.sketches, rewards)
+    rarity = inverse_document_frequency([each.buckets for each in record.sketches])
+    found = gains(record, parts, rarity, rng)
+    learned = assembled(
+        record.sketches,
+        found.lines,
+        BETTER_AND_WORSE,
+        found.expected,
+        record.weights,
+        parts,
+        rarity,
+        rng,
+        LEAF_PENALTY_OF_GAINS,
+        RATE_OF_GAINS,
     )
-    return Trained(fitted.model, report)
+    plain = by_length(record.sketches)
+    text = evidence(found.expected, found.observed)
+    length = evidence(plain.out_of_fold, found.observed)
+    chosen = _chosen(text, length, counts)
+    best: Fitted = learned if chosen == "text" else plain
+    report = TrainingReport(
+        examples=len(compared),
+        passed=int((rewards >= PASSED).sum()),
+        counts=counts,
+        learned=chosen,
+        text=text,
+        length=length,
+        spread=tuple(np.quantile(best.out_of_fold, SPREAD).tolist()),
+    )
+    return Trained(best.model, report)
 
 
-def area_under_curve(higher: Floats, lower: Floats) -> float:
-    """The chance that one of `higher` is above one of `lower`, ties half (Mann and Whitney)."""
-    if not len(higher) or not len(lower):
-        return float("nan")
-    ordered = np.sort(lower)
-    below = np.searchsorted(ordered, higher, "left") + np.searchsorted(ordered, higher, "right")
-    return float(below.sum() / (2 * len(higher) * len(lower)))
+def comparable(outcomes: Sequence[Outcome], counts: Mapping[Kind, int]) -> list[Outcome]:
+    """The outcomes that tell one model from another, see the head of this module.
+
+    Raises `InvalidRequest` where there are none.
+    """
+    enough = {kind for kind, count in counts.items() if count >= LEAST_OF_MODEL}
+    beliefs: dict[str, dict[str, float]] = {}
+    for each in outcomes:
+        if (each.request_type, each.model) in enough:
+            beliefs.setdefault(each.request_type, {})[each.model] = each.quality
+    told = {name for name, models in beliefs.items() if len(set(models.values())) > 1}
+    found = [each for each in outcomes if each.request_type in told and each.model in
+             beliefs[each.request_type]]  # fmt: skip
+    if found:
+        return found
+    raise InvalidRequest(f"{_why_not(beliefs, counts)}. Nothing was learned, nothing is changed")
 
 
-def _targets(outcomes: Sequence[Outcome], rewards: Floats) -> Floats:
-    """How much worse than expected of its model each answer was; see the head of this module."""
-    groups: dict[tuple[str, str], list[int]] = {}
+def _why_not(beliefs: Mapping[str, Mapping[str, float]], counts: Mapping[Kind, int]) -> str:
+    if any(len(models) > 1 for models in beliefs.values()):
+        return (
+            "the models on record are believed to be equally good, so that no task needs one more "
+            "than another; give them their quality in the catalogue"
+        )
+    shown = ", ".join(f"{count} of {model} on {kind}" for (kind, model), count in counts.items())
+    return (
+        f"no request type has outcomes of two models, at least {LEAST_OF_MODEL} of each, so the "
+        f"record cannot tell which task needs which ({shown}); let both answer some: `policy = "
+        '"thompson"` under [models] does, or `fleet submit --model`'
+    )
+
+
+def _chosen(
+    text: Evidence, length: Evidence, counts: Mapping[Kind, int]
+) -> Literal["text", "length"]:
+    if text.beats_chance and text.gain >= length.gain:
+        return "text"
+    if length.beats_chance:
+        return "length"
+    if text.beats_chance:
+        return "text"
+    raise InvalidRequest(
+        f"the {sum(counts.values())} outcomes do not tell yet which tasks need a better model: "
+        f"from the easiest task to the most difficult one its advantage grows by {_points(text)}, "
+        f"by length alone by {_points(length)}, which is no more than chance. Nothing was learned, "
+        "nothing is changed; try again with more outcomes"
+    )
+
+
+def _points(found: Evidence) -> str:
+    return f"{100 * found.gain:.0f} points (standard error {100 * found.error:.0f})"
+
+
+def _check(outcomes: Sequence[Outcome]) -> None:
+    if not all(0.0 <= each.reward <= 1.0 for each in outcomes):
+        raise InvalidRequest("a reward is outside 0 to 1; leave such outcomes out")
+    if not all(each.weight > 0.0 for each in outcomes):
+        raise InvalidRequest("an outcome's weight is not above 0; leave such outcomes out")
+
+
+def _record(outcomes: Sequence[Outcome]) -> Record:
+    """The arrays of `candidates.Record`."""
+    models = sorted({each.model for each in outcomes})
+    places: dict[str, list[int]] = {}
     for place, each in enumerate(outcomes):
-        groups.setdefault((each.request_type, each.model), []).append(place)
-    targets = np.empty(len(outcomes))
-    for members in groups.values():
-        targets[members] = _expected(outcomes, members) - rewards[members]
-    return targets
+        places.setdefault(each.request_type, []).append(place)
+    candidate = np.array([models.index(each.model) for each in outcomes])
+    rewards = np.array([each.reward for each in outcomes])
+    weights = np.array([each.weight for each in outcomes])
+    quality = np.array([each.quality for each in outcomes])
+    answered = np.eye(len(models))[candidate]
+    shares = np.zeros(answered.shape)
+    directions = np.zeros(shares.shape)
+    centred = rewards.copy()
+    for members in map(np.array, places.values()):
+        held = answered[members].T @ weights[members]
+        believed = answered[members].T @ (weights * quality)[members]
+        shares[members] = held / held.sum()
+        directions[members] = _directions(held, believed / np.maximum(held, 1e-12))
+        for model in np.flatnonzero(held):
+            its = members[candidate[members] == model]
+            centred[its] -= np.average(rewards[its], weights=weights[its])
+    sketches = [each.sketch for each in outcomes]
+    return Record(sketches, candidate, centred, weights, shares, directions)
 
 
-def _expected(outcomes: Sequence[Outcome], members: Sequence[int]) -> float:
-    held = [outcomes[place] for place in members]
-    rewarded = sum(each.weight * each.reward for each in held)
-    prior = PRIOR_COUNT * held[0].quality
-    return (prior + rewarded) / (PRIOR_COUNT + sum(each.weight for each in held))
-
-
-def _correlation(left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> float:
-    if np.ptp(left) == 0.0 or np.ptp(right) == 0.0:
-        return 0.0
-    return float(np.corrcoef(left, right)[0, 1])
+def _directions(held: Floats, quality: Floats) -> Floats:
+    """How each model counts in a request type's gain: see the head of `candidates`."""
+    ahead = held * (quality - np.average(quality, weights=held))
+    return np.asarray(ahead / ahead[ahead > 0.0].sum())

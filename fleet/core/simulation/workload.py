@@ -47,6 +47,10 @@ class Workload:
         return len(self.arrival)
 
 
+MOST = 1e9
+"""Of a rate, a time and a share: with more, figures of this size overflow."""
+
+
 def synthetic(
     kinds: Sequence[Kind],
     shares: Sequence[float],
@@ -64,14 +68,23 @@ def synthetic(
     `InvalidRequest` for a figure out of range.
     """
     _refuse(tasks < 1, f"{tasks} tasks are none to simulate; give at least 1")
-    _refuse(not rate > 0, f"a rate of {rate:g} tasks a second brings none; give more than 0")
-    _refuse(not mean_seconds > 0, f"a mean of {mean_seconds:g} s is no run; give more than 0")
-    _refuse(not cv >= 0, f"a coefficient of variation of {cv:g} cannot be; give 0 or more")
+    upto = f"and at most {MOST:g}"
+    _refuse(
+        not 0 < rate <= MOST, f"a rate of {rate:g} tasks a second: give more than 0, {upto}"
+    )
+    _refuse(
+        not 0 < mean_seconds <= MOST, f"a mean of {mean_seconds:g} s: give more than 0, {upto}"
+    )
+    _refuse(
+        not 0 <= cv <= MOST, f"a coefficient of variation of {cv:g}: give 0 or more, {upto}"
+    )
     _refuse(most_runs < 1, f"{most_runs} runs are none; give at least 1")
     weights = np.asarray(shares, dtype=np.float64)
     _refuse(
-        len(weights) != len(kinds) or not (weights >= 0).all() or not weights.sum() > 0,
-        "give each kind of task a share of 0 or more, and one of them more than 0",
+        len(weights) != len(kinds)
+        or not ((weights >= 0) & (weights <= MOST)).all()
+        or not weights.sum() > 0,
+        f"give each kind of task a share from 0 to {MOST:g}, and one of them more than 0",
     )
     return Workload(
         np.cumsum(rng.exponential(1.0 / rate, tasks)),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fleet.core.brief import brief
 from fleet.core.model_choice import NANODOLLARS
 from fleet.core.simulation.replay import Recorded
 from fleet.errors import InvalidRequest
@@ -81,10 +82,10 @@ def _check_columns(path: Path, found: Sequence[str]) -> None:
 
 def _fault(error: ValidationError) -> str:
     first = error.errors()[0]
-    column, given = first["loc"][0], first["input"]
+    column, given = ".".join(map(str, first["loc"])), brief(first["input"])
     if first["type"] == "missing":
         return f"column {column} is empty; it must be given"
-    return f"column {column}: {given!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+    return f"column {column}: {given}: {first['msg'][:1].lower()}{first['msg'][1:]}"
 
 
 def from_records(tasks: Tasks, limit: int) -> tuple[list[Recorded], int]:

@@ -2,12 +2,14 @@
 --
 -- KEYS  1 task record  2 leases  3 in_flight of the claiming pool  4 task index
 --       5 money  6 reservations  7 how many tasks wait  8 policy  9 what is saved
+--       10 until when expiry is on hold
 -- ARGV  1 task id  2 agent id  3 pool  4 lease in ms  5 a name for this very claim  6 most crashes
 --       7 tenant, 8 plan for a record that does not exist yet: the message came from a publisher
 --       that writes none. '' as plan: write none, and say 'unknown'. With a plan 9 names of its
 --       scopes, as JSON  10 version of the policy that the limits are of  11 nano-dollars, 12
 --       tokens that it is thought to take  13 limits of everything, 14 of the tenant, 15 of the
 --       agent type, 16 of the model  17 the message that was delivered, '' where it is not known
+--       The last three are ARGV 1 to 3 of clock.lua
 -- Returns {status, fence, tenant, attempts, plan, nano-dollars spent by earlier runs,
 --       the model that its money is held for, why that one, the limit that has no room for it,
 --       '1' where the run is to stand aside until it begins (begin.lua), names and values of what
@@ -38,6 +40,7 @@ local function claimed(fence)
 end
 
 -- include time
+-- include clock
 -- include moves
 -- include windows
 -- include book
@@ -81,7 +84,17 @@ if state == 'running' and redis.call('HGET', KEYS[1], 'claim') == ARGV[5] then
   redis.call('ZADD', KEYS[2], until_ms, ARGV[1])
   return claimed(tonumber(redis.call('HGET', KEYS[1], 'fence')))
 end
-if state == 'running' and tonumber(redis.call('HGET', KEYS[1], 'lease_until')) > now then
+local function is_alive()
+  if tonumber(redis.call('HGET', KEYS[1], 'lease_until')) > now then
+    return true
+  end
+  local expected, most, hold = unpack(ARGV, #ARGV - 2)
+  if clock_step(expected, most) ~= 0 then
+    hold_expiry(KEYS[10], hold)
+  end
+  return expiry_is_held(KEYS[10], hold)
+end
+if state == 'running' and is_alive() then
   if redis.call('HGET', KEYS[1], 'pool') ~= ARGV[3] then
     redis.call('SREM', KEYS[3], ARGV[1])
   end

@@ -5,7 +5,8 @@
 -- Returns 1 where it was declared dead now, else 0
 --
 -- Invariant: judged by the server's clock. A dead agent is no capacity; it stays visible as
--- failed for a while, and registers anew should it come back.
+-- failed for a while, and registers anew should it come back. A beat that lies ahead is of before the
+-- clock was set back: it counts as one of now.
 
 local found = redis.call('HMGET', KEYS[1], 'heartbeat', 'status')
 if not found[1] then
@@ -14,6 +15,9 @@ if not found[1] then
   return 0
 end
 -- include time
+if tonumber(found[1]) > now then
+  redis.call('HSET', KEYS[1], 'heartbeat', now)
+end
 if found[2] == 'failed' or now - tonumber(found[1]) < tonumber(ARGV[2]) then
   return 0
 end

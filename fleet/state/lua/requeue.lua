@@ -4,13 +4,13 @@
 --       5 its wake list  6 done channel  7 facts of the pool it ran in
 --       8 ledger  9 money  10 reservations  11 open steps  12 line of the overflow queue
 --       13 how many tasks wait  14 dead letters  15 cancelled
---       16 what is saved
+--       16 what is saved  17 until when expiry is on hold
 -- ARGV  1 task id  2 fence that was seen  3 most crashes  4 seconds to keep a dead letter
 --       5 error, as JSON, where it has crashed so often  6 outcomes to keep  7 request type
 --       8 ms in which an old outcome loses half its weight  9 error, as JSON, where no message is kept
---       to run it again with
+--       to run it again with  10 to 12 ARGV 1 to 3 of clock.lua
 -- Returns 'requeued', 'unwanted' where it was requeued and somebody wants it cancelled, 'failed', or
---       'alive' where the lease was renewed or the task has ended
+--       'alive' where the lease was renewed, the task has ended or expiry is on hold
 -- Moves   running -> queued, failed
 --
 -- Invariant: judged by the server's clock and by the fence, so two callers, or a caller
@@ -21,6 +21,7 @@
 -- and is given back where there is none. Celery has the word of an end.
 
 -- include time
+-- include clock
 -- include line
 -- include moves
 -- include dead
@@ -39,6 +40,12 @@ if seen[1] ~= 'running' then
   return 'alive'
 end
 if seen[2] ~= ARGV[2] or tonumber(seen[3]) > now then
+  return 'alive'
+end
+if clock_step(ARGV[10], ARGV[11]) ~= 0 then
+  hold_expiry(KEYS[17], ARGV[12])
+end
+if expiry_is_held(KEYS[17], ARGV[12]) then
   return 'alive'
 end
 redis.call('HINCRBY', KEYS[1], 'fence', 1)

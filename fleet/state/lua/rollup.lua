@@ -2,7 +2,7 @@
 --
 -- KEYS  1 cursor  2 index of the roll-ups  3... roll-ups, hashes of an hour or a day each
 -- ARGV  1 id before the batch, '0-0' at first  2 id of its last entry
---       3... for each sum: which of the roll-ups, from 1; field; ten numbers with commas between
+--       3... for each sum: which of the roll-ups, from 1; field; eleven numbers with commas between
 -- Returns 1, also where this batch was added before; 0 where the cursor stands elsewhere
 --
 -- Invariant: what stands in the roll-ups of hours, and in those of days, is the sum of all entries
@@ -26,7 +26,7 @@ for i = 3, #ARGV, 3 do
     local n = 0
     for number in string.gmatch(before, '-?%d+') do
       n = n + 1
-      sums[n] = string.format('%.0f', number + sums[n])
+      sums[n] = string.format('%.0f', number + (sums[n] or 0))
     end
   end
   redis.call('HSET', hash, ARGV[i + 1], table.concat(sums, ','))

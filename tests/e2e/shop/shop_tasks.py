@@ -34,6 +34,9 @@ def add_tasks(app: Celery) -> None:
     """
     serialization.register("backwards", _backwards, _forwards, "application/x-backwards", "utf-8")
     app.conf.accept_content = ["json", "backwards"]
+    app.conf.worker_soft_shutdown_timeout = float(os.environ.get("SHOP_SOFT_SECONDS", "0"))
+    if "SHOP_KILLED_BEFORE" in os.environ:
+        _die_once_before(app, os.environ["SHOP_KILLED_BEFORE"])
     _add_sums(app)
     _add_callbacks(app)
     _add_failures(app)
@@ -46,6 +49,19 @@ def add_tasks(app: Celery) -> None:
             "schedule": 0.5,
             "args": ("tick", page),
         }
+
+
+def _die_once_before(app: Celery, method: str) -> None:
+    """Have the first process that calls this method of the result store killed in that moment."""
+    store = type(app.backend)
+    stock = getattr(store, method)
+
+    def die_or_do_it(*args: Any, **kwargs: Any) -> Any:
+        if diary().rpush("killed", os.getpid()) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return stock(*args, **kwargs)
+
+    setattr(store, method, die_or_do_it)
 
 
 def _backwards(value: Any) -> str:
@@ -104,6 +120,10 @@ def _add_callbacks(app: Celery) -> None:
     def summed_later(self: Any, numbers: list[int]) -> Any:
         add = app.tasks["shop.add"]
         raise self.replace(chord([add.s(n, n) for n in numbers], app.tasks["shop.total"].s()))
+
+    @app.task(shared=False, name="shop.replaced_by", bind=True)
+    def replaced_by(self: Any, signature: Any) -> Any:
+        raise self.replace(app.signature(signature))
 
     @app.task(shared=False, name="shop.on_error")
     def on_error(request: Any, error: Any, traceback: Any, page: str) -> None:

@@ -6,13 +6,13 @@
 
 local choice_args = 6
 
-local function read_choices(before)
-  local a = before + 1
+local function read_choices(before, arguments)
+  local a, given = before + 1, arguments or ARGV
   return {
-    others = ARGV[a],
+    others = given[a],
     planned = {
-      model = ARGV[a + 1], asked = {tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), 1, 1},
-      limits = ARGV[a + 4], because = ARGV[a + 5]
+      model = given[a + 1], asked = {tonumber(given[a + 2]), tonumber(given[a + 3]), 1, 1},
+      limits = given[a + 4], because = given[a + 5]
     }
   }
 end

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,6 +14,7 @@ from threading import Thread
 from typing import Any, ClassVar
 
 import pytest
+from commands import run_fleet
 
 from fleet.adapters.ports import pick_ports
 
@@ -42,15 +42,8 @@ def fleet(tmp_path: Path, valkey_url: str) -> Command:
     }
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "fleet", "models", *arguments],
-            cwd=tmp_path,
-            env={**kept, "FLEET_BROKER_URL": valkey_url, **variables},
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        environment = {**kept, "FLEET_BROKER_URL": valkey_url, **variables}
+        return run_fleet("models", *arguments, folder=tmp_path, environment=environment)
 
     return run
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from getpass import getuser
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from commands import run_fleet
 
 from fleet import Fleet, Submission
 from fleet.core.model_decision import ModelDecision
@@ -37,10 +36,7 @@ def state(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Fleet:
 @pytest.fixture
 def fleet(state: Fleet, tmp_path: Path) -> Command:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "fleet", *arguments]
-        return subprocess.run(
-            command, cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, timeout=60
-        )
+        return run_fleet(*arguments, folder=tmp_path)
 
     return run
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import redis
+from commands import run_fleet
 
 from fleet import Fleet
 from fleet.services.budget_alerts import look_at_budgets
@@ -37,10 +35,7 @@ def state(settings: Settings) -> Connection:
 
 
 def alerts(folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "fleet", "budget", "alerts", *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env=dict(os.environ), capture_output=True, text=True, timeout=60
-    )
+    done = run_fleet("budget", "alerts", *arguments, folder=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import redis
+from commands import run_fleet
 
 from fleet.services.connection import Connection, open_connection
 from fleet.services.ledger_archive import archive
@@ -45,10 +44,7 @@ def charge(fleet: Connection, call: int, tenant: str, step: Step) -> None:
 @pytest.fixture
 def ledger(state: Connection, tmp_path: Path) -> Command:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "fleet", "ledger", *arguments]
-        return subprocess.run(
-            command, cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, timeout=60
-        )
+        return run_fleet("ledger", *arguments, folder=tmp_path)
 
     return run
 

@@ -1,0 +1,96 @@
+"""Which fields a server of the OpenAI protocol knows.
+
+OpenAI has renamed the field that limits an answer. Its own models that reason refuse the old name,
+`max_tokens`; nearly all other servers know that one alone. Some of these ignore the new name, so
+that nothing limits their answers, and some refuse a request with a field that they do not know. So
+each server is sent one field:
+
+    OpenAI, its models at Azure and GitHub     max_completion_tokens
+    a model named as one of OpenAI's that      max_completion_tokens: whoever serves it passes it on
+    reason, at any address                     to OpenAI
+    all others                                 max_tokens
+"""
+
+from __future__ import annotations
+
+from typing import cast
+from urllib.parse import urlsplit
+
+from pydantic_ai.profiles import ModelProfile
+from pydantic_ai.profiles.openai import OpenAIModelProfile, openai_model_profile
+from pydantic_ai.providers.azure import AzureProvider
+
+from fleet.settings.providers import LimitField, ProviderKind
+
+OPENAI = "api.openai.com"
+AZURE = ("openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com")
+COPILOT = "githubcopilot.com"
+MISTRAL = "api.mistral.ai"
+
+KEEPS_LIMITS = (
+    OPENAI,
+    *AZURE,
+    COPILOT,
+    MISTRAL,
+    "api.anthropic.com",
+    "generativelanguage.googleapis.com",
+    "api.groq.com",
+    "api.deepseek.com",
+)
+"""Where the makers of models serve them, and document the field that is sent."""
+
+REASONING = (
+    "openai_supports_reasoning",
+    "openai_supports_reasoning_effort_none",
+    "thinking_enabled_by_default",
+)
+"""What says of a model of OpenAI's that it refuses a temperature."""
+
+
+def limit_field(name: str, base_url: str | None, given: LimitField | None) -> LimitField:
+    """The field that limits an answer of the model there; `given` is what is configured."""
+    if given is not None:
+        return given
+    if _is_at(base_url, AZURE):
+        knows_new = _knows_new(AzureProvider.model_profile(name) or ModelProfile())
+    elif _is_at(base_url, (OPENAI, COPILOT)) or base_url is None:
+        knows_new = True
+    else:
+        knows_new = bool(openai_model_profile(name).get("openai_supports_reasoning"))
+    return "max_completion_tokens" if knows_new else "max_tokens"
+
+
+def chat_profile(name: str, base_url: str | None, given: LimitField | None) -> OpenAIModelProfile:
+    """What the client is told of a model beside what it knows by the name."""
+    maker, _, bare = name.rpartition("/")
+    known = openai_model_profile(bare) if maker.rpartition("/")[2] == "openai" else {}
+    field = limit_field(name, base_url, given)
+    profile = OpenAIModelProfile(
+        openai_chat_supports_max_completion_tokens=field == "max_completion_tokens"
+    )
+    reasoning = {each: value for each, value in known.items() if each in REASONING}
+    return cast(OpenAIModelProfile, {**profile, **reasoning})
+
+
+def asks_for_usage(base_url: str | None, given: bool | None) -> bool:
+    """Whether a stream is asked to tell at its end what it took. Mistral does so unasked, and takes
+    no field that it does not know."""
+    return given if given is not None else not _is_at(base_url, (MISTRAL,))
+
+
+def keeps_limits(kind: ProviderKind, base_url: str | None, given: LimitField | None) -> bool:
+    """Whether it is known beforehand that answers from there keep their limit."""
+    if given == "none":
+        return False
+    if base_url is None:
+        return True
+    return _is_at(base_url, KEEPS_LIMITS)
+
+
+def _knows_new(profile: ModelProfile) -> bool:
+    return bool(profile.get("openai_chat_supports_max_completion_tokens", True))
+
+
+def _is_at(url: str | None, hosts: tuple[str, ...]) -> bool:
+    host = (urlsplit(url).hostname or "") if url else ""
+    return any(host == each or host.endswith(f".{each}") for each in hosts)

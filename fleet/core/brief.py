@@ -1,0 +1,24 @@
+"""A value that somebody gave, in the sentence that refuses it."""
+
+from __future__ import annotations
+
+from typing import TypeGuard
+
+MOST_SHOWN = 100
+MOST_DIGITS = 30
+
+
+def brief(value: object) -> str:
+    """A value of JSON: of a long text the beginning. Of any other value the name of its type."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= MOST_SHOWN else f"{value[:MOST_SHOWN]!r}..."
+    if value is None or isinstance(value, (bool, float)):
+        return repr(value)
+    if isinstance(value, int):
+        return repr(value) if abs(value) < 10**MOST_DIGITS else "a number of many digits"
+    return f"a {type(value).__name__}"
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a number: True is none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

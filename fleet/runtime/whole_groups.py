@@ -1,0 +1,150 @@
+"""Groups and chords with agents' tasks in them are sent as a whole, or not at all.
+
+Celery sends the tasks of a group one by one. Where a limit stopped the sixth of eight, five would
+run and be paid, the body of a chord would never be called, and nobody would have their ids.
+
+So while a group of an application of Fleet's is sent, nothing leaves the process: the agents' tasks
+are collected (`TaskPlacer` in `router.py`), and whatever else it publishes waits. Then one atomic
+step checks and holds all of the agents' tasks, `Submitter.submit_whole`, and what waits is
+published. It is the same for what a worker sends: a group that is the next step of a chain, a
+callback, a replacement. A group without agents' tasks is sent as by any application of Celery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+from celery import group
+from celery.result import GroupResult
+from celery.states import FAILURE
+
+from fleet.errors import FleetError, NotReplicated, PartlySubmitted
+from fleet.runtime.messages import HEADER, agent_tasks_of
+from fleet.services.submit import Ready, Submitter
+
+_sent_now: ContextVar[GroupProducer | None] = ContextVar("group_that_is_sent", default=None)
+
+
+def group_that_is_sent() -> GroupProducer | None:
+    """What collects the group that this thread sends now, if it does."""
+    return _sent_now.get()
+
+
+class GroupProducer:
+    """Stands for a producer while a group is sent, and publishes nothing until `send`."""
+
+    def __init__(self, producer: Any) -> None:
+        self._producer = producer
+        self.tasks: list[Ready] = []
+        self._others: list[tuple[str, Callable[[], Any]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def publish(self, body: Any, *args: Any, **options: Any) -> None:
+        """Keep a message for later. An agent's task goes as far as `TaskPlacer`, which keeps it."""
+        headers = options.get("headers") or {}
+        publish = partial(self._producer.publish, body, *args, **options)
+        if HEADER in headers:
+            publish()
+        else:
+            self._others.append((str(headers.get("id") or ""), publish))
+
+    def send(self, submitter: Submitter) -> None:
+        """Submit the agents' tasks as a whole, and publish the rest then."""
+        few = None
+        try:
+            done = submitter.submit_whole(self.tasks)
+            sent = [each.task_id for each in done]
+        except NotReplicated as error:
+            # They are written: what belongs to them has to be sent too.
+            few, sent = error, [each.task_id for each in self.tasks]
+        for task_id, publish in self._others:
+            try:
+                publish()
+            except Exception as error:
+                raise _partly(sent, task_id, error) from error
+            sent += [task_id] if task_id else []
+        if few is not None:
+            raise few
+
+
+def _partly(sent: list[str], unsure: str, error: Exception) -> PartlySubmitted:
+    return PartlySubmitted(
+        f"the broker took {len(sent)} tasks of a group and no more, agents' tasks first. This "
+        "error's `submitted` and `unsure` have the ids. Revoke them before you send the group "
+        f"again, else they run twice. The cause: {error}",
+        submitted=sent,
+        unsure=[unsure] if unsure else [],
+    )
+
+
+def send_groups_whole() -> None:
+    """Have Celery's groups be sent so, in applications that have a `submitter`.
+
+    There is no other place for it: a signature's class is Celery's own, and the loop over a group's
+    tasks is a method of it. Groups of other applications pass untouched.
+    """
+    stock = group._apply_tasks
+    if hasattr(stock, "sends_whole"):
+        return
+
+    def _apply_tasks(
+        self: Any, tasks: Any, producer: Any = None, app: Any = None, *args: Any, **options: Any
+    ) -> Iterable[Any]:
+        app = app or self.app
+        submitter = getattr(app, "submitter", None)
+        if submitter is None:
+            return stock(self, tasks, producer, app, *args, **options)  # type: ignore[no-any-return]
+        if group_that_is_sent() is not None:
+            # A group within the group: one producer, one whole.
+            return stock(self, tasks, None, app, *args, **options)  # type: ignore[no-any-return]
+        tasks = list(tasks)
+        agents = agent_tasks_of(submitter.checks.config)
+        if not any(_has_agents(signature, agents) for signature, _, _ in tasks):
+            return stock(self, tasks, producer, app, *args, **options)  # type: ignore[no-any-return]
+        with app.producer_or_acquire(producer) as real:
+            collected = GroupProducer(real)
+            token = _sent_now.set(collected)
+            try:
+                results = list(stock(self, tasks, collected, app, *args, **options))
+            finally:
+                _sent_now.reset(token)
+            try:
+                collected.send(submitter)
+            except FleetError as error:
+                if not isinstance(error, (PartlySubmitted, NotReplicated)):
+                    _fail_unsent(app, results, error)
+                raise
+        return results
+
+    _apply_tasks.sends_whole = True  # type: ignore[attr-defined]
+    group._apply_tasks = _apply_tasks
+
+
+def _fail_unsent(app: Any, results: Iterable[Any], error: FleetError) -> None:
+    """Store the error as the result of all that a worker could not send: whoever began the chain
+    waits for these results, and Celery fails only those of tasks and of bodies of chords."""
+    if not app.current_worker_task:
+        return
+    for each in results:
+        if isinstance(each, GroupResult):
+            _fail_unsent(app, each.results, error)
+        else:
+            app.backend.store_result(each.id, error, FAILURE)
+
+
+def _has_agents(signature: Any, agents: Collection[str]) -> bool:
+    """Whether a signature, or one within it, is of an agent's task."""
+    if signature.get("task") in agents:
+        return True
+    if signature.get("subtask_type") not in ("group", "chain", "chord"):
+        return False
+    parts = signature.get("kwargs") or {}
+    header = parts.get("header") or ()
+    within = [*(parts.get("tasks") or ()), *([header] if isinstance(header, dict) else header)]
+    within += [parts["body"]] if parts.get("body") else []
+    return any(_has_agents(each, agents) for each in within)

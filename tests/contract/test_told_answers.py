@@ -1,0 +1,339 @@
+"""What is read of an answer: its text, its tokens and its end, of whatever protocol, in one piece
+or as a stream, and an error in place of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from recorder import Recorder, Stream, recorder
+from told_answers import FORMS, Fault, Told
+
+from fleet.adapters.answers.faults import fault_in
+from fleet.adapters.model_calls import ModelCaller
+from fleet.adapters.providers import Endpoint
+from fleet.adapters.streams import Progress
+from fleet.agent import ModelReply
+from fleet.core.model_choice import Model, Price
+from fleet.core.thoughts import split
+from fleet.errors import (
+    ContextWindowExceeded,
+    FleetError,
+    ModelNotServed,
+    ModelRefused,
+    NotAllowed,
+    QuotaExhausted,
+    RateLimited,
+    Unavailable,
+)
+from fleet.settings.providers import ProviderKind
+
+PRICE = Price.per_thousand(0.003, 0.015)
+
+
+class Provider:
+    """A fake of one protocol, and a client that keeps its connections for all of a module."""
+
+    def __init__(self, kind: ProviderKind, streams: bool, loop: asyncio.Runner) -> None:
+        self.kind = kind
+        self.form = FORMS[kind]
+        self.streams = streams
+        self.loop = loop
+        self.found: Recorder
+        self.caller: ModelCaller
+        self.progress = Progress()
+
+    def listen(self, found: Recorder) -> None:
+        """Ask this server from now on."""
+        self.found = found
+        model = Model(self.form.model, self.kind, PRICE, 0.9, 0.9)
+        endpoint = Endpoint(self.kind, "k", found.url + self.form.path, streams=self.streams)
+        self.caller = ModelCaller(model, endpoint, 20)
+
+    def ask(self, served: Mapping[str, Any] | Stream) -> ModelReply:
+        """The reply to an answer."""
+        self.found.body = served
+        self.progress = Progress()
+        return self.loop.run(self.caller.ask("hello", "", 64, 0.0, self.progress))
+
+    def tell(self, told: Told) -> ModelReply:
+        """The reply to an answer as it is asked for."""
+        if not self.streams:
+            return self.ask(self.form.whole(told))
+        return self.ask(Stream(self.form.frames(told), "text/event-stream"))
+
+    def fails(self, fault: Fault, told: Told | None = None) -> FleetError:
+        """The error for one inside a 200, in the midst of an answer where one is given."""
+        served: Mapping[str, Any] | Stream = fault.body(self.kind)
+        if self.streams:
+            begun = self.form.frames(told)[:-2] if told else []
+            served = Stream([*begun, fault.event(self.kind)], "text/event-stream")
+        with pytest.raises(FleetError) as caught:
+            self.ask(served)
+        return caught.value
+
+
+@pytest.fixture(scope="module")
+def module_loop() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as found:
+        yield found
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(kind, streams) for kind in FORMS for streams in (False, True)],
+    ids=lambda each: f"{each[0]} {'streamed' if each[1] else 'whole'}",
+)
+def provider(
+    request: pytest.FixtureRequest, module_loop: asyncio.Runner
+) -> Iterator[Provider]:
+    """Each protocol, in each way."""
+    with recorder({}) as found:
+        made = Provider(*request.param, module_loop)
+        made.listen(found)
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("ends", "reason"),
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("error", "error"),
+        ("new", "unknown"),
+    ],
+)
+@pytest.mark.parametrize("odd", [False, True], ids=["in shape", "odd"])
+def test_text_tokens_and_end_are_read_whatever_else_there_is(
+    provider: Provider, ends: str, reason: str, odd: bool
+) -> None:
+    reply = provider.tell(Told(ends=ends, odd=odd))
+    assert (reply.text, reply.finish_reason) == ("good day", reason)
+    assert (reply.input_tokens, reply.output_tokens) == (100, 20)
+    assert reply.cost_nanodollars == 600_000
+    assert not (reply.usage_missing or reply.usage_contradictory)
+
+
+@pytest.mark.parametrize("odd", [False, True], ids=["in shape", "odd"])
+def test_an_answer_without_usage_is_read_and_is_without_it(provider: Provider, odd: bool) -> None:
+    reply = provider.tell(Told(usage=None, odd=odd))
+    assert (reply.text, reply.usage_missing) == ("good day", True)
+
+
+@pytest.mark.parametrize("ends", [None, "empty"])
+def test_an_answer_that_has_come_to_its_end_need_not_say_why(
+    provider: Provider, ends: str | None
+) -> None:
+    if provider.kind == "google" and provider.streams:
+        # Nothing else tells the end of such a stream from a connection that was closed.
+        with pytest.raises(Unavailable) as caught:
+            provider.tell(Told(ends=ends))
+        assert caught.value.may_be_served
+    else:
+        reply = provider.tell(Told(ends=ends))
+        assert (reply.text, reply.finish_reason) == ("good day", "unknown")
+
+
+def test_a_filtered_answer_is_a_refusal_that_is_charged(provider: Provider) -> None:
+    with pytest.raises(ModelRefused) as caught:
+        provider.tell(Told(ends="content_filter"))
+    assert isinstance(caught.value.reply, ModelReply)
+    assert caught.value.reply.finish_reason == "content_filter"
+    assert caught.value.reply.cost_nanodollars == 600_000
+
+
+def test_an_error_without_a_word_is_no_answer_and_charged_as_it_was_told(
+    provider: Provider,
+) -> None:
+    with pytest.raises(Unavailable, match="before it said a word") as caught:
+        provider.tell(Told(pieces=(), ends="error", usage=(100, 0)))
+    assert not caught.value.may_be_served
+    assert isinstance(caught.value.reply, ModelReply)
+    assert caught.value.reply.input_tokens == 100
+    with pytest.raises(Unavailable) as caught:
+        provider.tell(Told(pieces=(), ends="error", usage=None))
+    assert (caught.value.may_be_served, caught.value.reply) == (False, None)
+
+
+FAULTS = {
+    "slow down": (
+        Fault(429, "rate_limit_exceeded", "rate_limit_error", "RESOURCE_EXHAUSTED"),
+        RateLimited,
+    ),
+    "a wrong key": (
+        Fault(401, "invalid_api_key", "authentication_error", "UNAUTHENTICATED"),
+        NotAllowed,
+    ),
+    "no money": (
+        Fault(402, "insufficient_balance", "billing_error", "FAILED_PRECONDITION"),
+        QuotaExhausted,
+    ),
+    "no model": (
+        Fault(404, "model_not_found", "not_found_error", "NOT_FOUND"),
+        ModelNotServed,
+    ),
+    "a fault": (Fault(500, "server_error", "api_error", "INTERNAL"), Unavailable),
+    "too many": (Fault(503, "overloaded", "overloaded_error", "UNAVAILABLE"), Unavailable),
+}
+
+
+@pytest.mark.parametrize(("fault", "error"), FAULTS.values(), ids=[*FAULTS])
+def test_an_error_inside_a_200_is_what_it_says_and_costs_nothing(
+    provider: Provider, fault: Fault, error: type[FleetError]
+) -> None:
+    found = provider.fails(fault)
+    assert type(found) is error
+    assert not getattr(found, "may_be_served", False)
+    assert provider.progress.cut is None
+
+
+@pytest.mark.parametrize(("fault", "error"), FAULTS.values(), ids=[*FAULTS])
+def test_an_error_in_the_midst_of_an_answer_is_what_it_says_and_tells_what_had_come(
+    provider: Provider, fault: Fault, error: type[FleetError]
+) -> None:
+    if not provider.streams:
+        return
+    assert type(provider.fails(fault, Told(pieces=("good", " day", "!")))) is error
+    assert provider.progress.cut is not None
+
+
+@pytest.mark.parametrize("cut", [*range(1, 6)])
+def test_a_character_that_a_stream_cuts_is_whole_and_half_a_one_is_replaced(
+    provider: Provider, cut: int
+) -> None:
+    text = "a\ud83d\ude00b\ud83d"
+    assert provider.tell(Told(pieces=(text[:cut], text[cut:]))).text == "a\U0001f600b\ufffd"
+
+
+def test_what_looks_like_the_end_of_a_line_is_text(provider: Provider) -> None:
+    text = "a\u2028b\x85c\rd\0e"
+    assert provider.tell(Told(pieces=(text[:4], text[4:]))).text == text
+
+
+@pytest.mark.parametrize(
+    "content", [5, {"text": "x"}, True], ids=["a number", "an object", "a truth"]
+)
+def test_what_is_no_text_is_not_taken_for_it(provider: Provider, content: Any) -> None:
+    told = Told(pieces=("#",))
+    form = provider.form
+    served = json.loads(json.dumps(form.whole(told)).replace('"#"', json.dumps(content)))
+    body: Mapping[str, Any] | Stream = served
+    if provider.streams:
+        raw = json.dumps(content).encode()
+        frames = [each.replace(b'"#"', raw) for each in form.frames(told)]
+        body = Stream(frames, "text/event-stream")
+    with pytest.raises(Unavailable, match="read") as caught:
+        provider.ask(body)
+    assert caught.value.may_be_served
+
+
+# Thoughts
+
+TAGGED = st.lists(
+    st.sampled_from(
+        ["<think>", "</think>", "<think type='deep'>", "<", "\n", " ", "so", "42", "```", "é"]
+    ),
+    min_size=1,
+    max_size=10,
+).map("".join)
+
+
+@pytest.fixture(scope="module")
+def streamed_chat(module_loop: asyncio.Runner) -> Iterator[Provider]:
+    with recorder({}) as found:
+        made = Provider("openai", True, module_loop)
+        made.listen(found)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def whole_chat(module_loop: asyncio.Runner) -> Iterator[Provider]:
+    with recorder({}) as found:
+        made = Provider("openai", False, module_loop)
+        made.listen(found)
+        yield made
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(text=TAGGED, cuts=st.lists(st.integers(0, 60), max_size=8))
+def test_any_cut_of_any_text_with_tags_gives_what_the_whole_gives(
+    streamed_chat: Provider, whole_chat: Provider, text: str, cuts: list[int]
+) -> None:
+    places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    pieces = [text[a:b] for a, b in pairwise(places)]
+    streamed, whole = streamed_chat.tell(Told(pieces)), whole_chat.tell(Told((text,)))
+    assert streamed.text == whole.text == split(text).text
+    assert (streamed.output_tokens, streamed.cost_nanodollars) == (20, 600_000)
+    assert streamed.model_copy(update={"seconds": 0}) == whole.model_copy(update={"seconds": 0})
+
+
+def test_thoughts_that_are_kept_apart_do_not_part_the_text(
+    streamed_chat: Provider, whole_chat: Provider
+) -> None:
+    told = Told(("4", "2"))
+    frames = streamed_chat.form.frames(told)
+    thought = {"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]}
+    apart = f"data: {json.dumps(thought)}\n\n".encode()
+    between = [*frames[:1], apart, *frames[1:2], apart, *frames[2:]]
+    assert streamed_chat.ask(Stream(between, "text/event-stream")).text == "42"
+    body = whole_chat.form.whole(told)
+    body["choices"][0]["message"]["reasoning_content"] = "hm"
+    assert whole_chat.ask(body).text == "42"
+
+
+def test_a_stream_that_is_cut_within_thoughts_is_bound_by_all_that_it_has_shown(
+    streamed_chat: Provider,
+) -> None:
+    frames = streamed_chat.form.frames(Told(("<thi", "nk>so ", "so")))[:-3]
+    with pytest.raises(Unavailable):
+        streamed_chat.ask(Stream(frames, "text/event-stream", "cut"))
+    cut = streamed_chat.progress.cut
+    assert cut is not None
+    assert cut.shown_bytes == len("<think>so so")
+
+
+# The shapes of errors
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"error": {"code": 429, "message": "x"}}, 429),
+        ({"error": {"code": "429", "message": "x"}}, 429),
+        ({"error": {"type": "rate_limit_error", "message": "x"}}, 429),
+        ({"error": {"status": "RESOURCE_EXHAUSTED", "message": "x"}}, 429),
+        ({"error": "slow down", "status": 429}, 429),
+        ({"error": "slow down"}, 500),
+        ({"error": {"message": "x", "code": "insufficient_quota"}, "choices": []}, 429),
+        ([{"error": {"code": 401, "message": "x"}}], 401),
+        ({"errors": [{"message": "x", "code": 401}]}, 401),
+        ({"object": "error", "message": "x", "code": 404}, 404),
+        ({"object": "error", "message": "x", "type": "NotFoundError", "code": 40403}, 404),
+        ({"detail": "x", "status_code": 503}, 503),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "x"}}, 503),
+        ({"choices": [{"error": {"code": 502}, "message": {"content": ""}}]}, 502),
+        ({"error": None, "choices": [{"message": {"content": "x"}}]}, None),
+        ({"error": {"code": 502}, "choices": [{"message": {"content": "half"}}]}, None),
+        ({"choices": [{"message": {"content": ""}}]}, None),
+        ({"ok": True}, None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_an_error_is_known_by_any_of_its_shapes(body: Any, status: int | None) -> None:
+    fault = fault_in(body)
+    assert (fault and fault.status) == status
+
+
+def test_a_prompt_over_the_window_is_known_inside_a_200(provider: Provider) -> None:
+    words = "prompt is too long: 200001 tokens > 200000 maximum"
+    body = Fault(400, "x", "invalid_request_error", "INVALID_ARGUMENT").body(provider.kind)
+    body["error"]["message"] = words
+    with pytest.raises(ContextWindowExceeded):
+        provider.ask(body)

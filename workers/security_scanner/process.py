@@ -1,0 +1,142 @@
+"""A scan's own process, from the worker's side: it may take long, or die, and the worker does not.
+
+The scanned text decides how long a search takes. In the worker's process it would hold the
+interpreter's lock, and the leases of all tasks in it could not be renewed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from fleet.errors import InvalidRequest, Unavailable
+from workers.security_scanner import child
+from workers.security_scanner.models import Finding, Grade, Skipped
+
+MOST_HITS = 5000
+"""Of a whole scan; of the files after that only the number is told."""
+ANSWER_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Scanned:
+    """What was found so far. `hits` are raw, secrets and all, and stay in this process."""
+
+    hits: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    skipped: list[Skipped] = field(default_factory=list)
+    findings: tuple[Finding, ...] = ()
+    files: int = 0
+    lines: int = 0
+    suppressed: int = 0
+
+    def add(self, answer: dict[str, Any]) -> None:
+        """Take what the child says of a file."""
+        hits = answer["hits"]
+        room = max(0, MOST_HITS - len(self.hits))
+        self.hits += hits[:room]
+        self.skipped += [Skipped(**each) for each in answer["skipped"]]
+        if len(hits) > room:
+            reason = f"{len(hits) - room} findings more than the {MOST_HITS:,} that a scan reports"
+            self.skipped.append(Skipped(file=hits[0]["file"], reason=reason))
+        self.files += answer["files"]
+        self.lines += answer["lines"]
+        self.suppressed += answer["suppressed"]
+
+
+class ScannerProcess:
+    """The process, started when it is first needed, and again where it died of a file."""
+
+    def __init__(self, cpu_seconds: float = child.CPU_SECONDS) -> None:
+        self.cpu_seconds = cpu_seconds
+        self._process: Process | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._end()
+
+    async def scan(self, name: str, path: Path) -> dict[str, Any]:
+        """What a file holds, or why it could not be scanned."""
+        found = await self._ask({"scan": {"name": name, "path": str(path)}})
+        if isinstance(found, dict):
+            return found
+        skipped = {"file": name, "reason": f"not scanned: {found}"}
+        return {"hits": [], "skipped": [skipped], "files": 0, "lines": 0, "suppressed": 0}
+
+    async def findings(
+        self, hits: list[dict[str, Any]], min_severity: Grade
+    ) -> tuple[Finding, ...]:
+        """The findings that hits make, masked. Raises `InvalidRequest` where they are too many."""
+        if not hits:
+            return ()
+        found = await self._ask({"mask": {"hits": hits, "min_severity": min_severity}})
+        if not isinstance(found, list):
+            raise InvalidRequest(f"the findings could not be masked: {found}; name fewer files")
+        return tuple(Finding(**each) for each in found)
+
+    async def _ask(self, order: dict[str, Any]) -> Any:
+        """The answer; or, as a string, what the process died of."""
+        process = self._process or await self._start()
+        assert process.stdin is not None and process.stdout is not None
+        order["cpu_seconds"] = self.cpu_seconds
+        try:
+            process.stdin.write(json.dumps(order).encode() + b"\n")
+            await process.stdin.drain()
+            line = await process.stdout.readline()
+        except (ConnectionError, ValueError):
+            line = b""
+        if line.endswith(b"\n"):
+            return json.loads(line)
+        return self._died_of(await self._end())
+
+    async def _start(self) -> Process:
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                child.__name__,
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=DEVNULL,
+                limit=ANSWER_BYTES,
+                env=_environment(),
+            )
+        except OSError as error:
+            raise Unavailable(f"the scanner's process does not start: {error.strerror}") from error
+        return self._process
+
+    async def _end(self) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        # An answer that is not whole is none: whatever it still does is in vain.
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            async with asyncio.timeout(0.2):
+                return await process.wait()
+        except TimeoutError:
+            process.kill()
+            return await process.wait()
+
+    def _died_of(self, status: int) -> str:
+        if status == -signal.SIGPROF:
+            return f"it took more than {self.cpu_seconds:g} s of processor time"
+        return (
+            f"the scanner ended over it (exit status {status}); it may have taken more memory than "
+            f"{child.MEMORY_BYTES >> 20} MB"
+        )
+
+
+def _environment() -> dict[str, str]:
+    """What the child has to know: where Python finds its modules, and no key of the worker's."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1"}
