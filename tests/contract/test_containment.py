@@ -313,12 +313,14 @@ os.fchmod(os.open(HERE + "/closed", os.O_RDONLY), 0)
 """
 
 
-def test_whatever_a_program_leaves_is_removed(mode: Mode) -> None:
-    before = set(Path(tempfile.gettempdir()).glob("fleet-sandbox-*"))
+def test_whatever_a_program_leaves_is_removed(
+    mode: Mode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # other runs use the usual one
     text = "import os\nDEPTH, HERE = 300, os.getcwd()\n" + LEAVINGS
     ended = run(text, mode)
     assert ended.exit_code == 0, ended.stderr
-    assert set(Path(tempfile.gettempdir()).glob("fleet-sandbox-*")) <= before
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_of_any_shape_can_be_removed(tmp_path: Path) -> None:
