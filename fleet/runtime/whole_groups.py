@@ -23,6 +23,7 @@ from celery.result import GroupResult
 from celery.states import FAILURE
 
 from fleet.errors import FleetError, NotReplicated, PartlySubmitted
+from fleet.runtime.asked import Header
 from fleet.runtime.messages import HEADER, agent_tasks_of
 from fleet.services.submit import Ready, Submitter
 
@@ -49,7 +50,8 @@ class GroupProducer:
         """Keep a message for later. An agent's task goes as far as `TaskPlacer`, which keeps it."""
         headers = options.get("headers") or {}
         publish = partial(self._producer.publish, body, *args, **options)
-        if HEADER in headers:
+        # A user's own task may have a header of this name too.
+        if isinstance(headers.get(HEADER), Header):
             publish()
         else:
             self._others.append((str(headers.get("id") or ""), publish))

@@ -54,7 +54,7 @@ class Provider:
         self.found = found
         model = Model(self.form.model, self.kind, PRICE, 0.9, 0.9)
         endpoint = Endpoint(self.kind, "k", found.url + self.form.path, streams=self.streams)
-        self.caller = ModelCaller(model, endpoint, 20)
+        self.caller = ModelCaller(model, endpoint, 60)
 
     def ask(self, served: Mapping[str, Any] | Stream) -> ModelReply:
         """The reply to an answer."""
@@ -156,7 +156,7 @@ def test_an_error_without_a_word_is_no_answer_and_charged_as_it_was_told(
     assert not caught.value.may_be_served
     assert isinstance(caught.value.reply, ModelReply)
     assert caught.value.reply.input_tokens == 100
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(Unavailable, match="before it said a word") as caught:
         provider.tell(Told(pieces=(), ends="error", usage=None))
     assert (caught.value.may_be_served, caught.value.reply) == (False, None)
 

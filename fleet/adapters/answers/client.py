@@ -71,7 +71,7 @@ class AnswerClient(httpx2.AsyncClient):
         content = await response.aread()
         try:
             body = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             return response
         fault = fault_in(body)
         if fault is not None:
@@ -116,7 +116,7 @@ class _Stream(httpx2.AsyncByteStream):
             return []
         try:
             body = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Unreadable("an event of the stream is no JSON") from None
         fault = fault_in(body)
         if fault is not None:
