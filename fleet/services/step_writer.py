@@ -352,13 +352,12 @@ class StepWriter:
         failure = failure_of(error)
         if not failure.cools or model.key_id is None:
             return
-        reason = error.reason or failure.cools
-        if failure.lasts or error.reason:
+        if error.reason:
             name = WHOLE_KEY if is_of_the_key(error) and not key_serves else model.name
-            long = (model.key_id, name, reason)
+            long = (model.key_id, name, error.reason)
             await asyncio.to_thread(self._note, self.state.cool_for_long, *long)
         else:
-            cooled = (model.key_id, model.name, reason, _asked_seconds(error))
+            cooled = (model.key_id, model.name, failure.cools, _asked_seconds(error))
             await asyncio.to_thread(self._note, self.state.cool, *cooled)
 
     def _note(self, write: Callable[..., Any], *what: Any) -> Any:

@@ -63,6 +63,12 @@ def sandbox_folders() -> set[Path]:
     return set(Path(tempfile.gettempdir()).glob("fleet-sandbox-*"))
 
 
+@pytest.fixture
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other runs on this machine use the usual place."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
 @pytest.fixture(params=["bubblewrap", "landlock", "rlimits"])
 def mode(request: pytest.FixtureRequest) -> Mode:
     need(request.param)
@@ -247,7 +253,7 @@ def test_a_daemon_that_left_the_group_does_not_outlive_the_program(
 
 
 def test_a_cancelled_run_is_killed_before_the_cancellation_goes_on(
-    mode: Mode, unique_word: str
+    mode: Mode, unique_word: str, own_folders: None
 ) -> None:
     async def cancel_when_it_runs() -> None:
         limits = SandboxLimits(wall_seconds=60)
@@ -264,7 +270,7 @@ def test_a_cancelled_run_is_killed_before_the_cancellation_goes_on(
 
 
 def test_a_run_cancelled_at_any_moment_leaves_neither_process_nor_folder(
-    mode: Mode, unique_word: str
+    mode: Mode, unique_word: str, own_folders: None
 ) -> None:
     async def cancel_after(seconds: float) -> None:
         with pytest.raises(TimeoutError):

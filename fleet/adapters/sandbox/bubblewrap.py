@@ -44,7 +44,9 @@ def why_it_does_not_work() -> str | None:
         prefix = namespace_arguments((), Path(folder), MEBIBYTE)
         command = [*prefix, sys.executable, "-I", "-c", ""]
         try:
-            tried = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=False)
+            tried = subprocess.run(
+                command, capture_output=True, timeout=PROBE_SECONDS, check=False, env={}
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             return f"a trial of it failed ({error})"
     if tried.returncode == 0:

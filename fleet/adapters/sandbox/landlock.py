@@ -16,6 +16,12 @@ LAUNCHER = Path(__file__).with_name("landlock_launcher.py")
 PROBE_SECONDS = 20
 SEEN = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/proc")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+# Landlock has no say in these: with them a program could change files of the same user's that it
+# cannot open.
+NOT_RULED_BY_LANDLOCK = (
+    *("chmod", "fchmodat", "chown", "lchown", "fchownat", "utime", "utimes", "utimensat"),
+    *("setxattr", "lsetxattr", "removexattr", "lremovexattr"),
+)
 
 
 @cache
@@ -25,7 +31,9 @@ def why_it_does_not_work() -> str | None:
         return "the package sandlock, which has no wheel for every platform, is not installed"
     command = confined([sys.executable, "-I", "-c", ""], Path("/"), SandboxLimits(), [])
     try:
-        tried = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=False)
+        tried = subprocess.run(
+            command, capture_output=True, timeout=PROBE_SECONDS, check=False, env={}
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"a trial of it failed ({error})"
     if tried.returncode == 0:
@@ -51,6 +59,7 @@ def confined(
             # bound that holds between two looks.
             "max_memory": 2 * limits.total_memory_bytes,
             "max_processes": limits.processes,
+            "extra_deny_syscalls": list(NOT_RULED_BY_LANDLOCK),
             "clean_env": True,
             "no_coredump": True,
         },

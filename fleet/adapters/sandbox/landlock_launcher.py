@@ -13,9 +13,11 @@ import sys
 
 
 def main() -> None:
+    order = json.loads(sys.argv[1])
+    # The library looks for a home when it is imported, and a user of the moment has none.
+    os.environ["HOME"] = order["environment"]["TMPDIR"]
     from sandlock import Sandbox, StdioMode
 
-    order = json.loads(sys.argv[1])
     sandbox = Sandbox(**order["policy"], env=order["environment"])
     inherit = StdioMode.INHERIT
     result = sandbox.popen(order["program"], stdin=inherit, stdout=inherit, stderr=inherit).wait()

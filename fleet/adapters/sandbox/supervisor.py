@@ -109,13 +109,17 @@ def descendants() -> dict[int, str]:
 
 
 def threads_of_this_user() -> int:
-    """What the kernel compares with RLIMIT_NPROC: all threads of the user, this one too."""
+    """What the kernel compares with RLIMIT_NPROC: all threads of the user, this one too.
+
+    Without dead processes that are about to go, which would leave room for as many more.
+    """
     total = 0
     for process_id in process_ids():
         with suppress(OSError):
             text = Path(f"/proc/{process_id}/status").read_text()
             facts = dict(line.split(":", 1) for line in text.splitlines())
-            if int(facts["Uid"].split()[0]) == os.getuid():
+            dead = facts["State"].split()[0] in ("Z", "X")
+            if int(facts["Uid"].split()[0]) == os.getuid() and not dead:
                 total += int(facts["Threads"])
     return total
 
