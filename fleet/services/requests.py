@@ -165,6 +165,14 @@ class RequestChecks:
             )
         except ValidationError as error:
             raise InvalidRequest(_payload_faults(asked.request_type, error)) from None
+        except RecursionError:
+            raise
+        except Exception as error:
+            # An agent's own check may raise anything. Its words may repeat the payload.
+            raise InvalidRequest(
+                f"the payload does not suit {asked.request_type}: checking it raised "
+                f"{type(error).__name__}"
+            ) from None
         text = _payload_json(asked.request_type, payload)
         size = len(text.encode())
         if size > self.config.limits.payload_bytes:
