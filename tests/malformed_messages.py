@@ -157,6 +157,13 @@ TASKS: dict[str, Change] = {
     "kwargs that are a number": _body([[], 5, FOLLOWS]),
     "what follows that is a list": _body([[], {}, [1]]),
     "callbacks that are an object": _body([[], {}, {**FOLLOWS, "callbacks": {"task": "x"}}]),
+    "callbacks that are numbers": _body([[], {}, {**FOLLOWS, "callbacks": [5]}]),
+    "a chain of strings": _body([[], {}, {**FOLLOWS, "chain": ["shop.add"]}]),
+    "errbacks without a name": _body([[], {}, {**FOLLOWS, "errbacks": [{"task": []}]}]),
+    "options of a callback that are text": _body(
+        [[], {}, {**FOLLOWS, "callbacks": [{"task": "x", "options": "y"}]}]
+    ),
+    "a chord that is empty": _body([[], {}, {**FOLLOWS, "chord": {}}]),
     "a chord that is a list": _body([[], {}, {**FOLLOWS, "chord": ["x"]}]),
 }
 """What Celery cannot make a task of."""

@@ -143,6 +143,11 @@ def _rejection(model: str, error: ModelHTTPError, reason: str) -> FleetError:
         return ModelRefused(f"the provider of {model} would not take the prompt ({reason})")
     is_page = not isinstance(error.body, Mapping)
     kind = standing_fault(status, _told(error), is_page=is_page)
+    if kind is None and status == 404:
+        return ModelNotServed(
+            f"nothing is served for {model} at its address ({reason}); check the provider's "
+            "base_url"
+        )
     if kind is None:
         return NeverRetry(f"the provider of {model} refused the request ({reason})")
     return _standing(model, kind, error, reason)

@@ -148,11 +148,11 @@ def no_credit(told: str) -> bool:
 def standing_fault(status: int | None, told: str, *, is_page: bool) -> Standing | None:
     """Why a provider will serve nothing for long, as `told` in lower case.
 
-    `is_page` says that it is told on no more than a page: a 403 of that sort is of what stands
-    before the provider, which may have taken offence at the prompt.
+    `is_page` says that it is told on no more than a page, which is of what stands before the
+    provider: a 403 of that sort may have taken offence at the prompt, and a 404 at a restart.
     """
     found = (kind for kind, phrases in PHRASES.items() if says(told, phrases))
-    by_status = None if is_page and status == 403 else BY_STATUS.get(status or 0)
+    by_status = None if is_page and status in (403, 404) else BY_STATUS.get(status or 0)
     return next(found, None) or by_status
 
 

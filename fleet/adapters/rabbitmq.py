@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import struct
 import threading
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
@@ -14,13 +15,18 @@ from urllib.parse import unquote, urlsplit
 
 import amqp
 
-from fleet.errors import InvalidConfig, NotAllowed, Unavailable
+from fleet.errors import InvalidConfig, MalformedMessage, NotAllowed, Unavailable
 from fleet.settings.addresses import amqp_place, tls_of
 from fleet.settings.tls import CHECK, check_files, tls_error
 
 QUORUM = {"x-queue-type": "quorum"}
 PERSISTENT = 2
 HEARTBEAT_SECONDS = 10
+NO_MESSAGE = (
+    *(AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError),
+    struct.error,
+)
+"""What making a message of something else raises."""
 NOT_YOU = (amqp.AccessRefused, amqp.NotAllowed)
 
 
@@ -69,6 +75,10 @@ class RabbitMq:
         with self._lock:
             self._forget()
 
+    def check(self, message: str) -> None:
+        """Raise `MalformedMessage` for what cannot be published."""
+        amqp_message(message)
+
     def publish(self, messages: Sequence[tuple[str, str]]) -> None:
         """Publish to queues, and return when all is confirmed."""
         was_kept = self._kept is not None
@@ -84,7 +94,7 @@ class RabbitMq:
         with self._channel() as channel:
             for queue, message in messages:
                 self._declare(channel, queue)
-                self._send(channel, queue, loads(message))
+                self._send(channel, queue, message)
 
     def move(self, queue: str, to: str, most: int) -> list[str]:
         """Move messages that wait in a queue to another one, the oldest first; the ids of their
@@ -113,21 +123,9 @@ class RabbitMq:
             channel.queue_declare(queue, durable=True, auto_delete=False, arguments=QUORUM)
             self._declared.add(queue)
 
-    def _send(self, channel: Any, queue: str, message: dict[str, Any]) -> None:
-        properties = message["properties"]
-        body = message["body"]
-        if properties.get("body_encoding") == "base64":
-            body = b64decode(body)
+    def _send(self, channel: Any, queue: str, message: str) -> None:
         channel.basic_publish(
-            amqp.Message(
-                body,
-                application_headers=message["headers"],
-                content_type=message["content-type"],
-                content_encoding=message["content-encoding"],
-                correlation_id=properties["correlation_id"],
-                reply_to=properties.get("reply_to") or None,
-                delivery_mode=PERSISTENT,
-            ),
+            amqp_message(message),
             exchange="",
             routing_key=queue,
             # Else RabbitMQ confirms a message for a queue that was deleted since, and drops it.
@@ -171,6 +169,30 @@ class RabbitMq:
         if found is not None and found.connection is not None:
             # A farewell would wait for an answer that may never come.
             found.connection.collect()
+
+
+def amqp_message(text: str) -> Any:
+    """A message of Kombu's as py-amqp sends it. Raises `MalformedMessage` for what is none."""
+    try:
+        message = loads(text)
+        properties, body = message["properties"], message["body"]
+        if properties.get("body_encoding") == "base64":
+            body = b64decode(body)
+        made = amqp.Message(
+            body,
+            application_headers=message["headers"],
+            content_type=message["content-type"],
+            content_encoding=message["content-encoding"],
+            correlation_id=properties["correlation_id"],
+            reply_to=properties.get("reply_to") or None,
+            delivery_mode=PERSISTENT,
+        )
+        made._serialize_properties()
+        return made
+    except (amqp.AMQPError, *NO_MESSAGE) as error:
+        raise MalformedMessage(
+            f"RabbitMQ can carry no such message ({type(error).__name__})"
+        ) from error
 
 
 @contextmanager

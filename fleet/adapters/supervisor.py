@@ -81,15 +81,15 @@ class Supervisor(Manager):  # type: ignore[misc]
             Thread(target=self._wind_down, daemon=True).start()
 
     def _on_signal(self, number: int, _: object) -> None:
-        """A further Ctrl-C gives back what the workers run, a third one kills all that is left. As
-        with a worker, a further SIGTERM changes nothing."""
+        """A Ctrl-C while it ends gives back what the workers run, the next one kills what is left.
+        As with a worker, a further SIGTERM changes nothing."""
         self._system_print(f"{SIGNALS[number]['name']} received\n")
-        self._interrupts += number == signal.SIGINT
         if not self._terminating:
             self.returncode = SIGNALS[number]["rc"]
             self.terminate()
         elif number == signal.SIGINT:
-            hurry = signal.SIGQUIT if self._interrupts == 2 else signal.SIGKILL
+            self._interrupts += 1
+            hurry = signal.SIGQUIT if self._interrupts == 1 else signal.SIGKILL
             Thread(target=self._hurry, args=(hurry,), daemon=True).start()
 
     def _hurry(self, number: signal.Signals) -> None:

@@ -63,7 +63,7 @@ def _lines(path: Path, reader: csv.DictReader[str]) -> Iterator[tuple[BillKey, B
             yield _line(row)
         except ValueError as error:
             raise InvalidRequest(
-                f"{path}: line {reader.line_num}: {error}; write a day as YYYY-MM-DD, whole "
+                f"{path}: line {reader.line_num}: {error!s:.200}; write a day as YYYY-MM-DD, whole "
                 "numbers of tokens and requests, and US dollars as a decimal"
             ) from error
 

@@ -41,7 +41,7 @@ def alerts(
     elif found:
         console().print(_table(found))
     else:
-        say("no budget was used by half yet, and every model kept its limits")
+        say("no budget was used by half yet")
 
 
 def _json(alert: Alert) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def refresh(
     """Fetch the newest prices, check them, keep them in the data folder, and show what changed.
 
     Exit status 1 where no prices can be had; those that are here stay then. Workers and
-    applications that run keep the prices that they began with until they are restarted.
+    applications that run and share the data folder take the new prices within seconds.
 
     Example: `fleet models refresh --from prices.json`
     """
@@ -201,4 +201,4 @@ def _tell(done: Refreshed) -> None:
         say("no price of the catalogue has changed")
     for name in done.unpriced:
         say(f"{name}: has no price; set input_price and output_price, or remove it")
-    say("what runs already keeps the prices that it began with; restart it to use these")
+    say("workers and applications that share this folder use these prices within seconds")

@@ -103,7 +103,7 @@ def down() -> None:
         if finishing - told_of:
             told_of |= finishing
             numbers = ", ".join(map(str, sorted(finishing)))
-            typer.echo(
+            say(
                 f"past their grace, workers finish plain Celery tasks, which nobody could give "
                 f"back: process {numbers}. To cut them: `kill -QUIT {numbers.replace(',', '')}`"
             )

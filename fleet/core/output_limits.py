@@ -30,10 +30,12 @@ UNKNOWN_WINDOW = 32_768
 
 class LimitRecord(NamedTuple):
     """What the answers of a model have shown: how many in a row kept their limit, and the tokens of
-    the largest that did not, 0 where none has since the limit was last shown to hold."""
+    the largest that did not, 0 where none has since the limit was last shown to hold. `at` is when
+    the last one did not, in ms since 1970 by Redis's clock."""
 
     within: int = 0
     largest: int = 0
+    at: int = 0
 
     @property
     def holds(self) -> bool:
@@ -48,7 +50,7 @@ class LimitRecord(NamedTuple):
     @property
     def packed(self) -> str:
         """As it is kept."""
-        return f"{self.within},{self.largest}"
+        return f"{self.within},{self.largest},{self.at}"
 
     @classmethod
     def parse(cls, packed: str) -> LimitRecord:

@@ -120,6 +120,8 @@ class Ending:
         self.data_dir = data_dir
         self.plain = plain
         self.soft = SoftShutdown()
+        #: Whether the process waits though it may run nothing.
+        self.waits_idle = False
         self.began = False
         self.leave: Callable[[], None] = lambda: None
         self.hand_over: Callable[[], None] = lambda: None
@@ -133,6 +135,8 @@ class Ending:
     def order(self, order: Order) -> None:
         """Note an order; safe in a signal handler, and as often as wanted."""
         self.began = True
+        if order == "give_back":
+            self.waits_idle = self.soft.on_idle and self.soft.seconds > 0
         self._orders.put(order)
 
     def has_begun(self) -> bool:
@@ -190,6 +194,7 @@ class Ending:
             over = time.monotonic() + seconds
             self._killed_at = over + self.grace.seconds
             self._next(lambda: over if self.soft.on_idle or running_requests() else 0.0)
+        self.waits_idle = False
         log.info("what still runs is given back")
         self.notice.give()
         ends = time.monotonic() + self.grace.stop_seconds
@@ -263,7 +268,9 @@ def ending_step(ending: Ending) -> type[bootsteps.StartStopStep]:
             ending.order("drain")
 
         def stop(self, worker: Any) -> None:
-            """The pool's own stop waits for its tasks."""
+            """The pool's own stop waits for its tasks, where there are any."""
+            while ending.waits_idle:
+                time.sleep(LOOK_SECONDS)
 
         terminate = stop
 

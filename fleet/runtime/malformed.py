@@ -104,8 +104,8 @@ def _check_body(body: Any) -> None:
         raise MalformedMessage(f"its keyword arguments are {_kind(named)}, not an object")
     _check("what follows it", follows, _is_mapping)
     for name in ("callbacks", "errbacks", "chain"):
-        _check(name, (follows or {}).get(name), _is_list)
-    _check("chord", (follows or {}).get("chord"), _is_mapping)
+        _check(name, (follows or {}).get(name), _is_list_of_signatures)
+    _check("chord", (follows or {}).get("chord"), _is_signature)
 
 
 def _check(name: str, value: Any, allows: Callable[[Any], bool]) -> None:
@@ -184,6 +184,21 @@ def _is_flag(value: Any) -> bool:
 
 def _is_list_of_texts(value: Any) -> bool:
     return _is_list(value) and all(map(_is_text, value))
+
+
+def _is_signature(value: Any) -> bool:
+    """Whether a value may be a task that follows: a Celery signature as JSON."""
+    return (
+        isinstance(value, Mapping)
+        and _is_name(value.get("task"))
+        and isinstance(value.get("args", ()), list | tuple | None)
+        and isinstance(value.get("kwargs", {}), Mapping | None)
+        and isinstance(value.get("options", {}), Mapping | None)
+    )
+
+
+def _is_list_of_signatures(value: Any) -> bool:
+    return _is_list(value) and all(map(_is_signature, value))
 
 
 FIELDS: Mapping[str, Callable[[Any], bool]] = {

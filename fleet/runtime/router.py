@@ -128,7 +128,7 @@ class TaskPlacer:
     def __call__(self, message: dict[str, Any], text: str) -> bool:
         headers = message.get("headers") or {}
         asked = headers.get(HEADER)
-        if headers.get("task") not in self.agent_tasks or not isinstance(asked, Mapping):
+        if str(headers.get("task")) not in self.agent_tasks or not isinstance(asked, Mapping):
             # Of a task that is not Fleet's a header of this name is its publisher's own.
             return False
         checked = self._checked(asked, headers, text)

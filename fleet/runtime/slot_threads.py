@@ -12,7 +12,13 @@ from collections.abc import Callable, Collection
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
+import structlog
+from billiard.einfo import ExceptionInfo
+
+from fleet.runtime.setting_aside import NOT_ITS_FAULT
 from fleet.services.task_slots import TaskSlots
+
+log = structlog.get_logger(__name__)
 
 
 class SlotThreads(ThreadPoolExecutor):
@@ -31,7 +37,7 @@ class SlotThreads(ThreadPoolExecutor):
         the first of a task's arguments is its name."""
         name = args[1][0] if len(args) > 1 and args[1] else ""
         if name in self._agent_tasks:
-            return super().submit(work, *args, **options)
+            return super().submit(_told, work, *args, **options)
         return super().submit(self._in_slot, work, *args, **options)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -46,7 +52,7 @@ class SlotThreads(ThreadPoolExecutor):
     def _in_slot(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
         self._take()
         try:
-            return work(*args, **options)
+            return _told(work, *args, **options)
         finally:
             self._slots.give_back()
 
@@ -65,3 +71,21 @@ class SlotThreads(ThreadPoolExecutor):
         if ends:
             self._slots.withdraw(asking)
             raise CancelledError
+
+
+def _told(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Do the work, and tell Celery of an error that came outside a task's body.
+
+    Celery's pool of threads tells nobody: the worker would hold the message, and its slot, for as
+    long as it lives. What the message says of the tasks that follow raises such errors. Those of a
+    connection say nothing about the message, which goes back with the connection.
+    """
+    try:
+        return work(*args, **options)
+    except NOT_ITS_FAULT:
+        raise
+    except Exception:
+        log.exception("a task failed outside its body")
+        if len(args) > 3 and callable(args[3]):
+            args[3]((1, ExceptionInfo(), 0.0))
+        return None

@@ -12,16 +12,18 @@ callback, a replacement. A group without agents' tasks is sent as by any applica
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from celery import group
+from celery import chord, group
 from celery.result import GroupResult
 from celery.states import FAILURE
 
 from fleet.errors import FleetError, NotReplicated, PartlySubmitted
+from fleet.runtime.asked import Header
 from fleet.runtime.messages import HEADER, agent_tasks_of
 from fleet.services.submit import Ready, Submitter
 
@@ -48,7 +50,8 @@ class GroupProducer:
         """Keep a message for later. An agent's task goes as far as `TaskPlacer`, which keeps it."""
         headers = options.get("headers") or {}
         publish = partial(self._producer.publish, body, *args, **options)
-        if HEADER in headers:
+        # A user's own task may have a header of this name too.
+        if isinstance(headers.get(HEADER), Header):
             publish()
         else:
             self._others.append((str(headers.get("id") or ""), publish))
@@ -83,46 +86,72 @@ def _partly(sent: list[str], unsure: str, error: Exception) -> PartlySubmitted:
 
 
 def send_groups_whole() -> None:
-    """Have Celery's groups be sent so, in applications that have a `submitter`.
+    """Have Celery's groups and chords be sent so, in applications that have a `submitter`.
 
     There is no other place for it: a signature's class is Celery's own, and the loop over a group's
-    tasks is a method of it. Groups of other applications pass untouched.
+    tasks is a method of it. What other applications send passes untouched.
     """
-    stock = group._apply_tasks
-    if hasattr(stock, "sends_whole"):
-        return
+    if not hasattr(group._apply_tasks, "sends_whole"):
+        group._apply_tasks = _for_groups(group._apply_tasks)
+        chord.run = _for_chords(chord.run)
 
+
+@contextmanager
+def _whole(app: Any, producer: Any) -> Iterator[GroupProducer]:
+    """Collect what is sent within, and send it at the end."""
+    with app.producer_or_acquire(producer) as real:
+        collected = GroupProducer(real)
+        token = _sent_now.set(collected)
+        try:
+            yield collected
+        finally:
+            _sent_now.reset(token)
+        collected.send(app.submitter)
+
+
+def _for_groups(stock: Any) -> Any:
     def _apply_tasks(
         self: Any, tasks: Any, producer: Any = None, app: Any = None, *args: Any, **options: Any
     ) -> Iterable[Any]:
         app = app or self.app
-        submitter = getattr(app, "submitter", None)
-        if submitter is None:
+        if not hasattr(app, "submitter"):
             return stock(self, tasks, producer, app, *args, **options)  # type: ignore[no-any-return]
         if group_that_is_sent() is not None:
             # A group within the group: one producer, one whole.
             return stock(self, tasks, None, app, *args, **options)  # type: ignore[no-any-return]
         tasks = list(tasks)
-        agents = agent_tasks_of(submitter.checks.config)
+        agents = agent_tasks_of(app.submitter.checks.config)
         if not any(_has_agents(signature, agents) for signature, _, _ in tasks):
             return stock(self, tasks, producer, app, *args, **options)  # type: ignore[no-any-return]
-        with app.producer_or_acquire(producer) as real:
-            collected = GroupProducer(real)
-            token = _sent_now.set(collected)
-            try:
-                results = list(stock(self, tasks, collected, app, *args, **options))
-            finally:
-                _sent_now.reset(token)
-            try:
-                collected.send(submitter)
-            except FleetError as error:
-                if not isinstance(error, (PartlySubmitted, NotReplicated)):
-                    _fail_unsent(app, results, error)
-                raise
+        results: list[Any] = []
+        try:
+            with _whole(app, producer) as collected:
+                results += stock(self, tasks, collected, app, *args, **options)
+        except FleetError as error:
+            if not isinstance(error, (PartlySubmitted, NotReplicated)):
+                _fail_unsent(app, results, error)
+            raise
         return results
 
     _apply_tasks.sends_whole = True  # type: ignore[attr-defined]
-    group._apply_tasks = _apply_tasks
+    return _apply_tasks
+
+
+def _for_chords(stock: Any) -> Any:
+    """What a chord sends beside its header belongs to the whole: a task that looks whether the
+    header has ended, where the result store cannot count."""
+
+    def run(
+        self: Any, header: Any, body: Any, partial_args: Any, app: Any = None, **options: Any
+    ) -> Any:
+        app = app or self._get_app(body)
+        is_whole = hasattr(app, "submitter") and group_that_is_sent() is None
+        if not is_whole or not _has_agents(header, agent_tasks_of(app.submitter.checks.config)):
+            return stock(self, header, body, partial_args, app=app, **options)
+        with _whole(app, None):
+            return stock(self, header, body, partial_args, app=app, **options)
+
+    return run
 
 
 def _fail_unsent(app: Any, results: Iterable[Any], error: FleetError) -> None:

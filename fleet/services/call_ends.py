@@ -56,14 +56,13 @@ class Failure(NamedTuple):
     """A way for a call to end after which another model may do.
 
     `cools` is why the model is left alone for a while then, empty where it is not: the prompt
-    was at fault. `lasts` says that this is until somebody may have mended it. `burns` says that
-    tokens may have been used that were never seen.
+    was at fault. An error with a `reason` has it left alone until somebody may have mended that.
+    `burns` says that tokens may have been used that were never seen.
     """
 
     error: type[FleetError]
     ended: str
     cools: str = ""
-    lasts: bool = False
     burns: bool = False
 
 
@@ -72,11 +71,11 @@ REJECTED = Failure(NeverRetry, "rejected", cools="refusing what others take")
 another one takes it; where none does, the request is at fault."""
 
 FAILURES = (
-    Failure(QuotaExhausted, "quota exhausted", cools="a lack of credit or quota", lasts=True),
+    Failure(QuotaExhausted, "quota exhausted", cools="a lack of credit or quota"),
     Failure(RateLimited, "rate limited", cools="a rate limit"),
     Failure(Unavailable, "unavailable", cools="an outage", burns=True),
-    Failure(NotAllowed, "key refused", cools="a refused key", lasts=True),
-    Failure(ModelNotServed, "not served", cools="not being served", lasts=True),
+    Failure(NotAllowed, "key refused", cools="a refused key"),
+    Failure(ModelNotServed, "not served", cools="not being served"),
     Failure(ContextWindowExceeded, "context window exceeded"),
     Failure(ModelRefused, "refused"),
     Failure(InvalidConfig, "cannot be reached by this worker"),

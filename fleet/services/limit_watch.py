@@ -61,16 +61,18 @@ class LimitWatch:
         else:
             self.records[model] = record
 
-    def note(self, caller: ModelCaller, call: str, shown: Shown | None, has_turn: bool) -> None:
-        """Tell the fleet what an answer shows, where that is news, and end the call's turn.
+    def is_news(self, caller: ModelCaller, shown: Shown | None) -> bool:
+        """Whether the fleet has to hear what an answer shows."""
+        record = self.records.get(caller.model.name)
+        return shown is not None and tells(record, shown, caller.keeps_limits)
+
+    def note(self, caller: ModelCaller, call: str, shown: Shown | None) -> None:
+        """Tell the fleet what an answer shows, and end the call's turn.
 
         It comes before the call is charged: when what was bound for it is free, the others know.
         Blocks.
         """
         name = caller.model.name
-        told = shown and tells(self.records.get(name), shown, caller.keeps_limits)
-        if not told and not has_turn:
-            return
         try:
             record, alert = self._state.note_limit(name, call, shown)
         except RetryLater as error:

@@ -28,7 +28,8 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One model. `state` is `ready`, `cooling down` or `absent`, `reason` says why it is not ready.
+    """One model. `state` is `ready`, `cooling down` or `absent`, `reason` says why it is not ready,
+    or that it ignores the limit of its answers.
 
     `seconds` is how long it cools down yet.
     """
@@ -65,7 +66,14 @@ def _line(
     cooling = facts.cool_down(model.key_id, model.name)
     if cooling is not None and cooling.until > now:
         return Line(model, "cooling down", cooling.reason, cooling.until - now, learned)
-    return Line(model, "ready", "", 0.0, learned)
+    return Line(model, "ready", _of_limit(model, facts), 0.0, learned)
+
+
+def _of_limit(model: Model, facts: ModelFacts) -> str:
+    record = facts.limits.get(model.name)
+    if record is None or not record.is_broken:
+        return ""
+    return f"ready, but ignores the limit of its answers: up to {record.largest:,} tokens"
 
 
 def _belief(model: Model, evidence: Evidence | None, policy: Policy, now: float) -> Posterior:

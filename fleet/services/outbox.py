@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from fleet.errors import FleetError
+from fleet.errors import FleetError, MalformedMessage
 from fleet.state.handed_over import HandedOver
 from fleet.state.outbox import MOST_AT_ONCE, Letter, Outbox
 
@@ -54,8 +54,20 @@ class Relay:
         return done
 
     def _hand_over(self, letters: list[Letter]) -> None:
-        self.rabbitmq.publish([(letter.queue, letter.message) for letter in letters])
-        self.outbox.done(letters)
+        good = [letter for letter in letters if self._is_message(letter)]
+        if good:
+            self.rabbitmq.publish([(letter.queue, letter.message) for letter in good])
+            self.outbox.done(good)
+
+    def _is_message(self, letter: Letter) -> bool:
+        """Whether it can be handed over; else it is set aside, and keeps no others waiting."""
+        try:
+            self.rabbitmq.check(letter.message)
+        except MalformedMessage as error:
+            log.error("a malformed message is set aside", queue=letter.queue, reason=str(error))
+            self.outbox.set_aside(letter, str(error))
+            return False
+        return True
 
     def rescue(self, pool: str, queue: str, overflow_queue: str) -> list[str]:
         """Move what waits for a pool without live agents to where others may take it."""

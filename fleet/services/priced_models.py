@@ -9,7 +9,6 @@ asked. Where a new file cannot be read, or does not have a model, the prices kno
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -54,7 +53,6 @@ class PricedModels(Sequence[Model]):
         self._clock = clock
         self._monotonic = monotonic
         self._folder = settings.environment.data_dir
-        self._guard = threading.Lock()
         now = clock()
         self._models = catalogue(settings, environment, now=now)
         self._second = int(now.timestamp())
@@ -71,10 +69,11 @@ class PricedModels(Sequence[Model]):
         second = int(now.timestamp())
         if second == self._second and self._monotonic() - self._checked < CHECK_SECONDS:
             return self._models
-        with self._guard:
-            self._follow_file()
-            self._price(now)
-            self._second = second
+        # Without a lock, which a fork might copy while it is held: two that look at once both read,
+        # and find the same.
+        self._follow_file()
+        self._price(now)
+        self._second = second
         return self._models
 
     def _moving(self) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fleet.core.brief import brief, is_number
 from fleet.errors import InvalidRequest, TaskNotFound
 from fleet.services.connection import Connection
 from fleet.state.models import learned_field
@@ -14,8 +15,8 @@ def rate(fleet: Connection, task_id: str, rating: float) -> None:
     for a rating out of range, a task that has not ended, or one that no model has answered.
     """
     # NaN compares as false, so it is refused too.
-    if not isinstance(rating, (int, float)) or not 0.0 <= rating <= 1.0:
-        raise InvalidRequest(f"the rating is {rating!r}; give a number from 0 to 1")
+    if not is_number(rating) or not 0.0 <= rating <= 1.0:
+        raise InvalidRequest(f"the rating is {brief(rating)}; give a number from 0 to 1")
     record = fleet.tasks.read(task_id)
     if not record.has_ended:
         raise InvalidRequest(f"task {task_id} is {record.state}; rate it when it has ended")

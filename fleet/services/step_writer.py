@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any, NamedTuple
@@ -79,6 +79,10 @@ class Lessons(NamedTuple):
     state: ModelState
     examples: Examples
     payload: Any
+
+
+Answer = Refusal | Turn | LimitChanged | None
+"""What becomes of a step that asks to be admitted, see `Steps.admit`."""
 
 
 class Admitted(NamedTuple):
@@ -151,8 +155,7 @@ class StepWriter:
                 seconds = time.monotonic() - began
                 most = cut_step(worst, model, cut) if cut else worst
                 step = failed(most, failure, error, seconds, begun=cut is not None)
-                await self._shows(number, caller, None, has_turn)
-                await self._charge(number, step)
+                await to_the_end(self._ended(number, caller, None, has_turn, step))
                 self._warn_of_more(worst, step)
                 if failure not in FAILURES or not isinstance(error, FleetError):
                     raise
@@ -163,19 +166,32 @@ class StepWriter:
             most = most_of_untold(worst, model, reply, asked)
             step = answered(cut_step(worst, model, cut) if cut else most, reply)
             shown = shown_by(reply, step, asked, was_cut=cut is not None)
-            await self._shows(number, caller, shown, has_turn)
-            await self._charge(number, step, save_as, reply)
+            ended = self._ended(number, caller, shown, has_turn, step, save_as, reply)
+            await to_the_end(ended)
         await self._learn_of(number, worst, step)
         return reply
 
     async def _shows(
         self, number: int, caller: ModelCaller, shown: Shown | None, has_turn: bool
     ) -> None:
-        """Tell the fleet what a call shows of its model's limit, also where it is cancelled."""
-        if shown is None and not has_turn:
-            return
-        told = (caller, self._name(number), shown, has_turn)
-        await _to_its_end(asyncio.to_thread(self.limits.note, *told))
+        """Tell the fleet what a call shows of its model's limit."""
+        if has_turn or self.limits.is_news(caller, shown):
+            told = (caller, self._name(number), shown)
+            await asyncio.to_thread(self.limits.note, *told)
+
+    async def _ended(
+        self,
+        number: int,
+        caller: ModelCaller,
+        shown: Shown | None,
+        has_turn: bool,
+        step: Step,
+        save_as: str = "",
+        reply: ModelReply | None = None,
+    ) -> None:
+        """Tell what a call shows, then charge it: when its money is free, the fleet knows."""
+        await self._shows(number, caller, shown, has_turn)
+        await self._charge(number, step, save_as, reply)
 
     def _name(self, number: int) -> str:
         """A call of the task for all of the fleet, as the scripts have it."""
@@ -235,11 +251,7 @@ class StepWriter:
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def _not_made(
-        self,
-        admission: asyncio.Future[Refusal | Turn | LimitChanged | None],
-        number: int,
-        caller: ModelCaller,
-        worst: Step,
+        self, admission: asyncio.Future[Answer], number: int, caller: ModelCaller, worst: Step
     ) -> None:
         """Give back what a call was admitted for that is not made."""
         with suppress(FleetError):
@@ -250,7 +262,7 @@ class StepWriter:
 
     def _admit(
         self, number: int, worst: Step, basis: LimitBasis = NO_BASIS
-    ) -> Refusal | Turn | LimitChanged | None:
+    ) -> Answer:
         """Bind the worst case under the limits in force. Blocks."""
         lease = self.lease
         for _ in range(MOST_CHANGES):
@@ -340,13 +352,12 @@ class StepWriter:
         failure = failure_of(error)
         if not failure.cools or model.key_id is None:
             return
-        reason = error.reason or failure.cools
-        if failure.lasts or error.reason:
+        if error.reason:
             name = WHOLE_KEY if is_of_the_key(error) and not key_serves else model.name
-            long = (model.key_id, name, reason)
+            long = (model.key_id, name, error.reason)
             await asyncio.to_thread(self._note, self.state.cool_for_long, *long)
         else:
-            cooled = (model.key_id, model.name, reason, _asked_seconds(error))
+            cooled = (model.key_id, model.name, failure.cools, _asked_seconds(error))
             await asyncio.to_thread(self._note, self.state.cool, *cooled)
 
     def _note(self, write: Callable[..., Any], *what: Any) -> Any:
@@ -361,16 +372,6 @@ class StepWriter:
 def is_of_the_key(error: FleetError) -> bool:
     """Whether it seems that no model of the key is served."""
     return isinstance(error, NotAllowed) or (isinstance(error, QuotaExhausted) and error.whole_key)
-
-
-async def _to_its_end(write: Coroutine[Any, Any, None]) -> None:
-    """What is begun in Redis is done before a cancellation goes on."""
-    written = asyncio.ensure_future(write)
-    try:
-        await asyncio.shield(written)
-    except asyncio.CancelledError:
-        await asyncio.wait([written])
-        raise
 
 
 def _asked_seconds(error: FleetError) -> float | None:

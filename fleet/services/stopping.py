@@ -77,14 +77,16 @@ class StoppableRun(Generic[T]):
         """
         future = submit(self._in_the_loop(work))
         future.add_done_callback(lambda _: self._changed.set())
-        try:
-            self._wait(future)
-        except Exception:
-            self.stop()
-            self._cancel_until_ended(future)
-            raise
-        if self.told_to_stop:
-            self._cancel_until_ended(future)
+        raised: Exception | None = None
+        while not future.done():
+            try:
+                self._wait(future)
+                self._cancel_until_ended(future)
+            except Exception as error:
+                raised = raised or error
+                self.stop()
+        if raised is not None:
+            raise raised
         try:
             return future.result()
         except CancelledError:

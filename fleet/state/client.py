@@ -12,7 +12,7 @@ from redis.exceptions import InvalidResponse
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
-from fleet.errors import FleetError, InvalidConfig, NotAllowed, Unavailable
+from fleet.errors import FleetError, InvalidConfig, InvalidRequest, NotAllowed, Unavailable
 from fleet.settings.addresses import RedisAddress, redis_address
 from fleet.settings.tls import CHECK, check_files, tls_error
 from fleet.state.answers import answer_of, translated
@@ -107,6 +107,11 @@ def redis_errors(client: redis.Redis) -> Iterator[None]:
         if found is None:
             raise
         raise found from error
+    except UnicodeEncodeError:
+        raise InvalidRequest(
+            "a name holds half a surrogate pair, or bytes that are no UTF-8, which nothing here is "
+            "called by; write it anew"
+        ) from None
 
 
 def _fleet_error(error: redis.RedisError, client: redis.Redis) -> FleetError | None:

@@ -222,7 +222,11 @@ class ModelState(Store):
             for model, request_type in facts.evidence
             if model not in models or request_type not in request_types
         ]
-        dropped += [_field((LIMIT, name)) for name in facts.limits if name not in models]
+        dropped += [
+            _field((LIMIT, name))
+            for name, record in facts.limits.items()
+            if name not in models or _is_forgotten(record, now)
+        ]
         if dropped:
             with redis_errors(self.client):
                 self.client.hdel(self.keys.models, *dropped)
@@ -233,6 +237,12 @@ class ModelState(Store):
                 self.warm(key_id, model, cool_down.until)
                 dropped.append(_cool_field(key_id, model))
         return dropped
+
+
+def _is_forgotten(record: LimitRecord, now: float) -> bool:
+    """Whether its model broke its limit so long ago that its calls may show again whether it holds:
+    where no budget has room for what it wrote then, none would ever show it."""
+    return record.is_broken and now - record.at / 1000 > FORGOTTEN_SECONDS
 
 
 def learned_field(model: str, request_type: str) -> str:

@@ -16,6 +16,7 @@ from redis import Redis
 from fleet.state.client import redis_errors
 from fleet.state.keys import Keys, given, line
 from fleet.state.scripts import Scripts, text
+from fleet.state.set_aside import SetAside
 from fleet.state.store import Store
 
 MOST_AT_ONCE = 100
@@ -58,6 +59,16 @@ class Outbox(Store):
         arguments = [each for letter in letters for each in (letter.task_id, letter.taken)]
         with redis_errors(self.client):
             return int(self.scripts.confirm(keys=keys, args=arguments))
+
+    def set_aside(self, letter: Letter, reason: str) -> None:
+        """Set aside what no broker can carry, and let go of it."""
+        raw_message = letter.message.encode(errors="backslashreplace")
+        SetAside(self.client, self.keys, self.scripts).keep(letter.queue, raw_message, reason)
+        with redis_errors(self.client):
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.zrem(self.keys.outbox, letter.task_id)
+            pipeline.hdel(self.keys.outbox_messages, letter.task_id)
+            pipeline.execute()
 
     def free_slots(self, pool: str, task_ids: Iterable[str]) -> None:
         """Take slots from tasks whose message has left the queue of their pool."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -11,15 +12,19 @@ from fake_provider import Behaviour, FakeProvider, answer, endless, held
 from task_runs import Run, resume_run
 
 from fleet.core.budget_alerts import LimitAlert
+from fleet.core.learning import Policy
 from fleet.core.limits import LimitKey
 from fleet.core.output_limits import LimitRecord
 from fleet.errors import OverBudget
 from fleet.runtime.messages import message_encoder
 from fleet.services.connection import Connection, open_connection
 from fleet.services.ledger_verify import verify
+from fleet.services.model_listing import listing
 from fleet.services.requests import Submission
 from fleet.settings import Settings
 from fleet.state.policy import Cause
+from fleet.state.records import Step
+from fleet.state.tasks import Lease
 
 CALLS = 20
 LIMIT = 100
@@ -104,7 +109,8 @@ def spent(fleet: Connection) -> int:
 
 
 def record(fleet: Connection) -> LimitRecord | None:
-    return fleet.model_state.read().limits.get("heedless")
+    found = fleet.model_state.read().limits.get("heedless")
+    return found._replace(at=0) if found else None
 
 
 @pytest.mark.parametrize("way", [WHOLE, STREAMED])
@@ -119,6 +125,8 @@ def test_calls_at_once_to_a_server_that_ignores_the_limit_keep_to_the_budget(
     assert spent(fleet) <= BUDGET
     # A stream is cut early enough for all to fit.
     assert fake.count() < CALLS or way == STREAMED
+    (line,) = listing(fleet.models, fleet.model_state.read(), Policy(), 0.0)
+    assert (line.state, "ignores the limit of its answers" in line.reason) == ("ready", True)
     broken_record = record(fleet)
     assert broken_record is not None
     assert broken_record.is_broken
@@ -231,18 +239,22 @@ def test_where_money_is_plenty_no_call_waits(
 
 
 def bound(run: Run, behaviour: Behaviour) -> int:
-    """Tokens that a call has bound while it is made, which is answered so."""
+    """Tokens that a call binds which is answered so."""
+    steps, found = run.writer.steps, list[int]()
+    admit = steps.admit
 
-    async def look() -> int:
-        asking = asyncio.create_task(asked(run))
-        await asyncio.to_thread(run.fake.wait_for, "heedless", run.fake.count() + 1)
-        (step,) = run.fleet.book.reserved().steps.values()
-        run.fake.let_go()
-        await asking
-        return step.held.tokens
+    def noted(lease: Lease, call: int, worst: Step, *more: Any) -> Any:
+        answer = admit(lease, call, worst, *more)
+        if answer is None:
+            found.append(worst.input_tokens + worst.output_tokens)
+        return answer
 
-    run.fake.script("heedless", held(behaviour))
-    return run.loop.run(look())
+    run.fake.script("heedless", behaviour)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "admit", noted)
+        assert run.loop.run(asked(run))
+    (tokens,) = found
+    return tokens
 
 
 READ = 70

@@ -334,14 +334,21 @@ def test_a_scan_that_takes_too_long_ends_and_the_others_go_on(tmp_path: Path) ->
     assert gap < 5
 
 
-def test_findings_beyond_the_most_are_counted(tmp_path: Path) -> None:
-    lines = (f"password{n} = 'n0t-a-real-one-{n}'\n" for n in range(1100))
+def test_findings_beyond_the_most_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.security_scanner.scan.MOST_HITS_OF_A_FILE", 5)
+    lines = (f"password{n} = 'n0t-a-real-one-{n}'\n" for n in range(8))
     (tmp_path / "many.txt").write_text("".join(lines))
-    found = scan(tmp_path, paths=["."])
-    assert len(found.findings) == 1000
-    assert any("100 findings more than the 1,000" in each.reason for each in found.skipped)
+    found = Scan()
+    found.add("many.txt", tmp_path / "many.txt")
+    assert len(found.hits) == 5
+    assert [each.reason for each in found.skipped] == [
+        "3 findings more than the 5 that are reported"
+    ]
 
 
+@pytest.mark.slow
 def test_fleets_own_source_is_scanned_without_a_failure() -> None:
     result = scan(PROJECT, paths=["fleet", "workers"])
     assert result.skipped == ()

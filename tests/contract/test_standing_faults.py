@@ -3,8 +3,9 @@ at fault is left alone for long, and what every model refuses is the request's f
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,8 +13,11 @@ from fake_provider import Behaviour, FakeProvider, bad_request, broken, rate_lim
 from task_runs import Run
 from typer.testing import CliRunner
 
+from fleet.adapters.model_calls import ModelCaller
+from fleet.adapters.providers import Endpoint
 from fleet.cli.main import app
 from fleet.core.learning import WHOLE_KEY
+from fleet.core.model_choice import Model
 from fleet.errors import (
     FleetError,
     ModelNotServed,
@@ -78,6 +82,7 @@ KEY = {
     "Google's wrong key": told("API key not valid. Please pass a valid API key."),
     "a disabled account": told("This organization has been disabled."),
     "a key that may not": told("no", status=403),
+    "a key that may not, in a text": Behaviour(403, {"error": "no access"}),
 }
 MODEL = {
     "a withdrawn model": told("The model `x` does not exist", "model_not_found", 404),
@@ -130,7 +135,36 @@ def left_alone(run: Run) -> dict[str, tuple[float, str]]:
     }
 
 
+@pytest.fixture(scope="module")
+def raised() -> Iterator[Callable[[Behaviour], FleetError]]:
+    """The error of one call that gets a behaviour."""
+
+    def error_of(behaviour: Behaviour) -> FleetError:
+        fake.script("small", behaviour)
+        with pytest.raises(FleetError) as caught:
+            loop.run(caller.ask("hello", "", 64, 0.0))
+        return caught.value
+
+    with FakeProvider() as fake, asyncio.Runner() as loop:
+        model = Model("small", "fake", None, 0.5, 0.5, free=True)
+        caller = ModelCaller(model, Endpoint("openai", "sk-secret", fake.base_url), 20)
+        yield error_of
+
+
 @pytest.mark.parametrize(("kind", "behaviour"), FAULTS)
+def test_a_standing_fault_is_known_by_the_words_of_each_provider(
+    raised: Callable[[Behaviour], FleetError], kind: str, behaviour: Behaviour
+) -> None:
+    error = raised(behaviour)
+    assert type(error) is KINDS[kind][1]
+    assert kind in error.reason
+    assert f"HTTP {behaviour.status}" in error.reason
+
+
+ONE_EACH = {kind: next(iter(faults.values())) for kind, (faults, _) in KINDS.items()}
+
+
+@pytest.mark.parametrize(("kind", "behaviour"), ONE_EACH.items(), ids=[*ONE_EACH])
 def test_a_standing_fault_goes_to_the_next_provider_and_is_left_alone_for_long(
     two: Callable[..., Run], kind: str, behaviour: Behaviour
 ) -> None:
@@ -171,18 +205,6 @@ def test_a_fault_that_was_not_the_keys_after_all_is_the_models(start: Callable[.
     }
 
 
-@pytest.mark.parametrize(
-    ("error", "behaviour"),
-    [(error, next(iter(faults.values()))) for faults, error in KINDS.values()],
-)
-def test_an_only_models_standing_fault_is_raised_as_what_it_is(
-    start: Callable[..., Run], error: type[FleetError], behaviour: Behaviour
-) -> None:
-    run = start(limit=0.0)
-    run.fake.script("small", behaviour)
-    run.fails(error, "small")
-
-
 def test_a_key_that_no_model_answers_with_stays_left_alone(start: Callable[..., Run]) -> None:
     run = start()
     for name in ("small", "middle", "large", "huge"):
@@ -218,10 +240,11 @@ def test_a_request_that_one_model_refuses_costs_that_model_seconds_not_hours(
     assert left_alone(run) == {"small": (pytest.approx(5, abs=2), "refusing what others take")}
 
 
-def test_a_page_that_forbids_is_no_word_on_the_key(two: Callable[..., Run]) -> None:
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_page_is_no_word_on_a_key_or_a_model(two: Callable[..., Run], status: int) -> None:
     run = two()
     page: Any = "<html>Request blocked</html>"
-    run.fake.script("small", Behaviour(403, page))
+    run.fake.script("small", Behaviour(status, page))
     assert run.ask().model == "middle"
     assert set(left_alone(run)) == {"small"}
     assert left_alone(run)["small"][0] < HOUR / 2

@@ -240,11 +240,13 @@ class Raised(Exception):
     """As Celery's soft time limit is, in the thread that waits."""
 
 
-def test_an_error_from_outside_stops_the_run_before_it_is_raised(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("part", ["_wait", "_cancel_until_ended"])
+def test_an_error_from_outside_is_raised_when_the_run_has_ended(
+    monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     begun, ended = threading.Event(), []
     run = StoppableRun[None]("a-task", 30)
+    real, errors = getattr(run, part), iter([Raised()])
 
     async def work() -> None:
         swallowed = False
@@ -258,11 +260,17 @@ def test_an_error_from_outside_stops_the_run_before_it_is_raised(
                     raise
                 swallowed = True
 
-    def fail(*_: Any) -> None:
+    def fail(future: Future[None]) -> None:
         assert begun.wait(PATIENCE_SECONDS)
-        raise Raised
+        for error in errors:
+            run.stop()
+            raise error
+        real(future)
 
-    monkeypatch.setattr(run, "_wait", fail)
+    monkeypatch.setattr(run, part, fail)
+    if part == "_cancel_until_ended":
+        run.begin()
+        run.limit_seconds = 0.01
     with pytest.raises(Raised):
         run.result(work(), LoopThread().submit)
     assert ended == [True]

@@ -50,9 +50,10 @@ def ask(
     told = answer(kind, text, usage)
     served = Stream([*EVENTS[kind](told)], content_type(kind)) if streams else told
     with recorder(served) as found:
+        most = options.pop("max_tokens", 100)
         model = Model(options.pop("name", NAMES[kind]), "p", PRICE, 0.9, 0.9)
         endpoint = Endpoint(kind, "k", found.url + BASES[kind], streams=streams, **options)
-        reply = asyncio.run(ModelCaller(model, endpoint, 20).ask("hello", "", 100, 0.0))
+        reply = asyncio.run(ModelCaller(model, endpoint, 20).ask("hello", "", most, 0.0))
     return reply, found.seen[0].body
 
 
@@ -136,7 +137,7 @@ def test_counts_that_fit_no_reading_are_told_apart(
 def test_text_without_output_tokens_is_missing_usage(
     kind: ProviderKind, usage: Any, streams: bool
 ) -> None:
-    reply, _ = ask(kind, usage, streams, text="word " * 800)
+    reply, _ = ask(kind, usage, streams, text="word " * 800, max_tokens=1000)
     assert reply.usage_missing
     assert reply.text == "word " * 800
 

@@ -43,12 +43,15 @@ class Stranger:
         asked = {"request_type": "code_generation", "priority": priority, **more}
         return self.delivered_as(task_id, [order], asked)
 
+    def asks(self, args: list[Any], asked: dict[str, Any]) -> Delivered:
+        complexity = Complexity(self.fleet.policies)
+        checks = RequestChecks(self.fleet.settings, {"code_generator": SPEC}, complexity)
+        return Delivered(checks, "code_generator", args, asked)
+
     def delivered_as(
         self, task_id: str, args: list[Any], asked: dict[str, Any], message: str = ""
     ) -> Any:
-        complexity = Complexity(self.fleet.policies)
-        checks = RequestChecks(self.fleet.settings, {"code_generator": SPEC}, complexity)
-        found = Delivered(checks, "code_generator", args, asked)
+        found = self.asks(args, asked)
         delivery = Delivery(
             task_id,
             args[0] if len(args) == 1 else None,
@@ -103,7 +106,7 @@ def test_what_fits_no_budget_is_refused(stranger: Stranger, fake: FakeProvider) 
 
 def test_tasks_at_once_are_bounded_for_it_too(stranger: Stranger, fake: FakeProvider) -> None:
     stranger.limit("now", "tasks", 1)
-    plan = _plan(stranger.fleet, "code_generator", {"instruction": "add"}, {})
+    plan = _plan(stranger.fleet, stranger.asks([{"instruction": "add"}], {}))
     other = stranger.fleet.tasks.claim(
         *("other", "codegen-1", "codegen", 30, "a", "default", plan),
         _limits(stranger),

@@ -19,7 +19,7 @@ kills = pytest.mark.parametrize(
     ("pool", "kind", "killed_before"),
     [
         ("threads", "agents", BEFORE_THE_COUNT),
-        ("prefork", "plain", BEFORE_THE_COUNT),
+        pytest.param("prefork", "plain", BEFORE_THE_COUNT, marks=slow),
         pytest.param("prefork", "early", BEFORE_THE_COUNT, marks=slow),
         pytest.param("threads", "plain", BEFORE_THE_CALLBACK, marks=slow),
         pytest.param("threads", "plain", BEFORE_THE_COUNT, marks=slow),

@@ -102,6 +102,54 @@ def test_what_no_submission_may_say_ends_as_failed(visited: tuple[Crew, redis.Re
         assert record.tenant == "default"
 
 
+GROUP = {"task": "celery.group", "subtask_type": "group", "args": [], "options": {}}
+FOLLOWS: list[dict[str, Any]] = [
+    {"callbacks": [{"task": "no.such.task"}]},
+    {"callbacks": [{"task": "x", "args": [], "kwargs": {}, "options": {}, "subtask_type": "y"}]},
+    {"callbacks": [{**GROUP, "kwargs": {"tasks": [5]}}]},
+    {"callbacks": [{**GROUP, "kwargs": {"tasks": [{"task": []}]}}]},
+    {"errbacks": [{**GROUP, "kwargs": {"tasks": 5}}]},
+    {"chain": [{**GROUP, "kwargs": {"tasks": [{"task": None}]}}]},
+    {"chain": [{"task": "x", "args": None, "kwargs": None, "options": None}]},
+    {"chord": {"task": "x", "options": {"task_id": [1]}}},
+    {"callbacks": None, "surprise": {"a": [1]}},
+]
+HEADERS: list[dict[str, Any]] = [
+    {"retries": 2**60},
+    {"timelimit": [0, 0]},
+    {"group": "no-such-group", "group_index": 2**40, "ignore_result": False},
+    {"ignore_result": False, "root_id": None, "parent_id": "x" * 5000},
+    {"stamped_headers": ["a"], "stamps": {"a": {"b": [1]}}},
+    {"eta": "0002-01-01T00:00:00", "expires": "9999-12-31T23:59:59+14:00"},
+    {"shadow": "\x1b[31m" * 100, "argsrepr": "x" * 100_000, "origin": "\u202e"},
+    {"replaced_task_nesting": 2**60},
+]
+
+
+def test_what_fails_late_ends_no_worker_either(visited: tuple[Crew, redis.Redis]) -> None:
+    crew, client = visited
+    worker, queue = crew.processes.running[POOL], "{fleet}.jobs"
+    for name, args in (("agents.napper", [{"note": "x"}]), ("celery.accumulate", [1, 2])):
+        for follows in FOLLOWS:
+            message = good_message(name, args, queue)
+            message["headers"]["ignore_result"] = False
+            text = json.dumps([args, {}, follows])
+            message["body"] = base64.b64encode(text.encode()).decode()
+            client.lpush(queue, json.dumps(message))
+        for headers in HEADERS:
+            message = good_message(name, args, queue)
+            message["headers"].update(headers)
+            client.lpush(queue, json.dumps(message))
+    client.lpush(wake(queue), "1")
+    eventually(lambda: not client.llen(queue), 30, "all are taken")
+    assert crew.fleet.submit("nap", {"note": "after"}).wait(20).state == "succeeded"
+    eventually(lambda: not client.hlen("{fleet}:pool:naps:unacked"), 20, "nothing stays noted")
+    assert worker.poll() is None
+    log = crew.processes.log(POOL)
+    assert "Connection to broker lost" not in log
+    assert "Unrecoverable error" not in log
+
+
 COMMANDS = [
     [1],
     5,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 from harness import eventually
@@ -15,7 +16,9 @@ from yards import DEAD_SECONDS, GRACE_SECONDS, PATIENCE, Yard
 
 from fleet.adapters import finishing
 
-both = pytest.mark.parametrize("pool", ["threads", "prefork"])
+both = pytest.mark.parametrize(
+    "pool", ["threads", pytest.param("prefork", marks=pytest.mark.slow)]
+)
 
 
 @both
@@ -43,7 +46,7 @@ def test_plain_tasks_are_waited_for_past_the_grace_and_agents_are_given_back_in_
     assert yard.state.client.hlen(yard.state.keys.pool(pool).unacked) == 0
 
 
-@pytest.mark.parametrize("pool", ["threads", pytest.param("prefork", marks=pytest.mark.slow)])
+@both
 def test_a_soft_shutdown_lets_what_runs_end_in_its_time(yard: Yard, pool: str) -> None:
     worker = yard.start("only", pool, SHOP_SOFT_SECONDS="60")
     early, nap = yard.begin("wait_for_early", "page"), yard.nap()
@@ -58,7 +61,8 @@ def test_a_soft_shutdown_lets_what_runs_end_in_its_time(yard: Yard, pool: str) -
     worker.wait(timeout=GRACE_SECONDS * 2)
 
 
-@pytest.mark.parametrize("pool", ["threads", pytest.param("prefork", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@both
 def test_sigquit_cuts_a_plain_task_and_says_what_is_lost(yard: Yard, pool: str) -> None:
     worker = yard.start("only", pool)
     early, late = yard.begin("wait_for_early", "page"), yard.begin("wait_for_late", "page")
@@ -69,3 +73,17 @@ def test_sigquit_cuts_a_plain_task_and_says_what_is_lost(yard: Yard, pool: str) 
     assert early.id in cut[0] and late.id not in cut[0]
     (waiting,) = yard.state.client.lrange("{fleet}.jobs", 0, -1)
     assert late.id.encode() in waiting
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_remapped", [False, True])
+def test_a_soft_shutdown_may_be_kept_by_an_idle_worker(yard: Yard, signal_remapped: bool) -> None:
+    more = {"SHOP_SOFT_SECONDS": "2", "SHOP_SOFT_ON_IDLE": "1"}
+    if signal_remapped:
+        more["REMAP_SIGTERM"] = "SIGQUIT"
+    worker = yard.start("only", "threads", **more)
+    told = time.monotonic()
+    os.kill(worker.pid, signal.SIGTERM if signal_remapped else signal.SIGQUIT)
+    worker.wait(timeout=PATIENCE)
+    assert time.monotonic() - told >= 2
+    assert "soft shutdown" in yard.processes.log("only")

@@ -75,9 +75,26 @@ speed = 0.9
 input_price = 0.001
 output_price = 0.002
 
+# Of a server that ignores the limit of an answer; for one tenant alone, whose money is short.
+[providers.heedless]
+base_url = "{url}"
+key_variable = "FAKE_API_KEY"
+stream = false
+
+[catalogue.heedless]
+provider = "heedless"
+quality = 0.5
+speed = 0.5
+input_price = 0.00001
+output_price = 0.01
+tenants = ["heedful"]
+
 [budgets]
 daily_usd = 1000000
 monthly_usd = 1000000
+
+[budgets.scopes."tenant:heedful"]
+daily_usd = 0.20
 
 [rates.scopes."tenant:bounded"]
 concurrent_tasks = {bound}

@@ -11,6 +11,7 @@ import redis
 from commands import run_fleet
 
 from fleet import Fleet
+from fleet.core.output_limits import Shown
 from fleet.services.budget_alerts import look_at_budgets
 from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings
@@ -66,3 +67,16 @@ def test_alerts_are_shown_the_newest_first(
     assert "tenant:a [b] c" in shown[1]
     assert "100 %" in shown[1]
     assert [alert.id for alert in Fleet(settings).alerts()] == [each["id"] for each in found]
+
+
+def test_a_model_that_ignores_its_limit_is_among_the_alerts(
+    state: Connection, tmp_path: Path
+) -> None:
+    shown = Shown(100, 4096, at_limit=False)
+    state.model_state.note_limit("own", "task-1 1.1", shown)
+    state.model_state.note_limit("own", "task-1 1.2", shown)
+    (told,) = json.loads(alerts(tmp_path, "--json"))
+    assert (told["kind"], told["scope"]) == ("output_limit", "model:own")
+    assert (told["asked"], told["written"], told["call"]) == (100, 4096, "task-1 1.1")
+    assert "4,096 tokens instead of 100 at most" in told["sentence"]
+    assert "4,096 tokens" in alerts(tmp_path)

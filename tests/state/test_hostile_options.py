@@ -110,3 +110,10 @@ def test_figures_that_overflow_are_told(fleet: Connection) -> None:
     look(("spend", "--to", "?"), DAYS[:2])
     look(("budget", "set", "all", "--window", "day", *WHY, "--dollars", "?"), NUMBERS[:6])
     look(("submit", "code_generation", "?"), ("[", "@none", "@/"))
+
+
+def test_bytes_that_are_no_text_are_told(fleet: Connection) -> None:
+    for command in ("task ?", "explain ?", "cancel ?", "rate ? 1", "dead show ?", "dead drop ?"):
+        look(tuple(command.split()), ("\udcff",))
+    look(("agents", "drain", "?"), ("\udcff",))
+    look(("submit", "code_generation", "--set", "instruction=?"), ("\udcff",))

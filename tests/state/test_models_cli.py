@@ -140,7 +140,7 @@ def test_a_password_in_the_address_is_sent_and_shows_nowhere(
     assert told.returncode == 0, told.stderr
     assert _Quiet.authorizations[-1] == "Basic " + b64encode(b"user:pa$s").decode()
     assert "**********@127.0.0.1" in told.stdout
-    assert "keeps the prices that it began with; restart it" in told.stdout
+    assert "use these prices within seconds" in told.stdout
     (folder / "data.json").unlink()
     missing = fleet("refresh", "--url", private)
     assert missing.returncode == 1

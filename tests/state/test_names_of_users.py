@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import redis
-from celery import Celery
+from celery import Celery, group
 
 from beat_schedules.jobs import add_jobs
 from beat_schedules.schedule import schedule
-from fleet.errors import InvalidRequest
+from fleet.errors import InvalidRequest, NoAgentAvailable
 from fleet.runtime.app import add_schedule, make_app
 from fleet.runtime.beat import LeasedScheduler
 from fleet.runtime.job_names import JOBS, REAP
@@ -48,6 +48,17 @@ def test_a_header_of_fleets_name_is_its_publishers_own(app: Celery, client: redi
     app.send_task("shop.bill", headers={"fleet": "of ships"}, ignore_result=True)
     (message,) = queued(client, "{fleet}.jobs")
     assert message["headers"]["fleet"] == "of ships"
+
+
+def test_such_a_header_gets_no_task_out_of_a_group_that_is_refused(
+    app: Celery, client: redis.Redis
+) -> None:
+    client.flushall()
+    own = app.signature("shop.bill").set(headers={"fleet": "of ships"})
+    agents = app.signature("agents.code_generator", args=[{"instruction": "add"}])
+    with pytest.raises(NoAgentAvailable):
+        group([own, agents], app=app).apply_async()
+    assert queued(client, "{fleet}.jobs") == []
 
 
 def test_a_configured_agent_type_is_fleets_and_checked(app: Celery) -> None:

@@ -18,6 +18,7 @@ from fleet.cli.work import record_json
 from fleet.core.priorities import Priorities
 from fleet.errors import InvalidRequest
 from fleet.runtime.agent_tasks import _plan
+from fleet.runtime.asked import Delivered
 from fleet.runtime.messages import HEADER, message_encoder
 from fleet.runtime.router import FleetRouter, TaskPlacer
 from fleet.services.connection import Connection
@@ -122,7 +123,7 @@ def test_one_tasks_priorities_are_no_other_tasks(fleet: Fleet) -> None:
         ({"quality": 1.1}, r"quality priority \(submission\) is 1.1; give a number from 0 to 1"),
         ({"speed": -0.1}, r"speed priority \(submission\) is -0.1; give a number"),
         ({"speed": float("nan")}, r"speed priority \(submission\) is nan; give a number"),
-        ({"quality": "high"}, r"quality priority \(submission\) is a str; give a number"),
+        ({"quality": "high"}, r"quality priority \(submission\) is 'high'; give a number"),
         ({"quality": True}, r"is True; give a number"),
         ({"quality": [1]}, r"is a list; give a number"),
         ({"quality": 0.9}, r"0.9 \(submission\) and speed .* 0.3 \(configuration\) are 1.2 toge"),
@@ -146,8 +147,8 @@ def test_a_task_of_any_celery_application_names_them_beside_its_tenant(fleet: Fl
         "agents.code_generator", [PAYLOAD], asked, options
     )
     assert routed is not None
-    message = {"headers": {**options["headers"], "id": "the-task"}}
-    message = json.loads(json.dumps(message))
+    headers = {**options["headers"], "id": "the-task", "task": "agents.code_generator"}
+    message = {"headers": headers}
     assert TaskPlacer(submitter)(message, json.dumps(message))
     record = state(fleet).tasks.read("the-task")
     assert record.model == QUICK
@@ -157,11 +158,17 @@ def test_a_task_of_any_celery_application_names_them_beside_its_tenant(fleet: Fl
 
 
 def test_a_worker_that_plans_for_a_foreign_publisher_goes_by_them(fleet: Fleet) -> None:
+    checks = fleet._submitter.checks
+
+    def delivered(asked: dict[str, float]) -> Delivered:
+        return Delivered(checks, "code_generator", [PAYLOAD], asked)
+
     for asked, model in (({}, GOOD), ({"quality": 0.1, "speed": 0.9}, QUICK)):
-        planned = json.loads(_plan(state(fleet), "code_generator", PAYLOAD, dict(asked)))
+        planned = json.loads(_plan(state(fleet), delivered(asked)))
         assert planned["model"] == model
-    with pytest.raises(InvalidRequest, match=r"are 1\.7 together"):
-        _plan(state(fleet), "code_generator", PAYLOAD, {"quality": 0.9, "speed": 0.8})
+    refused = delivered({"quality": 0.9, "speed": 0.8}).refused
+    assert isinstance(refused, InvalidRequest)
+    assert "are 1.7 together" in str(refused)
 
 
 def test_the_message_has_what_was_asked_and_nothing_else(fleet: Fleet) -> None:

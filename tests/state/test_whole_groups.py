@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,7 +68,8 @@ def make(
 
     yield make
     for app in made:
-        app.backend.result_consumer.cancel_for = lambda task_id: None
+        with suppress(AttributeError):
+            app.backend.result_consumer.cancel_for = lambda task_id: None
 
 
 @pytest.fixture
@@ -181,6 +184,23 @@ def test_a_whole_that_overflows_its_pools_waits_behind_them(
     assert len(sent.results) == 5
     assert client.llen("{fleet}.codegen") == 3
     assert client.llen("{fleet}.overflow.code_generator") == 2
+
+
+def test_a_chord_that_a_task_looks_after_is_not_sent_without_that_task_either(
+    app: Celery, client: redis.Redis, tmp_path: Path
+) -> None:
+    """Where results are in files nobody counts: a task of Celery's looks whether all have ended."""
+    (tmp_path / "results").mkdir()
+    app.conf.result_backend = f"file://{tmp_path}/results"
+    app._local.backend = app._get_backend()
+    before = written(client)
+    with pytest.raises(OverLimit):
+        chord([code(app) for _ in range(8)], plain(app))()
+    assert written(client) == before
+    chord([code(app) for _ in range(2)], plain(app))()
+    (message,) = client.zrange(app.fleet.keys.deferred, 0, -1)
+    assert b"celery.chord_unlock" in message
+    assert client.zcard(app.fleet.keys.tasks) == 2
 
 
 def test_every_reason_to_refuse_one_refuses_the_whole(app: Celery, client: redis.Redis) -> None:

@@ -127,7 +127,7 @@ def test_a_key_in_the_configuration_is_not_repeated(key: str) -> None:
 
 
 def test_a_configuration_that_is_too_deep_is_said_to_be() -> None:
-    for text in ("a = " + "[" * 50_000 + "]" * 50_000, "[" + "a." * 50_000 + "a]"):
+    for text in ("a = " + "[" * 3000 + "]" * 3000, "[" + "a." * 3000 + "a]"):
         holds(lambda text=text: parse_config(text, "fleet.toml"), InvalidConfig)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.code_generator.blocks import names_of_tests
+from workers.code_generator import extraction
+from workers.code_generator.blocks import names_of_tests, parsed
 from workers.code_generator.extraction import extract_code
 
 ADD = "def add(a, b):\n    return a + b\n"
@@ -197,3 +200,19 @@ def test_what_the_tests_ask_for_decides_between_blocks() -> None:
 
 def test_an_answer_of_many_fences_takes_no_time() -> None:
     assert extract_code("```python\n" + '"""\n```\n' * 2001) is not None
+
+
+@pytest.mark.parametrize("line", ["```\n", "```python\n", "```\n```python\n", "> ```py\n"])
+def test_an_answer_that_is_all_fences_is_tried_so_often_and_no_more(
+    line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = 0
+
+    def counted(text: str) -> Any:
+        nonlocal tried
+        tried += 1
+        return parsed(text)
+
+    monkeypatch.setattr(extraction, "parsed", counted)
+    extract_code(line * 20_000)
+    assert tried < 1000

@@ -129,7 +129,8 @@ class CodeGenerator:
             temperature=temperature,
             save_as=_answer(tries),
         )
-        code = extract_code(reply.text, _asked_for(payload))
+        # Reading it takes long where the model has written much: not on the loop of all tasks.
+        code = await asyncio.to_thread(extract_code, reply.text, _asked_for(payload))
         verdict = await verify(code, payload, context.sandbox)
         verdict = _of_a_cut_answer(verdict, reply, code, payload)
         attempt = Attempt(

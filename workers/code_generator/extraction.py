@@ -27,8 +27,11 @@ STATEMENTS = (
     *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef),
     *(ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign),
 )
-# An answer full of fences is not worth more than so many trials to see where its block ends.
-CLOSINGS_AT_MOST = 40
+# A longer answer, one of more blocks, or one full of fences is not worth more time: all of it is a
+# model's to choose. The trials, to see where a block ends, are those of the whole answer.
+READ_CHARACTERS = 60_000
+BLOCKS_AT_MOST = 40
+TRIALS_AT_MOST = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ def extract_code(answer: str, wanted: Collection[str] = ()) -> str | None:
     which are the code: `wanted` are the names that it has to define. Without a fence it is the
     text, or what there is of code in it.
     """
-    text = answer.replace("\r\n", "\n")
+    text = answer[:READ_CHARACTERS].replace("\r\n", "\n")
     found = list(_fenced(text.split("\n")))
     after = _after_thoughts(text, found)
     if after != text:
@@ -72,18 +75,20 @@ def _after_thoughts(text: str, found: list[Found]) -> str:
 
 
 def _fenced(lines: list[str]) -> Iterator[Found]:
-    at = 0
-    while at < len(lines):
+    at, blocks, trials = 0, 0, iter(range(TRIALS_AT_MOST))
+    while at < len(lines) and blocks < BLOCKS_AT_MOST:
         opening = OPENING.fullmatch(lines[at])
         if opening is None or ("`" in opening[2] and "`" in opening[3]):
             at += 1
             continue
-        found = _block(lines, at, opening)
+        found = _block(lines, at, opening, trials)
         yield found
-        at = found.end
+        at, blocks = found.end, blocks + 1
 
 
-def _block(lines: list[str], at: int, opening: re.Match[str]) -> Found:
+def _block(
+    lines: list[str], at: int, opening: re.Match[str], trials: Iterator[int]
+) -> Found:
     """The block that opens here.
 
     It ends at the first closing fence up to which it is Python: a fence within Python can only
@@ -93,12 +98,12 @@ def _block(lines: list[str], at: int, opening: re.Match[str]) -> Found:
     python = not label or bool(PYTHON.fullmatch(label))
     # A fence after a list's marker has its block below it, indented by as much.
     margin = re.sub(r"[^ \t>]", " ", opening[1])
-    closings = [
-        number
+    closings = {
+        number: None
         for number in range(at + 1, len(lines))
         if (closing := CLOSING.fullmatch(lines[number])) and closing[1].startswith(opening[2])
-    ]
-    for end in closings[:CLOSINGS_AT_MOST] if python else ():
+    }
+    for end, _ in zip(closings if python else (), trials, strict=False):
         text = _without_margin(lines[at + 1 : end], margin)
         if parsed(text) is not None:
             return Found(at, end + 1, Block(text, labelled=bool(label)), python)

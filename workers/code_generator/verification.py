@@ -20,6 +20,7 @@ from fleet.adapters.sandbox import (
     channels,
     run_python,
 )
+from fleet.agent import to_the_end
 from fleet.errors import Unavailable
 from workers.code_generator.models import CodeGenerationPayload, Isolation, Stage
 
@@ -123,7 +124,7 @@ async def run_tests(code: str, payload: CodeGenerationPayload, mode: Mode) -> Ve
                 await asyncio.wait((code_run,), timeout=ENDING_SECONDS)
         finally:
             code_run.cancel()
-            await asyncio.wait((code_run,))
+            await to_the_end(asyncio.wait((code_run,)))
     return _verdict(ended, report, _result(code_run))
 
 

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -117,15 +118,13 @@ class ScannerProcess:
         process, self._process = self._process, None
         if process is None:
             return 0
-        # An answer that is not whole is none: whatever it still does is in vain.
-        if process.stdin is not None:
-            process.stdin.close()
-        try:
-            async with asyncio.timeout(0.2):
-                return await process.wait()
-        except TimeoutError:
+        # It has answered, or its answer is wanted no more; one that has died keeps its status.
+        with suppress(ProcessLookupError):
             process.kill()
-            return await process.wait()
+        status = await process.wait()
+        # Else the loop may end before its pipes do.
+        process._transport.close()  # type: ignore[attr-defined]
+        return status
 
     def _died_of(self, status: int) -> str:
         if status == -signal.SIGPROF:

@@ -65,18 +65,31 @@ class AnswerClient(httpx2.AsyncClient):
         limits["connect"] = min(CONNECT_SECONDS, limits.get("connect") or CONNECT_SECONDS)
         response = await super().send(request, stream=stream, **options)
         if not response.is_success:
-            return response
+            return await self._error(response)
         if stream and "json" not in response.headers.get("content-type", ""):
             return _like(response, stream=_Stream(response, self.form))
         content = await response.aread()
         try:
             body = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             return response
         fault = fault_in(body)
         if fault is not None:
             return _like(response, fault.status, content=_json(self.form.fault(fault)))
         return _like(response, content=_json(self.form.then(self.form.whole(mapping(body)))))
+
+
+    async def _error(self, response: httpx2.Response) -> httpx2.Response:
+        """An error that is told as an object, as its protocol does, and not as a mere text."""
+        try:
+            body = json.loads(await response.aread())
+        except ValueError:
+            return response
+        fault = fault_in(body)
+        if fault is None or not (isinstance(body, list) or isinstance(body.get("error"), str)):
+            return response
+        told = self.form.fault(fault._replace(status=response.status_code))
+        return _like(response, content=_json(told))
 
 
 class _Stream(httpx2.AsyncByteStream):
@@ -103,7 +116,7 @@ class _Stream(httpx2.AsyncByteStream):
             return []
         try:
             body = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Unreadable("an event of the stream is no JSON") from None
         fault = fault_in(body)
         if fault is not None:

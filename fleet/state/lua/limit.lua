@@ -10,6 +10,8 @@
 -- Invariant: of a limit that is broken an alert is said once, until it was shown to hold again. Only
 -- the call that has the turn ends it.
 
+-- include time
+
 local model, call, alert = ARGV[1], ARGV[2], ''
 local field, turn = 'limit|' .. model, 'turn|' .. model
 local taken = redis.call('HGET', KEYS[1], turn)
@@ -22,19 +24,19 @@ if ARGV[4] == '' then
 end
 
 local asked, written, enough = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
-local within, largest = string.match(before or '0,0', '^(%d+),(%d+)$')
-within, largest = tonumber(within), tonumber(largest)
+local within, largest, at = string.match(before or '0,0,0', '^(%d+),(%d+),(%d+)$')
+within, largest, at = tonumber(within), tonumber(largest), tonumber(at)
 if written > asked then
   if largest == 0 then
     alert = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[7], '*', unpack(ARGV, 8))
   end
-  within, largest = 0, math.max(largest, written)
+  within, largest, at = 0, math.max(largest, written), now
 else
   within = ARGV[5] == '1' and enough or math.min(enough, within + 1)
   if within == enough then
-    largest = 0
+    largest, at = 0, 0
   end
 end
-local now = string.format('%d,%d', within, largest)
-redis.call('HSET', KEYS[1], field, now)
-return {now, alert}
+local record = string.format('%d,%d,%.0f', within, largest, at)
+redis.call('HSET', KEYS[1], field, record)
+return {record, alert}

@@ -35,6 +35,7 @@ def add_tasks(app: Celery) -> None:
     serialization.register("backwards", _backwards, _forwards, "application/x-backwards", "utf-8")
     app.conf.accept_content = ["json", "backwards"]
     app.conf.worker_soft_shutdown_timeout = float(os.environ.get("SHOP_SOFT_SECONDS", "0"))
+    app.conf.worker_enable_soft_shutdown_on_idle = "SHOP_SOFT_ON_IDLE" in os.environ
     if "SHOP_KILLED_BEFORE" in os.environ:
         _die_once_before(app, os.environ["SHOP_KILLED_BEFORE"])
     _add_sums(app)

@@ -1,0 +1,92 @@
+"""The supervisor of `fleet up`, and a worker that is past its grace to finish plain tasks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from harness import ROOT, eventually
+
+from fleet.adapters import finishing
+
+SUPERVISOR = """
+import sys
+from functools import partial
+from pathlib import Path
+
+from fleet.adapters.finishing import process_groups
+from fleet.adapters.supervisor import Supervisor
+
+folder = Path(sys.argv[1])
+supervisor = Supervisor(0.5, finishing=partial(process_groups, folder))
+for name in ("finishing", "hanging"):
+    supervisor.add_process(name, f"exec {sys.executable} {folder}/{name}.py {folder}")
+supervisor.loop()
+"""
+
+FINISHING = """
+import signal, sys, time
+from pathlib import Path
+
+from fleet.adapters import finishing
+
+folder = Path(sys.argv[1])
+signal.signal(signal.SIGTERM, lambda *_: finishing.begin(folder))
+signal.signal(signal.SIGQUIT, lambda *_: (folder / "go").touch())
+(folder / "up").touch()
+while not (folder / "go").exists():
+    time.sleep(0.02)
+finishing.end(folder)
+(folder / "ended").touch()
+"""
+
+HANGING = """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+while True:
+    signal.pause()
+"""
+
+
+def test_a_worker_that_finishes_plain_tasks_is_not_killed_for_its_grace(tmp_path: Path) -> None:
+    (tmp_path / "finishing.py").write_text(FINISHING)
+    (tmp_path / "hanging.py").write_text(HANGING)
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SUPERVISOR, str(tmp_path)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        eventually((tmp_path / "up").exists, 20, "the worker")
+        process.send_signal(signal.SIGTERM)
+        said = "waiting for finishing: past their grace they finish plain Celery tasks"
+        eventually(lambda: said in log.read_text(), 20, "a word of it")
+        assert "sending SIGKILL to hanging" in log.read_text()
+        assert len(finishing.process_groups(tmp_path)) == 1
+        # The first one after a SIGTERM cuts, it does not kill.
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    assert (tmp_path / "ended").exists()
+    assert "sending SIGQUIT to finishing" in log.read_text()
+    assert "sending SIGKILL to finishing" not in log.read_text()
+
+
+def test_what_a_killed_worker_left_behind_counts_for_nobody(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / finishing.FOLDER).mkdir()
+    (tmp_path / finishing.FOLDER / str(ended.pid)).touch()
+    finishing.begin(tmp_path)
+    assert finishing.process_groups(tmp_path) == {os.getpgid(0)}
+    finishing.end(tmp_path)
+    assert finishing.process_groups(tmp_path) == set()
+    assert list((tmp_path / finishing.FOLDER).iterdir()) == []
