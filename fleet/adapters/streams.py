@@ -53,18 +53,26 @@ async def streamed(
     `max_tokens` is cut there: `progress` tells what had come, and it ended for its length.
     """
     count = WordCount()
-    async with model_request_stream(chat, [request], model_settings=settings) as stream:
-        last = time.monotonic()
-        try:
-            async for event in stream:
-                last = time.monotonic()
-                if count.add(text_of(event)) > max_tokens:
-                    progress.cut = _over(stream, trusted, tags, max_tokens)
-                    return _ended_for_length(stream.get())
-            return _whole(stream.get())
-        except BaseException:
-            progress.cut = _progress(stream, time.monotonic() - last, trusted, tags)
+    over: ModelResponse | None = None
+    try:
+        async with model_request_stream(chat, [request], model_settings=settings) as stream:
+            last = time.monotonic()
+            try:
+                async for event in stream:
+                    last = time.monotonic()
+                    if count.add(text_of(event)) > max_tokens:
+                        progress.cut = _over(stream, trusted, tags, max_tokens)
+                        over = _ended_for_length(stream.get())
+                        break
+                return over or _whole(stream.get())
+            except BaseException:
+                progress.cut = _progress(stream, time.monotonic() - last, trusted, tags)
+                raise
+    except Exception:
+        # What becomes of a connection that is closed in the middle takes no answer away.
+        if over is None:
             raise
+        return over
 
 
 def usage_of(response: ModelResponse) -> Reading:

@@ -44,7 +44,7 @@ def report_json(report: TrainingReport) -> dict[str, Any]:
     return {
         "examples": report.examples,
         "passed": report.passed,
-        "learned": report.learned,
+        "words": report.words,
         "text": report.text._asdict(),
         "length": report.length._asdict(),
         "spread": list(report.spread),
@@ -68,7 +68,6 @@ def report_view(report: TrainingReport) -> RenderableType:
     for (request_type, model), count in sorted(report.counts.items()):
         table.add_row(Text(request_type), Text(model), str(count))
     low, middle, high = report.spread
-    by = {"text": "their text", "length": "their length, which tells more than their words"}
     return Group(
         Text(f"Learned from {report.examples} tasks, {report.passed} of which passed."),
         table,
@@ -77,7 +76,10 @@ def report_view(report: TrainingReport) -> RenderableType:
             f"most difficult by {_points(report.text)}; "
             f"by length alone by {_points(report.length)}."
         ),
-        Text(f"Tasks are estimated by {by[report.learned]}."),
+        Text(
+            f"In the estimates what was learned of texts has a part of {report.words:.0%}, and "
+            f"their length the other {1 - report.words:.0%}."
+        ),
         Text(f"Estimates: 5 % below {low:.2f}, half below {middle:.2f}, 95 % below {high:.2f}."),
     )
 

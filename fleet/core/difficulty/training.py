@@ -9,22 +9,23 @@ Q (0.5 + c), so that a better model is chosen from some c on, which the prioriti
     comparable   outcomes of a request type that two models or more have answered LEAST_OF_MODEL
                  times each, and that the fleet does not believe to be equally good
     evidence     `evidence.evidence`, of what was learned and of the plain length of the text
-    learned      where its gain beats chance and is no less than that by length
-    by length    else, where that one beats chance
-    nothing      else: nothing of the record tells the models apart
+    nothing      where neither beats chance: nothing of the record tells the models apart
+    learned      where it surely tells more than the length
+    both         else: the two are mixed by what each explains of the observed gains, for of few
+                 outcomes the length may say more than what was learned of words
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from fleet.core.difficulty.candidates import Record, gains
-from fleet.core.difficulty.evidence import Evidence, evidence
-from fleet.core.difficulty.fitting import LEAST_EXAMPLES, Fitted, assembled, by_length, parted
+from fleet.core.difficulty.evidence import Evidence, evidence, parts_of, ranked
+from fleet.core.difficulty.fitting import LEAST_EXAMPLES, assembled, by_length, parted
 from fleet.core.difficulty.model import DifficultyModel
 from fleet.core.difficulty.ridge import Floats, inverse_document_frequency
 from fleet.core.difficulty.text_features import Sketch
@@ -57,15 +58,15 @@ class TrainingReport(NamedTuple):
     """What was learned from, and how well it tells tasks apart that it has not seen.
 
     `counts` is by (request type, model), of all outcomes; `examples` of them are comparable and
-    were learned from, of which `passed` had a reward of a half or more. `learned` says whether the
-    estimates go by the text or by its length alone; `text` and `length` are the evidence for
-    both. `spread` are the estimates that 5, 50 and 95 % lie below.
+    were learned from, of which `passed` had a reward of a half or more. `words` is the part, 0 to
+    1, that what was learned of texts has in the estimates, and their length the rest; `text` and
+    `length` are the evidence for both. `spread` are the estimates that 5, 50 and 95 % lie below.
     """
 
     examples: int
     passed: int
     counts: Mapping[Kind, int]
-    learned: Literal["text", "length"]
+    words: float
     text: Evidence
     length: Evidence
     spread: tuple[float, ...]
@@ -97,11 +98,17 @@ def train(outcomes: Sequence[Outcome], rng: np.random.Generator) -> Trained:
     parts = parted(record.sketches, rewards)
     rarity = inverse_document_frequency([each.buckets for each in record.sketches])
     found = gains(record, parts, rarity, rng)
+    plain = by_length(record.sketches)
+    text = evidence(found.expected, found.observed)
+    length = evidence(plain.out_of_fold, found.observed)
+    _check_evidence(text, length, counts)
+    mix = parts_of(found.expected, plain.out_of_fold, found.observed)
+    mixed = mix[0] * ranked(found.expected) + mix[1] * ranked(plain.out_of_fold)
     learned = assembled(
         record.sketches,
         found.lines,
         BETTER_AND_WORSE,
-        found.expected,
+        mixed if mix[1] else found.expected,
         record.weights,
         parts,
         rarity,
@@ -109,16 +116,12 @@ def train(outcomes: Sequence[Outcome], rng: np.random.Generator) -> Trained:
         LEAF_PENALTY_OF_GAINS,
         RATE_OF_GAINS,
     )
-    plain = by_length(record.sketches)
-    text = evidence(found.expected, found.observed)
-    length = evidence(plain.out_of_fold, found.observed)
-    chosen = _chosen(text, length, counts)
-    best: Fitted = learned if chosen == "text" else plain
+    best = learned if mix[0] else plain
     report = TrainingReport(
         examples=len(compared),
         passed=int((rewards >= PASSED).sum()),
         counts=counts,
-        learned=chosen,
+        words=mix[0] / sum(mix),
         text=text,
         length=length,
         spread=tuple(np.quantile(best.out_of_fold, SPREAD).tolist()),
@@ -158,15 +161,9 @@ def _why_not(beliefs: Mapping[str, Mapping[str, float]], counts: Mapping[Kind, i
     )
 
 
-def _chosen(
-    text: Evidence, length: Evidence, counts: Mapping[Kind, int]
-) -> Literal["text", "length"]:
-    if text.beats_chance and text.gain >= length.gain:
-        return "text"
-    if length.beats_chance:
-        return "length"
-    if text.beats_chance:
-        return "text"
+def _check_evidence(text: Evidence, length: Evidence, counts: Mapping[Kind, int]) -> None:
+    if text.beats_chance or length.beats_chance:
+        return
     raise InvalidRequest(
         f"the {sum(counts.values())} outcomes do not tell yet which tasks need a better model: "
         f"from the easiest task to the most difficult one its advantage grows by {_points(text)}, "
