@@ -147,7 +147,7 @@ def document_text(document: Any, source: str, now: datetime) -> bytes:
     """The text of a document that was checked, as it is kept; `now` is when it was fetched."""
     kept = {
         "release": installed_release(),
-        "fetched_at": now.astimezone(UTC).isoformat(timespec="seconds"),
+        "fetched_at": now.astimezone(UTC).isoformat(),
         "source": source,
         "providers": document,
     }

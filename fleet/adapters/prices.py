@@ -74,7 +74,7 @@ def newest_prices(stored: Stored | None, shared: Stored | None) -> PriceBook:
         used.insert(0, shared)
     if used:
         newest = max(used, key=lambda each: each.fetched_at)
-        source = f"{newest.place} of {newest.fetched_at.isoformat()}"
+        source = f"{newest.place} of {newest.fetched_at.isoformat(timespec='seconds')}"
         return PriceBook([newest.snapshot, *installed.snapshots], source)
     unused = [
         f"; {each.place} came beside {each.release} and is not used"
