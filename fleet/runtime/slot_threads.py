@@ -85,7 +85,8 @@ def _told(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
     except NOT_ITS_FAULT:
         raise
     except Exception:
+        if len(args) <= 3 or not callable(args[3]):
+            raise
         log.exception("a task failed outside its body")
-        if len(args) > 3 and callable(args[3]):
-            args[3]((1, ExceptionInfo(), 0.0))
+        args[3]((1, ExceptionInfo(), 0.0))
         return None
