@@ -41,6 +41,19 @@ def whole(body: Mapping[str, Any]) -> Json:
     return {**_frame(body), "content": found, "stop_reason": reason}
 
 
+def events_of(body: Mapping[str, Any]) -> list[Json]:
+    """A message as the events of a stream, whose server was asked for one. Raises `Unreadable`."""
+    told = whole(body)
+    start = {**told, "content": [], "stop_reason": None}
+    found: list[Json] = [{"type": "message_start", "message": start}]
+    for index, block in enumerate(told["content"]):
+        found.append({"type": "content_block_start", "index": index, "content_block": block})
+        found.append({"type": "content_block_stop", "index": index})
+    delta = {"stop_reason": told["stop_reason"] or NO_REASON, "stop_sequence": None}
+    found.append({"type": "message_delta", "delta": delta, "usage": told["usage"]})
+    return [*found, {"type": "message_stop"}]
+
+
 class MessagePieces:
     """The events of one message."""
 
