@@ -25,6 +25,9 @@ from fleet.settings.providers import LimitField, ProviderKind
 OPENAI = "api.openai.com"
 AZURE = ("openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com")
 COPILOT = "githubcopilot.com"
+GITHUB_MODELS = ("models.github.ai", "models.inference.ai.azure.com")
+"""Where the maker stands before the name, and the request goes on to the maker as it is."""
+
 MISTRAL = "api.mistral.ai"
 
 KEEPS_LIMITS = (
@@ -56,6 +59,8 @@ def limit_field(name: str, base_url: str | None, given: LimitField | None) -> Li
     elif _is_at(base_url, (OPENAI, COPILOT)) or base_url is None:
         knows_new = True
     else:
+        if _is_at(base_url, GITHUB_MODELS):
+            name = name.removeprefix("openai/")
         knows_new = bool(openai_model_profile(name).get("openai_supports_reasoning"))
     return "max_completion_tokens" if knows_new else "max_tokens"
 

@@ -452,3 +452,42 @@ def test_a_part_of_a_text_that_is_none_is_not_left_out(whole_chat: Provider) -> 
     body["choices"][0]["message"]["content"] = [{"type": "text", "text": 5}]
     with pytest.raises(Unavailable, match="read"):
         whole_chat.ask(body)
+
+
+def test_nothing_is_no_answer(provider: Provider) -> None:
+    kind = "text/event-stream" if provider.streams else "application/json"
+    with pytest.raises(Unavailable, match="read"):
+        provider.ask(Stream([b" "], kind))
+
+
+def test_an_event_that_is_a_text_is_the_error_that_it_tells_of(provider: Provider) -> None:
+    if provider.streams:
+        with pytest.raises(RateLimited):
+            provider.ask(Stream([event("Too many requests", "error")], "text/event-stream"))
+        with pytest.raises(Unavailable, match="read"):
+            provider.ask(Stream([event("good day")], "text/event-stream"))
+
+
+@pytest.fixture(scope="module")
+def messages(module_loop: asyncio.Runner) -> Iterator[Provider]:
+    with recorder({}) as found:
+        made = Provider("anthropic", True, module_loop)
+        made.listen(found)
+        yield made
+
+
+def test_a_message_without_its_first_event_is_read_and_without_any_is_none(
+    messages: Provider,
+) -> None:
+    frames = messages.form.frames(Told())
+    reply = messages.ask(Stream(frames[1:], "text/event-stream"))
+    assert (reply.text, reply.usage_missing) == ("good day", True)
+    for frame in (frames[-1], event("[DONE]")):
+        with pytest.raises(Unavailable, match="read"):
+            messages.ask(Stream([frame], "text/event-stream"))
+
+
+def test_a_refusal_without_content_is_one(messages: Provider) -> None:
+    body = {**messages.form.whole(Told(ends="content_filter")), "content": None}
+    with pytest.raises(ModelRefused):
+        messages.ask(body)

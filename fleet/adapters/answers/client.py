@@ -83,6 +83,8 @@ class AnswerClient(httpx2.AsyncClient):
         if stream and "json" not in kind and "html" not in kind:
             return _like(response, stream=_Stream(response, self.form))
         content = await response.aread()
+        if not content.strip():
+            raise Unreadable("the answer is empty")
         try:
             body = json.loads(content)
         except (ValueError, RecursionError):
@@ -140,10 +142,12 @@ class _Stream(httpx2.AsyncByteStream):
         try:
             body = json.loads(data)
         except (ValueError, RecursionError):
-            raise Unreadable("an event of the stream is no JSON") from None
+            body = data
         fault = fault_in(body)
         if fault is not None:
             return [self.form.event(self.form.fault(fault))]
+        if not isinstance(body, Mapping):
+            raise Unreadable("an event of the stream is no object")
         return [self.form.event(self.form.then(each)) for each in pieces.piece(mapping(body))]
 
     async def aclose(self) -> None:
