@@ -332,6 +332,8 @@ def test_a_stream_that_is_cut_within_thoughts_is_bound_by_all_that_it_has_shown(
         ({"fault": {"faultstring": "Rate limit quota violation"}}, 429),
         ({"success": False, "errors": [{"code": 10000, "message": "Authentication error"}]}, 401),
         ({"detail": [{"loc": ["body"], "msg": "x", "type": "value_error"}]}, 422),
+        ({"object": "error", "message": {"detail": []}, "type": "invalid_request_error"}, 400),
+        ({"error": {"code": 502}, "choices": [{"text": "half"}]}, None),
         ("Too Many Requests", 429),
         ("<html><title>503 Service Unavailable</title></html>", 503),
         ("good day", None),
@@ -458,6 +460,19 @@ def test_nothing_is_no_answer(provider: Provider) -> None:
     kind = "text/event-stream" if provider.streams else "application/json"
     with pytest.raises(Unavailable, match="read"):
         provider.ask(Stream([b" "], kind))
+
+
+def test_an_answer_that_is_nested_too_deep_cannot_be_read(
+    streamed_chat: Provider, whole_chat: Provider
+) -> None:
+    for chat in (streamed_chat, whole_chat):
+        body = chat.form.whole(Told())
+        text: Any = "good day"
+        for _ in range(400):
+            text = [{"type": "thinking", "thinking": text}]
+        body["choices"][0]["message"]["content"] = text
+        with pytest.raises(Unavailable, match="read"):
+            chat.ask(body)
 
 
 def test_an_event_that_is_a_text_is_the_error_that_it_tells_of(provider: Provider) -> None:

@@ -140,7 +140,8 @@ def fault_in(body: object) -> Fault | None:
     if told is None:
         if answers:
             return None
-        if not _sentence(found) and not items(found.get("detail")):
+        is_error = found.get("object") == "error" or items(found.get("detail"))
+        if not is_error and not _sentence(found):
             return None
         if "choices" in found and not any(_numbers(found)):
             return None
@@ -178,7 +179,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
 def _has_text(choice: Mapping[str, Any]) -> bool:
     message = mapping(choice.get("message") or choice.get("delta"))
     try:
-        return bool(said(message.get("content")).text)
+        return bool(choice.get("text") or said(message.get("content")).text)
     except ValueError:
         return False
 
@@ -187,7 +188,8 @@ def _fault(told: object, outer: Mapping[str, Any]) -> Fault:
     error: Mapping[str, Any] = mapping(told) or mapping(first(told)) or _as_object(told)
     deeper = next((error[key] for key in WITHIN if mapping(error.get(key))), None)
     if deeper is not None and not any(_numbers(error)):
-        return _fault(deeper, {**outer, **error})
+        # Some wrap the error of another.
+        error, outer = deeper, {**outer, **error}
     details = first(error.get("detail")) or {}
     message = _sentence(error) or _sentence(outer) or _sentence(details)
     words = [word for each in (error, details, outer) for word in _words(each) if word]
