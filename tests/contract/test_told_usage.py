@@ -157,6 +157,8 @@ def test_text_without_output_tokens_is_missing_usage(
         ("gpt-4.1", "https://api.githubcopilot.com", "max_completion_tokens"),
         ("gpt-5", "https://gateway.example/v1", "max_completion_tokens"),
         ("openai/gpt-5", "https://openrouter.ai/api/v1", "max_tokens"),
+        ("Phi-4", "https://acme.services.ai.azure.com/models", "max_tokens"),
+        ("DeepSeek-R1", "https://acme.services.ai.azure.com/models", "max_tokens"),
         ("openai/o4-mini", "https://models.github.ai/inference", "max_completion_tokens"),
         ("meta/llama-3", "https://models.github.ai/inference", "max_tokens"),
         ("deepseek-chat", "https://api.deepseek.com", "max_tokens"),
