@@ -20,7 +20,11 @@ from fleet.core.ledger_entries import CONTRADICTORY, MISSING
 from fleet.core.model_choice import Model, cost_nanodollars
 from fleet.errors import ModelRefused, Unavailable
 
-UNREADABLE = (LookupError, AttributeError, TypeError, ValueError)
+UNREADABLE = (
+    *(LookupError, AttributeError, TypeError, ValueError, AssertionError),
+    # For one whose parts are nested too deep.
+    RecursionError,
+)
 """What clients raise over an answer that lacks a part which its protocol has."""
 
 

@@ -21,6 +21,10 @@ from pydantic_ai.exceptions import (
 from fleet.adapters.answers.fields import Unreadable
 from fleet.adapters.come_back import seconds_to_wait
 from fleet.adapters.provider_words import (
+    OF_RATES,
+    OVERLOADED,
+    REFUSED,
+    TOO_LONG,
     Standing,
     no_credit,
     says,
@@ -51,25 +55,10 @@ QUOTA_SECONDS = 3600.0
 NOT_SENT = frozenset({"ConnectError", "ConnectTimeout"})
 """Causes that say that a provider was never reached; after any other the request may be served."""
 
-TRY_LATER = frozenset({408, 409, 425})
-"""With the 5xx: nothing is wrong with the request."""
+TRY_LATER = frozenset({408, 409, 424, 425, 498, 499})
+"""With the 5xx: nothing is wrong with the request. 498 is Groq's for a lack of capacity."""
 
 CONTENT_TOO_LARGE = 413
-
-TOO_LONG = (
-    "context_length_exceeded",  # OpenAI's code
-    "maximum context length",  # OpenAI's sentence; vLLM, OpenRouter, Mistral
-    "reduce the length of the messages",  # Groq
-    "exceed_context_size_error",  # llama.cpp's type
-    "exceeds the available context size",  # llama.cpp's sentence
-    "prompt is too long",  # Anthropic
-    "exceed context limit",  # Anthropic, where it is the answer that would not fit
-    "maximum number of tokens allowed",  # Google
-    "input is too long",  # Bedrock
-    "input tokens exceeded",  # Bedrock
-)
-"""How providers say that a prompt does not fit. Pydantic AI knows each from its own provider's
-client, and not where the provider is reached by the OpenAI protocol."""
 
 CODE = re.compile(r"[\w.:/-]{1,80}", re.ASCII)
 """What is shown of a provider's codes: words of its own, and no text."""
@@ -82,20 +71,6 @@ REASONS: Mapping[Standing, str] = {
     "parameter": "a parameter that it does not take",
 }
 """Why a model is left alone for long, as lists show it."""
-
-REFUSED = (
-    "content_filter",  # Azure, and others that speak the OpenAI protocol
-    "content_policy_violation",  # OpenAI
-    "invalid_prompt",  # OpenAI, of reasoning models
-    "responsibleaipolicyviolation",  # Azure's inner code
-    "moderation_blocked",  # OpenAI
-    "our safety system",  # OpenAI
-    "content filtering policy",  # Anthropic
-    "content exists risk",  # DeepSeek
-    "data_inspection_failed",  # Alibaba
-    "considered high risk",  # Moonshot
-)
-"""How providers say that their filter does not let a prompt in, or an answer out."""
 
 
 def translated(model: str, error: AgentRunError) -> FleetError:
@@ -143,6 +118,12 @@ def _rejection(model: str, error: ModelHTTPError, reason: str) -> FleetError:
         return ModelRefused(f"the provider of {model} would not take the prompt ({reason})")
     is_page = not isinstance(error.body, Mapping)
     kind = standing_fault(status, _told(error), is_page=is_page)
+    if kind is None and says(_told(error), OF_RATES):
+        wait = _wait(error, RATE_LIMIT_SECONDS)
+        return RateLimited(f"the provider of {model} takes no more for now ({reason})", wait)
+    if kind is None and says(_told(error), OVERLOADED):
+        wait = _wait(error, RETRY_SECONDS)
+        return Unavailable(f"model {model} cannot be had now ({reason})", wait)
     if kind is None and status == 404:
         return ModelNotServed(
             f"nothing is served for {model} at its address ({reason}); check the provider's "

@@ -7,6 +7,7 @@ account without credit, OpenAI a 400 for a parameter that one of its models does
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
@@ -45,6 +46,14 @@ PHRASES: Mapping[Standing, tuple[str, ...]] = {
         "payment required",
         "payment_required",
         "arrearage",  # Alibaba
+        "budget_exceeded",  # LiteLLM
+        "budget has been exceeded",
+        "monthly budget",
+        "monthly quota",
+        "monthly token",
+        "monthly limit",
+        "monthly included credits",  # Hugging Face
+        "unpaid invoice",
     ),
     "region": (
         "unsupported_country_region_territory",  # OpenAI
@@ -93,6 +102,10 @@ PHRASES: Mapping[Standing, tuple[str, ...]] = {
         "model has been retired",
         "no longer available",
         "no longer supported",
+        "no such model",
+        "unsupported model",
+        "unsupported_model",
+        "modelnotfound",
     ),
     "parameter": (
         "unsupported_parameter",  # OpenAI
@@ -104,6 +117,13 @@ PHRASES: Mapping[Standing, tuple[str, ...]] = {
         "unrecognized request argument",
         "unrecognized parameter",
         "unexpected keyword",
+        "unexpected field",
+        "unexpected parameter",
+        "unknown argument",
+        "unknown keyword",
+        "unsupported argument",
+        "unsupportedparams",  # LiteLLM
+        "may only be set",  # Anthropic
         "extra inputs are not permitted",  # Anthropic, vLLM
         "extra_forbidden",  # Mistral
         "unknown name",  # Google
@@ -117,10 +137,73 @@ PHRASES: Mapping[Standing, tuple[str, ...]] = {
 }
 """In the order in which they are looked for. Those without a name are said by many."""
 
+PATTERNS: Mapping[Standing, re.Pattern[str]] = {
+    "credit": re.compile(
+        r"\b(quota|(?<!thinking )(?<!token )budget|credits?|balance)\b.{0,40}"
+        r"\b(exceeded|exhausted|used up|depleted|too low)"
+        r"|\b(exceeded|exhausted|out of|insufficient|depleted)\b.{0,40}"
+        r"\b(quota|(?<!thinking )(?<!token )budget|credits?|balance)\b"
+    ),
+    "model": re.compile(
+        r"\bmodel[\s:=]*[`'\"]?[\w./:@-]*[`'\"]?(?:\s+(?:is|was|has|have|been|does|now|reached))*\s+"
+        r"(?:not found|not exist|deprecated|retired|shut ?down|withdrawn|removed|discontinued|"
+        r"sunset|end of life|gone|not available(?! with))\b"
+        r"|\bmodel:? \S{1,80} is not supported\b"
+    ),
+}
+"""The same with a name or a figure between the words."""
+
+TOO_LONG = (
+    "context_length_exceeded",  # OpenAI's code
+    "maximum context length",  # OpenAI's sentence; vLLM, OpenRouter, Mistral
+    "reduce the length of the messages",  # Groq
+    "exceed_context_size_error",  # llama.cpp's type
+    "exceeds the available context size",  # llama.cpp's sentence
+    "prompt is too long",  # Anthropic
+    "exceed context limit",  # Anthropic, where it is the answer that would not fit
+    "maximum number of tokens allowed",  # Google
+    "input is too long",  # Bedrock
+    "input tokens exceeded",  # Bedrock
+)
+"""How providers say that a prompt does not fit. Pydantic AI knows each from its own provider's
+client, and not where the provider is reached by the OpenAI protocol."""
+
+REFUSED = (
+    "content_filter",  # Azure, and others that speak the OpenAI protocol
+    "content_policy_violation",  # OpenAI
+    "invalid_prompt",  # OpenAI, of reasoning models
+    "responsibleaipolicyviolation",  # Azure's inner code
+    "moderation_blocked",  # OpenAI
+    "our safety system",  # OpenAI
+    "content filtering policy",  # Anthropic
+    "content exists risk",  # DeepSeek
+    "data_inspection_failed",  # Alibaba
+    "considered high risk",  # Moonshot
+)
+"""How providers say that their filter does not let a prompt in, or an answer out."""
+
+OF_RATES = (
+    *("rate limit", "rate_limit", "ratelimit", "rate-limit", "request limit", "too many requests"),
+    *("toomanyrequests", "throttl", "per minute", "per min)", "per second", "slow down"),
+)
+"""How providers say that they take no more for now, whatever the status."""
+
+OVERLOADED = (
+    *("overloaded", "over capacity", "at capacity", "capacity exceeded", "capacity_exceeded"),
+    *("try again later", "temporarily unavailable", "service unavailable", "timed out"),
+)
+
+NO_KEY = (
+    *("unauthorized", "unauthorised", "unauthenticated", "authentication", "invalidapikey"),
+    *("api key", "api-key", "api_key", "invalid token", "invalid access token"),
+)
+
 SAID_OF_RATES = frozenset({"exceeded your current quota", "usage limit", "enable billing"})
 """What some say of an allowance for a minute, too."""
 
-BY_STATUS: Mapping[int, Standing] = {401: "key", 402: "credit", 403: "key", 404: "model"}
+BY_STATUS: Mapping[int, Standing] = {
+    **{401: "key", 402: "credit", 403: "key", 404: "model", 410: "model", 451: "region"}
+}
 """What a status says where no words do."""
 
 TOLD_IN = frozenset(
@@ -151,9 +234,33 @@ def standing_fault(status: int | None, told: str, *, is_page: bool) -> Standing 
     `is_page` says that it is told on no more than a page, which is of what stands before the
     provider: a 403 of that sort may have taken offence at the prompt, and a 404 at a restart.
     """
-    found = (kind for kind, phrases in PHRASES.items() if says(told, phrases))
+    by_words = (kind for kind, phrases in PHRASES.items() if says(told, phrases))
+    by_pattern = (kind for kind, pattern in PATTERNS.items() if pattern.search(told))
+    # A parameter is named last: what is said of one is said of models, too.
+    found = [*by_words, *by_pattern]
+    if found[:1] == ["parameter"] and "model" in found:
+        found = ["model"]
     by_status = None if is_page and status in (403, 404) else BY_STATUS.get(status or 0)
-    return next(found, None) or by_status
+    return next(iter(found), None) or by_status
+
+
+AT_THE_HEAD = re.compile(r"(?:\W|http\S{0,8}|error|status|code)*([45]\d\d)\b")
+
+
+def status_said(message: str) -> int | None:
+    """The HTTP status that an error's words come to, of one that has no other."""
+    told = message[:MOST_CHARACTERS].lower()
+    if (number := AT_THE_HEAD.match(told)) is not None:
+        return int(number[1])
+    kinds: tuple[tuple[bool, int], ...] = (
+        (no_credit(told), 402),
+        (says(told, OF_RATES), 429),
+        (says(told, (*TOO_LONG, *REFUSED)), 400),
+        (standing_fault(None, told, is_page=False) is not None, 400),
+        (says(told, NO_KEY), 401),
+        (says(told, OVERLOADED), 503),
+    )
+    return next((status for holds, status in kinds if holds), None)
 
 
 def told_in(body: object, depth: int = 0) -> Iterator[str]:

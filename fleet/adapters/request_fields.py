@@ -24,7 +24,16 @@ from fleet.settings.providers import LimitField, ProviderKind
 
 OPENAI = "api.openai.com"
 AZURE = ("openai.azure.com", "services.ai.azure.com", "cognitiveservices.azure.com")
+OTHERS_AT_AZURE = (
+    *("ai21", "codestral", "cohere", "deepseek", "grok", "jais", "kimi", "llama", "mai-", "meta-"),
+    *("microsoft-", "ministral", "mistral", "phi-", "qwen"),
+)
+"""How the models of other makers are called there, whose field is `max_tokens`."""
+
 COPILOT = "githubcopilot.com"
+GITHUB_MODELS = ("models.github.ai", "models.inference.ai.azure.com")
+"""Where the maker stands before the name, and the request goes on to the maker as it is."""
+
 MISTRAL = "api.mistral.ai"
 
 KEEPS_LIMITS = (
@@ -53,9 +62,12 @@ def limit_field(name: str, base_url: str | None, given: LimitField | None) -> Li
         return given
     if _is_at(base_url, AZURE):
         knows_new = _knows_new(AzureProvider.model_profile(name) or ModelProfile())
+        knows_new = knows_new and not name.lower().startswith(OTHERS_AT_AZURE)
     elif _is_at(base_url, (OPENAI, COPILOT)) or base_url is None:
         knows_new = True
     else:
+        if _is_at(base_url, GITHUB_MODELS):
+            name = name.removeprefix("openai/")
         knows_new = bool(openai_model_profile(name).get("openai_supports_reasoning"))
     return "max_completion_tokens" if knows_new else "max_tokens"
 

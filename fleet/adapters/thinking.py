@@ -15,7 +15,7 @@ from fleet.settings.providers import ProviderKind
 MAY_THINK: tuple[ProviderKind, ...] = ("google", "groq")
 """Of these makers' models it is only known which can think, and those may do so unasked."""
 
-THOUGHTS_IN_TEXT: tuple[ProviderKind, ...] = ("openai", "groq")
+THOUGHTS_IN_TEXT: tuple[ProviderKind, ...] = ("openai", "groq", "mistral")
 """The protocols of servers that may leave a model's thoughts in its text."""
 
 

@@ -29,19 +29,27 @@ REASONS: dict[str, FinishReason] = {
 }
 """Pydantic AI's words for why an answer ended."""
 
-OTHER_WORDS: dict[str, FinishReason] = {
-    "end_turn": "stop",
-    "eos": "stop",
-    "eos_token": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "max_output_tokens": "length",
-    "model_length": "length",
-    "safety": "content_filter",
-    "refusal": "content_filter",
-    "error": "error",
-    "abort": "error",
+ALIKE: dict[FinishReason, tuple[str, ...]] = {
+    "stop": (
+        *("end_turn", "eos", "eos_token", "stop_sequence", "stop_token", "stop_str"),
+        *("complete", "completed", "finish", "finished", "done"),
+    ),
+    "length": (
+        *("max_tokens", "max_output_tokens", "max_new_tokens", "max_length", "model_length"),
+        *("token_limit", "length_limit", "length_capped", "context_length_exceeded"),
+        "model_context_window_exceeded",
+    ),
+    "content_filter": (
+        *("safety", "refusal", "sensitive", "recitation", "prohibited_content", "blocklist"),
+        *("spii", "content_filtered", "guardrail_intervened", "content-filter"),
+    ),
+    "error": (
+        *("error", "abort", "aborted", "failed", "failure", "network_error", "cancelled"),
+        *("insufficient_system_resource", "timeout", "malformed_function_call"),
+    ),
+    "tool_calls": ("tool_use", "tool_call"),
 }
+OTHER_WORDS = {word: reason for reason, words in ALIKE.items() for word in words}
 """Words of servers that speak OpenAI's protocol and have words of their own."""
 
 

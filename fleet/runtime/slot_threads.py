@@ -83,9 +83,8 @@ def _told(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
     try:
         return work(*args, **options)
     except Exception as error:
-        if is_away(error):
+        if is_away(error) or len(args) <= 3 or not callable(args[3]):
             raise
         log.exception("a task failed outside its body")
-        if len(args) > 3 and callable(args[3]):
-            args[3]((1, ExceptionInfo(), 0.0))
+        args[3]((1, ExceptionInfo(), 0.0))
         return None

@@ -175,7 +175,7 @@ def _burns(failure: Failure, error: BaseException) -> bool:
 def _told(worst: Step, ended: str, reply: ModelReply, seconds: float) -> Step:
     """What its provider told; where that is nothing the call was as it is at worst."""
     if reply.usage_missing:
-        return _ended(worst, ended, seconds, MISSING)
+        return _ended(_with_told(worst, reply), ended, seconds, MISSING)
     return replace(
         _ended(worst, ended, seconds, _usage_of(reply)),
         input_tokens=reply.input_tokens,
@@ -184,6 +184,17 @@ def _told(worst: Step, ended: str, reply: ModelReply, seconds: float) -> Step:
         cost_nanodollars=reply.cost_nanodollars,
         reasoning_tokens=reply.reasoning_tokens,
         cache_write_tokens=reply.cache_write_tokens,
+    )
+
+
+def _with_told(worst: Step, reply: ModelReply) -> Step:
+    """The call at worst, or what a part of its usage tells where that is more: a server may put a
+    prompt of its own before what it is asked."""
+    return replace(
+        worst,
+        input_tokens=max(worst.input_tokens, reply.input_tokens),
+        output_tokens=max(worst.output_tokens, reply.output_tokens),
+        cost_nanodollars=max(worst.cost_nanodollars, reply.cost_nanodollars),
     )
 
 

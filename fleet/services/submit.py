@@ -174,6 +174,8 @@ class Submitter:
         `PartlySubmitted` where Redis took some and others not. A note of either names those that
         too few replicas have; `NotReplicated` does where all were written.
         """
+        if not asked:
+            return []
         waiting = [self._ready(each) for each in asked]
         many = Many()
         try:

@@ -222,12 +222,12 @@ def test_a_fault_in_the_middle_of_a_stream_is_told_as_before_it(
     assert found.shown_bytes == len("this never ends")
 
 
-def test_a_server_that_does_not_stream_is_unavailable_and_says_so(fake: FakeProvider) -> None:
-    error, found = failed(fake, stubborn(answer("hi")))
-    assert type(error) is Unavailable
-    assert "set stream = false" in str(error)
-    assert error.may_be_served
-    assert found is None
+def test_the_answer_of_a_server_that_does_not_stream_is_read(fake: FakeProvider) -> None:
+    progress = Progress()
+    fake.script("gpt-4o", stubborn(answer("hi")))
+    reply = asyncio.run(caller(fake).ask("hello", "be brief", 64, 0.0, progress))
+    assert (reply.text, reply.finish_reason, reply.usage_missing) == ("hi", "stop", False)
+    assert progress.cut is None
 
 
 def test_the_local_model_stops_writing_when_its_call_is_cancelled(local_model_url: str) -> None:

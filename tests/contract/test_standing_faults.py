@@ -69,6 +69,11 @@ CREDIT = {
     "OpenRouter's credit": openrouter("Insufficient credits. Add more", 402),
     "OpenRouter's key": openrouter("Key limit exceeded (total limit).", 403),
     "OpenAI's billing": told("Billing hard limit has been reached", "billing_hard_limit_reached"),
+    "LiteLLM's budget": told("Budget has been exceeded! Current cost: 10.1", "budget_exceeded"),
+    "a monthly limit": told("You exceeded your monthly included credits", status=400),
+    "a budget": told("Organization has exceeded its monthly budget"),
+    "a quota, forbidden": told("quota exceeded for project", status=403),
+    "a budget, as a rate": told("Budget has been exceeded", "budget_exceeded", 429),
     "a plan's limit": told("The usage limit has been reached", "usage_limit_reached"),
 }
 REGION = {
@@ -87,6 +92,12 @@ KEY = {
 MODEL = {
     "a withdrawn model": told("The model `x` does not exist", "model_not_found", 404),
     "Groq's model": told("The model has been decommissioned", "model_decommissioned"),
+    "a model that is gone": told("no", status=410),
+    "a retired model": told("The model claude-2.0 was retired on 2025-07-21"),
+    "a model's end of life": told("model text-x has reached end of life"),
+    "a model with a name": told("Model 'foo' not found"),
+    "a model that is not supported": told("model: claude-1.3 is not supported"),
+    "no such model": told("No such model: foo"),
     "DeepSeek's model": told("Model Not Exist"),
     "OpenRouter's model": openrouter("some/thing is not a valid model ID", 400),
     "Mistral's model": Behaviour(400, {**MISTRALS_MODEL, "code": "1500"}),
@@ -100,6 +111,8 @@ PARAMETER = {
         "Unsupported value: 'temperature' does not support 0 with this model.", "unsupported_value"
     ),
     "Anthropic's parameter": told("max_completion_tokens: Extra inputs are not permitted"),
+    "LiteLLM's parameter": told("UnsupportedParamsError: no parameters: ['stream_options']"),
+    "an argument": told("unknown argument: max_completion_tokens"),
     "Mistral's parameter": Behaviour(422, {"detail": [MISTRALS_FIELD]}),
 }
 KINDS = {
@@ -159,6 +172,35 @@ def test_a_standing_fault_is_known_by_the_words_of_each_provider(
     assert type(error) is KINDS[kind][1]
     assert kind in error.reason
     assert f"HTTP {behaviour.status}" in error.reason
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "model could not process the image: file not found",
+        "the answer exceeded the thinking budget",
+        "messages: roles must alternate",
+    ],
+)
+def test_what_is_wrong_with_a_request_is_no_standing_fault(
+    raised: Callable[[Behaviour], FleetError], words: str
+) -> None:
+    error = raised(told(words))
+    assert (type(error), error.reason) == (NeverRetry, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "kind"),
+    [
+        ("Rate limit", 400, RateLimited),
+        ("Provider is overloaded", 400, Unavailable),
+        ("Flex capacity exceeded", 498, Unavailable),
+    ],
+)
+def test_what_passes_is_known_whatever_its_status(
+    raised: Callable[[Behaviour], FleetError], words: str, status: int, kind: type[FleetError]
+) -> None:
+    assert type(raised(told(words, status=status))) is kind
 
 
 ONE_EACH = {kind: next(iter(faults.values())) for kind, (faults, _) in KINDS.items()}

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recorder import Recorder, Stream, recorder
-from told_answers import FORMS, Fault, Told
+from told_answers import FORMS, Fault, Told, event
 
 from fleet.adapters.answers.faults import fault_in
 from fleet.adapters.model_calls import ModelCaller
@@ -90,9 +90,7 @@ def module_loop() -> Iterator[asyncio.Runner]:
     params=[(kind, streams) for kind in FORMS for streams in (False, True)],
     ids=lambda each: f"{each[0]} {'streamed' if each[1] else 'whole'}",
 )
-def provider(
-    request: pytest.FixtureRequest, module_loop: asyncio.Runner
-) -> Iterator[Provider]:
+def provider(request: pytest.FixtureRequest, module_loop: asyncio.Runner) -> Iterator[Provider]:
     """Each protocol, in each way."""
     with recorder({}) as found:
         made = Provider(*request.param, module_loop)
@@ -309,7 +307,38 @@ def test_a_stream_that_is_cut_within_thoughts_is_bound_by_all_that_it_has_shown(
         ({"error": {"type": "rate_limit_error", "message": "x"}}, 429),
         ({"error": {"status": "RESOURCE_EXHAUSTED", "message": "x"}}, 429),
         ({"error": "slow down", "status": 429}, 429),
-        ({"error": "slow down"}, 500),
+        ({"error": "slow down"}, 429),
+        ({"error": "out of order"}, 500),
+        ({"error": "rate_limit_exceeded"}, 429),
+        ({"error": "429 Too Many Requests"}, 429),
+        ({"error": "Error code: 401 - no"}, 401),
+        ({"error": "Unauthorized"}, 401),
+        ({"error": {"message": "Rate limit reached for some-model"}}, 429),
+        ({"error": {"message": "maximum context length is 4096 tokens"}}, 400),
+        ({"error": {"message": "The server is overloaded"}}, 503),
+        ({"error": {"code": "rate_limited", "message": "x"}}, 429),
+        ({"error": {"code": "1302", "message": "rate limit"}}, 429),
+        ({"error": {"code": 0, "message": "x"}}, 500),
+        ({"error": {"error": {"code": 429, "message": "x"}}}, 429),
+        ({"error": True, "message": "Invalid API key", "status": 401}, 401),
+        ({"code": 429, "msg": "x"}, 429),
+        ({"code": "429", "msg": "x", "data": None}, 429),
+        ({"status": 401, "title": "x"}, 401),
+        ({"code": "InvalidApiKey", "message": "x"}, 401),
+        ({"code": "Throttling.RateQuota", "message": "x"}, 429),
+        ({"error_code": 18, "error_msg": "qps request limit reached"}, 429),
+        ({"base_resp": {"status_code": 1002, "status_msg": "rate limit"}, "choices": None}, 429),
+        ({"base_resp": {"status_code": 0, "status_msg": "success"}, "choices": []}, None),
+        ({"fault": {"faultstring": "Rate limit quota violation"}}, 429),
+        ({"success": False, "errors": [{"code": 10000, "message": "Authentication error"}]}, 401),
+        ({"detail": [{"loc": ["body"], "msg": "x", "type": "value_error"}]}, 422),
+        ({"object": "error", "message": {"detail": []}, "type": "invalid_request_error"}, 400),
+        ({"error": {"code": 502}, "choices": [{"text": "half"}]}, None),
+        ("Too Many Requests", 429),
+        ("<html><title>503 Service Unavailable</title></html>", 503),
+        ("good day", None),
+        ({"error": {"code": None, "message": None}, "choices": [{"message": {}}]}, None),
+        ({"error": {"code": 0, "message": "success"}, "choices": [{"message": {}}]}, None),
         ({"error": {"message": "x", "code": "insufficient_quota"}, "choices": []}, 429),
         ([{"error": {"code": 401, "message": "x"}}], 401),
         ({"errors": [{"message": "x", "code": 401}]}, 401),
@@ -337,3 +366,143 @@ def test_a_prompt_over_the_window_is_known_inside_a_200(provider: Provider) -> N
     body["error"]["message"] = words
     with pytest.raises(ContextWindowExceeded):
         provider.ask(body)
+
+
+# Answers in the shape of another
+
+
+def test_a_whole_answer_to_a_request_for_a_stream_is_read(provider: Provider) -> None:
+    if not provider.streams:
+        return
+    reply = provider.ask(provider.form.whole(Told(ends="length")))
+    assert (reply.text, reply.finish_reason) == ("good day", "length")
+    assert (reply.input_tokens, reply.output_tokens, reply.usage_missing) == (100, 20, False)
+    assert provider.ask(provider.form.whole(Told(ends=None))).text == "good day"
+
+
+def test_a_text_in_place_of_an_answer_is_the_error_that_it_tells_of(provider: Provider) -> None:
+    page = Stream([b"<html><h1>429 Too Many Requests</h1></html>"], "text/html")
+    with pytest.raises(RateLimited):
+        provider.ask(page)
+
+
+@pytest.mark.parametrize("field", ["message", "delta"])
+def test_text_is_read_where_servers_mix_the_fields_of_messages_pieces_and_texts(
+    streamed_chat: Provider, whole_chat: Provider, field: str
+) -> None:
+    usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+    for said in ({field: {"content": "good day"}}, {"text": "good day"}):
+        body = {"choices": [{**said, "finish_reason": "stop"}], "usage": usage}
+        events = Stream([event(body), event("[DONE]")], "text/event-stream")
+        for reply in (whole_chat.ask(body), streamed_chat.ask(events)):
+            assert (reply.text, reply.output_tokens) == ("good day", 20)
+
+
+def test_usage_is_found_in_the_choice_and_beside_it(
+    streamed_chat: Provider, whole_chat: Provider
+) -> None:
+    usage = {"usage": {"prompt_tokens": 100, "completion_tokens": 20}}
+    choice = {"message": {"content": "good day"}, "finish_reason": "stop"}
+    for body in (
+        {"choices": [{**choice, **usage}]},
+        {"choices": [choice], "x_groq": usage},
+    ):
+        events = Stream([event(body), event("[DONE]")], "text/event-stream")
+        for reply in (whole_chat.ask(body), streamed_chat.ask(events)):
+            assert (reply.output_tokens, reply.usage_missing) == (20, False)
+
+
+@pytest.mark.parametrize("frames", [[{}], [{"choices": []}], []], ids=["{}", "none", "nothing"])
+def test_a_stream_that_says_it_is_done_without_an_answer_is_none(
+    streamed_chat: Provider, frames: list[Any]
+) -> None:
+    events = [*map(event, frames), event("[DONE]")]
+    with pytest.raises(Unavailable, match="read"):
+        streamed_chat.ask(Stream(events, "text/event-stream"))
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("COMPLETE", "stop"),
+        ("max_length", "length"),
+        ("insufficient_system_resource", "error"),
+        ("network_error", "error"),
+    ],
+)
+def test_an_end_is_known_by_the_words_of_other_servers(
+    streamed_chat: Provider, whole_chat: Provider, word: str, reason: str
+) -> None:
+    for chat in (streamed_chat, whole_chat):
+        body = chat.form.whole(Told())
+        body["choices"][0]["finish_reason"] = word
+        assert chat.ask(body).finish_reason == reason
+
+
+@pytest.mark.parametrize("word", ["sensitive", "RECITATION"])
+def test_a_filter_is_known_by_the_words_of_other_servers(whole_chat: Provider, word: str) -> None:
+    body = whole_chat.form.whole(Told())
+    body["choices"][0]["finish_reason"] = word
+    with pytest.raises(ModelRefused):
+        whole_chat.ask(body)
+
+
+def test_a_part_of_a_text_that_is_none_is_not_left_out(whole_chat: Provider) -> None:
+    body = whole_chat.form.whole(Told())
+    body["choices"][0]["message"]["content"] = [{"type": "text", "text": {"value": "good day"}}]
+    assert whole_chat.ask(body).text == "good day"
+    body["choices"][0]["message"]["content"] = [{"type": "text", "text": 5}]
+    with pytest.raises(Unavailable, match="read"):
+        whole_chat.ask(body)
+
+
+def test_nothing_is_no_answer(provider: Provider) -> None:
+    kind = "text/event-stream" if provider.streams else "application/json"
+    with pytest.raises(Unavailable, match="read"):
+        provider.ask(Stream([b" "], kind))
+
+
+def test_an_answer_that_is_nested_too_deep_cannot_be_read(
+    streamed_chat: Provider, whole_chat: Provider
+) -> None:
+    for chat in (streamed_chat, whole_chat):
+        body = chat.form.whole(Told())
+        text: Any = "good day"
+        for _ in range(400):
+            text = [{"type": "thinking", "thinking": text}]
+        body["choices"][0]["message"]["content"] = text
+        with pytest.raises(Unavailable, match="read"):
+            chat.ask(body)
+
+
+def test_an_event_that_is_a_text_is_the_error_that_it_tells_of(provider: Provider) -> None:
+    if provider.streams:
+        with pytest.raises(RateLimited):
+            provider.ask(Stream([event("Too many requests", "error")], "text/event-stream"))
+        with pytest.raises(Unavailable, match="read"):
+            provider.ask(Stream([event("good day")], "text/event-stream"))
+
+
+@pytest.fixture(scope="module")
+def messages(module_loop: asyncio.Runner) -> Iterator[Provider]:
+    with recorder({}) as found:
+        made = Provider("anthropic", True, module_loop)
+        made.listen(found)
+        yield made
+
+
+def test_a_message_without_its_first_event_is_read_and_without_any_is_none(
+    messages: Provider,
+) -> None:
+    frames = messages.form.frames(Told())
+    reply = messages.ask(Stream(frames[1:], "text/event-stream"))
+    assert (reply.text, reply.usage_missing) == ("good day", True)
+    for frame in (frames[-1], event("[DONE]")):
+        with pytest.raises(Unavailable, match="read"):
+            messages.ask(Stream([frame], "text/event-stream"))
+
+
+def test_a_refusal_without_content_is_one(messages: Provider) -> None:
+    body = {**messages.form.whole(Told(ends="content_filter")), "content": None}
+    with pytest.raises(ModelRefused):
+        messages.ask(body)

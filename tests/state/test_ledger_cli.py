@@ -150,7 +150,7 @@ def test_a_correction_is_made_once_and_the_ledger_still_adds_up(ledger: Command)
     ("amount", "why", "says"),
     [
         ("x", "w", "'x' is no number of dollars"),
-        ("nan", "w", "'nan' is no number of dollars"),
+        ("nan", "w", "nan is no number of dollars up to 1,000,000,000,000"),
         ("0", "w", "of 0 changes nothing"),
         ("-0.6", "w", "would come to less than 0"),
         ("-0.1", " ", "say why"),

@@ -67,6 +67,10 @@ def test_a_task_takes_a_slot_and_its_message_waits_in_the_pools_queue(
     assert fleet.tasks.read(done.task_id).state == "queued"
 
 
+def test_nothing_at_all_may_be_submitted(submitter: Submitter) -> None:
+    assert submitter.submit_many([]) == []
+
+
 def test_no_pool_ever_gets_more_than_its_slots_and_the_rest_waits_in_the_overflow_queue(
     fleet: Connection, submitter: Submitter, client: redis.Redis
 ) -> None:

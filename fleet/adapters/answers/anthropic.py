@@ -34,6 +34,8 @@ def whole(body: Mapping[str, Any]) -> Json:
     """A message. Raises `Unreadable`."""
     content = body.get("content")
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if blocks is None and name(body.get("stop_reason")):
+        blocks = []
     if not isinstance(blocks, list):
         raise Unreadable("the message has no content")
     found = [block for each in blocks if (block := _block(each, Characters(), last=True))]
@@ -41,19 +43,43 @@ def whole(body: Mapping[str, Any]) -> Json:
     return {**_frame(body), "content": found, "stop_reason": reason}
 
 
+def events_of(body: Mapping[str, Any]) -> list[Json]:
+    """A message as the events of a stream, whose server was asked for one. Raises `Unreadable`."""
+    told = whole(body)
+    start = {**told, "content": [], "stop_reason": None}
+    found: list[Json] = [{"type": "message_start", "message": start}]
+    for index, block in enumerate(told["content"]):
+        found.append({"type": "content_block_start", "index": index, "content_block": block})
+        found.append({"type": "content_block_stop", "index": index})
+    delta = {"stop_reason": told["stop_reason"] or NO_REASON, "stop_sequence": None}
+    found.append({"type": "message_delta", "delta": delta, "usage": told["usage"]})
+    return [*found, {"type": "message_stop"}]
+
+
 class MessagePieces:
     """The events of one message."""
 
     def __init__(self) -> None:
         self._characters: dict[int, Characters] = {}
+        self._begun = False
         self._ended = False
 
     def piece(self, event: Mapping[str, Any]) -> list[Json]:
-        """The event in the place of one; none for a kind that nobody needs."""
+        """The event in the place of one; none for a kind that nobody needs. Raises `Unreadable`.
+        """
         kind = event.get("type")
         if kind == "message_start":
-            message = {**_frame(mapping(event.get("message"))), "content": [], "stop_reason": None}
-            return [{"type": kind, "message": message}]
+            return self._starts(mapping(event.get("message")))
+        found = self._piece(event, kind)
+        # A client takes nothing before the start.
+        return found if self._begun or not found else [*self._starts({}), *found]
+
+    def _starts(self, message: Mapping[str, Any]) -> list[Json]:
+        self._begun = True
+        start = {**_frame(message), "content": [], "stop_reason": None}
+        return [{"type": "message_start", "message": start}]
+
+    def _piece(self, event: Mapping[str, Any], kind: object) -> list[Json]:
         if kind == "message_delta":
             return self._ends(event)
         if kind == "message_stop":
@@ -72,7 +98,9 @@ class MessagePieces:
         return [{"type": kind, "index": index, field: block}] if block else []
 
     def end(self) -> list[Json]:
-        """A reason to have ended, where there was none."""
+        """A reason to have ended, where there was none. Raises `Unreadable`."""
+        if not self._begun:
+            raise Unreadable("the answer has no message")
         return [] if self._ended else self._ends({"delta": {"stop_reason": NO_REASON}})
 
     def _ends(self, event: Mapping[str, Any]) -> list[Json]:

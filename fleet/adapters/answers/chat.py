@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fleet.adapters.answers.faults import tells_of_fault
 from fleet.adapters.answers.fields import (
     NO_REASON,
     Characters,
@@ -31,12 +32,12 @@ def whole(body: Mapping[str, Any]) -> Json:
     if choice is None:
         raise Unreadable("the answer has no choice")
     reason = name(choice.get("finish_reason"))
-    message = choice.get("message")
-    if not isinstance(message, Mapping):
+    message = _of(choice, "message")
+    if message is None:
         if reason is None:
             raise Unreadable("the answer has no message")
         message = {}
-    if body.get("error") or choice.get("error"):
+    if tells_of_fault(body.get("error")) or tells_of_fault(choice.get("error")):
         reason = "error"
     told = {**_message(message), "role": "assistant"}
     told["content"] = Characters().more(told["content"], last=True)
@@ -44,10 +45,31 @@ def whole(body: Mapping[str, Any]) -> Json:
     return {**_frame(body, "chat.completion"), "choices": [found]}
 
 
+def events_of(body: Mapping[str, Any]) -> list[Json]:
+    """A completion as the chunk of a stream, whose server was asked for one. Raises `Unreadable`.
+
+    Being whole it has come to its end, whether it says so or not.
+    """
+    told = whole(body)
+    choice = told["choices"][0]
+    piece = {"delta": choice["message"], "finish_reason": choice["finish_reason"] or NO_REASON}
+    return ChatPieces().piece({**told, "choices": [piece]})
+
+
+def _of(choice: Mapping[str, Any], field: str) -> Mapping[str, Any] | None:
+    """What is said in a choice, in whatever field: servers mix those of messages, of pieces of
+    them, and of completions of a text."""
+    for each in (field, "message", "delta"):
+        if isinstance(found := choice.get(each), Mapping):
+            return found
+    return {"content": choice["text"]} if isinstance(choice.get("text"), str) else None
+
+
 class ChatPieces:
     """The chunks of one completion."""
 
     def __init__(self) -> None:
+        self._begun = False
         self._characters = Characters()
         self._ended = False
 
@@ -57,14 +79,17 @@ class ChatPieces:
         frame = _frame(event, "chat.completion.chunk")
         if choice is None:
             return [{**frame, "choices": []}]
+        self._begun = True
         reason = name(choice.get("finish_reason"))
-        delta = _message(mapping(choice.get("delta")))
+        delta = _message(_of(choice, "delta") or {})
         delta["content"] = self._characters.more(delta["content"], last=reason is not None)
         self._ended = self._ended or reason is not None
         return [{**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}]
 
     def end(self) -> list[Json]:
-        """A reason to have ended, where there was none."""
+        """A reason to have ended, where there was none. Raises `Unreadable`."""
+        if not self._begun:
+            raise Unreadable("the answer has no choice")
         if self._ended:
             return []
         return self.piece({"choices": [{"delta": {}, "finish_reason": NO_REASON}]})
@@ -72,8 +97,11 @@ class ChatPieces:
 
 def _frame(body: Mapping[str, Any], kind: str) -> Json:
     frame: Json = {"id": "-", "object": kind, "created": 0, "model": name(body.get("model")) or "-"}
+    # Moonshot's streams tell it in the choice, and Groq's beside it.
+    places = (body, first(body.get("choices")) or {}, mapping(body.get("x_groq")))
+    told = (dict(mapping(place.get("usage"))) for place in places)
     # What is out of shape in it tells something, too: see `fleet.core.usage`.
-    return {**frame, "usage": dict(mapping(body.get("usage"))) or None}
+    return {**frame, "usage": next((each for each in told if each), None)}
 
 
 def _message(message: Mapping[str, Any]) -> Json:

@@ -31,20 +31,33 @@ DONE = "[DONE]"
 
 @dataclass(frozen=True, slots=True)
 class AnswerForm:
-    """How a protocol writes answers and errors. `named` says that events have their type as name.
-    """
+    """How a protocol writes answers and errors. `named`: events have their type as their name."""
 
     whole: Callable[[Mapping[str, Any]], Json]
     pieces: Callable[[], Pieces]
     fault: Callable[[Fault], Json]
+    events_of: Callable[[Mapping[str, Any]], list[Json]]
     then: Callable[[Json], Json] = lambda told: told
     named: bool = False
 
+    def event(self, told: Json) -> bytes:
+        """One event of a stream."""
+        name = f"event: {told['type']}\n".encode() if self.named else b""
+        return name + b"data: " + _json(told) + b"\n\n"
 
-CHAT = AnswerForm(chat.whole, chat.ChatPieces, Fault.for_chat)
-MISTRAL = AnswerForm(chat.whole, chat.ChatPieces, Fault.for_chat, chat.in_mistrals_way)
-ANTHROPIC = AnswerForm(anthropic.whole, anthropic.MessagePieces, Fault.for_anthropic, named=True)
-GOOGLE = AnswerForm(google.whole, google.AnswerPieces, Fault.for_google)
+
+CHAT = AnswerForm(chat.whole, chat.ChatPieces, Fault.for_chat, chat.events_of)
+MISTRAL = AnswerForm(
+    chat.whole, chat.ChatPieces, Fault.for_chat, chat.events_of, chat.in_mistrals_way
+)
+ANTHROPIC = AnswerForm(
+    anthropic.whole,
+    anthropic.MessagePieces,
+    Fault.for_anthropic,
+    anthropic.events_of,
+    named=True,
+)
+GOOGLE = AnswerForm(google.whole, google.AnswerPieces, Fault.for_google, google.events_of)
 
 
 class AnswerClient(httpx2.AsyncClient):
@@ -66,18 +79,30 @@ class AnswerClient(httpx2.AsyncClient):
         response = await super().send(request, stream=stream, **options)
         if not response.is_success:
             return await self._error(response)
-        if stream and "json" not in response.headers.get("content-type", ""):
+        kind = response.headers.get("content-type", "")
+        if stream and "json" not in kind and "html" not in kind:
             return _like(response, stream=_Stream(response, self.form))
         content = await response.aread()
+        if not content.strip():
+            raise Unreadable("the answer is empty")
         try:
             body = json.loads(content)
         except (ValueError, RecursionError):
-            return response
+            body = response.text
         fault = fault_in(body)
         if fault is not None:
             return _like(response, fault.status, content=_json(self.form.fault(fault)))
+        if isinstance(body, str):
+            return response
+        if stream:
+            return self._as_stream(response, mapping(body))
         return _like(response, content=_json(self.form.then(self.form.whole(mapping(body)))))
 
+    def _as_stream(self, response: httpx2.Response, body: Mapping[str, Any]) -> httpx2.Response:
+        """A whole answer of a server that was asked for a stream: it is paid for."""
+        told = [self.form.event(self.form.then(each)) for each in self.form.events_of(body)]
+        response.headers["content-type"] = "text/event-stream"
+        return _like(response, content=b"".join(told))
 
     async def _error(self, response: httpx2.Response) -> httpx2.Response:
         """An error that is told as an object, as its protocol does, and not as a mere text."""
@@ -105,7 +130,7 @@ class _Stream(httpx2.AsyncByteStream):
         self.response.headers["content-type"] = "text/event-stream"
         async for event in httpx2.EventSource(self.response, max_event_size=None):
             if event.data.strip() == DONE:
-                told = [*map(self._event, pieces.end()), f"data: {DONE}\n\n".encode()]
+                told = [*map(self.form.event, pieces.end()), f"data: {DONE}\n\n".encode()]
             else:
                 told = self._events(event.data, pieces)
             for each in told:
@@ -117,15 +142,13 @@ class _Stream(httpx2.AsyncByteStream):
         try:
             body = json.loads(data)
         except (ValueError, RecursionError):
-            raise Unreadable("an event of the stream is no JSON") from None
+            body = data
         fault = fault_in(body)
         if fault is not None:
-            return [self._event(self.form.fault(fault))]
-        return [self._event(self.form.then(each)) for each in pieces.piece(mapping(body))]
-
-    def _event(self, told: Json) -> bytes:
-        name = f"event: {told['type']}\n".encode() if self.form.named else b""
-        return name + b"data: " + _json(told) + b"\n\n"
+            return [self.form.event(self.form.fault(fault))]
+        if not isinstance(body, Mapping):
+            raise Unreadable("an event of the stream is no object")
+        return [self.form.event(self.form.then(each)) for each in pieces.piece(mapping(body))]
 
     async def aclose(self) -> None:
         await self.response.aclose()

@@ -6,20 +6,30 @@
     {"error": "...", "status": 429}                  proxies
     {"object": "error", "code": 40303, ...}          older vLLM
     {"detail": "..."}                                servers written with FastAPI
+    {"code": 429, "msg": "..."}                      gateways
+    {"base_resp": {"status_code": 1002, ...}}        MiniMax
+    {"fault": {"faultstring": ...}}                  Apigee
+    Too Many Requests                                what stands before a provider
+
+What has neither a status nor a word that is known is read by its sentence.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fleet.adapters.answers.fields import Json, first, mapping, said
+from fleet.adapters.answers.fields import Json, first, items, mapping, said
+from fleet.adapters.provider_words import MOST_CHARACTERS, status_said
 
 STATUSES = {
     "invalid_request_error": 400,
     "invalid_argument": 400,
     "failed_precondition": 400,
-    "badrequesterror": 400,
+    "bad_request_error": 400,
+    "value_error": 422,
+    "missing": 422,
     "context_length_exceeded": 400,
     "content_filter": 400,
     "authentication_error": 401,
@@ -33,12 +43,14 @@ STATUSES = {
     "permission_denied": 403,
     "forbidden": 403,
     "not_found_error": 404,
-    "notfounderror": 404,
     "not_found": 404,
     "model_not_found": 404,
     "request_too_large": 413,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
+    "rate_limited": 429,
+    "throttling": 429,
+    "throttling_exception": 429,
     "too_many_requests": 429,
     "resource_exhausted": 429,
     "insufficient_quota": 429,
@@ -97,44 +109,112 @@ class Fault(NamedTuple):
         return {"error": {**told, "status": self.word.upper() or "UNKNOWN"}}
 
 
+MESSAGES = (
+    *("message", "detail", "msg", "title", "error_msg", "error_message", "errmsg"),
+    *("status_msg", "faultstring", "error_description"),
+)
+"""Where the sentence of an error is."""
+
+WITHIN = ("error", "errors", "fault")
+"""Where an error is told of."""
+
+TAGS = re.compile(r"<[^<>]*>")
+
+
 def fault_in(body: object) -> Fault | None:
     """The error that is told of instead of an answer."""
     if isinstance(body, list):
         return fault_in(first(body)) if len(body) == 1 else None
+    if isinstance(body, str):
+        return fault_in_text(body)
     found = mapping(body)
     inner = first(found.get("choices")) or {}
     if _has_text(inner):
         return None
-    told = found.get("error") or found.get("errors") or inner.get("error")
-    if not told:
-        if "choices" in found or "candidates" in found or found.get("type") == "message":
+    answers = bool(inner) or "candidates" in found or found.get("type") == "message"
+    is_one = tells_of_fault if answers else bool
+    told = next((found[key] for key in WITHIN if is_one(found.get(key))), None)
+    if told is None and tells_of_fault(inner.get("error")):
+        told = inner["error"]
+    told = told or _of_minimax(found)
+    if told is None:
+        if answers:
             return None
-        if not isinstance(found.get("message") or found.get("detail"), str):
+        is_error = found.get("object") == "error" or items(found.get("detail"))
+        if not is_error and not _sentence(found):
+            return None
+        if "choices" in found and not any(_numbers(found)):
             return None
         told = found
     return _fault(told, found)
 
 
+def fault_in_text(text: str) -> Fault | None:
+    """The error that a mere text comes to, or a page of what stands before a provider."""
+    told = " ".join(TAGS.sub(" ", text[: 2 * MOST_CHARACTERS]).split())[:MOST_CHARACTERS]
+    status = status_said(told)
+    return None if status is None else Fault(status, told, "", {})
+
+
+def tells_of_fault(error: object) -> bool:
+    """Whether the field of an error has one: some fill it in where there is none."""
+    if isinstance(error, Mapping):
+        has_code = any(error.get(key) for key in ("code", "status", "type"))
+        has_code_of_none = "code" in error and not error["code"]
+        others = any(value for key, value in error.items() if key not in MESSAGES)
+        return has_code or others or (bool(_sentence(error)) and not has_code_of_none)
+    return bool(error)
+
+
+def _of_minimax(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    told = mapping(found.get("base_resp"))
+    return told if told.get("status_code") else None
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    told = (error.get(key) for key in MESSAGES)
+    return next((each for each in told if isinstance(each, str) and each.strip()), "")
+
+
 def _has_text(choice: Mapping[str, Any]) -> bool:
     message = mapping(choice.get("message") or choice.get("delta"))
     try:
-        return bool(said(message.get("content")).text)
+        return bool(choice.get("text") or said(message.get("content")).text)
     except ValueError:
         return False
 
 
 def _fault(told: object, outer: Mapping[str, Any]) -> Fault:
-    error: Mapping[str, Any] = mapping(told) or mapping(first(told)) or {"message": str(told)}
-    message = error.get("message") or error.get("detail") or ""
-    words = [word for word in (*_words(error), *_words(outer)) if word]
-    known = (STATUSES[word.lower()] for word in words if word.lower() in STATUSES)
-    status = next(_numbers(error), None) or next(_numbers(outer), None) or next(known, None)
+    error: Mapping[str, Any] = mapping(told) or mapping(first(told)) or _as_object(told)
+    deeper = next((error[key] for key in WITHIN if mapping(error.get(key))), None)
+    if deeper is not None and not any(_numbers(error)):
+        # Some wrap the error of another.
+        error, outer = deeper, {**outer, **error}
+    details = first(error.get("detail")) or {}
+    message = _sentence(error) or _sentence(outer) or _sentence(details)
+    words = [word for each in (error, details, outer) for word in _words(each) if word]
+    known = (STATUSES[key] for word in words if (key := _in_one_case(word)) in STATUSES)
+    numbers = next(_numbers(error), None) or next(_numbers(outer), None)
+    status = numbers or next(known, None) or status_said(message)
     return Fault(
         status or FAULT_OF_ITS_OWN,
-        message if isinstance(message, str) else "",
+        message,
         next(iter(words), ""),
         {key: value for key, value in error.items() if key not in ("message", "code", "type")},
     )
+
+
+def _as_object(told: object) -> Json:
+    """An error that is a mere text: a word of it, or a sentence."""
+    if not isinstance(told, str):
+        return {}
+    return {"message": told} if " " in told.strip() else {"message": told, "type": told.strip()}
+
+
+def _in_one_case(word: str) -> str:
+    """A word as `STATUSES` has it, of one that is written as a class or has another behind it."""
+    head = word.partition(".")[0]
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", head).replace("-", "_").lower()
 
 
 def _words(error: Mapping[str, Any]) -> Iterator[str]:
@@ -147,7 +227,7 @@ def _words(error: Mapping[str, Any]) -> Iterator[str]:
 
 def _numbers(error: Mapping[str, Any]) -> Iterator[int]:
     """The HTTP statuses among the numbers of an error."""
-    for key in ("code", "status", "status_code", "statusCode", "error_code"):
+    for key in ("code", "status", "status_code", "statusCode", "http_status", "error_code"):
         value = error.get(key)
         number = int(value) if isinstance(value, str) and value.isdigit() else value
         if isinstance(number, int) and not isinstance(number, bool) and 400 <= number < 600:

@@ -76,6 +76,11 @@ def _part(part: object) -> Said:
         inner = said(found.get("thinking") or found.get("text"))
         return Said("", inner.text + inner.thoughts)
     text = found.get("text")
+    if isinstance(text, Mapping):
+        # As OpenAI's assistants write it.
+        text = text.get("value")
+    if text is not None and not isinstance(text, str):
+        raise Unreadable(f"the text is a {type(text).__name__}")
     return Said(text if isinstance(text, str) else "", "")
 
 

@@ -46,6 +46,15 @@ def whole(body: Mapping[str, Any]) -> Json:
     return told
 
 
+def events_of(body: Mapping[str, Any]) -> list[Json]:
+    """An answer as the one piece of a stream, whose server was asked for one. Raises `Unreadable`.
+    Being whole it has come to its end, whether it says so or not."""
+    told = whole(body)
+    for candidate in told.get("candidates", []):
+        candidate.setdefault("finishReason", ANOTHER_REASON)
+    return [told]
+
+
 class AnswerPieces:
     """The pieces of one answer."""
 
