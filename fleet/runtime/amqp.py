@@ -16,8 +16,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from celery.app import routes
+from kombu.utils.functional import maybe_evaluate
 from kombu.utils.objects import cached_property
 
+from fleet.core.brief import brief
 from fleet.errors import InvalidConfig
 from fleet.runtime.reconnecting import SteadyAMQP, SteadyConnection
 from fleet.runtime.router import FleetRouter
@@ -58,7 +60,8 @@ class Routes(routes.Router):
         if not fleets.places(name):
             fleets(name, args, kwargs, options, task=task_type)
             return asked
-        for option, value in (asked or {}).items():
+        # A route that is text names a queue, and nothing beside it.
+        for option, value in asked.items() if isinstance(asked, Mapping) else ():
             # As in Celery, what the caller says comes first.
             if option not in PLACE and options.get(option) is None:
                 options[option] = value
@@ -83,8 +86,16 @@ class FleetAMQP(SteadyAMQP):
         """Read `task_routes` again. Raises `InvalidConfig`."""
         fleets = self.app.fleet_router
         of_user = self.app.conf.task_routes
-        prepared = routes.prepare(of_user)
-        for place in _places(of_user, fleets):
+        try:
+            prepared = list(map(_route, routes.prepare(of_user)))
+            places = list(_places(of_user, fleets))
+        except Exception as error:
+            # Celery loads what a route names, and takes it apart.
+            raise InvalidConfig(
+                f"task_routes: {brief(of_user)} are no routes ({type(error).__name__}: {error}); "
+                "give a dictionary, a function, or a list of these"
+            ) from error
+        for place in places:
             raise InvalidConfig(
                 f"task_routes: {place} is placed by Fleet; leave its queue, exchange and routing "
                 "key out, and choose pools by request type, weight and [routing] in fleet.toml"
@@ -99,13 +110,27 @@ class FleetAMQP(SteadyAMQP):
         if of_user is ours:
             # Nothing was set. The default queue is mostly one of the fleet's.
             of_user = [queue for queue in ours if queue.name == conf.task_default_queue]
-        found = self.Queues(of_user)
+        try:
+            found = self.Queues(of_user)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise InvalidConfig(
+                f"task_queues: {brief(of_user)} are no queues ({error}); give a list of "
+                "kombu.Queue, or a dictionary of their options by name"
+            ) from error
         known = set(found)
         for queue in ours:
             if queue.name not in known:
                 add = found.select_add if self.app.role.pool else found.add
                 add(queue)
         return found
+
+
+def _route(prepared: Any) -> Any:
+    """A route, loaded where it is named by its module. Raises `TypeError` where it is none."""
+    route = maybe_evaluate(prepared)
+    if not callable(route) and not hasattr(route, "route_for_task"):
+        raise TypeError(f"a {type(route).__name__} is no route")
+    return route
 
 
 def _places(of_user: Any, fleets: FleetRouter) -> Iterator[str]:

@@ -13,7 +13,11 @@ from kombu.exceptions import OperationalError
 from kombu.utils.objects import cached_property
 
 from fleet.runtime.router import FleetRouter
-from fleet.runtime.user_settings import check_settings, transport_options
+from fleet.runtime.user_settings import (
+    check_dictionary,
+    check_settings,
+    transport_options,
+)
 from fleet.runtime.whole_groups import group_that_is_sent
 from fleet.services.connection import Connection
 
@@ -124,7 +128,8 @@ class FleetCelery(Celery):
         if url in (conf.broker_url, conf.broker_read_url, conf.broker_write_url):
             self.check()
             url = self.fleets_settings["broker_url"]
-        given = {**conf.broker_transport_options, **(options.pop("transport_options", None) or {})}
+        of_user = check_dictionary("broker_transport_options", conf.broker_transport_options)
+        given = {**of_user, **(options.pop("transport_options", None) or {})}
         fleets = self.fleets_settings["broker_transport_options"]
         laid = transport_options(fleets, given)
         return super()._connection(url, *args, transport_options=laid, **options)

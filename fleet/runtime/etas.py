@@ -7,7 +7,10 @@ and carries no time when it is taken.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
+
+from kombu.utils.json import dumps
 
 
 def seconds_until_eta(message: dict[str, Any]) -> float:
@@ -24,6 +27,21 @@ def seconds_until_eta(message: dict[str, Any]) -> float:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def may_wait(message: dict[str, Any]) -> bool:
+    """Whether a message that anybody may have written has to wait, by a time that is one."""
+    try:
+        return seconds_until_eta(message) > 0
+    except (AttributeError, OverflowError, TypeError, ValueError):
+        return False
+
+
+def content_of(message: dict[str, Any]) -> str:
+    """A short text that is another one for each message that may wait, however often it comes."""
+    headers = message["headers"]
+    parts = [headers.get("id"), headers.get("eta"), message.get("body")]
+    return sha256(dumps(parts).encode()).hexdigest()
 
 
 def without_eta(message: dict[str, Any]) -> dict[str, Any]:

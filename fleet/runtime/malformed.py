@@ -214,5 +214,8 @@ FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "stamped_headers": _is_list_of_texts,
     "stamps": _is_mapping,
     "fleet": _is_mapping,
+    # A header of a name that Celery has for a part of a request takes its place.
+    **dict.fromkeys(("headers", "properties"), _is_mapping),
+    **dict.fromkeys(("children", "_children"), _is_list),
 }
 """What Celery's and Fleet's own headers may be, beside missing."""

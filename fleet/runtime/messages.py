@@ -16,6 +16,7 @@ from typing import Any
 from celery.app.task import Context
 from kombu.utils.json import dumps
 
+from fleet.errors import MalformedMessage
 from fleet.services.requests import Checked
 from fleet.settings import FleetConfig
 
@@ -85,7 +86,18 @@ def _envelope(task_id: str, name: str, checked: Checked, origin: str, body: str)
 
 
 def message_of(request: Context) -> str:
-    """The message of a delivered task, to send it again by: due at once, the rest as it came."""
+    """The message of a delivered task, to send it again by: due at once, the rest as it came.
+    Raises `MalformedMessage` where it cannot be written."""
+    try:
+        return _message_of(request)
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise MalformedMessage(
+            f"its parts cannot be written again ({type(error).__name__}); send it with headers and "
+            "arguments that JSON can hold"
+        ) from error
+
+
+def _message_of(request: Context) -> str:
     embedded = {name: request.get(name) for name in FOLLOWS}
     headers = {name: request.get(name) for name in KEPT}
     priority = (request.delivery_info or {}).get("priority") or 0

@@ -54,6 +54,10 @@ class GuardedChannel(redis.Channel):
     Message = Message
     fleet: Any = None
     scripts: Any
+    #: The delivery tags of what was taken and is not handed on yet.
+    noted: set[str]
+    #: Keep a message for later whose time has not come. Whether it was kept.
+    put_off: Callable[[str, dict[str, Any]], bool]
 
     @property
     def set_aside(self) -> SetAside:
@@ -64,11 +68,14 @@ class GuardedChannel(redis.Channel):
         """Hand on what `fetch.lua` took, and noted under `tag`."""
         try:
             message = read_envelope(raw)
-            message["properties"]["delivery_tag"] = tag
-            self.connection._deliver(message, queue)
+            if not self.put_off(queue, message):
+                message["properties"]["delivery_tag"] = tag
+                self.connection._deliver(message, queue)
+                return
         except MalformedMessage as error:
             self._keep(queue, raw, error)
-            self.qos.ack(tag)
+        self.noted.discard(tag)
+        self.qos.ack(tag)
 
     def hand_on_popped(self, queue: str, raw: bytes) -> None:
         """Hand on what was popped of a plain queue: it is noted nowhere yet."""

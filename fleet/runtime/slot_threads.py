@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from billiard.einfo import ExceptionInfo
 
-from fleet.runtime.setting_aside import NOT_ITS_FAULT
+from fleet.runtime.tracing import is_away
 from fleet.services.task_slots import TaskSlots
 
 log = structlog.get_logger(__name__)
@@ -82,10 +82,8 @@ def _told(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """
     try:
         return work(*args, **options)
-    except NOT_ITS_FAULT:
-        raise
-    except Exception:
-        if len(args) <= 3 or not callable(args[3]):
+    except Exception as error:
+        if is_away(error) or len(args) <= 3 or not callable(args[3]):
             raise
         log.exception("a task failed outside its body")
         args[3]((1, ExceptionInfo(), 0.0))

@@ -19,8 +19,8 @@ from billiard.einfo import ExceptionInfo
 from celery.app.trace import TraceInfo, build_tracer
 from celery.exceptions import Reject
 from celery.states import REJECTED
-from kombu.exceptions import KombuError
-from redis import RedisError
+from kombu.exceptions import LimitExceeded, OperationalError
+from redis import DataError, RedisError
 
 from fleet.errors import FleetError, RetryLater
 from fleet.runtime.known_tasks import SentTask
@@ -33,8 +33,12 @@ TELL_SECONDS = 30.0
 """How long Celery is told of a failure again, while the result store or the broker is away. Once
 the failure is stored nobody else would send the error callbacks."""
 
-AWAY = (RetryLater, KombuError, RedisError, OSError)
-"""Errors of what carries messages and results: they say nothing of the task."""
+AWAY = (RetryLater, OperationalError, LimitExceeded, RedisError, OSError)
+"""Errors of what carries messages and results: they say nothing of the task. Others of Kombu's do:
+a serializer that nobody knows is as unknown at the next delivery."""
+
+OF_WHAT_IS_SENT = (*REFUSALS, DataError)
+"""Errors like these that what is to be sent has itself."""
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +46,7 @@ log = structlog.get_logger(__name__)
 def is_away(error: BaseException) -> bool:
     """Whether an error says that Redis, the broker or the result store could not do something now.
     What is to follow a task may also be refused: that it is told."""
-    return isinstance(error, AWAY) and not isinstance(error, REFUSALS)
+    return isinstance(error, AWAY) and not isinstance(error, OF_WHAT_IS_SENT)
 
 
 def note_end(task: Any, error: BaseException) -> None:

@@ -38,7 +38,7 @@ from redis.exceptions import ConnectionError, NoScriptError
 from redis.sentinel import Sentinel
 
 from fleet.errors import InvalidConfig
-from fleet.runtime.etas import seconds_until_eta, without_eta
+from fleet.runtime.etas import content_of, may_wait, seconds_until_eta, without_eta
 from fleet.runtime.kept_revocations import Revoked
 from fleet.runtime.link import Link
 from fleet.runtime.setting_aside import GuardedChannel
@@ -164,6 +164,15 @@ class Channel(GuardedChannel):
             self.scripts.defer(keys=keys, args=[kept, int(wait * 1000), RESEND_SECONDS])
         else:
             self.scripts.push(keys=[key, wake_list, once], args=[text, RESEND_SECONDS])
+
+    def put_off(self, queue: str, message: dict[str, Any]) -> bool:
+        """Keep a message in the schedule that another transport has sent before its time: in a
+        worker it would hold a slot until then. Whether it was kept."""
+        if not may_wait(message):
+            return False
+        key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+        self._push(key, queue, pushed(queue, content_of(message)), message, "")
+        return True
 
     # Consuming
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fleet.core.brief import brief, is_number
 from fleet.errors import InvalidConfig
 from fleet.settings import Settings
 from fleet.settings.addresses import REDIS_SCHEMES, redis_address
@@ -36,13 +37,16 @@ def transport_options(fleets: Mapping[str, Any], of_user: Mapping[str, Any]) -> 
             raise InvalidConfig(f"broker_transport_options: {name} is set by Fleet; leave it out")
     for name, value in SPELLING.items() if "unacked_key" in fleets else ():
         found = of_user.get(name)
-        if found is not None and (list(found) if isinstance(value, list) else found) != value:
+        if isinstance(found, tuple):
+            found = list(found)
+        if found is not None and found != value:
             raise InvalidConfig(
                 f"broker_transport_options: {name} would move messages to where no worker of the "
                 "fleet looks; leave it out. FLEET_NAMESPACE keeps two fleets in one Redis apart"
             )
     least = fleets.get("visibility_timeout", 0)
-    if of_user.get("visibility_timeout", least) < least:
+    timeout = of_user.get("visibility_timeout", least)
+    if not (is_number(timeout) and timeout >= least):
         raise InvalidConfig(
             f"broker_transport_options: visibility_timeout must be {least:g} or more, the seconds "
             "after which a silent worker counts as dead (leases.dead_after_seconds); leave it out"
@@ -51,9 +55,19 @@ def transport_options(fleets: Mapping[str, Any], of_user: Mapping[str, Any]) -> 
 
 
 def result_options(fleets: Mapping[str, Any], of_user: Mapping[str, Any]) -> dict[str, Any]:
-    """A user's `result_backend_transport_options` over Fleet's."""
-    retries = {**fleets.get("retry_policy", {}), **(of_user.get("retry_policy") or {})}
+    """A user's `result_backend_transport_options` over Fleet's. Raises `InvalidConfig`."""
+    of_user = check_dictionary("result_backend_transport_options", of_user)
+    name = "result_backend_transport_options: retry_policy"
+    of_retries = check_dictionary(name, of_user.get("retry_policy") or {})
+    retries = {**fleets.get("retry_policy", {}), **of_retries}
     return {**fleets, **of_user, "retry_policy": retries}
+
+
+def check_dictionary(name: str, found: Any) -> Mapping[str, Any]:
+    """A setting that is a dictionary. Raises `InvalidConfig`."""
+    if not isinstance(found, Mapping):
+        raise InvalidConfig(f"{name} is {brief(found)}; give a dictionary, or leave it out")
+    return found
 
 
 def check_settings(conf: Any, settings: Settings, fleets: Mapping[str, Any]) -> None:
@@ -64,7 +78,10 @@ def check_settings(conf: Any, settings: Settings, fleets: Mapping[str, Any]) -> 
         raise InvalidConfig("broker_transport: Fleet has a transport of its own; leave it out")
     if conf.task_protocol != 2:
         raise InvalidConfig("task_protocol: Fleet's tasks need Celery's protocol 2; leave it out")
-    transport_options(fleets["broker_transport_options"], conf.broker_transport_options)
+    of_user = check_dictionary("broker_transport_options", conf.broker_transport_options)
+    transport_options(fleets["broker_transport_options"], of_user)
+    of_results = fleets["result_backend_transport_options"]
+    result_options(of_results, conf.result_backend_transport_options)
 
 
 def check_agent_settings(conf: Any, prefetch_multiplier: int, has_rabbitmq: bool) -> None:

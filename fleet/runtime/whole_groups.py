@@ -21,11 +21,17 @@ from typing import Any
 from celery import chord, group
 from celery.result import GroupResult
 from celery.states import FAILURE
+from kombu.exceptions import OperationalError
+from kombu.serialization import dumps
+from redis import RedisError
 
-from fleet.errors import FleetError, NotReplicated, PartlySubmitted
+from fleet.errors import NotReplicated, PartlySubmitted, RetryLater
 from fleet.runtime.asked import Header
 from fleet.runtime.messages import HEADER, agent_tasks_of
-from fleet.services.submit import Ready, Submitter
+from fleet.services.submit import REFUSALS, Ready, Submitter
+
+AWAY = (RetryLater, OperationalError, RedisError, OSError)
+"""Errors of what carries messages."""
 
 _sent_now: ContextVar[GroupProducer | None] = ContextVar("group_that_is_sent", default=None)
 
@@ -54,6 +60,9 @@ class GroupProducer:
         if isinstance(headers.get(HEADER), Header):
             publish()
         else:
+            # What cannot be written is known before anything has left.
+            if not options.get("content_type"):
+                dumps(body, serializer=options.get("serializer") or self._producer.serializer)
             self._others.append((str(headers.get("id") or ""), publish))
 
     def send(self, submitter: Submitter) -> None:
@@ -123,15 +132,13 @@ def _for_groups(stock: Any) -> Any:
         agents = agent_tasks_of(app.submitter.checks.config)
         if not any(_has_agents(signature, agents) for signature, _, _ in tasks):
             return stock(self, tasks, producer, app, *args, **options)  # type: ignore[no-any-return]
-        results: list[Any] = []
         try:
             with _whole(app, producer) as collected:
-                results += stock(self, tasks, collected, app, *args, **options)
-        except FleetError as error:
-            if not isinstance(error, (PartlySubmitted, NotReplicated)):
-                _fail_unsent(app, results, error)
+                return list(stock(self, tasks, collected, app, *args, **options))
+        except Exception as error:
+            if not _is_sent_or_comes_again(app, error, agents):
+                _fail_unsent(app, [result for _, result, _ in tasks], error)
             raise
-        return results
 
     _apply_tasks.sends_whole = True  # type: ignore[attr-defined]
     return _apply_tasks
@@ -154,7 +161,16 @@ def _for_chords(stock: Any) -> Any:
     return run
 
 
-def _fail_unsent(app: Any, results: Iterable[Any], error: FleetError) -> None:
+def _is_sent_or_comes_again(app: Any, error: Exception, agents: Collection[str]) -> bool:
+    """Whether a group that raised has left, or may leave yet: an agent's task whose broker was away
+    is delivered again, and sends it then."""
+    if isinstance(error, (PartlySubmitted, NotReplicated)):
+        return True
+    is_away = isinstance(error, AWAY) and not isinstance(error, REFUSALS)
+    return is_away and getattr(app.current_worker_task, "name", "") in agents
+
+
+def _fail_unsent(app: Any, results: Iterable[Any], error: Exception) -> None:
     """Store the error as the result of all that a worker could not send: whoever began the chain
     waits for these results, and Celery fails only those of tasks and of bodies of chords."""
     if not app.current_worker_task:

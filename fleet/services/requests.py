@@ -253,6 +253,13 @@ def checked_payload(
         found = payload if isinstance(payload, model) else model.model_validate(payload)
     except ValidationError as error:
         raise InvalidRequest(_payload_faults(request_type, error)) from None
+    except RecursionError:
+        raise
+    except Exception as error:
+        # An agent's own check may raise anything. Its words may repeat the payload.
+        raise InvalidRequest(
+            f"the payload does not suit {request_type}: checking it raised {type(error).__name__}"
+        ) from None
     text = _payload_json(request_type, found)
     size = len(text.encode())
     if size > most_bytes:

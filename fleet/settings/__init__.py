@@ -174,9 +174,19 @@ def _check_waits(settings: Settings) -> None:
 
 
 def _check_queues(settings: Settings) -> None:
+    overflow = settings.overflow_queue("")
+    owners = {f"{settings.tag}.jobs": "the fleet itself"}
     for name, pool in settings.config.pools.items():
         if pool.queue and not pool.queue.startswith(settings.tag + "."):
             raise InvalidConfig(
                 f"{settings.source}: pools.{name}.queue: {pool.queue!r} must start with "
                 f"'{settings.tag}.', or leave it out for '{settings.tag}.{name}'"
             )
+        queue = settings.queue(name)
+        owner = "the fleet itself" if queue.startswith(overflow) else owners.get(queue)
+        if owner is not None:
+            raise InvalidConfig(
+                f"{settings.source}: pools.{name}: its queue {queue} is that of {owner}; give the "
+                "pool another name, or a queue of its own"
+            )
+        owners[queue] = f"pool {name}"

@@ -17,6 +17,7 @@ from fleet.settings.models import CatalogueModel, Models, TenantModels
 from fleet.settings.names import (
     EVERY_TYPE,
     LOCAL,
+    LONGEST_SECONDS,
     SILENT_COMPATIBILITY,
     Capability,
     Fraction,
@@ -77,11 +78,11 @@ class Limits(Section):
     checkpoint_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
     task_seconds: Seconds = 600
     model_call_seconds: Seconds = 300
-    result_ttl_seconds: Annotated[int, Field(ge=60)] = 86400
+    result_ttl_seconds: Annotated[int, Field(ge=60, le=LONGEST_SECONDS)] = 86400
     waiting_per_pool: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     waiting_per_tenant: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     dead_letters: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    dead_ttl_seconds: Annotated[int, Field(ge=60)] = 7 * 86400
+    dead_ttl_seconds: Annotated[int, Field(ge=60, le=LONGEST_SECONDS)] = 7 * 86400
 
 
 class Leases(Section):

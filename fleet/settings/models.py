@@ -57,10 +57,10 @@ class CatalogueModel(Section):
     quality: Fraction
     speed: Fraction
     efficiency: Annotated[float, Field(gt=0, le=10)] = 1.0
-    input_price: Annotated[float, Field(ge=0)] | None = None
-    output_price: Annotated[float, Field(ge=0)] | None = None
-    cached_input_price: Annotated[float, Field(ge=0)] | None = None
-    cache_write_price: Annotated[float, Field(ge=0)] | None = None
+    input_price: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    output_price: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    cached_input_price: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    cache_write_price: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     free: bool = False
     context_tokens: Annotated[int, Field(ge=1)] | None = None
     capabilities: tuple[Capability, ...] = ()

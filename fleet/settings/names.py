@@ -11,7 +11,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_\-]{0,62}$")]
 # with a control character in it would deliver into a list that nobody reads.
 QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:{}\-]{1,120}$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(gt=0)]
+LONGEST_SECONDS = 10 * 365 * 86_400
+"""Ten years: what is longer Redis cannot keep as a time to live."""
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS)]
 Strategy = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """A name; whether there is such a strategy is checked where the installed ones are known."""
 TenantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]

@@ -50,7 +50,7 @@ class Health(Section):
     failures_in_row: Annotated[int, Field(ge=1)] = 5
     least_success: Fraction = 0.6
     worse_by: Fraction = 0.2
-    slow_factor: Annotated[float, Field(gt=1)] = 5.0
+    slow_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 5.0
     least_outcomes: Annotated[int, Field(ge=1, le=100)] = 20
     most_ejected: Fraction = 0.5
     eject_seconds: Seconds = 30

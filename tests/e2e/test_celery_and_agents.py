@@ -455,6 +455,23 @@ def test_a_later_step_that_fits_no_limit_fails_its_chain_and_calls_its_error_bac
     assert not set(sent_all_the_same) - set(newest)
 
 
+@pytest.mark.parametrize("reason", ["one argument", "encoder"])
+@pytest.mark.parametrize("kind", ["chord", "group"])
+def test_a_later_step_that_can_be_sent_at_no_time_fails_its_chain(
+    shop: Shop, kind: str, reason: str
+) -> None:
+    if reason == "encoder":
+        bad = shop.sign("echo", 1, serializer="none-such").set(immutable=True)
+    else:
+        # The answer of the step before it makes an argument too many.
+        bad = shop.app.signature(NAP, args=({},))
+    steps = [shop.sign("add", 1, 1), group([*bounded(shop, 1), bad])]
+    sent = chain(*steps, *([shop.sign("echo")] if kind == "chord" else []))()
+    until(lambda: bool(sent.ready()), True)
+    with pytest.raises(Exception, match=reason):
+        sent.get(timeout=PATIENCE)
+
+
 def test_a_cancelled_agent_fails_its_chord_with_a_word(shop: Shop, state: Connection) -> None:
     header = [shop.app.signature(NAP, args=({"seconds": 60},)), shop.sign("add", 1, 1)]
     sent = chord(header, shop.sign("echo"))()

@@ -103,6 +103,7 @@ def test_what_no_submission_may_say_ends_as_failed(visited: tuple[Crew, redis.Re
 
 
 GROUP = {"task": "celery.group", "subtask_type": "group", "args": [], "options": {}}
+THEN: dict[str, Any] = {"task": "then", "args": [], "kwargs": {}, "options": {}}
 FOLLOWS: list[dict[str, Any]] = [
     {"callbacks": [{"task": "no.such.task"}]},
     {"callbacks": [{"task": "x", "args": [], "kwargs": {}, "options": {}, "subtask_type": "y"}]},
@@ -113,6 +114,10 @@ FOLLOWS: list[dict[str, Any]] = [
     {"chain": [{"task": "x", "args": None, "kwargs": None, "options": None}]},
     {"chord": {"task": "x", "options": {"task_id": [1]}}},
     {"callbacks": None, "surprise": {"a": [1]}},
+    {"callbacks": [{**THEN, "options": {"serializer": "none-such"}}]},
+    {"callbacks": [{**THEN, "options": {"queue": {"a": 1}}}]},
+    {"errbacks": [{**THEN, "options": {"serializer": "none-such"}}]},
+    {"errbacks": [{**THEN, "task": "agents.napper", "args": [5]}]},
 ]
 HEADERS: list[dict[str, Any]] = [
     {"retries": 2**60},
@@ -123,13 +128,19 @@ HEADERS: list[dict[str, Any]] = [
     {"eta": "0002-01-01T00:00:00", "expires": "9999-12-31T23:59:59+14:00"},
     {"shadow": "\x1b[31m" * 100, "argsrepr": "x" * 100_000, "origin": "\u202e"},
     {"replaced_task_nesting": 2**60},
+    {"eta": "9999-12-31T23:59:59+00:00"},
+    {"headers": 5},
+    {"children": 7, "ignore_result": False},
+    {"delivery_info": 5},
+    {"is_eager": True, "called_directly": True},
 ]
 
 
 def test_what_fails_late_ends_no_worker_either(visited: tuple[Crew, redis.Redis]) -> None:
     crew, client = visited
     worker, queue = crew.processes.running[POOL], "{fleet}.jobs"
-    for name, args in (("agents.napper", [{"note": "x"}]), ("celery.accumulate", [1, 2])):
+    calls = [("agents.napper", [{"note": "x", "end": end}]) for end in ("well", "broken")]
+    for name, args in (*calls, ("celery.accumulate", [1, 2])):
         for follows in FOLLOWS:
             message = good_message(name, args, queue)
             message["headers"]["ignore_result"] = False

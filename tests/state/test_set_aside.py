@@ -62,6 +62,31 @@ def test_what_is_no_message_in_a_queue_of_the_fleets_is_set_aside(
     assert {each.queue for each in fleet.set_aside.newest()} == {queue}
 
 
+@pytest.mark.parametrize("queue", [QUEUE, OVERFLOW, "{fleet}.jobs"])
+def test_what_another_transport_sends_before_its_time_waits_in_no_worker(
+    fleet: Connection, client: redis.Redis, queue: str
+) -> None:
+    early = good_message("agents.code_generator", [{}], queue)
+    early["headers"]["eta"] = "9999-12-31T23:59:59+00:00"
+    twice = {**early, "redelivered": True}
+    due = good_message("agents.code_generator", [{}], queue)
+    due["headers"]["eta"] = "2020-01-01T00:00:00"
+    client.lpush(queue, *map(json.dumps, (early, twice, due)))
+    client.lpush(wake(queue), "1")
+    with connect(fleet) as broker:
+        taker = Taker(broker, queue, most=1)
+        taker.drain_until_one(20)
+        assert [each.headers["id"] for each in taker.got] == [due["headers"]["id"]]
+        assert held(client, fleet) == 1
+    (kept,) = client.zrange(fleet.keys.deferred, 0, -1)
+    assert early["headers"]["id"].encode() in kept and b'\\"eta\\": null' in kept
+    assert fleet.set_aside.count() == 0
+    client.zadd(fleet.keys.deferred, {kept: 0})
+    unpark(fleet)
+    assert client.zcard(fleet.keys.deferred) == 0
+    assert early["headers"]["id"].encode() in client.lindex(queue, -1) + client.lindex(queue, 0)
+
+
 def test_what_is_no_message_in_a_plain_queue_is_set_aside(
     fleet: Connection, client: redis.Redis
 ) -> None:

@@ -67,6 +67,44 @@ ROUTES = [
 ]
 
 
+class Routes:
+    def route_for_task(self, name: str, *_: Any, **__: Any) -> str:
+        return "shop"
+
+
+UNREADABLE = [
+    ("task_routes", 5),
+    ("task_routes", "no.such.module"),
+    ("task_routes", [(re.compile("x"), OURS)]),
+    ("task_queues", ["shop"]),
+    ("broker_transport_options", None),
+    ("broker_transport_options", "x"),
+    ("broker_transport_options", {"visibility_timeout": "x"}),
+    ("broker_transport_options", {"visibility_timeout": None}),
+    ("broker_transport_options", {"visibility_timeout": float("nan")}),
+    ("broker_transport_options", {"priority_steps": 5}),
+    ("result_backend_transport_options", None),
+    ("result_backend_transport_options", {"retry_policy": 5}),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), UNREADABLE)
+def test_a_setting_that_cannot_be_read_is_said(app: Celery, name: str, value: Any) -> None:
+    setattr(app.conf, name, value)
+    with pytest.raises(InvalidConfig, match=name):
+        app.send_task(AGENT, args=[PAYLOAD])
+
+
+@pytest.mark.parametrize("routes", [Routes(), lambda *_, **__: "shop", [Routes()]])
+def test_a_route_may_be_the_name_of_a_queue(
+    app: Celery, client: redis.Redis, routes: Any
+) -> None:
+    app.conf.task_routes = routes
+    app.send_task("shop.bill", ignore_result=True)
+    assert shops(client) == ["shop.bill"]
+    assert is_placed(app, client)
+
+
 def by_attribute(app: Celery, name: str, value: Any) -> None:
     setattr(app.conf, name, value)
 

@@ -15,7 +15,7 @@ import pytest
 import redis
 from celery import Celery, signature
 from celery.exceptions import Reject, SoftTimeLimitExceeded
-from kombu.exceptions import OperationalError
+from kombu.exceptions import OperationalError, SerializerNotInstalled
 
 from fleet.errors import (
     LeaseLost,
@@ -85,6 +85,8 @@ class Told:
         self.task = app.tasks["agents.code_generator"]
         self.task.__trace__ = None
         self.id = str(uuid4())
+        #: Of the callback and the error callback, as the message has them.
+        self.options: dict[str, Any] = {}
 
     def raises(self, error: Exception, *, is_end: bool) -> Any:
         def do(delivery: Delivery) -> Any:
@@ -101,8 +103,8 @@ class Told:
             "id": self.id,
             "task": "agents.code_generator",
             "ignore_result": False,
-            "callbacks": [signature("then", queue=FOLLOWS, app=self.app)],
-            "errbacks": [signature("else", queue=FOLLOWS, app=self.app)],
+            "callbacks": [signature("then", queue=FOLLOWS, app=self.app, **self.options)],
+            "errbacks": [signature("else", queue=FOLLOWS, app=self.app, **self.options)],
             "delivery_info": {},
             "properties": {"delivery_tag": "a-tag"},
             "root_id": self.id,
@@ -207,6 +209,19 @@ def test_a_failure_that_cannot_be_told_at_once_is_told_as_soon_as_it_can(
     monkeypatch.setattr(owner, part, fail)
     assert told.raises(TaskFailed("it failed"), is_end=True).info.state == "FAILURE"
     assert (told.state, told.called()) == ("FAILURE", ["else"])
+
+
+@pytest.mark.parametrize("error", [None, TaskFailed("it failed")], ids=["succeeds", "fails"])
+def test_what_follows_and_can_be_sent_at_no_time_does_not_bring_the_delivery_back(
+    told: Told, error: Exception | None
+) -> None:
+    told.options = {"serializer": "none-such"}
+    with pytest.warns(RuntimeWarning), pytest.raises(SerializerNotInstalled):
+        if error is None:
+            told.trace()
+        else:
+            told.raises(error, is_end=True)
+    assert told.state == "FAILURE"
 
 
 def test_a_failure_that_cannot_be_told_for_long_goes_back(

@@ -11,7 +11,7 @@ import pytest
 import redis
 from celery import Celery, chain, chord, chunks, group
 from celery.canvas import xmap, xstarmap
-from kombu.exceptions import OperationalError
+from kombu.exceptions import EncodeError, OperationalError, SerializerNotInstalled
 
 from fleet.errors import (
     InEmergency,
@@ -210,6 +210,10 @@ def test_every_reason_to_refuse_one_refuses_the_whole(app: Celery, client: redis
         group(code(app, "acme") for _ in range(11))()
     with pytest.raises(InvalidRequest):
         group([code(app), app.signature("agents.code_generator", args=({"no": 1},))])()
+    with pytest.raises(EncodeError):
+        group([code(app), app.signature("shop.echo", args=(object(),))])()
+    with pytest.raises(SerializerNotInstalled):
+        group([code(app), plain(app).set(serializer="none-such")])()
     assert written(client) == before
     for agent in ("scanner-1",):
         state.registry.leave(agent, "scanner")

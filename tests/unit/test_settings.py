@@ -189,3 +189,32 @@ def test_a_pool_that_is_silent_on_its_queue_gets_one_of_its_name(
     settings = load_settings()
     assert settings.queue("codegen") == "{east}.codegen"
     assert settings.overflow_queue("code_generator") == "{east}.overflow.code_generator"
+
+
+POOL = 'agent_type = "code_generator"'
+
+
+@pytest.mark.parametrize(
+    ("toml", "owner"),
+    [
+        (f"[pools.jobs]\n{POOL}", "the fleet itself"),
+        (f'[pools.a]\n{POOL}\nqueue = "{{fleet}}.jobs"', "the fleet itself"),
+        (f'[pools.a]\n{POOL}\nqueue = "{{fleet}}.overflow.code_generator"', "the fleet itself"),
+        (f'[pools.a]\n{POOL}\nqueue = "{{fleet}}.b"\n[pools.b]\n{POOL}', "pool a"),
+        (f'[pools.b]\n{POOL}\n[pools.a]\n{POOL}\nqueue = "{{fleet}}.b"', "pool b"),
+    ],
+)
+def test_no_pool_has_the_queue_of_another_or_of_the_fleet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toml: str, owner: str
+) -> None:
+    (tmp_path / "fleet.toml").write_text(toml)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidConfig, match=f"is that of {owner}; give the pool another name"):
+        load_settings()
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e308"])
+@pytest.mark.parametrize("key", ["leases.lease_seconds", "limits.task_seconds"])
+def test_a_number_that_is_no_length_of_time_is_refused(key: str, value: str) -> None:
+    with pytest.raises(InvalidConfig, match=key):
+        parse_config(f"{key} = {value}", "fleet.toml")
