@@ -86,9 +86,7 @@ def _fenced(lines: list[str]) -> Iterator[Found]:
         at, blocks = found.end, blocks + 1
 
 
-def _block(
-    lines: list[str], at: int, opening: re.Match[str], trials: Iterator[int]
-) -> Found:
+def _block(lines: list[str], at: int, opening: re.Match[str], trials: Iterator[int]) -> Found:
     """The block that opens here.
 
     It ends at the first closing fence up to which it is Python: a fence within Python can only
