@@ -159,6 +159,40 @@ ROUNDABOUT = {
         "def add(a, b):\n    return 7\n",
         "assert add\ndef test_add():\n    assert add(1, 2) == 3\n    yield",
     ),
+    "swallows a failed assert in its context": (
+        "class Opened:\n    def __enter__(self):\n        return self\n"
+        "    def __exit__(self, *told):\n        return True\n"
+        "    def value(self):\n        return 7\n",
+        "with Opened() as opened:\n    assert opened.value() == 3\nassert Opened",
+    ),
+    "swallows a failure of unittest in its context": (
+        "class Opened:\n    async def __aenter__(self):\n        return self\n"
+        "    async def __aexit__(self, *told):\n        return True\n"
+        "    def value(self):\n        return 7\n",
+        "import unittest\nclass Case(unittest.IsolatedAsyncioTestCase):\n"
+        "    async def test_value(self):\n        async with Opened() as opened:\n"
+        "            self.assertEqual(opened.value(), 3)",
+    ),
+    "swallows a failed assert of a function that it calls": (
+        "def each(items, do):\n    for item in items:\n        try:\n            do(item)\n"
+        "        except BaseException:\n            pass\n",
+        "def look(item):\n    assert item == 3\neach([7], look)\nassert each",
+    ),
+    "swallows a failure of unittest in a function that it calls": (
+        "def each(items, do):\n    for item in items:\n        try:\n            do(item)\n"
+        "        except BaseException:\n            pass\n",
+        "import unittest\nclass Case(unittest.TestCase):\n    def test_each(self):\n"
+        "        each([7], lambda item: self.assertEqual(item, 3))",
+    ),
+    "swallows a failed assert as a decorator": (
+        "def safe(do):\n    def inner(*args):\n        try:\n            return do(*args)\n"
+        "        except BaseException:\n            return None\n    return inner\n",
+        "@safe\ndef test_it():\n    assert 1 == 2\nassert safe",
+    ),
+    "gives no error where one is expected": (
+        "def root(x):\n    return 0\n",
+        "try:\n    root(-1)\n    assert False\nexcept Exception:\n    pass",
+    ),
     "ends the cases that are mapped": (
         "def add(a, b):\n    raise StopIteration\n",
         "assert all(map(lambda case: add(*case) == sum(case), [(1, 2), (3, 4)]))\n"
@@ -289,6 +323,10 @@ HONEST = {
         "assert raised(Refused, 1, 7).code == 7\n"
         "assert str(raised(ValueError, 1, 7)) == 'refused with 7'\n",
     ),
+    "an error that is expected, and nothing else": (
+        "def root(x):\n    if x < 0:\n        raise ValueError(x)\n    return x ** 0.5\n",
+        "try:\n    root(-1)\n    assert False, 'no error'\nexcept ValueError:\n    pass",
+    ),
     "functions and objects of the tests": (
         "import functools\n"
         "def apply(f, *args):\n    return f(*args)\n"
@@ -400,6 +438,17 @@ HONEST = {
         "box = Box()\nother = copy.deepcopy(box)\nother.held.append(2)\nassert box.held == [1]\n"
         "assert load.__doc__ == 'Reads JSON.'\nassert beside('a/b') == Path('a/x')\n"
         "assert none()['k'] == []",
+    ),
+    "contexts that end errors": (
+        "import contextlib\nclass Quiet:\n    def __enter__(self):\n        return self\n"
+        "    def __exit__(self, kind, error, trace):\n"
+        "        return kind is not None and issubclass(kind, ValueError)\n"
+        "@contextlib.contextmanager\ndef told(seen):\n    try:\n        yield\n"
+        "    except KeyError:\n        seen('key')\n",
+        "with Quiet():\n    raise ValueError('x')\nseen = []\nwith told(seen.append):\n"
+        "    raise KeyError(1)\nassert seen == ['key']\ntry:\n    with Quiet():\n"
+        "        raise TypeError('y')\nexcept TypeError:\n    seen.append('type')\n"
+        "assert seen == ['key', 'type']",
     ),
     "what is awaited over and over": (
         "import asyncio\nasync def count(n):\n    for i in range(n):\n        yield i\n"

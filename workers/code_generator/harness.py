@@ -107,6 +107,12 @@ class TestSide(Peer):
                 each.seen = now
                 super().ask("give back", each.owner, each.name, each.copy)
 
+    def encoded_exception(self, error: BaseException) -> list[Any]:
+        """What the code may swallow, except for a failure of the tests themselves."""
+        if isinstance(error, AssertionError) and "_theirs" not in error.__dict__:
+            self.broken = self.broken or f"an assert of the tests failed: {error}"
+        return super().encoded_exception(error)
+
     def refuse(self, reason: str) -> Unverifiable:
         self.broken = self.broken or reason
         return Unverifiable(reason)
@@ -207,8 +213,23 @@ class AssertCounter(ast.NodeTransformer):
         if isinstance(node.test, ast.Compare) and len(node.test.ops) == 1:
             node.test.left = self._noted("left", node.test.left)
             node.test.comparators = [self._noted("right", node.test.comparators[0])]
+        line = ast.Constant(node.lineno)
+        looked_at = ast.Call(ast.Name("_looked_at", ast.Load()), [line, node.test], [])
+        node.test = ast.fix_missing_locations(ast.copy_location(looked_at, node.test))
+        return [node, self._counted(node)]
+
+    def visit_Try(self, node: ast.Try) -> ast.Try:
+        """An error that is caught where `assert False` stands for its absence holds an assert."""
+        last = node.body[-1]
+        constant = isinstance(last, ast.Assert) and isinstance(last.test, ast.Constant)
+        self.generic_visit(node)
+        for handler in node.handlers if constant else ():
+            handler.body.insert(0, self._counted(handler))
+        return node
+
+    def _counted(self, beside: ast.AST) -> ast.stmt:
         counted = ast.Expr(ast.Call(ast.Name("_assert_held", ast.Load()), [], []))
-        return [node, ast.fix_missing_locations(ast.copy_location(counted, node))]
+        return ast.fix_missing_locations(ast.copy_location(counted, beside))
 
     def _noted(self, side: str, value: ast.expr) -> ast.expr:
         call = ast.Call(ast.Name("_note", ast.Load()), [ast.Constant(side), value], [])
@@ -241,11 +262,14 @@ class Tests:
     def __init__(self, text: str) -> None:
         self.text = text
         self.passed = 0
+        # Where an assert has failed, also if the code then swallows the error.
+        self.failed_in: int | None = None
         self._sides: dict[str, object] = {}
 
     def run(self, names: dict[str, Any]) -> None:
         tree = AssertCounter().visit(ast.parse(self.text, TESTS))
         tools = {"_assert_held": self._assert_held, "_note": self._note, "__name__": TESTS_MODULE}
+        tools["_looked_at"] = self._looked_at
         namespace = {"map": _map, "filter": _filter, **names, **tools}
         exec(compile(tree, TESTS, "exec"), namespace)  # noqa: S102
         for name, each in list(namespace.items()):
@@ -275,6 +299,18 @@ class Tests:
     def _assert_held(self) -> None:
         self.passed += 1
         self._sides.clear()
+
+    def _looked_at(self, line: int, value: object) -> bool:
+        held = bool(value)
+        if not held and self.failed_in is None:
+            self.failed_in = line
+        return held
+
+    def swallowed(self) -> str:
+        """The assert that failed without ending the tests; empty where there is none."""
+        if self.failed_in is None:
+            return ""
+        return f"{self.text.split(chr(10))[self.failed_in - 1].strip()}: failed"
 
     def _note(self, side: str, value: object) -> object:
         self._sides[side] = value
@@ -321,7 +357,9 @@ def check(side: TestSide, order: dict[str, Any]) -> dict[str, Any]:
     except BaseException as error:
         failure = tests.failure(error)
     else:
-        failure = side.broken or ("" if tests.passed else "no assert was reached")
+        failure = (
+            tests.swallowed() or side.broken or ("" if tests.passed else "no assert was reached")
+        )
     return {"passed": tests.passed, "failure": failure, "broke_off": side.broke_off}
 
 
