@@ -378,7 +378,9 @@ HONEST = {
         "async def fetch(x):\n    await asyncio.sleep(0)\n    return x + 1\n"
         "@contextlib.contextmanager\ndef opened():\n    yield 5\n"
         "class Colour(enum.Enum):\n    RED = 1\ndef red():\n    return Colour.RED\n",
-        "import asyncio\nassert list(squares(3)) == [0, 1, 4]\nassert sum(squares(4)) == 14\n"
+        "import asyncio, inspect, types\nassert inspect.isgenerator(squares(3))\n"
+        "assert isinstance(squares(3), types.GeneratorType) and not inspect.isgenerator(red())\n"
+        "assert list(squares(3)) == [0, 1, 4]\nassert sum(squares(4)) == 14\n"
         "assert next(squares(1)) == 0\nassert asyncio.run(fetch(1)) == 2\n"
         "with opened() as value:\n    assert value == 5\n"
         "assert red() is Colour.RED and Colour.RED.value == 1 and red() == Colour.RED",

@@ -18,6 +18,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import timedelta
+from types import GeneratorType
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -74,6 +75,11 @@ class Remote:
         if name.startswith("__") and name not in ("__name__", "__qualname__", "__doc__"):
             raise AttributeError(name)
         return self._peer.ask("getattr", self, name)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """For `isinstance` and `inspect.isgenerator`; the object is used by its operations."""
+        return GeneratorType if vars(self)["_kind"] == "generator" else Remote
 
     @property
     def __doc__(self) -> Any:  # type: ignore[override]
