@@ -1,8 +1,8 @@
-"""Price data as files: fetched, checked, kept in the data folder, read again.
+"""Price data as documents: fetched, checked, kept in the data folder or packed to be shared, read
+again.
 
-What is stored is the text that genai-prices publishes, with the release that was installed when
-it came. It is newer than the data of that release; once another is installed it does not count
-any more, since nothing in either says which is older.
+What is kept is the text that genai-prices publishes, with the release that was installed when it
+came and the time. It is newer than the data of that release.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import tempfile
 import urllib.error
 import urllib.request
+import zlib
 from base64 import b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
+import genai_prices
 from genai_prices.data_snapshot import DataSnapshot
 from genai_prices.types import _providers_from_raw
 from genai_prices.update_prices import DEFAULT_UPDATE_URL
@@ -31,35 +33,49 @@ from fleet.settings.addresses import masked
 __all__ = [
     "DEFAULT_UPDATE_URL",
     "Stored",
+    "document_text",
     "fetched",
+    "installed_at",
     "installed_release",
+    "packed",
     "parsed",
     "read_given",
     "read_stored",
     "store",
+    "store_text",
+    "unpacked",
 ]
 
 PRICES_FILE = "prices.json"
 FETCH_SECONDS = 20.0
 MOST_BYTES = 64 * 1024 * 1024
+MAX_PACKED_BYTES = 4 * 1024 * 1024
+"""Forty times what the data of genai-prices takes: it waits in Redis and each process reads it."""
 SCHEMES = ("http://", "https://")
 NO_PROVIDERS = (AttributeError, KeyError, TypeError, ValueError)
 """What reading a document raises that is something else."""
+NOT_KEPT = (*NO_PROVIDERS, RecursionError, InvalidRequest)
+"""The same of one that was kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The stored file: its data, when it was fetched, and beside which release."""
+    """A kept document: where, its data, when it was fetched, and beside which release."""
 
-    path: Path
+    place: str
     snapshot: DataSnapshot
-    fetched_at: str
+    fetched_at: datetime
     release: str
 
 
 def installed_release() -> str:
     """The release of genai-prices that is installed."""
     return version("genai-prices")
+
+
+def installed_at() -> datetime:
+    """When it was installed. Its data is older than that."""
+    return datetime.fromtimestamp(Path(genai_prices.__file__).stat().st_mtime, UTC)
 
 
 def fetched(url: str) -> Any:
@@ -127,38 +143,80 @@ def parsed(document: Any, source: str) -> DataSnapshot:
     return DataSnapshot(providers, from_auto_update=True)
 
 
-def store(data_dir: Path, document: Any, source: str) -> Path:
-    """Keep a document that was checked. The file appears complete or not at all."""
+def document_text(document: Any, source: str, now: datetime) -> bytes:
+    """The text of a document that was checked, as it is kept; `now` is when it was fetched."""
     kept = {
         "release": installed_release(),
-        "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "fetched_at": now.astimezone(UTC).isoformat(),
         "source": source,
         "providers": document,
     }
+    return json.dumps(kept).encode()
+
+
+def store(data_dir: Path, document: Any, source: str) -> Path:
+    """Keep a document that was checked, fetched now. The file appears complete or not at all."""
+    return store_text(data_dir, document_text(document, source, datetime.now(UTC)))
+
+
+def store_text(data_dir: Path, content: bytes) -> Path:
+    """Keep a `document_text`. The file appears complete or not at all."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=data_dir, prefix=PRICES_FILE)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(kept, file)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
         return Path(name).replace(data_dir / PRICES_FILE)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
 
 
+def packed(content: bytes, source: str) -> bytes:
+    """A `document_text`, compressed. Raises `InvalidRequest` where it is too large to share."""
+    found = zlib.compress(content)
+    if len(content) > MOST_BYTES or len(found) > MAX_PACKED_BYTES:
+        raise InvalidRequest(
+            f"{source}: has {len(content):,} bytes, {len(found):,} compressed; a fleet shares up "
+            f"to {MOST_BYTES:,} and {MAX_PACKED_BYTES:,}. Leave out models that it does not use"
+        )
+    return found
+
+
+def unpacked(found: bytes, place: str) -> Stored:
+    """What was packed. Raises `InvalidConfig` where it is something else."""
+    reader = zlib.decompressobj()
+    try:
+        content = reader.decompress(found[: MAX_PACKED_BYTES + 1], MOST_BYTES)
+        if len(found) > MAX_PACKED_BYTES or not reader.eof:
+            raise ValueError("too large, or cut off")
+        return _stored(content, place)
+    except (zlib.error, *NOT_KEPT) as error:
+        raise InvalidConfig(
+            f"{place}: cannot be read ({error}); run `fleet models refresh`"
+        ) from error
+
+
 def read_stored(data_dir: Path) -> Stored | None:
     """What was stored here, or None. Raises `InvalidConfig` for a file that cannot be read."""
     path = data_dir / PRICES_FILE
     try:
-        kept = json.loads(path.read_bytes())
-        snapshot = parsed(kept["providers"], str(path))
-        return Stored(path, snapshot, str(kept["fetched_at"]), str(kept["release"]))
+        return _stored(path.read_bytes(), str(path))
     except FileNotFoundError:
         return None
-    except (OSError, *NO_PROVIDERS, RecursionError, InvalidRequest) as error:
+    except (OSError, *NOT_KEPT) as error:
         raise InvalidConfig(
             f"{path}: cannot be read ({error}); run `fleet models refresh`, or delete it"
         ) from error
+
+
+def _stored(content: bytes, place: str) -> Stored:
+    """A kept document. Raises one of `NOT_KEPT`."""
+    kept = json.loads(content)
+    fetched_at = datetime.fromisoformat(kept["fetched_at"])
+    if fetched_at.tzinfo is None:
+        raise ValueError("its time has no offset")
+    return Stored(place, parsed(kept["providers"], place), fetched_at, str(kept["release"]))
 
 
 def _document(content: bytes, source: str) -> Any:

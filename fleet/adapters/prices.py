@@ -1,7 +1,7 @@
 """Prices and context windows of models, from the data of genai-prices.
 
-The data is the newest that is here: what `fleet models refresh` stored, then what is installed
-with Fleet. A model that newer data does not have keeps what the older says of it.
+The data is the newest that is here: what `fleet models refresh` stored or shared, then what is
+installed with Fleet. A model that newer data does not have keeps what the older says of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from genai_prices.data_snapshot import DataSnapshot, get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
 
-from fleet.adapters.price_files import installed_release, read_stored
+from fleet.adapters.price_files import Stored, installed_at, installed_release, read_stored
 from fleet.core.prices import Price, Rate, Tier
 
 PER_KILO = 1000
@@ -52,16 +52,36 @@ def installed_prices() -> PriceBook:
     return PriceBook([get_snapshot()], f"genai-prices {installed_release()}")
 
 
-def current_prices(data_dir: Path) -> PriceBook:
-    """The newest data here. Raises `InvalidConfig` for a stored file that cannot be read."""
-    installed, stored = installed_prices(), read_stored(data_dir)
-    if stored is None:
-        return installed
-    if stored.release != installed_release():
-        unused = f"{stored.path} came beside {stored.release} and is not used"
-        return PriceBook(installed.snapshots, f"{installed.source}; {unused}")
-    source = f"{stored.path} of {stored.fetched_at}"
-    return PriceBook([stored.snapshot, *installed.snapshots], source)
+def current_prices(data_dir: Path, shared: Stored | None = None) -> PriceBook:
+    """The newest data here. `shared` is what the fleet shares, if anything.
+
+    Raises `InvalidConfig` for a stored file that cannot be read.
+    """
+    return newest_prices(read_stored(data_dir), shared)
+
+
+def newest_prices(stored: Stored | None, shared: Stored | None) -> PriceBook:
+    """The newest of what is stored here, what the fleet shares, and what is installed.
+
+    What is shared wins where it is as old as what is stored here. A stored file counts beside the
+    release that was installed when it came, since nothing in either says which is older. What is
+    shared may come from a machine that has another release: it counts as well where it was fetched
+    after the release here was installed, and so after that was made.
+    """
+    installed, release = installed_prices(), installed_release()
+    used = [each for each in (shared, stored) if each is not None and each.release == release]
+    if shared is not None and shared not in used and shared.fetched_at > installed_at():
+        used.insert(0, shared)
+    if used:
+        newest = max(used, key=lambda each: each.fetched_at)
+        source = f"{newest.place} of {newest.fetched_at.isoformat(timespec='seconds')}"
+        return PriceBook([newest.snapshot, *installed.snapshots], source)
+    unused = [
+        f"; {each.place} came beside {each.release} and is not used"
+        for each in (stored, shared)
+        if each is not None
+    ]
+    return PriceBook(installed.snapshots, installed.source + "".join(unused))
 
 
 def _model(snapshot: DataSnapshot, provider: str, model: str) -> ModelInfo | None:

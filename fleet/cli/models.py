@@ -10,8 +10,10 @@ import typer
 from fleet.cli.output import JsonOption, console, print_json, say
 
 if TYPE_CHECKING:
+    from fleet.adapters.prices import PriceBook
     from fleet.services.model_listing import Line
     from fleet.services.price_refresh import Refreshed
+    from fleet.settings import Settings
 
 app = typer.Typer(
     help="Show the models of the catalogue. Example: `fleet models --request-type code_generation`"
@@ -53,25 +55,41 @@ def refresh(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch the newest prices, check them, keep them in the data folder, and show what changed.
+    """Fetch the newest prices, check them, share them with the fleet, and show what changed.
 
-    Exit status 1 where no prices can be had; those that are here stay then. Workers and
-    applications that run and share the data folder take the new prices within seconds.
+    They are kept in the data folder and in Redis: workers and applications that run, on whatever
+    machine, take them with their next tasks and model calls, within a minute.
+
+    Exit status 1 where no prices can be had; those that are here stay then. Also where Redis does
+    not take them: they are kept in the data folder then, for this machine alone.
 
     Example: `fleet models refresh --from prices.json`
     """
     from fleet.adapters.price_files import DEFAULT_UPDATE_URL
-    from fleet.errors import InvalidRequest
+    from fleet.errors import InvalidRequest, Unavailable
     from fleet.services.price_refresh import refresh as refresh_prices
+    from fleet.services.price_refresh import shared_prices
     from fleet.settings import load_settings
 
     if url and given:
         raise InvalidRequest("give --url or --from, not both")
-    done = refresh_prices(load_settings(), url or DEFAULT_UPDATE_URL, given)
+    settings = load_settings()
+    done = refresh_prices(settings, shared_prices(settings), url or DEFAULT_UPDATE_URL, given)
     if as_json:
         print_json(_refreshed_json(done))
     else:
         _tell(done)
+    if done.not_shared and _names_redis(settings):
+        raise Unavailable(
+            f"the prices are kept in {done.path} and reach no other machine: {done.not_shared}. "
+            "Run `fleet models refresh` again once Redis takes them"
+        )
+
+
+def _names_redis(settings: Settings) -> bool:
+    """Whether somebody has said where Redis is. Else it is that of `fleet up`, which need not run
+    yet: it reads the data folder."""
+    return bool(settings.environment.broker_url or settings.environment.state_url)
 
 
 @app.command()
@@ -151,7 +169,6 @@ def _lines(request_type: str | None) -> tuple[list[Line], str]:
     """The models, and where their prices are from."""
     import os
 
-    from fleet.adapters.prices import current_prices
     from fleet.errors import InvalidRequest
     from fleet.services.catalogue import catalogue
     from fleet.services.connection import open_connection
@@ -164,11 +181,26 @@ def _lines(request_type: str | None) -> tuple[list[Line], str]:
     settings = load_settings()
     if request_type is not None and request_type not in settings.config.request_types:
         raise InvalidRequest(unknown("request type", request_type, settings.config.request_types))
-    found = catalogue(settings, os.environ, price_all=True)
+    book, problem = _book(settings)
+    found = catalogue(settings, os.environ, price_all=True, book=book)
     now, facts = fleet_facts(open_connection(settings))
     policy = model_policy(settings.config)
-    source = current_prices(settings.environment.data_dir).source
-    return listing(found, facts, policy, now, request_type), source
+    return listing(found, facts, policy, now, request_type), book.source + problem
+
+
+def _book(settings: Settings) -> tuple[PriceBook, str]:
+    """The prices that the fleet goes by, and what is wrong with those in Redis."""
+    from fleet.adapters.prices import current_prices
+    from fleet.errors import InvalidConfig
+    from fleet.services.price_refresh import shared_prices
+    from fleet.services.priced_models import read_shared
+
+    shared, problem = None, ""
+    try:
+        shared = read_shared(shared_prices(settings))
+    except InvalidConfig as error:
+        problem = f"; {error}"
+    return current_prices(settings.environment.data_dir, shared), problem
 
 
 def _refreshed_json(done: Refreshed) -> dict[str, Any]:
@@ -187,6 +219,7 @@ def _refreshed_json(done: Refreshed) -> dict[str, Any]:
             for each in done.changes
         ],
         "unpriced": list(done.unpriced),
+        "not_shared": done.not_shared,
     }
 
 
@@ -201,4 +234,7 @@ def _tell(done: Refreshed) -> None:
         say("no price of the catalogue has changed")
     for name in done.unpriced:
         say(f"{name}: has no price; set input_price and output_price, or remove it")
-    say("workers and applications that share this folder use these prices within seconds")
+    if done.not_shared:
+        say("processes that share this folder use these prices within seconds")
+    else:
+        say("all workers and applications of the fleet use these prices within a minute")

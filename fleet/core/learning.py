@@ -69,12 +69,14 @@ class ModelFacts:
 
     `evidence` is by (model, request type), `cooldowns` by (key id, model): a key id names a
     provider's key without telling it, and all models of a key are called `WHOLE_KEY`. `limits` says
-    by model whether its answers keep their limit.
+    by model whether its answers keep their limit. `prices` is the version of the price data that
+    the fleet shares, empty where there is none.
     """
 
     evidence: Mapping[tuple[str, str], Evidence] = field(default_factory=dict)
     cooldowns: Mapping[tuple[str, str], CoolDown] = field(default_factory=dict)
     limits: Mapping[str, LimitRecord] = field(default_factory=dict)
+    prices: str = ""
 
     def cool_downs(self, key_id: str | None, model: str) -> dict[str, CoolDown]:
         """Those that a model is under, its own and its key's, by the name that each is under."""

@@ -41,6 +41,7 @@ from fleet.services.giving_back import GivenBack
 from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.model_planning import choose_model, stored_plan
 from fleet.services.policy_in_force import PolicyInForce
+from fleet.services.priced_models import follow
 from fleet.services.requests import RequestChecks
 from fleet.services.run import AgentRunner
 from fleet.services.task_slots import TaskSlots
@@ -176,6 +177,7 @@ def _plan(connection: Connection, found: Delivered) -> str:
         request_type, complexity = checked.request_type, checked.complexity
         characters, quality, speed = checked.payload_characters, checked.quality, checked.speed
     now, facts = connection.model_state.look()
+    follow(connection.models, facts.prices)
     config = connection.settings.config
     models = choose_model(
         config,

@@ -45,6 +45,7 @@ from fleet.state.rollups import Rollups
 from fleet.state.schedule import Schedule
 from fleet.state.scripts import Scripts
 from fleet.state.set_aside import SetAside
+from fleet.state.shared_prices import SharedPrices
 from fleet.state.steps import Steps
 from fleet.state.submissions import MostWaiting, Replicas, Submissions
 from fleet.state.tasks import Tasks
@@ -80,6 +81,7 @@ class Connection:
     ledger: Ledger
     rollups: Rollups
     model_state: ModelState
+    shared_prices: SharedPrices
     agents: Mapping[str, AgentSpec]
     models: Sequence[Model]
     strategies: Mapping[str, Strategy]
@@ -118,6 +120,7 @@ def open_connection(settings: Settings) -> Connection:
     clock = ServerClock(
         client, keys, scripts, pools, leases.lease_seconds, leases.renew_seconds
     )
+    shared_prices = SharedPrices(client, keys, scripts)
     return Connection(
         settings=settings,
         client=client,
@@ -155,8 +158,9 @@ def open_connection(settings: Settings) -> Connection:
         model_state=ModelState(
             client, keys, scripts, settings.config.models.learn_half_life_seconds
         ),
+        shared_prices=shared_prices,
         agents=installed_agents(),
-        models=PricedModels(settings, os.environ),
+        models=PricedModels(settings, os.environ, shared=shared_prices),
         strategies=strategies,
     )
 

@@ -40,7 +40,7 @@ from fleet.core.failover import (
     soonest,
     stronger,
 )
-from fleet.core.learning import NOTHING_LEARNED
+from fleet.core.learning import NOTHING_LEARNED, ModelFacts
 from fleet.core.models import Model
 from fleet.core.prices import Tokens, dollars
 from fleet.core.refusals import Refusal
@@ -60,6 +60,7 @@ from fleet.errors import (
 )
 from fleet.services.call_ends import REJECTED, Question, failure_of
 from fleet.services.money_rules import over_error
+from fleet.services.priced_models import follow
 from fleet.services.step_writer import StepWriter, is_of_the_key
 from fleet.state.tasks import Lease
 
@@ -250,14 +251,19 @@ class ModelSteps:
             name = self.current.model.name
             self.current = next(each for each in self.options if each.model.name == name)
 
+    def _facts(self) -> tuple[float, ModelFacts]:
+        now, facts = self.writer.state.look()
+        follow(self.models, facts.prices)
+        return now, facts
+
     async def _look(self, search: Search) -> Standing:
         """How things stand. Without Redis no model is known to cool down."""
-        self._follow_prices()
         now, facts = 0.0, NOTHING_LEARNED
         try:
-            now, facts = await asyncio.to_thread(self.writer.state.look)
+            now, facts = await asyncio.to_thread(self._facts)
         except RetryLater as error:
             log.warning("cool-downs could not be read", error=str(error))
+        self._follow_prices()
         self.writer.limits.records.update(facts.limits)
         limit = self.lease.limit_nanodollars
         # A call may cost more than its estimate, and a free model is never too dear.

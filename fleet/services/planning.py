@@ -1,7 +1,8 @@
 """Plans: ranks pools and chooses a model for submissions, from what this process knows.
 
-Nothing is read on the way: see `fleet.services.snapshot`. Tasks that ask for the same thing
-share a plan until the snapshot, the policy or a price changes.
+Nothing is read on the way: see `fleet.services.snapshot`. The one exception is price data that was
+shared since, which is read once: see `fleet.services.priced_models`. Tasks that ask for the same
+thing share a plan until the snapshot, the policy or a price changes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fleet.core.learning import ModelFacts
 from fleet.core.model_choice import NANODOLLARS, Model, ModelDecision
 from fleet.core.routing import RULE_LIMIT, Ranking, RouteRequest, rank
 from fleet.core.strategies import NO_TURNS, Strategy, Turns, advance
@@ -20,6 +22,7 @@ from fleet.services.controls import Controls
 from fleet.services.known_models import KnownModels
 from fleet.services.model_planning import choose_model, stored_plan
 from fleet.services.money_rules import money_rules
+from fleet.services.priced_models import follow
 from fleet.services.requests import Checked, unknown
 from fleet.services.routes import Route, Routes
 from fleet.services.snapshot import Snapshot
@@ -122,7 +125,7 @@ class Planner:
     def refresh(self) -> None:
         """Read the counts of all pools, and what is known of the models: two round trips."""
         self.snapshot.refresh()
-        self.known_models.take(*self.model_state.look())
+        self._take_facts(*self.model_state.look())
         self.plans.clear()
 
     def _follow_prices(self) -> None:
@@ -150,10 +153,13 @@ class Planner:
 
     def learn_models(self, step: Step) -> None:
         """Take what came back about the models, where it was asked for."""
-        if step.models is not None and self.known_models.take(
-            step.now, parse_facts(step.models)
-        ):
+        if step.models is not None and self._take_facts(step.now, parse_facts(step.models)):
             self.plans.clear()
+
+    def _take_facts(self, now: float, facts: ModelFacts) -> bool:
+        """Whether they say anything new. The document of shared prices is read where it is new."""
+        follow(self.models, facts.prices)
+        return self.known_models.take(now, facts)
 
     def took(self, plan: Plan, pool: str) -> None:
         """Note which pool got the task, for the strategies that go in turn."""

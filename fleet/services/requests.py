@@ -156,24 +156,9 @@ class RequestChecks:
         return spec
 
     def _payload(self, agent_type: str, asked: Submission) -> str:
+        limits = self.config.limits
         model = self.spec(agent_type).payload
-        try:
-            payload = (
-                asked.payload
-                if isinstance(asked.payload, model)
-                else model.model_validate(asked.payload)
-            )
-        except ValidationError as error:
-            raise InvalidRequest(_payload_faults(asked.request_type, error)) from None
-        text = _payload_json(asked.request_type, payload)
-        size = len(text.encode())
-        if size > self.config.limits.payload_bytes:
-            raise InvalidRequest(
-                f"the payload has {size:,} bytes, more than the "
-                f"{self.config.limits.payload_bytes:,} allowed; send less, or name files instead "
-                "of carrying them"
-            )
-        return text
+        return checked_payload(model, asked.request_type, asked.payload, limits.payload_bytes)[1]
 
     def tenant(self, tenant: object) -> str:
         """The same name, where a tenant may have it. Raises `InvalidRequest`."""
@@ -258,6 +243,24 @@ def check_tenant(tenant: str) -> None:
 def unknown(kind: str, name: object, allowed: Mapping[str, Any] | frozenset[str]) -> str:
     """A sentence for a name that is not known, with those that are."""
     return f"no {kind} is called {brief(name)}; use one of: {', '.join(sorted(allowed))}"
+
+
+def checked_payload(
+    model: type[Payload], request_type: str, payload: object, most_bytes: int
+) -> tuple[Payload, str]:
+    """A payload in its agent's own type, and as it is sent. Raises `InvalidRequest`."""
+    try:
+        found = payload if isinstance(payload, model) else model.model_validate(payload)
+    except ValidationError as error:
+        raise InvalidRequest(_payload_faults(request_type, error)) from None
+    text = _payload_json(request_type, found)
+    size = len(text.encode())
+    if size > most_bytes:
+        raise InvalidRequest(
+            f"the payload has {size:,} bytes, more than the {most_bytes:,} allowed; send less, or "
+            "name files instead of carrying them"
+        )
+    return found, text
 
 
 def _payload_json(request_type: str, payload: Payload) -> str:

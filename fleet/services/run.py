@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
 
 from fleet.adapters.model_calls import ModelCaller
 from fleet.agent import Agent, AgentContext, AgentSpec, Outcome
@@ -35,7 +34,6 @@ from fleet.core.models import Model
 from fleet.core.retries import Draws
 from fleet.errors import (
     FleetError,
-    InvalidRequest,
     LeaseLost,
     Parked,
     RetryLater,
@@ -50,6 +48,7 @@ from fleet.services.model_steps import ModelSteps
 from fleet.services.patience import patiently
 from fleet.services.policy_in_force import PolicyInForce
 from fleet.services.priced_models import ModelsByName
+from fleet.services.requests import checked_payload
 from fleet.services.run_ends import End, cancelled, ended, failed
 from fleet.services.run_writes import RunWrites
 from fleet.services.step_writer import Lessons, StepWriter
@@ -233,11 +232,8 @@ class AgentRunner:
         self, agent_type: str, lease: Lease, payload: Any, writer: StepWriter
     ) -> Outcome:
         spec = self.specs[agent_type]
-        try:
-            checked = spec.payload.model_validate(payload)
-        except ValidationError as error:
-            places = ", ".join(".".join(map(str, item["loc"])) for item in error.errors())
-            raise InvalidRequest(f"the payload does not suit {agent_type} at: {places}") from None
+        most_bytes = self.settings.config.limits.payload_bytes
+        checked, _ = checked_payload(spec.payload, lease.request_type, payload, most_bytes)
         context: AgentContext = RunContext(
             lease,
             self.tasks,

@@ -102,7 +102,7 @@ def answer_of(error: redis.RedisError) -> Answer | None:
 def translated(answer: Answer, where: str) -> FleetError:
     """Fleet's error for what Redis at a place has answered."""
     word, rest = answer
-    if word in NOT_YOU or any(words in rest for words in NOT_IN_A_SCRIPT):
+    if word in NOT_YOU or any(words in str(answer) for words in NOT_IN_A_SCRIPT):
         return NotAllowed(
             f"Redis refused the user, the password or the user's rights ({answer}); check "
             "FLEET_BROKER_URL, and give the user the rights that docs/brokers.md names"

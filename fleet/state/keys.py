@@ -23,6 +23,7 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:audit              stream   changes of the policy: what, from what, by whom, why
     {fleet}:change:ID          string   what a change of the policy was answered
     {fleet}:models             hash     what is learned of models, and which are cooling down
+    {fleet}:prices             hash     the price data of the last refresh, and its version
     {fleet}:clock              string   until when no lease ends, since the clock was set, ms
     {fleet}:beat               string   who is beat now (a lease)
     {fleet}:beat:runs          hash     when each job of beat began last, ms
@@ -124,6 +125,10 @@ class Keys:
     @property
     def models(self) -> str:
         return f"{self.tag}:models"
+
+    @property
+    def prices(self) -> str:
+        return f"{self.tag}:prices"
 
     @property
     def clock(self) -> str:

@@ -4,6 +4,7 @@
     cool|KEY|MODEL               until in ms, failures in a row, reason; KEY is a key's id
     cool|KEY|                    the same of all models of a key
     limit|MODEL                  whether answers keep their limit: see `fleet.core.output_limits`
+    prices                       the version of the shared prices: see `fleet.state.shared_prices`
     turn|MODEL                   until in ms and which call, where its calls take turns: `admit.lua`
 
 So its size is bounded by the catalogue: models x request types, and keys x models. A cool-down
@@ -32,6 +33,7 @@ Arguments = list[str | int]
 LEARNED = "learned"
 COOL = "cool"
 LIMIT = "limit"
+PRICES = "prices"
 SEPARATOR = "|"
 
 FIRST_COOL_MS = 5_000
@@ -53,7 +55,7 @@ RATING_WEIGHT = 2
 def parse_facts(flat: Sequence[Any]) -> ModelFacts:
     """The facts from the hash as a list of field, value, field, value, as Redis gives it."""
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    evidence, cooldowns, limits = {}, {}, {}
+    evidence, cooldowns, limits, prices = {}, {}, {}, ""
     for name, value in ((text(name), text(value)) for name, value in pairs):
         kind, _, rest = name.partition(SEPARATOR)
         if kind == LEARNED:
@@ -64,7 +66,9 @@ def parse_facts(flat: Sequence[Any]) -> ModelFacts:
             cooldowns[key_id, model] = _cool_down(value)
         elif kind == LIMIT:
             limits[rest] = LimitRecord.parse(value)
-    return ModelFacts(evidence, cooldowns, limits)
+        elif kind == PRICES:
+            prices = value
+    return ModelFacts(evidence, cooldowns, limits, prices)
 
 
 def _evidence(packed: str) -> Evidence:

@@ -22,6 +22,7 @@ from fleet.services.context import RunContext
 from fleet.services.lease_keeper import LeaseKeeper
 from fleet.services.model_steps import ModelSteps
 from fleet.services.policy_in_force import PolicyInForce
+from fleet.services.priced_models import ModelsByName
 from fleet.services.requests import Submission
 from fleet.services.run import AgentRunner
 from fleet.services.step_writer import Lessons, StepWriter
@@ -158,7 +159,7 @@ def resume_run(fleet: Connection, task_id: str, fake: FakeProvider, loop: asynci
         learns=True,
     )
     callers = model_callers(settings, fleet.models, os.environ)
-    models = {model.name: model for model in fleet.models}
+    models = ModelsByName(fleet.models)
     steps = ModelSteps(lease, models, callers, writer, settings.config.models.escalate)
     context = RunContext(lease, fleet.tasks, steps, (), "auto")
     return Run(fleet, fake, lease, writer, context, loop)

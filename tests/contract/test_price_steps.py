@@ -18,9 +18,10 @@ import redis
 from fake_provider import FakeProvider, answer, held
 from task_runs import Run, resume_run
 
-from fleet.adapters.price_files import store
+from fleet.adapters.price_files import document_text, packed, store
 from fleet.runtime.messages import message_encoder
 from fleet.services.connection import Connection, open_connection
+from fleet.services.known_models import KnownModels
 from fleet.services.priced_models import PricedModels
 from fleet.services.requests import Submission
 from fleet.settings import Settings
@@ -83,7 +84,9 @@ def fleet(
     clock = Clock()
     clean_environment.setattr(
         "fleet.services.connection.PricedModels",
-        lambda settings, environment: PricedModels(settings, environment, clock),
+        lambda settings, environment, shared: PricedModels(
+            settings, environment, clock, shared=shared
+        ),
     )
     found = open_connection(settings_of(CONFIG.format(url=fake.base_url)))
     found.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
@@ -174,20 +177,73 @@ def test_a_price_step_costs_a_submission_no_round_trip(fleet: Fleet) -> None:
     assert sent[2] <= sent[1] < sent[0]
 
 
+def test_a_refresh_elsewhere_costs_one_submission_one_read(fleet: Fleet) -> None:
+    connection, _ = fleet
+    submitter = connection.submitter(message_encoder())
+    newer = document_text(document((7.0, "")), "elsewhere", connection.shared_prices.now())
+
+    def submit() -> tuple[int, int]:
+        before = connection.client.info("stats")["total_commands_processed"]
+        cost = submitter.submit(ASKED).plan.models.best.cost_nanodollars
+        sent = connection.client.info("stats")["total_commands_processed"] - before
+        return sent, cost
+
+    submit()
+    usual, old = submit()
+    connection.shared_prices.put(packed(newer, "elsewhere"))
+    submitter.planner.known_models = KnownModels()
+    """As after the second in which nothing is brought along."""
+    told, _ = submit()
+    after, new = submit()
+    # A read of what the models are known by comes within the script, and is counted.
+    assert told == usual + 2
+    assert after == usual
+    assert new == 7 * old
+
+
+def test_a_call_is_admitted_and_charged_at_what_another_machine_has_refreshed(
+    fleet: Fleet, fake: FakeProvider, loop: asyncio.Runner
+) -> None:
+    run = claimed(fleet, fake, loop)
+    shared = fleet[0].shared_prices
+    newer = document_text(document((7.0, "")), "elsewhere", shared.now())
+    shared.put(packed(newer, "elsewhere"))
+    fake.script("hourly", held(answer("hi", 10, 5)))
+
+    async def look() -> int:
+        asked = asyncio.create_task(run.context.ask("say hi"))
+        await asyncio.to_thread(fake.wait_for, "hourly")
+        admitted = bound(run)
+        fake.let_go()
+        await asked
+        return admitted
+
+    assert loop.run(look()) == (READ + WRITTEN) * 7000
+    assert run.record.cost_nanodollars == 15 * 7000
+
+
 WATCHER = """
 import sys
+from fleet.runtime.messages import message_encoder
 from fleet.services import priced_models
 priced_models.CHECK_SECONDS = 0.1
 from fleet.services.connection import open_connection
+from fleet.services.requests import Submission
 from fleet.settings import load_settings
 connection = open_connection(load_settings())
+submitter = connection.submitter(message_encoder())
 for line in sys.stdin:
+    submitter.dry_run(Submission("code_generation", {"instruction": "add"}))
     print(connection.models[0].price.input.dollars, flush=True)
 """
 
 
-def test_a_refresh_reaches_another_process_that_runs(fleet: Fleet, tmp_path: Path) -> None:
-    store(tmp_path, document((1.0, "")), "here")
+@pytest.mark.parametrize("its_folder", ["", "elsewhere"])
+def test_a_refresh_reaches_another_process_that_runs(
+    fleet: Fleet, tmp_path: Path, its_folder: str
+) -> None:
+    folder = tmp_path / its_folder
+    store(folder, document((1.0, "")), "here")
     newer = tmp_path / "newer.json"
     newer.write_text(json.dumps(document((7.0, ""))))
     command = [sys.executable, "-c", WATCHER]
@@ -195,7 +251,7 @@ def test_a_refresh_reaches_another_process_that_runs(fleet: Fleet, tmp_path: Pat
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=dict(os.environ),
+        env={**os.environ, "FLEET_DATA_DIR": str(folder)},
         text=True,
         cwd=tmp_path,
     ) as watcher:

@@ -18,12 +18,13 @@ from fleet.core.limits import LimitKey
 from fleet.errors import FleetError, InEmergency, InvalidRequest, OverBudget, OverLimit
 from fleet.runtime.agent_tasks import _plan
 from fleet.runtime.asked import Delivered
+from fleet.runtime.messages import message_encoder
 from fleet.services.claims import Delivery
 from fleet.services.complexity import Complexity
 from fleet.services.connection import Connection, open_connection
 from fleet.services.ledger_verify import verify
 from fleet.services.money_rules import step_limits
-from fleet.services.requests import RequestChecks
+from fleet.services.requests import RequestChecks, Submission
 from fleet.services.run import AgentRunner
 from fleet.settings import Settings
 from fleet.state.money import StepLimits
@@ -191,3 +192,14 @@ def test_a_tenant_that_is_not_configured_reserves_nothing(
         stranger.delivered("strange", tenant="evil")
     scopes = {scope for scope in stranger.fleet.book.read().held if "evil" in scope}
     assert not scopes
+
+
+def test_a_message_that_names_a_known_task_carries_no_larger_payload_either(
+    stranger: Stranger, fake: FakeProvider
+) -> None:
+    submitter = stranger.fleet.submitter(message_encoder())
+    task_id = submitter.submit(Submission("code_generation", {"instruction": "add"})).task_id
+    with pytest.raises(InvalidRequest, match=r"the payload has 2,000,0\d\d bytes, more than the"):
+        stranger.delivered_as(task_id, [{"instruction": "x" * 2_000_000}], {})
+    assert stranger.fleet.tasks.read(task_id).state == "failed"
+    assert fake.count() == 0

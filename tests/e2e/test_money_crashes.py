@@ -35,8 +35,9 @@ LIVES = ("usual", "parked", "lost", *SLOW_LIVES)
 NEVER_ASKED = {"lost": 1, "buried": MOST_CRASHES}
 """Steps that a life admits and nobody asks."""
 QUESTIONS = 2
-UNDER_WAY = {("admit", "after"), ("usage", "before")}
-"""Deaths in a call of a model: its answer is lost, and the question is asked again."""
+UNDER_WAY = {("admit", "after"), ("limit", "before"), ("limit", "after"), ("usage", "before")}
+"""Deaths in a call of a model: its answer is lost, and the question is asked again. What an answer
+shows of its model's limit is told before it is charged."""
 SEVERAL = 2
 """Of the calls of one script in a life so many are tried: later ones are as the second one."""
 

@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Any, ClassVar
 
 import pytest
+import redis
 from commands import run_fleet
 
 from fleet.adapters.ports import pick_ports
@@ -33,7 +34,7 @@ PRICES = [{"id": "openai", "name": "OpenAI", "api_pattern": "x", "models": [GPT_
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, valkey_url: str) -> Command:
+def fleet(tmp_path: Path, valkey_url: str, client: redis.Redis) -> Iterator[Command]:
     """Runs a command in an empty folder, with no key but what it is given."""
     kept = {
         name: value
@@ -45,7 +46,8 @@ def fleet(tmp_path: Path, valkey_url: str) -> Command:
         environment = {**kept, "FLEET_BROKER_URL": valkey_url, **variables}
         return run_fleet("models", *arguments, folder=tmp_path, environment=environment)
 
-    return run
+    yield run
+    client.flushall()
 
 
 @pytest.fixture
@@ -140,7 +142,7 @@ def test_a_password_in_the_address_is_sent_and_shows_nowhere(
     assert told.returncode == 0, told.stderr
     assert _Quiet.authorizations[-1] == "Basic " + b64encode(b"user:pa$s").decode()
     assert "**********@127.0.0.1" in told.stdout
-    assert "use these prices within seconds" in told.stdout
+    assert "use these prices within a minute" in told.stdout
     (folder / "data.json").unlink()
     missing = fleet("refresh", "--url", private)
     assert missing.returncode == 1
@@ -168,7 +170,7 @@ def test_a_makers_price_is_known_whatever_its_table_is_called(
 
 
 def test_prices_are_taken_from_a_file_also_from_one_that_was_stored_elsewhere(
-    fleet: Command, tmp_path: Path
+    fleet: Command, client: redis.Redis, tmp_path: Path
 ) -> None:
     (tmp_path / "given.json").write_text(json.dumps(PRICES))
     changed = answer(fleet("refresh", "--from", "given.json", "--json"))["changed"]
@@ -176,6 +178,7 @@ def test_prices_are_taken_from_a_file_also_from_one_that_was_stored_elsewhere(
         ("gpt-5", "12")
     ]
     (tmp_path / ".fleet" / "prices.json").rename(tmp_path / "carried.json")
+    client.flushall()
     assert answer(fleet("refresh", "--from", "carried.json", "--json"))["changed"] == changed
 
 
@@ -217,6 +220,36 @@ def test_bad_arguments_are_refused(
 ) -> None:
     refused(fleet("refresh", *arguments), 2, says)
     assert not (tmp_path / ".fleet").exists()
+
+
+def test_prices_that_another_machine_has_refreshed_are_shown_and_named(
+    fleet: Command, client: redis.Redis, tmp_path: Path
+) -> None:
+    (tmp_path / "given.json").write_text(json.dumps(PRICES))
+    assert fleet("refresh", "--from", "given.json").returncode == 0
+    elsewhere = {"OPENAI_API_KEY": "sk", "FLEET_DATA_DIR": str(tmp_path / "elsewhere")}
+    listed = answer(fleet("--json", **elsewhere))
+    assert listed["prices"].startswith("the prices in Redis of 20")
+    (model,) = (each for each in listed["models"] if each["model"] == "gpt-5")
+    assert model["context_tokens"] == 123_456
+    client.hset("{fleet}:prices", "document", b"broken")
+    shown = fleet(**elsewhere)
+    assert shown.returncode == 0, shown.stderr
+    assert "genai-prices" in shown.stdout
+    assert "the prices in Redis: cannot be read" in " ".join(shown.stdout.split())
+
+
+def test_without_redis_prices_are_kept_and_the_status_says_that_they_are_not_shared(
+    fleet: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "given.json").write_text(json.dumps(PRICES))
+    port = pick_ports({"FLEET_MODEL_PORT": 0})["FLEET_MODEL_PORT"]
+    away = f"redis://127.0.0.1:{port}/0"
+    done = fleet("refresh", "--from", "given.json", FLEET_BROKER_URL=away)
+    assert done.returncode == 1
+    assert "reach no other machine" in done.stderr
+    assert "share this folder" in done.stdout
+    assert (tmp_path / ".fleet" / "prices.json").exists()
 
 
 def test_a_stored_file_that_is_broken_is_replaced_by_a_refresh(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import pytest
 
 from fleet.adapters.price_files import store
 from fleet.core.prices import Price
-from fleet.services.price_refresh import refresh
 from fleet.services.priced_models import CHECK_SECONDS, ModelsByName, PricedModels
 from fleet.settings import Environment, Settings, parse_config
 
@@ -68,11 +66,11 @@ class Clocks:
         self.passed += seconds
 
 
-def made(folder: Path, now: datetime = NIGHT) -> tuple[PricedModels, Clocks, Settings]:
+def made(folder: Path, now: datetime = NIGHT) -> tuple[PricedModels, Clocks]:
     config = parse_config(CATALOGUE, "fleet.toml")
     settings = Settings(Environment(data_dir=folder), config, "fleet.toml")
     clocks = Clocks(now)
-    return PricedModels(settings, KEY, clocks.utc, clocks.monotonic), clocks, settings
+    return PricedModels(settings, KEY, clocks.utc, clocks.monotonic), clocks
 
 
 def price_of(models: PricedModels, name: str = "hourly") -> Price | None:
@@ -85,7 +83,7 @@ def dollars(million: float) -> Price:
 
 def test_a_price_by_the_hour_holds_from_the_second_that_it_begins(tmp_path: Path) -> None:
     store(tmp_path, DAY_AND_NIGHT, "here")
-    models, clocks, _ = made(tmp_path)
+    models, clocks = made(tmp_path)
     assert price_of(models) == dollars(1)
     clocks.wait(1)
     assert price_of(models) == dollars(2)
@@ -96,18 +94,17 @@ def test_a_price_by_the_hour_holds_from_the_second_that_it_begins(tmp_path: Path
 
 def test_a_dated_price_reaches_a_process_that_runs(tmp_path: Path) -> None:
     store(tmp_path, document(plain(1.0), plain(5.0, {"start_date": "2026-12-01"})), "here")
-    models, clocks, _ = made(tmp_path, datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC))
+    models, clocks = made(tmp_path, datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC))
     assert price_of(models) == dollars(1)
     clocks.wait(1)
     assert price_of(models) == dollars(5)
 
 
-def test_a_refresh_reaches_a_process_that_runs_within_seconds(tmp_path: Path) -> None:
+def test_newly_stored_prices_reach_a_process_that_runs_within_seconds(tmp_path: Path) -> None:
     store(tmp_path, document(plain(1.0)), "here")
-    models, clocks, settings = made(tmp_path)
+    models, clocks = made(tmp_path)
     assert price_of(models) == dollars(1)
-    (tmp_path / "newer.json").write_text(json.dumps(document(plain(3.0), window=2000)))
-    refresh(settings, given=tmp_path / "newer.json")
+    store(tmp_path, document(plain(3.0), window=2000), "here")
     clocks.wait(CHECK_SECONDS)
     assert price_of(models) == dollars(3)
     assert ModelsByName(models)["hourly"].context_tokens == 2000
@@ -116,7 +113,7 @@ def test_a_refresh_reaches_a_process_that_runs_within_seconds(tmp_path: Path) ->
 
 def test_after_a_long_sleep_the_first_look_has_the_new_price(tmp_path: Path) -> None:
     store(tmp_path, document(plain(1.0)), "here")
-    models, clocks, _ = made(tmp_path)
+    models, clocks = made(tmp_path)
     assert price_of(models) == dollars(1)
     store(tmp_path, document(plain(3.0)), "here")
     clocks.wait(86_400)
@@ -125,7 +122,7 @@ def test_after_a_long_sleep_the_first_look_has_the_new_price(tmp_path: Path) -> 
 
 def test_the_first_prices_may_be_stored_while_a_process_runs(tmp_path: Path) -> None:
     store(tmp_path, document(plain(1.0)), "here")
-    models, clocks, _ = made(tmp_path)
+    models, clocks = made(tmp_path)
     (tmp_path / "prices.json").unlink()
     clocks.wait(CHECK_SECONDS)
     assert price_of(models) == dollars(1), "what is known nowhere now keeps its price"
@@ -137,7 +134,7 @@ def test_the_first_prices_may_be_stored_while_a_process_runs(tmp_path: Path) -> 
 @pytest.mark.parametrize("content", ["{", "[]", '{"providers": 3}'])
 def test_a_file_that_cannot_be_read_changes_no_price(tmp_path: Path, content: str) -> None:
     store(tmp_path, document(plain(1.0)), "here")
-    models, clocks, _ = made(tmp_path)
+    models, clocks = made(tmp_path)
     assert price_of(models) == dollars(1)
     (tmp_path / "prices.json").write_text(content)
     clocks.wait(CHECK_SECONDS)
@@ -149,7 +146,7 @@ def test_a_file_that_cannot_be_read_changes_no_price(tmp_path: Path, content: st
 
 def test_while_nothing_changes_the_models_are_the_same_objects(tmp_path: Path) -> None:
     store(tmp_path, DAY_AND_NIGHT, "here")
-    models, clocks, _ = made(tmp_path)
+    models, clocks = made(tmp_path)
     before = models.current()
     clocks.wait(0.5)
     assert models.current() is before

@@ -34,6 +34,8 @@ ANSWERS: dict[str, type[FleetError]] = {
     "NOPERM this user has no permissions to run the 'evalsha' command": NotAllowed,
     "DENIED Redis is running in protected mode": NotAllowed,
     "ERR invalid password": NotAllowed,
+    "ERR ACL failure in script: User less has no permissions to run the 'lpush' command "
+    "script: on @user_script:839.": NotAllowed,
     "ERR The user executing the script can't run this command or subcommand": NotAllowed,
     "MOVED 3999 127.0.0.1:6381": InvalidConfig,
     "ASK 3999 127.0.0.1:6381": InvalidConfig,

@@ -23,6 +23,7 @@ from workers.security_scanner.models import Finding, Grade, Skipped
 
 MOST_HITS = 5000
 """Of a whole scan; of the files after that only the number is told."""
+END_SECONDS = 5.0
 ANSWER_BYTES = 256 * 1024 * 1024
 
 
@@ -96,7 +97,7 @@ class ScannerProcess:
             line = b""
         if line.endswith(b"\n"):
             return json.loads(line)
-        return self._died_of(await self._end())
+        return self._died_of(await self._end(died=True))
 
     async def _start(self) -> Process:
         try:
@@ -114,17 +115,25 @@ class ScannerProcess:
             raise Unavailable(f"the scanner's process does not start: {error.strerror}") from error
         return self._process
 
-    async def _end(self) -> int:
+    async def _end(self, *, died: bool = False) -> int:
         process, self._process = self._process, None
         if process is None:
             return 0
-        # It has answered, or its answer is wanted no more; one that has died keeps its status.
-        with suppress(ProcessLookupError):
-            process.kill()
-        status = await process.wait()
-        # Else the loop may end before its pipes do.
-        process._transport.close()  # type: ignore[attr-defined]
-        return status
+        try:
+            if died:
+                # To kill it would take its status away from whoever waits for that.
+                async with asyncio.timeout(END_SECONDS):
+                    return await process.wait()
+        except TimeoutError:
+            pass
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+            # Else the loop may end before its pipes do.
+            process._transport.close()  # type: ignore[attr-defined]
+        return process.returncode or 0
 
     def _died_of(self, status: int) -> str:
         if status == -signal.SIGPROF:
