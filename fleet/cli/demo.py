@@ -101,10 +101,12 @@ def _submit(screen: Console, fleet: Fleet) -> tuple[list[Errand], list[Task]]:
 def _result(screen: Console, settings: Settings, errand: Errand, record: TaskRecord) -> None:
     from rich.text import Text
 
-    from fleet.cli.results import result_view
+    from fleet.cli.results import isolation_note, result_view
     from fleet.cli.tables import state
 
     screen.print(Text.assemble("\n", (errand.title, "bold"), ": ", state(record.state)))
+    if isolation := isolation_note(record.result):
+        screen.print(Text(f"its code ran in isolation: {isolation}", style="dim"))
     if record.result is None and record.error:
         screen.print(Text(record.error["message"], style="red"))
     if record.result is not None:

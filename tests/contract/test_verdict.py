@@ -121,6 +121,105 @@ def test_no_code_passes_by_forging_the_verdict() -> None:
     assert {verdict.stage for verdict in verdicts.values()} == {"tests"}, verdicts
 
 
+# Code that is wrong, with tests that do not look at each call as simply as an assert does.
+ROUNDABOUT = {
+    "ends where an error is expected": (
+        "import os\ndef pay(x):\n    if x < 0:\n        os._exit(0)\n    return x\n",
+        "assert pay(1) == 1\nraised = False\ntry:\n    pay(-1)\n"
+        "except Exception:\n    raised = True\nassert raised",
+    ),
+    "ends at the last call, where any error is taken": (
+        "import os\ndef pay(x):\n    if x < 0:\n        os._exit(0)\n    return x\n",
+        "assert pay(1) == 1\ntry:\n    pay(-1)\nexcept BaseException:\n    pass",
+    ),
+    "answers with nonsense where an error is expected": (
+        "import os\ndef pay(x):\n    for number in range(3, 20) if x < 0 else ():\n"
+        "        try:\n            os.write(number, b'nonsense\\n')\n"
+        "        except OSError:\n            pass\n    return x\n",
+        "assert pay(1) == 1\ntry:\n    pay(-1)\nexcept BaseException:\n    pass",
+    ),
+    "is looked at by an async test": (
+        "async def add(a, b):\n    return 7\n",
+        "assert add\nasync def test_add():\n    assert await add(1, 2) == 3",
+    ),
+    "is looked at by a class of tests": (
+        "def add(a, b):\n    return 7\n",
+        "assert add\nclass TestAdd:\n    def test_add(self):\n        assert add(1, 2) == 3",
+    ),
+    "is looked at by unittest": (
+        "def add(a, b):\n    return 7\n",
+        "import unittest\nassert add\nclass Add(unittest.TestCase):\n"
+        "    def test_add(self):\n        self.assertEqual(add(1, 2), 3)",
+    ),
+    "is looked at by a test below a condition": (
+        "def add(a, b):\n    return 7\n",
+        "assert add\nif True:\n    def test_add():\n        assert add(1, 2) == 3",
+    ),
+    "is looked at by a test that yields": (
+        "def add(a, b):\n    return 7\n",
+        "assert add\ndef test_add():\n    assert add(1, 2) == 3\n    yield",
+    ),
+    "swallows a failed assert in its context": (
+        "class Opened:\n    def __enter__(self):\n        return self\n"
+        "    def __exit__(self, *told):\n        return True\n"
+        "    def value(self):\n        return 7\n",
+        "with Opened() as opened:\n    assert opened.value() == 3\nassert Opened",
+    ),
+    "swallows a failure of unittest in its context": (
+        "class Opened:\n    async def __aenter__(self):\n        return self\n"
+        "    async def __aexit__(self, *told):\n        return True\n"
+        "    def value(self):\n        return 7\n",
+        "import unittest\nclass Case(unittest.IsolatedAsyncioTestCase):\n"
+        "    async def test_value(self):\n        async with Opened() as opened:\n"
+        "            self.assertEqual(opened.value(), 3)",
+    ),
+    "swallows a failed assert of a function that it calls": (
+        "def each(items, do):\n    for item in items:\n        try:\n            do(item)\n"
+        "        except BaseException:\n            pass\n",
+        "def look(item):\n    assert item == 3\neach([7], look)\nassert each",
+    ),
+    "swallows a failure of unittest in a function that it calls": (
+        "def each(items, do):\n    for item in items:\n        try:\n            do(item)\n"
+        "        except BaseException:\n            pass\n",
+        "import unittest\nclass Case(unittest.TestCase):\n    def test_each(self):\n"
+        "        each([7], lambda item: self.assertEqual(item, 3))",
+    ),
+    "swallows a failed assert as a decorator": (
+        "def safe(do):\n    def inner(*args):\n        try:\n            return do(*args)\n"
+        "        except BaseException:\n            return None\n    return inner\n",
+        "@safe\ndef test_it():\n    assert 1 == 2\nassert safe",
+    ),
+    "gives no error where one is expected": (
+        "def root(x):\n    return 0\n",
+        "try:\n    root(-1)\n    assert False\nexcept Exception:\n    pass",
+    ),
+    "ends the cases that are mapped": (
+        "def add(a, b):\n    raise StopIteration\n",
+        "assert all(map(lambda case: add(*case) == sum(case), [(1, 2), (3, 4)]))\n"
+        "assert not list(filter(lambda case: add(*case) == 1, [(1, 2)]))",
+    ),
+}
+
+
+def test_no_code_passes_tests_that_look_at_it_in_a_roundabout_way() -> None:
+    verdicts = verdicts_of(ROUNDABOUT)
+    assert {name for name, verdict in verdicts.items() if verdict.passed} == set()
+
+
+def verdicts_of(cases: dict[str, tuple[str, str]]) -> dict[str, Verdict]:
+    async def all_of_them() -> list[Verdict]:
+        places = asyncio.Semaphore(4)
+
+        async def one(code: str, tests: str) -> Verdict:
+            async with places:
+                wanted = CodeGenerationPayload(instruction="Do it.", tests=tests)
+                return await verify(code, wanted, "auto")
+
+        return await asyncio.gather(*(one(*each) for each in cases.values()))
+
+    return dict(zip(cases, asyncio.run(all_of_them()), strict=True))
+
+
 @pytest.mark.parametrize(
     ("tests", "reason"),
     [
@@ -224,6 +323,10 @@ HONEST = {
         "assert raised(Refused, 1, 7).code == 7\n"
         "assert str(raised(ValueError, 1, 7)) == 'refused with 7'\n",
     ),
+    "an error that is expected, and nothing else": (
+        "def root(x):\n    if x < 0:\n        raise ValueError(x)\n    return x ** 0.5\n",
+        "try:\n    root(-1)\n    assert False, 'no error'\nexcept ValueError:\n    pass",
+    ),
     "functions and objects of the tests": (
         "import functools\n"
         "def apply(f, *args):\n    return f(*args)\n"
@@ -275,10 +378,91 @@ HONEST = {
         "async def fetch(x):\n    await asyncio.sleep(0)\n    return x + 1\n"
         "@contextlib.contextmanager\ndef opened():\n    yield 5\n"
         "class Colour(enum.Enum):\n    RED = 1\ndef red():\n    return Colour.RED\n",
-        "import asyncio\nassert list(squares(3)) == [0, 1, 4]\nassert sum(squares(4)) == 14\n"
+        "import asyncio, inspect, types\nassert inspect.isgenerator(squares(3))\n"
+        "assert isinstance(squares(3), types.GeneratorType) and not inspect.isgenerator(red())\n"
+        "assert list(squares(3)) == [0, 1, 4]\nassert sum(squares(4)) == 14\n"
         "assert next(squares(1)) == 0\nassert asyncio.run(fetch(1)) == 2\n"
         "with opened() as value:\n    assert value == 5\n"
         "assert red() is Colour.RED and Colour.RED.value == 1 and red() == Colour.RED",
+    ),
+    "tests as pytest and unittest have them": (
+        "import asyncio\nasync def fetch(x):\n    return x * 2\ndef add(a, b):\n    return a + b\n",
+        "import unittest\nasync def test_fetch():\n    assert await fetch(2) == 4\n"
+        "class TestAdd:\n    def setup_method(self):\n        self.one = 1\n"
+        "    def test_add(self):\n        assert add(self.one, 2) == 3\n"
+        "class Add(unittest.TestCase):\n    def setUp(self):\n        self.one = 1\n"
+        "    def test_add(self):\n        self.assertEqual(add(self.one, 2), 3)\n"
+        "        with self.assertRaises(TypeError):\n            add(1, '')\n",
+    ),
+    "unittest alone": (
+        "def add(a, b):\n    return a + b\n",
+        "import unittest\nclass Add(unittest.TestCase):\n    def test_add(self):\n"
+        "        self.assertEqual(add(1, 2), 3)\n"
+        "if __name__ == '__main__':\n    unittest.main()\n",
+    ),
+    "what it prints": (
+        "def hello(name):\n    print('hello', name)\n",
+        "import contextlib, io\nsaid = io.StringIO()\n"
+        "with contextlib.redirect_stdout(said):\n    hello('Ann')\n    hello('Bob')\n"
+        "assert said.getvalue() == 'hello Ann\\nhello Bob\\n'",
+    ),
+    "lists and dicts of its objects, changed by the tests": (
+        "from dataclasses import dataclass, field\n@dataclass\nclass Cart:\n"
+        "    items: list = field(default_factory=list)\n"
+        "    at: dict = field(default_factory=dict)\n"
+        "    def count(self):\n        return len(self.items)\n",
+        "one, other = Cart(), Cart()\none.items.append('a')\none.at['x'] = [1]\n"
+        "one.at['x'].append(2)\nassert one.items == ['a'] and one.count() == 1\n"
+        "assert one.at == {'x': [1, 2]}\nassert other == Cart()",
+    ),
+    "methods, files and views of the tests": (
+        "import json\nclass Bus:\n    def __init__(self):\n        self.heard_by = []\n"
+        "    def on(self, each):\n        self.heard_by.append(each)\n"
+        "    def tell(self, what):\n        for each in self.heard_by:\n            each(what)\n"
+        "def load(file):\n    return json.load(file)\n"
+        "def total(each):\n    return sum(each)\n",
+        "import io\nheard = []\nbus = Bus()\nbus.on(heard.append)\nbus.tell('a')\n"
+        "assert heard == ['a']\nassert load(io.StringIO('[1]')) == [1]\n"
+        "assert total({1: 2}.values()) == 2 and total({1: 2}.keys()) == 1",
+    ),
+    "errors of the library, copies, paths, docstrings, defaults": (
+        "import json, collections, pathlib\nfrom dataclasses import dataclass\n"
+        "@dataclass(frozen=True)\nclass Point:\n    x: int\n"
+        "class Box:\n    def __init__(self):\n        self.held = [1]\n"
+        'def load(text):\n    """Reads JSON."""\n    return json.loads(text)\n'
+        "def beside(path):\n    return pathlib.Path(path).parent / 'x'\n"
+        "def none():\n    return collections.defaultdict(list)\n",
+        "import copy, json\nfrom dataclasses import FrozenInstanceError\nfrom pathlib import Path\n"
+        "def raised(kind, do):\n    try:\n        do()\n    except kind:\n        return True\n"
+        "def change():\n    point = Point(1)\n    point.x = 2\n"
+        "assert raised(json.JSONDecodeError, lambda: load('{'))\n"
+        "assert raised(FrozenInstanceError, change)\n"
+        "box = Box()\nother = copy.deepcopy(box)\nother.held.append(2)\nassert box.held == [1]\n"
+        "assert load.__doc__ == 'Reads JSON.'\nassert beside('a/b') == Path('a/x')\n"
+        "assert none()['k'] == []",
+    ),
+    "contexts that end errors": (
+        "import contextlib\nclass Quiet:\n    def __enter__(self):\n        return self\n"
+        "    def __exit__(self, kind, error, trace):\n"
+        "        return kind is not None and issubclass(kind, ValueError)\n"
+        "@contextlib.contextmanager\ndef told(seen):\n    try:\n        yield\n"
+        "    except KeyError:\n        seen('key')\n",
+        "with Quiet():\n    raise ValueError('x')\nseen = []\nwith told(seen.append):\n"
+        "    raise KeyError(1)\nassert seen == ['key']\ntry:\n    with Quiet():\n"
+        "        raise TypeError('y')\nexcept TypeError:\n    seen.append('type')\n"
+        "assert seen == ['key', 'type']",
+    ),
+    "what is awaited over and over": (
+        "import asyncio\nasync def count(n):\n    for i in range(n):\n        yield i\n"
+        "class Opened:\n    def __init__(self):\n        self.queue = asyncio.Queue()\n"
+        "    async def __aenter__(self):\n        return self\n"
+        "    async def __aexit__(self, *told):\n        return False\n"
+        "    async def put(self, x):\n        await self.queue.put(x)\n"
+        "    async def get(self):\n        return await self.queue.get()\n",
+        "import asyncio\nasync def main():\n"
+        "    assert [i async for i in count(3)] == [0, 1, 2]\n"
+        "    async with Opened() as opened:\n        await opened.put(1)\n"
+        "        assert await opened.get() == 1\nasyncio.run(main())",
     ),
     "names of the module, however imported": (
         "LIMIT = 3\n_calls = 0\n"
@@ -291,21 +475,8 @@ HONEST = {
 
 
 def test_honest_code_passes_tests_of_every_kind() -> None:
-    async def all_of_them() -> list[Verdict]:
-        places = asyncio.Semaphore(4)
-
-        async def one(code: str, tests: str) -> Verdict:
-            async with places:
-                wanted = CodeGenerationPayload(instruction="Do it.", tests=tests)
-                return await verify(code, wanted, "auto")
-
-        return await asyncio.gather(*(one(*each) for each in HONEST.values()))
-
-    failed = {
-        name: verdict.message
-        for name, verdict in zip(HONEST, asyncio.run(all_of_them()), strict=True)
-        if not verdict.passed
-    }
+    verdicts = verdicts_of(HONEST)
+    failed = {name: each.message for name, each in verdicts.items() if not each.passed}
     assert failed == {}
 
 

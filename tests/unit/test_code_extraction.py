@@ -216,3 +216,8 @@ def test_an_answer_that_is_all_fences_is_tried_so_often_and_no_more(
     monkeypatch.setattr(extraction, "parsed", counted)
     extract_code(line * 20_000)
     assert tried < 1000
+
+
+def test_an_end_of_thoughts_in_a_docstring_of_bare_code_is_code() -> None:
+    code = 'def cut(text):\n    """Strip.\n\n    </think>\n    """\n    return text\n'
+    assert extract_code(code) == code

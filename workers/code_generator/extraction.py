@@ -66,6 +66,8 @@ def extract_code(answer: str, wanted: Collection[str] = ()) -> str | None:
 
 def _after_thoughts(text: str, found: list[Found]) -> str:
     """What follows the last end of thoughts that stands in no block of working code."""
+    if not found and Block(text).definitions:
+        return text  # bare code, with such a tag in a literal
     in_code = [each for each in found if each.block.tree and each.block.closed]
     for end in reversed(list(THOUGHTS_END.finditer(text))):
         line = text.count("\n", 0, end.start())
@@ -86,9 +88,7 @@ def _fenced(lines: list[str]) -> Iterator[Found]:
         at, blocks = found.end, blocks + 1
 
 
-def _block(
-    lines: list[str], at: int, opening: re.Match[str], trials: Iterator[int]
-) -> Found:
+def _block(lines: list[str], at: int, opening: re.Match[str], trials: Iterator[int]) -> Found:
     """The block that opens here.
 
     It ends at the first closing fence up to which it is Python: a fence within Python can only

@@ -10,23 +10,30 @@ with a value of the tests, nor when it computes a plain value with one: see docs
 from __future__ import annotations
 
 import ast
+import asyncio
 import builtins
+import collections
+import inspect
+import io
 import json
 import os
 import reprlib
 import sys
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 sys.path.insert(0, os.getcwd())  # noqa: PTH109
 
 if TYPE_CHECKING:
-    from workers.code_generator.wire import OPERATIONS, Malformed, Peer, Remote, as_plain
+    from workers.code_generator.operations import MUTABLE, OPERATIONS, Malformed
+    from workers.code_generator.wire import Peer, Remote, as_plain
 else:  # beside this file, in the sandbox
-    from wire import OPERATIONS, Malformed, Peer, Remote, as_plain
+    from operations import MUTABLE, OPERATIONS, Malformed
+    from wire import Peer, Remote, as_plain
 
 TESTS = "<tests>"
 TESTS_MODULE = "tests"
@@ -46,17 +53,65 @@ ITERATORS: tuple[type, ...] = (
     filter,
     zip,
     enumerate,
+    *(type({}.keys()), type({}.values()), type({}.items())),
+    *map(
+        type, (iter({}), iter({}.values()), iter({}.items()), iter(set()), iter(""), iter(range(0)))
+    ),
+    *(reversed, type(reversed([]))),
 )
+# Code may use what stands in these of the tests, and methods of containers, such as `seen.append`.
+LENT_AT_MOST, LENT_ITEMS = 8, 1000
+HANDED_OVER = (io.StringIO, io.BytesIO)
+METHODS_OF = (list, dict, set, str, collections.deque, *HANDED_OVER)
 
 
 class Unverifiable(BaseException):
     """The assert would rest on the code's own word. No `except Exception` hides it."""
 
 
+@dataclass
+class Lent:
+    """A list, dict or set that the tests read from an attribute, and what it held then."""
+
+    owner: Remote
+    name: str
+    copy: Any
+    seen: Any
+
+
 class TestSide(Peer):
     """The trusted end: code may use the tests' own functions and objects, and nothing else."""
 
     broken = ""
+    broke_off = False
+
+    def __init__(self, reading: IO[bytes], writing: IO[bytes]) -> None:
+        super().__init__(reading, writing)
+        self.lent: collections.deque[Lent] = collections.deque(maxlen=LENT_AT_MOST)
+
+    def ask(self, name: str, *operands: Any, **named: Any) -> Any:
+        try:
+            self._give_back()
+            found = super().ask(name, *operands, **named)
+            if name == "getattr" and type(found) in MUTABLE and len(found) <= LENT_ITEMS:
+                self.lent.append(Lent(operands[0], operands[1], found, self.encoded(found)))
+            return found
+        except Malformed as error:  # the tests may catch it, and hold it for the code's own
+            self.broken, self.broke_off = self.broken or str(error), True
+            raise
+
+    def _give_back(self) -> None:
+        """Change attributes of the code's objects as the tests changed their copies of them."""
+        for each in list(self.lent):
+            if (now := self.encoded(each.copy)) != each.seen:
+                each.seen = now
+                super().ask("give back", each.owner, each.name, each.copy)
+
+    def encoded_exception(self, error: BaseException) -> list[Any]:
+        """What the code may swallow, except for a failure of the tests themselves."""
+        if isinstance(error, AssertionError) and "_theirs" not in error.__dict__:
+            self.broken = self.broken or f"an assert of the tests failed: {error}"
+        return super().encoded_exception(error)
 
     def refuse(self, reason: str) -> Unverifiable:
         self.broken = self.broken or reason
@@ -92,7 +147,9 @@ class TestSide(Peer):
 
     def guard(self, name: str, operands: list[Any]) -> None:
         target, *rest = operands
-        if isinstance(target, ITERATORS) and name in ("iter", "next"):
+        if isinstance(target, ITERATORS) and name in ("iter", "next", "len", "reversed"):
+            return
+        if name == "print" and type(target) is str:
             return
         if not _of_the_tests(target):
             raise TypeError(f"{name} is not for the code to do here")
@@ -122,6 +179,10 @@ class TestSide(Peer):
 def _of_the_tests(value: Any) -> bool:
     if isinstance(value, types.MethodType):
         return _of_the_tests(value.__self__)
+    if isinstance(value, types.BuiltinMethodType):
+        return type(value.__self__) in METHODS_OF
+    if type(value) in HANDED_OVER:
+        return True
     if isinstance(value, type | types.FunctionType):
         return value.__module__ == TESTS_MODULE
     return type(value).__module__ == TESTS_MODULE
@@ -152,12 +213,47 @@ class AssertCounter(ast.NodeTransformer):
         if isinstance(node.test, ast.Compare) and len(node.test.ops) == 1:
             node.test.left = self._noted("left", node.test.left)
             node.test.comparators = [self._noted("right", node.test.comparators[0])]
+        line = ast.Constant(node.lineno)
+        looked_at = ast.Call(ast.Name("_looked_at", ast.Load()), [line, node.test], [])
+        node.test = ast.fix_missing_locations(ast.copy_location(looked_at, node.test))
+        return [node, self._counted(node)]
+
+    def visit_Try(self, node: ast.Try) -> ast.Try:
+        """An error that is caught where `assert False` stands for its absence holds an assert."""
+        last = node.body[-1]
+        constant = isinstance(last, ast.Assert) and isinstance(last.test, ast.Constant)
+        self.generic_visit(node)
+        for handler in node.handlers if constant else ():
+            handler.body.insert(0, self._counted(handler))
+        return node
+
+    def _counted(self, beside: ast.AST) -> ast.stmt:
         counted = ast.Expr(ast.Call(ast.Name("_assert_held", ast.Load()), [], []))
-        return [node, ast.fix_missing_locations(ast.copy_location(counted, node))]
+        return ast.fix_missing_locations(ast.copy_location(counted, beside))
 
     def _noted(self, side: str, value: ast.expr) -> ast.expr:
         call = ast.Call(ast.Name("_note", ast.Load()), [ast.Constant(side), value], [])
         return ast.fix_missing_locations(ast.copy_location(call, value))
+
+
+def _map(function: Callable[..., Any], *of: Iterable[Any]) -> Iterator[Any]:
+    """In a generator a StopIteration of the code is an error, and not the end of the cases."""
+    for each in zip(*of, strict=False):
+        yield function(*each)
+
+
+def _filter(function: Callable[[Any], Any] | None, of: Iterable[Any]) -> Iterator[Any]:
+    for each in of:
+        if (function or bool)(each):
+            yield each
+
+
+def _run(test: Callable[[], Any] | None) -> None:
+    result = test() if test else None
+    if inspect.iscoroutine(result):
+        asyncio.run(result)
+    elif inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError("a test that yields is never run to its end; leave the yield out")
 
 
 class Tests:
@@ -166,25 +262,55 @@ class Tests:
     def __init__(self, text: str) -> None:
         self.text = text
         self.passed = 0
+        # Where an assert has failed, also if the code then swallows the error.
+        self.failed_in: int | None = None
         self._sides: dict[str, object] = {}
 
     def run(self, names: dict[str, Any]) -> None:
         tree = AssertCounter().visit(ast.parse(self.text, TESTS))
         tools = {"_assert_held": self._assert_held, "_note": self._note, "__name__": TESTS_MODULE}
-        namespace = {**names, **tools}
+        tools["_looked_at"] = self._looked_at
+        namespace = {"map": _map, "filter": _filter, **names, **tools}
         exec(compile(tree, TESTS, "exec"), namespace)  # noqa: S102
-        for test in self._functions(namespace):
-            test()
+        for name, each in list(namespace.items()):
+            if each is names.get(name):
+                continue
+            if isinstance(each, type):
+                self._run_class(name, each)
+            elif name.startswith("test_") and callable(each):
+                _run(each)
 
-    def _functions(self, namespace: dict[str, Any]) -> list[Callable[[], None]]:
-        definitions = [
-            node for node in ast.parse(self.text).body if isinstance(node, ast.FunctionDef)
-        ]
-        return [namespace[node.name] for node in definitions if node.name.startswith("test_")]
+    def _run_class(self, name: str, kind: type) -> None:
+        if kind.__module__ != TESTS_MODULE:
+            return
+        unittest: Any = sys.modules.get("unittest")  # where the tests have imported it
+        if unittest and issubclass(kind, unittest.TestCase):
+            cases = unittest.defaultTestLoader.loadTestsFromTestCase(kind)
+            count = cases.countTestCases()
+            cases.debug()  # raises what fails
+            self.passed += count
+        elif name.startswith("Test"):
+            for method in (each for each in dir(kind) if each.startswith("test_")):
+                instance = kind()
+                _run(getattr(instance, "setup_method", None))
+                _run(getattr(instance, method))
+                _run(getattr(instance, "teardown_method", None))
 
     def _assert_held(self) -> None:
         self.passed += 1
         self._sides.clear()
+
+    def _looked_at(self, line: int, value: object) -> bool:
+        held = bool(value)
+        if not held and self.failed_in is None:
+            self.failed_in = line
+        return held
+
+    def swallowed(self) -> str:
+        """The assert that failed without ending the tests; empty where there is none."""
+        if self.failed_in is None:
+            return ""
+        return f"{self.text.split(chr(10))[self.failed_in - 1].strip()}: failed"
 
     def _note(self, side: str, value: object) -> object:
         self._sides[side] = value
@@ -229,9 +355,12 @@ def check(side: TestSide, order: dict[str, Any]) -> dict[str, Any]:
     except Malformed as error:
         return {"passed": tests.passed, "failure": str(error), "broke_off": True}
     except BaseException as error:
-        return {"passed": tests.passed, "failure": tests.failure(error)}
-    failure = "" if tests.passed else "no assert was reached"
-    return {"passed": tests.passed, "failure": side.broken or failure}
+        failure = tests.failure(error)
+    else:
+        failure = (
+            tests.swallowed() or side.broken or ("" if tests.passed else "no assert was reached")
+        )
+    return {"passed": tests.passed, "failure": failure, "broke_off": side.broke_off}
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from fleet.agent import Payload, Result
 
 Stage = Literal["extract", "parse", "lint", "tests"]
 Isolation = Literal["bubblewrap", "landlock", "rlimits", ""]  # empty: no tests ran
-RESERVED_MODULES = {*sys.stdlib_module_names, "program", "wire", "pyperf", "numpy"}
+RESERVED_MODULES = {*sys.stdlib_module_names, "program", "wire", "operations", "pyperf", "numpy"}
 
 
 def _assert_something(text: str) -> str:
@@ -39,8 +39,9 @@ def _is_module(text: str) -> str:
 class CodeGenerationPayload(Payload):
     """An instruction, and the tests that the code must pass.
 
-    `tests` is Python code with assert statements, at module level or in functions without
-    parameters named `test_...`; it sees every name of the generated module and may import it as
+    `tests` is Python code with assert statements, at module level, in functions without
+    parameters named `test_...` (`async` or not), in methods of classes named `Test...`, or in a
+    `unittest.TestCase`; it sees every name of the generated module and may import it as
     `module`. Without tests, code that parses and holds no error that ruff can see is accepted.
     `function` is a name that the code must define. `max_attempts` are made with each model: when
     they are used up, the next stronger model that the task may use begins afresh. `max_tokens`

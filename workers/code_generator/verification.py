@@ -25,7 +25,8 @@ from fleet.errors import Unavailable
 from workers.code_generator.models import CodeGenerationPayload, Isolation, Stage
 
 HERE = Path(__file__).parent
-HARNESS, SERVER, WIRE = (HERE / name for name in ("harness.py", "code_server.py", "wire.py"))
+HARNESS, SERVER = HERE / "harness.py", HERE / "code_server.py"
+BOTH_SIDES = ("wire.py", "operations.py")
 # Errors only, nothing of style: syntax, comparisons that cannot hold, misplaced statements,
 # names that nobody defined.
 RUFF_RULES = "E9,F63,F7,F82"
@@ -128,12 +129,16 @@ async def run_tests(code: str, payload: CodeGenerationPayload, mode: Mode) -> Ve
     return _verdict(ended, report, _result(code_run))
 
 
+def _on_both_sides() -> dict[str, str]:
+    return {name: (HERE / name).read_text(encoding="utf-8") for name in BOTH_SIDES}
+
+
 async def _run_code(
     code: str, payload: CodeGenerationPayload, mode: Mode, channel: Channel
 ) -> SandboxResult:
     files = {
         f"{payload.module}.py": code,
-        "wire.py": WIRE.read_text(encoding="utf-8"),
+        **_on_both_sides(),
         "order.json": json.dumps({"module": payload.module}),
     }
     program = SERVER.read_text(encoding="utf-8")
@@ -149,7 +154,7 @@ async def _run_tests(payload: CodeGenerationPayload, mode: Mode, channel: Channe
     order = {"module": payload.module, "tests": payload.tests, "function": payload.function}
     return await run_python(
         HARNESS.read_text(encoding="utf-8"),
-        files={"wire.py": WIRE.read_text(encoding="utf-8"), "order.json": json.dumps(order)},
+        files={**_on_both_sides(), "order.json": json.dumps(order)},
         limits=TEST_LIMITS,
         mode=mode,
         channel=channel,

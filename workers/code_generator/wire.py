@@ -11,80 +11,53 @@ too, when the call is over. Copies of one object within an argument are not know
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import inspect
 import json
-import operator
 import threading
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from fractions import Fraction
-from pathlib import PurePosixPath
-from typing import IO, Any
+from datetime import timedelta
+from types import GeneratorType
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workers.code_generator.operations import (
+        ARITHMETIC,
+        COMPARISONS,
+        FACTORIES,
+        MAKERS,
+        MAPPINGS,
+        MUTABLE,
+        OPERATIONS,
+        SEQUENCES,
+        TEXTS,
+        Malformed,
+        change,
+        is_of_library,
+        library_error,
+        plain_of,
+    )
+else:  # beside this file, in the sandbox
+    from operations import (
+        ARITHMETIC,
+        COMPARISONS,
+        FACTORIES,
+        MAKERS,
+        MAPPINGS,
+        MUTABLE,
+        OPERATIONS,
+        SEQUENCES,
+        TEXTS,
+        Malformed,
+        change,
+        is_of_library,
+        library_error,
+        plain_of,
+    )
 
 WRONG = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 LINE_BYTES = 32 * 1024 * 1024
-SEQUENCES: dict[type, str] = {
-    **{list: "list", tuple: "tuple", set: "set"},
-    **{frozenset: "frozenset", deque: "deque"},
-}
-MAPPINGS: dict[type, str] = {dict: "dict", Counter: "Counter", OrderedDict: "OrderedDict"}
-TEXTS: dict[type, tuple[str, Callable[[Any], str], Callable[[str], Any]]] = {
-    int: ("int", hex, lambda text: int(text, 16)),
-    float: ("float", float.hex, float.fromhex),
-    bytes: ("bytes", bytes.hex, bytes.fromhex),
-    bytearray: ("bytearray", bytearray.hex, bytearray.fromhex),
-    Decimal: ("Decimal", str, Decimal),
-    Fraction: ("Fraction", str, Fraction),
-    datetime: ("datetime", datetime.isoformat, datetime.fromisoformat),
-    date: ("date", date.isoformat, date.fromisoformat),
-    time: ("time", time.isoformat, time.fromisoformat),
-    PurePosixPath: ("PurePosixPath", str, PurePosixPath),
-}
-MAKERS: dict[str, Callable[[Any], Any]] = {
-    **{name: make for name, _, make in TEXTS.values()},
-    **{name: kind for kind, name in SEQUENCES.items()},
-    **{name: kind for kind, name in MAPPINGS.items()},
-}
-PLAIN_BASES = (str, int, float, bytes, tuple, list, dict, set, frozenset)
-MUTABLE = (list, dict, set, bytearray, deque, Counter, OrderedDict, defaultdict)
-COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
-ARITHMETIC: tuple[str, ...] = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
-ARITHMETIC += ("and", "or", "xor", "lshift", "rshift")
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    **{"call": lambda f, *args, **named: f(*args, **named)},
-    **{"getattr": getattr, "setattr": setattr, "delattr": delattr, "dir": dir},
-    **{"getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem},
-    **{"len": len, "iter": iter, "next": next, "reversed": reversed, "hash": hash},
-    **{"str": str, "repr": repr, "format": format, "bool": bool, "bytes": bytes},
-    **{"int": int, "float": float, "complex": complex, "index": operator.index},
-    **{"abs": abs, "neg": operator.neg, "pos": operator.pos, "invert": operator.invert},
-    **{"round": round, "contains": operator.contains},
-    **{"isinstance": isinstance, "issubclass": issubclass},
-    **{"enter": lambda each: each.__enter__(), "exit": lambda each, *told: each.__exit__(*told)},
-    **{"await": lambda each: asyncio.run(_awaited(each)), "plain": lambda each: plain_of(each)},
-    **{name: getattr(operator, name) for name in COMPARISONS},
-    **{name: getattr(operator, f"__{name}__") for name in ARITHMETIC},
-}
-
-
-class Malformed(Exception):
-    """The other side does not keep to the protocol, or has ended."""
-
-
-def plain_of(value: Any) -> Any:
-    """What an object is as a plain value, where its class is one by birth and equality (such as
-    a named tuple); else None."""
-    base: Any = next((base for base in PLAIN_BASES if isinstance(value, base)), None)
-    equality: Any = type(value).__eq__
-    return base(value) if base and equality is base.__eq__ else None
-
-
-async def _awaited(each: Any) -> Any:
-    return await each
 
 
 class Remote:
@@ -103,6 +76,15 @@ class Remote:
             raise AttributeError(name)
         return self._peer.ask("getattr", self, name)
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """For `isinstance` and `inspect.isgenerator`; the object is used by its operations."""
+        return GeneratorType if vars(self)["_kind"] == "generator" else Remote
+
+    @property
+    def __doc__(self) -> Any:  # type: ignore[override]
+        return self._peer.ask("getattr", self, "__doc__")
+
     def __setattr__(self, name: str, value: Any) -> None:
         self._peer.ask("setattr", self, name, value)
 
@@ -113,7 +95,22 @@ class Remote:
         return self._peer.ask("call", self, *args, **named)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> Any:
-        return self._peer.ask("exit", self, None, None, None)
+        return self._peer.leave("exit", self, kind)
+
+    def __deepcopy__(self, known: Any) -> Any:
+        return self._peer.ask("deepcopy", self)
+
+    async def __anext__(self) -> Any:
+        return self._peer.ask("anext", self)
+
+    async def __aenter__(self) -> Any:
+        return self._peer.ask("aenter", self)
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> Any:
+        return self._peer.leave("aexit", self, kind)
+
+    def __mro_entries__(self, bases: Any) -> Any:
+        raise TypeError("the tests cannot derive a class from one of the code's")
 
     def __instancecheck__(self, instance: Any) -> bool:
         return bool(self._peer.ask("isinstance", instance, self))
@@ -158,7 +155,7 @@ def _computed(name: str, swapped: bool) -> Callable[..., Any]:
 
 for _name in ("getitem", "setitem", "delitem", "iter", "next", "reversed", "enter", "abs", "neg"):
     setattr(Remote, f"__{_name}__", _forwarded(_name))
-for _name in ("pos", "invert", "round"):
+for _name in ("pos", "invert", "round", "copy", "aiter"):
     setattr(Remote, f"__{_name}__", _forwarded(_name))
 for _type, _names in (
     (int, ("len", "hash", "int", "index")),
@@ -219,10 +216,16 @@ class Peer:
             raise Malformed("an answer of no known kind")
         given = [*operands, *named.values()]
         for place, changed in message[2]:
-            _change(given[place], self.decoded(changed))
+            change(given[place], self.decoded(changed))
         if isinstance(message[1], list) and message[1][:1] == ["given"]:
             return given[message[1][1]]
         return self.decoded(message[1])
+
+    def leave(self, name: str, each: Remote, kind: type[BaseException] | None) -> bool:
+        """Leave a context of the other side's, which may end an error, but no failed assert."""
+        ends = kind is not None and issubclass(kind, Exception)
+        told = kind if ends and not issubclass(kind, AssertionError) else None  # type: ignore[arg-type]
+        return bool(self.ask(name, each, told, None, None)) and told is not None
 
     def serve(self) -> None:
         """Do what the other side asks until it has no more to ask."""
@@ -288,7 +291,8 @@ class Peer:
             return [SEQUENCES[kind], [self.encoded(each) for each in value]]
         if kind in MAPPINGS or kind is defaultdict:
             pairs = [[self.encoded(k), self.encoded(v)] for k, v in value.items()]
-            return [MAPPINGS.get(kind, "defaultdict"), pairs]
+            factory = FACTORIES.get(getattr(value, "default_factory", None))
+            return [MAPPINGS.get(kind, "defaultdict"), pairs, factory]
         if kind is complex:
             return ["complex", [value.real.hex(), value.imag.hex()]]
         if kind is timedelta:
@@ -310,7 +314,8 @@ class Peer:
         number = self.numbers.setdefault(id(value), len(self.numbers))
         self.kept[number] = value
         if isinstance(value, type) and issubclass(value, BaseException):
-            return ["error class", number, value.__name__, self._bases(value)]
+            bases = self._bases(value)
+            return ["error class", number, value.__name__, bases, value.__module__]
         if inspect.iscoroutine(value):
             return ["mine", number, "coroutine", False]
         return ["mine", number, type(value).__name__, plain_of(value) is not None]
@@ -339,7 +344,8 @@ class Peer:
         if name in ("mine", "error class", "import"):
             return self._object(name, content, more)
         if name == "defaultdict":
-            return defaultdict(None, {self._decoded(k): self._decoded(v) for k, v in content})
+            made_by = next((each for each, known in FACTORIES.items() if known == more[0]), None)
+            return defaultdict(made_by, {self._decoded(k): self._decoded(v) for k, v in content})
         if name == "complex":
             return complex(*map(float.fromhex, content))
         if name == "timedelta":
@@ -360,7 +366,9 @@ class Peer:
         if number in self.remotes:
             return self.remotes[number]
         found: Any
-        if name == "error class":
+        if name == "error class" and (known := library_error(more[2], more[0])):
+            found = known
+        elif name == "error class":
             bases = tuple(self._error_class(base) for base in more[1]) or (Exception,)
             found = type(str(more[0]), bases, {"__str__": _told})
         elif more[0] == "coroutine":
@@ -412,7 +420,8 @@ class Peer:
                 return found
             _, number, name, args, own, text = message
             kind, args = self._error_class(name), [self._decoded(each) for each in args]
-            error = kind(*args)
+            # One of Python's library may be made of other things than it keeps.
+            error = kind.__new__(kind, *args) if is_of_library(kind) else kind(*args)
             for key, each in own.items():
                 if not key.startswith("__"):
                     setattr(error, key, self._decoded(each))
@@ -424,14 +433,3 @@ class Peer:
 
 def _told(error: BaseException) -> str:
     return str(error.__dict__.get("_text", ", ".join(map(str, error.args))))
-
-
-def _change(mine: Any, theirs: Any) -> None:
-    """Make a container the same as the copy that was changed in its place."""
-    if type(mine) is not type(theirs) or type(mine) not in MUTABLE:
-        raise Malformed("a change to something that cannot change")
-    if isinstance(mine, list | bytearray):
-        mine[:] = theirs
-        return
-    mine.clear()
-    (mine.extend if isinstance(mine, deque) else mine.update)(theirs)

@@ -10,11 +10,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+from fleet.adapters.sandbox import cgroups
 from fleet.adapters.sandbox.bubblewrap import INSIDE, namespace_arguments
 from fleet.adapters.sandbox.capture import BoundedText, keep
 from fleet.adapters.sandbox.isolation import isolation_for
@@ -127,6 +128,10 @@ class Job:
     isolation: Isolation
     channel: Channel | None = None
 
+    @property
+    def helpers(self) -> int:
+        return HELPERS if self.isolation == "landlock" else 0
+
 
 def supervised_command(job: Job, status: int) -> list[str]:
     inside = INSIDE if job.prefix else str(job.folder)
@@ -140,7 +145,7 @@ def supervised_command(job: Job, status: int) -> list[str]:
         "environment": {"TMPDIR": inside},
         "arguments": arguments,
         "own_processes": bool(job.prefix),
-        "helpers": HELPERS if job.isolation == "landlock" else 0,
+        "helpers": job.helpers,
         "status_descriptor": status,
     }
     supervisor = SUPERVISOR.read_text(encoding="utf-8")
@@ -148,11 +153,24 @@ def supervised_command(job: Job, status: int) -> list[str]:
 
 
 async def _run(job: Job, stdin: str) -> SandboxResult:
+    group = cgroups.group_of(job.limits, job.helpers)
+    if group is None:
+        return await _run_in(None, job, stdin)
+    try:
+        ended = await _run_in(group, job, stdin)
+        over = ended.killed_by == "signal" and group.ran_out_of_memory()
+        return replace(ended, killed_by="memory") if over else ended
+    finally:
+        await to_the_end(group.end())
+
+
+async def _run_in(group: cgroups.Group | None, job: Job, stdin: str) -> SandboxResult:
     started, limits = time.monotonic(), job.limits
     outputs = BoundedText(limits.output_bytes), BoundedText(limits.output_bytes)
     with status_pipe() as (reading, writing):
+        command = supervised_command(job, writing)
         process = await asyncio.create_subprocess_exec(
-            *supervised_command(job, writing),
+            *(group.entered(command) if group else command),
             stdin=job.channel.reading if job.channel else asyncio.subprocess.PIPE,
             stdout=job.channel.writing if job.channel else asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
