@@ -58,13 +58,12 @@ daily_usd = 1000000
 monthly_usd = 1000000
 """
 
-MONEY = re.compile(r"^-- Money\n.*?^-- What every task", re.MULTILINE | re.DOTALL)
+MONEY = re.compile(r"^  -- Money\n.*?^  -- What every task", re.MULTILINE | re.DOTALL)
 WITHOUT = """
-local book = nil
-local function choose_for() return {model = ARGV[16], because = ''} end
-reserve = function() end
-close_book = function() end
--- What every task"""
+  local function choose_for() return {model = ARGV[16], because = ''} end
+  local function reserve() end
+  -- What every task"""
+BOOK = re.compile(r"^local book = open_book\(.*?\)$(.*?)^close_book\(book\)$", re.M | re.S)
 
 MILLION = 1_000_000
 DAYS = 30
@@ -115,9 +114,10 @@ def main() -> None:
 
 def take_the_money_out(fleet: Fleet) -> None:
     """Have a fleet submit by the same script, without the part that holds money."""
-    cut, count = MONEY.subn(WITHOUT, source("submit"))
-    if count != 1:
-        raise SystemExit("submit.lua has changed: its part '-- Money' is to be taken out")
+    cut, parts = MONEY.subn(WITHOUT, source("submit"))
+    cut, books = BOOK.subn(r"local book = nil\1", cut)
+    if (parts, books) != (1, 1):
+        raise SystemExit("submit.lua has changed; take its money out in another way here")
     scripts = fleet._connection.submissions.scripts
     scripts.submit = fleet._connection.client.register_script(cut)
 
