@@ -107,23 +107,28 @@ def bound(run: Run) -> int:
     return step.held.amount
 
 
+def admitted(run: Run, fake: FakeProvider, loop: asyncio.Runner) -> int:
+    """Nano-dollars that a call binds while it is under way; it is answered then."""
+    fake.script("hourly", held(answer("hi", 10, 5)))
+
+    async def look() -> int:
+        asked = asyncio.create_task(run.context.ask("say hi"))
+        await asyncio.to_thread(fake.wait_for, "hourly")
+        found = bound(run)
+        fake.let_go()
+        await asked
+        return found
+
+    return loop.run(look())
+
+
 def test_a_call_after_a_price_step_is_admitted_and_charged_at_the_new_price(
     fleet: Fleet, fake: FakeProvider, loop: asyncio.Runner
 ) -> None:
     run = claimed(fleet, fake, loop)
     estimate = run.lease.candidates[0].cost_nanodollars
     fleet[1].now = AFTER
-    fake.script("hourly", held(answer("hi", 10, 5)))
-
-    async def look() -> int:
-        asked = asyncio.create_task(run.context.ask("say hi"))
-        await asyncio.to_thread(fake.wait_for, "hourly")
-        admitted = bound(run)
-        fake.let_go()
-        await asked
-        return admitted
-
-    assert loop.run(look()) == (READ + WRITTEN) * 2000
+    assert admitted(run, fake, loop) == (READ + WRITTEN) * 2000
     assert run.record.cost_nanodollars == 15 * 2000
     (entry,) = fleet[0].ledger.newest(1)
     assert (entry.amount, entry.estimate) == (15 * 2000, estimate)
@@ -208,17 +213,7 @@ def test_a_call_is_admitted_and_charged_at_what_another_machine_has_refreshed(
     shared = fleet[0].shared_prices
     newer = document_text(document((7.0, "")), "elsewhere", shared.now())
     shared.put(packed(newer, "elsewhere"))
-    fake.script("hourly", held(answer("hi", 10, 5)))
-
-    async def look() -> int:
-        asked = asyncio.create_task(run.context.ask("say hi"))
-        await asyncio.to_thread(fake.wait_for, "hourly")
-        admitted = bound(run)
-        fake.let_go()
-        await asked
-        return admitted
-
-    assert loop.run(look()) == (READ + WRITTEN) * 7000
+    assert admitted(run, fake, loop) == (READ + WRITTEN) * 7000
     assert run.record.cost_nanodollars == 15 * 7000
 
 
