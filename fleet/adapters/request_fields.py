@@ -6,8 +6,8 @@ that nothing limits their answers, and some refuse a request with a field that t
 each server is sent one field:
 
     OpenAI, its models at Azure and GitHub     max_completion_tokens
-    a model named as one of OpenAI's that      max_completion_tokens: whoever serves it passes it on
-    reason, at any address                     to OpenAI
+    a model named as one of OpenAI's that      max_completion_tokens: a gateway passes it on to
+    reason, at any address                     OpenAI
     all others                                 max_tokens
 """
 

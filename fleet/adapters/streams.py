@@ -69,7 +69,7 @@ async def streamed(
                 progress.cut = _progress(stream, time.monotonic() - last, trusted, tags)
                 raise
     except Exception:
-        # What becomes of a connection that is closed in the middle takes no answer away.
+        # The answer is kept, though closing its connection has failed.
         if over is None:
             raise
         return over
@@ -119,7 +119,7 @@ def _progress(
         return _cut(stream.get(), silent_seconds, trusted, tags)
     except Exception as error:
         # Its words are left out, for they may repeat the answer.
-        log.warning("cannot read what came of a cut answer", error=type(error).__name__)
+        log.warning("what arrived of a cut answer cannot be read", error=type(error).__name__)
         return Cut(None, silent_seconds, Tokens(0, 0))
 
 

@@ -306,7 +306,7 @@ def reap(program: int, order: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def watch(program: int, order: dict[str, Any]) -> dict[str, Any]:
-    """Wait until the program ends, is to be ended, or all its processes are over a limit."""
+    """Wait until the program ends, SIGTERM comes, or its processes together pass a limit."""
     usage = Usage(order)
     look_every = LOOK_SECONDS if order["own_processes"] else LOOK_SECONDS_ON_HOST
     while True:
