@@ -9,6 +9,7 @@ itself, not the children that run its tasks. And no process outlives this one, h
 from __future__ import annotations
 
 import ctypes
+import math
 import multiprocessing
 import os
 import queue
@@ -30,6 +31,8 @@ from fleet.core.restarts import RestartPolicy, wait_before_restart
 STOP_LAST = ("model", "broker")
 NO_WORKERS = (*STOP_LAST, "beat", "flower")
 LAST_PATIENCE_SECONDS = 3.0
+# What a worker may take from the end of its last task to its own.
+LEAVE_SECONDS = 5.0
 POLL_SECONDS = 0.05
 TELL_FIRST_SECONDS = 1.0
 TELL_SECONDS = 5.0
@@ -60,6 +63,7 @@ class Supervisor(Manager):  # type: ignore[misc]
         self._interrupts = 0
         self._deaths: dict[str, list[float]] = {}
         self._due: dict[str, float] = {}
+        self._last_finishing: dict[str, float] = {}
         self._process_ctor = _OwnedProcess
 
     def loop(self) -> None:
@@ -178,13 +182,19 @@ class Supervisor(Manager):  # type: ignore[misc]
             time.sleep(POLL_SECONDS)
 
     def _kill_but_those_that_finish(self, names: list[str]) -> list[str]:
-        """Kill all others whose time is over; who is left."""
-        groups = self.finishing()
-        left = [name for name in names if self._processes[name].get("pid") in groups]
+        """Kill all others whose time is over; who is left. One that has finished may still leave."""
+        groups, now = self.finishing(), time.monotonic()
+        for name in names:
+            if self._processes[name].get("pid") in groups:
+                self._last_finishing[name] = now
+        left = [name for name in names if now < self._spared_until(name)]
         for name in names:
             if name not in left:
                 self._send(name, os.killpg, signal.SIGKILL)
         return left
+
+    def _spared_until(self, name: str) -> float:
+        return self._last_finishing.get(name, -math.inf) + LEAVE_SECONDS
 
     def _say_who_is_awaited(self, names: list[str], seconds: float) -> None:
         who = ", ".join(names)
