@@ -1,8 +1,8 @@
 """`Fleet`: what an application submits with, from any process.
 
-    fleet = Fleet.from_env()
-    task = fleet.submit("code_generation", {"instruction": "...", "tests": "..."}, tenant="acme")
-    result = task.result(timeout=60)
+fleet = Fleet.from_env()
+task = fleet.submit("code_generation", {"instruction": "...", "tests": "..."}, tenant="acme")
+result = task.result(timeout=60)
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Task:
     def saved(self) -> tuple[Saved, ...]:
         """What its runs have saved for the next one to go on from, oldest first; nothing once it
         has ended, but as a dead letter."""
-        return self._connection.steps.saved(self.id)
+        return self._connection.model_calls.saved(self.id)
 
     def state(self) -> str:
         """One of `fleet.tasks.record.STATES`, such as `queued`. Raises `TaskNotFound`."""

@@ -36,7 +36,7 @@ from fleet.settings import Settings
 from fleet.tasks.checks import RequestChecks
 from fleet.tasks.dead_letters_store import DeadLetters
 from fleet.tasks.handed_over_store import HandedOver
-from fleet.tasks.model_calls_store import Steps
+from fleet.tasks.model_calls_store import ModelCallStore
 from fleet.tasks.on_hold_store import Parking
 from fleet.tasks.outbox import Relay
 from fleet.tasks.outbox_store import Outbox
@@ -66,7 +66,7 @@ class Connection:
     policies: PolicyStore
     audit: Audit
     examples: Examples
-    steps: Steps
+    model_calls: ModelCallStore
     parking: Parking
     schedule: Schedule
     lines: Lines
@@ -117,9 +117,7 @@ def open_connection(settings: Settings) -> Connection:
     leases = settings.config.leases
     dead_after = leases.dead_after_seconds
     pools = (*settings.config.pools, NO_POOL)
-    clock = ServerClock(
-        client, keys, scripts, pools, leases.lease_seconds, leases.renew_seconds
-    )
+    clock = ServerClock(client, keys, scripts, pools, leases.lease_seconds, leases.renew_seconds)
     shared_prices = SharedPrices(client, keys, scripts)
     return Connection(
         settings=settings,
@@ -141,7 +139,7 @@ def open_connection(settings: Settings) -> Connection:
         policies=PolicyStore(client, keys, scripts),
         audit=Audit(client, keys, scripts),
         examples=Examples(client, keys, scripts),
-        steps=Steps(client, keys, scripts, limits.checkpoint_bytes),
+        model_calls=ModelCallStore(client, keys, scripts, limits.checkpoint_bytes),
         parking=Parking(client, keys, scripts),
         schedule=Schedule(client, keys, scripts),
         lines=Lines(client, keys, scripts, _queues(settings), settings.has_rabbitmq),

@@ -19,10 +19,10 @@ from rich.text import Text
 
 from fleet.cli.dead_tables import dead_note
 from fleet.cli.history import history_view
+from fleet.cli.model_calls import model_calls_view
 from fleet.cli.money_notes import model_note, parked_note, uncertain_note
 from fleet.cli.output import dollars, moment, seconds
 from fleet.cli.saved import saved_view
-from fleet.cli.steps import steps_view
 from fleet.cli.tables import state
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ SEVERITY_STYLES = {"high": "bold red", "medium": "yellow", "low": "cyan"}
 
 
 def record_view(record: TaskRecord, saved: Sequence[Saved] = ()) -> Group:
-    """All of a task: its facts, its steps, what is saved of them, its error if it has one, its
+    """All of a task: its facts, its model calls, what is saved of them, its error if it has one, its
     result if it has one."""
-    parts: list[RenderableType] = [_facts(record), *steps_view(record), *saved_view(saved)]
+    parts: list[RenderableType] = [_facts(record), *model_calls_view(record), *saved_view(saved)]
     parts += history_view(record)
     if record.error:
         parts.append(Text(f"{record.error['type']}: {record.error['message']}", style="red"))

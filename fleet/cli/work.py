@@ -164,7 +164,7 @@ def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
     """
     from fleet.cli.decision import decision_view, model_json, money_view
     from fleet.cli.history import history_view
-    from fleet.cli.steps import steps_view
+    from fleet.cli.model_calls import model_calls_view
 
     found = _task(task_id)
     record = found.record()
@@ -173,11 +173,11 @@ def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
     if as_json:
         shown = record_json(record)
         told = ("state", "waits_for", "held_for", "because", "uncertain_calls", "history")
-        steps = {name: shown[name] for name in ("steps", "model_calls", *told)}
+        calls = {name: shown[name] for name in ("steps", "model_calls", *told)}
         routed = route.to_json() if route else None
-        print_json({"id": found.id, "route": routed, "model": model_json(model), **steps})
+        print_json({"id": found.id, "route": routed, "model": model_json(model), **calls})
     else:
-        parts = [*money_view(record), *steps_view(record), *history_view(record)]
+        parts = [*money_view(record), *model_calls_view(record), *history_view(record)]
         console().print(decision_view(route, model), *parts)
 
 
@@ -221,6 +221,8 @@ def record_json(record: TaskRecord) -> dict[str, Any]:
         del shown[name]
     for name in ("chosen", "because", "parked_for"):
         del shown[name]
+    # Programs have known the calls as `steps`, and their count as `model_calls`.
+    shown |= {"steps": shown["model_calls"], "model_calls": shown.pop("model_call_count")}
     times = {"wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
     history = [move._asdict() for move in record.history]
     priorities = record.priorities._asdict() if record.priorities else None

@@ -46,9 +46,7 @@ def refusal_to_retry(fleet: Connection, message_id: str) -> FleetError:
                 f"{message_id} cannot be retried: the message is malformed ({each.reason}). Send "
                 f"the task anew, and give this up with `fleet dead drop {message_id}`"
             )
-    return TaskNotFound(
-        f"{message_id} is no dead letter; `fleet dead list` has those there are"
-    )
+    return TaskNotFound(f"{message_id} is no dead letter; `fleet dead list` has those there are")
 
 
 def retry_dead(fleet: Connection, submitter: Submitter, task_id: str) -> Submitted:
@@ -62,7 +60,7 @@ def retry_dead(fleet: Connection, submitter: Submitter, task_id: str) -> Submitt
         )
     new_id = retry_id(task_id)
     checked = submitter.checks.check(_submission(letter))
-    fleet.steps.carry(task_id, new_id)
+    fleet.model_calls.carry(task_id, new_id)
     submitted = submitter.place(new_id, readdressed(letter.message, new_id), checked)
     fleet.dead_letters.end(task_id, _ttl(fleet), retried_as=new_id)
     return submitted

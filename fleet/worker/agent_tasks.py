@@ -31,7 +31,7 @@ from fleet.connection import Connection
 from fleet.errors import FleetError, LeaseLost, TaskCancelled
 from fleet.models.callers import model_callers
 from fleet.models.complexity import DEFAULT_COMPLEXITY, Complexity
-from fleet.models.priced import follow
+from fleet.models.priced import ModelsByName, follow
 from fleet.policy.store import Policy
 from fleet.tasks.checks import RequestChecks
 from fleet.tasks.claims import Delivery
@@ -39,6 +39,7 @@ from fleet.tasks.lease_renewal import LeaseKeeper
 from fleet.tasks.model_planning import choose_model, stored_plan
 from fleet.tasks.requeue import GivenBack
 from fleet.tasks.run.runner import AgentRunner
+from fleet.tasks.run.services import ModelServices, PoolAgent, RunProcess, TaskStores
 from fleet.tasks.slots import TaskSlots
 from fleet.worker.event_loop import LoopThread
 from fleet.worker.late_results import late_end, tell_revoked, tell_started
@@ -77,7 +78,7 @@ def add_agent_tasks(
 
 def _get_ready(runner: Runners, notice: Notice | None) -> None:
     if notice is not None:
-        notice.watch(lambda: runner().keeper.give_back())
+        notice.watch(lambda: runner().process.keeper.give_back())
     runner().warm_up()
 
 
@@ -98,9 +99,7 @@ def _add(
     role: Role,
     slots: Slots,
 ) -> None:
-    checks = RequestChecks(
-        connection.settings, connection.agents, Complexity(connection.policies)
-    )
+    checks = RequestChecks(connection.settings, connection.agents, Complexity(connection.policies))
 
     @app.task(
         name=task_name(agent_type),
@@ -143,9 +142,7 @@ def _add(
         return late_end(self, connection) if result is None else result
 
 
-def _run(
-    task: Any, runner: Runners, agent_type: str, delivery: Delivery
-) -> dict[str, Any] | None:
+def _run(task: Any, runner: Runners, agent_type: str, delivery: Delivery) -> dict[str, Any] | None:
     """Run a delivery; what Celery is to be told of it: see `fleet.worker.tracing`."""
     try:
         return runner().run(agent_type, delivery)
@@ -217,23 +214,15 @@ def _make_runner(app: Celery, role: Role, slots: TaskSlots) -> AgentRunner:
     leases = settings.config.leases
     keeper = LeaseKeeper(connection.tasks, leases.lease_seconds, leases.renew_seconds)
     keeper.start()
-    return AgentRunner(
-        settings=settings,
-        pool=role.pool,
-        agent_id=role.agent,
-        specs=connection.agents,
-        tasks=connection.tasks,
-        keeper=keeper,
-        run_coroutine=LoopThread().submit,
+    stores = TaskStores(connection.tasks, connection.parking, connection.retries, connection.pools)
+    models = ModelServices(
+        models=ModelsByName(connection.models),
         callers=model_callers(settings, connection.models, os.environ),
-        pools=connection.pools,
+        calls=connection.model_calls,
+        state=connection.model_state,
         examples=connection.examples,
-        models=connection.models,
-        model_state=connection.model_state,
-        steps=connection.steps,
-        parking=connection.parking,
         policy=PolicyInForce(settings.config, connection.policies),
-        retries=connection.retries,
-        rng=random.Random(),
-        slots=slots,
     )
+    process = RunProcess(keeper, LoopThread().submit, slots, random.Random())
+    agent = PoolAgent(role.pool, role.agent)
+    return AgentRunner(settings, agent, connection.agents, stores, models, process)

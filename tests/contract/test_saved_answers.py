@@ -72,7 +72,7 @@ def test_a_run_goes_on_from_the_answers_of_the_one_that_died(begin: Callable[...
     assert record.result["attempts"][0]["message"] in str(run.fake.requests()[1].body)
     assert entries(run) == [(1, 75_000), (2, 75_000)]
     assert record.cost_nanodollars == 150_000
-    assert run.fleet.steps.saved(record.id) == ()
+    assert run.fleet.model_calls.saved(record.id) == ()
 
 
 def test_an_answer_that_was_enough_costs_the_next_run_nothing(begin: Callable[..., Run]) -> None:

@@ -16,7 +16,7 @@ from test_parked_runs import SPEC
 
 from fleet.broker.messages import message_encoder
 from fleet.broker.submission import Delivered
-from fleet.budgets.reservation import StepLimits
+from fleet.budgets.reservation import CallLimits
 from fleet.budgets.rules.limits import LimitKey
 from fleet.connection import Connection, open_connection
 from fleet.errors import FleetError, InEmergency, InvalidRequest, OverBudget, OverLimit
@@ -26,7 +26,7 @@ from fleet.policy.store import Cause
 from fleet.settings import Settings
 from fleet.tasks.checks import RequestChecks, Submission
 from fleet.tasks.claims import Delivery
-from fleet.tasks.reservation import step_limits
+from fleet.tasks.reservation import call_limits
 from fleet.tasks.run.runner import AgentRunner
 from fleet.worker.agent_tasks import _plan
 
@@ -95,7 +95,7 @@ def stranger(
 def test_its_money_is_held_when_it_is_claimed(stranger: Stranger) -> None:
     assert stranger.delivered("first")
     record = stranger.fleet.tasks.read("first")
-    assert (record.state, record.model_calls) == ("succeeded", 1)
+    assert (record.state, record.model_call_count) == ("succeeded", 1)
     assert not stranger.fleet.book.reserved().all
 
 
@@ -120,10 +120,10 @@ def test_tasks_at_once_are_bounded_for_it_too(stranger: Stranger, fake: FakeProv
     assert fake.count() == 1
 
 
-def _limits(stranger: Stranger) -> StepLimits:
-    stranger.runner.policy.follow()
-    version, controls = stranger.runner.policy.now
-    return step_limits(controls, version, "default", "code_generator", "small")
+def _limits(stranger: Stranger) -> CallLimits:
+    stranger.runner.models.policy.follow()
+    version, controls = next(stranger.runner.models.policy.versions())
+    return call_limits(controls, version, "default", "code_generator", "small")
 
 
 def test_in_an_emergency_only_what_is_urgent_passes(stranger: Stranger, fake: FakeProvider) -> None:
@@ -177,7 +177,7 @@ def test_what_no_submission_may_say_no_message_may(
     record = stranger.fleet.tasks.read("strange")
     assert (record.state, record.tenant) == ("failed", "default")
     assert record.error == {"type": "InvalidRequest", "message": str(refused.value)}
-    assert record.model_calls == 0
+    assert record.model_call_count == 0
     assert stranger.fleet.dead_letters.letter("strange").message == ""
     assert not any(any(held) for held in stranger.fleet.book.read().held.values())
 

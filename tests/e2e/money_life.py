@@ -23,7 +23,7 @@ from kombu import Consumer, Exchange, Queue
 
 from fleet.broker.app import Role, fleet_of, make_app, worker_queues
 from fleet.broker.messages import message_encoder
-from fleet.budgets.reservation import ScopeLimits, StepLimits
+from fleet.budgets.reservation import CallLimits, ScopeLimits
 from fleet.budgets.rules.limits import LimitKey
 from fleet.errors import FleetError
 from fleet.policy.store import Cause
@@ -33,8 +33,8 @@ from fleet.tasks.checks import Submission
 from fleet.tasks.claims import Delivery
 from fleet.tasks.dead_letters import retry_dead
 from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.reaper import reap
-from fleet.tasks.record import Step
 from fleet.tasks.release import unpark
 from fleet.tasks.rules.retries import MOST_CRASHES
 from fleet.tasks.slots import TaskSlots
@@ -97,14 +97,15 @@ class World:
         """Take what is queued, and run it, until there is nothing more."""
         self.fleet.registry.heartbeat(AGENT, POOL, 0, 8)
         runner = _make_runner(self.app, Role(POOL, AGENT), TaskSlots(1))
-        runner.keeper.renew_seconds = 0
-        hold = runner.keeper.hold
+        keeper = runner.process.keeper
+        keeper.renew_seconds = 0
+        hold = keeper.hold
 
         def hold_and_look(*arguments: Any) -> None:
             hold(*arguments)
-            runner.keeper.look()
+            keeper.look()
 
-        runner.keeper.hold = hold_and_look  # type: ignore[method-assign]
+        keeper.hold = hold_and_look  # type: ignore[method-assign]
 
         def take(body: Any, message: Any) -> None:
             (payload,), asked, _ = body
@@ -150,8 +151,11 @@ class World:
         if found.stands_aside:
             self.fleet.tasks.begin(found)
         version = self.fleet.policies.read().version
-        worst = Step("dear", "fake", "first", "", 10, 0, 10, 1000)
-        assert self.fleet.steps.admit(found, 1, worst, StepLimits(version, ScopeLimits())) is None
+        worst = ModelCall("dear", "fake", "first", "", 10, 0, 10, 1000)
+        assert (
+            self.fleet.model_calls.admit(found, 1, worst, CallLimits(version, ScopeLimits()))
+            is None
+        )
         self.time_passes()
 
 

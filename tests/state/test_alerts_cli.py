@@ -15,7 +15,7 @@ from fleet.budgets.alerts import look_at_budgets
 from fleet.connection import Connection, open_connection
 from fleet.models.rules.output_limits import Shown
 from fleet.settings import Settings
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 
 LEASE = Lease(
@@ -43,7 +43,9 @@ def alerts(folder: Path, *arguments: str) -> str:
 
 def spend(state: Connection, call: int, dollars: int) -> None:
     cost = dollars * 10**9
-    state.steps.settle(LEASE, call, Step("gpt-5", "openai", "first", "ok", 1, 0, 1, cost))
+    state.model_calls.settle(
+        LEASE, call, ModelCall("gpt-5", "openai", "first", "ok", 1, 0, 1, cost)
+    )
     look_at_budgets(state)
 
 

@@ -10,13 +10,13 @@ import redis
 from structlog.testing import capture_logs
 
 from fleet.budgets.alerts import look_at_budgets
-from fleet.budgets.reservation import ScopeLimits, StepLimits
+from fleet.budgets.reservation import CallLimits, ScopeLimits
 from fleet.budgets.rules.alerts import BudgetUse
 from fleet.budgets.rules.limits import Limit, LimitKey, Window
 from fleet.connection import Connection, open_connection
 from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 
 CONFIG = """
@@ -54,13 +54,13 @@ def lease(fleet: Connection, tenant: str, agent_type: str = "tester") -> Lease:
     return found
 
 
-def step(dollars: int) -> Step:
-    return Step("gpt-5", "openai", "first", "ok", 10, 0, 3, dollars * DOLLAR)
+def step(dollars: int) -> ModelCall:
+    return ModelCall("gpt-5", "openai", "first", "ok", 10, 0, 3, dollars * DOLLAR)
 
 
 def spend(fleet: Connection, dollars: int, tenant: str, agent_type: str = "tester") -> None:
     call = fleet.client.incr("call")
-    fleet.steps.settle(lease(fleet, tenant, agent_type), int(call), step(dollars))
+    fleet.model_calls.settle(lease(fleet, tenant, agent_type), int(call), step(dollars))
 
 
 def said(fleet: Connection) -> list[tuple[str, str, int]]:
@@ -102,8 +102,8 @@ def test_every_scope_with_a_budget_of_dollars_is_looked_at_each_by_its_own(
 
 
 def test_what_is_reserved_counts_though_nothing_was_spent_yet(fleet: Connection) -> None:
-    limits = StepLimits("0", ScopeLimits())
-    assert fleet.steps.admit(lease(fleet, "acme"), 1, step(85), limits) is None
+    limits = CallLimits("0", ScopeLimits())
+    assert fleet.model_calls.admit(lease(fleet, "acme"), 1, step(85), limits) is None
     (told,) = look_at_budgets(fleet)
     assert told == "tenant:acme has used 85 % of $100 a UTC day: $0 settled, $85 reserved"
 
@@ -118,7 +118,8 @@ def test_however_many_look_at_once_each_alert_is_said_once(
         told: Sequence[list[str]] = list(threads.map(look_at_budgets, fleets))
     alerts = said(fleets[0])
     assert sorted(alerts) == [
-        ("all", "day", 100), *((f"tenant:tenant-{n:02d}", "day", 50) for n in range(30))
+        ("all", "day", 100),
+        *((f"tenant:tenant-{n:02d}", "day", 50) for n in range(30)),
     ]
     assert sum(map(len, told)) == len(alerts)
 

@@ -25,18 +25,18 @@ from fleet.policy.store import Cause
 from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
 from fleet.tasks.dead_letters import bound_dead, retry_id
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.reaper import reap
-from fleet.tasks.record import Step
 from fleet.tasks.retention import retain
 from fleet.tasks.run.checkpoints import Checkpoints
 from fleet.tasks.run.context import RunContext
-from fleet.tasks.run.model_steps import ModelSteps
-from fleet.tasks.run.step_writer import Lessons, StepWriter
+from fleet.tasks.run.model_session import ModelSession
+from fleet.tasks.run.services import ModelServices
 from fleet.tasks.store import Lease
 
 CONFIG = "[limits]\ncheckpoint_bytes = 2048\ndead_letters = 2\n"
 FULL = Refusal("all", "d", 1, 9, 5, 3, 2, 1000)
-STEP = Step("gpt", "openai", "first", "ok", 10, 4, 20, 7, seconds=1.5)
+CALL = ModelCall("gpt", "openai", "first", "ok", 10, 4, 20, 7, seconds=1.5)
 DRAFT = '{"text":"draft"}'
 
 
@@ -79,16 +79,15 @@ def end_the_lease(fleet: Connection, lease: Lease) -> None:
 
 def context_of(fleet: Connection, lease: Lease) -> RunContext:
     policy = PolicyInForce(fleet.settings.config, fleet.policies)
-    lessons = Lessons(fleet.model_state, fleet.examples, {})
-    writer = StepWriter(lease, fleet.steps, policy, lessons, learns=False)
-    return RunContext(lease, fleet.tasks, ModelSteps(lease, {}, {}, writer, False), (), "auto")
+    services = ModelServices({}, {}, fleet.model_calls, fleet.model_state, fleet.examples, policy)
+    return RunContext(lease, fleet.tasks, ModelSession(lease, services, {}), (), "auto")
 
 
 def test_the_next_run_gets_what_was_saved_with_its_lease(fleet: Connection, lease: Lease) -> None:
     assert lease.saved == ()
-    fleet.steps.save(lease, "plan", "[1,2]")
-    fleet.steps.save(lease, "draft", '"old"')
-    fleet.steps.save(lease, "draft", '"née"')
+    fleet.model_calls.save(lease, "plan", "[1,2]")
+    fleet.model_calls.save(lease, "draft", '"old"')
+    fleet.model_calls.save(lease, "draft", '"née"')
     end_the_lease(fleet, lease)
     (plan, draft) = claim(fleet, lease.task_id).saved
     assert (plan.name, plan.value, plan.fence) == ("plan", "[1,2]", lease.fence)
@@ -101,20 +100,20 @@ def test_a_run_that_lost_its_lease_saves_nothing(fleet: Connection, lease: Lease
     end_the_lease(fleet, lease)
     newer = claim(fleet, lease.task_id)
     with pytest.raises(LeaseLost):
-        fleet.steps.save(lease, "draft", DRAFT)
+        fleet.model_calls.save(lease, "draft", DRAFT)
     with pytest.raises(LeaseLost):
-        fleet.steps.settle_and_save(lease, 1, STEP, "draft", DRAFT)
-    assert fleet.steps.saved(lease.task_id) == ()
+        fleet.model_calls.settle(lease, 1, CALL, "draft", DRAFT)
+    assert fleet.model_calls.saved(lease.task_id) == ()
     # The tokens are burned all the same.
     assert fleet.tasks.read(lease.task_id).cost_nanodollars == 7
-    fleet.steps.save(newer, "draft", DRAFT)
-    assert names(fleet.steps.saved(lease.task_id)) == ["draft"]
+    fleet.model_calls.save(newer, "draft", DRAFT)
+    assert names(fleet.model_calls.saved(lease.task_id)) == ["draft"]
 
 
 def test_nothing_is_saved_once_the_task_has_ended(fleet: Connection, lease: Lease) -> None:
     assert fleet.tasks.finish(lease, "codegen", "succeeded", 60, {}).kept
     with pytest.raises(LeaseLost):
-        fleet.steps.save(lease, "draft", DRAFT)
+        fleet.model_calls.save(lease, "draft", DRAFT)
     assert not fleet.client.exists(fleet.keys.saved(lease.task_id))
 
 
@@ -122,61 +121,61 @@ def test_a_charge_and_its_answer_are_one_step_however_often_it_is_sent(
     fleet: Connection, lease: Lease
 ) -> None:
     for _ in range(3):
-        assert fleet.steps.settle_and_save(lease, 1, STEP, "draft", DRAFT) == (7, True)
-    (saved,) = fleet.steps.saved(lease.task_id)
+        assert fleet.model_calls.settle(lease, 1, CALL, "draft", DRAFT) == (7, True)
+    (saved,) = fleet.model_calls.saved(lease.task_id)
     assert (saved.name, saved.value) == ("draft", DRAFT)
     record = fleet.tasks.read(lease.task_id)
-    assert (record.cost_nanodollars, record.model_calls) == (7, 1)
+    assert (record.cost_nanodollars, record.model_call_count) == (7, 1)
     assert len(fleet.ledger.page("0-0").entries) == 1
 
 
 def test_an_answer_that_was_charged_as_lost_is_not_saved_for_a_run_that_has_gone_on(
     fleet: Connection, lease: Lease
 ) -> None:
-    from fleet.budgets.reservation import ScopeLimits, StepLimits
+    from fleet.budgets.reservation import CallLimits, ScopeLimits
 
-    assert fleet.steps.admit(lease, 1, STEP, StepLimits("0", ScopeLimits())) is None
+    assert fleet.model_calls.admit(lease, 1, CALL, CallLimits("0", ScopeLimits())) is None
     end_the_lease(fleet, lease)
     claim(fleet, lease.task_id)
     with pytest.raises(LeaseLost):
-        fleet.steps.settle_and_save(lease, 1, STEP, "draft", DRAFT)
-    assert fleet.steps.saved(lease.task_id) == ()
+        fleet.model_calls.settle(lease, 1, CALL, "draft", DRAFT)
+    assert fleet.model_calls.saved(lease.task_id) == ()
     assert fleet.tasks.read(lease.task_id).uncertain_calls == 0
 
 
 def test_a_task_saves_no_more_than_it_may(fleet: Connection, lease: Lease) -> None:
     large = json.dumps("x" * 1500)
-    fleet.steps.save(lease, "draft", large)
+    fleet.model_calls.save(lease, "draft", large)
     # The same name takes the place of the old value.
-    fleet.steps.save(lease, "draft", large)
+    fleet.model_calls.save(lease, "draft", large)
     with pytest.raises(CheckpointTooLarge, match=r"2,048 bytes .* raise limits.checkpoint_bytes"):
-        fleet.steps.save(lease, "other", large)
-    assert names(fleet.steps.saved(lease.task_id)) == ["draft"]
+        fleet.model_calls.save(lease, "other", large)
+    assert names(fleet.model_calls.saved(lease.task_id)) == ["draft"]
     # An answer that does not fit is paid for, and given to the agent.
-    assert fleet.steps.settle_and_save(lease, 1, STEP, "other", large) == (7, False)
-    assert names(fleet.steps.saved(lease.task_id)) == ["draft"]
+    assert fleet.model_calls.settle(lease, 1, CALL, "other", large) == (7, False)
+    assert names(fleet.model_calls.saved(lease.task_id)) == ["draft"]
 
 
 def test_a_task_saves_under_a_hundred_names_at_most(fleet: Connection, lease: Lease) -> None:
     hundred = {str(number): "1 1 0" for number in range(100)}
     fleet.client.hset(fleet.keys.saved(lease.task_id), mapping=hundred)
     with pytest.raises(CheckpointTooLarge):
-        fleet.steps.save(lease, "one-more", "1")
-    fleet.steps.save(lease, "7", "1")
+        fleet.model_calls.save(lease, "one-more", "1")
+    fleet.model_calls.save(lease, "7", "1")
 
 
 @pytest.mark.parametrize("state", ["succeeded", "unverified", "cancelled"])
 def test_what_is_saved_goes_with_the_end_of_the_task(
     fleet: Connection, lease: Lease, state: str
 ) -> None:
-    fleet.steps.save(lease, "draft", DRAFT)
+    fleet.model_calls.save(lease, "draft", DRAFT)
     assert fleet.tasks.finish(lease, "codegen", state, 60, {}).kept
     assert not fleet.client.exists(fleet.keys.saved(lease.task_id))
 
 
 def test_what_is_saved_outlives_each_way_to_come_back(fleet: Connection, lease: Lease) -> None:
     task_id = lease.task_id
-    fleet.steps.save(lease, "draft", DRAFT)
+    fleet.model_calls.save(lease, "draft", DRAFT)
 
     def unparked() -> None:
         fleet.client.hset(fleet.keys.task(task_id), mapping={"state": "queued"})
@@ -197,7 +196,7 @@ def test_what_is_saved_outlives_each_way_to_come_back(fleet: Connection, lease: 
 
 
 def test_a_parked_task_that_is_cancelled_keeps_nothing(fleet: Connection, lease: Lease) -> None:
-    fleet.steps.save(lease, "draft", DRAFT)
+    fleet.model_calls.save(lease, "draft", DRAFT)
     assert fleet.parking.park(lease, FULL, 1000) == "parked"
     assert fleet.tasks.cancel(lease.task_id, 60) == "parked"
     assert not fleet.client.exists(fleet.keys.saved(lease.task_id))
@@ -211,7 +210,7 @@ def fail(fleet: Connection, lease: Lease) -> None:
 def test_the_retry_of_a_dead_letter_goes_on_from_what_it_has_saved(
     app_of: Fleet, fleet: Connection, lease: Lease
 ) -> None:
-    fleet.steps.save(lease, "draft", DRAFT)
+    fleet.model_calls.save(lease, "draft", DRAFT)
     fail(fleet, lease)
     old, new = fleet.keys.saved(lease.task_id), fleet.keys.saved(retry_id(lease.task_id))
     assert 0 < fleet.client.ttl(old) <= fleet.client.ttl(fleet.keys.task(lease.task_id))
@@ -225,27 +224,27 @@ def test_the_retry_of_a_dead_letter_goes_on_from_what_it_has_saved(
 def test_a_retry_that_is_sent_again_does_not_undo_what_its_runs_have_saved(
     app_of: Fleet, fleet: Connection, lease: Lease
 ) -> None:
-    fleet.steps.save(lease, "draft", DRAFT)
+    fleet.model_calls.save(lease, "draft", DRAFT)
     fail(fleet, lease)
     new_id = retry_id(lease.task_id)
-    assert fleet.steps.carry(lease.task_id, new_id)
+    assert fleet.model_calls.carry(lease.task_id, new_id)
     # It died here; a second one does it all.
     app_of.retry_dead(lease.task_id)
     again = claim(fleet, new_id)
-    fleet.steps.save(again, "draft", '"newer"')
-    assert not fleet.steps.carry(lease.task_id, new_id)
-    assert [each.value for each in fleet.steps.saved(new_id)] == ['"newer"']
+    fleet.model_calls.save(again, "draft", '"newer"')
+    assert not fleet.model_calls.carry(lease.task_id, new_id)
+    assert [each.value for each in fleet.model_calls.saved(new_id)] == ['"newer"']
 
 
 def test_a_retry_that_is_refused_leaves_the_letter_and_no_lasting_copy(
     app_of: Fleet, fleet: Connection, lease: Lease
 ) -> None:
-    fleet.steps.save(lease, "draft", DRAFT)
+    fleet.model_calls.save(lease, "draft", DRAFT)
     fail(fleet, lease)
     fleet.policies.set_limits({LimitKey("all", "hour", "tokens"): 1}, Cause("ann", "why"))
     with pytest.raises(OverBudget):
         app_of.retry_dead(lease.task_id)
-    assert names(fleet.steps.saved(lease.task_id)) == ["draft"]
+    assert names(fleet.model_calls.saved(lease.task_id)) == ["draft"]
     assert fleet.client.ttl(fleet.keys.saved(retry_id(lease.task_id))) > 0
 
 
@@ -254,7 +253,7 @@ def test_a_dead_letter_that_is_dropped_takes_what_it_has_saved_along(
 ) -> None:
     for _ in range(4):
         lease = claim(fleet, submit(app_of))
-        fleet.steps.save(lease, "draft", DRAFT)
+        fleet.model_calls.save(lease, "draft", DRAFT)
         fail(fleet, lease)
     dropped = bound_dead(fleet)
     assert len(dropped) == 2
@@ -266,7 +265,7 @@ def test_a_dead_letter_that_is_dropped_takes_what_it_has_saved_along(
 def test_what_is_saved_goes_with_a_record_that_somebody_has_deleted(
     fleet: Connection, lease: Lease
 ) -> None:
-    fleet.steps.save(lease, "draft", DRAFT)
+    fleet.model_calls.save(lease, "draft", DRAFT)
     fleet.client.delete(fleet.keys.task(lease.task_id))
     assert retain(fleet)["expired"] == 1
     assert not fleet.client.exists(fleet.keys.saved(lease.task_id))
@@ -309,19 +308,15 @@ def test_what_is_no_json_is_refused(
 ) -> None:
     with pytest.raises(error):
         asyncio.run(context_of(fleet, lease).save("draft", value))
-    assert fleet.steps.saved(lease.task_id) == ()
+    assert fleet.model_calls.saved(lease.task_id) == ()
 
 
-def test_what_is_no_answer_of_a_model_is_not_taken_for_one(
-    fleet: Connection, lease: Lease
-) -> None:
+def test_what_is_no_answer_of_a_model_is_not_taken_for_one(fleet: Connection, lease: Lease) -> None:
     found = Checkpoints(lease, fleet.steps)
     found.save("draft", {"text": "hi"})
     with pytest.raises(ValueError, match="ModelReply"):
         found.reply("draft")
-    reply = ModelReply(
-        text="hi", model="gpt", input_tokens=1, output_tokens=2, cost_nanodollars=3
-    )
+    reply = ModelReply(text="hi", model="gpt", input_tokens=1, output_tokens=2, cost_nanodollars=3)
     found.save("draft", reply.model_dump())
     assert found.reply("draft") == reply
 
@@ -330,8 +325,8 @@ def test_without_redis_saving_is_an_error_within_its_bound(
     fleet: Connection, lease: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with redis.Redis(port=1, retry=None) as nobody:
-        monkeypatch.setattr(fleet.steps, "client", nobody)
-        monkeypatch.setattr(fleet.steps, "scripts", Scripts(nobody))
+        monkeypatch.setattr(fleet.model_calls, "client", nobody)
+        monkeypatch.setattr(fleet.model_calls, "scripts", Scripts(nobody))
         began = time.monotonic()
         with pytest.raises(Unavailable, match="does not answer"):
             asyncio.run(context_of(fleet, lease).save("draft", 1))
@@ -341,7 +336,7 @@ def test_without_redis_saving_is_an_error_within_its_bound(
 def test_a_task_shows_what_is_saved_and_explain_where_each_attempt_ran(
     app_of: Fleet, fleet: Connection, lease: Lease
 ) -> None:
-    fleet.steps.save(lease, "draft", DRAFT)
+    fleet.model_calls.save(lease, "draft", DRAFT)
     end_the_lease(fleet, lease)
     shown = CliRunner().invoke(app, ["task", lease.task_id]).stdout
     assert "draft" in shown

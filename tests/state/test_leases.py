@@ -12,8 +12,8 @@ from fleet.connection import Connection, open_connection
 from fleet.errors import LeaseLost
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.reaper import reap
-from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
 
 ASK = Submission("code_generation", {"instruction": "add"})
@@ -56,9 +56,7 @@ def in_flight(fleet: Connection) -> int:
     return fleet.pools.counts(["codegen"])["codegen"].in_flight
 
 
-def test_a_second_delivery_of_a_running_task_gets_no_lease(
-    fleet: Connection, task_id: str
-) -> None:
+def test_a_second_delivery_of_a_running_task_gets_no_lease(fleet: Connection, task_id: str) -> None:
     claimed(fleet, task_id, "a")
     assert claim(fleet, task_id, "b") == "held"
 
@@ -150,8 +148,8 @@ def test_spend_is_counted_once_a_call_whoever_holds_the_lease(
     late = claimed(fleet, task_id, "a", seconds=0)
     claimed(fleet, task_id, "b")
     for _ in range(2):
-        step = Step("gpt", "openai", "first", "ok", 10, 4, 20, 7, seconds=1.5)
-        assert fleet.steps.settle(late, 1, step) == 7
+        step = ModelCall("gpt", "openai", "first", "ok", 10, 4, 20, 7, seconds=1.5)
+        assert fleet.model_calls.settle(late, 1, step).spent == 7
     record = fleet.tasks.read(task_id)
     assert (record.input_tokens, record.output_tokens, record.cost_nanodollars) == (10, 20, 7)
 

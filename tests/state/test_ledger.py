@@ -17,12 +17,12 @@ from fleet.ledger.rules.entries import Counted
 from fleet.redis.scripts import _text
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 
-GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000, reasoning_tokens=12)
-CLAUDE = Step("claude", "anthropic", "again", "ok", 10, 0, 2, 500)
-UNSEEN = Step("gpt-5", "openai", "again", "unavailable", usage="missing")
+GPT = ModelCall("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000, reasoning_tokens=12)
+CLAUDE = ModelCall("claude", "anthropic", "again", "ok", 10, 0, 2, 500)
+UNSEEN = ModelCall("gpt-5", "openai", "again", "unavailable", usage="missing")
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_windows_are_those_of_the_calendar(client: redis.Redis, moment: datetime
 def test_a_settled_step_is_one_entry_with_all_its_names_and_figures(fleet: Connection) -> None:
     lease = lease_of(fleet)
     for _ in range(3):
-        fleet.steps.settle(lease, 1, GPT)
+        fleet.model_calls.settle(lease, 1, GPT)
     (entry,) = fleet.ledger.page("0-0").entries
     hour, day, month = entry.windows.split(",")
     assert hour[1:9] == day[1:] and day[1:7] == month[1:]
@@ -75,7 +75,7 @@ def test_the_estimate_is_that_of_the_model_which_was_asked(fleet: Connection) ->
     (best, *_) = lease.candidates
     dear = best._replace(model="gpt-5", cost_nanodollars=9_000)
     lease = Lease(lease.task_id, lease.fence, "t", "acme", 0.5, best.model, 1, (best, dear))
-    fleet.steps.settle(lease, 1, GPT)
+    fleet.model_calls.settle(lease, 1, GPT)
     assert fleet.ledger.newest(1)[0].estimate == 9_000
 
 
@@ -83,8 +83,8 @@ def test_every_scope_counts_a_step_once_in_three_windows(fleet: Connection) -> N
     lease = lease_of(fleet)
     for call, step in enumerate((GPT, CLAUDE, GPT), start=1):
         for _ in range(2):
-            fleet.steps.settle(lease, call, step)
-    fleet.steps.settle(lease_of(fleet, "other"), 1, CLAUDE)
+            fleet.model_calls.settle(lease, call, step)
+    fleet.model_calls.settle(lease_of(fleet, "other"), 1, CLAUDE)
     totals = {
         "all": Counted(15_000, 264, 4),
         "tenant:acme": Counted(14_500, 252, 3),
@@ -101,7 +101,7 @@ def test_every_scope_counts_a_step_once_in_three_windows(fleet: Connection) -> N
 
 
 def test_a_step_whose_usage_was_never_seen_is_no_certain_nothing(fleet: Connection) -> None:
-    fleet.steps.settle(lease_of(fleet), 1, UNSEEN)
+    fleet.model_calls.settle(lease_of(fleet), 1, UNSEEN)
     (entry,) = fleet.ledger.newest(5)
     assert (entry.amount, entry.certain, entry.usage) == (0, 0, "missing")
 
@@ -109,13 +109,13 @@ def test_a_step_whose_usage_was_never_seen_is_no_certain_nothing(fleet: Connecti
 def test_a_step_of_an_unknown_task_is_charged_to_nobody(fleet: Connection) -> None:
     lease = lease_of(fleet)
     fleet.client.delete(fleet.keys.task(lease.task_id))
-    assert fleet.steps.settle(lease, 1, GPT) == 0
+    assert fleet.model_calls.settle(lease, 1, GPT).spent == 0
     assert fleet.ledger.newest(5) == []
     assert fleet.book.read().counters == {}
 
 
 def test_a_correction_is_an_entry_of_its_own_and_is_made_once(fleet: Connection) -> None:
-    fleet.steps.settle(lease_of(fleet), 1, GPT)
+    fleet.model_calls.settle(lease_of(fleet), 1, GPT)
     (entry,) = fleet.ledger.newest(5)
     made = {fleet.ledger.correct(entry, -3_000, "ann", "billed less", "n") for _ in range(3)}
     newest, first = fleet.ledger.newest(5)
@@ -128,7 +128,7 @@ def test_a_correction_is_an_entry_of_its_own_and_is_made_once(fleet: Connection)
 
 
 def test_corrections_never_bring_an_entry_under_nothing(fleet: Connection) -> None:
-    fleet.steps.settle(lease_of(fleet), 1, GPT)
+    fleet.model_calls.settle(lease_of(fleet), 1, GPT)
     (entry,) = fleet.ledger.newest(5)
     fleet.ledger.correct(entry, -6_000, "ann", "billed less", "first")
     with pytest.raises(InvalidRequest, match="less than 0"):
@@ -141,7 +141,7 @@ def test_corrections_never_bring_an_entry_under_nothing(fleet: Connection) -> No
 def test_an_empty_correction_is_refused(
     fleet: Connection, amount: int, why: str, says: str
 ) -> None:
-    fleet.steps.settle(lease_of(fleet), 1, GPT)
+    fleet.model_calls.settle(lease_of(fleet), 1, GPT)
     (entry,) = fleet.ledger.newest(5)
     with pytest.raises(InvalidRequest, match=says):
         fleet.ledger.correct(entry, amount, "ann", why, "n")
@@ -149,7 +149,7 @@ def test_an_empty_correction_is_refused(
 
 
 def test_a_correction_is_not_corrected_itself(fleet: Connection) -> None:
-    fleet.steps.settle(lease_of(fleet), 1, GPT)
+    fleet.model_calls.settle(lease_of(fleet), 1, GPT)
     (entry,) = fleet.ledger.newest(5)
     fleet.ledger.correct(entry, 5, "ann", "a fee", "n")
     with pytest.raises(InvalidRequest, match=f"correct the entry {entry.id} again"):

@@ -28,7 +28,7 @@ from fleet.ledger.rules.entries import LedgerEntry, id_parts
 from fleet.ledger.rules.sums import LedgerSums
 from fleet.ledger.verification import verify
 from fleet.settings import Settings
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 
 DAY_MS = 86_400_000
@@ -52,8 +52,8 @@ def charge(fleet: Connection, call: int, amount: int, tenant: str = "acme", mode
     fleet.client.hset(fleet.keys.task(owner.task_id), "state", "running")
     usage = ("seen", "missing", "unpriced", "contradictory")[call % 4]
     tokens = (10 + amount, amount // 2, 3)
-    step = Step(*MODELS[model], "first", "ok", *tokens, amount, usage=usage)
-    fleet.steps.settle(owner, call, step)
+    step = ModelCall(*MODELS[model], "first", "ok", *tokens, amount, usage=usage)
+    fleet.model_calls.settle(owner, call, step)
 
 
 def age(fleet: Connection, days: int) -> None:
@@ -201,9 +201,7 @@ def test_verify_finds_an_entry_that_was_taken_out(fleet: Connection) -> None:
 
 def test_counters_of_a_scope_without_entries_are_a_difference(fleet: Connection) -> None:
     fleet.client.hset(fleet.keys.money, "d20260101 tenant:ghost", "5,0,0")
-    assert verify(fleet).differences == (
-        ("counter", "tenant:ghost", "d20260101", "amount", 0, 5),
-    )
+    assert verify(fleet).differences == (("counter", "tenant:ghost", "d20260101", "amount", 0, 5),)
 
 
 def test_what_is_held_for_nobody_is_a_difference(fleet: Connection) -> None:

@@ -9,21 +9,21 @@ import redis
 
 from fleet.broker.messages import message_encoder
 from fleet.budgets import upkeep_store as money_upkeep
-from fleet.budgets.reservation import ScopeLimits, StepLimits
+from fleet.budgets.reservation import CallLimits, ScopeLimits
 from fleet.budgets.rules.usage_counters import held_by_scope
 from fleet.connection import Connection, open_connection
 from fleet.ledger.rules.entries import LOST, Held
 from fleet.ledger.verification import verify
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.reaper import reap
-from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
 
 ASK = Submission("code_generation", {"instruction": "add"}, "acme")
-WORST = Step("gpt-5", "openai", "first", "", 100, 0, 50, 9_000)
-USED = Step("gpt-5", "openai", "first", "ok", 80, 0, 10, 4_000)
-LIMITS = StepLimits("0", ScopeLimits())
+WORST = ModelCall("gpt-5", "openai", "first", "", 100, 0, 50, 9_000)
+USED = ModelCall("gpt-5", "openai", "first", "ok", 80, 0, 10, 4_000)
+LIMITS = CallLimits("0", ScopeLimits())
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def run(fleet: Connection, steps: int = 1) -> Lease:
     lease = fleet.tasks.claim(submit(fleet), "codegen-1", "codegen", 30, "a", "acme", "")
     assert isinstance(lease, Lease)
     for call in range(1, 1 + steps):
-        assert fleet.steps.admit(lease, call, WORST, LIMITS) is None
+        assert fleet.model_calls.admit(lease, call, WORST, LIMITS) is None
     return lease
 
 
@@ -99,7 +99,7 @@ def test_a_task_that_has_ended_keeps_nothing_and_its_late_usage_is_put_right(
     assert held(fleet) == Held()
     assert fleet.tasks.read(lease.task_id).cost_nanodollars == 9_000
     assert adds_up(fleet)
-    fleet.steps.settle(lease, 1, USED)
+    fleet.model_calls.settle(lease, 1, USED)
     assert fleet.tasks.read(lease.task_id).cost_nanodollars == 4_000
     assert fleet.book.read().counters["all"].popitem()[1].amount == 4_000
     assert adds_up(fleet)
@@ -111,7 +111,7 @@ def test_a_step_that_its_record_does_not_name_is_charged_once(fleet: Connection)
     fleet.client.hset(record, "state", "failed")
     fleet.client.hdel(record, "open")
     assert reap(fleet)["orphaned"] == [lease.task_id]
-    fleet.steps.settle(lease, 1, USED)
+    fleet.model_calls.settle(lease, 1, USED)
     assert fleet.tasks.read(lease.task_id).cost_nanodollars == 4_000
     assert adds_up(fleet)
 

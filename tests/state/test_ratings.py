@@ -14,14 +14,14 @@ from fleet.errors import InvalidRequest, TaskNotFound
 from fleet.models.rules.learning import Evidence
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.ratings import rate
-from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
 
 TWO_ANSWERED = (
-    Step("weak", "local", "first", "ok", output_tokens=5),
-    Step("strong", "local", "escalation: it failed", "ok", output_tokens=5),
-    Step("late", "local", "failover: strong unavailable", "unavailable"),
+    ModelCall("weak", "local", "first", "ok", output_tokens=5),
+    ModelCall("strong", "local", "escalation: it failed", "ok", output_tokens=5),
+    ModelCall("late", "local", "failover: strong unavailable", "unavailable"),
 )
 
 
@@ -32,14 +32,14 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
     return found
 
 
-def ran(fleet: Connection, *steps: Step, end: bool = True) -> str:
+def ran(fleet: Connection, *steps: ModelCall, end: bool = True) -> str:
     """The id of a task that took these steps."""
     asked = Submission("code_generation", {"instruction": "add"})
     task_id = fleet.submitter(message_encoder()).submit(asked).task_id
     lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "")
     assert isinstance(lease, Lease)
     for number, step in enumerate(steps, start=1):
-        fleet.steps.settle(lease, number, step)
+        fleet.model_calls.settle(lease, number, step)
     if end:
         fleet.tasks.finish(lease, "codegen", "succeeded", 60, {"result": "{}"})
     return task_id

@@ -15,11 +15,11 @@ from fleet.errors import InvalidRequest
 from fleet.ledger.rules.sums import LedgerSums
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 
-GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000, reasoning_tokens=12)
-UNSEEN = Step("gpt-5", "openai", "again", "unavailable", usage="missing")
+GPT = ModelCall("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000, reasoning_tokens=12)
+UNSEEN = ModelCall("gpt-5", "openai", "again", "unavailable", usage="missing")
 NAMES = ("acme", "code_generation", "code_generator", "codegen", "gpt-5", "openai")
 
 
@@ -41,10 +41,10 @@ def lease(fleet: Connection) -> Lease:
 
 def test_a_row_sums_up_a_day_with_every_figure(fleet: Connection, lease: Lease) -> None:
     for call in (1, 2):
-        fleet.steps.settle(lease, call, GPT)
-    fleet.steps.settle(lease, 3, UNSEEN)
-    fleet.steps.settle(lease, 4, replace(UNSEEN, usage="unpriced"))
-    fleet.steps.settle(lease, 5, replace(GPT, usage="contradictory"))
+        fleet.model_calls.settle(lease, call, GPT)
+    fleet.model_calls.settle(lease, 3, UNSEEN)
+    fleet.model_calls.settle(lease, 4, replace(UNSEEN, usage="unpriced"))
+    fleet.model_calls.settle(lease, 5, replace(GPT, usage="contradictory"))
     (entry, *_) = fleet.ledger.newest(1)
     assert (entry.usage, entry.certain) == ("contradictory", 0)
     today = fleet.rollups.today()
@@ -55,28 +55,28 @@ def test_a_row_sums_up_a_day_with_every_figure(fleet: Connection, lease: Lease) 
 def test_a_roll_up_that_was_kept_before_contradictions_were_counted_is_added_to(
     fleet: Connection, lease: Lease
 ) -> None:
-    fleet.steps.settle(lease, 1, GPT)
+    fleet.model_calls.settle(lease, 1, GPT)
     today = fleet.rollups.today()
     fleet.rollups.rows(today, today)
     key = fleet.keys.rollup(f"{today:%Y%m%d}")
     ((field, packed),) = fleet.client.hgetall(key).items()
     fleet.client.hset(key, field, packed.rpartition(b",")[0])
-    fleet.steps.settle(lease, 2, replace(GPT, usage="contradictory"))
+    fleet.model_calls.settle(lease, 2, replace(GPT, usage="contradictory"))
     (row,) = fleet.rollups.rows(today, today)
     assert (row.amount, row.requests, row.contradictory) == (14_000, 2, 1)
 
 
 def test_hourly_rows_hold_the_current_hour_too(fleet: Connection, lease: Lease) -> None:
-    fleet.steps.settle(lease, 1, GPT)
+    fleet.model_calls.settle(lease, 1, GPT)
     today = fleet.rollups.today()
     (row,) = fleet.rollups.rows(today - timedelta(days=2), today, hourly=True)
     assert (row.period, row.amount) == (fleet.ledger.newest(1)[0].hour, 7_000)
-    fleet.steps.settle(lease, 2, GPT)
+    fleet.model_calls.settle(lease, 2, GPT)
     assert sum(row.amount for row in fleet.rollups.rows(today, today, hourly=True)) == 14_000
 
 
 def test_a_correction_is_rolled_up_where_its_entry_was(fleet: Connection, lease: Lease) -> None:
-    fleet.steps.settle(lease, 1, GPT)
+    fleet.model_calls.settle(lease, 1, GPT)
     fleet.rollups.roll_up()
     (entry,) = fleet.ledger.newest(1)
     fleet.ledger.correct(entry, -2_000, "ann", "billed less", "n")
@@ -86,7 +86,7 @@ def test_a_correction_is_rolled_up_where_its_entry_was(fleet: Connection, lease:
 
 
 def test_a_batch_that_is_sent_twice_is_added_once(fleet: Connection, lease: Lease) -> None:
-    fleet.steps.settle(lease, 1, GPT)
+    fleet.model_calls.settle(lease, 1, GPT)
     (entry,) = fleet.ledger.newest(1)
     sums = LedgerSums().add([entry]).rolled()
     assert [fleet.rollups.add("0-0", entry.id, sums) for _ in range(2)] == [True, True]
@@ -95,10 +95,10 @@ def test_a_batch_that_is_sent_twice_is_added_once(fleet: Connection, lease: Leas
 
 
 def test_a_slow_job_cannot_add_what_another_has_added(fleet: Connection, lease: Lease) -> None:
-    fleet.steps.settle(lease, 1, GPT)
+    fleet.model_calls.settle(lease, 1, GPT)
     (first,) = fleet.ledger.newest(1)
     slow = LedgerSums().add([first]).rolled()
-    fleet.steps.settle(lease, 2, GPT)
+    fleet.model_calls.settle(lease, 2, GPT)
     assert fleet.rollups.roll_up() == 2
     assert not fleet.rollups.add("0-0", first.id, slow)
     assert fleet.rollups.roll_up() == 0
@@ -109,7 +109,7 @@ def test_a_slow_job_cannot_add_what_another_has_added(fleet: Connection, lease: 
 def test_any_text_may_be_a_tenants_name(fleet: Connection, lease: Lease) -> None:
     odd = "a|b%7C, ü"
     lease = Lease(lease.task_id, lease.fence, "t", odd, 0.5, "gpt-5", 1, pool="codegen")
-    fleet.steps.settle(lease, 1, GPT)
+    fleet.model_calls.settle(lease, 1, GPT)
     today = fleet.rollups.today()
     assert [row.tenant for row in fleet.rollups.rows(today, today)] == [odd]
 

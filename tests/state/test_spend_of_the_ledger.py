@@ -22,12 +22,12 @@ from fleet.ledger.daily_spend import last_report
 from fleet.ledger.spend import recorded_rows
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 
-GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000_000, reasoning_tokens=12)
-MINI = Step("gpt-5-mini", "openai", "again", "ok", 10, 4, 0, 3_000_000)
-UNSEEN = Step("gpt-5", "openai", "again", "unavailable", usage="missing")
+GPT = ModelCall("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000_000, reasoning_tokens=12)
+MINI = ModelCall("gpt-5-mini", "openai", "again", "ok", 10, 4, 0, 3_000_000)
+UNSEEN = ModelCall("gpt-5", "openai", "again", "unavailable", usage="missing")
 
 
 @pytest.fixture
@@ -43,10 +43,10 @@ def settled(fleet: Connection) -> Connection:
     task_id = fleet.submitter(message_encoder()).submit(asked).task_id
     lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "")
     assert isinstance(lease, Lease)
-    fleet.steps.settle(lease, 1, GPT)
-    fleet.steps.settle(lease, 2, MINI)
-    fleet.steps.settle(lease, 3, UNSEEN)
-    fleet.steps.settle(lease, 4, replace(UNSEEN, usage="contradictory"))
+    fleet.model_calls.settle(lease, 1, GPT)
+    fleet.model_calls.settle(lease, 2, MINI)
+    fleet.model_calls.settle(lease, 3, UNSEEN)
+    fleet.model_calls.settle(lease, 4, replace(UNSEEN, usage="contradictory"))
     return fleet
 
 

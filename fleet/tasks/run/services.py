@@ -1,0 +1,66 @@
+"""What the runs of one worker process share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fleet.agent import Outcome
+from fleet.budgets.cached_policy import PolicyInForce
+from fleet.models.calls.call import ModelCaller
+from fleet.models.examples_store import Examples
+from fleet.models.rules.catalogue import Model
+from fleet.models.store import ModelState
+from fleet.routing.pools_store import Pools
+from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.model_calls_store import ModelCallStore
+from fleet.tasks.on_hold_store import Parking
+from fleet.tasks.retries_store import Retries
+from fleet.tasks.rules.retries import Draws
+from fleet.tasks.slots import TaskSlots
+from fleet.tasks.store import Tasks
+
+RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
+
+
+class PoolAgent(NamedTuple):
+    """The agent whose tasks the process runs: its pool and its id."""
+
+    pool: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStores:
+    """Where claims are made and outcomes written."""
+
+    tasks: Tasks
+    parking: Parking
+    retries: Retries
+    pools: Pools
+
+
+@dataclass(frozen=True, slots=True)
+class ModelServices:
+    """What sessions with models need. `models` are the catalogue's by name, each as it is priced
+    when it is looked up; `callers` are for those that this process can reach."""
+
+    models: Mapping[str, Model]
+    callers: Mapping[str, ModelCaller]
+    calls: ModelCallStore
+    state: ModelState
+    examples: Examples
+    policy: PolicyInForce
+
+
+@dataclass(frozen=True, slots=True)
+class RunProcess:
+    """What keeps runs going in the process: their leases, their event loop, their slots; and the
+    dice that retries are spread by."""
+
+    keeper: LeaseKeeper
+    run_coroutine: RunCoroutine
+    slots: TaskSlots
+    rng: Draws
