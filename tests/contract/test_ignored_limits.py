@@ -76,7 +76,7 @@ def opened(
 
     def make(more: str = "") -> Connection:
         made.append(open_connection(settings_of(CONFIG.format(url=fake.base_url, more=more))))
-        made[0].registry.register("codegen-1", "codegen", 50, {"host": "here", "pid": "1"})
+        made[0].routing.agents.register("codegen-1", "codegen", 50, {"host": "here", "pid": "1"})
         return made[0]
 
     yield make

@@ -44,7 +44,7 @@ def asking(
     budget = f"[budgets]\ndaily_usd = {FIT * ESTIMATE / NANODOLLARS!r}\n"
     with money_fleet(tmp_path, clean_environment, valkey_url, budget, request.param) as found:
         # It is there, and takes nothing.
-        found.state.registry.register("asking-1", "asking", 8, {})
+        found.state.routing.agents.register("asking-1", "asking", 8, {})
         yield found
 
 

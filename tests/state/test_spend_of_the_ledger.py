@@ -81,8 +81,8 @@ def test_beats_job_reports_the_days_before_today(settled: Connection) -> None:
 
 
 def test_rows_are_asked_for_by_day(settled: Connection) -> None:
-    day = settled.ledger.newest(1)[0].day
-    assert {row.model for row in recorded_rows(settled)(day, day)} == {"gpt-5", "gpt-5-mini"}
+    day = settled.ledger.entries.newest(1)[0].day
+    assert {row.model for row in recorded_rows(settled.ledger)(day, day)} == {"gpt-5", "gpt-5-mini"}
 
 
 def test_the_report_is_made_once_a_day(fleet: Connection) -> None:
