@@ -14,9 +14,9 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
-from amqp.exceptions import AMQPError
 from celery import Celery, bootsteps
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
+from kombu.exceptions import ConnectionError as BrokerError
 from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import RedisError
@@ -32,7 +32,10 @@ from fleet.services.connection import Connection
 from fleet.state.keys import Keys
 from fleet.state.set_aside import SetAside
 
-NOT_ITS_FAULT = (RedisError, AMQPError, OperationalError, FleetError, ConnectionError, TimeoutError)
+NOT_ITS_FAULT = (
+    *(RedisError, BrokerError, ChannelError, OperationalError, FleetError),
+    *(ConnectionError, TimeoutError),
+)
 """Errors that a message did not cause, while it was taken."""
 
 log = structlog.get_logger(__name__)

@@ -12,7 +12,6 @@ from fleet.agent import AgentSpec, installed_agents
 from fleet.core.model_choice import Model
 from fleet.core.strategies import Strategy
 from fleet.services.complexity import Complexity
-from fleet.services.outbox import Relay
 from fleet.services.planning import Planner
 from fleet.services.priced_models import PricedModels
 from fleet.services.requests import RequestChecks
@@ -28,13 +27,11 @@ from fleet.state.client import connect
 from fleet.state.clock import ServerClock
 from fleet.state.dead import DeadLetters
 from fleet.state.examples import Examples
-from fleet.state.handed_over import HandedOver
 from fleet.state.keys import NO_POOL, Keys
 from fleet.state.ledger import Ledger
 from fleet.state.lines import Lines
 from fleet.state.models import ModelState
 from fleet.state.money_upkeep import MoneyUpkeep
-from fleet.state.outbox import Outbox
 from fleet.state.parking import Parking
 from fleet.state.policy import PolicyStore
 from fleet.state.pools import Pools
@@ -70,7 +67,6 @@ class Connection:
     parking: Parking
     schedule: Schedule
     lines: Lines
-    relay: Relay | None
     retries: Retries
     revocations: Revocations
     dead_letters: DeadLetters
@@ -100,14 +96,14 @@ class Connection:
             complexity,
         )
         checks = RequestChecks(self.settings, self.agents, complexity)
-        return Submitter(checks, planner, self.submissions, encode, self.relay)
+        return Submitter(checks, planner, self.submissions, encode)
 
 
 def open_connection(settings: Settings) -> Connection:
     """Wire everything up. Nothing is sent to Redis yet. Raises `InvalidConfig`."""
     strategies = installed_strategies()
     check_strategies(settings, strategies)
-    client = connect(settings.state_url, settings.environment.socket_timeout)
+    client = connect(settings.broker_url, settings.environment.socket_timeout)
     keys = Keys(settings.tag)
     scripts = Scripts(client)
     limits = settings.config.limits
@@ -144,8 +140,7 @@ def open_connection(settings: Settings) -> Connection:
         steps=Steps(client, keys, scripts, limits.checkpoint_bytes),
         parking=Parking(client, keys, scripts),
         schedule=Schedule(client, keys, scripts),
-        lines=Lines(client, keys, scripts, _queues(settings), settings.has_rabbitmq),
-        relay=_relay(settings, client, keys, scripts),
+        lines=Lines(client, keys, scripts, _queues(settings)),
         retries=Retries(client, keys, scripts, settings.config.routing.half_life_seconds),
         revocations=Revocations(client, keys, scripts),
         dead_letters=DeadLetters(client, keys, scripts),
@@ -162,20 +157,6 @@ def open_connection(settings: Settings) -> Connection:
         agents=installed_agents(),
         models=PricedModels(settings, os.environ, shared=shared_prices),
         strategies=strategies,
-    )
-
-
-def _relay(settings: Settings, client: Redis, keys: Keys, scripts: Scripts) -> Relay | None:
-    if not settings.has_rabbitmq:
-        return None
-    # Imported here: py-amqp takes a while, which most fleets need not wait for.
-    from fleet.adapters.rabbitmq import RabbitMq
-
-    queues = tuple(_queues(settings))
-    return Relay(
-        Outbox(client, keys, scripts, queues),
-        HandedOver(client, keys, scripts, queues),
-        RabbitMq(settings.broker_url, settings.environment.socket_timeout),
     )
 
 

@@ -15,7 +15,7 @@ from fleet.services.broker import PROBE_SECONDS, ping
 from fleet.services.connection import Connection
 from fleet.services.upkeep import last_health
 from fleet.settings import Settings
-from fleet.settings.addresses import amqp_place, masked
+from fleet.settings.addresses import masked
 from fleet.state.client import place, redis_errors
 from fleet.state.pools import PoolCounts
 from fleet.state.registry import AgentRecord
@@ -39,9 +39,7 @@ class Part:
 
 def broker_part(settings: Settings) -> Part:
     """The broker: whether it answers a ping."""
-    where = place(settings.state_url)
-    if settings.has_rabbitmq:
-        where = f"RabbitMQ {amqp_place(settings.broker_url)}, Redis {where}"
+    where = place(settings.broker_url)
     try:
         ping(settings)
     except FleetError as error:

@@ -13,16 +13,12 @@ from kombu import Consumer, Exchange, Queue
 from malformed_messages import ENVELOPES, PLAIN, good_message, written
 from test_transport import OVERFLOW, QUEUE, Taker, connect
 
-from fleet.adapters.rabbitmq import RabbitMq
 from fleet.errors import TaskNotFound
 from fleet.services.connection import Connection, open_connection
-from fleet.services.outbox import Relay
 from fleet.services.parked import unpark
 from fleet.services.upkeep import reap
 from fleet.settings import Settings
-from fleet.state.handed_over import HandedOver
 from fleet.state.keys import wake
-from fleet.state.outbox import Outbox
 from fleet.state.set_aside import MOST_BYTES, MOST_KEPT
 
 PLAIN_QUEUE = "shop"
@@ -195,26 +191,6 @@ def test_what_is_no_message_in_the_schedule_is_set_aside(
     assert client.lrange(PLAIN_QUEUE, 0, -1) == [b"a message"]
     assert client.zcard(fleet.keys.deferred) == 0
     assert fleet.set_aside.count() == len(strange)
-
-
-def test_what_another_broker_cannot_carry_is_set_aside_before_it_is_asked(
-    fleet: Connection, client: redis.Redis
-) -> None:
-    # No RabbitMQ is there: nothing that is no message makes the relay look for one.
-    outbox = Outbox(client, fleet.keys, fleet.lines.scripts, [QUEUE])
-    handed_over = HandedOver(client, fleet.keys, fleet.lines.scripts, [QUEUE])
-    relay = Relay(outbox, handed_over, RabbitMq("amqp://127.0.0.1:1//", 0.1))
-    malformed = messages_of(QUEUE, ENVELOPES)
-    malformed.append(b'{"headers": {"id": "\xff\xed\xa0\x80"}}')
-    client.lpush(QUEUE, *malformed)
-    relay.run()
-    kept = {each.reason for each in fleet.set_aside.newest()}
-    assert all(reason.startswith("RabbitMQ can carry no such message") for reason in kept)
-    # It carries what is wrong in parts alone that it does not have, such as a priority.
-    waiting = client.hlen(fleet.keys.outbox_messages)
-    assert waiting < 10
-    assert fleet.set_aside.count() == len(malformed) - waiting
-    assert (client.llen(QUEUE), client.zcard(fleet.keys.outbox)) == (0, waiting)
 
 
 def test_the_list_is_bounded_and_its_count_goes_on(fleet: Connection, client: redis.Redis) -> None:
