@@ -48,10 +48,10 @@ def taken(app: Celery, queue: str) -> list[tuple[str, Any, str]]:
         got.append((message.headers["task"], body[0], asked.get("tenant", "")))
         message.ack()
 
-    with app.connection_for_read() as broker:
-        with Consumer(broker, [Queue(queue)], callbacks=[take], accept=["json"]):
-            while not got:
-                broker.drain_events(timeout=30)
+    broker = app.connection_for_read()
+    with broker, Consumer(broker, [Queue(queue)], callbacks=[take], accept=["json"]):
+        while not got:
+            broker.drain_events(timeout=30)
     return got
 
 
