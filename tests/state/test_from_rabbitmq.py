@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import redis
 
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.requests import Submission
-from fleet.services.retention import retain
-from fleet.services.upkeep import reap
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
+from fleet.redis.keys import line
 from fleet.settings import Settings
-from fleet.state.keys import line
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.reaper import reap
+from fleet.tasks.retention import retain
+from fleet.tasks.store import Lease
 
 QUEUE, OVERFLOW = "{fleet}.codegen", "{fleet}.overflow.code_generator"
 ASK = Submission("code_generation", {"instruction": "add"})

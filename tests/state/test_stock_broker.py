@@ -10,9 +10,9 @@ import redis
 from celery import Celery
 from kombu import Consumer, Queue
 
+from fleet.broker.app import task_routes
+from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidRequest, NoAgentAvailable
-from fleet.runtime.app import task_routes
-from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings
 
 AGENT, QUEUE = "agents.code_generator", "{fleet}.codegen"
