@@ -215,14 +215,8 @@ def _reason(error: Exception) -> str:
 
 
 def as_text(message: Any) -> bytes:
-    """A Kombu message as it stood in its queue, or nearly so."""
-    whole = getattr(message, "_raw", None) or {
-        "body": message.body,
-        "headers": message.headers,
-        "properties": message.properties,
-        "content-type": message.content_type,
-    }
+    """A Kombu message as it stood in its queue."""
     try:
-        return json.dumps(whole, default=repr).encode(errors="backslashreplace")
+        return json.dumps(message._raw, default=repr).encode(errors="backslashreplace")
     except (RecursionError, TypeError, ValueError):
         return b"(a message that cannot be written)"
