@@ -11,10 +11,10 @@ import pytest
 import redis
 
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.redis.keys import line
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
 from fleet.tasks.retention import retain
 from fleet.tasks.store import Lease
@@ -54,7 +54,7 @@ def test_what_waited_for_a_pool_is_queued_and_runs(
     assert sorted(reap(fleet)["republished"]) == sorted(waiting[:2])
     assert client.llen(QUEUE) == 2
     for task_id in waiting[:2]:
-        lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "default", "")
+        lease = fleet.tasks.records.claim(task_id, "codegen-1", "codegen", 30, "a", "default", "")
         assert isinstance(lease, Lease)
 
 
@@ -72,11 +72,11 @@ def test_its_keys_are_in_nobodys_way(
     fleet: Connection, client: redis.Redis, waiting: list[str]
 ) -> None:
     for task_id in waiting:
-        fleet.tasks.cancel(task_id, 600)
+        fleet.tasks.records.cancel(task_id, 600)
     reap(fleet)
     retain(fleet)
     assert client.hgetall(fleet.keys.waiting) == {}
     done = fleet.submitter(message_encoder()).submit(ASK)
     assert client.llen(QUEUE) == 1
-    assert fleet.tasks.read(done.task_id).state == "queued"
+    assert fleet.tasks.records.read(done.task_id).state == "queued"
     assert reap(fleet)["republished"] == []

@@ -11,9 +11,9 @@ from celery import Celery
 from kombu import Consumer, Queue
 
 from fleet.broker.app import task_routes
-from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidRequest, NoAgentAvailable
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 
 AGENT, QUEUE = "agents.code_generator", "{fleet}.codegen"
 PAYLOAD = {"instruction": "add"}
@@ -58,7 +58,7 @@ def taken(app: Celery, queue: str) -> list[tuple[str, Any, str]]:
 def test_an_agents_task_goes_to_the_queue_of_its_pool_and_has_no_record_yet(
     fleet: Connection, shop: Celery
 ) -> None:
-    fleet.registry.register("codegen-1", "codegen", 2, {})
+    fleet.routing.agents.register("codegen-1", "codegen", 2, {})
     shop.send_task(AGENT, (PAYLOAD,), {"tenant": "acme"})
     assert taken(shop, QUEUE) == [(AGENT, [PAYLOAD], "acme")]
     assert list(fleet.client.scan_iter(fleet.keys.task("*"))) == []
@@ -72,6 +72,6 @@ def test_a_task_of_ones_own_passes_untouched(shop: Celery) -> None:
 def test_what_cannot_run_is_refused_in_the_publisher(fleet: Connection, shop: Celery) -> None:
     with pytest.raises(NoAgentAvailable):
         shop.send_task(AGENT, (PAYLOAD,))
-    fleet.registry.register("codegen-1", "codegen", 2, {})
+    fleet.routing.agents.register("codegen-1", "codegen", 2, {})
     with pytest.raises(InvalidRequest, match="hours"):
         shop.send_task(AGENT, ({"hours": 8},))
