@@ -243,7 +243,6 @@ class Fleet(BudgetAdministration, DeadLetterOffice):
     def drain_pool(self, name: str) -> None:
         """Put a pool into maintenance: it gets nothing, what waits for it goes to others, and
         what it runs it ends. Raises `InvalidRequest`."""
-        self._check_may_drain()
         agent_type = self._known_pool(name).agent_type
         self._connection.routing.pools.maintain(name, True)
         self._connection.routing.pools.rescue(
@@ -308,7 +307,6 @@ class Fleet(BudgetAdministration, DeadLetterOffice):
     def drain(self, agent_id: str) -> None:
         """Put an agent into maintenance: it takes nothing new and finishes what it has. Raises
         `InvalidRequest`."""
-        self._check_may_drain()
         self._connection.routing.agents.drain(agent_id)
 
     def resume(self, agent_id: str) -> None:
@@ -318,13 +316,6 @@ class Fleet(BudgetAdministration, DeadLetterOffice):
     def health(self) -> dict[str, Any]:
         """Beat's last health summary, or an empty dictionary before the first."""
         return last_health(self._connection)
-
-    def _check_may_drain(self) -> None:
-        if self.settings.has_rabbitmq:
-            raise InvalidRequest(
-                "RabbitMQ gives messages to whoever consumes, in maintenance or not: stop the "
-                "workers instead, which drains them"
-            )
 
     def _known_pool(self, name: str) -> Pool:
         found = self.settings.config.pools.get(name)

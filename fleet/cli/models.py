@@ -89,7 +89,7 @@ def refresh(
 def _names_redis(settings: Settings) -> bool:
     """Whether somebody has said where Redis is. Else it is that of `fleet up`, which need not run
     yet: it reads the data folder."""
-    return bool(settings.environment.broker_url or settings.environment.state_url)
+    return settings.environment.broker_url is not None
 
 
 @app.command()

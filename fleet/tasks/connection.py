@@ -39,11 +39,8 @@ from fleet.routing.strategies import installed_strategies
 from fleet.settings import Settings
 from fleet.tasks.checks import RequestChecks
 from fleet.tasks.dead_letters_store import DeadLetters
-from fleet.tasks.handed_over_store import HandedOver
 from fleet.tasks.model_calls_store import Steps
 from fleet.tasks.on_hold_store import Parking
-from fleet.tasks.outbox import Relay
-from fleet.tasks.outbox_store import Outbox
 from fleet.tasks.planning import Planner
 from fleet.tasks.queue_index_store import Lines
 from fleet.tasks.retries_store import Retries
@@ -75,7 +72,6 @@ class Connection:
     tasks: TaskStores
     agents: Mapping[str, AgentSpec]
     strategies: Mapping[str, Strategy]
-    relay: Relay | None
 
     def submitter(self, encode: MessageEncoder) -> Submitter:
         """The submit path, with a snapshot and plans of its own."""
@@ -91,14 +87,14 @@ class Connection:
             complexity,
         )
         checks = RequestChecks(self.settings, self.agents, complexity)
-        return Submitter(checks, planner, self.tasks.submissions, encode, self.relay)
+        return Submitter(checks, planner, self.tasks.submissions, encode)
 
 
 def open_connection(settings: Settings) -> Connection:
     """Wire everything up. Nothing is sent to Redis yet. Raises `InvalidConfig`."""
     strategies = installed_strategies()
     check_strategies(settings, strategies)
-    client = connect(settings.state_url, settings.environment.socket_timeout)
+    client = connect(settings.broker_url, settings.environment.socket_timeout)
     keys, scripts = Keys(settings.tag), Scripts(client)
     leases = settings.config.leases
     clock = ServerClock(
@@ -132,7 +128,6 @@ def open_connection(settings: Settings) -> Connection:
         tasks=_task_stores(settings, client, keys, scripts, clock),
         agents=installed_agents(),
         strategies=strategies,
-        relay=_relay(settings, client, keys, scripts),
     )
 
 
@@ -173,25 +168,11 @@ def _task_stores(
         model_calls=Steps(client, keys, scripts, limits.checkpoint_bytes),
         on_hold=Parking(client, keys, scripts),
         schedule=Schedule(client, keys, scripts),
-        queue_index=Lines(client, keys, scripts, _queues(settings), settings.has_rabbitmq),
+        queue_index=Lines(client, keys, scripts, _queues(settings)),
         retries=Retries(client, keys, scripts, half_life),
         revocations=Revocations(client, keys, scripts),
         dead_letters=DeadLetters(client, keys, scripts),
         set_aside=SetAside(client, keys, scripts),
-    )
-
-
-def _relay(settings: Settings, client: Redis, keys: Keys, scripts: Scripts) -> Relay | None:
-    if not settings.has_rabbitmq:
-        return None
-    # Imported here: py-amqp takes a while, which most fleets need not wait for.
-    from fleet.broker.rabbitmq import RabbitMq
-
-    queues = tuple(_queues(settings))
-    return Relay(
-        Outbox(client, keys, scripts, queues),
-        HandedOver(client, keys, scripts, queues),
-        RabbitMq(settings.broker_url, settings.environment.socket_timeout),
     )
 
 

@@ -48,16 +48,11 @@ def _take_from_the_silent(fleet: Connection) -> dict[str, list[str]]:
     dead = fleet.routing.agents.reap(fleet.settings.config.leases.dead_after_seconds)
     done = {"dead": dead, "restored": _restore(fleet), "rescued": _rescue(fleet)}
     done.update(requeue_expired(fleet, fleet.tasks.records.expired_leases()))
-    if fleet.relay is not None:
-        patience = fleet.settings.config.leases.dead_after_seconds
-        done["resent"] = fleet.relay.resend_missed(patience)
     return done
 
 
 def _restore(fleet: Connection) -> list[str]:
     """Put back what the workers of a pool took and did not begin, where all of them are dead."""
-    if fleet.relay is not None:
-        return []
     counts = fleet.routing.pools.counts(list(fleet.settings.config.pools))
     dead_after_ms = int(fleet.settings.config.leases.dead_after_seconds * 1000)
     deserted = [name for name, count in counts.items() if not count.live_agents]
@@ -70,12 +65,9 @@ def _rescue(fleet: Connection) -> list[str]:
     """Move what waits for pools without live agents to where others may take it."""
     settings = fleet.settings
     moved = []
-    alive = fleet.routing.pools.counts(list(settings.config.pools)) if fleet.relay else {}
     for name, pool in settings.config.pools.items():
         overflow = settings.overflow_queue(pool.agent_type)
         moved += fleet.routing.pools.rescue(name, settings.queue(name), overflow)
-        if fleet.relay is not None and not alive[name].live_agents:
-            moved += fleet.relay.rescue(name, settings.queue(name), overflow)
     return moved
 
 

@@ -112,7 +112,7 @@ def test_who_is_counted_as_waiting_and_is_gone_is_forgotten_when_nobody_waits(
     assert client.hgetall(fleet.keys.waiting) == {}
 
 
-@pytest.mark.parametrize("place", ["delayed", "parked", "outbox"])
+@pytest.mark.parametrize("place", ["delayed", "parked"])
 def test_who_waits_without_a_queue_stays_counted(
     place: str, client: redis.Redis, settings_of: Callable[[str], Settings]
 ) -> None:
