@@ -34,8 +34,8 @@ SEVERITY_STYLES = {"high": "bold red", "medium": "yellow", "low": "cyan"}
 
 
 def record_view(record: TaskRecord, saved: Sequence[Saved] = ()) -> Group:
-    """All of a task: its facts, its model calls, what is saved of them, its error if it has one, its
-    result if it has one."""
+    """All of a task: its facts, its model calls, what is saved of them, its error and its result
+    where it has one."""
     parts: list[RenderableType] = [_facts(record), *model_calls_view(record), *saved_view(saved)]
     parts += history_view(record)
     if record.error:

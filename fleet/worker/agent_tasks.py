@@ -27,7 +27,6 @@ from fleet.broker.messages import HEADER, message_of, task_name
 from fleet.broker.submission import Delivered
 from fleet.budgets.cached_policy import PolicyInForce
 from fleet.budgets.controls import Controls
-from fleet.connection import Connection
 from fleet.errors import FleetError, LeaseLost, TaskCancelled
 from fleet.models.callers import model_callers
 from fleet.models.complexity import DEFAULT_COMPLEXITY, Complexity
@@ -35,11 +34,12 @@ from fleet.models.priced import ModelsByName, follow
 from fleet.policy.store import Policy
 from fleet.tasks.checks import RequestChecks
 from fleet.tasks.claims import Delivery
+from fleet.tasks.connection import Connection
 from fleet.tasks.lease_renewal import LeaseKeeper
 from fleet.tasks.model_planning import choose_model, stored_plan
 from fleet.tasks.requeue import GivenBack
 from fleet.tasks.run.runner import AgentRunner
-from fleet.tasks.run.services import ModelServices, PoolAgent, RunProcess, TaskStores
+from fleet.tasks.run.services import ModelServices, PoolAgent, RunProcess
 from fleet.tasks.slots import TaskSlots
 from fleet.worker.event_loop import LoopThread
 from fleet.worker.late_results import late_end, tell_revoked, tell_started
@@ -99,7 +99,9 @@ def _add(
     role: Role,
     slots: Slots,
 ) -> None:
-    checks = RequestChecks(connection.settings, connection.agents, Complexity(connection.policies))
+    checks = RequestChecks(
+        connection.settings, connection.agents, Complexity(connection.policy.store)
+    )
 
     @app.task(
         name=task_name(agent_type),
@@ -142,7 +144,9 @@ def _add(
         return late_end(self, connection) if result is None else result
 
 
-def _run(task: Any, runner: Runners, agent_type: str, delivery: Delivery) -> dict[str, Any] | None:
+def _run(
+    task: Any, runner: Runners, agent_type: str, delivery: Delivery
+) -> dict[str, Any] | None:
     """Run a delivery; what Celery is to be told of it: see `fleet.worker.tracing`."""
     try:
         return runner().run(agent_type, delivery)
@@ -173,12 +177,12 @@ def _plan(connection: Connection, found: Delivered) -> str:
     else:
         request_type, complexity = checked.request_type, checked.complexity
         characters, quality, speed = checked.payload_characters, checked.quality, checked.speed
-    now, facts = connection.model_state.look()
-    follow(connection.models, facts.prices)
+    now, facts = connection.models.state.look()
+    follow(connection.models.catalogue, facts.prices)
     config = connection.settings.config
     models = choose_model(
         config,
-        connection.models,
+        connection.models.catalogue,
         request_type,
         complexity,
         limit_nanodollars=Controls(config, Policy()).task_nanodollars,
@@ -212,17 +216,22 @@ def _make_runner(app: Celery, role: Role, slots: TaskSlots) -> AgentRunner:
     connection = fleet_of(app)
     settings = connection.settings
     leases = settings.config.leases
-    keeper = LeaseKeeper(connection.tasks, leases.lease_seconds, leases.renew_seconds)
+    keeper = LeaseKeeper(connection.tasks.records, leases.lease_seconds, leases.renew_seconds)
     keeper.start()
-    stores = TaskStores(connection.tasks, connection.parking, connection.retries, connection.pools)
     models = ModelServices(
-        models=ModelsByName(connection.models),
-        callers=model_callers(settings, connection.models, os.environ),
-        calls=connection.model_calls,
-        state=connection.model_state,
-        examples=connection.examples,
-        policy=PolicyInForce(settings.config, connection.policies),
+        models=ModelsByName(connection.models.catalogue),
+        callers=model_callers(settings, connection.models.catalogue, os.environ),
+        calls=connection.tasks.model_calls,
+        state=connection.models.state,
+        examples=connection.models.examples,
+        policy=PolicyInForce(settings.config, connection.policy.store),
     )
-    process = RunProcess(keeper, LoopThread().submit, slots, random.Random())
-    agent = PoolAgent(role.pool, role.agent)
-    return AgentRunner(settings, agent, connection.agents, stores, models, process)
+    return AgentRunner(
+        settings,
+        PoolAgent(role.pool, role.agent),
+        connection.agents,
+        connection.tasks,
+        connection.routing.pools,
+        models,
+        RunProcess(keeper, LoopThread().submit, slots, random.Random()),
+    )

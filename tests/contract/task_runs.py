@@ -16,18 +16,18 @@ from fake_provider import FakeProvider
 from fleet.agent import AgentSpec, ModelReply
 from fleet.broker.messages import message_encoder
 from fleet.budgets.cached_policy import PolicyInForce
-from fleet.connection import Connection, open_connection
 from fleet.errors import FleetError
 from fleet.models.callers import model_callers
 from fleet.models.priced import ModelsByName
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.lease_renewal import LeaseKeeper
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.run.context import RunContext
 from fleet.tasks.run.model_session import ModelSession
 from fleet.tasks.run.runner import AgentRunner
-from fleet.tasks.run.services import ModelServices, PoolAgent, RunProcess, TaskStores
+from fleet.tasks.run.services import ModelServices, PoolAgent, RunProcess
 from fleet.tasks.slots import TaskSlots
 from fleet.tasks.store import Lease
 from fleet.worker.event_loop import LoopThread
@@ -110,7 +110,7 @@ class Run:
 
     @property
     def record(self) -> TaskRecord:
-        return self.fleet.tasks.read(self.lease.task_id)
+        return self.fleet.tasks.records.read(self.lease.task_id)
 
     def told(self) -> list[tuple[str, str, str]]:
         return [(call.model, call.why, call.ended) for call in self.record.model_calls]
@@ -118,7 +118,7 @@ class Run:
     @property
     def cooling(self) -> dict[str, float]:
         """Seconds that each model cools down for, as any other process sees it."""
-        now, facts = self.fleet.model_state.look()
+        now, facts = self.fleet.models.state.look()
         return {model: found.until - now for (_, model), found in facts.cooldowns.items()}
 
     def with_services(self, **changed: Any) -> Run:
@@ -146,7 +146,7 @@ def start_run(
 ) -> Run:
     """Submit a task and claim it. `limit` is what it may cost, in dollars."""
     fleet = open_connection(settings)
-    fleet.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    fleet.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
     asked = Submission("code_generation", {"instruction": "add"}, max_cost_usd=limit)
     task_id = fleet.submitter(message_encoder()).submit(asked).task_id
     return resume_run(fleet, task_id, fake, loop)
@@ -154,7 +154,9 @@ def start_run(
 
 def resume_run(fleet: Connection, task_id: str, fake: FakeProvider, loop: asyncio.Runner) -> Run:
     """Claim a task that was submitted, as a worker of its own does."""
-    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, os.urandom(4).hex(), "acme", "")
+    lease = fleet.tasks.records.claim(
+        task_id, "codegen-1", "codegen", 30, os.urandom(4).hex(), "acme", ""
+    )
     assert isinstance(lease, Lease), lease
     return run_of(fleet, lease, services_of(fleet), fake, loop)
 
@@ -167,20 +169,19 @@ def run_of(
     loop: asyncio.Runner,
 ) -> Run:
     session = ModelSession(lease, services, {})
-    return Run(
-        fleet, fake, lease, session, RunContext(lease, fleet.tasks, session, (), "auto"), loop
-    )
+    context = RunContext(lease, fleet.tasks.records, session, (), "auto")
+    return Run(fleet, fake, lease, session, context, loop)
 
 
 def services_of(fleet: Connection) -> ModelServices:
     """What sessions with models need, as a worker process makes it."""
     return ModelServices(
-        models=ModelsByName(fleet.models),
-        callers=model_callers(fleet.settings, fleet.models, os.environ),
-        calls=fleet.model_calls,
-        state=fleet.model_state,
-        examples=fleet.examples,
-        policy=PolicyInForce(fleet.settings.config, fleet.policies),
+        models=ModelsByName(fleet.models.catalogue),
+        callers=model_callers(fleet.settings, fleet.models.catalogue, os.environ),
+        calls=fleet.tasks.model_calls,
+        state=fleet.models.state,
+        examples=fleet.models.examples,
+        policy=PolicyInForce(fleet.settings.config, fleet.policy.store),
     )
 
 
@@ -188,12 +189,13 @@ def runner_of(fleet: Connection, spec: AgentSpec) -> AgentRunner:
     """What runs tasks in a worker process, with one agent."""
     settings = fleet.settings
     slots = TaskSlots(settings.config.pools["codegen"].slots)
-    keeper = LeaseKeeper(fleet.tasks, 30, 10)
+    keeper = LeaseKeeper(fleet.tasks.records, 30, 10)
     return AgentRunner(
         settings,
         PoolAgent("codegen", "codegen-1"),
         {"code_generator": spec},
-        TaskStores(fleet.tasks, fleet.parking, fleet.retries, fleet.pools),
+        fleet.tasks,
+        fleet.routing.pools,
         services_of(fleet),
         RunProcess(keeper, LoopThread().submit, slots, random.Random(1)),
     )

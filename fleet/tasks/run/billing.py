@@ -1,13 +1,15 @@
 """Billing of a model call: how it may end, and what is charged for it then.
 
-answered                       what its provider says that it took
-answered without usage         its upper bound, as uncertain
-answered, and the usage        its largest reading, as uncertain: `fleet.models.rules.usage`
-contradicts itself
-may have been served, untold   its upper bound: a cut connection, a time-out, a cancellation
-cut while its answer came in   a bound by what had arrived, as uncertain:
-                               `fleet.models.rules.cut_calls`
-was not served                 nothing: a provider's error, a refused connection or key
+    answered                       what its provider says that it took
+    answered without usage         its upper bound, as uncertain
+    answered, and the usage        its largest reading, as uncertain: `fleet.models.rules.usage`
+    contradicts itself
+    may have been served, untold   its upper bound: a cut connection, a time-out, a cancellation
+    cut while its answer came in   a bound by what had arrived, as uncertain:
+                                   `fleet.models.rules.cut_calls`
+    was not served                 nothing: a provider's error, a refused connection or key
+
+Values in, values out: nothing here reads Redis or asks a model.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """Which model is asked next, for one question whose model could not answer it.
 
-fails              the next best of the ranking: see `fleet.models.rules.failover`
-is cooling down    the same, without asking it
-its key is left    the same; its other models come last, in case the fault is not the key's
-will not take      the same; where another one takes the request it is left alone, and where
-the request        none does the request is at fault
-none is left       the soonest of those that cool down, if that is within seconds, once;
-                   else the first error, with what each model answered; one of a provider
-                   that somebody has to mend gives way to any other
+    fails              the next best of the ranking: see `fleet.models.rules.failover`
+    is cooling down    the same, without asking it
+    its key is left    the same; its other models come last, in case the fault is not the key's
+    will not take      the same; where another one takes the request it is left alone, and where
+    the request        none does the request is at fault
+    none is left       the soonest of those that cool down, if that is within seconds, once;
+                       else the first error, with what each model answered; one of a provider
+                       that somebody has to mend gives way to any other
+
+A `Search` holds what one question has been answered so far; it decides, and `ModelSession` asks.
 """
 
 from __future__ import annotations

@@ -29,12 +29,14 @@ from fleet.errors import (
 )
 from fleet.redis.retry import patiently
 from fleet.routing.health import look_at_pools
+from fleet.routing.pools_store import Pools
 from fleet.settings import Settings
 from fleet.tasks.reservation import over_error
 from fleet.tasks.rules.retries import Draws, GiveUp, Retry, decide, is_retried
 from fleet.tasks.run.outcome import RunOutcome, failed
-from fleet.tasks.run.services import PoolAgent, TaskStores
+from fleet.tasks.run.services import PoolAgent
 from fleet.tasks.store import Lease
+from fleet.tasks.stores import TaskStores
 
 NOT_THE_POOLS_FAULT = (
     *(InvalidRequest, NotAllowed, OverBudget, OverLimit, TaskCancelled),
@@ -51,11 +53,12 @@ class OutcomeWriter:
     """Writes the outcomes of the runs of one agent."""
 
     def __init__(
-        self, settings: Settings, agent: PoolAgent, stores: TaskStores, rng: Draws
+        self, settings: Settings, agent: PoolAgent, tasks: TaskStores, pools: Pools, rng: Draws
     ) -> None:
         self.settings = settings
         self.agent = agent
-        self.stores = stores
+        self.tasks = tasks
+        self.pools = pools
         self.rng = rng
 
     def park(self, lease: Lease, parked: Parked) -> RunOutcome | None:
@@ -65,7 +68,7 @@ class OutcomeWriter:
         outcome that was written then."""
         refusal = parked.refusal
         assert isinstance(refusal, Refusal)
-        status = self._patiently(lambda: self.stores.parking.park(lease, refusal, refusal.wait_ms))
+        status = self._patiently(lambda: self.tasks.on_hold.park(lease, refusal, refusal.wait_ms))
         log.info(status, task=lease.task_id, because=refusal.sentence)
         if status in ("no_message", "spent"):
             outcome = failed(over_error(refusal))
@@ -88,7 +91,7 @@ class OutcomeWriter:
         return outcome
 
     def _retry_or_not(self, lease: Lease, error: FleetError) -> Retry | GiveUp:
-        tried = self._patiently(lambda: self.stores.retries.tried(lease.task_id))
+        tried = self._patiently(lambda: self.tasks.retries.tried(lease.task_id))
         policy = self.settings.config.retries.policy(error)
         return decide(error, tried.retries, tried.age_seconds, policy, self.rng)
 
@@ -96,7 +99,7 @@ class OutcomeWriter:
         """Give up slot, lease and money until it is tried again. False for a task that nothing
         could bring back, since its publisher wrote no record: it fails."""
         status, failures = self._patiently(
-            lambda: self.stores.retries.put_back(
+            lambda: self.tasks.retries.put_back(
                 lease,
                 outcome.fields["error"],
                 type(outcome.error).__name__,
@@ -116,7 +119,7 @@ class OutcomeWriter:
 
     def _finish(self, lease: Lease, outcome: RunOutcome) -> None:
         finished = self._patiently(
-            lambda: self.stores.tasks.finish(
+            lambda: self.tasks.records.finish(
                 lease,
                 self.agent.pool,
                 outcome.state,
@@ -132,7 +135,7 @@ class OutcomeWriter:
 
     def _cancel(self, lease: Lease) -> None:
         ttl = self.settings.config.limits.result_ttl_seconds
-        self._patiently(lambda: self.stores.tasks.cancel(lease.task_id, ttl, self.agent.id))
+        self._patiently(lambda: self.tasks.records.cancel(lease.task_id, ttl, self.agent.id))
 
     def _count(self, failures_in_row: int) -> None:
         """After so many have the pool taken out at once, if its peers do better: beat looks
@@ -141,7 +144,7 @@ class OutcomeWriter:
             return
         agent_type = self.settings.config.pools[self.agent.pool].agent_type
         try:
-            look_at_pools(self.settings, self.stores.pools, agent_type)
+            look_at_pools(self.settings, self.pools, agent_type)
         except Exception as error:
             # The end is written, whatever comes of this.
             log.warning("the pools' health could not be looked at", error=repr(error))

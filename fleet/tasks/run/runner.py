@@ -25,6 +25,7 @@ import structlog
 
 from fleet.agent import Agent, AgentContext, AgentSpec, Outcome
 from fleet.errors import Parked, RetryLater
+from fleet.routing.pools_store import Pools
 from fleet.settings import Settings
 from fleet.tasks.checks import checked_payload
 from fleet.tasks.claims import Claims, Delivery
@@ -34,7 +35,8 @@ from fleet.tasks.run.leased_run import LeasedRun
 from fleet.tasks.run.model_session import ModelSession
 from fleet.tasks.run.outcome import RunOutcome, failed
 from fleet.tasks.run.outcome_writer import OutcomeWriter
-from fleet.tasks.run.services import ModelServices, PoolAgent, RunProcess, TaskStores
+from fleet.tasks.run.services import ModelServices, PoolAgent, RunProcess
+from fleet.tasks.stores import TaskStores
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +49,8 @@ class AgentRunner:
         settings: Settings,
         agent: PoolAgent,
         specs: Mapping[str, AgentSpec],
-        stores: TaskStores,
+        tasks: TaskStores,
+        pools: Pools,
         models: ModelServices,
         process: RunProcess,
     ) -> None:
@@ -55,15 +58,15 @@ class AgentRunner:
         self.settings = settings
         self.agent = agent
         self.specs = specs
-        self.stores = stores
+        self.tasks = tasks.records
         self.models = models
         self.process = process
         self.limits = settings.config.limits
         self.read_roots = tuple(Path(r).resolve() for r in settings.config.agents.read_roots)
         self._made: dict[str, Agent] = {}
         lease_seconds = settings.config.leases.lease_seconds
-        self.claims = Claims(stores.tasks, models.policy, agent.id, agent.pool, lease_seconds)
-        self.outcomes = OutcomeWriter(settings, agent, stores, process.rng)
+        self.claims = Claims(tasks.records, models.policy, agent.id, agent.pool, lease_seconds)
+        self.outcomes = OutcomeWriter(settings, agent, tasks, pools, process.rng)
 
     def warm_up(self) -> None:
         """Make the agents of the pool, so that the first task does not wait for imports."""
@@ -82,7 +85,7 @@ class AgentRunner:
         try:
             claimed = self.claims.claim(delivery)
         except RetryLater as error:
-            # Its message may be the only one there is: another broker than Redis has no other.
+            # Its message may be the only one there is: a stock publisher writes no record.
             raise GivenBack(delivery.task_id, is_queued=False, why=str(error)) from error
         if isinstance(claimed, str):
             log.info("delivery dropped", task=delivery.task_id, because=claimed)
@@ -109,7 +112,7 @@ class AgentRunner:
     ) -> RunOutcome | Parked:
         run = LeasedRun(
             self.settings,
-            self.stores.tasks,
+            self.tasks,
             self.process,
             session.lease,
             delivery,
@@ -124,9 +127,7 @@ class AgentRunner:
         most_bytes = self.settings.config.limits.payload_bytes
         checked, _ = checked_payload(spec.payload, lease.request_type, payload, most_bytes)
         sandbox = self.settings.config.agents.sandbox
-        context: AgentContext = RunContext(
-            lease, self.stores.tasks, session, self.read_roots, sandbox
-        )
+        context: AgentContext = RunContext(lease, self.tasks, session, self.read_roots, sandbox)
         return await self._agent(spec).run(checked, context)
 
     def _agent(self, spec: AgentSpec) -> Agent:

@@ -13,14 +13,10 @@ from fleet.models.calls.call import ModelCaller
 from fleet.models.examples_store import Examples
 from fleet.models.rules.catalogue import Model
 from fleet.models.store import ModelState
-from fleet.routing.pools_store import Pools
 from fleet.tasks.lease_renewal import LeaseKeeper
 from fleet.tasks.model_calls_store import ModelCallStore
-from fleet.tasks.on_hold_store import Parking
-from fleet.tasks.retries_store import Retries
 from fleet.tasks.rules.retries import Draws
 from fleet.tasks.slots import TaskSlots
-from fleet.tasks.store import Tasks
 
 RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
 
@@ -30,16 +26,6 @@ class PoolAgent(NamedTuple):
 
     pool: str
     id: str
-
-
-@dataclass(frozen=True, slots=True)
-class TaskStores:
-    """Where claims are made and outcomes written."""
-
-    tasks: Tasks
-    parking: Parking
-    retries: Retries
-    pools: Pools
 
 
 @dataclass(frozen=True, slots=True)
