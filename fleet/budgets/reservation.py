@@ -37,7 +37,7 @@ class ScopeLimits(NamedTuple):
 
 
 class CallLimits(NamedTuple):
-    """The packed limits that a step has to fit, and the version of the policy that they are of.
+    """The packed limits that a model call has to fit, and the version of their policy.
 
     `task` are those of tokens and requests that each task has; its dollars are its own.
     """

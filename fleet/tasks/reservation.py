@@ -37,7 +37,7 @@ def money_rules(
 def call_limits(
     controls: Controls, version: str, tenant: str, agent_type: str, model: str
 ) -> CallLimits:
-    """The limits that a step has to fit."""
+    """The limits that a model call has to fit."""
     scopes = scope_limits(controls, tenant, agent_type)
     of_model = controls.limits.packed(f"model:{model}")
     return CallLimits(version, scopes, of_model, controls.task_packed)
