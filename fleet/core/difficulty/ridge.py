@@ -1,5 +1,9 @@
 """Ridge regression over sketches' buckets, weighted by how rare each bucket is.
 
+Nothing is judged by what it was fitted to. The texts are parted by a checksum of their sketch,
+equal texts together, and each part is scored by a line that was fitted to the other parts. The line
+that is kept is the mean of the parts' lines.
+
     value of a bucket b in a text  = idf(b) / sqrt(sum of idf^2 over the text's buckets)
     idf(b)                         = 1 + ln((1 + n) / (1 + texts with b))
     minimised                      = sum w (y - mean - x c)^2 + PENALTY |c|^2
@@ -13,16 +17,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 
-from fleet.core.difficulty.text_features import BUCKETS, Integers
+from fleet.core.difficulty.text_features import BUCKETS, Integers, Sketch
+from fleet.errors import InvalidRequest
 
 Floats = npt.NDArray[np.float64]
 
 PENALTY = 12.0
 STEPS = 20
+PARTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,46 @@ class Line(NamedTuple):
 
     coefficients: Floats
     mean: float
+
+
+class Texts(NamedTuple):
+    """The buckets of all texts learned from, which part each text is in, and how rare each bucket
+    is among them."""
+
+    buckets: Sequence[Integers]
+    parts: Integers
+    idf: Floats
+
+    @classmethod
+    def of(cls, sketches: Sequence[Sketch]) -> Texts:
+        """Raises `InvalidRequest` for too few different texts."""
+        parts = np.array([crc32(each.to_bytes()) % PARTS for each in sketches])
+        if len(np.unique(parts)) < PARTS:
+            raise InvalidRequest(
+                "the examples are too few different texts; record more kinds of task"
+            )
+        buckets = [each.buckets for each in sketches]
+        return cls(buckets, parts, inverse_document_frequency(buckets))
+
+    def rows(self, chosen: npt.NDArray[np.bool_]) -> Rows:
+        return Rows.of([self.buckets[each] for each in chosen.nonzero()[0]], self.idf)
+
+
+def fit(texts: Texts, targets: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """What the lines of the other parts say of each text, and the mean of all lines' coefficients.
+
+    `targets` and `weights` are one for each text. Those that weigh nothing are scored alone.
+    """
+    scores, coefficients = np.zeros(len(targets)), np.zeros(BUCKETS)
+    for part in range(PARTS):
+        inside = texts.parts == part
+        learned = ~inside & (weights > 0.0)
+        if not learned.any():
+            continue
+        line = ridge(texts.rows(learned), targets[learned], weights[learned])
+        scores[inside] = line.mean + texts.rows(inside).times(line.coefficients)
+        coefficients += line.coefficients / PARTS
+    return scores, coefficients
 
 
 def inverse_document_frequency(rows: Sequence[Integers]) -> Floats:
