@@ -6,7 +6,7 @@ that is kept is the mean of the parts' lines.
 
     value of a bucket b in a text  = idf(b) / sqrt(sum of idf^2 over the text's buckets)
     idf(b)                         = 1 + ln((1 + n) / (1 + texts with b))
-    minimised                      = sum w (y - mean - x c)^2 + PENALTY |c|^2
+    minimised                      = sum w (y - x c)^2 + PENALTY |c|^2
 
 The normal equations are solved by conjugate gradients (Hestenes and Stiefel 1952). Few steps are
 enough: the penalty makes the system well conditioned.
@@ -64,13 +64,6 @@ class Rows:
         return self.idf * np.bincount(self.buckets, spread, BUCKETS)
 
 
-class Line(NamedTuple):
-    """A fitted line: `mean` + row times `coefficients`."""
-
-    coefficients: Floats
-    mean: float
-
-
 class Texts(NamedTuple):
     """The buckets of all texts learned from, which part each text is in, and how rare each bucket
     is among them."""
@@ -97,7 +90,8 @@ class Texts(NamedTuple):
 def fit(texts: Texts, targets: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """What the lines of the other parts say of each text, and the mean of all lines' coefficients.
 
-    `targets` and `weights` are one for each text. Those that weigh nothing are scored alone.
+    `targets`, whose mean is about 0, and `weights` are one for each text. Those that weigh nothing
+    are scored alone.
     """
     scores, coefficients = np.zeros(len(targets)), np.zeros(BUCKETS)
     for part in range(PARTS):
@@ -106,8 +100,8 @@ def fit(texts: Texts, targets: Floats, weights: Floats) -> tuple[Floats, Floats]
         if not learned.any():
             continue
         line = ridge(texts.rows(learned), targets[learned], weights[learned])
-        scores[inside] = line.mean + texts.rows(inside).times(line.coefficients)
-        coefficients += line.coefficients / PARTS
+        scores[inside] = texts.rows(inside).times(line)
+        coefficients += line / PARTS
     return scores, coefficients
 
 
@@ -117,11 +111,10 @@ def inverse_document_frequency(rows: Sequence[Integers]) -> Floats:
     return np.asarray(1.0 + np.log((1 + len(rows)) / (1 + seen)))
 
 
-def ridge(rows: Rows, targets: Floats, weights: Floats) -> Line:
-    """The line that fits the targets best under the penalty."""
-    mean = float(np.average(targets, weights=weights))
+def ridge(rows: Rows, targets: Floats, weights: Floats) -> Floats:
+    """The coefficients of the line that fits the targets best under the penalty."""
     solution = np.zeros(BUCKETS)
-    residual = rows.transposed_times(weights * (targets - mean))
+    residual = rows.transposed_times(weights * targets)
     direction, power = residual.copy(), float(residual @ residual)
     for _ in range(STEPS):
         if power == 0.0:
@@ -132,4 +125,4 @@ def ridge(rows: Rows, targets: Floats, weights: Floats) -> Line:
         residual -= step * image
         before, power = power, float(residual @ residual)
         direction = residual + power / before * direction
-    return Line(solution, mean)
+    return solution

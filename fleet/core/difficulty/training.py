@@ -10,9 +10,9 @@ the priorities set.
                  times each, and that the fleet does not believe to be equally good
     evidence     `evidence.evidence`, of what was learned and of the plain length of the text
     nothing      where neither beats chance: nothing of the record tells the models apart
-    learned      where it surely tells more than the length
-    both         else: the two are mixed by what each explains of the observed gains, for of few
-                 outcomes the length may say more than what was learned of words
+    words        where they surely tell more than the length
+    both         else: words and length are mixed by what each explains of the observed gains, for
+                 of few outcomes the length may say more than what was learned of words
 """
 
 from __future__ import annotations
