@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleet.cli.output import JsonOption, console, print_json
-from fleet.core.spend import Dimension
+from fleet.ledger.rules.spend import Dimension
 
 if TYPE_CHECKING:
-    from fleet.services.spend import SpendReport
+    from fleet.ledger.spend import SpendReport
 
 
 def add_to(app: typer.Typer) -> None:
@@ -55,10 +55,10 @@ def spend(
     Example: `fleet spend --from 2026-11-01 --to 2026-11-15 --tenant acme --json`
     """
     from fleet.cli.plots import check_plot
-    from fleet.services.connection import open_connection
-    from fleet.services.daily_spend import last_report as kept_report
-    from fleet.services.spend import recorded_rows
-    from fleet.services.spend_period import period_of, today_of
+    from fleet.connection import open_connection
+    from fleet.ledger.daily_spend import last_report as kept_report
+    from fleet.ledger.period import period_of, today_of
+    from fleet.ledger.spend import recorded_rows
     from fleet.settings import load_settings
 
     if last_report:
@@ -68,7 +68,7 @@ def spend(
     if last_report:
         show_report(kept_report(fleet), by, plot, as_json)
     else:
-        from fleet.services.spend import spend_report
+        from fleet.ledger.spend import spend_report
 
         asked = period_of(today_of(fleet.client)[0], first, last, days)
         report = spend_report(fleet, recorded_rows(fleet), asked, tenant)
@@ -82,7 +82,7 @@ def show_report(
     from fleet.cli.spend_plot import write_plot
     from fleet.cli.spend_view import report_view
     from fleet.errors import InvalidRequest
-    from fleet.services.daily_spend import report_json
+    from fleet.ledger.daily_spend import report_json
 
     if report is None:
         raise InvalidRequest("beat has made no report yet: it does at 2 o'clock UTC each day")

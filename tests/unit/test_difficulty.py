@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.core.difficulty.evidence import Evidence, evidence, parts_of
-from fleet.core.difficulty.model import (
+from fleet.errors import InvalidConfig, InvalidRequest
+from fleet.models.rules.difficulty.evidence import Evidence, evidence, parts_of
+from fleet.models.rules.difficulty.model import (
     BODY_BYTES,
     HEADER,
     VERSION,
     DifficultyModel,
     is_of_an_earlier_version,
 )
-from fleet.core.difficulty.text_features import (
+from fleet.models.rules.difficulty.text_features import (
     BITMAP_BYTES,
     EARLIER_BYTES,
     READ_BYTES,
@@ -28,8 +29,7 @@ from fleet.core.difficulty.text_features import (
     Sketch,
     sketch,
 )
-from fleet.core.difficulty.training import LEAST_OF_MODEL, Outcome, Trained, train
-from fleet.errors import InvalidConfig, InvalidRequest
+from fleet.models.rules.difficulty.training import LEAST_OF_MODEL, Outcome, Trained, train
 
 EASY = (
     "Say hello to {} in a few friendly words of your own, as kindly as to an old friend",
@@ -302,7 +302,7 @@ def test_a_sketch_of_the_earlier_version_is_read_without_its_figures() -> None:
 def test_a_sketch_is_the_same_in_another_process() -> None:
     text = "Find the degree for the given field extension Q(sqrt(2)) over Q.\nA. 0\nB. 4"
     program = (
-        "import sys; from fleet.core.difficulty.text_features import sketch; "
+        "import sys; from fleet.models.rules.difficulty.text_features import sketch; "
         "sys.stdout.buffer.write(sketch(sys.argv[1]).to_bytes())"
     )
     for seed in ("1", "2"):

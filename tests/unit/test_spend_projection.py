@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.core.days import days_between, month_days, weekdays
-from fleet.core.projection import RECENT_DAYS, project
+from fleet.ledger.rules.days import days_between, month_days, weekdays
+from fleet.ledger.rules.projection import RECENT_DAYS, project
 
 DOLLAR = 10**9
 OCTOBER_ON = days_between("20261001", "20261120")
