@@ -84,7 +84,7 @@ class Texts(NamedTuple):
         return cls(buckets, parts, inverse_document_frequency(buckets))
 
     def rows(self, chosen: npt.NDArray[np.bool_]) -> Rows:
-        return Rows.of([self.buckets[each] for each in chosen.nonzero()[0]], self.idf)
+        return Rows.of([self.buckets[each] for each in chosen.nonzero()[0].tolist()], self.idf)
 
 
 def fit(texts: Texts, targets: Floats, weights: Floats) -> tuple[Floats, Floats]:
