@@ -55,11 +55,11 @@ def spend(
     Example: `fleet spend --from 2026-11-01 --to 2026-11-15 --tenant acme --json`
     """
     from fleet.cli.plots import check_plot
-    from fleet.connection import open_connection
     from fleet.ledger.daily_spend import last_report as kept_report
     from fleet.ledger.period import period_of, today_of
     from fleet.ledger.spend import recorded_rows
     from fleet.settings import load_settings
+    from fleet.tasks.connection import open_connection
 
     if last_report:
         _alone("--last-report", {"--from": first, "--to": last, "--days": days, "--tenant": tenant})
@@ -71,7 +71,7 @@ def spend(
         from fleet.ledger.spend import spend_report
 
         asked = period_of(today_of(fleet.client)[0], first, last, days)
-        report = spend_report(fleet, recorded_rows(fleet), asked, tenant)
+        report = spend_report(fleet, recorded_rows(fleet.ledger), asked, tenant)
         show_report(report, by, plot, as_json)
 
 
