@@ -59,7 +59,8 @@ def add_jobs(app: Celery) -> None:
     @job(name=SPEND)
     def report_the_spend() -> dict[str, Any]:
         fleet = fleet_of(app)
-        return daily_report(fleet, recorded_rows(fleet.ledger))
+        config, policy = fleet.settings.config, fleet.policy.store.read()
+        return daily_report(config, policy, fleet.ledger, recorded_rows(fleet.ledger))
 
     @job(name=UNPARK)
     def bring_back_the_parked() -> list[str]:

@@ -75,7 +75,7 @@ def test_beats_job_reports_the_days_before_today(settled: Connection) -> None:
     add_jobs(app)
     told = app.tasks[SPEND]()
     assert (told["nanodollars"], told["days"]) == (0, 30)  # all was spent today
-    kept = last_report(settled)
+    kept = last_report(settled.ledger)
     assert kept is not None and kept.analysis.days[-1] == told["day"]
 
 
