@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Self
 
 from fleet.ledger.rules.entries import MISSING, MODEL_CALL, SEEN, LedgerEntry
-from fleet.tasks.lease import Lease
+from fleet.tasks.leases.lease import Lease
 
 ANSWERED = "ok"
 """How a call ended that gave an answer."""

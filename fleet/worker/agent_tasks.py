@@ -32,15 +32,15 @@ from fleet.models.callers import model_callers
 from fleet.models.complexity import DEFAULT_COMPLEXITY, Complexity
 from fleet.models.priced import ModelsByName, follow
 from fleet.policy.store import Policy
-from fleet.tasks.checks import RequestChecks
-from fleet.tasks.claims import Delivery
 from fleet.tasks.connection import Connection
-from fleet.tasks.lease_renewal import LeaseKeeper
-from fleet.tasks.model_planning import choose_model, stored_plan
-from fleet.tasks.requeue import GivenBack
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.leases.renewal import LeaseKeeper
+from fleet.tasks.leases.requeue import GivenBack
+from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.run.services import ModelServices, PoolAgent, RunProcess
-from fleet.tasks.slots import TaskSlots
+from fleet.tasks.submission.checks import RequestChecks
+from fleet.tasks.submission.model_planning import choose_model, stored_plan
 from fleet.worker.event_loop import LoopThread
 from fleet.worker.late_results import late_end, tell_revoked, tell_started
 from fleet.worker.revoking import agent_request
@@ -144,9 +144,7 @@ def _add(
         return late_end(self, connection) if result is None else result
 
 
-def _run(
-    task: Any, runner: Runners, agent_type: str, delivery: Delivery
-) -> dict[str, Any] | None:
+def _run(task: Any, runner: Runners, agent_type: str, delivery: Delivery) -> dict[str, Any] | None:
     """Run a delivery; what Celery is to be told of it: see `fleet.worker.tracing`."""
     try:
         return runner().run(agent_type, delivery)

@@ -26,7 +26,6 @@ from fleet.ledger.verification import verify
 from fleet.models.callers import model_callers
 from fleet.redis.client import RETRIES
 from fleet.settings import load_settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.model_call import ModelCall
 from fleet.tasks.model_calls_store import NO_BASIS
@@ -34,6 +33,7 @@ from fleet.tasks.run.billing import Question
 from fleet.tasks.run.model_session import ModelSession
 from fleet.tasks.run.services import ModelServices
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 TIMEOUT = 0.5
 MOST_SECONDS = TIMEOUT * (1 + RETRIES) + 1.0

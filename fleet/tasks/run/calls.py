@@ -33,7 +33,6 @@ from fleet.models.rules.catalogue import Model
 from fleet.models.rules.output_limits import Shown
 from fleet.tasks.model_call import ModelCall
 from fleet.tasks.model_calls_store import LimitBasis, LimitChanged, Turn
-from fleet.tasks.reservation import call_limits
 from fleet.tasks.run.billing import (
     FAILURES,
     REJECTED,
@@ -50,6 +49,7 @@ from fleet.tasks.run.learning import RunLearning
 from fleet.tasks.run.limit_watch import LOOK_SECONDS, LimitWatch
 from fleet.tasks.run.services import ModelServices
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.reservation import call_limits
 
 log = structlog.get_logger(__name__)
 

@@ -25,9 +25,9 @@ from fleet.agent import Outcome
 from fleet.errors import FleetError, LeaseLost, TaskFailed, TaskTimedOut
 from fleet.redis.retry import patiently
 from fleet.settings import Settings
-from fleet.tasks.claims import Delivery
-from fleet.tasks.lease_renewal import Verdict
-from fleet.tasks.requeue import give_back
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.leases.renewal import Verdict
+from fleet.tasks.leases.requeue import give_back
 from fleet.tasks.run.outcome import RunOutcome, cancelled, completed, failed
 from fleet.tasks.run.services import RunProcess
 from fleet.tasks.run.stopping import StoppableRun

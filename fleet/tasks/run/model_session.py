@@ -39,7 +39,6 @@ from fleet.models.rules.failover import Option, Standing, cools_for, stronger
 from fleet.models.rules.learning import NOTHING_LEARNED, ModelFacts
 from fleet.models.rules.upper_bound import worst_tokens
 from fleet.money import Tokens
-from fleet.tasks.reservation import over_error
 from fleet.tasks.run.billing import Question, failure_of
 from fleet.tasks.run.calls import ModelCalls
 from fleet.tasks.run.checkpoints import Checkpoints
@@ -47,6 +46,7 @@ from fleet.tasks.run.learning import RunLearning
 from fleet.tasks.run.next_model import Search, why_cooling
 from fleet.tasks.run.services import ModelServices
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.reservation import over_error
 
 log = structlog.get_logger(__name__)
 

@@ -41,9 +41,9 @@ from fleet.models.rules.failover import (
     soonest,
 )
 from fleet.money import Tokens, dollars
-from fleet.tasks.reservation import over_error
 from fleet.tasks.run.billing import REJECTED, failure_of
 from fleet.tasks.run.learning import is_of_the_key
+from fleet.tasks.submission.reservation import over_error
 
 MAX_WAIT_SECONDS = 10.0
 """A model that is ready so soon is waited for, where there is no other."""

@@ -31,12 +31,12 @@ from fleet.redis.retry import patiently
 from fleet.routing.health import look_at_pools
 from fleet.routing.pools_store import Pools
 from fleet.settings import Settings
-from fleet.tasks.reservation import over_error
 from fleet.tasks.rules.retries import Draws, GiveUp, Retry, decide, is_retried
 from fleet.tasks.run.outcome import RunOutcome, failed
 from fleet.tasks.run.services import PoolAgent
 from fleet.tasks.store import Lease
 from fleet.tasks.stores import TaskStores
+from fleet.tasks.submission.reservation import over_error
 
 NOT_THE_POOLS_FAULT = (
     *(InvalidRequest, NotAllowed, OverBudget, OverLimit, TaskCancelled),

@@ -27,9 +27,8 @@ from fleet.agent import Agent, AgentContext, AgentSpec, Outcome
 from fleet.errors import Parked, RetryLater
 from fleet.routing.pools_store import Pools
 from fleet.settings import Settings
-from fleet.tasks.checks import checked_payload
-from fleet.tasks.claims import Claims, Delivery
-from fleet.tasks.requeue import GivenBack
+from fleet.tasks.leases.claims import Claims, Delivery
+from fleet.tasks.leases.requeue import GivenBack
 from fleet.tasks.run.context import RunContext
 from fleet.tasks.run.leased_run import LeasedRun
 from fleet.tasks.run.model_session import ModelSession
@@ -37,6 +36,7 @@ from fleet.tasks.run.outcome import RunOutcome, failed
 from fleet.tasks.run.outcome_writer import OutcomeWriter
 from fleet.tasks.run.services import ModelServices, PoolAgent, RunProcess
 from fleet.tasks.stores import TaskStores
+from fleet.tasks.submission.checks import checked_payload
 
 log = structlog.get_logger(__name__)
 

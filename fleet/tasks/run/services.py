@@ -13,10 +13,10 @@ from fleet.models.calls.call import ModelCaller
 from fleet.models.examples_store import Examples
 from fleet.models.rules.catalogue import Model
 from fleet.models.store import ModelState
-from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.leases.renewal import LeaseKeeper
+from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.model_calls_store import ModelCallStore
 from fleet.tasks.rules.retries import Draws
-from fleet.tasks.slots import TaskSlots
 
 RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
 

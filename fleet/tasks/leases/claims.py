@@ -14,9 +14,9 @@ from fleet.budgets.cached_policy import PolicyInForce, keeps_changing
 from fleet.budgets.reservation import NO_LIMITS, CallLimits
 from fleet.errors import FleetError, RetryLater
 from fleet.redis.retry import patiently
-from fleet.tasks.checks import USUAL_PRIORITY
-from fleet.tasks.reservation import call_limits, in_emergency, over_error
 from fleet.tasks.store import Lease, Tasks, claims_of
+from fleet.tasks.submission.checks import USUAL_PRIORITY
+from fleet.tasks.submission.reservation import call_limits, in_emergency, over_error
 
 
 @dataclass(frozen=True, slots=True)
