@@ -37,6 +37,7 @@ from fleet.tasks.checks import RequestChecks
 from fleet.tasks.dead_letters_store import DeadLetters
 from fleet.tasks.handed_over_store import HandedOver
 from fleet.tasks.model_calls_store import Steps
+from fleet.tasks.model_planning import check_model_tasks
 from fleet.tasks.on_hold_store import Parking
 from fleet.tasks.outbox import Relay
 from fleet.tasks.outbox_store import Outbox
@@ -98,6 +99,7 @@ class Connection:
             self.model_state,
             self.strategies,
             complexity,
+            self.agents,
         )
         checks = RequestChecks(self.settings, self.agents, complexity)
         return Submitter(checks, planner, self.submissions, encode, self.relay)
@@ -105,8 +107,9 @@ class Connection:
 
 def open_connection(settings: Settings) -> Connection:
     """Wire everything up. Nothing is sent to Redis yet. Raises `InvalidConfig`."""
-    strategies = installed_strategies()
+    strategies, agents = installed_strategies(), installed_agents()
     check_strategies(settings, strategies)
+    check_model_tasks(settings, agents)
     client = connect(settings.state_url, settings.environment.socket_timeout)
     keys = Keys(settings.tag)
     scripts = Scripts(client)
@@ -117,9 +120,7 @@ def open_connection(settings: Settings) -> Connection:
     leases = settings.config.leases
     dead_after = leases.dead_after_seconds
     pools = (*settings.config.pools, NO_POOL)
-    clock = ServerClock(
-        client, keys, scripts, pools, leases.lease_seconds, leases.renew_seconds
-    )
+    clock = ServerClock(client, keys, scripts, pools, leases.lease_seconds, leases.renew_seconds)
     shared_prices = SharedPrices(client, keys, scripts)
     return Connection(
         settings=settings,
@@ -159,7 +160,7 @@ def open_connection(settings: Settings) -> Connection:
             client, keys, scripts, settings.config.models.learn_half_life_seconds
         ),
         shared_prices=shared_prices,
-        agents=installed_agents(),
+        agents=agents,
         models=PricedModels(settings, os.environ, shared=shared_prices),
         strategies=strategies,
     )

@@ -16,6 +16,7 @@ from fleet.text.plain_text import plain_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -49,6 +50,15 @@ def complain(message: str) -> None:
 
     text = Text("error: ", style="bold red") + Text(plain_lines(message), style="red")
     error_console().print(text, soft_wrap=True)
+
+
+def highlighted(text: str, language: str) -> Text:
+    """Code in colours. As a text, since a `Syntax` fills its lines with spaces to the margin."""
+    from rich.syntax import Syntax
+
+    coloured = Syntax("", language, background_color="default").highlight(text.strip("\n"))
+    coloured.rstrip()
+    return coloured
 
 
 def own_command() -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.money_notes import money_json, parked_note
 from fleet.cli.output import JsonOption, console, print_json, say
 
 if TYPE_CHECKING:
@@ -76,6 +75,7 @@ def submit(
     Example: `fleet submit code_generation --set instruction="Write add(a, b)." --wait`
     """
     from fleet import Fleet
+    from fleet.cli.money_notes import money_json, parked_note
     from fleet.cli.payload import read_payload
 
     task = Fleet.from_env().submit(
@@ -133,27 +133,34 @@ def tasks(
 
 def task(
     task_id: TaskArgument,
-    sarif: Annotated[
-        Path | None, typer.Option(help="Write a scan's findings to this file as SARIF 2.1.0.")
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="Write the result in a format of its agent, such as sarif for a scan's findings "
+            "(SARIF 2.1.0), png for the plot of a performance test.",
+        ),
     ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Write the plot of a performance test to this PNG.")
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file for --format; else the standard output."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a task: its state, what it took, what its runs have saved, and its result or error.
 
-    Example: `fleet task 0190c0de-... --sarif findings.sarif`
+    Example: `fleet task 0190c0de-... --format sarif -o findings.sarif`
     """
-    from fleet.cli.exports import write_plot, write_sarif
+    from fleet.cli.results import write_export
+    from fleet.errors import InvalidRequest
 
+    if output and not form:
+        raise InvalidRequest("--output is for --format; give both")
     found = _task(task_id)
-    record = found.record()
-    if sarif:
-        write_sarif(record.agent_type, record.result, sarif)
-    if plot:
-        write_plot(record.result, plot)
-    show_task(found, as_json)
+    if form:
+        write_export(found.record(), form, output)
+    if output or not form:
+        show_task(found, as_json)
 
 
 def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
@@ -216,6 +223,8 @@ def rate(
 
 def record_json(record: TaskRecord) -> dict[str, Any]:
     """A task for programs. Its decision is left to `fleet explain`."""
+    from fleet.cli.money_notes import money_json
+
     shown = asdict(record)
     for name in ("ranking", "model_decision", "loads", "routed", "pinned", "fence"):
         del shown[name]

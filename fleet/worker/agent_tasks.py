@@ -36,7 +36,7 @@ from fleet.policy.store import Policy
 from fleet.tasks.checks import RequestChecks
 from fleet.tasks.claims import Delivery
 from fleet.tasks.lease_renewal import LeaseKeeper
-from fleet.tasks.model_planning import choose_model, stored_plan
+from fleet.tasks.model_planning import base_tokens, choose_model, stored_plan
 from fleet.tasks.requeue import GivenBack
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.slots import TaskSlots
@@ -98,9 +98,7 @@ def _add(
     role: Role,
     slots: Slots,
 ) -> None:
-    checks = RequestChecks(
-        connection.settings, connection.agents, Complexity(connection.policies)
-    )
+    checks = RequestChecks(connection.settings, connection.agents, Complexity(connection.policies))
 
     @app.task(
         name=task_name(agent_type),
@@ -184,6 +182,7 @@ def _plan(connection: Connection, found: Delivered) -> str:
         connection.models,
         request_type,
         complexity,
+        base=base_tokens(config, connection.agents, request_type),
         limit_nanodollars=Controls(config, Policy()).task_nanodollars,
         tenant=found.tenant,
         payload_characters=characters,
