@@ -101,8 +101,8 @@ def _submit(screen: Console, fleet: Fleet) -> tuple[list[Errand], list[Task]]:
 def _result(screen: Console, settings: Settings, errand: Errand, record: TaskRecord) -> None:
     from rich.text import Text
 
-    from fleet.cli.results import isolation_note, result_view
-    from fleet.cli.tables import state
+    from fleet.cli.output import state
+    from fleet.cli.task_view import isolation_note, result_view
 
     screen.print(Text.assemble("\n", (errand.title, "bold"), ": ", state(record.state)))
     if isolation := isolation_note(record.result):
@@ -116,7 +116,7 @@ def _result(screen: Console, settings: Settings, errand: Errand, record: TaskRec
 
 
 def _export(settings: Settings, record: TaskRecord, form: str) -> Path:
-    from fleet.cli.results import write_export
+    from fleet.cli.task_view import write_export
 
     folder = settings.environment.data_dir / "demo"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

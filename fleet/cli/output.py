@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +23,34 @@ if TYPE_CHECKING:
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 SHORT_ID = 8
+STYLES = {
+    "queued": "yellow",
+    "delayed": "blue",
+    "parked": "magenta",
+    "running": "cyan",
+    "succeeded": "green",
+    "unverified": "bold yellow",
+    "failed": "bold red",
+    "cancelled": "dim",
+    "idle": "green",
+    "busy": "cyan",
+    "maintenance": "yellow",
+}
+
+
+@contextmanager
+def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], object]]:
+    """A bar on the error stream, where that is a terminal; it is told how many there were."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    what_of = TextColumn("{task.description}", markup=False)
+    columns = (what_of, BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=error_console(), transient=True) as bars:
+        shown = bars.add_task(what, total=total)
+        yield lambda done: bars.update(shown, completed=done)
 
 
 def console() -> Console:
@@ -92,3 +122,10 @@ def moment(epoch: float | None) -> str:
     if epoch is None:
         return "-"
     return datetime.fromtimestamp(epoch).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def state(name: str) -> Text:
+    """The state of a task or the status of an agent, in its colour."""
+    from rich.text import Text
+
+    return Text(name, style=STYLES.get(name, ""))

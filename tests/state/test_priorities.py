@@ -17,7 +17,7 @@ from fleet.broker.submission import Delivered
 from fleet.cli.decision import model_json, model_view
 from fleet.cli.main import app
 from fleet.cli.output import console
-from fleet.cli.work import record_json
+from fleet.cli.task_view import record_json
 from fleet.connection import Connection
 from fleet.errors import InvalidRequest
 from fleet.models.rules.priorities import Priorities

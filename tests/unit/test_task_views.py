@@ -8,10 +8,8 @@ from io import StringIO
 from rich.console import Console, RenderableType
 
 from fleet.cli.decision import money_view
-from fleet.cli.money_notes import money_json
-from fleet.cli.results import record_view
 from fleet.cli.tables import tasks_table
-from fleet.cli.work import record_json
+from fleet.cli.task_view import money_json, record_json, record_view
 from fleet.ledger.rules.entries import MISSING, UNPRICED
 from fleet.tasks.record import Step, TaskRecord, parse_record, step_json
 
