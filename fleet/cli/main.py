@@ -59,7 +59,7 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Context, args: list[str]) -> Any:
         """The command that is to run, with its parameters."""
         if (part := _part(args[0])) is not None:
-            self.commands |= typer.main.get_group(part).commands
+            self.commands.update(typer.main.get_group(part).commands)
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Context, cmd_name: str) -> Any:

@@ -63,9 +63,9 @@ def list_pools(as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
     if as_json or as_csv:
         return
     for queue, overflow in {row.overflow_queue: row.overflow for row in found}.items():
-        if overflow.count:
+        if overflow.messages:
             oldest = _age(overflow)
-            say(f"overflow queue {queue}: {overflow.count:,} waiting, the oldest for {oldest}")
+            say(f"overflow queue {queue}: {overflow.messages:,} waiting, the oldest for {oldest}")
 
 
 @pools_app.command("drain")
@@ -159,9 +159,9 @@ def _pool_json(row: PoolRow) -> dict[str, Any]:
     return {
         **asdict(row.pool),
         "helps": sorted(row.pool.helps),
-        "waiting": row.own.count,
+        "waiting": row.own.messages,
         "oldest_waiting_seconds": row.own.oldest_seconds,
-        "overflow_waiting": row.overflow.count,
+        "overflow_waiting": row.overflow.messages,
         "oldest_overflow_seconds": row.overflow.oldest_seconds,
     }
 
@@ -191,7 +191,7 @@ POOL_COLUMNS: tuple[Column[PoolRow], ...] = (
     figure("slots", lambda row: str(row.pool.capacity)),
     figure("success", lambda row: f"{row.pool.success_rate:.0%}"),
     figure("response", lambda row: seconds(row.pool.response_seconds or None)),
-    figure("waiting", lambda row: f"{row.own.count:,}"),
+    figure("waiting", lambda row: f"{row.own.messages:,}"),
     figure("oldest", lambda row: _age(row.own)),
     Column("standing", lambda row: _standing(row.pool)),
 )

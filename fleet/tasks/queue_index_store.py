@@ -41,10 +41,10 @@ class Missing(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """What waits in a queue. `oldest_seconds` is how long ago the oldest of its agents' tasks came
+    """The messages that wait in a queue. `oldest_seconds` is how long ago the oldest of its agents' tasks came
     to the queue, or came back to it; None where it has none."""
 
-    count: int
+    messages: int
     oldest_seconds: float | None
 
 
@@ -71,8 +71,10 @@ class Lines(Store):
             pipeline.time()
             for queue in self.queues:
                 for each in lists(queue):
-                    _first(pipeline.llen(each), line(each))
-                _first(pipeline.zcard(given(queue)), given(queue))
+                    pipeline.llen(each)
+                    _first(pipeline, line(each))
+                pipeline.zcard(given(queue))
+                _first(pipeline, given(queue))
             (seconds, us), *answers = pipeline.execute()
         size = len(answers) // max(1, len(self.queues))
         parts = (answers[start : start + size] for start in range(0, len(answers), size))

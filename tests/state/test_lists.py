@@ -46,7 +46,7 @@ def test_what_waits_is_counted_with_the_age_of_the_oldest(fleet: Fleet) -> None:
     first, second, third = submit(fleet, 3)
     aged(fleet, queue, first, 100)
     found = fleet.waiting()[queue]
-    assert found.count == 3
+    assert found.messages == 3
     assert found.oldest_seconds == pytest.approx(100, abs=20)
     aged(fleet, queue, second, 500, in_front=True)
     aged(fleet, queue, third, 30, in_front=True)
