@@ -13,9 +13,9 @@ from fleet.cli.output import JsonOption, console, counting, dollars, moment, pri
 from fleet.cli.rows import Column, CsvOption, figure, print_rows, table
 
 if TYPE_CHECKING:
-    from fleet.connection import Connection
     from fleet.ledger.rules.entries import LedgerEntry
     from fleet.ledger.rules.reconciliation import Billed, Compared
+    from fleet.ledger.stores import LedgerStores
     from fleet.ledger.verification import Difference
 
 app = typer.Typer(
@@ -41,7 +41,7 @@ def show(
 
     Example: `fleet ledger show --limit 50`
     """
-    entries = _fleet().ledger.newest(limit)
+    entries = _ledger().entries.newest(limit)
     print_rows(entries, ENTRIES, lambda entry: entry._asdict(), as_json, as_csv)
 
 
@@ -56,7 +56,7 @@ def verify(as_json: JsonOption = False) -> None:
     from fleet.ledger.verification import verify as verify_ledger
 
     with counting("entries read") as seen:
-        found = verify_ledger(_fleet(), seen)
+        found = verify_ledger(_ledger(), seen)
     if as_json:
         shown = found._asdict() | {"differences": [each._asdict() for each in found.differences]}
         print_json({"adds_up": not found.differences, **shown})
@@ -114,7 +114,7 @@ def export(
     wanted = LedgerFilter(
         *days, tenant, request_type, agent_type, pool, model, provider, kind, task
     )
-    reader = LedgerReader(_fleet())
+    reader = LedgerReader(_ledger())
     with counting("entries read", reader.length()) as seen:
         count = write(reader.matching(wanted, seen), form, output, sys.stdout.buffer)
     say(f"{count} entries written" + (f" to {output}" if output else ""), err=True)
@@ -147,9 +147,9 @@ def correct(
         nano = nanodollars(amount)
     except ValueError as error:
         raise InvalidRequest(f"--amount: {error}; write US dollars, such as -0.25") from None
-    fleet = _fleet()
-    found = LedgerReader(fleet).find(entry)
-    made = fleet.ledger.correct(found, nano, getuser(), why, once or uuid4().hex)
+    ledger = _ledger()
+    found = LedgerReader(ledger).find(entry)
+    made = ledger.entries.correct(found, nano, getuser(), why, once or uuid4().hex)
     if as_json:
         print_json({"correction": made, "of": entry, "amount": nano})
     else:
@@ -184,7 +184,7 @@ def reconcile(
         most = nanodollars(tolerance)
     except ValueError as error:
         raise InvalidRequest(f"--tolerance: {error}; write US dollars, such as 0.01") from None
-    found = compare(_fleet(), file, most, provider)
+    found = compare(_ledger().rollups, file, most, provider)
     if as_json:
         lines = [_compared_json(line) for line in found.differing]
         print_json({"agrees": found.agrees, "compared": len(found.lines), "differences": lines})
@@ -196,11 +196,11 @@ def reconcile(
         raise typer.Exit(1)
 
 
-def _fleet() -> Connection:
-    from fleet.connection import open_connection
+def _ledger() -> LedgerStores:
     from fleet.settings import load_settings
+    from fleet.tasks.connection import open_connection
 
-    return open_connection(load_settings())
+    return open_connection(load_settings()).ledger
 
 
 def _compared_json(line: Compared) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from fleet.redis.client import redis_errors
-from fleet.redis.keys import Keys, PoolKeys, given, line, lists, taken, wake, whole
+from fleet.redis.keys import Keys, PoolKeys, line, lists, wake, whole
 from fleet.redis.scripts import Scripts, raw, text
 from fleet.redis.store import Store
 from fleet.tasks.set_aside_store import SetAside
@@ -41,28 +41,21 @@ class Missing(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """The messages that wait in a queue. `oldest_seconds` is how long ago the oldest of its agents' tasks came
-    to the queue, or came back to it; None where it has none."""
+    """The messages that wait in a queue. `oldest_seconds` is how long ago the oldest of its agents'
+    tasks came to the queue, or came back to it; None where it has none."""
 
     messages: int
     oldest_seconds: float | None
 
 
 class Lines(Store):
-    """Looks at lines and slots. `queues` have their pool, '' for overflow ones. With `elsewhere`
-    another broker carries the messages: none is missed that it has confirmed."""
+    """Looks at lines and slots. `queues` have their pool, '' for overflow ones."""
 
     def __init__(
-        self,
-        client: Redis,
-        keys: Keys,
-        scripts: Scripts,
-        queues: Mapping[str, str],
-        elsewhere: bool = False,
+        self, client: Redis, keys: Keys, scripts: Scripts, queues: Mapping[str, str]
     ) -> None:
         super().__init__(client, keys, scripts)
         self.queues = queues
-        self.elsewhere = elsewhere
 
     def waiting(self) -> dict[str, Waiting]:
         """What waits in each queue, all at one moment. One round trip."""
@@ -73,8 +66,6 @@ class Lines(Store):
                 for each in lists(queue):
                     pipeline.llen(each)
                     _first(pipeline, line(each))
-                pipeline.zcard(given(queue))
-                _first(pipeline, given(queue))
             (seconds, us), *answers = pipeline.execute()
         size = len(answers) // max(1, len(self.queues))
         parts = (answers[start : start + size] for start in range(0, len(answers), size))
@@ -146,9 +137,8 @@ class Lines(Store):
 
     def recount_waiting(self) -> bool:
         """Drop the counts of waiting tasks while nobody waits; whether there were any."""
-        keys = [self.keys.waiting, self.keys.delayed, self.keys.parked, self.keys.outbox]
+        keys = [self.keys.waiting, self.keys.delayed, self.keys.parked]
         keys += [line(each) for queue in self.queues for each in lists(queue)]
-        keys += [place(queue) for queue in self.queues for place in (given, taken)]
         keys += [self.keys.pool(pool).in_flight for pool in self.queues.values() if pool]
         with redis_errors(self.client):
             return bool(self.scripts.recount(keys=keys))
@@ -167,8 +157,7 @@ class Lines(Store):
                 return []
             keys = [in_flight, line(queue), *map(line, others), *pools]
             keys += [self.keys.task(text(each)) for each in ids]
-            counts = (len(others), len(pools), int(self.elsewhere))
-            arguments: list[str | int | bytes] = [pool, *counts, *ids]
+            arguments: list[str | int | bytes] = [pool, len(others), len(pools), *ids]
             freed: Any
             freed, _ = self.scripts.repair(keys=keys, args=arguments)
         return [text(task_id) for task_id in freed]
@@ -181,8 +170,7 @@ def _first(pipeline: Pipeline, index: str) -> None:
 
 
 def _waiting(now_us: int, answers: Sequence[Any]) -> Waiting:
-    """The figures of one queue from the three answers for each of its lists, and for what
-    another broker has."""
+    """The figures of one queue from the three answers for each of its lists."""
     came = [abs(score) for found in answers if isinstance(found, list) for _, score in found]
     oldest = max(0.0, (now_us - min(came)) / 1e6) if came else None
     return Waiting(sum(each for each in answers if isinstance(each, int)), oldest)

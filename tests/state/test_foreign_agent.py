@@ -43,7 +43,7 @@ def fleet(
     """A fleet with the package on Python's path, as if it were installed."""
     monkeypatch.syspath_prepend(str(PACKAGE))
     found = Fleet(settings_of(CONFIG))
-    found._connection.registry.register("poets-1", "poets", 10, {"host": "here", "pid": "1"})
+    found._connection.routing.agents.register("poets-1", "poets", 10, {"host": "here", "pid": "1"})
     yield found
     for name in ("poet", "poet_view"):
         sys.modules.pop(name, None)
@@ -54,10 +54,10 @@ def task(fleet: Fleet) -> Task:
     """A task of it that has ended."""
     state = fleet._connection
     task = fleet.submit("poem", {"about": "a rose"}, complexity=0.5, model="gpt-5")
-    lease = state.tasks.claim(task.id, "poets-1", "poets", 30, "once", "default", "")
+    lease = state.tasks.records.claim(task.id, "poets-1", "poets", 30, "once", "default", "")
     assert isinstance(lease, Lease)
-    state.tasks.begin(lease)
-    state.tasks.finish(lease, "poets", "succeeded", 60, {"result": json.dumps(POEM)})
+    state.tasks.records.begin(lease)
+    state.tasks.records.finish(lease, "poets", "succeeded", 60, {"result": json.dumps(POEM)})
     return task
 
 

@@ -24,7 +24,8 @@ PAYLOAD = {"instruction": "add"}
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Fleet:
     found = Fleet(settings_of(""))
-    found._connection.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    facts = {"host": "here", "pid": "1"}
+    found._connection.routing.agents.register("codegen-1", "codegen", 10, facts)
     return found
 
 
