@@ -15,11 +15,11 @@ from fleet.budgets.changes import (
 )
 from fleet.budgets.controls import CONFIGURED, Controls, LimitInForce
 from fleet.budgets.rules.alerts import Alert
-from fleet.budgets.rules.controls import Emergency
 from fleet.budgets.stores import BudgetStores
 from fleet.budgets.usage import LimitStanding, standings
 from fleet.policy.actor import cause_of
 from fleet.policy.audit_store import Change
+from fleet.policy.rules import Emergency
 from fleet.policy.store import Scope
 from fleet.policy.stores import PolicyStores
 from fleet.settings import Settings

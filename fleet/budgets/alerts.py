@@ -8,9 +8,10 @@ import structlog
 
 from fleet.budgets.controls import Controls
 from fleet.budgets.rules.alerts import BudgetAlert, BudgetUse
-from fleet.budgets.rules.limits import Limit, LimitKey, Limits
+from fleet.budgets.rules.limits import Limit, Limits
 from fleet.budgets.stores import BudgetStores
 from fleet.budgets.usage_store import Book, Standings
+from fleet.policy.rules import LimitKey
 from fleet.settings.names import EACH
 
 BUDGET_WINDOWS = ("hour", "day", "month")

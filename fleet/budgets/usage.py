@@ -7,9 +7,9 @@ from functools import cache
 from typing import NamedTuple
 
 from fleet.budgets.controls import LimitInForce
-from fleet.budgets.rules.limits import Quantity
 from fleet.budgets.usage_store import Book, Standing
 from fleet.ledger.rules.entries import Counted
+from fleet.policy.rules import Quantity
 from fleet.settings.names import EACH
 
 FIELDS: Mapping[Quantity, str] = {

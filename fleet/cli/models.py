@@ -114,8 +114,8 @@ def resume(
     from fleet.models.catalogue import catalogue
     from fleet.models.listing import end_cool_downs
     from fleet.settings import load_settings
-    from fleet.tasks.checks import unknown
     from fleet.tasks.connection import open_connection
+    from fleet.text.brief import unknown
 
     settings = load_settings()
     known = {each.name: each for each in catalogue(settings, os.environ)}
@@ -177,9 +177,9 @@ def _lines(request_type: str | None) -> tuple[list[Line], str]:
     from fleet.models.catalogue import catalogue
     from fleet.models.listing import listing
     from fleet.settings import load_settings
-    from fleet.tasks.checks import unknown
     from fleet.tasks.connection import open_connection
     from fleet.tasks.model_planning import model_policy
+    from fleet.text.brief import unknown
 
     settings = load_settings()
     if request_type is not None and request_type not in settings.config.request_types:

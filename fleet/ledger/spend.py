@@ -9,7 +9,6 @@ from datetime import date
 import numpy as np
 
 from fleet.budgets.controls import Controls, configured_limits
-from fleet.budgets.rules.limits import LimitKey
 from fleet.errors import InvalidRequest
 from fleet.ledger.period import Period, today_of
 from fleet.ledger.rules.back_test import Score, back_test, scores
@@ -18,12 +17,13 @@ from fleet.ledger.rules.projection import HISTORY_DAYS, Projection, project
 from fleet.ledger.rules.spend import Analysis, Limits, analyse, daily_totals
 from fleet.ledger.rules.spend_rows import SpendRow
 from fleet.ledger.stores import LedgerStores
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Policy
 from fleet.settings import Settings
 from fleet.settings.config import FleetConfig
 from fleet.settings.names import ALL
-from fleet.tasks.checks import unknown
 from fleet.tasks.connection import Connection
+from fleet.text.brief import unknown
 
 Rows = Callable[[str, str], Sequence[SpendRow]]
 """The rows of the days from a first to a last one, both included, as YYYYMMDD."""

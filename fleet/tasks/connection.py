@@ -46,6 +46,7 @@ from fleet.tasks.planning import Planner
 from fleet.tasks.queue_index_store import Lines
 from fleet.tasks.retries_store import Retries
 from fleet.tasks.revocations_store import Revocations
+from fleet.tasks.rules.states import ENDED
 from fleet.tasks.schedule_store import Schedule
 from fleet.tasks.set_aside_store import SetAside
 from fleet.tasks.store import Tasks
@@ -120,7 +121,7 @@ def open_connection(settings: Settings) -> Connection:
         budgets=BudgetStores(
             Book(client, keys, scripts),
             Alerts(client, keys, scripts),
-            MoneyUpkeep(client, keys, scripts),
+            MoneyUpkeep(client, keys, scripts, ENDED),
         ),
         models=_model_stores(settings, client, keys, scripts),
         ledger=LedgerStores(

@@ -16,7 +16,8 @@ from fleet.models.rules.learning import NOTHING_LEARNED, ModelFacts, Policy
 from fleet.money import Tokens
 from fleet.routing.rules.routing import Ranking
 from fleet.settings import FleetConfig, Settings
-from fleet.tasks.checks import DEFAULT_TENANT, unknown
+from fleet.tasks.checks import DEFAULT_TENANT
+from fleet.text.brief import unknown
 
 GENERAL = "general"
 """The model task whose estimate holds where no agent announces one."""

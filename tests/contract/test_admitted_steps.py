@@ -25,7 +25,6 @@ from fake_provider import (
 from task_runs import PRICED, Run, eventually, resume_run, until_all_is_read
 
 from fleet.agent import ModelReply
-from fleet.budgets.rules.limits import LimitKey, Quantity, Window
 from fleet.errors import (
     LeaseLost,
     OverBudget,
@@ -37,6 +36,7 @@ from fleet.errors import (
 )
 from fleet.ledger.verification import verify
 from fleet.models.rules.cut_calls import SILENCE_SECONDS
+from fleet.policy.rules import LimitKey, Quantity, Window
 from fleet.policy.store import Cause
 from fleet.settings import Settings
 from fleet.tasks.connection import open_connection

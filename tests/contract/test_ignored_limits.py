@@ -13,12 +13,12 @@ from task_runs import Run, resume_run
 
 from fleet.broker.messages import message_encoder
 from fleet.budgets.rules.alerts import LimitAlert
-from fleet.budgets.rules.limits import LimitKey
 from fleet.errors import OverBudget
 from fleet.ledger.verification import verify
 from fleet.models.listing import listing
 from fleet.models.rules.learning import Policy
 from fleet.models.rules.output_limits import LimitRecord
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission

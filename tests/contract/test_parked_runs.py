@@ -15,10 +15,10 @@ from task_runs import CONFIG, runner_of
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 from fleet.broker.messages import message_encoder
-from fleet.budgets.rules.limits import LimitKey, Window
 from fleet.budgets.rules.refusals import Refusal
 from fleet.errors import LeaseLost, OverBudget, TaskFailed
 from fleet.ledger.verification import verify
+from fleet.policy.rules import LimitKey, Window
 from fleet.policy.store import Cause
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission

@@ -24,8 +24,8 @@ from kombu import Consumer, Exchange, Queue
 from fleet.broker.app import Role, fleet_of, make_app, worker_queues
 from fleet.broker.messages import message_encoder
 from fleet.budgets.reservation import ScopeLimits, StepLimits
-from fleet.budgets.rules.limits import LimitKey
 from fleet.errors import FleetError
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.redis.scripts import NAMES, Script, source
 from fleet.settings import load_settings

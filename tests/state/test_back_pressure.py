@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from fleet import Fleet
-from fleet.budgets.rules.limits import LimitKey
 from fleet.errors import TooBusy
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission

@@ -13,7 +13,8 @@ from fleet.budgets.alerts import look_at_budgets
 from fleet.budgets.controls import Controls
 from fleet.budgets.reservation import ScopeLimits, StepLimits
 from fleet.budgets.rules.alerts import BudgetUse
-from fleet.budgets.rules.limits import Limit, LimitKey, Window
+from fleet.budgets.rules.limits import Limit
+from fleet.policy.rules import LimitKey, Window
 from fleet.policy.store import Cause
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection

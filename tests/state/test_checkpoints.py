@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from fleet import Fleet
 from fleet.agent import ModelReply
 from fleet.budgets.cached_policy import PolicyInForce
-from fleet.budgets.rules.limits import LimitKey
 from fleet.budgets.rules.refusals import Refusal
 from fleet.cli.main import app
 from fleet.errors import CheckpointTooLarge, LeaseLost, OverBudget, Unavailable
 from fleet.models.store import Lesson
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.redis.scripts import Scripts
 from fleet.settings import Settings

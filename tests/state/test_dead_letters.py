@@ -13,10 +13,10 @@ import redis
 from typer.testing import CliRunner
 
 from fleet import Fleet
-from fleet.budgets.rules.limits import LimitKey
 from fleet.cli.main import app
 from fleet.errors import InvalidRequest, OverBudget, TaskNotFound
 from fleet.ledger.verification import verify
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.redis.scripts import text
 from fleet.settings import Settings

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from fleet import Fleet
 from fleet.broker.messages import message_encoder
-from fleet.budgets.rules.limits import LimitKey
 from fleet.cli.main import app
 from fleet.ledger.rules.entries import LedgerEntry
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission

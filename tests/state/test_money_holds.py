@@ -33,13 +33,14 @@ from hypothesis.stateful import (
 from plain_money import Charge, PlainMoney, PlainTask, nonzero, scopes, windows
 
 from fleet.budgets.reservation import NO_LIMITS, Choice, MoneyRules, ScopeLimits, StepLimits
-from fleet.budgets.rules.limits import Limit, Quantity, Window, pack
+from fleet.budgets.rules.limits import Limit, pack
 from fleet.budgets.rules.refusals import Refusal
 from fleet.budgets.rules.usage_counters import ROLLING
 from fleet.errors import InvalidRequest, LeaseLost
 from fleet.ledger.rules.entries import CORRECTION, LedgerEntry
 from fleet.ledger.verification import verify
 from fleet.models.rules.decision import ModelCandidate, ModelDecision
+from fleet.policy.rules import Quantity, Window
 from fleet.policy.store import Scope
 from fleet.redis.scripts import text
 from fleet.settings import Settings

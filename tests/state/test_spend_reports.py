@@ -13,7 +13,6 @@ import redis
 from commands import run_fleet
 from structlog.testing import capture_logs
 
-from fleet.budgets.rules.limits import LimitKey
 from fleet.cli.spend import show_back_test, show_report
 from fleet.cli.spend_plot import MOST_MODELS, stacked
 from fleet.cli.spend_view import money
@@ -23,6 +22,7 @@ from fleet.ledger.period import period_of, today_of
 from fleet.ledger.rules.days import days_between, shifted, weekdays
 from fleet.ledger.rules.spend_rows import SpendRow
 from fleet.ledger.spend import Rows, limits_of, spend_report
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import UNSAID, Policy
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
