@@ -6,14 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-import numpy as np
-
 from fleet.budgets.controls import Controls, configured_limits
 from fleet.errors import InvalidRequest
 from fleet.ledger.period import Period, today_of
-from fleet.ledger.rules.back_test import Score, back_test, scores
 from fleet.ledger.rules.days import days_between, shifted
-from fleet.ledger.rules.projection import HISTORY_DAYS, Projection, project
+from fleet.ledger.rules.projection import RECENT_DAYS, Projection, project
 from fleet.ledger.rules.spend import Analysis, Limits, analyse, daily_totals
 from fleet.ledger.rules.spend_rows import SpendRow
 from fleet.ledger.stores import LedgerStores
@@ -27,11 +24,6 @@ from fleet.text.brief import unknown
 
 Rows = Callable[[str, str], Sequence[SpendRow]]
 """The rows of the days from a first to a last one, both included, as YYYYMMDD."""
-
-SEED = 1
-"""The projection draws lots: the same spend always gets the same one."""
-BACK_TEST_DAYS = 400
-"""A year of whole months, and some days to learn from before the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +41,6 @@ class SpendReport:
     limits: Limits
     analysis: Analysis
     projection: Projection
-
-
-@dataclass(frozen=True, slots=True)
-class BackTest:
-    """How well the months of the days from `first` to `last` would have been projected."""
-
-    first: str
-    last: str
-    tenant: str | None
-    scores: tuple[Score, ...]
 
 
 def recorded_rows(ledger: LedgerStores) -> Rows:
@@ -96,7 +78,7 @@ def spend_report(
 ) -> SpendReport:
     """Analyse a period, of all tenants or one. Raises `InvalidRequest` for an unknown tenant."""
     _check_tenant(fleet.settings, tenant)
-    start = min(period.first, shifted(period.last, -HISTORY_DAYS))  # holds the month too
+    start = min(period.first, f"{period.last[:6]}01", shifted(period.last, -RECENT_DAYS))
     found = _rows_of(rows(start, period.last), tenant)
     history = days_between(start, period.last)
     limits = limits_of(fleet.settings.config, fleet.policy.store.read(), tenant)
@@ -111,21 +93,8 @@ def spend_report(
             limits,
             period.open_day,
         ),
-        projection=project(
-            history, daily_totals(found, history), np.random.default_rng(SEED), period.open_day
-        ),
+        projection=project(history, daily_totals(found, history), period.open_day),
     )
-
-
-def tested_projection(fleet: Connection, rows: Rows, tenant: str | None = None) -> BackTest:
-    """Test the projection on the past months that are on record, up to thirteen months back."""
-    _check_tenant(fleet.settings, tenant)
-    yesterday = shifted(today_of(fleet.client)[0], -1)
-    start = shifted(yesterday, -BACK_TEST_DAYS)
-    days = days_between(start, yesterday)
-    amounts = daily_totals(_rows_of(rows(start, yesterday), tenant), days)
-    hits = back_test(days, amounts, np.random.default_rng(SEED))
-    return BackTest(start, yesterday, tenant, scores(hits))
 
 
 def _rows_of(rows: Sequence[SpendRow], tenant: str | None) -> list[SpendRow]:

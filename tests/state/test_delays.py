@@ -11,7 +11,7 @@ import redis
 from celery import Celery
 
 from fleet import Fleet
-from fleet.broker import etas
+from fleet.broker import messages as etas
 from fleet.broker.app import make_app
 from fleet.errors import InvalidRequest, OverBudget, OverLimit
 from fleet.policy.rules import LimitKey

@@ -68,7 +68,6 @@ def test_what_was_settled_is_what_was_spent(settled: Connection, tmp_path: Path)
     assert [each["type"] for each in analysis["suggestions"]] == ["model_substitution"]
     assert (tmp_path / "spend.png").read_bytes().startswith(b"\x89PNG")
     assert typed(tmp_path, "--tenant", "nobody")["analysis"]["totals"]["amount"] == 0
-    assert typed(tmp_path, "--back-test")["scores"] == []
 
 
 def test_beats_job_reports_the_days_before_today(settled: Connection) -> None:

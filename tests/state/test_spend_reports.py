@@ -13,7 +13,7 @@ import redis
 from commands import run_fleet
 from structlog.testing import capture_logs
 
-from fleet.cli.spend import show_back_test, show_report
+from fleet.cli.spend import show_report
 from fleet.cli.spend_plot import MOST_MODELS, stacked
 from fleet.cli.spend_view import money
 from fleet.errors import InvalidRequest
@@ -230,21 +230,6 @@ def test_the_models_after_the_eighth_share_a_colour() -> None:
     assert found["2 others"] == [17.0, 2.0]
 
 
-def test_the_back_test_shows_its_errors_or_that_there_is_nothing_to_test(
-    fleet: Connection, today: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    show_back_test(fleet, spending(today, 200), None, as_json=False)
-    shown = capsys.readouterr().out
-    assert "inside the 90% interval" in shown
-    assert "25 days" in shown
-    show_back_test(fleet, spending(today, 200), "other", as_json=True)
-    scores = json.loads(capsys.readouterr().out)["scores"]
-    assert [score["after_days"] for score in scores] == [5, 10, 15, 20, 25]
-    assert all(score["error"] < 0.05 for score in scores)
-    show_back_test(fleet, spending(today, 3), None, as_json=False)
-    assert "nothing to test the projection on" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("nanodollars", "shown"),
     [
@@ -266,7 +251,6 @@ def test_small_amounts_are_never_shown_as_nothing(nanodollars: int, shown: str) 
     [
         ("--from 2026-02-30", "--from 2026-02-30: is no day of the calendar"),
         ("--to 9999-01-01", "is after today"),
-        ("--back-test --days 3", "--back-test goes without --days"),
         ("--last-report --tenant acme", "--last-report goes without --tenant"),
         ("--last-report", "beat has made no report yet"),
         ("--plot nowhere/spend.png", "its folder does not exist"),
