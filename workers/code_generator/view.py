@@ -5,15 +5,19 @@ from __future__ import annotations
 from textwrap import indent
 
 from rich.console import Group
+from rich.syntax import Syntax
 from rich.text import Text
 
-from fleet.cli.output import highlighted
 from workers.code_generator.models import CodeGenerationResult
 
 
 def code_view(result: CodeGenerationResult, max_rows: int | None = None) -> Group:
     """Generated code and whether it passed its checks. All of the code is shown."""
-    return Group(highlighted(indent(result.code, "  "), "python"), _verdict(result))
+    # As a text, since a `Syntax` fills its lines with spaces to the margin.
+    code = indent(result.code, "  ").strip("\n")
+    coloured = Syntax("", "python", background_color="default").highlight(code)
+    coloured.rstrip()
+    return Group(coloured, _verdict(result))
 
 
 def _verdict(result: CodeGenerationResult) -> Text:
