@@ -39,7 +39,7 @@ from fleet.tasks.leases.requeue import GivenBack
 from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.submission.checks import RequestChecks
-from fleet.tasks.submission.model_planning import choose_model, stored_plan
+from fleet.tasks.submission.model_planning import base_tokens, choose_model, stored_plan
 from fleet.worker.event_loop import LoopThread
 from fleet.worker.late_results import late_end, tell_revoked, tell_started
 from fleet.worker.revoking import agent_request
@@ -184,6 +184,7 @@ def _plan(connection: Connection, found: Delivered) -> str:
         connection.models.catalogue,
         request_type,
         complexity,
+        base=base_tokens(config, connection.agents, request_type),
         limit_nanodollars=Controls(config, Policy()).task_nanodollars,
         tenant=found.tenant,
         payload_characters=characters,
