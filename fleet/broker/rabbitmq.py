@@ -16,8 +16,7 @@ from urllib.parse import unquote, urlsplit
 import amqp
 
 from fleet.errors import InvalidConfig, MalformedMessage, NotAllowed, Unavailable
-from fleet.settings.addresses import amqp_place, tls_of
-from fleet.settings.tls import CHECK, check_files, tls_error
+from fleet.settings.addresses import CHECK, amqp_place, check_files, tls_error, tls_of
 
 QUORUM = {"x-queue-type": "quorum"}
 PERSISTENT = 2
