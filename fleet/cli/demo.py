@@ -111,7 +111,7 @@ def _result(screen: Console, settings: Settings, errand: Errand, record: TaskRec
         screen.print(Text(record.error["message"], style="red"))
     if record.result is not None:
         screen.print(result_view(record.agent_type, record.result, errand.most_findings))
-    if record.result is not None and errand.request_type == "performance_test":
+    if record.result is not None and record.result.get("plot_png_base64"):
         screen.print(f"plot: {_plot(settings.environment.data_dir, record)}")
 
 

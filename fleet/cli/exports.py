@@ -31,7 +31,10 @@ def write_plot(stored: dict[str, Any] | None, target: Path) -> None:
     """Write the distributions of timings as a PNG. Raises `InvalidRequest` without a plot."""
     plot = _there(stored).get("plot_png_base64")
     if not plot:
-        raise InvalidRequest("the task's result holds no plot; only performance tests draw one")
+        raise InvalidRequest(
+            "the task's result holds no plot; only performance tests draw one, on a worker with "
+            "matplotlib: pip install 'fleet[plots]'"
+        )
     _write(target, base64.b64decode(plot))
 
 

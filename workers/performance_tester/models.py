@@ -107,7 +107,8 @@ class PerformanceTestResult(Result):
 
     `same_result` is None where there was nothing that could be compared: one variant, a call
     that is a statement, or values that know no equality. `rounds` is the number of processes
-    that measured each variant, in turns. The plot is a PNG image.
+    that measured each variant, in turns. The plot is a PNG image, empty where the worker has no
+    matplotlib.
     """
 
     timings: tuple[Timing, ...]

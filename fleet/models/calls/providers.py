@@ -31,7 +31,7 @@ from pydantic_ai.profiles import ModelProfile, merge_profile
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.usage import RequestUsage
 
-from fleet.errors import InvalidConfig
+from fleet.errors import InvalidConfig, extra_missing
 from fleet.models.answers.client import ANTHROPIC, CHAT, GOOGLE, MISTRAL, AnswerClient
 from fleet.models.calls.endpoint import Endpoint
 from fleet.models.calls.request_fields import asks_for_usage, chat_profile
@@ -108,10 +108,8 @@ def chat_model(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
     try:
         return _MAKERS[endpoint.kind](name, endpoint, timeout)
     except ImportError as error:
-        raise InvalidConfig(
-            f"model {name} is of a provider of kind {endpoint.kind}, whose package is not "
-            f"installed here; run: pip install 'fleet[{endpoint.kind}]'"
-        ) from error
+        what = f"model {name}, of a provider of kind {endpoint.kind},"
+        raise extra_missing(what, endpoint.kind) from error
 
 
 def _settings(timeout: float) -> ModelSettings:
