@@ -1,11 +1,13 @@
 """How long processes of Fleet take to start, and how much memory an idle worker holds.
 
-A command is timed from its start to its end. Python alone is among them: the rest is Fleet's. A
-worker is timed from its start to its entry in Redis's registry, when it can take a task. It waits
-for ten seconds without a task; then its memory is read from /proc. Resident memory is that of the
-worker's main process. Proportional memory is that of all its processes together, with each shared
-page counted once. `codegen` runs its tasks in threads, `scanner` in two child processes. The
-interval between two looks at the registry, 10 ms, is part of each figure.
+A command is timed from its start to its end. `python` is Python alone: the rest of each command is
+Fleet's. `model_clients` is what the first model call of a worker in threads imports. A worker is
+timed from its start to its entry in Redis's registry, when it can take a task. A look at the
+registry each 10 ms is part of the figure. CPU seconds are those of the worker's main process until
+then: on a busy machine they tell more. The worker then waits for ten seconds without a task, and
+its memory is read from /proc. Resident memory is that of the main process. Proportional memory is
+that of all its processes together, with each shared page counted once. `codegen` runs its tasks in
+threads, `scanner` in two child processes.
 """
 
 from __future__ import annotations
@@ -32,37 +34,37 @@ COMMANDS = {
     "python": ("-c", "pass"),
     "import_fleet": ("-c", "from fleet import Fleet"),
     "fleet_help": ("-m", "fleet", "--help"),
+    "model_clients": ("-c", "import fleet.models.calls.call"),
 }
 POOLS = ("codegen", "scanner")
+MEASURED = {
+    "ready_seconds": "seconds until a worker is ready",
+    "ready_cpu_seconds": "CPU seconds until a worker is ready",
+    "resident_mib": "MiB that the main process of an idle worker holds",
+    "proportional_mib": "MiB that all processes of an idle worker hold together",
+}
 IDLE_SECONDS = 10.0
 LOOK_SECONDS = 0.01
 PATIENCE_SECONDS = 120.0
-MEGABYTE = 1e6
+MIB = 2**20
 
 
 def main() -> None:
     """Measure and report."""
     quick = arguments(__doc__ or "").quick
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
-    )
+    paths = (str(ROOT), os.environ.get("PYTHONPATH"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     cases: dict[str, Case] = {name: _command(parts) for name, parts in COMMANDS.items()}
     commands = interleaved(cases, rounds=3 if quick else 15)
     show("seconds that a command takes", commands)
+    figures = {f"{name}_seconds": value for name, value in medians(commands).items()}
     with tempfile.TemporaryDirectory() as folder, ValkeyServer(config={"save": ""}) as server:
         fleet = make_fleet(Path(folder), f"redis://127.0.0.1:{server.port}/0", "")
-        starts, resident, proportional = _workers(fleet, Path(folder), rounds=1 if quick else 5)
-    show("seconds until a worker is ready", starts)
-    show("MB that the main process of an idle worker holds", resident)
-    show("MB that all processes of an idle worker hold together", proportional)
-    finish(
-        {
-            **{f"{name}_seconds": value for name, value in medians(commands).items()},
-            **{f"{pool}_ready_seconds": value for pool, value in medians(starts).items()},
-            **{f"{pool}_resident_mb": value for pool, value in medians(resident).items()},
-            **{f"{pool}_proportional_mb": value for pool, value in medians(proportional).items()},
-        }
-    )
+        found = _workers(fleet, Path(folder), rounds=1 if quick else 5)
+    for name, title in MEASURED.items():
+        show(title, found[name])
+        figures |= {f"{pool}_{name}": value for pool, value in medians(found[name]).items()}
+    finish(figures)
 
 
 def _command(parts: tuple[str, ...]) -> Case:
@@ -74,22 +76,31 @@ def _command(parts: tuple[str, ...]) -> Case:
     return round_
 
 
-def _workers(fleet: Fleet, folder: Path, rounds: int) -> tuple[dict[str, list[float]], ...]:
-    """Start a worker of each pool in turns: seconds until ready, resident and proportional MB."""
-    starts, resident, proportional = ({pool: [] for pool in POOLS} for _ in range(3))
+def _workers(fleet: Fleet, folder: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Start a worker of each pool in turns: what is measured, by pool."""
+    found: dict[str, dict[str, list[float]]] = {
+        name: {pool: [] for pool in POOLS} for name in MEASURED
+    }
     for number in range(rounds + 1):
         for pool in POOLS:
             with _worker(fleet, folder, pool) as (process, seconds):
                 # The first round warms up the disk's cache and is not counted.
-                if not number:
-                    continue
-                time.sleep(IDLE_SECONDS)
-                starts[pool].append(seconds)
-                resident[pool].append(process.memory_info().rss / MEGABYTE)
-                family = [process, *process.children(recursive=True)]
-                held = sum(each.memory_full_info().pss for each in family)
-                proportional[pool].append(held / MEGABYTE)
-    return starts, resident, proportional
+                if number:
+                    for name, figure in _figures(process, seconds).items():
+                        found[name][pool].append(figure)
+    return found
+
+
+def _figures(process: psutil.Process, seconds: float) -> dict[str, float]:
+    used = process.cpu_times()
+    time.sleep(IDLE_SECONDS)
+    family = [process, *process.children(recursive=True)]
+    return {
+        "ready_seconds": seconds,
+        "ready_cpu_seconds": used.user + used.system,
+        "resident_mib": process.memory_info().rss / MIB,
+        "proportional_mib": sum(each.memory_full_info().pss for each in family) / MIB,
+    }
 
 
 @contextmanager
