@@ -19,11 +19,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import structlog
 
