@@ -37,8 +37,6 @@ class Connection(SteadyConnection):
         "fleet": "redis",
         "fleets": "rediss",
         "fleet-sentinel": "sentinel",
-        "fleet-amqp": "amqp",
-        "fleet-amqps": "amqps",
     }
 
 

@@ -11,7 +11,6 @@ import json
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
 
 from celery.app.task import Context
 from kombu.utils.json import dumps
@@ -106,18 +105,13 @@ def _message_of(request: Context) -> str:
         "content-encoding": "utf-8",
         "content-type": "application/json",
         "headers": {**(request.headers or {}), **headers, "eta": None},
-        "properties": properties_of(request.id, request.reply_to, priority),
+        "properties": {
+            "correlation_id": request.id,
+            "reply_to": request.reply_to or "",
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": ""},
+            "priority": priority,
+            "delivery_tag": request.id,
+        },
     }
     return str(dumps(message))
-
-
-def properties_of(task_id: str, reply_to: str | None, priority: int = 0) -> dict[str, Any]:
-    """The properties of a task's message, for whichever queue it is put into."""
-    return {
-        "correlation_id": task_id,
-        "reply_to": reply_to or "",
-        "delivery_mode": 2,
-        "delivery_info": {"exchange": "", "routing_key": ""},
-        "priority": priority,
-        "delivery_tag": task_id,
-    }

@@ -9,8 +9,6 @@ from datetime import date
 import numpy as np
 
 from fleet.budgets.controls import Controls, configured_limits
-from fleet.budgets.rules.limits import LimitKey
-from fleet.connection import Connection
 from fleet.errors import InvalidRequest
 from fleet.ledger.period import Period, today_of
 from fleet.ledger.rules.back_test import Score, back_test, scores
@@ -18,11 +16,14 @@ from fleet.ledger.rules.days import days_between, shifted
 from fleet.ledger.rules.projection import HISTORY_DAYS, Projection, project
 from fleet.ledger.rules.spend import Analysis, Limits, analyse, daily_totals
 from fleet.ledger.rules.spend_rows import SpendRow
+from fleet.ledger.stores import LedgerStores
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Policy
 from fleet.settings import Settings
 from fleet.settings.config import FleetConfig
 from fleet.settings.names import ALL
-from fleet.tasks.checks import unknown
+from fleet.tasks.connection import Connection
+from fleet.text.brief import unknown
 
 Rows = Callable[[str, str], Sequence[SpendRow]]
 """The rows of the days from a first to a last one, both included, as YYYYMMDD."""
@@ -60,12 +61,12 @@ class BackTest:
     scores: tuple[Score, ...]
 
 
-def recorded_rows(connection: Connection) -> Rows:
+def recorded_rows(ledger: LedgerStores) -> Rows:
     """The rows of a fleet's roll-ups, which are brought up to date first."""
 
     def rows(first: str, last: str) -> Sequence[SpendRow]:
         days = (date.fromisoformat(first), date.fromisoformat(last))
-        return connection.rollups.rows(*days)
+        return ledger.rollups.rows(*days)
 
     return rows
 
@@ -98,7 +99,7 @@ def spend_report(
     start = min(period.first, shifted(period.last, -HISTORY_DAYS))  # holds the month too
     found = _rows_of(rows(start, period.last), tenant)
     history = days_between(start, period.last)
-    limits = limits_of(fleet.settings.config, fleet.policies.read(), tenant)
+    limits = limits_of(fleet.settings.config, fleet.policy.store.read(), tenant)
     return SpendReport(
         made_at=today_of(fleet.client)[1],
         tenant=tenant,

@@ -8,7 +8,6 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fleet.connection import Connection
 from fleet.errors import FleetError, NotAllowed
 from fleet.operations.broker import PROBE_SECONDS, ping
 from fleet.redis.client import place, redis_errors
@@ -18,7 +17,8 @@ from fleet.routing.pools_store import PoolCounts
 from fleet.routing.rules.health import MAINTENANCE
 from fleet.sandbox import DESCRIPTIONS, isolation_for
 from fleet.settings import Settings
-from fleet.settings.addresses import amqp_place, masked
+from fleet.settings.addresses import masked
+from fleet.tasks.connection import Connection
 from fleet.tasks.reaper import last_health
 
 ALIVE = ("idle", "busy", "maintenance")
@@ -39,9 +39,7 @@ class Part:
 
 def broker_part(settings: Settings) -> Part:
     """The broker: whether it answers a ping."""
-    where = place(settings.state_url)
-    if settings.has_rabbitmq:
-        where = f"RabbitMQ {amqp_place(settings.broker_url)}, Redis {where}"
+    where = place(settings.broker_url)
     try:
         ping(settings)
     except FleetError as error:
