@@ -26,14 +26,14 @@ from fleet.routing.rules.pools import PoolFacts
 from fleet.routing.rules.routing import Ranking, RouteDecision
 from fleet.settings import Pool, Settings, load_settings
 from fleet.tasks.checkpoints_store import Saved
-from fleet.tasks.checks import DEFAULT_TENANT, USUAL_PRIORITY, Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.dead_letters_client import DeadLetterOffice
 from fleet.tasks.ratings import rate
 from fleet.tasks.reaper import last_health
 from fleet.tasks.run.outcome import error_from
 from fleet.tasks.store import ENDED, TaskRecord
-from fleet.tasks.submit import DryRun, Submitted, route_decision
+from fleet.tasks.submission.checks import DEFAULT_TENANT, USUAL_PRIORITY, Submission
+from fleet.tasks.submission.submit import DryRun, Submitted, route_decision
 from fleet.text.brief import unknown
 
 LOOK_SECONDS = 5.0

@@ -175,7 +175,7 @@ def _lines(request_type: str | None) -> tuple[list[Line], str]:
     from fleet.models.listing import listing
     from fleet.settings import load_settings
     from fleet.tasks.connection import open_connection
-    from fleet.tasks.model_planning import model_policy
+    from fleet.tasks.submission.model_planning import model_policy
     from fleet.text.brief import unknown
 
     settings = load_settings()

@@ -69,7 +69,7 @@ def route(
         show(as_json)
         return
     from fleet.cli.payload import read_payload
-    from fleet.tasks.checks import Submission
+    from fleet.tasks.submission.checks import Submission
 
     _try(
         Submission(

@@ -37,21 +37,21 @@ from fleet.routing.snapshot import Snapshot
 from fleet.routing.stores import RoutingStores
 from fleet.routing.strategies import installed_strategies
 from fleet.settings import Settings
-from fleet.tasks.checks import RequestChecks
 from fleet.tasks.dead_letters_store import DeadLetters
 from fleet.tasks.model_calls_store import Steps
-from fleet.tasks.on_hold_store import Parking
-from fleet.tasks.planning import Planner
-from fleet.tasks.queue_index_store import Lines
-from fleet.tasks.retries_store import Retries
 from fleet.tasks.revocations_store import Revocations
 from fleet.tasks.rules.states import ENDED
-from fleet.tasks.schedule_store import Schedule
 from fleet.tasks.set_aside_store import SetAside
 from fleet.tasks.store import Tasks
 from fleet.tasks.stores import TaskStores
-from fleet.tasks.submissions_store import MostWaiting, Replicas, Submissions
-from fleet.tasks.submit import MessageEncoder, Submitter
+from fleet.tasks.submission.checks import RequestChecks
+from fleet.tasks.submission.planning import Planner
+from fleet.tasks.submission.store import MostWaiting, Replicas, Submissions
+from fleet.tasks.submission.submit import MessageEncoder, Submitter
+from fleet.tasks.waiting.on_hold_store import Parking
+from fleet.tasks.waiting.queue_index_store import Lines
+from fleet.tasks.waiting.retries_store import Retries
+from fleet.tasks.waiting.schedule_store import Schedule
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from fleet.redis.keys import Keys, line, wake
 from fleet.redis.scripts import Scripts, text
 from fleet.redis.store import Store
 from fleet.routing.rules.statistics import OUTCOMES_KEPT
-from fleet.tasks.lease import Lease, made_lease
+from fleet.tasks.leases.lease import Lease, made_lease
 from fleet.tasks.record import TaskRecord, parse_record
 from fleet.tasks.rules.retries import MOST_CRASHES, Death
 from fleet.tasks.rules.states import ENDED, STATES

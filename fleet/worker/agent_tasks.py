@@ -32,14 +32,14 @@ from fleet.models.callers import load_clients, model_callers
 from fleet.models.complexity import DEFAULT_COMPLEXITY, Complexity
 from fleet.models.priced import follow
 from fleet.policy.store import Policy
-from fleet.tasks.checks import RequestChecks
-from fleet.tasks.claims import Delivery
 from fleet.tasks.connection import Connection
-from fleet.tasks.lease_renewal import LeaseKeeper
-from fleet.tasks.model_planning import choose_model, stored_plan
-from fleet.tasks.requeue import GivenBack
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.leases.renewal import LeaseKeeper
+from fleet.tasks.leases.requeue import GivenBack
+from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.run.runner import AgentRunner
-from fleet.tasks.slots import TaskSlots
+from fleet.tasks.submission.checks import RequestChecks
+from fleet.tasks.submission.model_planning import choose_model, stored_plan
 from fleet.worker.event_loop import LoopThread
 from fleet.worker.late_results import late_end, tell_revoked, tell_started
 from fleet.worker.revoking import agent_request

@@ -11,14 +11,14 @@ import redis
 from celery import Celery
 
 from fleet import Fleet
-from fleet.broker import etas
+from fleet.broker import messages as etas
 from fleet.broker.app import make_app
 from fleet.errors import InvalidRequest, OverBudget, OverLimit
 from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection
-from fleet.tasks.release import unpark
+from fleet.tasks.waiting.release import unpark
 
 OVERFLOW = "{fleet}.overflow.code_generator"
 PAYLOAD = {"instruction": "add"}

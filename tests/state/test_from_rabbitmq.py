@@ -13,11 +13,11 @@ import redis
 from fleet.broker.messages import message_encoder
 from fleet.redis.keys import line
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
 from fleet.tasks.retention import retain
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 QUEUE, OVERFLOW = "{fleet}.codegen", "{fleet}.overflow.code_generator"
 ASK = Submission("code_generation", {"instruction": "add"})

@@ -21,11 +21,11 @@ from fleet.cli.work import record_json
 from fleet.errors import InvalidRequest
 from fleet.models.rules.priorities import Priorities
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters import retry_id
-from fleet.tasks.model_planning import choose_model
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.submission.model_planning import choose_model
 from fleet.worker.agent_tasks import _plan
 
 GOOD, QUICK = "gpt-5", "gpt-4o"

@@ -17,7 +17,7 @@ from fleet.models.prices import installed_prices
 from fleet.models.rules.choice import REFERENCE_CATALOGUE, Model, Price, Tokens, cost_nanodollars
 from fleet.settings import Settings, parse_config
 from fleet.settings.environment import Environment
-from fleet.tasks.model_planning import choose_model, model_policy, stored_plan
+from fleet.tasks.submission.model_planning import choose_model, model_policy, stored_plan
 
 OPENAI = {"OPENAI_API_KEY": "sk-secret"}
 MODEL = '''

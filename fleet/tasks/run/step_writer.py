@@ -42,7 +42,6 @@ from fleet.models.rules.output_limits import Shown
 from fleet.models.store import Lesson, ModelState
 from fleet.tasks.model_calls_store import NO_BASIS, LimitBasis, LimitChanged, Steps, Turn
 from fleet.tasks.record import Step
-from fleet.tasks.reservation import step_limits
 from fleet.tasks.run.call_ends import (
     FAILURES,
     REJECTED,
@@ -59,6 +58,7 @@ from fleet.tasks.run.call_ends import (
 from fleet.tasks.run.checkpoints import Checkpoints
 from fleet.tasks.run.limit_watch import LOOK_SECONDS, LimitWatch
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.reservation import step_limits
 
 if TYPE_CHECKING:
     from fleet.models.calls.call import ModelCaller

@@ -25,11 +25,11 @@ from fleet.errors import (
 from fleet.models.rules.choice import ModelDecision
 from fleet.routing.pools_store import parse_counts
 from fleet.routing.rules.routing import Load, Ranking, RouteDecision, decide
-from fleet.tasks.checks import Checked, RequestChecks, Submission
-from fleet.tasks.planning import Plan, Planner
-from fleet.tasks.reservation import in_emergency, over_error
 from fleet.tasks.rules.back_pressure import QUEUE, Full, retry_after
-from fleet.tasks.submissions_store import Entry, Placed, Step, Submissions, Unplaced
+from fleet.tasks.submission.checks import Checked, RequestChecks, Submission
+from fleet.tasks.submission.planning import Plan, Planner
+from fleet.tasks.submission.reservation import in_emergency, over_error
+from fleet.tasks.submission.store import Entry, Placed, Step, Submissions, Unplaced
 
 MOST_PLANNINGS = 5
 """A plan is made again where the policy has changed since; so often within one submission."""

@@ -13,11 +13,11 @@ from fleet.budgets.controls import Controls
 from fleet.budgets.rules.refusals import Refusal
 from fleet.errors import RetryLater, TaskNotFound
 from fleet.models.rules.decision import ModelDecision
-from fleet.tasks.clock import expiry_is_held
 from fleet.tasks.connection import Connection
+from fleet.tasks.leases.clock import expiry_is_held
 from fleet.tasks.reaper import requeue_expired, waiting_place
-from fleet.tasks.reservation import money_rules, over_error
 from fleet.tasks.run.outcome import error_json
+from fleet.tasks.submission.reservation import money_rules, over_error
 
 log = structlog.get_logger(__name__)
 

@@ -37,17 +37,17 @@ from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError, NoScriptError
 from redis.sentinel import Sentinel
 
-from fleet.broker.etas import content_of, may_wait, seconds_until_eta, without_eta
-from fleet.broker.link import Link
+from fleet.broker.messages import content_of, may_wait, seconds_until_eta, without_eta
 from fleet.broker.revocations import Revoked
-from fleet.broker.set_aside import GuardedChannel
-from fleet.broker.unacknowledged import QoS
+from fleet.broker.transport.link import Link
+from fleet.broker.transport.set_aside import GuardedChannel
+from fleet.broker.transport.unacknowledged import QoS
 from fleet.errors import InvalidConfig
 from fleet.redis.client import sentinel_options
 from fleet.redis.keys import Keys, line, pushed, wake
 from fleet.redis.scripts import Scripts
 from fleet.settings.addresses import SENTINEL_PORT, redis_address
-from fleet.tasks.schedule_store import deferred
+from fleet.tasks.waiting.schedule_store import deferred
 
 PLAIN, TLS, SENTINEL = "fleet", "fleets", "fleet-sentinel"
 TRANSPORT_ALIASES[PLAIN] = TRANSPORT_ALIASES[TLS] = f"{__name__}:Transport"

@@ -14,7 +14,7 @@ from fleet.models.rules.choice import Model, ModelDecision, Needs, choose
 from fleet.models.rules.learning import NOTHING_LEARNED, ModelFacts, Policy
 from fleet.routing.rules.routing import Ranking
 from fleet.settings import FleetConfig
-from fleet.tasks.checks import DEFAULT_TENANT
+from fleet.tasks.submission.checks import DEFAULT_TENANT
 from fleet.text.brief import unknown
 
 

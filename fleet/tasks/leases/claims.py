@@ -14,10 +14,10 @@ from fleet.budgets.cached_policy import PolicyInForce
 from fleet.budgets.reservation import NO_LIMITS, StepLimits
 from fleet.errors import FleetError, RetryLater, Unavailable
 from fleet.redis.retry import patiently
-from fleet.tasks.checks import USUAL_PRIORITY
-from fleet.tasks.reservation import in_emergency, over_error, step_limits
 from fleet.tasks.run.step_writer import MOST_CHANGES
 from fleet.tasks.store import Lease, Tasks, claims_of
+from fleet.tasks.submission.checks import USUAL_PRIORITY
+from fleet.tasks.submission.reservation import in_emergency, over_error, step_limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import structlog
 from celery import Celery, bootsteps
 from celery.worker import state
 
-from fleet.broker.transport import Channel
+from fleet.broker.transport.channel import Channel
 
 RENEWALS = 3
 """How often a message is renewed within the time after which another worker takes it."""

@@ -78,7 +78,7 @@ class Checked:
     """What the caller gave: an estimate may be another one next time."""
     priority: int = USUAL_PRIORITY
     not_before: str = ""
-    """As in `fleet.tasks.submissions_store.Entry`."""
+    """As in `fleet.tasks.submission.store.Entry`."""
     quality: float | None = None
     speed: float | None = None
     """What the caller gave."""
@@ -208,7 +208,7 @@ def _priority(priority: object) -> int:
 
 
 def _not_before(delay: float | None, moment: datetime | None) -> str:
-    """When a task may be queued, by Redis's clock: see `fleet.tasks.submissions_store.Entry`."""
+    """When a task may be queued, by Redis's clock: see `fleet.tasks.submission.store.Entry`."""
     if delay is not None and moment is not None:
         raise InvalidRequest("delay and not_before are both given; give one of them")
     if moment is not None:

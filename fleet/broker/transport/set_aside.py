@@ -21,7 +21,7 @@ from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import RedisError
 
-from fleet.broker.malformed import (
+from fleet.broker.transport.malformed import (
     check_addressed,
     check_envelope,
     check_task,

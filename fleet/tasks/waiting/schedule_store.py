@@ -1,8 +1,8 @@
 """The schedule: what waits for its time in Redis, and in no worker's memory.
 
 Three sorted sets by when each member is due, in ms: delayed tasks, parked ones, and messages that
-are no tasks of Fleet's. Workers and beat look into it (`fleet.tasks.release`), each with one
-short script.
+are no tasks of Fleet's. Workers and beat look into it (`fleet.tasks.waiting.release`), each with
+one short script.
 """
 
 from __future__ import annotations
