@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -27,9 +27,8 @@ from fleet.agent import ModelReply, to_the_end
 from fleet.budgets.cached_policy import keeps_changing
 from fleet.budgets.rules.refusals import Refusal
 from fleet.errors import FleetError, RetryLater, Unavailable
-from fleet.models.calls.call import ModelCaller
-from fleet.models.calls.streams import Progress
 from fleet.models.rules.catalogue import Model
+from fleet.models.rules.cut_calls import Progress
 from fleet.models.rules.output_limits import Shown
 from fleet.tasks.model_call import ModelCall
 from fleet.tasks.model_calls_store import LimitBasis, LimitChanged, Turn
@@ -50,6 +49,9 @@ from fleet.tasks.run.limit_watch import LOOK_SECONDS, LimitWatch
 from fleet.tasks.run.services import ModelServices
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.reservation import call_limits
+
+if TYPE_CHECKING:
+    from fleet.models.calls.call import ModelCaller
 
 log = structlog.get_logger(__name__)
 

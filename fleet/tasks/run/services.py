@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleet.agent import Outcome
 from fleet.budgets.cached_policy import PolicyInForce
-from fleet.models.calls.call import ModelCaller
 from fleet.models.examples_store import Examples
 from fleet.models.rules.catalogue import Model
 from fleet.models.store import ModelState
@@ -17,6 +16,9 @@ from fleet.tasks.leases.renewal import LeaseKeeper
 from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.model_calls_store import ModelCallStore
 from fleet.tasks.rules.retries import Draws
+
+if TYPE_CHECKING:
+    from fleet.models.calls.call import ModelCaller
 
 RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from fleet.errors import InvalidRequest
+from fleet.agent import GENERAL_ESTIMATE, AgentSpec, TokenEstimate
+from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.models.priorities import task_priorities
 from fleet.models.rules.choice import Model, ModelDecision, Needs, choose
 from fleet.models.rules.learning import NOTHING_LEARNED, ModelFacts, Policy
+from fleet.money import Tokens
 from fleet.routing.rules.routing import Ranking
-from fleet.settings import FleetConfig
+from fleet.settings import FleetConfig, Settings
 from fleet.tasks.submission.checks import DEFAULT_TENANT
 from fleet.text.brief import unknown
+
+GENERAL = "general"
+"""The model task whose estimate holds where no agent announces one."""
 
 
 def stored_plan(
@@ -52,6 +57,7 @@ def choose_model(
     only: str | None = None,
     limit_nanodollars: int | None = None,
     *,
+    base: Tokens,
     tenant: str = DEFAULT_TENANT,
     payload_characters: int = 0,
     facts: ModelFacts = NOTHING_LEARNED,
@@ -61,7 +67,8 @@ def choose_model(
     speed: float | None = None,
 ) -> ModelDecision:
     """The model for a request, by the priorities `quality` and `speed` where they are given, else
-    by those of its request type, its tenant or the configuration. `now` is by Redis's clock.
+    by those of its request type, its tenant or the configuration. `base` is `base_tokens`, `now`
+    is by Redis's clock.
     Policy `thompson` draws from `rng`, or from a generator of its own where it is given none.
 
     Raises `InvalidRequest` where `only` is not in the catalogue, and what `choose` raises where no
@@ -71,13 +78,12 @@ def choose_model(
     if not allowed:
         names = {model.name: model for model in models}
         raise InvalidRequest(unknown("model of the catalogue", only, names))
-    request = config.request_types.get(request_type)
     priorities = task_priorities(config, request_type, tenant, quality, speed)
     if rng is None and config.models.policy == "thompson":
         rng = np.random.default_rng()
     decision = choose(
         allowed,
-        (request and request.model_task) or request_type,
+        base,
         complexity,
         priorities.quality,
         priorities.speed,
@@ -91,9 +97,30 @@ def choose_model(
     return replace(decision, priorities=priorities)
 
 
-def _needs(
-    config: FleetConfig, request_type: str, tenant: str, payload_characters: int
-) -> Needs:
+def base_tokens(config: FleetConfig, agents: Mapping[str, AgentSpec], request_type: str) -> Tokens:
+    """The estimate for a request type: of its `model_task` where it has one, else of its agent."""
+    request = config.request_types.get(request_type)
+    if request and request.model_task:
+        return Tokens(*_model_tasks(agents).get(request.model_task, GENERAL_ESTIMATE))
+    spec = agents.get(request.agent_type) if request else None
+    return Tokens(*(spec.estimate if spec else GENERAL_ESTIMATE))
+
+
+def check_model_tasks(settings: Settings, agents: Mapping[str, AgentSpec]) -> None:
+    """Raise `InvalidConfig` where the configuration names a model task that no agent announces."""
+    known = _model_tasks(agents)
+    for name, request in settings.config.request_types.items():
+        if request.model_task and request.model_task not in known:
+            sentence = unknown("model task", request.model_task, known)
+            raise InvalidConfig(f"{settings.source}: request_types.{name}.model_task: {sentence}")
+
+
+def _model_tasks(agents: Mapping[str, AgentSpec]) -> dict[str, TokenEstimate]:
+    announced = {spec.model_task: spec.estimate for spec in agents.values() if spec.model_task}
+    return {GENERAL: GENERAL_ESTIMATE, **announced}
+
+
+def _needs(config: FleetConfig, request_type: str, tenant: str, payload_characters: int) -> Needs:
     request = config.request_types.get(request_type)
     return Needs(
         tenant,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fleet.agent import AgentSpec
 from fleet.budgets.controls import Controls
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.models.complexity import Complexity
@@ -27,7 +28,7 @@ from fleet.routing.rules.strategies import NO_TURNS, Strategy, Turns, advance
 from fleet.routing.snapshot import Snapshot
 from fleet.settings import Settings
 from fleet.tasks.submission.checks import Checked
-from fleet.tasks.submission.model_planning import choose_model, stored_plan
+from fleet.tasks.submission.model_planning import base_tokens, choose_model, stored_plan
 from fleet.tasks.submission.reservation import money_rules
 from fleet.tasks.submission.store import RankedPool, Step, Submissions
 from fleet.tasks.submission.store import Route as Keys
@@ -65,6 +66,7 @@ class Planner:
         model_state: ModelState,
         strategies: Mapping[str, Strategy],
         complexity: Complexity,
+        agents: Mapping[str, AgentSpec],
     ) -> None:
         self.settings = settings
         self.config = settings.config
@@ -87,6 +89,9 @@ class Planner:
         self.rng = np.random.default_rng()
         self.compatibility = {
             name: self.config.compatibility.get(name, {}) for name in self.config.request_types
+        }
+        self.estimates = {
+            name: base_tokens(self.config, agents, name) for name in self.config.request_types
         }
 
     def plan(self, checked: Checked) -> Plan:
@@ -147,9 +152,7 @@ class Planner:
 
     def learn(self, plan: Plan, packed: str) -> None:
         """Take the counts that came back with a submission."""
-        if plan.is_whole and self.snapshot.learn(
-            plan.request_type, plan.route.pools, packed
-        ):
+        if plan.is_whole and self.snapshot.learn(plan.request_type, plan.route.pools, packed):
             self.plans.clear()
 
     def learn_models(self, step: Step) -> None:
@@ -185,6 +188,7 @@ class Planner:
             checked.complexity,
             checked.model,
             self._limit(checked),
+            base=self.estimates[checked.request_type],
             tenant=checked.tenant,
             payload_characters=_band(checked.payload_characters),
             facts=self.known_models.facts,

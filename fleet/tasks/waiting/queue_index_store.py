@@ -11,10 +11,11 @@ All of it may run in several places at once, and be killed anywhere.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from redis import Redis
+from redis.client import Pipeline
 
 from fleet.redis.client import redis_errors
 from fleet.redis.keys import Keys, PoolKeys, line, lists, wake, whole
@@ -39,6 +40,14 @@ class Missing(NamedTuple):
     pool: str
 
 
+class Waiting(NamedTuple):
+    """The messages that wait in a queue. `oldest_seconds` is how long ago the oldest of its agents'
+    tasks came to the queue, or came back to it; None where it has none."""
+
+    messages: int
+    oldest_seconds: float | None
+
+
 class Lines(Store):
     """Looks at lines and slots. `queues` have their pool, '' for overflow ones."""
 
@@ -47,6 +56,22 @@ class Lines(Store):
     ) -> None:
         super().__init__(client, keys, scripts)
         self.queues = queues
+
+    def waiting(self) -> dict[str, Waiting]:
+        """What waits in each queue, all at one moment. One round trip."""
+        with redis_errors(self.client):
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.time()
+            for queue in self.queues:
+                for each in lists(queue):
+                    pipeline.llen(each)
+                    _first(pipeline, line(each))
+            (seconds, us), *answers = pipeline.execute()
+        size = len(answers) // max(1, len(self.queues))
+        parts = (answers[start : start + size] for start in range(0, len(answers), size))
+        now_us = seconds * 1_000_000 + us
+        found = zip(self.queues, parts, strict=True)
+        return {queue: _waiting(now_us, part) for queue, part in found}
 
     def missing(self) -> list[Missing]:
         """Tasks whose message is gone, in each list who came last first: each is to be put in front
@@ -136,6 +161,19 @@ class Lines(Store):
             freed: Any
             freed, _ = self.scripts.repair(keys=keys, args=arguments)
         return [text(task_id) for task_id in freed]
+
+
+def _first(pipeline: Pipeline, index: str) -> None:
+    """Ask who came to a queue first, in front of all others and behind them: see `line.lua`."""
+    pipeline.zrevrangebyscore(index, "(0", "-inf", 0, 1, withscores=True)
+    pipeline.zrangebyscore(index, 0, "+inf", 0, 1, withscores=True)
+
+
+def _waiting(now_us: int, answers: Sequence[Any]) -> Waiting:
+    """The figures of one queue from the three answers for each of its lists."""
+    came = [abs(score) for found in answers if isinstance(found, list) for _, score in found]
+    oldest = max(0.0, (now_us - min(came)) / 1e6) if came else None
+    return Waiting(sum(each for each in answers if isinstance(each, int)), oldest)
 
 
 def _noted(noted: bytes) -> tuple[dict[str, Any], str, str]:
