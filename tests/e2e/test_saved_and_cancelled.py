@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
@@ -122,10 +120,9 @@ def test_a_running_model_call_ends_within_two_seconds_of_its_cancellation(
 
 
 def fleet_command(asked: Asked, *arguments: str) -> str:
-    processes = asked.crew.processes
-    command = [sys.executable, "-m", "fleet", *arguments]
-    kept = {"cwd": processes.folder, "env": processes.environment}
-    return subprocess.run(command, **kept, check=True, capture_output=True, text=True).stdout
+    done = asked.crew.processes.fleet(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("pool", POOLS)

@@ -159,6 +159,7 @@ def workers(
 def test_what_fits_the_grace_ends_and_the_rest_runs_elsewhere_at_once(
     workers: Workers, pool: str
 ) -> None:
+    """And SIGQUIT gives back at once what would have fitted."""
     workers.start("first", pool)
     short, long = workers.nap(pool, seconds=2), workers.nap(pool, seconds=LONG_SECONDS)
     second = workers.start("second", pool)
@@ -168,21 +169,12 @@ def test_what_fits_the_grace_ends_and_the_rest_runs_elsewhere_at_once(
     assert workers.await_end("first", told) == 0, workers.processes.log("first")
     assert (short.record().state, short.record().attempts) == ("succeeded", 1)
     eventually(lambda: long.record().agent == second, 5, "the long nap to run elsewhere")
+    fitting = workers.nap(pool, seconds=3)
     told = workers.tell("second", signal.SIGQUIT)
     assert workers.await_end("second", told) == 1, workers.processes.log("second")
-    assert long.record().state == "queued"
+    assert [long.record().state, fitting.record().state] == ["queued", "queued"]
     assert [move.why for move in long.record().history].count("given back") == 2
     assert long.record().crashes == 0
-    workers.nothing_is_held(pool)
-
-
-@both
-def test_sigquit_gives_back_at_once_what_would_have_fitted(workers: Workers, pool: str) -> None:
-    workers.start("only", pool)
-    naps = [workers.nap(pool, seconds=3) for _ in range(2)]
-    told = workers.tell("only", signal.SIGQUIT)
-    assert workers.await_end("only", told) == 1
-    assert [nap.record().state for nap in naps] == ["queued", "queued"]
     workers.nothing_is_held(pool)
 
 

@@ -1,0 +1,36 @@
+"""What a test needs and this machine has not: a skip at home, a failure where CI is set."""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+import pytest
+
+from fleet.adapters.local_model import find_weights
+from fleet.adapters.sandbox import Mode
+from fleet.adapters.sandbox.isolation import why_not
+from fleet.errors import InvalidConfig
+
+
+def missing(reason: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def need_weights() -> None:
+    """The weights of the local model."""
+    try:
+        find_weights()
+    except InvalidConfig as error:
+        missing(str(error))
+
+
+def need_isolation(mode: Mode) -> None:
+    """A way to isolate code. Root has no use for bare limits, in CI either."""
+    reason = why_not(mode) if mode != "auto" else None
+    if reason and mode == "rlimits":
+        pytest.skip(f"{mode} does not work here: {reason}")
+    if reason:
+        missing(f"{mode} does not work here: {reason}")
