@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -54,6 +57,22 @@ def _group(item: pytest.Item) -> str:
         if name in FLEETS and not hasattr(getattr(item, "module", None), name):
             return FLEETS[name]
     return item.path.name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _installed_once() -> Iterator[None]:
+    """What a path has installed is read once: every connection asks for it, for tens of ms."""
+
+    look, read = metadata.distributions, metadata.Distribution.entry_points.fget
+
+    @lru_cache
+    def known(path: tuple[str, ...]) -> tuple[metadata.Distribution, ...]:
+        return tuple(look())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metadata, "distributions", lambda: known(tuple(sys.path)))
+        patch.setattr(metadata.Distribution, "entry_points", property(lru_cache(None)(read)))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,7 @@ dead_after_seconds = 5
 reap_seconds = 1
 
 [limits]
-task_seconds = 60
+task_seconds = 150
 
 # Tests let naps fail on purpose: only the one about it shall have a pool taken out.
 [health]

@@ -79,6 +79,7 @@ def test_a_worker_that_finishes_plain_tasks_is_not_killed_for_its_grace(tmp_path
         process.send_signal(signal.SIGINT)
         process.wait(timeout=PATIENCE)
     finally:
+        (tmp_path / "go").touch()
         process.kill()
         process.wait()
     assert (tmp_path / "ended").exists()
