@@ -18,9 +18,11 @@ from commands import run_fleet
 from fleet import Fleet
 
 ROOT = Path(__file__).parents[2]
+STOP_SECONDS = 60.0
+"""A worker ends within 25 s of SIGTERM, by itself or by the kernel."""
 
 
-def eventually(condition: Callable[[], object], seconds: float = 20.0, what: str = "") -> None:
+def eventually(condition: Callable[[], object], seconds: float = 60.0, what: str = "") -> None:
     """Wait until a condition holds, and fail with what was awaited if it does not."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -67,7 +69,13 @@ class Processes:
         if process.poll() is None:
             process.terminate()
         try:
-            return process.wait(timeout=30)
+            return process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            # Celery writes down where each thread stands.
+            process.send_signal(signal.SIGUSR1)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=2)
+            pytest.fail(f"{name} did not end {STOP_SECONDS:g} s after SIGTERM; {self.log(name)}")
         finally:
             # As a rule all of the group has ended by itself.
             with suppress(ProcessLookupError):
