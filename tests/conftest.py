@@ -33,7 +33,10 @@ FLEETS = {
 }
 """Fixtures that start a fleet for the whole run, and the group of tests that shares it."""
 
-LONGEST = ("crew", "faults", "shop", "test_up_down.py", "test_shutdown.py", "test_demo.py")
+LONGEST = (
+    *("crew", "faults", "shop", "test_money_crashes.py", "test_up_down.py", "test_shutdown.py"),
+    *("test_demo.py", "test_exact_budget.py"),
+)
 """Groups that begin first, so that none of them ends alone."""
 
 
@@ -62,7 +65,6 @@ def _group(item: pytest.Item) -> str:
 @pytest.fixture(scope="session", autouse=True)
 def _installed_once() -> Iterator[None]:
     """What a path has installed is read once: every connection asks for it, for tens of ms."""
-
     look, read = metadata.distributions, metadata.Distribution.entry_points.fget
 
     @lru_cache
