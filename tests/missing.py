@@ -7,10 +7,10 @@ from typing import NoReturn
 
 import pytest
 
-from fleet.adapters.local_model import find_weights
-from fleet.adapters.sandbox import Mode
-from fleet.adapters.sandbox.isolation import why_not
 from fleet.errors import InvalidConfig
+from fleet.local.model import find_weights
+from fleet.sandbox import Mode
+from fleet.sandbox.isolation import why_not
 
 
 def missing(reason: str) -> NoReturn:

@@ -10,7 +10,7 @@ import typer
 from fleet.cli.output import JsonOption, console, print_json
 
 if TYPE_CHECKING:
-    from fleet.services.health import Part
+    from fleet.operations.health import Part
     from fleet.settings import Settings
 
 
@@ -43,7 +43,7 @@ def status(as_json: JsonOption = False) -> None:
 
 def look(settings: Settings) -> list[Part]:
     """Ask every part. The pools and beat are known to the broker alone."""
-    from fleet.services import health
+    from fleet.operations import health
 
     broker = health.broker_part(settings)
     parts = [broker, health.model_part(settings), *health.sandbox_parts(settings)]
@@ -54,8 +54,8 @@ def look(settings: Settings) -> list[Part]:
 
 
 def _told_by_the_broker(settings: Settings) -> list[Part]:
-    from fleet.services import health
-    from fleet.services.connection import open_connection
+    from fleet.connection import open_connection
+    from fleet.operations import health
 
     connection = open_connection(settings)
     counts = connection.pools.counts(list(settings.config.pools))
@@ -68,8 +68,8 @@ def _told_by_the_broker(settings: Settings) -> list[Part]:
 
 def flower_url(settings: Settings) -> str | None:
     """Where Flower is: as `fleet up` wrote, else on the configured port; None if unknown."""
-    from fleet.adapters.ports import LOOPBACK
-    from fleet.services.run_file import running
+    from fleet.local.ports import LOOPBACK
+    from fleet.local.run_file import running
 
     run = running(settings.environment.data_dir)
     if run:

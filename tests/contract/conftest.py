@@ -12,7 +12,7 @@ from fake_provider import FakeProvider
 from missing import need_weights
 from task_runs import CONFIG, Run, start_run
 
-from fleet.adapters.local_model import start_model
+from fleet.local.model import start_model
 from fleet.settings import Settings
 
 

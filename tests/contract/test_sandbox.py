@@ -16,14 +16,14 @@ import psutil
 import pytest
 from missing import need_isolation
 
-from fleet.adapters.sandbox import (
+from fleet.errors import InvalidRequest
+from fleet.sandbox import (
     Mode,
     SandboxLimits,
     SandboxResult,
     isolation_for,
     run_python,
 )
-from fleet.errors import InvalidRequest
 
 MEBIBYTE = 1024 * 1024
 

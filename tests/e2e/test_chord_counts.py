@@ -10,7 +10,7 @@ from celery import chain, chord
 from harness import eventually
 from yards import PATIENCE, Yard
 
-from fleet.services.upkeep import reap
+from fleet.tasks.reaper import reap
 
 NAP = "agents.napper"
 BEFORE_THE_COUNT = "on_chord_part_return"
