@@ -46,7 +46,7 @@ def add_jobs(app: Celery) -> None:
 
     @job(name=ROLL_UP)
     def roll_up_the_ledger() -> int:
-        return fleet_of(app).rollups.roll_up()
+        return fleet_of(app).ledger.rollups.roll_up()
 
     @job(name=ARCHIVE)
     def archive_the_ledger() -> list[str]:
@@ -58,7 +58,7 @@ def add_jobs(app: Celery) -> None:
     @job(name=SPEND)
     def report_the_spend() -> dict[str, Any]:
         fleet = fleet_of(app)
-        return daily_report(fleet, recorded_rows(fleet))
+        return daily_report(fleet, recorded_rows(fleet.ledger))
 
     @job(name=UNPARK)
     def bring_back_the_parked() -> list[str]:
@@ -70,7 +70,7 @@ def add_jobs(app: Celery) -> None:
 
     @job(name=PRUNE)
     def prune_the_book() -> int:
-        return fleet_of(app).money_upkeep.prune()
+        return fleet_of(app).budgets.upkeep.prune()
 
     @job(name=RETAIN)
     def keep_memory_flat() -> dict[str, int]:

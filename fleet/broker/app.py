@@ -21,12 +21,12 @@ from fleet.broker.schedule import add_schedule_step
 from fleet.broker.set_aside import add_setting_aside
 from fleet.broker.transport import transport_url
 from fleet.broker.whole_groups import send_groups_whole
-from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidConfig
 from fleet.redis.client import sentinel_options
 from fleet.redis.keys import NO_POOL, Keys
 from fleet.settings import Settings, load_settings
 from fleet.settings.addresses import RedisAddress, redis_address
+from fleet.tasks.connection import Connection, open_connection
 
 __all__ = ["Role", "add_schedule", "fleet_of", "make_app", "task_routes", "worker_queues"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from celery import Celery, bootsteps
 
-from fleet.connection import Connection
 from fleet.tasks.background_loops import repeat
+from fleet.tasks.connection import Connection
 from fleet.tasks.release import unpark
 
 LOOK_SECONDS = 0.5

@@ -27,9 +27,9 @@ from fleet.broker.malformed import (
     check_task,
     read_envelope,
 )
-from fleet.connection import Connection
 from fleet.errors import FleetError, MalformedMessage
 from fleet.redis.keys import Keys
+from fleet.tasks.connection import Connection
 from fleet.tasks.set_aside_store import SetAside
 
 NOT_ITS_FAULT = (RedisError, AMQPError, OperationalError, FleetError, ConnectionError, TimeoutError)
@@ -178,7 +178,7 @@ def _keeper(fleet: Connection) -> Keeper:
         info = message.delivery_info or {}
         queue = str(info.get("routing_key") or info.get("exchange") or "")
         log.error("a malformed message is set aside", queue=queue, reason=reason)
-        fleet.set_aside.keep(queue, as_text(message), reason)
+        fleet.tasks.set_aside.keep(queue, as_text(message), reason)
         if acknowledge and not message.acknowledged:
             message.ack()
 

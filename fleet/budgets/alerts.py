@@ -10,8 +10,8 @@ from fleet.budgets.controls import Controls
 from fleet.budgets.rules.alerts import BudgetAlert, BudgetUse
 from fleet.budgets.rules.limits import Limit, LimitKey, Limits
 from fleet.budgets.usage_store import Standings
-from fleet.connection import Connection
 from fleet.settings.names import EACH
+from fleet.tasks.connection import Connection
 
 BUDGET_WINDOWS = ("hour", "day", "month")
 
@@ -24,8 +24,8 @@ def look_at_budgets(fleet: Connection) -> list[str]:
     May run in several places at once and be killed anywhere: each alert is one script, which
     says it once and keeps it. The line in the log comes after that, and is lost with its process.
     """
-    controls = Controls(fleet.settings.config, fleet.policies.read())
-    found = [fleet.alerts.say(use) for use in _uses(fleet, controls) if use.reached]
+    controls = Controls(fleet.settings.config, fleet.policy.store.read())
+    found = [fleet.budgets.alerts.say(use) for use in _uses(fleet, controls) if use.reached]
     alerts = [alert for alert in found if alert is not None]
     for alert in alerts:
         _tell(alert)
@@ -35,7 +35,7 @@ def look_at_budgets(fleet: Connection) -> list[str]:
 def _uses(fleet: Connection, controls: Controls) -> Iterator[BudgetUse]:
     """Every budget of dollars, and how much of it is used now."""
     scopes = _scopes(fleet, controls)
-    standings = fleet.book.standings(list(scopes))
+    standings = fleet.budgets.usage.standings(list(scopes))
     for scope, limits in scopes.items():
         for limit in limits:
             yield _use(scope, limit, standings)
@@ -47,7 +47,7 @@ def _scopes(fleet: Connection, controls: Controls) -> dict[str, Sequence[Limit]]
     budgeted = {key.scope for key in said if _is_budget(key)}
     kinds = [scope.partition(":")[0] for scope in budgeted if scope.endswith(f":{EACH}")]
     named = {scope for scope in budgeted if not scope.endswith(f":{EACH}")}
-    named |= {scope for kind in kinds for scope in fleet.book.scopes(kind)}
+    named |= {scope for kind in kinds for scope in fleet.budgets.usage.scopes(kind)}
     return {scope: found for scope in sorted(named) if (found := _budgets(controls.limits, scope))}
 
 

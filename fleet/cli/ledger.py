@@ -11,7 +11,7 @@ import typer
 from fleet.cli.output import JsonOption, console, dollars, print_json, say
 
 if TYPE_CHECKING:
-    from fleet.connection import Connection
+    from fleet.tasks.connection import Connection
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -149,8 +149,8 @@ def correct(
     except ValueError as error:
         raise InvalidRequest(f"--amount: {error}; write US dollars, such as -0.25") from None
     fleet = _fleet()
-    found = LedgerReader(fleet).find(entry)
-    made = fleet.ledger.correct(found, nano, getuser(), why, once or uuid4().hex)
+    found = LedgerReader(fleet.ledger).find(entry)
+    made = fleet.ledger.entries.correct(found, nano, getuser(), why, once or uuid4().hex)
     from fleet.cli.ledger_tables import signed
 
     if as_json:
@@ -201,7 +201,7 @@ def reconcile(
 
 
 def _fleet() -> Connection:
-    from fleet.connection import open_connection
     from fleet.settings import load_settings
+    from fleet.tasks.connection import open_connection
 
     return open_connection(load_settings())

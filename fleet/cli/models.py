@@ -106,12 +106,12 @@ def resume(
     """
     import os
 
-    from fleet.connection import open_connection
     from fleet.errors import InvalidRequest
     from fleet.models.catalogue import catalogue
     from fleet.models.listing import end_cool_downs
     from fleet.settings import load_settings
     from fleet.tasks.checks import unknown
+    from fleet.tasks.connection import open_connection
 
     settings = load_settings()
     known = {each.name: each for each in catalogue(settings, os.environ)}
@@ -140,13 +140,13 @@ def train(as_json: JsonOption = False) -> None:
     from functools import partial
 
     from fleet.cli.train import show_training
-    from fleet.connection import open_connection
     from fleet.policy.actor import routine_cause
     from fleet.settings import load_settings
+    from fleet.tasks.connection import open_connection
 
     fleet = open_connection(load_settings())
     cause = routine_cause(why="fleet models train")
-    show_training(fleet, partial(fleet.policies.set_difficulty, cause=cause), as_json)
+    show_training(fleet, partial(fleet.policy.store.set_difficulty, cause=cause), as_json)
 
 
 def _show(request_type: str | None, as_json: bool) -> None:
@@ -169,13 +169,13 @@ def _lines(request_type: str | None) -> tuple[list[Line], str]:
     """The models, and where their prices are from."""
     import os
 
-    from fleet.connection import open_connection
     from fleet.errors import InvalidRequest
     from fleet.models.catalogue import catalogue
     from fleet.models.facts import fleet_facts
     from fleet.models.listing import listing
     from fleet.settings import load_settings
     from fleet.tasks.checks import unknown
+    from fleet.tasks.connection import open_connection
     from fleet.tasks.model_planning import model_policy
 
     settings = load_settings()

@@ -87,11 +87,11 @@ def simulate(
     """
     from fleet.cli.plots import check_plot
     from fleet.cli.simulation_view import report_view, write_plot
-    from fleet.connection import open_connection
     from fleet.settings import load_settings
     from fleet.simulation.options import figures, synthetic_load
     from fleet.simulation.rules.events import Conditions
     from fleet.simulation.run import Ask, report
+    from fleet.tasks.connection import open_connection
 
     check_plot(plot)
     drawn = {"rate": rate, "mean_seconds": mean_seconds, "cv": cv, "mix": mix}

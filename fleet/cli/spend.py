@@ -12,8 +12,8 @@ from fleet.cli.output import JsonOption, console, print_json
 from fleet.ledger.rules.spend import Dimension
 
 if TYPE_CHECKING:
-    from fleet.connection import Connection
     from fleet.ledger.spend import Rows, SpendReport
+    from fleet.tasks.connection import Connection
 
 
 def add_to(app: typer.Typer) -> None:
@@ -60,11 +60,11 @@ def spend(
     Example: `fleet spend --from 2026-11-01 --to 2026-11-15 --tenant acme --json`
     """
     from fleet.cli.plots import check_plot
-    from fleet.connection import open_connection
     from fleet.ledger.daily_spend import last_report as kept_report
     from fleet.ledger.period import period_of, today_of
     from fleet.ledger.spend import recorded_rows
     from fleet.settings import load_settings
+    from fleet.tasks.connection import open_connection
 
     period = {"--from": first, "--to": last, "--days": days}
     if back_test:
@@ -76,12 +76,12 @@ def spend(
     if last_report:
         show_report(kept_report(fleet), by, plot, as_json)
     elif back_test:
-        show_back_test(fleet, recorded_rows(fleet), tenant, as_json)
+        show_back_test(fleet, recorded_rows(fleet.ledger), tenant, as_json)
     else:
         from fleet.ledger.spend import spend_report
 
         asked = period_of(today_of(fleet.client)[0], first, last, days)
-        report = spend_report(fleet, recorded_rows(fleet), asked, tenant)
+        report = spend_report(fleet, recorded_rows(fleet.ledger), asked, tenant)
         show_report(report, by, plot, as_json)
 
 

@@ -54,15 +54,15 @@ def look(settings: Settings) -> list[Part]:
 
 
 def _told_by_the_broker(settings: Settings) -> list[Part]:
-    from fleet.connection import open_connection
     from fleet.operations import health
+    from fleet.tasks.connection import open_connection
 
     connection = open_connection(settings)
-    counts = connection.pools.counts(list(settings.config.pools))
-    pools = health.pool_parts(settings, connection.registry.agents(), counts)
+    counts = connection.routing.pools.counts(list(settings.config.pools))
+    pools = health.pool_parts(settings, connection.routing.agents.agents(), counts)
     beat = health.beat_part(connection)
-    parked = health.parked_parts(connection.parking.count())
-    aside = connection.set_aside
+    parked = health.parked_parts(connection.tasks.on_hold.count())
+    aside = connection.tasks.set_aside
     return [*pools, beat, *parked, *health.malformed_parts(aside.count(), aside.ever())]
 
 

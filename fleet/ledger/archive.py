@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import structlog
 
-from fleet.connection import Connection
 from fleet.ledger.files import LedgerFiles
 from fleet.ledger.rules.entries import FIRST, LedgerEntry
 from fleet.redis.client import redis_errors
+from fleet.tasks.connection import Connection
 
 KEEP_DAYS = 7
 """Entries stay in Redis for so long at least. An entry takes some 150 bytes there."""
@@ -27,14 +27,14 @@ log = structlog.get_logger(__name__)
 
 def archive(fleet: Connection, keep_days: int = KEEP_DAYS) -> list[str]:
     """Archive entries that are older than so many whole days by Redis's clock; the files' names."""
-    fleet.rollups.roll_up()
+    fleet.ledger.rollups.roll_up()
     files = LedgerFiles(fleet.settings.environment.data_dir)
     names: list[str] = []
     while batch := _batch(fleet, _day(_now(fleet)) - keep_days):
         name = files.write(batch)
-        if fleet.ledger.trim(name, batch[0].id, batch[-1].id):
+        if fleet.ledger.entries.trim(name, batch[0].id, batch[-1].id):
             names.append(name)
-        elif fleet.ledger.archives()[-1:] == names[-1:]:
+        elif fleet.ledger.entries.archives()[-1:] == names[-1:]:
             log.warning("entries could not be archived yet", file=name)
             break
     return names
@@ -44,7 +44,7 @@ def _batch(fleet: Connection, before_day: int) -> list[LedgerEntry]:
     """The oldest entries of the stream, of one day, where that is before the given one."""
     found: list[LedgerEntry] = []
     while len(found) < MOST_ENTRIES:
-        entries = fleet.ledger.page(found[-1].id if found else FIRST).entries
+        entries = fleet.ledger.entries.page(found[-1].id if found else FIRST).entries
         if not entries:
             break
         day = _day((found or entries)[0].epoch)

@@ -7,12 +7,12 @@ from typing import Any
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from fleet.connection import Connection
 from fleet.errors import InvalidRequest
 from fleet.ledger.period import DEFAULT_DAYS, period_of, today_of
 from fleet.ledger.rules.days import shifted
 from fleet.ledger.spend import Rows, SpendReport, spend_report
 from fleet.redis.client import redis_errors
+from fleet.tasks.connection import Connection
 
 REPORT = TypeAdapter(SpendReport)
 

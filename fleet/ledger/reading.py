@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from typing import NamedTuple
 
-from fleet.connection import Connection
 from fleet.errors import InvalidRequest
 from fleet.ledger.files import LedgerFiles
 from fleet.ledger.rules.entries import FIRST, LedgerEntry, archived_ids, id_parts
+from fleet.tasks.connection import Connection
 
 LAST_NUMBER = 2**64 - 1
 
@@ -56,7 +56,7 @@ class LedgerReader:
     """Reads stream and archive of one fleet."""
 
     def __init__(self, fleet: Connection) -> None:
-        self.ledger = fleet.ledger
+        self.ledger = fleet.ledger.entries
         self.files = LedgerFiles(fleet.settings.environment.data_dir)
 
     def pages(self, after: str = FIRST, until: str | None = None) -> Iterator[list[LedgerEntry]]:

@@ -6,10 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from fleet.connection import Connection
 from fleet.errors import InvalidRequest
 from fleet.ledger.rules.reconciliation import Billed, BillKey, Compared, compared, sums
 from fleet.ledger.usage_exports import CACHED, REQUESTS, read_usage_export
+from fleet.tasks.connection import Connection
 
 
 class Reconciled(NamedTuple):
@@ -52,7 +52,7 @@ def reconcile(
                 row.requests if REQUESTS in told else 0,
             ),
         )
-        for row in fleet.rollups.rows(days[0], days[-1])
+        for row in fleet.ledger.rollups.rows(days[0], days[-1])
         if (row.provider == provider if provider else row.model in models)
     )
     found = compared(bill, ours)

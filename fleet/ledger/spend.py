@@ -10,7 +10,6 @@ import numpy as np
 
 from fleet.budgets.controls import Controls, configured_limits
 from fleet.budgets.rules.limits import LimitKey
-from fleet.connection import Connection
 from fleet.errors import InvalidRequest
 from fleet.ledger.period import Period, today_of
 from fleet.ledger.rules.back_test import Score, back_test, scores
@@ -23,6 +22,7 @@ from fleet.settings import Settings
 from fleet.settings.config import FleetConfig
 from fleet.settings.names import ALL
 from fleet.tasks.checks import unknown
+from fleet.tasks.connection import Connection
 
 Rows = Callable[[str, str], Sequence[SpendRow]]
 """The rows of the days from a first to a last one, both included, as YYYYMMDD."""
@@ -65,7 +65,7 @@ def recorded_rows(connection: Connection) -> Rows:
 
     def rows(first: str, last: str) -> Sequence[SpendRow]:
         days = (date.fromisoformat(first), date.fromisoformat(last))
-        return connection.rollups.rows(*days)
+        return connection.ledger.rollups.rows(*days)
 
     return rows
 
@@ -98,7 +98,7 @@ def spend_report(
     start = min(period.first, shifted(period.last, -HISTORY_DAYS))  # holds the month too
     found = _rows_of(rows(start, period.last), tenant)
     history = days_between(start, period.last)
-    limits = limits_of(fleet.settings.config, fleet.policies.read(), tenant)
+    limits = limits_of(fleet.settings.config, fleet.policy.store.read(), tenant)
     return SpendReport(
         made_at=today_of(fleet.client)[1],
         tenant=tenant,

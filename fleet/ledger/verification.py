@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from fleet.budgets.rules.usage_counters import MoneyBook, held_by_scope, is_kept
 from fleet.budgets.usage_store import oldest_kept
-from fleet.connection import Connection
 from fleet.ledger.reading import LedgerReader
 from fleet.ledger.rules.entries import Counted, Held, LedgerEntry, Rolled, id_parts
 from fleet.ledger.rules.sums import LedgerSums, RolledKey
+from fleet.tasks.connection import Connection
 
 COUNTER = "counter"
 ROLL_UP = "roll-up"
@@ -52,9 +52,9 @@ def verify(fleet: Connection, seen: Callable[[int], object] = lambda entries: No
     `seen` is told now and then how many entries were read.
     """
     cursor, rolled = _rollups(fleet)
-    moment = fleet.ledger.moment()
+    moment = fleet.ledger.entries.moment()
     up_to_cursor, later, entries, amount = LedgerSums(), LedgerSums(), 0, 0
-    for page in LedgerReader(fleet).pages(until=moment.last):
+    for page in LedgerReader(fleet.ledger).pages(until=moment.last):
         up_to_cursor.add(entry for entry in page if not _later(entry, cursor))
         later.add(entry for entry in page if _later(entry, cursor))
         entries += len(page)
@@ -82,10 +82,10 @@ def verify(fleet: Connection, seen: Callable[[int], object] = lambda entries: No
 def _rollups(fleet: Connection) -> tuple[str, dict[RolledKey, Rolled]]:
     """All roll-ups, and the entry that they went to while they were read."""
     while True:
-        fleet.rollups.roll_up()
-        cursor = fleet.rollups.cursor()
-        found = fleet.rollups.read(fleet.rollups.periods())
-        if fleet.rollups.cursor() == cursor:
+        fleet.ledger.rollups.roll_up()
+        cursor = fleet.ledger.rollups.cursor()
+        found = fleet.ledger.rollups.read(fleet.ledger.rollups.periods())
+        if fleet.ledger.rollups.cursor() == cursor:
             return cursor, found
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fleet.connection import open_connection
 from fleet.errors import RetryLater
 from fleet.settings import Settings
+from fleet.tasks.connection import open_connection
 
 SHOWN = 5
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fleet.connection import Connection
 from fleet.models.rules.learning import ModelFacts
+from fleet.tasks.connection import Connection
 
 
 def fleet_facts(connection: Connection) -> tuple[float, ModelFacts]:
     """The time in seconds since 1970 by Redis's clock; evidence and cool-downs, as shared then."""
-    return connection.model_state.look()
+    return connection.models.state.look()

@@ -8,7 +8,6 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fleet.connection import Connection
 from fleet.errors import FleetError, NotAllowed
 from fleet.operations.broker import PROBE_SECONDS, ping
 from fleet.redis.client import place, redis_errors
@@ -19,6 +18,7 @@ from fleet.routing.rules.health import MAINTENANCE
 from fleet.sandbox import DESCRIPTIONS, isolation_for
 from fleet.settings import Settings
 from fleet.settings.addresses import amqp_place, masked
+from fleet.tasks.connection import Connection
 from fleet.tasks.reaper import last_health
 
 ALIVE = ("idle", "busy", "maintenance")

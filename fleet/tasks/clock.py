@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from fleet.connection import Connection
+from fleet.tasks.connection import Connection
 
 log = structlog.get_logger(__name__)
 
@@ -19,6 +19,6 @@ def expiry_is_held(fleet: Connection) -> bool:
             hold_seconds=fleet.clock.hold_ms / 1000,
         )
     if look.step_ms < 0:
-        for task_id in fleet.tasks.running():
+        for task_id in fleet.tasks.records.running():
             fleet.clock.shorten(task_id)
     return look.is_held

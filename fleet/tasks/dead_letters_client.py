@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet.connection import Connection
+from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters import (
     drop_dead,
     find_dead,
@@ -51,7 +51,7 @@ class DeadLetterOffice:
     def drop_dead(self, task_id: str) -> None:
         """Give a dead letter up, or a malformed message. Raises `TaskNotFound` for what is none."""
         if task_id.startswith(PREFIX):
-            self._connection.set_aside.drop(task_id)
+            self._connection.tasks.set_aside.drop(task_id)
         else:
             drop_dead(self._connection, task_id)
 

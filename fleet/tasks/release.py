@@ -11,10 +11,10 @@ import structlog
 
 from fleet.budgets.controls import Controls
 from fleet.budgets.rules.refusals import Refusal
-from fleet.connection import Connection
 from fleet.errors import RetryLater, TaskNotFound
 from fleet.models.rules.decision import ModelDecision
 from fleet.tasks.clock import expiry_is_held
+from fleet.tasks.connection import Connection
 from fleet.tasks.reaper import requeue_expired, waiting_place
 from fleet.tasks.reservation import money_rules, over_error
 from fleet.tasks.run.outcome import error_json
@@ -36,17 +36,17 @@ def unpark(fleet: Connection) -> list[str]:
 
 def _unpark_due(fleet: Connection) -> list[str]:
     held = expiry_is_held(fleet)
-    due = fleet.schedule.due()
+    due = fleet.tasks.schedule.due()
     for message in due.messages:
-        fleet.schedule.deliver(message)
+        fleet.tasks.schedule.deliver(message)
     ended = requeue_expired(fleet, () if held else due.ended)
     if any(ended.values()):
         log.warning("leases ended", **ended)
     if not due.delayed and not due.parked:
         return []
-    policy = fleet.policies.read()
+    policy = fleet.policy.store.read()
     controls = Controls(fleet.settings.config, policy)
-    waiting = due.delayed + fleet.schedule.oldest_first(due.parked)
+    waiting = due.delayed + fleet.tasks.schedule.oldest_first(due.parked)
     return [each for each in waiting if _try_to_unpark(fleet, each, policy.version, controls)]
 
 
@@ -63,16 +63,16 @@ def _try_to_unpark(fleet: Connection, task_id: str, version: str, controls: Cont
 
 def _unpark(fleet: Connection, task_id: str, version: str, controls: Controls) -> bool:
     try:
-        record = fleet.tasks.read(task_id)
+        record = fleet.tasks.records.read(task_id)
     except TaskNotFound:
-        fleet.parking.forget(task_id)
+        fleet.tasks.on_hold.forget(task_id)
         return False
     assert record.model_decision is not None
     decision = ModelDecision.from_json(record.model_decision)
     names = (record.request_type, record.tenant, record.agent_type)
     rules = money_rules(controls, *names, decision)
     queue = waiting_place(fleet.settings, record)
-    done = fleet.parking.unpark(record, queue, version, rules)
+    done = fleet.tasks.on_hold.unpark(record, queue, version, rules)
     if done.status == "over":
         _refuse(fleet, task_id, queue, Refusal.parse(done.detail))
     return done.status == "queued"
@@ -80,5 +80,5 @@ def _unpark(fleet: Connection, task_id: str, version: str, controls: Controls) -
 
 def _refuse(fleet: Connection, task_id: str, queue: str, refusal: Refusal) -> None:
     ttl = fleet.settings.config.limits.dead_ttl_seconds
-    if fleet.parking.refuse(task_id, queue, error_json(over_error(refusal)), ttl):
+    if fleet.tasks.on_hold.refuse(task_id, queue, error_json(over_error(refusal)), ttl):
         log.warning("refused when its time had come", task=task_id, because=refusal.sentence)

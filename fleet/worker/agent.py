@@ -20,8 +20,8 @@ from celery.worker import state
 from fleet.broker.app import Role, fleet_of
 from fleet.broker.messages import agent_tasks_of
 from fleet.broker.transport import Channel
-from fleet.connection import Connection
 from fleet.tasks.background_loops import repeat
+from fleet.tasks.connection import Connection
 from fleet.worker.lost_children import hand_over
 from fleet.worker.prefork_children import watch_children
 from fleet.worker.shutdown import Ending, ending_step
@@ -97,7 +97,7 @@ class Heartbeat:
     """The life of one agent in the registry."""
 
     def __init__(self, connection: Connection, role: Role) -> None:
-        self.registry = connection.registry
+        self.registry = connection.routing.agents
         self.role = role
         self.slots = connection.settings.config.pools[role.pool].slots
         self.every_seconds = connection.settings.config.leases.heartbeat_seconds

@@ -14,10 +14,10 @@ from task_runs import runner_of
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission
 from fleet.tasks.claims import Delivery
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.requeue import GivenBack
 from fleet.tasks.run import runner as runs
 from fleet.tasks.run.runner import AgentRunner
@@ -97,7 +97,7 @@ def test_a_task_whose_slot_does_not_come_free_is_given_back(fleet: Connection) -
         assert Gated.begun.wait(PATIENCE_SECONDS)
         with pytest.raises(GivenBack) as given:
             run(runner, second, 2)
-        record = fleet.tasks.read(second)
+        record = fleet.tasks.records.read(second)
         Gated.gate.set()
         assert running.result(PATIENCE_SECONDS)
     assert given.value.is_queued
@@ -109,5 +109,5 @@ def test_the_end_of_an_agent_is_told_before_it_is_written(fleet: Connection) -> 
     runner, (task_id,) = runner_of(fleet, SPEC), submit(fleet, 1)
     Gated.gate.set()
     states: list[str] = []
-    run(runner, task_id, 1, lambda: states.append(fleet.tasks.state(task_id)))
+    run(runner, task_id, 1, lambda: states.append(fleet.tasks.records.state(task_id)))
     assert states == ["running"]

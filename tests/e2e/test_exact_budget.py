@@ -78,7 +78,7 @@ def test_of_a_thousand_submits_from_eight_processes_exactly_as_many_are_let_in_a
     assert (len(admitted), len(waits)) == (FIT, REQUESTS - FIT)
     assert all(wait is not None and 0 < wait <= 86_400 for wait in waits)
     for scope in ("all", "tenant:default", "agent_type:asker", "model:dear"):
-        held = state.book.standing([scope])[scope].held
+        held = state.budgets.usage.standing([scope])[scope].held
         assert (held.amount, held.tasks) == (FIT * ESTIMATE, FIT)
     asking.check_the_ledger()
     with pytest.raises(OverBudget, match="reserved"):

@@ -12,9 +12,9 @@ from commands import run_fleet
 
 from fleet import Fleet
 from fleet.budgets.alerts import look_at_budgets
-from fleet.connection import Connection, open_connection
 from fleet.models.rules.output_limits import Shown
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
 
@@ -43,7 +43,7 @@ def alerts(folder: Path, *arguments: str) -> str:
 
 def spend(state: Connection, call: int, dollars: int) -> None:
     cost = dollars * 10**9
-    state.steps.settle(LEASE, call, Step("gpt-5", "openai", "first", "ok", 1, 0, 1, cost))
+    state.tasks.model_calls.settle(LEASE, call, Step("gpt-5", "openai", "first", "ok", 1, 0, 1, cost))
     look_at_budgets(state)
 
 
@@ -73,8 +73,8 @@ def test_a_model_that_ignores_its_limit_is_among_the_alerts(
     state: Connection, tmp_path: Path
 ) -> None:
     shown = Shown(100, 4096, at_limit=False)
-    state.model_state.note_limit("own", "task-1 1.1", shown)
-    state.model_state.note_limit("own", "task-1 1.2", shown)
+    state.models.state.note_limit("own", "task-1 1.1", shown)
+    state.models.state.note_limit("own", "task-1 1.2", shown)
     (told,) = json.loads(alerts(tmp_path, "--json"))
     assert (told["kind"], told["scope"]) == ("output_limit", "model:own")
     assert (told["asked"], told["written"], told["call"]) == (100, 4096, "task-1 1.1")

@@ -43,12 +43,12 @@ def test_what_a_router_has_checked_is_not_checked_again(app: Any) -> None:
     with patch.object(RequestChecks, "check", autospec=True, side_effect=RequestChecks.check) as c:
         sent = app.send_task(NAME, args=[ORDER], kwargs={"tenant": "acme"})
     assert c.call_count == 1
-    assert fleet_of(app).tasks.read(sent.id).tenant == "acme"
+    assert fleet_of(app).tasks.records.read(sent.id).tenant == "acme"
 
 
 def test_a_header_of_ones_own_is_taken_where_it_is_in_order(app: Any) -> None:
     task_id = put(app, {"tenant": "acme", "complexity": 0.5, "priority": 0})
-    record = fleet_of(app).tasks.read(task_id)
+    record = fleet_of(app).tasks.records.read(task_id)
     assert (record.tenant, record.complexity, record.state) == ("acme", 0.5, "queued")
 
 

@@ -15,9 +15,9 @@ from tcp_proxy import Proxy
 from fleet.broker.link import Link
 from fleet.broker.messages import message_encoder
 from fleet.broker.transport import transport_url
-from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
 
 QUEUE, JOBS = "{fleet}.codegen", "{fleet}.jobs"
 ASK = Submission("code_generation", {"instruction": "add"})

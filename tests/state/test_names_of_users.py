@@ -15,9 +15,9 @@ from beat_schedules.schedule import schedule
 from fleet.beat.scheduler import LeasedScheduler
 from fleet.broker.app import add_schedule, make_app
 from fleet.broker.job_names import JOBS, REAP
-from fleet.connection import open_connection
 from fleet.errors import InvalidRequest, NoAgentAvailable
 from fleet.settings import Settings
+from fleet.tasks.connection import open_connection
 
 NAMES = ("agents.report", "agents.code_generator.late", "agents.", "fleet.cars", "fleet.reaper")
 

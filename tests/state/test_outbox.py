@@ -38,7 +38,7 @@ def fleet(
     clean_environment.setenv("FLEET_BROKER_URL", dead_rabbitmq)
     clean_environment.setenv("FLEET_STATE_URL", valkey_url)
     found = Fleet(load_settings())
-    found._connection.registry.register("codegen-1", "codegen", 10, {})
+    found._connection.routing.agents.register("codegen-1", "codegen", 10, {})
     return found
 
 
@@ -148,7 +148,7 @@ def test_nobody_is_missed_who_runs_has_ended_or_is_under_way_again(
     runs, cancelled, again, lost = handed_over.look(QUEUE).first
     assert handed_over.left(handed_over.look(QUEUE), 0, 0) == 4
     assert client.zcard("{fleet}.codegen:given") == 0
-    tasks = fleet._connection.tasks
+    tasks = fleet._connection.tasks.records
     lease = tasks.claim(runs, "codegen-1", "codegen", 10, "a-claim", "default", "")
     assert not isinstance(lease, str)
     fleet.task(cancelled).cancel()
@@ -163,7 +163,7 @@ def test_one_that_begins_at_last_is_missed_early_again(
     handed_over.left(handed_over.look(QUEUE), 0, 0)
     first = handed_over.resend(QUEUE)[0]
     assert client.hget(f"{{fleet}}:task:{first}", "missed") == b"1"
-    fleet._connection.tasks.claim(first, "codegen-1", "codegen", 10, "a-claim", "default", "")
+    fleet._connection.tasks.records.claim(first, "codegen-1", "codegen", 10, "a-claim", "default", "")
     assert client.hget(f"{{fleet}}:task:{first}", "missed") is None
 
 
@@ -179,7 +179,7 @@ def test_the_reaper_misses_no_message_that_rabbitmq_has(fleet: Fleet, relay: Rel
     relay._rests_until = float("inf")
     task = fleet.submit(*ASK)
     relay.outbox.done(relay.outbox.take())
-    lines = fleet._connection.lines
+    lines = fleet._connection.tasks.queue_index
     assert lines.repair("codegen", "{fleet}.codegen") == []
     assert lines.missing() == []
     assert relay.outbox.take() == []

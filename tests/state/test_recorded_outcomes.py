@@ -10,7 +10,6 @@ import pytest
 import redis
 
 from fleet.cli.train import show_training
-from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidRequest
 from fleet.models import examples_store as module
 from fleet.models.difficulty import train_difficulty
@@ -21,6 +20,7 @@ from fleet.models.rules.difficulty.text_features import sketch
 from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
 from fleet.settings.config import RequestType
+from fleet.tasks.connection import Connection, open_connection
 
 EASY = "greet {} warmly, ask about the family, and say that all of us hope to meet them soon"
 HARD = "prove that the ring {} is noetherian if and only if each of its ideals is finite"

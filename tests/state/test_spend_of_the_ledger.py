@@ -17,11 +17,11 @@ from beat_schedules.schedule import schedule
 from fleet.broker.app import make_app
 from fleet.broker.job_names import SPEND
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.ledger.daily_spend import last_report
 from fleet.ledger.spend import recorded_rows
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
 
@@ -41,12 +41,12 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
 def settled(fleet: Connection) -> Connection:
     asked = Submission("code_generation", {"instruction": "add"}, "acme")
     task_id = fleet.submitter(message_encoder()).submit(asked).task_id
-    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "")
+    lease = fleet.tasks.records.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "")
     assert isinstance(lease, Lease)
-    fleet.steps.settle(lease, 1, GPT)
-    fleet.steps.settle(lease, 2, MINI)
-    fleet.steps.settle(lease, 3, UNSEEN)
-    fleet.steps.settle(lease, 4, replace(UNSEEN, usage="contradictory"))
+    fleet.tasks.model_calls.settle(lease, 1, GPT)
+    fleet.tasks.model_calls.settle(lease, 2, MINI)
+    fleet.tasks.model_calls.settle(lease, 3, UNSEEN)
+    fleet.tasks.model_calls.settle(lease, 4, replace(UNSEEN, usage="contradictory"))
     return fleet
 
 

@@ -17,7 +17,6 @@ from fleet.budgets.rules.limits import LimitKey
 from fleet.cli.spend import show_back_test, show_report
 from fleet.cli.spend_plot import MOST_MODELS, stacked
 from fleet.cli.spend_view import money
-from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidRequest
 from fleet.ledger.daily_spend import daily_report, last_report
 from fleet.ledger.period import period_of, today_of
@@ -26,6 +25,7 @@ from fleet.ledger.rules.spend_rows import SpendRow
 from fleet.ledger.spend import Rows, limits_of, spend_report
 from fleet.policy.store import UNSAID, Policy
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 
 DOLLAR = 10**9
 BUDGETS = "[budgets]\ndaily_usd = 12.5\nmonthly_usd = 0.1\n"
@@ -73,7 +73,7 @@ def test_limits_are_the_configured_ones_to_the_nano_dollar(
 
 def test_a_report_goes_by_the_limits_in_force(fleet: Connection, today: str) -> None:
     daily, monthly = (LimitKey("all", window, "dollars") for window in ("day", "month"))
-    fleet.policies.set_limits({daily: 7 * DOLLAR, monthly: None}, UNSAID)
+    fleet.policy.store.set_limits({daily: 7 * DOLLAR, monthly: None}, UNSAID)
     limits = spend_report(fleet, spending(today, 10), period_of(today)).limits
     # What was lifted counts as planned.
     assert (limits.daily, limits.monthly) == (7 * DOLLAR, 15_000 * DOLLAR)
@@ -170,7 +170,7 @@ def test_the_tables_show_totals_shares_doubts_and_suggestions(
 def test_ninety_days_are_held_against_what_their_months_allow(
     fleet: Connection, today: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fleet.policies.set_limits({LimitKey("all", "month", "dollars"): 600 * DOLLAR}, UNSAID)
+    fleet.policy.store.set_limits({LimitKey("all", "month", "dollars"): 600 * DOLLAR}, UNSAID)
     report = spend_report(fleet, spending(today, 100), period_of(today, days=90))
     # Some 740 dollars: more than a month may cost, and less than half of what three may.
     show_report(report, None, None, as_json=False)
@@ -183,7 +183,7 @@ def test_a_tenant_with_limits_of_its_own_is_held_against_those(
     fleet: Connection, today: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = {LimitKey("tenant:other", "month", "dollars"): 10 * DOLLAR}
-    fleet.policies.set_limits(own, UNSAID)
+    fleet.policy.store.set_limits(own, UNSAID)
     report = spend_report(fleet, spending(today, 100), period_of(today, days=7), "other")
     assert (report.limits.daily, report.limits.monthly) == (500 * DOLLAR, 10 * DOLLAR)
     assert report.analysis.burn_rate == pytest.approx(2.2)

@@ -13,8 +13,8 @@ from kombu.asynchronous import Hub
 from test_transport import OVERFLOW, QUEUE, Taker, connect, submit
 
 from fleet.broker.rules.prefetch import Pace
-from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 
 JOBS, SHOP = "{fleet}.jobs", "shop"
 MOST_TURNS = 50

@@ -14,9 +14,9 @@ from celery import Celery
 from kombu import Queue
 
 from fleet.broker.app import Role, make_app
-from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 
 AGENT = "agents.code_generator"
 PAYLOAD = {"instruction": "add two numbers"}
