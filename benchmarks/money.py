@@ -160,7 +160,7 @@ from fleet import Fleet
 def most():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-rollups = Fleet.from_env()._connection.rollups
+rollups = Fleet.from_env()._connection.ledger.rollups
 rollups.cursor()
 began = time.perf_counter()
 done = rollups.roll_up()

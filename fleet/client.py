@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from fleet.agent import Payload, Result
 from fleet.broker.messages import message_encoder
-from fleet.budgets.administration import Steering
+from fleet.budgets.administration import BudgetAdministration
 from fleet.errors import InvalidRequest, ResultTimeout, TaskCancelled, TaskNotFound
 from fleet.models.rules.choice import ModelDecision
 from fleet.policy.actor import routine_cause, user
@@ -26,7 +26,7 @@ from fleet.routing.rules.pools import PoolFacts
 from fleet.routing.rules.routing import Ranking, RouteDecision
 from fleet.settings import Pool, Settings, load_settings
 from fleet.tasks.checkpoints_store import Saved
-from fleet.tasks.checks import DEFAULT_TENANT, USUAL_PRIORITY, Submission, unknown
+from fleet.tasks.checks import DEFAULT_TENANT, USUAL_PRIORITY, Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.dead_letters_client import DeadLetterOffice
 from fleet.tasks.ratings import rate
@@ -34,6 +34,7 @@ from fleet.tasks.reaper import last_health
 from fleet.tasks.run.outcome import error_from
 from fleet.tasks.store import ENDED, TaskRecord
 from fleet.tasks.submit import DryRun, Submitted, route_decision
+from fleet.text.brief import unknown
 
 LOOK_SECONDS = 5.0
 PARKED = "waits for room under a limit, or to be tried again"
@@ -144,12 +145,13 @@ class Task:
         return spec.result.model_validate(record.result)
 
 
-class Fleet(Steering, DeadLetterOffice):
+class Fleet(BudgetAdministration, DeadLetterOffice):
     """A fleet, as an application sees it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._connection = open_connection(settings)
+        self._policy, self._budgets = self._connection.policy, self._connection.budgets
         self._submitter = self._connection.submitter(message_encoder())
 
     @classmethod
@@ -242,7 +244,6 @@ class Fleet(Steering, DeadLetterOffice):
     def drain_pool(self, name: str) -> None:
         """Put a pool into maintenance: it gets nothing, what waits for it goes to others, and
         what it runs it ends. Raises `InvalidRequest`."""
-        self._check_may_drain()
         agent_type = self._known_pool(name).agent_type
         self._connection.routing.pools.maintain(name, True)
         self._connection.routing.pools.rescue(
@@ -307,7 +308,6 @@ class Fleet(Steering, DeadLetterOffice):
     def drain(self, agent_id: str) -> None:
         """Put an agent into maintenance: it takes nothing new and finishes what it has. Raises
         `InvalidRequest`."""
-        self._check_may_drain()
         self._connection.routing.agents.drain(agent_id)
 
     def resume(self, agent_id: str) -> None:
@@ -317,13 +317,6 @@ class Fleet(Steering, DeadLetterOffice):
     def health(self) -> dict[str, Any]:
         """Beat's last health summary, or an empty dictionary before the first."""
         return last_health(self._connection)
-
-    def _check_may_drain(self) -> None:
-        if self.settings.has_rabbitmq:
-            raise InvalidRequest(
-                "RabbitMQ gives messages to whoever consumes, in maintenance or not: stop the "
-                "workers instead, which drains them"
-            )
 
     def _known_pool(self, name: str) -> Pool:
         found = self.settings.config.pools.get(name)

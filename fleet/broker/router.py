@@ -15,9 +15,14 @@ from typing import Any
 
 from kombu.utils.json import dumps
 
-from fleet.broker.etas import seconds_until_eta, without_eta
 from fleet.broker.job_names import JOBS
-from fleet.broker.messages import HEADER, TASK_PREFIX, agent_tasks_of
+from fleet.broker.messages import (
+    HEADER,
+    TASK_PREFIX,
+    agent_tasks_of,
+    seconds_until_eta,
+    without_eta,
+)
 from fleet.broker.submission import ASKED, Header, checked_call, header_of
 from fleet.broker.whole_groups import group_that_is_sent
 from fleet.errors import InvalidRequest

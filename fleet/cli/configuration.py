@@ -69,8 +69,6 @@ def _environment(settings: Settings) -> dict[str, Any]:
     shown = settings.environment.model_dump(mode="json", exclude_none=True)
     if settings.environment.broker_url:
         shown["broker_url"] = masked(settings.broker_url)
-    if settings.environment.state_url:
-        shown["state_url"] = masked(settings.state_url)
     if settings.environment.model_url:
         shown["model_url"] = masked(settings.environment.model_url)
     return {f"FLEET_{name.upper()}": value for name, value in shown.items()}

@@ -11,7 +11,7 @@ import typer
 from fleet.cli.output import JsonOption, console, dollars, print_json, say
 
 if TYPE_CHECKING:
-    from fleet.tasks.connection import Connection
+    from fleet.ledger.stores import LedgerStores
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,7 +35,7 @@ def show(
 
     Example: `fleet ledger show --limit 50`
     """
-    entries = _fleet().ledger.newest(limit)
+    entries = _ledger().entries.newest(limit)
     if as_json:
         print_json([entry._asdict() for entry in entries])
         return
@@ -56,7 +56,7 @@ def verify(as_json: JsonOption = False) -> None:
     from fleet.ledger.verification import verify as verify_ledger
 
     with counting("entries read") as seen:
-        found = verify_ledger(_fleet(), seen)
+        found = verify_ledger(_ledger(), seen)
     if as_json:
         shown = found._asdict() | {"differences": [each._asdict() for each in found.differences]}
         print_json({"adds_up": not found.differences, **shown})
@@ -115,7 +115,7 @@ def export(
     wanted = LedgerFilter(
         *days, tenant, request_type, agent_type, pool, model, provider, kind, task
     )
-    reader = LedgerReader(_fleet())
+    reader = LedgerReader(_ledger())
     with counting("entries read", reader.length()) as seen:
         count = write(reader.matching(wanted, seen), form, output, sys.stdout.buffer)
     say(f"{count} entries written" + (f" to {output}" if output else ""), err=True)
@@ -148,9 +148,9 @@ def correct(
         nano = nanodollars(amount)
     except ValueError as error:
         raise InvalidRequest(f"--amount: {error}; write US dollars, such as -0.25") from None
-    fleet = _fleet()
-    found = LedgerReader(fleet.ledger).find(entry)
-    made = fleet.ledger.entries.correct(found, nano, getuser(), why, once or uuid4().hex)
+    ledger = _ledger()
+    found = LedgerReader(ledger).find(entry)
+    made = ledger.entries.correct(found, nano, getuser(), why, once or uuid4().hex)
     from fleet.cli.ledger_tables import signed
 
     if as_json:
@@ -188,7 +188,7 @@ def reconcile(
         most = nanodollars(tolerance)
     except ValueError as error:
         raise InvalidRequest(f"--tolerance: {error}; write US dollars, such as 0.01") from None
-    found = compare(_fleet(), file, most, provider)
+    found = compare(_ledger().rollups, file, most, provider)
     if as_json:
         lines = [compared_json(line) for line in found.differing]
         print_json({"agrees": found.agrees, "compared": len(found.lines), "differences": lines})
@@ -200,8 +200,8 @@ def reconcile(
         raise typer.Exit(1)
 
 
-def _fleet() -> Connection:
+def _ledger() -> LedgerStores:
     from fleet.settings import load_settings
     from fleet.tasks.connection import open_connection
 
-    return open_connection(load_settings())
+    return open_connection(load_settings()).ledger

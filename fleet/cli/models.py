@@ -89,7 +89,7 @@ def refresh(
 def _names_redis(settings: Settings) -> bool:
     """Whether somebody has said where Redis is. Else it is that of `fleet up`, which need not run
     yet: it reads the data folder."""
-    return bool(settings.environment.broker_url or settings.environment.state_url)
+    return settings.environment.broker_url is not None
 
 
 @app.command()
@@ -110,14 +110,14 @@ def resume(
     from fleet.models.catalogue import catalogue
     from fleet.models.listing import end_cool_downs
     from fleet.settings import load_settings
-    from fleet.tasks.checks import unknown
     from fleet.tasks.connection import open_connection
+    from fleet.text.brief import unknown
 
     settings = load_settings()
     known = {each.name: each for each in catalogue(settings, os.environ)}
     if model not in known:
         raise InvalidRequest(unknown("model", model, known))
-    ended = end_cool_downs(open_connection(settings).model_state, known[model])
+    ended = end_cool_downs(open_connection(settings).models.state, known[model])
     reasons = [each.reason for each in ended]
     if as_json:
         print_json({"model": model, "ended": reasons})
@@ -171,19 +171,18 @@ def _lines(request_type: str | None) -> tuple[list[Line], str]:
 
     from fleet.errors import InvalidRequest
     from fleet.models.catalogue import catalogue
-    from fleet.models.facts import fleet_facts
     from fleet.models.listing import listing
     from fleet.settings import load_settings
-    from fleet.tasks.checks import unknown
     from fleet.tasks.connection import open_connection
     from fleet.tasks.model_planning import model_policy
+    from fleet.text.brief import unknown
 
     settings = load_settings()
     if request_type is not None and request_type not in settings.config.request_types:
         raise InvalidRequest(unknown("request type", request_type, settings.config.request_types))
     book, problem = _book(settings)
     found = catalogue(settings, os.environ, price_all=True, book=book)
-    now, facts = fleet_facts(open_connection(settings))
+    now, facts = open_connection(settings).models.state.look()
     policy = model_policy(settings.config)
     return listing(found, facts, policy, now, request_type), book.source + problem
 

@@ -13,7 +13,7 @@ class AwaitedTasks:
     """The running tasks of a fleet."""
 
     def __init__(self, settings: Settings) -> None:
-        self._tasks = open_connection(settings).tasks
+        self._tasks = open_connection(settings).tasks.records
         self._told: list[str] = []
 
     def news(self) -> str:

@@ -17,7 +17,7 @@ from fleet.routing.pools_store import PoolCounts
 from fleet.routing.rules.health import MAINTENANCE
 from fleet.sandbox import DESCRIPTIONS, isolation_for
 from fleet.settings import Settings
-from fleet.settings.addresses import amqp_place, masked
+from fleet.settings.addresses import masked
 from fleet.tasks.connection import Connection
 from fleet.tasks.reaper import last_health
 
@@ -39,9 +39,7 @@ class Part:
 
 def broker_part(settings: Settings) -> Part:
     """The broker: whether it answers a ping."""
-    where = place(settings.state_url)
-    if settings.has_rabbitmq:
-        where = f"RabbitMQ {amqp_place(settings.broker_url)}, Redis {where}"
+    where = place(settings.broker_url)
     try:
         ping(settings)
     except FleetError as error:

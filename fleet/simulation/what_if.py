@@ -17,8 +17,8 @@ from fleet.simulation.rules.crew import SimulatedPool, Skill
 from fleet.simulation.rules.producers import Way
 from fleet.simulation.rules.replay import Experience, Recorded
 from fleet.simulation.rules.workload import Kind
-from fleet.tasks.checks import unknown
 from fleet.tasks.model_planning import choose_model
+from fleet.text.brief import unknown
 
 KindName = tuple[str, str, float]
 """Request type, tenant and complexity."""

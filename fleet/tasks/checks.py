@@ -16,8 +16,9 @@ from fleet.agent import AgentSpec, Payload
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.models.complexity import Complexity
 from fleet.models.priorities import task_priorities
+from fleet.policy.rules import check_tenant
 from fleet.settings import Settings
-from fleet.text.brief import brief, is_number
+from fleet.text.brief import brief, is_number, unknown
 from fleet.text.characters import made_whole
 
 DEFAULT_TENANT = "default"
@@ -26,7 +27,6 @@ MOST_DELAY = 10 * 366 * 86_400
 USUAL_PRIORITY = 5
 LEAST_PRIORITY = 9
 MOST_NAME = 300
-TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 HALF_A_PAIR = "half a surrogate pair, which is no character"
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
@@ -230,19 +230,6 @@ def _moment(moment: datetime) -> str:
         )
     seconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
     return str(max(0, round(seconds * 1000)))
-
-
-def check_tenant(tenant: str) -> None:
-    """Raise `InvalidRequest` for a name that no tenant may have."""
-    if not TENANT.fullmatch(tenant):
-        raise InvalidRequest(
-            f"{brief(tenant)} is no tenant name; use up to 64 letters, digits, '_', '.' and '-'"
-        )
-
-
-def unknown(kind: str, name: object, allowed: Mapping[str, Any] | frozenset[str]) -> str:
-    """A sentence for a name that is not known, with those that are."""
-    return f"no {kind} is called {brief(name)}; use one of: {', '.join(sorted(allowed))}"
 
 
 def checked_payload(

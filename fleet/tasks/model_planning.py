@@ -14,7 +14,8 @@ from fleet.models.rules.choice import Model, ModelDecision, Needs, choose
 from fleet.models.rules.learning import NOTHING_LEARNED, ModelFacts, Policy
 from fleet.routing.rules.routing import Ranking
 from fleet.settings import FleetConfig
-from fleet.tasks.checks import DEFAULT_TENANT, unknown
+from fleet.tasks.checks import DEFAULT_TENANT
+from fleet.text.brief import unknown
 
 
 def stored_plan(

@@ -26,11 +26,12 @@ from fleet.routing.rules.routing import RULE_LIMIT, Ranking, RouteRequest, rank
 from fleet.routing.rules.strategies import NO_TURNS, Strategy, Turns, advance
 from fleet.routing.snapshot import Snapshot
 from fleet.settings import Settings
-from fleet.tasks.checks import Checked, unknown
+from fleet.tasks.checks import Checked
 from fleet.tasks.model_planning import choose_model, stored_plan
 from fleet.tasks.reservation import money_rules
 from fleet.tasks.submissions_store import RankedPool, Step, Submissions
 from fleet.tasks.submissions_store import Route as Keys
+from fleet.text.brief import unknown
 
 MOST_PLANS = 1024
 BAND_CHARACTERS = 1000

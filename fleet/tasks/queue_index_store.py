@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from redis import Redis
 
 from fleet.redis.client import redis_errors
-from fleet.redis.keys import Keys, PoolKeys, given, line, lists, taken, wake, whole
+from fleet.redis.keys import Keys, PoolKeys, line, lists, wake, whole
 from fleet.redis.scripts import Scripts, raw, text
 from fleet.redis.store import Store
 from fleet.tasks.set_aside_store import SetAside
@@ -40,20 +40,13 @@ class Missing(NamedTuple):
 
 
 class Lines(Store):
-    """Looks at lines and slots. `queues` have their pool, '' for overflow ones. With `elsewhere`
-    another broker carries the messages: none is missed that it has confirmed."""
+    """Looks at lines and slots. `queues` have their pool, '' for overflow ones."""
 
     def __init__(
-        self,
-        client: Redis,
-        keys: Keys,
-        scripts: Scripts,
-        queues: Mapping[str, str],
-        elsewhere: bool = False,
+        self, client: Redis, keys: Keys, scripts: Scripts, queues: Mapping[str, str]
     ) -> None:
         super().__init__(client, keys, scripts)
         self.queues = queues
-        self.elsewhere = elsewhere
 
     def missing(self) -> list[Missing]:
         """Tasks whose message is gone, in each list who came last first: each is to be put in front
@@ -119,9 +112,8 @@ class Lines(Store):
 
     def recount_waiting(self) -> bool:
         """Drop the counts of waiting tasks while nobody waits; whether there were any."""
-        keys = [self.keys.waiting, self.keys.delayed, self.keys.parked, self.keys.outbox]
+        keys = [self.keys.waiting, self.keys.delayed, self.keys.parked]
         keys += [line(each) for queue in self.queues for each in lists(queue)]
-        keys += [place(queue) for queue in self.queues for place in (given, taken)]
         keys += [self.keys.pool(pool).in_flight for pool in self.queues.values() if pool]
         with redis_errors(self.client):
             return bool(self.scripts.recount(keys=keys))
@@ -140,8 +132,7 @@ class Lines(Store):
                 return []
             keys = [in_flight, line(queue), *map(line, others), *pools]
             keys += [self.keys.task(text(each)) for each in ids]
-            counts = (len(others), len(pools), int(self.elsewhere))
-            arguments: list[str | int | bytes] = [pool, *counts, *ids]
+            arguments: list[str | int | bytes] = [pool, len(others), len(pools), *ids]
             freed: Any
             freed, _ = self.scripts.repair(keys=keys, args=arguments)
         return [text(task_id) for task_id in freed]

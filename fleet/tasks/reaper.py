@@ -48,32 +48,26 @@ def _take_from_the_silent(fleet: Connection) -> dict[str, list[str]]:
     dead = fleet.routing.agents.reap(fleet.settings.config.leases.dead_after_seconds)
     done = {"dead": dead, "restored": _restore(fleet), "rescued": _rescue(fleet)}
     done.update(requeue_expired(fleet, fleet.tasks.records.expired_leases()))
-    if fleet.relay is not None:
-        patience = fleet.settings.config.leases.dead_after_seconds
-        done["resent"] = fleet.relay.resend_missed(patience)
     return done
 
 
 def _restore(fleet: Connection) -> list[str]:
     """Put back what the workers of a pool took and did not begin, where all of them are dead."""
-    if fleet.relay is not None:
-        return []
     counts = fleet.routing.pools.counts(list(fleet.settings.config.pools))
     dead_after_ms = int(fleet.settings.config.leases.dead_after_seconds * 1000)
     deserted = [name for name, count in counts.items() if not count.live_agents]
-    return [each for name in deserted for each in fleet.tasks.queue_index.restore(name, dead_after_ms)]
+    return [
+        each for name in deserted for each in fleet.tasks.queue_index.restore(name, dead_after_ms)
+    ]
 
 
 def _rescue(fleet: Connection) -> list[str]:
     """Move what waits for pools without live agents to where others may take it."""
     settings = fleet.settings
     moved = []
-    alive = fleet.routing.pools.counts(list(settings.config.pools)) if fleet.relay else {}
     for name, pool in settings.config.pools.items():
         overflow = settings.overflow_queue(pool.agent_type)
         moved += fleet.routing.pools.rescue(name, settings.queue(name), overflow)
-        if fleet.relay is not None and not alive[name].live_agents:
-            moved += fleet.relay.rescue(name, settings.queue(name), overflow)
     return moved
 
 
@@ -81,7 +75,11 @@ def _repair(fleet: Connection) -> list[str]:
     """Free slots that a process which died in the wrong moment has left behind."""
     settings = fleet.settings
     pools = settings.config.pools
-    return [freed for name in pools for freed in fleet.tasks.queue_index.repair(name, settings.queue(name))]
+    return [
+        freed
+        for name in pools
+        for freed in fleet.tasks.queue_index.repair(name, settings.queue(name))
+    ]
 
 
 def _republish(fleet: Connection) -> dict[str, list[str]]:
@@ -126,7 +124,9 @@ def requeue_expired(fleet: Connection, task_ids: Iterable[str]) -> dict[str, lis
             MOST_CRASHES,
         )
         if status == "unwanted":
-            fleet.tasks.records.cancel(task_id, settings.config.limits.result_ttl_seconds, record.agent)
+            fleet.tasks.records.cancel(
+                task_id, settings.config.limits.result_ttl_seconds, record.agent
+            )
         if status in done:
             done[status].append(task_id)
     return done

@@ -28,13 +28,6 @@ def unpark(fleet: Connection) -> list[str]:
     Messages that are due and tasks that lost their worker are queued as well.
     May run in several places at once and be killed anywhere: each task is one script.
     """
-    queued = _unpark_due(fleet)
-    if fleet.relay is not None:
-        fleet.relay.run()
-    return queued
-
-
-def _unpark_due(fleet: Connection) -> list[str]:
     held = expiry_is_held(fleet)
     due = fleet.tasks.schedule.due()
     for message in due.messages:

@@ -6,11 +6,11 @@ from math import ceil
 
 from fleet.budgets.controls import Controls
 from fleet.budgets.reservation import Choice, MoneyRules, ScopeLimits, StepLimits
-from fleet.budgets.rules.controls import Emergency
 from fleet.budgets.rules.refusals import Refusal
 from fleet.errors import InEmergency, OverBudget, OverLimit
 from fleet.models.rules.decision import ModelDecision
 from fleet.models.rules.downgrades import resorts
+from fleet.policy.rules import Emergency
 
 
 def money_rules(

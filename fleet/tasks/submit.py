@@ -26,7 +26,6 @@ from fleet.models.rules.choice import ModelDecision
 from fleet.routing.pools_store import parse_counts
 from fleet.routing.rules.routing import Load, Ranking, RouteDecision, decide
 from fleet.tasks.checks import Checked, RequestChecks, Submission
-from fleet.tasks.outbox import Relay
 from fleet.tasks.planning import Plan, Planner
 from fleet.tasks.reservation import in_emergency, over_error
 from fleet.tasks.rules.back_pressure import QUEUE, Full, retry_after
@@ -133,13 +132,11 @@ class Submitter:
         planner: Planner,
         submissions: Submissions,
         encode: MessageEncoder,
-        relay: Relay | None = None,
     ) -> None:
         self.checks = checks
         self.planner = planner
         self.submissions = submissions
         self.encode = encode
-        self.relay = relay
 
     def submit(self, asked: Submission) -> Submitted:
         """Submit one task.
@@ -187,15 +184,10 @@ class Submitter:
             many.failure = error
         if waiting and many.failure is None:
             many.failure = _moving()
-        self._hand_over()
         problem = many.error(self._too_few_replicas(many.done))
         if problem is not None:
             raise problem
         return many.done
-
-    def _hand_over(self) -> None:
-        if self.relay is not None:
-            self.relay.run()
 
     def _too_few_replicas(self, done: Sequence[Submitted]) -> NotReplicated | None:
         least, wait_ms = self.submissions.replicas
@@ -224,7 +216,6 @@ class Submitter:
                 if placed.status == "pool":
                     self.planner.took(plan, placed.detail)
                 submitted = self._settle(entry, plan, placed, step.replicas)
-                self._hand_over()
                 few = self._too_few_replicas([submitted])
                 if few:
                     raise few
@@ -274,7 +265,6 @@ class Submitter:
         except REFUSALS as error:
             error.add_note(f"none of these {len(entries)} tasks was submitted")
             raise
-        self._hand_over()
         few = self._too_few_replicas(done)
         if few:
             raise few

@@ -109,7 +109,9 @@ def _knows(task: Any, record: TaskRecord, connection: Connection) -> bool:
 
 def _live_agents(connection: Connection) -> set[str]:
     try:
-        return {agent.id for agent in connection.routing.agents.agents() if agent.status != "failed"}
+        return {
+            agent.id for agent in connection.routing.agents.agents() if agent.status != "failed"
+        }
     except FleetError as error:
         raise Reject(error, requeue=True) from None
 

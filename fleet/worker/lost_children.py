@@ -90,7 +90,9 @@ def hand_over(connection: Connection, role: Role) -> None:
         try:
             record = connection.tasks.records.read(request.id)
             if record.state == "running" and record.agent == role.agent:
-                give_back(connection.settings, connection.tasks.records, _lease(record, record.fence))
+                give_back(
+                    connection.settings, connection.tasks.records, _lease(record, record.fence)
+                )
         except TaskNotFound:
             # A plain task.
             continue

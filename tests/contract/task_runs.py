@@ -148,7 +148,9 @@ def start_run(
 
 def resume_run(fleet: Connection, task_id: str, fake: FakeProvider, loop: asyncio.Runner) -> Run:
     """Claim a task that was submitted, as a worker of its own does."""
-    lease = fleet.tasks.records.claim(task_id, "codegen-1", "codegen", 30, os.urandom(4).hex(), "acme", "")
+    lease = fleet.tasks.records.claim(
+        task_id, "codegen-1", "codegen", 30, os.urandom(4).hex(), "acme", ""
+    )
     assert isinstance(lease, Lease), lease
     settings = fleet.settings
     writer = StepWriter(

@@ -25,7 +25,6 @@ from fake_provider import (
 from task_runs import PRICED, Run, eventually, resume_run, until_all_is_read
 
 from fleet.agent import ModelReply
-from fleet.budgets.rules.limits import LimitKey, Quantity, Window
 from fleet.errors import (
     LeaseLost,
     OverBudget,
@@ -37,6 +36,7 @@ from fleet.errors import (
 )
 from fleet.ledger.verification import verify
 from fleet.models.rules.cut_calls import SILENCE_SECONDS
+from fleet.policy.rules import LimitKey, Quantity, Window
 from fleet.policy.store import Cause
 from fleet.settings import Settings
 from fleet.tasks.connection import open_connection
@@ -57,14 +57,16 @@ WRONG = answer("def add(a, b):\n    return a - b\n", 400, 1000)
 def it_adds_up(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Iterator[None]:
     """After each test the ledger, the counters and the reservations agree."""
     yield
-    assert verify(open_connection(settings_of(""))).differences == ()
+    assert verify(open_connection(settings_of("")).ledger).differences == ()
 
 
 def limit(
     run: Run, most: int, scope: str, window: Window = "month", quantity: Quantity = "dollars"
 ) -> None:
     """Lay a limit over the configuration, while the run goes on."""
-    run.fleet.policy.store.set_limits({LimitKey(scope, window, quantity): most}, Cause("ann", "test"))
+    run.fleet.policy.store.set_limits(
+        {LimitKey(scope, window, quantity): most}, Cause("ann", "test")
+    )
 
 
 def bound(run: Run) -> list[int]:
@@ -265,7 +267,7 @@ def test_an_agent_that_can_do_without_a_model_cannot_do_without_the_charge(
     start: Callable[..., Run],
 ) -> None:
     run = start()
-    away = open_connection(run.fleet.settings).steps
+    away = open_connection(run.fleet.settings).tasks.model_calls
     away.client.connection_pool.connection_kwargs["port"] = 1
     run.fake.script("small", held(answer("hi")))
 
@@ -474,7 +476,9 @@ def test_two_calls_at_once_are_both_bound_and_both_settled(start: Callable[..., 
         asked = asyncio.gather(run.context.ask("say hi"), run.context.ask("say hi"))
         await asyncio.to_thread(run.fake.wait_for, "small", 2)
         assert bound(run) == [WORST, WORST]
-        assert run.fleet.budgets.usage.standing(["all"])["all"].held.amount == run.lease.estimate("small")
+        assert run.fleet.budgets.usage.standing(["all"])["all"].held.amount == run.lease.estimate(
+            "small"
+        )
         run.fake.let_go()
         await asked
 

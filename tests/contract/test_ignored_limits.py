@@ -13,12 +13,12 @@ from task_runs import Run, resume_run
 
 from fleet.broker.messages import message_encoder
 from fleet.budgets.rules.alerts import LimitAlert
-from fleet.budgets.rules.limits import LimitKey
 from fleet.errors import OverBudget
 from fleet.ledger.verification import verify
 from fleet.models.listing import listing
 from fleet.models.rules.learning import Policy
 from fleet.models.rules.output_limits import LimitRecord
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission
@@ -76,11 +76,11 @@ def opened(
 
     def make(more: str = "") -> Connection:
         made.append(open_connection(settings_of(CONFIG.format(url=fake.base_url, more=more))))
-        made[0].registry.register("codegen-1", "codegen", 50, {"host": "here", "pid": "1"})
+        made[0].routing.agents.register("codegen-1", "codegen", 50, {"host": "here", "pid": "1"})
         return made[0]
 
     yield make
-    assert verify(made[0]).differences == ()
+    assert verify(made[0].ledger).differences == ()
 
 
 def claimed(fleet: Connection, fake: FakeProvider, loop: asyncio.Runner) -> Run:
@@ -130,7 +130,9 @@ def test_calls_at_once_to_a_server_that_ignores_the_limit_keep_to_the_budget(
     broken_record = record(fleet)
     assert broken_record is not None
     assert broken_record.is_broken
-    (alert, *budgets) = [each for each in fleet.budgets.alerts.newest(9) if isinstance(each, LimitAlert)]
+    (alert, *budgets) = [
+        each for each in fleet.budgets.alerts.newest(9) if isinstance(each, LimitAlert)
+    ]
     assert budgets == []
     assert (alert.scope, alert.asked) == ("model:heedless", LIMIT)
     assert alert.call.startswith(run.lease.task_id)
@@ -277,7 +279,9 @@ def test_a_model_that_broke_its_limit_is_admitted_at_what_it_writes_until_it_kee
     assert bound(run, SHORT) == READ + LIMIT
     fake.script("heedless", LONG)
     run.ask(max_tokens=LIMIT)
-    assert [each.written for each in fleet.budgets.alerts.newest(9) if isinstance(each, LimitAlert)] == [
+    assert [
+        each.written for each in fleet.budgets.alerts.newest(9) if isinstance(each, LimitAlert)
+    ] == [
         4096,
         4096,
     ]

@@ -59,7 +59,9 @@ class Crew:
         asked = Submission("code_generation", {"instruction": "add"})
         task_id = self.fleet.submitter(message_encoder()).submit(asked).task_id
         for name in range(crashes):
-            self.fleet.tasks.records.claim(task_id, "codegen-1", "codegen", 0, str(name), "default", "")
+            self.fleet.tasks.records.claim(
+                task_id, "codegen-1", "codegen", 0, str(name), "default", ""
+            )
             record = self.fleet.tasks.records.read(task_id)
             assert self.fleet.tasks.records.requeue(record, QUEUE, 3) == "requeued"
         return task_id

@@ -64,7 +64,7 @@ def fleet(
     clean_environment.setenv("FAKE_API_KEY", "sk-secret")
     with FakeProvider() as fake:
         found = open_connection(settings_of(CONFIG.format(url=fake.base_url)))
-        found.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+        found.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
         yield found
 
 

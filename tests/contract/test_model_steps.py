@@ -305,7 +305,7 @@ def test_an_answer_counts_though_nothing_can_be_learned(
     start: Callable[..., Run], client: redis.Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = start()
-    away = open_connection(run.fleet.settings).model_state
+    away = open_connection(run.fleet.settings).models.state
     away.client.connection_pool.connection_kwargs["port"] = 1
     run.writer.state = away
     assert run.ask().model == "small"

@@ -15,10 +15,10 @@ from task_runs import CONFIG, runner_of
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 from fleet.broker.messages import message_encoder
-from fleet.budgets.rules.limits import LimitKey, Window
 from fleet.budgets.rules.refusals import Refusal
 from fleet.errors import LeaseLost, OverBudget, TaskFailed
 from fleet.ledger.verification import verify
+from fleet.policy.rules import LimitKey, Window
 from fleet.policy.store import Cause
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission
@@ -236,7 +236,7 @@ def test_a_run_that_is_cancelled_when_it_parks_is_cancelled(crew: Crew) -> None:
 
 
 def test_parking_is_patient_with_redis(crew: Crew) -> None:
-    away = open_connection(crew.fleet.settings).parking
+    away = open_connection(crew.fleet.settings).tasks.on_hold
     away.client.connection_pool.connection_kwargs["port"] = 1
     crew.runner.writes.parking = away
     back = threading.Timer(1.0, setattr, (crew.runner.writes, "parking", crew.fleet.tasks.on_hold))
@@ -247,7 +247,7 @@ def test_parking_is_patient_with_redis(crew: Crew) -> None:
 
 
 def test_a_delivery_that_could_not_be_claimed_goes_back(crew: Crew) -> None:
-    away = open_connection(crew.fleet.settings).tasks
+    away = open_connection(crew.fleet.settings).tasks.records
     away.client.connection_pool.connection_kwargs["port"] = 1
     crew.submit()
     crew.runner.claims.tasks, crew.runner.claims.lease_seconds = away, 0.1

@@ -89,7 +89,7 @@ def fleet(
         ),
     )
     found = open_connection(settings_of(CONFIG.format(url=fake.base_url)))
-    found.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    found.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
     return found, clock
 
 
@@ -130,7 +130,7 @@ def test_a_call_after_a_price_step_is_admitted_and_charged_at_the_new_price(
     fleet[1].now = AFTER
     assert admitted(run, fake, loop) == (READ + WRITTEN) * 2000
     assert run.record.cost_nanodollars == 15 * 2000
-    (entry,) = fleet[0].ledger.newest(1)
+    (entry,) = fleet[0].ledger.entries.newest(1)
     assert (entry.amount, entry.estimate) == (15 * 2000, estimate)
 
 
@@ -210,7 +210,7 @@ def test_a_call_is_admitted_and_charged_at_what_another_machine_has_refreshed(
     fleet: Fleet, fake: FakeProvider, loop: asyncio.Runner
 ) -> None:
     run = claimed(fleet, fake, loop)
-    shared = fleet[0].shared_prices
+    shared = fleet[0].models.prices
     newer = document_text(document((7.0, "")), "elsewhere", shared.now())
     shared.put(packed(newer, "elsewhere"))
     assert admitted(run, fake, loop) == (READ + WRITTEN) * 7000

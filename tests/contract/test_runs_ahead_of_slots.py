@@ -60,7 +60,7 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
     Gated.running = Gated.most = 0
     Gated.begun, Gated.gate = threading.Event(), threading.Event()
     found = open_connection(settings_of(ONE_SLOT))
-    found.registry.register("codegen-1", "codegen", 1, {})
+    found.routing.agents.register("codegen-1", "codegen", 1, {})
     return found
 
 

@@ -8,8 +8,8 @@ import pytest
 from fake_provider import answer
 from task_runs import PRICED, Run, eventually, resume_run, runner_of
 
-from fleet.budgets.rules.limits import LimitKey
 from fleet.ledger.verification import verify
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.tasks.claims import Delivery
 from fleet.tasks.reaper import reap

@@ -83,7 +83,7 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
     Stubborn.begun, Stubborn.let_go = threading.Event(), threading.Event()
     Stubborn.cancelled, Stubborn.ended = 0, False
     found = open_connection(settings_of(""))
-    found.registry.register("codegen-1", "codegen", 4, {})
+    found.routing.agents.register("codegen-1", "codegen", 4, {})
     return found
 
 

@@ -17,10 +17,10 @@ from test_parked_runs import SPEC
 from fleet.broker.messages import message_encoder
 from fleet.broker.submission import Delivered
 from fleet.budgets.reservation import StepLimits
-from fleet.budgets.rules.limits import LimitKey
 from fleet.errors import FleetError, InEmergency, InvalidRequest, OverBudget, OverLimit
 from fleet.ledger.verification import verify
 from fleet.models.complexity import Complexity
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
 from fleet.tasks.checks import RequestChecks, Submission

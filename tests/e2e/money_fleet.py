@@ -68,7 +68,7 @@ class MoneyFleet:
         return self.crew.fleet._connection
 
     def nothing_is_held(self) -> bool:
-        reserved, book = self.state.book.reserved(), self.state.book.read()
+        reserved, book = self.state.budgets.usage.reserved(), self.state.budgets.usage.read()
         return not any((*reserved.all, *(each for held in book.held.values() for each in held)))
 
     def check_the_ledger(self) -> None:

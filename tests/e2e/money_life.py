@@ -25,8 +25,8 @@ from kombu import Consumer, Exchange, Queue
 from fleet.broker.app import Role, fleet_of, make_app, worker_queues
 from fleet.broker.messages import message_encoder
 from fleet.budgets.reservation import ScopeLimits, StepLimits
-from fleet.budgets.rules.limits import LimitKey
 from fleet.errors import FleetError
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.redis.scripts import NAMES, Script, source
 from fleet.settings import load_settings
@@ -157,7 +157,10 @@ class World:
             self.fleet.tasks.records.begin(found)
         version = self.fleet.policy.store.read().version
         worst = Step("dear", "fake", "first", "", 10, 0, 10, 1000)
-        assert self.fleet.tasks.model_calls.admit(found, 1, worst, StepLimits(version, ScopeLimits())) is None
+        assert (
+            self.fleet.tasks.model_calls.admit(found, 1, worst, StepLimits(version, ScopeLimits()))
+            is None
+        )
         self.time_passes()
 
 

@@ -262,7 +262,9 @@ def test_a_task_whose_process_is_killed_runs_again_at_once_and_nothing_has_faile
         sent = nap(shop, "again", seconds=2)
         kill_the_process_of(shop, state, sent.id)
         killed = time.monotonic()
-        eventually(lambda: state.tasks.records.read(sent.id).attempts == 2, PATIENCE, "the second run")
+        eventually(
+            lambda: state.tasks.records.read(sent.id).attempts == 2, PATIENCE, "the second run"
+        )
         # Its lease was renewed within the last second.
         assert time.monotonic() - killed < LEASE_SECONDS - 1.5
         assert sent.get(timeout=PATIENCE) == {"note": "again"}
@@ -323,7 +325,9 @@ def claimed(state: Connection, task_id: str, seconds: float) -> Lease:
 
     def is_claimed() -> bool:
         name = f"{task_id} {time.monotonic()}"
-        found.append(state.tasks.records.claim(task_id, "gone", "threads", seconds, name, "default", ""))
+        found.append(
+            state.tasks.records.claim(task_id, "gone", "threads", seconds, name, "default", "")
+        )
         return isinstance(found[-1], Lease)
 
     # A worker that has fetched it ahead of a slot holds it for a moment.

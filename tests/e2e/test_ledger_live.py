@@ -24,5 +24,7 @@ def test_what_a_task_spent_is_in_the_ledger_and_rolled_up_by_a_worker(crew: Crew
 
     make_app(crew.fleet.settings, Role("", "")).send_task(ROLL_UP)
     newest = entries[0].id
-    eventually(lambda: state.ledger.rollups.cursor() >= newest, what="a worker to roll the ledger up")
+    eventually(
+        lambda: state.ledger.rollups.cursor() >= newest, what="a worker to roll the ledger up"
+    )
     assert verify(state.ledger).differences == ()

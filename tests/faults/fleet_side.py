@@ -277,7 +277,7 @@ class FleetSide:
     def entries(self) -> list[Any]:
         found, cursor = [], "0-0"
         while True:
-            page = self.state.ledger.page(cursor).entries
+            page = self.state.ledger.entries.page(cursor).entries
             if not page:
                 return found
             found += page
@@ -287,7 +287,7 @@ class FleetSide:
         return sum(pool.in_flight for pool in self.fleet.pools())
 
     def nothing_is_held(self) -> bool:
-        reserved, book = self.state.book.reserved(), self.state.book.read()
+        reserved, book = self.state.budgets.usage.reserved(), self.state.budgets.usage.read()
         return not any((*reserved.all, *(each for held in book.held.values() for each in held)))
 
     def stop(self) -> None:

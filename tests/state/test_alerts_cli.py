@@ -12,6 +12,7 @@ from commands import run_fleet
 
 from fleet import Fleet
 from fleet.budgets.alerts import look_at_budgets
+from fleet.budgets.controls import Controls
 from fleet.models.rules.output_limits import Shown
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
@@ -21,6 +22,12 @@ from fleet.tasks.store import Lease
 LEASE = Lease(
     "task", 1, "type", "a [b] c", 0.5, "gpt-5", 1, agent_type="code_generator", pool="pool"
 )
+
+
+def look(fleet: Connection) -> list[str]:
+    controls = Controls(fleet.settings.config, fleet.policy.store.read())
+    return look_at_budgets(controls, fleet.budgets)
+
 
 
 @pytest.fixture
@@ -43,8 +50,10 @@ def alerts(folder: Path, *arguments: str) -> str:
 
 def spend(state: Connection, call: int, dollars: int) -> None:
     cost = dollars * 10**9
-    state.tasks.model_calls.settle(LEASE, call, Step("gpt-5", "openai", "first", "ok", 1, 0, 1, cost))
-    look_at_budgets(state)
+    state.tasks.model_calls.settle(
+        LEASE, call, Step("gpt-5", "openai", "first", "ok", 1, 0, 1, cost)
+    )
+    look(state)
 
 
 def test_alerts_are_shown_the_newest_first(

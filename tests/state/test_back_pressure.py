@@ -10,8 +10,8 @@ import redis
 from processes import at_once
 
 from fleet import Fleet
-from fleet.budgets.rules.limits import LimitKey
 from fleet.errors import TooBusy
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission
@@ -108,7 +108,9 @@ def test_a_task_that_starts_or_is_cancelled_makes_room(make: Callable[[str], Fle
     with pytest.raises(TooBusy):
         fleet.submit("code_generation", PAYLOAD)
     # What is put back waits again, also where more wait then than may: it was let in before.
-    assert fleet._connection.tasks.retries.put_back(lease, "{}", "Unavailable", 0).status == "parked"
+    assert (
+        fleet._connection.tasks.retries.put_back(lease, "{}", "Unavailable", 0).status == "parked"
+    )
     third.cancel()
     with pytest.raises(TooBusy):
         fleet.submit("code_generation", PAYLOAD)

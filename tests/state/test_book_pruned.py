@@ -42,7 +42,9 @@ def charge(fleet: Connection, *ages: int) -> list[LedgerEntry]:
     what the book has of it."""
     for call in range(1, 1 + len(ages)):
         fleet.tasks.model_calls.settle(LEASE, call, STEP)
-    entries = [_aged(*pair) for pair in zip(fleet.ledger.entries.page("0-0").entries, ages, strict=True)]
+    entries = [
+        _aged(*pair) for pair in zip(fleet.ledger.entries.page("0-0").entries, ages, strict=True)
+    ]
     fleet.client.delete(fleet.keys.ledger, fleet.keys.money)
     for entry in entries:
         fields: Any = entry.fields
@@ -122,7 +124,11 @@ def test_a_sum_that_has_more_than_its_minutes_is_kept_for_somebody_to_see(
 ) -> None:
     fleet.client.hset(fleet.keys.money, "r all", "9,90,2,0,0")
     fleet.budgets.upkeep.prune()
-    assert {each.figure for each in verify(fleet.ledger).differences} == {"amount", "tokens", "requests"}
+    assert {each.figure for each in verify(fleet.ledger).differences} == {
+        "amount",
+        "tokens",
+        "requests",
+    }
 
 
 def test_limits_hold_after_a_prune_as_before(fleet: Connection) -> None:
@@ -141,7 +147,10 @@ def test_what_says_that_nothing_is_held_goes_and_what_is_held_stays(fleet: Conne
     held = {"held all": "5,6,1,1", "held tenant:gone": "0,0,0,0", "held tenant:a b": "5,6,1,0"}
     fleet.client.hset(fleet.keys.money, mapping=held)
     assert fleet.budgets.upkeep.prune() == 1
-    assert fleet.budgets.usage.read().held == {"all": Held(5, 6, 1, 1), "tenant:a b": Held(5, 6, 1, 0)}
+    assert fleet.budgets.usage.read().held == {
+        "all": Held(5, 6, 1, 1),
+        "tenant:a b": Held(5, 6, 1, 0),
+    }
 
 
 def test_a_book_of_many_pages_is_pruned_page_by_page(

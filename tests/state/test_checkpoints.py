@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from fleet import Fleet
 from fleet.agent import ModelReply
 from fleet.budgets.cached_policy import PolicyInForce
-from fleet.budgets.rules.limits import LimitKey
 from fleet.budgets.rules.refusals import Refusal
 from fleet.cli.main import app
 from fleet.errors import CheckpointTooLarge, LeaseLost, OverBudget, Unavailable
 from fleet.models.store import Lesson
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
@@ -43,7 +43,9 @@ DRAFT = '{"text":"draft"}'
 @pytest.fixture
 def app_of(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Fleet:
     found = Fleet(settings_of(CONFIG))
-    found._connection.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    found._connection.routing.agents.register(
+        "codegen-1", "codegen", 10, {"host": "here", "pid": "1"}
+    )
     return found
 
 
@@ -81,7 +83,9 @@ def context_of(fleet: Connection, lease: Lease) -> RunContext:
     policy = PolicyInForce(fleet.settings.config, fleet.policy.store)
     lessons = Lessons(fleet.models.state, fleet.models.examples, {})
     writer = StepWriter(lease, fleet.tasks.model_calls, policy, lessons, learns=False)
-    return RunContext(lease, fleet.tasks.records, ModelSteps(lease, {}, {}, writer, False), (), "auto")
+    return RunContext(
+        lease, fleet.tasks.records, ModelSteps(lease, {}, {}, writer, False), (), "auto"
+    )
 
 
 def test_the_next_run_gets_what_was_saved_with_its_lease(fleet: Connection, lease: Lease) -> None:

@@ -37,7 +37,7 @@ AGENT = "codegen-1"
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     found = open_connection(settings_of(CONFIG))
-    found.registry.register(AGENT, "codegen", 10, {"host": "here", "pid": "1"})
+    found.routing.agents.register(AGENT, "codegen", 10, {"host": "here", "pid": "1"})
     found.clock.look()
     return found
 
@@ -157,7 +157,7 @@ def test_whoever_has_not_looked_itself_heeds_the_hold_of_another(
     assert other.clock._seen is None
     assert requeue_expired(other, [lease.task_id])["requeued"] == []
     assert claim(other, lease.task_id, "redelivered") == "held"
-    assert other.tasks.read(lease.task_id).crashes == 0
+    assert other.tasks.records.read(lease.task_id).crashes == 0
 
 
 @pytest.mark.parametrize("first", ["requeue", "claim"])

@@ -14,10 +14,10 @@ from processes import at_once
 from typer.testing import CliRunner
 
 from fleet import Fleet
-from fleet.budgets.rules.limits import LimitKey
 from fleet.cli.main import app
 from fleet.errors import InvalidRequest, OverBudget, TaskNotFound
 from fleet.ledger.verification import verify
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.redis.scripts import text
 from fleet.settings import Settings
@@ -36,7 +36,9 @@ NUMBERS = itertools.count(1)
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Fleet:
     found = Fleet(settings_of(CONFIG))
-    found._connection.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    found._connection.routing.agents.register(
+        "codegen-1", "codegen", 10, {"host": "here", "pid": "1"}
+    )
     return found
 
 

@@ -11,10 +11,10 @@ import redis
 from celery import Celery
 
 from fleet import Fleet
-from fleet.broker import etas
+from fleet.broker import messages as etas
 from fleet.broker.app import make_app
-from fleet.budgets.rules.limits import LimitKey
 from fleet.errors import InvalidRequest, OverBudget, OverLimit
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection

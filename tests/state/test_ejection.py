@@ -66,7 +66,9 @@ def test_failures_in_a_row_take_a_pool_out_and_its_tasks_go_elsewhere(
 ) -> None:
     for _ in range(5):
         run(fleet, submitter, "bad", "failed")
-    assert look_at_pools(fleet.settings, fleet.routing.pools, "code_generator")["ejected"] == ["bad"]
+    assert look_at_pools(fleet.settings, fleet.routing.pools, "code_generator")["ejected"] == [
+        "bad"
+    ]
     out = counts(fleet)
     assert (out.open_slots, out.standing) == (0, "ejected")
     assert out.because == "5 failures in a row (30 s left)"

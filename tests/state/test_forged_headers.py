@@ -26,7 +26,7 @@ ORDER = {"instruction": "add"}
 def app(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Any:
     pool = '[pools.codegen]\nagent_type = "code_generator"\nslots = 2'
     found = make_app(settings_of(f'tenants = ["acme", "default"]\n{pool}'))
-    fleet_of(found).registry.register("codegen-1", "codegen", 2, {})
+    fleet_of(found).routing.agents.register("codegen-1", "codegen", 2, {})
     return found
 
 

@@ -24,7 +24,7 @@ OVERFLOW = "{fleet}.overflow.code_generator"
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     found = open_connection(settings_of(""))
-    found.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    found.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
     return found
 
 
@@ -90,7 +90,9 @@ def test_an_ended_task_is_not_given_back(fleet: Connection) -> None:
 def test_runs_that_were_given_back_are_no_crashes_of_task_or_pool(fleet: Connection) -> None:
     task_id = submit(fleet)
     for name in "abcde":
-        assert fleet.tasks.records.give_back(claimed(fleet, task_id, name), OVERFLOW) == "given_back"
+        assert (
+            fleet.tasks.records.give_back(claimed(fleet, task_id, name), OVERFLOW) == "given_back"
+        )
     claimed(fleet, task_id, "f")
     record = fleet.tasks.records.read(task_id)
     assert (record.attempts, record.crashes) == (6, 0)

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from fleet import Fleet
 from fleet.broker.messages import message_encoder
-from fleet.budgets.rules.limits import LimitKey
 from fleet.cli.main import app
 from fleet.ledger.rules.entries import LedgerEntry
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission
@@ -79,7 +79,7 @@ ASK = Submission("code_generation", {"instruction": "add"})
 def connection(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     pool = '[pools.codegen]\nagent_type = "code_generator"\nslots = 2'
     found = open_connection(settings_of(pool))
-    found.registry.register("codegen-1", "codegen", 2, {})
+    found.routing.agents.register("codegen-1", "codegen", 2, {})
     return found
 
 
@@ -92,11 +92,15 @@ def ids(connection: Connection, client: redis.Redis) -> list[str]:
     for number, (task_id, text) in enumerate(zip(found, HOSTILE, strict=True)):
         _rewrite(client, connection.keys.task(task_id), text, types[number % len(types)])
         client.zadd(connection.keys.dead, {task_id: 1})
-        connection.routing.agents.register(f"agent {text}", "codegen", 2, {"host": text, "pid": "1"})
+        connection.routing.agents.register(
+            f"agent {text}", "codegen", 2, {"host": text, "pid": "1"}
+        )
         connection.tasks.set_aside.keep(text, text.encode(), text)
         client.xadd(connection.keys.ledger, entry(task_id, text).fields)  # type: ignore[arg-type]
         cause = Cause(text, text)
-        connection.policy.store.set_limits({LimitKey("all", "day", "dollars"): number + 10**9}, cause)
+        connection.policy.store.set_limits(
+            {LimitKey("all", "day", "dollars"): number + 10**9}, cause
+        )
         pair = {f"limit:tenant:{text} day dollars": 5}
         client.hset(connection.keys.money, mapping=pair)  # type: ignore[arg-type]
         alert = {"scope": text, "window": "day", "window_id": "d20261124", "threshold": "50"}

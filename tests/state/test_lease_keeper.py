@@ -21,7 +21,7 @@ from fleet.tasks.store import Lease
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     found = open_connection(settings_of(""))
-    found.registry.register("codegen-1", "codegen", 10, {})
+    found.routing.agents.register("codegen-1", "codegen", 10, {})
     return found
 
 
@@ -135,8 +135,8 @@ def test_a_run_that_is_cut_off_is_stopped_before_another_may_begin(
         clean_environment.setenv("FLEET_BROKER_URL", f"redis://127.0.0.1:{proxy.port}/0")
         clean_environment.setenv("FLEET_SOCKET_TIMEOUT", "20")
         far = open_connection(load_settings())
-        assert far.tasks.renew(lease, 3)
-        found, told = LeaseKeeper(far.tasks, lease_seconds=3, renew_seconds=1), {}
+        assert far.tasks.records.renew(lease, 3)
+        found, told = LeaseKeeper(far.tasks.records, lease_seconds=3, renew_seconds=1), {}
         found.hold(
             replace(lease, asked_at=time.monotonic()),
             lambda verdict: told.setdefault(verdict, time.monotonic()),

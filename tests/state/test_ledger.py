@@ -28,7 +28,7 @@ UNSEEN = Step("gpt-5", "openai", "again", "unavailable", usage="missing")
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     found = open_connection(settings_of(""))
-    found.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    found.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
     return found
 
 
@@ -117,7 +117,9 @@ def test_a_step_of_an_unknown_task_is_charged_to_nobody(fleet: Connection) -> No
 def test_a_correction_is_an_entry_of_its_own_and_is_made_once(fleet: Connection) -> None:
     fleet.tasks.model_calls.settle(lease_of(fleet), 1, GPT)
     (entry,) = fleet.ledger.entries.newest(5)
-    made = {fleet.ledger.entries.correct(entry, -3_000, "ann", "billed less", "n") for _ in range(3)}
+    made = {
+        fleet.ledger.entries.correct(entry, -3_000, "ann", "billed less", "n") for _ in range(3)
+    }
     newest, first = fleet.ledger.entries.newest(5)
     assert first == entry
     assert {newest.id} == made

@@ -205,7 +205,9 @@ def test_requests_are_compared_where_the_bill_tells_them(
 ) -> None:
     head = "date,model,input_tokens,output_tokens,cost_usd,requests\n"
     today = state.ledger.rollups.today()
-    steps = sum(row.requests for row in state.ledger.rollups.rows(today, today) if row.model == "gpt-5")
+    steps = sum(
+        row.requests for row in state.ledger.rollups.rows(today, today) if row.model == "gpt-5"
+    )
     assert steps > 0
     line = f"{today},gpt-5,150,30,3.00,"
     (tmp_path / "bill.csv").write_text(f"{head}{line}{steps}\n")

@@ -33,9 +33,13 @@ def lease(fleet: Connection, name: str) -> Lease:
 
 def test_one_call_at_a_time_has_the_turn_where_money_is_short(fleet: Connection) -> None:
     first, second, third = (lease(fleet, name) for name in ("a", "b", "c"))
-    assert fleet.tasks.model_calls.admit(first, 1, STEP, TIGHT, DOUBT) is None, "the one has room at its most"
+    assert fleet.tasks.model_calls.admit(first, 1, STEP, TIGHT, DOUBT) is None, (
+        "the one has room at its most"
+    )
     assert fleet.tasks.model_calls.admit(second, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=True)
-    assert fleet.tasks.model_calls.admit(second, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=True), "sent again"
+    assert fleet.tasks.model_calls.admit(second, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=True), (
+        "sent again"
+    )
     assert fleet.tasks.model_calls.admit(third, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=False)
     assert fleet.models.state.note_limit("own", "a 1.1", None) == (None, None)
     assert fleet.tasks.model_calls.admit(third, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=False)

@@ -24,7 +24,7 @@ CHILD, ANOTHER = 101, 1010
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     found = open_connection(settings_of(""))
-    found.registry.register(ROLE.agent, ROLE.pool, 10, {"host": "here", "pid": "1"})
+    found.routing.agents.register(ROLE.agent, ROLE.pool, 10, {"host": "here", "pid": "1"})
     return found
 
 

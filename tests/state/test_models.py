@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from fleet.models.facts import fleet_facts
 from fleet.models.rules.learning import Evidence
 from fleet.models.store import ModelState, parse_facts
 from fleet.redis.keys import Keys
@@ -155,7 +154,7 @@ def test_another_process_sees_a_cool_down_and_what_was_learned(
     with redis.Redis.from_url(valkey_url) as other:
         elsewhere = ModelState(other, Keys("{fleet}"), Scripts(other), 1.0)
         now, facts = elsewhere.look()
-    assert facts == fleet_facts(fleet)[1]
+    assert facts == fleet.models.state.look()[1]
     assert facts.cooldowns["key", "gpt"].until - now == pytest.approx(30, abs=5)
 
 

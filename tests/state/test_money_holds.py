@@ -33,13 +33,14 @@ from hypothesis.stateful import (
 from plain_money import Charge, PlainMoney, PlainTask, nonzero, scopes, windows
 
 from fleet.budgets.reservation import NO_LIMITS, Choice, MoneyRules, ScopeLimits, StepLimits
-from fleet.budgets.rules.limits import Limit, Quantity, Window, pack
+from fleet.budgets.rules.limits import Limit, pack
 from fleet.budgets.rules.refusals import Refusal
 from fleet.budgets.rules.usage_counters import ROLLING
 from fleet.errors import InvalidRequest, LeaseLost
 from fleet.ledger.rules.entries import CORRECTION, LedgerEntry
 from fleet.ledger.verification import verify
 from fleet.models.rules.decision import ModelCandidate, ModelDecision
+from fleet.policy.rules import Quantity, Window
 from fleet.policy.store import Scope
 from fleet.redis.scripts import text
 from fleet.settings import Settings
@@ -173,7 +174,9 @@ class Money(RuleBasedStateMachine):
         assert self.fleet.tasks.submissions.place(self.entry("x", task, rules, "old")).placed == ()
         for lease in self.one_of(self.leases.values(), pick):
             limits = self.step_limits(lease, takes[0])._replace(version="old")
-            assert self.fleet.tasks.model_calls.admit(lease, 0, step(*takes), limits) == self.version
+            assert (
+                self.fleet.tasks.model_calls.admit(lease, 0, step(*takes), limits) == self.version
+            )
 
     @precondition(lambda self: self.tasks("queued"))
     @rule(pick=picks, times=times)
@@ -662,7 +665,9 @@ def pass_time(fleet: Connection, seconds: int) -> None:
     """
     client, keys = fleet.client, fleet.keys
     entries = [earlier(entry, seconds) for entry in fleet.ledger.entries.page("0-0").entries]
-    client.delete(keys.ledger, keys.rollup_cursor, *map(keys.rollup, fleet.ledger.rollups.periods()))
+    client.delete(
+        keys.ledger, keys.rollup_cursor, *map(keys.rollup, fleet.ledger.rollups.periods())
+    )
     client.delete(keys.rollups)
     sums: dict[str, list[int]] = {}
     for entry in entries:

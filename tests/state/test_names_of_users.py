@@ -25,7 +25,7 @@ NAMES = ("agents.report", "agents.code_generator.late", "agents.", "fleet.cars",
 @pytest.fixture
 def app(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Iterator[Celery]:
     settings = settings_of("")
-    open_connection(settings).registry.register("codegen-1", "codegen", 4, {})
+    open_connection(settings).routing.agents.register("codegen-1", "codegen", 4, {})
     with make_app(settings, set_as_current=False) as found:
         yield found
 

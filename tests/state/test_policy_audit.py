@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from fleet.budgets.rules.controls import Emergency
-from fleet.budgets.rules.limits import LimitKey
 from fleet.policy.fields import field_name, field_parts
+from fleet.policy.rules import Emergency, LimitKey
 from fleet.policy.store import Cause, Policy, Scope
 from fleet.redis.scripts import Scripts
 from fleet.settings import Settings

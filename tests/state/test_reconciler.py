@@ -35,7 +35,7 @@ def settings(settings_of: Callable[[str], Settings]) -> Settings:
 @pytest.fixture
 def fleet(client: redis.Redis, settings: Settings) -> Connection:
     found = open_connection(settings)
-    found.registry.register("codegen-1", "codegen", 2, {})
+    found.routing.agents.register("codegen-1", "codegen", 2, {})
     return found
 
 
@@ -246,7 +246,9 @@ def test_a_message_that_workers_drop_again_and_again_ends_its_task(
     assert isinstance(error, TaskFailed) and "lost 4 times" in str(error)
     assert client.hlen(fleet.keys.reservations) == 0
     assert client.hlen(fleet.keys.waiting) == 0
-    assert [(each.id, each.dead) for each in fleet.tasks.dead_letters.newest()] == [(task_id, "lost")]
+    assert [(each.id, each.dead) for each in fleet.tasks.dead_letters.newest()] == [
+        (task_id, "lost")
+    ]
     assert fleet.tasks.dead_letters.letter(task_id).message
     assert fleet.routing.pools.counts(["codegen"])["codegen"].in_flight == 0
 

@@ -117,7 +117,8 @@ def test_the_command_shows_what_was_learned_for_people_and_for_programs(
     models = [Model(name, "who", None, quality, 0.5) for (name, _), quality in QUALITIES.items()]
     types = {"general": RequestType(agent_type="code_generator")}
     config = fleet.settings.config.model_copy(update={"request_types": types})
-    fleet = replace(fleet, models=tuple(models), settings=replace(fleet.settings, config=config))
+    stores = replace(fleet.models, catalogue=tuple(models))
+    fleet = replace(fleet, models=stores, settings=replace(fleet.settings, config=config))
     saved: list[bytes] = []
     show_training(fleet, saved.append, as_json=False)
     shown = capsys.readouterr().out

@@ -17,7 +17,7 @@ AGENT = "codegen-1"
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     found = open_connection(settings_of(""))
-    found.registry.register(AGENT, "codegen", 10, {"host": "here", "pid": "7"})
+    found.routing.agents.register(AGENT, "codegen", 10, {"host": "here", "pid": "7"})
     return found
 
 

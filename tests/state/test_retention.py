@@ -31,7 +31,9 @@ def run(fleet: Connection, count: int, state: str = "succeeded") -> list[str]:
     submitter = fleet.submitter(message_encoder())
     ids = [each.task_id for each in submitter.submit_many([ASK] * count)]
     for task_id in ids:
-        lease = fleet.tasks.records.claim(task_id, "codegen-1", "codegen", 30, task_id, "default", "")
+        lease = fleet.tasks.records.claim(
+            task_id, "codegen-1", "codegen", 30, task_id, "default", ""
+        )
         assert isinstance(lease, Lease)
         assert fleet.tasks.records.finish(lease, "codegen", state, 600, {"result": "{}"}).kept
     # A worker takes its message from the queue.
@@ -110,7 +112,7 @@ def test_who_is_counted_as_waiting_and_is_gone_is_forgotten_when_nobody_waits(
     assert client.hgetall(fleet.keys.waiting) == {}
 
 
-@pytest.mark.parametrize("place", ["delayed", "parked", "outbox"])
+@pytest.mark.parametrize("place", ["delayed", "parked"])
 def test_who_waits_without_a_queue_stays_counted(
     place: str, client: redis.Redis, settings_of: Callable[[str], Settings]
 ) -> None:

@@ -13,14 +13,10 @@ from kombu import Consumer, Exchange, Queue
 from malformed_messages import ENVELOPES, PLAIN, good_message, written
 from test_transport import OVERFLOW, QUEUE, Taker, connect
 
-from fleet.broker.rabbitmq import RabbitMq
 from fleet.errors import TaskNotFound
 from fleet.redis.keys import wake
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.handed_over_store import HandedOver
-from fleet.tasks.outbox import Relay
-from fleet.tasks.outbox_store import Outbox
 from fleet.tasks.reaper import reap
 from fleet.tasks.release import unpark
 from fleet.tasks.set_aside_store import MOST_BYTES, MOST_KEPT
@@ -32,7 +28,7 @@ PLAIN_QUEUE = "shop"
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     pool = '[pools.codegen]\nagent_type = "code_generator"\nslots = 2'
     found = open_connection(settings_of(pool))
-    found.registry.register("codegen-1", "codegen", 2, {})
+    found.routing.agents.register("codegen-1", "codegen", 2, {})
     return found
 
 
@@ -195,26 +191,6 @@ def test_what_is_no_message_in_the_schedule_is_set_aside(
     assert client.lrange(PLAIN_QUEUE, 0, -1) == [b"a message"]
     assert client.zcard(fleet.keys.deferred) == 0
     assert fleet.tasks.set_aside.count() == len(strange)
-
-
-def test_what_another_broker_cannot_carry_is_set_aside_before_it_is_asked(
-    fleet: Connection, client: redis.Redis
-) -> None:
-    # No RabbitMQ is there: nothing that is no message makes the relay look for one.
-    outbox = Outbox(client, fleet.keys, fleet.tasks.queue_index.scripts, [QUEUE])
-    handed_over = HandedOver(client, fleet.keys, fleet.tasks.queue_index.scripts, [QUEUE])
-    relay = Relay(outbox, handed_over, RabbitMq("amqp://127.0.0.1:1//", 0.1))
-    malformed = messages_of(QUEUE, ENVELOPES)
-    malformed.append(b'{"headers": {"id": "\xff\xed\xa0\x80"}}')
-    client.lpush(QUEUE, *malformed)
-    relay.run()
-    kept = {each.reason for each in fleet.tasks.set_aside.newest()}
-    assert all(reason.startswith("RabbitMQ can carry no such message") for reason in kept)
-    # It carries what is wrong in parts alone that it does not have, such as a priority.
-    waiting = client.hlen(fleet.keys.outbox_messages)
-    assert waiting < 10
-    assert fleet.tasks.set_aside.count() == len(malformed) - waiting
-    assert (client.llen(QUEUE), client.zcard(fleet.keys.outbox)) == (0, waiting)
 
 
 def test_the_list_is_bounded_and_its_count_goes_on(fleet: Connection, client: redis.Redis) -> None:

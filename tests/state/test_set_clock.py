@@ -122,7 +122,8 @@ def test_a_run_outlives_a_set_clock_with_its_lease_and_without_a_crash(
     until(lambda: fleet.clock._seen is not None)
     # Nobody renews this one: its worker is dead.
     assert isinstance(
-        fleet.tasks.records.claim(lost, "codegen-9", "codegen", LEASE_SECONDS, "b", "acme", ""), Lease
+        fleet.tasks.records.claim(lost, "codegen-9", "codegen", LEASE_SECONDS, "b", "acme", ""),
+        Lease,
     )
     before = server_seconds(fleet.client)
     clock.set(seconds)

@@ -12,9 +12,9 @@ import redis
 from kombu import Connection as KombuConnection
 from kombu import Consumer, Exchange, Message, Producer, Queue
 
-from fleet.broker.link import Link
 from fleet.broker.messages import message_encoder
-from fleet.broker.transport import transport_url
+from fleet.broker.transport.channel import transport_url
+from fleet.broker.transport.link import Link
 from fleet.redis.keys import wake
 from fleet.settings import Settings
 from fleet.tasks.checks import Submission
@@ -28,7 +28,7 @@ ASK = Submission("code_generation", {"instruction": "add"})
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     pool = '[pools.codegen]\nagent_type = "code_generator"\nslots = 2'
     found = open_connection(settings_of(pool))
-    found.registry.register("codegen-1", "codegen", 2, {})
+    found.routing.agents.register("codegen-1", "codegen", 2, {})
     return found
 
 

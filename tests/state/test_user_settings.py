@@ -26,7 +26,7 @@ OURS = {"queue": "shop"}
 @pytest.fixture
 def settings(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Settings:
     found = settings_of("")
-    open_connection(found).registry.register("codegen-1", "codegen", 4, {})
+    open_connection(found).routing.agents.register("codegen-1", "codegen", 4, {})
     return found
 
 

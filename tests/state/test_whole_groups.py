@@ -271,7 +271,7 @@ def test_in_an_emergency_a_whole_does_not_pass_for_one_of_it(
 def test_plain_tasks_that_cannot_be_sent_after_the_whole_are_named(
     app: Celery, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fleet.broker.transport import Channel
+    from fleet.broker.transport.channel import Channel
 
     def away(*_: Any) -> None:
         raise OperationalError("away")

@@ -25,7 +25,7 @@ IGNORED = ('"ignore_result": true', '"ignore_result": false')
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     found = open_connection(settings_of(""))
-    found.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    found.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
     return found
 
 
@@ -69,7 +69,9 @@ def test_who_waits_has_the_word_of_a_delayed_task_that_is_refused(
 ) -> None:
     task_id = submit(fleet, replace(ASK, delay=600), *changes)
     for _ in range(2):
-        fleet.tasks.on_hold.refuse(task_id, OVERFLOW, '{"type": "OverLimit", "message": "full"}', 60)
+        fleet.tasks.on_hold.refuse(
+            task_id, OVERFLOW, '{"type": "OverLimit", "message": "full"}', 60
+        )
     assert fleet.tasks.records.state(task_id) == "failed"
     assert len(words(fleet)) == len(changes)
 
@@ -80,7 +82,9 @@ def test_who_waits_has_the_word_of_a_task_that_kills_its_workers(
 ) -> None:
     task_id = submit(fleet, ASK, *changes)
     for number in range(MOST_CRASHES):
-        lease = fleet.tasks.records.claim(task_id, "codegen-1", "codegen", 0, str(number), "default", "")
+        lease = fleet.tasks.records.claim(
+            task_id, "codegen-1", "codegen", 0, str(number), "default", ""
+        )
         assert isinstance(lease, Lease)
         fleet.tasks.records.begin(lease)
         fleet.client.delete(OVERFLOW)

@@ -136,7 +136,7 @@ class AgentRunner:
         try:
             claimed = self.claims.claim(delivery)
         except RetryLater as error:
-            # Its message may be the only one there is: another broker than Redis has no other.
+            # Its message may be the only one there is: a stock publisher writes no record.
             raise GivenBack(delivery.task_id, is_queued=False, why=str(error)) from error
         if isinstance(claimed, str):
             log.info("delivery dropped", task=delivery.task_id, because=claimed)

@@ -37,11 +37,11 @@ from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError, NoScriptError
 from redis.sentinel import Sentinel
 
-from fleet.broker.etas import content_of, may_wait, seconds_until_eta, without_eta
-from fleet.broker.link import Link
+from fleet.broker.messages import content_of, may_wait, seconds_until_eta, without_eta
 from fleet.broker.revocations import Revoked
-from fleet.broker.set_aside import GuardedChannel
-from fleet.broker.unacknowledged import QoS
+from fleet.broker.transport.link import Link
+from fleet.broker.transport.set_aside import GuardedChannel
+from fleet.broker.transport.unacknowledged import QoS
 from fleet.errors import InvalidConfig
 from fleet.redis.client import sentinel_options
 from fleet.redis.keys import Keys, line, pushed, wake

@@ -15,7 +15,7 @@ import structlog
 from celery import Celery, bootsteps
 from celery.worker import state
 
-from fleet.broker.transport import Channel
+from fleet.broker.transport.channel import Channel
 
 RENEWALS = 3
 """How often a message is renewed within the time after which another worker takes it."""
@@ -42,9 +42,7 @@ class KnownDeliveries(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
-        channel = consumer.task_consumer.channel
-        if isinstance(channel, Channel):
-            channel.qos.known_deliveries = known_deliveries
+        consumer.task_consumer.channel.qos.known_deliveries = known_deliveries
 
     def stop(self, consumer: Any) -> None:
         channel = consumer.task_consumer and consumer.task_consumer.channel

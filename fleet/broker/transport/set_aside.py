@@ -14,14 +14,14 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
-from amqp.exceptions import AMQPError
 from celery import Celery, bootsteps
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
+from kombu.exceptions import ConnectionError as BrokerError
 from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import RedisError
 
-from fleet.broker.malformed import (
+from fleet.broker.transport.malformed import (
     check_addressed,
     check_envelope,
     check_task,
@@ -32,7 +32,10 @@ from fleet.redis.keys import Keys
 from fleet.tasks.connection import Connection
 from fleet.tasks.set_aside_store import SetAside
 
-NOT_ITS_FAULT = (RedisError, AMQPError, OperationalError, FleetError, ConnectionError, TimeoutError)
+NOT_ITS_FAULT = (
+    *(RedisError, BrokerError, ChannelError, OperationalError, FleetError),
+    *(ConnectionError, TimeoutError),
+)
 """Errors that a message did not cause, while it was taken."""
 
 log = structlog.get_logger(__name__)
@@ -212,14 +215,8 @@ def _reason(error: Exception) -> str:
 
 
 def as_text(message: Any) -> bytes:
-    """A Kombu message as it stood in its queue, or nearly so."""
-    whole = getattr(message, "_raw", None) or {
-        "body": message.body,
-        "headers": message.headers,
-        "properties": message.properties,
-        "content-type": message.content_type,
-    }
+    """A Kombu message as it stood in its queue."""
     try:
-        return json.dumps(whole, default=repr).encode(errors="backslashreplace")
+        return json.dumps(message._raw, default=repr).encode(errors="backslashreplace")
     except (RecursionError, TypeError, ValueError):
         return b"(a message that cannot be written)"
