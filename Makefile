@@ -54,15 +54,15 @@ demo: $(INSTALLED)  ## Run a fleet, give it real work, show the results (ARGS=--
 up: $(INSTALLED)  ## Run a fleet until Ctrl-C
 	@$(PYTHON) -m fleet up
 
-# Four at a time, however many cores there are: most of the time is spent on waiting for processes.
-# What must stay together, and what begins first, is said in tests/conftest.py. Compiled tests are
-# kept for the next run, also where the environment says that Python is to keep none.
+# Four tests run at a time on any number of cores, because most tests wait for processes.
+# tests/conftest.py says which tests stay together and which start first. Python keeps compiled
+# tests for the next run, even where the environment forbids it.
 test: $(INSTALLED)  ## Lint, check types, run every test (ARGS='tests/unit -x': some)
 	$(PYTHON) -m ruff check --config .ci/ruff.toml .
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
-# The properties with many examples, too.
+# The second command checks the properties with many examples.
 test-slow: $(INSTALLED)  ## Run the tests that take too long for every change
 	$(PYTHON) -m pytest -m slow $(ARGS)
 	$(PYTHON) -m pytest -m hypothesis --hypothesis-profile long tests/unit $(ARGS)

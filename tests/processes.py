@@ -12,9 +12,10 @@ PATIENCE = 120.0
 
 
 def at_once(processes: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """What `work(ready, *arguments)` gives in so many processes; `ready.wait()` waits for them all.
+    """Call `work(ready, *arguments)` in several processes and return all results. `ready.wait()`
+    waits for all processes.
 
-    They are forks of one process, which has imported Fleet: that takes each of them seconds.
+    All are forks of one process that has imported Fleet. An import in each would take seconds.
     """
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload([Fleet.__module__, "pytest"])
