@@ -42,7 +42,7 @@ LONGEST = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group tests by fleet or by file, one process for each group. The longest groups start first."""
+    """Group tests by fleet or by file. A group runs in one process, and the longest start first."""
 
     def place(item: pytest.Item) -> int:
         group = _group(item)

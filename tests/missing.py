@@ -28,7 +28,7 @@ def need_weights() -> None:
 
 
 def need_isolation(mode: Mode) -> None:
-    """A way to isolate code. Bare limits do not work for root, so these tests are skipped in CI too."""
+    """A way to isolate code. Root cannot use bare limits: those tests are skipped in CI too."""
     reason = why_not(mode) if mode != "auto" else None
     if reason and mode == "rlimits":
         pytest.skip(f"{mode} does not work here: {reason}")
