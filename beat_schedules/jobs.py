@@ -25,8 +25,8 @@ from fleet.budgets.controls import Controls
 from fleet.ledger.daily_spend import daily_report
 from fleet.ledger.spend import recorded_rows
 from fleet.tasks.reaper import look_at_health, reap, summarize_health
-from fleet.tasks.release import unpark
 from fleet.tasks.retention import retain
+from fleet.tasks.waiting.release import unpark
 
 
 def add_jobs(app: Celery) -> None:

@@ -20,7 +20,7 @@ from kombu.utils.json import dumps
 
 from fleet.errors import MalformedMessage
 from fleet.settings import FleetConfig
-from fleet.tasks.checks import Checked
+from fleet.tasks.submission.checks import Checked
 
 TASK_PREFIX = "agents."
 HEADER = "fleet"

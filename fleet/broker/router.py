@@ -29,10 +29,10 @@ from fleet.errors import InvalidRequest
 from fleet.routing.rules.pools import PoolTable
 from fleet.routing.rules.routing import best_by_expected_wait
 from fleet.settings import Settings
-from fleet.tasks.checks import Checked
 from fleet.tasks.kept_messages import payload_of
-from fleet.tasks.planning import Plan
-from fleet.tasks.submit import Ready, Submitter, no_agent
+from fleet.tasks.submission.checks import Checked
+from fleet.tasks.submission.planning import Plan
+from fleet.tasks.submission.submit import Ready, Submitter, no_agent
 
 
 def jobs_queue(settings: Settings) -> str:

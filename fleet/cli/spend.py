@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from fleet.cli.output import JsonOption, console, print_json
-from fleet.ledger.rules.spend import Dimension
+
+Dimension = Literal["model", "tenant", "agent_type", "request_type", "pool", "provider"]
+"""Those of `fleet.ledger.rules.spend`, whose import takes long."""
 
 if TYPE_CHECKING:
     from fleet.ledger.spend import SpendReport

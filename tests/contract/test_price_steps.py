@@ -24,8 +24,8 @@ from fleet.models.known import KnownModels
 from fleet.models.price_files import document_text, packed, store
 from fleet.models.priced import PricedModels
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.submission.checks import Submission
 
 CONFIG = """
 [models]
@@ -224,7 +224,7 @@ from fleet.broker.messages import message_encoder
 from fleet.models import priced as priced_models
 priced_models.CHECK_SECONDS = 0.1
 from fleet.tasks.connection import open_connection
-from fleet.tasks.checks import Submission
+from fleet.tasks.submission.checks import Submission
 from fleet.settings import load_settings
 connection = open_connection(load_settings())
 submitter = connection.submitter(message_encoder())

@@ -30,16 +30,16 @@ from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.redis.scripts import NAMES, Script, source
 from fleet.settings import load_settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.claims import Delivery
 from fleet.tasks.dead_letters import retry_dead
-from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.leases.renewal import LeaseKeeper
+from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.reaper import reap
 from fleet.tasks.record import Step
-from fleet.tasks.release import unpark
 from fleet.tasks.rules.retries import MOST_CRASHES
-from fleet.tasks.slots import TaskSlots
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.waiting.release import unpark
 from fleet.worker.agent_tasks import _make_runner
 
 POOL, AGENT = "asking", "asking-1"

@@ -14,8 +14,8 @@ from fleet.errors import TooBusy
 from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 PROCESSES, EACH, ROOM = 8, 40, 37
 PAYLOAD = {"instruction": "add"}

@@ -18,7 +18,7 @@ from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection
-from fleet.tasks.release import unpark
+from fleet.tasks.waiting.release import unpark
 
 OVERFLOW = "{fleet}.overflow.code_generator"
 PAYLOAD = {"instruction": "add"}

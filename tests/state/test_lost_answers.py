@@ -16,8 +16,8 @@ from fleet.broker.messages import message_encoder
 from fleet.broker.transport.channel import transport_url
 from fleet.broker.transport.link import Link
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.submission.checks import Submission
 
 QUEUE, JOBS = "{fleet}.codegen", "{fleet}.jobs"
 ASK = Submission("code_generation", {"instruction": "add"})

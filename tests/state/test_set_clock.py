@@ -20,11 +20,11 @@ from fleet.broker.app import Role
 from fleet.broker.messages import message_encoder
 from fleet.broker.schedule import ScheduleWatch
 from fleet.settings import load_settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.leases.renewal import LeaseKeeper
 from fleet.tasks.reaper import reap
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 from fleet.worker.agent import Heartbeat
 
 

@@ -17,8 +17,8 @@ from fleet.broker.transport.channel import transport_url
 from fleet.broker.transport.link import Link
 from fleet.redis.keys import wake
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.submission.checks import Submission
 
 QUEUE, OVERFLOW = "{fleet}.codegen", "{fleet}.overflow.code_generator"
 ASK = Submission("code_generation", {"instruction": "add"})

@@ -30,8 +30,8 @@ from fleet.settings import Settings, parse_config
 from fleet.settings.addresses import masked, redis_address
 from fleet.settings.environment import RUN_FILE, Environment, load_environment
 from fleet.simulation.record import CsvTask, from_csv
-from fleet.tasks.checks import RequestChecks, Submission
 from fleet.tasks.kept_messages import payload_of, readdressed
+from fleet.tasks.submission.checks import RequestChecks, Submission
 
 # The fixtures here do not depend on the example.
 QUICK = settings(suppress_health_check=list(HealthCheck))

@@ -47,7 +47,7 @@ from fleet.redis.client import sentinel_options
 from fleet.redis.keys import Keys, line, pushed, wake
 from fleet.redis.scripts import Scripts
 from fleet.settings.addresses import SENTINEL_PORT, redis_address
-from fleet.tasks.schedule_store import deferred
+from fleet.tasks.waiting.schedule_store import deferred
 
 PLAIN, TLS, SENTINEL = "fleet", "fleets", "fleet-sentinel"
 TRANSPORT_ALIASES[PLAIN] = TRANSPORT_ALIASES[TLS] = f"{__name__}:Transport"
