@@ -229,8 +229,12 @@ if not {daemon}:
 
 
 def test_a_timeout_kills_the_grandchildren_too(mode: Mode, unique_word: str) -> None:
-    ended = run(grandchildren(unique_word), mode, wall_seconds=1.5)
-    assert (ended.killed_by, ended.timed_out) == ("time", True)
+    # A busy machine may need longer to start three processes.
+    for seconds in (1.5, 6, 24):
+        ended = run(grandchildren(unique_word), mode, wall_seconds=seconds)
+        assert (ended.killed_by, ended.timed_out) == ("time", True)
+        if ended.stdout:
+            break
     assert ended.stdout == "started\n"
     wait_until(lambda: not processes_with(unique_word))
 
