@@ -127,7 +127,7 @@ class Run:
         return run_of(self.fleet, self.lease, services, self.fake, self.loop)
 
 
-def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until a condition holds, and fail if it does not."""
     deadline = time.monotonic() + seconds
     while not condition():
