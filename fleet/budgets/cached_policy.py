@@ -13,7 +13,7 @@ MAX_CHANGES = 5
 """The policy is read anew so often at most for one thing."""
 
 
-class PolicyInForce:
+class CachedPolicy:
     """Read when first needed, and again where a script says that it has changed.
 
     Threads may share it: it holds one value, replaced as a whole.

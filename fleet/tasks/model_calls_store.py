@@ -25,7 +25,7 @@ from fleet.redis.client import redis_errors
 from fleet.redis.keys import Keys
 from fleet.redis.scripts import Scripts, text
 from fleet.redis.store import Store
-from fleet.tasks.checkpoints_store import MOST_NAMES, Saved, parse_saved
+from fleet.tasks.checkpoints_store import MAX_NAMES, Saved, parse_saved
 from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 
@@ -151,7 +151,7 @@ class ModelCallStore(Store):
         if kept == "full":
             raise CheckpointTooLarge(
                 f"task {lease.task_id} cannot save {name!r}: a task may save "
-                f"{self.max_saved_bytes:,} bytes under {MOST_NAMES} names in all; save less, or "
+                f"{self.max_saved_bytes:,} bytes under {MAX_NAMES} names in all; save less, or "
                 "raise limits.checkpoint_bytes"
             )
 

@@ -15,7 +15,7 @@ from fake_provider import FakeProvider
 
 from fleet.agent import AgentSpec, ModelReply
 from fleet.broker.messages import message_encoder
-from fleet.budgets.cached_policy import PolicyInForce
+from fleet.budgets.cached_policy import CachedPolicy
 from fleet.errors import FleetError
 from fleet.models.callers import model_callers
 from fleet.models.priced import ModelsByName
@@ -181,7 +181,7 @@ def services_of(fleet: Connection) -> ModelServices:
         calls=fleet.tasks.model_calls,
         state=fleet.models.state,
         examples=fleet.models.examples,
-        policy=PolicyInForce(fleet.settings.config, fleet.policy.store),
+        policy=CachedPolicy(fleet.settings.config, fleet.policy.store),
     )
 
 

@@ -10,10 +10,10 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
-from fleet.budgets.cached_policy import PolicyInForce, keeps_changing
+from fleet.budgets.cached_policy import CachedPolicy, keeps_changing
 from fleet.budgets.reservation import NO_LIMITS, CallLimits
 from fleet.errors import FleetError, RetryLater
-from fleet.redis.retry import patiently
+from fleet.redis.retry import retry_while_away
 from fleet.tasks.store import Lease, Tasks, claims_of
 from fleet.tasks.submission.checks import USUAL_PRIORITY
 from fleet.tasks.submission.reservation import call_limits, in_emergency, over_error
@@ -54,7 +54,7 @@ class Claims:
     """Claims for one agent."""
 
     def __init__(
-        self, tasks: Tasks, policy: PolicyInForce, agent_id: str, pool: str, lease_seconds: float
+        self, tasks: Tasks, policy: CachedPolicy, agent_id: str, pool: str, lease_seconds: float
     ) -> None:
         self.tasks = tasks
         self.policy = policy
@@ -112,7 +112,7 @@ class Claims:
         message: str = "",
     ) -> Lease | str:
         name = f"{self._name}.{next(self._number)}"
-        return patiently(
+        return retry_while_away(
             lambda: self.tasks.claim(
                 delivery.task_id,
                 self.agent_id,

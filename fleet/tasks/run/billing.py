@@ -32,10 +32,10 @@ from fleet.errors import (
     Unavailable,
 )
 from fleet.ledger.rules.entries import CONTRADICTORY, MISSING, SEEN, UNPRICED
-from fleet.models.rules.catalogue import Model, cut_nanodollars, worst_nanodollars
+from fleet.models.rules.catalogue import Model, cut_nanodollars, upper_bound_nanodollars
 from fleet.models.rules.cut_calls import Cut, cut_tokens
 from fleet.models.rules.output_limits import Shown
-from fleet.models.rules.upper_bound import least_tokens, worst_tokens
+from fleet.models.rules.upper_bound import least_tokens, upper_bound_tokens
 from fleet.money import Tokens
 from fleet.tasks.model_call import ANSWERED, ModelCall
 
@@ -102,7 +102,7 @@ def upper_bound(model: Model, why: str, question: Question, output: int | None =
     `output` are the most tokens that its answer may have, where that is not what is asked for.
     """
     most = question.max_tokens if output is None else output
-    tokens = worst_tokens(question.prompt, question.instructions, most)
+    tokens = upper_bound_tokens(question.prompt, question.instructions, most)
     priced = model.free or model.price is not None
     return ModelCall(
         model.name,
@@ -111,7 +111,7 @@ def upper_bound(model: Model, why: str, question: Question, output: int | None =
         "",
         input_tokens=tokens.input,
         output_tokens=tokens.output,
-        cost_nanodollars=worst_nanodollars(model, tokens) if priced else 0,
+        cost_nanodollars=upper_bound_nanodollars(model, tokens) if priced else 0,
     )
 
 
@@ -119,7 +119,7 @@ def bound_of_cut(bound: ModelCall, model: Model, cut: Cut) -> ModelCall:
     """The most that a call may have taken, by what had arrived when it was cut."""
     used = cut_tokens(Tokens(bound.input_tokens, bound.output_tokens), cut)
     priced = model.free or model.price is not None
-    most = cut_nanodollars if cut.told.input else worst_nanodollars
+    most = cut_nanodollars if cut.told.input else upper_bound_nanodollars
     return replace(
         bound,
         input_tokens=used.input,

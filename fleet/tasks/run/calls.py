@@ -132,7 +132,7 @@ class ModelCalls:
         """Bind the most that a call may take, at the price that holds now."""
         while True:
             model = caller.model
-            most = self.limits.most_output(caller, question)
+            most = self.limits.max_output(caller, question)
             bound = upper_bound(model, why, question, most)
             flight = CallInFlight(number, caller, question, model, bound)
             basis = self.limits.basis(caller, model, question)

@@ -23,7 +23,7 @@ import structlog
 
 from fleet.agent import Outcome
 from fleet.errors import FleetError, LeaseLost, TaskFailed, TaskTimedOut
-from fleet.redis.retry import patiently
+from fleet.redis.retry import retry_while_away
 from fleet.settings import Settings
 from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.leases.renewal import Verdict
@@ -103,7 +103,7 @@ class LeasedRun:
         try:
             if self.lease.stands_aside:
                 begin = partial(self.tasks.begin, self.lease)
-                await asyncio.to_thread(patiently, begin, self.process.keeper.lease_seconds)
+                await asyncio.to_thread(retry_while_away, begin, self.process.keeper.lease_seconds)
             yield
         finally:
             self.process.slots.give_back(count)

@@ -37,7 +37,7 @@ from fleet.models.rules.catalogue import Model
 from fleet.models.rules.downgrade_reasons import said
 from fleet.models.rules.failover import Option, Standing, cools_for, stronger
 from fleet.models.rules.learning import NOTHING_LEARNED, ModelFacts
-from fleet.models.rules.upper_bound import worst_tokens
+from fleet.models.rules.upper_bound import upper_bound_tokens
 from fleet.money import Tokens
 from fleet.tasks.run.billing import Question, failure_of
 from fleet.tasks.run.calls import ModelCalls
@@ -92,7 +92,9 @@ class ModelSession:
                 f"this worker cannot reach model {self.lease.model}: set FLEET_MODEL_URL for a "
                 "local one, or its provider's key, for workers and applications alike"
             )
-        self._worst = worst_tokens(question.prompt, question.instructions, question.max_tokens)
+        self._worst = upper_bound_tokens(
+            question.prompt, question.instructions, question.max_tokens
+        )
         if self.parked is not None:
             raise self.parked
         search = Search(self._worst, self._why)

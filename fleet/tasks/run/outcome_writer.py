@@ -27,7 +27,7 @@ from fleet.errors import (
     RateLimited,
     TaskCancelled,
 )
-from fleet.redis.retry import patiently
+from fleet.redis.retry import retry_while_away
 from fleet.routing.health import look_at_pools
 from fleet.routing.pools_store import Pools
 from fleet.settings import Settings
@@ -150,4 +150,4 @@ class OutcomeWriter:
             log.warning("the pools' health could not be looked at", error=repr(error))
 
     def _patiently(self, write: Callable[[], Written]) -> Written:
-        return patiently(write, self.settings.config.leases.lease_seconds)
+        return retry_while_away(write, self.settings.config.leases.lease_seconds)

@@ -124,8 +124,8 @@ class AgentRunner:
 
     async def _run_agent(self, agent_type: str, payload: Any, session: ModelSession) -> Outcome:
         spec, lease = self.specs[agent_type], session.lease
-        most_bytes = self.settings.config.limits.payload_bytes
-        checked, _ = checked_payload(spec.payload, lease.request_type, payload, most_bytes)
+        max_bytes = self.settings.config.limits.payload_bytes
+        checked, _ = checked_payload(spec.payload, lease.request_type, payload, max_bytes)
         sandbox = self.settings.config.agents.sandbox
         context: AgentContext = RunContext(lease, self.tasks, session, self.read_roots, sandbox)
         return await self._agent(spec).run(checked, context)

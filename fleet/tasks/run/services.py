@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleet.agent import Outcome
-from fleet.budgets.cached_policy import PolicyInForce
+from fleet.budgets.cached_policy import CachedPolicy
 from fleet.models.examples_store import Examples
 from fleet.models.rules.catalogue import Model
 from fleet.models.store import ModelState
@@ -40,7 +40,7 @@ class ModelServices:
     calls: ModelCallStore
     state: ModelState
     examples: Examples
-    policy: PolicyInForce
+    policy: CachedPolicy
 
 
 @dataclass(frozen=True, slots=True)
