@@ -123,7 +123,7 @@ def test_however_many_look_at_once_each_alert_is_said_once(
     for tenant in range(30):
         spend(fleets[0], 55, f"tenant-{tenant:02d}")
     with ThreadPoolExecutor(len(fleets)) as threads:
-        told: Sequence[list[str]] = list(threads.map(look_at_budgets, fleets))
+        told: Sequence[list[str]] = list(threads.map(look, fleets))
     alerts = said(fleets[0])
     assert sorted(alerts) == [
         ("all", "day", 100), *((f"tenant:tenant-{n:02d}", "day", 50) for n in range(30))
