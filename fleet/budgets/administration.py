@@ -16,9 +16,9 @@ from fleet.budgets.changes import (
 from fleet.budgets.controls import CONFIGURED, Controls, LimitInForce
 from fleet.budgets.rules.alerts import Alert
 from fleet.budgets.stores import BudgetStores
-from fleet.budgets.usage import LimitStanding, standings
+from fleet.budgets.usage import LimitUsage, limit_usages
 from fleet.policy.actor import actor_of
-from fleet.policy.audit_store import Change
+from fleet.policy.audit_store import PolicyChange
 from fleet.policy.rules import Emergency
 from fleet.policy.store import Scope
 from fleet.policy.stores import PolicyStores
@@ -43,10 +43,10 @@ class BudgetAdministration:
         """Every limit that is in force, and every one that was lifted."""
         return self.controls().in_force()
 
-    def standings(self, limits: Sequence[LimitInForce]) -> list[LimitStanding]:
+    def limit_usages(self, limits: Sequence[LimitInForce]) -> list[LimitUsage]:
         """How much of each limit is spent and reserved now. A limit for each of a kind is told
         for those of the kind that have used most of it."""
-        return standings(self._budgets.usage, limits)
+        return limit_usages(self._budgets.usage, limits)
 
     def set_limits(self, scope: str, limits: Amounts, *, why: str, by: str = "") -> int:
         """Lay limits of a scope over the configuration; how many were not so already.
@@ -105,7 +105,7 @@ class BudgetAdministration:
         """Let all tasks pass again. Whether there was an emergency."""
         return bool(self._policy.store.end_emergency(actor_of(by, why)))
 
-    def audit(self, limit: int = 50) -> list[Change]:
+    def audit(self, limit: int = 50) -> list[PolicyChange]:
         """The newest changes of the policy first: routes, limits, controls."""
         return self._policy.audit.newest(limit)
 

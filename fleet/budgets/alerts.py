@@ -10,7 +10,7 @@ from fleet.budgets.controls import Controls
 from fleet.budgets.rules.alerts import BudgetAlert, BudgetUse
 from fleet.budgets.rules.limits import Limit, Limits
 from fleet.budgets.stores import BudgetStores
-from fleet.budgets.usage_store import Standings, UsageStore
+from fleet.budgets.usage_store import UsageReading, UsageStore
 from fleet.policy.rules import LimitKey
 from fleet.settings.names import EACH
 
@@ -59,7 +59,7 @@ def _is_budget(limit: Limit | LimitKey) -> bool:
     return limit.quantity == "dollars" and limit.window in BUDGET_WINDOWS
 
 
-def _use(scope: str, limit: Limit, standings: Standings) -> BudgetUse:
+def _use(scope: str, limit: Limit, standings: UsageReading) -> BudgetUse:
     standing = standings.of[scope]
     settled = standing.settled[limit.window].amount
     window_id = standings.windows[limit.window]

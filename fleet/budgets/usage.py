@@ -7,7 +7,7 @@ from functools import cache
 from typing import NamedTuple
 
 from fleet.budgets.controls import LimitInForce
-from fleet.budgets.usage_store import Standing, UsageStore
+from fleet.budgets.usage_store import ScopeUsage, UsageStore
 from fleet.ledger.rules.entries import Counted
 from fleet.policy.rules import Quantity
 from fleet.settings.names import EACH
@@ -22,7 +22,7 @@ MAX_EACH = 20
 """Scopes that are shown of a limit for each of a kind: those that have used most of it."""
 
 
-class LimitStanding(NamedTuple):
+class LimitUsage(NamedTuple):
     """A limit, the scope that it is held against, and what that has spent and reserved of it."""
 
     limit: LimitInForce
@@ -37,7 +37,7 @@ class LimitStanding(NamedTuple):
         return None if most is None else (self.settled + self.reserved) / most
 
 
-def standings(usage: UsageStore, limits: Sequence[LimitInForce]) -> list[LimitStanding]:
+def limit_usages(usage: UsageStore, limits: Sequence[LimitInForce]) -> list[LimitUsage]:
     """How each limit is used now. One for each of a kind is told for those that use most of it."""
     # Each kind is looked for once: that goes through the whole book.
     in_use = cache(usage.scopes)
@@ -64,9 +64,9 @@ def _scopes(
     return tuple(each for each in in_use(kind) if each not in own)
 
 
-def _stands(limit: LimitInForce, scope: str, standing: Standing) -> LimitStanding:
+def _stands(limit: LimitInForce, scope: str, standing: ScopeUsage) -> LimitUsage:
     field = FIELDS[limit.key.quantity]
     counted = standing.settled.get(limit.key.window, Counted())
-    return LimitStanding(
+    return LimitUsage(
         limit, scope, getattr(counted, field, 0), int(getattr(standing.held, field))
     )

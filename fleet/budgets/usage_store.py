@@ -32,7 +32,7 @@ DAY_SECONDS = 86_400
 WINDOWS = {"hour": "h%Y%m%d%H", "day": "d%Y%m%d", "month": "m%Y%m"}
 
 
-class Standing(NamedTuple):
+class ScopeUsage(NamedTuple):
     """How a scope stands now: settled by `hour`, `day`, `month` and `rolling`, and what is held,
     which counts in each of them."""
 
@@ -40,11 +40,11 @@ class Standing(NamedTuple):
     held: Held
 
 
-class Standings(NamedTuple):
+class UsageReading(NamedTuple):
     """How scopes stand at one moment, and the ids of its `hour`, `day` and `month`."""
 
     windows: Mapping[str, str]
-    of: Mapping[str, Standing]
+    of: Mapping[str, ScopeUsage]
 
 
 class Reserved(NamedTuple):
@@ -74,18 +74,18 @@ class UsageStore(Store):
             pipeline.hgetall(self.keys.open_steps)
             return reserved_of(*pipeline.execute())
 
-    def standing(self, scopes: Sequence[str]) -> dict[str, Standing]:
+    def standing(self, scopes: Sequence[str]) -> dict[str, ScopeUsage]:
         """How scopes stand in the windows of Redis's clock. Two calls, and one more for each 61
         further scopes."""
         seconds = self._seconds()
         minutes = [f"{ROLLING}{seconds // 60 - back}" for back in range(ROLLING_MINUTES + 1)]
         return self._standing(scopes, [*window_ids(seconds).values(), HELD, *minutes])
 
-    def standings(self, scopes: Sequence[str]) -> Standings:
+    def standings(self, scopes: Sequence[str]) -> UsageReading:
         """How any number of scopes stand in the UTC hour, day and month of Redis's clock, without
         the last 60 minutes. One call, and one for each 1,000 scopes."""
         windows = window_ids(self._seconds())
-        return Standings(windows, self._standing(scopes, [*windows.values(), HELD]))
+        return UsageReading(windows, self._standing(scopes, [*windows.values(), HELD]))
 
     def scopes(self, kind: str) -> list[str]:
         """The scopes of a kind, such as `tenant`, that hold anything or have spent this month.
@@ -107,7 +107,7 @@ class UsageStore(Store):
             seconds, _ = self.client.time()
         return int(seconds)
 
-    def _standing(self, scopes: Sequence[str], fields: Sequence[str]) -> dict[str, Standing]:
+    def _standing(self, scopes: Sequence[str], fields: Sequence[str]) -> dict[str, ScopeUsage]:
         wanted = [f"{window} {scope}" for scope in scopes for window in fields]
         size = len(fields)
         step = MAX_FIELDS // size * size
@@ -144,7 +144,7 @@ def reserved_of(tasks: Mapping[Any, Any], steps: Mapping[Any, Any]) -> Reserved:
     )
 
 
-def _standing(row: Sequence[bytes | str | None]) -> Standing:
+def _standing(row: Sequence[bytes | str | None]) -> ScopeUsage:
     hour, day, month, held, *minutes = row
     settled = {
         "hour": _counted(hour),
@@ -152,7 +152,7 @@ def _standing(row: Sequence[bytes | str | None]) -> Standing:
         "month": _counted(month),
         "rolling": _sum(map(_counted, minutes)),
     }
-    return Standing(settled, Held(*_numbers(held)))
+    return ScopeUsage(settled, Held(*_numbers(held)))
 
 
 def _counted(packed: bytes | str | None) -> Counted:

@@ -15,8 +15,8 @@ from fleet.cli.output import dollars, moment
 if TYPE_CHECKING:
     from fleet.budgets.controls import LimitInForce, OverInForce
     from fleet.budgets.rules.controls import Downgrade
-    from fleet.budgets.usage import LimitStanding
-    from fleet.policy.audit_store import Change
+    from fleet.budgets.usage import LimitUsage
+    from fleet.policy.audit_store import PolicyChange
     from fleet.policy.rules import Emergency
 
 ORIGINS = {"set": "at run time", "configured": "the configuration"}
@@ -30,10 +30,10 @@ def said(limit: LimitInForce) -> str:
     return f"at most {Limit(window, quantity, limit.most).said}"
 
 
-def limits_table(limits: Iterable[LimitInForce], found: Iterable[LimitStanding]) -> Table:
+def limits_table(limits: Iterable[LimitInForce], found: Iterable[LimitUsage]) -> Table:
     """One line a limit and, under a limit for each of a kind, one for each that uses it."""
     table = _table("scope", "limit", "spent", "reserved", "used", "said in")
-    by_limit: dict[LimitInForce, list[LimitStanding]] = {}
+    by_limit: dict[LimitInForce, list[LimitUsage]] = {}
     for standing in found:
         by_limit.setdefault(standing.limit, []).append(standing)
     for limit in limits:
@@ -46,7 +46,7 @@ def limits_table(limits: Iterable[LimitInForce], found: Iterable[LimitStanding])
     return table
 
 
-def _used(row: LimitStanding) -> tuple[str, str, str]:
+def _used(row: LimitUsage) -> tuple[str, str, str]:
     quantity = row.limit.key.quantity
     share = "" if row.used is None else f"{row.used:.0%}"
     return _amount(quantity, row.settled), _amount(quantity, row.reserved), share
@@ -56,7 +56,7 @@ def _amount(quantity: str, number: int) -> str:
     return dollars(number) if quantity == "dollars" else f"{number:,}"
 
 
-def limit_json(limit: LimitInForce, found: Iterable[LimitStanding]) -> dict[str, Any]:
+def limit_json(limit: LimitInForce, found: Iterable[LimitUsage]) -> dict[str, Any]:
     """A limit for programs, with those that use it: dollars are nano-dollars, a lifted one is
     null."""
     scope, window, quantity = limit.key
@@ -122,7 +122,7 @@ def emergency_json(emergency: Emergency | None) -> dict[str, Any]:
     return {"on": True, **emergency._asdict(), "tenants": sorted(emergency.tenants)}
 
 
-def changes_table(changes: Iterable[Change]) -> Table:
+def changes_table(changes: Iterable[PolicyChange]) -> Table:
     """One line a change of the policy."""
     table = _table("time", "by", "what", "before", "after", "why")
     for change in changes:
@@ -133,13 +133,13 @@ def changes_table(changes: Iterable[Change]) -> Table:
     return table
 
 
-def change_json(change: Change) -> dict[str, Any]:
+def change_json(change: PolicyChange) -> dict[str, Any]:
     """A change for programs; `at` is in seconds since 1970, what there was not is null."""
     values = {"before": change.before or None, "after": change.after or None}
     return {**change._asdict(), "at": change.epoch, **values}
 
 
-def _value(change: Change, value: str) -> str:
+def _value(change: PolicyChange, value: str) -> str:
     """What was written, in few words; a dash where there was nothing."""
     if not value:
         return "-"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fleet import Fleet
     from fleet.budgets.controls import LimitInForce
-    from fleet.budgets.usage import LimitStanding
+    from fleet.budgets.usage import LimitUsage
 
 NONE = "none"
 ORIGINS = {"set": "at run time", "configured": "the configuration"}
@@ -106,15 +106,15 @@ class LimitRow(NamedTuple):
     origin: str
 
 
-def limits_table(limits: Iterable[LimitInForce], found: Iterable[LimitStanding]) -> Table:
+def limits_table(limits: Iterable[LimitInForce], found: Iterable[LimitUsage]) -> Table:
     """One line a limit and, under a limit for each of a kind, one for each that uses it."""
     return table(_limit_rows(limits, found), LIMITS)
 
 
 def _limit_rows(
-    limits: Iterable[LimitInForce], found: Iterable[LimitStanding]
+    limits: Iterable[LimitInForce], found: Iterable[LimitUsage]
 ) -> Iterator[LimitRow]:
-    by_limit: dict[LimitInForce, list[LimitStanding]] = {}
+    by_limit: dict[LimitInForce, list[LimitUsage]] = {}
     for standing in found:
         by_limit.setdefault(standing.limit, []).append(standing)
     for limit in limits:
@@ -126,7 +126,7 @@ def _limit_rows(
             yield LimitRow(f"  {row.scope}", "", *_used(row), "")
 
 
-def _used(row: LimitStanding) -> tuple[str, str, str]:
+def _used(row: LimitUsage) -> tuple[str, str, str]:
     quantity = row.limit.key.quantity
     share = "" if row.used is None else f"{row.used:.0%}"
     return _quantity(quantity, row.settled), _quantity(quantity, row.reserved), share
@@ -136,7 +136,7 @@ def _quantity(quantity: str, number: int) -> str:
     return dollars(number) if quantity == "dollars" else f"{number:,}"
 
 
-def limit_json(limit: LimitInForce, found: Iterable[LimitStanding]) -> dict[str, Any]:
+def limit_json(limit: LimitInForce, found: Iterable[LimitUsage]) -> dict[str, Any]:
     """A limit for programs, with those that use it: dollars are nano-dollars, a lifted one is
     null."""
     scope, window, quantity = limit.key

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from fleet.errors import InvalidRequest
 from fleet.ledger.period import DEFAULT_DAYS, period_of, today_of
 from fleet.ledger.rules.days import shifted
-from fleet.ledger.spend import Rows, SpendReport, spend_report
+from fleet.ledger.spend import ReadRows, SpendReport, spend_report
 from fleet.ledger.stores import LedgerStores
 from fleet.policy.store import Policy
 from fleet.redis.client import redis_errors
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 def daily_report(
-    config: FleetConfig, policy: Policy, ledger: LedgerStores, rows: Rows
+    config: FleetConfig, policy: Policy, ledger: LedgerStores, rows: ReadRows
 ) -> dict[str, Any]:
     """Report the thirty days up to yesterday: keep the report, log it as one line, return that.
 

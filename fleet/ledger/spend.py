@@ -11,7 +11,7 @@ from fleet.errors import InvalidRequest
 from fleet.ledger.period import Period
 from fleet.ledger.rules.days import days_between, shifted
 from fleet.ledger.rules.projection import RECENT_DAYS, Projection, project
-from fleet.ledger.rules.spend import Analysis, Limits, analyse, daily_totals
+from fleet.ledger.rules.spend import Analysis, SpendLimits, analyse, daily_totals
 from fleet.ledger.rules.spend_rows import SpendRow
 from fleet.ledger.stores import LedgerStores
 from fleet.policy.rules import LimitKey
@@ -20,7 +20,7 @@ from fleet.settings.config import FleetConfig
 from fleet.settings.names import ALL
 from fleet.text.brief import unknown
 
-Rows = Callable[[str, str], Sequence[SpendRow]]
+ReadRows = Callable[[str, str], Sequence[SpendRow]]
 """The rows of the days from a first to a last one, both included, as YYYYMMDD."""
 
 
@@ -36,12 +36,12 @@ class SpendReport:
     made_at: int
     tenant: str | None
     open_day: bool
-    limits: Limits
+    limits: SpendLimits
     analysis: Analysis
     projection: Projection
 
 
-def recorded_rows(ledger: LedgerStores) -> Rows:
+def recorded_rows(ledger: LedgerStores) -> ReadRows:
     """The rows of a fleet's roll-ups, which are brought up to date first."""
 
     def rows(first: str, last: str) -> Sequence[SpendRow]:
@@ -51,7 +51,7 @@ def recorded_rows(ledger: LedgerStores) -> Rows:
     return rows
 
 
-def limits_of(config: FleetConfig, policy: Policy, tenant: str | None = None) -> Limits:
+def limits_of(config: FleetConfig, policy: Policy, tenant: str | None = None) -> SpendLimits:
     """The limits in force of everything, or those of a tenant where it has its own, in
     nano-dollars.
 
@@ -68,13 +68,13 @@ def limits_of(config: FleetConfig, policy: Policy, tenant: str | None = None) ->
         own = Controls(config, policy).limits.of(scope)
         found |= {each.window: (each.most, scope) for each in own if each.quantity == "dollars"}
     (daily, daily_scope), (monthly, monthly_scope) = found["day"], found["month"]
-    return Limits(daily, monthly, daily_scope, monthly_scope)
+    return SpendLimits(daily, monthly, daily_scope, monthly_scope)
 
 
 def spend_report(
     config: FleetConfig,
     policy: Policy,
-    rows: Rows,
+    rows: ReadRows,
     period: Period,
     tenant: str | None = None,
     *,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from fleet.models.rules.choice import Model
 from fleet.models.rules.learning import (
     WHOLE_KEY,
+    ChoicePolicy,
     CoolDown,
-    Evidence,
+    ModelEvidence,
     ModelFacts,
-    Policy,
     Posterior,
     posterior,
 )
@@ -27,7 +27,7 @@ class Learned:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CatalogueLine:
     """One model. `state` is `ready`, `cooling down` or `absent`, `reason` says why it is not ready,
     or that it ignores the limit of its answers.
 
@@ -44,10 +44,10 @@ class Line:
 def listing(
     models: Iterable[Model],
     facts: ModelFacts,
-    policy: Policy,
+    policy: ChoicePolicy,
     now: float,
     request_type: str | None = None,
-) -> list[Line]:
+) -> list[CatalogueLine]:
     """The models in the catalogue's order. `now` is in seconds since 1970 by Redis's clock.
 
     What was learned is for one request type, or else for each that there is evidence of.
@@ -56,17 +56,17 @@ def listing(
 
 
 def _line(
-    model: Model, facts: ModelFacts, policy: Policy, now: float, request_type: str | None
-) -> Line:
+    model: Model, facts: ModelFacts, policy: ChoicePolicy, now: float, request_type: str | None
+) -> CatalogueLine:
     seen = {kind: found for (name, kind), found in facts.evidence.items() if name == model.name}
     kinds = sorted(seen) if request_type is None else [request_type]
     learned = tuple(Learned(kind, _belief(model, seen.get(kind), policy, now)) for kind in kinds)
     if model.absent:
-        return Line(model, "absent", model.absent, 0.0, learned)
+        return CatalogueLine(model, "absent", model.absent, 0.0, learned)
     cooling = facts.cool_down(model.key_id, model.name)
     if cooling is not None and cooling.until > now:
-        return Line(model, "cooling down", cooling.reason, cooling.until - now, learned)
-    return Line(model, "ready", _of_limit(model, facts), 0.0, learned)
+        return CatalogueLine(model, "cooling down", cooling.reason, cooling.until - now, learned)
+    return CatalogueLine(model, "ready", _of_limit(model, facts), 0.0, learned)
 
 
 def _of_limit(model: Model, facts: ModelFacts) -> str:
@@ -76,7 +76,9 @@ def _of_limit(model: Model, facts: ModelFacts) -> str:
     return f"ready, but ignores the limit of its answers: up to {record.largest:,} tokens"
 
 
-def _belief(model: Model, evidence: Evidence | None, policy: Policy, now: float) -> Posterior:
+def _belief(
+    model: Model, evidence: ModelEvidence | None, policy: ChoicePolicy, now: float
+) -> Posterior:
     return posterior(model.quality, model.speed, evidence, policy, now)
 
 
@@ -96,6 +98,6 @@ def end_cool_downs(state: ModelState, model: Model) -> list[CoolDown]:
     return ended
 
 
-def has_learned(lines: Sequence[Line]) -> bool:
+def has_learned(lines: Sequence[CatalogueLine]) -> bool:
     """Whether there is anything beside the catalogue's figures."""
     return any(line.learned for line in lines)

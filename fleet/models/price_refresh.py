@@ -32,7 +32,7 @@ from fleet.settings.addresses import masked
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PriceChange:
     """A model of the catalogue whose price is another now. None is no known price."""
 
     model: str
@@ -51,7 +51,7 @@ class Refreshed:
     source: str
     path: Path
     listed_models: int
-    changes: tuple[Change, ...]
+    changes: tuple[PriceChange, ...]
     unpriced: tuple[str, ...]
     not_shared: str
 
@@ -99,7 +99,7 @@ def refresh(
         path=path,
         listed_models=listed_models,
         changes=tuple(
-            Change(name, before[name], price)
+            PriceChange(name, before[name], price)
             for name, price in after.items()
             if price != before[name]
         ),

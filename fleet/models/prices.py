@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.models.price_files import Stored, installed_at, installed_release, read_stored
-from fleet.money import Price, Rate, Tier
+from fleet.money import Price, Tier, TokenRate
 
 # Imported where it is used: 15 MB that a worker with models of fixed prices does without.
 if TYPE_CHECKING:
@@ -111,11 +111,11 @@ def _price(known: ModelPrice) -> Price | None:
     )
 
 
-def _rate_if_any(known: Decimal | TieredPrices | None) -> Rate | None:
+def _rate_if_any(known: Decimal | TieredPrices | None) -> TokenRate | None:
     return None if known is None else _rate(known)
 
 
-def _rate(known: Decimal | TieredPrices) -> Rate:
+def _rate(known: Decimal | TieredPrices) -> TokenRate:
     if isinstance(known, Decimal):
-        return Rate(known)
-    return Rate(known.base, tuple(Tier(tier.start, tier.price) for tier in known.tiers))
+        return TokenRate(known)
+    return TokenRate(known.base, tuple(Tier(tier.start, tier.price) for tier in known.tiers))

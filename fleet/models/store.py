@@ -22,7 +22,7 @@ from redis import Redis
 
 from fleet.budgets.alerts_store import MAX_ALERTS
 from fleet.budgets.rules.alerts import LimitAlert
-from fleet.models.rules.learning import WHOLE_KEY, CoolDown, Evidence, ModelFacts
+from fleet.models.rules.learning import WHOLE_KEY, CoolDown, ModelEvidence, ModelFacts
 from fleet.models.rules.output_limits import PROVEN_AFTER, LimitRecord, Shown
 from fleet.redis.client import redis_errors
 from fleet.redis.keys import Keys
@@ -72,9 +72,9 @@ def parse_facts(flat: Sequence[Any]) -> ModelFacts:
     return ModelFacts(evidence, cooldowns, limits, prices)
 
 
-def _evidence(packed: str) -> Evidence:
+def _evidence(packed: str) -> ModelEvidence:
     rewards, reward, calls, tokens, seconds, at = (float(part) for part in packed.split(","))
-    return Evidence(rewards, reward, calls, tokens, seconds, at / 1000)
+    return ModelEvidence(rewards, reward, calls, tokens, seconds, at / 1000)
 
 
 def _cool_down(packed: str) -> CoolDown:

@@ -13,7 +13,7 @@ MAX_ENTRIES = 10_000
 """About so many are kept: a few megabytes."""
 
 
-class Change(NamedTuple):
+class PolicyChange(NamedTuple):
     """One field of the policy that was changed.
 
     `id` is `<ms>-<n>`, the ms since 1970 by Redis's clock. `kind` is `route`, `limit`, `over`,
@@ -39,15 +39,15 @@ class Change(NamedTuple):
 class Audit(Store):
     """Reads the audit."""
 
-    def newest(self, most: int) -> list[Change]:
+    def newest(self, most: int) -> list[PolicyChange]:
         """The newest changes first. One call to Redis."""
         with redis_errors(self.client):
             found: Any = self.client.xrevrange(self.keys.audit, count=most)
         return [_change(text(entry_id), fields) for entry_id, fields in found]
 
 
-def _change(entry_id: str, fields: dict[Any, Any]) -> Change:
+def _change(entry_id: str, fields: dict[Any, Any]) -> PolicyChange:
     found = {text(name): text(value) for name, value in fields.items()}
     kind, about = field_parts(found.pop("field"))
     version = int(found.pop("version"))
-    return Change(id=entry_id, version=version, kind=kind, about=tuple(about), **found)
+    return PolicyChange(id=entry_id, version=version, kind=kind, about=tuple(about), **found)

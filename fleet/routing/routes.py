@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.policy.rules import check_tenant
 from fleet.policy.store import UNKNOWN_ACTOR, AuditActor, PolicyStore, Scope
-from fleet.routing.rules.scoring import Weights
+from fleet.routing.rules.scoring import ScoreWeights
 from fleet.routing.rules.strategies import Strategy
 from fleet.settings import Settings
 from fleet.settings.config import FleetConfig
@@ -25,7 +25,7 @@ class Route(NamedTuple):
     """How a task is routed, and where that was said: `set`, or `configured`."""
 
     strategy: str
-    weights: Weights
+    weights: ScoreWeights
     said: str
 
 
@@ -89,11 +89,11 @@ def set_route(
     store.set_route(scope, {"strategy": strategy, "weights": wanted._asdict()}, cause)
 
 
-def changed_weights(usual: Weights, changes: Mapping[str, float]) -> Weights:
+def changed_weights(usual: ScoreWeights, changes: Mapping[str, float]) -> ScoreWeights:
     """The usual weights with single ones replaced. Raises `InvalidRequest`."""
     for name, weight in changes.items():
-        if name not in Weights._fields:
-            known = ", ".join(Weights._fields)
+        if name not in ScoreWeights._fields:
+            known = ", ".join(ScoreWeights._fields)
             raise InvalidRequest(f"no weight is called {name!r}; use one of: {known}")
         if not 0 <= weight <= 1:
             raise InvalidRequest(f"weight {name} is {weight!r}; give a number from 0 to 1")
@@ -113,13 +113,13 @@ def check_scope(settings: Settings, scope: Scope) -> None:
 
 def _changed(routes: Mapping[Scope, Mapping[str, Any]]) -> dict[Scope, Route]:
     return {
-        scope: Route(route["strategy"], Weights(**route["weights"]), "set")
+        scope: Route(route["strategy"], ScoreWeights(**route["weights"]), "set")
         for scope, route in routes.items()
     }
 
 
-def _weights(section: Any) -> Weights:
-    return Weights(**section.model_dump())
+def _weights(section: Any) -> ScoreWeights:
+    return ScoreWeights(**section.model_dump())
 
 
 def _named(config: FleetConfig) -> Iterator[tuple[str, str]]:

@@ -6,16 +6,16 @@ it wrote, and in which kind of isolation it ran.
 
 from fleet.sandbox.isolation import DESCRIPTIONS, isolation_for
 from fleet.sandbox.limits import Isolation, KilledBy, Mode, SandboxLimits, SandboxResult
-from fleet.sandbox.run import Channel, channels, run_python
+from fleet.sandbox.run import StdioChannel, channels, run_python
 
 __all__ = [
     "DESCRIPTIONS",
-    "Channel",
     "Isolation",
     "KilledBy",
     "Mode",
     "SandboxLimits",
     "SandboxResult",
+    "StdioChannel",
     "channels",
     "isolation_for",
     "run_python",

@@ -41,7 +41,7 @@ async def run_python(
     stdin: str = "",
     limits: SandboxLimits | None = None,
     mode: Mode = "auto",
-    channel: Channel | None = None,
+    channel: StdioChannel | None = None,
 ) -> SandboxResult:
     """Run a Python program in a fresh folder that also holds `files` (plain name: text).
 
@@ -71,10 +71,10 @@ async def run_python(
         if isolation == "bubblewrap":
             folder.chmod(0o755)
             prefix = namespace_arguments(contents, folder, limits.file_bytes)
-        return await _run(Job(prefix, folder, user, limits, isolation, channel), stdin)
+        return await _run(SandboxRun(prefix, folder, user, limits, isolation, channel), stdin)
 
 
-class Channel:
+class StdioChannel:
     """Standard input and output of a run that talks with another one."""
 
     def __init__(self, reading: int, writing: int) -> None:
@@ -90,10 +90,10 @@ class Channel:
 
 
 @contextmanager
-def channels() -> Iterator[tuple[Channel, Channel]]:
+def channels() -> Iterator[tuple[StdioChannel, StdioChannel]]:
     """Two channels, each connected with the other."""
     one, other = os.pipe(), os.pipe()
-    pair = Channel(one[0], other[1]), Channel(other[0], one[1])
+    pair = StdioChannel(one[0], other[1]), StdioChannel(other[0], one[1])
     try:
         yield pair
     finally:
@@ -118,7 +118,7 @@ def write_files(folder: Path, contents: Mapping[str, str]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SandboxRun:
     """One run: what comes before its command, where, as whom and within what."""
 
     prefix: list[str]
@@ -126,14 +126,14 @@ class Job:
     user: int | None
     limits: SandboxLimits
     isolation: Isolation
-    channel: Channel | None = None
+    channel: StdioChannel | None = None
 
     @property
     def helpers(self) -> int:
         return HELPERS if self.isolation == "landlock" else 0
 
 
-def supervised_command(job: Job, status: int) -> list[str]:
+def supervised_command(job: SandboxRun, status: int) -> list[str]:
     inside = INSIDE if job.prefix else str(job.folder)
     arguments = [sys.executable, "-I", "-B", "-X", "utf8", PROGRAM]
     if job.isolation == "landlock":
@@ -152,7 +152,7 @@ def supervised_command(job: Job, status: int) -> list[str]:
     return [*job.prefix, sys.executable, "-I", "-c", supervisor, json.dumps(order)]
 
 
-async def _run(job: Job, stdin: str) -> SandboxResult:
+async def _run(job: SandboxRun, stdin: str) -> SandboxResult:
     group = cgroups.group_of(job.limits, job.helpers)
     if group is None:
         return await _run_in(None, job, stdin)
@@ -164,7 +164,7 @@ async def _run(job: Job, stdin: str) -> SandboxResult:
         await to_the_end(group.end())
 
 
-async def _run_in(group: cgroups.Group | None, job: Job, stdin: str) -> SandboxResult:
+async def _run_in(group: cgroups.Group | None, job: SandboxRun, stdin: str) -> SandboxResult:
     started, limits = time.monotonic(), job.limits
     outputs = BoundedText(limits.output_bytes), BoundedText(limits.output_bytes)
     with status_pipe() as (reading, writing):

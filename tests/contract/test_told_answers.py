@@ -30,7 +30,7 @@ from fleet.models.answers.faults import fault_in
 from fleet.models.calls.call import ModelCaller
 from fleet.models.calls.endpoint import Endpoint
 from fleet.models.rules.choice import Model, Price
-from fleet.models.rules.cut_calls import Progress
+from fleet.models.rules.cut_calls import CallProgress
 from fleet.models.rules.thoughts import split
 from fleet.settings.providers import ProviderKind
 
@@ -47,7 +47,7 @@ class Provider:
         self.loop = loop
         self.found: Recorder
         self.caller: ModelCaller
-        self.progress = Progress()
+        self.progress = CallProgress()
 
     def listen(self, found: Recorder) -> None:
         """Ask this server from now on."""
@@ -59,7 +59,7 @@ class Provider:
     def ask(self, served: Mapping[str, Any] | Stream) -> ModelReply:
         """The reply to an answer."""
         self.found.body = served
-        self.progress = Progress()
+        self.progress = CallProgress()
         return self.loop.run(self.caller.ask("hello", "", 64, 0.0, self.progress))
 
     def tell(self, told: Told) -> ModelReply:

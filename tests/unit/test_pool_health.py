@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleet.routing.rules.health import HealthPolicy, PoolHealth, judge, said
+from fleet.routing.rules.health import HealthPolicy, PoolHealth, describe_health, judge
 from fleet.routing.rules.pools import Load, PoolFacts, PoolTable
 from fleet.routing.rules.routing import RouteRequest, decide, rank
 from fleet.routing.rules.statistics import Statistic
@@ -84,7 +84,7 @@ def test_a_pool_on_its_way_back_may_be_taken_out_again() -> None:
 def test_a_pool_that_its_health_closes_is_rejected_with_the_reason(
     standing: str, phrase: str
 ) -> None:
-    assert said(standing, "it was slow", 2) == phrase
+    assert describe_health(standing, "it was slow", 2) == phrase
     facts = PoolFacts("gen", "code_generator", "gen", 5, frozenset(), 1, 10, 0)
     ranking = rank("soonest", RouteRequest("any", "code_generator"), PoolTable.of([facts]))
     closed = decide(ranking, {"gen": Load(1, 2, 10, 2, standing, "it was slow")})

@@ -19,7 +19,7 @@ from fleet.routing.rules.routing import (
     decide,
     rank,
 )
-from fleet.routing.rules.scoring import Weights
+from fleet.routing.rules.scoring import ScoreWeights
 from fleet.routing.rules.strategies import STRATEGIES
 
 NOBODY: frozenset[str] = frozenset()
@@ -94,7 +94,7 @@ def test_the_rule_is_linear_in_the_load() -> None:
 
 
 def test_weights_can_be_set() -> None:
-    only_load = Weights(0.0, 0.0, 1.0, 0.0, 0.0)
+    only_load = ScoreWeights(0.0, 0.0, 1.0, 0.0, 0.0)
     table = PoolTable.of([generator("gen", in_flight=7)])
     ranking = rank("ai_optimized", request(), table, weights=only_load)
     assert decide(ranking, table.loads()).scores == {"gen": pytest.approx(0.3)}

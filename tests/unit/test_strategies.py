@@ -13,9 +13,9 @@ from fleet.routing.rules.routing import RouteRequest, decide, rank
 from fleet.routing.rules.strategies import (
     NO_TURNS,
     STRATEGIES,
-    Given,
     Linear,
     Strategy,
+    StrategyContext,
     Turns,
     advance,
 )
@@ -208,7 +208,7 @@ def test_power_of_two_wants_dice() -> None:
 
 
 def test_a_strategy_may_compute_with_numpys_numbers() -> None:
-    def odd(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+    def odd(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
         return Linear(np.zeros(len(group.pools)), per_load=-np.float64(0.5))
 
     ranking = rank("odd", REQUEST, PoolTable.of([pool("a")]), strategies={"odd": Strategy(odd)})
@@ -217,7 +217,7 @@ def test_a_strategy_may_compute_with_numpys_numbers() -> None:
 
 @pytest.mark.parametrize("base", [[np.nan], [1.0, 2.0]])
 def test_a_strategy_without_a_number_for_each_pool_is_named(base: list[float]) -> None:
-    def bad(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+    def bad(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
         return Linear(np.array(base))
 
     with pytest.raises(InvalidRequest, match="strategy bad has to give each of 1 pools"):
@@ -225,7 +225,7 @@ def test_a_strategy_without_a_number_for_each_pool_is_named(base: list[float]) -
 
 
 def test_a_strategy_that_breaks_is_named_and_its_error_is_one_of_fleets() -> None:
-    def broken(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+    def broken(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
         raise KeyError("eu")
 
     strategies = {"broken": Strategy(broken)}

@@ -24,10 +24,10 @@ from workers.code_generator.models import (
     Attempt,
     CodeGenerationPayload,
     CodeGenerationResult,
-    Isolation,
+    TestIsolation,
 )
 from workers.code_generator.prompts import INSTRUCTIONS, first_prompt, next_prompt
-from workers.code_generator.verification import Verdict, verify
+from workers.code_generator.verification import CheckVerdict, verify
 
 # The first answer is the model's best; later ones must not be the same again.
 TEMPERATURES = (0.0, 0.5, 0.9)
@@ -40,7 +40,7 @@ class Tries:
     """All attempts so far, how tests were isolated, and why there was no answer to go on with."""
 
     attempts: list[Attempt] = field(default_factory=list)
-    isolation: Isolation = ""
+    isolation: TestIsolation = ""
     no_answer: FleetError | None = None
 
 
@@ -120,7 +120,7 @@ class CodeGenerator:
         before: list[Attempt],
         payload: CodeGenerationPayload,
         context: AgentContext,
-    ) -> tuple[Attempt, Verdict]:
+    ) -> tuple[Attempt, CheckVerdict]:
         started = time.monotonic()
         reply = await context.ask(
             next_prompt(payload, before[-1]) if before else first_prompt(payload),
@@ -150,8 +150,8 @@ class CodeGenerator:
 
 
 def _of_a_cut_answer(
-    verdict: Verdict, reply: ModelReply, code: str | None, payload: CodeGenerationPayload
-) -> Verdict:
+    verdict: CheckVerdict, reply: ModelReply, code: str | None, payload: CodeGenerationPayload
+) -> CheckVerdict:
     """The verdict on code that may lack its end, since its answer was cut at its limit.
 
     What passes tests is whole enough. Without tests code counts as cut where the answer ends in it.

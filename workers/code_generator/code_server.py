@@ -46,7 +46,7 @@ class CodeSide(Peer):
         return found
 
 
-class Code:
+class LoadedCode:
     """What the tests are given first."""
 
     def __init__(self, module: str) -> None:
@@ -68,7 +68,7 @@ def main() -> None:
     os.dup2(nothing, 0)
     os.dup2(2, 1)  # what the code prints must not mix with its answers
     side = CodeSide(reading, writing)
-    side.encoded_object(Code(order["module"]))  # number 0
+    side.encoded_object(LoadedCode(order["module"]))  # number 0
     side.serve()
     os._exit(0)
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from fleet.agent import Payload, Result
 
 Stage = Literal["extract", "parse", "lint", "tests"]
-Isolation = Literal["bubblewrap", "landlock", "rlimits", ""]  # empty: no tests ran
+TestIsolation = Literal["bubblewrap", "landlock", "rlimits", ""]  # empty: no tests ran
 RESERVED_MODULES = {*sys.stdlib_module_names, "program", "wire", "operations", "pyperf", "numpy"}
 
 
@@ -92,5 +92,5 @@ class CodeGenerationResult(Result):
     tests_run: bool
     asserts_passed: int
     attempts: tuple[Attempt, ...]
-    isolation: Isolation
+    isolation: TestIsolation
     model: str

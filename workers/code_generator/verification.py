@@ -15,14 +15,14 @@ from ruff import find_ruff_bin
 from fleet.agent import to_the_end
 from fleet.errors import Unavailable
 from fleet.sandbox import (
-    Channel,
     Mode,
     SandboxLimits,
     SandboxResult,
+    StdioChannel,
     channels,
     run_python,
 )
-from workers.code_generator.models import CodeGenerationPayload, Isolation, Stage
+from workers.code_generator.models import CodeGenerationPayload, Stage, TestIsolation
 
 HERE = Path(__file__).parent
 HARNESS, SERVER = HERE / "harness.py", HERE / "code_server.py"
@@ -38,26 +38,28 @@ MESSAGE_CHARACTERS = 600
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CheckVerdict:
     """How far the code came, and what it failed or passed last."""
 
     stage: Stage
     passed: bool
     message: str
     asserts_passed: int = 0
-    isolation: Isolation = ""
+    isolation: TestIsolation = ""
 
 
-async def verify(code: str | None, payload: CodeGenerationPayload, mode: Mode) -> Verdict:
+async def verify(code: str | None, payload: CodeGenerationPayload, mode: Mode) -> CheckVerdict:
     """Make every check that applies, up to the first that fails."""
     if code is None:
-        return Verdict("extract", False, "there is no Python code in the answer")
+        return CheckVerdict("extract", False, "there is no Python code in the answer")
     if failure := parse_failure(code, payload.function):
-        return Verdict("parse", False, failure)
+        return CheckVerdict("parse", False, failure)
     if failure := await lint_failure(code):
-        return Verdict("lint", False, failure)
+        return CheckVerdict("lint", False, failure)
     if not payload.tests:
-        return Verdict("lint", True, "the code parses and ruff finds no error; no tests were given")
+        return CheckVerdict(
+            "lint", True, "the code parses and ruff finds no error; no tests were given"
+        )
     return await run_tests(code, payload, mode)
 
 
@@ -99,7 +101,7 @@ async def lint_failure(code: str) -> str:
     return found.decode(errors="replace").replace("-:", "line ").strip()[:MESSAGE_CHARACTERS]
 
 
-class Report(BaseModel):
+class TestReport(BaseModel):
     """What the process says that ran the tests. `broke_off` where the code answered no more."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -109,7 +111,7 @@ class Report(BaseModel):
     broke_off: bool = False
 
 
-async def run_tests(code: str, payload: CodeGenerationPayload, mode: Mode) -> Verdict:
+async def run_tests(code: str, payload: CodeGenerationPayload, mode: Mode) -> CheckVerdict:
     """Run the payload's tests in one sandbox and the code in another one.
 
     Asserts are decided where the tests are: the code is asked for values, and has no other way
@@ -134,7 +136,7 @@ def _on_both_sides() -> dict[str, str]:
 
 
 async def _run_code(
-    code: str, payload: CodeGenerationPayload, mode: Mode, channel: Channel
+    code: str, payload: CodeGenerationPayload, mode: Mode, channel: StdioChannel
 ) -> SandboxResult:
     files = {
         f"{payload.module}.py": code,
@@ -150,7 +152,9 @@ async def _run_code(
         channel.close()  # also where it could not be started: the tests must not wait for it
 
 
-async def _run_tests(payload: CodeGenerationPayload, mode: Mode, channel: Channel) -> SandboxResult:
+async def _run_tests(
+    payload: CodeGenerationPayload, mode: Mode, channel: StdioChannel
+) -> SandboxResult:
     order = {"module": payload.module, "tests": payload.tests, "function": payload.function}
     return await run_python(
         HARNESS.read_text(encoding="utf-8"),
@@ -166,24 +170,26 @@ def _result(code_run: asyncio.Task[SandboxResult]) -> SandboxResult | None:
     return None if code_run.cancelled() else code_run.result()
 
 
-def _report(ended: SandboxResult) -> Report | None:
+def _report(ended: SandboxResult) -> TestReport | None:
     try:
-        return Report.model_validate_json(ended.stderr) if ended.exit_code == 0 else None
+        return TestReport.model_validate_json(ended.stderr) if ended.exit_code == 0 else None
     except ValidationError:
         return None
 
 
-def _verdict(ended: SandboxResult, report: Report | None, code: SandboxResult | None) -> Verdict:
+def _verdict(
+    ended: SandboxResult, report: TestReport | None, code: SandboxResult | None
+) -> CheckVerdict:
     isolation = ended.isolation
     if report is None:
         message = "the tests gave no report" if ended.exit_code == 0 else unfinished(ended)
-        return Verdict("tests", False, message, isolation=isolation)
+        return CheckVerdict("tests", False, message, isolation=isolation)
     failure = report.failure
     if report.broke_off and code is not None:
         failure = unfinished(code)
     message = failure[:MESSAGE_CHARACTERS] or f"{report.passed} asserts passed"
     passed = not failure and not report.broke_off and report.passed > 0
-    return Verdict("tests", passed, message, report.passed, isolation)
+    return CheckVerdict("tests", passed, message, report.passed, isolation)
 
 
 def unfinished(ended: SandboxResult) -> str:

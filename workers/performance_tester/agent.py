@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 
 from fleet.agent import AgentContext, Outcome
-from workers.performance_tester.measuring import Bench, Plan
+from workers.performance_tester.measuring import Bench, TimingPlan
 from workers.performance_tester.models import (
     Comparison,
     PerformanceTestPayload,
@@ -36,7 +36,7 @@ class PerformanceTester:
         return Outcome("unverified" if same is False else "succeeded", result, _summary(result))
 
 
-async def _measure_in_turns(bench: Bench, plans: list[Plan]) -> Samples:
+async def _measure_in_turns(bench: Bench, plans: list[TimingPlan]) -> Samples:
     """Every round times each variant once, in alternating order, so that drift hits all alike."""
     samples: Samples = [[] for _ in plans]
     rounds = 0
@@ -50,7 +50,7 @@ async def _measure_in_turns(bench: Bench, plans: list[Plan]) -> Samples:
 
 
 def _result(
-    bench: Bench, plans: list[Plan], samples: Samples, same: bool | None
+    bench: Bench, plans: list[TimingPlan], samples: Samples, same: bool | None
 ) -> PerformanceTestResult:
     payload, rng = bench.payload, np.random.default_rng(SEED)
     names = [variant.name for variant in payload.variants]

@@ -40,7 +40,7 @@ def _last_answer(text: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TimingPlan:
     """How one process times one variant: `values` values of `loops` calls each."""
 
     loops: int
@@ -76,7 +76,7 @@ class Bench:
             raise TaskFailed("the variants spoilt the report on their results")
         return same
 
-    async def plan(self, variant: Variant) -> Plan:
+    async def plan(self, variant: Variant) -> TimingPlan:
         """Find how many calls make a value long enough to be timed well."""
         options = ("--calibrate-loops", "--values=1", f"--min-time={VALUE_SECONDS}")
         run = (await self._measured(variant, options)).get_runs()[0]
@@ -84,9 +84,9 @@ class Bench:
         if loops < 1 or not 0 < seconds_per_call < math.inf:
             raise TaskFailed(f"variant {variant.name} spoilt the report on its timing")
         fitting = round(VALUES_PER_PROCESS * VALUE_SECONDS * 2 / (loops * seconds_per_call))
-        return Plan(loops, min(VALUES_PER_PROCESS, max(1, fitting)))
+        return TimingPlan(loops, min(VALUES_PER_PROCESS, max(1, fitting)))
 
-    async def values(self, variant: Variant, plan: Plan) -> list[float]:
+    async def values(self, variant: Variant, plan: TimingPlan) -> list[float]:
         """Seconds per call, from one process, after one value that is thrown away."""
         options = (f"--loops={plan.loops}", f"--values={plan.values}", "--warmups=1")
         found = list((await self._measured(variant, options)).get_values())

@@ -16,7 +16,7 @@ from pydantic import (
 
 from fleet.agent import Payload, Result
 
-Verdict = Literal["faster", "slower", "no difference found"]
+TimingVerdict = Literal["faster", "slower", "no difference found"]
 
 
 def _is_code(text: str) -> str:
@@ -27,8 +27,8 @@ def _is_code(text: str) -> str:
     return text
 
 
-Code = Annotated[str, Field(max_length=100_000), AfterValidator(_is_code)]
-Call = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_is_code)]
+SourceCode = Annotated[str, Field(max_length=100_000), AfterValidator(_is_code)]
+TimedCall = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_is_code)]
 # The length is not part of the pattern: as {1,60} of Unicode's \w it would take 6 MB to compile.
 VariantName = Annotated[
     str, StringConstraints(max_length=60, pattern=r"^[\w .+\-]+$", strip_whitespace=True)
@@ -45,8 +45,8 @@ class Variant(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: VariantName
-    code: Code = ""
-    call: Call
+    code: SourceCode = ""
+    call: TimedCall
 
 
 class PerformanceTestPayload(Payload):
@@ -57,7 +57,7 @@ class PerformanceTestPayload(Payload):
     """
 
     variants: Annotated[tuple[Variant, ...], Field(min_length=1, max_length=8)]
-    setup: Code = ""
+    setup: SourceCode = ""
     seconds: Annotated[float, Field(ge=1, le=120)] = 10.0
     confidence: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95
 
@@ -102,7 +102,7 @@ class Comparison(BaseModel):
     ratio: float
     low: float
     high: float
-    verdict: Verdict
+    verdict: TimingVerdict
 
 
 class PerformanceTestResult(Result):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fleet.ledger.rules.intervals import median_interval, median_ratio_interval, percentile, spread
-from workers.performance_tester.models import Comparison, Timing, Verdict
+from workers.performance_tester.models import Comparison, Timing, TimingVerdict
 
 
 def timing(
@@ -48,7 +48,7 @@ def comparison(
     )
 
 
-def verdict(low: float, high: float) -> Verdict:
+def verdict(low: float, high: float) -> TimingVerdict:
     """What the interval of a ratio of times says: a bound on 1 itself is no difference."""
     if high < 1:
         return "faster"

@@ -8,7 +8,7 @@ from typing import Any
 
 from bandit.core import config, extension_loader, manager
 
-from workers.security_scanner.hits import Hit, Source
+from workers.security_scanner.hits import Hit, SourceFile
 from workers.security_scanner.models import GRADES, Grade
 
 # The three rules whose message quotes the password that they found.
@@ -25,7 +25,7 @@ class BanditScan:
     failure: str | None
 
 
-def scan_with_bandit(source: Source) -> BanditScan:
+def scan_with_bandit(source: SourceFile) -> BanditScan:
     """Run every rule of bandit's default profile over the file."""
     scanner = manager.BanditManager(config.BanditConfig(), "file", quiet=True)
     scanner.files_list = [source.path]
@@ -38,7 +38,7 @@ def scan_with_bandit(source: Source) -> BanditScan:
     )
 
 
-def _hit(issue: Any, source: Source) -> Hit:
+def _hit(issue: Any, source: SourceFile) -> Hit:
     message, password = _without_password(issue.test_id, issue.text)
     line = max(issue.lineno or 1, 1)
     return Hit(

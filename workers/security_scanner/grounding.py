@@ -66,7 +66,7 @@ def is_grounded(sentence: str, findings: Sequence[Finding]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _Mention:
     """A way to name a finding: how to read it from a sentence, when a finding has it."""
 
     mentions: Callable[[str], set[str]]
@@ -94,17 +94,17 @@ def _is_at(line: str, finding: Finding) -> bool:
 
 
 _KINDS = (
-    _Kind(lambda sentence: set(_FOREIGN.findall(sentence)), lambda value, finding: False),
-    _Kind(_ids, lambda value, finding: finding.id == value),
-    _Kind(_files, lambda value, finding: f"/{finding.file}".endswith(f"/{value.lstrip('/')}")),
-    _Kind(
+    _Mention(lambda sentence: set(_FOREIGN.findall(sentence)), lambda value, finding: False),
+    _Mention(_ids, lambda value, finding: finding.id == value),
+    _Mention(_files, lambda value, finding: f"/{finding.file}".endswith(f"/{value.lstrip('/')}")),
+    _Mention(
         lambda sentence: {rule.lower() for rule in _RULE.findall(sentence)},
         lambda value, finding: finding.rule.lower() == value,
     ),
-    _Kind(
+    _Mention(
         lambda sentence: set(_CWE.findall(sentence)),
         lambda value, finding: finding.cwe == int(value),
     ),
     # The same line number stands in every file: it may be checked, but names nothing.
-    _Kind(_lines, _is_at, names=False),
+    _Mention(_lines, _is_at, names=False),
 )

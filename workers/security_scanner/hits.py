@@ -30,7 +30,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceFile:
     """A file's text in lines, its name in the findings, and where it can be read.
 
     What searches for secrets takes time quadratic in the length of a line. So it reads no more of

@@ -45,13 +45,13 @@ class SecurityScanPayload(Payload):
         return self
 
 
-class Part(BaseModel):
+class ResultPart(BaseModel):
     """A piece of the result."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class Finding(Part):
+class Finding(ResultPart):
     """One hole. `id` counts from F1 in the order of the list; lines and columns count from 1.
 
     `file` is relative to the first folder that agents may read, or absolute outside it.
@@ -73,7 +73,7 @@ class Finding(Part):
     message: str
 
 
-class Counts(Part):
+class Counts(ResultPart):
     """How many findings there are of each severity."""
 
     high: int = 0
@@ -81,14 +81,14 @@ class Counts(Part):
     low: int = 0
 
 
-class Skipped(Part):
+class Skipped(ResultPart):
     """A file that was not scanned, or not by every tool, and why."""
 
     file: str
     reason: str
 
 
-class Triage(Part):
+class Triage(ResultPart):
     """What to fix first, in words.
 
     `written_by` is `rules` where the model's words named nothing that was found; `reason`

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from workers.security_scanner.bandit_findings import scan_with_bandit
-from workers.security_scanner.hits import Hit, Source
+from workers.security_scanner.hits import Hit, SourceFile
 from workers.security_scanner.models import Skipped
 from workers.security_scanner.secret_findings import passes_over, scan_for_secrets
 from workers.security_scanner.sources import read
@@ -35,7 +35,7 @@ class Scan:
         else:
             self._add_source(source)
 
-    def _add_source(self, source: Source) -> None:
+    def _add_source(self, source: SourceFile) -> None:
         failures = [failure for failure in (self._bandit(source), self._secrets(source)) if failure]
         self.skipped += [Skipped(file=source.name, reason=reason) for reason in failures]
         self.skipped += [Skipped(file=source.name, reason=reason) for reason in cut(source)]
@@ -49,7 +49,7 @@ class Scan:
             reason = f"{more} findings more than the {MAX_HITS_OF_A_FILE:,} that are reported"
             self.skipped.append(Skipped(file=source.name, reason=reason))
 
-    def _bandit(self, source: Source) -> str | None:
+    def _bandit(self, source: SourceFile) -> str | None:
         if not _is_python(source):
             return None
         scanned = scan_with_bandit(source)
@@ -57,14 +57,14 @@ class Scan:
         self.suppressed += scanned.suppressed
         return scanned.failure
 
-    def _secrets(self, source: Source) -> str | None:
+    def _secrets(self, source: SourceFile) -> str | None:
         reason = passes_over(source)
         if reason is None:
             self.hits += scan_for_secrets(source)
         return reason
 
 
-def cut(source: Source) -> list[str]:
+def cut(source: SourceFile) -> list[str]:
     """What the report says of lines that are too long to be searched for secrets in one."""
     if not source.long_lines:
         return []
@@ -77,5 +77,5 @@ def cut(source: Source) -> list[str]:
     ]
 
 
-def _is_python(source: Source) -> bool:
+def _is_python(source: SourceFile) -> bool:
     return Path(source.path).suffix.lower() in PYTHON_SUFFIXES

@@ -20,7 +20,7 @@ from detect_secrets.core.scan import scan_file
 from detect_secrets.filters import heuristic
 from detect_secrets.settings import transient_settings
 
-from workers.security_scanner.hits import Hit, Source
+from workers.security_scanner.hits import Hit, SourceFile
 from workers.security_scanner.models import GRADES, Grade
 
 HARD_CODED_CREDENTIALS = 798
@@ -39,7 +39,7 @@ _NO_CREDENTIAL = frozenset({"IPPublicDetector"})
 _settings_lock = Lock()
 
 
-def scan_for_secrets(source: Source) -> list[Hit]:
+def scan_for_secrets(source: SourceFile) -> list[Hit]:
     """Every plugin of detect-secrets over the file: one hit for each place of each secret."""
     with _settings_lock, transient_settings(_settings()), _searchable(source) as path:
         rules = {kind: plugin.__name__ for kind, plugin in _plugins().items()}
@@ -48,7 +48,7 @@ def scan_for_secrets(source: Source) -> list[Hit]:
 
 
 @contextmanager
-def _searchable(source: Source) -> Iterator[str]:
+def _searchable(source: SourceFile) -> Iterator[str]:
     """The file, or a copy whose long lines are cut. Its name tells what kind of file it is."""
     if not source.long_lines:
         yield source.path
@@ -59,7 +59,7 @@ def _searchable(source: Source) -> Iterator[str]:
         yield str(copy)
 
 
-def passes_over(source: Source) -> str | None:
+def passes_over(source: SourceFile) -> str | None:
     """Why detect-secrets would leave this file out without a word, if it would."""
     kinds = {
         "a kind of file that it takes for binary": heuristic.is_non_text_file(source.path),
@@ -79,7 +79,7 @@ def _settings() -> dict[str, Any]:
     return {"plugins_used": [{"name": plugin.__name__} for plugin in _plugins().values()]}
 
 
-def _hit(secret: PotentialSecret, rule: str, source: Source) -> Hit:
+def _hit(secret: PotentialSecret, rule: str, source: SourceFile) -> Hit:
     severity, confidence = _GRADES.get(rule, _KNOWN_SHAPE)
     credential = rule not in _NO_CREDENTIAL
     return Hit(

@@ -15,7 +15,7 @@ from io import StringIO
 from pathlib import Path, PurePath
 
 from fleet.errors import InvalidRequest, NotAllowed
-from workers.security_scanner.hits import Source
+from workers.security_scanner.hits import SourceFile
 from workers.security_scanner.models import Skipped
 
 LARGEST_FILE_BYTES = 2 * 1024 * 1024
@@ -78,7 +78,7 @@ def display_name(path: Path, folders: Sequence[Path]) -> str:
     return os.fsencode(name).decode("utf-8", errors="backslashreplace")
 
 
-def read(path: Path, name: str) -> Source | Skipped:
+def read(path: Path, name: str) -> SourceFile | Skipped:
     """The file as UTF-8 text; bytes that are none are replaced, which a tool may object to."""
     try:
         status = path.lstat()
@@ -91,7 +91,7 @@ def read(path: Path, name: str) -> Source | Skipped:
         return Skipped(file=name, reason=f"unreadable: {error.strerror or error}")
     if b"\0" in content:
         return Skipped(file=name, reason="a binary file")
-    return Source(name=name, path=str(path), lines=_lines(content), is_utf8=_is_utf8(content))
+    return SourceFile(name=name, path=str(path), lines=_lines(content), is_utf8=_is_utf8(content))
 
 
 def _lines(content: bytes) -> tuple[str, ...]:

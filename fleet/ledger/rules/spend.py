@@ -12,7 +12,13 @@ from fractions import Fraction
 from typing import Literal
 
 from fleet.ledger.rules.days import month_days
-from fleet.ledger.rules.spend_advice import Suggestion, Verdict, limit_words, suggestions, verdict
+from fleet.ledger.rules.spend_advice import (
+    SpendVerdict,
+    Suggestion,
+    limit_words,
+    suggestions,
+    verdict,
+)
 from fleet.ledger.rules.spend_rows import SpendRow
 from fleet.settings.names import ALL
 
@@ -25,7 +31,7 @@ WEEK = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SpendLimits:
     """What may be spent in a UTC day and in a month, in nano-dollars, both over 0.
 
     The scopes say whose limits these are: those of everything, or of one tenant.
@@ -74,7 +80,7 @@ FIGURES = tuple(field.name for field in fields(Totals))
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SpendShare:
     """The spend of one model, tenant and so on. `share` is of the total, 0 where that is not
     over 0. A correction may make an amount, and so a share, negative."""
 
@@ -90,7 +96,7 @@ class Analysis:
     `daily_mean` is over all days; `trend` is in nano-dollars a day, see `weekly_trend`;
     `burn_rate` is the total over `burn_limit`, the monthly limit, or over more than a month what
     the limits of its months allow; `days_limit` is what may be spent in these days, see
-    `Limits.of_days`; `verdict` is that of the last day.
+    `SpendLimits.of_days`; `verdict` is that of the last day.
     """
 
     days: tuple[str, ...]
@@ -101,14 +107,14 @@ class Analysis:
     burn_rate: float
     burn_limit: int
     days_limit: int
-    verdict: Verdict
-    breakdowns: dict[Dimension, tuple[Part, ...]]
+    verdict: SpendVerdict
+    breakdowns: dict[Dimension, tuple[SpendShare, ...]]
     daily_by_model: dict[str, tuple[int, ...]]
     suggestions: tuple[Suggestion, ...]
 
 
 def analyse(
-    rows: Sequence[SpendRow], days: Sequence[str], limits: Limits, open_day: bool = False
+    rows: Sequence[SpendRow], days: Sequence[str], limits: SpendLimits, open_day: bool = False
 ) -> Analysis:
     """Analyse the rows of consecutive days, at least one. Days without a row count as 0.
 
@@ -160,11 +166,11 @@ def daily_totals(rows: Iterable[SpendRow], days: Sequence[str]) -> tuple[int, ..
     return tuple(found.values())
 
 
-def breakdown(rows: Iterable[SpendRow], by: Dimension) -> tuple[Part, ...]:
+def breakdown(rows: Iterable[SpendRow], by: Dimension) -> tuple[SpendShare, ...]:
     """The parts of the spend by one of the names, the dearest first, then by name."""
     sums = {name: summed(group) for name, group in _grouped(rows, by).items()}
     total = sum(each.amount for each in sums.values())
-    parts = (Part(name, _share(each.amount, total), each) for name, each in sums.items())
+    parts = (SpendShare(name, _share(each.amount, total), each) for name, each in sums.items())
     return tuple(sorted(parts, key=lambda part: (-part.totals.amount, part.name)))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-Verdict = Literal["healthy", "warning", "critical"]
+SpendVerdict = Literal["healthy", "warning", "critical"]
 Priority = Literal["critical", "high", "medium"]
 
 NEARLY_PERCENT = 80
@@ -36,7 +36,7 @@ class Suggestion:
     saves: int
 
 
-def verdict(amount: int, daily_limit: int) -> Verdict:
+def verdict(amount: int, daily_limit: int) -> SpendVerdict:
     """What a day's spend is called: a warning over 80 % of the limit, critical over 100 %."""
     if amount > daily_limit:
         return "critical"

@@ -20,7 +20,7 @@ from fleet.models.calls.streams import hides_nothing, streamed, usage_of
 from fleet.models.calls.thinking import tags_in_text, thinks_unasked
 from fleet.models.calls.written import finish_reason, written
 from fleet.models.rules.choice import Model, cost_nanodollars
-from fleet.models.rules.cut_calls import Progress
+from fleet.models.rules.cut_calls import CallProgress
 
 UNREADABLE = (
     *(LookupError, AttributeError, TypeError, ValueError, AssertionError),
@@ -68,7 +68,7 @@ class ModelCaller:
         instructions: str,
         max_tokens: int,
         temperature: float,
-        progress: Progress | None = None,
+        progress: CallProgress | None = None,
         model: Model | None = None,
     ) -> ModelReply:
         """One answer to one request: nothing is tried a second time. Where it raises or is
@@ -84,7 +84,7 @@ class ModelCaller:
         """
         settings = self._settings(max_tokens, temperature)
         request = ModelRequest.user_text_prompt(prompt, instructions=instructions or None)
-        model, progress = model or self.model, progress or Progress()
+        model, progress = model or self.model, progress or CallProgress()
         began = time.perf_counter()
         try:
             response = await self._response(request, settings, progress, max_tokens)
@@ -123,7 +123,7 @@ class ModelCaller:
         self,
         request: ModelRequest,
         settings: ModelSettings,
-        progress: Progress,
+        progress: CallProgress,
         max_tokens: int,
     ) -> ModelResponse:
         if not self.streams:

@@ -35,10 +35,10 @@ from fleet.models.calls.provider_messages import (
     OVERLOADED,
     REFUSED,
     TOO_LONG,
-    Standing,
+    FaultKind,
+    lasting_fault,
     no_credit,
     says,
-    standing_fault,
     told_in,
 )
 from fleet.models.calls.retry_after import seconds_to_wait
@@ -63,7 +63,7 @@ CONTENT_TOO_LARGE = 413
 CODE = re.compile(r"[\w.:/-]{1,80}", re.ASCII)
 """What is shown of a provider's codes: words of its own, and no text."""
 
-REASONS: Mapping[Standing, str] = {
+REASONS: Mapping[FaultKind, str] = {
     "credit": "a lack of credit or quota",
     "region": "a region that is not served",
     "key": "a refused key",
@@ -117,7 +117,7 @@ def _rejection(model: str, error: ModelHTTPError, reason: str) -> FleetError:
     if says(_told(error), REFUSED) or _flagged(error):
         return ModelRefused(f"the provider of {model} would not take the prompt ({reason})")
     is_page = not isinstance(error.body, Mapping)
-    kind = standing_fault(status, _told(error), is_page=is_page)
+    kind = lasting_fault(status, _told(error), is_page=is_page)
     if kind is None and says(_told(error), OF_RATES):
         wait = _wait(error, RATE_LIMIT_SECONDS)
         return RateLimited(f"the provider of {model} takes no more for now ({reason})", wait)
@@ -134,7 +134,7 @@ def _rejection(model: str, error: ModelHTTPError, reason: str) -> FleetError:
     return _standing(model, kind, error, reason)
 
 
-def _standing(model: str, kind: Standing, error: AgentRunError, reason: str) -> FleetError:
+def _standing(model: str, kind: FaultKind, error: AgentRunError, reason: str) -> FleetError:
     """For what stays so until somebody mends it, however often it is asked."""
     made: FleetError
     if kind == "credit":

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
-Standing = Literal["credit", "region", "key", "model", "parameter"]
+FaultKind = Literal["credit", "region", "key", "model", "parameter"]
 
-PHRASES: Mapping[Standing, tuple[str, ...]] = {
+PHRASES: Mapping[FaultKind, tuple[str, ...]] = {
     "credit": (
         "credit balance is too low",  # Anthropic
         "api usage limits",  # Anthropic, where a limit of one's own is reached
@@ -137,7 +137,7 @@ PHRASES: Mapping[Standing, tuple[str, ...]] = {
 }
 """In the order in which they are looked for. Those without a name are said by many."""
 
-PATTERNS: Mapping[Standing, re.Pattern[str]] = {
+PATTERNS: Mapping[FaultKind, re.Pattern[str]] = {
     "credit": re.compile(
         r"\b(quota|(?<!thinking )(?<!token )budget|credits?|balance)\b.{0,40}"
         r"\b(exceeded|exhausted|used up|depleted|too low)"
@@ -201,7 +201,7 @@ NO_KEY = (
 SAID_OF_RATES = frozenset({"exceeded your current quota", "usage limit", "enable billing"})
 """What some say of an allowance for a minute, too."""
 
-BY_STATUS: Mapping[int, Standing] = {
+BY_STATUS: Mapping[int, FaultKind] = {
     **{401: "key", 402: "credit", 403: "key", 404: "model", 410: "model", 451: "region"}
 }
 """What a status says where no words do."""
@@ -228,7 +228,7 @@ def no_credit(told: str) -> bool:
     return says(told, (each for each in PHRASES["credit"] if each not in SAID_OF_RATES))
 
 
-def standing_fault(status: int | None, told: str, *, is_page: bool) -> Standing | None:
+def lasting_fault(status: int | None, told: str, *, is_page: bool) -> FaultKind | None:
     """Why a provider will serve nothing for long, as `told` in lower case.
 
     `is_page` says that it is told on no more than a page, which is of what stands before the
@@ -256,7 +256,7 @@ def status_said(message: str) -> int | None:
         (no_credit(told), 402),
         (says(told, OF_RATES), 429),
         (says(told, (*TOO_LONG, *REFUSED)), 400),
-        (standing_fault(None, told, is_page=False) is not None, 400),
+        (lasting_fault(None, told, is_page=False) is not None, 400),
         (says(told, NO_KEY), 401),
         (says(told, OVERLOADED), 503),
     )

@@ -16,7 +16,7 @@ from pydantic_ai.models import StreamedResponse
 from pydantic_ai.usage import RequestUsage
 
 from fleet.models.calls.written import Tags, text_of, texts_of, written
-from fleet.models.rules.cut_calls import Cut, Progress, shows_all
+from fleet.models.rules.cut_calls import CallProgress, Cut, shows_all
 from fleet.models.rules.upper_bound import WordCount, least_tokens
 from fleet.models.rules.usage import Reading, read_usage, told_so_far
 from fleet.money import Tokens
@@ -31,7 +31,7 @@ async def streamed(
     chat: ChatModel,
     request: ModelRequest,
     settings: ModelSettings,
-    progress: Progress,
+    progress: CallProgress,
     trusted: bool,
     tags: Tags | None,
     max_tokens: int,

@@ -53,7 +53,7 @@ OTHER_WORDS = {word: reason for reason, words in ALIKE.items() for word in words
 """Words of servers that speak OpenAI's protocol and have words of their own."""
 
 
-class Written(NamedTuple):
+class WrittenAnswer(NamedTuple):
     """The answer's text, and the UTF-8 bytes of all that is shown and of the thoughts among it."""
 
     text: str
@@ -61,7 +61,7 @@ class Written(NamedTuple):
     thought_bytes: int
 
 
-def written(response: ModelResponse, tags: Tags | None) -> Written:
+def written(response: ModelResponse, tags: Tags | None) -> WrittenAnswer:
     """What was written. `tags` are those around thoughts that are left in the text, if any are."""
     text = response.text or ""
     apart = _bytes(part.content for part in response.parts if isinstance(part, ThinkingPart))
@@ -69,7 +69,7 @@ def written(response: ModelResponse, tags: Tags | None) -> Written:
     if tags is not None:
         text, inline = split(text, tags)
     thoughts = apart + _bytes([inline])
-    return Written(made_whole(text), _bytes(texts_of(response.parts)), thoughts)
+    return WrittenAnswer(made_whole(text), _bytes(texts_of(response.parts)), thoughts)
 
 
 def finish_reason(response: ModelResponse) -> FinishReason:

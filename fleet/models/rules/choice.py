@@ -26,8 +26,8 @@ from fleet.models.rules.decision import ModelCandidate, ModelDecision, ModelWeig
 from fleet.models.rules.filters import (
     NO_NEEDS,
     Bounds,
-    Needs,
-    Refusal,
+    FilteredModel,
+    ModelNeeds,
     nothing_left,
     unfit,
     unready,
@@ -35,8 +35,8 @@ from fleet.models.rules.filters import (
 from fleet.models.rules.learning import (
     NOTHING_LEARNED,
     THE_MEAN,
+    ChoicePolicy,
     ModelFacts,
-    Policy,
     Posterior,
     drawn_quality,
     posterior,
@@ -50,8 +50,8 @@ __all__ = [
     "Model",
     "ModelCandidate",
     "ModelDecision",
+    "ModelNeeds",
     "ModelWeights",
-    "Needs",
     "Price",
     "Tokens",
     "choose",
@@ -78,9 +78,9 @@ def choose(
     speed_priority: float = 0.3,
     limit_nanodollars: int | None = None,
     *,
-    needs: Needs = NO_NEEDS,
+    needs: ModelNeeds = NO_NEEDS,
     facts: ModelFacts = NOTHING_LEARNED,
-    policy: Policy = THE_MEAN,
+    policy: ChoicePolicy = THE_MEAN,
     now: float = 0.0,
     rng: np.random.Generator | None = None,
 ) -> ModelDecision:
@@ -127,7 +127,7 @@ class _Task(NamedTuple):
     demand: _Demand
     weights: ModelWeights
     bounds: Bounds
-    policy: Policy
+    policy: ChoicePolicy
     rng: np.random.Generator | None
 
 
@@ -135,7 +135,7 @@ class _Judged(NamedTuple):
     """A model with its score, where it may serve or only cools down, and why it may not serve."""
 
     scored: ModelCandidate | None
-    refusal: Refusal | None
+    refusal: FilteredModel | None
 
 
 def _judged(model: Model, task: _Task) -> _Judged:
@@ -189,7 +189,7 @@ def _best_first(candidates: Iterable[ModelCandidate | None]) -> tuple[ModelCandi
     return tuple(found)
 
 
-def _dice(policy: Policy, rng: np.random.Generator | None) -> np.random.Generator | None:
+def _dice(policy: ChoicePolicy, rng: np.random.Generator | None) -> np.random.Generator | None:
     """The dice of a policy that throws them. Raises `ValueError` where it was given none."""
     if policy.name == "mean":
         return None

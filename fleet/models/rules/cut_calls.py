@@ -45,7 +45,7 @@ class Cut(NamedTuple):
 
 
 @dataclass(slots=True)
-class Progress:
+class CallProgress:
     """How far one call came that has ended without an answer. `cut` is None where none had begun to
     come in, or it was whole."""
 

@@ -21,7 +21,7 @@ MOST = 8
 PLANNED, CHEAPER, NEXT = "planned", "cheaper", "next"
 
 
-class Resort(NamedTuple):
+class FallbackModel(NamedTuple):
     """A model, what it is to the plan, and why it is the planned one though another scored best."""
 
     candidate: ModelCandidate
@@ -29,9 +29,9 @@ class Resort(NamedTuple):
     because: str = ""
 
 
-def resorts(
+def fallback_models(
     decision: ModelDecision, downgrade: Downgrade, goes_on: bool
-) -> tuple[Resort, ...]:
+) -> tuple[FallbackModel, ...]:
     """The planned model first. `goes_on`: whether the rest of the ranking may take its place."""
     ranked = {each.model: each for each in decision.ranking}
     best = decision.best
@@ -39,10 +39,13 @@ def resorts(
     expensive = SEPARATOR.join((DEAR, best.model, str(best.cost_nanodollars)))
     because = "" if planned is best else expensive
     cheaper = list(_down(planned, ranked, downgrade.models))
-    found = [Resort(planned, PLANNED, because), *(Resort(each, CHEAPER) for each in cheaper)]
+    found = [
+        FallbackModel(planned, PLANNED, because),
+        *(FallbackModel(each, CHEAPER) for each in cheaper),
+    ]
     if goes_on:
         taken = {resort.candidate.model for resort in found}
-        found += [Resort(each, NEXT) for each in decision.ranking if each.model not in taken]
+        found += [FallbackModel(each, NEXT) for each in decision.ranking if each.model not in taken]
     return tuple(found[:MOST])
 
 

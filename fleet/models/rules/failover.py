@@ -28,7 +28,7 @@ class Option(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class FailoverContext:
     """What counts when a model is taken. `now` is in seconds since 1970 by Redis's clock.
 
     `left_nanodollars` is what the task may still cost, None where there is no limit. `window` is
@@ -43,20 +43,20 @@ class Standing:
     worst: Tokens | None = None
 
 
-def but_for_keys(standing: Standing, key_ids: Collection[str]) -> Standing:
+def but_for_keys(standing: FailoverContext, key_ids: Collection[str]) -> FailoverContext:
     """The same, had the models of these keys no cool-downs but their own."""
     known = standing.facts.cooldowns.items()
     kept = {at: each for at, each in known if at[0] not in key_ids or at[1] != WHOLE_KEY}
     return replace(standing, facts=ModelFacts(standing.facts.evidence, kept))
 
 
-def cools_for(model: Model, standing: Standing) -> float:
+def cools_for(model: Model, standing: FailoverContext) -> float:
     """Seconds that the model still cools down for; 0 where it is ready."""
     found = standing.facts.cool_down(model.key_id, model.name)
     return max(0.0, found.until - standing.now) if found else 0.0
 
 
-def cost_at_worst(option: Option, standing: Standing) -> int:
+def cost_at_worst(option: Option, standing: FailoverContext) -> int:
     """Nano-dollars that the next call may cost; the estimate where nothing is known of it."""
     if standing.worst is None or (option.model.price is None and not option.model.free):
         return option.candidate.cost_nanodollars
@@ -65,14 +65,14 @@ def cost_at_worst(option: Option, standing: Standing) -> int:
     return upper_bound_nanodollars(option.model, standing.worst._replace(output=output))
 
 
-def fits(option: Option, standing: Standing) -> bool:
+def fits(option: Option, standing: FailoverContext) -> bool:
     """Whether the next call of the model is within what the task may still cost."""
     left = standing.left_nanodollars
     return left is None or cost_at_worst(option, standing) <= left
 
 
 def next_best(
-    options: Sequence[Option], tried: Collection[str], standing: Standing
+    options: Sequence[Option], tried: Collection[str], standing: FailoverContext
 ) -> Option | None:
     """The best model that is ready and was not tried; `options` are in the ranking's order."""
     return next(
@@ -85,7 +85,7 @@ def next_best(
     )
 
 
-def soonest(options: Sequence[Option], standing: Standing) -> tuple[float, Option] | None:
+def soonest(options: Sequence[Option], standing: FailoverContext) -> tuple[float, Option] | None:
     """The model that is ready first of those that cool down, tried or not, and in how many seconds.
 
     Of two that are ready at once the better one.
@@ -96,7 +96,7 @@ def soonest(options: Sequence[Option], standing: Standing) -> tuple[float, Optio
 
 
 def stronger(
-    options: Sequence[Option], failed: Collection[str], refused: Collection[str], standing: Standing
+    options: Sequence[Option], failed: Collection[str], refused: Collection[str], standing: FailoverContext
 ) -> Option | None:
     """The weakest model of higher quality than all that failed that is ready and fits.
 
@@ -116,7 +116,7 @@ def stronger(
     return min(better, key=lambda option: option.candidate.strength, default=None)
 
 
-def _suitable(options: Sequence[Option], standing: Standing) -> list[Option]:
+def _suitable(options: Sequence[Option], standing: FailoverContext) -> list[Option]:
     """Those that fit the limit and the window, in the order in which they are to be asked."""
     window = standing.window
     fitting = [option for option in options if fits(option, standing)]

@@ -25,13 +25,13 @@ CHARACTERS_PER_TOKEN = 4
 LONG_SECONDS = 600.0
 """No provider's passing fault is so long: what lasts longer waits for a person."""
 
-Kind = Literal[
+FilterKind = Literal[
     "absent", "context", "capability", "tenant", "region", "quality", "budget", "cooling"
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class ModelNeeds:
     """What a task asks of its model, beside quality.
 
     `payload_characters` is the length of its payload, `regions` those that are allowed, any where
@@ -45,24 +45,24 @@ class Needs:
     request_type: str = ""
 
 
-NO_NEEDS = Needs()
+NO_NEEDS = ModelNeeds()
 
 
 class Bounds(NamedTuple):
     """What the filters hold a model against. `now` is in seconds since 1970, by Redis's clock."""
 
-    needs: Needs
+    needs: ModelNeeds
     facts: ModelFacts
     limit_nanodollars: int | None
     quality_floor: float
     now: float
 
 
-class Refusal(NamedTuple):
+class FilteredModel(NamedTuple):
     """A model that was passed over. `cost` is in nano-dollars, `seconds` how long it cools down."""
 
     model: str
-    kind: Kind
+    kind: FilterKind
     reason: str
     cost: int = 0
     seconds: float = 0.0
@@ -73,50 +73,50 @@ def tokens_of(characters: int) -> int:
     return -(-characters // CHARACTERS_PER_TOKEN)
 
 
-def unfit(model: Model, used: Tokens, bounds: Bounds) -> Refusal | None:
+def unfit(model: Model, used: Tokens, bounds: Bounds) -> FilteredModel | None:
     """Why the model cannot serve the task for what it is; None where it can."""
     needs = bounds.needs
     if model.absent:
-        return Refusal(model.name, "absent", model.absent)
+        return FilteredModel(model.name, "absent", model.absent)
     window = model.context_tokens
     if window is not None:
         taken = max(used.input, tokens_of(needs.payload_characters)) + used.output
         if taken > window:
             reason = f"would take {taken:,} tokens, over its window of {window:,}"
-            return Refusal(model.name, "context", reason)
+            return FilteredModel(model.name, "context", reason)
     if not needs.capabilities <= model.capabilities:
         missing = ", ".join(sorted(needs.capabilities - model.capabilities))
-        return Refusal(model.name, "capability", f"lacks {missing}")
+        return FilteredModel(model.name, "capability", f"lacks {missing}")
     if model.tenants and needs.tenant not in model.tenants:
         # Without the asker's name: tenants of whom nothing was said share what is stored.
-        return Refusal(model.name, "tenant", "is for other tenants only")
+        return FilteredModel(model.name, "tenant", "is for other tenants only")
     if needs.regions and model.region not in needs.regions:
         where = f"is in {model.region}" if model.region else "is in no known region"
         allowed = ", ".join(sorted(needs.regions))
-        return Refusal(model.name, "region", f"{where}; allowed are {allowed}")
+        return FilteredModel(model.name, "region", f"{where}; allowed are {allowed}")
     return None
 
 
-def unready(model: Model, cost: int, quality: float, bounds: Bounds) -> Refusal | None:
+def unready(model: Model, cost: int, quality: float, bounds: Bounds) -> FilteredModel | None:
     """Why the model cannot serve the task as things stand; None where it can."""
     if quality < bounds.quality_floor:
         reason = f"has quality {quality:.2f}, under the floor of {bounds.quality_floor:g}"
-        return Refusal(model.name, "quality", reason)
+        return FilteredModel(model.name, "quality", reason)
     limit = bounds.limit_nanodollars
     if limit is not None and cost > limit:
         reason = f"would cost {dollars(cost)}, over the limit of {dollars(limit)}"
-        return Refusal(model.name, "budget", reason, cost)
+        return FilteredModel(model.name, "budget", reason, cost)
     if bounds.facts.cooldowns:
         cooling = bounds.facts.cool_down(model.key_id, model.name)
         if cooling is not None and cooling.until > bounds.now:
             seconds = cooling.until - bounds.now
             reason = f"cools down for {seconds:.0f} s more after {cooling.reason}"
-            return Refusal(model.name, "cooling", reason, cost, seconds)
+            return FilteredModel(model.name, "cooling", reason, cost, seconds)
     return None
 
 
 def nothing_left(
-    refusals: Sequence[Refusal], limit_nanodollars: int | None, tenant: str
+    refusals: Sequence[FilteredModel], limit_nanodollars: int | None, tenant: str
 ) -> FleetError:
     """The error for a task that no model may take. It says why, model by model."""
     kinds = {refusal.kind for refusal in refusals}
@@ -141,7 +141,7 @@ def nothing_left(
     )
 
 
-def _over_budget(refusals: Sequence[Refusal], limit: int) -> OverBudget:
+def _over_budget(refusals: Sequence[FilteredModel], limit: int) -> OverBudget:
     expensive = [each for each in refusals if each.kind == "budget"]
     cheapest = min(expensive, key=lambda each: (each.cost, each.model))
     others = [each for each in refusals if each.kind != "budget"]
@@ -152,5 +152,5 @@ def _over_budget(refusals: Sequence[Refusal], limit: int) -> OverBudget:
     )
 
 
-def _reasons(refusals: Iterable[Refusal]) -> str:
+def _reasons(refusals: Iterable[FilteredModel]) -> str:
     return "; ".join(f"{each.model}: {each.reason}" for each in refusals)

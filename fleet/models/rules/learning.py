@@ -31,7 +31,7 @@ LEAST_SHAPE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class ModelEvidence:
     """What was seen of one model on one request type, in decayed sums as of `at`.
 
     `rewards` is the number of rewards and `reward` their sum, each reward 0 to 1; `calls` the
@@ -73,7 +73,7 @@ class ModelFacts:
     the fleet shares, empty where there is none.
     """
 
-    evidence: Mapping[tuple[str, str], Evidence] = field(default_factory=dict)
+    evidence: Mapping[tuple[str, str], ModelEvidence] = field(default_factory=dict)
     cooldowns: Mapping[tuple[str, str], CoolDown] = field(default_factory=dict)
     limits: Mapping[str, LimitRecord] = field(default_factory=dict)
     prices: str = ""
@@ -93,7 +93,7 @@ NOTHING_LEARNED = ModelFacts()
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class ChoicePolicy:
     """How what was learned is used.
 
     `mean` takes the posterior's mean for a model's quality, `thompson` a draw from it, which
@@ -107,7 +107,7 @@ class Policy:
     half_life_seconds: float = WEEK_SECONDS
 
 
-THE_MEAN = Policy()
+THE_MEAN = ChoicePolicy()
 
 
 class Posterior(NamedTuple):
@@ -125,7 +125,7 @@ class Posterior(NamedTuple):
 
 
 def posterior(
-    quality: float, speed: float, evidence: Evidence | None, policy: Policy, now: float
+    quality: float, speed: float, evidence: ModelEvidence | None, policy: ChoicePolicy, now: float
 ) -> Posterior:
     """The prior of the catalogue, moved by what was seen. `now` is by Redis's clock."""
     strength = policy.prior_strength
@@ -138,14 +138,14 @@ def posterior(
     return Posterior(mean, quick, _deviation(mean, strength + rewards), rewards, calls)
 
 
-def measured_speed(evidence: Evidence) -> float:
+def measured_speed(evidence: ModelEvidence) -> float:
     """Tokens a second as a figure from 0 to 1: 50 are 0.5, 450 are 0.9. Without seconds 0."""
     if evidence.seconds <= 0.0:
         return 0.0
     return evidence.tokens / (evidence.tokens + MIDDLING_TOKENS_PER_SECOND * evidence.seconds)
 
 
-def drawn_quality(belief: Posterior, policy: Policy, rng: np.random.Generator) -> float:
+def drawn_quality(belief: Posterior, policy: ChoicePolicy, rng: np.random.Generator) -> float:
     """One draw from the Beta distribution of a model's quality, as Thompson sampling takes it."""
     weight = policy.prior_strength + belief.rewards
     # Beta has no shape of 0: a model of quality 0 or 1 draws as good as always that.

@@ -14,14 +14,14 @@ BETWEEN = "\n\n"
 """What stands between pieces of text that thoughts have parted."""
 
 
-class Answer(NamedTuple):
+class SplitAnswer(NamedTuple):
     """What a model has written: the text of its answer, and the thoughts among it."""
 
     text: str
     thoughts: str
 
 
-def split(written: str, tags: tuple[str, str] = TAGS) -> Answer:
+def split(written: str, tags: tuple[str, str] = TAGS) -> SplitAnswer:
     """The text and the thoughts of all that was written.
 
     Thoughts reach from an opening tag to the next closing one. An opening tag that is never closed
@@ -42,4 +42,4 @@ def split(written: str, tags: tuple[str, str] = TAGS) -> Answer:
             text += rest
             rest = ""
         texts.append(text)
-    return Answer(BETWEEN.join(text for text in texts if text), "".join(thoughts))
+    return SplitAnswer(BETWEEN.join(text for text in texts if text), "".join(thoughts))

@@ -125,7 +125,7 @@ def _dispensable(
             yield Ejection(pool.pool, reason)
 
 
-def said(standing: str, because: str, openings: int) -> str:
+def describe_health(standing: str, because: str, openings: int) -> str:
     """Why a pool with this standing takes nothing more, as a phrase for people."""
     if standing == MAINTENANCE:
         return "in maintenance"

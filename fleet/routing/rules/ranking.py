@@ -17,15 +17,15 @@ import numpy.typing as npt
 
 from fleet.errors import FleetError, InvalidConfig, InvalidRequest
 from fleet.routing.rules.pools import PoolGroup, PoolTable, Rejection
-from fleet.routing.rules.scoring import REFERENCE_WEIGHTS, FloatArray, Weights
+from fleet.routing.rules.scoring import REFERENCE_WEIGHTS, FloatArray, ScoreWeights
 from fleet.routing.rules.strategies import (
     FIRST_TURN,
     NO_TURNS,
     STRATEGIES,
-    Given,
     Linear,
     RouteRequest,
     Strategy,
+    StrategyContext,
     Turns,
 )
 
@@ -98,7 +98,7 @@ def rank(
     table: PoolTable,
     turns: Turns = NO_TURNS,
     *,
-    weights: Weights = REFERENCE_WEIGHTS,
+    weights: ScoreWeights = REFERENCE_WEIGHTS,
     limit: int = RULE_LIMIT,
     rng: np.random.Generator | None = None,
     strategies: Mapping[str, Strategy] = STRATEGIES,
@@ -114,7 +114,7 @@ def rank(
     if not 0.0 <= request.complexity <= 1.0:
         raise InvalidRequest(f"complexity is {request.complexity!r}; give a number from 0 to 1")
     group = table.group(request.agent_type)
-    given = Given(turns.get(request.agent_type, FIRST_TURN), weights, rng)
+    given = StrategyContext(turns.get(request.agent_type, FIRST_TURN), weights, rng)
     linear = _ruled(strategy, strategies[strategy], group, request, given)
     if len(linear.base) != len(group.pools) or not np.isfinite(linear.base).all():
         raise InvalidRequest(
@@ -134,7 +134,7 @@ def rank(
 
 
 def _ruled(
-    name: str, strategy: Strategy, group: PoolGroup, request: RouteRequest, given: Given
+    name: str, strategy: Strategy, group: PoolGroup, request: RouteRequest, given: StrategyContext
 ) -> Linear:
     """What a strategy says. Raises `InvalidConfig` where it breaks: it may be a package's."""
     try:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from types import EllipsisType
 from typing import Any, NamedTuple
 
-from fleet.routing.rules.health import said
+from fleet.routing.rules.health import describe_health
 from fleet.routing.rules.pools import Load, PoolFacts, PoolTable, Rejection
 from fleet.routing.rules.ranking import RULE_LIMIT, Ranking, Rule, rank
 from fleet.routing.rules.scoring import expected_wait
@@ -162,7 +162,7 @@ def _why_not(load: Load | None) -> str:
     if load.in_flight < load.openings:
         return ""
     if load.openings < load.capacity:
-        return said(load.standing, load.because, load.openings)
+        return describe_health(load.standing, load.because, load.openings)
     return f"full: {load.in_flight} of {load.capacity} slots taken"
 
 

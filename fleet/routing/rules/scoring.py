@@ -21,7 +21,7 @@ BANDS = (0, 1, 2)
 MIDDLE_WEIGHT, TOP_WEIGHT = 5, 10
 
 
-class Weights(NamedTuple):
+class ScoreWeights(NamedTuple):
     """How much each term counts. With a sum of 1 the total lies in 0..1."""
 
     success: float = 0.30
@@ -31,7 +31,7 @@ class Weights(NamedTuple):
     complexity_fit: float = 0.10
 
 
-REFERENCE_WEIGHTS = Weights()
+REFERENCE_WEIGHTS = ScoreWeights()
 
 
 def response_term(seconds: FloatArray) -> FloatArray:

@@ -76,7 +76,7 @@ class Statistic(NamedTuple):
 NO_OUTCOMES = Statistic()
 
 
-class Window(NamedTuple):
+class OutcomeWindow(NamedTuple):
     """The last outcomes themselves, as `redis/lua/parts/outcome.lua` keeps them.
 
     `bits` are the outcomes, 1 for a success, the newest lowest; `at` is the time of the last one
@@ -102,17 +102,17 @@ class Window(NamedTuple):
         )
 
 
-NO_WINDOW = Window()
+NO_WINDOW = OutcomeWindow()
 
 
 def counted(
-    window: Window,
+    window: OutcomeWindow,
     success: bool,
     seconds: float,
     now: float,
     half_life_seconds: float,
     most: int = OUTCOMES_KEPT,
-) -> Window:
+) -> OutcomeWindow:
     """The window after one more outcome, whose run took `seconds`: the count that Redis does.
 
     For each whole half-life without an outcome the window is halved, and the old average
@@ -124,7 +124,7 @@ def counted(
         kept = min(int(window.outcomes * left), most - 1)
         failures = window.failures_in_row if left == 1.0 else 0
     keep = 0.9 * left if window.outcomes else 0.0
-    return Window(
+    return OutcomeWindow(
         now,
         kept + 1,
         (window.bits & ((1 << kept) - 1)) << 1 | int(success),

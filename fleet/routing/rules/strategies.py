@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from fleet.errors import InvalidRequest
 from fleet.routing.rules.pools import PoolGroup, PoolTable
-from fleet.routing.rules.scoring import REFERENCE_WEIGHTS, FloatArray, Weights, complexity_band
+from fleet.routing.rules.scoring import REFERENCE_WEIGHTS, FloatArray, ScoreWeights, complexity_band
 from fleet.settings.names import SILENT_COMPATIBILITY
 
 CROWDING = 0.1
@@ -58,14 +58,14 @@ NO_TURNS: Turns = {}
 FIRST_TURN = Turn()
 
 
-class Given(NamedTuple):
+class StrategyContext(NamedTuple):
     """What a strategy may go by beside the pools and the request.
 
     `rng` is there for strategies that draw lots; those alone are handed one.
     """
 
     turn: Turn = FIRST_TURN
-    weights: Weights = REFERENCE_WEIGHTS
+    weights: ScoreWeights = REFERENCE_WEIGHTS
     rng: np.random.Generator | None = None
 
 
@@ -85,7 +85,7 @@ class Linear(NamedTuple):
     weights: Mapping[str, float] = {}
 
 
-Rule = Callable[[PoolGroup, RouteRequest, Given], Linear]
+StrategyRule = Callable[[PoolGroup, RouteRequest, StrategyContext], Linear]
 Advance = Callable[[Turn, PoolGroup, str], Turn]
 
 
@@ -94,12 +94,12 @@ class Strategy:
     """A way to pick a pool. With `varies` each task needs a ranking of its own; `advance`
     gives the turn after a pool was picked, where turns are taken."""
 
-    rule: Rule
+    rule: StrategyRule
     varies: bool = False
     advance: Advance | None = None
 
 
-def ai_optimized(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+def ai_optimized(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
     """The highest weighted sum of success, response, load, compatibility and complexity fit.
 
     The load's term, w (1 - load), splits into w and -w load.
@@ -118,7 +118,7 @@ def ai_optimized(group: PoolGroup, request: RouteRequest, given: Given) -> Linea
     )
 
 
-def soonest(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+def soonest(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
     """The pool that is expected to bring a good answer soonest, the emptier of near equals.
 
         total = - seconds / (success x compatibility x (0.5 + 0.5 fit)) x (1 + 0.1 load)
@@ -144,13 +144,13 @@ def soonest(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
     return Linear(-time, 0.0, -CROWDING * time, terms)
 
 
-def expected_wait(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+def expected_wait(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
     """The shortest (in-flight + 1) x response time / capacity, in seconds."""
     seconds = _known_seconds(group.expected(request.request_type).typical_seconds)
     return Linear(-seconds / np.maximum(group.capacity, 1.0), 0.0, -seconds)
 
 
-def power_of_two(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+def power_of_two(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
     """The less loaded of two pools drawn by lot; the others where both are full.
 
     M. Mitzenmacher, The power of two choices in randomized load balancing (1996). Raises
@@ -165,24 +165,24 @@ def power_of_two(group: PoolGroup, request: RouteRequest, given: Given) -> Linea
     return Linear(base, per_load=-1.0)
 
 
-def least_connections(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+def least_connections(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
     """The fewest tasks in flight."""
     return Linear(np.zeros(len(group.pools)), per_task=-1.0)
 
 
-def least_loaded(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+def least_loaded(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
     """The smallest share of slots taken."""
     return Linear(np.zeros(len(group.pools)), per_load=-1.0)
 
 
-def round_robin(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+def round_robin(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
     """The next in turn, by name, after the one that was picked last."""
     count = len(group.pools)
     start = bisect_right(group.names, given.turn.last)
     return Linear(0.0 - (np.arange(count, dtype=np.float64) - start) % max(count, 1))
 
 
-def weighted_round_robin(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+def weighted_round_robin(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
     """In proportion to the pools' weights, spread evenly: the richest in credit first."""
     order = _by_credit(group, _credits(group, given.turn))
     base = np.empty(len(order))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from fleet.routing.rules.health import EJECTED, RETURNING, HealthPolicy, PoolHealth, judge, needed
 from fleet.routing.rules.pools import Load, PoolFacts, PoolTable
-from fleet.routing.rules.statistics import NO_WINDOW, Window, blended, counted, expected
+from fleet.routing.rules.statistics import NO_WINDOW, OutcomeWindow, blended, counted, expected
 from fleet.simulation.rules.health import WELL, Health, forgiven
 
 USUAL_POLICY = HealthPolicy()
@@ -78,8 +78,8 @@ class PoolState:
         self.health: Health = WELL
         self.in_flight = 0
         self.queue: deque[Job] = deque()
-        self.overall: Window = NO_WINDOW
-        self.by_request: dict[str, Window] = {}
+        self.overall: OutcomeWindow = NO_WINDOW
+        self.by_request: dict[str, OutcomeWindow] = {}
 
     @property
     def has_free_slot(self) -> bool:

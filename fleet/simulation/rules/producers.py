@@ -14,7 +14,7 @@ import numpy as np
 
 from fleet.routing.rules.pools import Load, PoolTable
 from fleet.routing.rules.ranking import Ranking, rank
-from fleet.routing.rules.scoring import REFERENCE_WEIGHTS, Weights
+from fleet.routing.rules.scoring import REFERENCE_WEIGHTS, ScoreWeights
 from fleet.routing.rules.strategies import NO_TURNS, Strategy, advance
 from fleet.simulation.rules.crew import Crew
 from fleet.simulation.rules.workload import Kind
@@ -24,7 +24,7 @@ class Way(NamedTuple):
     """How tasks of a kind are routed."""
 
     strategy: str
-    weights: Weights = REFERENCE_WEIGHTS
+    weights: ScoreWeights = REFERENCE_WEIGHTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from fleet.budgets.reservation import CallLimits, Choice, MoneyRules, ScopeLimit
 from fleet.budgets.rules.refusals import Refusal
 from fleet.errors import InEmergency, OverBudget, OverLimit
 from fleet.models.rules.decision import ModelDecision
-from fleet.models.rules.downgrades import resorts
+from fleet.models.rules.downgrades import fallback_models
 from fleet.policy.rules import Emergency
 
 
@@ -18,7 +18,7 @@ def money_rules(
 ) -> MoneyRules:
     """The rules for the tasks of a plan."""
     over = controls.over(request_type, tenant)
-    found = resorts(decision, controls.downgrade, goes_on=over == "downgrade")
+    found = fallback_models(decision, controls.downgrade, goes_on=over == "downgrade")
     choices = tuple(
         Choice(
             candidate.model,
