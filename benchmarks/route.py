@@ -56,7 +56,7 @@ def facts(count: int) -> list[PoolFacts]:
             agent_type="security_scanner" if number % 3 == 0 else "code_generator",
             queue=f"queue-{number:05}",
             weight=dice.randint(1, 10),
-            helps=frozenset({"code_generator"} if number % 3 == 0 else ()),
+            spillover=frozenset({"code_generator"} if number % 3 == 0 else ()),
             live_agents=3,
             capacity=30,
             in_flight=dice.randint(0, 30),

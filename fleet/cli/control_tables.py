@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from fleet.budgets.rules.limits import SAID, Limit
+from fleet.budgets.rules.limits import WINDOW_PHRASES, Limit
 from fleet.cli.output import dollars, moment
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def said(limit: LimitInForce) -> str:
     """A limit in words, such as `at most 1,000 requests in any 60 minutes`."""
     _, window, quantity = limit.key
     if limit.most is None:
-        return f"no limit on {quantity} {SAID[window]}"
-    return f"at most {Limit(window, quantity, limit.most).said}"
+        return f"no limit on {quantity} {WINDOW_PHRASES[window]}"
+    return f"at most {Limit(window, quantity, limit.most).description}"
 
 
 def limits_table(limits: Iterable[LimitInForce], found: Iterable[LimitUsage]) -> Table:
@@ -40,7 +40,7 @@ def limits_table(limits: Iterable[LimitInForce], found: Iterable[LimitUsage]) ->
         rows = by_limit.get(limit, [])
         own = next((row for row in rows if row.scope == limit.key.scope), None)
         used = _used(own) if own else ("", "", "")
-        table.add_row(*_plain(limit.key.scope, said(limit), *used, ORIGINS[limit.said]))
+        table.add_row(*_plain(limit.key.scope, said(limit), *used, ORIGINS[limit.origin]))
         for row in rows if own is None else ():
             table.add_row(*_plain(f"  {row.scope}", "", *_used(row), ""))
     return table
@@ -67,7 +67,7 @@ def limit_json(limit: LimitInForce, found: Iterable[LimitUsage]) -> dict[str, An
         "quantity": quantity,
         "most": limit.most,
         "unit": unit,
-        "said": limit.said,
+        "said": limit.origin,
         "used": [
             {"scope": row.scope, "settled": row.settled, "reserved": row.reserved}
             for row in found
@@ -91,7 +91,7 @@ def over_json(over: OverInForce) -> dict[str, Any]:
         "request_type": over.tasks.request_type or None,
         "tenant": over.tasks.tenant or None,
         "over": over.over,
-        "said": over.said,
+        "said": over.origin,
     }
 
 

@@ -87,12 +87,12 @@ def tell_cleared(scope: str, count: int) -> None:
 
 def said(limit: LimitInForce) -> str:
     """A limit in words, such as `at most 1,000 requests in any 60 minutes`."""
-    from fleet.budgets.rules.limits import SAID, Limit
+    from fleet.budgets.rules.limits import WINDOW_PHRASES, Limit
 
     _, window, quantity = limit.key
     if limit.most is None:
-        return f"no limit on {quantity} {SAID[window]}"
-    return f"at most {Limit(window, quantity, limit.most).said}"
+        return f"no limit on {quantity} {WINDOW_PHRASES[window]}"
+    return f"at most {Limit(window, quantity, limit.most).description}"
 
 
 class LimitRow(NamedTuple):
@@ -121,7 +121,7 @@ def _limit_rows(
         rows = by_limit.get(limit, [])
         own = next((row for row in rows if row.scope == limit.key.scope), None)
         used = _used(own) if own else ("", "", "")
-        yield LimitRow(limit.key.scope, said(limit), *used, ORIGINS[limit.said])
+        yield LimitRow(limit.key.scope, said(limit), *used, ORIGINS[limit.origin])
         for row in rows if own is None else ():
             yield LimitRow(f"  {row.scope}", "", *_used(row), "")
 
@@ -147,7 +147,7 @@ def limit_json(limit: LimitInForce, found: Iterable[LimitUsage]) -> dict[str, An
         "quantity": quantity,
         "most": limit.most,
         "unit": unit,
-        "said": limit.said,
+        "said": limit.origin,
         "used": [
             {"scope": row.scope, "settled": row.settled, "reserved": row.reserved}
             for row in found

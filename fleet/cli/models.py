@@ -151,7 +151,7 @@ def train(as_json: JsonOption = False) -> None:
 
     fleet = open_connection(load_settings())
     cause = routine_actor(why="fleet models train")
-    show_training(fleet, partial(fleet.policy.store.set_difficulty, cause=cause), as_json)
+    show_training(fleet, partial(fleet.policy.store.set_difficulty, actor=cause), as_json)
 
 
 def _show(request_type: str | None, as_json: bool) -> None:

@@ -207,7 +207,7 @@ def _route_json(found: tuple[Scope, Route]) -> dict[str, Any]:
         "tenant": scope.tenant or None,
         "strategy": route.strategy,
         "weights": route.weights._asdict(),
-        "said": route.said,
+        "said": route.origin,
     }
 
 
@@ -225,7 +225,7 @@ ROUTES: tuple[Column[tuple[Scope, Route]], ...] = (
     Column("strategy", lambda each: each[1].strategy),
     Column(
         "said in",
-        lambda each: "fleet route set" if each[1].said == "set" else "the configuration",
+        lambda each: "fleet route set" if each[1].origin == "set" else "the configuration",
     ),
     Column("weights", lambda each: _weights_shown(each[1])),
 )

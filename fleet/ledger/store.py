@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from fleet.budgets.rules.usage_counters import UsageCounters
-from fleet.budgets.usage_store import Reserved, book_of, reserved_of
+from fleet.budgets.usage_store import Reserved, counters_of, reserved_of
 from fleet.errors import InvalidRequest
 from fleet.ledger.rules.entries import (
     CORRECTION,
@@ -100,7 +100,7 @@ class Ledger(Store):
             last = text(newest[0][0])
         else:
             last = archived_ids(text(archive))[1] if archive else FIRST
-        return Moment(book_of(money), reserved_of(tasks, steps), last, int(seconds))
+        return Moment(counters_of(money), reserved_of(tasks, steps), last, int(seconds))
 
     def correct(self, entry: LedgerEntry, amount: int, by: str, why: str, once: str) -> str:
         """Add an amount to an entry, in nano-dollars: under 0 where it was charged too much.

@@ -134,9 +134,9 @@ def test_a_sum_that_has_more_than_its_minutes_is_kept_for_somebody_to_see(
 def test_limits_hold_after_a_prune_as_before(fleet: Connection) -> None:
     fleet.tasks.model_calls.settle(LEASE, 1, CALL)
     assert fleet.tasks.model_calls.admit(LEASE, 2, CALL, CallLimits("0", ScopeLimits())) is None
-    before = fleet.budgets.usage.standing(["all", "tenant:acme"])
+    before = fleet.budgets.usage.scope_usage(["all", "tenant:acme"])
     fleet.budgets.upkeep.prune()
-    assert fleet.budgets.usage.standing(["all", "tenant:acme"]) == before
+    assert fleet.budgets.usage.scope_usage(["all", "tenant:acme"]) == before
     limits = pack((Limit("hour", "dollars", 20_000), Limit("rolling", "dollars", 20_000)))
     refusal = fleet.tasks.model_calls.admit(LEASE, 3, CALL, CallLimits("0", ScopeLimits(limits)))
     assert isinstance(refusal, Refusal)

@@ -141,7 +141,7 @@ def test_rounds_look_at_some_each_and_find_all(
         fleet.client.delete(fleet.keys.task(task_id))
     rounds: list[list[str]] = []
     while not rounds or fleet.client.hget(fleet.keys.orphans, "reservations") != b"0":
-        rounds.append(fleet.budgets.upkeep.give_back_orphans())
+        rounds.append(fleet.budgets.upkeep.release_orphans())
     assert len(rounds) > 10
     assert max(map(len, rounds)) <= 40
     assert sorted(task_id for found in rounds for task_id in found) == sorted(gone)

@@ -18,7 +18,7 @@ REFUSAL = "tenant:a|b|d|1|5000000000|4900000000|0|200000000|3600000"
         ("dear|odd|name|1", "odd|name would cost $0.000000001, over the threshold to go down"),
         (
             REFUSAL,
-            "tenant:a|b may take $5 today (UTC): $4.9 spent, $0 reserved, $0.2 asked for",
+            "Budget exceeded for tenant a|b: limit $5 per UTC day, $4.9 spent, $0 reserved, $0.2 requested",
         ),
     ],
 )

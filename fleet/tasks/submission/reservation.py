@@ -26,9 +26,9 @@ def money_rules(
             candidate.input_tokens + candidate.output_tokens,
             kind,
             controls.limits.packed(f"model:{candidate.model}"),
-            because,
+            reason,
         )
-        for candidate, kind, because in found
+        for candidate, kind, reason in found
     )
     limits = scope_limits(controls, tenant, agent_type)
     return MoneyRules(agent_type, limits, choices, over, controls.downgrade.nearly)
