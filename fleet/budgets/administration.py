@@ -43,9 +43,9 @@ class BudgetAdministration:
         """Every limit in force, and every lifted one."""
         return self.controls().in_force()
 
-    def limit_usages(self, limits: Sequence[LimitInForce]) -> list[LimitUsage]:
-        """How much of each limit is spent and reserved now. A limit for each of a kind is told
-        for those of the kind that have used most of it."""
+    def limit_usage(self, limits: Sequence[LimitInForce]) -> list[LimitUsage]:
+        """How much of each limit is spent and reserved now. A limit for each scope of a kind is
+        reported for the scopes that have used most of it."""
         return limit_usages(self._budgets.usage, limits)
 
     def set_limits(self, scope: str, limits: Amounts, *, why: str, by: str = "") -> int:

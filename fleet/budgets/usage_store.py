@@ -83,8 +83,8 @@ class UsageStore(Store):
         return self._read(scopes, [*window_ids(seconds).values(), HELD, *minutes])
 
     def window_usage(self, scopes: Sequence[str]) -> UsageReading:
-        """The usage of any number of scopes in the UTC hour, day and month of Redis's clock, without
-        the last 60 minutes. One call, and one for each 1,000 scopes."""
+        """The usage of any number of scopes in the UTC hour, day and month of Redis's clock,
+        without the last 60 minutes. One call, and one for each 1,000 scopes."""
         windows = window_ids(self._seconds())
         return UsageReading(windows, self._read(scopes, [*windows.values(), HELD]))
 

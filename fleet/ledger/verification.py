@@ -1,4 +1,4 @@
-"""Recomputes every counter and roll-up from the ledger's entries, and tells where they differ."""
+"""Recomputes every counter and roll-up from the ledger's entries, and reports differences."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ROLLING = "last 60 minutes"
 
 
 class Difference(NamedTuple):
-    """A figure that is not what the entries add up to, or the reservations, or the minutes.
+    """A figure that differs from the sum of the entries, the reservations or the minutes.
 
-    `of` is the counter's scope, or the roll-up's names with `|` between; `window` an hour, day or
-    month, such as `d20261124`.
+    `of` is the counter's scope, or the roll-up's names with `|` between. `window` is an hour, day
+    or month, such as `d20261124`.
     """
 
     where: str
@@ -34,7 +34,8 @@ class Difference(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """What was compared: entries, their nano-dollars, sums of counters and of roll-ups."""
+    """The numbers of compared entries, counters and roll-ups, the entries' sum in nano-dollars, and
+    the differences."""
 
     entries: int
     amount: int
@@ -44,12 +45,12 @@ class Verified(NamedTuple):
 
 
 def verify(ledger: LedgerStores, seen: Callable[[int], object] = lambda entries: None) -> Verified:
-    """Compare the entries, archived ones too, with every counter and every roll-up.
+    """Compare all entries, archived ones included, with every counter and every roll-up.
 
-    Charges may go on meanwhile: the counters are read at one moment, and so are the roll-ups.
-    The book of money keeps hours for 8 days and days for 400: of older ones there is nothing to
-    compare, nor of what a late correction put there. The roll-ups have all of them.
-    `seen` is told now and then how many entries were read.
+    Charges may go on meanwhile: the counters are read at one moment, and so are the roll-ups. The
+    counters keep hours for 8 days and days for 400, so older ones are not compared, nor late
+    corrections of them. The roll-ups keep all. `seen` is called now and then with the number of
+    entries read.
     """
     cursor, rolled = _rollups(ledger)
     moment = ledger.entries.moment()
@@ -80,7 +81,7 @@ def verify(ledger: LedgerStores, seen: Callable[[int], object] = lambda entries:
 
 
 def _rollups(ledger: LedgerStores) -> tuple[str, dict[RolledKey, Rolled]]:
-    """All roll-ups, and the entry that they went to while they were read."""
+    """All roll-ups, and the last entry that they included while they were read."""
     while True:
         ledger.rollups.roll_up()
         cursor = ledger.rollups.cursor()

@@ -1,4 +1,4 @@
-"""The catalogue as people look at it: each model with its price, its state and what was learned."""
+"""The catalogue for people: each model with its price, its state and what was learned."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fleet.models.store import ModelState
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What is believed of a model on one request type, beside the catalogue's own figures."""
+    """The belief about a model on one request type, beside the catalogue's own figures."""
 
     request_type: str
     belief: Posterior
@@ -28,10 +28,10 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueLine:
-    """One model. `state` is `ready`, `cooling down` or `absent`, `reason` says why it is not ready,
-    or that it ignores the limit of its answers.
+    """One model. `state` is `ready`, `cooling down` or `absent`. `reason` says why it is not ready,
+    or that it ignores its output limit.
 
-    `seconds` is how long it cools down yet.
+    `seconds` is the remaining time of the cool-down.
     """
 
     model: Model
@@ -50,7 +50,7 @@ def listing(
 ) -> list[CatalogueLine]:
     """The models in the catalogue's order. `now` is in seconds since 1970 by Redis's clock.
 
-    What was learned is for one request type, or else for each that there is evidence of.
+    The learned figures are for one request type, or for each type with evidence.
     """
     return [_line(model, facts, policy, now, request_type) for model in models]
 
@@ -73,7 +73,7 @@ def _of_limit(model: Model, facts: ModelFacts) -> str:
     record = facts.limits.get(model.name)
     if record is None or not record.is_broken:
         return ""
-    return f"ready, but ignores the limit of its answers: up to {record.largest:,} tokens"
+    return f"ready, but ignores its output limit: up to {record.largest:,} tokens"
 
 
 def _belief(
@@ -83,7 +83,7 @@ def _belief(
 
 
 def end_cool_downs(state: ModelState, model: Model) -> list[CoolDown]:
-    """End those of a model, and of its provider's keys, whatever they began with; what they were.
+    """End all cool-downs of a model and of its provider's keys. Returns those that were active.
 
     The key need not be known here: its id begins with the provider's name.
     """
@@ -99,5 +99,5 @@ def end_cool_downs(state: ModelState, model: Model) -> list[CoolDown]:
 
 
 def has_learned(lines: Sequence[CatalogueLine]) -> bool:
-    """Whether there is anything beside the catalogue's figures."""
+    """Whether there are any learned figures."""
     return any(line.learned for line in lines)

@@ -14,7 +14,8 @@ MAX_CHARACTERS = 500
 def actor_of(by: str, why: str) -> AuditActor:
     """The actor of a change; by default the user of the operating system.
 
-    Raises `InvalidRequest` for a blank reason, and for text that is too long or has more than one line.
+    Raises `InvalidRequest` for a blank reason, and for text that is too long or has more than one
+    line.
     """
     if not why.strip():
         raise InvalidRequest("give a reason for the audit")

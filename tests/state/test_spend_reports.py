@@ -266,7 +266,7 @@ def test_small_amounts_are_never_shown_as_nothing(nanodollars: int, shown: str) 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("--from 2026-02-30", "--from 2026-02-30: is no day of the calendar"),
+        ("--from 2026-02-30", "--from 2026-02-30: is no valid date"),
         ("--to 9999-01-01", "is after today"),
         ("--last-report --tenant acme", "--last-report goes without --tenant"),
         ("--last-report", "beat has made no report yet"),

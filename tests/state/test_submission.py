@@ -99,7 +99,9 @@ def test_the_script_picks_as_the_core_does(
     for _ in range(9):
         done = submitter.submit(ASK)
         shown = route_decision(done.plan.ranking, done.placed.loads, done.placed.detail)
-        loads = {each.pool: PoolCounts(1, each.in_flight, each.capacity) for each in shown.candidates}
+        loads = {
+            each.pool: PoolCounts(1, each.in_flight, each.capacity) for each in shown.candidates
+        }
         again = decide(done.plan.ranking, loads)
         assert again.pool == (done.placed.detail or None)
 

@@ -100,7 +100,10 @@ def test_each_limit_in_force_is_the_one_set_or_else_the_one_configured(
     assert set(found) == {*changed, *configured}
     for key, limit in found.items():
         said = "set" if key in changed else "configured"
-        assert (limit.most, limit.origin) == ((changed if key in changed else configured)[key], said)
+        assert (limit.most, limit.origin) == (
+            (changed if key in changed else configured)[key],
+            said,
+        )
         own = [each.most for each in controls.limits.of(key.scope) if each[:2] == key[1:]]
         assert own == ([] if limit.most is None else [limit.most])
 

@@ -7,7 +7,14 @@ import numpy as np
 from fleet.models.rules.catalogue import Model
 from fleet.models.rules.choice import choose
 from fleet.models.rules.decision import ModelCandidate
-from fleet.models.rules.failover import Option, FailoverContext, cools_for, next_best, soonest, stronger
+from fleet.models.rules.failover import (
+    Option,
+    FailoverContext,
+    cools_for,
+    next_best,
+    soonest,
+    stronger,
+)
 from fleet.models.rules.learning import NOTHING_LEARNED, ChoicePolicy, CoolDown, ModelFacts
 from fleet.money import Tokens
 

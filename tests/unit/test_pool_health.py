@@ -90,4 +90,6 @@ def test_a_pool_that_its_health_closes_is_rejected_with_the_reason(
     closed = decide(ranking, {"gen": PoolCounts(1, 2, 10, 2, health_state, "it was slow")})
     assert closed.pool is None
     assert closed.rejected[-1].reason == phrase
-    assert decide(ranking, {"gen": PoolCounts(1, 1, 10, 2, health_state, "it was slow")}).pool == "gen"
+    assert (
+        decide(ranking, {"gen": PoolCounts(1, 1, 10, 2, health_state, "it was slow")}).pool == "gen"
+    )

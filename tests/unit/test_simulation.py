@@ -159,7 +159,11 @@ pools_drawn = st.lists(
 )
 strategies = st.sampled_from(sorted(STRATEGIES))
 counts = st.builds(
-    PoolCounts, st.integers(0, 1), st.integers(0, 4), st.integers(1, 4), st.none() | st.integers(0, 4)
+    PoolCounts,
+    st.integers(0, 1),
+    st.integers(0, 4),
+    st.integers(1, 4),
+    st.none() | st.integers(0, 4),
 )
 
 

@@ -198,12 +198,14 @@ def test_power_of_two_falls_back_on_the_others_where_both_are_full() -> None:
     ranking = rank("power_of_two", REQUEST, table, rng=np.random.default_rng(1))
     drawn = [rule.pool for rule in ranking.rules if rule.base == 0]
     assert len(drawn) == 2
-    full = {name: PoolCounts(1, 10, 10) if name in drawn else PoolCounts(1, 9, 10) for name in "abc"}
+    full = {
+        name: PoolCounts(1, 10, 10) if name in drawn else PoolCounts(1, 9, 10) for name in "abc"
+    }
     assert decide(ranking, full).pool == ({"a", "b", "c"} - set(drawn)).pop()
 
 
 def test_power_of_two_wants_dice() -> None:
-    with pytest.raises(InvalidRequest, match="hand in an rng"):
+    with pytest.raises(InvalidRequest, match="pass an rng"):
         rank("power_of_two", REQUEST, PoolTable.of([pool("a")]))
 
 

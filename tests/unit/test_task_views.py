@@ -15,7 +15,9 @@ from fleet.tasks.model_call import ModelCall
 from fleet.tasks.record import TaskRecord, parse_record
 
 REFUSAL = "tenant:acme|d|1|5000000000|4900000000|0|200000000|3600000"
-WHY = "Budget exceeded for tenant acme: limit $5 per UTC day, $4.9 spent, $0 reserved, $0.2 requested"
+WHY = (
+    "Budget exceeded for tenant acme: limit $5 per UTC day, $4.9 spent, $0 reserved, $0.2 requested"
+)
 
 
 def record(state: str, **fields: str) -> TaskRecord:

@@ -1,7 +1,7 @@
 """The usage counters as a value: the spending of scopes in their windows, and their reservations.
 
-`lua/parts/book.lua` says what each field of the hash means. `lua/parts/reservation.lua` says what is
-reserved for a task, and what of it belongs to the task's model calls.
+`lua/parts/book.lua` says what each field of the hash means. `lua/parts/reservation.lua` says what
+is reserved for a task, and what of it belongs to the task's model calls.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Which models may answer a task at all. This comes before any score.
+"""The filters: which models may answer a task at all. They run before the scores.
 
-A model is passed over for the first of these that holds, from what lasts to what passes: it
-cannot be had here, its context window is too small, it lacks a capability, its tenants or its
-region do not suit, its quality is under the floor, it costs more than the limit, it is cooling
-down after failures. So one that cools down would serve once it is ready, and one over the limit
-once that is raised. Where no model is left the error says why for each, and is of the class that
-tells what to do: come back (`Unavailable`), raise the limit (`OverBudget`), ask as another tenant
-(`NotAllowed`), or ask for something else (`InvalidRequest`).
+The first filter that applies rejects a model, from lasting to passing reasons: it is not available
+here, its context window is too small, it lacks a capability, its tenants or its region do not
+match, its quality is under the floor, it costs more than the limit, it is cooling down after
+failures. So a model that cools down would serve once it is ready, and a model over the limit once
+the limit is raised. If no model is left, the error gives the reason for each model. Its class says
+what to do: try again later (`Unavailable`), raise the limit (`OverBudget`), ask as another tenant
+(`NotAllowed`), or change the request (`InvalidRequest`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fleet.money import Tokens, dollars
 CHARACTERS_PER_TOKEN = 4
 
 LONG_SECONDS = 600.0
-"""No provider's passing fault is so long: what lasts longer waits for a person."""
+"""No temporary fault of a provider lasts so long: a longer cool-down needs a person."""
 
 FilterKind = Literal[
     "absent", "context", "capability", "tenant", "region", "quality", "budget", "cooling"
@@ -32,10 +32,10 @@ FilterKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class ModelNeeds:
-    """What a task asks of its model, beside quality.
+    """A task's requirements for its model, beside quality.
 
-    `payload_characters` is the length of its payload, `regions` those that are allowed, any where
-    none is named. `request_type` is that of the evidence.
+    `payload_characters` is the length of its payload. `regions` are the allowed ones, any if none
+    is named. `request_type` selects the evidence.
     """
 
     tenant: str = ""
@@ -49,7 +49,7 @@ NO_NEEDS = ModelNeeds()
 
 
 class Bounds(NamedTuple):
-    """What the filters hold a model against. `now` is in seconds since 1970, by Redis's clock."""
+    """The inputs of the filters. `now` is in seconds since 1970, by Redis's clock."""
 
     needs: ModelNeeds
     facts: ModelFacts
@@ -59,7 +59,7 @@ class Bounds(NamedTuple):
 
 
 class FilteredModel(NamedTuple):
-    """A model that was passed over. `cost` is in nano-dollars, `seconds` how long it cools down."""
+    """A rejected model. `cost` is in nano-dollars, `seconds` the rest of its cool-down."""
 
     model: str
     kind: FilterKind
@@ -74,7 +74,7 @@ def tokens_of(characters: int) -> int:
 
 
 def unfit(model: Model, used: Tokens, bounds: Bounds) -> FilteredModel | None:
-    """Why the model cannot serve the task for what it is; None where it can."""
+    """The lasting reason why the model cannot serve the task; None if there is none."""
     needs = bounds.needs
     if model.absent:
         return FilteredModel(model.name, "absent", model.absent)
@@ -88,7 +88,7 @@ def unfit(model: Model, used: Tokens, bounds: Bounds) -> FilteredModel | None:
         missing = ", ".join(sorted(needs.capabilities - model.capabilities))
         return FilteredModel(model.name, "capability", f"lacks {missing}")
     if model.tenants and needs.tenant not in model.tenants:
-        # Without the asker's name: tenants of whom nothing was said share what is stored.
+        # Without the tenant's name: tenants without rules of their own share stored plans.
         return FilteredModel(model.name, "tenant", "is for other tenants only")
     if needs.regions and model.region not in needs.regions:
         where = f"is in {model.region}" if model.region else "is in no known region"
@@ -98,7 +98,7 @@ def unfit(model: Model, used: Tokens, bounds: Bounds) -> FilteredModel | None:
 
 
 def unready(model: Model, cost: int, quality: float, bounds: Bounds) -> FilteredModel | None:
-    """Why the model cannot serve the task as things stand; None where it can."""
+    """The present reason why the model cannot serve the task; None if there is none."""
     if quality < bounds.quality_floor:
         reason = f"has quality {quality:.2f}, under the floor of {bounds.quality_floor:g}"
         return FilteredModel(model.name, "quality", reason)
@@ -118,13 +118,13 @@ def unready(model: Model, cost: int, quality: float, bounds: Bounds) -> Filtered
 def nothing_left(
     refusals: Sequence[FilteredModel], limit_nanodollars: int | None, tenant: str
 ) -> FleetError:
-    """The error for a task that no model may take. It says why, model by model."""
+    """The error for a task without any suitable model, with the reason for each model."""
     kinds = {refusal.kind for refusal in refusals}
     if "cooling" in kinds:
         soonest = min(each.seconds for each in refusals if each.kind == "cooling")
-        mended = "" if soonest <= LONG_SECONDS else ", or once it is mended: fleet models resume"
+        fixed = "" if soonest <= LONG_SECONDS else ", or fix it and run `fleet models resume`"
         return Unavailable(
-            f"no model is ready: {_reasons(refusals)}; try again in {soonest:.0f} s{mended}",
+            f"no model is ready: {_reasons(refusals)}; try again in {soonest:.0f} s{fixed}",
             soonest,
         )
     if limit_nanodollars is not None and "budget" in kinds:
@@ -148,7 +148,7 @@ def _over_budget(refusals: Sequence[FilteredModel], limit: int) -> OverBudget:
     return OverBudget(
         f"no model fits the limit of {dollars(limit)}: the cheapest, {cheapest.model}, would cost "
         f"{dollars(cheapest.cost)}; raise the limit or lower the complexity"
-        + (f". Passed over for another reason: {_reasons(others)}" if others else "")
+        + (f". Rejected for other reasons: {_reasons(others)}" if others else "")
     )
 
 

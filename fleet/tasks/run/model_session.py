@@ -34,7 +34,7 @@ from fleet.errors import (
 )
 from fleet.models.priced import follow
 from fleet.models.rules.catalogue import Model
-from fleet.models.rules.downgrade_reasons import said
+from fleet.models.rules.downgrade_reasons import describe_downgrade
 from fleet.models.rules.failover import Option, FailoverContext, cools_for, stronger
 from fleet.models.rules.learning import NOTHING_LEARNED, ModelFacts
 from fleet.models.rules.upper_bound import upper_bound_tokens
@@ -73,7 +73,7 @@ class ModelSession:
         self._failed: set[str] = set()
         self._refused: set[str] = set()
         self._worst: Tokens | None = None
-        self._why = f"downgrade: {said(lease.because)}" if lease.because else "first"
+        self._why = f"downgrade: {describe_downgrade(lease.because)}" if lease.because else "first"
         if self.current and self.current.model.name != lease.model:
             self._why = f"failover: {lease.model} cannot be reached by this worker"
 

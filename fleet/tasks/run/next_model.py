@@ -58,10 +58,10 @@ class Search:
     order.
 
     `worst` are the most tokens that a call may take, `why` says why the next one is made. `window`
-    is as in `FailoverContext`. `slow` are those that took long to fail, `waited` says that one was waited
-    for already. `waits` are the seconds until those may fit a limit that did not. `rejected` are
-    those that did not take the request, `keyless` those whose key was refused or has nothing left,
-    each with its error.
+    is as in `FailoverContext`. `slow` are those that took long to fail, `waited` says that one was
+    waited for already. `waits` are the seconds until those may fit a limit that did not. `rejected`
+    are those that did not take the request, `keyless` those whose key was refused or has nothing
+    left, each with its error.
     """
 
     worst: Tokens | None = None
