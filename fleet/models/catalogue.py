@@ -133,8 +133,8 @@ def listed(
 
 
 def seller(settings: Settings, provider: str) -> str:
-    """The provider's name in the price data: the maker if the kind names one, else the table's
-    name.""" found = settings.config.providers.get(provider)
+    """The provider's name in the price data: the kind if it names a maker, else the table's name."""
+    found = settings.config.providers.get(provider)
     return found.kind if found and found.kind != "openai" else provider
 
 

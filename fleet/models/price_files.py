@@ -32,8 +32,9 @@ PRICES_FILE = "prices.json"
 FETCH_SECONDS = 20.0
 MAX_BYTES = 64 * 1024 * 1024
 MAX_PACKED_BYTES = 4 * 1024 * 1024
-"""Forty times the size of genai-prices' data. The document is in Redis and each process reads
-it.""" SCHEMES = ("http://", "https://")
+"""Forty times the size of genai-prices' data. The document is in Redis and each process
+reads it."""
+SCHEMES = ("http://", "https://")
 NO_PROVIDERS = (AttributeError, KeyError, TypeError, ValueError)
 """The errors of reading a document that is no price data."""
 NOT_KEPT = (*NO_PROVIDERS, RecursionError, InvalidRequest)

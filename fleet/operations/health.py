@@ -14,8 +14,8 @@ from fleet.operations.broker import PROBE_SECONDS, ping
 from fleet.redis.client import place, redis_errors
 from fleet.redis.scripts import text
 from fleet.routing.agents_store import AgentRecord
-from fleet.routing.rules.pools import PoolCounts
 from fleet.routing.rules.health import MAINTENANCE
+from fleet.routing.rules.pools import PoolCounts
 from fleet.sandbox import DESCRIPTIONS, isolation_for
 from fleet.settings import Settings
 from fleet.settings.addresses import masked

@@ -14,7 +14,6 @@ from fleet.routing.rules.health import HealthPolicy
 from fleet.routing.rules.pools import PoolCounts
 from fleet.routing.rules.statistics import NO_OUTCOMES, Statistic
 
-
 NO_COUNTS = PoolCounts(0, 0, 0, 0)
 
 

@@ -10,8 +10,8 @@ import redis
 from fleet.broker.messages import message_encoder
 from fleet.errors import NoAgentAvailable
 from fleet.routing.health import look_at_pools
-from fleet.routing.rules.pools import PoolCounts
 from fleet.routing.rules.health import HealthPolicy
+from fleet.routing.rules.pools import PoolCounts
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap

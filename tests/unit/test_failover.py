@@ -8,8 +8,8 @@ from fleet.models.rules.catalogue import Model
 from fleet.models.rules.choice import choose
 from fleet.models.rules.decision import ModelCandidate
 from fleet.models.rules.failover import (
-    Option,
     FailoverContext,
+    Option,
     cools_for,
     next_best,
     soonest,

@@ -50,7 +50,7 @@ def test_a_task_that_waits_no_longer_says_nothing_of_it() -> None:
 
 def test_a_task_says_why_its_money_is_not_held_for_the_best_model() -> None:
     lower = record("running", chosen="gpt-4o", because="dear|gpt-5|250000000")
-    why = "gpt-4o, since gpt-5 would cost $0.25, over the threshold to go down"
+    why = "gpt-4o, since gpt-5 would cost $0.25, over the downgrade threshold"
     assert why in shown(record_view(lower))
     assert shown(*money_view(lower)) == f"Money: held for {why}"
     told = record_json(lower)

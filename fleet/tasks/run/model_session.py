@@ -35,7 +35,7 @@ from fleet.errors import (
 from fleet.models.priced import follow
 from fleet.models.rules.catalogue import Model
 from fleet.models.rules.downgrade_reasons import describe_downgrade
-from fleet.models.rules.failover import Option, FailoverContext, cools_for, stronger
+from fleet.models.rules.failover import FailoverContext, Option, cools_for, stronger
 from fleet.models.rules.learning import NOTHING_LEARNED, ModelFacts
 from fleet.models.rules.upper_bound import upper_bound_tokens
 from fleet.money import Tokens

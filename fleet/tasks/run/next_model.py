@@ -31,8 +31,8 @@ from fleet.errors import (
 )
 from fleet.models.rules.catalogue import Model
 from fleet.models.rules.failover import (
-    Option,
     FailoverContext,
+    Option,
     but_for_keys,
     cools_for,
     cost_at_worst,
