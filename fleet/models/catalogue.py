@@ -133,7 +133,7 @@ def listed(
 
 
 def seller(settings: Settings, provider: str) -> str:
-    """The provider's name in the price data: the kind if it names a maker, else the table's name."""
+    """The provider's name in the price data: its kind if that is a maker, else its table's name."""
     found = settings.config.providers.get(provider)
     return found.kind if found and found.kind != "openai" else provider
 
