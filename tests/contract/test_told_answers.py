@@ -149,12 +149,12 @@ def test_a_filtered_answer_is_a_refusal_that_is_charged(provider: Provider) -> N
 def test_an_error_without_a_word_is_no_answer_and_charged_as_it_was_told(
     provider: Provider,
 ) -> None:
-    with pytest.raises(Unavailable, match="before it said a word") as caught:
+    with pytest.raises(Unavailable, match="before it wrote any text") as caught:
         provider.tell(Told(pieces=(), ends="error", usage=(100, 0)))
     assert not caught.value.may_be_served
     assert isinstance(caught.value.reply, ModelReply)
     assert caught.value.reply.input_tokens == 100
-    with pytest.raises(Unavailable, match="before it said a word") as caught:
+    with pytest.raises(Unavailable, match="before it wrote any text") as caught:
         provider.tell(Told(pieces=(), ends="error", usage=None))
     assert (caught.value.may_be_served, caught.value.reply) == (False, None)
 

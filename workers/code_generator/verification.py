@@ -1,4 +1,4 @@
-"""Checks generated code, cheapest check first: it parses, ruff sees no error, its tests pass."""
+"""Checks generated code, cheapest check first: it parses, ruff finds no error, its tests pass."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from workers.code_generator.models import CodeGenerationPayload, Stage, TestIsol
 HERE = Path(__file__).parent
 HARNESS, SERVER = HERE / "harness.py", HERE / "code_server.py"
 BOTH_SIDES = ("wire.py", "operations.py")
-# Errors only, nothing of style: syntax, comparisons that cannot hold, misplaced statements,
-# names that nobody defined.
+# Only errors, no style: syntax, comparisons that cannot hold, misplaced statements, undefined
+# names.
 RUFF_RULES = "E9,F63,F7,F82"
 RUFF_SECONDS = 20
 TEST_LIMITS = SandboxLimits(wall_seconds=10, cpu_seconds=5, processes=8)
-# How long a process whose output has ended may take to end itself.
+# How long a process may take to exit after its output has ended.
 ENDING_SECONDS = 3
 MESSAGE_CHARACTERS = 600
 
 
 @dataclass(frozen=True, slots=True)
 class CheckVerdict:
-    """How far the code came, and what it failed or passed last."""
+    """The last check of the code, and its outcome."""
 
     stage: Stage
     passed: bool
@@ -49,7 +49,7 @@ class CheckVerdict:
 
 
 async def verify(code: str | None, payload: CodeGenerationPayload, mode: Mode) -> CheckVerdict:
-    """Make every check that applies, up to the first that fails."""
+    """Run every check that applies, up to the first failure."""
     if code is None:
         return CheckVerdict("extract", False, "there is no Python code in the answer")
     if failure := parse_failure(code, payload.function):
@@ -64,7 +64,7 @@ async def verify(code: str | None, payload: CodeGenerationPayload, mode: Mode) -
 
 
 def parse_failure(code: str, function: str) -> str:
-    """Why this is no module that defines `function` (if one is wanted); empty where it is."""
+    """Why this is no module that defines `function` (if one is wanted); empty if it is."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -77,7 +77,7 @@ def parse_failure(code: str, function: str) -> str:
 
 
 async def lint_failure(code: str) -> str:
-    """The errors that ruff finds, a line each; empty where it finds none."""
+    """The errors that ruff finds, one per line; empty if there are none."""
     options = ["--isolated", "--no-cache", "--select", RUFF_RULES, "--output-format", "concise"]
     process = await asyncio.create_subprocess_exec(
         *(find_ruff_bin(), "check", "--quiet", *options, "-"),
@@ -102,7 +102,7 @@ async def lint_failure(code: str) -> str:
 
 
 class TestReport(BaseModel):
-    """What the process says that ran the tests. `broke_off` where the code answered no more."""
+    """The report of the process that ran the tests. `broke_off`: the code stopped answering."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -112,10 +112,10 @@ class TestReport(BaseModel):
 
 
 async def run_tests(code: str, payload: CodeGenerationPayload, mode: Mode) -> CheckVerdict:
-    """Run the payload's tests in one sandbox and the code in another one.
+    """Run the payload's tests in one sandbox and the code in another.
 
-    Asserts are decided where the tests are: the code is asked for values, and has no other way
-    to take part in the verdict. A report that is none makes the code unverified.
+    Asserts are decided on the tests' side. The code only returns values, and has no other influence
+    on the verdict. An invalid report makes the code unverified.
     """
     with channels() as (of_tests, of_code):
         code_run = asyncio.create_task(_run_code(code, payload, mode, of_code))
@@ -123,7 +123,7 @@ async def run_tests(code: str, payload: CodeGenerationPayload, mode: Mode) -> Ch
             ended = await _run_tests(payload, mode, of_tests)
             report = _report(ended)
             if report and report.broke_off:
-                # It has ended, or it is to be ended.
+                # The code's process has ended, or is about to be killed.
                 await asyncio.wait((code_run,), timeout=ENDING_SECONDS)
         finally:
             code_run.cancel()
@@ -149,7 +149,7 @@ async def _run_code(
             program, files=files, limits=TEST_LIMITS, mode=mode, channel=channel
         )
     finally:
-        channel.close()  # also where it could not be started: the tests must not wait for it
+        channel.close()  # even if the run did not start: the tests must not wait for it
 
 
 async def _run_tests(
@@ -166,7 +166,7 @@ async def _run_tests(
 
 
 def _result(code_run: asyncio.Task[SandboxResult]) -> SandboxResult | None:
-    """How the code's process ended by itself; None where it was ended after the tests."""
+    """How the code's process exited by itself; None if it was killed after the tests."""
     return None if code_run.cancelled() else code_run.result()
 
 
@@ -193,7 +193,7 @@ def _verdict(
 
 
 def unfinished(ended: SandboxResult) -> str:
-    """Why the tests did not run to their end."""
+    """Why the tests did not finish."""
     match ended.killed_by:
         case "time":
             return f"the tests were still running after {TEST_LIMITS.wall_seconds:g} s"
@@ -202,5 +202,5 @@ def unfinished(ended: SandboxResult) -> str:
         case "memory" | "disk" | "files":
             return f"the tests used more {ended.killed_by} than they may"
         case "signal":
-            return f"the code ended the process (signal {-ended.exit_code}) amid the tests"
-    return f"the code ended the process (exit status {ended.exit_code}) amid the tests"
+            return f"the code ended the process (signal {-ended.exit_code}) during the tests"
+    return f"the code ended the process (exit status {ended.exit_code}) during the tests"

@@ -1,4 +1,4 @@
-"""Check that the variants agree, time them in turns, compare, draw."""
+"""The performance tester: check that the variants agree, time them in turns, compare, draw."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEED = 0  # the same timings give the same intervals
 
 
 class PerformanceTester:
-    """Times the payload's variants and holds each against the first."""
+    """Times the payload's variants and compares each with the first."""
 
     async def run(self, payload: PerformanceTestPayload, context: AgentContext) -> Outcome:
         bench = Bench(payload, context.sandbox)
@@ -37,7 +37,7 @@ class PerformanceTester:
 
 
 async def _measure_in_turns(bench: Bench, plans: list[TimingPlan]) -> Samples:
-    """Every round times each variant once, in alternating order, so that drift hits all alike."""
+    """Time each variant once per round, in alternating order, so that drift affects all equally."""
     samples: Samples = [[] for _ in plans]
     rounds = 0
     while bench.may_go_on(rounds):

@@ -1,4 +1,4 @@
-"""What the performance tester is asked, and what it answers. Times are in seconds per call."""
+"""The payload and the result of the performance tester. Times are in seconds per call."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ VariantName = Annotated[
 
 
 class Variant(BaseModel):
-    """One way to do it. `code` defines what `call`, the timed statement, uses.
+    """One implementation. `code` defines the names that `call`, the timed statement, uses.
 
-    Both see the names that the shared set-up made. Where `call` is an expression, its value is
-    compared with those of the other variants.
+    Both see the names of the shared setup. If `call` is an expression, its value is compared with
+    those of the other variants.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,7 +50,7 @@ class Variant(BaseModel):
 
 
 class PerformanceTestPayload(Payload):
-    """Variants to time within about `seconds`; the first is the one that others are held against.
+    """Variants to time within about `seconds`. The first is the reference for the others.
 
     `setup` runs once in each measuring process, untimed, with the random generator of the
     standard library seeded, so that all variants see the same data.
@@ -92,7 +92,7 @@ class Timing(BaseModel):
 class Comparison(BaseModel):
     """A variant's median time over the reference's: below 1 it is faster.
 
-    The verdict is `no difference found` where the interval from `low` to `high` holds 1.
+    The verdict is `no difference found` if the interval from `low` to `high` includes 1.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -106,12 +106,11 @@ class Comparison(BaseModel):
 
 
 class PerformanceTestResult(Result):
-    """Timings in the payload's order, and each later variant held against the first.
+    """Timings in the payload's order, and the comparison of each later variant with the first.
 
-    `same_result` is None where there was nothing that could be compared: one variant, a call
-    that is a statement, or values that know no equality. `rounds` is the number of processes
-    that measured each variant, in turns. The plot is a PNG image, empty where the worker has no
-    matplotlib.
+    `same_result` is None if nothing could be compared: one variant, a call that is a statement, or
+    values without equality. `rounds` is the number of processes that measured each variant, in
+    turns. The plot is a PNG image, empty if the worker has no matplotlib.
     """
 
     timings: tuple[Timing, ...]

@@ -1,4 +1,4 @@
-"""Turns timings into figures and verdicts."""
+"""Figures and verdicts from timings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def comparison(
     confidence: float,
     rng: np.random.Generator,
 ) -> Comparison:
-    """A variant held against the reference, round by round."""
+    """The comparison of a variant with the reference, round by round."""
     ratio = median_ratio_interval(samples, reference, confidence=confidence, rng=rng)
     return Comparison(
         name=name,
@@ -49,7 +49,7 @@ def comparison(
 
 
 def verdict(low: float, high: float) -> TimingVerdict:
-    """What the interval of a ratio of times says: a bound on 1 itself is no difference."""
+    """The verdict from the interval of a ratio of times. A bound of exactly 1 is no difference."""
     if high < 1:
         return "faster"
     if low > 1:

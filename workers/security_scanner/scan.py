@@ -1,4 +1,4 @@
-"""Both tools over one file after the other, in the child process that the scan has for itself."""
+"""Runs both tools over one file after another, in the scan's own child process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from workers.security_scanner.sources import read
 
 PYTHON_SUFFIXES = frozenset({".py", ".pyw"})
 MAX_HITS_OF_A_FILE = 1000
-"""More are counted and not reported: masking compares each with the secrets of all."""
+"""Further hits are counted but not reported: masking compares each hit with all secrets."""
 MAX_LINES_NAMED = 5
 
 
 @dataclass(slots=True)
 class Scan:
-    """What was found in some files."""
+    """The results of some files."""
 
     hits: list[Hit] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Scan:
 
 
 def cut(source: SourceFile) -> list[str]:
-    """What the report says of lines that are too long to be searched for secrets in one."""
+    """The report's notes on lines that are too long for a complete search for secrets."""
     if not source.long_lines:
         return []
     named = ", ".join(map(str, source.long_lines[:MAX_LINES_NAMED]))
