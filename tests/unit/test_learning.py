@@ -199,5 +199,5 @@ def test_where_every_model_is_under_the_floor_the_error_says_so() -> None:
 
 
 def test_thompson_without_dice_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="given no rng"):
+    with pytest.raises(ValueError, match="needs an rng"):
         choose(REFERENCE_CATALOGUE, BASE, policy=ChoicePolicy("thompson"))
