@@ -138,6 +138,15 @@ class Lines(Store):
         return [text(task_id) for task_id in freed]
 
 
+def free_slot(
+    scripts: Scripts, keys: Keys, task_id: str, pool: str, client: Redis | None = None
+) -> None:
+    """Free the slot that a delivery took, where the task does not run in the pool. One call, or one
+    command of the pipeline `client`."""
+    names = [keys.pool(pool).in_flight, keys.task(task_id)]
+    scripts.free_slot(keys=names, args=[task_id, pool], client=client)
+
+
 def _noted(noted: bytes) -> tuple[dict[str, Any], str, str]:
     """A message that a worker held, the queue that it came from, and its task, '' for one of none.
 
