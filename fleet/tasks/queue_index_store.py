@@ -1,6 +1,6 @@
 """Finds what has no holder: messages that are in no queue, and slots.
 
-Each queue has its line (`lua/parts/line.lua`): who is in it, in its order. It moves with the
+Each queue has its line (`lua/parts/queue_index.lua`): who is in it, in its order. It moves with the
 messages, in the same scripts. So whoever has a lower number than those at the front of the queue
 has no message in it, and no queue is searched: see `lua/missing.lua`. A task that was fetched holds
 a slot; `lua/repair.lua` looks for its message among those that workers hold.
