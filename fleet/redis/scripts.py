@@ -16,7 +16,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from fleet.redis.auto_pipelining import Bundles, Undelivered
+from fleet.redis.auto_pipelining import AutoPipelining, Undelivered
 
 INCLUDE = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 
@@ -35,7 +35,7 @@ def _text(*path: str) -> str:
 class Script:
     """One script, bound to a client."""
 
-    def __init__(self, client: Redis, bundles: Bundles, text: str) -> None:
+    def __init__(self, client: Redis, bundles: AutoPipelining, text: str) -> None:
         self._stock = client.register_script(text)
         self._bundles = bundles
         self.sha = self._stock.sha
@@ -120,7 +120,7 @@ class Scripts:
     usage: Script
 
     def __init__(self, client: Redis) -> None:
-        bundles = Bundles(client.connection_pool)
+        bundles = AutoPipelining(client.connection_pool)
         for name in NAMES:
             setattr(self, name, Script(client, bundles, source(name)))
 
