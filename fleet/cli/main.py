@@ -58,5 +58,5 @@ def main() -> None:
     try:
         app(prog_name="fleet")
     except FleetError as error:
-        complain(str(error))
+        complain(str(error), type(error).__name__)
         sys.exit(EXIT_USAGE if isinstance(error, USAGE_ERRORS) else EXIT_FAILURE)

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fleet.cli.output import JsonOption, console, print_json
+from fleet.cli.output import JsonOption, console, more_about, print_json
 
 if TYPE_CHECKING:
     from fleet.services.health import Part
     from fleet.settings import Settings
+
+NOTES = ("parked", "malformed")
+"""Parts that are shown only where there is something to say."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -88,4 +91,7 @@ def _show(parts: list[Part]) -> None:
     for part in parts:
         mark = Text("ok", "green") if part.ok else Text("not ok", "bold red")
         table.add_row(part.name, mark, part.where, part.detail)
-    console().print(table)
+    screen = console()
+    screen.print(table)
+    for kind in sorted({part.name.split()[0] for part in parts if not part.ok or part.name in NOTES}):
+        screen.print(more_about(f"status {kind}"))

@@ -1,0 +1,259 @@
+"""What the pages say about the code is so: links, files, names, commands, options and examples."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.util
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+import typer
+
+from fleet import Fleet
+from fleet.cli.main import app
+from fleet.settings import parse_config
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    [
+        *(ROOT / name for name in ("README.md", "AGENTS.md")),
+        *DOCS.rglob("*.md"),
+        DOCS / "llms.txt",
+        *(ROOT / "examples").rglob("*.md"),
+    ]
+)
+TOPS = ("fleet", "workers", "beat_schedules", "tests", "benchmarks", "examples", "findings", "docs")
+SOURCES = (".py", ".lua", ".toml", ".cfg", ".sh", ".yml", ".txt", ".json")
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
+PLACEHOLDER = re.compile(r"[A-Z]{2,}|[<>{}*~$%]|\.\.\.|^/|://|^\.")
+PATH = re.compile(r"[\w.\-]+(/[\w.\-]+)+/?|[\w\-]+\.(py|lua|md|toml|cfg|txt|sh|svg)")
+NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(\(\))?")
+WORD = re.compile(r"[A-Za-z_]\w*")
+
+MADE = {"build/site", "spend.png", "waits.png", "findings.sarif", "larger.toml", "bill.csv"}
+"""What a reader makes, and no file of the project."""
+
+
+def of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text())
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for found, text in FENCE.findall(page.read_text()) if found == language]
+
+
+def spans(page: Path) -> list[str]:
+    return SPAN.findall(prose(page))
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub and MkDocs give to a heading."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").strip().lower()
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    return {slug(heading) for heading in HEADING.findall(prose(page))}
+
+
+@functools.cache
+def files() -> frozenset[str]:
+    found = {path for top in TOPS for path in (ROOT / top).rglob("*")}
+    found |= set(ROOT.iterdir()) | set((ROOT / ".ci").iterdir())
+    return frozenset(str(path.relative_to(ROOT)) for path in found)
+
+
+@functools.cache
+def words() -> frozenset[str]:
+    """Every name that occurs in the sources, tests and examples."""
+    paths = [path for path in files() if path.endswith(SOURCES) and not path.startswith("docs/")]
+    found = {word for path in paths for word in WORD.findall((ROOT / path).read_text())}
+    stems = {Path(path).stem for path in files()}
+    return frozenset(found | stems | set(WORD.findall((ROOT / "Makefile").read_text())))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of)
+def test_links_lead_somewhere(page: Path) -> None:
+    wrong = []
+    for target in (first or second for first, second in LINK.findall(prose(page))):
+        if "://" in target:
+            continue
+        place, _, anchor = target.partition("#")
+        found = (page.parent / place).resolve() if place else page
+        if not found.exists() or (anchor and anchor not in anchors(found)):
+            wrong.append(target)
+    assert wrong == []
+
+
+def is_file(span: str) -> bool:
+    name = span.rstrip("/")
+    return name in MADE or any(path == name or path.endswith(f"/{name}") for path in files())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of)
+def test_files_that_are_named_exist(page: Path) -> None:
+    named = [s for s in spans(page) if PATH.fullmatch(s) and not PLACEHOLDER.search(s)]
+    assert [span for span in named if not is_file(span)] == []
+
+
+FOREIGN = frozenset(
+    "Delegate DelegateSubgroup bwrap nsjail landlock_lsm pyseccomp sandlock setuptools "
+    "terminationGracePeriodSeconds".split()
+)
+"""Names of other people's things."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of)
+def test_names_occur_in_the_code(page: Path) -> None:
+    named = [s for s in spans(page) if NAME.fullmatch(s) and not is_file(s)]
+    unknown = {
+        span for span in named if not set(WORD.findall(span)) <= words() | FOREIGN
+    }
+    assert unknown == set()
+
+
+def resolved(dotted: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    parts = dotted.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            spec = importlib.util.find_spec(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        if spec is not None:
+            found: object = importlib.import_module(".".join(parts[:end]))
+            for part in parts[end:]:
+                if not hasattr(found, part):
+                    return False
+                found = getattr(found, part)
+            return True
+    return False
+
+
+def names_of_fleet() -> set[str]:
+    """What stands behind `fleet.` and is no module: methods of a client, jobs, files, groups."""
+    jobs = {
+        node.value.removeprefix("fleet.")
+        for path in files()
+        if path.endswith("job_names.py")
+        for node in ast.walk(ast.parse((ROOT / path).read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    return jobs | set(dir(Fleet)) | {"toml", "agents", "strategies", "cars"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of)
+def test_modules_that_are_named_exist(page: Path) -> None:
+    named = re.findall(r"\b(?:fleet|workers|beat_schedules)(?:\.\w+)+", " ".join(spans(page)))
+    own = names_of_fleet()
+    wrong = {n for n in named if n.split(".")[1] not in own and not resolved(n)}
+    assert wrong == set()
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Every `fleet ...` of the page, in prose and in blocks."""
+    yield from (span for span in spans(page) if span.startswith("fleet "))
+    for block in blocks(page, "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield from re.findall(r"(?:^|\$\()(?:\.venv/bin/)?(fleet [^#)]+)", line.strip())
+
+
+def wrong_with(command: str) -> str:
+    """What the command line has not: a sub-command or an option."""
+    found: click.Command = typer.main.get_command(app)
+    seen = []
+    for word in shlex.split(command.replace("...", ""))[1:]:
+        if word.startswith("--"):
+            options = {name for each in found.params for name in (*each.opts, *each.secondary_opts)}
+            if word.partition("=")[0] not in {*options, "--help"}:
+                return f"{command}: {' '.join(seen)} has no option {word}"
+        elif isinstance(found, click.Group) and re.fullmatch(r"[a-z_-]+", word):
+            if word not in found.commands:
+                return f"{command}: no command {word}"
+            found = found.commands[word]
+            seen.append(word)
+    return ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of)
+def test_commands_and_their_options_exist(page: Path) -> None:
+    assert [wrong for each in commands(page) if (wrong := wrong_with(each))] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of)
+def test_targets_of_make_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(r"\bmake ([a-z-]+)", " ".join(spans(page)))
+    for block in blocks(page, "sh"):
+        named += re.findall(r"^make ([a-z-]+)", block, re.MULTILINE)
+    assert set(named) - targets == set()
+
+
+def imports(text: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of)
+def test_the_python_of_the_pages_is_python_and_imports_what_exists(page: Path) -> None:
+    own = [name for text in blocks(page, "python") for name in imports(text)]
+    own = [name for name in own if name.split(".")[0] in ("fleet", "workers", "beat_schedules")]
+    assert [name for name in own if not resolved(name)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of)
+def test_the_configuration_of_the_pages_is_right(page: Path) -> None:
+    for text in blocks(page, "toml"):
+        tomllib.loads(text)
+        parse_config(text, of(page))
+
+
+def test_the_readme_is_short_and_says_two_commands() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 120
+    assert {"make demo", "make test"} <= {line.split("#")[0].strip() for line in lines}
+    for text in blocks(ROOT / "README.md", "python"):
+        assert len(text.splitlines()) < 20
+
+
+def test_every_page_is_in_the_navigation_and_in_llms_txt() -> None:
+    pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
+    navigation = set(re.findall(r"[\w/\-]+\.md", (ROOT / ".ci" / "mkdocs.yml").read_text()))
+    assert navigation == pages
+    listed = set(re.findall(r"\(([\w/\-]+\.md)\)", (DOCS / "llms.txt").read_text()))
+    assert listed | {"index.md"} == pages
+
+
+def file_lines() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("file_lines", DOCS / "tools" / "file_lines.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_list_of_files_is_the_one_that_their_heads_make() -> None:
+    page = (DOCS / "internals.md").read_text()
+    assert page == file_lines().rendered(page), "run: python docs/tools/file_lines.py"
