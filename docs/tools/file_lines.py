@@ -46,7 +46,9 @@ def rooms() -> dict[Path, list[Path]]:
     by_room: dict[Path, list[Path]] = {}
     for path in sources():
         inside = path.relative_to(ROOT)
-        room = Path(*inside.parts[: 2 if inside.parts[0] == "fleet" and len(inside.parts) > 2 else 1])
+        room = Path(
+            *inside.parts[: 2 if inside.parts[0] == "fleet" and len(inside.parts) > 2 else 1]
+        )
         by_room.setdefault(room, []).append(path)
     return by_room
 

@@ -93,5 +93,7 @@ def _show(parts: list[Part]) -> None:
         table.add_row(part.name, mark, part.where, part.detail)
     screen = console()
     screen.print(table)
-    for kind in sorted({part.name.split()[0] for part in parts if not part.ok or part.name in NOTES}):
+    for kind in sorted(
+        {part.name.split()[0] for part in parts if not part.ok or part.name in NOTES}
+    ):
         screen.print(more_about(f"status {kind}"))

@@ -30,7 +30,11 @@ def parts_of_status() -> set[str]:
     """The first word of each part that `fleet status` may show, as its source spells it."""
     found = set()
     for node in ast.walk(ast.parse(inspect.getsource(health))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Part":
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "Part"
+        ):
             name = node.args[0]
             first = name.values[0] if isinstance(name, ast.JoinedStr) else name
             assert isinstance(first, ast.Constant)
