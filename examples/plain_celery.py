@@ -7,12 +7,12 @@
 the record in the step that publishes. Where an application of yours has to keep its own
 transport, give it Fleet's routes instead; the worker then writes the record:
 
-    app.conf.task_routes = fleet.runtime.app.task_routes()
+    app.conf.task_routes = fleet.broker.app.task_routes()
 """
 
 from __future__ import annotations
 
-from fleet.runtime.app import make_app
+from fleet.broker.app import make_app
 
 SOURCE = """
 import pickle

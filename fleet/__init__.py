@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fleet.runtime.client import Fleet, Task
-    from fleet.services.requests import Submission
+    from fleet.client import Fleet, Task
+    from fleet.tasks.checks import Submission
 
 __all__ = ["Fleet", "Submission", "Task"]
 
 _HOMES = {
-    "Fleet": "fleet.runtime.client",
-    "Task": "fleet.runtime.client",
-    "Submission": "fleet.services.requests",
+    "Fleet": "fleet.client",
+    "Task": "fleet.client",
+    "Submission": "fleet.tasks.checks",
 }
 
 

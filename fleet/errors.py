@@ -192,7 +192,7 @@ class TooBusy(RetryLater):
 class Parked(FleetError):
     """The task waits for room under a limit: its run ends here, and begins anew then.
 
-    An agent lets it pass. `refusal` is the `fleet.core.refusals.Refusal`.
+    An agent lets it pass. `refusal` is the `fleet.budgets.rules.refusals.Refusal`.
     """
 
     def __init__(self, message: str, refusal: object = None) -> None:

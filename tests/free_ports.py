@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet.adapters.ports import pick_ports
+from fleet.local.ports import pick_ports
 
 
 def free_port() -> int:

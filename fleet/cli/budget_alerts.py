@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from fleet.core.budget_alerts import Alert
+    from fleet.budgets.rules.alerts import Alert
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -46,7 +46,7 @@ def alerts(
 
 def _json(alert: Alert) -> dict[str, Any]:
     """An alert for programs; amounts are nano-dollars."""
-    from fleet.core.budget_alerts import LIMIT_KIND, LimitAlert
+    from fleet.budgets.rules.alerts import LIMIT_KIND, LimitAlert
 
     kind = LIMIT_KIND if isinstance(alert, LimitAlert) else "budget"
     return {"kind": kind, **alert._asdict(), "at": alert.epoch, "sentence": alert.sentence}
@@ -56,7 +56,7 @@ def _table(found: Iterable[Alert]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from fleet.core.budget_alerts import LimitAlert
+    from fleet.budgets.rules.alerts import LimitAlert
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("time", "scope", "window"):

@@ -11,7 +11,7 @@ import typer
 from fleet.cli.output import JsonOption, print_json, say
 
 if TYPE_CHECKING:
-    from fleet.core.models import Model
+    from fleet.models.rules.catalogue import Model
     from fleet.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Check or show the configuration.")
@@ -23,9 +23,9 @@ def check() -> None:
 
     Example: `FLEET_CONFIG=staging.toml fleet config check`
     """
-    from fleet.services.catalogue import catalogue
-    from fleet.services.routes import check_strategies
-    from fleet.services.strategies import installed_strategies
+    from fleet.models.catalogue import catalogue
+    from fleet.routing.routes import check_strategies
+    from fleet.routing.strategies import installed_strategies
     from fleet.settings import load_settings
 
     settings = load_settings()

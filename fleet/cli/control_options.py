@@ -61,8 +61,8 @@ def _amount(option: str, text: str) -> float | None:
 
 def tell_limits(fleet: Fleet, scope: str, names: Mapping[str, object]) -> None:
     """Say what limits of a scope are in force, of those named."""
+    from fleet.budgets.controls import CONFIGURED
     from fleet.cli.control_tables import said
-    from fleet.services.controls import CONFIGURED
 
     keys = {(scope, *CONFIGURED[name]) for name in names}
     for limit in fleet.limits():

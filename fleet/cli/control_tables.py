@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from fleet.budgets.rules.limits import SAID, Limit
 from fleet.cli.output import dollars, moment
-from fleet.core.limits import SAID, Limit
 
 if TYPE_CHECKING:
-    from fleet.core.controls import Downgrade, Emergency
-    from fleet.services.controls import LimitInForce, OverInForce
-    from fleet.services.standing import LimitStanding
-    from fleet.state.audit import Change
+    from fleet.budgets.controls import LimitInForce, OverInForce
+    from fleet.budgets.rules.controls import Downgrade, Emergency
+    from fleet.budgets.usage import LimitStanding
+    from fleet.policy.audit_store import Change
 
 ORIGINS = {"set": "at run time", "configured": "the configuration"}
 

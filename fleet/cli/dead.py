@@ -11,8 +11,8 @@ from fleet.cli.output import JsonOption, console, print_json, say
 
 if TYPE_CHECKING:
     from fleet import Fleet
-    from fleet.state.set_aside import SetAsideMessage
-    from fleet.state.tasks import TaskRecord
+    from fleet.tasks.set_aside_store import SetAsideMessage
+    from fleet.tasks.store import TaskRecord
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -183,7 +183,7 @@ def _malformed(
     newer_than: float | None,
 ) -> list[SetAsideMessage]:
     """Malformed messages are of no tenant and no request type."""
-    from fleet.services.dead import MALFORMED
+    from fleet.tasks.dead_letters import MALFORMED
 
     if tenant or request_type or error not in ("", MALFORMED):
         return []

@@ -12,8 +12,8 @@ from fleet.cli.tables import headed
 from fleet.errors import MalformedMessage
 
 if TYPE_CHECKING:
-    from fleet.state.set_aside import SetAsideMessage
-    from fleet.state.tasks import TaskRecord
+    from fleet.tasks.set_aside_store import SetAsideMessage
+    from fleet.tasks.store import TaskRecord
 
 SHOWN = 2000
 """Characters of a malformed message that a terminal shows; `--json` has all that was kept."""

@@ -11,14 +11,14 @@ from rich.text import Text
 
 from fleet.cli.money_notes import model_note, parked_note
 from fleet.cli.output import dollars
-from fleet.core.model_decision import ModelWeights
+from fleet.models.rules.decision import ModelWeights
 
 if TYPE_CHECKING:
-    from fleet.core.model_decision import ModelDecision
-    from fleet.core.pools import Rejection
-    from fleet.core.priorities import Priorities
-    from fleet.core.routing import RouteDecision
-    from fleet.state.tasks import TaskRecord
+    from fleet.models.rules.decision import ModelDecision
+    from fleet.models.rules.priorities import Priorities
+    from fleet.routing.rules.pools import Rejection
+    from fleet.routing.rules.routing import RouteDecision
+    from fleet.tasks.store import TaskRecord
 
 
 def decision_view(route: RouteDecision | None, model: ModelDecision) -> Group:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fleet.cli.demo_fleet import DemoFleet
     from fleet.cli.demo_work import Errand
     from fleet.settings import Settings
-    from fleet.state.tasks import TaskRecord
+    from fleet.tasks.store import TaskRecord
 
 WORK_SECONDS = 150.0
 RULE_WIDTH = 100

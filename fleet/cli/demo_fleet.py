@@ -16,14 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleet.adapters.supervisor import end_with_parent
 from fleet.cli.status import look
 from fleet.errors import Unavailable
-from fleet.services.run_file import already_running, make_data_dir, running
+from fleet.local.run_file import already_running, make_data_dir, running
+from fleet.local.supervisor import end_with_parent
 from fleet.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from fleet.services.health import Part
+    from fleet.operations.health import Part
 
 START_SECONDS = 90.0
 STOP_SECONDS = 20.0

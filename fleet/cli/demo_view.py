@@ -19,8 +19,8 @@ from fleet.cli.tables import state
 if TYPE_CHECKING:
     from fleet import Task
     from fleet.cli.demo_work import Errand
-    from fleet.services.health import Part
-    from fleet.state.tasks import TaskRecord
+    from fleet.operations.health import Part
+    from fleet.tasks.store import TaskRecord
 
 POLL_SECONDS = 0.25
 REFRESHES = 8

@@ -12,7 +12,7 @@ from fleet.cli.output import moment
 from fleet.cli.tables import headed, state
 
 if TYPE_CHECKING:
-    from fleet.state.tasks import TaskRecord
+    from fleet.tasks.store import TaskRecord
 
 
 def history_view(record: TaskRecord) -> Iterator[Text | Table]:

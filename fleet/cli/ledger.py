@@ -11,7 +11,7 @@ import typer
 from fleet.cli.output import JsonOption, console, dollars, print_json, say
 
 if TYPE_CHECKING:
-    from fleet.services.connection import Connection
+    from fleet.connection import Connection
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,7 +53,7 @@ def verify(as_json: JsonOption = False) -> None:
     Example: `fleet ledger verify`
     """
     from fleet.cli.ledger_tables import counting, differences_table
-    from fleet.services.ledger_verify import verify as verify_ledger
+    from fleet.ledger.verification import verify as verify_ledger
 
     with counting("entries read") as seen:
         found = verify_ledger(_fleet(), seen)
@@ -102,10 +102,10 @@ def export(
     """
     import sys
 
-    from fleet.adapters.ledger_exports import export as write
     from fleet.cli.ledger_tables import counting
     from fleet.errors import InvalidRequest
-    from fleet.services.ledger import LedgerFilter, LedgerReader
+    from fleet.ledger.exports import export as write
+    from fleet.ledger.reading import LedgerFilter, LedgerReader
 
     if form == "parquet" and output is None:
         raise InvalidRequest("a Parquet file is no text; name a file with --output")
@@ -140,9 +140,9 @@ def correct(
     from getpass import getuser
     from uuid import uuid4
 
-    from fleet.adapters.usage_exports import nanodollars
     from fleet.errors import InvalidRequest
-    from fleet.services.ledger import LedgerReader
+    from fleet.ledger.reading import LedgerReader
+    from fleet.ledger.usage_exports import nanodollars
 
     try:
         nano = nanodollars(amount)
@@ -179,10 +179,10 @@ def reconcile(
 
     Example: `fleet ledger reconcile openai-november.csv --provider openai`
     """
-    from fleet.adapters.usage_exports import nanodollars
     from fleet.cli.ledger_tables import compared_json, compared_table
     from fleet.errors import InvalidRequest
-    from fleet.services.reconcile import reconcile as compare
+    from fleet.ledger.reconciliation import reconcile as compare
+    from fleet.ledger.usage_exports import nanodollars
 
     try:
         most = nanodollars(tolerance)
@@ -201,7 +201,7 @@ def reconcile(
 
 
 def _fleet() -> Connection:
-    from fleet.services.connection import open_connection
+    from fleet.connection import open_connection
     from fleet.settings import load_settings
 
     return open_connection(load_settings())

@@ -12,9 +12,9 @@ from rich.table import Table
 from fleet.cli.output import dollars, error_console, moment
 
 if TYPE_CHECKING:
-    from fleet.core.ledger_entries import LedgerEntry
-    from fleet.core.reconciliation import Compared
-    from fleet.services.ledger_verify import Difference
+    from fleet.ledger.rules.entries import LedgerEntry
+    from fleet.ledger.rules.reconciliation import Compared
+    from fleet.ledger.verification import Difference
 
 
 def entries_table(entries: Iterable[LedgerEntry]) -> Table:

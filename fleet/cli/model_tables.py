@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from fleet.core.prices import Price, Rate
-    from fleet.services.model_listing import Line
+    from fleet.models.listing import Line
+    from fleet.money import Price, Rate
 
 HEADINGS = ("model", "provider", "can", "region", "tenants")
 FIGURES = ("window", "$/M in", "out", "cached", "quality", "speed")

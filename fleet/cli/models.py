@@ -10,9 +10,9 @@ import typer
 from fleet.cli.output import JsonOption, console, print_json, say
 
 if TYPE_CHECKING:
-    from fleet.adapters.prices import PriceBook
-    from fleet.services.model_listing import Line
-    from fleet.services.price_refresh import Refreshed
+    from fleet.models.listing import Line
+    from fleet.models.price_refresh import Refreshed
+    from fleet.models.prices import PriceBook
     from fleet.settings import Settings
 
 app = typer.Typer(
@@ -65,10 +65,10 @@ def refresh(
 
     Example: `fleet models refresh --from prices.json`
     """
-    from fleet.adapters.price_files import DEFAULT_UPDATE_URL
     from fleet.errors import InvalidRequest, Unavailable
-    from fleet.services.price_refresh import refresh as refresh_prices
-    from fleet.services.price_refresh import shared_prices
+    from fleet.models.price_files import DEFAULT_UPDATE_URL
+    from fleet.models.price_refresh import refresh as refresh_prices
+    from fleet.models.price_refresh import shared_prices
     from fleet.settings import load_settings
 
     if url and given:
@@ -106,12 +106,12 @@ def resume(
     """
     import os
 
+    from fleet.connection import open_connection
     from fleet.errors import InvalidRequest
-    from fleet.services.catalogue import catalogue
-    from fleet.services.connection import open_connection
-    from fleet.services.model_listing import end_cool_downs
-    from fleet.services.requests import unknown
+    from fleet.models.catalogue import catalogue
+    from fleet.models.listing import end_cool_downs
     from fleet.settings import load_settings
+    from fleet.tasks.checks import unknown
 
     settings = load_settings()
     known = {each.name: each for each in catalogue(settings, os.environ)}
@@ -140,8 +140,8 @@ def train(as_json: JsonOption = False) -> None:
     from functools import partial
 
     from fleet.cli.train import show_training
-    from fleet.services.causes import routine_cause
-    from fleet.services.connection import open_connection
+    from fleet.connection import open_connection
+    from fleet.policy.actor import routine_cause
     from fleet.settings import load_settings
 
     fleet = open_connection(load_settings())
@@ -151,7 +151,7 @@ def train(as_json: JsonOption = False) -> None:
 
 def _show(request_type: str | None, as_json: bool) -> None:
     from fleet.cli.model_tables import learned_table, line_json, models_table
-    from fleet.services.model_listing import has_learned
+    from fleet.models.listing import has_learned
 
     lines, source = _lines(request_type)
     if as_json:
@@ -169,14 +169,14 @@ def _lines(request_type: str | None) -> tuple[list[Line], str]:
     """The models, and where their prices are from."""
     import os
 
+    from fleet.connection import open_connection
     from fleet.errors import InvalidRequest
-    from fleet.services.catalogue import catalogue
-    from fleet.services.connection import open_connection
-    from fleet.services.model_facts import fleet_facts
-    from fleet.services.model_listing import listing
-    from fleet.services.model_planning import model_policy
-    from fleet.services.requests import unknown
+    from fleet.models.catalogue import catalogue
+    from fleet.models.facts import fleet_facts
+    from fleet.models.listing import listing
     from fleet.settings import load_settings
+    from fleet.tasks.checks import unknown
+    from fleet.tasks.model_planning import model_policy
 
     settings = load_settings()
     if request_type is not None and request_type not in settings.config.request_types:
@@ -190,10 +190,10 @@ def _lines(request_type: str | None) -> tuple[list[Line], str]:
 
 def _book(settings: Settings) -> tuple[PriceBook, str]:
     """The prices that the fleet goes by, and what is wrong with those in Redis."""
-    from fleet.adapters.prices import current_prices
     from fleet.errors import InvalidConfig
-    from fleet.services.price_refresh import shared_prices
-    from fleet.services.priced_models import read_shared
+    from fleet.models.price_refresh import shared_prices
+    from fleet.models.priced import read_shared
+    from fleet.models.prices import current_prices
 
     shared, problem = None, ""
     try:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fleet.budgets.rules.refusals import Refusal
 from fleet.cli.output import moment
-from fleet.core.downgrade_reasons import said
-from fleet.core.refusals import Refusal
+from fleet.models.rules.downgrade_reasons import said
 
 if TYPE_CHECKING:
-    from fleet.state.tasks import TaskRecord
+    from fleet.tasks.store import TaskRecord
 
 
 def waits_for(record: TaskRecord) -> Refusal | None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.core.plain_text import plain_lines
-from fleet.core.prices import dollars as dollars
+from fleet.money import dollars as dollars
+from fleet.text.plain_text import plain_lines
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 
-from fleet.core.plain_text import plain, plain_lines
+from fleet.text.plain_text import plain, plain_lines
 
 
 class PlainConsole(Console):

@@ -26,8 +26,8 @@ from fleet.cli.steps import steps_view
 from fleet.cli.tables import state
 
 if TYPE_CHECKING:
-    from fleet.state.saved import Saved
-    from fleet.state.tasks import TaskRecord
+    from fleet.tasks.checkpoints_store import Saved
+    from fleet.tasks.store import TaskRecord
 
 WIDE_PLACE = 48
 SEVERITY_STYLES = {"high": "bold red", "medium": "yellow", "low": "cyan"}

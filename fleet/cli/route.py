@@ -10,8 +10,8 @@ from fleet.cli.control_options import ByOption, WhyOption
 from fleet.cli.output import JsonOption, console, print_json, say, tasks_of
 
 if TYPE_CHECKING:
-    from fleet.services.routes import Route
-    from fleet.state.policy import Scope
+    from fleet.policy.store import Scope
+    from fleet.routing.routes import Route
 
 route_app = typer.Typer(
     help="Show, change or try how tasks are routed. Example: `fleet route set least_loaded`"
@@ -69,7 +69,7 @@ def route(
         show(as_json)
         return
     from fleet.cli.payload import read_payload
-    from fleet.services.requests import Submission
+    from fleet.tasks.checks import Submission
 
     _try(
         Submission(
@@ -158,7 +158,7 @@ def strategies(as_json: JsonOption = False) -> None:
 
     Example: `fleet route strategies`
     """
-    from fleet.services.strategies import installed_strategies
+    from fleet.routing.strategies import installed_strategies
 
     installed = installed_strategies()
     found = {name: _first_line(strategy.rule.__doc__) for name, strategy in installed.items()}
@@ -173,7 +173,7 @@ def strategies(as_json: JsonOption = False) -> None:
 def _try(asked: Any, as_json: bool) -> None:
     from fleet import Fleet
     from fleet.cli.decision import decision_view, model_json
-    from fleet.core.downgrade_reasons import said
+    from fleet.models.rules.downgrade_reasons import said
 
     found = Fleet.from_env().dry_run(asked)
     if as_json:

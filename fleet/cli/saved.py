@@ -12,7 +12,7 @@ from fleet.cli.output import moment
 from fleet.cli.tables import headed
 
 if TYPE_CHECKING:
-    from fleet.state.saved import Saved
+    from fleet.tasks.checkpoints_store import Saved
 
 
 def saved_view(saved: Sequence[Saved]) -> Iterator[Text | Table]:

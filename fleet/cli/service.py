@@ -28,9 +28,9 @@ def broker() -> None:
     """
     from urllib.parse import unquote, urlsplit
 
-    from fleet.adapters.embedded_valkey import prepare_valkey
-    from fleet.adapters.ports import pick_ports
-    from fleet.services.run_file import make_data_dir
+    from fleet.local.ports import pick_ports
+    from fleet.local.run_file import make_data_dir
+    from fleet.local.valkey import prepare_valkey
     from fleet.settings import load_settings
 
     settings = load_settings()
@@ -48,8 +48,8 @@ def model() -> None:
 
     Example: `FLEET_MODEL_PORT=8099 fleet service model`
     """
-    from fleet.adapters.local_model import serve_model
-    from fleet.adapters.ports import LOOPBACK, pick_ports
+    from fleet.local.model import serve_model
+    from fleet.local.ports import LOOPBACK, pick_ports
     from fleet.settings import load_settings
 
     wanted = {"FLEET_MODEL_PORT": load_settings().environment.model_port}
@@ -64,7 +64,7 @@ def worker(pool: Annotated[str, typer.Argument(help="The pool to serve.")]) -> N
 
     Example: `fleet service worker codegen`
     """
-    from fleet.services.stack import worker_command
+    from fleet.local.stack import worker_command
     from fleet.settings import load_settings
 
     settings = load_settings()
@@ -80,8 +80,8 @@ def beat() -> None:
 
     Example: `fleet service beat`
     """
-    from fleet.services.run_file import make_data_dir
-    from fleet.services.stack import beat_command
+    from fleet.local.run_file import make_data_dir
+    from fleet.local.stack import beat_command
     from fleet.settings import load_settings
 
     settings = load_settings()
@@ -105,7 +105,7 @@ def flower() -> None:
 
 
 def _wait_for_broker(settings: Settings) -> None:
-    from fleet.services.broker import wait_for_broker
+    from fleet.operations.broker import wait_for_broker
 
     wait_for_broker(settings, BROKER_WAIT_SECONDS)
 

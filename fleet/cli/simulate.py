@@ -13,7 +13,7 @@ import typer
 from fleet.cli.output import JsonOption, console, error_console, print_json
 
 if TYPE_CHECKING:
-    from fleet.services.simulation.run import Progress
+    from fleet.simulation.run import Progress
 
 
 def add_to(app: typer.Typer) -> None:
@@ -87,11 +87,11 @@ def simulate(
     """
     from fleet.cli.plots import check_plot
     from fleet.cli.simulation_view import report_view, write_plot
-    from fleet.core.simulation.events import Conditions
-    from fleet.services.connection import open_connection
-    from fleet.services.simulation.options import figures, synthetic_load
-    from fleet.services.simulation.run import Ask, report
+    from fleet.connection import open_connection
     from fleet.settings import load_settings
+    from fleet.simulation.options import figures, synthetic_load
+    from fleet.simulation.rules.events import Conditions
+    from fleet.simulation.run import Ask, report
 
     check_plot(plot)
     drawn = {"rate": rate, "mean_seconds": mean_seconds, "cv": cv, "mix": mix}

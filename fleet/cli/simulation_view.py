@@ -11,10 +11,10 @@ from rich.text import Text
 
 from fleet.cli.output import dollars, seconds
 from fleet.cli.plots import new_figure, save
-from fleet.core.plain_text import plain_label
+from fleet.text.plain_text import plain_label
 
 if TYPE_CHECKING:
-    from fleet.services.simulation.report import Report, Row
+    from fleet.simulation.report import Report, Row
 
 INCHES = (11.0, 4.5)
 SHORTEST_DRAWN = 1e-3

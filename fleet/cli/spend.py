@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleet.cli.output import JsonOption, console, print_json
-from fleet.core.spend import Dimension
+from fleet.ledger.rules.spend import Dimension
 
 if TYPE_CHECKING:
-    from fleet.services.connection import Connection
-    from fleet.services.spend import Rows, SpendReport
+    from fleet.connection import Connection
+    from fleet.ledger.spend import Rows, SpendReport
 
 
 def add_to(app: typer.Typer) -> None:
@@ -60,10 +60,10 @@ def spend(
     Example: `fleet spend --from 2026-11-01 --to 2026-11-15 --tenant acme --json`
     """
     from fleet.cli.plots import check_plot
-    from fleet.services.connection import open_connection
-    from fleet.services.daily_spend import last_report as kept_report
-    from fleet.services.spend import recorded_rows
-    from fleet.services.spend_period import period_of, today_of
+    from fleet.connection import open_connection
+    from fleet.ledger.daily_spend import last_report as kept_report
+    from fleet.ledger.period import period_of, today_of
+    from fleet.ledger.spend import recorded_rows
     from fleet.settings import load_settings
 
     period = {"--from": first, "--to": last, "--days": days}
@@ -78,7 +78,7 @@ def spend(
     elif back_test:
         show_back_test(fleet, recorded_rows(fleet), tenant, as_json)
     else:
-        from fleet.services.spend import spend_report
+        from fleet.ledger.spend import spend_report
 
         asked = period_of(today_of(fleet.client)[0], first, last, days)
         report = spend_report(fleet, recorded_rows(fleet), asked, tenant)
@@ -92,7 +92,7 @@ def show_report(
     from fleet.cli.spend_plot import write_plot
     from fleet.cli.spend_view import report_view
     from fleet.errors import InvalidRequest
-    from fleet.services.daily_spend import report_json
+    from fleet.ledger.daily_spend import report_json
 
     if report is None:
         raise InvalidRequest("beat has made no report yet: it does at 2 o'clock UTC each day")
@@ -109,7 +109,7 @@ def show_back_test(fleet: Connection, rows: Rows, tenant: str | None, as_json: b
     from dataclasses import asdict
 
     from fleet.cli.spend_view import back_test_view
-    from fleet.services.spend import tested_projection
+    from fleet.ledger.spend import tested_projection
 
     tested = tested_projection(fleet, rows, tenant)
     if as_json:

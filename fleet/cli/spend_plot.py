@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from fleet.cli.plots import new_figure, save
 from fleet.cli.spend_view import money, written
-from fleet.core.plain_text import plain_label
-from fleet.core.prices import NANODOLLARS
+from fleet.money import NANODOLLARS
+from fleet.text.plain_text import plain_label
 
 if TYPE_CHECKING:
-    from fleet.core.projection import Projection
-    from fleet.services.spend import SpendReport
+    from fleet.ledger.rules.projection import Projection
+    from fleet.ledger.spend import SpendReport
 
 INCHES = (11.0, 4.5)
 MOST_MODELS = 8

@@ -10,16 +10,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fleet.core.prices import NANODOLLARS
-from fleet.core.spend import WEEK
-from fleet.core.spend_advice import limit_words
+from fleet.ledger.rules.spend import WEEK
+from fleet.ledger.rules.spend_advice import limit_words
+from fleet.money import NANODOLLARS
 from fleet.settings.names import ALL
 
 if TYPE_CHECKING:
-    from fleet.core.intervals import Interval
-    from fleet.core.projection import Projection
-    from fleet.core.spend import Analysis, Dimension, Part, Totals
-    from fleet.services.spend import BackTest, SpendReport
+    from fleet.ledger.rules.intervals import Interval
+    from fleet.ledger.rules.projection import Projection
+    from fleet.ledger.rules.spend import Analysis, Dimension, Part, Totals
+    from fleet.ledger.spend import BackTest, SpendReport
 
 USUAL: tuple[Dimension, ...] = ("model", "tenant", "agent_type")
 STYLES = {

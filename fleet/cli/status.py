@@ -10,7 +10,7 @@ import typer
 from fleet.cli.output import JsonOption, console, more_about, print_json
 
 if TYPE_CHECKING:
-    from fleet.services.health import Part
+    from fleet.operations.health import Part
     from fleet.settings import Settings
 
 NOTES = ("parked", "malformed")
@@ -46,7 +46,7 @@ def status(as_json: JsonOption = False) -> None:
 
 def look(settings: Settings) -> list[Part]:
     """Ask every part. The pools and beat are known to the broker alone."""
-    from fleet.services import health
+    from fleet.operations import health
 
     broker = health.broker_part(settings)
     parts = [broker, health.model_part(settings), *health.sandbox_parts(settings)]
@@ -57,8 +57,8 @@ def look(settings: Settings) -> list[Part]:
 
 
 def _told_by_the_broker(settings: Settings) -> list[Part]:
-    from fleet.services import health
-    from fleet.services.connection import open_connection
+    from fleet.connection import open_connection
+    from fleet.operations import health
 
     connection = open_connection(settings)
     counts = connection.pools.counts(list(settings.config.pools))
@@ -71,8 +71,8 @@ def _told_by_the_broker(settings: Settings) -> list[Part]:
 
 def flower_url(settings: Settings) -> str | None:
     """Where Flower is: as `fleet up` wrote, else on the configured port; None if unknown."""
-    from fleet.adapters.ports import LOOPBACK
-    from fleet.services.run_file import running
+    from fleet.local.ports import LOOPBACK
+    from fleet.local.run_file import running
 
     run = running(settings.environment.data_dir)
     if run:

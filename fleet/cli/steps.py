@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.cli.output import dollars, moment, seconds
-from fleet.core.ledger_entries import CONTRADICTORY, MISSING, UNPRICED
-from fleet.state.records import ANSWERED
+from fleet.ledger.rules.entries import CONTRADICTORY, MISSING, UNPRICED
+from fleet.tasks.record import ANSWERED
 
 if TYPE_CHECKING:
-    from fleet.state.records import Step, TaskRecord
+    from fleet.tasks.record import Step, TaskRecord
 
 
 def steps_view(record: TaskRecord) -> list[RenderableType]:

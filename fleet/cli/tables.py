@@ -11,11 +11,11 @@ from rich.text import Text
 from fleet.cli.output import dollars, moment, seconds
 
 if TYPE_CHECKING:
-    from fleet.core.pools import PoolFacts
-    from fleet.services.routes import Route
-    from fleet.state.policy import Scope
-    from fleet.state.registry import AgentRecord
-    from fleet.state.tasks import TaskRecord
+    from fleet.policy.store import Scope
+    from fleet.routing.agents_store import AgentRecord
+    from fleet.routing.routes import Route
+    from fleet.routing.rules.pools import PoolFacts
+    from fleet.tasks.store import TaskRecord
 
 STYLES = {
     "queued": "yellow",
@@ -90,8 +90,8 @@ def pools_table(pools: Iterable[PoolFacts]) -> Table:
 
 
 def _standing(pool: PoolFacts) -> Text:
-    from fleet.core.health import said
-    from fleet.core.pools import IN
+    from fleet.routing.rules.health import said
+    from fleet.routing.rules.pools import IN
 
     if pool.standing == IN:
         return Text("in" if pool.live_agents else "no live agent", style="dim")

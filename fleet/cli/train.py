@@ -10,15 +10,15 @@ from fleet.cli.output import console, print_json
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from fleet.core.difficulty.evidence import Evidence
-    from fleet.core.difficulty.training import TrainingReport
-    from fleet.services.connection import Connection
-    from fleet.services.difficulty import Qualities
+    from fleet.connection import Connection
+    from fleet.models.difficulty import Qualities
+    from fleet.models.rules.difficulty.evidence import Evidence
+    from fleet.models.rules.difficulty.training import TrainingReport
 
 
 def show_training(fleet: Connection, save: Callable[[bytes], object], as_json: bool) -> None:
     """Train, save, and show what was learned from and how well it tells tasks apart."""
-    from fleet.services.difficulty import train_difficulty
+    from fleet.models.difficulty import train_difficulty
 
     examples, qualities = fleet.examples, qualities_in_force(fleet)
     if as_json:
@@ -31,8 +31,8 @@ def show_training(fleet: Connection, save: Callable[[bytes], object], as_json: b
 
 def qualities_in_force(fleet: Connection) -> Qualities:
     """What the choice of a model believes of each now: training has to mean the same by better."""
-    from fleet.services.difficulty import believed
-    from fleet.services.model_planning import model_policy
+    from fleet.models.difficulty import believed
+    from fleet.tasks.model_planning import model_policy
 
     now, facts = fleet.model_state.look()
     config = fleet.settings.config

@@ -14,8 +14,8 @@ import typer
 from fleet.cli.output import say
 
 if TYPE_CHECKING:
-    from fleet.services.run_file import RunFile
-    from fleet.services.stack import Addresses, Plan
+    from fleet.local.run_file import RunFile
+    from fleet.local.stack import Addresses, Plan
     from fleet.settings import Settings
 
 PROCFILE = "Procfile"
@@ -45,9 +45,9 @@ def up() -> None:
 
     Example: `FLEET_FLOWER_PORT=5555 fleet up`
     """
-    from fleet.adapters.ports import pick_ports
-    from fleet.services import run_file, stack
-    from fleet.services.broker import ping
+    from fleet.local import run_file, stack
+    from fleet.local.ports import pick_ports
+    from fleet.operations.broker import ping
 
     settings = _settings_of_a_new_run()
     needed = stack.needs(settings, os.environ)
@@ -75,10 +75,10 @@ def down() -> None:
 
     Example: `fleet down`
     """
-    from fleet.adapters.finishing import process_groups
     from fleet.errors import Unavailable
-    from fleet.services.awaited_tasks import AwaitedTasks
-    from fleet.services.run_file import running
+    from fleet.local.awaited_tasks import AwaitedTasks
+    from fleet.local.finishing import process_groups
+    from fleet.local.run_file import running
     from fleet.settings import load_settings
 
     settings = load_settings()
@@ -120,7 +120,7 @@ def down() -> None:
 
 def _settings_of_a_new_run() -> Settings:
     """The settings, once it is sure that no other run holds this data folder."""
-    from fleet.services import run_file
+    from fleet.local import run_file
     from fleet.settings import load_settings
     from fleet.settings.environment import load_environment, read_run_file
 
@@ -171,7 +171,7 @@ def _wanted_ports(settings: Settings, broker: bool, model: bool) -> dict[str, in
 def _announcement(
     settings: Settings, plan: Plan, ports: dict[str, int], found: Addresses
 ) -> RunFile:
-    from fleet.services.run_file import RunFile, own_start
+    from fleet.local.run_file import RunFile, own_start
 
     return RunFile(
         pid=os.getpid(),
@@ -187,7 +187,7 @@ def _announcement(
 
 
 def _introduce(settings: Settings, plan: Plan, found: Addresses) -> None:
-    from fleet.services.health import sandbox_parts
+    from fleet.operations.health import sandbox_parts
     from fleet.settings.addresses import masked
 
     say(f"broker {masked(found.broker_url)}, data in {settings.environment.data_dir}")
@@ -218,9 +218,9 @@ def _secret() -> str:
 
 
 def _supervise(plan: Plan, environment: dict[str, str], settings: Settings) -> None:
-    from fleet.adapters.finishing import process_groups
-    from fleet.adapters.supervisor import Supervisor
     from fleet.errors import Unavailable
+    from fleet.local.finishing import process_groups
+    from fleet.local.supervisor import Supervisor
 
     patience = settings.config.workers.grace_seconds + PATIENCE_SECONDS
     finishing = partial(process_groups, settings.environment.data_dir)

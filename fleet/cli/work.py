@@ -13,7 +13,7 @@ from fleet.cli.output import JsonOption, console, print_json, say
 
 if TYPE_CHECKING:
     from fleet import Task
-    from fleet.state.tasks import TaskRecord
+    from fleet.tasks.store import TaskRecord
 
 TaskArgument = Annotated[
     str, typer.Argument(help="The task's id, or the beginning of a recent one's.")
@@ -119,7 +119,7 @@ def tasks(
     from fleet import Fleet
     from fleet.cli.tables import tasks_table
     from fleet.errors import InvalidRequest
-    from fleet.state.tasks import STATES
+    from fleet.tasks.store import STATES
 
     if state is not None and state not in STATES:
         raise InvalidRequest(f"no state is called {state!r}; use one of: {', '.join(STATES)}")
@@ -186,7 +186,7 @@ def cancel(task_id: TaskArgument) -> None:
 
     Example: `fleet cancel 0190c0de-...`
     """
-    from fleet.state.tasks import ENDED
+    from fleet.tasks.store import ENDED
 
     before = _task(task_id).cancel()
     if before in ENDED:

@@ -192,7 +192,7 @@ class FleetConfig(Section):
 
     @model_validator(mode="after")
     def _priorities_leave_room(self) -> Self:
-        """Whatever request type meets whatever tenant: see `fleet.services.priorities`."""
+        """Whatever request type meets whatever tenant: see `fleet.models.priorities`."""
         for tenant in self.models.tenants if self.tenants else ():
             _known(f"models.tenants.{tenant}", tenant, self.tenants)
         requests: list[tuple[str, Prioritised]] = [

@@ -45,7 +45,7 @@ class Routing(Section):
 
 
 class Health(Section):
-    """When a pool is taken out of the rotation; see `fleet.core.health.HealthPolicy`."""
+    """When a pool is taken out of the rotation; see `fleet.routing.rules.health.HealthPolicy`."""
 
     failures_in_row: Annotated[int, Field(ge=1)] = 5
     least_success: Fraction = 0.6

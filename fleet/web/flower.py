@@ -18,14 +18,14 @@ from flower.options import options
 from flower.urls import settings as web_settings
 from tornado.log import enable_pretty_logging
 
-from fleet.adapters.ports import LOOPBACK, pick_ports
+from fleet.broker.app import make_app
+from fleet.broker.application import FleetCelery
+from fleet.broker.known_tasks import know_what_is_seen
 from fleet.errors import InvalidConfig
-from fleet.runtime.app import make_app
-from fleet.runtime.application import FleetCelery
-from fleet.runtime.known_tasks import know_what_is_seen
+from fleet.local.ports import LOOPBACK, pick_ports
+from fleet.redis.client import sentinel_options
 from fleet.settings import Settings
 from fleet.settings.addresses import redis_address
-from fleet.state.client import sentinel_options
 
 
 class FleetFlower(Flower):  # type: ignore[misc]

@@ -12,8 +12,8 @@ import redis
 from fake_provider import FakeProvider
 from task_runs import CONFIG, Run, start_run
 
-from fleet.adapters.local_model import find_weights, start_model
 from fleet.errors import InvalidConfig
+from fleet.local.model import find_weights, start_model
 from fleet.settings import Settings
 
 

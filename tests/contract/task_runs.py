@@ -13,23 +13,23 @@ import pytest
 from fake_provider import FakeProvider
 
 from fleet.agent import AgentSpec, ModelReply
+from fleet.broker.messages import message_encoder
+from fleet.budgets.cached_policy import PolicyInForce
+from fleet.connection import Connection, open_connection
 from fleet.errors import FleetError
-from fleet.runtime.loop import LoopThread
-from fleet.runtime.messages import message_encoder
-from fleet.services.callers import model_callers
-from fleet.services.connection import Connection, open_connection
-from fleet.services.context import RunContext
-from fleet.services.lease_keeper import LeaseKeeper
-from fleet.services.model_steps import ModelSteps
-from fleet.services.policy_in_force import PolicyInForce
-from fleet.services.priced_models import ModelsByName
-from fleet.services.requests import Submission
-from fleet.services.run import AgentRunner
-from fleet.services.step_writer import Lessons, StepWriter
-from fleet.services.task_slots import TaskSlots
+from fleet.models.callers import model_callers
+from fleet.models.priced import ModelsByName
 from fleet.settings import Settings
-from fleet.state.records import TaskRecord
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.record import TaskRecord
+from fleet.tasks.run.context import RunContext
+from fleet.tasks.run.model_steps import ModelSteps
+from fleet.tasks.run.runner import AgentRunner
+from fleet.tasks.run.step_writer import Lessons, StepWriter
+from fleet.tasks.slots import TaskSlots
+from fleet.tasks.store import Lease
+from fleet.worker.event_loop import LoopThread
 
 # By score: small, middle, large, huge; by quality the other way round. small's window is the
 # smallest, and that of huge is not known. They cost $0, $0.003125, $0.03125 and $0.0625 by their

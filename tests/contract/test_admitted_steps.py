@@ -25,8 +25,8 @@ from fake_provider import (
 from task_runs import PRICED, Run, eventually, resume_run, until_all_is_read
 
 from fleet.agent import ModelReply
-from fleet.core.cut_calls import SILENCE_SECONDS
-from fleet.core.limits import LimitKey, Quantity, Window
+from fleet.budgets.rules.limits import LimitKey, Quantity, Window
+from fleet.connection import open_connection
 from fleet.errors import (
     LeaseLost,
     OverBudget,
@@ -36,11 +36,11 @@ from fleet.errors import (
     RetryLater,
     Unavailable,
 )
-from fleet.services.connection import open_connection
-from fleet.services.ledger_verify import verify
+from fleet.ledger.verification import verify
+from fleet.models.rules.cut_calls import SILENCE_SECONDS
+from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.state.policy import Cause
-from fleet.state.records import Step
+from fleet.tasks.record import Step
 from workers.code_generator import SPEC
 from workers.code_generator.models import CodeGenerationResult
 

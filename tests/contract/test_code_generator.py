@@ -13,9 +13,9 @@ from context import LocalContext
 from pydantic import ValidationError
 from pydantic_ai.exceptions import ModelAPIError
 
-from fleet.adapters.sandbox import isolation_for
 from fleet.agent import Outcome
 from fleet.errors import InvalidRequest
+from fleet.sandbox import isolation_for
 from workers.code_generator import SPEC, verification
 from workers.code_generator.agent import TEMPERATURES
 from workers.code_generator.models import CodeGenerationPayload, CodeGenerationResult

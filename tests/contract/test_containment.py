@@ -20,9 +20,9 @@ import psutil
 import pytest
 from containment import BEGIN, BOUNDS, DOCS, END, MODES, PROBES, program, table
 
-from fleet.adapters.sandbox import Mode, SandboxLimits, SandboxResult, run_python
-from fleet.adapters.sandbox.isolation import why_not
-from fleet.adapters.sandbox.removal import remove_folder
+from fleet.sandbox import Mode, SandboxLimits, SandboxResult, run_python
+from fleet.sandbox.isolation import why_not
+from fleet.sandbox.removal import remove_folder
 
 IPC_CREAT, IPC_RMID = 0o1000, 0
 ADD_KEY = {"x86_64": 248, "aarch64": 217}

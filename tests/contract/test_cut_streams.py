@@ -29,12 +29,12 @@ from pydantic_ai.models.openai import OpenAIStreamedResponse
 from pydantic_ai.usage import RequestUsage
 from task_runs import eventually, until_all_is_read
 
-from fleet.adapters.model_calls import ModelCaller
-from fleet.adapters.providers import Endpoint
-from fleet.adapters.streams import Progress, hides_nothing
-from fleet.core.cut_calls import Cut
-from fleet.core.model_choice import Model, Price
 from fleet.errors import FleetError, ModelRefused, RateLimited, Unavailable
+from fleet.models.calls.call import ModelCaller
+from fleet.models.calls.providers import Endpoint
+from fleet.models.calls.streams import Progress, hides_nothing
+from fleet.models.rules.choice import Model, Price
+from fleet.models.rules.cut_calls import Cut
 
 PRICE = Price.per_thousand(0.0025, 0.01)
 NOTHING_TOLD = (0, 0, 0, 0, 0)

@@ -15,14 +15,14 @@ from task_runs import PRICED, Run, runner_of
 from typer.testing import CliRunner
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
+from fleet.broker.messages import message_encoder
 from fleet.cli.main import app
 from fleet.errors import InvalidRequest, TaskFailed
-from fleet.runtime.messages import message_encoder
-from fleet.services.claims import Delivery
-from fleet.services.ledger_verify import verify
-from fleet.services.requests import Submission
-from fleet.services.upkeep import reap
-from fleet.state.records import TaskRecord
+from fleet.ledger.verification import verify
+from fleet.tasks.checks import Submission
+from fleet.tasks.claims import Delivery
+from fleet.tasks.reaper import reap
+from fleet.tasks.record import TaskRecord
 from workers.code_generator import SPEC as CODE
 
 HALF = "\ud83d"

@@ -11,20 +11,20 @@ import redis
 from fake_provider import Behaviour, FakeProvider, answer, endless, held
 from task_runs import Run, resume_run
 
-from fleet.core.budget_alerts import LimitAlert
-from fleet.core.learning import Policy
-from fleet.core.limits import LimitKey
-from fleet.core.output_limits import LimitRecord
+from fleet.broker.messages import message_encoder
+from fleet.budgets.rules.alerts import LimitAlert
+from fleet.budgets.rules.limits import LimitKey
+from fleet.connection import Connection, open_connection
 from fleet.errors import OverBudget
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.ledger_verify import verify
-from fleet.services.model_listing import listing
-from fleet.services.requests import Submission
+from fleet.ledger.verification import verify
+from fleet.models.listing import listing
+from fleet.models.rules.learning import Policy
+from fleet.models.rules.output_limits import LimitRecord
+from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.state.policy import Cause
-from fleet.state.records import Step
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.record import Step
+from fleet.tasks.store import Lease
 
 CALLS = 20
 LIMIT = 100

@@ -15,13 +15,13 @@ from fake_provider import FakeProvider
 from task_runs import CONFIG, eventually, runner_of
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.errors import LeaseLost, TaskCancelled
-from fleet.runtime.messages import message_encoder
-from fleet.services.claims import Delivery
-from fleet.services.connection import Connection, open_connection
-from fleet.services.giving_back import GivenBack
-from fleet.services.requests import Submission
 from fleet.settings import Settings
+from fleet.tasks.checks import Submission
+from fleet.tasks.claims import Delivery
+from fleet.tasks.requeue import GivenBack
 
 QUEUE = "{fleet}.overflow.code_generator"
 

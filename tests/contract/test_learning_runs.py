@@ -11,12 +11,12 @@ from fake_provider import FakeProvider
 from task_runs import runner_of
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.errors import FleetError, InvalidRequest
-from fleet.runtime.messages import message_encoder
-from fleet.services.claims import Delivery
-from fleet.services.connection import Connection, open_connection
-from fleet.services.requests import Submission
 from fleet.settings import Settings
+from fleet.tasks.checks import Submission
+from fleet.tasks.claims import Delivery
 
 CONFIG = """
 [providers.fake]

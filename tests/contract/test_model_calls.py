@@ -29,11 +29,7 @@ from fake_provider import (
     wrong_key,
 )
 
-from fleet.adapters.model_calls import ModelCaller
-from fleet.adapters.model_errors import QUOTA_SECONDS, RATE_LIMIT_SECONDS
-from fleet.adapters.providers import Endpoint
 from fleet.agent import ModelReply
-from fleet.core.model_choice import Model, Price, Tokens
 from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
@@ -44,6 +40,10 @@ from fleet.errors import (
     RateLimited,
     Unavailable,
 )
+from fleet.models.calls.call import ModelCaller
+from fleet.models.calls.errors import QUOTA_SECONDS, RATE_LIMIT_SECONDS
+from fleet.models.calls.providers import Endpoint
+from fleet.models.rules.choice import Model, Price, Tokens
 
 PRICE = Price.per_thousand(0.0025, 0.01, 0.00125)
 PAID = Model("gpt-4o", "openai", PRICE, 0.9, 0.9)

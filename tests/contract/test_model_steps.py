@@ -21,16 +21,16 @@ from fake_provider import (
 )
 from task_runs import Run
 
-from fleet.adapters.model_calls import ModelCaller
+from fleet.connection import Connection, open_connection
 from fleet.errors import (
     ContextWindowExceeded,
     ModelRefused,
     RateLimited,
     Unavailable,
 )
-from fleet.services import model_steps
-from fleet.services.connection import Connection, open_connection
-from fleet.state.records import Step
+from fleet.models.calls.call import ModelCaller
+from fleet.tasks.record import Step
+from fleet.tasks.run import model_steps
 from workers.code_generator import SPEC
 from workers.code_generator.models import CodeGenerationResult
 

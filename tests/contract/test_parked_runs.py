@@ -14,21 +14,21 @@ from fake_provider import FakeProvider, answer, held
 from task_runs import CONFIG, runner_of
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
-from fleet.core.limits import LimitKey, Window
-from fleet.core.refusals import Refusal
+from fleet.broker.messages import message_encoder
+from fleet.budgets.rules.limits import LimitKey, Window
+from fleet.budgets.rules.refusals import Refusal
+from fleet.connection import Connection, open_connection
 from fleet.errors import LeaseLost, OverBudget, TaskFailed
-from fleet.runtime.messages import message_encoder
-from fleet.services.claims import Delivery
-from fleet.services.connection import Connection, open_connection
-from fleet.services.giving_back import GivenBack
-from fleet.services.ledger_verify import verify
-from fleet.services.parked import unpark
-from fleet.services.requests import Submission
-from fleet.services.run import AgentRunner
+from fleet.ledger.verification import verify
+from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.state.policy import Cause
-from fleet.state.records import TaskRecord
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.claims import Delivery
+from fleet.tasks.record import TaskRecord
+from fleet.tasks.release import unpark
+from fleet.tasks.requeue import GivenBack
+from fleet.tasks.run.runner import AgentRunner
+from fleet.tasks.store import Lease
 
 WAIT = '[budgets]\nover = "wait"\n\n[leases]\nlease_seconds = 20\n'
 QUEUE = "{fleet}.overflow.code_generator"

@@ -12,9 +12,9 @@ from context import LocalContext
 from PIL import Image
 from pydantic import ValidationError
 
-from fleet.adapters.sandbox import isolation_for
 from fleet.agent import Outcome
 from fleet.errors import TaskFailed
+from fleet.sandbox import isolation_for
 from workers.performance_tester import SPEC
 from workers.performance_tester.models import PerformanceTestResult
 from workers.performance_tester.statistics import verdict

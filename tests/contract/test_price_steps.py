@@ -18,13 +18,13 @@ import redis
 from fake_provider import FakeProvider, answer, held
 from task_runs import Run, resume_run
 
-from fleet.adapters.price_files import document_text, packed, store
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.known_models import KnownModels
-from fleet.services.priced_models import PricedModels
-from fleet.services.requests import Submission
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
+from fleet.models.known import KnownModels
+from fleet.models.price_files import document_text, packed, store
+from fleet.models.priced import PricedModels
 from fleet.settings import Settings
+from fleet.tasks.checks import Submission
 
 CONFIG = """
 [models]
@@ -83,7 +83,7 @@ def fleet(
     store(tmp_path, document((2.0, ""), (1.0, "02:00:00Z")), "here")
     clock = Clock()
     clean_environment.setattr(
-        "fleet.services.connection.PricedModels",
+        "fleet.connection.PricedModels",
         lambda settings, environment, shared: PricedModels(
             settings, environment, clock, shared=shared
         ),
@@ -219,11 +219,11 @@ def test_a_call_is_admitted_and_charged_at_what_another_machine_has_refreshed(
 
 WATCHER = """
 import sys
-from fleet.runtime.messages import message_encoder
+from fleet.broker.messages import message_encoder
 from fleet.services import priced_models
 priced_models.CHECK_SECONDS = 0.1
-from fleet.services.connection import open_connection
-from fleet.services.requests import Submission
+from fleet.connection import open_connection
+from fleet.tasks.checks import Submission
 from fleet.settings import load_settings
 connection = open_connection(load_settings())
 submitter = connection.submitter(message_encoder())

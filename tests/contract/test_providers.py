@@ -15,11 +15,7 @@ import pytest
 from recorder import Recorder, Seen, Stream, recorder
 from streamed_answers import EVENTS, content_type, told_as_it_grows
 
-from fleet.adapters.model_calls import ModelCaller
-from fleet.adapters.providers import Endpoint
-from fleet.adapters.streams import Progress
 from fleet.agent import ModelReply
-from fleet.core.model_choice import Model, Price, Tokens
 from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
@@ -31,6 +27,10 @@ from fleet.errors import (
     RateLimited,
     Unavailable,
 )
+from fleet.models.calls.call import ModelCaller
+from fleet.models.calls.providers import Endpoint
+from fleet.models.calls.streams import Progress
+from fleet.models.rules.choice import Model, Price, Tokens
 from fleet.settings.providers import AWS_VARIABLES, ProviderKind
 
 PRICE = Price.per_thousand(0.003, 0.015, 0.0003, 0.00375)

@@ -12,18 +12,18 @@ from fake_provider import FakeProvider, answer, broken
 from task_runs import CONFIG, eventually, runner_of
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.errors import RetryLater, TaskFailed, Unavailable
-from fleet.runtime.messages import message_encoder
-from fleet.services.claims import Delivery
-from fleet.services.connection import Connection, open_connection
-from fleet.services.dead import find_dead
-from fleet.services.ledger_verify import verify
-from fleet.services.parked import unpark
-from fleet.services.requests import Submission
-from fleet.services.run import AgentRunner
+from fleet.ledger.verification import verify
+from fleet.policy.store import Scope
 from fleet.settings import Settings
-from fleet.state.policy import Scope
-from fleet.state.records import TaskRecord
+from fleet.tasks.checks import Submission
+from fleet.tasks.claims import Delivery
+from fleet.tasks.dead_letters import find_dead
+from fleet.tasks.record import TaskRecord
+from fleet.tasks.release import unpark
+from fleet.tasks.run.runner import AgentRunner
 
 RETRIES = "[retries]\nmost = 2\nbase_seconds = 0.05\ncap_seconds = 0.05\n"
 QUEUE = "{fleet}.overflow.code_generator"
@@ -119,7 +119,7 @@ def crew(crew_of: Callable[[str], Crew]) -> Crew:
 
 
 def dead(crew: Crew) -> list[tuple[str, str]]:
-    from fleet.core.dead_letters import DeadFilter
+    from fleet.tasks.rules.dead_letters import DeadFilter
 
     return [(each.id, each.dead) for each in find_dead(crew.fleet, DeadFilter())]
 

@@ -13,14 +13,14 @@ import redis
 from task_runs import runner_of
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
-from fleet.runtime.messages import message_encoder
-from fleet.services import run as runs
-from fleet.services.claims import Delivery
-from fleet.services.connection import Connection, open_connection
-from fleet.services.giving_back import GivenBack
-from fleet.services.requests import Submission
-from fleet.services.run import AgentRunner
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
+from fleet.tasks.checks import Submission
+from fleet.tasks.claims import Delivery
+from fleet.tasks.requeue import GivenBack
+from fleet.tasks.run import runner as runs
+from fleet.tasks.run.runner import AgentRunner
 
 ONE_SLOT = '[pools.codegen]\nagent_type = "code_generator"\nslots = 1'
 PATIENCE_SECONDS = 30.0

@@ -15,15 +15,15 @@ import billiard
 import psutil
 import pytest
 
-from fleet.adapters.sandbox import (
+from fleet.errors import InvalidRequest
+from fleet.sandbox import (
     Mode,
     SandboxLimits,
     SandboxResult,
     isolation_for,
     run_python,
 )
-from fleet.adapters.sandbox.isolation import why_not
-from fleet.errors import InvalidRequest
+from fleet.sandbox.isolation import why_not
 
 MEBIBYTE = 1024 * 1024
 

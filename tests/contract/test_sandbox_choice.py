@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from context import LocalContext
 
-from fleet.adapters.sandbox import bubblewrap, isolation_for, landlock, run_python, users
-from fleet.adapters.sandbox.isolation import why_not
 from fleet.cli.results import isolation_note
 from fleet.errors import NotAllowed
-from fleet.services.health import sandbox_parts
+from fleet.operations.health import sandbox_parts
+from fleet.sandbox import bubblewrap, isolation_for, landlock, run_python, users
+from fleet.sandbox.isolation import why_not
 from fleet.settings import Settings
 from workers.code_generator import SPEC
 
@@ -109,7 +109,7 @@ def test_where_the_kernel_forbids_user_namespaces_the_trial_tells_and_landlock_i
     if shutil.which("unshare") is None:
         pytest.skip("there is no unshare to forbid user namespaces with")
     program = (
-        "from fleet.adapters.sandbox.isolation import isolation_for, why_not\n"
+        "from fleet.sandbox.isolation import isolation_for, why_not\n"
         "print(why_not('bubblewrap'))\nprint(isolation_for('auto'))"
     )
     command = (sys.executable, "-c", program)

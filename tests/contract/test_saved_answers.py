@@ -8,13 +8,13 @@ import pytest
 from fake_provider import answer
 from task_runs import PRICED, Run, eventually, resume_run, runner_of
 
-from fleet.core.limits import LimitKey
-from fleet.services.claims import Delivery
-from fleet.services.ledger_verify import verify
-from fleet.services.parked import unpark
-from fleet.services.upkeep import reap
-from fleet.state.policy import Cause
-from fleet.state.records import TaskRecord
+from fleet.budgets.rules.limits import LimitKey
+from fleet.ledger.verification import verify
+from fleet.policy.store import Cause
+from fleet.tasks.claims import Delivery
+from fleet.tasks.reaper import reap
+from fleet.tasks.record import TaskRecord
+from fleet.tasks.release import unpark
 from workers.code_generator import SPEC
 
 WRONG = answer("```python\ndef subtract(a, b):\n    return a - b\n```", 100, 50)

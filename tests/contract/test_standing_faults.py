@@ -13,11 +13,7 @@ from fake_provider import Behaviour, FakeProvider, bad_request, broken, rate_lim
 from task_runs import Run
 from typer.testing import CliRunner
 
-from fleet.adapters.model_calls import ModelCaller
-from fleet.adapters.providers import Endpoint
 from fleet.cli.main import app
-from fleet.core.learning import WHOLE_KEY
-from fleet.core.model_choice import Model
 from fleet.errors import (
     FleetError,
     ModelNotServed,
@@ -27,6 +23,10 @@ from fleet.errors import (
     RateLimited,
     Unavailable,
 )
+from fleet.models.calls.call import ModelCaller
+from fleet.models.calls.providers import Endpoint
+from fleet.models.rules.choice import Model
+from fleet.models.rules.learning import WHOLE_KEY
 
 HOUR = 3600
 TWO_PROVIDERS = """

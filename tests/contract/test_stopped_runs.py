@@ -14,17 +14,17 @@ from structlog.testing import capture_logs
 from task_runs import eventually, runner_of
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result, to_the_end
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.errors import FleetError, LeaseLost, TaskCancelled, TaskFailed, TaskTimedOut
-from fleet.runtime.loop import LoopThread
-from fleet.runtime.messages import message_encoder
-from fleet.services import stopping
-from fleet.services.claims import Delivery
-from fleet.services.connection import Connection, open_connection
-from fleet.services.giving_back import GivenBack
-from fleet.services.requests import Submission
-from fleet.services.run import AgentRunner
-from fleet.services.stopping import StoppableRun, Stopped
 from fleet.settings import Settings
+from fleet.tasks.checks import Submission
+from fleet.tasks.claims import Delivery
+from fleet.tasks.requeue import GivenBack
+from fleet.tasks.run import stopping
+from fleet.tasks.run.runner import AgentRunner
+from fleet.tasks.run.stopping import StoppableRun, Stopped
+from fleet.worker.event_loop import LoopThread
 
 PATIENCE_SECONDS = 30.0
 SECONDS = 0.02

@@ -15,13 +15,7 @@ from hypothesis import strategies as st
 from recorder import Recorder, Stream, recorder
 from told_answers import FORMS, Fault, Told, event
 
-from fleet.adapters.answers.faults import fault_in
-from fleet.adapters.model_calls import ModelCaller
-from fleet.adapters.providers import Endpoint
-from fleet.adapters.streams import Progress
 from fleet.agent import ModelReply
-from fleet.core.model_choice import Model, Price
-from fleet.core.thoughts import split
 from fleet.errors import (
     ContextWindowExceeded,
     FleetError,
@@ -32,6 +26,12 @@ from fleet.errors import (
     RateLimited,
     Unavailable,
 )
+from fleet.models.answers.faults import fault_in
+from fleet.models.calls.call import ModelCaller
+from fleet.models.calls.providers import Endpoint
+from fleet.models.calls.streams import Progress
+from fleet.models.rules.choice import Model, Price
+from fleet.models.rules.thoughts import split
 from fleet.settings.providers import ProviderKind
 
 PRICE = Price.per_thousand(0.003, 0.015)

@@ -10,11 +10,11 @@ import pytest
 from recorder import Stream, recorder
 from streamed_answers import EVENTS, content_type
 
-from fleet.adapters.model_calls import ModelCaller
-from fleet.adapters.providers import Endpoint
-from fleet.adapters.request_fields import asks_for_usage, keeps_limits, limit_field
 from fleet.agent import ModelReply
-from fleet.core.model_choice import Model, Price
+from fleet.models.calls.call import ModelCaller
+from fleet.models.calls.providers import Endpoint
+from fleet.models.calls.request_fields import asks_for_usage, keeps_limits, limit_field
+from fleet.models.rules.choice import Model, Price
 from fleet.settings.providers import ProviderKind
 
 PRICE = Price.per_thousand(0.003, 0.015)

@@ -14,21 +14,21 @@ from fake_provider import FakeProvider
 from task_runs import CONFIG, runner_of
 from test_parked_runs import SPEC
 
-from fleet.core.limits import LimitKey
+from fleet.broker.messages import message_encoder
+from fleet.broker.submission import Delivered
+from fleet.budgets.reservation import StepLimits
+from fleet.budgets.rules.limits import LimitKey
+from fleet.connection import Connection, open_connection
 from fleet.errors import FleetError, InEmergency, InvalidRequest, OverBudget, OverLimit
-from fleet.runtime.agent_tasks import _plan
-from fleet.runtime.asked import Delivered
-from fleet.runtime.messages import message_encoder
-from fleet.services.claims import Delivery
-from fleet.services.complexity import Complexity
-from fleet.services.connection import Connection, open_connection
-from fleet.services.ledger_verify import verify
-from fleet.services.money_rules import step_limits
-from fleet.services.requests import RequestChecks, Submission
-from fleet.services.run import AgentRunner
+from fleet.ledger.verification import verify
+from fleet.models.complexity import Complexity
+from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.state.money import StepLimits
-from fleet.state.policy import Cause
+from fleet.tasks.checks import RequestChecks, Submission
+from fleet.tasks.claims import Delivery
+from fleet.tasks.reservation import step_limits
+from fleet.tasks.run.runner import AgentRunner
+from fleet.worker.agent_tasks import _plan
 
 CAUSE = Cause("ann", "test")
 

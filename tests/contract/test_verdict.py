@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from fleet.adapters.sandbox import SandboxResult
+from fleet.sandbox import SandboxResult
 from workers.code_generator.models import CodeGenerationPayload
 from workers.code_generator.verification import Verdict, _report, verify
 

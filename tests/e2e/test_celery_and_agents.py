@@ -16,13 +16,13 @@ from celery.exceptions import TaskRevokedError, TimeLimitExceeded
 from harness import eventually
 from shops import PATIENCE, PREFORK_QUEUE, THREADS, THREADS_QUEUE, Shop, listening, until
 
-from fleet.core.retries import MOST_CRASHES
+from fleet.client import Task
+from fleet.connection import Connection
 from fleet.errors import OverLimit, TaskCancelled, TaskTimedOut
-from fleet.runtime.client import Task
-from fleet.services.connection import Connection
-from fleet.services.upkeep import reap
-from fleet.state.keys import wake
-from fleet.state.tasks import Lease
+from fleet.redis.keys import wake
+from fleet.tasks.reaper import reap
+from fleet.tasks.rules.retries import MOST_CRASHES
+from fleet.tasks.store import Lease
 
 NAP = "agents.napper"
 LEASE_SECONDS = 6

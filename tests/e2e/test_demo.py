@@ -11,8 +11,8 @@ import psutil
 import pytest
 from harness import ROOT
 
-from fleet.adapters.local_model import find_weights
 from fleet.errors import InvalidConfig
+from fleet.local.model import find_weights
 
 HEADINGS = ("Starting a fleet", "Submitting work", "Results", "What it took", "What next")
 

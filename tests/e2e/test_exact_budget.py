@@ -19,9 +19,9 @@ from harness import eventually
 from money_fleet import HERE, SLOTS, MoneyFleet, money_fleet
 from money_producers import SPEND
 
-from fleet.core.prices import NANODOLLARS
 from fleet.errors import OverBudget
-from fleet.state.records import ENDED
+from fleet.money import NANODOLLARS
+from fleet.tasks.record import ENDED
 
 PROCESSES, THREADS, REQUESTS, FIT = 8, 4, 1000, 137
 QUESTIONS = {"questions": 4}

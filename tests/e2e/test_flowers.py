@@ -16,10 +16,10 @@ from urllib.parse import urlencode
 import pytest
 from harness import Crew, eventually
 
-from fleet.adapters.ports import pick_ports
+from fleet.local.ports import pick_ports
 
 PASSWORD = "open sesame"
-USERS_APP = "from fleet.runtime.app import make_app\n\napp = make_app()\n"
+USERS_APP = "from fleet.broker.app import make_app\n\napp = make_app()\n"
 NAP = "agents.napper"
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from harness import Crew, eventually
 
-from fleet.adapters.ports import pick_ports
-from fleet.runtime.app import make_app
-from fleet.runtime.job_names import BUDGETS, REAP, ROLL_UP, SPEND
+from fleet.broker.app import make_app
+from fleet.broker.job_names import BUDGETS, REAP, ROLL_UP, SPEND
+from fleet.local.ports import pick_ports
 
 PASSWORD = "open sesame"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from harness import Crew, eventually
 
-from fleet.runtime.app import Role, make_app
-from fleet.runtime.job_names import ROLL_UP
-from fleet.services.connection import open_connection
-from fleet.services.ledger_verify import verify
+from fleet.broker.app import Role, make_app
+from fleet.broker.job_names import ROLL_UP
+from fleet.connection import open_connection
+from fleet.ledger.verification import verify
 
 
 def test_what_a_task_spent_is_in_the_ledger_and_rolled_up_by_a_worker(crew: Crew) -> None:

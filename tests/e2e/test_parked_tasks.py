@@ -16,8 +16,8 @@ from harness import eventually
 from money_fleet import MoneyFleet, money_fleet
 
 from fleet import Task
+from fleet.broker.app import Role, make_app
 from fleet.errors import ResultTimeout
-from fleet.runtime.app import Role, make_app
 
 BUDGET = '[budgets]\ndaily_usd = 0.003\nover = "wait"\n'
 USED = answer("hi", 74, 100)

@@ -10,9 +10,9 @@ import pytest
 from celery import Celery
 from harness import Crew, eventually
 
-from fleet.core.priorities import Priorities
+from fleet.broker.app import make_app, task_routes
 from fleet.errors import InvalidRequest
-from fleet.runtime.app import make_app, task_routes
+from fleet.models.rules.priorities import Priorities
 
 NAP = "agents.napper"
 

@@ -14,7 +14,7 @@ import pytest
 from harness import eventually
 from yards import DEAD_SECONDS, GRACE_SECONDS, PATIENCE, Yard
 
-from fleet.adapters import finishing
+from fleet.local import finishing
 
 both = pytest.mark.parametrize(
     "pool", ["threads", pytest.param("prefork", marks=pytest.mark.slow)]

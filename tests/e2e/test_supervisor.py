@@ -10,15 +10,15 @@ from pathlib import Path
 
 from harness import ROOT, eventually
 
-from fleet.adapters import finishing
+from fleet.local import finishing
 
 SUPERVISOR = """
 import sys
 from functools import partial
 from pathlib import Path
 
-from fleet.adapters.finishing import process_groups
-from fleet.adapters.supervisor import Supervisor
+from fleet.local.finishing import process_groups
+from fleet.local.supervisor import Supervisor
 
 folder = Path(sys.argv[1])
 supervisor = Supervisor(0.5, finishing=partial(process_groups, folder))

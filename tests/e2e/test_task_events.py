@@ -6,7 +6,7 @@ from typing import Any
 
 from harness import Crew
 
-from fleet.runtime.app import make_app
+from fleet.broker.app import make_app
 
 LIFE = ["task-received", "task-started", "task-succeeded"]
 

@@ -24,7 +24,7 @@ from harness import ROOT, eventually
 from pydantic import SecretStr
 
 from fleet.cli.status import look
-from fleet.services.run_file import running
+from fleet.local.run_file import running
 from fleet.settings import Environment, Settings, parse_config
 
 PASSWORD = "open sesame"

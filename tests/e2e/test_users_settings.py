@@ -14,8 +14,8 @@ from celery.result import AsyncResult
 from harness import Crew, eventually
 
 from fleet import Fleet
+from fleet.broker.app import make_app
 from fleet.errors import NotAllowed
-from fleet.runtime.app import make_app
 from fleet.settings import load_settings
 
 NAP = "agents.napper"

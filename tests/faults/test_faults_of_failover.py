@@ -12,7 +12,7 @@ from fleet_side import FleetSide
 from sentinel_broker import SentinelBroker
 from sides import await_ready, sized, until
 
-from fleet.services.health import broker_part
+from fleet.operations.health import broker_part
 
 MOST_SECONDS_TO_GO_ON = 30.0
 

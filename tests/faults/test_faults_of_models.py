@@ -8,7 +8,7 @@ from fleet_side import FleetSide
 from sides import await_ready
 
 from fleet import Submission
-from fleet.core.budget_alerts import LimitAlert
+from fleet.budgets.rules.alerts import LimitAlert
 
 CALLS = 20
 BUDGET = 200_000_000

@@ -19,8 +19,8 @@ from fleet_side import BEAT_SECONDS, VISIBILITY_SECONDS, FleetSide
 from sides import FULL, HERE, await_ready, resident_bytes, sized, until
 
 from beat_schedules.schedule import schedule
+from fleet.beat.store import BeatLease
 from fleet.errors import PartlySubmitted, RetryLater
-from fleet.state.beat import BeatLease
 
 SKEW_SECONDS = 90
 REAP_SECONDS = 1.0

@@ -11,7 +11,7 @@ from fault_rows import shown
 from fleet_side import VISIBILITY_SECONDS, FleetSide
 from sides import await_ready, sized, until
 
-from fleet.runtime.app import RESTORE_SECONDS
+from fleet.broker.app import RESTORE_SECONDS
 
 QUIET = 40.0
 MOST_ATTEMPTS = 3

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fleet.core.limits import LETTERS, Limit
-from fleet.core.money_book import ROLLING_MINUTES
-from fleet.state.book import window_ids
-from fleet.state.money import Choice
+from fleet.budgets.reservation import Choice
+from fleet.budgets.rules.limits import LETTERS, Limit
+from fleet.budgets.rules.usage_counters import ROLLING_MINUTES
+from fleet.budgets.usage_store import window_ids
 
 Amounts = tuple[int, ...]
 Limits = Mapping[str, Sequence[Limit]]

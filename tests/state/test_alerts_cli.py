@@ -11,12 +11,12 @@ import redis
 from commands import run_fleet
 
 from fleet import Fleet
-from fleet.core.output_limits import Shown
-from fleet.services.budget_alerts import look_at_budgets
-from fleet.services.connection import Connection, open_connection
+from fleet.budgets.alerts import look_at_budgets
+from fleet.connection import Connection, open_connection
+from fleet.models.rules.output_limits import Shown
 from fleet.settings import Settings
-from fleet.state.records import Step
-from fleet.state.tasks import Lease
+from fleet.tasks.record import Step
+from fleet.tasks.store import Lease
 
 LEASE = Lease(
     "task", 1, "type", "a [b] c", 0.5, "gpt-5", 1, agent_type="code_generator", pool="pool"

@@ -10,12 +10,12 @@ import pytest
 import redis
 
 from fleet import Fleet
-from fleet.core.limits import LimitKey
+from fleet.budgets.rules.limits import LimitKey
 from fleet.errors import TooBusy
-from fleet.services.requests import Submission
+from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.state.policy import Cause
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.store import Lease
 
 PROCESSES, EACH, ROOM = 8, 40, 37
 PAYLOAD = {"instruction": "add"}

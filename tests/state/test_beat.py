@@ -13,13 +13,13 @@ from celery.schedules import crontab
 
 from beat_schedules.jobs import add_jobs
 from beat_schedules.schedule import schedule
-from fleet.runtime.app import Role, make_app
-from fleet.runtime.beat import JobThreads, LeasedScheduler
-from fleet.runtime.job_names import ARCHIVE, BUDGETS, HEALTH, PRUNE, ROLL_UP
-from fleet.services.connection import Connection, open_connection
-from fleet.services.upkeep import last_health, reap, summarize_health
+from fleet.beat.scheduler import JobThreads, LeasedScheduler
+from fleet.beat.store import BeatLease
+from fleet.broker.app import Role, make_app
+from fleet.broker.job_names import ARCHIVE, BUDGETS, HEALTH, PRUNE, ROLL_UP
+from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
-from fleet.state.beat import BeatLease
+from fleet.tasks.reaper import last_health, reap, summarize_health
 
 DAILY, OFTEN = ARCHIVE, HEALTH
 

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 import redis
 
-from fleet.core.ledger_entries import Held, LedgerEntry
-from fleet.core.ledger_sums import LedgerSums
-from fleet.core.limits import Limit, pack
-from fleet.core.refusals import Refusal
-from fleet.services.connection import Connection, open_connection
-from fleet.services.ledger_verify import verify
+from fleet.budgets import upkeep_store as money_upkeep
+from fleet.budgets.reservation import ScopeLimits, StepLimits
+from fleet.budgets.rules.limits import Limit, pack
+from fleet.budgets.rules.refusals import Refusal
+from fleet.budgets.usage_store import window_ids
+from fleet.connection import Connection, open_connection
+from fleet.ledger.rules.entries import Held, LedgerEntry
+from fleet.ledger.rules.sums import LedgerSums
+from fleet.ledger.verification import verify
 from fleet.settings import Settings
-from fleet.state import money_upkeep
-from fleet.state.book import window_ids
-from fleet.state.money import ScopeLimits, StepLimits
-from fleet.state.records import Step
-from fleet.state.tasks import Lease
+from fleet.tasks.record import Step
+from fleet.tasks.store import Lease
 
 HOUR, DAY = 3600, 86_400
 STEP = Step("gpt-5", "openai", "first", "ok", 10, 0, 3, 7_000)

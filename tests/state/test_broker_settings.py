@@ -12,8 +12,8 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from fleet import Fleet
+from fleet.broker.app import make_app
 from fleet.errors import Unavailable
-from fleet.runtime.app import make_app
 from fleet.settings import Settings, load_settings
 
 AGENT = "agents.code_generator"

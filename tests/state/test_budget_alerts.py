@@ -9,15 +9,15 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from fleet.core.budget_alerts import BudgetUse
-from fleet.core.limits import Limit, LimitKey, Window
-from fleet.services.budget_alerts import look_at_budgets
-from fleet.services.connection import Connection, open_connection
+from fleet.budgets.alerts import look_at_budgets
+from fleet.budgets.reservation import ScopeLimits, StepLimits
+from fleet.budgets.rules.alerts import BudgetUse
+from fleet.budgets.rules.limits import Limit, LimitKey, Window
+from fleet.connection import Connection, open_connection
+from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.state.money import ScopeLimits, StepLimits
-from fleet.state.policy import Cause
-from fleet.state.records import Step
-from fleet.state.tasks import Lease
+from fleet.tasks.record import Step
+from fleet.tasks.store import Lease
 
 CONFIG = """
 [budgets]

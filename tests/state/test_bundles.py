@@ -14,9 +14,9 @@ from weakref import ref
 import pytest
 import redis
 
-from fleet.state.bundles import Bundles, Undelivered
-from fleet.state.client import connect
-from fleet.state.scripts import Scripts
+from fleet.redis.auto_pipelining import Bundles, Undelivered
+from fleet.redis.client import connect
+from fleet.redis.scripts import Scripts
 
 PATIENCE_SECONDS = 30.0
 

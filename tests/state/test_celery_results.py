@@ -15,11 +15,11 @@ from celery.exceptions import TimeoutError as NotInTime
 from celery.result import AsyncResult, ResultSet
 
 from fleet import Fleet
+from fleet.broker.app import make_app
+from fleet.connection import Connection
 from fleet.errors import TaskFailed, TaskUnverified
-from fleet.runtime.app import make_app
-from fleet.services.connection import Connection
 from fleet.settings import Settings
-from fleet.state.tasks import Lease
+from fleet.tasks.store import Lease
 
 RESULT = {"code": "def add(a, b): return a + b"}
 

@@ -14,25 +14,25 @@ from typer.testing import CliRunner
 
 from fleet import Fleet
 from fleet.agent import ModelReply
+from fleet.budgets.cached_policy import PolicyInForce
+from fleet.budgets.rules.limits import LimitKey
+from fleet.budgets.rules.refusals import Refusal
 from fleet.cli.main import app
-from fleet.core.limits import LimitKey
-from fleet.core.refusals import Refusal
+from fleet.connection import Connection
 from fleet.errors import CheckpointTooLarge, LeaseLost, OverBudget, Unavailable
-from fleet.services.checkpoints import Checkpoints
-from fleet.services.connection import Connection
-from fleet.services.context import RunContext
-from fleet.services.dead import bound_dead, retry_id
-from fleet.services.model_steps import ModelSteps
-from fleet.services.policy_in_force import PolicyInForce
-from fleet.services.retention import retain
-from fleet.services.step_writer import Lessons, StepWriter
-from fleet.services.upkeep import reap
+from fleet.models.store import Lesson
+from fleet.policy.store import Cause
+from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
-from fleet.state.models import Lesson
-from fleet.state.policy import Cause
-from fleet.state.records import Step
-from fleet.state.scripts import Scripts
-from fleet.state.tasks import Lease
+from fleet.tasks.dead_letters import bound_dead, retry_id
+from fleet.tasks.reaper import reap
+from fleet.tasks.record import Step
+from fleet.tasks.retention import retain
+from fleet.tasks.run.checkpoints import Checkpoints
+from fleet.tasks.run.context import RunContext
+from fleet.tasks.run.model_steps import ModelSteps
+from fleet.tasks.run.step_writer import Lessons, StepWriter
+from fleet.tasks.store import Lease
 
 CONFIG = "[limits]\ncheckpoint_bytes = 2048\ndead_letters = 2\n"
 FULL = Refusal("all", "d", 1, 9, 5, 3, 2, 1000)
@@ -133,7 +133,7 @@ def test_a_charge_and_its_answer_are_one_step_however_often_it_is_sent(
 def test_an_answer_that_was_charged_as_lost_is_not_saved_for_a_run_that_has_gone_on(
     fleet: Connection, lease: Lease
 ) -> None:
-    from fleet.state.money import ScopeLimits, StepLimits
+    from fleet.budgets.reservation import ScopeLimits, StepLimits
 
     assert fleet.steps.admit(lease, 1, STEP, StepLimits("0", ScopeLimits())) is None
     end_the_lease(fleet, lease)

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 
-from fleet.state.client import connect
+from fleet.redis.client import connect
 
 
 def test_a_child_can_ask_redis_though_a_thread_was_taking_a_connection_at_the_fork(

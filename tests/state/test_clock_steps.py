@@ -13,13 +13,13 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.parked import unpark
-from fleet.services.requests import Submission
-from fleet.services.upkeep import reap, requeue_expired
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.settings import Settings, load_settings
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.reaper import reap, requeue_expired
+from fleet.tasks.release import unpark
+from fleet.tasks.store import Lease
 
 HOUR = 3600
 LEASE_SECONDS = 1.5

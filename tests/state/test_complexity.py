@@ -9,16 +9,16 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
+from fleet.broker.messages import message_encoder
 from fleet.cli.main import app
-from fleet.core.difficulty.text_features import sketch
+from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidConfig, InvalidRequest
-from fleet.runtime.messages import message_encoder
-from fleet.services.complexity import Complexity
-from fleet.services.connection import Connection, open_connection
-from fleet.services.difficulty import train_difficulty
-from fleet.services.requests import Submission
-from fleet.services.submit import Submitter
+from fleet.models.complexity import Complexity
+from fleet.models.difficulty import train_difficulty
+from fleet.models.rules.difficulty.text_features import sketch
 from fleet.settings import Settings
+from fleet.tasks.checks import Submission
+from fleet.tasks.submit import Submitter
 
 EASY = "Write a function that adds {0} and {1}, with a docstring and a test of its own beside it."
 HARD = "Prove that the scheduler of {0} threads and {1} locks never deadlocks, then implement it."

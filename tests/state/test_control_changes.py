@@ -10,11 +10,11 @@ import pytest
 import redis
 
 from fleet import Fleet
+from fleet.broker.messages import message_encoder
+from fleet.connection import open_connection
 from fleet.errors import InvalidRequest
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import open_connection
-from fleet.services.requests import Submission
 from fleet.settings import Settings
+from fleet.tasks.checks import Submission
 
 CONFIG = """
 tenants = ["acme", "vip"]

@@ -9,9 +9,9 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fleet.core.statistics import NO_WINDOW, counted
-from fleet.state import scripts
-from fleet.state.pools import parse_counts
+from fleet.redis import scripts
+from fleet.routing.pools_store import parse_counts
+from fleet.routing.rules.statistics import NO_WINDOW, counted
 
 PARTS = Path(scripts.__file__).parent / "lua" / "parts"
 HALF_LIFE = 60.0

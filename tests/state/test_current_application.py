@@ -13,7 +13,7 @@ from celery import Celery, _state, shared_task, signature
 from celery.result import AsyncResult
 
 from fleet import Fleet
-from fleet.runtime.app import make_app
+from fleet.broker.app import make_app
 from fleet.settings import Settings
 
 

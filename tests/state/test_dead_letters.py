@@ -13,19 +13,19 @@ import redis
 from typer.testing import CliRunner
 
 from fleet import Fleet
+from fleet.budgets.rules.limits import LimitKey
 from fleet.cli.main import app
-from fleet.core.limits import LimitKey
+from fleet.connection import Connection
 from fleet.errors import InvalidRequest, OverBudget, TaskNotFound
-from fleet.services.connection import Connection
-from fleet.services.dead import retry_id
-from fleet.services.kept_messages import payload_of, readdressed
-from fleet.services.ledger_verify import verify
-from fleet.services.retention import retain
-from fleet.services.upkeep import reap
+from fleet.ledger.verification import verify
+from fleet.policy.store import Cause
+from fleet.redis.scripts import text
 from fleet.settings import Settings
-from fleet.state.policy import Cause
-from fleet.state.scripts import text
-from fleet.state.tasks import Lease
+from fleet.tasks.dead_letters import retry_id
+from fleet.tasks.kept_messages import payload_of, readdressed
+from fleet.tasks.reaper import reap
+from fleet.tasks.retention import retain
+from fleet.tasks.store import Lease
 
 CONFIG = "[limits]\ndead_letters = 3\n"
 PAYLOAD = {"instruction": "add"}

@@ -11,14 +11,14 @@ import redis
 from celery import Celery
 
 from fleet import Fleet
-from fleet.core.limits import LimitKey
+from fleet.broker import etas
+from fleet.broker.app import make_app
+from fleet.budgets.rules.limits import LimitKey
+from fleet.connection import Connection
 from fleet.errors import InvalidRequest, OverBudget, OverLimit
-from fleet.runtime import etas
-from fleet.runtime.app import make_app
-from fleet.services.connection import Connection
-from fleet.services.parked import unpark
+from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.state.policy import Cause
+from fleet.tasks.release import unpark
 
 OVERFLOW = "{fleet}.overflow.code_generator"
 PAYLOAD = {"instruction": "add"}

@@ -7,17 +7,17 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from fleet.core.health import HealthPolicy
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.errors import NoAgentAvailable
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.pool_health import look_at_pools
-from fleet.services.requests import Submission
-from fleet.services.submit import Submitter
-from fleet.services.upkeep import reap
+from fleet.routing.health import look_at_pools
+from fleet.routing.pools_store import PoolCounts
+from fleet.routing.rules.health import HealthPolicy
 from fleet.settings import Settings
-from fleet.state.pools import PoolCounts
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.reaper import reap
+from fleet.tasks.store import Lease
+from fleet.tasks.submit import Submitter
 
 TWO_POOLS = """
 [pools.good]

@@ -12,10 +12,10 @@ import pytest
 import redis
 from malformed_messages import good_message
 
+from fleet.broker.app import fleet_of, make_app
 from fleet.errors import InvalidRequest
-from fleet.runtime.app import fleet_of, make_app
-from fleet.services.requests import RequestChecks
 from fleet.settings import Settings
+from fleet.tasks.checks import RequestChecks
 
 QUEUE = "{fleet}.codegen"
 NAME = "agents.code_generator"

@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 import redis
 
-from fleet.core.retries import MOST_CRASHES
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.giving_back import GivenBack, give_back
-from fleet.services.lease_keeper import LeaseKeeper
-from fleet.services.requests import Submission
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.requeue import GivenBack, give_back
+from fleet.tasks.rules.retries import MOST_CRASHES
+from fleet.tasks.store import Lease
 
 ASK = Submission("code_generation", {"instruction": "add"})
 OVERFLOW = "{fleet}.overflow.code_generator"

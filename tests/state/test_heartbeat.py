@@ -10,10 +10,10 @@ import pytest
 import redis
 from tcp_proxy import Proxy
 
-from fleet.runtime.app import Role
-from fleet.runtime.worker import Heartbeat
-from fleet.services.connection import Connection, open_connection
+from fleet.broker.app import Role
+from fleet.connection import Connection, open_connection
 from fleet.settings import Settings, load_settings
+from fleet.worker.agent import Heartbeat
 
 ROLE = Role("codegen", "codegen-1")
 CONFIG = "[leases]\nheartbeat_seconds = 0.6\n"

@@ -9,8 +9,8 @@ import redis
 from typer.testing import CliRunner
 
 from fleet.cli.main import app
+from fleet.connection import Connection, open_connection
 from fleet.errors import FleetError
-from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings
 
 NUMBERS = ("nan", "inf", "-inf", "-1", "0", "1e400", "9" * 5000, "1e308", "x", "", "\u0663", "0x1")

@@ -13,14 +13,14 @@ from malformed_messages import good_message
 from typer.testing import CliRunner
 
 from fleet import Fleet
+from fleet.broker.messages import message_encoder
+from fleet.budgets.rules.limits import LimitKey
 from fleet.cli.main import app
-from fleet.core.ledger_entries import LedgerEntry
-from fleet.core.limits import LimitKey
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.requests import Submission
+from fleet.connection import Connection, open_connection
+from fleet.ledger.rules.entries import LedgerEntry
+from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.state.policy import Cause
+from fleet.tasks.checks import Submission
 
 ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 HOSTILE = (

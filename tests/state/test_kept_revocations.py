@@ -12,12 +12,12 @@ from celery.worker import state as worker_state
 from kombu import Connection as KombuConnection
 from kombu import Consumer, Exchange, Queue
 
+from fleet.broker.app import make_app
+from fleet.broker.revocations import Revoked
+from fleet.connection import Connection
 from fleet.errors import Unavailable
-from fleet.runtime.app import make_app
-from fleet.runtime.kept_revocations import Revoked
-from fleet.services.connection import Connection
 from fleet.settings import Settings
-from fleet.state import revocations
+from fleet.tasks import revocations_store as revocations
 
 JOBS = "{fleet}.jobs"
 

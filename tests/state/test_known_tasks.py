@@ -8,11 +8,11 @@ import pytest
 import redis
 from celery import Celery, chain, group
 
+from fleet.broker.app import Role, make_app
+from fleet.broker.known_tasks import forget_known_tasks, know_what_is_seen
 from fleet.errors import InvalidRequest
-from fleet.runtime.agent_tasks import add_agent_tasks
-from fleet.runtime.app import Role, make_app
-from fleet.runtime.known_tasks import forget_known_tasks, know_what_is_seen
 from fleet.settings import Settings
+from fleet.worker.agent_tasks import add_agent_tasks
 
 AGENT = "agents.code_generator"
 PAYLOAD = {"instruction": "add"}

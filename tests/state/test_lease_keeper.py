@@ -10,12 +10,12 @@ import pytest
 import redis
 from tcp_proxy import Proxy
 
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.lease_keeper import LeaseKeeper
-from fleet.services.requests import Submission
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.settings import Settings, load_settings
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.store import Lease
 
 
 @pytest.fixture

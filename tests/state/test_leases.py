@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.errors import LeaseLost
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.requests import Submission
-from fleet.services.upkeep import reap
 from fleet.settings import Settings
-from fleet.state.records import Step
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.reaper import reap
+from fleet.tasks.record import Step
+from fleet.tasks.store import Lease
 
 ASK = Submission("code_generation", {"instruction": "add"})
 OVERFLOW = "{fleet}.overflow.code_generator"

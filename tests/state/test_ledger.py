@@ -10,15 +10,15 @@ import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fleet.core.ledger_entries import Counted
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidRequest
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.requests import Submission
+from fleet.ledger.rules.entries import Counted
+from fleet.redis.scripts import _text
 from fleet.settings import Settings
-from fleet.state.records import Step
-from fleet.state.scripts import _text
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.record import Step
+from fleet.tasks.store import Lease
 
 GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000, reasoning_tokens=12)
 CLAUDE = Step("claude", "anthropic", "again", "ok", 10, 0, 2, 500)

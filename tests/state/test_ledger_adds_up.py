@@ -18,18 +18,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from fleet.adapters.ledger_files import LedgerFiles
-from fleet.core.ledger_entries import LedgerEntry, id_parts
-from fleet.core.ledger_sums import LedgerSums
+from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidConfig, InvalidRequest
-from fleet.services import ledger_archive
-from fleet.services.connection import Connection, open_connection
-from fleet.services.ledger import LedgerFilter, LedgerReader
-from fleet.services.ledger_archive import archive
-from fleet.services.ledger_verify import verify
+from fleet.ledger import archive as ledger_archive
+from fleet.ledger.archive import archive
+from fleet.ledger.files import LedgerFiles
+from fleet.ledger.reading import LedgerFilter, LedgerReader
+from fleet.ledger.rules.entries import LedgerEntry, id_parts
+from fleet.ledger.rules.sums import LedgerSums
+from fleet.ledger.verification import verify
 from fleet.settings import Settings
-from fleet.state.records import Step
-from fleet.state.tasks import Lease
+from fleet.tasks.record import Step
+from fleet.tasks.store import Lease
 
 DAY_MS = 86_400_000
 TENANTS = ("acme", "a|b", "third")
@@ -277,11 +277,11 @@ def test_what_is_not_rolled_up_or_does_not_come_next_is_not_trimmed(
 DIES = """
 import os, signal
 from pathlib import Path
-from fleet.adapters.ledger_files import LedgerFiles
-from fleet.services.connection import open_connection
-from fleet.services.ledger_archive import archive
+from fleet.ledger.files import LedgerFiles
+from fleet.connection import open_connection
+from fleet.ledger.archive import archive
 from fleet.settings import load_settings
-from fleet.state.ledger import Ledger
+from fleet.ledger.store import Ledger
 
 def die(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)

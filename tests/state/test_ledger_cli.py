@@ -15,11 +15,11 @@ import pytest
 import redis
 from commands import run_fleet
 
-from fleet.services.connection import Connection, open_connection
-from fleet.services.ledger_archive import archive
+from fleet.connection import Connection, open_connection
+from fleet.ledger.archive import archive
 from fleet.settings import Settings
-from fleet.state.records import Step
-from fleet.state.tasks import Lease
+from fleet.tasks.record import Step
+from fleet.tasks.store import Lease
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 DOLLAR = 10**9

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from fleet.core.output_limits import LimitRecord, Shown
-from fleet.services.connection import Connection, open_connection
+from fleet.budgets.reservation import ScopeLimits, StepLimits
+from fleet.connection import Connection, open_connection
+from fleet.models.rules.output_limits import LimitRecord, Shown
 from fleet.settings import Settings
-from fleet.state.money import ScopeLimits, StepLimits
-from fleet.state.records import Step
-from fleet.state.steps import LimitBasis, LimitChanged, Turn
-from fleet.state.tasks import Lease
+from fleet.tasks.model_calls_store import LimitBasis, LimitChanged, Turn
+from fleet.tasks.record import Step
+from fleet.tasks.store import Lease
 
 STEP = Step("own", "p", "first", "", input_tokens=10, output_tokens=10, cost_nanodollars=10)
 TIGHT = StepLimits("0", ScopeLimits("d1=1000"))

@@ -14,8 +14,8 @@ import redis
 from commands import run_fleet
 
 from fleet import Fleet, Submission
-from fleet.core.model_decision import ModelDecision
 from fleet.errors import InEmergency
+from fleet.models.rules.decision import ModelDecision
 from fleet.settings import Settings
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

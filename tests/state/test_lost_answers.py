@@ -12,12 +12,12 @@ from kombu import Connection as KombuConnection
 from kombu import Consumer, Exchange, Producer, Queue
 from tcp_proxy import Proxy
 
-from fleet.runtime.link import Link
-from fleet.runtime.messages import message_encoder
-from fleet.runtime.transport import transport_url
-from fleet.services.connection import Connection, open_connection
-from fleet.services.requests import Submission
+from fleet.broker.link import Link
+from fleet.broker.messages import message_encoder
+from fleet.broker.transport import transport_url
+from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
+from fleet.tasks.checks import Submission
 
 QUEUE, JOBS = "{fleet}.codegen", "{fleet}.jobs"
 ASK = Submission("code_generation", {"instruction": "add"})

@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from fleet.runtime.app import Role
-from fleet.runtime.lost_processes import comes_back, fail_over_limit
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.requests import Submission
-from fleet.services.upkeep import requeue_expired
+from fleet.broker.app import Role
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
-from fleet.state.tasks import Lease, claims_of
+from fleet.tasks.checks import Submission
+from fleet.tasks.reaper import requeue_expired
+from fleet.tasks.store import Lease, claims_of
+from fleet.worker.lost_children import comes_back, fail_over_limit
 
 ASK = Submission("code_generation", {"instruction": "add"})
 ROLE = Role("codegen", "codegen-1")

@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from fleet.core.learning import Evidence
-from fleet.services.connection import Connection, open_connection
-from fleet.services.model_facts import fleet_facts
-from fleet.services.upkeep import summarize_health
+from fleet.connection import Connection, open_connection
+from fleet.models.facts import fleet_facts
+from fleet.models.rules.learning import Evidence
+from fleet.models.store import ModelState, parse_facts
+from fleet.redis.keys import Keys
+from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
-from fleet.state.keys import Keys
-from fleet.state.models import ModelState, parse_facts
-from fleet.state.scripts import Scripts
+from fleet.tasks.reaper import summarize_health
 
 KEY = "{fleet}:models"
 WEEK_MS = 7 * 86_400_000

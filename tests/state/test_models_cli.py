@@ -17,7 +17,7 @@ import pytest
 import redis
 from commands import run_fleet
 
-from fleet.adapters.ports import pick_ports
+from fleet.local.ports import pick_ports
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 GPT_5 = {

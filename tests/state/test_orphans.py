@@ -7,18 +7,18 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from fleet.core.ledger_entries import LOST, Held
-from fleet.core.money_book import held_by_scope
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.ledger_verify import verify
-from fleet.services.requests import Submission
-from fleet.services.upkeep import reap
+from fleet.broker.messages import message_encoder
+from fleet.budgets import upkeep_store as money_upkeep
+from fleet.budgets.reservation import ScopeLimits, StepLimits
+from fleet.budgets.rules.usage_counters import held_by_scope
+from fleet.connection import Connection, open_connection
+from fleet.ledger.rules.entries import LOST, Held
+from fleet.ledger.verification import verify
 from fleet.settings import Settings
-from fleet.state import money_upkeep
-from fleet.state.money import ScopeLimits, StepLimits
-from fleet.state.records import Step
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.reaper import reap
+from fleet.tasks.record import Step
+from fleet.tasks.store import Lease
 
 ASK = Submission("code_generation", {"instruction": "add"}, "acme")
 WORST = Step("gpt-5", "openai", "first", "", 100, 0, 50, 9_000)

@@ -11,11 +11,11 @@ import redis
 
 from fleet import Fleet, Submission
 from fleet.errors import InvalidRequest, Unavailable
-from fleet.services.broker import ping
-from fleet.services.outbox import Relay
+from fleet.operations.broker import ping
 from fleet.settings import load_settings
-from fleet.state.handed_over import HandedOver
-from fleet.state.outbox import CONFIRM_MS
+from fleet.tasks.handed_over_store import HandedOver
+from fleet.tasks.outbox import Relay
+from fleet.tasks.outbox_store import CONFIRM_MS
 
 ASK = ("code_generation", {"instruction": "add"})
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.errors import NotAllowed, Unavailable
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.requests import Submission
-from fleet.services.submit import Submitter
 from fleet.settings import Settings
+from fleet.tasks.checks import Submission
+from fleet.tasks.submit import Submitter
 
 TWO_MODELS = """
 [pools.codegen]

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from fleet.core.controls import Emergency
-from fleet.core.limits import LimitKey
-from fleet.services.connection import Connection, open_connection
+from fleet.budgets.rules.controls import Emergency
+from fleet.budgets.rules.limits import LimitKey
+from fleet.connection import Connection, open_connection
+from fleet.policy.fields import field_name, field_parts
+from fleet.policy.store import Cause, Policy, Scope
+from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
-from fleet.state.policy import Cause, Policy, Scope
-from fleet.state.policy_fields import field_name, field_parts
-from fleet.state.scripts import Scripts
 
 OPS = Cause("ops", "the quarter ends")
 DAILY = LimitKey("tenant:acme", "day", "dollars")

@@ -11,22 +11,22 @@ import redis
 from typer.testing import CliRunner
 
 from fleet import Fleet
+from fleet.broker.messages import HEADER, message_encoder
+from fleet.broker.router import FleetRouter, TaskPlacer
+from fleet.broker.submission import Delivered
 from fleet.cli.decision import model_json, model_view
 from fleet.cli.main import app
 from fleet.cli.output import console
 from fleet.cli.work import record_json
-from fleet.core.priorities import Priorities
+from fleet.connection import Connection
 from fleet.errors import InvalidRequest
-from fleet.runtime.agent_tasks import _plan
-from fleet.runtime.asked import Delivered
-from fleet.runtime.messages import HEADER, message_encoder
-from fleet.runtime.router import FleetRouter, TaskPlacer
-from fleet.services.connection import Connection
-from fleet.services.dead import retry_id
-from fleet.services.model_planning import choose_model
-from fleet.services.requests import Submission
+from fleet.models.rules.priorities import Priorities
 from fleet.settings import Settings
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.dead_letters import retry_id
+from fleet.tasks.model_planning import choose_model
+from fleet.tasks.store import Lease
+from fleet.worker.agent_tasks import _plan
 
 GOOD, QUICK = "gpt-5", "gpt-4o"
 CONFIG = """

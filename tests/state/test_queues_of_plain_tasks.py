@@ -13,12 +13,12 @@ import redis
 from kombu import Connection as KombuConnection
 from kombu import Consumer, Exchange, Producer, Queue
 
+from fleet.broker.app import Role, make_app
+from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidConfig
-from fleet.runtime.app import Role, make_app
-from fleet.services.connection import Connection, open_connection
-from fleet.services.parked import unpark
-from fleet.services.retention import retain
 from fleet.settings import Settings
+from fleet.tasks.release import unpark
+from fleet.tasks.retention import retain
 
 MINE, POOLS = "{fleet}.mine", "{fleet}.codegen"
 NO_AGENT, AGENT = Role(), Role("codegen", "codegen-1")

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import redis
 
-from fleet.core.learning import Evidence
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidRequest, TaskNotFound
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.ratings import rate
-from fleet.services.requests import Submission
+from fleet.models.rules.learning import Evidence
 from fleet.settings import Settings
-from fleet.state.records import Step
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.ratings import rate
+from fleet.tasks.record import Step
+from fleet.tasks.store import Lease
 
 TWO_ANSWERED = (
     Step("weak", "local", "first", "ok", output_tokens=5),

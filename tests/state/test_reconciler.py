@@ -10,17 +10,17 @@ import redis
 from kombu import Connection as KombuConnection
 from kombu import Consumer, Exchange, Message, Queue
 
+from fleet.broker.app import Role, make_app
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.errors import TaskFailed
-from fleet.runtime.app import Role, make_app
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.ledger_verify import verify
-from fleet.services.requests import Submission
-from fleet.services.run_ends import error_from
-from fleet.services.upkeep import MOST_REPUBLISHED, reap
+from fleet.ledger.verification import verify
+from fleet.redis.keys import line, lists
 from fleet.settings import Settings
-from fleet.state.keys import line, lists
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.reaper import MOST_REPUBLISHED, reap
+from fleet.tasks.run.outcome import error_from
+from fleet.tasks.store import Lease
 
 QUEUE, OVERFLOW = "{fleet}.codegen", "{fleet}.overflow.code_generator"
 ASK = Submission("code_generation", {"instruction": "add"})

@@ -10,17 +10,17 @@ import pytest
 import redis
 
 from fleet.cli.train import show_training
-from fleet.core.difficulty.model import DifficultyModel
-from fleet.core.difficulty.text_features import sketch
-from fleet.core.models import Model
+from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidRequest
-from fleet.services.connection import Connection, open_connection
-from fleet.services.difficulty import train_difficulty
+from fleet.models import examples_store as module
+from fleet.models.difficulty import train_difficulty
+from fleet.models.examples_store import Example, Examples
+from fleet.models.rules.catalogue import Model
+from fleet.models.rules.difficulty.model import DifficultyModel
+from fleet.models.rules.difficulty.text_features import sketch
+from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
 from fleet.settings.config import RequestType
-from fleet.state import examples as module
-from fleet.state.examples import Example, Examples
-from fleet.state.scripts import Scripts
 
 EASY = "greet {} warmly, ask about the family, and say that all of us hope to meet them soon"
 HARD = "prove that the ring {} is noetherian if and only if each of its ideals is finite"

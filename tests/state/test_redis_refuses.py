@@ -12,15 +12,15 @@ import redis
 from full_disk import full_disk
 
 from fleet import Fleet, Submission
+from fleet.beat.scheduler import LeasedScheduler
+from fleet.broker.app import Role, make_app
+from fleet.broker.schedule import ScheduleWatch
+from fleet.connection import Connection, open_connection
 from fleet.errors import FleetError, NoAgentAvailable, Unavailable
-from fleet.runtime.app import Role, make_app
-from fleet.runtime.beat import LeasedScheduler
-from fleet.runtime.schedule import ScheduleWatch
-from fleet.runtime.worker import Heartbeat
-from fleet.services.connection import Connection, open_connection
-from fleet.services.lease_keeper import LeaseKeeper
-from fleet.services.repeating import Troubles, repeat
 from fleet.settings import Settings, load_settings
+from fleet.tasks.background_loops import Troubles, repeat
+from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.worker.agent import Heartbeat
 
 ROLE = Role("codegen", "codegen-1")
 CONFIG = "[leases]\nheartbeat_seconds = 0.6\ndead_after_seconds = 2\nreap_seconds = 1\n"
@@ -181,7 +181,7 @@ def test_every_loop_of_a_worker_is_such_a_loop(
         return fail
 
     monkeypatch.setattr(heartbeat.registry, "register", fails("heartbeat"))
-    monkeypatch.setattr("fleet.state.schedule.Schedule.due", fails("schedule"))
+    monkeypatch.setattr("fleet.tasks.schedule_store.Schedule.due", fails("schedule"))
     monkeypatch.setattr(keeper, "_look_at", fails("keeper"))
     monkeypatch.setattr(keeper, "_all", lambda: [None])
     heartbeat.start()

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidRequest
-from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings
 
 AGENT = "codegen-1"

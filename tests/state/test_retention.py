@@ -8,13 +8,13 @@ import pytest
 import redis
 
 from beat_schedules.schedule import schedule
-from fleet.runtime.job_names import RETAIN
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.requests import Submission
-from fleet.services.retention import retain
+from fleet.broker.job_names import RETAIN
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.retention import retain
+from fleet.tasks.store import Lease
 
 ASK = Submission("code_generation", {"instruction": "add"})
 ROUNDS, EACH = 5, 40

@@ -9,14 +9,14 @@ from datetime import date, timedelta
 import pytest
 import redis
 
-from fleet.core.ledger_sums import LedgerSums
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidRequest
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.requests import Submission
+from fleet.ledger.rules.sums import LedgerSums
 from fleet.settings import Settings
-from fleet.state.records import Step
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.record import Step
+from fleet.tasks.store import Lease
 
 GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000, reasoning_tokens=12)
 UNSEEN = Step("gpt-5", "openai", "again", "unavailable", usage="missing")

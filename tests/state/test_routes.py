@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidConfig, InvalidRequest
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.requests import Submission
-from fleet.services.routes import Routes, set_route
-from fleet.services.upkeep import reap
+from fleet.policy.store import Scope
+from fleet.routing.routes import Routes, set_route
 from fleet.settings import Settings
-from fleet.state.policy import Scope
+from fleet.tasks.checks import Submission
+from fleet.tasks.reaper import reap
 
 POOLS = """
 [pools.big]

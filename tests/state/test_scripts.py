@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from fleet.state.scripts import NAMES, Scripts, source
+from fleet.redis.scripts import NAMES, Scripts, source
 
-FOLDER = Path(str(files("fleet.state"))) / "lua"
+FOLDER = Path(str(files("fleet.redis"))) / "lua"
 
 
 def test_every_script_file_is_registered() -> None:

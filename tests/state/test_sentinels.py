@@ -9,7 +9,7 @@ import pytest
 from replicated_valkey import PASSWORD, SENTINEL_PASSWORD, Replicated, Sentinels
 
 from fleet.errors import NotAllowed, Unavailable
-from fleet.services.broker import ping
+from fleet.operations.broker import ping
 from fleet.settings import load_settings
 
 

@@ -13,17 +13,17 @@ from kombu import Consumer, Exchange, Queue
 from malformed_messages import ENVELOPES, PLAIN, good_message, written
 from test_transport import OVERFLOW, QUEUE, Taker, connect
 
-from fleet.adapters.rabbitmq import RabbitMq
+from fleet.broker.rabbitmq import RabbitMq
+from fleet.connection import Connection, open_connection
 from fleet.errors import TaskNotFound
-from fleet.services.connection import Connection, open_connection
-from fleet.services.outbox import Relay
-from fleet.services.parked import unpark
-from fleet.services.upkeep import reap
+from fleet.redis.keys import wake
 from fleet.settings import Settings
-from fleet.state.handed_over import HandedOver
-from fleet.state.keys import wake
-from fleet.state.outbox import Outbox
-from fleet.state.set_aside import MOST_BYTES, MOST_KEPT
+from fleet.tasks.handed_over_store import HandedOver
+from fleet.tasks.outbox import Relay
+from fleet.tasks.outbox_store import Outbox
+from fleet.tasks.reaper import reap
+from fleet.tasks.release import unpark
+from fleet.tasks.set_aside_store import MOST_BYTES, MOST_KEPT
 
 PLAIN_QUEUE = "shop"
 

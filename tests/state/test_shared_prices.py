@@ -14,21 +14,21 @@ import redis
 from pydantic import SecretStr
 from tcp_proxy import Proxy
 
-from fleet.adapters import price_files
-from fleet.adapters.price_files import (
+from fleet.errors import InvalidRequest
+from fleet.models import price_files
+from fleet.models.price_files import (
     document_text,
     installed_at,
     installed_release,
     packed,
     store_text,
 )
-from fleet.core.prices import Price
-from fleet.errors import InvalidRequest
-from fleet.services.price_refresh import Refreshed, refresh, shared_prices
-from fleet.services.priced_models import CHECK_SECONDS, ModelsByName, PricedModels
+from fleet.models.price_refresh import Refreshed, refresh, shared_prices
+from fleet.models.priced import CHECK_SECONDS, ModelsByName, PricedModels
+from fleet.models.prices_store import SharedPrices
+from fleet.models.store import ModelState
+from fleet.money import Price
 from fleet.settings import Environment, Settings, parse_config
-from fleet.state.models import ModelState
-from fleet.state.shared_prices import SharedPrices
 
 CATALOGUE = """
 [catalogue.ours]

@@ -12,11 +12,11 @@ import pytest
 import redis
 from commands import run_fleet
 
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import open_connection
-from fleet.services.requests import Submission
+from fleet.broker.messages import message_encoder
+from fleet.connection import open_connection
+from fleet.policy.store import Scope
 from fleet.settings import Settings
-from fleet.state.policy import Scope
+from fleet.tasks.checks import Submission
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

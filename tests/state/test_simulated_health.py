@@ -8,9 +8,9 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fleet.core.health import HealthPolicy
-from fleet.core.simulation.crew import PoolState, SimulatedPool
-from fleet.state import scripts
+from fleet.redis import scripts
+from fleet.routing.rules.health import HealthPolicy
+from fleet.simulation.rules.crew import PoolState, SimulatedPool
 
 LUA = Path(scripts.__file__).parent / "lua"
 SLOTS = 7

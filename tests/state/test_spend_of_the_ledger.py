@@ -14,16 +14,16 @@ from commands import run_fleet
 
 from beat_schedules.jobs import add_jobs
 from beat_schedules.schedule import schedule
-from fleet.runtime.app import make_app
-from fleet.runtime.job_names import SPEND
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.daily_spend import last_report
-from fleet.services.requests import Submission
-from fleet.services.spend import recorded_rows
+from fleet.broker.app import make_app
+from fleet.broker.job_names import SPEND
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
+from fleet.ledger.daily_spend import last_report
+from fleet.ledger.spend import recorded_rows
 from fleet.settings import Settings
-from fleet.state.records import Step
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Submission
+from fleet.tasks.record import Step
+from fleet.tasks.store import Lease
 
 GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000_000, reasoning_tokens=12)
 MINI = Step("gpt-5-mini", "openai", "again", "ok", 10, 4, 0, 3_000_000)

@@ -13,19 +13,19 @@ import redis
 from commands import run_fleet
 from structlog.testing import capture_logs
 
+from fleet.budgets.rules.limits import LimitKey
 from fleet.cli.spend import show_back_test, show_report
 from fleet.cli.spend_plot import MOST_MODELS, stacked
 from fleet.cli.spend_view import money
-from fleet.core.days import days_between, shifted, weekdays
-from fleet.core.limits import LimitKey
-from fleet.core.spend_rows import SpendRow
+from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidRequest
-from fleet.services.connection import Connection, open_connection
-from fleet.services.daily_spend import daily_report, last_report
-from fleet.services.spend import Rows, limits_of, spend_report
-from fleet.services.spend_period import period_of, today_of
+from fleet.ledger.daily_spend import daily_report, last_report
+from fleet.ledger.period import period_of, today_of
+from fleet.ledger.rules.days import days_between, shifted, weekdays
+from fleet.ledger.rules.spend_rows import SpendRow
+from fleet.ledger.spend import Rows, limits_of, spend_report
+from fleet.policy.store import UNSAID, Policy
 from fleet.settings import Settings
-from fleet.state.policy import UNSAID, Policy
 
 DOLLAR = 10**9
 BUDGETS = "[budgets]\ndaily_usd = 12.5\nmonthly_usd = 0.1\n"

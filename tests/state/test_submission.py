@@ -7,15 +7,15 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from fleet.core.routing import Load, Ranking, decide
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidRequest, NoAgentAvailable
-from fleet.runtime.messages import message_encoder
-from fleet.services.complexity import Complexity
-from fleet.services.connection import Connection, open_connection
-from fleet.services.requests import RequestChecks, Submission
-from fleet.services.submit import Submitter, route_decision
+from fleet.models.complexity import Complexity
+from fleet.redis.keys import wake
+from fleet.routing.rules.routing import Load, Ranking, decide
 from fleet.settings import Settings
-from fleet.state.keys import wake
+from fleet.tasks.checks import RequestChecks, Submission
+from fleet.tasks.submit import Submitter, route_decision
 
 TWO_POOLS = """
 [pools.big]

@@ -12,13 +12,13 @@ import redis
 from kombu import Connection as KombuConnection
 from kombu import Consumer, Exchange, Message, Producer, Queue
 
-from fleet.runtime.link import Link
-from fleet.runtime.messages import message_encoder
-from fleet.runtime.transport import transport_url
-from fleet.services.connection import Connection, open_connection
-from fleet.services.requests import Submission
+from fleet.broker.link import Link
+from fleet.broker.messages import message_encoder
+from fleet.broker.transport import transport_url
+from fleet.connection import Connection, open_connection
+from fleet.redis.keys import wake
 from fleet.settings import Settings
-from fleet.state.keys import wake
+from fleet.tasks.checks import Submission
 
 QUEUE, OVERFLOW = "{fleet}.codegen", "{fleet}.overflow.code_generator"
 ASK = Submission("code_generation", {"instruction": "add"})

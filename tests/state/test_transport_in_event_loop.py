@@ -12,8 +12,8 @@ from kombu import Producer
 from kombu.asynchronous import Hub
 from test_transport import OVERFLOW, QUEUE, Taker, connect, submit
 
-from fleet.core.pace import Pace
-from fleet.services.connection import Connection, open_connection
+from fleet.broker.rules.prefetch import Pace
+from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
 
 JOBS, SHOP = "{fleet}.jobs", "shop"

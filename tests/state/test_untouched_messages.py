@@ -13,7 +13,7 @@ from celery import Celery, chain, chord, group
 from kombu import Connection as KombuConnection
 from kombu import Consumer, Queue
 
-from fleet.runtime.app import make_app
+from fleet.broker.app import make_app
 from fleet.settings import Settings
 
 FROM_CLOCK_OR_DICE = {

@@ -13,9 +13,9 @@ import redis
 from celery import Celery
 from kombu import Queue
 
+from fleet.broker.app import Role, make_app
+from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidConfig, InvalidRequest
-from fleet.runtime.app import Role, make_app
-from fleet.services.connection import Connection, open_connection
 from fleet.settings import Settings
 
 AGENT = "agents.code_generator"

@@ -17,6 +17,7 @@ from celery import Celery, signature
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError, SerializerNotInstalled
 
+from fleet.broker.app import Role, make_app
 from fleet.errors import (
     LeaseLost,
     NotAllowed,
@@ -28,11 +29,10 @@ from fleet.errors import (
     TaskUnverified,
     Unavailable,
 )
-from fleet.runtime import agent_tasks, tracing
-from fleet.runtime.app import Role, make_app
-from fleet.services.claims import Delivery
-from fleet.services.giving_back import GivenBack
 from fleet.settings import Settings
+from fleet.tasks.claims import Delivery
+from fleet.tasks.requeue import GivenBack
+from fleet.worker import agent_tasks, tracing
 
 FOLLOWS = "what-follows"
 """A plain queue that nobody serves: who is called back is seen in it."""

@@ -13,6 +13,8 @@ from celery import Celery, chain, chord, chunks, group
 from celery.canvas import xmap, xstarmap
 from kombu.exceptions import EncodeError, OperationalError, SerializerNotInstalled
 
+from fleet.broker.app import make_app
+from fleet.connection import Connection
 from fleet.errors import (
     InEmergency,
     InvalidRequest,
@@ -22,11 +24,9 @@ from fleet.errors import (
     PartlySubmitted,
     TooBusy,
 )
-from fleet.runtime.app import make_app
-from fleet.services import submit
-from fleet.services.connection import Connection
 from fleet.settings import Settings
-from fleet.state.submissions import Submissions
+from fleet.tasks import submit
+from fleet.tasks.submissions_store import Submissions
 
 ROOM = 5
 CONFIG = f"""
@@ -259,7 +259,7 @@ def test_no_money_is_held_for_a_whole_that_costs_too_much(
 def test_in_an_emergency_a_whole_does_not_pass_for_one_of_it(
     app: Celery, client: redis.Redis
 ) -> None:
-    from fleet.runtime.client import Fleet
+    from fleet.client import Fleet
 
     Fleet(app.fleet.settings).set_emergency(why="a test")
     before = written(client)
@@ -271,7 +271,7 @@ def test_in_an_emergency_a_whole_does_not_pass_for_one_of_it(
 def test_plain_tasks_that_cannot_be_sent_after_the_whole_are_named(
     app: Celery, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fleet.runtime.transport import Channel
+    from fleet.broker.transport import Channel
 
     def away(*_: Any) -> None:
         raise OperationalError("away")
@@ -289,7 +289,7 @@ def test_a_lost_answer_says_that_all_may_be_written(
     app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fleet.errors import Unavailable
-    from fleet.state.submissions import Unplaced
+    from fleet.tasks.submissions_store import Unplaced
 
     def lost(self: Submissions, entries: Any, *_: Any, **__: Any) -> Any:
         return [(entries, Unplaced(Unavailable("timed out"), may_be_written=True))]

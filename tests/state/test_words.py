@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import redis
 
-from fleet.core.retries import MOST_CRASHES
-from fleet.runtime.messages import message_encoder
-from fleet.services.connection import Connection, open_connection
-from fleet.services.requests import Checked, Submission
-from fleet.services.upkeep import reap
+from fleet.broker.messages import message_encoder
+from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
-from fleet.state.tasks import Lease
+from fleet.tasks.checks import Checked, Submission
+from fleet.tasks.reaper import reap
+from fleet.tasks.rules.retries import MOST_CRASHES
+from fleet.tasks.store import Lease
 
 ASK = Submission("code_generation", {"instruction": "add"})
 OVERFLOW = "{fleet}.overflow.code_generator"

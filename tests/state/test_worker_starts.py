@@ -12,11 +12,11 @@ import pytest
 import redis
 from celery.concurrency import get_implementation
 
+from fleet.broker.app import Role, make_app
+from fleet.broker.user_settings import check_agent_settings
 from fleet.errors import InvalidConfig
-from fleet.runtime.app import Role, make_app
-from fleet.runtime.user_settings import check_agent_settings
-from fleet.runtime.worker_start import check_execution, check_queues, name_of
 from fleet.settings import Settings
+from fleet.worker.start import check_execution, check_queues, name_of
 
 POOLS = """
 [pools.codegen]

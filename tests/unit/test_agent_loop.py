@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from fleet.runtime.loop import LoopThread
+from fleet.worker.event_loop import LoopThread
 
 PATIENCE_SECONDS = 30.0
 NAME: ContextVar[str] = ContextVar("NAME", default="nobody")

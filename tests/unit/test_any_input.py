@@ -18,20 +18,20 @@ import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fleet.adapters.price_files import parsed, read_given, read_stored
-from fleet.adapters.usage_exports import NEEDED, nanodollars, read_usage_export
 from fleet.cli.payload import read_payload
 from fleet.cli.up import read_procfile
 from fleet.errors import FleetError, InvalidConfig, InvalidRequest
-from fleet.services.complexity import Complexity
-from fleet.services.kept_messages import payload_of, readdressed
-from fleet.services.requests import RequestChecks, Submission
-from fleet.services.run_file import running
-from fleet.services.simulation.record import CsvTask, from_csv
-from fleet.services.spend_period import period_of
+from fleet.ledger.period import period_of
+from fleet.ledger.usage_exports import NEEDED, nanodollars, read_usage_export
+from fleet.local.run_file import running
+from fleet.models.complexity import Complexity
+from fleet.models.price_files import parsed, read_given, read_stored
 from fleet.settings import Settings, parse_config
 from fleet.settings.addresses import amqp_place, masked, redis_address
 from fleet.settings.environment import RUN_FILE, Environment, load_environment
+from fleet.simulation.record import CsvTask, from_csv
+from fleet.tasks.checks import RequestChecks, Submission
+from fleet.tasks.kept_messages import payload_of, readdressed
 
 QUICK = settings(
     max_examples=40,

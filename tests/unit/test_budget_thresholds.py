@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.core.budget_alerts import THRESHOLDS, BudgetAlert, BudgetUse
-from fleet.core.limits import MOST, Limit
+from fleet.budgets.rules.alerts import THRESHOLDS, BudgetAlert, BudgetUse
+from fleet.budgets.rules.limits import MOST, Limit
 
 amounts = st.integers(0, MOST)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fleet.agent import ModelReply
-from fleet.core.ledger_entries import MISSING
-from fleet.services.call_ends import answered
-from fleet.state.records import Step
+from fleet.ledger.rules.entries import MISSING
+from fleet.tasks.record import Step
+from fleet.tasks.run.call_ends import answered
 
 WORST = Step("m", "p", "first", "", input_tokens=100, output_tokens=64, cost_nanodollars=1000)
 

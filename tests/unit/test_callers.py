@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from fleet.core.models import Model
 from fleet.errors import InvalidConfig
-from fleet.services.callers import model_callers
-from fleet.services.catalogue import catalogue
-from fleet.services.stack import needs
+from fleet.local.stack import needs
+from fleet.models.callers import model_callers
+from fleet.models.catalogue import catalogue
+from fleet.models.rules.catalogue import Model
 from fleet.settings import Settings, parse_config
 from fleet.settings.environment import Environment
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from fleet.adapters.model_calls import Endpoint
-from fleet.adapters.prices import installed_prices
 from fleet.cli.configuration import models_counted
-from fleet.core.model_choice import REFERENCE_CATALOGUE, Model, Price, Tokens, cost_nanodollars
 from fleet.errors import InvalidConfig, InvalidRequest, NotAllowed
-from fleet.services.catalogue import catalogue, key_id
-from fleet.services.model_planning import choose_model, model_policy, stored_plan
+from fleet.models.calls.call import Endpoint
+from fleet.models.catalogue import catalogue, key_id
+from fleet.models.prices import installed_prices
+from fleet.models.rules.choice import REFERENCE_CATALOGUE, Model, Price, Tokens, cost_nanodollars
 from fleet.settings import Settings, parse_config
 from fleet.settings.environment import Environment
+from fleet.tasks.model_planning import choose_model, model_policy, stored_plan
 
 OPENAI = {"OPENAI_API_KEY": "sk-secret"}
 MODEL = '''

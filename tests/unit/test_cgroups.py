@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.adapters.sandbox import SandboxLimits, cgroups, run_python
-from fleet.adapters.sandbox.limits import MEBIBYTE
+from fleet.sandbox import SandboxLimits, cgroups, run_python
+from fleet.sandbox.limits import MEBIBYTE
 
 LIMITS = SandboxLimits(total_memory_bytes=100 * MEBIBYTE, file_bytes=MEBIBYTE, processes=5)
 

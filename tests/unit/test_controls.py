@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.core.controls import Emergency
-from fleet.core.limits import MOST, QUANTITIES, WINDOWS, LimitKey
-from fleet.services.controls import CONFIGURED, Controls, configured_limits
+from fleet.budgets.controls import CONFIGURED, Controls, configured_limits
+from fleet.budgets.rules.controls import Emergency
+from fleet.budgets.rules.limits import MOST, QUANTITIES, WINDOWS, LimitKey
+from fleet.policy.store import Policy, Scope
 from fleet.settings import parse_config
 from fleet.settings.budgets import Budget, Rate
-from fleet.state.policy import Policy, Scope
 
 # Tasks are counted at once, all else in windows of time.
 PAIRS = [(w, q) for w in WINDOWS for q in QUANTITIES if (w == "now") == (q == "tasks")]

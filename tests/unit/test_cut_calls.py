@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.core.cut_calls import (
+from fleet.models.rules.catalogue import Model, cost_nanodollars
+from fleet.models.rules.cut_calls import (
     NOTICE_SECONDS,
     SILENCE_SECONDS,
     TOKENS_A_SECOND,
@@ -14,9 +15,8 @@ from fleet.core.cut_calls import (
     cut_tokens,
     shows_all,
 )
-from fleet.core.models import Model, cost_nanodollars
-from fleet.core.prices import Price, Rate, Tokens
-from fleet.services.call_ends import Question, cut_step, worst_step
+from fleet.money import Price, Rate, Tokens
+from fleet.tasks.run.call_ends import Question, cut_step, worst_step
 
 NOTHING = Tokens(0, 0)
 PRICE = Price.per_thousand(0.003, 0.015, 0.0003, 0.00375)

@@ -12,13 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.core.difficulty.evidence import Evidence, evidence, parts_of, ranked
-from fleet.core.difficulty.fitting import by_length
-from fleet.core.difficulty.model import MOST_BYTES, VERSION, DifficultyModel
-from fleet.core.difficulty.text_features import BITMAP_BYTES, COUNTS, FIGURES, Sketch, sketch
-from fleet.core.difficulty.text_tables import READ_BYTES
-from fleet.core.difficulty.training import LEAST_OF_MODEL, Outcome, Trained, train
 from fleet.errors import InvalidConfig, InvalidRequest
+from fleet.models.rules.difficulty.evidence import Evidence, evidence, parts_of, ranked
+from fleet.models.rules.difficulty.fitting import by_length
+from fleet.models.rules.difficulty.model import MOST_BYTES, VERSION, DifficultyModel
+from fleet.models.rules.difficulty.text_features import (
+    BITMAP_BYTES,
+    COUNTS,
+    FIGURES,
+    Sketch,
+    sketch,
+)
+from fleet.models.rules.difficulty.text_tables import READ_BYTES
+from fleet.models.rules.difficulty.training import LEAST_OF_MODEL, Outcome, Trained, train
 
 EASY = (
     "Say hello to {} in a few friendly words of your own, as kindly as to an old friend",
@@ -305,7 +311,7 @@ def test_the_form_of_a_text_is_counted(text: str, name: str, count: int) -> None
 def test_a_sketch_is_the_same_in_another_process() -> None:
     text = "Find the degree for the given field extension Q(sqrt(2)) over Q.\nA. 0\nB. 4"
     program = (
-        "import sys; from fleet.core.difficulty.text_features import sketch; "
+        "import sys; from fleet.models.rules.difficulty.text_features import sketch; "
         "sys.stdout.buffer.write(sketch(sys.argv[1]).to_bytes())"
     )
     for seed in ("1", "2"):

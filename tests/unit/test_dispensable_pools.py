@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fleet.core.health import HealthPolicy, PoolHealth, judge, needed
-from fleet.core.statistics import Statistic
+from fleet.routing.rules.health import HealthPolicy, PoolHealth, judge, needed
+from fleet.routing.rules.statistics import Statistic
 
 POLICY = HealthPolicy()
 UNLUCKY = Statistic(outcomes=100, successes=80, response_seconds=1.0, failures_in_row=5)

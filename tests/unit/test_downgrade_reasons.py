@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleet.core.downgrade_reasons import said
+from fleet.models.rules.downgrade_reasons import said
 
 REFUSAL = "tenant:a|b|d|1|5000000000|4900000000|0|200000000|3600000"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fleet.core.failover import Option, Standing, cools_for, next_best, soonest, stronger
-from fleet.core.learning import NOTHING_LEARNED, CoolDown, ModelFacts, Policy
-from fleet.core.model_choice import choose
-from fleet.core.model_decision import ModelCandidate
-from fleet.core.models import Model
+from fleet.models.rules.catalogue import Model
+from fleet.models.rules.choice import choose
+from fleet.models.rules.decision import ModelCandidate
+from fleet.models.rules.failover import Option, Standing, cools_for, next_best, soonest, stronger
+from fleet.models.rules.learning import NOTHING_LEARNED, CoolDown, ModelFacts, Policy
 
 
 def option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fleet.core.intervals import median_interval, median_ratio_interval, percentile, spread
+from fleet.ledger.rules.intervals import median_interval, median_ratio_interval, percentile, spread
 
 
 def rng(seed: int = 1) -> np.random.Generator:

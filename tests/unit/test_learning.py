@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.core.learning import (
+from fleet.errors import InvalidRequest
+from fleet.models.rules.choice import REFERENCE_CATALOGUE, choose
+from fleet.models.rules.learning import (
     THE_MEAN,
     Evidence,
     ModelFacts,
@@ -19,8 +21,6 @@ from fleet.core.learning import (
     measured_speed,
     posterior,
 )
-from fleet.core.model_choice import REFERENCE_CATALOGUE, choose
-from fleet.errors import InvalidRequest
 
 GPT_5, GPT_4O, OPUS, SONNET, FLASH = REFERENCE_CATALOGUE
 DAY = 86400.0

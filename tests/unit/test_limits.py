@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.core.controls import Emergency
-from fleet.core.limits import (
+from fleet.budgets.rules.controls import Emergency
+from fleet.budgets.rules.limits import (
     MOST,
     QUANTITIES,
     WINDOWS,

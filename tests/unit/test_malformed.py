@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from kombu.transport.memory import Channel
 from malformed_messages import ENVELOPES, TASKS, Change, good_message, written
 
+from fleet.broker.malformed import check_task, read_envelope
+from fleet.broker.set_aside import Message
 from fleet.errors import MalformedMessage
-from fleet.runtime.malformed import check_task, read_envelope
-from fleet.runtime.setting_aside import Message
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -8,8 +8,8 @@ import pytest
 from celery import Celery
 from celery.app.task import Context
 
-from fleet.runtime.messages import message_encoder, message_of
-from fleet.services.requests import Checked
+from fleet.broker.messages import message_encoder, message_of
+from fleet.tasks.checks import Checked
 
 
 def encoded(payload: str) -> dict[str, object]:

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from fleet.cli.decision import model_json, model_view
-from fleet.core.model_choice import (
+from fleet.errors import InvalidConfig, InvalidRequest, OverBudget
+from fleet.models.rules.choice import (
     REFERENCE_CATALOGUE,
     Model,
     ModelDecision,
@@ -21,7 +22,6 @@ from fleet.core.model_choice import (
     cost_nanodollars,
     tokens,
 )
-from fleet.errors import InvalidConfig, InvalidRequest, OverBudget
 
 GPT_5, GPT_4O, OPUS, SONNET, FLASH = REFERENCE_CATALOGUE
 LOCAL = Model("local", "local", None, 0.30, 0.60, free=True)

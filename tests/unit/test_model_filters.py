@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from fleet.core.learning import CoolDown, ModelFacts, Policy
-from fleet.core.model_choice import REFERENCE_CATALOGUE, Model, ModelDecision, Needs, choose
-from fleet.core.models import cost_nanodollars
-from fleet.core.prices import Tokens
 from fleet.errors import InvalidConfig, InvalidRequest, NotAllowed, OverBudget, Unavailable
+from fleet.models.rules.catalogue import cost_nanodollars
+from fleet.models.rules.choice import REFERENCE_CATALOGUE, Model, ModelDecision, Needs, choose
+from fleet.models.rules.learning import CoolDown, ModelFacts, Policy
+from fleet.money import Tokens
 
 GPT_5, GPT_4O, OPUS, SONNET, FLASH = REFERENCE_CATALOGUE
 TOOLS = frozenset({"tools"})

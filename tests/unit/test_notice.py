@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-from fleet.runtime.ending import Notice
+from fleet.worker.shutdown import Notice
 
 
 def open_ends(pipe: str) -> int:

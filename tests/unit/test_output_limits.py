@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.core.cut_calls import Cut, cut_tokens
-from fleet.core.output_limits import (
+from fleet.models.rules.cut_calls import Cut, cut_tokens
+from fleet.models.rules.output_limits import (
     NO_RECORD,
     PROVEN_AFTER,
     LimitRecord,
@@ -18,8 +18,8 @@ from fleet.core.output_limits import (
     tells,
     unlimited_output,
 )
-from fleet.core.prices import Tokens
-from fleet.core.worst_case import WordCount, least_tokens
+from fleet.models.rules.upper_bound import WordCount, least_tokens
+from fleet.money import Tokens
 
 
 def test_a_limit_that_is_broken_bounds_nothing() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet.core.pace import Pace
+from fleet.broker.rules.prefetch import Pace
 
 
 def pace(most: int, *ends: float) -> Pace:

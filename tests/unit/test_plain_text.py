@@ -15,8 +15,8 @@ from rich.text import Text
 
 from fleet.cli.plain_console import PlainConsole
 from fleet.cli.plots import new_figure
-from fleet.core.plain_text import LINE_BREAK, plain, plain_label, plain_lines
-from fleet.runtime.logs import set_up_logs
+from fleet.telemetry.logs import set_up_logs
+from fleet.text.plain_text import LINE_BREAK, plain, plain_label, plain_lines
 
 OWN = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 """What Rich writes for its own styles and live views."""

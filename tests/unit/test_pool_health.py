@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fleet.core.health import HealthPolicy, PoolHealth, judge, said
-from fleet.core.pools import Load, PoolFacts, PoolTable
-from fleet.core.routing import RouteRequest, decide, rank
-from fleet.core.statistics import Statistic
+from fleet.routing.rules.health import HealthPolicy, PoolHealth, judge, said
+from fleet.routing.rules.pools import Load, PoolFacts, PoolTable
+from fleet.routing.rules.routing import RouteRequest, decide, rank
+from fleet.routing.rules.statistics import Statistic
 
 POLICY = HealthPolicy()
 

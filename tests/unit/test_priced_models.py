@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fleet.adapters.price_files import store
-from fleet.core.prices import Price
-from fleet.services.priced_models import CHECK_SECONDS, ModelsByName, PricedModels
+from fleet.models.price_files import store
+from fleet.models.priced import CHECK_SECONDS, ModelsByName, PricedModels
+from fleet.money import Price
 from fleet.settings import Environment, Settings, parse_config
 
 NIGHT = datetime(2026, 11, 30, 1, 59, 59, tzinfo=UTC)

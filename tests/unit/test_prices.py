@@ -15,10 +15,10 @@ from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.adapters.price_files import parsed, store
-from fleet.adapters.prices import PriceBook, current_prices, installed_prices
-from fleet.core.prices import NANODOLLARS, Price, Rate, Tier, Tokens
 from fleet.errors import InvalidConfig, InvalidRequest
+from fleet.models.price_files import parsed, store
+from fleet.models.prices import PriceBook, current_prices, installed_prices
+from fleet.money import NANODOLLARS, Price, Rate, Tier, Tokens
 from fleet.settings import parse_config
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)

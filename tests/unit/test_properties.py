@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.core.model_choice import Model, Price, choose
-from fleet.core.pools import Load, PoolFacts, PoolTable
-from fleet.core.routing import RouteDecision, RouteRequest, decide, rank
-from fleet.core.strategies import NO_TURNS, STRATEGIES, Turn, advance
+from fleet.models.rules.choice import Model, Price, choose
+from fleet.routing.rules.pools import Load, PoolFacts, PoolTable
+from fleet.routing.rules.routing import RouteDecision, RouteRequest, decide, rank
+from fleet.routing.rules.strategies import NO_TURNS, STRATEGIES, Turn, advance
 
 TYPES = ("code_generator", "security_scanner", "performance_tester")
 NOISE = 1e-9

@@ -7,8 +7,8 @@ import redis
 from redis import exceptions
 
 from fleet.errors import FleetError, InvalidConfig, NeverRetry, NotAllowed, Unavailable
-from fleet.state.answers import NOT_NOW
-from fleet.state.client import redis_errors
+from fleet.redis.client import redis_errors
+from fleet.redis.replies import NOT_NOW
 
 CLIENT = redis.Redis(port=1)
 PARSE = redis._parsers.BaseParser.parse_error  # type: ignore[attr-defined]

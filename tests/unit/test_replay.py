@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fleet.core.simulation.crew import SimulatedPool
-from fleet.core.simulation.events import Conditions, simulate
-from fleet.core.simulation.producers import Way
-from fleet.core.simulation.replay import Experience, Recorded, kind_of, replayed
-from fleet.core.simulation.workload import Kind, Workload
-from fleet.core.strategies import RouteRequest
-from fleet.services.simulation.what_if import busiest
+from fleet.routing.rules.strategies import RouteRequest
+from fleet.simulation.rules.crew import SimulatedPool
+from fleet.simulation.rules.events import Conditions, simulate
+from fleet.simulation.rules.producers import Way
+from fleet.simulation.rules.replay import Experience, Recorded, kind_of, replayed
+from fleet.simulation.rules.workload import Kind, Workload
+from fleet.simulation.what_if import busiest
 
 NAP = Kind(RouteRequest("nap", "napper", 0.5, {"napper": 1.0}))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fleet.core.grace import Grace
-from fleet.core.restarts import RestartPolicy, wait_before_restart
+from fleet.local.rules import RestartPolicy, wait_before_restart
+from fleet.worker.rules.grace import Grace
 
 POLICY = RestartPolicy(first_seconds=0.5, most_deaths=4, window_seconds=60)
 

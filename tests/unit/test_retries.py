@@ -9,8 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fleet.core.back_pressure import Full, retry_after
-from fleet.core.retries import GiveUp, Retry, decide, is_retried
 from fleet.errors import (
     FleetError,
     InvalidRequest,
@@ -24,6 +22,8 @@ from fleet.errors import (
     Unavailable,
 )
 from fleet.settings.retries import Retries, RetryPolicy
+from fleet.tasks.rules.back_pressure import Full, retry_after
+from fleet.tasks.rules.retries import GiveUp, Retry, decide, is_retried
 
 POLICY = RetryPolicy(most=5, base_seconds=2, cap_seconds=60, most_age_seconds=3600)
 

@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from fleet.core.pools import PoolFacts, PoolTable
-from fleet.core.routing import (
+from fleet.errors import InvalidConfig, InvalidRequest
+from fleet.routing.rules.pools import PoolFacts, PoolTable
+from fleet.routing.rules.routing import (
     Load,
     Ranking,
     Rejection,
@@ -18,9 +19,8 @@ from fleet.core.routing import (
     decide,
     rank,
 )
-from fleet.core.scoring import Weights
-from fleet.core.strategies import STRATEGIES
-from fleet.errors import InvalidConfig, InvalidRequest
+from fleet.routing.rules.scoring import Weights
+from fleet.routing.rules.strategies import STRATEGIES
 
 NOBODY: frozenset[str] = frozenset()
 COMPATIBILITY = {"code_generator": 1.0, "security_scanner": 0.3, "performance_tester": 0.2}

@@ -8,7 +8,7 @@ import pytest
 
 from fleet import errors
 from fleet.errors import FleetError, OverBudget, OverLimit, RateLimited, TaskFailed
-from fleet.services.run_ends import error_from, error_json
+from fleet.tasks.run.outcome import error_from, error_json
 
 KINDS = [
     each

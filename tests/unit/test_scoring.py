@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fleet.core.scoring import (
+from fleet.routing.rules.scoring import (
     REFERENCE_WEIGHTS,
     complexity_band,
     complexity_fit,

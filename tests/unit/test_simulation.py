@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.core.health import HealthPolicy
-from fleet.core.pools import Load
-from fleet.core.routing import decide, pick, rank
-from fleet.core.simulation.central import central_waits
-from fleet.core.simulation.crew import Crew, SimulatedPool, Skill
-from fleet.core.simulation.events import Conditions, simulate
-from fleet.core.simulation.outcomes import Outcomes, Run
-from fleet.core.simulation.producers import Way
-from fleet.core.simulation.workload import Kind, Workload, lognormal, synthetic
-from fleet.core.strategies import STRATEGIES, RouteRequest
 from fleet.errors import InvalidRequest
+from fleet.routing.rules.health import HealthPolicy
+from fleet.routing.rules.pools import Load
+from fleet.routing.rules.routing import decide, pick, rank
+from fleet.routing.rules.strategies import STRATEGIES, RouteRequest
+from fleet.simulation.rules.central import central_waits
+from fleet.simulation.rules.crew import Crew, SimulatedPool, Skill
+from fleet.simulation.rules.events import Conditions, simulate
+from fleet.simulation.rules.outcomes import Outcomes, Run
+from fleet.simulation.rules.producers import Way
+from fleet.simulation.rules.workload import Kind, Workload, lognormal, synthetic
 
 CODE, SCAN = "code_generator", "security_scanner"
 KINDS = (

@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from fleet.cli.main import app
-from fleet.core.simulation.replay import Recorded
 from fleet.errors import InvalidRequest
-from fleet.services.simulation.options import figures
-from fleet.services.simulation.record import CsvTask, from_csv
+from fleet.simulation.options import figures
+from fleet.simulation.record import CsvTask, from_csv
+from fleet.simulation.rules.replay import Recorded
 
 HEAD = "submitted,request_type,run_seconds,good,complexity,cost_usd\n"
 

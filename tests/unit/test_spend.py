@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.core.days import day_number, days_between, month_days, shifted, weekdays
-from fleet.core.spend import (
+from fleet.ledger.rules.days import day_number, days_between, month_days, shifted, weekdays
+from fleet.ledger.rules.spend import (
     DIMENSIONS,
     Limits,
     Totals,
@@ -20,8 +20,8 @@ from fleet.core.spend import (
     summed,
     weekly_trend,
 )
-from fleet.core.spend_advice import Suggestion, suggestions, verdict
-from fleet.core.spend_rows import SpendRow
+from fleet.ledger.rules.spend_advice import Suggestion, suggestions, verdict
+from fleet.ledger.rules.spend_rows import SpendRow
 
 DOLLAR = 10**9
 LIMITS = Limits(500 * DOLLAR, 15000 * DOLLAR)

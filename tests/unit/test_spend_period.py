@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fleet.errors import InvalidRequest
-from fleet.services.spend_period import Period, period_of
+from fleet.ledger.period import Period, period_of
 
 TODAY = "20261124"
 

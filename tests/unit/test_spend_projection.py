@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.core.back_test import AFTER_DAYS, back_test, scores
-from fleet.core.days import days_between, month_days, weekdays
-from fleet.core.projection import HISTORY_DAYS, Projection, project
+from fleet.ledger.rules.back_test import AFTER_DAYS, back_test, scores
+from fleet.ledger.rules.days import days_between, month_days, weekdays
+from fleet.ledger.rules.projection import HISTORY_DAYS, Projection, project
 
 DOLLAR = 10**9
 OCTOBER_ON = days_between("20261001", "20261120")

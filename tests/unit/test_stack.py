@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from fleet.adapters.embedded_valkey import prepare_valkey
-from fleet.adapters.ports import pick_ports
 from fleet.cli.configuration import to_toml
 from fleet.cli.payload import read_payload
 from fleet.errors import InvalidConfig, InvalidRequest, RetryLater
-from fleet.services import run_file, stack
+from fleet.local import run_file, stack
+from fleet.local.ports import pick_ports
+from fleet.local.valkey import prepare_valkey
 from fleet.settings import Settings, load_settings, parse_config
 from fleet.settings.addresses import masked
 

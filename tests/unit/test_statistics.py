@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.core.statistics import (
+from fleet.routing.rules.statistics import (
     NO_OUTCOMES,
     NO_WINDOW,
     UNTRIED,

@@ -7,9 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from fleet.core.pools import Load, PoolFacts, PoolGroup, PoolTable
-from fleet.core.routing import RouteRequest, decide, rank
-from fleet.core.strategies import (
+from fleet.errors import InvalidConfig, InvalidRequest
+from fleet.routing.rules.pools import Load, PoolFacts, PoolGroup, PoolTable
+from fleet.routing.rules.routing import RouteRequest, decide, rank
+from fleet.routing.rules.strategies import (
     NO_TURNS,
     STRATEGIES,
     Given,
@@ -18,7 +19,6 @@ from fleet.core.strategies import (
     Turns,
     advance,
 )
-from fleet.errors import InvalidConfig, InvalidRequest
 
 REQUEST = RouteRequest("code_generation", "code_generator")
 

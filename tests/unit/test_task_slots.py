@@ -8,8 +8,8 @@ from threading import Event
 
 import pytest
 
-from fleet.runtime.slot_threads import SlotThreads
-from fleet.services.task_slots import TaskSlots
+from fleet.tasks.slots import TaskSlots
+from fleet.worker.slot_threads import SlotThreads
 
 PATIENCE_SECONDS = 30.0
 AGENT_TASKS = frozenset({"agents.napper"})

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet.core.task_states import ENDED, HISTORY_KEPT, MOVES, NEW, STATES, parse_history
+from fleet.tasks.rules.states import ENDED, HISTORY_KEPT, MOVES, NEW, STATES, parse_history
 
-FOLDER = Path(str(files("fleet.state"))) / "lua"
+FOLDER = Path(str(files("fleet.redis"))) / "lua"
 # The two scripts that submit have their moves in a part that they share.
 PLACING = (FOLDER / "parts" / "placing.lua").read_text()
 SCRIPTS = {

@@ -12,8 +12,8 @@ from fleet.cli.money_notes import money_json
 from fleet.cli.results import record_view
 from fleet.cli.tables import tasks_table
 from fleet.cli.work import record_json
-from fleet.core.ledger_entries import MISSING, UNPRICED
-from fleet.state.records import Step, TaskRecord, parse_record, step_json
+from fleet.ledger.rules.entries import MISSING, UNPRICED
+from fleet.tasks.record import Step, TaskRecord, parse_record, step_json
 
 REFUSAL = "tenant:acme|d|1|5000000000|4900000000|0|200000000|3600000"
 WHY = "tenant:acme may take $5 today (UTC): $4.9 spent, $0 reserved, $0.2 asked for"

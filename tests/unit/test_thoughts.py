@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.core.thoughts import Answer, split
+from fleet.models.rules.thoughts import Answer, split
 
 
 @pytest.mark.parametrize(

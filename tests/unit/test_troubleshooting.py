@@ -13,7 +13,7 @@ from fleet import errors
 from fleet.cli.main import main
 from fleet.cli.output import TROUBLESHOOTING, more_about
 from fleet.errors import FleetError
-from fleet.services import health
+from fleet.operations import health
 
 ROOT = Path(__file__).parents[2]
 HEADINGS = re.findall(r"^## (.+)$", (ROOT / TROUBLESHOOTING).read_text(), re.MULTILINE)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.core.ledger_entries import CONTRADICTORY, MISSING, SEEN
-from fleet.core.prices import Tokens
-from fleet.core.usage import MAX_COUNT, Reading, larger_usage, read_usage, told_so_far
-from fleet.core.worst_case import least_tokens
+from fleet.ledger.rules.entries import CONTRADICTORY, MISSING, SEEN
+from fleet.models.rules.upper_bound import least_tokens
+from fleet.models.rules.usage import MAX_COUNT, Reading, larger_usage, read_usage, told_so_far
+from fleet.money import Tokens
 
 
 def openai(prompt: Any, completion: Any, total: Any = None, **more: Any) -> dict[str, Any]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from fleet.core.model_choice import REFERENCE_CATALOGUE
-from fleet.core.scoring import Weights
-from fleet.core.simulation.crew import Skill
-from fleet.core.simulation.replay import Experience, Recorded
-from fleet.core.strategies import STRATEGIES
 from fleet.errors import InvalidRequest
-from fleet.services.routes import Routes
-from fleet.services.simulation.source import SyntheticLoad, bearable_rate, synthetic_source
-from fleet.services.simulation.what_if import WhatIf
+from fleet.models.rules.choice import REFERENCE_CATALOGUE
+from fleet.routing.routes import Routes
+from fleet.routing.rules.scoring import Weights
+from fleet.routing.rules.strategies import STRATEGIES
 from fleet.settings import parse_config
+from fleet.simulation.rules.crew import Skill
+from fleet.simulation.rules.replay import Experience, Recorded
+from fleet.simulation.source import SyntheticLoad, bearable_rate, synthetic_source
+from fleet.simulation.what_if import WhatIf
 
 CONFIG = """
 strategy = "least_loaded"

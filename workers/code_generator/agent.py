@@ -7,7 +7,6 @@ import asyncio
 import time
 from dataclasses import dataclass, field, replace
 
-from fleet.adapters.sandbox import isolation_for
 from fleet.agent import AgentContext, ModelReply, Outcome
 from fleet.errors import (
     ContextWindowExceeded,
@@ -18,6 +17,7 @@ from fleet.errors import (
     OverLimit,
     Unavailable,
 )
+from fleet.sandbox import isolation_for
 from workers.code_generator.blocks import names_of_tests
 from workers.code_generator.extraction import extract_code
 from workers.code_generator.models import (

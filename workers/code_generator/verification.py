@@ -12,7 +12,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruff import find_ruff_bin
 
-from fleet.adapters.sandbox import (
+from fleet.agent import to_the_end
+from fleet.errors import Unavailable
+from fleet.sandbox import (
     Channel,
     Mode,
     SandboxLimits,
@@ -20,8 +22,6 @@ from fleet.adapters.sandbox import (
     channels,
     run_python,
 )
-from fleet.agent import to_the_end
-from fleet.errors import Unavailable
 from workers.code_generator.models import CodeGenerationPayload, Isolation, Stage
 
 HERE = Path(__file__).parent

@@ -12,8 +12,8 @@ from typing import Any
 
 import pyperf
 
-from fleet.adapters.sandbox import Isolation, Mode, SandboxLimits, SandboxResult, run_python
 from fleet.errors import TaskFailed
+from fleet.sandbox import Isolation, Mode, SandboxLimits, SandboxResult, run_python
 from workers.performance_tester.models import PerformanceTestPayload, Variant
 
 BENCH = Path(__file__).with_name("bench.py")

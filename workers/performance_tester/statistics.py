@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fleet.core.intervals import median_interval, median_ratio_interval, percentile, spread
+from fleet.ledger.rules.intervals import median_interval, median_ratio_interval, percentile, spread
 from workers.performance_tester.models import Comparison, Timing, Verdict
 
 

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fleet.adapters.supervisor import end_with_parent
+from fleet.local.supervisor import end_with_parent
 from workers.security_scanner.findings import findings_of
 from workers.security_scanner.hits import Hit
 from workers.security_scanner.scan import Scan

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fleet.core.pools import PoolGroup
-from fleet.core.strategies import Given, Linear, RouteRequest, Strategy
+from fleet.routing.rules.pools import PoolGroup
+from fleet.routing.rules.strategies import Given, Linear, RouteRequest, Strategy
 
 
 def last_by_name(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:

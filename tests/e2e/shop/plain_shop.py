@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shop_tasks import add_tasks
 
-from fleet.runtime.app import make_app
+from fleet.broker.app import make_app
 
 app = make_app()
 add_tasks(app)

@@ -1,1 +1,0 @@
-"""Every outside thing but Redis: model providers, prices, sandboxes, local servers."""

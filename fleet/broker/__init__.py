@@ -1,0 +1,1 @@
+"""The Celery application, the kombu transport, the router, messages."""

@@ -1,0 +1,256 @@
+"""The Celery application of a fleet, for publishers, workers, beat and Flower alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from kombu import Exchange, Queue
+
+from fleet.broker.application import FleetCelery, Role
+from fleet.broker.chord_counts import add_chord_counts
+from fleet.broker.deliveries import add_known_deliveries
+from fleet.broker.known_tasks import add_known_tasks
+from fleet.broker.link import Link
+from fleet.broker.messages import message_encoder
+from fleet.broker.rabbitmq import HEARTBEAT_SECONDS, QUORUM, ssl_options
+from fleet.broker.rabbitmq_transport import rabbitmq_transport_url
+from fleet.broker.revocations import add_kept_revocations
+from fleet.broker.router import FleetRouter, TaskPlacer, jobs_queue
+from fleet.broker.schedule import add_schedule_step
+from fleet.broker.set_aside import add_setting_aside
+from fleet.broker.transport import transport_url
+from fleet.broker.whole_groups import send_groups_whole
+from fleet.connection import Connection, open_connection
+from fleet.errors import InvalidConfig
+from fleet.redis.client import sentinel_options
+from fleet.redis.keys import NO_POOL, Keys
+from fleet.settings import Settings, load_settings
+from fleet.settings.addresses import RedisAddress, redis_address
+
+__all__ = ["Role", "add_schedule", "fleet_of", "make_app", "task_routes", "worker_queues"]
+
+RESTORE_SECONDS = 10
+HEALTH_CHECK_SECONDS = 30
+"""A connection that was idle for so long is asked for a sign of life before it is used."""
+RESULT_WAITS = 4
+"""How many times the time-out of a call the result store may be away: with the default as long as
+Celery would wait for one that refuses to connect."""
+KILL_GRACE_SECONDS = 60
+"""A prefork child is killed so long after the task's own time limit, should that not bite."""
+
+
+def make_app(
+    settings: Settings | None = None, role: Role | None = None, *, set_as_current: bool = True
+) -> Celery:
+    """A Celery application whose agent tasks are routed by Fleet.
+
+        app = make_app()
+        app.send_task("agents.code_generator", args=[{"instruction": "..."}])
+
+    It becomes the current application, as `Celery()` does, and the default one of all threads where
+    the process has chosen none: `shared_task`, `signature` and `AsyncResult` use it.
+
+    Reads the settings where none are given. Raises `InvalidConfig`.
+    """
+    settings = settings or load_settings()
+    role = role or Role()
+    connection = open_connection(settings)
+    submitter = connection.submitter(message_encoder())
+    link = Link(
+        tag=settings.tag,
+        place=TaskPlacer(submitter),
+        pool=role.pool,
+        agent=role.agent,
+        queues=worker_queues(settings, role.pool) if role.pool else (),
+        dead_after_ms=int(settings.config.leases.dead_after_seconds * 1000),
+        address=redis_address(settings.state_url),
+    )
+    router = FleetRouter(settings, submitter)
+    laid_under = {**_celery_settings(settings, role, link), "task_routes": (router,)}
+    app = FleetCelery(connection, role, router, laid_under, set_as_current=set_as_current)
+    send_groups_whole()
+    add_known_tasks(app)
+    add_setting_aside(app, connection)
+    add_schedule_step(app, connection)
+    add_known_deliveries(app)
+    add_chord_counts(app)
+    add_kept_revocations(app, connection)
+    return app
+
+
+def task_routes(settings: Settings | None = None) -> tuple[FleetRouter, ...]:
+    """Fleet's router for a Celery application of your own, over its own Redis transport.
+
+        app = Celery("shop", broker="redis://...")
+        app.conf.task_routes = task_routes()
+
+    Without Fleet's transport there is no atomic step: tasks go where the expected wait is
+    shortest, and their records begin when a worker claims them. Raises `InvalidConfig`.
+    """
+    settings = settings or load_settings()
+    submitter = open_connection(settings).submitter(message_encoder())
+    return (FleetRouter(settings, submitter),)
+
+
+def add_schedule(app: Celery, jobs: dict[str, dict[str, Any]]) -> None:
+    """Let the application's beats, which hold a lease, run these jobs beside the user's entries."""
+    assert isinstance(app, FleetCelery)
+    app.jobs = jobs
+    app.fleets_settings["beat_schedule"] = dict(jobs)
+    app.fleets_settings["beat_scheduler"] = "fleet.beat.scheduler:LeasedScheduler"
+
+
+def fleet_of(app: Any) -> Connection:
+    """The connection that `make_app` hung into an application."""
+    connection = app.fleet
+    assert isinstance(connection, Connection)
+    return connection
+
+
+def worker_queues(settings: Settings, pool: str) -> tuple[str, ...]:
+    """The queues of a pool's workers, first things first: beat's jobs, which take no time, the
+    pool's own, its type's overflow, then the overflow of the types that it helps.
+
+    Raises `InvalidConfig` for a pool that is not configured.
+    """
+    found = settings.config.pools.get(pool)
+    if found is None:
+        known = ", ".join(sorted(settings.config.pools))
+        raise InvalidConfig(f"FLEET_POOL: no pool is called {pool!r}; use one of: {known}")
+    served = (found.agent_type, *sorted(settings.config.helped_by(pool)))
+    overflow = (settings.overflow_queue(agent_type) for agent_type in served)
+    return (jobs_queue(settings), settings.queue(pool), *overflow)
+
+
+def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, Any]:
+    timeout = settings.environment.socket_timeout
+    address = redis_address(settings.state_url)
+    return {
+        **_broker(settings, address, role, link),
+        "broker_connection_retry": True,
+        "broker_connection_retry_on_startup": True,
+        "broker_channel_error_retry": True,
+        # For ever: a worker that gave up would be missed by nobody.
+        "broker_connection_max_retries": None,
+        **_result_backend(address, timeout),
+        "result_expires": settings.config.limits.result_ttl_seconds,
+        "redis_socket_timeout": timeout,
+        "redis_socket_connect_timeout": timeout,
+        "redis_socket_keepalive": True,
+        "redis_backend_health_check_interval": HEALTH_CHECK_SECONDS,
+        # A result is written over with itself.
+        "redis_retry_on_timeout": True,
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "task_default_queue": jobs_queue(settings),
+        "task_queues": _queues(settings, role),
+        "task_create_missing_queues": True,
+        "task_acks_late": True,
+        "task_track_started": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_send_task_events": True,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "task_time_limit": _hard_limit(settings, role),
+        "worker_concurrency": settings.config.pools[role.pool].slots if role.pool else None,
+        "enable_utc": True,
+        "timezone": "UTC",
+    }
+
+
+def _broker(settings: Settings, address: RedisAddress, role: Role, link: Link) -> dict[str, Any]:
+    if settings.has_rabbitmq:
+        return _rabbitmq(settings, link)
+    return _redis(settings, address, role, link)
+
+
+def _redis(settings: Settings, address: RedisAddress, role: Role, link: Link) -> dict[str, Any]:
+    """Redis carries the messages, over Fleet's transport."""
+    timeout = settings.environment.socket_timeout
+    unacked = Keys(settings.tag).pool(role.pool or NO_POOL)
+    return {
+        "broker_url": transport_url(settings.state_url),
+        "broker_use_ssl": address.tls,
+        "broker_transport_options": {
+            "fleet": link,
+            "unacked_key": unacked.unacked,
+            "unacked_index_key": unacked.unacked_index,
+            "unacked_mutex_key": unacked.unacked_mutex,
+            "unacked_restore_interval": RESTORE_SECONDS,
+            "unacked_restore_throttle": 1,
+            "visibility_timeout": settings.config.leases.dead_after_seconds,
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "socket_keepalive": True,
+            "health_check_interval": HEALTH_CHECK_SECONDS,
+            # What may have been done is sent again where that does no harm: by Celery, with the
+            # publisher's retry policy. Beneath it a push would be doubled by each slow answer.
+            "retry_on_timeout": False,
+            # For monitors: the channel knows it by its link.
+            **({"master_name": address.master} if address.master else {}),
+        },
+        "worker_disable_prefetch": True,
+    }
+
+
+def _rabbitmq(settings: Settings, link: Link) -> dict[str, Any]:
+    """RabbitMQ carries them, in quorum queues. A quorum queue has no prefetch for a whole channel:
+    each of a worker's queues has one of its own, of as many messages as there are slots."""
+    return {
+        "broker_url": rabbitmq_transport_url(settings.broker_url),
+        "broker_use_ssl": ssl_options(settings.broker_url),
+        "broker_heartbeat": HEARTBEAT_SECONDS,
+        "broker_connection_timeout": settings.environment.socket_timeout,
+        "broker_transport_options": {"confirm_publish": True, "fleet": link},
+        "task_default_queue_type": "quorum",
+        "task_create_missing_queue_type": "quorum",
+        "worker_detect_quorum_queues": True,
+    }
+
+
+def _result_backend(address: RedisAddress, timeout: float) -> dict[str, Any]:
+    """Results stay in Redis, by the scheme that Celery knows for where it is."""
+    # Celery tries twenty times, a second apart: two minutes, where the peer is silent.
+    patience = {"retry_policy": {"timeout": RESULT_WAITS * timeout}}
+    found: dict[str, Any] = {
+        "redis_backend_use_ssl": address.tls,
+        "result_backend_transport_options": patience,
+    }
+    if not address.master:
+        scheme = "redis" if address.tls is None else "rediss"
+        return {**found, "result_backend": address.url(scheme, address.hosts[0])}
+    first = address.url("sentinel", address.hosts[0])
+    others = (f"sentinel://{host}:{port}" for host, port in address.hosts[1:])
+    return {
+        **found,
+        # Celery takes the login from the first alone, and shows the others as they are.
+        "result_backend": ";".join((first, *others)),
+        "result_backend_transport_options": {
+            **patience,
+            "master_name": address.master,
+            "sentinel_kwargs": sentinel_options(address, timeout),
+        },
+    }
+
+
+def _queues(settings: Settings, role: Role) -> list[Queue]:
+    names = (
+        worker_queues(settings, role.pool)
+        if role.pool
+        else (jobs_queue(settings), *(settings.queue(name) for name in settings.config.pools))
+    )
+    # The default queue has the default exchange, which a user may have of any type.
+    own, default = Exchange(settings.tag, type="direct"), jobs_queue(settings)
+    arguments = QUORUM if settings.has_rabbitmq else None
+    return [
+        Queue(name, None if name == default else own, name, queue_arguments=arguments)
+        for name in names
+    ]
+
+
+def _hard_limit(settings: Settings, role: Role) -> float | None:
+    if role.pool and settings.config.pools[role.pool].execution == "prefork":
+        return settings.config.limits.task_seconds + KILL_GRACE_SECONDS
+    return None

@@ -1,0 +1,1 @@
+"""Budgets: limits, usage counters, reservations, controls, alerts."""

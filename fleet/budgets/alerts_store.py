@@ -1,0 +1,81 @@
+"""Budget alerts: said once each by `alert.lua`, in a stream that whoever passes them on may follow.
+
+    scope         such as `all` or `tenant:acme`
+    window        hour, day or month
+    window_id     the UTC hour, day or month, such as `d20261124`
+    threshold     percent of the limit: 50, 80, 90 or 100
+    limit         nano-dollars, as are
+    settled       what was settled in the window, and
+    held          what was held for tasks that had not ended
+
+One about a model that ignores the limit of its answers, said by `limit.lua`, has others:
+
+    kind          output_limit
+    scope         such as `model:gpt-5`
+    asked         tokens that an answer was asked to have at most, and
+    written       tokens that it had
+    call          the task's id, a space, the name of the call
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fleet.budgets.rules.alerts import LIMIT_KIND, Alert, BudgetAlert, BudgetUse, LimitAlert
+from fleet.budgets.rules.limits import Window
+from fleet.redis.client import redis_errors
+from fleet.redis.scripts import text
+from fleet.redis.store import Store
+
+MOST_ALERTS = 10_000
+"""About so many are kept: some 2 MB."""
+
+REMEMBERED_SECONDS: Mapping[Window, int] = {
+    "hour": 2 * 3600,
+    "day": 2 * 86_400,
+    "month": 32 * 86_400,
+}
+"""Longer than each window, so that none is said anew while it lasts."""
+
+NUMBERS = ("threshold", "limit", "settled", "held")
+
+
+class Alerts(Store):
+    """Says alerts, and reads them. Every method is one call to Redis."""
+
+    def say(self, use: BudgetUse) -> BudgetAlert | None:
+        """Say the highest threshold that is reached; None where that was said before.
+
+        Raises `ValueError` where none is reached.
+        """
+        reached = use.reached
+        if not reached:
+            raise ValueError(f"{use.scope} has reached no threshold")
+        window = use.limit.window
+        alert = BudgetAlert(
+            "", use.scope, window, use.window_id, reached[-1], use.limit.most, *use[3:]
+        )
+        keys = [self.keys.alerted(use.window_id), self.keys.alerts]
+        arguments: list[str | int] = [use.scope, ",".join(map(str, reached))]
+        arguments += [REMEMBERED_SECONDS[window], MOST_ALERTS]
+        arguments += [part for pair in alert._asdict().items() if pair[0] != "id" for part in pair]
+        with redis_errors(self.client):
+            said = text(self.scripts.alert(keys=keys, args=arguments))
+        return alert._replace(id=said) if said else None
+
+    def newest(self, most: int) -> list[Alert]:
+        """The newest alerts first."""
+        with redis_errors(self.client):
+            found: Any = self.client.xrevrange(self.keys.alerts, count=most)
+        return [_alert(text(alert_id), fields) for alert_id, fields in found]
+
+
+def _alert(alert_id: str, fields: Mapping[Any, Any]) -> Alert:
+    found: dict[str, Any] = {text(name): text(value) for name, value in fields.items()}
+    if found.pop("kind", "") == LIMIT_KIND:
+        asked, written = int(found["asked"]), int(found["written"])
+        return LimitAlert(alert_id, found["scope"], asked, written, found["call"])
+    for name in NUMBERS:
+        found[name] = int(found[name])
+    return BudgetAlert(alert_id, **found)

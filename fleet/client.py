@@ -1,0 +1,335 @@
+"""`Fleet`: what an application submits with, from any process.
+
+    fleet = Fleet.from_env()
+    task = fleet.submit("code_generation", {"instruction": "...", "tests": "..."}, tenant="acme")
+    result = task.result(timeout=60)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Self
+
+from fleet.agent import Payload, Result
+from fleet.broker.messages import message_encoder
+from fleet.budgets.administration import Steering
+from fleet.connection import Connection, open_connection
+from fleet.errors import InvalidRequest, ResultTimeout, TaskCancelled, TaskNotFound
+from fleet.models.rules.choice import ModelDecision
+from fleet.policy.actor import routine_cause, user
+from fleet.policy.store import Scope
+from fleet.redis.client import redis_errors
+from fleet.routing.agents_store import AgentRecord
+from fleet.routing.routes import Route, Routes, check_scope, set_route
+from fleet.routing.rules.pools import PoolFacts
+from fleet.routing.rules.routing import Ranking, RouteDecision
+from fleet.settings import Pool, Settings, load_settings
+from fleet.tasks.checkpoints_store import Saved
+from fleet.tasks.checks import DEFAULT_TENANT, USUAL_PRIORITY, Submission, unknown
+from fleet.tasks.dead_letters_client import DeadLetterOffice
+from fleet.tasks.ratings import rate
+from fleet.tasks.reaper import last_health
+from fleet.tasks.run.outcome import error_from
+from fleet.tasks.store import ENDED, TaskRecord
+from fleet.tasks.submit import DryRun, Submitted, route_decision
+
+LOOK_SECONDS = 5.0
+PARKED = "waits for room under a limit, or to be tried again"
+
+
+class Task:
+    """A submitted task. Cheap to hold: it reads from Redis only when asked."""
+
+    def __init__(self, connection: Connection, task_id: str, submitted: Submitted | None = None):
+        self.id = task_id
+        self._connection = connection
+        self._submitted = submitted if submitted and submitted.is_new else None
+
+    def __repr__(self) -> str:
+        return f"Task({self.id!r})"
+
+    @property
+    def decision(self) -> RouteDecision:
+        """Where the task went and why, with every candidate's numbers."""
+        if self._submitted:
+            placed = self._submitted.placed
+            routed = placed.detail if placed.status == "pool" else ""
+            return route_decision(self._submitted.plan.ranking, placed.loads, routed)
+        record = self.record()
+        if record.ranking is None:
+            raise TaskNotFound(
+                f"no decision is kept for task {self.id}: its publisher had no Fleet router"
+            )
+        return route_decision(Ranking.from_json(record.ranking), record.loads, record.routed)
+
+    @property
+    def model_decision(self) -> ModelDecision:
+        """Which model the task was given and why."""
+        if self._submitted:
+            return self._submitted.plan.models
+        stored = self.record().model_decision
+        if stored is None:
+            raise TaskNotFound(f"no model decision is kept for task {self.id}")
+        return ModelDecision.from_json(stored)
+
+    def record(self) -> TaskRecord:
+        """All that is known of the task now. Raises `TaskNotFound`."""
+        return self._connection.tasks.read(self.id)
+
+    def saved(self) -> tuple[Saved, ...]:
+        """What its runs have saved for the next one to go on from, oldest first; nothing once it
+        has ended, but as a dead letter."""
+        return self._connection.steps.saved(self.id)
+
+    def state(self) -> str:
+        """One of `fleet.tasks.record.STATES`, such as `queued`. Raises `TaskNotFound`."""
+        return self._connection.tasks.state(self.id)
+
+    def cancel(self) -> str:
+        """Cancel the task, waiting or running; the state it was in. An ended one stays as it is."""
+        ttl = self._connection.settings.config.limits.result_ttl_seconds
+        return self._connection.tasks.cancel(self.id, ttl, user())
+
+    def rate(self, rating: float) -> None:
+        """Say how good the result was, 0 (of no use) to 1: the fleet learns it of the model.
+
+        Rating again replaces the rating. Raises `InvalidRequest` for one out of range, a task
+        that has not ended, or one that no model has answered.
+        """
+        rate(self._connection, self.id, rating)
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Wait for the end, up to `timeout` seconds, and give the typed result.
+
+        Raises what the task ended with: `TaskFailed` and its like, `TaskUnverified` (its
+        `result` holds the answer that did not pass), `TaskCancelled`; `ResultTimeout` where
+        it goes on.
+        """
+        record = self.wait(timeout)
+        result = self._typed(record)
+        if record.state == "cancelled":
+            why = record.history[-1].why if record.history else ""
+            raise TaskCancelled(f"task {self.id} was cancelled" + (f": {why}" if why else ""))
+        if record.error is not None:
+            raise error_from(record.error, result)
+        assert result is not None
+        return result
+
+    def wait(self, timeout: float | None = None) -> TaskRecord:
+        """Wait for the end, however it is, and give the record. What is parked is waited for too.
+
+        Raises `ResultTimeout`.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        client = self._connection.client
+        with redis_errors(client), client.pubsub(ignore_subscribe_messages=True) as news:
+            news.subscribe(self._connection.keys.done(self.id))
+            # Subscribed first and looked second, so that no end falls between the two.
+            while (state := self.state()) not in ENDED:
+                left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    raise ResultTimeout(
+                        f"task {self.id} had not ended after {timeout:g} s; it "
+                        f"{PARKED if state == 'parked' else 'goes on'}"
+                    )
+                news.get_message(timeout=min(left, LOOK_SECONDS))
+        return self.record()
+
+    def _typed(self, record: TaskRecord) -> Result | None:
+        spec = self._connection.agents.get(record.agent_type)
+        if record.result is None or spec is None:
+            return None
+        return spec.result.model_validate(record.result)
+
+
+class Fleet(Steering, DeadLetterOffice):
+    """A fleet, as an application sees it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._connection = open_connection(settings)
+        self._submitter = self._connection.submitter(message_encoder())
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """The fleet that FLEET_* and fleet.toml, or a `fleet up` in this folder, name."""
+        return cls(load_settings())
+
+    def submit(
+        self,
+        request_type: str,
+        payload: Mapping[str, Any] | Payload,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        complexity: float | None = None,
+        pool: str | None = None,
+        model: str | None = None,
+        max_cost_usd: float | None = None,
+        idempotency_key: str | None = None,
+        priority: int = USUAL_PRIORITY,
+        delay: float | None = None,
+        not_before: datetime | None = None,
+        quality: float | None = None,
+        speed: float | None = None,
+    ) -> Task:
+        """Submit a task, in one round trip. The options are those of `Submission`.
+
+        With `delay`, in seconds, or `not_before`, a datetime with a time zone, it waits in Redis
+        for its time, whatever restarts meanwhile. Its money is held when it is due; one that fits
+        no limit then is parked, or has failed, as the policy says.
+
+        Raises `InvalidRequest`, `OverBudget`, `OverLimit`, `NoAgentAvailable`, `InEmergency`,
+        `TooBusy` or `Unavailable`; nothing was written then. With `redis.min_replicas` also
+        `NotReplicated`; the task is written then.
+        """
+        asked = Submission(
+            request_type,
+            payload,
+            tenant,
+            complexity,
+            pool,
+            model,
+            max_cost_usd,
+            idempotency_key,
+            priority,
+            delay,
+            not_before,
+            quality,
+            speed,
+        )
+        return self._task(self._submitter.submit(asked))
+
+    def submit_many(self, submissions: Iterable[Submission]) -> list[Task]:
+        """Submit many tasks, in one round trip. All are checked before one is written.
+
+        Raises what `submit` does: for the first that is refused, when the others are written, and
+        with their ids as notes. `PartlySubmitted` has the ids of those that were written before
+        Redis went away, or took no more; the same call again may double these.
+        """
+        return [self._task(done) for done in self._submitter.submit_many(list(submissions))]
+
+    def task(self, task_id: str) -> Task:
+        """A task that any process has submitted. Raises `TaskNotFound`."""
+        self._connection.tasks.state(task_id)
+        return Task(self._connection, task_id)
+
+    def tasks(
+        self, limit: int = 50, state: str | None = None, tenant: str | None = None
+    ) -> list[TaskRecord]:
+        """The newest tasks, of one state or tenant where asked: of the last `limit` submitted."""
+        return [
+            record
+            for record in self._connection.tasks.newest(limit)
+            if state in (None, record.state) and tenant in (None, record.tenant)
+        ]
+
+    def retry_dead(self, task_id: str) -> Task:
+        """Submit a dead letter again, as a new task that names the old one, and the old one it.
+
+        Raises as `submit`, `TaskNotFound` for what is no dead letter, and `InvalidRequest` where
+        its message was not kept; it stays a dead letter then.
+        """
+        return self._task(self._retry_dead(task_id))
+
+    def pools(self) -> list[PoolFacts]:
+        """Every configured pool with its exact counts."""
+        planner = self._submitter.planner
+        planner.refresh()
+        return list(planner.snapshot.facts.values())
+
+    def drain_pool(self, name: str) -> None:
+        """Put a pool into maintenance: it gets nothing, what waits for it goes to others, and
+        what it runs it ends. Raises `InvalidRequest`."""
+        self._check_may_drain()
+        agent_type = self._known_pool(name).agent_type
+        self._connection.pools.maintain(name, True)
+        self._connection.pools.rescue(
+            name, self.settings.queue(name), self.settings.overflow_queue(agent_type)
+        )
+
+    def resume_pool(self, name: str) -> None:
+        """Take a pool out of maintenance, and back into the rotation if it was ejected."""
+        self._known_pool(name)
+        self._connection.pools.maintain(name, False)
+        self._connection.pools.readmit(name)
+
+    def routes(self) -> dict[Scope, Route]:
+        """The routes in force by what they hold for: the narrowest that fits a task counts."""
+        policy = self._connection.policies.read()
+        return Routes(self.settings.config, policy.routes).by_scope
+
+    def set_route(
+        self,
+        strategy: str,
+        *,
+        request_type: str = "",
+        tenant: str = "",
+        weights: Mapping[str, float] | None = None,
+        why: str = "",
+        by: str = "",
+    ) -> None:
+        """Route by another strategy from the next task on, in every process.
+
+        `weights` are those of `ai_optimized`. The audit keeps why, and by whom: by default the
+        user of the operating system. Raises `InvalidRequest`; nothing was changed then.
+        """
+        set_route(
+            self._connection.policies,
+            self.settings,
+            self._connection.strategies,
+            Scope(request_type, tenant),
+            strategy,
+            weights,
+            routine_cause(by, why),
+        )
+
+    def clear_route(
+        self, *, request_type: str = "", tenant: str = "", why: str = "", by: str = ""
+    ) -> bool:
+        """Go back to the configuration for these tasks. Whether a route was set."""
+        scope = Scope(request_type, tenant)
+        check_scope(self.settings, scope)
+        return bool(self._connection.policies.clear_route(scope, routine_cause(by, why)))
+
+    def dry_run(self, asked: Submission) -> DryRun:
+        """The decision on a task as it would be now. Nothing is sent or written.
+
+        Raises as `submit`, but for `NoAgentAvailable` and limits: the decision says it.
+        """
+        return self._submitter.dry_run(asked)
+
+    def agents(self) -> list[AgentRecord]:
+        """Every known agent."""
+        return self._connection.registry.agents()
+
+    def drain(self, agent_id: str) -> None:
+        """Put an agent into maintenance: it takes nothing new and finishes what it has. Raises
+        `InvalidRequest`."""
+        self._check_may_drain()
+        self._connection.registry.drain(agent_id)
+
+    def resume(self, agent_id: str) -> None:
+        """Take an agent out of maintenance."""
+        self._connection.registry.resume(agent_id)
+
+    def health(self) -> dict[str, Any]:
+        """Beat's last health summary, or an empty dictionary before the first."""
+        return last_health(self._connection)
+
+    def _check_may_drain(self) -> None:
+        if self.settings.has_rabbitmq:
+            raise InvalidRequest(
+                "RabbitMQ gives messages to whoever consumes, in maintenance or not: stop the "
+                "workers instead, which drains them"
+            )
+
+    def _known_pool(self, name: str) -> Pool:
+        found = self.settings.config.pools.get(name)
+        if found is None:
+            raise InvalidRequest(unknown("pool", name, self.settings.config.pools))
+        return found
+
+    def _task(self, submitted: Submitted) -> Task:
+        return Task(self._connection, submitted.task_id, submitted)

@@ -1,1 +1,0 @@
-"""Pure decisions: which pool, which model. No clock, no dice, no sockets."""

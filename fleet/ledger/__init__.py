@@ -1,0 +1,1 @@
+"""The ledger: entries, roll-ups, archive, verification, reconciliation, spend report."""

@@ -1,0 +1,65 @@
+"""Moves old entries of the ledger from Redis to files: written, on the disk, and only then trimmed.
+
+Killed before the trim, the entries are still in the stream, and the next run writes the same file
+again. Killed after it, the file is noted in Redis by the same script. A file takes entries of one
+day that is over, so that two runs at once write the same ones.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from fleet.connection import Connection
+from fleet.ledger.files import LedgerFiles
+from fleet.ledger.rules.entries import FIRST, LedgerEntry
+from fleet.redis.client import redis_errors
+
+KEEP_DAYS = 7
+"""Entries stay in Redis for so long at least. An entry takes some 150 bytes there."""
+
+MOST_ENTRIES = 20_000
+"""In a file: some 20 MB in memory while it is written."""
+
+DAY_SECONDS = 86_400
+
+log = structlog.get_logger(__name__)
+
+
+def archive(fleet: Connection, keep_days: int = KEEP_DAYS) -> list[str]:
+    """Archive entries that are older than so many whole days by Redis's clock; the files' names."""
+    fleet.rollups.roll_up()
+    files = LedgerFiles(fleet.settings.environment.data_dir)
+    names: list[str] = []
+    while batch := _batch(fleet, _day(_now(fleet)) - keep_days):
+        name = files.write(batch)
+        if fleet.ledger.trim(name, batch[0].id, batch[-1].id):
+            names.append(name)
+        elif fleet.ledger.archives()[-1:] == names[-1:]:
+            log.warning("entries could not be archived yet", file=name)
+            break
+    return names
+
+
+def _batch(fleet: Connection, before_day: int) -> list[LedgerEntry]:
+    """The oldest entries of the stream, of one day, where that is before the given one."""
+    found: list[LedgerEntry] = []
+    while len(found) < MOST_ENTRIES:
+        entries = fleet.ledger.page(found[-1].id if found else FIRST).entries
+        if not entries:
+            break
+        day = _day((found or entries)[0].epoch)
+        more = [entry for entry in entries if _day(entry.epoch) == day]
+        if day >= before_day or not more:
+            break
+        found += more
+    return found[:MOST_ENTRIES]
+
+
+def _day(epoch: float) -> int:
+    return int(epoch // DAY_SECONDS)
+
+
+def _now(fleet: Connection) -> float:
+    with redis_errors(fleet.client):
+        seconds, _ = fleet.client.time()
+    return float(seconds)

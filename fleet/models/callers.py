@@ -1,0 +1,74 @@
+"""Who calls which model from this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from fleet.models.calls.call import ModelCaller
+from fleet.models.calls.providers import Endpoint
+from fleet.models.priced import ModelsByName
+from fleet.models.rules.catalogue import Model
+from fleet.settings import Settings
+from fleet.settings.names import LOCAL
+
+
+def model_callers(
+    settings: Settings, models: Sequence[Model], environment: Mapping[str, str]
+) -> Mapping[str, ModelCaller]:
+    """A caller for each model that can be reached from here, by the model's name.
+
+    Each is made when it is first asked for: a provider's package is imported, or missed, only
+    where one of its models is used. Looking one up raises `InvalidConfig` where it is missing.
+    """
+    return _Callers(settings, models, environment)
+
+
+class _Callers(Mapping[str, ModelCaller]):
+    def __init__(
+        self, settings: Settings, models: Sequence[Model], environment: Mapping[str, str]
+    ) -> None:
+        self.timeout = settings.config.limits.model_call_seconds
+        self.reachable = {
+            model.name: (model, endpoint)
+            for model in models
+            if (endpoint := _endpoint(settings, model.provider, environment)) is not None
+        }
+        self.now = ModelsByName(models)
+        self.made: dict[str, ModelCaller] = {}
+
+    def __getitem__(self, name: str) -> ModelCaller:
+        if name not in self.made:
+            model, endpoint = self.reachable[name]
+            now = partial(self.now.__getitem__, name)
+            self.made[name] = ModelCaller(model, endpoint, self.timeout, now)
+        return self.made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.reachable
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.reachable)
+
+    def __len__(self) -> int:
+        return len(self.reachable)
+
+
+def _endpoint(settings: Settings, provider: str, environment: Mapping[str, str]) -> Endpoint | None:
+    if provider == LOCAL:
+        url = settings.environment.model_url
+        return Endpoint("openai", "local", url) if url else None
+    found = settings.config.providers.get(provider)
+    key = found and found.key(environment)
+    if not found or not key:
+        return None
+    return Endpoint(
+        found.kind,
+        key,
+        found.base_url,
+        found.region,
+        found.streams,
+        found.limit_field,
+        found.temperature,
+        found.stream_usage,
+    )

@@ -1,0 +1,1 @@
+"""Calls to model providers, whole and streamed."""

@@ -1,0 +1,147 @@
+"""Calls to language models through Pydantic AI, with Fleet's errors and Fleet's money."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from pydantic_ai import ModelRequest, ModelResponse, ModelSettings
+from pydantic_ai.direct import model_request
+from pydantic_ai.exceptions import AgentRunError
+
+from fleet.agent import ModelReply
+from fleet.errors import ModelRefused, Unavailable
+from fleet.ledger.rules.entries import CONTRADICTORY, MISSING
+from fleet.models.calls.errors import translated
+from fleet.models.calls.providers import Endpoint, chat_model
+from fleet.models.calls.request_fields import keeps_limits
+from fleet.models.calls.streams import Progress, hides_nothing, streamed, usage_of
+from fleet.models.calls.thinking import tags_in_text, thinks_unasked
+from fleet.models.calls.written import finish_reason, written
+from fleet.models.rules.choice import Model, cost_nanodollars
+
+UNREADABLE = (
+    *(LookupError, AttributeError, TypeError, ValueError, AssertionError),
+    # For one whose parts are nested too deep.
+    RecursionError,
+)
+"""What clients raise over an answer that lacks a part which its protocol has."""
+
+
+class ModelCaller:
+    """Calls one model at one endpoint. Use it from one event loop only: it keeps connections.
+
+    `now` gives the model as it is priced when it is asked. Raises `InvalidConfig` where the package
+    for the endpoint's protocol is not installed.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        endpoint: Endpoint,
+        timeout: float,
+        now: Callable[[], Model] | None = None,
+    ) -> None:
+        self._now = now or (lambda: model)
+        self.chat = chat_model(model.name, endpoint, timeout)
+        self.endpoint = endpoint
+        self.timeout = timeout
+        self.is_limited = endpoint.limit_field != "none"
+        """Whether its answers are asked to keep a limit."""
+        self.keeps_limits = keeps_limits(endpoint.kind, endpoint.base_url, endpoint.limit_field)
+        """Whether it is known beforehand that they do."""
+        self.streams = endpoint.streams
+        self.shows_all = not thinks_unasked(endpoint.kind, self.chat)
+        """Until an answer takes more than what is seen of it."""
+        self.tags = tags_in_text(endpoint.kind)
+
+    @property
+    def model(self) -> Model:
+        """The model with the price that holds now."""
+        return self._now()
+
+    async def ask(
+        self,
+        prompt: str,
+        instructions: str,
+        max_tokens: int,
+        temperature: float,
+        progress: Progress | None = None,
+        model: Model | None = None,
+    ) -> ModelReply:
+        """One answer to one request: nothing is tried a second time. Where it raises or is
+        cancelled, `progress` tells what had arrived by then. `model` has the price that the call
+        was admitted at; else it is that of the beginning of the call.
+
+        Raises `RateLimited` where the provider takes no more for now, `Unavailable` where it does
+        not answer in time or fails, both with `retry_after` in seconds, which is the provider's
+        where it said. Raises `ContextWindowExceeded` for a prompt that does not fit,
+        `ModelRefused` for one that model or provider will not answer, `QuotaExhausted`,
+        `NotAllowed` for a key that is refused, `ModelNotServed`, and `NeverRetry` for a request
+        that is refused otherwise. The `reason` of an error says what somebody has to mend.
+        """
+        settings = self.endpoint.settings(max_tokens, temperature)
+        request = ModelRequest.user_text_prompt(prompt, instructions=instructions or None)
+        model, progress = model or self.model, progress or Progress()
+        began = time.perf_counter()
+        try:
+            response = await self._response(request, settings, progress, max_tokens)
+        # Never with its cause: a traceback would show what the provider's answer or the client's
+        # complaint says, and either may repeat the key.
+        except AgentRunError as error:
+            raise translated(model.name, error) from None
+        except UNREADABLE as error:
+            raise Unavailable(
+                f"model {model.name} gave an answer that cannot be read "
+                f"({type(error).__name__})",
+                may_be_served=True,
+            ) from None
+        reply = self._reply(model, response, time.perf_counter() - began)
+        if progress.cut is not None:
+            reply = reply.model_copy(update={"usage_missing": True})
+        if reply.finish_reason == "content_filter":
+            raise ModelRefused(f"model {model.name} would not answer the prompt", reply)
+        if reply.finish_reason == "error" and not reply.text:
+            raise Unavailable(
+                f"model {model.name} has failed before it said a word",
+                may_be_served=written(response, self.tags).shown_bytes > 0,
+                reply=None if reply.usage_missing else reply,
+            )
+        return reply
+
+    async def _response(
+        self,
+        request: ModelRequest,
+        settings: ModelSettings,
+        progress: Progress,
+        max_tokens: int,
+    ) -> ModelResponse:
+        if not self.streams:
+            return await model_request(self.chat, [request], model_settings=settings)
+        response = await streamed(
+            self.chat, request, settings, progress, self.shows_all, self.tags, max_tokens
+        )
+        # Of a filtered answer it is the provider that shows less, not the model.
+        if finish_reason(response) != "content_filter":
+            self.shows_all = self.shows_all and hides_nothing(response, self.tags)
+        return response
+
+    def _reply(self, model: Model, response: ModelResponse, seconds: float) -> ModelReply:
+        used, status = usage_of(response)
+        unpriced = model.price is None and not model.free
+        return ModelReply(
+            text=written(response, self.tags).text,
+            model=model.name,
+            input_tokens=used.input,
+            output_tokens=used.output,
+            cached_input_tokens=used.cached_input,
+            cache_write_tokens=used.cache_write,
+            # The tokens are burned, and an answer that was paid for is not thrown away.
+            cost_nanodollars=0 if unpriced else cost_nanodollars(model, used),
+            seconds=seconds,
+            usage_missing=status == MISSING,
+            usage_contradictory=status == CONTRADICTORY,
+            reasoning_tokens=used.reasoning,
+            unpriced=unpriced,
+            finish_reason=finish_reason(response),
+        )

@@ -1,0 +1,248 @@
+"""The clients of model providers, of which Pydantic AI has one for each protocol.
+
+Their packages are extras of Fleet, so they are imported when a model of the kind is first made.
+None of the clients tries again by itself: whether to, and with which model, is for Fleet to say,
+under the task's one budget of time and money.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import cast
+
+from openai import omit
+from openai.types import CompletionUsage
+from openai.types.chat import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatCompletionStreamOptionsParam,
+)
+from openai.types.chat.chat_completion_chunk import Choice
+from pydantic_ai import ModelResponse, ModelSettings
+from pydantic_ai.messages import ModelResponseStreamEvent
+from pydantic_ai.models import Model as ChatModel
+from pydantic_ai.models.openai import (
+    OpenAIChatModel,
+    OpenAIChatModelSettings,
+    OpenAIStreamedResponse,
+)
+from pydantic_ai.profiles import ModelProfile, merge_profile
+from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.usage import RequestUsage
+
+from fleet.errors import InvalidConfig
+from fleet.models.answers.client import ANTHROPIC, CHAT, GOOGLE, MISTRAL, AnswerClient
+from fleet.models.calls.request_fields import asks_for_usage, chat_profile
+from fleet.models.calls.streams import TOLD
+from fleet.models.rules.usage import larger_usage
+from fleet.settings.providers import LimitField, ProviderKind
+
+UNSPLIT = ModelProfile(thinking_tags=("\ud800", "\ud800"))
+"""Tags that no answer has: it is split by `fleet.models.rules.thoughts`, once it has come in as a whole.
+A client looks for tags among the pieces of a stream, which may cut them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a model is served and by which protocol. The key never shows in a repr.
+
+    Without a `base_url` it is the provider's own. `region` is for Bedrock alone, whose client
+    finds the credentials in the environment by itself. `streams` says that answers are asked for
+    piece by piece. `limit_field`, `temperature` and `stream_usage` are as in
+    `fleet.settings.providers.Provider`.
+    """
+
+    kind: ProviderKind
+    api_key: str = field(repr=False)
+    base_url: str | None = None
+    region: str | None = None
+    streams: bool = True
+    limit_field: LimitField | None = None
+    temperature: bool = True
+    stream_usage: bool | None = None
+
+    def settings(self, max_tokens: int, temperature: float) -> ModelSettings:
+        """What is asked of the model beside the prompt, without what the server does not take."""
+        asked = ModelSettings()
+        if self.limit_field != "none":
+            asked["max_tokens"] = max_tokens
+        if self.temperature:
+            asked["temperature"] = temperature
+        return asked
+
+
+class _OpenAIStream(OpenAIStreamedResponse):
+    """A stream of the OpenAI protocol. OpenAI tells at its end what it took. Some tell with each
+    piece what it took so far, which is not to be added up."""
+
+    told: object = None
+
+    def _map_usage(self, response: ChatCompletionChunk) -> RequestUsage:
+        self.told = larger_usage(self.told, _usage(response))
+        return RequestUsage()
+
+    def get(self) -> ModelResponse:
+        return _with_usage(super().get(), self.told)
+
+    def _map_text_delta(self, choice: Choice) -> Iterable[ModelResponseStreamEvent]:
+        """All text is one part, as in a whole answer, also where thoughts come in between."""
+        text = choice.delta.content
+        if not text:
+            return ()
+        return self._parts_manager.handle_text_delta(vendor_part_id="content", content=text)
+
+
+class _OpenAIModel(OpenAIChatModel):
+    """A model of the OpenAI protocol, whose answers keep their usage as the server has told it:
+    where its counts are out of shape, the answer is not."""
+
+    asks_for_usage = True
+
+    @property
+    def _streamed_response_cls(self) -> type[OpenAIStreamedResponse]:
+        return _OpenAIStream
+
+    def _get_stream_options(
+        self, model_settings: OpenAIChatModelSettings
+    ) -> ChatCompletionStreamOptionsParam:
+        if self.asks_for_usage:
+            return super()._get_stream_options(model_settings)
+        return cast(ChatCompletionStreamOptionsParam, omit)
+
+    def _process_response(
+        self, response: ChatCompletion | str, **options: bool
+    ) -> ModelResponse:
+        told = None
+        if isinstance(response, ChatCompletion):
+            told, response.usage = _usage(response), None
+        return _with_usage(super()._process_response(response, **options), told)
+
+
+def _usage(response: ChatCompletion | ChatCompletionChunk) -> object:
+    """The usage as it came, whatever it is: the client checks no type of it."""
+    told = response.usage
+    return told.model_dump(warnings=False) if isinstance(told, CompletionUsage) else told
+
+
+def _with_usage(response: ModelResponse, told: object) -> ModelResponse:
+    response.provider_details = {**(response.provider_details or {}), TOLD: told}
+    return response
+
+
+def chat_model(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+    """The client for a model, which gives up after `timeout` seconds and tries only once.
+
+    Raises `InvalidConfig` where the package for the protocol is not installed.
+    """
+    try:
+        return _MAKERS[endpoint.kind](name, endpoint, timeout)
+    except ImportError as error:
+        raise InvalidConfig(
+            f"model {name} is of a provider of kind {endpoint.kind}, whose package is not "
+            f"installed here; run: pip install 'fleet[{endpoint.kind}]'"
+        ) from error
+
+
+def _settings(timeout: float) -> ModelSettings:
+    return ModelSettings(timeout=timeout, request_timeout=timeout, max_retries=0)
+
+
+def _openai(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+    provider = OpenAIProvider(
+        api_key=endpoint.api_key,
+        base_url=endpoint.base_url,
+        http_client=AnswerClient(CHAT, timeout),
+    )
+    known = chat_profile(name, endpoint.base_url, endpoint.limit_field)
+    profile = merge_profile(known, UNSPLIT)
+    model = _OpenAIModel(name, provider=provider, profile=profile, settings=_settings(timeout))
+    model.asks_for_usage = asks_for_usage(endpoint.base_url, endpoint.stream_usage)
+    return model
+
+
+def _anthropic(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+    from pydantic_ai.models.anthropic import AnthropicModel
+    from pydantic_ai.providers.anthropic import AnthropicProvider
+
+    provider = AnthropicProvider(
+        api_key=endpoint.api_key,
+        base_url=endpoint.base_url,
+        http_client=AnswerClient(ANTHROPIC, timeout),
+    )
+    return AnthropicModel(name, provider=provider, settings=_settings(timeout))
+
+
+def _google(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+    from pydantic_ai.providers.google import GoogleProvider
+
+    from fleet.models.calls.google import ToldGoogleModel
+
+    provider = GoogleProvider(
+        api_key=endpoint.api_key,
+        base_url=endpoint.base_url,
+        http_client=AnswerClient(GOOGLE, timeout),
+    )
+    return ToldGoogleModel(name, provider=provider, settings=_settings(timeout))
+
+
+def _mistral(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+    from pydantic_ai.models.mistral import MistralModel
+    from pydantic_ai.providers.mistral import MistralProvider
+
+    provider = MistralProvider(
+        api_key=endpoint.api_key,
+        base_url=endpoint.base_url,
+        http_client=AnswerClient(MISTRAL, timeout),
+    )
+    return MistralModel(name, provider=provider, settings=_settings(timeout))
+
+
+def _groq(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+    from pydantic_ai.models.groq import GroqModel
+    from pydantic_ai.providers.groq import GroqProvider
+
+    provider = GroqProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
+    return GroqModel(name, provider=provider, profile=UNSPLIT, settings=_settings(timeout))
+
+
+def _bedrock(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+    # Imported after these two, whose errors name the extra.
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import NoRegionError
+    from pydantic_ai.models.bedrock import BedrockConverseModel
+    from pydantic_ai.providers.bedrock import BedrockProvider
+
+    # It takes time-outs and retries for its client only, not for each call.
+    once = Config(
+        read_timeout=timeout, connect_timeout=timeout, retries={"total_max_attempts": 1}
+    )
+    try:
+        client = boto3.client(
+            "bedrock-runtime",
+            region_name=endpoint.region,
+            endpoint_url=endpoint.base_url,
+            config=once,
+        )
+    except NoRegionError as error:
+        raise InvalidConfig(
+            f"model {name} is of Bedrock, and no region is known; set region beside kind = "
+            '"bedrock", or AWS_DEFAULT_REGION'
+        ) from error
+    settings = ModelSettings(request_timeout=timeout)
+    provider = BedrockProvider(bedrock_client=client)
+    return BedrockConverseModel(name, provider=provider, settings=settings)
+
+
+_MAKERS: Mapping[ProviderKind, Callable[[str, Endpoint, float], ChatModel]] = MappingProxyType(
+    {
+        "openai": _openai,
+        "anthropic": _anthropic,
+        "google": _google,
+        "bedrock": _bedrock,
+        "mistral": _mistral,
+        "groq": _groq,
+    }
+)

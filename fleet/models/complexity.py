@@ -1,0 +1,41 @@
+"""How complex a task is taken to be where its caller did not say: estimated from its text.
+
+The estimate is that of the model that `fleet models train` made, which comes with the policy.
+Before any training every task counts as of middling complexity.
+"""
+
+from __future__ import annotations
+
+from fleet.models.rules.difficulty.model import DifficultyModel
+from fleet.models.rules.difficulty.payload_text import text_of
+from fleet.policy.store import Policy, PolicyStore
+
+DEFAULT_COMPLEXITY = 0.5
+DECIMALS = 2
+"""Tasks of about the same complexity share a plan, and nobody knows it more exactly."""
+
+
+class Complexity:
+    """Estimates with the newest model. Reads the policy once, when it is first asked."""
+
+    def __init__(self, policies: PolicyStore) -> None:
+        self.policies = policies
+        self._model: DifficultyModel | None = None
+        self._stored: bytes | None = None
+
+    def estimate(self, payload: str) -> float:
+        """0 (easy) to 1 (hard), from the payload's JSON."""
+        if self._stored is None:
+            self.follow(self.policies.read())
+        if self._model is None:
+            return DEFAULT_COMPLEXITY
+        return round(self._model.estimate(text_of(payload)), DECIMALS)
+
+    def follow(self, policy: Policy) -> None:
+        """Go by the model of a policy that was just read. Raises `InvalidConfig` for one that a
+        newer version of Fleet has made."""
+        stored = policy.difficulty
+        if stored != self._stored:
+            self._model = DifficultyModel.from_bytes(stored) if stored else None
+            # Last: a model that cannot be read is not read yet, and fails again.
+            self._stored = stored

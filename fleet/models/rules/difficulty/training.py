@@ -1,0 +1,215 @@
+"""Learning from what became of tasks which texts need a better model, and whether that is known.
+
+Of each task it is known how good the answer of one model was, and never what another would have
+answered. Each candidate model gets an outcome model of its own (`candidates`), and a text is the
+more difficult the more the better models are expected to gain on it. The complexity c that the
+fleet estimates is the share of texts that gain less. It counts in a model's score as quality x
+Q (0.5 + c), so that a better model is chosen from some c on, which the priorities set.
+
+    comparable   outcomes of a request type that two models or more have answered LEAST_OF_MODEL
+                 times each, and that the fleet does not believe to be equally good
+    evidence     `evidence.evidence`, of what was learned and of the plain length of the text
+    nothing      where neither beats chance: nothing of the record tells the models apart
+    learned      where it surely tells more than the length
+    both         else: the two are mixed by what each explains of the observed gains, for of few
+                 outcomes the length may say more than what was learned of words
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fleet.errors import InvalidRequest
+from fleet.models.rules.difficulty.candidates import Record, gains
+from fleet.models.rules.difficulty.evidence import Evidence, evidence, parts_of, ranked
+from fleet.models.rules.difficulty.fitting import LEAST_EXAMPLES, assembled, by_length, parted
+from fleet.models.rules.difficulty.model import DifficultyModel
+from fleet.models.rules.difficulty.ridge import Floats, inverse_document_frequency
+from fleet.models.rules.difficulty.text_features import Sketch
+
+LEAST_OF_MODEL = 20
+LEAF_PENALTY_OF_GAINS, RATE_OF_GAINS = 5.0, 0.15
+"""Expected gains have none of the noise of single outcomes."""
+PASSED = 0.5
+SPREAD = (0.05, 0.5, 0.95)
+BETTER_AND_WORSE = np.array([1.0, -1.0])
+
+Kind = tuple[str, str]
+"""A request type and a model."""
+
+
+class Outcome(NamedTuple):
+    """What became of one task. `reward` and the model's `quality`, as it is believed to be on the
+    request type, are 0 to 1, `weight` above 0."""
+
+    sketch: Sketch
+    request_type: str
+    model: str
+    reward: float
+    quality: float = 0.5
+    weight: float = 1.0
+
+
+class TrainingReport(NamedTuple):
+    """What was learned from, and how well it tells tasks apart that it has not seen.
+
+    `counts` is by (request type, model), of all outcomes; `examples` of them are comparable and
+    were learned from, of which `passed` had a reward of a half or more. `words` is the part, 0 to
+    1, that what was learned of texts has in the estimates, and their length the rest; `text` and
+    `length` are the evidence for both. `spread` are the estimates that 5, 50 and 95 % lie below.
+    """
+
+    examples: int
+    passed: int
+    counts: Mapping[Kind, int]
+    words: float
+    text: Evidence
+    length: Evidence
+    spread: tuple[float, ...]
+
+
+class Trained(NamedTuple):
+    """A model and how it was found to be, on outcomes that it had not learned from."""
+
+    model: DifficultyModel
+    report: TrainingReport
+
+
+def train(outcomes: Sequence[Outcome], rng: np.random.Generator) -> Trained:
+    """Learn which texts need a better model.
+
+    Raises `InvalidRequest` for a reward outside 0..1 or a weight that is not above 0, and where
+    the outcomes are too few, all of one kind, or do not tell the models apart.
+    """
+    _check(outcomes)
+    counts = Counter((each.request_type, each.model) for each in outcomes)
+    if len(outcomes) < LEAST_EXAMPLES:
+        raise InvalidRequest(
+            f"{len(outcomes)} examples are too few to learn difficulty from; record at least "
+            f"{LEAST_EXAMPLES}"
+        )
+    compared = comparable(outcomes, counts)
+    record = _record(compared)
+    rewards = np.array([each.reward for each in compared])
+    parts = parted(record.sketches, rewards)
+    rarity = inverse_document_frequency([each.buckets for each in record.sketches])
+    found = gains(record, parts, rarity, rng)
+    plain = by_length(record.sketches)
+    text = evidence(found.expected, found.observed)
+    length = evidence(plain.out_of_fold, found.observed)
+    _check_evidence(text, length, counts)
+    mix = parts_of(found.expected, plain.out_of_fold, found.observed)
+    mixed = mix[0] * ranked(found.expected) + mix[1] * ranked(plain.out_of_fold)
+    learned = assembled(
+        record.sketches,
+        found.lines,
+        BETTER_AND_WORSE,
+        mixed if mix[1] else found.expected,
+        record.weights,
+        parts,
+        rarity,
+        rng,
+        LEAF_PENALTY_OF_GAINS,
+        RATE_OF_GAINS,
+    )
+    best = learned if mix[0] else plain
+    report = TrainingReport(
+        examples=len(compared),
+        passed=int((rewards >= PASSED).sum()),
+        counts=counts,
+        words=mix[0] / sum(mix),
+        text=text,
+        length=length,
+        spread=tuple(np.quantile(best.out_of_fold, SPREAD).tolist()),
+    )
+    return Trained(best.model, report)
+
+
+def comparable(outcomes: Sequence[Outcome], counts: Mapping[Kind, int]) -> list[Outcome]:
+    """The outcomes that tell one model from another, see the head of this module.
+
+    Raises `InvalidRequest` where there are none.
+    """
+    enough = {kind for kind, count in counts.items() if count >= LEAST_OF_MODEL}
+    beliefs: dict[str, dict[str, float]] = {}
+    for each in outcomes:
+        if (each.request_type, each.model) in enough:
+            beliefs.setdefault(each.request_type, {})[each.model] = each.quality
+    told = {name for name, models in beliefs.items() if len(set(models.values())) > 1}
+    found = [each for each in outcomes if each.request_type in told and each.model in
+             beliefs[each.request_type]]  # fmt: skip
+    if found:
+        return found
+    raise InvalidRequest(f"{_why_not(beliefs, counts)}. Nothing was learned, nothing is changed")
+
+
+def _why_not(beliefs: Mapping[str, Mapping[str, float]], counts: Mapping[Kind, int]) -> str:
+    if any(len(models) > 1 for models in beliefs.values()):
+        return (
+            "the models on record are believed to be equally good, so that no task needs one more "
+            "than another; give them their quality in the catalogue"
+        )
+    shown = ", ".join(f"{count} of {model} on {kind}" for (kind, model), count in counts.items())
+    return (
+        f"no request type has outcomes of two models, at least {LEAST_OF_MODEL} of each, so the "
+        f"record cannot tell which task needs which ({shown}); let both answer some: `policy = "
+        '"thompson"` under [models] does, or `fleet submit --model`'
+    )
+
+
+def _check_evidence(text: Evidence, length: Evidence, counts: Mapping[Kind, int]) -> None:
+    if text.beats_chance or length.beats_chance:
+        return
+    raise InvalidRequest(
+        f"the {sum(counts.values())} outcomes do not tell yet which tasks need a better model: "
+        f"from the easiest task to the most difficult one its advantage grows by {_points(text)}, "
+        f"by length alone by {_points(length)}, which is no more than chance. Nothing was learned, "
+        "nothing is changed; try again with more outcomes"
+    )
+
+
+def _points(found: Evidence) -> str:
+    return f"{100 * found.gain:.0f} points (standard error {100 * found.error:.0f})"
+
+
+def _check(outcomes: Sequence[Outcome]) -> None:
+    if not all(0.0 <= each.reward <= 1.0 for each in outcomes):
+        raise InvalidRequest("a reward is outside 0 to 1; leave such outcomes out")
+    if not all(each.weight > 0.0 for each in outcomes):
+        raise InvalidRequest("an outcome's weight is not above 0; leave such outcomes out")
+
+
+def _record(outcomes: Sequence[Outcome]) -> Record:
+    """The arrays of `candidates.Record`."""
+    models = sorted({each.model for each in outcomes})
+    places: dict[str, list[int]] = {}
+    for place, each in enumerate(outcomes):
+        places.setdefault(each.request_type, []).append(place)
+    candidate = np.array([models.index(each.model) for each in outcomes])
+    rewards = np.array([each.reward for each in outcomes])
+    weights = np.array([each.weight for each in outcomes])
+    quality = np.array([each.quality for each in outcomes])
+    answered = np.eye(len(models))[candidate]
+    shares = np.zeros(answered.shape)
+    directions = np.zeros(shares.shape)
+    centred = rewards.copy()
+    for members in map(np.array, places.values()):
+        held = answered[members].T @ weights[members]
+        believed = answered[members].T @ (weights * quality)[members]
+        shares[members] = held / held.sum()
+        directions[members] = _directions(held, believed / np.maximum(held, 1e-12))
+        for model in np.flatnonzero(held):
+            its = members[candidate[members] == model]
+            centred[its] -= np.average(rewards[its], weights=weights[its])
+    sketches = [each.sketch for each in outcomes]
+    return Record(sketches, candidate, centred, weights, shares, directions)
+
+
+def _directions(held: Floats, quality: Floats) -> Floats:
+    """How each model counts in a request type's gain: see the head of `candidates`."""
+    ahead = held * (quality - np.average(quality, weights=held))
+    return np.asarray(ahead / ahead[ahead > 0.0].sum())

@@ -1,0 +1,262 @@
+"""What the fleet shares about its models, one hash: what was learned, and who is cooling down.
+
+    learned|MODEL|REQUEST_TYPE   decayed sums, see `lua/parts/evidence.lua`
+    cool|KEY|MODEL               until in ms, failures in a row, reason; KEY is a key's id
+    cool|KEY|                    the same of all models of a key
+    limit|MODEL                  whether answers keep their limit: see `fleet.models.rules.output_limits`
+    prices                       the version of the shared prices: see `fleet.models.prices_store`
+    turn|MODEL                   until in ms and which call, where its calls take turns: `admit.lua`
+
+So its size is bounded by the catalogue: models x request types, and keys x models. A cool-down
+stays after its time until the model has answered, a day at most, since its key may be one that was
+replaced: the next failure then counts as one more in a row, and leaves it alone for twice as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from redis import Redis
+
+from fleet.budgets.alerts_store import MOST_ALERTS
+from fleet.budgets.rules.alerts import LimitAlert
+from fleet.models.rules.learning import WHOLE_KEY, CoolDown, Evidence, ModelFacts
+from fleet.models.rules.output_limits import PROVEN_AFTER, LimitRecord, Shown
+from fleet.redis.client import redis_errors
+from fleet.redis.keys import Keys
+from fleet.redis.scripts import Scripts, text
+from fleet.redis.store import Store
+
+Arguments = list[str | int]
+
+LEARNED = "learned"
+COOL = "cool"
+LIMIT = "limit"
+PRICES = "prices"
+SEPARATOR = "|"
+
+FIRST_COOL_MS = 5_000
+MOST_COOL_MS = 300_000
+FIRST_STANDING_MS = 3_600_000
+MOST_STANDING_MS = 6 * FIRST_STANDING_MS
+"""What somebody has to mend is asked anew after an hour, and in the end four times a day."""
+
+MOST_ASKED_SECONDS = 3600.0
+"""A provider that asks for more is tried again after an hour all the same."""
+
+FORGOTTEN_SECONDS = 86_400.0
+"""How long after its end a cool-down is kept for a failure that would be the next in a row."""
+
+RATING_WEIGHT = 2
+"""A user's word counts for as much as two outcomes."""
+
+
+def parse_facts(flat: Sequence[Any]) -> ModelFacts:
+    """The facts from the hash as a list of field, value, field, value, as Redis gives it."""
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    evidence, cooldowns, limits, prices = {}, {}, {}, ""
+    for name, value in ((text(name), text(value)) for name, value in pairs):
+        kind, _, rest = name.partition(SEPARATOR)
+        if kind == LEARNED:
+            model, _, request_type = rest.rpartition(SEPARATOR)
+            evidence[model, request_type] = _evidence(value)
+        elif kind == COOL:
+            key_id, _, model = rest.partition(SEPARATOR)
+            cooldowns[key_id, model] = _cool_down(value)
+        elif kind == LIMIT:
+            limits[rest] = LimitRecord.parse(value)
+        elif kind == PRICES:
+            prices = value
+    return ModelFacts(evidence, cooldowns, limits, prices)
+
+
+def _evidence(packed: str) -> Evidence:
+    rewards, reward, calls, tokens, seconds, at = (float(part) for part in packed.split(","))
+    return Evidence(rewards, reward, calls, tokens, seconds, at / 1000)
+
+
+def _cool_down(packed: str) -> CoolDown:
+    until, failures, reason = packed.split(",", 2)
+    return CoolDown(int(until) / 1000, int(failures), reason)
+
+
+class Lesson(NamedTuple):
+    """What one task tells of a model, by a name of its own: it counts once."""
+
+    task_id: str
+    name: str
+
+
+class ModelState(Store):
+    """Reads and writes the hash. Every method is one call to Redis unless it says more.
+
+    Evidence loses half its weight in `half_life_seconds`.
+    """
+
+    def __init__(
+        self, client: Redis, keys: Keys, scripts: Scripts, half_life_seconds: float
+    ) -> None:
+        super().__init__(client, keys, scripts)
+        self.half_life_ms = int(half_life_seconds * 1000)
+
+    def read(self) -> ModelFacts:
+        """All that is known."""
+        return self.look()[1]
+
+    def look(self) -> tuple[float, ModelFacts]:
+        """The time in seconds since 1970 by Redis's clock, and all that is known then."""
+        with redis_errors(self.client):
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.time()
+            pipeline.hgetall(self.keys.models)
+            (seconds, micros), found = pipeline.execute()
+        flat = [part for pair in found.items() for part in pair]
+        return seconds + micros / 1e6, parse_facts(flat)
+
+    def learn(
+        self,
+        model: str,
+        request_type: str,
+        reward: float,
+        weight: float = 1.0,
+        lesson: Lesson | None = None,
+    ) -> bool:
+        """Count an outcome: `reward` from 0 (of no use) to 1 (as good as can be). Whether it
+        counts: a lesson of a task does so once."""
+        return self._learn(model, request_type, "reward", (weight, reward), lesson)
+
+    def timed(
+        self,
+        model: str,
+        request_type: str,
+        output_tokens: int,
+        seconds: float,
+        lesson: Lesson | None = None,
+    ) -> bool:
+        """Count a call that took `seconds` for its output tokens. Whether it counts, as above."""
+        return self._learn(model, request_type, "call", (output_tokens, seconds), lesson)
+
+    def _learn(
+        self,
+        model: str,
+        request_type: str,
+        what: str,
+        told: tuple[float, float],
+        lesson: Lesson | None,
+    ) -> bool:
+        field = learned_field(model, request_type)
+        record = self.keys.task(lesson.task_id) if lesson else self.keys.models
+        arguments: Arguments = [field, self.half_life_ms, lesson.name if lesson else "", what]
+        arguments += map(repr, told)
+        with redis_errors(self.client):
+            return bool(self.scripts.learn(keys=[self.keys.models, record], args=arguments))
+
+    def cool(self, key_id: str, model: str, reason: str, retry_after: float | None) -> float:
+        """Leave the model alone, for all of the fleet; the seconds that it is left alone from now.
+
+        That is what the provider asked for, `retry_after` seconds, up to an hour. Where it did
+        not say: 5 s, doubled with each failure in a row, up to 5 minutes.
+        """
+        # Nothing is as good as not said: it would be asked again at once, by all of the fleet.
+        asked = int(min(retry_after or 0, MOST_ASKED_SECONDS) * 1000) or ""
+        return self._cool(key_id, model, reason, asked, (FIRST_COOL_MS, MOST_COOL_MS))
+
+    def cool_for_long(self, key_id: str, model: str, reason: str) -> float:
+        """Leave a model alone, or with `WHOLE_KEY` all of the key, until somebody may have mended
+        what is wrong; the seconds that it is left alone from now.
+
+        That is an hour, doubled with each failure in a row, up to 6 hours.
+        """
+        return self._cool(key_id, model, reason, "", (FIRST_STANDING_MS, MOST_STANDING_MS))
+
+    def _cool(
+        self, key_id: str, model: str, reason: str, asked: int | str, growth: tuple[int, int]
+    ) -> float:
+        arguments: Arguments = [_cool_field(key_id, model), reason, asked, *growth]
+        with redis_errors(self.client):
+            return int(self.scripts.cool(keys=[self.keys.models], args=arguments)) / 1000
+
+    def warm(self, key_id: str, model: str, until: float) -> None:
+        """The model has answered: its failures in a row are over.
+
+        `until` is that of the cool-down which was known when it was asked. One that began since
+        stays: an answer that took long says nothing of it.
+        """
+        arguments: Arguments = [_cool_field(key_id, model), round(until * 1000)]
+        with redis_errors(self.client):
+            self.scripts.warm(keys=[self.keys.models], args=arguments)
+
+    def note_limit(
+        self, model: str, call: str, shown: Shown | None
+    ) -> tuple[LimitRecord | None, LimitAlert | None]:
+        """Keep what an answer shows of its model's limit, and end the turn of its call.
+
+        `call` is the task's id, a space and the name of the call; `shown` is None where there was
+        no answer. Gives the record as it is now, and the alert where one was said.
+        """
+        alert = LimitAlert("", f"model:{model}", *(shown[:2] if shown else (0, 0)), call)
+        arguments: Arguments = [model, call]
+        arguments += [shown.asked, shown.written, int(shown.proves)] if shown else ["", "", ""]
+        arguments += [PROVEN_AFTER, MOST_ALERTS, *alert.flat]
+        keys = [self.keys.models, self.keys.alerts]
+        with redis_errors(self.client):
+            record, said = map(text, self.scripts.limit(keys=keys, args=arguments))
+        now = LimitRecord.parse(record) if record else None
+        return now, alert._replace(id=said) if said else None
+
+    def rate(self, task_id: str, rating: float, learned: str) -> bool:
+        """Keep a user's rating, 0 to 1, with a task. Whether its record is still there.
+
+        `learned` is the `learned_field` that it counts for; empty where it counts for none.
+        """
+        keys = [self.keys.task(task_id), self.keys.models]
+        arguments: Arguments = [repr(rating), learned, self.half_life_ms, RATING_WEIGHT]
+        with redis_errors(self.client):
+            return bool(self.scripts.rate(keys=keys, args=arguments))
+
+    def prune(self, models: Collection[str], request_types: Collection[str]) -> list[str]:
+        """Drop what is not configured any more, and cool-downs that ended more than a day ago.
+
+        Returns the dropped fields. Two calls, and one more for each cool-down.
+        """
+        now, facts = self.look()
+        dropped = [
+            learned_field(model, request_type)
+            for model, request_type in facts.evidence
+            if model not in models or request_type not in request_types
+        ]
+        dropped += [
+            _field((LIMIT, name))
+            for name, record in facts.limits.items()
+            if name not in models or _is_forgotten(record, now)
+        ]
+        if dropped:
+            with redis_errors(self.client):
+                self.client.hdel(self.keys.models, *dropped)
+        for (key_id, model), cool_down in facts.cooldowns.items():
+            known = model == WHOLE_KEY or model in models
+            if not known or now - cool_down.until > FORGOTTEN_SECONDS:
+                # It stays where the model has failed again since.
+                self.warm(key_id, model, cool_down.until)
+                dropped.append(_cool_field(key_id, model))
+        return dropped
+
+
+def _is_forgotten(record: LimitRecord, now: float) -> bool:
+    """Whether its model broke its limit so long ago that its calls may show again whether it holds:
+    where no budget has room for what it wrote then, none would ever show it."""
+    return record.is_broken and now - record.at / 1000 > FORGOTTEN_SECONDS
+
+
+def learned_field(model: str, request_type: str) -> str:
+    """The field of what was learned of a model on a request type."""
+    return _field((LEARNED, model, request_type))
+
+
+def _cool_field(key_id: str, model: str) -> str:
+    return _field((COOL, key_id, model))
+
+
+def _field(parts: Iterable[str]) -> str:
+    return SEPARATOR.join(parts)

@@ -1,0 +1,144 @@
+"""Whether the parts of a fleet answer, asked one by one."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fleet.connection import Connection
+from fleet.errors import FleetError, NotAllowed
+from fleet.operations.broker import PROBE_SECONDS, ping
+from fleet.redis.client import place, redis_errors
+from fleet.redis.scripts import text
+from fleet.routing.agents_store import AgentRecord
+from fleet.routing.pools_store import PoolCounts
+from fleet.routing.rules.health import MAINTENANCE
+from fleet.sandbox import DESCRIPTIONS, isolation_for
+from fleet.settings import Settings
+from fleet.settings.addresses import amqp_place, masked
+from fleet.tasks.reaper import last_health
+
+ALIVE = ("idle", "busy", "maintenance")
+RUN_CODE = {"code_generator", "performance_tester"}
+LATE_SECONDS = 60
+"""Beat has its health summed up four times as often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the fleet. `where` is an address without a password, or a number of agents."""
+
+    name: str
+    ok: bool
+    where: str
+    detail: str = ""
+
+
+def broker_part(settings: Settings) -> Part:
+    """The broker: whether it answers a ping."""
+    where = place(settings.state_url)
+    if settings.has_rabbitmq:
+        where = f"RabbitMQ {amqp_place(settings.broker_url)}, Redis {where}"
+    try:
+        ping(settings)
+    except FleetError as error:
+        return Part("broker", False, where, str(error))
+    return Part("broker", True, where)
+
+
+def model_part(settings: Settings, environment: Mapping[str, str] = os.environ) -> Part:
+    """The language model: a server that answers, or providers with a key, which are not asked."""
+    url = settings.environment.model_url
+    if url:
+        problem = http_problem(f"{url.rstrip('/')}/models")
+        return Part("model", not problem, masked(url), problem)
+    providers = settings.config.providers.items()
+    keyed = [name for name, provider in providers if provider.key(environment)]
+    if keyed:
+        return Part("model", True, ", ".join(keyed), "a key is set; not asked")
+    return Part("model", False, "-", "neither FLEET_MODEL_URL nor a provider's key is set")
+
+
+def sandbox_parts(settings: Settings) -> list[Part]:
+    """How code that agents run is kept apart on this machine, where any of them runs code."""
+    if not RUN_CODE & settings.config.agent_types.keys():
+        return []
+    try:
+        isolation = isolation_for(settings.config.agents.sandbox)
+    except NotAllowed as error:
+        return [Part("sandbox", False, "none", str(error))]
+    return [Part("sandbox", True, isolation, f"on this machine: {DESCRIPTIONS[isolation]}")]
+
+
+def flower_part(url: str) -> Part:
+    """Flower: whether its page for health checks answers."""
+    problem = http_problem(f"{url}/healthcheck")
+    return Part("flower", not problem, url, problem)
+
+
+def pool_parts(
+    settings: Settings, agents: Sequence[AgentRecord], counts: Mapping[str, PoolCounts]
+) -> list[Part]:
+    """The pools: each has to have an agent that is alive, unless it may do without."""
+    alive = [agent for agent in agents if agent.status in ALIVE]
+    return [
+        _pool_part(name, pool.min, [a for a in alive if a.pool == name], counts[name].standing)
+        for name, pool in settings.config.pools.items()
+    ]
+
+
+def _pool_part(name: str, least: int, alive: Sequence[AgentRecord], standing: str) -> Part:
+    resting = sum(agent.status == "maintenance" for agent in alive)
+    running = sum(agent.running for agent in alive)
+    slots = sum(agent.slots for agent in alive)
+    where = f"{len(alive)} agent{'' if len(alive) == 1 else 's'}, {running} of {slots} slots busy"
+    if resting:
+        where += f", {resting} in maintenance"
+    ok = bool(alive) or least == 0
+    detail = "" if ok else f"start one: fleet service worker {name}"
+    if ok and standing == MAINTENANCE:
+        detail = f"in maintenance, gets nothing: fleet pools resume {name}"
+    return Part(f"pool {name}", ok, where, detail)
+
+
+def beat_part(connection: Connection) -> Part:
+    """Beat: whether one holds the lease to run jobs, which it renews every few seconds."""
+    with redis_errors(connection.client):
+        owner = connection.client.get(connection.keys.beat)
+    if owner is None:
+        return Part("beat", False, "-", "none is running: fleet service beat")
+    health = last_health(connection)
+    age = health.get("age_seconds")
+    detail = "no health summary yet" if age is None else f"last health summary {age:.0f} s ago"
+    late = age is not None and age > LATE_SECONDS
+    if late:
+        detail += ": its log says why its jobs fail"
+    return Part("beat", not late, text(owner), detail)
+
+
+def parked_parts(count: int) -> list[Part]:
+    """The tasks that wait for room under a limit, if any. Nothing is wrong with them."""
+    where = f"{count} task{'' if count == 1 else 's'}"
+    detail = "wait for room under a limit: fleet tasks --state parked"
+    return [Part("parked", True, where, detail)] if count else []
+
+
+def malformed_parts(count: int, ever: int) -> list[Part]:
+    """The malformed messages that are set aside, if any. The fleet works on without them."""
+    where = f"{count} message{'' if count == 1 else 's'}"
+    detail = f"malformed and set aside, {ever} in all: fleet dead list"
+    return [Part("malformed", True, where, detail)] if count else []
+
+
+def http_problem(url: str) -> str:
+    """What is wrong with an HTTP address; empty where it answers 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as answer:  # noqa: S310
+            return "" if answer.status == 200 else f"answered {answer.status}"
+    except urllib.error.HTTPError as error:
+        return f"answered {error.code}"
+    except (OSError, ValueError) as error:
+        return f"does not answer ({getattr(error, 'reason', error)})"

@@ -1,0 +1,1 @@
+"""The versioned policy that producers follow, and its audit."""

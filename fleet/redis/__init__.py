@@ -1,0 +1,1 @@
+"""Redis: one client, key names, the Lua scripts."""

@@ -1,0 +1,175 @@
+"""One client of Redis, and what its errors mean to Fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.exceptions import InvalidResponse
+from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
+
+from fleet.errors import FleetError, InvalidConfig, InvalidRequest, NotAllowed, Unavailable
+from fleet.redis.forks import renew_locks_after_forks
+from fleet.redis.replies import answer_of, translated
+from fleet.settings.addresses import RedisAddress, redis_address
+from fleet.settings.tls import CHECK, check_files, tls_error
+
+RETRIES = 2
+"""Every script may be sent twice: a lost answer is given again, see the heads in `lua/`."""
+
+
+def connect(url: str, socket_timeout: float) -> redis.Redis:
+    """A client with a pool of connections, opened when first used. Safe to keep across a fork.
+
+    `socket_timeout` in seconds bounds every call, so that a dead peer is an error, not a
+    hang. Raises `InvalidConfig` for an address that cannot be understood, and for a file of TLS
+    that is not there.
+    """
+    address = redis_address(url)
+    check_files(address.tls)
+    options = _options(socket_timeout)
+    if address.master:
+        return _master(address, options)
+    try:
+        client = redis.Redis.from_url(url, **options)
+    except ValueError as error:
+        raise InvalidConfig(f"FLEET_BROKER_URL: {error}; use redis://HOST:PORT/DATABASE") from None
+    renew_locks_after_forks(client)
+    return client
+
+
+def _options(socket_timeout: float) -> dict[str, Any]:
+    return {
+        "socket_timeout": socket_timeout,
+        "socket_connect_timeout": socket_timeout,
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+        # A refused or cut connection is tried again at once; a server that hangs has
+        # taken its time already.
+        "retry": Retry(
+            ExponentialWithJitterBackoff(base=0.05, cap=0.5),
+            RETRIES,
+            supported_errors=(redis.ConnectionError,),
+        ),
+    }
+
+
+def _master(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
+    """A client of whichever Redis is the master: each new connection asks the Sentinels."""
+    found: Any = Sentinel(  # type: ignore[no-untyped-call]
+        address.hosts,
+        sentinel_kwargs=sentinel_options(address, options["socket_timeout"]),
+        db=address.database,
+        username=address.username or None,
+        password=address.password or None,
+        **options,
+        **tls_options(address),
+    )
+    client: redis.Redis = found.master_for(address.master)
+    renew_locks_after_forks(client)
+    return client
+
+
+def sentinel_options(address: RedisAddress, socket_timeout: float) -> dict[str, Any]:
+    """How the Sentinels themselves are reached. One that does not answer is not asked again: the
+    next one is, and all of them when the connection is tried again."""
+    return {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": socket_timeout,
+        "socket_connect_timeout": socket_timeout,
+        "username": address.sentinel_username or None,
+        "password": address.sentinel_password or None,
+        **tls_options(address),
+    }
+
+
+def tls_options(address: RedisAddress) -> dict[str, Any]:
+    """What redis-py wants for TLS; nothing without it."""
+    return {} if address.tls is None else {"ssl": True, **address.tls}
+
+
+def place(url: str) -> str:
+    """Where an address is, without the user and password that it may hold."""
+    return redis_address(url).place
+
+
+@contextmanager
+def redis_errors(client: redis.Redis) -> Iterator[None]:
+    """Turn what redis-py raises into Fleet's errors, with the cause chained."""
+    try:
+        yield
+    except redis.RedisError as error:
+        found = _fleet_error(error, client)
+        if found is None:
+            raise
+        raise found from error
+    except UnicodeEncodeError:
+        raise InvalidRequest(
+            "a name holds half a surrogate pair, or bytes that are no UTF-8, which nothing here is "
+            "called by; write it anew"
+        ) from None
+
+
+def _fleet_error(error: redis.RedisError, client: redis.Redis) -> FleetError | None:
+    """What an error of redis-py means; None for one of whoever calls it."""
+    answer = answer_of(error)
+    if answer is not None:
+        return translated(answer, _where(client))
+    if isinstance(error, MasterNotFoundError):
+        return _no_master(client)
+    if isinstance(error, InvalidResponse):
+        return Unavailable(
+            f"what answers at {_where(client)} does not speak as Redis does; correct "
+            "FLEET_BROKER_URL"
+        )
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return _not_reached(error, _where(client))
+    return None
+
+
+def _not_reached(error: Exception, where: str) -> FleetError:
+    refused = tls_error(error)
+    if refused:
+        return InvalidConfig(
+            f"TLS with Redis at {where} failed ({refused}); {CHECK}"
+        )
+    return Unavailable(
+        f"Redis at {where} does not answer; start it with `fleet up`, or correct FLEET_BROKER_URL"
+    )
+
+
+def _no_master(client: redis.Redis) -> FleetError:
+    """Why there is none: redis-py does not tell what the Sentinels had against this side, so they
+    are asked."""
+    where, pool = _where(client), client.connection_pool
+    assert isinstance(pool, SentinelConnectionPool)
+    for sentinel in pool.sentinel_manager.sentinels:
+        try:
+            sentinel.ping()
+        except redis.RedisError as error:
+            answer = answer_of(error)
+            refused = translated(answer, where) if answer is not None else None
+            if isinstance(refused, NotAllowed):
+                return refused
+            if tls_error(error):
+                return _not_reached(error, where)
+        else:
+            break
+    return Unavailable(
+        f"no Sentinel names a {where} that is up; wait for the failover, start what is down, or "
+        "correct FLEET_BROKER_URL"
+    )
+
+
+def _where(client: redis.Redis) -> str:
+    pool = client.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        asked = (each.connection_pool.connection_kwargs for each in pool.sentinel_manager.sentinels)
+        hosts = ",".join(sorted(f"{each['host']}:{each['port']}" for each in asked))
+        return f"master {pool.service_name} of the Sentinels {hosts}"
+    arguments = pool.connection_kwargs
+    return f"{arguments.get('host', 'localhost')}:{arguments.get('port', 6379)}"

@@ -1,0 +1,54 @@
+"""What a user of Redis has to be allowed, asked before a process starts to work.
+
+A worker that lacks a right would try again for ever what will never be allowed. The rule that gives
+a user what is asked for here, and nothing else, stands in docs/brokers.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from fleet.errors import NotAllowed
+from fleet.redis.client import redis_errors
+from fleet.redis.keys import foreign_keys
+from fleet.redis.scripts import NAMES, source, text
+from fleet.redis.store import Store
+
+CALLED = re.compile(r"redis\.call\('([A-Z]+)'")
+OF_CELERY = ("SET", "GET", "DEL", "LPUSH", "RPOP", "BRPOP", "LLEN", "SADD", "SREM", "SMEMBERS")
+WITHOUT_KEYS = ("MULTI", "EXEC", "TIME", "WATCH", "UNWATCH")
+MOST_NAMED = 5
+
+
+class Rights(Store):
+    """Looks at what the client's own user may do."""
+
+    def check(self) -> None:
+        """Raise `NotAllowed`, which names the commands, where the user lacks a right."""
+        with redis_errors(self.client):
+            found = self.scripts.rights(keys=[], args=[json.dumps(self._commands())])
+        refused = [text(each) for each in found]
+        if not refused:
+            return
+        more = f" and {len(refused) - MOST_NAMED} more" if len(refused) > MOST_NAMED else ""
+        raise NotAllowed(
+            f"the user of Redis may not run: {'; '.join(refused[:MOST_NAMED])}{more}. Give it the "
+            "rights that docs/brokers.md names, or another user to FLEET_BROKER_URL"
+        )
+
+    def _commands(self) -> list[list[str]]:
+        key, channel = self.keys.tasks, self.keys.done("ID")
+        called = {name for script in NAMES for name in CALLED.findall(source(script))}
+        rows = [_with_key(name, key, channel) for name in sorted({*called, *OF_CELERY})]
+        rows += [[name, found] for found in foreign_keys() for name in OF_CELERY]
+        rows += [["SUBSCRIBE", channel], ["EVALSHA", "SHA", "1", key], ["SCRIPT", "LOAD", "TEXT"]]
+        return rows
+
+
+def _with_key(name: str, key: str, channel: str) -> list[str]:
+    if name == "PUBLISH":
+        return [name, channel, "WORD"]
+    if name == "ZUNIONSTORE":
+        return [name, key, "1", key]
+    return [name] if name in WITHOUT_KEYS else [name, key, key, key]

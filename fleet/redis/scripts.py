@@ -1,0 +1,206 @@
+"""The Lua scripts, one file an operation, registered on a client.
+
+What several of them need stands in `lua/parts`, and takes the place of a line `-- include NAME`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import NoScriptError
+
+from fleet.redis.auto_pipelining import Bundles, Undelivered
+
+NAMES = (
+    "admit",
+    "alert",
+    "begin",
+    "begin_job",
+    "cancel",
+    "carry",
+    "claim",
+    "clock",
+    "confirm",
+    "cool",
+    "correct",
+    "dead_done",
+    "defer",
+    "deliver",
+    "drain",
+    "due",
+    "eject",
+    "expire",
+    "fetch",
+    "finish",
+    "forget",
+    "give_back",
+    "heartbeat",
+    "hold",
+    "learn",
+    "leave",
+    "left",
+    "limit",
+    "missing",
+    "orphan",
+    "outbox",
+    "park",
+    "policy",
+    "progress",
+    "prune",
+    "push",
+    "put_back",
+    "rate",
+    "readmit",
+    "reap",
+    "recount",
+    "refuse",
+    "register",
+    "release",
+    "renew",
+    "repair",
+    "republish",
+    "requeue",
+    "resend",
+    "rescue",
+    "restore",
+    "retry",
+    "revoke",
+    "rights",
+    "rollup",
+    "save",
+    "shorten",
+    "snapshot",
+    "submit",
+    "submit_whole",
+    "trim",
+    "unpark",
+    "usage",
+    "warm",
+)
+
+
+INCLUDE = re.compile(r"^-- include (\w+)$", re.MULTILINE)
+
+
+@cache
+def source(name: str) -> str:
+    """The text of a script, with the parts that it includes."""
+    return INCLUDE.sub(lambda line: _text("parts", line[1]), _text(name))
+
+
+def _text(*path: str) -> str:
+    folder = files(__package__).joinpath("lua")
+    return folder.joinpath(*path[:-1], f"{path[-1]}.lua").read_text(encoding="utf-8")
+
+
+class Script:
+    """One script, bound to a client."""
+
+    def __init__(self, client: Redis, bundles: Bundles, text: str) -> None:
+        self._stock = client.register_script(text)
+        self._bundles = bundles
+        self.sha = self._stock.sha
+
+    def __call__(
+        self, keys: Sequence[str], args: Sequence[Any] = (), client: Any = None
+    ) -> Any:
+        """Run it, or put it into `client`, a pipeline.
+
+        Where the connection breaks it is sent again, as often as the client tries anything.
+        """
+        if client is not None:
+            return self._stock(keys=keys, args=args, client=client)
+        try:
+            return self._bundles.call("EVALSHA", self.sha, len(keys), *keys, *args)
+        except (NoScriptError, Undelivered):
+            return self._stock(keys=keys, args=args)
+
+
+class Scripts:
+    """The scripts, bound to one client: `scripts.submit(keys=[...], args=[...])`."""
+
+    admit: Script
+    alert: Script
+    begin: Script
+    begin_job: Script
+    cancel: Script
+    carry: Script
+    claim: Script
+    clock: Script
+    confirm: Script
+    cool: Script
+    correct: Script
+    dead_done: Script
+    defer: Script
+    deliver: Script
+    drain: Script
+    due: Script
+    eject: Script
+    expire: Script
+    fetch: Script
+    finish: Script
+    forget: Script
+    give_back: Script
+    heartbeat: Script
+    hold: Script
+    learn: Script
+    leave: Script
+    left: Script
+    limit: Script
+    missing: Script
+    orphan: Script
+    outbox: Script
+    park: Script
+    policy: Script
+    progress: Script
+    prune: Script
+    push: Script
+    put_back: Script
+    rate: Script
+    readmit: Script
+    reap: Script
+    recount: Script
+    refuse: Script
+    register: Script
+    release: Script
+    renew: Script
+    repair: Script
+    republish: Script
+    requeue: Script
+    resend: Script
+    rescue: Script
+    restore: Script
+    retry: Script
+    revoke: Script
+    rights: Script
+    rollup: Script
+    save: Script
+    shorten: Script
+    snapshot: Script
+    submit: Script
+    submit_whole: Script
+    trim: Script
+    unpark: Script
+    usage: Script
+    warm: Script
+
+    def __init__(self, client: Redis) -> None:
+        bundles = Bundles(client.connection_pool)
+        for name in NAMES:
+            setattr(self, name, Script(client, bundles, source(name)))
+
+
+def text(value: Any) -> str:
+    """A reply's string, whichever way the client decodes. Bytes that are no UTF-8 are shown as
+    `\\xNN`: what a stranger wrote is no name of anything here, and keeps nobody from working."""
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def raw(value: bytes | str) -> bytes:
+    """A reply's bytes, whichever way the client decodes."""
+    return value if isinstance(value, bytes) else value.encode()

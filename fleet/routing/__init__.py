@@ -1,0 +1,1 @@
+"""Routing: pools, agents, strategies, health, snapshot."""

@@ -1,0 +1,123 @@
+"""The agents: who is there, how busy, and who has gone silent.
+
+An agent registers when its worker is ready, beats every few seconds, and leaves when it
+shuts down. Redis's clock alone says who is dead. An agent in maintenance beats on, but
+counts for no capacity and is given no message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fleet.errors import InvalidRequest
+from fleet.redis.client import redis_errors
+from fleet.redis.scripts import text
+from fleet.redis.store import Store
+
+SHOW_FAILED_SECONDS = 600
+"""A dead agent stays in the listing for ten minutes, so that somebody may see it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRecord:
+    """One agent. `heartbeat_age` in seconds; `registered` in seconds since 1970."""
+
+    id: str
+    pool: str
+    slots: int
+    status: str
+    running: int
+    host: str
+    pid: int
+    heartbeat_age: float
+    registered: float
+
+
+class Registry(Store):
+    """Reads and moves agents. Every method is one call to Redis unless it says more."""
+
+    def register(self, agent_id: str, pool: str, slots: int, facts: Mapping[str, str]) -> None:
+        """Make an agent known, alive and idle."""
+        pool_keys = self.keys.pool(pool)
+        keys = [
+            self.keys.agent(agent_id),
+            self.keys.agents,
+            pool_keys.agents,
+            pool_keys.facts,
+            self.keys.pools,
+        ]
+        flat = [part for pair in facts.items() for part in pair]
+        with redis_errors(self.client):
+            self.scripts.register(keys=keys, args=[agent_id, pool, slots, *flat])
+
+    def heartbeat(self, agent_id: str, pool: str, running: int, slots: int) -> str:
+        """Note a sign of life; the agent's status, 'unknown' where it has to register again."""
+        held = self.keys.pool(pool)
+        keys = [self.keys.agent(agent_id), held.agents, self.keys.agents, held.facts]
+        keys.append(self.keys.pools)
+        with redis_errors(self.client):
+            return text(self.scripts.heartbeat(keys=keys, args=[agent_id, running, pool, slots]))
+
+    def leave(self, agent_id: str, pool: str) -> None:
+        """Forget an agent that shuts down."""
+        keys = [self.keys.agent(agent_id), self.keys.agents, self.keys.pool(pool).agents]
+        with redis_errors(self.client):
+            self.scripts.leave(keys=keys, args=[agent_id])
+
+    def drain(self, agent_id: str) -> None:
+        """Put an agent into maintenance: nothing new, what runs ends. Two calls."""
+        self._move(agent_id, "maintenance")
+
+    def resume(self, agent_id: str) -> None:
+        """Take an agent out of maintenance. Two calls."""
+        self._move(agent_id, "idle")
+
+    def _move(self, agent_id: str, status: str) -> None:
+        with redis_errors(self.client):
+            pool = self.client.hget(self.keys.agent(agent_id), "pool")
+            keys = [self.keys.agent(agent_id), self.keys.pool(text(pool)).agents]
+            moved = pool and self.scripts.drain(keys=keys, args=[agent_id, status])
+        if not moved:
+            raise InvalidRequest(f"no live agent {agent_id} is known; `fleet agents` lists them")
+
+    def agents(self) -> list[AgentRecord]:
+        """All known agents by pool and id, the failed ones of late too. Two calls."""
+        with redis_errors(self.client):
+            ids = sorted(text(i) for i in self.client.smembers(self.keys.agents))
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.time()
+            for agent_id in ids:
+                pipeline.hgetall(self.keys.agent(agent_id))
+            (seconds, micros), *rows = pipeline.execute()
+        now = seconds + micros / 1e6
+        found = [_parse(fields, now) for fields in rows if fields]
+        return sorted(found, key=lambda agent: (agent.pool, agent.id))
+
+    def reap(self, dead_after_seconds: float) -> list[str]:
+        """Declare silent agents dead; their ids. One call an agent."""
+        dead = []
+        with redis_errors(self.client):
+            for agent_id in sorted(text(i) for i in self.client.smembers(self.keys.agents)):
+                pool = text(self.client.hget(self.keys.agent(agent_id), "pool") or b"")
+                keys = [self.keys.agent(agent_id), self.keys.agents, self.keys.pool(pool).agents]
+                silence = int(dead_after_seconds * 1000)
+                if self.scripts.reap(keys=keys, args=[agent_id, silence, SHOW_FAILED_SECONDS]):
+                    dead.append(agent_id)
+        return dead
+
+
+def _parse(fields: Mapping[Any, Any], now: float) -> AgentRecord:
+    found = {text(name): text(value) for name, value in fields.items()}
+    return AgentRecord(
+        id=found["id"],
+        pool=found["pool"],
+        slots=int(found["slots"]),
+        status=found["status"],
+        running=int(found["running"]),
+        host=found.get("host", ""),
+        pid=int(found.get("pid", 0)),
+        heartbeat_age=max(0.0, now - int(found["heartbeat"]) / 1000),
+        registered=int(found["registered"]) / 1000,
+    )

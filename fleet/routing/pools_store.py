@@ -1,0 +1,142 @@
+"""What the router reads of the pools: exact counts, by the snapshot script or with a submission."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from redis import Redis
+
+from fleet.redis.client import redis_errors
+from fleet.redis.keys import Keys, line, lists, wake
+from fleet.redis.scripts import Scripts, text
+from fleet.redis.store import Store
+from fleet.routing.rules.health import HealthPolicy
+from fleet.routing.rules.statistics import NO_OUTCOMES, Statistic
+
+
+class PoolCounts(NamedTuple):
+    """One pool's row: its exact counts, its health, and its statistics.
+
+    `open_slots` are those that its health lets be taken. `by_request` has the request types
+    that were asked for and have outcomes.
+    """
+
+    live_agents: int
+    in_flight: int
+    capacity: int
+    open_slots: int
+    standing: str
+    because: str
+    overall: Statistic
+    by_request: Mapping[str, Statistic]
+
+
+NO_COUNTS = PoolCounts(0, 0, 0, 0, "in", "", NO_OUTCOMES, {})
+
+
+def parse_counts(packed: str, request_types: Sequence[str] = ()) -> list[PoolCounts]:
+    """The rows that `submit.lua` and `snapshot.lua` return as one string.
+
+    `request_types` are those that were asked for, in that order.
+    """
+    return [_parse_row(row.split(","), request_types) for row in packed.split(";") if row]
+
+
+def _parse_row(cells: Sequence[str], request_types: Sequence[str]) -> PoolCounts:
+    live, in_flight, capacity, open_slots, standing, because, overall, *narrow = cells
+    found = zip(request_types, map(_parse_statistic, narrow), strict=False)
+    return PoolCounts(
+        int(live),
+        int(in_flight),
+        int(capacity),
+        int(open_slots),
+        standing,
+        because,
+        _parse_statistic(overall),
+        {name: statistic for name, statistic in found if statistic.outcomes},
+    )
+
+
+def _parse_statistic(cell: str) -> Statistic:
+    if cell == "0":
+        return NO_OUTCOMES
+    age, outcomes, successes, response, failures, typical = cell.split(":")
+    return Statistic(
+        int(outcomes),
+        int(successes),
+        float(response),
+        int(failures),
+        int(age) / 1000,
+        float(typical),
+    )
+
+
+class Pools(Store):
+    """Reads the pools' counts, moves messages away from dead pools, and keeps their health."""
+
+    def __init__(
+        self, client: Redis, keys: Keys, scripts: Scripts, dead_after_seconds: float
+    ) -> None:
+        super().__init__(client, keys, scripts)
+        self.dead_after_ms = int(dead_after_seconds * 1000)
+
+    def counts(
+        self, names: Sequence[str], request_types: Sequence[str] = ()
+    ) -> dict[str, PoolCounts]:
+        """The counts of these pools, all at one moment, in one call."""
+        pools = [self.keys.pool(name) for name in names]
+        keys = [key for pool in pools for key in (pool.facts, pool.agents, pool.in_flight)]
+        with redis_errors(self.client):
+            _, packed = self.scripts.snapshot(
+                keys=keys, args=[self.dead_after_ms, *request_types]
+            )
+        return dict(zip(names, parse_counts(text(packed), request_types), strict=True))
+
+    def waiting(self, overflow_queue: str) -> int:
+        """The tasks in an overflow queue, in one call."""
+        with redis_errors(self.client):
+            return self.client.llen(overflow_queue)
+
+    def rescue(self, name: str, queue: str, overflow_queue: str, most: int = 1000) -> list[str]:
+        """Move what waits for a pool that takes nothing to the overflow queue; the task ids."""
+        pool = self.keys.pool(name)
+        moved: list[str] = []
+        with redis_errors(self.client):
+            for each in lists(queue):
+                keys = [pool.agents, pool.in_flight, each, overflow_queue, wake(overflow_queue)]
+                keys += [pool.facts, line(each), line(overflow_queue)]
+                found = self.scripts.rescue(keys=keys, args=[self.dead_after_ms, most])
+                moved += map(text, found)
+        return moved
+
+    def maintain(self, name: str, resting: bool) -> None:
+        """Put a pool into maintenance, where it gets nothing, or take it out."""
+        facts = self.keys.pool(name).facts
+        with redis_errors(self.client):
+            if resting:
+                self.client.hset(facts, "maintenance", 1)
+            else:
+                self.client.hdel(facts, "maintenance")
+
+    def eject(self, name: str, peers: Sequence[str], reason: str, policy: HealthPolicy) -> bool:
+        """Take a pool out for a while, where one of its peers stays in. Whether it was done."""
+        keys = [self.keys.pool(name).facts]
+        for peer in map(self.keys.pool, peers):
+            keys += [peer.facts, peer.agents]
+        arguments: list[str | int] = [
+            self.dead_after_ms,
+            int(policy.eject_seconds * 1000),
+            int(policy.most_eject_seconds * 1000),
+            policy.probes,
+            policy.good_probes,
+            int(policy.ramp_seconds * 1000),
+            reason,
+        ]
+        with redis_errors(self.client):
+            return bool(self.scripts.eject(keys=keys, args=arguments))
+
+    def readmit(self, name: str) -> bool:
+        """Put a pool into the rotation at once. Whether it was out or on its way back."""
+        with redis_errors(self.client):
+            return bool(self.scripts.readmit(keys=[self.keys.pool(name).facts]))

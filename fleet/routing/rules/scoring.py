@@ -1,0 +1,65 @@
+"""The score of `ai_optimized`, term by term, over columns of pools.
+
+    total = 0.30 success + 0.25 response + 0.20 load + 0.15 compatibility + 0.10 fit
+
+Every term lies in 0..1 before it is weighted, and a higher one is better. All but the load
+are slow to change and come from a snapshot; the load is added from exact counts when a
+pool is picked (`fleet.routing.rules.routing.decide`, and the atomic step in Redis).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+SIMPLE, MIDDLING = 0.3, 0.7
+BANDS = (0, 1, 2)
+MIDDLE_WEIGHT, TOP_WEIGHT = 5, 10
+
+
+class Weights(NamedTuple):
+    """How much each term counts. With a sum of 1 the total lies in 0..1."""
+
+    success: float = 0.30
+    response: float = 0.25
+    load: float = 0.20
+    compatibility: float = 0.15
+    complexity_fit: float = 0.10
+
+
+REFERENCE_WEIGHTS = Weights()
+
+
+def response_term(seconds: FloatArray) -> FloatArray:
+    """1 / (1 + r), r the moving average of the response time in seconds."""
+    return 1.0 / (1.0 + seconds)
+
+
+def complexity_band(complexity: float) -> int:
+    """0 for simple tasks (up to 0.3), 1 for middling ones (up to 0.7), 2 for complex ones."""
+    return 0 if complexity <= SIMPLE else 1 if complexity <= MIDDLING else 2
+
+
+def complexity_fit(band: int, weight: FloatArray) -> FloatArray:
+    """How well pools of `weight` (1..10) suit the tasks of a complexity band.
+
+    Simple tasks suit all pools alike: 1. Middling ones suit those of middle weight:
+    1 - |w - 5| / 5. Complex ones suit the heavy: w / 10.
+    """
+    if band == 0:
+        return np.ones_like(weight)
+    if band == 1:
+        return 1.0 - np.abs(weight - MIDDLE_WEIGHT) / MIDDLE_WEIGHT
+    return weight / TOP_WEIGHT
+
+
+def expected_wait(in_flight: int, sent: int, capacity: int, response_seconds: float) -> float:
+    """(in-flight + 1) / (capacity x speed), in seconds, speed = 1 / response time.
+
+    `sent` are the publisher's own sends, which the snapshot has not seen yet.
+    """
+    return (in_flight + sent + 1) * response_seconds / capacity

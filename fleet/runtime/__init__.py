@@ -1,1 +1,0 @@
-"""Celery and Kombu, and all that Fleet hangs into them."""

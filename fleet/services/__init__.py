@@ -1,1 +1,0 @@
-"""What Fleet does: gather facts, ask the core, write. No Celery here."""

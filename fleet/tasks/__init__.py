@@ -1,0 +1,1 @@
+"""Tasks: submission, lease, run, retries, dead letters, schedule, reaper."""

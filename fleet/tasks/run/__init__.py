@@ -1,0 +1,1 @@
+"""One run of a task: its model calls, their billing, its outcome."""

@@ -1,0 +1,73 @@
+"""What a running agent is handed: its models, its progress, and the bounds it works in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from fleet.agent import ModelReply
+from fleet.tasks.run.call_ends import Question
+from fleet.tasks.run.model_steps import ModelSteps
+from fleet.tasks.store import Lease, Tasks
+from fleet.text.characters import made_whole
+
+
+class RunContext:
+    """The context of one run, see `fleet.agent.AgentContext`."""
+
+    def __init__(
+        self,
+        lease: Lease,
+        tasks: Tasks,
+        models: ModelSteps,
+        read_roots: tuple[Path, ...],
+        sandbox: Literal["auto", "bubblewrap", "landlock", "rlimits"],
+    ) -> None:
+        self.task_id = lease.task_id
+        self.tenant = lease.tenant
+        self.request_type = lease.request_type
+        self.complexity = lease.complexity
+        self.read_roots = read_roots
+        self.sandbox: Literal["auto", "bubblewrap", "landlock", "rlimits"] = sandbox
+        self._lease = lease
+        self._tasks = tasks
+        self._models = models
+        self._checkpoints = models.writer.checkpoints
+
+    async def ask(
+        self,
+        prompt: str,
+        *,
+        instructions: str = "",
+        max_tokens: int = 1024,
+        temperature: float = 0.0,
+        save_as: str = "",
+    ) -> ModelReply:
+        """Ask the task's model, and the next best where it fails; all is charged to the task."""
+        asked = made_whole(prompt), made_whole(instructions)
+        question = Question(*asked, max_tokens, temperature)
+        return await self._models.ask(question, save_as)
+
+    async def escalate(self, reason: str, score: float = 0.0) -> bool:
+        """Go on with the next stronger model, where there is one."""
+        return await self._models.escalate(made_whole(reason), score)
+
+    async def report(self, progress: str) -> None:
+        """Show a line with the task. Raises `LeaseLost` where another run has it now."""
+        await asyncio.to_thread(self._tasks.report, self._lease, progress=made_whole(progress))
+
+    async def save(self, name: str, value: Any) -> None:
+        """Save a step's result for the next run of the task."""
+        await asyncio.to_thread(self._checkpoints.save, name, value)
+
+    def saved(self, name: str, default: Any = None) -> Any:
+        """What this run, or one before it, has saved under a name."""
+        return self._checkpoints.get(name, default)
+
+    async def once(self, name: str, make: Callable[[], Awaitable[Any]]) -> Any:
+        """What is saved under a name, or what is made and saved now."""
+        if name not in self._checkpoints:
+            await self.save(name, await make())
+        return self.saved(name)

@@ -1,0 +1,114 @@
+"""Messages that no worker can take, set aside with the reason and the time.
+
+A stream holds them. It keeps the newest `MOST_KEPT`, and of each message the first `MOST_BYTES`, so
+it never takes more than some 8 MB. A counter says how many there ever were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any, NamedTuple
+
+from fleet.errors import TaskNotFound
+from fleet.redis.client import redis_errors
+from fleet.redis.scripts import text
+from fleet.redis.store import Store
+
+MOST_KEPT = 500
+MOST_BYTES = 16 * 1024
+MOST_REASON = 500
+SEEN_SECONDS = 60
+"""Every worker hears a broadcast; for so long a second one that says the same is not kept again."""
+PREFIX = "malformed-"
+ENTRY = re.compile(r"[0-9]{1,15}-[0-9]{1,15}")
+FIELDS = ("queue", "reason", "bytes", "message")
+
+
+class SetAsideMessage(NamedTuple):
+    """A message that was set aside. `message` is its beginning; `size` is that of the whole, in
+    bytes. `at` is in seconds since 1970 by Redis's clock."""
+
+    id: str
+    queue: str
+    reason: str
+    size: int
+    message: str
+
+    @property
+    def at(self) -> float:
+        return int(self.id.removeprefix(PREFIX).partition("-")[0]) / 1000
+
+
+class SetAside(Store):
+    """Keeps, shows and drops such messages. Every method is one call to Redis."""
+
+    def keep(self, queue: str, message: bytes, reason: str) -> None:
+        """Set a message aside. The caller acknowledges it afterwards: a worker that dies between
+        the two leaves it in its queue, to be set aside once more."""
+        with redis_errors(self.client):
+            self._add(queue, message, reason).execute()
+
+    def keep_broadcast(self, name: str, message: bytes, reason: str) -> None:
+        """Set a message aside that every worker hears: the first one keeps it. Two calls."""
+        digest = hashlib.sha256(message).hexdigest()
+        with redis_errors(self.client):
+            seen = self.keys.set_aside_seen(digest)
+            if self.client.set(seen, "1", nx=True, ex=SEEN_SECONDS):
+                self._add(name, message, reason).execute()
+
+    def keep_due(self, member: bytes, reason: str) -> None:
+        """Set aside what stands in the schedule of messages and is none, and take it off."""
+        with redis_errors(self.client):
+            pipeline = self._add(self.keys.deferred, member, reason)
+            pipeline.zrem(self.keys.deferred, member)
+            pipeline.execute()
+
+    def keep_noted(self, unacked: str, index: str, tag: str, noted: bytes, reason: str) -> None:
+        """Set aside what is noted as unacknowledged and cannot go back to its queue."""
+        with redis_errors(self.client):
+            pipeline = self._add(unacked, noted, reason)
+            pipeline.hdel(unacked, tag)
+            pipeline.zrem(index, tag)
+            pipeline.execute()
+
+    def count(self) -> int:
+        """How many are kept."""
+        with redis_errors(self.client):
+            return int(self.client.xlen(self.keys.set_aside))
+
+    def ever(self) -> int:
+        """How many were set aside since the fleet began, those too that are not kept any more."""
+        with redis_errors(self.client):
+            return int(self.client.get(self.keys.set_aside_count) or 0)
+
+    def newest(self) -> list[SetAsideMessage]:
+        """All that are kept, newest first."""
+        with redis_errors(self.client):
+            found: Any = self.client.xrevrange(self.keys.set_aside)
+        return [_message(text(entry_id), fields) for entry_id, fields in found]
+
+    def drop(self, message_id: str) -> None:
+        """Forget one. Raises `TaskNotFound` for what is none."""
+        name = message_id.removeprefix(PREFIX)
+        with redis_errors(self.client):
+            known = ENTRY.fullmatch(name) and self.client.xdel(self.keys.set_aside, name)
+        if not known:
+            raise TaskNotFound(
+                f"{message_id} is not among the messages that were set aside; `fleet dead list` "
+                "has those there are"
+            )
+
+    def _add(self, queue: str, message: bytes, reason: str) -> Any:
+        pipeline = self.client.pipeline(transaction=True)
+        values = (queue, reason[:MOST_REASON], len(message), message[:MOST_BYTES])
+        fields: Any = dict(zip(FIELDS, values, strict=True))
+        pipeline.xadd(self.keys.set_aside, fields, maxlen=MOST_KEPT, approximate=False)
+        pipeline.incr(self.keys.set_aside_count)
+        return pipeline
+
+
+def _message(entry_id: str, fields: dict[Any, Any]) -> SetAsideMessage:
+    found = {text(name): text(value) for name, value in fields.items()}
+    queue, reason, size, message = (found[name] for name in FIELDS)
+    return SetAsideMessage(PREFIX + entry_id, queue, reason, int(size), message)

@@ -1,0 +1,382 @@
+"""Task records: written once at submission, then only by the holder of the lease.
+
+A record is a hash. Its states, and the moves between them, are those of `tasks/rules/states.py`.
+Every move is one script in `lua/`, and leaves a line in the record's history; the fence, a number
+that grows with each claim, keeps a run that lost its lease from writing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from redis import Redis
+
+from fleet.budgets.reservation import NO_LIMITS, Arguments, StepLimits
+from fleet.errors import LeaseLost, TaskNotFound
+from fleet.models.rules.decision import ModelDecision
+from fleet.redis.client import redis_errors
+from fleet.redis.clock import ServerClock
+from fleet.redis.keys import Keys, line, wake
+from fleet.redis.scripts import Scripts, text
+from fleet.redis.store import Store
+from fleet.routing.rules.statistics import OUTCOMES_KEPT
+from fleet.tasks.lease import Lease, made_lease
+from fleet.tasks.record import TaskRecord, parse_record
+from fleet.tasks.rules.retries import MOST_CRASHES, Death
+from fleet.tasks.rules.states import ENDED, STATES
+
+__all__ = ["ENDED", "STATES", "Finished", "Lease", "TaskRecord", "Tasks"]
+
+PAGE = 500
+"""Ids of an index that one script looks at: half a millisecond."""
+
+
+class Finished(NamedTuple):
+    """Whether an end was written, and how often the pool has failed in a row since."""
+
+    kept: bool
+    failures_in_row: int
+
+
+class Tasks(Store):
+    """Reads and moves task records. Every method is one call to Redis unless it says more.
+
+    What the ends of tasks say about their pools fades with `half_life_seconds`. The record of a
+    dead letter is kept for `dead_ttl_seconds`. `overflow_queue` names the queue of an agent type
+    from which any worker of it takes.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        scripts: Scripts,
+        half_life_seconds: float,
+        dead_ttl_seconds: int,
+        overflow_queue: Callable[[str], str],
+        clock: ServerClock,
+    ) -> None:
+        super().__init__(client, keys, scripts)
+        self.clock = clock
+        self.dead_ttl_seconds = dead_ttl_seconds
+        self.overflow_queue = overflow_queue
+        self.half_life_ms = int(half_life_seconds * 1000)
+
+    def read(self, task_id: str) -> TaskRecord:
+        """The record of a task. Raises `TaskNotFound`."""
+        with redis_errors(self.client):
+            fields = self.client.hgetall(self.keys.task(task_id))
+        if b"state" not in fields:
+            raise TaskNotFound(
+                f"no task {task_id} is known; `fleet tasks` lists those whose record is still kept"
+            )
+        return parse_record(task_id, fields)
+
+    def state(self, task_id: str) -> str:
+        """The state of a task. Raises `TaskNotFound`."""
+        with redis_errors(self.client):
+            state = self.client.hget(self.keys.task(task_id), "state")
+        if state is None:
+            raise TaskNotFound(f"no task {task_id} is known; its record may have expired")
+        return text(state)
+
+    def newest(self, limit: int) -> list[TaskRecord]:
+        """The newest records first. Two calls; ids whose record has expired are forgotten."""
+        with redis_errors(self.client):
+            ids = [text(i) for i in self.client.zrevrange(self.keys.tasks, 0, limit - 1)]
+            pipeline = self.client.pipeline(transaction=False)
+            for task_id in ids:
+                pipeline.hgetall(self.keys.task(task_id))
+            rows = pipeline.execute()
+            expired = [i for i, fields in zip(ids, rows, strict=True) if b"state" not in fields]
+            if expired:
+                self.client.zrem(self.keys.tasks, *expired)
+        pairs = zip(ids, rows, strict=True)
+        return [parse_record(i, fields) for i, fields in pairs if b"state" in fields]
+
+    def claim(
+        self,
+        task_id: str,
+        agent: str,
+        pool: str,
+        lease_seconds: float,
+        name: str,
+        tenant: str,
+        plan: str,
+        limits: StepLimits = NO_LIMITS,
+        message: str = "",
+    ) -> Lease | str:
+        """The lease, or why there is none: 'held' by a live run, the task has 'ended', or its
+        crashes are 'spent': so many workers have died of it that the reaper ends it.
+
+        `name` is this claim's own, so that it may be sent again. `tenant`, `plan` and `message`,
+        '' for none, are written where the task has no record. Without a plan such a task is
+        'unknown'. What it is thought to take is held then under `limits`, or the lease says that it
+        does not fit them; 'replan' where they are of another version of the policy than the one in
+        force.
+        """
+        keys = [
+            self.keys.task(task_id),
+            self.keys.leases,
+            self.keys.pool(pool).in_flight,
+            self.keys.tasks,
+            self.keys.money,
+            self.keys.reservations,
+            self.keys.waiting,
+            self.keys.policy,
+            self.keys.saved(task_id),
+            self.keys.clock,
+        ]
+        arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name]
+        arguments += [MOST_CRASHES, tenant, plan, *_asked(tenant, plan, limits, message)]
+        arguments += self.clock.evidence()
+        asked_at = time.monotonic()
+        with redis_errors(self.client):
+            status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
+        if text(status) != "claimed":
+            return text(status)
+        return made_lease(task_id, pool, int(fence), asked_at, found)
+
+    def begin(self, lease: Lease) -> None:
+        """Begin a run that stood aside. Raises `LeaseLost` where another run has the task now."""
+        with redis_errors(self.client):
+            kept = self.scripts.begin(keys=[self.keys.task(lease.task_id)], args=[lease.fence])
+        if not kept:
+            raise LeaseLost(f"task {lease.task_id} runs elsewhere now; do not begin it here")
+
+    def renew(self, lease: Lease, lease_seconds: float) -> bool:
+        """Whether the lease is still this run's; it then lasts for `lease_seconds` more."""
+        (status,) = self.look_at([(lease, True)], lease_seconds)
+        return status != "lost"
+
+    def look_at(self, leases: Sequence[tuple[Lease, bool]], lease_seconds: float) -> list[str]:
+        """Look at many leases in one step, and renew those that are due, for `lease_seconds` from
+        now; for each 'kept', 'cancelled', or 'lost' to another run."""
+        keys = [self.keys.leases, self.keys.cancelled]
+        arguments: Arguments = [int(lease_seconds * 1000)]
+        for lease, is_due in leases:
+            keys.append(self.keys.task(lease.task_id))
+            arguments += [lease.task_id, lease.fence, int(is_due)]
+        with redis_errors(self.client):
+            return [text(each) for each in self.scripts.renew(keys=keys, args=arguments)]
+
+    def report(self, lease: Lease, **fields: str) -> None:
+        """Write progress. Raises `LeaseLost` where another run has the task now."""
+        flat = [part for pair in fields.items() for part in pair]
+        with redis_errors(self.client):
+            kept = self.scripts.progress(
+                keys=[self.keys.task(lease.task_id)], args=[lease.fence, *flat]
+            )
+        if not kept:
+            raise LeaseLost(f"task {lease.task_id} runs elsewhere now; stop without writing")
+
+    def finish(
+        self,
+        lease: Lease,
+        pool: str,
+        state: str,
+        result_ttl: int,
+        fields: Mapping[str, str],
+        *,
+        tells_of_pool: bool = True,
+        dead: Death = "permanent",
+    ) -> Finished:
+        """End the task, where no other run has it by now. `state` is one of `ENDED`; `dead` says
+        why a failed one is a dead letter.
+
+        `tells_of_pool` says whether the end counts for the pool's success and response time.
+        """
+        if state not in ENDED:
+            raise ValueError(f"{state!r} is no end of a task")
+        pool_keys = self.keys.pool(pool)
+        keys = [
+            self.keys.task(lease.task_id),
+            self.keys.leases,
+            pool_keys.in_flight,
+            self.keys.cancelled,
+            pool_keys.facts,
+            self.keys.done(lease.task_id),
+            *self._money_keys,
+            self.keys.waiting,
+            self.keys.dead,
+            self.keys.saved(lease.task_id),
+        ]
+        flat = [part for pair in fields.items() for part in pair]
+        arguments: Arguments = [lease.task_id, lease.fence, state, result_ttl]
+        arguments += [OUTCOMES_KEPT, int(tells_of_pool), lease.request_type]
+        arguments += [self.half_life_ms, dead, self.dead_ttl_seconds, *flat]
+        with redis_errors(self.client):
+            kept, failures = self.scripts.finish(keys=keys, args=arguments)
+        return Finished(bool(kept), int(failures))
+
+    def cancel(
+        self,
+        task_id: str,
+        result_ttl: int,
+        by: str = "",
+        why: str = "",
+        *,
+        stop_running: bool = True,
+    ) -> str:
+        """Cancel a task; the state it was in. `by` is who does. Raises `TaskNotFound`.
+
+        One that runs goes on where it is not to be stopped.
+        """
+        while True:
+            record = self.read(task_id)
+            pool = record.pool
+            overflow = self.overflow_queue(record.agent_type)
+            in_flight = self.keys.pool(pool).in_flight if pool else self.keys.task(task_id)
+            keys = [
+                self.keys.task(task_id),
+                self.keys.cancelled,
+                in_flight,
+                self.keys.done(task_id),
+                self.keys.parked,
+                self.keys.money,
+                self.keys.reservations,
+                self.keys.delayed,
+                self.keys.waiting,
+                self.keys.saved(task_id),
+                overflow,
+                wake(overflow),
+            ]
+            arguments: Arguments = [task_id, pool, result_ttl, by, why, int(stop_running)]
+            with redis_errors(self.client):
+                before = text(self.scripts.cancel(keys=keys, args=arguments))
+            if before == "unknown":
+                raise TaskNotFound(f"task {task_id} has expired meanwhile")
+            if before != "moved":
+                return before
+
+    def free_slot(self, task_id: str, pool: str) -> None:
+        """Give back the slot that a delivery took, where the task does not run in the pool."""
+        keys = [self.keys.pool(pool).in_flight, self.keys.task(task_id)]
+        with redis_errors(self.client):
+            self.scripts.release(keys=keys, args=[task_id, pool])
+
+    def expired_leases(self, most: int = 1000) -> list[str]:
+        """Ids of running tasks whose lease has ended by Redis's clock. Two calls."""
+        with redis_errors(self.client):
+            now_ms = self.now_us() // 1000
+            ids = self.client.zrangebyscore(self.keys.leases, "-inf", now_ms, start=0, num=most)
+        return [text(i) for i in ids]
+
+    def expire(self, task_id: str, agent: str, process: int) -> int | None:
+        """End the lease that a process of an agent holds, since it is dead; the fence of its run.
+        None where it held none."""
+        keys = [self.keys.task(task_id), self.keys.leases]
+        with redis_errors(self.client):
+            found = self.scripts.expire(keys=keys, args=[task_id, agent, claims_of(process)])
+        return None if found is None else int(found)
+
+    def running(self) -> list[str]:
+        """Ids of the tasks that run now, those first whose lease ends first."""
+        with redis_errors(self.client):
+            return [text(i) for i in self.client.zrange(self.keys.leases, 0, -1)]
+
+    def requeue(
+        self,
+        record: TaskRecord,
+        overflow_queue: str,
+        most_crashes: int,
+    ) -> str:
+        """Give a task with an ended lease to others: 'requeued', 'unwanted' where somebody wants it
+        cancelled, 'failed' or 'alive'.
+
+        `record` is the task as it was seen: a claim made since then wins. The run that nobody
+        ended counts as a failure of its pool.
+        """
+        keys = [
+            self.keys.task(record.id),
+            self.keys.leases,
+            self.keys.pool(record.pool).in_flight,
+            overflow_queue,
+            wake(overflow_queue),
+            self.keys.done(record.id),
+            self.keys.pool(record.pool).facts,
+            *self._money_keys,
+            line(overflow_queue),
+            self.keys.waiting,
+            self.keys.dead,
+            self.keys.cancelled,
+            self.keys.saved(record.id),
+            self.keys.clock,
+        ]
+        died = _failure(f"its worker died in {most_crashes} attempts")
+        unkept = _failure("its worker died, and its publisher kept no message to run it again with")
+        arguments: Arguments = [record.id, record.fence, most_crashes]
+        arguments += [self.dead_ttl_seconds, died, OUTCOMES_KEPT, record.request_type]
+        arguments += [self.half_life_ms, unkept, *self.clock.evidence()]
+        with redis_errors(self.client):
+            return text(self.scripts.requeue(keys=keys, args=arguments))
+
+    def give_back(self, lease: Lease, queue: str) -> str:
+        """Give a running task to others, who find it in `queue`: see the head of
+        `lua/give_back.lua` for what it answers."""
+        keys = [
+            self.keys.task(lease.task_id),
+            self.keys.leases,
+            self.keys.pool(lease.pool).in_flight,
+            self.keys.cancelled,
+            queue,
+            wake(queue),
+            self.keys.ledger,
+            self.keys.money,
+            self.keys.open_steps,
+            line(queue),
+            self.keys.waiting,
+        ]
+        with redis_errors(self.client):
+            return text(self.scripts.give_back(keys=keys, args=[lease.task_id, lease.fence]))
+
+    @property
+    def _money_keys(self) -> tuple[str, str, str, str]:
+        keys = self.keys
+        return keys.ledger, keys.money, keys.reservations, keys.open_steps
+
+    def forget_expired(self, index: str) -> int:
+        """Drop the ids from an index of tasks whose record has expired, and what these may have
+        saved; how many. Two calls for each page. Where others drop too, some may be missed until
+        the next time."""
+        dropped = 0
+        with redis_errors(self.client):
+            for start in range(0, self.client.zcard(index), PAGE):
+                first = start - dropped
+                ids = [text(i) for i in self.client.zrange(index, first, first + PAGE - 1)]
+                if ids:
+                    pairs = ((self.keys.task(each), self.keys.saved(each)) for each in ids)
+                    names = [index, *chain.from_iterable(pairs)]
+                    dropped += int(self.scripts.forget(keys=names, args=ids))
+        return dropped
+
+    def forget_lease(self, task_id: str) -> None:
+        """Drop the lease of a task whose record is gone."""
+        with redis_errors(self.client):
+            self.client.zrem(self.keys.leases, task_id)
+
+
+def claims_of(process: int) -> str:
+    """How the names of a process's claims begin."""
+    return f"{process}."
+
+
+def _failure(message: str) -> str:
+    return json.dumps({"type": "TaskFailed", "message": message})
+
+
+def _asked(tenant: str, plan: str, limits: StepLimits, message: str) -> Arguments:
+    """What is held for a task that is only now written down: for whom, how much, under what; and
+    its message."""
+    if not plan:
+        return []
+    known = json.loads(plan)
+    best = ModelDecision.from_json(known["model_decision"]).best
+    names = json.dumps([tenant, known["agent_type"], best.model])
+    tokens = best.input_tokens + best.output_tokens
+    asked: Arguments = [names, limits.version, best.cost_nanodollars, tokens]
+    return [*asked, *limits.scopes, limits.model, message]

@@ -1,0 +1,1 @@
+"""A worker's life, from its start to its shutdown."""
