@@ -15,7 +15,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-slow test-faults bench lock clean
+.PHONY: help install demo up test test-slow test-faults bench docs demo-picture lock clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -68,6 +68,14 @@ test-faults: $(INSTALLED)  ## Break everything that can break, stock Celery besi
 
 bench: $(INSTALLED)  ## Run every benchmark and write benchmarks/RESULTS.md (ARGS=--quick: soon)
 	$(PYTHON) benchmarks/run_all.py $(ARGS)
+
+# The tools come from the extra `docs`, into the same environment.
+docs: $(INSTALLED)  ## Build the documentation as a site with search, in build/site
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --config-file .ci/mkdocs.yml
+
+demo-picture: $(INSTALLED)  ## Run the work of the demo and draw docs/demo.svg
+	$(PYTHON) docs/tools/demo_picture.py
 
 lock: $(INSTALLED)  ## Write requirements.txt anew from setup.cfg (ARGS=--upgrade: newer versions)
 	$(PYTHON) -m venv --clear $(LOCK_VENV)

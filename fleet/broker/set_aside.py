@@ -2,8 +2,8 @@
 
 A message that lacks a part raises an error where the part is used. That would end the consumer or
 the worker, and the message would go back, for the next one. Here each is kept with its reason in a
-bounded list (`fleet.tasks.set_aside_store`), and acknowledged. Errors of the connection pass: they say
-nothing about the message.
+bounded list (`fleet.tasks.set_aside_store`), and acknowledged. Errors of the connection pass: they
+say nothing about the message.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ class Supervisor(Manager):  # type: ignore[misc]
             time.sleep(POLL_SECONDS)
 
     def _kill_but_those_that_finish(self, names: list[str]) -> list[str]:
-        """Kill all others whose time is over; who is left. One that has finished may still leave."""
+        """Kill the others, whose time is over, and return those that are left."""
         groups, now = self.finishing(), time.monotonic()
         for name in names:
             if self._processes[name].get("pid") in groups:

@@ -3,7 +3,8 @@
     learned|MODEL|REQUEST_TYPE   decayed sums, see `lua/parts/evidence.lua`
     cool|KEY|MODEL               until in ms, failures in a row, reason; KEY is a key's id
     cool|KEY|                    the same of all models of a key
-    limit|MODEL                  whether answers keep their limit: see `fleet.models.rules.output_limits`
+    limit|MODEL                  whether answers keep their limit: see
+    `fleet.models.rules.output_limits`
     prices                       the version of the shared prices: see `fleet.models.prices_store`
     turn|MODEL                   until in ms and which call, where its calls take turns: `admit.lua`
 

@@ -47,9 +47,9 @@ class Provider(Section):
     `MAKERS` or on this machine.
 
     `limit_field` names the field that limits an answer, where a server of kind `openai` knows
-    another than `fleet.models.calls.request_fields` takes it to; `none` sends no limit, so each answer
-    may take the model's whole window. `temperature = false` sends none, for models that refuse it,
-    and `stream_usage = false` leaves out `stream_options.include_usage`.
+    another than `fleet.models.calls.request_fields` takes it to; `none` sends no limit, so each
+    answer may take the model's whole window. `temperature = false` sends none, for models that
+    refuse it, and `stream_usage = false` leaves out `stream_options.include_usage`.
     """
 
     kind: ProviderKind = "openai"

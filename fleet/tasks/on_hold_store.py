@@ -1,8 +1,8 @@
 """Parked tasks: they wait for room under a limit, and take no slot, no worker and no money.
 
 A task is parked at its submission (`submit.lua`), in its run (`park.lua`), or when its time has
-come (`unpark.lua`), and is queued when its cost fits (`unpark.lua`). `fleet.tasks.schedule_store` says
-when to look.
+come (`unpark.lua`), and is queued when its cost fits (`unpark.lua`). `fleet.tasks.schedule_store`
+says when to look.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The publisher does it right after its atomic step; workers look twice a second and beat every few
 seconds, for what a publisher that died has left and for what scripts have queued again. Beat also
-looks after what RabbitMQ has confirmed, and may have lost since (`fleet/tasks/handed_over_store.py`).
+looks after what RabbitMQ has confirmed, and may have lost since
+(`fleet/tasks/handed_over_store.py`).
 """
 
 from __future__ import annotations

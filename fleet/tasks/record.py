@@ -54,10 +54,10 @@ class TaskRecord:
     `rating` is what a user thought of the result, 0 to 1.
 
     `chosen` is the model that the task's money was held for, `because` why it is not the planned
-    best one, packed: see `fleet.models.rules.downgrade_reasons`; empty where it is. `parked_for` is the
-    packed refusal (`fleet.budgets.rules.refusals`) that a parked task waits for, `parked_until` when it may
-    fit. A delayed task is not queued before `not_before`. Of `uncertain_calls` the cost is not
-    known: the most it may be was charged.
+    best one, packed: see `fleet.models.rules.downgrade_reasons`; empty where it is. `parked_for` is
+    the packed refusal (`fleet.budgets.rules.refusals`) that a parked task waits for, `parked_until`
+    when it may fit. A delayed task is not queued before `not_before`. Of `uncertain_calls` the cost
+    is not known: the most it may be was charged.
 
     `history` has its moves, oldest first: the first one and the newest. Its workers died in
     `crashes` of the `attempts`, and it was tried again `retries` times, `retry_error` being the

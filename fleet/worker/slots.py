@@ -5,10 +5,10 @@ takes a round trip and some turns of the interpreter; meanwhile the next task is
 worker of threads has a few more of them than slots. No more agents run than there are slots, and
 where ends cannot be written, the spare threads are soon taken and nothing more is fetched.
 
-Under load a few tasks are fetched ahead of their slots, see `fleet.broker.rules.prefetch`. They are claimed,
-and wait in the agents' loop, which starts one in the moment in which another ends. One that gets no
-slot soon is given back, for another worker to run. While a task has the process to itself, or waits
-for that, nothing is fetched.
+Under load a few tasks are fetched ahead of their slots, see `fleet.broker.rules.prefetch`. They are
+claimed, and wait in the agents' loop, which starts one in the moment in which another ends. One
+that gets no slot soon is given back, for another worker to run. While a task has the process to
+itself, or waits for that, nothing is fetched.
 
 Plain tasks have no end before they are written, and nobody could give one back. So none is fetched
 ahead. One that comes while all slots are taken, as when its time has come, waits for the next.

@@ -220,7 +220,7 @@ def test_a_call_is_admitted_and_charged_at_what_another_machine_has_refreshed(
 WATCHER = """
 import sys
 from fleet.broker.messages import message_encoder
-from fleet.services import priced_models
+from fleet.models import priced as priced_models
 priced_models.CHECK_SECONDS = 0.1
 from fleet.connection import open_connection
 from fleet.tasks.checks import Submission

@@ -31,7 +31,7 @@ FINISHING = """
 import signal, sys, time
 from pathlib import Path
 
-from fleet.adapters import finishing
+from fleet.local import finishing
 
 folder = Path(sys.argv[1])
 signal.signal(signal.SIGTERM, lambda *_: finishing.begin(folder))

@@ -1,7 +1,7 @@
 """What a month will have cost: what is known of it, and draws of the days to come.
 
-The draws (`fleet.ledger.rules.daily_pattern`) follow trend and day-of-week pattern. The projection is the
-median of the draws, the interval lies between their quantiles, so it is as wide as few days
+The draws (`fleet.ledger.rules.daily_pattern`) follow trend and day-of-week pattern. The projection
+is the median of the draws, the interval lies between their quantiles, so it is as wide as few days
 deserve. A spend that jumps to another level in the middle of a month nobody can foresee: there the
 interval is too narrow, and the back-test shows it.
 """

@@ -40,8 +40,8 @@ from fleet.models.rules.usage import larger_usage
 from fleet.settings.providers import LimitField, ProviderKind
 
 UNSPLIT = ModelProfile(thinking_tags=("\ud800", "\ud800"))
-"""Tags that no answer has: it is split by `fleet.models.rules.thoughts`, once it has come in as a whole.
-A client looks for tags among the pieces of a stream, which may cut them."""
+"""Tags that no answer has: it is split by `fleet.models.rules.thoughts`, once it has come in as a
+whole. A client looks for tags among the pieces of a stream, which may cut them."""
 
 
 @dataclass(frozen=True, slots=True)

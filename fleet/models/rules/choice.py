@@ -5,8 +5,8 @@
     score  = quality x Q (0.5 + c) + speed x S + (1 / (1 + cost)) x (1 - Q - S)
 
 c is the complexity, Q the quality priority, S the speed priority. Quality and speed are the
-catalogue's figures until there is evidence (`fleet.models.rules.learning`). Only models that pass the
-filters (`fleet.models.rules.filters`) are scored. Tokens and costs are worked out in whole
+catalogue's figures until there is evidence (`fleet.models.rules.learning`). Only models that pass
+the filters (`fleet.models.rules.filters`) are scored. Tokens and costs are worked out in whole
 numbers from the decimals that were written down: in binary fractions 500 x 1.55 may fall short
 of 775 and lose a token to the rounding.
 """

@@ -1,10 +1,10 @@
 """What a model call has taken at most whose answer was cut while it came in.
 
 A provider tells what an answer took when it has ended. Of one that was cut there is what had
-arrived. A token is at least one byte of it (see `fleet.models.rules.upper_bound`), so its bytes bound the
-tokens that wrote it. What was on the way is bounded by time: as much as a quick model writes from
-the last arrival to the moment when the provider hears of the end. After a longer silence it is the
-worst: over a network that is gone the provider hears of no end, and writes on.
+arrived. A token is at least one byte of it (see `fleet.models.rules.upper_bound`), so its bytes
+bound the tokens that wrote it. What was on the way is bounded by time: as much as a quick model
+writes from the last arrival to the moment when the provider hears of the end. After a longer
+silence it is the worst: over a network that is gone the provider hears of no end, and writes on.
 
 It holds for a model that shows all that it writes, at a provider that stops when the connection
 closes. `shows_all` is for finding out where the first is not so.

@@ -93,8 +93,9 @@ class _Parts(NamedTuple):
 def read_usage(told: object, words: int = 0, *, wrote: bool | None = None) -> Reading:
     """The tokens of a call whose answer is whole.
 
-    `told` is the usage in the provider's words. `words` is `fleet.models.rules.upper_bound.least_tokens` of
-    what the answer shows, `wrote` says whether it shows anything, also where that has no words.
+    `told` is the usage in the provider's words. `words` is
+    `fleet.models.rules.upper_bound.least_tokens` of what the answer shows, `wrote` says whether it
+    shows anything, also where that has no words.
     """
     parts = _parts(told)
     found = _with_total(parts, words)

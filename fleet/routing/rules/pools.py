@@ -32,10 +32,10 @@ class PoolFacts:
     `weight` is 1 to 10, `helps` the agent types it takes beside its own, `capacity` the sum
     of its live agents' slots, `success_rate` 0 to 1 over its last 100 tasks (1 before any),
     `response_seconds` the moving average of its response time (0 before any). `standing` says
-    where it is in the circle of `fleet.routing.rules.health`, `open_slots` how many of its slots that
-    opens (None: all), and `because` why. `by_request` has what is expected of it for each request
-    type that it answered, `typical_seconds` is the geometric mean of its response times (0: as
-    the moving average), `likely_success` what its outcomes let expect (None: the success rate).
+    where it is in the circle of `fleet.routing.rules.health`, `open_slots` how many of its slots
+    that opens (None: all), and `because` why. `by_request` has what is expected of it for each
+    request type that it answered, `typical_seconds` is the geometric mean of its response times (0:
+    as the moving average), `likely_success` what its outcomes let expect (None: the success rate).
     """
 
     name: str

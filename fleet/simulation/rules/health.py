@@ -1,7 +1,7 @@
 """The health of a simulated pool: what `redis/lua/parts/health.lua` and `eject.lua` do, in Python.
 
-The circle is drawn in `fleet.routing.rules.health`, whose `judge` says who is taken out. A test holds what
-is here to the Lua.
+The circle is drawn in `fleet.routing.rules.health`, whose `judge` says who is taken out. A test
+holds what is here to the Lua.
 """
 
 from __future__ import annotations

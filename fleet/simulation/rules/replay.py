@@ -6,8 +6,8 @@ a factor for each request type, so a run of s seconds in pool a takes
     s x seconds(b) / seconds(a)
 
 in pool b, where `seconds` is a pool's mean over the record. A pool with few runs of a request
-type is taken to be like the others: see `fleet.routing.rules.statistics.blended`. In the same way a run that
-was good in its own pool would have been so in a better one, and in a worse one by chance.
+type is taken to be like the others: see `fleet.routing.rules.statistics.blended`. In the same way a
+run that was good in its own pool would have been so in a better one, and in a worse one by chance.
 """
 
 from __future__ import annotations

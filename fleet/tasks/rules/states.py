@@ -12,7 +12,7 @@
     cancelled    was not wanted any more
 
 A task that has ended stays as it is: a dead letter is retried as a task of its own. The scripts in
-`fleet/state/lua` make the moves, one each, and a test holds every one of them to this table.
+`fleet/redis/lua` make the moves, one each, and a test holds every one of them to this table.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
     answered, and the usage        its largest reading, as uncertain: `fleet.models.rules.usage`
     contradicts itself
     may have been served, untold   the same: a cut connection, a time-out, a cancellation
-    cut while its answer came in   a bound by what had arrived, as uncertain: `fleet.models.rules.cut_calls`
+    cut while its answer came in   a bound by what had arrived, as uncertain:
+    `fleet.models.rules.cut_calls`
     was not served                 nothing: a provider's error, a refused connection or key
 """
 

@@ -1,11 +1,11 @@
 """One call of a model: admits it, makes it, charges it, and writes down what it says of the model.
 
-A call is made once its worst case is bound, see `fleet.models.rules.upper_bound`, and not where that does
-not fit a limit. What it takes is charged to the task, or the run fails: spend is never lost. What
-was never told of a call that may have been served is charged as uncertain, at its worst or by what
-had arrived of its answer. What is learned from a call is a help to others, so that where it cannot
-be written a line in the log is enough. A cancellation waits until what has begun in Redis is done:
-a step that was bound for a call which was not made after all is given back.
+A call is made once its worst case is bound, see `fleet.models.rules.upper_bound`, and not where
+that does not fit a limit. What it takes is charged to the task, or the run fails: spend is never
+lost. What was never told of a call that may have been served is charged as uncertain, at its worst
+or by what had arrived of its answer. What is learned from a call is a help to others, so that where
+it cannot be written a line in the log is enough. A cancellation waits until what has begun in Redis
+is done: a step that was bound for a call which was not made after all is given back.
 """
 
 from __future__ import annotations
