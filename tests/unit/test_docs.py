@@ -13,9 +13,10 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-import click
 import pytest
+import tomli_w
 import typer
 
 from fleet import Fleet
@@ -44,7 +45,16 @@ PATH = re.compile(r"[\w.\-]+(/[\w.\-]+)+/?|[\w\-]+\.(py|lua|md|toml|cfg|txt|sh|s
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(\(\))?")
 WORD = re.compile(r"[A-Za-z_]\w*")
 
-MADE = {"build/site", "spend.png", "waits.png", "findings.sarif", "larger.toml", "bill.csv"}
+MADE = {
+    "build/site",
+    "build/rivals-venv",
+    "ledger.csv",
+    "spend.png",
+    "waits.png",
+    "findings.sarif",
+    "larger.toml",
+    "bill.csv",
+}
 """What a reader makes, and no file of the project."""
 
 
@@ -103,9 +113,15 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert wrong == []
 
 
+@functools.cache
+def endings() -> frozenset[str]:
+    """Every file and folder, with its path or the end of it."""
+    parts = (path.split("/") for path in files())
+    return frozenset("/".join(each[start:]) for each in parts for start in range(len(each)))
+
+
 def is_file(span: str) -> bool:
-    name = span.rstrip("/")
-    return name in MADE or any(path == name or path.endswith(f"/{name}") for path in files())
+    return span.rstrip("/") in endings() | MADE
 
 
 @pytest.mark.parametrize("page", PAGES, ids=of)
@@ -114,14 +130,10 @@ def test_files_that_are_named_exist(page: Path) -> None:
     assert [span for span in named if not is_file(span)] == []
 
 
-FOREIGN = {
-    "Delegate",
-    "DelegateSubgroup",
-    "bwrap",
-    "nsjail",
-    "pyseccomp",
-    "terminationGracePeriodSeconds",
-}
+FOREIGN = set(
+    "Delegate DelegateSubgroup Mock RetryInfo bwrap no_new_privs nsjail purge pyseccomp "
+    "terminationGracePeriodSeconds".split()
+)
 """Names of other people's things."""
 
 
@@ -170,28 +182,33 @@ def test_modules_that_are_named_exist(page: Path) -> None:
     assert wrong == set()
 
 
-def commands(page: Path) -> Iterator[str]:
-    """Every `fleet ...` of the page, in prose and in blocks."""
-    yield from (span for span in spans(page) if span.startswith("fleet "))
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of every `fleet ...` of the page, in prose and in blocks."""
+    lines = [span for span in spans(page) if span.startswith("fleet ")]
     for block in blocks(page, "sh"):
-        for line in block.replace("\\\n", " ").splitlines():
-            yield from re.findall(r"(?:^|\$\()(?:\.venv/bin/)?(fleet [^#)]+)", line.strip())
+        lines += block.replace("\\\n", " ").splitlines()
+    for line in lines:
+        typed = re.sub(r"^\w+=\$\((.+)\)$", r"\1", line.strip())
+        for command in typed.split(" || "):
+            words = shlex.split(command, comments=True)
+            if words and words[0].removeprefix(".venv/bin/") == "fleet":
+                yield words[1:]
 
 
-def wrong_with(command: str) -> str:
+def wrong_with(words: list[str]) -> str:
     """What the command line has not: a sub-command or an option."""
-    found: click.Command = typer.main.get_command(app)
-    words = iter(shlex.split(command.replace("...", "x"))[1:])
-    for word in words:
+    found: Any = typer.main.get_command(app)
+    rest = iter(words)
+    for word in rest:
         if word.startswith("--"):
             options = {name: each for each in found.params for name in each.opts}
             if word not in {*options, "--help"}:
-                return f"{command}: no option {word}"
-            if word in options and not getattr(options[word], "is_flag", False):
-                next(words, None)
-        elif isinstance(found, click.Group) and re.fullmatch(r"[a-z_-]+", word):
+                return f"fleet {shlex.join(words)}: no option {word}"
+            if word in options and not options[word].is_flag:
+                next(rest, None)
+        elif hasattr(found, "commands") and re.fullmatch(r"[a-z_-]+", word):
             if word not in found.commands:
-                return f"{command}: no command {word}"
+                return f"fleet {shlex.join(words)}: no command {word}"
             found = found.commands[word]
     return ""
 
@@ -227,9 +244,18 @@ def test_the_python_of_the_pages_is_python_and_imports_what_exists(page: Path) -
 
 @pytest.mark.parametrize("page", PAGES, ids=of)
 def test_the_configuration_of_the_pages_is_right(page: Path) -> None:
+    default = tomllib.loads((ROOT / "fleet" / "settings" / "default.toml").read_text())
     for text in blocks(page, "toml"):
-        tomllib.loads(text)
-        parse_config(text, of(page))
+        given = tomllib.loads(text)
+        whole = laid_over({name: default[name] for name in given if name in default}, given)
+        parse_config(tomli_w.dumps(whole), of(page))
+
+
+def laid_over(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """A part of a configuration, with the default one for all that it leaves out."""
+    both = default.keys() & given.keys()
+    tables = {name for name in both if isinstance(given[name], dict)}
+    return {**default, **given, **{name: laid_over(default[name], given[name]) for name in tables}}
 
 
 def test_the_readme_is_short_and_says_two_commands() -> None:
