@@ -130,10 +130,8 @@ def test_files_that_are_named_exist(page: Path) -> None:
     assert [span for span in named if not is_file(span)] == []
 
 
-FOREIGN = set(
-    "Delegate DelegateSubgroup Mock RetryInfo bwrap no_new_privs nsjail purge pyseccomp "
-    "terminationGracePeriodSeconds".split()
-)
+FOREIGN = {"Delegate", "DelegateSubgroup", "Mock", "RetryInfo", "bwrap", "no_new_privs", "nsjail"}
+FOREIGN |= {"purge", "pyseccomp", "terminationGracePeriodSeconds"}
 """Names of other people's things."""
 
 
