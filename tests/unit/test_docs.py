@@ -58,10 +58,15 @@ MADE = {
 """What a reader makes, and no file of the project."""
 
 
+NAMED = {"agent_types", "pools", "request_types", "providers", "catalogue"}
+"""Tables that replace the default ones as a whole: pages show a part of them."""
+
+
 def of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+@functools.cache
 def prose(page: Path) -> str:
     return FENCE.sub("", page.read_text())
 
@@ -70,6 +75,7 @@ def blocks(page: Path, language: str) -> list[str]:
     return [text for found, text in FENCE.findall(page.read_text()) if found == language]
 
 
+@functools.cache
 def spans(page: Path) -> list[str]:
     return SPAN.findall(prose(page))
 
@@ -80,6 +86,7 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
 
 
+@functools.cache
 def anchors(page: Path) -> set[str]:
     return {slug(heading) for heading in HEADING.findall(prose(page))}
 
@@ -142,6 +149,7 @@ def test_names_occur_in_the_code(page: Path) -> None:
     assert unknown == set()
 
 
+@functools.cache
 def resolved(dotted: str) -> bool:
     """Whether a dotted name is a module, or something in one."""
     parts = dotted.split(".")
@@ -160,6 +168,7 @@ def resolved(dotted: str) -> bool:
     return False
 
 
+@functools.cache
 def names_of_fleet() -> set[str]:
     """What stands behind `fleet.` and is no module: methods of a client, jobs, files, groups."""
     jobs = {
@@ -193,9 +202,14 @@ def commands(page: Path) -> Iterator[list[str]]:
                 yield words[1:]
 
 
+@functools.cache
+def command_line() -> Any:
+    return typer.main.get_command(app)
+
+
 def wrong_with(words: list[str]) -> str:
     """What the command line has not: a sub-command or an option."""
-    found: Any = typer.main.get_command(app)
+    found = command_line()
     rest = iter(words)
     for word in rest:
         if word.startswith("--"):
@@ -245,15 +259,9 @@ def test_the_configuration_of_the_pages_is_right(page: Path) -> None:
     default = tomllib.loads((ROOT / "fleet" / "settings" / "default.toml").read_text())
     for text in blocks(page, "toml"):
         given = tomllib.loads(text)
-        whole = laid_over({name: default[name] for name in given if name in default}, given)
-        parse_config(tomli_w.dumps(whole), of(page))
-
-
-def laid_over(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """A part of a configuration, with the default one for all that it leaves out."""
-    both = default.keys() & given.keys()
-    tables = {name for name in both if isinstance(given[name], dict)}
-    return {**default, **given, **{name: laid_over(default[name], given[name]) for name in tables}}
+        named = {name for name in given.keys() & NAMED if name in default}
+        whole = {name: {**default[name], **given[name]} for name in named}
+        parse_config(tomli_w.dumps({**given, **whole}), of(page))
 
 
 def test_the_readme_is_short_and_says_two_commands() -> None:
