@@ -1,6 +1,6 @@
 """Draws docs/demo.svg: runs the work of `fleet demo` on a real fleet and records what it shows.
 
-    make demo-picture
+    make picture
 
 The picture holds the table of the tasks, the first result and the first decision. The times and
 the ids in it are those of this run.
