@@ -149,6 +149,15 @@ def test_names_occur_in_the_code(page: Path) -> None:
     assert unknown == set()
 
 
+def test_the_picture_of_the_internals_names_what_there_is() -> None:
+    (picture,) = blocks(DOCS / "internals.md", "text")
+    scripts = set(re.findall(r"\w+\.lua", picture))
+    named = set(re.findall(r"\b[A-Z]\w*[a-z](?:\.\w+)?", picture))
+    assert scripts - endings() == set()
+    assert {word for name in named for word in name.split(".")} - words() == set()
+    assert "submit.lua" in scripts and "AgentRunner.run" in named
+
+
 @functools.cache
 def resolved(dotted: str) -> bool:
     """Whether a dotted name is a module, or something in one."""
