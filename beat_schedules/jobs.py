@@ -21,11 +21,12 @@ from fleet.broker.job_names import (
     UNPARK,
 )
 from fleet.budgets.alerts import look_at_budgets
+from fleet.budgets.controls import Controls
 from fleet.ledger.daily_spend import daily_report
 from fleet.ledger.spend import recorded_rows
 from fleet.tasks.reaper import look_at_health, reap, summarize_health
-from fleet.tasks.release import unpark
 from fleet.tasks.retention import retain
+from fleet.tasks.waiting.release import unpark
 
 
 def add_jobs(app: Celery) -> None:
@@ -46,19 +47,20 @@ def add_jobs(app: Celery) -> None:
 
     @job(name=ROLL_UP)
     def roll_up_the_ledger() -> int:
-        return fleet_of(app).rollups.roll_up()
+        return fleet_of(app).ledger.rollups.roll_up()
 
     @job(name=ARCHIVE)
     def archive_the_ledger() -> list[str]:
         # Imported here: of all that a worker does only this needs Arrow, and its 60 MB.
         from fleet.ledger.archive import archive
 
-        return archive(fleet_of(app))
+        return archive(fleet_of(app).ledger)
 
     @job(name=SPEND)
     def report_the_spend() -> dict[str, Any]:
         fleet = fleet_of(app)
-        return daily_report(fleet, recorded_rows(fleet))
+        config, policy = fleet.settings.config, fleet.policy.store.read()
+        return daily_report(config, policy, fleet.ledger, recorded_rows(fleet.ledger))
 
     @job(name=UNPARK)
     def bring_back_the_parked() -> list[str]:
@@ -66,11 +68,13 @@ def add_jobs(app: Celery) -> None:
 
     @job(name=BUDGETS)
     def look_at_the_budgets() -> list[str]:
-        return look_at_budgets(fleet_of(app))
+        fleet = fleet_of(app)
+        controls = Controls(fleet.settings.config, fleet.policy.store.read())
+        return look_at_budgets(controls, fleet.budgets)
 
     @job(name=PRUNE)
     def prune_the_book() -> int:
-        return fleet_of(app).money_upkeep.prune()
+        return fleet_of(app).budgets.upkeep.prune()
 
     @job(name=RETAIN)
     def keep_memory_flat() -> dict[str, int]:

@@ -118,7 +118,7 @@ def take_the_money_out(fleet: Fleet) -> None:
     cut, books = BOOK.subn(r"local book = nil\1", cut)
     if (parts, books) != (1, 1):
         raise SystemExit("submit.lua has changed; take its money out in another way here")
-    scripts = fleet._connection.submissions.scripts
+    scripts = fleet._connection.tasks.submissions.scripts
     scripts.submit = fleet._connection.client.register_script(cut)
 
 
@@ -141,9 +141,9 @@ def counted(
 def check_that_money_was_held(client: redis.Redis, fleet: Fleet) -> None:
     """Refuse to report on a fleet that held nothing."""
     client.flushdb()
-    fleet._connection.registry.register("codegen-1", "codegen", 1000, {})
+    fleet._connection.routing.agents.register("codegen-1", "codegen", 1000, {})
     fleet.submit("code_generation", PAYLOAD)
-    held = fleet._connection.book.read().held
+    held = fleet._connection.budgets.usage.read().held
     if len(held) != 4 or not all(each.amount for each in held.values()):
         raise SystemExit(f"nothing was held: {held}")
 
@@ -160,7 +160,7 @@ from fleet import Fleet
 def most():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-rollups = Fleet.from_env()._connection.rollups
+rollups = Fleet.from_env()._connection.ledger.rollups
 rollups.cursor()
 began = time.perf_counter()
 done = rollups.roll_up()

@@ -31,9 +31,9 @@ def main() -> None:
         url = f"redis://127.0.0.1:{server.port}/0"
         client = redis.Redis.from_url(url)
         fleet = make_fleet(Path(folder), url, CONFIG)
-        fleet._connection.registry.register("codegen-1", "codegen", 1000, {})
+        fleet._connection.routing.agents.register("codegen-1", "codegen", 1000, {})
         for _ in range(waiting // 500):
-            fleet._connection.registry.heartbeat("codegen-1", "codegen", 0, 1000)
+            fleet._connection.routing.agents.heartbeat("codegen-1", "codegen", 0, 1000)
             fleet.submit_many([Submission("code_generation", PAYLOAD)] * 500)
         calm = [round_ms(fleet, client, 0) for _ in range(rounds)]
         client.ltrim(OVERFLOW, 0, -1 - LOST)
@@ -45,7 +45,7 @@ def main() -> None:
 
 def round_ms(fleet: Fleet, client: redis.Redis, lost: int) -> float:
     """A round, which has to find so many."""
-    fleet._connection.registry.heartbeat("codegen-1", "codegen", 0, 1000)
+    fleet._connection.routing.agents.heartbeat("codegen-1", "codegen", 0, 1000)
     client.config_resetstat()
     found = reap(fleet._connection).get("republished", [])
     if len(found) != lost:

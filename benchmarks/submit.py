@@ -96,7 +96,7 @@ def make_stock(url: str) -> object:
 
 def emptied(client: redis.Redis, fleet: Fleet, case: Callable[[], float]) -> Callable[[], float]:
     """The case, on a Valkey that holds nothing but the fleet's agents."""
-    registry: Registry = fleet._connection.registry
+    registry: Registry = fleet._connection.routing.agents
 
     def round_() -> float:
         client.flushall()

@@ -14,8 +14,7 @@ from typing import Any, Self
 
 from fleet.agent import Payload, Result
 from fleet.broker.messages import message_encoder
-from fleet.budgets.administration import Steering
-from fleet.connection import Connection, open_connection
+from fleet.budgets.administration import BudgetAdministration
 from fleet.errors import InvalidRequest, ResultTimeout, TaskCancelled, TaskNotFound
 from fleet.models.rules.choice import ModelDecision
 from fleet.policy.actor import routine_cause, user
@@ -27,13 +26,16 @@ from fleet.routing.rules.pools import PoolFacts
 from fleet.routing.rules.routing import Ranking, RouteDecision
 from fleet.settings import Pool, Settings, load_settings
 from fleet.tasks.checkpoints_store import Saved
-from fleet.tasks.checks import DEFAULT_TENANT, USUAL_PRIORITY, Submission, unknown
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.dead_letters_client import DeadLetterOffice
 from fleet.tasks.ratings import rate
 from fleet.tasks.reaper import last_health
 from fleet.tasks.run.outcome import error_from
 from fleet.tasks.store import ENDED, TaskRecord
-from fleet.tasks.submit import DryRun, Submitted, route_decision
+from fleet.tasks.submission.checks import DEFAULT_TENANT, USUAL_PRIORITY, Submission
+from fleet.tasks.submission.submit import DryRun, Submitted, route_decision
+from fleet.tasks.waiting.queue_index_store import Waiting
+from fleet.text.brief import unknown
 
 LOOK_SECONDS = 5.0
 PARKED = "waits for room under a limit, or to be tried again"
@@ -76,21 +78,21 @@ class Task:
 
     def record(self) -> TaskRecord:
         """All that is known of the task now. Raises `TaskNotFound`."""
-        return self._connection.tasks.read(self.id)
+        return self._connection.tasks.records.read(self.id)
 
     def saved(self) -> tuple[Saved, ...]:
         """What its runs have saved for the next one to go on from, oldest first; nothing once it
         has ended, but as a dead letter."""
-        return self._connection.steps.saved(self.id)
+        return self._connection.tasks.model_calls.saved(self.id)
 
     def state(self) -> str:
         """One of `fleet.tasks.record.STATES`, such as `queued`. Raises `TaskNotFound`."""
-        return self._connection.tasks.state(self.id)
+        return self._connection.tasks.records.state(self.id)
 
     def cancel(self) -> str:
         """Cancel the task, waiting or running; the state it was in. An ended one stays as it is."""
         ttl = self._connection.settings.config.limits.result_ttl_seconds
-        return self._connection.tasks.cancel(self.id, ttl, user())
+        return self._connection.tasks.records.cancel(self.id, ttl, user())
 
     def rate(self, rating: float) -> None:
         """Say how good the result was, 0 (of no use) to 1: the fleet learns it of the model.
@@ -144,12 +146,13 @@ class Task:
         return spec.result.model_validate(record.result)
 
 
-class Fleet(Steering, DeadLetterOffice):
+class Fleet(BudgetAdministration, DeadLetterOffice):
     """A fleet, as an application sees it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._connection = open_connection(settings)
+        self._policy, self._budgets = self._connection.policy, self._connection.budgets
         self._submitter = self._connection.submitter(message_encoder())
 
     @classmethod
@@ -212,18 +215,14 @@ class Fleet(Steering, DeadLetterOffice):
 
     def task(self, task_id: str) -> Task:
         """A task that any process has submitted. Raises `TaskNotFound`."""
-        self._connection.tasks.state(task_id)
+        self._connection.tasks.records.state(task_id)
         return Task(self._connection, task_id)
 
     def tasks(
         self, limit: int = 50, state: str | None = None, tenant: str | None = None
     ) -> list[TaskRecord]:
-        """The newest tasks, of one state or tenant where asked: of the last `limit` submitted."""
-        return [
-            record
-            for record in self._connection.tasks.newest(limit)
-            if state in (None, record.state) and tenant in (None, record.tenant)
-        ]
+        """The newest `limit` tasks, of one state or tenant where asked. All tasks are searched."""
+        return self._connection.tasks.records.newest(limit, state, tenant)
 
     def retry_dead(self, task_id: str) -> Task:
         """Submit a dead letter again, as a new task that names the old one, and the old one it.
@@ -239,25 +238,29 @@ class Fleet(Steering, DeadLetterOffice):
         planner.refresh()
         return list(planner.snapshot.facts.values())
 
+    def waiting(self) -> dict[str, Waiting]:
+        """What waits in each queue, those of the pools and the overflow queues, all at one moment.
+        One round trip."""
+        return self._connection.tasks.queue_index.waiting()
+
     def drain_pool(self, name: str) -> None:
         """Put a pool into maintenance: it gets nothing, what waits for it goes to others, and
         what it runs it ends. Raises `InvalidRequest`."""
-        self._check_may_drain()
         agent_type = self._known_pool(name).agent_type
-        self._connection.pools.maintain(name, True)
-        self._connection.pools.rescue(
+        self._connection.routing.pools.maintain(name, True)
+        self._connection.routing.pools.rescue(
             name, self.settings.queue(name), self.settings.overflow_queue(agent_type)
         )
 
     def resume_pool(self, name: str) -> None:
         """Take a pool out of maintenance, and back into the rotation if it was ejected."""
         self._known_pool(name)
-        self._connection.pools.maintain(name, False)
-        self._connection.pools.readmit(name)
+        self._connection.routing.pools.maintain(name, False)
+        self._connection.routing.pools.readmit(name)
 
     def routes(self) -> dict[Scope, Route]:
         """The routes in force by what they hold for: the narrowest that fits a task counts."""
-        policy = self._connection.policies.read()
+        policy = self._connection.policy.store.read()
         return Routes(self.settings.config, policy.routes).by_scope
 
     def set_route(
@@ -276,7 +279,7 @@ class Fleet(Steering, DeadLetterOffice):
         user of the operating system. Raises `InvalidRequest`; nothing was changed then.
         """
         set_route(
-            self._connection.policies,
+            self._connection.policy.store,
             self.settings,
             self._connection.strategies,
             Scope(request_type, tenant),
@@ -291,7 +294,7 @@ class Fleet(Steering, DeadLetterOffice):
         """Go back to the configuration for these tasks. Whether a route was set."""
         scope = Scope(request_type, tenant)
         check_scope(self.settings, scope)
-        return bool(self._connection.policies.clear_route(scope, routine_cause(by, why)))
+        return bool(self._connection.policy.store.clear_route(scope, routine_cause(by, why)))
 
     def dry_run(self, asked: Submission) -> DryRun:
         """The decision on a task as it would be now. Nothing is sent or written.
@@ -302,28 +305,20 @@ class Fleet(Steering, DeadLetterOffice):
 
     def agents(self) -> list[AgentRecord]:
         """Every known agent."""
-        return self._connection.registry.agents()
+        return self._connection.routing.agents.agents()
 
     def drain(self, agent_id: str) -> None:
         """Put an agent into maintenance: it takes nothing new and finishes what it has. Raises
         `InvalidRequest`."""
-        self._check_may_drain()
-        self._connection.registry.drain(agent_id)
+        self._connection.routing.agents.drain(agent_id)
 
     def resume(self, agent_id: str) -> None:
         """Take an agent out of maintenance."""
-        self._connection.registry.resume(agent_id)
+        self._connection.routing.agents.resume(agent_id)
 
     def health(self) -> dict[str, Any]:
         """Beat's last health summary, or an empty dictionary before the first."""
         return last_health(self._connection)
-
-    def _check_may_drain(self) -> None:
-        if self.settings.has_rabbitmq:
-            raise InvalidRequest(
-                "RabbitMQ gives messages to whoever consumes, in maintenance or not: stop the "
-                "workers instead, which drains them"
-            )
 
     def _known_pool(self, name: str) -> Pool:
         found = self.settings.config.pools.get(name)

@@ -69,7 +69,8 @@ def estimate(client: redis.Redis, url: str, folder: Path) -> int:
 def start_agents(client: redis.Redis, fleet: Fleet | None = None) -> None:
     """An empty Valkey, but for an agent that takes nothing."""
     client.flushall()
-    (fleet or Fleet.from_env())._connection.registry.register("codegen-1", "codegen", 1000, {})
+    agents = (fleet or Fleet.from_env())._connection.routing.agents
+    agents.register("codegen-1", "codegen", 1000, {})
 
 
 @contextmanager

@@ -9,24 +9,22 @@ from kombu import Exchange, Queue
 
 from fleet.broker.application import FleetCelery, Role
 from fleet.broker.chord_counts import add_chord_counts
-from fleet.broker.deliveries import add_known_deliveries
 from fleet.broker.known_tasks import add_known_tasks
-from fleet.broker.link import Link
 from fleet.broker.messages import message_encoder
-from fleet.broker.rabbitmq import HEARTBEAT_SECONDS, QUORUM, ssl_options
-from fleet.broker.rabbitmq_transport import rabbitmq_transport_url
 from fleet.broker.revocations import add_kept_revocations
 from fleet.broker.router import FleetRouter, TaskPlacer, jobs_queue
 from fleet.broker.schedule import add_schedule_step
-from fleet.broker.set_aside import add_setting_aside
-from fleet.broker.transport import transport_url
+from fleet.broker.transport.channel import transport_url
+from fleet.broker.transport.deliveries import add_known_deliveries
+from fleet.broker.transport.link import Link
+from fleet.broker.transport.set_aside import add_setting_aside
 from fleet.broker.whole_groups import send_groups_whole
-from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidConfig
 from fleet.redis.client import sentinel_options
 from fleet.redis.keys import NO_POOL, Keys
 from fleet.settings import Settings, load_settings
 from fleet.settings.addresses import RedisAddress, redis_address
+from fleet.tasks.connection import Connection, open_connection
 
 __all__ = ["Role", "add_schedule", "fleet_of", "make_app", "task_routes", "worker_queues"]
 
@@ -64,7 +62,7 @@ def make_app(
         agent=role.agent,
         queues=worker_queues(settings, role.pool) if role.pool else (),
         dead_after_ms=int(settings.config.leases.dead_after_seconds * 1000),
-        address=redis_address(settings.state_url),
+        address=redis_address(settings.broker_url),
     )
     router = FleetRouter(settings, submitter)
     laid_under = {**_celery_settings(settings, role, link), "task_routes": (router,)}
@@ -125,7 +123,7 @@ def worker_queues(settings: Settings, pool: str) -> tuple[str, ...]:
 
 def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, Any]:
     timeout = settings.environment.socket_timeout
-    address = redis_address(settings.state_url)
+    address = redis_address(settings.broker_url)
     return {
         **_broker(settings, address, role, link),
         "broker_connection_retry": True,
@@ -161,17 +159,11 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
 
 
 def _broker(settings: Settings, address: RedisAddress, role: Role, link: Link) -> dict[str, Any]:
-    if settings.has_rabbitmq:
-        return _rabbitmq(settings, link)
-    return _redis(settings, address, role, link)
-
-
-def _redis(settings: Settings, address: RedisAddress, role: Role, link: Link) -> dict[str, Any]:
     """Redis carries the messages, over Fleet's transport."""
     timeout = settings.environment.socket_timeout
     unacked = Keys(settings.tag).pool(role.pool or NO_POOL)
     return {
-        "broker_url": transport_url(settings.state_url),
+        "broker_url": transport_url(settings.broker_url),
         "broker_use_ssl": address.tls,
         "broker_transport_options": {
             "fleet": link,
@@ -192,21 +184,6 @@ def _redis(settings: Settings, address: RedisAddress, role: Role, link: Link) ->
             **({"master_name": address.master} if address.master else {}),
         },
         "worker_disable_prefetch": True,
-    }
-
-
-def _rabbitmq(settings: Settings, link: Link) -> dict[str, Any]:
-    """RabbitMQ carries them, in quorum queues. A quorum queue has no prefetch for a whole channel:
-    each of a worker's queues has one of its own, of as many messages as there are slots."""
-    return {
-        "broker_url": rabbitmq_transport_url(settings.broker_url),
-        "broker_use_ssl": ssl_options(settings.broker_url),
-        "broker_heartbeat": HEARTBEAT_SECONDS,
-        "broker_connection_timeout": settings.environment.socket_timeout,
-        "broker_transport_options": {"confirm_publish": True, "fleet": link},
-        "task_default_queue_type": "quorum",
-        "task_create_missing_queue_type": "quorum",
-        "worker_detect_quorum_queues": True,
     }
 
 
@@ -243,11 +220,7 @@ def _queues(settings: Settings, role: Role) -> list[Queue]:
     )
     # The default queue has the default exchange, which a user may have of any type.
     own, default = Exchange(settings.tag, type="direct"), jobs_queue(settings)
-    arguments = QUORUM if settings.has_rabbitmq else None
-    return [
-        Queue(name, None if name == default else own, name, queue_arguments=arguments)
-        for name in names
-    ]
+    return [Queue(name, None if name == default else own, name) for name in names]
 
 
 def _hard_limit(settings: Settings, role: Role) -> float | None:

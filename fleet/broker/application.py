@@ -19,7 +19,7 @@ from fleet.broker.user_settings import (
     transport_options,
 )
 from fleet.broker.whole_groups import group_that_is_sent
-from fleet.connection import Connection
+from fleet.tasks.connection import Connection
 
 RESULTS = {
     "redis": "fleet.broker.results:RedisResults",

@@ -19,10 +19,10 @@ from celery.exceptions import TaskRevokedError
 from kombu.utils.objects import cached_property
 
 from fleet.broker.user_settings import result_options
-from fleet.connection import Connection
 from fleet.errors import TaskNotFound
 from fleet.redis.client import redis_errors
 from fleet.redis.scripts import text
+from fleet.tasks.connection import Connection
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.rules.states import ENDED
 from fleet.tasks.run.outcome import error_from
@@ -69,7 +69,7 @@ class RecordsToo:
                 # Its record may expire at this moment.
                 with suppress(TaskNotFound):
                     if not self.task_result_exists(task_id):
-                        found[task_id] = _ended(self.app.fleet.tasks.read(task_id))
+                        found[task_id] = _ended(self.app.fleet.tasks.records.read(task_id))
             elif state in STATES:
                 found[task_id] = {**NOTHING, "task_id": task_id, "status": STATES[state]}
         return found

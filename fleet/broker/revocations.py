@@ -23,8 +23,8 @@ from celery.worker import state
 from celery.worker.control import Panel
 from kombu.utils.encoding import bytes_to_str
 
-from fleet.connection import Connection
 from fleet.errors import FleetError
+from fleet.tasks.connection import Connection
 from fleet.tasks.revocations_store import parse_stamps
 
 log = structlog.get_logger(__name__)
@@ -35,12 +35,12 @@ class Control(control.Control):
 
     def revoke(self, task_id: Any, *args: Any, **kwargs: Any) -> Any:
         """As of Celery. Raises `Unavailable` where it cannot be kept; no worker is told then."""
-        self.app.fleet.revocations.add(_ids(task_id))
+        self.app.fleet.tasks.revocations.add(_ids(task_id))
         return super().revoke(task_id, *args, **kwargs)
 
     def revoke_by_stamped_headers(self, headers: Any, *args: Any, **kwargs: Any) -> Any:
         """As of Celery. Raises `Unavailable` where it cannot be kept; no worker is told then."""
-        self.app.fleet.revocations.add_stamps(_headers(headers))
+        self.app.fleet.tasks.revocations.add_stamps(_headers(headers))
         return super().revoke_by_stamped_headers(headers, *args, **kwargs)
 
 
@@ -75,8 +75,8 @@ def add_kept_revocations(app: Celery, connection: Connection) -> None:
         def start(self, consumer: Any) -> None:
             _keep_what_is_heard(connection)
             try:
-                ids = connection.revocations.ids()
-                stamps = connection.revocations.stamps()
+                ids = connection.tasks.revocations.ids()
+                stamps = connection.tasks.revocations.stamps()
             except FleetError as error:
                 # What is in Fleet's queues is looked up when it is taken.
                 log.warning("what was revoked before could not be read", error=str(error))
@@ -94,11 +94,11 @@ def add_kept_revocations(app: Celery, connection: Connection) -> None:
 def _keep_what_is_heard(connection: Connection) -> None:
     """Put the keeping before the worker's own commands, once in a process."""
     for name, keep in (
-        ("revoke", lambda said: connection.revocations.add(_ids(said["task_id"]))),
-        ("terminate", lambda said: connection.revocations.add(_ids(said["task_id"]))),
+        ("revoke", lambda said: connection.tasks.revocations.add(_ids(said["task_id"]))),
+        ("terminate", lambda said: connection.tasks.revocations.add(_ids(said["task_id"]))),
         (
             "revoke_by_stamped_headers",
-            lambda said: connection.revocations.add_stamps(_headers(said["headers"])),
+            lambda said: connection.tasks.revocations.add_stamps(_headers(said["headers"])),
         ),
     ):
         if not hasattr(Panel.data[name], "keeps"):

@@ -13,7 +13,7 @@ from typing import Any
 from fleet.errors import InvalidConfig
 from fleet.redis.keys import SEPARATOR
 from fleet.settings import Settings
-from fleet.settings.addresses import REDIS_SCHEMES, redis_address
+from fleet.settings.addresses import redis_address
 from fleet.text.brief import brief, is_number
 
 FIXED_OPTIONS = (
@@ -33,9 +33,9 @@ JSON = ("json", "application/json")
 def transport_options(fleets: Mapping[str, Any], of_user: Mapping[str, Any]) -> dict[str, Any]:
     """A user's `broker_transport_options` over Fleet's. Raises `InvalidConfig`."""
     for name in FIXED_OPTIONS:
-        if name in fleets and of_user.get(name, fleets[name]) != fleets[name]:
+        if of_user.get(name, fleets[name]) != fleets[name]:
             raise InvalidConfig(f"broker_transport_options: {name} is set by Fleet; leave it out")
-    for name, value in SPELLING.items() if "unacked_key" in fleets else ():
+    for name, value in SPELLING.items():
         found = of_user.get(name)
         if isinstance(found, tuple):
             found = list(found)
@@ -44,7 +44,7 @@ def transport_options(fleets: Mapping[str, Any], of_user: Mapping[str, Any]) -> 
                 f"broker_transport_options: {name} would move messages to where no worker of the "
                 "fleet looks; leave it out. FLEET_NAMESPACE keeps two fleets in one Redis apart"
             )
-    least = fleets.get("visibility_timeout", 0)
+    least = fleets["visibility_timeout"]
     timeout = of_user.get("visibility_timeout", least)
     if not (is_number(timeout) and timeout >= least):
         raise InvalidConfig(
@@ -84,22 +84,17 @@ def check_settings(conf: Any, settings: Settings, fleets: Mapping[str, Any]) -> 
     result_options(of_results, conf.result_backend_transport_options)
 
 
-def check_agent_settings(conf: Any, prefetch_multiplier: int, has_rabbitmq: bool) -> None:
+def check_agent_settings(conf: Any) -> None:
     """Raises `InvalidConfig` where a setting would break a worker that is an agent."""
     if not set(JSON) & set(conf.accept_content):
         raise InvalidConfig(
             "accept_content: agents' tasks come as JSON, which this worker would throw away; add "
             '"json"'
         )
-    if not has_rabbitmq and not conf.worker_disable_prefetch:
+    if not conf.worker_disable_prefetch:
         raise InvalidConfig(
             "worker_disable_prefetch: an agent takes as many tasks as it has free slots; leave it "
             "out"
-        )
-    if has_rabbitmq and prefetch_multiplier != 1:
-        raise InvalidConfig(
-            "worker_prefetch_multiplier: over RabbitMQ an agent takes as many tasks as it has "
-            "slots; leave it and --prefetch-multiplier out"
         )
 
 
@@ -116,10 +111,8 @@ def _check_broker(name: str, found: Any, settings: Settings, fleets: str) -> Non
 def _same_broker(found: str, settings: Settings) -> bool:
     if found == settings.broker_url:
         return True
-    if settings.has_rabbitmq or found.partition("://")[0] not in REDIS_SCHEMES:
-        return False
     try:
-        there, here = redis_address(found), redis_address(settings.state_url)
+        there, here = redis_address(found), redis_address(settings.broker_url)
     except InvalidConfig:
         return False
     return (there.hosts, there.database) == (here.hosts, here.database)

@@ -8,9 +8,10 @@ import structlog
 
 from fleet.budgets.controls import Controls
 from fleet.budgets.rules.alerts import BudgetAlert, BudgetUse
-from fleet.budgets.rules.limits import Limit, LimitKey, Limits
-from fleet.budgets.usage_store import Standings
-from fleet.connection import Connection
+from fleet.budgets.rules.limits import Limit, Limits
+from fleet.budgets.stores import BudgetStores
+from fleet.budgets.usage_store import Book, Standings
+from fleet.policy.rules import LimitKey
 from fleet.settings.names import EACH
 
 BUDGET_WINDOWS = ("hour", "day", "month")
@@ -18,36 +19,35 @@ BUDGET_WINDOWS = ("hour", "day", "month")
 log = structlog.get_logger(__name__)
 
 
-def look_at_budgets(fleet: Connection) -> list[str]:
+def look_at_budgets(controls: Controls, budgets: BudgetStores) -> list[str]:
     """Say each threshold that is reached and was not said in its window yet, as sentences.
 
     May run in several places at once and be killed anywhere: each alert is one script, which
     says it once and keeps it. The line in the log comes after that, and is lost with its process.
     """
-    controls = Controls(fleet.settings.config, fleet.policies.read())
-    found = [fleet.alerts.say(use) for use in _uses(fleet, controls) if use.reached]
+    found = [budgets.alerts.say(use) for use in _uses(budgets.usage, controls) if use.reached]
     alerts = [alert for alert in found if alert is not None]
     for alert in alerts:
         _tell(alert)
     return [alert.sentence for alert in alerts]
 
 
-def _uses(fleet: Connection, controls: Controls) -> Iterator[BudgetUse]:
+def _uses(usage: Book, controls: Controls) -> Iterator[BudgetUse]:
     """Every budget of dollars, and how much of it is used now."""
-    scopes = _scopes(fleet, controls)
-    standings = fleet.book.standings(list(scopes))
+    scopes = _scopes(usage, controls)
+    standings = usage.standings(list(scopes))
     for scope, limits in scopes.items():
         for limit in limits:
             yield _use(scope, limit, standings)
 
 
-def _scopes(fleet: Connection, controls: Controls) -> dict[str, Sequence[Limit]]:
+def _scopes(usage: Book, controls: Controls) -> dict[str, Sequence[Limit]]:
     """The scopes that have a budget of dollars: those named, and for `*` each that uses any."""
     said = (each.key for each in controls.in_force() if each.most is not None)
     budgeted = {key.scope for key in said if _is_budget(key)}
     kinds = [scope.partition(":")[0] for scope in budgeted if scope.endswith(f":{EACH}")]
     named = {scope for scope in budgeted if not scope.endswith(f":{EACH}")}
-    named |= {scope for kind in kinds for scope in fleet.book.scopes(kind)}
+    named |= {scope for kind in kinds for scope in usage.scopes(kind)}
     return {scope: found for scope in sorted(named) if (found := _budgets(controls.limits, scope))}
 
 

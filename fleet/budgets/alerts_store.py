@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fleet.budgets.rules.alerts import LIMIT_KIND, Alert, BudgetAlert, BudgetUse, LimitAlert
-from fleet.budgets.rules.limits import Window
+from fleet.policy.rules import Window
 from fleet.redis.client import redis_errors
 from fleet.redis.scripts import text
 from fleet.redis.store import Store

@@ -9,16 +9,17 @@ from collections.abc import Iterable, Mapping
 from typing import get_args
 
 from fleet.budgets.controls import CONFIGURED
-from fleet.budgets.rules.limits import MOST, LimitKey
+from fleet.budgets.rules.limits import MOST
 from fleet.errors import InvalidRequest
 from fleet.money import nanodollars
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause, PolicyStore, Scope
 from fleet.routing.routes import check_scope as check_tasks
 from fleet.settings import Settings
 from fleet.settings.budgets import MOST_DOLLARS
 from fleet.settings.names import ALL, EACH, Over
 from fleet.settings.scopes import check_scope_name, scope_form
-from fleet.tasks.checks import unknown
+from fleet.text.brief import unknown
 
 Amounts = Mapping[str, float | None]
 """Limits by their names in the configuration: US dollars or counts; None lifts one."""

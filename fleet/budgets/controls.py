@@ -9,16 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from fleet.budgets.rules.controls import Downgrade
-from fleet.budgets.rules.limits import (
-    NUMBERS,
-    QUANTITIES,
-    WINDOWS,
-    LimitKey,
-    Limits,
-    Quantity,
-    Window,
-)
+from fleet.budgets.rules.limits import NUMBERS, QUANTITIES, WINDOWS, Limits
 from fleet.money import nanodollars
+from fleet.policy.rules import LimitKey, Quantity, Window
 from fleet.policy.store import Policy, Scope
 from fleet.settings.budgets import Budget, Rate
 from fleet.settings.config import FleetConfig

@@ -7,14 +7,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
+
+from redis import Redis
 
 from fleet.budgets.rules.usage_counters import DAYS_KEPT, HOURS_KEPT_DAYS
 from fleet.redis.client import redis_errors
-from fleet.redis.scripts import text
+from fleet.redis.keys import Keys
+from fleet.redis.scripts import Scripts, text
 from fleet.redis.store import Store
-from fleet.tasks.rules.states import ENDED
 
 PAGE = 500
 """Fields of the book that one script looks at: a millisecond or two."""
@@ -24,7 +26,11 @@ LOOKED_AT = {"reservations": 500, "open_steps": 200}
 
 
 class MoneyUpkeep(Store):
-    """Prunes the book, and finds orphans."""
+    """Prunes the book, and finds orphans: `ended` are the states in which a task holds nothing."""
+
+    def __init__(self, client: Redis, keys: Keys, scripts: Scripts, ended: Container[str]) -> None:
+        super().__init__(client, keys, scripts)
+        self.ended = ended
 
     def prune(self) -> int:
         """Drop old fields of the book; how many there were. One call for each page of it.
@@ -71,7 +77,7 @@ class MoneyUpkeep(Store):
         return [
             task_id
             for task_id, state in zip(names, states, strict=True)
-            if state is None or text(state) in ENDED
+            if state is None or text(state) in self.ended
         ]
 
     def _give_back(self, task_id: str, calls: Iterable[str]) -> bool:

@@ -7,10 +7,9 @@ from functools import cache
 from typing import NamedTuple
 
 from fleet.budgets.controls import LimitInForce
-from fleet.budgets.rules.limits import Quantity
-from fleet.budgets.usage_store import Standing
-from fleet.connection import Connection
+from fleet.budgets.usage_store import Book, Standing
 from fleet.ledger.rules.entries import Counted
+from fleet.policy.rules import Quantity
 from fleet.settings.names import EACH
 
 FIELDS: Mapping[Quantity, str] = {
@@ -38,13 +37,13 @@ class LimitStanding(NamedTuple):
         return None if most is None else (self.settled + self.reserved) / most
 
 
-def standings(fleet: Connection, limits: Sequence[LimitInForce]) -> list[LimitStanding]:
+def standings(usage: Book, limits: Sequence[LimitInForce]) -> list[LimitStanding]:
     """How each limit is used now. One for each of a kind is told for those that use most of it."""
     # Each kind is looked for once: that goes through the whole book.
-    in_use = cache(fleet.book.scopes)
+    in_use = cache(usage.scopes)
     whose = {limit.key: _scopes(in_use, limit, limits) for limit in limits}
     wanted = sorted({scope for scopes in whose.values() for scope in scopes})
-    found = fleet.book.standing(wanted)
+    found = usage.standing(wanted)
     told = []
     for limit in limits:
         rows = [_stands(limit, scope, found[scope]) for scope in whose[limit.key]]

@@ -17,20 +17,28 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Check or show the configuration.")
 
 
+def add_to(parent: typer.Typer) -> None:
+    """Give the command line these commands."""
+    parent.add_typer(app, name="config")
+
+
 @app.command()
 def check() -> None:
     """Read fleet.toml and the FLEET_* variables, and say what is wrong with them.
 
     Example: `FLEET_CONFIG=staging.toml fleet config check`
     """
+    from fleet.agent import installed_agents
     from fleet.models.catalogue import catalogue
     from fleet.routing.routes import check_strategies
     from fleet.routing.strategies import installed_strategies
     from fleet.settings import load_settings
+    from fleet.tasks.submission.model_planning import check_model_tasks
 
     settings = load_settings()
     config = settings.config
     check_strategies(settings, installed_strategies())
+    check_model_tasks(settings, installed_agents())
     models = catalogue(settings, os.environ)
     say(
         f"{settings.source}: right ({len(config.pools)} pools, {len(config.request_types)} request "
@@ -69,8 +77,6 @@ def _environment(settings: Settings) -> dict[str, Any]:
     shown = settings.environment.model_dump(mode="json", exclude_none=True)
     if settings.environment.broker_url:
         shown["broker_url"] = masked(settings.broker_url)
-    if settings.environment.state_url:
-        shown["state_url"] = masked(settings.state_url)
     if settings.environment.model_url:
         shown["model_url"] = masked(settings.environment.model_url)
     return {f"FLEET_{name.upper()}": value for name, value in shown.items()}

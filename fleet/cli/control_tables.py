@@ -14,9 +14,10 @@ from fleet.cli.output import dollars, moment
 
 if TYPE_CHECKING:
     from fleet.budgets.controls import LimitInForce, OverInForce
-    from fleet.budgets.rules.controls import Downgrade, Emergency
+    from fleet.budgets.rules.controls import Downgrade
     from fleet.budgets.usage import LimitStanding
     from fleet.policy.audit_store import Change
+    from fleet.policy.rules import Emergency
 
 ORIGINS = {"set": "at run time", "configured": "the configuration"}
 

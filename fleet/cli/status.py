@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from fleet.cli.output import JsonOption, console, more_about, print_json
+from fleet.cli.rows import Column, table
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from fleet.operations.health import Part
     from fleet.settings import Settings
 
@@ -40,7 +43,9 @@ def status(as_json: JsonOption = False) -> None:
         shown = [asdict(part) for part in parts]
         print_json({"healthy": healthy, "isolation": isolation, "parts": shown})
     else:
-        _show(parts)
+        console().print(table(parts, PARTS))
+        for kind in sorted({part.name.split()[0] for part in parts if _complains(part)}):
+            console().print(more_about(f"status {kind}"))
     raise typer.Exit(0 if healthy else 1)
 
 
@@ -57,15 +62,15 @@ def look(settings: Settings) -> list[Part]:
 
 
 def _told_by_the_broker(settings: Settings) -> list[Part]:
-    from fleet.connection import open_connection
     from fleet.operations import health
+    from fleet.tasks.connection import open_connection
 
     connection = open_connection(settings)
-    counts = connection.pools.counts(list(settings.config.pools))
-    pools = health.pool_parts(settings, connection.registry.agents(), counts)
+    counts = connection.routing.pools.counts(list(settings.config.pools))
+    pools = health.pool_parts(settings, connection.routing.agents.agents(), counts)
     beat = health.beat_part(connection)
-    parked = health.parked_parts(connection.parking.count())
-    aside = connection.set_aside
+    parked = health.parked_parts(connection.tasks.on_hold.count())
+    aside = connection.tasks.set_aside
     return [*pools, beat, *parked, *health.malformed_parts(aside.count(), aside.ever())]
 
 
@@ -81,19 +86,19 @@ def flower_url(settings: Settings) -> str | None:
     return f"http://{LOOPBACK}:{port}" if port else None
 
 
-def _show(parts: list[Part]) -> None:
-    from rich.table import Table
+def _complains(part: Part) -> bool:
+    return not part.ok or part.name in NOTES
+
+
+def _mark(part: Part) -> Text:
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("part", "", "where", "what"):
-        table.add_column(heading)
-    for part in parts:
-        mark = Text("ok", "green") if part.ok else Text("not ok", "bold red")
-        table.add_row(part.name, mark, part.where, part.detail)
-    screen = console()
-    screen.print(table)
-    for kind in sorted(
-        {part.name.split()[0] for part in parts if not part.ok or part.name in NOTES}
-    ):
-        screen.print(more_about(f"status {kind}"))
+    return Text("ok", "green") if part.ok else Text("not ok", "bold red")
+
+
+PARTS: tuple[Column[Part], ...] = (
+    Column("part", lambda part: part.name),
+    Column("", _mark),
+    Column("where", lambda part: part.where),
+    Column("what", lambda part: part.detail),
+)

@@ -10,17 +10,17 @@ from fleet.cli.output import console, print_json
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from fleet.connection import Connection
     from fleet.models.difficulty import Qualities
     from fleet.models.rules.difficulty.evidence import Evidence
     from fleet.models.rules.difficulty.training import TrainingReport
+    from fleet.tasks.connection import Connection
 
 
 def show_training(fleet: Connection, save: Callable[[bytes], object], as_json: bool) -> None:
     """Train, save, and show what was learned from and how well it tells tasks apart."""
     from fleet.models.difficulty import train_difficulty
 
-    examples, qualities = fleet.examples, qualities_in_force(fleet)
+    examples, qualities = fleet.models.examples, qualities_in_force(fleet)
     if as_json:
         print_json(report_json(train_difficulty(examples, qualities, save)))
         return
@@ -32,11 +32,11 @@ def show_training(fleet: Connection, save: Callable[[bytes], object], as_json: b
 def qualities_in_force(fleet: Connection) -> Qualities:
     """What the choice of a model believes of each now: training has to mean the same by better."""
     from fleet.models.difficulty import believed
-    from fleet.tasks.model_planning import model_policy
+    from fleet.tasks.submission.model_planning import model_policy
 
-    now, facts = fleet.model_state.look()
+    now, facts = fleet.models.state.look()
     config = fleet.settings.config
-    return believed(fleet.models, config.request_types, facts, model_policy(config), now)
+    return believed(fleet.models.catalogue, config.request_types, facts, model_policy(config), now)
 
 
 def report_json(report: TrainingReport) -> dict[str, Any]:

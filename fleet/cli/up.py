@@ -182,7 +182,6 @@ def _announcement(
         flower_user=settings.environment.flower_user,
         ports=ports,
         processes=tuple(plan.commands),
-        state_url=settings.state_url if settings.has_rabbitmq else None,
     )
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import structlog
 
-from fleet.connection import Connection
 from fleet.ledger.files import LedgerFiles
 from fleet.ledger.rules.entries import FIRST, LedgerEntry
-from fleet.redis.client import redis_errors
+from fleet.ledger.stores import LedgerStores
 
 KEEP_DAYS = 7
 """Entries stay in Redis for so long at least. An entry takes some 150 bytes there."""
@@ -25,26 +24,26 @@ DAY_SECONDS = 86_400
 log = structlog.get_logger(__name__)
 
 
-def archive(fleet: Connection, keep_days: int = KEEP_DAYS) -> list[str]:
+def archive(ledger: LedgerStores, keep_days: int = KEEP_DAYS) -> list[str]:
     """Archive entries that are older than so many whole days by Redis's clock; the files' names."""
-    fleet.rollups.roll_up()
-    files = LedgerFiles(fleet.settings.environment.data_dir)
+    ledger.rollups.roll_up()
+    files = LedgerFiles(ledger.data_dir)
     names: list[str] = []
-    while batch := _batch(fleet, _day(_now(fleet)) - keep_days):
+    while batch := _batch(ledger, _day(ledger.entries.now_us() / 1e6) - keep_days):
         name = files.write(batch)
-        if fleet.ledger.trim(name, batch[0].id, batch[-1].id):
+        if ledger.entries.trim(name, batch[0].id, batch[-1].id):
             names.append(name)
-        elif fleet.ledger.archives()[-1:] == names[-1:]:
+        elif ledger.entries.archives()[-1:] == names[-1:]:
             log.warning("entries could not be archived yet", file=name)
             break
     return names
 
 
-def _batch(fleet: Connection, before_day: int) -> list[LedgerEntry]:
+def _batch(ledger: LedgerStores, before_day: int) -> list[LedgerEntry]:
     """The oldest entries of the stream, of one day, where that is before the given one."""
     found: list[LedgerEntry] = []
     while len(found) < MOST_ENTRIES:
-        entries = fleet.ledger.page(found[-1].id if found else FIRST).entries
+        entries = ledger.entries.page(found[-1].id if found else FIRST).entries
         if not entries:
             break
         day = _day((found or entries)[0].epoch)
@@ -57,9 +56,3 @@ def _batch(fleet: Connection, before_day: int) -> list[LedgerEntry]:
 
 def _day(epoch: float) -> int:
     return int(epoch // DAY_SECONDS)
-
-
-def _now(fleet: Connection) -> float:
-    with redis_errors(fleet.client):
-        seconds, _ = fleet.client.time()
-    return float(seconds)

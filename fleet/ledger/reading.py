@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from typing import NamedTuple
 
-from fleet.connection import Connection
 from fleet.errors import InvalidRequest
 from fleet.ledger.files import LedgerFiles
 from fleet.ledger.rules.entries import FIRST, LedgerEntry, archived_ids, id_parts
+from fleet.ledger.stores import LedgerStores
 
 LAST_NUMBER = 2**64 - 1
 
@@ -55,9 +55,9 @@ class LedgerFilter(NamedTuple):
 class LedgerReader:
     """Reads stream and archive of one fleet."""
 
-    def __init__(self, fleet: Connection) -> None:
-        self.ledger = fleet.ledger
-        self.files = LedgerFiles(fleet.settings.environment.data_dir)
+    def __init__(self, stores: LedgerStores) -> None:
+        self.ledger = stores.entries
+        self.files = LedgerFiles(stores.data_dir)
 
     def pages(self, after: str = FIRST, until: str | None = None) -> Iterator[list[LedgerEntry]]:
         """All entries that follow an id, in order, up to another one where it is given."""

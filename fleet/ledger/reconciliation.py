@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from fleet.connection import Connection
 from fleet.errors import InvalidRequest
+from fleet.ledger.rollups_store import Rollups
 from fleet.ledger.rules.reconciliation import Billed, BillKey, Compared, compared, sums
 from fleet.ledger.usage_exports import CACHED, REQUESTS, read_usage_export
 
@@ -26,7 +26,7 @@ class Reconciled(NamedTuple):
 
 
 def reconcile(
-    fleet: Connection, path: Path, tolerance: int = 0, provider: str | None = None
+    rollups: Rollups, path: Path, tolerance: int = 0, provider: str | None = None
 ) -> Reconciled:
     """Compare a usage export with the ledger, over the days that it has, by day and model.
 
@@ -52,7 +52,7 @@ def reconcile(
                 row.requests if REQUESTS in told else 0,
             ),
         )
-        for row in fleet.rollups.rows(days[0], days[-1])
+        for row in rollups.rows(days[0], days[-1])
         if (row.provider == provider if provider else row.model in models)
     )
     found = compared(bill, ours)

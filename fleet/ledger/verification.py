@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from fleet.budgets.rules.usage_counters import MoneyBook, held_by_scope, is_kept
 from fleet.budgets.usage_store import oldest_kept
-from fleet.connection import Connection
 from fleet.ledger.reading import LedgerReader
 from fleet.ledger.rules.entries import Counted, Held, LedgerEntry, Rolled, id_parts
 from fleet.ledger.rules.sums import LedgerSums, RolledKey
+from fleet.ledger.stores import LedgerStores
 
 COUNTER = "counter"
 ROLL_UP = "roll-up"
@@ -43,7 +43,7 @@ class Verified(NamedTuple):
     differences: tuple[Difference, ...]
 
 
-def verify(fleet: Connection, seen: Callable[[int], object] = lambda entries: None) -> Verified:
+def verify(ledger: LedgerStores, seen: Callable[[int], object] = lambda entries: None) -> Verified:
     """Compare the entries, archived ones too, with every counter and every roll-up.
 
     Charges may go on meanwhile: the counters are read at one moment, and so are the roll-ups.
@@ -51,10 +51,10 @@ def verify(fleet: Connection, seen: Callable[[int], object] = lambda entries: No
     compare, nor of what a late correction put there. The roll-ups have all of them.
     `seen` is told now and then how many entries were read.
     """
-    cursor, rolled = _rollups(fleet)
-    moment = fleet.ledger.moment()
+    cursor, rolled = _rollups(ledger)
+    moment = ledger.entries.moment()
     up_to_cursor, later, entries, amount = LedgerSums(), LedgerSums(), 0, 0
-    for page in LedgerReader(fleet).pages(until=moment.last):
+    for page in LedgerReader(ledger).pages(until=moment.last):
         up_to_cursor.add(entry for entry in page if not _later(entry, cursor))
         later.add(entry for entry in page if _later(entry, cursor))
         entries += len(page)
@@ -79,13 +79,13 @@ def verify(fleet: Connection, seen: Callable[[int], object] = lambda entries: No
     return Verified(entries, amount, len(stored), len(rolled), differences)
 
 
-def _rollups(fleet: Connection) -> tuple[str, dict[RolledKey, Rolled]]:
+def _rollups(ledger: LedgerStores) -> tuple[str, dict[RolledKey, Rolled]]:
     """All roll-ups, and the entry that they went to while they were read."""
     while True:
-        fleet.rollups.roll_up()
-        cursor = fleet.rollups.cursor()
-        found = fleet.rollups.read(fleet.rollups.periods())
-        if fleet.rollups.cursor() == cursor:
+        ledger.rollups.roll_up()
+        cursor = ledger.rollups.cursor()
+        found = ledger.rollups.read(ledger.rollups.periods())
+        if ledger.rollups.cursor() == cursor:
             return cursor, found
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fleet.connection import open_connection
 from fleet.errors import RetryLater
 from fleet.settings import Settings
+from fleet.tasks.connection import open_connection
 
 SHOWN = 5
 
@@ -13,7 +13,7 @@ class AwaitedTasks:
     """The running tasks of a fleet."""
 
     def __init__(self, settings: Settings) -> None:
-        self._tasks = open_connection(settings).tasks
+        self._tasks = open_connection(settings).tasks.records
         self._told: list[str] = []
 
     def news(self) -> str:

@@ -35,7 +35,6 @@ class RunFile:
     flower_user: str
     ports: Mapping[str, int]
     processes: tuple[str, ...]
-    state_url: str | None = None
 
 
 def make_data_dir(settings: Settings) -> Path:

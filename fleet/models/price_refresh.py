@@ -57,7 +57,7 @@ class Refreshed:
 
 def shared_prices(settings: Settings) -> SharedPrices:
     """What the fleet shares. It needs no catalogue: a refresh may bring what that lacks."""
-    client = connect(settings.state_url, settings.environment.socket_timeout)
+    client = connect(settings.broker_url, settings.environment.socket_timeout)
     return SharedPrices(client, Keys(settings.tag), Scripts(client))
 
 

@@ -32,23 +32,10 @@ def ping(settings: Settings) -> None:
 
     Raises `Unavailable`, `NotAllowed` or, where TLS refuses the other side, `InvalidConfig`.
     """
-    client = connect(settings.state_url, min(PROBE_SECONDS, settings.environment.socket_timeout))
+    client = connect(settings.broker_url, min(PROBE_SECONDS, settings.environment.socket_timeout))
     try:
         with redis_errors(client):
             client.ping()
         Rights(client, Keys(settings.tag), Scripts(client)).check()
     finally:
         client.close()
-    if settings.has_rabbitmq:
-        _ping_rabbitmq(settings)
-
-
-def _ping_rabbitmq(settings: Settings) -> None:
-    # Imported here: py-amqp takes a while, which most fleets need not wait for.
-    from fleet.broker.rabbitmq import RabbitMq
-
-    rabbitmq = RabbitMq(settings.broker_url, PROBE_SECONDS)
-    try:
-        rabbitmq.ping()
-    finally:
-        rabbitmq.close()

@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fleet.connection import Connection
+from fleet.agent import installed_agents
 from fleet.errors import FleetError, NotAllowed
 from fleet.operations.broker import PROBE_SECONDS, ping
 from fleet.redis.client import place, redis_errors
@@ -18,11 +18,11 @@ from fleet.routing.pools_store import PoolCounts
 from fleet.routing.rules.health import MAINTENANCE
 from fleet.sandbox import DESCRIPTIONS, isolation_for
 from fleet.settings import Settings
-from fleet.settings.addresses import amqp_place, masked
+from fleet.settings.addresses import masked
+from fleet.tasks.connection import Connection
 from fleet.tasks.reaper import last_health
 
 ALIVE = ("idle", "busy", "maintenance")
-RUN_CODE = {"code_generator", "performance_tester"}
 LATE_SECONDS = 60
 """Beat has its health summed up four times as often."""
 
@@ -39,9 +39,7 @@ class Part:
 
 def broker_part(settings: Settings) -> Part:
     """The broker: whether it answers a ping."""
-    where = place(settings.state_url)
-    if settings.has_rabbitmq:
-        where = f"RabbitMQ {amqp_place(settings.broker_url)}, Redis {where}"
+    where = place(settings.broker_url)
     try:
         ping(settings)
     except FleetError as error:
@@ -64,7 +62,8 @@ def model_part(settings: Settings, environment: Mapping[str, str] = os.environ) 
 
 def sandbox_parts(settings: Settings) -> list[Part]:
     """How code that agents run is kept apart on this machine, where any of them runs code."""
-    if not RUN_CODE & settings.config.agent_types.keys():
+    specs = installed_agents()
+    if not any(specs[name].runs_code for name in settings.config.agent_types if name in specs):
         return []
     try:
         isolation = isolation_for(settings.config.agents.sandbox)

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from fleet.budgets.rules.controls import Emergency
-from fleet.budgets.rules.limits import LimitKey
 from fleet.policy.audit_store import MOST_ENTRIES
 from fleet.policy.fields import (
     DIFFICULTY,
@@ -29,6 +27,7 @@ from fleet.policy.fields import (
     field_name,
     field_parts,
 )
+from fleet.policy.rules import Emergency, LimitKey
 from fleet.redis.client import redis_errors
 from fleet.redis.scripts import raw, text
 from fleet.redis.store import Store

@@ -46,9 +46,6 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:revoked            zset     ids of tasks that plain Celery has revoked, by when, us
     {fleet}:revoked:stamps     zset     stamps it has revoked tasks by, as JSON, by when, us
     {fleet}:replicated         string   a counter that is written to see how far the replicas are
-    {fleet}:outbox             zset     ids of tasks whose message another broker has not confirmed,
-                                        by when it was taken to be given it, us
-    {fleet}:outbox:messages    hash     these messages, and the queues that they are for
     {fleet}:waiting            hash     how many tasks of each tenant wait: queued, delayed, parked
     {fleet}:dead               zset     ids of dead letters by the time they failed, ms
     {fleet}:set_aside          stream   messages that no worker can take: queue, reason, beginning
@@ -62,10 +59,6 @@ Redis Cluster slot and each script may touch several at once.
     QUEUE:pushed:TAG           string   that the message of a plain publisher came, for a minute
     QUEUE:line                 zset     ids of the tasks in it, in its order: by when they came, us,
                                         or the negative time at which they were put in front
-    QUEUE:given                zset     ids of tasks whose message another broker has confirmed for
-                                        its own queue of this name, by when, us
-    QUEUE:taken                zset     those that have left it there and did not begin, by when
-                                        they are missed, ms
 """
 
 from __future__ import annotations
@@ -215,14 +208,6 @@ class Keys:
         return f"{self.tag}:replicated"
 
     @property
-    def outbox(self) -> str:
-        return f"{self.tag}:outbox"
-
-    @property
-    def outbox_messages(self) -> str:
-        return f"{self.tag}:outbox:messages"
-
-    @property
     def dead(self) -> str:
         return f"{self.tag}:dead"
 
@@ -303,16 +288,6 @@ def pushed(queue: str, delivery_tag: str) -> str:
 def line(queue: str) -> str:
     """The tasks that are in a queue, or in one of its `lists`, in its order."""
     return f"{queue}:line"
-
-
-def given(queue: str) -> str:
-    """The tasks whose message another broker has confirmed, in the order of its queue."""
-    return f"{queue}:given"
-
-
-def taken(queue: str) -> str:
-    """The tasks that have left the other broker's queue and did not begin."""
-    return f"{queue}:taken"
 
 
 SEPARATOR = "\x06\x16"

@@ -25,7 +25,6 @@ NAMES = (
     "carry",
     "claim",
     "clock",
-    "confirm",
     "cool",
     "correct",
     "dead_done",
@@ -43,11 +42,9 @@ NAMES = (
     "hold",
     "learn",
     "leave",
-    "left",
     "limit",
     "missing",
     "orphan",
-    "outbox",
     "park",
     "policy",
     "progress",
@@ -65,7 +62,6 @@ NAMES = (
     "repair",
     "republish",
     "requeue",
-    "resend",
     "rescue",
     "restore",
     "retry",
@@ -132,7 +128,6 @@ class Scripts:
     carry: Script
     claim: Script
     clock: Script
-    confirm: Script
     cool: Script
     correct: Script
     dead_done: Script
@@ -150,11 +145,9 @@ class Scripts:
     hold: Script
     learn: Script
     leave: Script
-    left: Script
     limit: Script
     missing: Script
     orphan: Script
-    outbox: Script
     park: Script
     policy: Script
     progress: Script
@@ -172,7 +165,6 @@ class Scripts:
     repair: Script
     republish: Script
     requeue: Script
-    resend: Script
     rescue: Script
     restore: Script
     retry: Script

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fleet.errors import InvalidConfig, InvalidRequest
+from fleet.policy.rules import check_tenant
 from fleet.policy.store import UNSAID, Cause, PolicyStore, Scope
 from fleet.routing.rules.scoring import Weights
 from fleet.routing.rules.strategies import Strategy
 from fleet.settings import Settings
 from fleet.settings.config import FleetConfig
-from fleet.tasks.checks import check_tenant, unknown
+from fleet.text.brief import unknown
 
 EVERYTHING = Scope()
 

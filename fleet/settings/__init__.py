@@ -11,13 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from fleet.errors import InvalidConfig
+from fleet.settings.addresses import DEFAULT_BROKER_URL
 from fleet.settings.config import FleetConfig, Pool
-from fleet.settings.environment import (
-    DEFAULT_BROKER_URL,
-    Environment,
-    is_amqp,
-    load_environment,
-)
+from fleet.settings.environment import Environment, load_environment
 
 __all__ = ["Environment", "FleetConfig", "Pool", "Settings", "load_settings"]
 
@@ -48,20 +44,9 @@ class Settings:
 
     @property
     def broker_url(self) -> str:
-        """The address of what carries the messages, password and all: never print it."""
+        """The address of the fleet's Redis, password and all: never print it."""
         secret = self.environment.broker_url
         return secret.get_secret_value() if secret else DEFAULT_BROKER_URL
-
-    @property
-    def state_url(self) -> str:
-        """The address of Redis, which keeps the state, password and all: never print it."""
-        secret = self.environment.state_url
-        return secret.get_secret_value() if secret else self.broker_url
-
-    @property
-    def has_rabbitmq(self) -> bool:
-        """Whether a RabbitMQ carries the messages, beside Redis for the state."""
-        return is_amqp(self.broker_url)
 
     def queue(self, pool: str) -> str:
         """The Celery queue of a pool."""

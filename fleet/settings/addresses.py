@@ -21,7 +21,9 @@ from fleet.errors import InvalidConfig
 
 REDIS, SENTINEL = ("redis", "rediss"), ("sentinel", "sentinels")
 REDIS_SCHEMES = (*REDIS, *SENTINEL)
-WITH_TLS = ("rediss", "sentinels", "amqps")
+WITH_TLS = ("rediss", "sentinels")
+RABBITMQ_SCHEMES = ("amqp", "amqps", "pyamqp")
+DEFAULT_BROKER_URL = "redis://127.0.0.1:6379/0"
 REDIS_PORT, SENTINEL_PORT = 6379, 26379
 FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 TLS = (*FILES, "ssl_ca_path", "ssl_password", "ssl_cert_reqs", "ssl_check_hostname")
@@ -74,6 +76,7 @@ def redis_address(url: str, variable: str = "FLEET_BROKER_URL") -> RedisAddress:
 
 def taken_apart(url: str) -> RedisAddress:
     """The same. Raises `ValueError`, which repeats nothing that may be part of a password."""
+    _check_scheme(url)
     parts = split(url)
     given = dict(parse_qsl(parts.query))
     sentinel = parts.scheme in SENTINEL
@@ -97,27 +100,6 @@ def tls_of(url: str) -> dict[str, Any] | None:
     """What an address says of TLS, in redis-py's names; None where its scheme has none."""
     parts = split(url)
     return _tls(dict(parse_qsl(parts.query))) if parts.scheme in WITH_TLS else None
-
-
-def amqp_place(url: str) -> str:
-    """Where a RabbitMQ is, as people may see it. Raises `InvalidConfig`, which repeats no
-    password."""
-    try:
-        check_amqp(url)
-    except ValueError as error:
-        raise InvalidConfig(f"FLEET_BROKER_URL: {error}") from None
-    parts = urlsplit(url)
-    usual = 5671 if parts.scheme in WITH_TLS else 5672
-    return f"{parts.hostname or 'localhost'}:{parts.port or usual}"
-
-
-def check_amqp(url: str) -> None:
-    """Raise `ValueError`, which repeats nothing that may be part of a password, for an address that
-    another would be read from than was meant."""
-    parts = split(url)
-    if "@" in "".join(parts[2:]):
-        raise ValueError(f"holds an @ behind its host; {ENCODE}, and %40 for @")
-    _hosts(parts.netloc.rpartition("@")[2], 0)
 
 
 def split(url: str) -> SplitResult:
@@ -144,6 +126,19 @@ def masked(url: str) -> str:
     place = f"{STARS}@{host}" if at else host
     query = SECRET_OPTION.sub(lambda found: found[1] + STARS, parts.query)
     return parts._replace(netloc=place, query=query).geturl()
+
+
+def _check_scheme(url: str) -> None:
+    scheme, separator, _ = url.partition("://")
+    if separator and scheme in REDIS_SCHEMES:
+        return
+    if separator and scheme.removeprefix("fleet-") in RABBITMQ_SCHEMES:
+        raise ValueError(
+            "is the address of a RabbitMQ, and Redis alone carries the messages of a fleet; use "
+            f"{DEFAULT_BROKER_URL}, and let a Celery application on RabbitMQ submit by Fleet.submit"
+        )
+    known = ", ".join(f"{each}://" for each in REDIS_SCHEMES)
+    raise ValueError(f"must start with one of {known}, such as {DEFAULT_BROKER_URL}")
 
 
 def _check_sentinel(given: Mapping[str, str]) -> None:

@@ -62,9 +62,7 @@ class RequestType(Section):
     """What an application asks for, and the agent type that answers it."""
 
     agent_type: Name
-    model_task: Literal[
-        "code_generation", "security_analysis", "performance_testing", "general"
-    ] | None = None
+    model_task: Name | None = None
     needs: tuple[Capability, ...] = ()
     quality_priority: Fraction | None = None
     speed_priority: Fraction | None = None

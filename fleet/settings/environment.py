@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleet.errors import InvalidConfig
-from fleet.settings.addresses import REDIS_SCHEMES, check_amqp, taken_apart
+from fleet.settings.addresses import taken_apart
 
 RUN_FILE = "run.json"
-DEFAULT_BROKER_URL = "redis://127.0.0.1:6379/0"
-AMQP_SCHEMES = ("amqp", "amqps")
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -28,7 +26,6 @@ class Environment(BaseSettings):
     data_dir: Path = Path(".fleet")
     namespace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_\-]{0,30}$")] = "fleet"
     broker_url: SecretStr | None = None
-    state_url: SecretStr | None = None
     broker_port: Port = 0
     model_url: Annotated[str, Field(pattern=r"^https?://")] | None = None
     model_port: Port = 0
@@ -40,48 +37,10 @@ class Environment(BaseSettings):
 
     @field_validator("broker_url")
     @classmethod
-    def _is_a_broker(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and is_amqp(url.get_secret_value()):
-            check_amqp(url.get_secret_value())
-        elif url is not None:
-            _check_redis(url.get_secret_value(), (*REDIS_SCHEMES, *AMQP_SCHEMES))
-        return url
-
-    @field_validator("state_url")
-    @classmethod
     def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
-            _check_redis(url.get_secret_value(), REDIS_SCHEMES)
+            taken_apart(url.get_secret_value())
         return url
-
-    @model_validator(mode="after")
-    def _has_one_redis(self) -> Self:
-        broker, state = self.broker_url, self.state_url
-        if broker is not None and is_amqp(broker.get_secret_value()):
-            if state is None:
-                raise ValueError(
-                    "RabbitMQ carries the messages alone: name the Redis that keeps the state, "
-                    "such as redis://127.0.0.1:6379/0"
-                )
-        elif state is not None and state != broker:
-            raise ValueError(
-                "a Redis that is the broker keeps the state too, in one step with the messages: "
-                "set FLEET_BROKER_URL alone"
-            )
-        return self
-
-
-def is_amqp(url: str) -> bool:
-    """Whether an address is that of a RabbitMQ."""
-    return url.partition("://")[0] in AMQP_SCHEMES
-
-
-def _check_redis(url: str, schemes: tuple[str, ...]) -> None:
-    scheme, separator, _ = url.partition("://")
-    if not separator or scheme not in schemes:
-        known = ", ".join(f"{each}://" for each in schemes)
-        raise ValueError(f"must start with one of {known}, such as redis://127.0.0.1:6379/0")
-    taken_apart(url)
 
 
 def load_environment() -> Environment:
@@ -97,8 +56,6 @@ def load_environment() -> Environment:
     if found is None or environment.broker_url is not None:
         return environment
     update: dict[str, Any] = {"broker_url": SecretStr(found["broker_url"])}
-    if found.get("state_url"):
-        update["state_url"] = SecretStr(found["state_url"])
     if environment.model_url is None:
         update["model_url"] = found.get("model_url")
     return environment.model_copy(update=update)
@@ -117,16 +74,14 @@ def read_run_file(data_dir: Path) -> dict[str, Any] | None:
         ) from error
     if not isinstance(found, dict) or not isinstance(found.get("broker_url"), str):
         raise InvalidConfig(f"{path}: names no broker_url; delete it and run `fleet up` again")
-    for name in ("state_url", "model_url"):
-        if not isinstance(found.get(name), str | None):
-            raise InvalidConfig(f"{path}: {name} is no text; delete it and run `fleet up` again")
+    if not isinstance(found.get("model_url"), str | None):
+        raise InvalidConfig(f"{path}: model_url is no text; delete it and run `fleet up` again")
     return found
 
 
 def _explain(error: ValidationError) -> str:
     # Input values are left out: the variable may hold a password.
     return "; ".join(
-        f"FLEET_{str((*item['loc'], 'state_url')[0]).upper()}: "
-        f"{item['msg'].removeprefix('Value error, ')}"
+        f"FLEET_{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
         for item in error.errors()
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fleet.connection import Connection
 from fleet.errors import InvalidRequest
 from fleet.models.catalogue import catalogue
 from fleet.routing.health import health_policy
@@ -29,6 +28,7 @@ from fleet.simulation.source import (
     synthetic_source,
 )
 from fleet.simulation.what_if import WhatIf, busiest
+from fleet.tasks.connection import Connection
 
 Progress = Callable[[str, int, int], None]
 """Told what is simulated, how many of its tasks have arrived, and how many there are."""
@@ -63,9 +63,10 @@ def report(connection: Connection, ask: Ask, progress: Progress | None = None) -
     """
     if [ask.recorded, ask.csv, ask.synthetic].count(None) != 2:
         raise InvalidRequest("say what to simulate: one of --recorded, --csv FILE and --synthetic")
-    changed = connection.policies.read().routes if ask.recorded else {}
+    changed = connection.policy.store.read().routes if ask.recorded else {}
     config = connection.settings.config
-    now = WhatIf("as configured", config, tuple(connection.models), Routes(config, changed))
+    models, routes = tuple(connection.models.catalogue), Routes(config, changed)
+    now = WhatIf("as configured", config, models, routes, connection.agents)
     fleets = (now, *_changes(now, connection.settings, ask))
     source = _source(connection, ask, now)
     ready = [_Simulation.of(fleet, source, ask, connection.strategies) for fleet in fleets]
@@ -132,7 +133,7 @@ def _source(connection: Connection, ask: Ask, now: WhatIf) -> Source:
         return synthetic_source(ask.synthetic, now, ask.seed, ask.runs)
     if ask.csv:
         return recorded_source("csv", from_csv(ask.csv), now, ask.seed, ask.runs, 0)
-    found, left_out = from_records(connection.tasks, ask.recorded or 0)
+    found, left_out = from_records(connection.tasks.records, ask.recorded or 0)
     return recorded_source("recorded", found, now, ask.seed, ask.runs, left_out)
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from uuid import NAMESPACE_URL, uuid5
 
-from fleet.connection import Connection
 from fleet.errors import FleetError, InvalidRequest, MalformedMessage, TaskNotFound
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters_store import Letter
 from fleet.tasks.kept_messages import payload_of, readdressed
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.rules.dead_letters import DeadFilter
 from fleet.tasks.set_aside_store import SetAsideMessage
-from fleet.tasks.submit import Submitted, Submitter
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.submission.submit import Submitted, Submitter
 
 NANODOLLARS = 1_000_000_000
 MALFORMED = MalformedMessage.__name__
@@ -26,21 +26,21 @@ MALFORMED = MalformedMessage.__name__
 
 def find_dead(fleet: Connection, wanted: DeadFilter) -> list[TaskRecord]:
     """The dead letters that are meant, newest first, without their steps and history."""
-    now = fleet.dead_letters.now()
-    found = {record.id: record for record in fleet.dead_letters.newest()}
+    now = fleet.tasks.dead_letters.now()
+    found = {record.id: record for record in fleet.tasks.dead_letters.newest()}
     return [each for each in found.values() if _fits(each, wanted, now)]
 
 
 def find_malformed(fleet: Connection, wanted: DeadFilter) -> list[SetAsideMessage]:
     """The malformed messages that are meant, newest first. They are of no tenant and no type."""
-    now = fleet.dead_letters.now()
-    found = fleet.set_aside.newest()
+    now = fleet.tasks.dead_letters.now()
+    found = fleet.tasks.set_aside.newest()
     return [each for each in found if wanted.fits("", "", MALFORMED, now - each.at)]
 
 
 def refusal_to_retry(fleet: Connection, message_id: str) -> FleetError:
     """Why a message that was set aside cannot be retried."""
-    for each in fleet.set_aside.newest():
+    for each in fleet.tasks.set_aside.newest():
         if each.id == message_id:
             return InvalidRequest(
                 f"{message_id} cannot be retried: the message is malformed ({each.reason}). Send "
@@ -54,7 +54,7 @@ def refusal_to_retry(fleet: Connection, message_id: str) -> FleetError:
 def retry_dead(fleet: Connection, submitter: Submitter, task_id: str) -> Submitted:
     """Submit a dead letter as a new task. Raises what a submission raises, `TaskNotFound` for what
     is no dead letter, and `InvalidRequest` where no message was kept; the letter stays then."""
-    letter = fleet.dead_letters.letter(task_id)
+    letter = fleet.tasks.dead_letters.letter(task_id)
     if not letter.message:
         raise InvalidRequest(
             f"task {task_id} cannot be retried: its publisher wrote no record that keeps its "
@@ -62,9 +62,9 @@ def retry_dead(fleet: Connection, submitter: Submitter, task_id: str) -> Submitt
         )
     new_id = retry_id(task_id)
     checked = submitter.checks.check(_submission(letter))
-    fleet.steps.carry(task_id, new_id)
+    fleet.tasks.model_calls.carry(task_id, new_id)
     submitted = submitter.place(new_id, readdressed(letter.message, new_id), checked)
-    fleet.dead_letters.end(task_id, _ttl(fleet), retried_as=new_id)
+    fleet.tasks.dead_letters.end(task_id, _ttl(fleet), retried_as=new_id)
     return submitted
 
 
@@ -73,7 +73,7 @@ def drop_dead(fleet: Connection, task_id: str) -> None:
 
     Raises `TaskNotFound` for what is none.
     """
-    if not fleet.dead_letters.end(task_id, _ttl(fleet)):
+    if not fleet.tasks.dead_letters.end(task_id, _ttl(fleet)):
         raise TaskNotFound(f"{task_id} is no dead letter; `fleet dead list` has those there are")
 
 
@@ -85,8 +85,8 @@ def retry_id(task_id: str) -> str:
 def bound_dead(fleet: Connection) -> list[str]:
     """Drop the oldest dead letters that are too many; their ids."""
     most = fleet.settings.config.limits.dead_letters
-    too_many = fleet.dead_letters.too_many(most)
-    return [each for each in too_many if fleet.dead_letters.end(each, _ttl(fleet))]
+    too_many = fleet.tasks.dead_letters.too_many(most)
+    return [each for each in too_many if fleet.tasks.dead_letters.end(each, _ttl(fleet))]
 
 
 def _ttl(fleet: Connection) -> int:

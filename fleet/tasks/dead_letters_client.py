@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet.connection import Connection
+from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters import (
     drop_dead,
     find_dead,
@@ -13,7 +13,7 @@ from fleet.tasks.dead_letters import (
 from fleet.tasks.rules.dead_letters import DeadFilter
 from fleet.tasks.set_aside_store import PREFIX, SetAsideMessage
 from fleet.tasks.store import TaskRecord
-from fleet.tasks.submit import Submitted, Submitter
+from fleet.tasks.submission.submit import Submitted, Submitter
 
 
 class DeadLetterOffice:
@@ -51,7 +51,7 @@ class DeadLetterOffice:
     def drop_dead(self, task_id: str) -> None:
         """Give a dead letter up, or a malformed message. Raises `TaskNotFound` for what is none."""
         if task_id.startswith(PREFIX):
-            self._connection.set_aside.drop(task_id)
+            self._connection.tasks.set_aside.drop(task_id)
         else:
             drop_dead(self._connection, task_id)
 

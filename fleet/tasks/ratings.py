@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fleet.connection import Connection
 from fleet.errors import InvalidRequest, TaskNotFound
 from fleet.models.store import learned_field
+from fleet.tasks.connection import Connection
 from fleet.text.brief import brief, is_number
 
 
@@ -17,7 +17,7 @@ def rate(fleet: Connection, task_id: str, rating: float) -> None:
     # NaN compares as false, so it is refused too.
     if not is_number(rating) or not 0.0 <= rating <= 1.0:
         raise InvalidRequest(f"the rating is {brief(rating)}; give a number from 0 to 1")
-    record = fleet.tasks.read(task_id)
+    record = fleet.tasks.records.read(task_id)
     if not record.has_ended:
         raise InvalidRequest(f"task {task_id} is {record.state}; rate it when it has ended")
     if not record.answered_by:
@@ -25,5 +25,5 @@ def rate(fleet: Connection, task_id: str, rating: float) -> None:
     kind = record.request_type
     is_configured = kind in fleet.settings.config.request_types
     learned = learned_field(record.answered_by, kind) if is_configured else ""
-    if not fleet.model_state.rate(task_id, float(rating), learned):
+    if not fleet.models.state.rate(task_id, float(rating), learned):
         raise TaskNotFound(f"the record of task {task_id} has expired meanwhile")

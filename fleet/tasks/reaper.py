@@ -9,12 +9,12 @@ from typing import Any
 
 import structlog
 
-from fleet.connection import Connection
 from fleet.errors import TaskFailed, TaskNotFound
 from fleet.redis.client import redis_errors
 from fleet.routing.health import look_at_pools
 from fleet.settings import Settings
-from fleet.tasks.clock import expiry_is_held
+from fleet.tasks.connection import Connection
+from fleet.tasks.leases.clock import expiry_is_held
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.rules.retries import MOST_CRASHES
 from fleet.tasks.run.outcome import error_json
@@ -37,7 +37,7 @@ def reap(fleet: Connection) -> dict[str, list[str]]:
     done: dict[str, list[str]] = {} if expiry_is_held(fleet) else _take_from_the_silent(fleet)
     done["repaired"] = _repair(fleet)
     done.update(_republish(fleet))
-    done["orphaned"] = fleet.money_upkeep.give_back_orphans()
+    done["orphaned"] = fleet.budgets.upkeep.give_back_orphans()
     if any(done.values()):
         log.warning("reaped", **{name: ids for name, ids in done.items() if ids})
     return done
@@ -45,35 +45,29 @@ def reap(fleet: Connection) -> dict[str, list[str]]:
 
 def _take_from_the_silent(fleet: Connection) -> dict[str, list[str]]:
     """What is judged by how long somebody has been silent."""
-    dead = fleet.registry.reap(fleet.settings.config.leases.dead_after_seconds)
+    dead = fleet.routing.agents.reap(fleet.settings.config.leases.dead_after_seconds)
     done = {"dead": dead, "restored": _restore(fleet), "rescued": _rescue(fleet)}
-    done.update(requeue_expired(fleet, fleet.tasks.expired_leases()))
-    if fleet.relay is not None:
-        patience = fleet.settings.config.leases.dead_after_seconds
-        done["resent"] = fleet.relay.resend_missed(patience)
+    done.update(requeue_expired(fleet, fleet.tasks.records.expired_leases()))
     return done
 
 
 def _restore(fleet: Connection) -> list[str]:
     """Put back what the workers of a pool took and did not begin, where all of them are dead."""
-    if fleet.relay is not None:
-        return []
-    counts = fleet.pools.counts(list(fleet.settings.config.pools))
+    counts = fleet.routing.pools.counts(list(fleet.settings.config.pools))
     dead_after_ms = int(fleet.settings.config.leases.dead_after_seconds * 1000)
     deserted = [name for name, count in counts.items() if not count.live_agents]
-    return [each for name in deserted for each in fleet.lines.restore(name, dead_after_ms)]
+    return [
+        each for name in deserted for each in fleet.tasks.queue_index.restore(name, dead_after_ms)
+    ]
 
 
 def _rescue(fleet: Connection) -> list[str]:
     """Move what waits for pools without live agents to where others may take it."""
     settings = fleet.settings
     moved = []
-    alive = fleet.pools.counts(list(settings.config.pools)) if fleet.relay else {}
     for name, pool in settings.config.pools.items():
         overflow = settings.overflow_queue(pool.agent_type)
-        moved += fleet.pools.rescue(name, settings.queue(name), overflow)
-        if fleet.relay is not None and not alive[name].live_agents:
-            moved += fleet.relay.rescue(name, settings.queue(name), overflow)
+        moved += fleet.routing.pools.rescue(name, settings.queue(name), overflow)
     return moved
 
 
@@ -81,7 +75,11 @@ def _repair(fleet: Connection) -> list[str]:
     """Free slots that a process which died in the wrong moment has left behind."""
     settings = fleet.settings
     pools = settings.config.pools
-    return [freed for name in pools for freed in fleet.lines.repair(name, settings.queue(name))]
+    return [
+        freed
+        for name in pools
+        for freed in fleet.tasks.queue_index.repair(name, settings.queue(name))
+    ]
 
 
 def _republish(fleet: Connection) -> dict[str, list[str]]:
@@ -94,8 +92,8 @@ def _republish(fleet: Connection) -> dict[str, list[str]]:
         )
     )
     done: dict[str, list[str]] = {"republished": [], "dropped": []}
-    for missing in fleet.lines.missing():
-        status = fleet.lines.republish(missing, MOST_REPUBLISHED, error, ttl)
+    for missing in fleet.tasks.queue_index.missing():
+        status = fleet.tasks.queue_index.republish(missing, MOST_REPUBLISHED, error, ttl)
         if status != "gone":
             done["dropped" if status == "failed" else status].append(missing.task_id)
     return done
@@ -105,7 +103,7 @@ def look_at_health(fleet: Connection) -> dict[str, list[str]]:
     """Take pools that are out of line with their peers out of the rotation, in every agent type."""
     done: dict[str, list[str]] = {}
     for agent_type in fleet.settings.config.agent_types:
-        for what, names in look_at_pools(fleet.settings, fleet.pools, agent_type).items():
+        for what, names in look_at_pools(fleet.settings, fleet.routing.pools, agent_type).items():
             done.setdefault(what, []).extend(names)
     return done
 
@@ -116,17 +114,19 @@ def requeue_expired(fleet: Connection, task_ids: Iterable[str]) -> dict[str, lis
     done: dict[str, list[str]] = {"requeued": [], "failed": [], "unwanted": []}
     for task_id in task_ids:
         try:
-            record = fleet.tasks.read(task_id)
+            record = fleet.tasks.records.read(task_id)
         except TaskNotFound:
-            fleet.tasks.forget_lease(task_id)
+            fleet.tasks.records.forget_lease(task_id)
             continue
-        status = fleet.tasks.requeue(
+        status = fleet.tasks.records.requeue(
             record,
             waiting_place(settings, record),
             MOST_CRASHES,
         )
         if status == "unwanted":
-            fleet.tasks.cancel(task_id, settings.config.limits.result_ttl_seconds, record.agent)
+            fleet.tasks.records.cancel(
+                task_id, settings.config.limits.result_ttl_seconds, record.agent
+            )
         if status in done:
             done[status].append(task_id)
     return done
@@ -144,11 +144,11 @@ def summarize_health(fleet: Connection) -> dict[str, Any]:
 
     What is known of models and request types that are not configured any more is dropped too.
     """
-    fleet.model_state.prune(
-        {model.name for model in fleet.models}, fleet.settings.config.request_types
+    fleet.models.state.prune(
+        {model.name for model in fleet.models.catalogue}, fleet.settings.config.request_types
     )
-    counts = fleet.pools.counts(list(fleet.settings.config.pools))
-    agents = Counter(agent.status for agent in fleet.registry.agents())
+    counts = fleet.routing.pools.counts(list(fleet.settings.config.pools))
+    agents = Counter(agent.status for agent in fleet.routing.agents.agents())
     summary = {
         "agents": dict(agents),
         "pools": {

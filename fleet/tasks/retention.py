@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import structlog
 
-from fleet.connection import Connection
 from fleet.redis.client import redis_errors
+from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters import bound_dead
 
 log = structlog.get_logger(__name__)
@@ -19,10 +19,10 @@ def retain(fleet: Connection) -> dict[str, int]:
     """
     dropped = len(bound_dead(fleet))
     keys = fleet.keys
-    expired = sum(fleet.tasks.forget_expired(index) for index in (keys.tasks, keys.dead))
+    expired = sum(fleet.tasks.records.forget_expired(index) for index in (keys.tasks, keys.dead))
     with redis_errors(fleet.client):
         # Slots of no pool, which workers that are no agents have once noted here.
         fleet.client.delete(keys.pool("").in_flight)
-    if fleet.lines.recount_waiting():
+    if fleet.tasks.queue_index.recount_waiting():
         log.warning("tasks were counted as waiting whose records are gone; nobody waits")
     return {"dead letters": dropped, "expired": expired}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeGuard
 
 MOST_SHOWN = 100
@@ -22,3 +23,8 @@ def brief(value: object) -> str:
 def is_number(value: object) -> TypeGuard[int | float]:
     """Whether a value is a number: True is none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def unknown(kind: str, name: object, allowed: Iterable[str]) -> str:
+    """A sentence for a name that is not known, with those that are."""
+    return f"no {kind} is called {brief(name)}; use one of: {', '.join(sorted(allowed))}"

@@ -48,7 +48,7 @@ class FleetFlower(Flower):  # type: ignore[misc]
 
     @cached_property
     def broker_uri_with_password(self) -> str:
-        """Where the queues are: of several Sentinels the first, of another broker its own."""
+        """Where the queues are: of several Sentinels the first."""
         return self.fleet_broker_url
 
 
@@ -90,10 +90,10 @@ def _configure(port: int, login: str) -> None:
 
 
 def _build(settings: Settings) -> FleetFlower:
-    app, address = make_app(settings), redis_address(settings.state_url)
+    app, address = make_app(settings), redis_address(settings.broker_url)
     flower = FleetFlower(capp=app, options=options, **web_settings)
     flower.fleet_broker_url = settings.broker_url
-    if address.master and not settings.has_rabbitmq:
+    if address.master:
         # Flower asks one Sentinel. Its options stay in this process: a worker would show them.
         flower.fleet_broker_url = address.url("sentinel", address.hosts[0])
         app.conf.broker_transport_options = {

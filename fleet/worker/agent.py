@@ -19,9 +19,8 @@ from celery.worker import state
 
 from fleet.broker.app import Role, fleet_of
 from fleet.broker.messages import agent_tasks_of
-from fleet.broker.transport import Channel
-from fleet.connection import Connection
 from fleet.tasks.background_loops import repeat
+from fleet.tasks.connection import Connection
 from fleet.worker.lost_children import hand_over
 from fleet.worker.prefork_children import watch_children
 from fleet.worker.shutdown import Ending, ending_step
@@ -38,14 +37,9 @@ def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> Non
     """Let the application's workers be agents of the role's pool, which end as `ending` says, and
     fetch as `slots` come free."""
     config = fleet_of(app).settings.config.pools[role.pool]
-    has_rabbitmq = fleet_of(app).settings.has_rabbitmq
 
     class AgentStep(bootsteps.StartStopStep):
-        """Starts with the consumer, once messages can be taken; stops before it does.
-
-        A consumer that has lost its broker stops and starts again. Where that is a RabbitMQ the
-        agent stays meanwhile: else nobody could submit, though Redis keeps what is submitted.
-        """
+        """Starts with the consumer, once messages can be taken; stops before it does."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -55,33 +49,28 @@ def add_agent_step(app: Celery, role: Role, ending: Ending, slots: Slots) -> Non
 
         def start(self, consumer: Any) -> None:
             channel = consumer.task_consumer.channel
-            if isinstance(channel, Channel):
-                channel.takes_nothing = ending.has_begun
-                ending.restore = lambda: channel.qos.restore_unacked_once()
-            if self.heartbeat is None:
-                self.heartbeat = Heartbeat(fleet_of(app), role)
-                ending.leave = self.heartbeat.stop
-                ending.hand_over = partial(hand_over, fleet_of(app), role)
-                self.heartbeat.start()
-            ahead = isinstance(channel, Channel) and config.execution == "threads"
-            if ahead and consumer.hub is not None:
+            channel.takes_nothing = ending.has_begun
+            ending.restore = lambda: channel.qos.restore_unacked_once()
+            self.heartbeat = Heartbeat(fleet_of(app), role)
+            ending.leave = self.heartbeat.stop
+            ending.hand_over = partial(hand_over, fleet_of(app), role)
+            self.heartbeat.start()
+            if config.execution == "threads" and consumer.hub is not None:
                 slots.serve(consumer.hub, channel.qos, config.slots)
 
         def stop(self, consumer: Any) -> None:
             slots.leave()
-            if self.heartbeat is not None and (ending.has_begun() or not has_rabbitmq):
+            if self.heartbeat is not None:
                 heartbeat, self.heartbeat = self.heartbeat, None
                 heartbeat.stop()
-            if consumer.connection is not None and not has_rabbitmq:
+            if consumer.connection is not None:
                 _leave_event_loop(consumer.connection)
 
         shutdown = stop
 
     app.steps["consumer"].add(AgentStep)
     app.steps["worker"].add(ending_step(ending))
-    if not has_rabbitmq:
-        # A stock consumer has no bound by slots: in spare threads it would begin what has none.
-        add_spare_threads(app, slots, agent_tasks_of(fleet_of(app).settings.config))
+    add_spare_threads(app, slots, agent_tasks_of(fleet_of(app).settings.config))
     watch_children(app)
 
 
@@ -97,7 +86,7 @@ class Heartbeat:
     """The life of one agent in the registry."""
 
     def __init__(self, connection: Connection, role: Role) -> None:
-        self.registry = connection.registry
+        self.registry = connection.routing.agents
         self.role = role
         self.slots = connection.settings.config.pools[role.pool].slots
         self.every_seconds = connection.settings.config.leases.heartbeat_seconds

@@ -27,19 +27,19 @@ from fleet.broker.messages import HEADER, message_of, task_name
 from fleet.broker.submission import Delivered
 from fleet.budgets.cached_policy import PolicyInForce
 from fleet.budgets.controls import Controls
-from fleet.connection import Connection
 from fleet.errors import FleetError, LeaseLost, TaskCancelled
 from fleet.models.callers import model_callers
 from fleet.models.complexity import DEFAULT_COMPLEXITY, Complexity
 from fleet.models.priced import follow
 from fleet.policy.store import Policy
-from fleet.tasks.checks import RequestChecks
-from fleet.tasks.claims import Delivery
-from fleet.tasks.lease_renewal import LeaseKeeper
-from fleet.tasks.model_planning import choose_model, stored_plan
-from fleet.tasks.requeue import GivenBack
+from fleet.tasks.connection import Connection
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.leases.renewal import LeaseKeeper
+from fleet.tasks.leases.requeue import GivenBack
+from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.run.runner import AgentRunner
-from fleet.tasks.slots import TaskSlots
+from fleet.tasks.submission.checks import RequestChecks
+from fleet.tasks.submission.model_planning import base_tokens, choose_model, stored_plan
 from fleet.worker.event_loop import LoopThread
 from fleet.worker.late_results import late_end, tell_revoked, tell_started
 from fleet.worker.revoking import agent_request
@@ -99,7 +99,7 @@ def _add(
     slots: Slots,
 ) -> None:
     checks = RequestChecks(
-        connection.settings, connection.agents, Complexity(connection.policies)
+        connection.settings, connection.agents, Complexity(connection.policy.store)
     )
 
     @app.task(
@@ -176,14 +176,15 @@ def _plan(connection: Connection, found: Delivered) -> str:
     else:
         request_type, complexity = checked.request_type, checked.complexity
         characters, quality, speed = checked.payload_characters, checked.quality, checked.speed
-    now, facts = connection.model_state.look()
-    follow(connection.models, facts.prices)
+    now, facts = connection.models.state.look()
+    follow(connection.models.catalogue, facts.prices)
     config = connection.settings.config
     models = choose_model(
         config,
-        connection.models,
+        connection.models.catalogue,
         request_type,
         complexity,
+        base=base_tokens(config, connection.agents, request_type),
         limit_nanodollars=Controls(config, Policy()).task_nanodollars,
         tenant=found.tenant,
         payload_characters=characters,
@@ -215,25 +216,25 @@ def _make_runner(app: Celery, role: Role, slots: TaskSlots) -> AgentRunner:
     connection = fleet_of(app)
     settings = connection.settings
     leases = settings.config.leases
-    keeper = LeaseKeeper(connection.tasks, leases.lease_seconds, leases.renew_seconds)
+    keeper = LeaseKeeper(connection.tasks.records, leases.lease_seconds, leases.renew_seconds)
     keeper.start()
     return AgentRunner(
         settings=settings,
         pool=role.pool,
         agent_id=role.agent,
         specs=connection.agents,
-        tasks=connection.tasks,
+        tasks=connection.tasks.records,
         keeper=keeper,
         run_coroutine=LoopThread().submit,
-        callers=model_callers(settings, connection.models, os.environ),
-        pools=connection.pools,
-        examples=connection.examples,
-        models=connection.models,
-        model_state=connection.model_state,
-        steps=connection.steps,
-        parking=connection.parking,
-        policy=PolicyInForce(settings.config, connection.policies),
-        retries=connection.retries,
+        callers=model_callers(settings, connection.models.catalogue, os.environ),
+        pools=connection.routing.pools,
+        examples=connection.models.examples,
+        models=connection.models.catalogue,
+        model_state=connection.models.state,
+        steps=connection.tasks.model_calls,
+        parking=connection.tasks.on_hold,
+        policy=PolicyInForce(settings.config, connection.policy.store),
+        retries=connection.tasks.retries,
         rng=random.Random(),
         slots=slots,
     )

@@ -19,8 +19,8 @@ from celery.states import STARTED
 
 from fleet.broker.chord_counts import complete_count, has_result
 from fleet.broker.messages import FOLLOWS
-from fleet.connection import Connection
 from fleet.errors import FleetError, TaskNotFound
+from fleet.tasks.connection import Connection
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.run.outcome import error_from
 
@@ -84,7 +84,7 @@ def tell_started(task: Any) -> None:
 
 def _record(task_id: str, connection: Connection) -> TaskRecord | None:
     try:
-        return connection.tasks.read(task_id)
+        return connection.tasks.records.read(task_id)
     except TaskNotFound:
         return None
     except FleetError as error:
@@ -109,7 +109,9 @@ def _knows(task: Any, record: TaskRecord, connection: Connection) -> bool:
 
 def _live_agents(connection: Connection) -> set[str]:
     try:
-        return {agent.id for agent in connection.registry.agents() if agent.status != "failed"}
+        return {
+            agent.id for agent in connection.routing.agents.agents() if agent.status != "failed"
+        }
     except FleetError as error:
         raise Reject(error, requeue=True) from None
 

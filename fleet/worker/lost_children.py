@@ -19,10 +19,10 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import state
 
 from fleet.broker.app import Role
-from fleet.connection import Connection
 from fleet.errors import FleetError, TaskNotFound, TaskTimedOut
+from fleet.tasks.connection import Connection
+from fleet.tasks.leases.requeue import give_back
 from fleet.tasks.record import TaskRecord
-from fleet.tasks.requeue import give_back
 from fleet.tasks.run.outcome import failed
 from fleet.tasks.store import Lease
 
@@ -49,7 +49,7 @@ def comes_back(
 ) -> bool:
     """Have the record bring a task back whose process has died. False where it will not: then its
     delivery has to go back. `again` says that it has gone back before."""
-    tasks = connection.tasks
+    tasks = connection.tasks.records
     try:
         is_its = tasks.expire(task_id, role.agent, process) is not None
         return is_its or (again and tasks.state(task_id) == "queued")
@@ -66,7 +66,7 @@ def fail_over_limit(
     """End a run whose process was killed over Celery's hard time limit. False where it has not
     ended by that: another run has the task, or Redis could not take it."""
     try:
-        fence = connection.tasks.expire(task_id, role.agent, process)
+        fence = connection.tasks.records.expire(task_id, role.agent, process)
         return fence is not None and _fail(connection, role, task_id, fence, seconds)
     except FleetError as error:
         log.warning("a task over its time limit may run again", task=task_id, error=str(error))
@@ -76,11 +76,11 @@ def fail_over_limit(
 def _fail(
     connection: Connection, role: Role, task_id: str, fence: int, seconds: float
 ) -> bool:
-    record = connection.tasks.read(task_id)
+    record = connection.tasks.records.read(task_id)
     end = failed(TaskTimedOut(f"the task ran over its hard time limit of {seconds:g} s"))
     ttl = connection.settings.config.limits.result_ttl_seconds
     lease = _lease(record, fence)
-    return connection.tasks.finish(lease, role.pool, end.state, ttl, end.fields).kept
+    return connection.tasks.records.finish(lease, role.pool, end.state, ttl, end.fields).kept
 
 
 def hand_over(connection: Connection, role: Role) -> None:
@@ -88,9 +88,11 @@ def hand_over(connection: Connection, role: Role) -> None:
     worker gives back, they run elsewhere at once and count no crash."""
     for request in tuple(state.active_requests):
         try:
-            record = connection.tasks.read(request.id)
+            record = connection.tasks.records.read(request.id)
             if record.state == "running" and record.agent == role.agent:
-                give_back(connection.settings, connection.tasks, _lease(record, record.fence))
+                give_back(
+                    connection.settings, connection.tasks.records, _lease(record, record.fence)
+                )
         except TaskNotFound:
             # A plain task.
             continue

@@ -24,8 +24,8 @@ from celery.worker.request import Request
 from celery.worker.state import task_ready
 
 from fleet.broker.app import Role, fleet_of
-from fleet.connection import Connection
 from fleet.errors import FleetError, TaskNotFound
+from fleet.tasks.connection import Connection
 from fleet.worker.lost_children import comes_back, fail_over_limit, is_lost, is_over_limit
 
 REVOKED = "revoked through Celery"
@@ -119,7 +119,7 @@ def withdraw(
     withdrawn once more."""
     ttl = connection.settings.config.limits.result_ttl_seconds
     try:
-        connection.tasks.cancel(task_id, ttl, by, why, stop_running=stop_running)
+        connection.tasks.records.cancel(task_id, ttl, by, why, stop_running=stop_running)
     except TaskNotFound:
         # A plain task, or one whose publisher wrote no record.
         return True
@@ -131,6 +131,6 @@ def withdraw(
 
 def _free_slot(connection: Connection, task_id: str, pool: str) -> None:
     try:
-        connection.tasks.free_slot(task_id, pool)
+        connection.tasks.records.free_slot(task_id, pool)
     except FleetError as error:
         log.warning("a slot stays taken until the reaper looks", task=task_id, error=str(error))

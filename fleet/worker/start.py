@@ -81,8 +81,7 @@ class FleetWorker(Worker):
         if role.pool:
             check_execution(settings, role, execution, self.concurrency, autoscale)
             check_queues(settings, role, options)
-            multiplier = int(self.prefetch_multiplier)
-            check_agent_settings(self.app.conf, multiplier, settings.has_rabbitmq)
+            check_agent_settings(self.app.conf)
 
 
 def name_of(pool_cls: Any) -> str:

@@ -15,20 +15,20 @@ from fake_provider import FakeProvider
 from fleet.agent import AgentSpec, ModelReply
 from fleet.broker.messages import message_encoder
 from fleet.budgets.cached_policy import PolicyInForce
-from fleet.connection import Connection, open_connection
 from fleet.errors import FleetError
 from fleet.models.callers import model_callers
 from fleet.models.priced import ModelsByName
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.leases.renewal import LeaseKeeper
+from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.run.context import RunContext
 from fleet.tasks.run.model_steps import ModelSteps
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.run.step_writer import Lessons, StepWriter
-from fleet.tasks.slots import TaskSlots
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 from fleet.worker.event_loop import LoopThread
 
 # By score: small, middle, large, huge; by quality the other way round. small's window is the
@@ -109,7 +109,7 @@ class Run:
 
     @property
     def record(self) -> TaskRecord:
-        return self.fleet.tasks.read(self.lease.task_id)
+        return self.fleet.tasks.records.read(self.lease.task_id)
 
     def told(self) -> list[tuple[str, str, str]]:
         return [(step.model, step.why, step.ended) for step in self.record.steps]
@@ -117,7 +117,7 @@ class Run:
     @property
     def cooling(self) -> dict[str, float]:
         """Seconds that each model cools down for, as any other process sees it."""
-        now, facts = self.fleet.model_state.look()
+        now, facts = self.fleet.models.state.look()
         return {model: found.until - now for (_, model), found in facts.cooldowns.items()}
 
 
@@ -140,7 +140,7 @@ def start_run(
 ) -> Run:
     """Submit a task and claim it. `limit` is what it may cost, in dollars."""
     fleet = open_connection(settings)
-    fleet.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    fleet.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
     asked = Submission("code_generation", {"instruction": "add"}, max_cost_usd=limit)
     task_id = fleet.submitter(message_encoder()).submit(asked).task_id
     return resume_run(fleet, task_id, fake, loop)
@@ -148,20 +148,22 @@ def start_run(
 
 def resume_run(fleet: Connection, task_id: str, fake: FakeProvider, loop: asyncio.Runner) -> Run:
     """Claim a task that was submitted, as a worker of its own does."""
-    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, os.urandom(4).hex(), "acme", "")
+    lease = fleet.tasks.records.claim(
+        task_id, "codegen-1", "codegen", 30, os.urandom(4).hex(), "acme", ""
+    )
     assert isinstance(lease, Lease), lease
     settings = fleet.settings
     writer = StepWriter(
         lease,
-        fleet.steps,
-        PolicyInForce(settings.config, fleet.policies),
-        Lessons(fleet.model_state, fleet.examples, {}),
+        fleet.tasks.model_calls,
+        PolicyInForce(settings.config, fleet.policy.store),
+        Lessons(fleet.models.state, fleet.models.examples, {}),
         learns=True,
     )
-    callers = model_callers(settings, fleet.models, os.environ)
-    models = ModelsByName(fleet.models)
+    callers = model_callers(settings, fleet.models.catalogue, os.environ)
+    models = ModelsByName(fleet.models.catalogue)
     steps = ModelSteps(lease, models, callers, writer, settings.config.models.escalate)
-    context = RunContext(lease, fleet.tasks, steps, (), "auto")
+    context = RunContext(lease, fleet.tasks.records, steps, (), "auto")
     return Run(fleet, fake, lease, writer, context, loop)
 
 
@@ -173,18 +175,18 @@ def runner_of(fleet: Connection, spec: AgentSpec) -> AgentRunner:
         pool="codegen",
         agent_id="codegen-1",
         specs={"code_generator": spec},
-        tasks=fleet.tasks,
-        keeper=LeaseKeeper(fleet.tasks, 30, 10),
+        tasks=fleet.tasks.records,
+        keeper=LeaseKeeper(fleet.tasks.records, 30, 10),
         run_coroutine=LoopThread().submit,
-        callers=model_callers(settings, fleet.models, os.environ),
-        pools=fleet.pools,
-        models=fleet.models,
-        model_state=fleet.model_state,
-        examples=fleet.examples,
-        steps=fleet.steps,
-        parking=fleet.parking,
-        policy=PolicyInForce(settings.config, fleet.policies),
-        retries=fleet.retries,
+        callers=model_callers(settings, fleet.models.catalogue, os.environ),
+        pools=fleet.routing.pools,
+        models=fleet.models.catalogue,
+        model_state=fleet.models.state,
+        examples=fleet.models.examples,
+        steps=fleet.tasks.model_calls,
+        parking=fleet.tasks.on_hold,
+        policy=PolicyInForce(settings.config, fleet.policy.store),
+        retries=fleet.tasks.retries,
         rng=random.Random(1),
         slots=TaskSlots(settings.config.pools["codegen"].slots),
     )

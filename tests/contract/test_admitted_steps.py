@@ -25,8 +25,6 @@ from fake_provider import (
 from task_runs import PRICED, Run, eventually, resume_run, until_all_is_read
 
 from fleet.agent import ModelReply
-from fleet.budgets.rules.limits import LimitKey, Quantity, Window
-from fleet.connection import open_connection
 from fleet.errors import (
     LeaseLost,
     OverBudget,
@@ -38,8 +36,10 @@ from fleet.errors import (
 )
 from fleet.ledger.verification import verify
 from fleet.models.rules.cut_calls import SILENCE_SECONDS
+from fleet.policy.rules import LimitKey, Quantity, Window
 from fleet.policy.store import Cause
 from fleet.settings import Settings
+from fleet.tasks.connection import open_connection
 from fleet.tasks.record import Step
 from workers.code_generator import SPEC
 from workers.code_generator.models import CodeGenerationResult
@@ -57,19 +57,21 @@ WRONG = answer("def add(a, b):\n    return a - b\n", 400, 1000)
 def it_adds_up(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Iterator[None]:
     """After each test the ledger, the counters and the reservations agree."""
     yield
-    assert verify(open_connection(settings_of(""))).differences == ()
+    assert verify(open_connection(settings_of("")).ledger).differences == ()
 
 
 def limit(
     run: Run, most: int, scope: str, window: Window = "month", quantity: Quantity = "dollars"
 ) -> None:
     """Lay a limit over the configuration, while the run goes on."""
-    run.fleet.policies.set_limits({LimitKey(scope, window, quantity): most}, Cause("ann", "test"))
+    run.fleet.policy.store.set_limits(
+        {LimitKey(scope, window, quantity): most}, Cause("ann", "test")
+    )
 
 
 def bound(run: Run) -> list[int]:
     """Nano-dollars that each open step has bound."""
-    return [each.held.amount for each in run.fleet.book.reserved().steps.values()]
+    return [each.held.amount for each in run.fleet.budgets.usage.reserved().steps.values()]
 
 
 def most_output(step: Step, shown_bytes: int, worst: int = 1024) -> int:
@@ -159,7 +161,7 @@ def test_each_call_is_an_entry_of_the_ledger_with_what_it_took(start: Callable[.
     run.fake.script("small", answer("hi", usage=False), rate_limited(retry_after=60))
     run.fake.script("middle", answer("hi", 70, 20, cached_tokens=40, reasoning_tokens=12))
     run.ask(times=2)
-    missing, limited, seen = run.fleet.ledger.page("0-0").entries
+    missing, limited, seen = run.fleet.ledger.entries.page("0-0").entries
     assert {entry.task for entry in (missing, limited, seen)} == {run.lease.task_id}
     assert {entry.names[:4] for entry in (missing, limited, seen)} == {
         ("default", "code_generation", "code_generator", "codegen")
@@ -178,15 +180,15 @@ def test_what_a_call_did_not_take_is_free_for_the_next(start: Callable[..., Run]
     estimate = run.lease.estimate("small")
     run.fake.script("small", answer("hi", 70, 30))
     run.ask()
-    (reserved,) = run.fleet.book.reserved().tasks.values()
+    (reserved,) = run.fleet.budgets.usage.reserved().tasks.values()
     assert reserved.held.amount == estimate - 50_000
-    assert run.fleet.book.standing(["all"])["all"].held.amount == estimate - 50_000
+    assert run.fleet.budgets.usage.standing(["all"])["all"].held.amount == estimate - 50_000
 
 
 def test_a_later_run_of_the_task_knows_what_earlier_ones_spent(start: Callable[..., Run]) -> None:
     run = start(**PRICED)
     run.ask()
-    assert run.fleet.tasks.renew(run.lease, 0)
+    assert run.fleet.tasks.records.renew(run.lease, 0)
     again = resume_run(run.fleet, run.lease.task_id, run.fake, run.loop)
     assert again.lease.spent_nanodollars == run.record.cost_nanodollars > 0
 
@@ -234,7 +236,7 @@ def test_a_call_that_is_cancelled_in_its_answer_is_charged_for_what_had_come_at_
     # Two words each time, which are two tokens at least.
     assert 2 * sent <= step.output_tokens <= most_output(step, 6 * (sent + 1), 20_000)
     assert step.cost_nanodollars == (70 + step.output_tokens) * 500
-    (entry,) = run.fleet.ledger.page("0-0").entries
+    (entry,) = run.fleet.ledger.entries.page("0-0").entries
     assert (entry.amount, entry.certain, entry.usage) == (step.cost_nanodollars, 0, "missing")
     assert bound(run) == []
 
@@ -265,7 +267,7 @@ def test_an_agent_that_can_do_without_a_model_cannot_do_without_the_charge(
     start: Callable[..., Run],
 ) -> None:
     run = start()
-    away = open_connection(run.fleet.settings).steps
+    away = open_connection(run.fleet.settings).tasks.model_calls
     away.client.connection_pool.connection_kwargs["port"] = 1
     run.fake.script("small", held(answer("hi")))
 
@@ -308,10 +310,10 @@ def test_where_the_current_model_is_too_dear_by_now_one_that_fits_is_asked(
     run.fake.script("small", rate_limited(retry_after=60))
     run.fake.script("middle", answer("hi", 70, 3000))
     assert run.ask(max_tokens=3000).model == "middle"
-    (key_id,) = {model.key_id for model in run.fleet.models}
+    (key_id,) = {model.key_id for model in run.fleet.models.catalogue}
     assert key_id is not None
-    until = run.fleet.model_state.read().cooldowns[key_id, "small"].until
-    run.fleet.model_state.warm(key_id, "small", until)
+    until = run.fleet.models.state.read().cooldowns[key_id, "small"].until
+    run.fleet.models.state.warm(key_id, "small", until)
     assert run.ask().model == "small"
     model, why, ended = run.told()[-1]
     assert (model, ended) == ("small", "ok")
@@ -394,7 +396,7 @@ def test_where_time_helps_one_model_only_the_error_says_when(start: Callable[...
     run = start(limit=0.02, **DEAR)
     run.fake.script("small", filtered())
     assert run.ask().model == "middle"
-    assert run.fleet.tasks.renew(run.lease, 0)
+    assert run.fleet.tasks.records.renew(run.lease, 0)
     again = resume_run(run.fleet, run.lease.task_id, run.fake, run.loop)
     limit(run, 1, "model:small")
     limit(run, 1_094_000, "model:middle")
@@ -474,7 +476,9 @@ def test_two_calls_at_once_are_both_bound_and_both_settled(start: Callable[..., 
         asked = asyncio.gather(run.context.ask("say hi"), run.context.ask("say hi"))
         await asyncio.to_thread(run.fake.wait_for, "small", 2)
         assert bound(run) == [WORST, WORST]
-        assert run.fleet.book.standing(["all"])["all"].held.amount == run.lease.estimate("small")
+        assert run.fleet.budgets.usage.standing(["all"])["all"].held.amount == run.lease.estimate(
+            "small"
+        )
         run.fake.let_go()
         await asked
 
@@ -519,9 +523,9 @@ async def asked_and_lost(run: Run) -> asyncio.Task[ModelReply]:
     """A question that the model is asked when the lease of its run ends."""
     asked = asyncio.create_task(run.context.ask("say hi"))
     await asyncio.to_thread(run.fake.wait_for, "small")
-    assert run.fleet.tasks.renew(run.lease, 0)
+    assert run.fleet.tasks.records.renew(run.lease, 0)
     queue = run.fleet.settings.overflow_queue("code_generator")
-    assert run.fleet.tasks.requeue(run.record, queue, 3) == "requeued"
+    assert run.fleet.tasks.records.requeue(run.record, queue, 3) == "requeued"
     return asked
 
 
@@ -544,11 +548,11 @@ def test_the_usage_of_a_call_that_was_charged_as_lost_puts_the_charge_right(
 
     run.loop.run(lose())
     assert (run.record.cost_nanodollars, run.record.uncertain_calls) == (50_000, 0)
-    lost, right = fleet.ledger.page("0-0").entries
+    lost, right = fleet.ledger.entries.page("0-0").entries
     assert (lost.kind, lost.amount, right.kind, right.amount) == (
         *("lost", WORST, "correction", 50_000 - WORST),
     )
-    assert fleet.book.standing(["all"])["all"].settled["month"].amount == 50_000
+    assert fleet.budgets.usage.standing(["all"])["all"].settled["month"].amount == 50_000
 
 
 def test_a_call_that_was_charged_as_lost_and_then_cut_is_put_right_and_stays_uncertain(
@@ -567,7 +571,7 @@ def test_a_call_that_was_charged_as_lost_and_then_cut_is_put_right_and_stays_unc
             await asked
 
     run.loop.run(lose())
-    lost, right = fleet.ledger.page("0-0").entries
+    lost, right = fleet.ledger.entries.page("0-0").entries
     assert (lost.kind, right.kind, right.of) == ("lost", "correction", lost.id)
     assert right.why == "what it can have used was seen after all"
     assert -WORST < right.amount < 0
@@ -579,8 +583,8 @@ def test_a_call_that_was_cut_can_be_put_right_by_its_bill(start: Callable[..., R
     run = start(**PRICED)
     run.fake.script("small", cut("one two three four"))
     run.ask()
-    charged = run.fleet.ledger.page("0-0").entries[0]
+    charged = run.fleet.ledger.entries.page("0-0").entries[0]
     billed = (70 + 3) * 500
-    run.fleet.ledger.correct(charged, billed - charged.amount, "ann", "the bill", "b")
-    spent = run.fleet.book.standing(["model:small"])["model:small"].settled["month"]
+    run.fleet.ledger.entries.correct(charged, billed - charged.amount, "ann", "the bill", "b")
+    spent = run.fleet.budgets.usage.standing(["model:small"])["model:small"].settled["month"]
     assert spent.amount == billed

@@ -19,10 +19,10 @@ from fleet.broker.messages import message_encoder
 from fleet.cli.main import app
 from fleet.errors import InvalidRequest, TaskFailed
 from fleet.ledger.verification import verify
-from fleet.tasks.checks import Submission
-from fleet.tasks.claims import Delivery
+from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.reaper import reap
 from fleet.tasks.record import TaskRecord
+from fleet.tasks.submission.checks import Submission
 from workers.code_generator import SPEC as CODE
 
 HALF = "\ud83d"
@@ -75,7 +75,7 @@ def paid(start: Callable[..., Run]) -> Run:
 
 def work(run: Run, spec: AgentSpec, **order: object) -> TaskRecord:
     """Run the task as another worker does, whose first one is not heard of again."""
-    assert run.fleet.tasks.renew(run.lease, 0)
+    assert run.fleet.tasks.records.renew(run.lease, 0)
     assert reap(run.fleet)["requeued"] == [run.lease.task_id]
     delivery = Delivery(run.lease.task_id, order, "default", lambda: "")
     runner_of(run.fleet, spec).run("code_generator", delivery)
@@ -83,9 +83,9 @@ def work(run: Run, spec: AgentSpec, **order: object) -> TaskRecord:
 
 
 def is_settled(run: Run) -> None:
-    (entry,) = run.fleet.ledger.page("0-0").entries
+    (entry,) = run.fleet.ledger.entries.page("0-0").entries
     assert (entry.amount, entry.usage) == (75_000, "seen")
-    assert verify(run.fleet).differences == ()
+    assert verify(run.fleet.ledger).differences == ()
 
 
 def test_code_with_half_a_character_is_charged_checked_and_kept(paid: Run) -> None:

@@ -13,18 +13,18 @@ from task_runs import Run, resume_run
 
 from fleet.broker.messages import message_encoder
 from fleet.budgets.rules.alerts import LimitAlert
-from fleet.budgets.rules.limits import LimitKey
-from fleet.connection import Connection, open_connection
 from fleet.errors import OverBudget
 from fleet.ledger.verification import verify
 from fleet.models.listing import listing
 from fleet.models.rules.learning import Policy
 from fleet.models.rules.output_limits import LimitRecord
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 CALLS = 20
 LIMIT = 100
@@ -76,11 +76,11 @@ def opened(
 
     def make(more: str = "") -> Connection:
         made.append(open_connection(settings_of(CONFIG.format(url=fake.base_url, more=more))))
-        made[0].registry.register("codegen-1", "codegen", 50, {"host": "here", "pid": "1"})
+        made[0].routing.agents.register("codegen-1", "codegen", 50, {"host": "here", "pid": "1"})
         return made[0]
 
     yield make
-    assert verify(made[0]).differences == ()
+    assert verify(made[0].ledger).differences == ()
 
 
 def claimed(fleet: Connection, fake: FakeProvider, loop: asyncio.Runner) -> Run:
@@ -105,11 +105,11 @@ def together(run: Run, count: int = CALLS) -> list[str]:
 
 
 def spent(fleet: Connection) -> int:
-    return sum(entry.amount for entry in fleet.ledger.page("0-0").entries)
+    return sum(entry.amount for entry in fleet.ledger.entries.page("0-0").entries)
 
 
 def record(fleet: Connection) -> LimitRecord | None:
-    found = fleet.model_state.read().limits.get("heedless")
+    found = fleet.models.state.read().limits.get("heedless")
     return found._replace(at=0) if found else None
 
 
@@ -125,12 +125,14 @@ def test_calls_at_once_to_a_server_that_ignores_the_limit_keep_to_the_budget(
     assert spent(fleet) <= BUDGET
     # A stream is cut early enough for all to fit.
     assert fake.count() < CALLS or way == STREAMED
-    (line,) = listing(fleet.models, fleet.model_state.read(), Policy(), 0.0)
+    (line,) = listing(fleet.models.catalogue, fleet.models.state.read(), Policy(), 0.0)
     assert (line.state, "ignores the limit of its answers" in line.reason) == ("ready", True)
     broken_record = record(fleet)
     assert broken_record is not None
     assert broken_record.is_broken
-    (alert, *budgets) = [each for each in fleet.alerts.newest(9) if isinstance(each, LimitAlert)]
+    (alert, *budgets) = [
+        each for each in fleet.budgets.alerts.newest(9) if isinstance(each, LimitAlert)
+    ]
     assert budgets == []
     assert (alert.scope, alert.asked) == ("model:heedless", LIMIT)
     assert alert.call.startswith(run.lease.task_id)
@@ -179,7 +181,7 @@ def test_calls_at_once_to_a_server_that_keeps_the_limit_are_all_made(
     assert all(together(run))
     assert fake.count() == CALLS
     assert record(fleet) == LimitRecord(3, 0)
-    assert fleet.alerts.newest(9) == []
+    assert fleet.budgets.alerts.newest(9) == []
 
 
 def test_a_call_waits_for_the_first_to_show_what_it_takes_and_not_longer(
@@ -226,7 +228,7 @@ def test_where_money_is_plenty_no_call_waits(
     fleet = opened(WHOLE)
     run = claimed(fleet, fake, loop)
     cause = Cause("ann", "test")
-    fleet.policies.set_limits({LimitKey("all", "day", "dollars"): 100 * BUDGET}, cause)
+    fleet.policy.store.set_limits({LimitKey("all", "day", "dollars"): 100 * BUDGET}, cause)
     fake.script("heedless", *[held(AT_LIMIT)] * 5)
 
     async def all_arrive() -> list[str]:
@@ -277,7 +279,9 @@ def test_a_model_that_broke_its_limit_is_admitted_at_what_it_writes_until_it_kee
     assert bound(run, SHORT) == READ + LIMIT
     fake.script("heedless", LONG)
     run.ask(max_tokens=LIMIT)
-    assert [each.written for each in fleet.alerts.newest(9) if isinstance(each, LimitAlert)] == [
+    assert [
+        each.written for each in fleet.budgets.alerts.newest(9) if isinstance(each, LimitAlert)
+    ] == [
         4096,
         4096,
     ]
@@ -300,6 +304,6 @@ def test_a_call_that_is_sent_no_limit_is_admitted_at_the_models_window(
 ) -> None:
     fleet = opened(WHOLE + '\nlimit_field = "none"')
     cause = Cause("ann", "test")
-    fleet.policies.set_limits({LimitKey("all", "day", "dollars"): 10 * BUDGET}, cause)
+    fleet.policy.store.set_limits({LimitKey("all", "day", "dollars"): 10 * BUDGET}, cause)
     run = claimed(fleet, fake, loop)
     assert bound(run, SHORT) == READ + 32_768

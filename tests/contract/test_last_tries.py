@@ -16,12 +16,12 @@ from task_runs import CONFIG, eventually, runner_of
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.errors import LeaseLost, TaskCancelled
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.claims import Delivery
-from fleet.tasks.requeue import GivenBack
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.leases.requeue import GivenBack
+from fleet.tasks.submission.checks import Submission
 
 QUEUE = "{fleet}.overflow.code_generator"
 
@@ -59,9 +59,11 @@ class Crew:
         asked = Submission("code_generation", {"instruction": "add"})
         task_id = self.fleet.submitter(message_encoder()).submit(asked).task_id
         for name in range(crashes):
-            self.fleet.tasks.claim(task_id, "codegen-1", "codegen", 0, str(name), "default", "")
-            record = self.fleet.tasks.read(task_id)
-            assert self.fleet.tasks.requeue(record, QUEUE, 3) == "requeued"
+            self.fleet.tasks.records.claim(
+                task_id, "codegen-1", "codegen", 0, str(name), "default", ""
+            )
+            record = self.fleet.tasks.records.read(task_id)
+            assert self.fleet.tasks.records.requeue(record, QUEUE, 3) == "requeued"
         return task_id
 
     def run(self, task_id: str, *told: Callable[[], None]) -> Future[Any]:
@@ -86,7 +88,7 @@ def crew(
     clean_environment.setenv("FAKE_API_KEY", "sk-secret")
     Slow.begun, Slow.go_on = [], threading.Event()
     fleet = open_connection(settings_of(CONFIG.format(url=fake.base_url)))
-    fleet.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    fleet.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
     made = Crew(fleet, AgentSpec("code_generator", Order, Done, f"{__name__}:Slow"))
     yield made
     Slow.go_on.set()
@@ -114,7 +116,7 @@ def test_one_on_its_last_try_begins_when_nothing_else_runs(crew: Crew, crashes: 
     for run in runs:
         run.result(timeout=30)
     assert Slow.begun == [other, last]
-    assert [crew.fleet.tasks.state(task) for task in (other, last)] == ["succeeded"] * 2
+    assert [crew.fleet.tasks.records.state(task) for task in (other, last)] == ["succeeded"] * 2
 
 
 @pytest.mark.parametrize("crashes", [0, 1])
@@ -151,11 +153,11 @@ def test_one_that_stands_aside_ends_where_it_is_cancelled(crew: Crew) -> None:
     eventually(lambda: Slow.begun == [first])
     run = crew.run(second)
     eventually(lambda: crew.stands_aside(second))
-    crew.fleet.tasks.cancel(second, 60)
+    crew.fleet.tasks.records.cancel(second, 60)
     crew.runner.keeper.look()
     with pytest.raises(TaskCancelled):
         run.result(timeout=30)
-    assert crew.fleet.tasks.state(second) == "cancelled"
+    assert crew.fleet.tasks.records.state(second) == "cancelled"
     assert Slow.begun == [first]
 
 
@@ -169,7 +171,7 @@ def test_one_that_stands_aside_is_given_back_with_the_others(crew: Crew) -> None
     for run in runs:
         with pytest.raises(GivenBack):
             run.result(timeout=30)
-    assert [crew.fleet.tasks.state(task) for task in (first, second)] == ["queued"] * 2
+    assert [crew.fleet.tasks.records.state(task) for task in (first, second)] == ["queued"] * 2
     assert Slow.begun == [first]
 
 
@@ -180,7 +182,7 @@ def test_one_whose_lease_has_passed_on_while_it_stood_aside_does_not_run(crew: C
     run = crew.run(second)
     eventually(lambda: crew.stands_aside(second))
     crew.fleet.client.hset(crew.fleet.keys.task(second), "lease_until", 0)
-    crew.fleet.tasks.claim(second, "codegen-2", "codegen", 30, "other", "default", "")
+    crew.fleet.tasks.records.claim(second, "codegen-2", "codegen", 30, "other", "default", "")
     Slow.go_on.set()
     with pytest.raises(LeaseLost):
         run.result(timeout=30)

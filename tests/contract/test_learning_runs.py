@@ -12,11 +12,11 @@ from task_runs import runner_of
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.errors import FleetError, InvalidRequest
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.claims import Delivery
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.submission.checks import Submission
 
 CONFIG = """
 [providers.fake]
@@ -64,7 +64,7 @@ def fleet(
     clean_environment.setenv("FAKE_API_KEY", "sk-secret")
     with FakeProvider() as fake:
         found = open_connection(settings_of(CONFIG.format(url=fake.base_url)))
-        found.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+        found.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
         yield found
 
 
@@ -77,7 +77,7 @@ def rewards(fleet: Connection, request_type: str = "code_generation", **order: o
         runner.run("code_generator", Delivery(task_id, order, "acme", lambda: "{}"))
     except FleetError as error:
         assert type(error).__name__ in ("TaskUnverified", "InvalidRequest")
-    evidence = fleet.model_state.read().evidence.get(("only", request_type))
+    evidence = fleet.models.state.read().evidence.get(("only", request_type))
     if evidence is None or evidence.rewards == 0:
         return -1
     assert evidence.rewards == 1
@@ -104,7 +104,7 @@ def test_a_result_is_put_down_to_the_model_whose_answer_it_holds(
     fleet: Connection, state: str
 ) -> None:
     assert rewards(fleet, state=state, quality=0.25, keeps="earlier") == 0.25
-    (record,) = fleet.tasks.newest(1)
+    (record,) = fleet.tasks.records.newest(1)
     assert (record.state, record.model, record.answered_by) == (state, "earlier", "earlier")
     assert [step.model for step in record.steps] == ["only"]
 

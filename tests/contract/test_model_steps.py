@@ -21,7 +21,6 @@ from fake_provider import (
 )
 from task_runs import Run
 
-from fleet.connection import Connection, open_connection
 from fleet.errors import (
     ContextWindowExceeded,
     ModelRefused,
@@ -29,6 +28,7 @@ from fleet.errors import (
     Unavailable,
 )
 from fleet.models.calls.call import ModelCaller
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
 from fleet.tasks.run import model_steps
 from workers.code_generator import SPEC
@@ -42,8 +42,8 @@ TESTS = "assert add(1, 0) == 1\nassert add(1, 2) == 3"
 
 def warm(fleet: Connection, key_id: str, model: str) -> None:
     """End the cool-down of a model."""
-    until = fleet.model_state.read().cooldowns[key_id, model].until
-    fleet.model_state.warm(key_id, model, until)
+    until = fleet.models.state.read().cooldowns[key_id, model].until
+    fleet.models.state.warm(key_id, model, until)
 
 
 def test_the_ranking_is_that_of_the_submission(start: Callable[..., Run]) -> None:
@@ -90,9 +90,9 @@ def test_a_model_that_began_to_cool_down_after_the_choice_is_not_asked(
     start: Callable[..., Run],
 ) -> None:
     run = start()
-    (key_id,) = {model.key_id for model in run.fleet.models if model.name == "small"}
+    (key_id,) = {model.key_id for model in run.fleet.models.catalogue if model.name == "small"}
     assert key_id is not None
-    run.fleet.model_state.cool(key_id, "small", "an outage", 60)
+    run.fleet.models.state.cool(key_id, "small", "an outage", 60)
     assert run.ask().model == "middle"
     assert run.told() == [("middle", "failover: small cools down after an outage", "ok")]
 
@@ -213,9 +213,9 @@ def test_an_only_models_error_is_raised_as_it_is(start: Callable[..., Run]) -> N
 
 def test_models_that_cool_down_for_long_are_not_waited_for(start: Callable[..., Run]) -> None:
     run = start(limit=0.004)
-    for model in run.fleet.models:
+    for model in run.fleet.models.catalogue:
         assert model.key_id is not None
-        run.fleet.model_state.cool(model.key_id, model.name, "an outage", 60)
+        run.fleet.models.state.cool(model.key_id, model.name, "an outage", 60)
     why = "cools down for 60 s more after an outage"
     error = run.fails(Unavailable, f"small: {why}; middle: {why}")
     assert isinstance(error, Unavailable)
@@ -256,7 +256,7 @@ def test_a_success_after_a_cool_down_ends_the_failures_in_a_row(
     start: Callable[..., Run], client: redis.Redis
 ) -> None:
     run = start()
-    (key_id,) = {model.key_id for model in run.fleet.models}
+    (key_id,) = {model.key_id for model in run.fleet.models.catalogue}
     client.hset("{fleet}:models", f"cool|{key_id}|small", "1000,7,an outage")
     assert run.ask().model == "small"
     assert run.cooling == {}
@@ -284,7 +284,7 @@ def test_the_first_fifty_steps_are_kept_and_all_are_counted(start: Callable[...,
     step = Step("small", "fake", "again", "ok", output_tokens=1)
     for call in range(1, 61):
         for _ in range(2):
-            run.fleet.steps.settle(run.lease, call, step)
+            run.fleet.tasks.model_calls.settle(run.lease, call, step)
     assert (len(run.record.steps), run.record.model_calls) == (50, 60)
     assert run.record.output_tokens == 60
 
@@ -294,7 +294,7 @@ def test_calls_teach_the_fleet_how_quick_a_model_is(start: Callable[..., Run]) -
     run.fake.script("small", rate_limited(retry_after=60))
     run.fake.script("middle", answer("hi", 10, 7))
     run.ask()
-    seen = run.fleet.model_state.read().evidence
+    seen = run.fleet.models.state.read().evidence
     assert list(seen) == [("middle", "code_generation")]
     timed = seen["middle", "code_generation"]
     assert (timed.calls, timed.tokens, timed.rewards) == (1, 7, 0)
@@ -305,14 +305,14 @@ def test_an_answer_counts_though_nothing_can_be_learned(
     start: Callable[..., Run], client: redis.Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = start()
-    away = open_connection(run.fleet.settings).model_state
+    away = open_connection(run.fleet.settings).models.state
     away.client.connection_pool.connection_kwargs["port"] = 1
     run.writer.state = away
     assert run.ask().model == "small"
     run.writer.learn(1.0)
     assert run.record.answered_by == "small"
     assert "nothing was learned of a model" in capsys.readouterr().out
-    assert run.fleet.model_state.read().evidence == {}
+    assert run.fleet.models.state.read().evidence == {}
 
 
 def escalate(run: Run, score: float = 0.25) -> bool:
@@ -327,9 +327,9 @@ def test_an_escalation_goes_to_the_next_stronger_model_and_the_score_is_learned(
     assert escalate(run)
     assert run.ask().model == "middle"
     assert run.told()[1] == ("middle", "escalation: it failed its check", "ok")
-    learned = run.fleet.model_state.read().evidence["small", "code_generation"]
+    learned = run.fleet.models.state.read().evidence["small", "code_generation"]
     assert (learned.rewards, learned.reward) == (1, 0.25)
-    assert ("middle", "code_generation") in run.fleet.model_state.read().evidence
+    assert ("middle", "code_generation") in run.fleet.models.state.read().evidence
 
 
 def test_there_is_no_escalation_beyond_the_strongest_or_the_limit_or_the_policy(
@@ -365,7 +365,7 @@ def test_code_that_fails_with_a_weak_model_is_written_by_a_stronger_one(
         *("first", "again", "escalation: small failed at tests", "again")
     ]
     # One of the two asserts held: what small's best answer was worth.
-    assert run.fleet.model_state.read().evidence["small", "code_generation"].reward == 0.5
+    assert run.fleet.models.state.read().evidence["small", "code_generation"].reward == 0.5
 
 
 def test_code_that_no_model_gets_right_has_the_quality_of_the_last_ones_best_answer(
@@ -423,7 +423,7 @@ def test_neither_failover_nor_escalation_leads_back_to_a_model_that_failed(
         ("large", "failover: middle refused", "ok"),
         ("huge", "escalation: large failed at tests", "ok"),
     ]
-    evidence = run.fleet.model_state.read().evidence
+    evidence = run.fleet.models.state.read().evidence
     rewards = {model: seen.rewards for (model, _), seen in evidence.items()}
     assert rewards == {"small": 1, "large": 1, "huge": 0}
 
@@ -450,7 +450,7 @@ def test_a_run_says_one_thing_of_a_model(start: Callable[..., Run]) -> None:
     run.ask()
     run.writer.learn(0.25)
     run.writer.learn(1.0)
-    seen = run.fleet.model_state.read().evidence["small", "code_generation"]
+    seen = run.fleet.models.state.read().evidence["small", "code_generation"]
     assert (seen.rewards, seen.reward) == (1, 0.25)
 
 
@@ -466,10 +466,10 @@ def test_a_model_that_cooled_down_at_submission_is_asked_once_it_is_ready(
     start: Callable[..., Run],
 ) -> None:
     known = start()
-    (key_id,) = {model.key_id for model in known.fleet.models}
+    (key_id,) = {model.key_id for model in known.fleet.models.catalogue}
     assert key_id is not None
     for model in ("small", "large"):
-        known.fleet.model_state.cool(key_id, model, "an outage", 60)
+        known.fleet.models.state.cool(key_id, model, "an outage", 60)
     run = start()
     assert [each.model for each in run.lease.candidates] == ["middle", "huge", "small", "large"]
     run.fake.script("middle", filtered())

@@ -15,20 +15,20 @@ from task_runs import CONFIG, runner_of
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 from fleet.broker.messages import message_encoder
-from fleet.budgets.rules.limits import LimitKey, Window
 from fleet.budgets.rules.refusals import Refusal
-from fleet.connection import Connection, open_connection
 from fleet.errors import LeaseLost, OverBudget, TaskFailed
 from fleet.ledger.verification import verify
+from fleet.policy.rules import LimitKey, Window
 from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.claims import Delivery
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.leases.requeue import GivenBack
 from fleet.tasks.record import TaskRecord
-from fleet.tasks.release import unpark
-from fleet.tasks.requeue import GivenBack
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.waiting.release import unpark
 
 WAIT = '[budgets]\nover = "wait"\n\n[leases]\nlease_seconds = 20\n'
 QUEUE = "{fleet}.overflow.code_generator"
@@ -84,20 +84,20 @@ class Crew:
 
     def limit(self, most: int, scope: str = "tenant:default", window: Window = "month") -> None:
         key = LimitKey(scope, window, "dollars")
-        self.fleet.policies.set_limits({key: most}, Cause("ann", "test"))
+        self.fleet.policy.store.set_limits({key: most}, Cause("ann", "test"))
 
     @property
     def record(self) -> TaskRecord:
-        return self.fleet.tasks.read(self.task_id)
+        return self.fleet.tasks.records.read(self.task_id)
 
     @property
     def holds_nothing(self) -> bool:
         """No slot, no lease, no money."""
         fleet, state = self.fleet, self.fleet.client
-        reserved = fleet.book.reserved()
+        reserved = fleet.budgets.usage.reserved()
         slots = state.scard(fleet.keys.pool("codegen").in_flight)
         leases = state.zcard(fleet.keys.leases)
-        held = fleet.book.standing(["all"])["all"].held
+        held = fleet.budgets.usage.standing(["all"])["all"].held
         return not any((slots, leases, reserved.tasks, reserved.steps, *held))
 
 
@@ -112,9 +112,9 @@ def crew(
     price = "input_price = 0.004\noutput_price = 0.004"
     text = (WAIT + CONFIG.format(url=fake.base_url)).replace("free = true", price)
     fleet = open_connection(settings_of(text.replace("call_seconds = 1", "call_seconds = 20")))
-    fleet.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    fleet.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
     yield Crew(fleet, fake, runner_of(fleet, SPEC))
-    assert verify(fleet).differences == ()
+    assert verify(fleet.ledger).differences == ()
 
 
 @contextmanager
@@ -201,9 +201,9 @@ def test_runs_that_were_parked_are_no_crashes(crew: Crew) -> None:
     crew.limit(10**9)
     assert unpark(crew.fleet) == [crew.task_id]
     fleet = crew.fleet
-    lease = fleet.tasks.claim(crew.task_id, "codegen-1", "codegen", 0, "x", "default", "")
+    lease = fleet.tasks.records.claim(crew.task_id, "codegen-1", "codegen", 0, "x", "default", "")
     assert not isinstance(lease, str)
-    assert fleet.tasks.requeue(crew.record, QUEUE, 3) == "requeued"
+    assert fleet.tasks.records.requeue(crew.record, QUEUE, 3) == "requeued"
 
 
 @pytest.mark.parametrize("swallows", ["outcome", "error"])
@@ -215,7 +215,7 @@ def test_an_agent_that_swallows_the_wait_waits_all_the_same(crew: Crew, swallows
 
 def test_a_parked_task_can_be_cancelled(crew: Crew) -> None:
     let_it_park(crew)
-    assert crew.fleet.tasks.cancel(crew.task_id, 600) == "parked"
+    assert crew.fleet.tasks.records.cancel(crew.task_id, 600) == "parked"
     assert crew.record.state == "cancelled"
     assert crew.fleet.client.zcard(crew.fleet.keys.parked) == 0
     crew.limit(10**9)
@@ -225,7 +225,7 @@ def test_a_parked_task_can_be_cancelled(crew: Crew) -> None:
 def test_a_run_that_is_cancelled_when_it_parks_is_cancelled(crew: Crew) -> None:
     def cancel() -> None:
         lower(crew)
-        assert crew.fleet.tasks.cancel(crew.task_id, 600) == "running"
+        assert crew.fleet.tasks.records.cancel(crew.task_id, 600) == "running"
 
     crew.submit()
     with while_it_asks(crew, cancel):
@@ -236,10 +236,10 @@ def test_a_run_that_is_cancelled_when_it_parks_is_cancelled(crew: Crew) -> None:
 
 
 def test_parking_is_patient_with_redis(crew: Crew) -> None:
-    away = open_connection(crew.fleet.settings).parking
+    away = open_connection(crew.fleet.settings).tasks.on_hold
     away.client.connection_pool.connection_kwargs["port"] = 1
     crew.runner.writes.parking = away
-    back = threading.Timer(1.0, setattr, (crew.runner.writes, "parking", crew.fleet.parking))
+    back = threading.Timer(1.0, setattr, (crew.runner.writes, "parking", crew.fleet.tasks.on_hold))
     back.start()
     let_it_park(crew)
     back.join()
@@ -247,7 +247,7 @@ def test_parking_is_patient_with_redis(crew: Crew) -> None:
 
 
 def test_a_delivery_that_could_not_be_claimed_goes_back(crew: Crew) -> None:
-    away = open_connection(crew.fleet.settings).tasks
+    away = open_connection(crew.fleet.settings).tasks.records
     away.client.connection_pool.connection_kwargs["port"] = 1
     crew.submit()
     crew.runner.claims.tasks, crew.runner.claims.lease_seconds = away, 0.1
@@ -262,8 +262,8 @@ def test_a_run_that_lost_its_lease_before_it_parks_writes_nothing(crew: Crew) ->
 
     def lose() -> None:
         fences.append(crew.record.fence)
-        assert crew.fleet.tasks.renew(lease_of(crew), 0)
-        assert crew.fleet.tasks.requeue(crew.record, QUEUE, 3) == "requeued"
+        assert crew.fleet.tasks.records.renew(lease_of(crew), 0)
+        assert crew.fleet.tasks.records.requeue(crew.record, QUEUE, 3) == "requeued"
 
     crew.submit()
     with while_it_asks(crew, lose), pytest.raises(LeaseLost, match="runs elsewhere now"):

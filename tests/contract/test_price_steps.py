@@ -19,12 +19,12 @@ from fake_provider import FakeProvider, answer, held
 from task_runs import Run, resume_run
 
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.models.known import KnownModels
 from fleet.models.price_files import document_text, packed, store
 from fleet.models.priced import PricedModels
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.submission.checks import Submission
 
 CONFIG = """
 [models]
@@ -83,13 +83,13 @@ def fleet(
     store(tmp_path, document((2.0, ""), (1.0, "02:00:00Z")), "here")
     clock = Clock()
     clean_environment.setattr(
-        "fleet.connection.PricedModels",
+        "fleet.tasks.connection.PricedModels",
         lambda settings, environment, shared: PricedModels(
             settings, environment, clock, shared=shared
         ),
     )
     found = open_connection(settings_of(CONFIG.format(url=fake.base_url)))
-    found.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    found.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
     return found, clock
 
 
@@ -103,7 +103,7 @@ def claimed(fleet: Fleet, fake: FakeProvider, loop: asyncio.Runner) -> Run:
 
 def bound(run: Run) -> int:
     """Nano-dollars that the call under way has bound."""
-    (step,) = run.fleet.book.reserved().steps.values()
+    (step,) = run.fleet.budgets.usage.reserved().steps.values()
     return step.held.amount
 
 
@@ -130,7 +130,7 @@ def test_a_call_after_a_price_step_is_admitted_and_charged_at_the_new_price(
     fleet[1].now = AFTER
     assert admitted(run, fake, loop) == (READ + WRITTEN) * 2000
     assert run.record.cost_nanodollars == 15 * 2000
-    (entry,) = fleet[0].ledger.newest(1)
+    (entry,) = fleet[0].ledger.entries.newest(1)
     assert (entry.amount, entry.estimate) == (15 * 2000, estimate)
 
 
@@ -160,11 +160,11 @@ def test_a_task_is_planned_and_its_money_held_at_the_price_of_its_submission(
     connection, clock = fleet
     submitter = connection.submitter(message_encoder())
     cheap = submitter.submit(ASKED).plan.models.best.cost_nanodollars
-    held_before = connection.book.read().held["all"].amount
+    held_before = connection.budgets.usage.read().held["all"].amount
     clock.now = AFTER
     dear = submitter.submit(ASKED).plan.models.best.cost_nanodollars
     assert dear == 2 * cheap
-    assert connection.book.read().held["all"].amount - held_before == dear
+    assert connection.budgets.usage.read().held["all"].amount - held_before == dear
     clock.now = AFTER + timedelta(hours=22)
     assert submitter.submit(ASKED).plan.models.best.cost_nanodollars == cheap
 
@@ -185,7 +185,7 @@ def test_a_price_step_costs_a_submission_no_round_trip(fleet: Fleet) -> None:
 def test_a_refresh_elsewhere_costs_one_submission_one_read(fleet: Fleet) -> None:
     connection, _ = fleet
     submitter = connection.submitter(message_encoder())
-    newer = document_text(document((7.0, "")), "elsewhere", connection.shared_prices.now())
+    newer = document_text(document((7.0, "")), "elsewhere", connection.models.prices.now())
 
     def submit() -> tuple[int, int]:
         before = connection.client.info("stats")["total_commands_processed"]
@@ -195,7 +195,7 @@ def test_a_refresh_elsewhere_costs_one_submission_one_read(fleet: Fleet) -> None
 
     submit()
     usual, old = submit()
-    connection.shared_prices.put(packed(newer, "elsewhere"))
+    connection.models.prices.put(packed(newer, "elsewhere"))
     submitter.planner.known_models = KnownModels()
     """As after the second in which nothing is brought along."""
     told, _ = submit()
@@ -210,7 +210,7 @@ def test_a_call_is_admitted_and_charged_at_what_another_machine_has_refreshed(
     fleet: Fleet, fake: FakeProvider, loop: asyncio.Runner
 ) -> None:
     run = claimed(fleet, fake, loop)
-    shared = fleet[0].shared_prices
+    shared = fleet[0].models.prices
     newer = document_text(document((7.0, "")), "elsewhere", shared.now())
     shared.put(packed(newer, "elsewhere"))
     assert admitted(run, fake, loop) == (READ + WRITTEN) * 7000
@@ -222,14 +222,14 @@ import sys
 from fleet.broker.messages import message_encoder
 from fleet.models import priced as priced_models
 priced_models.CHECK_SECONDS = 0.1
-from fleet.connection import open_connection
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import open_connection
+from fleet.tasks.submission.checks import Submission
 from fleet.settings import load_settings
 connection = open_connection(load_settings())
 submitter = connection.submitter(message_encoder())
 for line in sys.stdin:
     submitter.dry_run(Submission("code_generation", {"instruction": "add"}))
-    print(connection.models[0].price.input.dollars, flush=True)
+    print(connection.models.catalogue[0].price.input.dollars, flush=True)
 """
 
 

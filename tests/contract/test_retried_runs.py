@@ -13,17 +13,17 @@ from task_runs import CONFIG, eventually, runner_of
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.errors import RetryLater, TaskFailed, Unavailable
 from fleet.ledger.verification import verify
 from fleet.policy.store import Scope
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.claims import Delivery
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.dead_letters import find_dead
+from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.record import TaskRecord
-from fleet.tasks.release import unpark
 from fleet.tasks.run.runner import AgentRunner
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.waiting.release import unpark
 
 RETRIES = "[retries]\nmost = 2\nbase_seconds = 0.05\ncap_seconds = 0.05\n"
 QUEUE = "{fleet}.overflow.code_generator"
@@ -79,15 +79,15 @@ class Crew:
 
     @property
     def record(self) -> TaskRecord:
-        return self.fleet.tasks.read(self.task_id)
+        return self.fleet.tasks.records.read(self.task_id)
 
     @property
     def holds_nothing(self) -> bool:
         fleet, state = self.fleet, self.fleet.client
-        reserved = fleet.book.reserved()
+        reserved = fleet.budgets.usage.reserved()
         slots = state.scard(fleet.keys.pool("codegen").in_flight)
         leases = state.zcard(fleet.keys.leases)
-        held = fleet.book.standing(["all"])["all"].held
+        held = fleet.budgets.usage.standing(["all"])["all"].held
         return not any((slots, leases, reserved.tasks, reserved.steps, *held))
 
 
@@ -103,14 +103,14 @@ def crew_of(
         price = "input_price = 0.004\noutput_price = 0.004"
         text = (more + CONFIG.format(url=fake.base_url)).replace("free = true", price)
         fleet = open_connection(settings_of(text))
-        fleet.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+        fleet.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
         made.append(fleet)
         return Crew(fleet, fake, runner_of(fleet, SPEC))
 
     made: list[Connection] = []
     yield make
     for fleet in made:
-        assert verify(fleet).differences == ()
+        assert verify(fleet.ledger).differences == ()
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_a_run_that_is_to_be_tried_again_gives_up_all_it_has_and_says_why(crew: 
 def test_it_is_not_tried_before_its_time_whatever_changes(crew: Crew) -> None:
     crew.submit(fails="later", after=600)
     assert crew.run() is None
-    crew.fleet.policies.set_route(Scope(), {"strategy": "least_loaded"})
+    crew.fleet.policy.store.set_route(Scope(), {"strategy": "least_loaded"})
     assert unpark(crew.fleet) == []
     assert crew.record.state == "parked"
     assert unpark(crew.fleet) == []
@@ -227,12 +227,12 @@ def test_retries_are_no_crashes(crew: Crew) -> None:
     assert crew.run() is None
     crew.come_back()
     for number in range(1, 4):
-        lease = crew.fleet.tasks.claim(
+        lease = crew.fleet.tasks.records.claim(
             crew.task_id, "codegen-1", "codegen", 0, str(number), "default", ""
         )
         assert not isinstance(lease, str)
-        crew.fleet.tasks.begin(lease)
-        answered = crew.fleet.tasks.requeue(crew.record, QUEUE, 3)
+        crew.fleet.tasks.records.begin(lease)
+        answered = crew.fleet.tasks.records.requeue(crew.record, QUEUE, 3)
         assert answered == ("failed" if number == 3 else "requeued")
     assert (crew.record.retries, crew.record.crashes) == (1, 3)
     assert dead(crew) == [(crew.task_id, "crashes")]
@@ -241,7 +241,7 @@ def test_retries_are_no_crashes(crew: Crew) -> None:
 def test_a_task_that_waits_to_be_tried_again_can_be_cancelled(crew: Crew) -> None:
     crew.submit(fails="later", after=600)
     assert crew.run() is None
-    assert crew.fleet.tasks.cancel(crew.task_id, 600, "ann") == "parked"
+    assert crew.fleet.tasks.records.cancel(crew.task_id, 600, "ann") == "parked"
     assert crew.record.state == "cancelled"
     assert crew.record.history[-1][1:] == ("cancelled", 1, "ann", "")
     assert crew.fleet.client.zcard(crew.fleet.keys.parked) == 0
@@ -261,7 +261,7 @@ def test_what_nothing_could_bring_back_fails_instead(crew: Crew) -> None:
 def test_a_failure_that_is_tried_again_counts_for_its_pool(crew: Crew) -> None:
     crew.submit(fails="later")
     assert crew.run() is None
-    overall = crew.fleet.pools.counts(["codegen"])["codegen"].overall
+    overall = crew.fleet.routing.pools.counts(["codegen"])["codegen"].overall
     assert (overall.outcomes, overall.successes, overall.failures_in_row) == (1, 0, 1)
 
 
@@ -287,7 +287,7 @@ def test_putting_back_is_patient_with_redis_and_is_done_once(crew: Crew) -> None
                 raise Unavailable("the answer was lost")
             return done
 
-    put_back, flaky = crew.fleet.retries.put_back, Flaky()
+    put_back, flaky = crew.fleet.tasks.retries.put_back, Flaky()
     crew.runner.writes.retries.put_back = flaky  # type: ignore[method-assign]
     crew.submit(fails="later", after=600)
     assert crew.run() is None

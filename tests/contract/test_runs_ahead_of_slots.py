@@ -14,13 +14,13 @@ from task_runs import runner_of
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.claims import Delivery
-from fleet.tasks.requeue import GivenBack
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.leases.requeue import GivenBack
 from fleet.tasks.run import runner as runs
 from fleet.tasks.run.runner import AgentRunner
+from fleet.tasks.submission.checks import Submission
 
 ONE_SLOT = '[pools.codegen]\nagent_type = "code_generator"\nslots = 1'
 PATIENCE_SECONDS = 30.0
@@ -60,7 +60,7 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
     Gated.running = Gated.most = 0
     Gated.begun, Gated.gate = threading.Event(), threading.Event()
     found = open_connection(settings_of(ONE_SLOT))
-    found.registry.register("codegen-1", "codegen", 1, {})
+    found.routing.agents.register("codegen-1", "codegen", 1, {})
     return found
 
 
@@ -97,7 +97,7 @@ def test_a_task_whose_slot_does_not_come_free_is_given_back(fleet: Connection) -
         assert Gated.begun.wait(PATIENCE_SECONDS)
         with pytest.raises(GivenBack) as given:
             run(runner, second, 2)
-        record = fleet.tasks.read(second)
+        record = fleet.tasks.records.read(second)
         Gated.gate.set()
         assert running.result(PATIENCE_SECONDS)
     assert given.value.is_queued
@@ -109,5 +109,5 @@ def test_the_end_of_an_agent_is_told_before_it_is_written(fleet: Connection) -> 
     runner, (task_id,) = runner_of(fleet, SPEC), submit(fleet, 1)
     Gated.gate.set()
     states: list[str] = []
-    run(runner, task_id, 1, lambda: states.append(fleet.tasks.state(task_id)))
+    run(runner, task_id, 1, lambda: states.append(fleet.tasks.records.state(task_id)))
     assert states == ["running"]

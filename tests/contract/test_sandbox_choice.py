@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from context import LocalContext
 
-from fleet.cli.results import isolation_note
+from fleet.cli.task_view import isolation_note
 from fleet.errors import NotAllowed
 from fleet.operations.health import sandbox_parts
 from fleet.sandbox import bubblewrap, isolation_for, landlock, run_python, users

@@ -8,13 +8,13 @@ import pytest
 from fake_provider import answer
 from task_runs import PRICED, Run, eventually, resume_run, runner_of
 
-from fleet.budgets.rules.limits import LimitKey
 from fleet.ledger.verification import verify
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
-from fleet.tasks.claims import Delivery
+from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.reaper import reap
 from fleet.tasks.record import TaskRecord
-from fleet.tasks.release import unpark
+from fleet.tasks.waiting.release import unpark
 from workers.code_generator import SPEC
 
 WRONG = answer("```python\ndef subtract(a, b):\n    return a - b\n```", 100, 50)
@@ -33,12 +33,12 @@ def begin(start: Callable[..., Run]) -> Iterator[Callable[..., Run]]:
     runs: list[Run] = []
     yield begun
     for run in runs:
-        assert verify(run.fleet).differences == ()
+        assert verify(run.fleet.ledger).differences == ()
 
 
 def die(run: Run) -> None:
     """Its worker is not heard of again, and others get the task."""
-    assert run.fleet.tasks.renew(run.lease, 0)
+    assert run.fleet.tasks.records.renew(run.lease, 0)
     assert reap(run.fleet)["requeued"] == [run.lease.task_id]
 
 
@@ -56,7 +56,7 @@ def ask(run: Run, number: int) -> None:
 
 def entries(run: Run) -> list[tuple[int, int]]:
     """In which attempt a call was made, and what it cost."""
-    return [(each.attempt, each.amount) for each in run.fleet.ledger.page("0-0").entries]
+    return [(each.attempt, each.amount) for each in run.fleet.ledger.entries.page("0-0").entries]
 
 
 def test_a_run_goes_on_from_the_answers_of_the_one_that_died(begin: Callable[..., Run]) -> None:
@@ -72,7 +72,7 @@ def test_a_run_goes_on_from_the_answers_of_the_one_that_died(begin: Callable[...
     assert record.result["attempts"][0]["message"] in str(run.fake.requests()[1].body)
     assert entries(run) == [(1, 75_000), (2, 75_000)]
     assert record.cost_nanodollars == 150_000
-    assert run.fleet.steps.saved(record.id) == ()
+    assert run.fleet.tasks.model_calls.saved(record.id) == ()
 
 
 def test_an_answer_that_was_enough_costs_the_next_run_nothing(begin: Callable[..., Run]) -> None:
@@ -89,7 +89,7 @@ def test_an_answer_that_was_enough_costs_the_next_run_nothing(begin: Callable[..
 
 def evidence(run: Run) -> dict[str, float]:
     """How many rewards were counted for each model."""
-    found = run.fleet.model_state.read().evidence
+    found = run.fleet.models.state.read().evidence
     return {model: each.rewards for (model, _), each in found.items() if each.rewards}
 
 
@@ -122,9 +122,9 @@ def test_an_answer_that_was_paid_for_is_looked_at_though_nobody_stronger_may_be_
     ask(run, 2)
     die(run)
     for model in ("middle", "large", "huge"):
-        known = next(each for each in run.fleet.models if each.name == model)
+        known = next(each for each in run.fleet.models.catalogue if each.name == model)
         assert known.key_id is not None
-        run.fleet.model_state.cool(known.key_id, model, "an outage", 600)
+        run.fleet.models.state.cool(known.key_id, model, "an outage", 600)
     record = run_again(run, max_attempts=1)
     assert (record.state, record.model, run.fake.count()) == ("succeeded", "middle", 2)
 
@@ -135,10 +135,10 @@ def test_a_run_that_was_parked_goes_on_where_it_waited(begin: Callable[..., Run]
     ask(run, 1)
     die(run)
     # One call takes some $0.0006 at worst, and the first one took $0.0005.
-    run.fleet.policies.set_limits({BUDGET: 1_000_000}, Cause("ann", "no more for now"))
+    run.fleet.policy.store.set_limits({BUDGET: 1_000_000}, Cause("ann", "no more for now"))
     assert run_again(run).state == "parked"
     assert run.fake.count() == 1
-    run.fleet.policies.set_limits({BUDGET: 10**9}, Cause("ann", "more"))
+    run.fleet.policy.store.set_limits({BUDGET: 10**9}, Cause("ann", "more"))
     assert unpark(run.fleet) == [run.lease.task_id]
     record = run_again(run)
     assert (record.state, run.fake.count()) == ("succeeded", 2)
@@ -147,7 +147,7 @@ def test_a_run_that_was_parked_goes_on_where_it_waited(begin: Callable[..., Run]
 def test_a_run_that_is_tried_again_goes_on_from_its_answers(begin: Callable[..., Run]) -> None:
     run = begin()
     ask(run, 1)
-    status, _ = run.fleet.retries.put_back(run.lease, "{}", "Unavailable", 0)
+    status, _ = run.fleet.tasks.retries.put_back(run.lease, "{}", "Unavailable", 0)
     assert status == "parked"
     eventually(lambda: unpark(run.fleet) == [run.lease.task_id])
     later = resume_run(run.fleet, run.lease.task_id, run.fake, run.loop)

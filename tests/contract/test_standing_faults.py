@@ -141,7 +141,7 @@ def two(start: Callable[..., Run], fake: FakeProvider) -> Callable[..., Run]:
 
 def left_alone(run: Run) -> dict[str, tuple[float, str]]:
     """How long and why models are left alone, by name; keys by their provider."""
-    now, facts = run.fleet.model_state.look()
+    now, facts = run.fleet.models.state.look()
     return {
         name or key_id.partition(":")[0]: (each.until - now, each.reason)
         for (key_id, name), each in facts.cooldowns.items()
@@ -317,9 +317,9 @@ def test_beside_a_standing_fault_what_cools_down_is_worth_coming_back_for(
     start: Callable[..., Run],
 ) -> None:
     run = start(limit=0.004)
-    (key_id,) = {model.key_id for model in run.fleet.models}
+    (key_id,) = {model.key_id for model in run.fleet.models.catalogue}
     assert key_id is not None
-    run.fleet.model_state.cool(key_id, "middle", "an outage", 60)
+    run.fleet.models.state.cool(key_id, "middle", "an outage", 60)
     run.fake.script("small", MODEL["a withdrawn model"])
     error = run.fails(
         Unavailable, "small: .*no such model.*; middle: cools down|middle: cools.*small"
@@ -330,7 +330,7 @@ def test_beside_a_standing_fault_what_cools_down_is_worth_coming_back_for(
 
 def test_a_standing_fault_is_asked_after_less_often_each_time(start: Callable[..., Run]) -> None:
     run = start()
-    state = run.fleet.model_state
+    state = run.fleet.models.state
     assert state.cool_for_long("fake:1", WHOLE_KEY, "a refused key") == HOUR
     for hours in (2, 4, 6, 6):
         field = f"cool|fake:1|{WHOLE_KEY}"
@@ -344,7 +344,7 @@ def test_a_shorter_cool_down_does_not_take_the_place_of_the_reason(
     start: Callable[..., Run],
 ) -> None:
     run = start()
-    state = run.fleet.model_state
+    state = run.fleet.models.state
     state.cool_for_long("fake:1", "small", "a model that is not served")
     state.cool("fake:1", "small", "an outage", None)
     assert state.read().cooldowns["fake:1", "small"].reason == "a model that is not served"
@@ -352,7 +352,7 @@ def test_a_shorter_cool_down_does_not_take_the_place_of_the_reason(
 
 def test_the_janitor_keeps_the_cool_down_of_a_key(start: Callable[..., Run]) -> None:
     run = start()
-    state = run.fleet.model_state
+    state = run.fleet.models.state
     state.cool_for_long("fake:1", WHOLE_KEY, "a refused key")
     assert state.prune({"small"}, {"code_generation"}) == []
 

@@ -15,15 +15,15 @@ from task_runs import eventually, runner_of
 
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result, to_the_end
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.errors import FleetError, LeaseLost, TaskCancelled, TaskFailed, TaskTimedOut
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.claims import Delivery
-from fleet.tasks.requeue import GivenBack
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.leases.requeue import GivenBack
 from fleet.tasks.run import stopping
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.run.stopping import StoppableRun, Stopped
+from fleet.tasks.submission.checks import Submission
 from fleet.worker.event_loop import LoopThread
 
 PATIENCE_SECONDS = 30.0
@@ -83,7 +83,7 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
     Stubborn.begun, Stubborn.let_go = threading.Event(), threading.Event()
     Stubborn.cancelled, Stubborn.ended = 0, False
     found = open_connection(settings_of(""))
-    found.registry.register("codegen-1", "codegen", 4, {})
+    found.routing.agents.register("codegen-1", "codegen", 4, {})
     return found
 
 
@@ -112,10 +112,10 @@ class Started:
 
     @property
     def state(self) -> str:
-        return self.fleet.tasks.state(self.id)
+        return self.fleet.tasks.records.state(self.id)
 
     def cancel(self) -> None:
-        self.fleet.tasks.cancel(self.id, 60)
+        self.fleet.tasks.records.cancel(self.id, 60)
         self.runner.keeper.look()
 
     def error(self) -> BaseException | None:
@@ -195,7 +195,7 @@ def test_while_a_run_does_not_stop_its_lease_and_slot_stay_taken_and_the_log_say
         eventually(lambda: len(told(logs)) >= 2)
     assert (task.state, Stubborn.ended) == ("running", False)
     assert task.runner.keeper._held.keys() == {task.id}
-    assert fleet.pools.counts(["codegen"])["codegen"].in_flight == 1
+    assert fleet.routing.pools.counts(["codegen"])["codegen"].in_flight == 1
     assert not task.run.done()
     first, second = told(logs)[:2]
     assert first["task"] == task.id

@@ -17,17 +17,17 @@ from test_parked_runs import SPEC
 from fleet.broker.messages import message_encoder
 from fleet.broker.submission import Delivered
 from fleet.budgets.reservation import StepLimits
-from fleet.budgets.rules.limits import LimitKey
-from fleet.connection import Connection, open_connection
 from fleet.errors import FleetError, InEmergency, InvalidRequest, OverBudget, OverLimit
 from fleet.ledger.verification import verify
 from fleet.models.complexity import Complexity
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.tasks.checks import RequestChecks, Submission
-from fleet.tasks.claims import Delivery
-from fleet.tasks.reservation import step_limits
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.run.runner import AgentRunner
+from fleet.tasks.submission.checks import RequestChecks, Submission
+from fleet.tasks.submission.reservation import step_limits
 from fleet.worker.agent_tasks import _plan
 
 CAUSE = Cause("ann", "test")
@@ -45,7 +45,7 @@ class Stranger:
         return self.delivered_as(task_id, [order], asked)
 
     def asks(self, args: list[Any], asked: dict[str, Any]) -> Delivered:
-        complexity = Complexity(self.fleet.policies)
+        complexity = Complexity(self.fleet.policy.store)
         checks = RequestChecks(self.fleet.settings, {"code_generator": SPEC}, complexity)
         return Delivered(checks, "code_generator", args, asked)
 
@@ -67,13 +67,13 @@ class Stranger:
     def refused(self, task_id: str, error: type[FleetError], match: str) -> None:
         with pytest.raises(error, match=match):
             self.delivered(task_id)
-        assert self.fleet.tasks.read(task_id).state == "failed"
-        assert not self.fleet.book.reserved().all
-        assert not any(any(held) for held in self.fleet.book.read().held.values())
+        assert self.fleet.tasks.records.read(task_id).state == "failed"
+        assert not self.fleet.budgets.usage.reserved().all
+        assert not any(any(held) for held in self.fleet.budgets.usage.read().held.values())
 
     def limit(self, window: Any, quantity: Any, most: int) -> None:
         key = LimitKey("tenant:default", window, quantity)
-        self.fleet.policies.set_limits({key: most}, CAUSE)
+        self.fleet.policy.store.set_limits({key: most}, CAUSE)
 
 
 @pytest.fixture
@@ -87,16 +87,16 @@ def stranger(
     price = "input_price = 0.004\noutput_price = 0.004"
     text = CONFIG.format(url=fake.base_url).replace("free = true", price)
     fleet = open_connection(settings_of(text + "\n[budgets]\ntask_requests = 2\n"))
-    fleet.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    fleet.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
     yield Stranger(fleet, runner_of(fleet, SPEC))
-    assert verify(fleet).differences == ()
+    assert verify(fleet.ledger).differences == ()
 
 
 def test_its_money_is_held_when_it_is_claimed(stranger: Stranger) -> None:
     assert stranger.delivered("first")
-    record = stranger.fleet.tasks.read("first")
+    record = stranger.fleet.tasks.records.read("first")
     assert (record.state, record.model_calls) == ("succeeded", 1)
-    assert not stranger.fleet.book.reserved().all
+    assert not stranger.fleet.budgets.usage.reserved().all
 
 
 def test_what_fits_no_budget_is_refused(stranger: Stranger, fake: FakeProvider) -> None:
@@ -108,14 +108,14 @@ def test_what_fits_no_budget_is_refused(stranger: Stranger, fake: FakeProvider) 
 def test_tasks_at_once_are_bounded_for_it_too(stranger: Stranger, fake: FakeProvider) -> None:
     stranger.limit("now", "tasks", 1)
     plan = _plan(stranger.fleet, stranger.asks([{"instruction": "add"}], {}))
-    other = stranger.fleet.tasks.claim(
+    other = stranger.fleet.tasks.records.claim(
         *("other", "codegen-1", "codegen", 30, "a", "default", plan),
         _limits(stranger),
     )
     assert not isinstance(other, str)
     with pytest.raises(OverLimit, match="1 tasks at once"):
         stranger.delivered("first")
-    assert stranger.fleet.tasks.finish(other, "codegen", "failed", 60, {}).kept
+    assert stranger.fleet.tasks.records.finish(other, "codegen", "failed", 60, {}).kept
     assert stranger.delivered("second")
     assert fake.count() == 1
 
@@ -127,7 +127,7 @@ def _limits(stranger: Stranger) -> StepLimits:
 
 
 def test_in_an_emergency_only_what_is_urgent_passes(stranger: Stranger, fake: FakeProvider) -> None:
-    stranger.fleet.policies.set_emergency([], CAUSE)
+    stranger.fleet.policy.store.set_emergency([], CAUSE)
     stranger.refused("first", InEmergency, "test")
     assert fake.count() == 0
     assert stranger.delivered("second", priority=0)
@@ -174,12 +174,12 @@ def test_what_no_submission_may_say_no_message_may(
     with pytest.raises(InvalidRequest) as refused:
         stranger.delivered_as("strange", args, asked, "its message")
     assert len(str(refused.value)) < 500
-    record = stranger.fleet.tasks.read("strange")
+    record = stranger.fleet.tasks.records.read("strange")
     assert (record.state, record.tenant) == ("failed", "default")
     assert record.error == {"type": "InvalidRequest", "message": str(refused.value)}
     assert record.model_calls == 0
-    assert stranger.fleet.dead_letters.letter("strange").message == ""
-    assert not any(any(held) for held in stranger.fleet.book.read().held.values())
+    assert stranger.fleet.tasks.dead_letters.letter("strange").message == ""
+    assert not any(any(held) for held in stranger.fleet.budgets.usage.read().held.values())
 
 
 def test_a_tenant_that_is_not_configured_reserves_nothing(
@@ -190,7 +190,7 @@ def test_a_tenant_that_is_not_configured_reserves_nothing(
         settings = replace(stranger.fleet.settings, config=config)
         stranger.fleet = replace(stranger.fleet, settings=settings)
         stranger.delivered("strange", tenant="evil")
-    scopes = {scope for scope in stranger.fleet.book.read().held if "evil" in scope}
+    scopes = {scope for scope in stranger.fleet.budgets.usage.read().held if "evil" in scope}
     assert not scopes
 
 
@@ -201,5 +201,5 @@ def test_a_message_that_names_a_known_task_carries_no_larger_payload_either(
     task_id = submitter.submit(Submission("code_generation", {"instruction": "add"})).task_id
     with pytest.raises(InvalidRequest, match=r"the payload has 2,000,0\d\d bytes, more than the"):
         stranger.delivered_as(task_id, [{"instruction": "x" * 2_000_000}], {})
-    assert stranger.fleet.tasks.read(task_id).state == "failed"
+    assert stranger.fleet.tasks.records.read(task_id).state == "failed"
     assert fake.count() == 0

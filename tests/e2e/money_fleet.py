@@ -13,8 +13,8 @@ from fake_provider import FakeProvider
 from harness import ROOT, Crew, Processes
 
 from fleet import Fleet
-from fleet.connection import Connection
 from fleet.ledger.verification import verify
+from fleet.tasks.connection import Connection
 
 HERE = Path(__file__).parent
 SLOTS = 8
@@ -68,11 +68,11 @@ class MoneyFleet:
         return self.crew.fleet._connection
 
     def nothing_is_held(self) -> bool:
-        reserved, book = self.state.book.reserved(), self.state.book.read()
+        reserved, book = self.state.budgets.usage.reserved(), self.state.budgets.usage.read()
         return not any((*reserved.all, *(each for held in book.held.values() for each in held)))
 
     def check_the_ledger(self) -> None:
-        assert verify(self.state).differences == ()
+        assert verify(self.state.ledger).differences == ()
 
 
 @contextmanager

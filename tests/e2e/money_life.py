@@ -24,21 +24,21 @@ from kombu import Consumer, Exchange, Queue
 from fleet.broker.app import Role, fleet_of, make_app, worker_queues
 from fleet.broker.messages import message_encoder
 from fleet.budgets.reservation import ScopeLimits, StepLimits
-from fleet.budgets.rules.limits import LimitKey
 from fleet.errors import FleetError
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.redis.scripts import NAMES, Script, source
 from fleet.settings import load_settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.claims import Delivery
 from fleet.tasks.dead_letters import retry_dead
-from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.leases.renewal import LeaseKeeper
+from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.reaper import reap
 from fleet.tasks.record import Step
-from fleet.tasks.release import unpark
 from fleet.tasks.rules.retries import MOST_CRASHES
-from fleet.tasks.slots import TaskSlots
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.waiting.release import unpark
 from fleet.worker.agent_tasks import _make_runner
 
 POOL, AGENT = "asking", "asking-1"
@@ -86,7 +86,7 @@ class World:
         self.app = make_app(load_settings(), Role(POOL, AGENT))
         self.fleet = fleet_of(self.app)
         self.submitter = self.fleet.submitter(message_encoder())
-        self.fleet.registry.register(AGENT, POOL, 8, {})
+        self.fleet.routing.agents.register(AGENT, POOL, 8, {})
 
     def submit(self, **payload: int) -> str:
         once = f"asks-{len(payload)}"
@@ -95,7 +95,7 @@ class World:
 
     def work(self) -> None:
         """Take what is queued, and run it, until there is nothing more."""
-        self.fleet.registry.heartbeat(AGENT, POOL, 0, 8)
+        self.fleet.routing.agents.heartbeat(AGENT, POOL, 0, 8)
         runner = _make_runner(self.app, Role(POOL, AGENT), TaskSlots(1))
         runner.keeper.renew_seconds = 0
         hold = runner.keeper.hold
@@ -125,11 +125,11 @@ class World:
             consumer.consume()
             while any(self.fleet.client.llen(name) for name in names):
                 broker.drain_events(timeout=2)
-        self.fleet.registry.leave(AGENT, POOL)
-        self.fleet.registry.register(AGENT, POOL, 8, {})
+        self.fleet.routing.agents.leave(AGENT, POOL)
+        self.fleet.routing.agents.register(AGENT, POOL, 8, {})
 
     def raise_the_budget(self) -> None:
-        self.fleet.policies.set_limits({BUDGET: 10**9}, Cause("ann", "more work"))
+        self.fleet.policy.store.set_limits({BUDGET: 10**9}, Cause("ann", "more work"))
 
     def time_passes(self) -> None:
         """Leases end, and so does the patience with messages that nobody renews, and with whoever
@@ -145,13 +145,16 @@ class World:
 
     def die_in_a_step(self, task_id: str) -> None:
         """Another worker has begun a step, and is not heard of again."""
-        found = self.fleet.tasks.claim(task_id, AGENT, POOL, 60, "other", "default", "")
+        found = self.fleet.tasks.records.claim(task_id, AGENT, POOL, 60, "other", "default", "")
         assert isinstance(found, Lease)
         if found.stands_aside:
-            self.fleet.tasks.begin(found)
-        version = self.fleet.policies.read().version
+            self.fleet.tasks.records.begin(found)
+        version = self.fleet.policy.store.read().version
         worst = Step("dear", "fake", "first", "", 10, 0, 10, 1000)
-        assert self.fleet.steps.admit(found, 1, worst, StepLimits(version, ScopeLimits())) is None
+        assert (
+            self.fleet.tasks.model_calls.admit(found, 1, worst, StepLimits(version, ScopeLimits()))
+            is None
+        )
         self.time_passes()
 
 
@@ -162,9 +165,9 @@ def usual(world: World) -> None:
 
 def parked(world: World) -> None:
     first, _ = world.submit(), world.submit(**PARKS)
-    world.fleet.tasks.cancel(first, 60)
+    world.fleet.tasks.records.cancel(first, 60)
     world.raise_the_budget()
-    world.fleet.policies.clear_limits([BUDGET], Cause("ann", "enough"))
+    world.fleet.policy.store.clear_limits([BUDGET], Cause("ann", "enough"))
     unpark(world.fleet)
     world.work()
     world.raise_the_budget()
@@ -179,9 +182,9 @@ def lost(world: World) -> None:
 
 
 def retried(world: World) -> None:
-    found = world.fleet.tasks.claim(world.submit(), AGENT, POOL, 60, "other", "default", "")
+    found = world.fleet.tasks.records.claim(world.submit(), AGENT, POOL, 60, "other", "default", "")
     assert isinstance(found, Lease)
-    assert world.fleet.retries.put_back(found, "{}", "Unavailable", 0).status == "parked"
+    assert world.fleet.tasks.retries.put_back(found, "{}", "Unavailable", 0).status == "parked"
     unpark(world.fleet)
     world.work()
 

@@ -17,9 +17,9 @@ from harness import eventually
 from shops import PATIENCE, PREFORK_QUEUE, THREADS, THREADS_QUEUE, Shop, listening, until
 
 from fleet.client import Task
-from fleet.connection import Connection
 from fleet.errors import OverLimit, TaskCancelled, TaskTimedOut
 from fleet.redis.keys import wake
+from fleet.tasks.connection import Connection
 from fleet.tasks.reaper import reap
 from fleet.tasks.rules.retries import MOST_CRASHES
 from fleet.tasks.store import Lease
@@ -53,8 +53,8 @@ def is_free(state: Connection) -> bool:
 
 
 def ends_cancelled(state: Connection, task_id: str, because: str) -> None:
-    eventually(lambda: state.tasks.state(task_id) == "cancelled", PATIENCE, "the end")
-    assert state.tasks.read(task_id).history[-1].why == because
+    eventually(lambda: state.tasks.records.state(task_id) == "cancelled", PATIENCE, "the end")
+    assert state.tasks.records.read(task_id).history[-1].why == because
     eventually(lambda: is_free(state), PATIENCE, "what it held to be free")
     with pytest.raises(TaskCancelled, match=because):
         Task(state, task_id).result(timeout=PATIENCE)
@@ -64,7 +64,7 @@ def ends_cancelled(state: Connection, task_id: str, because: str) -> None:
 def busy(shop: Shop, state: Connection) -> Any:
     """Every slot of the fleet is taken, until the test lets go."""
     naps = [nap(shop, seconds=60) for _ in range(6)]
-    eventually(lambda: len(state.tasks.running()) == 6, PATIENCE, "six naps")
+    eventually(lambda: len(state.tasks.records.running()) == 6, PATIENCE, "six naps")
     yield
     for each in naps:
         Task(state, each.id).cancel()
@@ -75,9 +75,9 @@ def test_a_revoked_task_that_waits_ends_at_once_and_holds_nothing(
     shop: Shop, state: Connection, busy: None
 ) -> None:
     sent = nap(shop, "unwanted")
-    assert state.tasks.state(sent.id) == "queued"
+    assert state.tasks.records.state(sent.id) == "queued"
     sent.revoke()
-    eventually(lambda: state.tasks.state(sent.id) == "cancelled", PATIENCE)
+    eventually(lambda: state.tasks.records.state(sent.id) == "cancelled", PATIENCE)
     assert sent.id.encode() not in state.client.hkeys(state.keys.reservations)
     with pytest.raises(TaskRevokedError):
         sent.get(timeout=PATIENCE)
@@ -85,7 +85,7 @@ def test_a_revoked_task_that_waits_ends_at_once_and_holds_nothing(
 
 def test_a_revoked_task_that_waits_for_its_time_never_runs(shop: Shop, state: Connection) -> None:
     sent = nap(shop, countdown=600)
-    assert state.tasks.state(sent.id) == "delayed"
+    assert state.tasks.records.state(sent.id) == "delayed"
     sent.revoke()
     ends_cancelled(state, sent.id, "revoked through Celery")
     with pytest.raises(TaskRevokedError):
@@ -96,11 +96,11 @@ def test_a_running_task_goes_on_where_it_is_revoked_without_termination(
     shop: Shop, state: Connection
 ) -> None:
     sent = nap(shop, "on", seconds=1)
-    eventually(lambda: state.tasks.state(sent.id) == "running", PATIENCE)
+    eventually(lambda: state.tasks.records.state(sent.id) == "running", PATIENCE)
     shop.order("threads", "revoke", task_id=sent.id)
     shop.order("prefork", "revoke", task_id=sent.id)
     assert sent.get(timeout=PATIENCE) == {"note": "on"}
-    assert state.tasks.state(sent.id) == "succeeded"
+    assert state.tasks.records.state(sent.id) == "succeeded"
 
 
 def test_a_waiting_task_that_is_terminated_by_its_command_ends_at_once(
@@ -121,9 +121,9 @@ def test_a_task_that_is_revoked_by_its_stamp_ends_as_cancelled_when_it_is_delive
     for execution in ("threads", "prefork"):
         order = {"headers": {"visit": [stamp]}}
         shop.order(execution, "revoke_by_stamped_headers", **order)
-    assert state.tasks.state(sent.id) == "queued"
-    Task(state, state.tasks.running()[0]).cancel()
-    eventually(lambda: state.tasks.state(sent.id) == "cancelled", PATIENCE, "the end")
+    assert state.tasks.records.state(sent.id) == "queued"
+    Task(state, state.tasks.records.running()[0]).cancel()
+    eventually(lambda: state.tasks.records.state(sent.id) == "cancelled", PATIENCE, "the end")
     with pytest.raises(TaskRevokedError):
         sent.get(timeout=PATIENCE)
 
@@ -133,11 +133,11 @@ def test_a_running_task_is_cancelled_by_termination_and_its_process_lives_on(
     shop: Shop, state: Connection, pool: str
 ) -> None:
     other = "forked" if pool == "threads" else "threads"
-    state.pools.maintain(other, True)
+    state.routing.pools.maintain(other, True)
     try:
         sent = nap(shop, seconds=60)
-        eventually(lambda: state.tasks.state(sent.id) == "running", PATIENCE)
-        assert state.tasks.read(sent.id).pool == pool
+        eventually(lambda: state.tasks.records.state(sent.id) == "running", PATIENCE)
+        assert state.tasks.records.read(sent.id).pool == pool
         execution = "threads" if pool == "threads" else "prefork"
         before = shop.told(execution, "stats")["pool"]
         with listening(shop.app) as monitor:
@@ -147,22 +147,22 @@ def test_a_running_task_is_cancelled_by_termination_and_its_process_lives_on(
             until(lambda: "revoked" in monitor.heard[sent.id], True)
         assert not monitor.heard[sent.id] & {"failed", "succeeded"}
         eventually(lambda: is_free(state), PATIENCE)
-        assert state.tasks.state(sent.id) == "cancelled"
+        assert state.tasks.records.state(sent.id) == "cancelled"
         now = shop.told(execution, "stats")["pool"]
         assert now.get("processes") == before.get("processes")
     finally:
-        state.pools.maintain(other, False)
+        state.routing.pools.maintain(other, False)
 
 
 def test_an_expired_task_ends_as_cancelled_and_says_why(
     shop: Shop, state: Connection, busy: None
 ) -> None:
     sent = nap(shop, "late", expires=0.5)
-    assert state.tasks.state(sent.id) == "queued"
+    assert state.tasks.records.state(sent.id) == "queued"
     time.sleep(0.6)
-    Task(state, state.tasks.running()[0]).cancel()
-    eventually(lambda: state.tasks.state(sent.id) == "cancelled", PATIENCE, "the end")
-    assert state.tasks.read(sent.id).history[-1].why == "it had expired before it ran"
+    Task(state, state.tasks.records.running()[0]).cancel()
+    eventually(lambda: state.tasks.records.state(sent.id) == "cancelled", PATIENCE, "the end")
+    assert state.tasks.records.read(sent.id).history[-1].why == "it had expired before it ran"
     with pytest.raises(TaskRevokedError, match="expired"):
         sent.get(timeout=PATIENCE)
     with pytest.raises(TaskCancelled, match="expired"):
@@ -187,7 +187,7 @@ def test_a_task_that_fleet_has_cancelled_is_revoked_for_celery(
 ) -> None:
     sent = nap(shop, "unwanted")
     Task(state, sent.id).cancel()
-    Task(state, state.tasks.running()[0]).cancel()
+    Task(state, state.tasks.records.running()[0]).cancel()
     with pytest.raises(TaskRevokedError):
         sent.get(timeout=PATIENCE)
 
@@ -209,12 +209,12 @@ def test_an_end_that_its_worker_could_not_tell_is_told_by_another_and_the_chain_
     lease = claimed(state, sent.parent.id, seconds=60)
     message = state.client.hget(state.keys.task(lease.task_id), "message")
     result = {"result": '{"note": "written"}'}
-    assert state.tasks.finish(lease, "threads", "succeeded", 600, result).kept
+    assert state.tasks.records.finish(lease, "threads", "succeeded", 600, result).kept
     # As the reaper puts back what a dead worker has not acknowledged.
     queue = state.settings.overflow_queue("napper")
     state.client.rpush(queue, message)
     state.client.lpush(wake(queue), "1")
-    for nap_of_another in state.tasks.running():
+    for nap_of_another in state.tasks.records.running():
         Task(state, nap_of_another).cancel()
     assert sent.get(timeout=PATIENCE) == {"note": "written"}
     assert sent.parent.get(timeout=PATIENCE) == {"note": "written"}
@@ -246,10 +246,10 @@ def test_a_task_that_kills_its_workers_has_failed_for_celery_too(
     agent = sent.parent.results[0]
     eventually(lambda: state.client.exists(state.keys.task(agent.id)), PATIENCE)
     for _ in range(MOST_CRASHES):
-        state.tasks.begin(claimed(state, agent.id, seconds=0))
+        state.tasks.records.begin(claimed(state, agent.id, seconds=0))
         reap(state)
-    assert state.tasks.state(agent.id) == "failed"
-    Task(state, state.tasks.running()[0]).cancel()
+    assert state.tasks.records.state(agent.id) == "failed"
+    Task(state, state.tasks.records.running()[0]).cancel()
     with pytest.raises(Exception, match="its worker died in 3 attempts"):
         agent.get(timeout=PATIENCE)
     until(lambda: sent.state, "FAILURE")
@@ -262,13 +262,15 @@ def test_a_task_whose_process_is_killed_runs_again_at_once_and_nothing_has_faile
         sent = nap(shop, "again", seconds=2)
         kill_the_process_of(shop, state, sent.id)
         killed = time.monotonic()
-        eventually(lambda: state.tasks.read(sent.id).attempts == 2, PATIENCE, "the second run")
+        eventually(
+            lambda: state.tasks.records.read(sent.id).attempts == 2, PATIENCE, "the second run"
+        )
         # Its lease was renewed within the last second.
         assert time.monotonic() - killed < LEASE_SECONDS - 1.5
         assert sent.get(timeout=PATIENCE) == {"note": "again"}
         until(lambda: "succeeded" in monitor.heard[sent.id], True)
     assert "failed" not in monitor.heard[sent.id]
-    record = state.tasks.read(sent.id)
+    record = state.tasks.records.read(sent.id)
     assert (record.state, record.attempts, record.crashes) == ("succeeded", 2, 1)
     eventually(lambda: is_free(state), PATIENCE)
 
@@ -278,7 +280,7 @@ def test_a_hard_time_limit_ends_an_agents_task(shop: Shop, state: Connection) ->
         sent = nap(shop, seconds=60, time_limit=1)
         with pytest.raises(TimeLimitExceeded):
             sent.get(timeout=PATIENCE)
-        eventually(lambda: state.tasks.state(sent.id) == "failed", PATIENCE, "the end")
+        eventually(lambda: state.tasks.records.state(sent.id) == "failed", PATIENCE, "the end")
         with pytest.raises(TaskTimedOut, match="hard time limit of 1 s"):
             Task(state, sent.id).result(timeout=PATIENCE)
         eventually(lambda: is_free(state), PATIENCE)
@@ -292,7 +294,7 @@ def test_a_soft_time_limit_stops_an_agent(shop: Shop, state: Connection) -> None
         for each in stopped:
             with pytest.raises(Exception, match="SoftTimeLimitExceeded"):
                 each.get(timeout=PATIENCE)
-            assert state.tasks.state(each.id) == "failed"
+            assert state.tasks.records.state(each.id) == "failed"
         assert [nap(shop, str(n)).get(timeout=PATIENCE)["note"] for n in range(4)] == list("0123")
 
 
@@ -300,15 +302,15 @@ def test_a_soft_time_limit_stops_an_agent(shop: Shop, state: Connection) -> None
 def only(state: Connection, pool: str) -> Iterator[None]:
     """No other pool takes anything meanwhile."""
     other = "forked" if pool == "threads" else "threads"
-    state.pools.maintain(other, True)
+    state.routing.pools.maintain(other, True)
     try:
         yield
     finally:
-        state.pools.maintain(other, False)
+        state.routing.pools.maintain(other, False)
 
 
 def kill_the_process_of(shop: Shop, state: Connection, task_id: str) -> None:
-    eventually(lambda: state.tasks.state(task_id) == "running", PATIENCE)
+    eventually(lambda: state.tasks.records.state(task_id) == "running", PATIENCE)
     (process,) = (each["worker_pid"] for each in shop.told("prefork", "active"))
     os.kill(process, signal.SIGKILL)
 
@@ -323,7 +325,9 @@ def claimed(state: Connection, task_id: str, seconds: float) -> Lease:
 
     def is_claimed() -> bool:
         name = f"{task_id} {time.monotonic()}"
-        found.append(state.tasks.claim(task_id, "gone", "threads", seconds, name, "default", ""))
+        found.append(
+            state.tasks.records.claim(task_id, "gone", "threads", seconds, name, "default", "")
+        )
         return isinstance(found[-1], Lease)
 
     # A worker that has fetched it ahead of a slot holds it for a moment.
@@ -350,7 +354,7 @@ def test_a_rate_limited_task_waits_in_its_worker_and_runs_once(
         for execution in ("threads", "prefork"):
             shop.order(execution, "rate_limit", task_name=NAP, rate_limit=0)
     assert time.monotonic() - began > 1
-    records = [state.tasks.read(each.id) for each in sent]
+    records = [state.tasks.records.read(each.id) for each in sent]
     assert [record.attempts for record in records] == [1] * 8
     eventually(lambda: is_free(state), PATIENCE)
 
@@ -360,7 +364,7 @@ def test_agents_and_plain_tasks_share_the_slots_of_a_worker(
     shop: Shop, state: Connection, queue: str | None
 ) -> None:
     page = shop.page()
-    state.pools.maintain("forked", True)
+    state.routing.pools.maintain("forked", True)
     try:
         agents = {"note": "", "seconds": 0.03, "counted": page}
         sent = []
@@ -370,7 +374,7 @@ def test_agents_and_plain_tasks_share_the_slots_of_a_worker(
         for each in sent:
             each.get(timeout=PATIENCE)
     finally:
-        state.pools.maintain("forked", False)
+        state.routing.pools.maintain("forked", False)
     assert 2 <= max(map(int, shop.lines(page))) <= THREADS
 
 
@@ -384,7 +388,7 @@ def test_a_chord_of_agents_hands_their_results_to_its_callback(
     sent = chord(header, shop.sign("echo"))()
     assert sent.get(timeout=PATIENCE) == [{"note": str(n)} for n in range(4)]
     for each in sent.parent.results:
-        record = state.tasks.read(each.id)
+        record = state.tasks.records.read(each.id)
         assert (record.state, record.tenant) == ("succeeded", "acme")
         assert record.ranking is not None
 
@@ -397,7 +401,7 @@ def test_a_step_of_a_chain_that_is_an_agents_is_routed_by_fleet(
     options = {"options": {"queue": queue}} if queue else {}
     sent = chain(shop.sign("add", 1, 1, **options), agent, shop.sign("echo"))()
     assert sent.get(timeout=PATIENCE) == {"note": "second"}
-    record = state.tasks.read(sent.parent.id)
+    record = state.tasks.records.read(sent.parent.id)
     assert record.ranking is not None
     assert record.routed in ("threads", "forked")
 
@@ -408,7 +412,7 @@ def test_a_plain_task_may_be_replaced_by_an_agents(
 ) -> None:
     sent = shop.send("ask_an_agent", "replaced", queue=queue)
     assert sent.get(timeout=PATIENCE) == {"note": "replaced"}
-    assert state.tasks.read(sent.id).ranking is not None
+    assert state.tasks.records.read(sent.id).ranking is not None
 
 
 def bounded(shop: Shop, count: int) -> list[Any]:
@@ -420,10 +424,10 @@ def bounded(shop: Shop, count: int) -> list[Any]:
 def test_a_chord_of_agents_that_fits_no_limit_as_a_whole_is_not_sent(
     shop: Shop, state: Connection
 ) -> None:
-    newest = [record.id for record in state.tasks.newest(1)]
+    newest = [record.id for record in state.tasks.records.newest(1)]
     with pytest.raises(OverLimit, match="tenant:bounded"):
         chord(bounded(shop, 4), shop.sign("echo"))()
-    assert [record.id for record in state.tasks.newest(1)] == newest
+    assert [record.id for record in state.tasks.records.newest(1)] == newest
     assert chord(bounded(shop, 2), shop.sign("echo"))().get(timeout=PATIENCE)
 
 
@@ -431,7 +435,7 @@ def test_a_chord_of_agents_that_fits_no_limit_as_a_whole_is_not_sent(
 def test_a_later_step_that_fits_no_limit_fails_its_chain_and_calls_its_error_back(
     shop: Shop, state: Connection, kind: str
 ) -> None:
-    page, newest = shop.page(), [record.id for record in state.tasks.newest(1)]
+    page, newest = shop.page(), [record.id for record in state.tasks.records.newest(1)]
     told, first = shop.sign("on_error", page), shop.sign("add", 1, 1)
     if kind == "chord":
         sent = chain(first, group(bounded(shop, 4)), shop.sign("echo"))
@@ -451,7 +455,7 @@ def test_a_later_step_that_fits_no_limit_fails_its_chain_and_calls_its_error_bac
     until(lambda: bool(result.ready()), True)
     with pytest.raises(Exception, match="tenant:bounded"):
         result.get(timeout=PATIENCE)
-    sent_all_the_same = [r.id for r in state.tasks.newest(1) if r.tenant == "bounded"]
+    sent_all_the_same = [r.id for r in state.tasks.records.newest(1) if r.tenant == "bounded"]
     assert not set(sent_all_the_same) - set(newest)
 
 
@@ -477,7 +481,7 @@ def test_a_cancelled_agent_fails_its_chord_with_a_word(shop: Shop, state: Connec
     sent = chord(header, shop.sign("echo"))()
     agent = sent.parent.results[0].id
     eventually(lambda: state.client.exists(state.keys.task(agent)), PATIENCE)
-    eventually(lambda: state.tasks.state(agent) == "running", PATIENCE)
+    eventually(lambda: state.tasks.records.state(agent) == "running", PATIENCE)
     Task(state, agent).cancel()
     until(lambda: sent.state, "FAILURE")
     assert "cancelled" in str(sent.result)
@@ -489,7 +493,7 @@ def test_an_agents_task_may_be_a_callback(shop: Shop, state: Connection) -> None
     assert sent.get(timeout=PATIENCE) == 2
     eventually(lambda: sent.children, PATIENCE)
     assert sent.children[0].get(timeout=PATIENCE) == {"note": "called"}
-    assert state.tasks.read(sent.children[0].id).ranking is not None
+    assert state.tasks.records.read(sent.children[0].id).ranking is not None
 
 
 def test_a_group_of_agents_gives_its_results_in_order(shop: Shop) -> None:

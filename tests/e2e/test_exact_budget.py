@@ -44,7 +44,7 @@ def asking(
     budget = f"[budgets]\ndaily_usd = {FIT * ESTIMATE / NANODOLLARS!r}\n"
     with money_fleet(tmp_path, clean_environment, valkey_url, budget, request.param) as found:
         # It is there, and takes nothing.
-        found.state.registry.register("asking-1", "asking", 8, {})
+        found.state.routing.agents.register("asking-1", "asking", 8, {})
         yield found
 
 
@@ -89,7 +89,7 @@ def test_of_a_thousand_submits_from_eight_processes_exactly_as_many_are_let_in_a
     assert (len(admitted), len(waits)) == (FIT, REQUESTS - FIT)
     assert all(wait is not None and 0 < wait <= 86_400 for wait in waits)
     for scope in ("all", "tenant:default", "agent_type:asker", "model:dear"):
-        held = state.book.standing([scope])[scope].held
+        held = state.budgets.usage.standing([scope])[scope].held
         assert (held.amount, held.tasks) == (FIT * ESTIMATE, FIT)
     asking.check_the_ledger()
     with pytest.raises(OverBudget, match="reserved"):
@@ -129,7 +129,7 @@ def test_workers_that_are_killed_at_any_moment_neither_overspend_nor_leave_anyth
     eventually(lambda: all(task.state() in ENDED for task in tasks), 120, "every task to end")
     assert asking.nothing_is_held()
     asking.check_the_ledger()
-    spent = asking.state.book.standing(["all"])["all"].settled["day"]
+    spent = asking.state.budgets.usage.standing(["all"])["all"].settled["day"]
     assert 0 < spent.amount <= FIT * ESTIMATE
     # What was asked is charged, and beside it what a killed worker was about to ask.
     asked = fake.count("dear")

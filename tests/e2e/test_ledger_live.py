@@ -6,8 +6,8 @@ from harness import Crew, eventually
 
 from fleet.broker.app import Role, make_app
 from fleet.broker.job_names import ROLL_UP
-from fleet.connection import open_connection
 from fleet.ledger.verification import verify
+from fleet.tasks.connection import open_connection
 
 
 def test_what_a_task_spent_is_in_the_ledger_and_rolled_up_by_a_worker(crew: Crew) -> None:
@@ -15,7 +15,7 @@ def test_what_a_task_spent_is_in_the_ledger_and_rolled_up_by_a_worker(crew: Crew
     task = crew.fleet.submit("code_generation", payload, tenant="ledger")
     record = task.wait(timeout=120)
     state = open_connection(crew.fleet.settings)
-    entries = [entry for entry in state.ledger.newest(100) if entry.task == task.id]
+    entries = [entry for entry in state.ledger.entries.newest(100) if entry.task == task.id]
     assert len(entries) == record.model_calls > 0
     assert sum(entry.output for entry in entries) == record.output_tokens > 0
     assert {(entry.tenant, entry.agent_type, entry.pool) for entry in entries} == {
@@ -24,5 +24,7 @@ def test_what_a_task_spent_is_in_the_ledger_and_rolled_up_by_a_worker(crew: Crew
 
     make_app(crew.fleet.settings, Role("", "")).send_task(ROLL_UP)
     newest = entries[0].id
-    eventually(lambda: state.rollups.cursor() >= newest, what="a worker to roll the ledger up")
-    assert verify(state).differences == ()
+    eventually(
+        lambda: state.ledger.rollups.cursor() >= newest, what="a worker to roll the ledger up"
+    )
+    assert verify(state.ledger).differences == ()

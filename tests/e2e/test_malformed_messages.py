@@ -52,7 +52,7 @@ def test_a_worker_outlives_every_malformed_message(visited: tuple[Crew, redis.Re
             client.lpush(queue, written(change, good))
         if queue != SHOP:
             client.lpush(wake(queue), "1")
-    aside = fleet_of(app).set_aside
+    aside = fleet_of(app).tasks.set_aside
     eventually(lambda: aside.ever() >= expected, 60, "all are set aside")
     for queue in (*FLEETS, SHOP):
         good = good_message("agents.napper", [{"note": "good"}], queue)

@@ -149,6 +149,6 @@ def test_a_task_that_no_model_answered_teaches_nothing_and_cannot_be_rated(
 
 
 def _rewards(fakes: FakeCrew, model: str) -> float:
-    facts = fakes.crew.fleet._connection.model_state.read()
+    facts = fakes.crew.fleet._connection.models.state.read()
     found = facts.evidence.get((model, "code_generation"))
     return found.rewards if found else 0.0

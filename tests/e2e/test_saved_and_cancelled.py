@@ -91,7 +91,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
             for pool in POOLS:
                 crew.await_pool(pool)
             yield Asked(crew, fake)
-            assert verify(crew.fleet._connection).differences == ()
+            assert verify(crew.fleet._connection.ledger).differences == ()
         finally:
             processes.stop_all()
             server.stop()

@@ -237,7 +237,7 @@ def test_beats_jobs_run_though_every_slot_is_taken(workers: Workers, pool: str) 
     for _ in range(2):
         workers.nap(pool, seconds=LONG_SECONDS)
     connection = workers.fleet._connection
-    connection.registry.register("ghost", pool, 2, {})
+    connection.routing.agents.register("ghost", pool, 2, {})
     connection.client.hset(connection.keys.agent("ghost"), "heartbeat", 0)
     workers.processes.start("beat", "beat")
 

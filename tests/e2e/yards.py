@@ -19,8 +19,8 @@ from harness import ROOT, Processes, eventually
 
 from fleet.broker.app import make_app
 from fleet.client import Task
-from fleet.connection import Connection
 from fleet.settings import load_settings
+from fleet.tasks.connection import Connection
 
 HERE = Path(__file__).parent
 GRACE_SECONDS = 3.0

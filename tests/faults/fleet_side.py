@@ -20,10 +20,10 @@ from sides import LABORER, Broker, Execution, Workers, await_ready, sized
 
 from fleet import Fleet, Submission
 from fleet.broker.app import make_app
-from fleet.connection import Connection
 from fleet.ledger.rules.entries import CORRECTION
 from fleet.ledger.verification import verify
 from fleet.settings import load_settings
+from fleet.tasks.connection import Connection
 from fleet.tasks.record import ENDED
 from fleet.tasks.rules.states import parse_history
 
@@ -272,12 +272,12 @@ class FleetSide:
         assert [task for task, row in rows.items() if row[2] != charged[task]] == []
         eventually(lambda: not self.in_flight(), 30, "every slot to be given back")
         eventually(self.nothing_is_held, 30, "nothing to be held")
-        assert verify(self.state).differences == ()
+        assert verify(self.state.ledger).differences == ()
 
     def entries(self) -> list[Any]:
         found, cursor = [], "0-0"
         while True:
-            page = self.state.ledger.page(cursor).entries
+            page = self.state.ledger.entries.page(cursor).entries
             if not page:
                 return found
             found += page
@@ -287,7 +287,7 @@ class FleetSide:
         return sum(pool.in_flight for pool in self.fleet.pools())
 
     def nothing_is_held(self) -> bool:
-        reserved, book = self.state.book.reserved(), self.state.book.read()
+        reserved, book = self.state.budgets.usage.reserved(), self.state.budgets.usage.read()
         return not any((*reserved.all, *(each for held in book.held.values() for each in held)))
 
     def stop(self) -> None:

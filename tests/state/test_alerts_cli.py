@@ -12,15 +12,22 @@ from commands import run_fleet
 
 from fleet import Fleet
 from fleet.budgets.alerts import look_at_budgets
-from fleet.connection import Connection, open_connection
+from fleet.budgets.controls import Controls
 from fleet.models.rules.output_limits import Shown
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
 
 LEASE = Lease(
     "task", 1, "type", "a [b] c", 0.5, "gpt-5", 1, agent_type="code_generator", pool="pool"
 )
+
+
+def look(fleet: Connection) -> list[str]:
+    controls = Controls(fleet.settings.config, fleet.policy.store.read())
+    return look_at_budgets(controls, fleet.budgets)
+
 
 
 @pytest.fixture
@@ -43,8 +50,10 @@ def alerts(folder: Path, *arguments: str) -> str:
 
 def spend(state: Connection, call: int, dollars: int) -> None:
     cost = dollars * 10**9
-    state.steps.settle(LEASE, call, Step("gpt-5", "openai", "first", "ok", 1, 0, 1, cost))
-    look_at_budgets(state)
+    state.tasks.model_calls.settle(
+        LEASE, call, Step("gpt-5", "openai", "first", "ok", 1, 0, 1, cost)
+    )
+    look(state)
 
 
 def test_alerts_are_shown_the_newest_first(
@@ -73,8 +82,8 @@ def test_a_model_that_ignores_its_limit_is_among_the_alerts(
     state: Connection, tmp_path: Path
 ) -> None:
     shown = Shown(100, 4096, at_limit=False)
-    state.model_state.note_limit("own", "task-1 1.1", shown)
-    state.model_state.note_limit("own", "task-1 1.2", shown)
+    state.models.state.note_limit("own", "task-1 1.1", shown)
+    state.models.state.note_limit("own", "task-1 1.2", shown)
     (told,) = json.loads(alerts(tmp_path, "--json"))
     assert (told["kind"], told["scope"]) == ("output_limit", "model:own")
     assert (told["asked"], told["written"], told["call"]) == (100, 4096, "task-1 1.1")

@@ -10,12 +10,12 @@ import pytest
 import redis
 
 from fleet import Fleet
-from fleet.budgets.rules.limits import LimitKey
 from fleet.errors import TooBusy
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 PROCESSES, EACH, ROOM = 8, 40, 37
 PAYLOAD = {"instruction": "add"}
@@ -26,7 +26,7 @@ ASK = Submission("code_generation", PAYLOAD, complexity=0.5)
 def make(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Callable[[str], Fleet]:
     def made(limits: str, more: str = "") -> Fleet:
         found = Fleet(settings_of(f"[limits]\n{limits}\n{more}"))
-        found._connection.registry.register("codegen-1", "codegen", 10, {})
+        found._connection.routing.agents.register("codegen-1", "codegen", 10, {})
         return found
 
     return made
@@ -73,8 +73,8 @@ def test_of_eight_processes_submits_exactly_as_many_are_let_in_as_may_wait(
     assert all(1 <= wait <= 300 for wait in waits)
     state = fleet._connection
     assert state.client.zcard(state.keys.tasks) == let_in
-    assert state.book.standing(["all"])["all"].held.tasks == let_in
-    assert len(state.book.reserved().tasks) == let_in
+    assert state.budgets.usage.standing(["all"])["all"].held.tasks == let_in
+    assert len(state.budgets.usage.reserved().tasks) == let_in
 
 
 def test_the_error_says_who_waits_and_what_to_do(make: Callable[[str], Fleet]) -> None:
@@ -108,7 +108,7 @@ def test_of_many_in_one_round_trip_those_that_may_wait_are_let_in(
 def test_a_task_that_starts_or_is_cancelled_makes_room(make: Callable[[str], Fleet]) -> None:
     fleet = make("waiting_per_tenant = 2")
     first, second = fleet.submit_many([ASK, ASK])
-    tasks = fleet._connection.tasks
+    tasks = fleet._connection.tasks.records
     lease = tasks.claim(first.id, "codegen-1", "codegen", 30, "a", "default", "")
     assert isinstance(lease, Lease)
     third = fleet.submit("code_generation", PAYLOAD)
@@ -117,7 +117,9 @@ def test_a_task_that_starts_or_is_cancelled_makes_room(make: Callable[[str], Fle
     with pytest.raises(TooBusy):
         fleet.submit("code_generation", PAYLOAD)
     # What is put back waits again, also where more wait then than may: it was let in before.
-    assert fleet._connection.retries.put_back(lease, "{}", "Unavailable", 0).status == "parked"
+    assert (
+        fleet._connection.tasks.retries.put_back(lease, "{}", "Unavailable", 0).status == "parked"
+    )
     third.cancel()
     with pytest.raises(TooBusy):
         fleet.submit("code_generation", PAYLOAD)
@@ -126,7 +128,7 @@ def test_a_task_that_starts_or_is_cancelled_makes_room(make: Callable[[str], Fle
 def test_a_task_that_is_parked_waits_too(make: Callable[..., Fleet]) -> None:
     fleet = make("waiting_per_tenant = 2", '[budgets]\nover = "wait"\n')
     key = LimitKey("tenant:default", "month", "requests")
-    fleet._connection.policies.set_limits({key: 1}, Cause("ann", "test"))
+    fleet._connection.policy.store.set_limits({key: 1}, Cause("ann", "test"))
     assert [fleet.submit("code_generation", PAYLOAD).state() for _ in "ab"] == ["queued", "parked"]
     with pytest.raises(TooBusy):
         fleet.submit("code_generation", PAYLOAD)

@@ -17,8 +17,8 @@ from fleet.beat.scheduler import JobThreads, LeasedScheduler
 from fleet.beat.store import BeatLease
 from fleet.broker.app import Role, make_app
 from fleet.broker.job_names import ARCHIVE, BUDGETS, HEALTH, PRUNE, ROLL_UP
-from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import last_health, reap, summarize_health
 
 DAILY, OFTEN = ARCHIVE, HEALTH
@@ -156,7 +156,7 @@ def test_a_job_that_fails_or_is_still_running_harms_no_other() -> None:
 
 
 def test_the_jobs_may_run_twice(fleet: Connection) -> None:
-    fleet.registry.register("codegen-1", "codegen", 10, {})
+    fleet.routing.agents.register("codegen-1", "codegen", 10, {})
     assert reap(fleet) == reap(fleet)
     assert summarize_health(fleet) == summarize_health(fleet)
 

@@ -13,11 +13,11 @@ from fleet.budgets.reservation import ScopeLimits, StepLimits
 from fleet.budgets.rules.limits import Limit, pack
 from fleet.budgets.rules.refusals import Refusal
 from fleet.budgets.usage_store import window_ids
-from fleet.connection import Connection, open_connection
 from fleet.ledger.rules.entries import Held, LedgerEntry
 from fleet.ledger.rules.sums import LedgerSums
 from fleet.ledger.verification import verify
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
 
@@ -41,8 +41,10 @@ def charge(fleet: Connection, *ages: int) -> list[LedgerEntry]:
     """Let a step have been settled so many seconds ago, for each, the oldest first: its entry and
     what the book has of it."""
     for call in range(1, 1 + len(ages)):
-        fleet.steps.settle(LEASE, call, STEP)
-    entries = [_aged(*pair) for pair in zip(fleet.ledger.page("0-0").entries, ages, strict=True)]
+        fleet.tasks.model_calls.settle(LEASE, call, STEP)
+    entries = [
+        _aged(*pair) for pair in zip(fleet.ledger.entries.page("0-0").entries, ages, strict=True)
+    ]
     fleet.client.delete(fleet.keys.ledger, fleet.keys.money)
     for entry in entries:
         fields: Any = entry.fields
@@ -59,7 +61,7 @@ def _aged(entry: LedgerEntry, age: int) -> LedgerEntry:
 
 
 def windows_of(fleet: Connection, scope: str = "all") -> set[str]:
-    return set(fleet.book.read().counters[scope])
+    return set(fleet.budgets.usage.read().counters[scope])
 
 
 def test_old_hours_and_days_go_and_all_months_stay(fleet: Connection) -> None:
@@ -67,33 +69,33 @@ def test_old_hours_and_days_go_and_all_months_stay(fleet: Connection) -> None:
     years, over_a_year, a_year, nine_days, week, hour, now = (
         entry.windows.split(",") for entry in charge(fleet, *ages)
     )
-    assert verify(fleet).differences == ()
-    assert fleet.money_upkeep.prune() == 4 * (4 + 2)
+    assert verify(fleet.ledger).differences == ()
+    assert fleet.budgets.upkeep.prune() == 4 * (4 + 2)
     kept = {*years[2:], *over_a_year[2:], *a_year[1:], *nine_days[1:], *week, *hour, *now}
     for scope in ("all", "tenant:acme", "agent_type:agent", "model:gpt-5"):
         assert windows_of(fleet, scope) == kept
-    assert verify(fleet).differences == ()
-    assert fleet.money_upkeep.prune() == 0
+    assert verify(fleet.ledger).differences == ()
+    assert fleet.budgets.upkeep.prune() == 0
 
 
 def test_a_window_that_is_missing_is_still_told_where_it_should_be_there(fleet: Connection) -> None:
     (entry,) = charge(fleet, 8 * DAY - HOUR)
     hour, day, _ = entry.windows.split(",")
     fleet.client.hdel(fleet.keys.money, f"{hour} all", f"{day} tenant:acme")
-    found = {(each.of, each.window) for each in verify(fleet).differences}
+    found = {(each.of, each.window) for each in verify(fleet.ledger).differences}
     assert found == {("all", hour), ("tenant:acme", day)}
 
 
 def test_an_old_entry_that_is_corrected_after_its_hour_has_gone_adds_up(fleet: Connection) -> None:
     (entry,) = charge(fleet, 30 * DAY)
-    fleet.money_upkeep.prune()
-    fleet.ledger.correct(entry, -2_000, "ann", "billed less", "once")
-    assert verify(fleet).differences == ()
-    fleet.money_upkeep.prune()
-    assert verify(fleet).differences == ()
+    fleet.budgets.upkeep.prune()
+    fleet.ledger.entries.correct(entry, -2_000, "ann", "billed less", "once")
+    assert verify(fleet.ledger).differences == ()
+    fleet.budgets.upkeep.prune()
+    assert verify(fleet.ledger).differences == ()
     _, day, month = entry.windows.split(",")
     assert windows_of(fleet) == {day, month}
-    assert fleet.book.read().counters["all"][month].amount == 5_000
+    assert fleet.budgets.usage.read().counters["all"][month].amount == 5_000
 
 
 def test_minutes_that_have_left_the_last_sixty_go_with_their_share_of_the_sum(
@@ -109,30 +111,34 @@ def test_minutes_that_have_left_the_last_sixty_go_with_their_share_of_the_sum(
         f"r{minute - 3} tenant:both": "5,50,1",
     }
     fleet.client.hset(fleet.keys.money, mapping=fields)
-    assert verify(fleet).differences == ()
-    assert fleet.money_upkeep.prune() == 4
-    book = fleet.book.read()
+    assert verify(fleet.ledger).differences == ()
+    assert fleet.budgets.upkeep.prune() == 4
+    book = fleet.budgets.usage.read()
     assert book.rolling == {"tenant:both": (5, 50, 1)}
     assert book.minutes == {"tenant:both": {minute - 3: (5, 50, 1)}}
-    assert verify(fleet).differences == ()
+    assert verify(fleet.ledger).differences == ()
 
 
 def test_a_sum_that_has_more_than_its_minutes_is_kept_for_somebody_to_see(
     fleet: Connection,
 ) -> None:
     fleet.client.hset(fleet.keys.money, "r all", "9,90,2,0,0")
-    fleet.money_upkeep.prune()
-    assert {each.figure for each in verify(fleet).differences} == {"amount", "tokens", "requests"}
+    fleet.budgets.upkeep.prune()
+    assert {each.figure for each in verify(fleet.ledger).differences} == {
+        "amount",
+        "tokens",
+        "requests",
+    }
 
 
 def test_limits_hold_after_a_prune_as_before(fleet: Connection) -> None:
-    fleet.steps.settle(LEASE, 1, STEP)
-    assert fleet.steps.admit(LEASE, 2, STEP, StepLimits("0", ScopeLimits())) is None
-    before = fleet.book.standing(["all", "tenant:acme"])
-    fleet.money_upkeep.prune()
-    assert fleet.book.standing(["all", "tenant:acme"]) == before
+    fleet.tasks.model_calls.settle(LEASE, 1, STEP)
+    assert fleet.tasks.model_calls.admit(LEASE, 2, STEP, StepLimits("0", ScopeLimits())) is None
+    before = fleet.budgets.usage.standing(["all", "tenant:acme"])
+    fleet.budgets.upkeep.prune()
+    assert fleet.budgets.usage.standing(["all", "tenant:acme"]) == before
     limits = pack((Limit("hour", "dollars", 20_000), Limit("rolling", "dollars", 20_000)))
-    refusal = fleet.steps.admit(LEASE, 3, STEP, StepLimits("0", ScopeLimits(limits)))
+    refusal = fleet.tasks.model_calls.admit(LEASE, 3, STEP, StepLimits("0", ScopeLimits(limits)))
     assert isinstance(refusal, Refusal)
     assert (refusal.settled, refusal.held) == (7_000, 7_000)
 
@@ -140,8 +146,11 @@ def test_limits_hold_after_a_prune_as_before(fleet: Connection) -> None:
 def test_what_says_that_nothing_is_held_goes_and_what_is_held_stays(fleet: Connection) -> None:
     held = {"held all": "5,6,1,1", "held tenant:gone": "0,0,0,0", "held tenant:a b": "5,6,1,0"}
     fleet.client.hset(fleet.keys.money, mapping=held)
-    assert fleet.money_upkeep.prune() == 1
-    assert fleet.book.read().held == {"all": Held(5, 6, 1, 1), "tenant:a b": Held(5, 6, 1, 0)}
+    assert fleet.budgets.upkeep.prune() == 1
+    assert fleet.budgets.usage.read().held == {
+        "all": Held(5, 6, 1, 1),
+        "tenant:a b": Held(5, 6, 1, 0),
+    }
 
 
 def test_a_book_of_many_pages_is_pruned_page_by_page(
@@ -152,7 +161,7 @@ def test_a_book_of_many_pages_is_pruned_page_by_page(
     fields = {f"h2020010{n % 9 + 1}00 tenant:t{n:04d}": "1,2,3" for n in range(3000)}
     fields |= {f"{now['hour']} tenant:t{n:04d}": "1,2,3" for n in range(500)}
     fleet.client.hset(fleet.keys.money, mapping=fields)
-    assert fleet.money_upkeep.prune() == 3000
-    assert {window for each in fleet.book.read().counters.values() for window in each} == {
+    assert fleet.budgets.upkeep.prune() == 3000
+    assert {window for each in fleet.budgets.usage.read().counters.values() for window in each} == {
         now["hour"]
     }

@@ -10,12 +10,14 @@ import redis
 from structlog.testing import capture_logs
 
 from fleet.budgets.alerts import look_at_budgets
+from fleet.budgets.controls import Controls
 from fleet.budgets.reservation import ScopeLimits, StepLimits
 from fleet.budgets.rules.alerts import BudgetUse
-from fleet.budgets.rules.limits import Limit, LimitKey, Window
-from fleet.connection import Connection, open_connection
+from fleet.budgets.rules.limits import Limit
+from fleet.policy.rules import LimitKey, Window
 from fleet.policy.store import Cause
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
 
@@ -34,6 +36,12 @@ usd = 1
 """
 DOLLAR = 10**9
 UNSAID = Cause("ann", "a test")
+
+
+def look(fleet: Connection) -> list[str]:
+    controls = Controls(fleet.settings.config, fleet.policy.store.read())
+    return look_at_budgets(controls, fleet.budgets)
+
 
 
 @pytest.fixture
@@ -60,26 +68,26 @@ def step(dollars: int) -> Step:
 
 def spend(fleet: Connection, dollars: int, tenant: str, agent_type: str = "tester") -> None:
     call = fleet.client.incr("call")
-    fleet.steps.settle(lease(fleet, tenant, agent_type), int(call), step(dollars))
+    fleet.tasks.model_calls.settle(lease(fleet, tenant, agent_type), int(call), step(dollars))
 
 
 def said(fleet: Connection) -> list[tuple[str, str, int]]:
     """Oldest first."""
-    alerts = reversed(fleet.alerts.newest(100))
+    alerts = reversed(fleet.budgets.alerts.newest(100))
     return [(alert.scope, alert.window, alert.threshold) for alert in alerts]
 
 
 def test_each_threshold_is_said_when_it_is_reached_and_not_again(fleet: Connection) -> None:
     for dollars in (40, 10, 5, 30, 4, 1, 9, 1, 7):
         spend(fleet, dollars, "acme")
-        look_at_budgets(fleet)
-        look_at_budgets(fleet)
+        look(fleet)
+        look(fleet)
     assert said(fleet) == [("tenant:acme", "day", each) for each in (50, 80, 90, 100)]
 
 
 def test_of_several_new_thresholds_the_highest_is_said_alone(fleet: Connection) -> None:
     spend(fleet, 95, "acme")
-    (told,) = look_at_budgets(fleet)
+    (told,) = look(fleet)
     assert told == "tenant:acme has used 95 % of $100 a UTC day: $95 settled, $0 reserved"
     assert said(fleet) == [("tenant:acme", "day", 90)]
 
@@ -90,21 +98,21 @@ def test_every_scope_with_a_budget_of_dollars_is_looked_at_each_by_its_own(
     spend(fleet, 80, "acme", "code_generator")
     spend(fleet, 60, "globex")
     spend(fleet, 490, "vip")
-    look_at_budgets(fleet)
+    look(fleet)
     assert said(fleet) == [
         ("agent_type:code_generator", "hour", 80),
         ("all", "day", 50),
         ("tenant:acme", "day", 80),
         ("tenant:globex", "day", 50),
     ]
-    alert = fleet.alerts.newest(1)[0]
+    alert = fleet.budgets.alerts.newest(1)[0]
     assert (alert.limit, alert.settled, alert.held) == (100 * DOLLAR, 60 * DOLLAR, 0)
 
 
 def test_what_is_reserved_counts_though_nothing_was_spent_yet(fleet: Connection) -> None:
     limits = StepLimits("0", ScopeLimits())
-    assert fleet.steps.admit(lease(fleet, "acme"), 1, step(85), limits) is None
-    (told,) = look_at_budgets(fleet)
+    assert fleet.tasks.model_calls.admit(lease(fleet, "acme"), 1, step(85), limits) is None
+    (told,) = look(fleet)
     assert told == "tenant:acme has used 85 % of $100 a UTC day: $0 settled, $85 reserved"
 
 
@@ -126,13 +134,13 @@ def test_however_many_look_at_once_each_alert_is_said_once(
 def test_one_that_dies_after_saying_it_leaves_nothing_to_say_again(fleet: Connection) -> None:
     spend(fleet, 50, "acme")
     (use,) = (use for use in _uses_of(fleet, "tenant:acme") if use.reached)
-    assert fleet.alerts.say(use) is not None
-    assert look_at_budgets(fleet) == []
+    assert fleet.budgets.alerts.say(use) is not None
+    assert look(fleet) == []
     assert said(fleet) == [("tenant:acme", "day", 50)]
 
 
 def _uses_of(fleet: Connection, scope: str) -> list[BudgetUse]:
-    standings = fleet.book.standings([scope])
+    standings = fleet.budgets.usage.standings([scope])
     standing = standings.of[scope]
     limit = Limit("day", "dollars", 100 * DOLLAR)
     settled = standing.settled["day"].amount
@@ -143,30 +151,32 @@ def test_a_limit_that_is_raised_says_no_threshold_again_and_the_higher_ones_when
     fleet: Connection,
 ) -> None:
     spend(fleet, 85, "acme")
-    look_at_budgets(fleet)
-    fleet.policies.set_limits({LimitKey("tenant:acme", "day", "dollars"): 200 * DOLLAR}, UNSAID)
-    assert look_at_budgets(fleet) == []
+    look(fleet)
+    fleet.policy.store.set_limits({LimitKey("tenant:acme", "day", "dollars"): 200 * DOLLAR}, UNSAID)
+    assert look(fleet) == []
     spend(fleet, 80, "acme")
-    assert look_at_budgets(fleet) == []
+    assert look(fleet) == []
     spend(fleet, 20, "acme")
-    look_at_budgets(fleet)
+    look(fleet)
     assert said(fleet) == [("tenant:acme", "day", 80), ("tenant:acme", "day", 90)]
-    assert fleet.alerts.newest(1)[0].limit == 200 * DOLLAR
+    assert fleet.budgets.alerts.newest(1)[0].limit == 200 * DOLLAR
 
 
 def test_a_limit_that_is_lowered_is_said_and_one_that_was_lifted_is_not(fleet: Connection) -> None:
     spend(fleet, 45, "acme")
     spend(fleet, 99, "globex")
     key = LimitKey("tenant:acme", "day", "dollars")
-    fleet.policies.set_limits({key: 50 * DOLLAR, key._replace(scope="tenant:globex"): None}, UNSAID)
-    look_at_budgets(fleet)
+    fleet.policy.store.set_limits(
+        {key: 50 * DOLLAR, key._replace(scope="tenant:globex"): None}, UNSAID
+    )
+    look(fleet)
     assert said(fleet) == [("tenant:acme", "day", 90)]
 
 
 def test_a_window_that_turns_says_everything_anew(fleet: Connection) -> None:
     limit = Limit("hour", "dollars", 10)
     hours = [BudgetUse("all", limit, f"h20261124{hour}", 8, 1) for hour in ("20", "21")]
-    told = [fleet.alerts.say(use) for use in (*hours, *hours)]
+    told = [fleet.budgets.alerts.say(use) for use in (*hours, *hours)]
     assert [alert and alert.threshold for alert in told] == [90, 90, None, None]
 
 
@@ -181,7 +191,7 @@ def test_a_window_that_turns_says_everything_anew(fleet: Connection) -> None:
 def test_what_was_said_is_remembered_longer_than_its_window_and_not_for_ever(
     fleet: Connection, window: Window, window_id: str, lasts: int
 ) -> None:
-    fleet.alerts.say(BudgetUse("all", Limit(window, "dollars", 10), window_id, 9, 0))
+    fleet.budgets.alerts.say(BudgetUse("all", Limit(window, "dollars", 10), window_id, 9, 0))
     assert lasts < fleet.client.ttl(fleet.keys.alerted(window_id)) <= 2 * lasts
 
 
@@ -191,7 +201,7 @@ def test_alerts_are_warnings_in_the_log_and_an_error_where_nothing_is_left(
     spend(fleet, 80, "acme")
     spend(fleet, 100, "globex")
     with capture_logs() as lines:
-        look_at_budgets(fleet)
+        look(fleet)
     assert [(line["log_level"], line["scope"], line["percent"]) for line in lines] == [
         ("warning", "tenant:acme", 80),
         ("error", "tenant:globex", 100),
@@ -200,6 +210,8 @@ def test_alerts_are_warnings_in_the_log_and_an_error_where_nothing_is_left(
 
 def test_nothing_reached_is_nothing_to_say(fleet: Connection) -> None:
     spend(fleet, 49, "acme")
-    assert look_at_budgets(fleet) == []
+    assert look(fleet) == []
     with pytest.raises(ValueError, match="no threshold"):
-        fleet.alerts.say(BudgetUse("all", Limit("hour", "dollars", 10), "h2026112420", 1, 1))
+        fleet.budgets.alerts.say(
+            BudgetUse("all", Limit("hour", "dollars", 10), "h2026112420", 1, 1)
+        )

@@ -16,9 +16,9 @@ from celery.result import AsyncResult, ResultSet
 
 from fleet import Fleet
 from fleet.broker.app import make_app
-from fleet.connection import Connection
 from fleet.errors import TaskFailed, TaskUnverified
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection
 from fleet.tasks.store import Lease
 
 RESULT = {"code": "def add(a, b): return a + b"}
@@ -27,7 +27,7 @@ RESULT = {"code": "def add(a, b): return a + b"}
 @pytest.fixture
 def app(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Iterator[Celery]:
     with make_app(settings_of(""), set_as_current=False) as found:
-        found.fleet.registry.register("codegen-1", "codegen", 10, {})
+        found.fleet.routing.agents.register("codegen-1", "codegen", 10, {})
         yield found
 
 
@@ -38,7 +38,7 @@ def submit(app: Celery) -> Callable[[], str]:
 
 
 def begin(app: Celery, task_id: str) -> Lease:
-    tasks = app.fleet.tasks
+    tasks = app.fleet.tasks.records
     lease: Lease = tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "")
     return lease
 
@@ -47,7 +47,7 @@ def finish(connection: Connection, lease: Lease, state: str = "succeeded", error
     fields = {"result": json.dumps(RESULT)}
     if error:
         fields = {"error": json.dumps({"type": error, "message": "it did not"})}
-    connection.tasks.finish(lease, "codegen", state, 60, fields)
+    connection.tasks.records.finish(lease, "codegen", state, 60, fields)
 
 
 def test_it_has_the_state_and_the_result_of_the_task(

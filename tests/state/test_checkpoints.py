@@ -15,15 +15,15 @@ from typer.testing import CliRunner
 from fleet import Fleet
 from fleet.agent import ModelReply
 from fleet.budgets.cached_policy import PolicyInForce
-from fleet.budgets.rules.limits import LimitKey
 from fleet.budgets.rules.refusals import Refusal
 from fleet.cli.main import app
-from fleet.connection import Connection
 from fleet.errors import CheckpointTooLarge, LeaseLost, OverBudget, Unavailable
 from fleet.models.store import Lesson
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters import bound_dead, retry_id
 from fleet.tasks.reaper import reap
 from fleet.tasks.record import Step
@@ -43,7 +43,9 @@ DRAFT = '{"text":"draft"}'
 @pytest.fixture
 def app_of(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Fleet:
     found = Fleet(settings_of(CONFIG))
-    found._connection.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    found._connection.routing.agents.register(
+        "codegen-1", "codegen", 10, {"host": "here", "pid": "1"}
+    )
     return found
 
 
@@ -62,8 +64,8 @@ def submit(app_of: Fleet) -> str:
 
 
 def claim(fleet: Connection, task_id: str, seconds: float = 30) -> Lease:
-    name = f"{task_id}-{fleet.tasks.read(task_id).fence}"
-    found = fleet.tasks.claim(task_id, "codegen-1", "codegen", seconds, name, "default", "")
+    name = f"{task_id}-{fleet.tasks.records.read(task_id).fence}"
+    found = fleet.tasks.records.claim(task_id, "codegen-1", "codegen", seconds, name, "default", "")
     assert isinstance(found, Lease), found
     return found
 
@@ -73,22 +75,24 @@ def names(found: Any) -> list[str]:
 
 
 def end_the_lease(fleet: Connection, lease: Lease) -> None:
-    assert fleet.tasks.renew(lease, 0)
+    assert fleet.tasks.records.renew(lease, 0)
     assert reap(fleet)["requeued"] == [lease.task_id]
 
 
 def context_of(fleet: Connection, lease: Lease) -> RunContext:
-    policy = PolicyInForce(fleet.settings.config, fleet.policies)
-    lessons = Lessons(fleet.model_state, fleet.examples, {})
-    writer = StepWriter(lease, fleet.steps, policy, lessons, learns=False)
-    return RunContext(lease, fleet.tasks, ModelSteps(lease, {}, {}, writer, False), (), "auto")
+    policy = PolicyInForce(fleet.settings.config, fleet.policy.store)
+    lessons = Lessons(fleet.models.state, fleet.models.examples, {})
+    writer = StepWriter(lease, fleet.tasks.model_calls, policy, lessons, learns=False)
+    return RunContext(
+        lease, fleet.tasks.records, ModelSteps(lease, {}, {}, writer, False), (), "auto"
+    )
 
 
 def test_the_next_run_gets_what_was_saved_with_its_lease(fleet: Connection, lease: Lease) -> None:
     assert lease.saved == ()
-    fleet.steps.save(lease, "plan", "[1,2]")
-    fleet.steps.save(lease, "draft", '"old"')
-    fleet.steps.save(lease, "draft", '"née"')
+    fleet.tasks.model_calls.save(lease, "plan", "[1,2]")
+    fleet.tasks.model_calls.save(lease, "draft", '"old"')
+    fleet.tasks.model_calls.save(lease, "draft", '"née"')
     end_the_lease(fleet, lease)
     (plan, draft) = claim(fleet, lease.task_id).saved
     assert (plan.name, plan.value, plan.fence) == ("plan", "[1,2]", lease.fence)
@@ -101,20 +105,20 @@ def test_a_run_that_lost_its_lease_saves_nothing(fleet: Connection, lease: Lease
     end_the_lease(fleet, lease)
     newer = claim(fleet, lease.task_id)
     with pytest.raises(LeaseLost):
-        fleet.steps.save(lease, "draft", DRAFT)
+        fleet.tasks.model_calls.save(lease, "draft", DRAFT)
     with pytest.raises(LeaseLost):
-        fleet.steps.settle_and_save(lease, 1, STEP, "draft", DRAFT)
-    assert fleet.steps.saved(lease.task_id) == ()
+        fleet.tasks.model_calls.settle_and_save(lease, 1, STEP, "draft", DRAFT)
+    assert fleet.tasks.model_calls.saved(lease.task_id) == ()
     # The tokens are burned all the same.
-    assert fleet.tasks.read(lease.task_id).cost_nanodollars == 7
-    fleet.steps.save(newer, "draft", DRAFT)
-    assert names(fleet.steps.saved(lease.task_id)) == ["draft"]
+    assert fleet.tasks.records.read(lease.task_id).cost_nanodollars == 7
+    fleet.tasks.model_calls.save(newer, "draft", DRAFT)
+    assert names(fleet.tasks.model_calls.saved(lease.task_id)) == ["draft"]
 
 
 def test_nothing_is_saved_once_the_task_has_ended(fleet: Connection, lease: Lease) -> None:
-    assert fleet.tasks.finish(lease, "codegen", "succeeded", 60, {}).kept
+    assert fleet.tasks.records.finish(lease, "codegen", "succeeded", 60, {}).kept
     with pytest.raises(LeaseLost):
-        fleet.steps.save(lease, "draft", DRAFT)
+        fleet.tasks.model_calls.save(lease, "draft", DRAFT)
     assert not fleet.client.exists(fleet.keys.saved(lease.task_id))
 
 
@@ -122,12 +126,12 @@ def test_a_charge_and_its_answer_are_one_step_however_often_it_is_sent(
     fleet: Connection, lease: Lease
 ) -> None:
     for _ in range(3):
-        assert fleet.steps.settle_and_save(lease, 1, STEP, "draft", DRAFT) == (7, True)
-    (saved,) = fleet.steps.saved(lease.task_id)
+        assert fleet.tasks.model_calls.settle_and_save(lease, 1, STEP, "draft", DRAFT) == (7, True)
+    (saved,) = fleet.tasks.model_calls.saved(lease.task_id)
     assert (saved.name, saved.value) == ("draft", DRAFT)
-    record = fleet.tasks.read(lease.task_id)
+    record = fleet.tasks.records.read(lease.task_id)
     assert (record.cost_nanodollars, record.model_calls) == (7, 1)
-    assert len(fleet.ledger.page("0-0").entries) == 1
+    assert len(fleet.ledger.entries.page("0-0").entries) == 1
 
 
 def test_an_answer_that_was_charged_as_lost_is_not_saved_for_a_run_that_has_gone_on(
@@ -135,61 +139,61 @@ def test_an_answer_that_was_charged_as_lost_is_not_saved_for_a_run_that_has_gone
 ) -> None:
     from fleet.budgets.reservation import ScopeLimits, StepLimits
 
-    assert fleet.steps.admit(lease, 1, STEP, StepLimits("0", ScopeLimits())) is None
+    assert fleet.tasks.model_calls.admit(lease, 1, STEP, StepLimits("0", ScopeLimits())) is None
     end_the_lease(fleet, lease)
     claim(fleet, lease.task_id)
     with pytest.raises(LeaseLost):
-        fleet.steps.settle_and_save(lease, 1, STEP, "draft", DRAFT)
-    assert fleet.steps.saved(lease.task_id) == ()
-    assert fleet.tasks.read(lease.task_id).uncertain_calls == 0
+        fleet.tasks.model_calls.settle_and_save(lease, 1, STEP, "draft", DRAFT)
+    assert fleet.tasks.model_calls.saved(lease.task_id) == ()
+    assert fleet.tasks.records.read(lease.task_id).uncertain_calls == 0
 
 
 def test_a_task_saves_no_more_than_it_may(fleet: Connection, lease: Lease) -> None:
     large = json.dumps("x" * 1500)
-    fleet.steps.save(lease, "draft", large)
+    fleet.tasks.model_calls.save(lease, "draft", large)
     # The same name takes the place of the old value.
-    fleet.steps.save(lease, "draft", large)
+    fleet.tasks.model_calls.save(lease, "draft", large)
     with pytest.raises(CheckpointTooLarge, match=r"2,048 bytes .* raise limits.checkpoint_bytes"):
-        fleet.steps.save(lease, "other", large)
-    assert names(fleet.steps.saved(lease.task_id)) == ["draft"]
+        fleet.tasks.model_calls.save(lease, "other", large)
+    assert names(fleet.tasks.model_calls.saved(lease.task_id)) == ["draft"]
     # An answer that does not fit is paid for, and given to the agent.
-    assert fleet.steps.settle_and_save(lease, 1, STEP, "other", large) == (7, False)
-    assert names(fleet.steps.saved(lease.task_id)) == ["draft"]
+    assert fleet.tasks.model_calls.settle_and_save(lease, 1, STEP, "other", large) == (7, False)
+    assert names(fleet.tasks.model_calls.saved(lease.task_id)) == ["draft"]
 
 
 def test_a_task_saves_under_a_hundred_names_at_most(fleet: Connection, lease: Lease) -> None:
     hundred = {str(number): "1 1 0" for number in range(100)}
     fleet.client.hset(fleet.keys.saved(lease.task_id), mapping=hundred)
     with pytest.raises(CheckpointTooLarge):
-        fleet.steps.save(lease, "one-more", "1")
-    fleet.steps.save(lease, "7", "1")
+        fleet.tasks.model_calls.save(lease, "one-more", "1")
+    fleet.tasks.model_calls.save(lease, "7", "1")
 
 
 @pytest.mark.parametrize("state", ["succeeded", "unverified", "cancelled"])
 def test_what_is_saved_goes_with_the_end_of_the_task(
     fleet: Connection, lease: Lease, state: str
 ) -> None:
-    fleet.steps.save(lease, "draft", DRAFT)
-    assert fleet.tasks.finish(lease, "codegen", state, 60, {}).kept
+    fleet.tasks.model_calls.save(lease, "draft", DRAFT)
+    assert fleet.tasks.records.finish(lease, "codegen", state, 60, {}).kept
     assert not fleet.client.exists(fleet.keys.saved(lease.task_id))
 
 
 def test_what_is_saved_outlives_each_way_to_come_back(fleet: Connection, lease: Lease) -> None:
     task_id = lease.task_id
-    fleet.steps.save(lease, "draft", DRAFT)
+    fleet.tasks.model_calls.save(lease, "draft", DRAFT)
 
     def unparked() -> None:
         fleet.client.hset(fleet.keys.task(task_id), mapping={"state": "queued"})
 
-    assert fleet.parking.park(lease, FULL, 1000) == "parked"
+    assert fleet.tasks.on_hold.park(lease, FULL, 1000) == "parked"
     unparked()
     lease = claim(fleet, task_id)
     assert names(lease.saved) == ["draft"]
-    assert fleet.retries.put_back(lease, "{}", "Unavailable", 0).status == "parked"
+    assert fleet.tasks.retries.put_back(lease, "{}", "Unavailable", 0).status == "parked"
     unparked()
     lease = claim(fleet, task_id)
     assert names(lease.saved) == ["draft"]
-    assert fleet.tasks.give_back(lease, "{fleet}.codegen") == "given_back"
+    assert fleet.tasks.records.give_back(lease, "{fleet}.codegen") == "given_back"
     lease = claim(fleet, task_id)
     end_the_lease(fleet, lease)
     assert names(claim(fleet, task_id).saved) == ["draft"]
@@ -197,21 +201,21 @@ def test_what_is_saved_outlives_each_way_to_come_back(fleet: Connection, lease: 
 
 
 def test_a_parked_task_that_is_cancelled_keeps_nothing(fleet: Connection, lease: Lease) -> None:
-    fleet.steps.save(lease, "draft", DRAFT)
-    assert fleet.parking.park(lease, FULL, 1000) == "parked"
-    assert fleet.tasks.cancel(lease.task_id, 60) == "parked"
+    fleet.tasks.model_calls.save(lease, "draft", DRAFT)
+    assert fleet.tasks.on_hold.park(lease, FULL, 1000) == "parked"
+    assert fleet.tasks.records.cancel(lease.task_id, 60) == "parked"
     assert not fleet.client.exists(fleet.keys.saved(lease.task_id))
 
 
 def fail(fleet: Connection, lease: Lease) -> None:
     error = json.dumps({"type": "TaskFailed", "message": "it is broken"})
-    assert fleet.tasks.finish(lease, "codegen", "failed", 60, {"error": error}).kept
+    assert fleet.tasks.records.finish(lease, "codegen", "failed", 60, {"error": error}).kept
 
 
 def test_the_retry_of_a_dead_letter_goes_on_from_what_it_has_saved(
     app_of: Fleet, fleet: Connection, lease: Lease
 ) -> None:
-    fleet.steps.save(lease, "draft", DRAFT)
+    fleet.tasks.model_calls.save(lease, "draft", DRAFT)
     fail(fleet, lease)
     old, new = fleet.keys.saved(lease.task_id), fleet.keys.saved(retry_id(lease.task_id))
     assert 0 < fleet.client.ttl(old) <= fleet.client.ttl(fleet.keys.task(lease.task_id))
@@ -225,27 +229,27 @@ def test_the_retry_of_a_dead_letter_goes_on_from_what_it_has_saved(
 def test_a_retry_that_is_sent_again_does_not_undo_what_its_runs_have_saved(
     app_of: Fleet, fleet: Connection, lease: Lease
 ) -> None:
-    fleet.steps.save(lease, "draft", DRAFT)
+    fleet.tasks.model_calls.save(lease, "draft", DRAFT)
     fail(fleet, lease)
     new_id = retry_id(lease.task_id)
-    assert fleet.steps.carry(lease.task_id, new_id)
+    assert fleet.tasks.model_calls.carry(lease.task_id, new_id)
     # It died here; a second one does it all.
     app_of.retry_dead(lease.task_id)
     again = claim(fleet, new_id)
-    fleet.steps.save(again, "draft", '"newer"')
-    assert not fleet.steps.carry(lease.task_id, new_id)
-    assert [each.value for each in fleet.steps.saved(new_id)] == ['"newer"']
+    fleet.tasks.model_calls.save(again, "draft", '"newer"')
+    assert not fleet.tasks.model_calls.carry(lease.task_id, new_id)
+    assert [each.value for each in fleet.tasks.model_calls.saved(new_id)] == ['"newer"']
 
 
 def test_a_retry_that_is_refused_leaves_the_letter_and_no_lasting_copy(
     app_of: Fleet, fleet: Connection, lease: Lease
 ) -> None:
-    fleet.steps.save(lease, "draft", DRAFT)
+    fleet.tasks.model_calls.save(lease, "draft", DRAFT)
     fail(fleet, lease)
-    fleet.policies.set_limits({LimitKey("all", "hour", "tokens"): 1}, Cause("ann", "why"))
+    fleet.policy.store.set_limits({LimitKey("all", "hour", "tokens"): 1}, Cause("ann", "why"))
     with pytest.raises(OverBudget):
         app_of.retry_dead(lease.task_id)
-    assert names(fleet.steps.saved(lease.task_id)) == ["draft"]
+    assert names(fleet.tasks.model_calls.saved(lease.task_id)) == ["draft"]
     assert fleet.client.ttl(fleet.keys.saved(retry_id(lease.task_id))) > 0
 
 
@@ -254,7 +258,7 @@ def test_a_dead_letter_that_is_dropped_takes_what_it_has_saved_along(
 ) -> None:
     for _ in range(4):
         lease = claim(fleet, submit(app_of))
-        fleet.steps.save(lease, "draft", DRAFT)
+        fleet.tasks.model_calls.save(lease, "draft", DRAFT)
         fail(fleet, lease)
     dropped = bound_dead(fleet)
     assert len(dropped) == 2
@@ -266,7 +270,7 @@ def test_a_dead_letter_that_is_dropped_takes_what_it_has_saved_along(
 def test_what_is_saved_goes_with_a_record_that_somebody_has_deleted(
     fleet: Connection, lease: Lease
 ) -> None:
-    fleet.steps.save(lease, "draft", DRAFT)
+    fleet.tasks.model_calls.save(lease, "draft", DRAFT)
     fleet.client.delete(fleet.keys.task(lease.task_id))
     assert retain(fleet)["expired"] == 1
     assert not fleet.client.exists(fleet.keys.saved(lease.task_id))
@@ -309,13 +313,13 @@ def test_what_is_no_json_is_refused(
 ) -> None:
     with pytest.raises(error):
         asyncio.run(context_of(fleet, lease).save("draft", value))
-    assert fleet.steps.saved(lease.task_id) == ()
+    assert fleet.tasks.model_calls.saved(lease.task_id) == ()
 
 
 def test_what_is_no_answer_of_a_model_is_not_taken_for_one(
     fleet: Connection, lease: Lease
 ) -> None:
-    found = Checkpoints(lease, fleet.steps)
+    found = Checkpoints(lease, fleet.tasks.model_calls)
     found.save("draft", {"text": "hi"})
     with pytest.raises(ValueError, match="ModelReply"):
         found.reply("draft")
@@ -330,8 +334,8 @@ def test_without_redis_saving_is_an_error_within_its_bound(
     fleet: Connection, lease: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with redis.Redis(port=1, retry=None) as nobody:
-        monkeypatch.setattr(fleet.steps, "client", nobody)
-        monkeypatch.setattr(fleet.steps, "scripts", Scripts(nobody))
+        monkeypatch.setattr(fleet.tasks.model_calls, "client", nobody)
+        monkeypatch.setattr(fleet.tasks.model_calls, "scripts", Scripts(nobody))
         began = time.monotonic()
         with pytest.raises(Unavailable, match="does not answer"):
             asyncio.run(context_of(fleet, lease).save("draft", 1))
@@ -341,7 +345,7 @@ def test_without_redis_saving_is_an_error_within_its_bound(
 def test_a_task_shows_what_is_saved_and_explain_where_each_attempt_ran(
     app_of: Fleet, fleet: Connection, lease: Lease
 ) -> None:
-    fleet.steps.save(lease, "draft", DRAFT)
+    fleet.tasks.model_calls.save(lease, "draft", DRAFT)
     end_the_lease(fleet, lease)
     shown = CliRunner().invoke(app, ["task", lease.task_id]).stdout
     assert "draft" in shown
@@ -359,7 +363,7 @@ def test_a_task_shows_what_is_saved_and_explain_where_each_attempt_ran(
 
 
 def test_a_lesson_counts_once_however_often_it_is_sent(fleet: Connection, lease: Lease) -> None:
-    state, asked = fleet.model_state, ("gpt", "code_generation", 1.0, 1.0)
+    state, asked = fleet.models.state, ("gpt", "code_generation", 1.0, 1.0)
     first = Lesson(lease.task_id, "answer 1 gpt")
     assert [state.learn(*asked, first) for _ in range(3)] == [True, False, False]
     timed = ("gpt", "code_generation", 100, 2.0, Lesson(lease.task_id, "call 1.1"))
@@ -374,7 +378,7 @@ def test_a_lesson_counts_once_however_often_it_is_sent(fleet: Connection, lease:
 def test_a_task_remembers_its_newest_lessons(fleet: Connection, lease: Lease) -> None:
     for number in range(60):
         timed = ("gpt", "nap", 1, 1.0, Lesson(lease.task_id, f"call 1.{number}"))
-        assert fleet.model_state.timed(*timed)
-    assert not fleet.model_state.timed(*timed)
+        assert fleet.models.state.timed(*timed)
+    assert not fleet.models.state.timed(*timed)
     kept = fleet.client.hget(fleet.keys.task(lease.task_id), "lessons") or b""
     assert len(kept.splitlines()) == 50

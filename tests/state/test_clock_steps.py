@@ -14,12 +14,12 @@ import redis
 from structlog.testing import capture_logs
 
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.settings import Settings, load_settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap, requeue_expired
-from fleet.tasks.release import unpark
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.waiting.release import unpark
 
 HOUR = 3600
 LEASE_SECONDS = 1.5
@@ -37,7 +37,7 @@ AGENT = "codegen-1"
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     found = open_connection(settings_of(CONFIG))
-    found.registry.register(AGENT, "codegen", 10, {"host": "here", "pid": "1"})
+    found.routing.agents.register(AGENT, "codegen", 10, {"host": "here", "pid": "1"})
     found.clock.look()
     return found
 
@@ -54,13 +54,13 @@ def claimed(fleet: Connection, task_id: str = "") -> Lease:
 
 
 def claim(fleet: Connection, task_id: str, name: str) -> Lease | str:
-    return fleet.tasks.claim(task_id, AGENT, "codegen", LEASE_SECONDS, name, "acme", "")
+    return fleet.tasks.records.claim(task_id, AGENT, "codegen", LEASE_SECONDS, name, "acme", "")
 
 
 def step(fleet: Connection, seconds: float, *, was_seen: bool = True) -> None:
     """Set the clock by so many seconds. `was_seen` says whether this process had looked at it."""
     client, keys, ms = fleet.client, fleet.keys, int(seconds * 1000)
-    for task_id in fleet.tasks.running():
+    for task_id in fleet.tasks.records.running():
         client.hincrby(keys.task(task_id), "lease_until", -ms)
         client.zincrby(keys.leases, -ms, task_id)
     pool = keys.pool("codegen")
@@ -76,7 +76,7 @@ def step(fleet: Connection, seconds: float, *, was_seen: bool = True) -> None:
 
 
 def live(fleet: Connection) -> int:
-    return fleet.pools.counts(["codegen"])["codegen"].live_agents
+    return fleet.routing.pools.counts(["codegen"])["codegen"].live_agents
 
 
 def until_the_hold_is_over(fleet: Connection) -> None:
@@ -93,13 +93,13 @@ def test_a_step_ends_no_lease_and_counts_no_crash(fleet: Connection, seconds: fl
     unpark(fleet)
     reap(fleet)
     assert claim(fleet, lease.task_id, "redelivered") == "held"
-    record = fleet.tasks.read(lease.task_id)
+    record = fleet.tasks.records.read(lease.task_id)
     assert (record.state, record.crashes, record.attempts) == ("running", 0, 1)
     # Its worker lives, renews as ever, and writes its end.
-    assert fleet.tasks.renew(lease, LEASE_SECONDS)
+    assert fleet.tasks.records.renew(lease, LEASE_SECONDS)
     until_the_hold_is_over(fleet)
-    assert fleet.tasks.renew(lease, LEASE_SECONDS)
-    assert fleet.tasks.finish(lease, "codegen", "succeeded", 60, {"result": "{}"}).kept
+    assert fleet.tasks.records.renew(lease, LEASE_SECONDS)
+    assert fleet.tasks.records.finish(lease, "codegen", "succeeded", 60, {"result": "{}"}).kept
 
 
 @pytest.mark.parametrize("seconds", [HOUR, -HOUR])
@@ -110,11 +110,11 @@ def test_the_lease_of_a_dead_worker_ends_when_the_hold_is_over(
     step(fleet, seconds)
     unpark(fleet)
     deadline = time.monotonic() + 20
-    while fleet.tasks.state(lease.task_id) == "running":
+    while fleet.tasks.records.state(lease.task_id) == "running":
         assert time.monotonic() < deadline
         unpark(fleet)
         time.sleep(0.05)
-    record = fleet.tasks.read(lease.task_id)
+    record = fleet.tasks.records.read(lease.task_id)
     assert (record.state, record.crashes) == ("queued", 1)
 
 
@@ -131,7 +131,7 @@ def test_a_step_makes_no_agent_dead_and_moves_no_message(
     assert live(fleet) == 1
     assert submit(fleet)
     assert client.llen("{fleet}.codegen") == 2
-    assert fleet.tasks.read(task_id).pool == "codegen"
+    assert fleet.tasks.records.read(task_id).pool == "codegen"
     assert client.hlen(pool.unacked) == 1
     assert abs((client.zscore(pool.unacked_index, "a-tag") or 0) - time.time()) < 60
 
@@ -157,7 +157,7 @@ def test_whoever_has_not_looked_itself_heeds_the_hold_of_another(
     assert other.clock._seen is None
     assert requeue_expired(other, [lease.task_id])["requeued"] == []
     assert claim(other, lease.task_id, "redelivered") == "held"
-    assert other.tasks.read(lease.task_id).crashes == 0
+    assert other.tasks.records.read(lease.task_id).crashes == 0
 
 
 @pytest.mark.parametrize("first", ["requeue", "claim"])
@@ -170,7 +170,7 @@ def test_the_first_to_end_a_lease_after_the_step_notices_it_itself(
         assert requeue_expired(fleet, [lease.task_id])["requeued"] == []
     else:
         assert claim(fleet, lease.task_id, "redelivered") == "held"
-    assert fleet.tasks.read(lease.task_id).crashes == 0
+    assert fleet.tasks.records.read(lease.task_id).crashes == 0
     # From now on it is known to those too who have seen nothing of the clock.
     other = open_connection(load_settings())
     assert claim(other, lease.task_id, "again") == "held"
@@ -182,7 +182,7 @@ def test_without_a_step_a_lease_ends_in_time_however_long_nobody_has_looked(
     lease = claimed(fleet)
     step(fleet, HOUR, was_seen=False)
     unpark(fleet)
-    assert fleet.tasks.state(lease.task_id) == "queued"
+    assert fleet.tasks.records.state(lease.task_id) == "queued"
 
 
 def test_what_was_seen_long_ago_is_no_evidence(fleet: Connection) -> None:

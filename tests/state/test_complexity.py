@@ -7,18 +7,19 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import redis
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from fleet.broker.messages import message_encoder
 from fleet.cli.main import app
-from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.models.complexity import Complexity
 from fleet.models.difficulty import train_difficulty
 from fleet.models.rules.difficulty.text_features import sketch
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.submit import Submitter
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.submission.submit import Submitter
 
 EASY = "Write a function that adds {0} and {1}, with a docstring and a test of its own beside it."
 HARD = "Prove that the scheduler of {0} threads and {1} locks never deadlocks, then implement it."
@@ -39,30 +40,36 @@ speed = 0.95
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     fleet = open_connection(settings_of(""))
-    fleet.registry.register("codegen-1", "codegen", 1000, {})
+    fleet.routing.agents.register("codegen-1", "codegen", 1000, {})
     return fleet
 
 
 def complexity(fleet: Connection, submitter: Submitter, instruction: str) -> float:
     done = submitter.submit(Submission("code_generation", {"instruction": instruction}))
-    return fleet.tasks.read(done.task_id).complexity
+    return fleet.tasks.records.read(done.task_id).complexity
 
 
 QUALITIES = {("gpt-5", "code_generation"): 0.95, ("gpt-4o", "code_generation"): 0.8}
 
 
-def record(fleet: Connection, count: int = 60, models: Sequence[str] = ("gpt-5", "gpt-4o")) -> None:
-    """Of each text one model's answer: the hard ones only gpt-5 gets right."""
+def record(
+    fleet: Connection,
+    count: int = 60,
+    models: Sequence[str] = ("gpt-5", "gpt-4o"),
+    figures: bytes = b"",
+) -> None:
+    """Of each text one model's answer: the hard ones only gpt-5 gets right. `figures` are what the
+    earlier version's sketches end with."""
     for number in range(count):
         for text in (EASY, HARD):
             model = models[number % len(models)]
             reward = float(text == EASY or model == "gpt-5")
-            words = sketch(text.format(number, number + 7)).to_bytes()
-            fleet.examples.add("code_generation", model, reward, words)
+            words = sketch(text.format(number, number + 7)).to_bytes() + figures
+            fleet.models.examples.add("code_generation", model, reward, words)
 
 
 def train(fleet: Connection) -> None:
-    train_difficulty(fleet.examples, QUALITIES, fleet.policies.set_difficulty)
+    train_difficulty(fleet.models.examples, QUALITIES, fleet.policy.store.set_difficulty)
 
 
 def test_before_any_training_a_task_is_of_middling_complexity(fleet: Connection) -> None:
@@ -88,24 +95,44 @@ def test_a_complexity_that_is_given_is_taken_as_it_is(fleet: Connection) -> None
     train(fleet)
     submitter = fleet.submitter(message_encoder())
     asked = Submission("code_generation", {"instruction": HARD.format(1, 2)}, complexity=0.1)
-    assert fleet.tasks.read(submitter.submit(asked).task_id).complexity == 0.1
+    assert fleet.tasks.records.read(submitter.submit(asked).task_id).complexity == 0.1
 
 
 def test_a_model_that_cannot_be_read_fails_each_time_and_not_only_the_first(
     fleet: Connection,
 ) -> None:
-    fleet.policies.set_difficulty(b"from another version")
-    estimates = Complexity(fleet.policies)
+    fleet.policy.store.set_difficulty(b"from another version")
+    estimates = Complexity(fleet.policy.store)
     for _ in range(2):
         with pytest.raises(InvalidConfig):
             estimates.estimate("{}")
 
 
+def test_a_model_of_the_earlier_version_is_left_out_and_learned_anew_from_what_is_recorded(
+    fleet: Connection,
+) -> None:
+    fleet.policy.store.set_difficulty(b"FLEETDIF\x01\x02\x2c\x01" + bytes(60_000))
+    submitter = fleet.submitter(message_encoder())
+    with capture_logs() as logged:
+        assert complexity(fleet, submitter, HARD.format(2, 3)) == 0.5
+        assert complexity(fleet, submitter, EASY.format(2, 3)) == 0.5
+    said = [line["event"] for line in logged if "difficulty model" in line["event"]]
+    assert said == [
+        "the difficulty model was trained by an earlier version of fleet and is left out; "
+        "train it anew: fleet models train"
+    ]
+    record(fleet, figures=bytes(64))
+    train(fleet)
+    complexity(fleet, submitter, EASY.format(1, 2))  # its answer tells that there is something new
+    easy, hard = (complexity(fleet, submitter, each.format(100, 200)) for each in (EASY, HARD))
+    assert easy < 0.5 < hard
+
+
 def test_too_few_outcomes_are_said_and_change_nothing(fleet: Connection) -> None:
     record(fleet, 3)
     with pytest.raises(InvalidRequest, match="6 examples are too few"):
-        train_difficulty(fleet.examples, {}, fleet.policies.set_difficulty)
-    assert fleet.policies.read().version == "0"
+        train_difficulty(fleet.models.examples, {}, fleet.policy.store.set_difficulty)
+    assert fleet.policy.store.read().version == "0"
 
 
 @pytest.mark.parametrize("alone", ["gpt-5", "gpt-4o"])
@@ -118,23 +145,23 @@ def test_the_outcomes_of_one_model_alone_are_said_and_change_nothing(
     command = CliRunner().invoke(app, ["models", "train"])
     assert isinstance(command.exception, InvalidRequest)
     assert "Nothing was learned, nothing is changed" in str(command.exception)
-    assert fleet.policies.read().version == "0"
+    assert fleet.policy.store.read().version == "0"
 
 
 def test_training_that_finds_nothing_leaves_what_was_learned_before(fleet: Connection) -> None:
     record(fleet)
     train(fleet)
-    before = fleet.policies.read()
+    before = fleet.policy.store.read()
     assert before.difficulty
     fleet.client.delete(fleet.keys.examples)
     dice = random.Random(1)
     for number in range(60):
         model, reward = dice.choice(("gpt-5", "gpt-4o")), float(dice.random() < 0.5)
         words = sketch(EASY.format(number, 7)).to_bytes()
-        fleet.examples.add("code_generation", model, reward, words)
+        fleet.models.examples.add("code_generation", model, reward, words)
     with pytest.raises(InvalidRequest, match="do not tell yet which tasks need a better model"):
         train(fleet)
-    assert fleet.policies.read() == before
+    assert fleet.policy.store.read() == before
 
 
 def test_training_changes_which_model_is_chosen_at_a_complexity_that_the_priorities_set(
@@ -144,13 +171,13 @@ def test_training_changes_which_model_is_chosen_at_a_complexity_that_the_priorit
 ) -> None:
     clean_environment.setenv("OPENAI_API_KEY", "sk-not-a-real-one")
     fleet = open_connection(settings_of(TWO_MODELS))
-    fleet.registry.register("codegen-1", "codegen", 1000, {})
+    fleet.routing.agents.register("codegen-1", "codegen", 1000, {})
     submitter = fleet.submitter(message_encoder())
 
     def chosen(instruction: str, **asked: float) -> tuple[str, float]:
         payload = {"instruction": instruction}
         done = submitter.submit(Submission("code_generation", payload, **asked))  # type: ignore[arg-type]
-        record = fleet.tasks.read(done.task_id)
+        record = fleet.tasks.records.read(done.task_id)
         return record.model, record.complexity
 
     easy, hard = EASY.format(20, 31), HARD.format(20, 31)

@@ -11,10 +11,10 @@ import redis
 
 from fleet import Fleet
 from fleet.broker.messages import message_encoder
-from fleet.connection import open_connection
 from fleet.errors import InvalidRequest
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import open_connection
+from fleet.tasks.submission.checks import Submission
 
 CONFIG = """
 tenants = ["acme", "vip"]
@@ -162,7 +162,7 @@ def test_a_change_makes_producers_plan_again(
 ) -> None:
     settings = settings_of(CONFIG)
     connection = open_connection(settings)
-    connection.registry.register("codegen-1", "codegen", 10, {})
+    connection.routing.agents.register("codegen-1", "codegen", 10, {})
     producer = connection.submitter(message_encoder())
     asked = Submission("code_generation", {"instruction": "add"}, "acme")
     producer.submit(asked)

@@ -13,14 +13,14 @@ import redis
 from typer.testing import CliRunner
 
 from fleet import Fleet
-from fleet.budgets.rules.limits import LimitKey
 from fleet.cli.main import app
-from fleet.connection import Connection
 from fleet.errors import InvalidRequest, OverBudget, TaskNotFound
 from fleet.ledger.verification import verify
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.redis.scripts import text
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters import retry_id
 from fleet.tasks.kept_messages import payload_of, readdressed
 from fleet.tasks.reaper import reap
@@ -35,7 +35,9 @@ NUMBERS = itertools.count(1)
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Fleet:
     found = Fleet(settings_of(CONFIG))
-    found._connection.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    found._connection.routing.agents.register(
+        "codegen-1", "codegen", 10, {"host": "here", "pid": "1"}
+    )
     return found
 
 
@@ -49,10 +51,10 @@ def error(kind: str) -> dict[str, str]:
 
 
 def claim(state: Connection, task_id: str, seconds: float = 30) -> Lease:
-    name = f"{task_id}-{seconds}-{state.tasks.read(task_id).fence}"
-    lease = state.tasks.claim(task_id, "codegen-1", "codegen", seconds, name, "default", "")
+    name = f"{task_id}-{seconds}-{state.tasks.records.read(task_id).fence}"
+    lease = state.tasks.records.claim(task_id, "codegen-1", "codegen", seconds, name, "default", "")
     assert isinstance(lease, Lease)
-    state.tasks.begin(lease)
+    state.tasks.records.begin(lease)
     return lease
 
 
@@ -61,7 +63,7 @@ def fail(fleet: Fleet, kind: str = "TaskFailed", tenant: str = "acme") -> str:
     task_id = fleet.submit("code_generation", PAYLOAD, tenant=tenant, complexity=0.25).id
     lease = claim(fleet._connection, task_id)
     state = fleet._connection
-    state.tasks.finish(lease, "codegen", "failed", 60, error(kind), dead="permanent")
+    state.tasks.records.finish(lease, "codegen", "failed", 60, error(kind), dead="permanent")
     # Two may fail in the same millisecond.
     state.client.zadd(state.keys.dead, {task_id: next(NUMBERS)})
     return task_id
@@ -84,7 +86,7 @@ def test_what_crashed_three_times_is_a_dead_letter_with_why(
         assert done["requeued" if number < 3 else "failed"] == [task_id]
     (letter,) = fleet.dead()
     assert (letter.id, letter.dead, letter.crashes, letter.attempts) == (task_id, "crashes", 3, 3)
-    moves = state.tasks.read(task_id).history
+    moves = state.tasks.records.read(task_id).history
     assert [(move.state, move.attempt, move.by) for move in moves] == [
         ("queued", 0, "submit"),
         *(("running", 1, "codegen-1"), ("queued", 1, "reaper")),
@@ -101,7 +103,7 @@ def test_no_redelivery_gives_a_task_a_fourth_worker_to_kill(
     task_id = fleet.submit("code_generation", PAYLOAD).id
     for _ in range(3):
         claim(state, task_id, seconds=0)
-    claimed = state.tasks.claim(task_id, "codegen-1", "codegen", 30, "x", "default", "")
+    claimed = state.tasks.records.claim(task_id, "codegen-1", "codegen", 30, "x", "default", "")
     assert claimed == "spent"
     assert reap(state)["failed"] == [task_id]
 
@@ -115,14 +117,14 @@ def test_a_dead_letter_is_retried_as_a_task_of_its_own_and_each_names_the_other(
     record = new.record()
     assert (record.state, record.retry_of, record.tenant) == ("queued", old, "acme")
     assert record.complexity == 0.25
-    before = state.tasks.read(old)
+    before = state.tasks.records.read(old)
     assert (before.state, before.retried_as) == ("failed", new.id)
     assert fleet.dead() == []
     message = text(client.hget(state.keys.task(new.id), "message"))
     assert payload_of(message) == PAYLOAD
     assert json.loads(message)["headers"]["id"] == new.id
     assert old not in message
-    assert verify(state).differences == ()
+    assert verify(state.ledger).differences == ()
 
 
 def test_a_retry_is_under_its_budget_and_what_is_refused_stays(
@@ -130,14 +132,14 @@ def test_a_retry_is_under_its_budget_and_what_is_refused_stays(
 ) -> None:
     old = fail(fleet)
     free = LimitKey("tenant:acme", "month", "requests")
-    state.policies.set_limits({free: 1}, Cause("ann", "test"))
+    state.policy.store.set_limits({free: 1}, Cause("ann", "test"))
     fleet.submit("code_generation", PAYLOAD, tenant="acme")
     with pytest.raises(OverBudget):
         fleet.retry_dead(old)
     assert [each.id for each in fleet.dead()] == [old]
-    state.policies.set_limits({free: 2}, Cause("ann", "test"))
+    state.policy.store.set_limits({free: 2}, Cause("ann", "test"))
     fleet.retry_dead(old)
-    assert state.book.standing(["tenant:acme"])["tenant:acme"].held.requests == 2
+    assert state.budgets.usage.standing(["tenant:acme"])["tenant:acme"].held.requests == 2
 
 
 def _retry(toml_settings: Settings, task_id: str, start: object, found: object) -> None:
@@ -194,7 +196,7 @@ def test_a_dropped_letter_is_forgotten(fleet: Fleet, state: Connection) -> None:
     old = fail(fleet)
     fleet.drop_dead(old)
     assert fleet.dead() == []
-    assert state.tasks.read(old).state == "failed"
+    assert state.tasks.records.read(old).state == "failed"
     for act in (fleet.drop_dead, fleet.retry_dead):
         with pytest.raises(TaskNotFound, match="no dead letter"):
             act(old)
@@ -204,7 +206,7 @@ def test_letters_are_found_by_tenant_type_error_and_age(
     fleet: Fleet, state: Connection, client: redis.Redis
 ) -> None:
     first, second = fail(fleet, "TaskTimedOut", "acme"), fail(fleet, "TaskFailed", "globex")
-    ended = state.dead_letters.now() - 7200
+    ended = state.tasks.dead_letters.now() - 7200
     client.hset(state.keys.task(first), "ended", round(ended * 1000))
     for wanted, found in (
         ({}, [second, first]),

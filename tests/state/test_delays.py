@@ -11,14 +11,14 @@ import redis
 from celery import Celery
 
 from fleet import Fleet
-from fleet.broker import etas
+from fleet.broker import messages as etas
 from fleet.broker.app import make_app
-from fleet.budgets.rules.limits import LimitKey
-from fleet.connection import Connection
 from fleet.errors import InvalidRequest, OverBudget, OverLimit
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.tasks.release import unpark
+from fleet.tasks.connection import Connection
+from fleet.tasks.waiting.release import unpark
 
 OVERFLOW = "{fleet}.overflow.code_generator"
 PAYLOAD = {"instruction": "add"}
@@ -31,7 +31,7 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Fleet:
 
 @pytest.fixture
 def state(fleet: Fleet) -> Connection:
-    fleet._connection.registry.register("codegen-1", "codegen", 10, {})
+    fleet._connection.routing.agents.register("codegen-1", "codegen", 10, {})
     return fleet._connection
 
 
@@ -93,8 +93,8 @@ def test_what_one_process_has_taken_another_does_not_get_until_it_seems_dead(
 ) -> None:
     task = fleet.submit("code_generation", PAYLOAD, delay=3600)
     come(client, state.keys.delayed)
-    assert state.schedule.due().delayed == [task.id]
-    assert state.schedule.due().delayed == []
+    assert state.tasks.schedule.due().delayed == [task.id]
+    assert state.tasks.schedule.due().delayed == []
     seconds, _ = client.time()
     again = client.zscore(state.keys.delayed, task.id)
     assert again is not None and 3 < again / 1000 - seconds < 6
@@ -134,7 +134,7 @@ def test_a_delayed_task_can_be_cancelled_and_never_runs(
 ) -> None:
     task = fleet.submit("code_generation", PAYLOAD, delay=3600)
     come(client, state.keys.delayed)
-    assert state.schedule.due().delayed == [task.id]
+    assert state.tasks.schedule.due().delayed == [task.id]
     assert task.cancel() == "delayed"
     assert task.state() == "cancelled"
     come(client, state.keys.delayed)
@@ -159,7 +159,7 @@ def test_a_due_task_that_fits_no_limit_ends_or_is_parked_as_the_policy_says(
     budget = f'[budgets]\nover = "{over}"\nhourly_requests = 1\n'
     fleet = Fleet(settings_of(budget))
     state = fleet._connection
-    state.registry.register("codegen-1", "codegen", 10, {})
+    state.routing.agents.register("codegen-1", "codegen", 10, {})
     fleet.submit("code_generation", PAYLOAD)
     task = fleet.submit("code_generation", PAYLOAD, delay=3600)
     come(client, state.keys.delayed)
@@ -176,14 +176,14 @@ def test_a_due_task_that_was_refused_is_a_dead_letter_and_can_be_retried(
 ) -> None:
     fleet = Fleet(settings_of("[budgets]\nhourly_requests = 1\n"))
     state = fleet._connection
-    state.registry.register("codegen-1", "codegen", 10, {})
+    state.routing.agents.register("codegen-1", "codegen", 10, {})
     fleet.submit("code_generation", PAYLOAD)
     task = fleet.submit("code_generation", PAYLOAD, delay=3600)
     come(client, state.keys.delayed)
     unpark(state)
     (letter,) = fleet.dead()
     assert (letter.id, letter.dead) == (task.id, "permanent")
-    state.policies.set_limits({LimitKey("all", "hour", "requests"): 9}, Cause("ann", "test"))
+    state.policy.store.set_limits({LimitKey("all", "hour", "requests"): 9}, Cause("ann", "test"))
     again = fleet.retry_dead(task.id)
     assert (again.state(), again.record().retry_of) == ("queued", task.id)
     assert fleet.dead() == []
@@ -194,7 +194,7 @@ def test_every_move_of_a_delayed_task_stands_in_its_history_and_counts_who_waits
 ) -> None:
     fleet = Fleet(settings_of('[budgets]\nover = "wait"\nhourly_requests = 1\n'))
     state = fleet._connection
-    state.registry.register("codegen-1", "codegen", 10, {})
+    state.routing.agents.register("codegen-1", "codegen", 10, {})
     first, parked, dropped = (
         fleet.submit("code_generation", PAYLOAD, delay=3600 + more) for more in (0, 1, 2)
     )
@@ -226,9 +226,9 @@ def test_a_countdown_of_plain_celery_waits_in_the_schedule_and_carries_no_eta(
     app: Celery, client: redis.Redis
 ) -> None:
     state: Connection = app.fleet
-    state.registry.register("codegen-1", "codegen", 10, {})
+    state.routing.agents.register("codegen-1", "codegen", 10, {})
     sent = app.send_task("agents.code_generator", args=[PAYLOAD], countdown=30)
-    record = state.tasks.read(sent.id)
+    record = state.tasks.records.read(sent.id)
     assert record.state == "delayed"
     assert record.not_before is not None and record.submitted is not None
     assert record.not_before - record.submitted == pytest.approx(30, abs=0.5)
@@ -259,9 +259,9 @@ def test_a_task_that_is_not_fleets_waits_there_too_and_is_published_once(
     assert client.llen("{fleet}.jobs") == 0
     assert client.zcard(state.keys.deferred) == 1
     come(client, state.keys.deferred)
-    (message,) = state.schedule.due().messages
-    assert state.schedule.deliver(message)
-    assert not state.schedule.deliver(message)
+    (message,) = state.tasks.schedule.due().messages
+    assert state.tasks.schedule.deliver(message)
+    assert not state.tasks.schedule.deliver(message)
     (published,) = client.lrange("{fleet}.jobs", 0, -1)
     assert b'"eta": null' in published
     assert client.zcard(state.keys.deferred) == 0

@@ -8,16 +8,16 @@ import pytest
 import redis
 
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.errors import NoAgentAvailable
 from fleet.routing.health import look_at_pools
 from fleet.routing.pools_store import PoolCounts
 from fleet.routing.rules.health import HealthPolicy
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
 from fleet.tasks.store import Lease
-from fleet.tasks.submit import Submitter
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.submission.submit import Submitter
 
 TWO_POOLS = """
 [pools.good]
@@ -36,7 +36,7 @@ QUICK = HealthPolicy(eject_seconds=0.0, good_probes=2, probes=2, ramp_seconds=1e
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     fleet = open_connection(settings_of(TWO_POOLS))
     for pool in ("good", "bad"):
-        fleet.registry.register(f"{pool}-1", pool, 10, {})
+        fleet.routing.agents.register(f"{pool}-1", pool, 10, {})
     return fleet
 
 
@@ -46,19 +46,19 @@ def submitter(fleet: Connection) -> Submitter:
 
 
 def counts(fleet: Connection, pool: str = "bad") -> PoolCounts:
-    return fleet.pools.counts([pool], ["code_generation"])[pool]
+    return fleet.routing.pools.counts([pool], ["code_generation"])[pool]
 
 
 def run(fleet: Connection, submitter: Submitter, pool: str, state: str) -> None:
     """One task in a pool, from submission to its end."""
     task = submitter.submit(ASK).task_id
-    lease = fleet.tasks.claim(task, f"{pool}-1", pool, 30, task, "acme", "")
+    lease = fleet.tasks.records.claim(task, f"{pool}-1", pool, 30, task, "acme", "")
     assert isinstance(lease, Lease)
-    fleet.tasks.finish(lease, pool, state, 60, {})
+    fleet.tasks.records.finish(lease, pool, state, 60, {})
 
 
 def eject(fleet: Connection, policy: HealthPolicy = QUICK) -> bool:
-    return fleet.pools.eject("bad", ["good"], "5 failures in a row", policy)
+    return fleet.routing.pools.eject("bad", ["good"], "5 failures in a row", policy)
 
 
 def test_failures_in_a_row_take_a_pool_out_and_its_tasks_go_elsewhere(
@@ -66,7 +66,9 @@ def test_failures_in_a_row_take_a_pool_out_and_its_tasks_go_elsewhere(
 ) -> None:
     for _ in range(5):
         run(fleet, submitter, "bad", "failed")
-    assert look_at_pools(fleet.settings, fleet.pools, "code_generator")["ejected"] == ["bad"]
+    assert look_at_pools(fleet.settings, fleet.routing.pools, "code_generator")["ejected"] == [
+        "bad"
+    ]
     out = counts(fleet)
     assert (out.open_slots, out.standing) == (0, "ejected")
     assert out.because == "5 failures in a row (30 s left)"
@@ -75,19 +77,19 @@ def test_failures_in_a_row_take_a_pool_out_and_its_tasks_go_elsewhere(
 
 def test_a_look_at_healthy_pools_changes_nothing(fleet: Connection, submitter: Submitter) -> None:
     run(fleet, submitter, "bad", "failed")
-    looked = look_at_pools(fleet.settings, fleet.pools, "code_generator")
+    looked = look_at_pools(fleet.settings, fleet.routing.pools, "code_generator")
     assert looked == {"ejected": [], "readmitted": []}
 
 
 def test_the_last_pool_in_is_not_taken_out(fleet: Connection) -> None:
-    fleet.registry.leave("good-1", "good")
+    fleet.routing.agents.leave("good-1", "good")
     assert not eject(fleet)
-    fleet.registry.register("good-1", "good", 10, {})
-    fleet.pools.maintain("good", True)
+    fleet.routing.agents.register("good-1", "good", 10, {})
+    fleet.routing.pools.maintain("good", True)
     assert not eject(fleet)
-    fleet.pools.maintain("good", False)
+    fleet.routing.pools.maintain("good", False)
     assert eject(fleet)
-    assert not fleet.pools.eject("good", ["bad"], "slow", QUICK)
+    assert not fleet.routing.pools.eject("good", ["bad"], "slow", QUICK)
 
 
 def test_after_its_time_a_pool_gets_a_few_probes(fleet: Connection) -> None:
@@ -133,8 +135,8 @@ def test_a_bad_probe_takes_the_pool_out_for_twice_the_time(
 
 def test_an_ejected_pool_is_put_back_when_its_peers_are_gone(fleet: Connection) -> None:
     eject(fleet, HealthPolicy())
-    fleet.registry.leave("good-1", "good")
-    looked = look_at_pools(fleet.settings, fleet.pools, "code_generator")
+    fleet.routing.agents.leave("good-1", "good")
+    looked = look_at_pools(fleet.settings, fleet.routing.pools, "code_generator")
     assert looked["readmitted"] == ["bad"]
     assert counts(fleet).standing == "in"
 
@@ -142,11 +144,11 @@ def test_an_ejected_pool_is_put_back_when_its_peers_are_gone(fleet: Connection) 
 def test_a_pool_in_maintenance_gets_nothing_and_what_waits_for_it_moves_on(
     fleet: Connection, submitter: Submitter, client: redis.Redis
 ) -> None:
-    fleet.registry.leave("good-1", "good")
+    fleet.routing.agents.leave("good-1", "good")
     task = submitter.submit(ASK)
     assert task.placed.detail == "bad"
-    fleet.registry.register("good-1", "good", 10, {})
-    fleet.pools.maintain("bad", True)
+    fleet.routing.agents.register("good-1", "good", 10, {})
+    fleet.routing.pools.maintain("bad", True)
     assert {submitter.submit(ASK).placed.detail for _ in range(5)} == {"good"}
     assert reap(fleet)["rescued"] == [task.task_id]
     assert client.llen("{fleet}.bad") == 0
@@ -158,7 +160,7 @@ def test_with_all_pools_in_maintenance_a_task_is_refused(
     fleet: Connection, submitter: Submitter
 ) -> None:
     for pool in ("good", "bad"):
-        fleet.pools.maintain(pool, True)
+        fleet.routing.pools.maintain(pool, True)
     with pytest.raises(NoAgentAvailable):
         submitter.submit(ASK)
 
@@ -167,7 +169,7 @@ def test_each_request_type_has_a_statistic_of_its_own(
     fleet: Connection, submitter: Submitter
 ) -> None:
     run(fleet, submitter, "bad", "failed")
-    row = fleet.pools.counts(["bad"], ["security_analysis", "code_generation"])["bad"]
+    row = fleet.routing.pools.counts(["bad"], ["security_analysis", "code_generation"])["bad"]
     assert set(row.by_request) == {"code_generation"}
     assert row.by_request["code_generation"].failures_in_row == 1
     assert row.overall == row.by_request["code_generation"]
@@ -178,11 +180,11 @@ def test_the_response_time_begins_with_the_first_and_moves_by_a_tenth(
 ) -> None:
     for seconds in (10, 20):
         task = submitter.submit(ASK).task_id
-        lease = fleet.tasks.claim(task, "bad-1", "bad", 30, task, "acme", "")
+        lease = fleet.tasks.records.claim(task, "bad-1", "bad", 30, task, "acme", "")
         assert isinstance(lease, Lease)
         started = int(client.hget(fleet.keys.task(task), "started")) - seconds * 1000
         client.hset(fleet.keys.task(task), "started", started)
-        fleet.tasks.finish(lease, "bad", "succeeded", 60, {})
+        fleet.tasks.records.finish(lease, "bad", "succeeded", 60, {})
     # 10, then 0.1 x 20 + 0.9 x 10 = 11
     assert counts(fleet).overall.response_seconds == pytest.approx(11.0, abs=0.1)
 
@@ -206,7 +208,7 @@ def test_a_run_that_nobody_ended_counts_as_a_failure_of_its_pool_once(
     fleet: Connection, submitter: Submitter
 ) -> None:
     task = submitter.submit(ASK).task_id
-    assert isinstance(fleet.tasks.claim(task, "bad-1", "bad", 0, "a", "acme", ""), Lease)
+    assert isinstance(fleet.tasks.records.claim(task, "bad-1", "bad", 0, "a", "acme", ""), Lease)
     assert reap(fleet)["requeued"] == [task]
     assert reap(fleet)["requeued"] == []
     overall = counts(fleet).overall

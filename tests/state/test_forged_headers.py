@@ -15,7 +15,7 @@ from malformed_messages import good_message
 from fleet.broker.app import fleet_of, make_app
 from fleet.errors import InvalidRequest
 from fleet.settings import Settings
-from fleet.tasks.checks import RequestChecks
+from fleet.tasks.submission.checks import RequestChecks
 
 QUEUE = "{fleet}.codegen"
 NAME = "agents.code_generator"
@@ -26,7 +26,7 @@ ORDER = {"instruction": "add"}
 def app(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Any:
     pool = '[pools.codegen]\nagent_type = "code_generator"\nslots = 2'
     found = make_app(settings_of(f'tenants = ["acme", "default"]\n{pool}'))
-    fleet_of(found).registry.register("codegen-1", "codegen", 2, {})
+    fleet_of(found).routing.agents.register("codegen-1", "codegen", 2, {})
     return found
 
 
@@ -43,12 +43,12 @@ def test_what_a_router_has_checked_is_not_checked_again(app: Any) -> None:
     with patch.object(RequestChecks, "check", autospec=True, side_effect=RequestChecks.check) as c:
         sent = app.send_task(NAME, args=[ORDER], kwargs={"tenant": "acme"})
     assert c.call_count == 1
-    assert fleet_of(app).tasks.read(sent.id).tenant == "acme"
+    assert fleet_of(app).tasks.records.read(sent.id).tenant == "acme"
 
 
 def test_a_header_of_ones_own_is_taken_where_it_is_in_order(app: Any) -> None:
     task_id = put(app, {"tenant": "acme", "complexity": 0.5, "priority": 0})
-    record = fleet_of(app).tasks.read(task_id)
+    record = fleet_of(app).tasks.records.read(task_id)
     assert (record.tenant, record.complexity, record.state) == ("acme", 0.5, "queued")
 
 

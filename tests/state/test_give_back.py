@@ -9,13 +9,13 @@ import pytest
 import redis
 
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.lease_renewal import LeaseKeeper
-from fleet.tasks.requeue import GivenBack, give_back
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.leases.renewal import LeaseKeeper
+from fleet.tasks.leases.requeue import GivenBack, give_back
 from fleet.tasks.rules.retries import MOST_CRASHES
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 ASK = Submission("code_generation", {"instruction": "add"})
 OVERFLOW = "{fleet}.overflow.code_generator"
@@ -24,7 +24,7 @@ OVERFLOW = "{fleet}.overflow.code_generator"
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     found = open_connection(settings_of(""))
-    found.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    found.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
     return found
 
 
@@ -33,7 +33,7 @@ def submit(fleet: Connection, ask: Submission = ASK) -> str:
 
 
 def claimed(fleet: Connection, task_id: str, name: str = "a", plan: str = "") -> Lease:
-    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 0, name, "acme", plan)
+    lease = fleet.tasks.records.claim(task_id, "codegen-1", "codegen", 0, name, "acme", plan)
     assert isinstance(lease, Lease)
     return lease
 
@@ -43,67 +43,69 @@ def test_a_task_given_back_waits_before_all_others_without_slot_or_lease(
 ) -> None:
     lease = claimed(fleet, submit(fleet))
     client.lpush(OVERFLOW, "another")
-    raised = give_back(fleet.settings, fleet.tasks, lease)
+    raised = give_back(fleet.settings, fleet.tasks.records, lease)
     assert isinstance(raised, GivenBack)
     assert raised.is_queued
-    record = fleet.tasks.read(lease.task_id)
+    record = fleet.tasks.records.read(lease.task_id)
     assert (record.state, record.pool) == ("queued", "")
     last = record.history[-1]
     assert (last.state, last.by, last.why) == ("queued", "codegen-1", "given back")
     assert client.rpop(OVERFLOW) == client.hget(fleet.keys.task(lease.task_id), "message")
     assert client.llen(OVERFLOW + ":wake") == 1
     assert client.zcard(fleet.keys.leases) == 0
-    assert fleet.pools.counts(["codegen"])["codegen"].in_flight == 0
+    assert fleet.routing.pools.counts(["codegen"])["codegen"].in_flight == 0
 
 
 def test_a_message_that_was_given_back_and_is_lost_is_missed(
     fleet: Connection, client: redis.Redis
 ) -> None:
     lease = claimed(fleet, submit(fleet))
-    give_back(fleet.settings, fleet.tasks, lease)
-    assert fleet.lines.missing() == []
+    give_back(fleet.settings, fleet.tasks.records, lease)
+    assert fleet.tasks.queue_index.missing() == []
     client.delete(OVERFLOW)
-    assert [each.task_id for each in fleet.lines.missing()] == [lease.task_id]
+    assert [each.task_id for each in fleet.tasks.queue_index.missing()] == [lease.task_id]
 
 
 def test_giving_back_twice_queues_the_task_once(fleet: Connection, client: redis.Redis) -> None:
     lease = claimed(fleet, submit(fleet))
-    assert [fleet.tasks.give_back(lease, OVERFLOW) for _ in range(2)] == ["given_back"] * 2
+    assert [fleet.tasks.records.give_back(lease, OVERFLOW) for _ in range(2)] == ["given_back"] * 2
     assert client.llen(OVERFLOW) == 1
 
 
 def test_a_late_holder_gives_nothing_back(fleet: Connection, client: redis.Redis) -> None:
     late = claimed(fleet, submit(fleet), "a")
     new = claimed(fleet, late.task_id, "b")
-    assert fleet.tasks.give_back(late, OVERFLOW) == "lost"
+    assert fleet.tasks.records.give_back(late, OVERFLOW) == "lost"
     assert client.llen(OVERFLOW) == 0
-    assert fleet.tasks.renew(new, 30)
+    assert fleet.tasks.records.renew(new, 30)
 
 
 def test_an_ended_task_is_not_given_back(fleet: Connection) -> None:
     lease = claimed(fleet, submit(fleet))
-    fleet.tasks.finish(lease, "codegen", "succeeded", 60, {"result": "{}"})
-    assert fleet.tasks.give_back(lease, OVERFLOW) == "lost"
-    assert fleet.tasks.read(lease.task_id).state == "succeeded"
+    fleet.tasks.records.finish(lease, "codegen", "succeeded", 60, {"result": "{}"})
+    assert fleet.tasks.records.give_back(lease, OVERFLOW) == "lost"
+    assert fleet.tasks.records.read(lease.task_id).state == "succeeded"
 
 
 def test_runs_that_were_given_back_are_no_crashes_of_task_or_pool(fleet: Connection) -> None:
     task_id = submit(fleet)
     for name in "abcde":
-        assert fleet.tasks.give_back(claimed(fleet, task_id, name), OVERFLOW) == "given_back"
+        assert (
+            fleet.tasks.records.give_back(claimed(fleet, task_id, name), OVERFLOW) == "given_back"
+        )
     claimed(fleet, task_id, "f")
-    record = fleet.tasks.read(task_id)
+    record = fleet.tasks.records.read(task_id)
     assert (record.attempts, record.crashes) == (6, 0)
-    assert fleet.tasks.requeue(record, OVERFLOW, MOST_CRASHES) == "requeued"
+    assert fleet.tasks.records.requeue(record, OVERFLOW, MOST_CRASHES) == "requeued"
     # The one that was not given back is the only outcome.
-    assert fleet.pools.counts(["codegen"])["codegen"].overall.outcomes == 1
+    assert fleet.routing.pools.counts(["codegen"])["codegen"].overall.outcomes == 1
 
 
 def test_the_task_keeps_its_money(fleet: Connection, client: redis.Redis) -> None:
     lease = claimed(fleet, submit(fleet))
     before = client.hget(fleet.keys.reservations, lease.task_id)
     assert before is not None
-    fleet.tasks.give_back(lease, OVERFLOW)
+    fleet.tasks.records.give_back(lease, OVERFLOW)
     assert client.hget(fleet.keys.reservations, lease.task_id) == before
 
 
@@ -111,9 +113,9 @@ def test_a_task_that_somebody_cancelled_ends_when_it_is_given_back(
     fleet: Connection, client: redis.Redis
 ) -> None:
     lease = claimed(fleet, submit(fleet))
-    assert fleet.tasks.cancel(lease.task_id, 60) == "running"
-    give_back(fleet.settings, fleet.tasks, lease)
-    assert fleet.tasks.read(lease.task_id).state == "cancelled"
+    assert fleet.tasks.records.cancel(lease.task_id, 60) == "running"
+    give_back(fleet.settings, fleet.tasks.records, lease)
+    assert fleet.tasks.records.read(lease.task_id).state == "cancelled"
     assert client.scard(fleet.keys.cancelled) == 0
 
 
@@ -122,7 +124,7 @@ def test_a_task_without_a_message_of_its_own_needs_the_delivered_one(
 ) -> None:
     lease = claimed(fleet, submit(fleet))
     client.hdel(fleet.keys.task(lease.task_id), "message")
-    raised = give_back(fleet.settings, fleet.tasks, lease)
+    raised = give_back(fleet.settings, fleet.tasks.records, lease)
     assert isinstance(raised, GivenBack)
     assert not raised.is_queued
     assert client.llen(OVERFLOW) == 0
@@ -133,12 +135,12 @@ def test_a_task_of_one_pool_waits_in_the_queue_of_that_pool(
 ) -> None:
     lease = claimed(fleet, submit(fleet, replace(ASK, pool="codegen")))
     client.delete("{fleet}.codegen")
-    give_back(fleet.settings, fleet.tasks, lease)
+    give_back(fleet.settings, fleet.tasks.records, lease)
     assert (client.llen("{fleet}.codegen"), client.llen(OVERFLOW)) == (1, 0)
 
 
 def test_what_begins_after_the_notice_is_given_back_too(fleet: Connection) -> None:
-    keeper = LeaseKeeper(fleet.tasks, 30, 10)
+    keeper = LeaseKeeper(fleet.tasks.records, 30, 10)
     before, after = claimed(fleet, submit(fleet)), claimed(fleet, submit(fleet), "b")
     told: list[str] = []
     keeper.hold(before, lambda verdict: told.append(f"before {verdict}"))

@@ -11,8 +11,8 @@ import redis
 from tcp_proxy import Proxy
 
 from fleet.broker.app import Role
-from fleet.connection import Connection, open_connection
 from fleet.settings import Settings, load_settings
+from fleet.tasks.connection import Connection, open_connection
 from fleet.worker.agent import Heartbeat
 
 ROLE = Role("codegen", "codegen-1")
@@ -25,7 +25,7 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
 
 
 def live(fleet: Connection) -> int:
-    return fleet.pools.counts(["codegen"])["codegen"].live_agents
+    return fleet.routing.pools.counts(["codegen"])["codegen"].live_agents
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -38,7 +38,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def test_an_agent_that_is_not_known_registers_again(fleet: Connection) -> None:
     heartbeat = Heartbeat(fleet, ROLE)
     heartbeat.start()
-    fleet.registry.leave(ROLE.agent, ROLE.pool)
+    fleet.routing.agents.leave(ROLE.agent, ROLE.pool)
     wait_until(lambda: live(fleet) == 1)
     heartbeat.stop()
     assert live(fleet) == 0
@@ -52,7 +52,7 @@ def test_an_agent_that_left_does_not_come_back_by_a_call_that_was_under_way(
     heartbeat.start()
     proxy.drop_packets()
     # It is told that it is not known, when its answer arrives at last.
-    fleet.registry.leave(ROLE.agent, ROLE.pool)
+    fleet.routing.agents.leave(ROLE.agent, ROLE.pool)
     wait_until(lambda: proxy.held_up() > 0)
     stops = threading.Thread(target=heartbeat.stop)
     stops.start()
@@ -62,7 +62,7 @@ def test_an_agent_that_left_does_not_come_back_by_a_call_that_was_under_way(
     stops.join()
     heartbeat._thread.join()
     assert live(fleet) == 0
-    assert fleet.registry.agents() == []
+    assert fleet.routing.agents.agents() == []
 
 
 def test_an_agent_that_is_told_to_leave_before_it_enters_stays_outside(fleet: Connection) -> None:

@@ -9,9 +9,9 @@ import redis
 from typer.testing import CliRunner
 
 from fleet.cli.main import app
-from fleet.connection import Connection, open_connection
 from fleet.errors import FleetError
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 
 NUMBERS = ("nan", "inf", "-inf", "-1", "0", "1e400", "9" * 5000, "1e308", "x", "", "\u0663", "0x1")
 DAYS = ("0001-01-01", "9999-12-31", "2026-02-30", "now", "", "2026-W48-1", "1" * 100)
@@ -82,7 +82,7 @@ TEMPLATES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     pool = '[pools.codegen]\nagent_type = "code_generator"\nslots = 2'
     found = open_connection(settings_of(pool))
-    found.registry.register("codegen-1", "codegen", 2, {})
+    found.routing.agents.register("codegen-1", "codegen", 2, {})
     return found
 
 

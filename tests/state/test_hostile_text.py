@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 
 from fleet import Fleet
 from fleet.broker.messages import message_encoder
-from fleet.budgets.rules.limits import LimitKey
 from fleet.cli.main import app
-from fleet.connection import Connection, open_connection
 from fleet.ledger.rules.entries import LedgerEntry
+from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.submission.checks import Submission
 
 ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 HOSTILE = (
@@ -79,7 +79,7 @@ ASK = Submission("code_generation", {"instruction": "add"})
 def connection(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     pool = '[pools.codegen]\nagent_type = "code_generator"\nslots = 2'
     found = open_connection(settings_of(pool))
-    found.registry.register("codegen-1", "codegen", 2, {})
+    found.routing.agents.register("codegen-1", "codegen", 2, {})
     return found
 
 
@@ -92,18 +92,22 @@ def ids(connection: Connection, client: redis.Redis) -> list[str]:
     for number, (task_id, text) in enumerate(zip(found, HOSTILE, strict=True)):
         _rewrite(client, connection.keys.task(task_id), text, types[number % len(types)])
         client.zadd(connection.keys.dead, {task_id: 1})
-        connection.registry.register(f"agent {text}", "codegen", 2, {"host": text, "pid": "1"})
-        connection.set_aside.keep(text, text.encode(), text)
+        connection.routing.agents.register(
+            f"agent {text}", "codegen", 2, {"host": text, "pid": "1"}
+        )
+        connection.tasks.set_aside.keep(text, text.encode(), text)
         client.xadd(connection.keys.ledger, entry(task_id, text).fields)  # type: ignore[arg-type]
         cause = Cause(text, text)
-        connection.policies.set_limits({LimitKey("all", "day", "dollars"): number + 10**9}, cause)
+        connection.policy.store.set_limits(
+            {LimitKey("all", "day", "dollars"): number + 10**9}, cause
+        )
         pair = {f"limit:tenant:{text} day dollars": 5}
         client.hset(connection.keys.money, mapping=pair)  # type: ignore[arg-type]
         alert = {"scope": text, "window": "day", "window_id": "d20261124", "threshold": "50"}
         amounts = {"limit": "1", "settled": "1", "held": "1"}
         client.xadd(connection.keys.alerts, {**alert, **amounts})  # type: ignore[arg-type]
-    connection.policies.set_emergency(HOSTILE, Cause("x", "y"))
-    connection.rollups.roll_up()
+    connection.policy.store.set_emergency(HOSTILE, Cause("x", "y"))
+    connection.ledger.rollups.roll_up()
     return found
 
 
@@ -178,7 +182,7 @@ def test_every_command_shows_hostile_rows_and_none_acts(
         command = ("task", "explain")[number % 2]
         assert not ACTS.search(run(command, task_id)), (command, task_id)
     assert not ACTS.search(run("dead", "show", ids[7]))
-    for message in connection.set_aside.newest()[::5]:
+    for message in connection.tasks.set_aside.newest()[::5]:
         assert not ACTS.search(run("dead", "show", message.id))
     assert "[red]" in run("tasks")
 
@@ -195,8 +199,8 @@ def test_a_malformed_message_is_shown_dropped_and_not_retried(
     connection: Connection, client: redis.Redis
 ) -> None:
     message = json.dumps(good_message("shop.add", [], "shop"))
-    connection.set_aside.keep("shop", message.encode(), "it has no body")
-    (kept,) = connection.set_aside.newest()
+    connection.tasks.set_aside.keep("shop", message.encode(), "it has no body")
+    (kept,) = connection.tasks.set_aside.newest()
     assert "it has no body" in run("dead", "list")
     assert "shop.add" in run("dead", "show", kept.id)
     assert json.loads(run("dead", "show", kept.id, "--json"))["message"] == message
@@ -208,6 +212,6 @@ def test_a_malformed_message_is_shown_dropped_and_not_retried(
     assert "malformed" in {part["name"] for part in parts}
     assert run("dead", "list", "--tenant", "acme").count("malformed-") == 0
     assert "is dropped" in run("dead", "drop", "--all", "--error", "MalformedMessage")
-    assert connection.set_aside.count() == 0
+    assert connection.tasks.set_aside.count() == 0
     with pytest.raises(Exception, match="no dead letter"):
         Fleet.from_env().retry_dead(kept.id)

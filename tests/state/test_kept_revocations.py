@@ -14,10 +14,10 @@ from kombu import Consumer, Exchange, Queue
 
 from fleet.broker.app import make_app
 from fleet.broker.revocations import Revoked
-from fleet.connection import Connection
 from fleet.errors import Unavailable
 from fleet.settings import Settings
 from fleet.tasks import revocations_store as revocations
+from fleet.tasks.connection import Connection
 
 JOBS = "{fleet}.jobs"
 
@@ -72,8 +72,8 @@ def test_a_message_that_waited_for_its_time_is_told_of_too(
     sent = app.send_task("shop.mail", args=[1], countdown=3600)
     sent.revoke()
     client.zadd(state.keys.deferred, {client.zrange(state.keys.deferred, 0, 0)[0]: 0})
-    (message,) = state.schedule.due().messages
-    state.schedule.deliver(message)
+    (message,) = state.tasks.schedule.due().messages
+    state.tasks.schedule.deliver(message)
     assert take(app) == [sent.id]
     assert sent.id in worker_state.revoked
 
@@ -91,11 +91,11 @@ def test_a_worker_asks_for_the_stamps_alone_that_it_does_not_know(
     app: Celery, state: Connection
 ) -> None:
     known = Revoked()
-    state.revocations.add_stamps({"visit": ["a"]})
-    known.note([], [part for row in state.revocations.stamps() for part in row])
-    assert known.stamps_until == state.revocations.stamps()[0][1]
-    state.revocations.add_stamps({"visit": ["b"]})
-    places = [int(place) for _, place in state.revocations.stamps()]
+    state.tasks.revocations.add_stamps({"visit": ["a"]})
+    known.note([], [part for row in state.tasks.revocations.stamps() for part in row])
+    assert known.stamps_until == state.tasks.revocations.stamps()[0][1]
+    state.tasks.revocations.add_stamps({"visit": ["b"]})
+    places = [int(place) for _, place in state.tasks.revocations.stamps()]
     assert places[1] > int(known.stamps_until) == places[0]
 
 
@@ -104,8 +104,8 @@ def test_no_more_is_kept_than_celery_keeps_and_the_newest_of_it(
 ) -> None:
     monkeypatch.setattr(revocations, "MAX_REVOKED", 3)
     for name in "abcde":
-        state.revocations.add([name])
-    assert state.revocations.ids() == ["c", "d", "e"]
+        state.tasks.revocations.add([name])
+    assert state.tasks.revocations.ids() == ["c", "d", "e"]
 
 
 def test_what_is_old_is_dropped_but_not_while_a_message_waits_for_its_time(
@@ -113,13 +113,13 @@ def test_what_is_old_is_dropped_but_not_while_a_message_waits_for_its_time(
 ) -> None:
     app.send_task("shop.mail", args=[1], countdown=86_400)
     client.zadd(state.keys.revoked, {"old": 1})
-    state.revocations.add(["new"])
-    assert state.revocations.ids() == ["old", "new"]
+    state.tasks.revocations.add(["new"])
+    assert state.tasks.revocations.ids() == ["old", "new"]
     # Kept until the message is due, and some hours more.
     assert client.ttl(state.keys.revoked) > 86_400
     client.delete(state.keys.deferred)
-    state.revocations.add(["newer"])
-    assert state.revocations.ids() == ["new", "newer"]
+    state.tasks.revocations.add(["newer"])
+    assert state.tasks.revocations.ids() == ["new", "newer"]
     assert client.ttl(state.keys.revoked) <= revocations.KEEP_MS / 1000
 
 

@@ -28,7 +28,7 @@ def app(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Celery]:
     with make_app(settings, set_as_current=False) as found:
         if request.param == "a worker's":
             add_agent_tasks(found, Role())
-        found.fleet.registry.register("codegen-1", "codegen", 4, {})
+        found.fleet.routing.agents.register("codegen-1", "codegen", 4, {})
         yield found
 
 
@@ -42,9 +42,9 @@ def test_they_are_sent_by_every_way_of_celerys(app: Celery) -> None:
         *group([task.s(PAYLOAD)], app=app).apply_async().results,
     ]
     for each in sent:
-        assert app.fleet.tasks.state(each.id) == "queued"
+        assert app.fleet.tasks.records.state(each.id) == "queued"
         each.forget()
-    assert app.fleet.tasks.read(sent[0].id).tenant == "acme"
+    assert app.fleet.tasks.records.read(sent[0].id).tenant == "acme"
     with pytest.raises(InvalidRequest, match="takes its payload as its one argument"):
         task.delay(PAYLOAD, PAYLOAD)
 

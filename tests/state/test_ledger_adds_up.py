@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.ledger import archive as ledger_archive
 from fleet.ledger.archive import archive
@@ -28,6 +27,7 @@ from fleet.ledger.rules.entries import LedgerEntry, id_parts
 from fleet.ledger.rules.sums import LedgerSums
 from fleet.ledger.verification import verify
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
 
@@ -53,13 +53,13 @@ def charge(fleet: Connection, call: int, amount: int, tenant: str = "acme", mode
     usage = ("seen", "missing", "unpriced", "contradictory")[call % 4]
     tokens = (10 + amount, amount // 2, 3)
     step = Step(*MODELS[model], "first", "ok", *tokens, amount, usage=usage)
-    fleet.steps.settle(owner, call, step)
+    fleet.tasks.model_calls.settle(owner, call, step)
 
 
 def age(fleet: Connection, days: int) -> None:
     """Let the newest entries have been written so many days ago: as the same entries, counted in
     the same windows, at the head of an empty stream."""
-    found = fleet.ledger.page("0-0").entries
+    found = fleet.ledger.entries.page("0-0").entries
     fleet.client.delete(fleet.keys.ledger)
     for entry in found:
         ms, number = entry.id.split("-")
@@ -68,7 +68,7 @@ def age(fleet: Connection, days: int) -> None:
 
 
 def everything(fleet: Connection) -> list[LedgerEntry]:
-    return list(itertools.chain(*LedgerReader(fleet).pages()))
+    return list(itertools.chain(*LedgerReader(fleet.ledger).pages()))
 
 
 class Book(RuleBasedStateMachine):
@@ -102,47 +102,47 @@ class Book(RuleBasedStateMachine):
         entry, once = entries[pick % len(entries)], str(next(self.calls))
         for number in range(times):
             try:
-                self.fleet.ledger.correct(entry, amount, "ann", "why", once)
+                self.fleet.ledger.entries.correct(entry, amount, "ann", "why", once)
             except InvalidRequest:
                 return
             self.charged += 0 if number else amount
 
     @rule()
     def roll_up(self) -> None:
-        self.fleet.rollups.roll_up()
+        self.fleet.ledger.rollups.roll_up()
 
     @rule(size=st.integers(1, 5), times=st.integers(1, 3))
     def roll_up_a_part_and_die(self, size: int, times: int) -> None:
-        before = self.fleet.rollups.cursor()
-        entries = self.fleet.ledger.page(before, size).entries
+        before = self.fleet.ledger.rollups.cursor()
+        entries = self.fleet.ledger.entries.page(before, size).entries
         sums = LedgerSums().add(entries).rolled()
         for _ in range(times if entries else 0):
-            self.fleet.rollups.add(before, entries[-1].id, sums)
+            self.fleet.ledger.rollups.add(before, entries[-1].id, sums)
 
     @rule(size=st.integers(1, 5))
     def roll_up_from_where_the_cursor_was(self, size: int) -> None:
-        entries = self.fleet.ledger.page("0-0", size).entries
-        if entries and self.fleet.rollups.cursor() > entries[-1].id:
+        entries = self.fleet.ledger.entries.page("0-0", size).entries
+        if entries and self.fleet.ledger.rollups.cursor() > entries[-1].id:
             sums = LedgerSums().add(entries).rolled()
-            assert not self.fleet.rollups.add("0-0", entries[-1].id, sums)
+            assert not self.fleet.ledger.rollups.add("0-0", entries[-1].id, sums)
 
     @rule()
     def archive(self) -> None:
-        archive(self.fleet, keep_days=-1)
+        archive(self.fleet.ledger, keep_days=-1)
 
     @rule(trims=st.booleans(), keep=st.integers(1, 5))
     def archive_a_part_and_die(self, trims: bool, keep: int) -> None:
-        entries = self.fleet.ledger.page("0-0", keep).entries
+        entries = self.fleet.ledger.entries.page("0-0", keep).entries
         if not entries:
             return
         name = LedgerFiles(self.fleet.settings.environment.data_dir).write(entries)
         if trims:
             # Without a roll-up of them Redis keeps the entries.
-            self.fleet.ledger.trim(name, entries[0].id, entries[-1].id)
+            self.fleet.ledger.entries.trim(name, entries[0].id, entries[-1].id)
 
     @rule()
     def verify(self) -> None:
-        found = verify(self.fleet)
+        found = verify(self.fleet.ledger)
         assert found.differences == ()
         assert found.amount == self.charged
 
@@ -152,9 +152,9 @@ class Book(RuleBasedStateMachine):
         assert len({entry.id for entry in entries}) == len(entries)
         assert sum(entry.amount for entry in entries) == self.charged
         counted = LedgerSums().add(entries).counted()
-        stored = self.fleet.book.read().counters
+        stored = self.fleet.budgets.usage.read().counters
         assert counted == {(s, w): each for s, found in stored.items() for w, each in found.items()}
-        rollups, cursor = self.fleet.rollups, id_parts(self.fleet.rollups.cursor())
+        rollups, cursor = self.fleet.ledger.rollups, id_parts(self.fleet.ledger.rollups.cursor())
         rolled = LedgerSums().add(each for each in entries if id_parts(each.id) <= cursor).rolled()
         assert rolled == rollups.read(rollups.periods())
 
@@ -177,13 +177,13 @@ def test_entries_counters_and_roll_ups_say_the_same_whatever_happens(fleet: Conn
 
 def test_verify_finds_a_counter_and_a_roll_up_that_are_off(fleet: Connection) -> None:
     charge(fleet, 1, 100)
-    assert verify(fleet).differences == ()
+    assert verify(fleet.ledger).differences == ()
     entry = everything(fleet)[0]
     _, day, month = entry.windows.split(",")
     fleet.client.hset(fleet.keys.money, f"{month} tenant:acme", "99,113,1")
     (field,) = fleet.client.hgetall(fleet.keys.rollup(day[1:]))
     fleet.client.hset(fleet.keys.rollup(day[1:]), field, "100,2,110,50,3,0,100,1,1,0")
-    rolled, counted = verify(fleet).differences
+    rolled, counted = verify(fleet.ledger).differences
     assert counted == ("counter", "tenant:acme", month, "amount", 100, 99)
     assert (rolled.where, rolled.window, rolled.figure) == ("roll-up", day, "requests")
     assert (rolled.entries, rolled.stored) == (1, 2)
@@ -192,16 +192,16 @@ def test_verify_finds_a_counter_and_a_roll_up_that_are_off(fleet: Connection) ->
 def test_verify_finds_an_entry_that_was_taken_out(fleet: Connection) -> None:
     for call in (1, 2):
         charge(fleet, call, 100)
-    fleet.rollups.roll_up()
+    fleet.ledger.rollups.roll_up()
     fleet.client.xdel(fleet.keys.ledger, everything(fleet)[0].id)
-    found = {(each.where, each.figure) for each in verify(fleet).differences}
+    found = {(each.where, each.figure) for each in verify(fleet.ledger).differences}
     assert ("counter", "amount") in found
     assert ("roll-up", "amount") in found
 
 
 def test_counters_of_a_scope_without_entries_are_a_difference(fleet: Connection) -> None:
     fleet.client.hset(fleet.keys.money, "d20260101 tenant:ghost", "5,0,0")
-    assert verify(fleet).differences == (
+    assert verify(fleet.ledger).differences == (
         ("counter", "tenant:ghost", "d20260101", "amount", 0, 5),
     )
 
@@ -209,7 +209,7 @@ def test_counters_of_a_scope_without_entries_are_a_difference(fleet: Connection)
 def test_what_is_held_for_nobody_is_a_difference(fleet: Connection) -> None:
     charge(fleet, 1, 100)
     fleet.client.hset(fleet.keys.money, "held all", "777,9,0,1")
-    assert verify(fleet).differences == (
+    assert verify(fleet.ledger).differences == (
         ("reserved", "all", "", "amount", 0, 777),
         ("reserved", "all", "", "tokens", 0, 9),
         ("reserved", "all", "", "tasks", 0, 1),
@@ -220,7 +220,7 @@ def test_minutes_that_do_not_come_to_the_last_sixty_are_a_difference(fleet: Conn
     charge(fleet, 1, 100)
     name = next(n for n in fleet.client.hkeys(fleet.keys.money) if b" " in n and n[:1] == b"r")
     fleet.client.hset(fleet.keys.money, b"r " + name.partition(b" ")[2], "1,113,1,0,0")
-    (found,) = verify(fleet).differences
+    (found,) = verify(fleet.ledger).differences
     assert (found.where, found.figure, found.entries, found.stored) == (
         *("last 60 minutes", "amount"),
         *(100, 1),
@@ -243,42 +243,42 @@ def old(fleet: Connection) -> list[LedgerEntry]:
 def test_old_entries_move_into_a_file_for_each_day_and_are_read_from_there(
     fleet: Connection, old: list[LedgerEntry]
 ) -> None:
-    names = archive(fleet)
+    names = archive(fleet.ledger)
     assert len(names) == len({name.partition("/")[0] for name in names}) == 2
-    assert fleet.ledger.page("0-0").entries == old[6:]
+    assert fleet.ledger.entries.page("0-0").entries == old[6:]
     assert everything(fleet) == old
-    assert archive(fleet) == []
-    assert verify(fleet).differences == ()
+    assert archive(fleet.ledger) == []
+    assert verify(fleet.ledger).differences == ()
 
 
 def test_an_archived_entry_can_be_found_and_corrected(
     fleet: Connection, old: list[LedgerEntry]
 ) -> None:
-    archive(fleet)
-    found = LedgerReader(fleet).find(old[4].id)
+    archive(fleet.ledger)
+    found = LedgerReader(fleet.ledger).find(old[4].id)
     assert found == old[4]
-    fleet.ledger.correct(found, -100, "ann", "billed less", "n")
-    assert verify(fleet).differences == ()
+    fleet.ledger.entries.correct(found, -100, "ann", "billed less", "n")
+    assert verify(fleet.ledger).differences == ()
 
 
 def test_what_is_not_rolled_up_or_does_not_come_next_is_not_trimmed(
     fleet: Connection, old: list[LedgerEntry]
 ) -> None:
-    assert not fleet.ledger.trim("a/b.parquet", old[0].id, old[2].id)
-    fleet.rollups.roll_up()
-    assert not fleet.ledger.trim("a/b.parquet", old[1].id, old[2].id)
-    assert not fleet.ledger.trim("a/b.parquet", old[0].id, "99999999999999-0")
-    assert (everything(fleet), fleet.ledger.archives()) == (old, [])
-    assert fleet.ledger.trim("a/b.parquet", old[0].id, old[2].id)
-    assert fleet.ledger.trim("a/b.parquet", old[0].id, old[2].id)
-    assert (fleet.ledger.length(), fleet.ledger.archives()) == (4, ["a/b.parquet"])
+    assert not fleet.ledger.entries.trim("a/b.parquet", old[0].id, old[2].id)
+    fleet.ledger.rollups.roll_up()
+    assert not fleet.ledger.entries.trim("a/b.parquet", old[1].id, old[2].id)
+    assert not fleet.ledger.entries.trim("a/b.parquet", old[0].id, "99999999999999-0")
+    assert (everything(fleet), fleet.ledger.entries.archives()) == (old, [])
+    assert fleet.ledger.entries.trim("a/b.parquet", old[0].id, old[2].id)
+    assert fleet.ledger.entries.trim("a/b.parquet", old[0].id, old[2].id)
+    assert (fleet.ledger.entries.length(), fleet.ledger.entries.archives()) == (4, ["a/b.parquet"])
 
 
 DIES = """
 import os, signal
 from pathlib import Path
 from fleet.ledger.files import LedgerFiles
-from fleet.connection import open_connection
+from fleet.tasks.connection import open_connection
 from fleet.ledger.archive import archive
 from fleet.settings import load_settings
 from fleet.ledger.store import Ledger
@@ -308,11 +308,11 @@ def test_an_archive_that_is_killed_loses_and_doubles_nothing(
     code = f"{DIES}{stop}\narchive(open_connection(load_settings()))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     assert everything(fleet) == old
-    assert verify(fleet).differences == ()
-    archive(fleet)
-    assert fleet.ledger.page("0-0").entries == old[6:]
+    assert verify(fleet.ledger).differences == ()
+    archive(fleet.ledger)
+    assert fleet.ledger.entries.page("0-0").entries == old[6:]
     assert everything(fleet) == old
-    assert verify(fleet).differences == ()
+    assert verify(fleet.ledger).differences == ()
 
 
 def test_what_a_killed_archive_left_is_removed_when_it_is_a_day_old(
@@ -325,18 +325,18 @@ def test_what_a_killed_archive_left_is_removed_when_it_is_a_day_old(
     for path in (young, gone):
         path.touch()
     os.utime(gone, (0, 0))
-    archive(fleet)
+    archive(fleet.ledger)
     assert list(folder.glob(".*")) == [young]
 
 
 def test_entries_that_are_archived_while_they_are_read_are_read_once(
     fleet: Connection, old: list[LedgerEntry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pages = type(fleet.ledger).page
-    monkeypatch.setattr(type(fleet.ledger), "page", lambda *a, most=2: pages(*a[:2], most))
-    reading = LedgerReader(fleet).pages()
+    pages = type(fleet.ledger.entries).page
+    monkeypatch.setattr(type(fleet.ledger.entries), "page", lambda *a, most=2: pages(*a[:2], most))
+    reading = LedgerReader(fleet.ledger).pages()
     found = next(reading)
-    archive(fleet)
+    archive(fleet.ledger)
     assert [*found, *itertools.chain(*reading)] == old
 
 
@@ -348,12 +348,12 @@ def test_two_archives_at_once_make_the_same_files(
     def overtaken(self: LedgerFiles, entries: Any) -> str:
         name = write(self, entries)
         monkeypatch.setattr(LedgerFiles, "write", write)
-        archive(fleet)
+        archive(fleet.ledger)
         return name
 
     monkeypatch.setattr(LedgerFiles, "write", overtaken)
-    archive(fleet)
-    assert len(fleet.ledger.archives()) == 2
+    archive(fleet.ledger)
+    assert len(fleet.ledger.entries.archives()) == 2
     assert everything(fleet) == old
 
 
@@ -361,14 +361,14 @@ def test_many_entries_of_a_day_go_into_several_files(
     fleet: Connection, old: list[LedgerEntry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledger_archive, "MOST_ENTRIES", 2)
-    assert len(archive(fleet)) == 4
+    assert len(archive(fleet.ledger)) == 4
     assert everything(fleet) == old
 
 
 def test_a_file_of_the_archive_that_is_not_here_is_an_error(
     fleet: Connection, old: list[LedgerEntry]
 ) -> None:
-    (name, _) = archive(fleet)
+    (name, _) = archive(fleet.ledger)
     (LedgerFiles(fleet.settings.environment.data_dir).folder / name).unlink()
     with pytest.raises(InvalidConfig, match="the folder that the fleet's workers share"):
         everything(fleet)
@@ -388,5 +388,5 @@ def test_entries_are_found_by_their_names(
 ) -> None:
     for call in range(1, 8):
         charge(fleet, call, 5, "third" if call == 2 else "acme", int(call == 7))
-    found = itertools.chain(*LedgerReader(fleet).matching(wanted))
+    found = itertools.chain(*LedgerReader(fleet.ledger).matching(wanted))
     assert "".join(entry.call.rpartition(".")[2] for entry in found) == calls

@@ -15,9 +15,9 @@ import pytest
 import redis
 from commands import run_fleet
 
-from fleet.connection import Connection, open_connection
 from fleet.ledger.archive import archive
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
 
@@ -38,7 +38,7 @@ def state(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
 def charge(fleet: Connection, call: int, tenant: str, step: Step) -> None:
     lease = Lease(f"t{call}", 1, "code_generation", tenant, 0.5, step.model, 1, pool="codegen")
     fleet.client.hset(fleet.keys.task(lease.task_id), "state", "running")
-    fleet.steps.settle(lease, call, step)
+    fleet.tasks.model_calls.settle(lease, call, step)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_verify_says_that_all_of_it_adds_up(ledger: Command) -> None:
 
 
 def test_verify_lists_what_does_not_add_up_and_fails(ledger: Command, state: Connection) -> None:
-    (window, *_) = state.book.read().counters["all"]
+    (window, *_) = state.budgets.usage.read().counters["all"]
     state.client.hset(state.keys.money, f"{window} all", "1,190,3")
     (difference,) = answer(ledger("verify", "--json"), 1)["differences"]
     assert (difference["of"], difference["entries"], difference["stored"]) == (
@@ -107,12 +107,12 @@ def test_every_format_holds_the_same_entries(ledger: Command, tmp_path: Path) ->
 
 
 def test_an_export_takes_archived_entries_and_filters(ledger: Command, state: Connection) -> None:
-    archive(state, keep_days=-1)
-    assert state.ledger.length() == 0
+    archive(state.ledger, keep_days=-1)
+    assert state.ledger.entries.length() == 0
     done = ledger("export", "--tenant", "acme", "--model", "gpt-5")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["task"] for row in rows] == ["t1", "t2"]
-    day = state.rollups.today()
+    day = state.ledger.rollups.today()
     assert len(json.loads(ledger("export", "--format", "json", "--from", f"{day}").stdout)) == 3
     assert json.loads(ledger("export", "--format", "json", "--to", "2020-01-01").stdout) == []
     assert answer(ledger("verify", "--json"))["entries"] == 3
@@ -171,7 +171,7 @@ HEAD = "date,model,input_tokens,cached_input_tokens,output_tokens,cost_usd,key\n
 
 
 def bill(state: Connection, tmp_path: Path, *lines: str) -> str:
-    day = state.rollups.today()
+    day = state.ledger.rollups.today()
     (tmp_path / "bill.csv").write_text(HEAD + "".join(f"{day},{line}\n" for line in lines))
     return "bill.csv"
 
@@ -204,8 +204,10 @@ def test_requests_are_compared_where_the_bill_tells_them(
     ledger: Command, state: Connection, tmp_path: Path
 ) -> None:
     head = "date,model,input_tokens,output_tokens,cost_usd,requests\n"
-    today = state.rollups.today()
-    steps = sum(row.requests for row in state.rollups.rows(today, today) if row.model == "gpt-5")
+    today = state.ledger.rollups.today()
+    steps = sum(
+        row.requests for row in state.ledger.rollups.rows(today, today) if row.model == "gpt-5"
+    )
     assert steps > 0
     line = f"{today},gpt-5,150,30,3.00,"
     (tmp_path / "bill.csv").write_text(f"{head}{line}{steps}\n")

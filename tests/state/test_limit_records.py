@@ -8,9 +8,9 @@ import pytest
 import redis
 
 from fleet.budgets.reservation import ScopeLimits, StepLimits
-from fleet.connection import Connection, open_connection
 from fleet.models.rules.output_limits import LimitRecord, Shown
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.model_calls_store import LimitBasis, LimitChanged, Turn
 from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
@@ -33,39 +33,43 @@ def lease(fleet: Connection, name: str) -> Lease:
 
 def test_one_call_at_a_time_has_the_turn_where_money_is_short(fleet: Connection) -> None:
     first, second, third = (lease(fleet, name) for name in ("a", "b", "c"))
-    assert fleet.steps.admit(first, 1, STEP, TIGHT, DOUBT) is None, "the one has room at its most"
-    assert fleet.steps.admit(second, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=True)
-    assert fleet.steps.admit(second, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=True), "sent again"
-    assert fleet.steps.admit(third, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=False)
-    assert fleet.model_state.note_limit("own", "a 1.1", None) == (None, None)
-    assert fleet.steps.admit(third, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=False)
-    fleet.model_state.note_limit("own", "b 1.1", None)
-    assert fleet.steps.admit(third, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=True)
+    assert fleet.tasks.model_calls.admit(first, 1, STEP, TIGHT, DOUBT) is None, (
+        "the one has room at its most"
+    )
+    assert fleet.tasks.model_calls.admit(second, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=True)
+    assert fleet.tasks.model_calls.admit(second, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=True), (
+        "sent again"
+    )
+    assert fleet.tasks.model_calls.admit(third, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=False)
+    assert fleet.models.state.note_limit("own", "a 1.1", None) == (None, None)
+    assert fleet.tasks.model_calls.admit(third, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=False)
+    fleet.models.state.note_limit("own", "b 1.1", None)
+    assert fleet.tasks.model_calls.admit(third, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=True)
 
 
 def test_a_turn_whose_worker_died_is_over_in_time(fleet: Connection) -> None:
     first, second, third = (lease(fleet, name) for name in ("a", "b", "c"))
-    fleet.steps.admit(first, 1, STEP, TIGHT, DOUBT)
+    fleet.tasks.model_calls.admit(first, 1, STEP, TIGHT, DOUBT)
     short = DOUBT._replace(turn_ms=0)
-    assert fleet.steps.admit(second, 1, STEP, TIGHT, short) == Turn(is_mine=True)
-    assert fleet.steps.admit(third, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=True)
+    assert fleet.tasks.model_calls.admit(second, 1, STEP, TIGHT, short) == Turn(is_mine=True)
+    assert fleet.tasks.model_calls.admit(third, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=True)
 
 
 def test_a_worst_that_rests_on_an_old_record_is_not_admitted(fleet: Connection) -> None:
     held = lease(fleet, "a")
-    fleet.model_state.note_limit("own", "x 1.1", Shown(100, 400, at_limit=False))
-    changed = fleet.steps.admit(held, 1, STEP, TIGHT, DOUBT)
+    fleet.models.state.note_limit("own", "x 1.1", Shown(100, 400, at_limit=False))
+    changed = fleet.tasks.model_calls.admit(held, 1, STEP, TIGHT, DOUBT)
     assert isinstance(changed, LimitChanged)
     assert changed.record is not None
     assert (changed.record.within, changed.record.largest) == (0, 400)
-    assert fleet.book.reserved().steps == {}
+    assert fleet.budgets.usage.reserved().steps == {}
     basis = LimitBasis(changed.record.packed)
-    assert fleet.steps.admit(held, 1, STEP, TIGHT, basis) is None
+    assert fleet.tasks.model_calls.admit(held, 1, STEP, TIGHT, basis) is None
 
 
 def test_a_record_follows_what_answers_show(fleet: Connection) -> None:
     def note(written: int, *, at_limit: bool = False) -> tuple[LimitRecord, bool]:
-        record, alert = fleet.model_state.note_limit("own", "x 1.1", Shown(100, written, at_limit))
+        record, alert = fleet.models.state.note_limit("own", "x 1.1", Shown(100, written, at_limit))
         assert record is not None
         assert bool(record.at) == record.is_broken
         return record._replace(at=0), alert is not None
@@ -78,16 +82,16 @@ def test_a_record_follows_what_answers_show(fleet: Connection) -> None:
     assert [note(50)[0] for _ in range(3)][-1] == LimitRecord(3, 0)
     assert note(400) == (LimitRecord(0, 400), True)
     assert note(60, at_limit=True) == (LimitRecord(3, 0), False)
-    assert fleet.model_state.read().limits == {"own": LimitRecord(3, 0)}
-    assert fleet.model_state.prune([], []) == ["limit|own"]
-    assert fleet.model_state.read().limits == {}
+    assert fleet.models.state.read().limits == {"own": LimitRecord(3, 0)}
+    assert fleet.models.state.prune([], []) == ["limit|own"]
+    assert fleet.models.state.read().limits == {}
 
 
 def test_a_limit_that_was_broken_a_day_ago_is_in_doubt_again(fleet: Connection) -> None:
     """Or a model whose longest answer fits no budget would never be asked again."""
-    fleet.model_state.note_limit("own", "x 1.1", Shown(100, 400, at_limit=False))
-    assert fleet.model_state.prune(["own"], []) == []
-    record = fleet.model_state.read().limits["own"]
+    fleet.models.state.note_limit("own", "x 1.1", Shown(100, 400, at_limit=False))
+    assert fleet.models.state.prune(["own"], []) == []
+    record = fleet.models.state.read().limits["own"]
     old = record._replace(at=record.at - 86_401_000)
     fleet.client.hset(fleet.keys.models, "limit|own", old.packed)
-    assert fleet.model_state.prune(["own"], []) == ["limit|own"]
+    assert fleet.models.state.prune(["own"], []) == ["limit|own"]

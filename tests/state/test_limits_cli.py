@@ -192,7 +192,7 @@ def test_a_mistake_is_exit_status_two_and_changes_nothing(
 
 def test_what_is_reserved_is_shown_with_each_limit(fleet: Command, state: Fleet) -> None:
     connection = state._connection
-    connection.registry.register("codegen-1", "codegen", 10, {})
+    connection.routing.agents.register("codegen-1", "codegen", 10, {})
     payload = {"instruction": "Write a function that adds two numbers."}
     task = state.submit("code_generation", payload, tenant="acme")
     decision = task.record().model_decision
@@ -215,7 +215,7 @@ def test_what_is_reserved_is_shown_with_each_limit(fleet: Command, state: Fleet)
 def test_in_an_emergency_only_urgent_tasks_and_allowed_tenants_pass(
     fleet: Command, state: Fleet
 ) -> None:
-    state._connection.registry.register("codegen-1", "codegen", 10, {})
+    state._connection.routing.agents.register("codegen-1", "codegen", 10, {})
     payload = {"instruction": "Write a function that adds two numbers."}
     state.submit("code_generation", payload, tenant="acme")
     printed(fleet("emergency", "on", "--why", "a runaway agent", "--allow", "vip"))

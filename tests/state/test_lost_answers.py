@@ -12,12 +12,12 @@ from kombu import Connection as KombuConnection
 from kombu import Consumer, Exchange, Producer, Queue
 from tcp_proxy import Proxy
 
-from fleet.broker.link import Link
 from fleet.broker.messages import message_encoder
-from fleet.broker.transport import transport_url
-from fleet.connection import Connection, open_connection
+from fleet.broker.transport.channel import transport_url
+from fleet.broker.transport.link import Link
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.submission.checks import Submission
 
 QUEUE, JOBS = "{fleet}.codegen", "{fleet}.jobs"
 ASK = Submission("code_generation", {"instruction": "add"})
@@ -27,7 +27,7 @@ ASK = Submission("code_generation", {"instruction": "add"})
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     pool = '[pools.codegen]\nagent_type = "code_generator"\nslots = 9'
     found = open_connection(settings_of(pool))
-    found.registry.register("codegen-1", "codegen", 9, {})
+    found.routing.agents.register("codegen-1", "codegen", 9, {})
     return found
 
 

@@ -9,11 +9,11 @@ import redis
 
 from fleet.broker.app import Role
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import requeue_expired
 from fleet.tasks.store import Lease, claims_of
+from fleet.tasks.submission.checks import Submission
 from fleet.worker.lost_children import comes_back, fail_over_limit
 
 ASK = Submission("code_generation", {"instruction": "add"})
@@ -24,7 +24,7 @@ CHILD, ANOTHER = 101, 1010
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     found = open_connection(settings_of(""))
-    found.registry.register(ROLE.agent, ROLE.pool, 10, {"host": "here", "pid": "1"})
+    found.routing.agents.register(ROLE.agent, ROLE.pool, 10, {"host": "here", "pid": "1"})
     return found
 
 
@@ -35,7 +35,7 @@ def task_id(fleet: Connection) -> str:
 
 def claimed(fleet: Connection, task_id: str, child: int, agent: str = ROLE.agent) -> Lease:
     name = f"{claims_of(child)}{agent}"
-    found = fleet.tasks.claim(task_id, agent, ROLE.pool, 30, name, "default", "")
+    found = fleet.tasks.records.claim(task_id, agent, ROLE.pool, 30, name, "default", "")
     assert isinstance(found, Lease)
     return found
 
@@ -47,8 +47,8 @@ def lost(fleet: Connection, task_id: str, again: bool = False) -> bool:
 def test_what_the_child_ran_is_queued_again_as_a_crash(fleet: Connection, task_id: str) -> None:
     claimed(fleet, task_id, CHILD)
     assert lost(fleet, task_id)
-    assert requeue_expired(fleet, fleet.tasks.expired_leases())["requeued"] == [task_id]
-    record = fleet.tasks.read(task_id)
+    assert requeue_expired(fleet, fleet.tasks.records.expired_leases())["requeued"] == [task_id]
+    record = fleet.tasks.records.read(task_id)
     assert (record.state, record.crashes) == ("queued", 1)
 
 
@@ -59,8 +59,8 @@ def test_the_run_of_another_process_goes_on(
     claimed(fleet, task_id, child, agent)
     assert not lost(fleet, task_id)
     fail_over_limit(fleet, ROLE, task_id, CHILD, 5)
-    assert fleet.tasks.expired_leases() == []
-    assert fleet.tasks.state(task_id) == "running"
+    assert fleet.tasks.records.expired_leases() == []
+    assert fleet.tasks.records.state(task_id) == "running"
 
 
 def test_what_was_not_claimed_goes_back_once_and_is_the_reapers_then(
@@ -76,14 +76,14 @@ def test_what_has_no_record_goes_back_always(fleet: Connection) -> None:
 
 def test_what_has_ended_goes_back_for_celerys_word(fleet: Connection, task_id: str) -> None:
     lease = claimed(fleet, task_id, CHILD)
-    assert fleet.tasks.finish(lease, ROLE.pool, "succeeded", 60, {"result": "{}"}).kept
+    assert fleet.tasks.records.finish(lease, ROLE.pool, "succeeded", 60, {"result": "{}"}).kept
     assert not lost(fleet, task_id, again=True)
 
 
 def test_over_a_hard_limit_it_has_failed(fleet: Connection, task_id: str) -> None:
     claimed(fleet, task_id, CHILD)
     fail_over_limit(fleet, ROLE, task_id, CHILD, 5)
-    record = fleet.tasks.read(task_id)
+    record = fleet.tasks.records.read(task_id)
     assert (record.state, record.crashes) == ("failed", 0)
     assert record.error is not None
     assert record.error["type"] == "TaskTimedOut"

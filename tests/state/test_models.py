@@ -7,13 +7,12 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from fleet.connection import Connection, open_connection
-from fleet.models.facts import fleet_facts
 from fleet.models.rules.learning import Evidence
 from fleet.models.store import ModelState, parse_facts
 from fleet.redis.keys import Keys
 from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import summarize_health
 
 KEY = "{fleet}:models"
@@ -28,7 +27,7 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
 
 @pytest.fixture
 def state(fleet: Connection) -> ModelState:
-    return fleet.model_state
+    return fleet.models.state
 
 
 def now_ms(client: redis.Redis) -> int:
@@ -150,12 +149,12 @@ def test_a_provider_that_asks_for_no_time_has_asked_for_none(state: ModelState) 
 def test_another_process_sees_a_cool_down_and_what_was_learned(
     fleet: Connection, client: redis.Redis, valkey_url: str
 ) -> None:
-    fleet.model_state.cool("key", "gpt", "a rate limit", 30.0)
-    fleet.model_state.learn("gpt", "code_generation", 1.0)
+    fleet.models.state.cool("key", "gpt", "a rate limit", 30.0)
+    fleet.models.state.learn("gpt", "code_generation", 1.0)
     with redis.Redis.from_url(valkey_url) as other:
         elsewhere = ModelState(other, Keys("{fleet}"), Scripts(other), 1.0)
         now, facts = elsewhere.look()
-    assert facts == fleet_facts(fleet)[1]
+    assert facts == fleet.models.state.look()[1]
     assert facts.cooldowns["key", "gpt"].until - now == pytest.approx(30, abs=5)
 
 
@@ -184,7 +183,7 @@ def test_a_cool_down_that_ended_more_than_a_day_ago_is_dropped(
 def test_beats_health_job_drops_what_is_configured_no_more(
     fleet: Connection, state: ModelState
 ) -> None:
-    known = fleet.models[0].name
+    known = fleet.models.catalogue[0].name
     state.learn(known, "code_generation", 1.0)
     state.learn("gone", "code_generation", 1.0)
     summarize_health(fleet)

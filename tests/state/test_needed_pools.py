@@ -7,11 +7,11 @@ from collections.abc import Callable
 import redis
 
 from fleet.broker.messages import message_encoder
-from fleet.connection import open_connection
 from fleet.routing.health import look_at_pools
 from fleet.routing.rules.health import HealthPolicy
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import open_connection
+from fleet.tasks.submission.checks import Submission
 
 TWO_POOLS = """
 [pools.big]
@@ -31,8 +31,8 @@ def test_a_pool_that_is_out_comes_back_when_a_task_waits(
     fleet = open_connection(settings)
     submitter = fleet.submitter(message_encoder())
     for pool, slots in (("big", 2), ("small", 1)):
-        fleet.registry.register(f"{pool}-1", pool, slots, {})
-    assert fleet.pools.eject("big", ["small"], "5 failures in a row", HealthPolicy())
+        fleet.routing.agents.register(f"{pool}-1", pool, slots, {})
+    assert fleet.routing.pools.eject("big", ["small"], "5 failures in a row", HealthPolicy())
 
     def submitted() -> str:
         asked = Submission("code_generation", {"instruction": "add"})
@@ -40,8 +40,8 @@ def test_a_pool_that_is_out_comes_back_when_a_task_waits(
 
     assert submitted() == "small"
     nothing = {"ejected": [], "readmitted": []}
-    assert look_at_pools(settings, fleet.pools, "code_generator") == nothing
+    assert look_at_pools(settings, fleet.routing.pools, "code_generator") == nothing
     assert submitted() == ""  # the overflow queue
-    looked = look_at_pools(settings, fleet.pools, "code_generator")
+    looked = look_at_pools(settings, fleet.routing.pools, "code_generator")
     assert looked == {"ejected": [], "readmitted": ["big"]}
-    assert fleet.pools.counts(["big"])["big"].open_slots == 2
+    assert fleet.routing.pools.counts(["big"])["big"].open_slots == 2

@@ -11,14 +11,14 @@ from fleet.broker.messages import message_encoder
 from fleet.budgets import upkeep_store as money_upkeep
 from fleet.budgets.reservation import ScopeLimits, StepLimits
 from fleet.budgets.rules.usage_counters import held_by_scope
-from fleet.connection import Connection, open_connection
 from fleet.ledger.rules.entries import LOST, Held
 from fleet.ledger.verification import verify
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
 from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 ASK = Submission("code_generation", {"instruction": "add"}, "acme")
 WORST = Step("gpt-5", "openai", "first", "", 100, 0, 50, 9_000)
@@ -29,7 +29,7 @@ LIMITS = StepLimits("0", ScopeLimits())
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     found = open_connection(settings_of('[models]\ncatalogue = "reference"'))
-    found.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    found.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
     return found
 
 
@@ -39,30 +39,30 @@ def submit(fleet: Connection) -> str:
 
 def run(fleet: Connection, steps: int = 1) -> Lease:
     """A task that runs, and has steps under way."""
-    lease = fleet.tasks.claim(submit(fleet), "codegen-1", "codegen", 30, "a", "acme", "")
+    lease = fleet.tasks.records.claim(submit(fleet), "codegen-1", "codegen", 30, "a", "acme", "")
     assert isinstance(lease, Lease)
     for call in range(1, 1 + steps):
-        assert fleet.steps.admit(lease, call, WORST, LIMITS) is None
+        assert fleet.tasks.model_calls.admit(lease, call, WORST, LIMITS) is None
     return lease
 
 
 def adds_up(fleet: Connection) -> bool:
-    book, reserved = fleet.book.read(), fleet.book.reserved()
+    book, reserved = fleet.budgets.usage.read(), fleet.budgets.usage.reserved()
     held = {scope: each for scope, each in book.held.items() if any(each)}
     assert held == {s: each for s, each in held_by_scope(reserved.all).items() if any(each)}
-    return verify(fleet).differences == ()
+    return verify(fleet.ledger).differences == ()
 
 
 def held(fleet: Connection) -> Held:
-    return fleet.book.read().held["all"]
+    return fleet.budgets.usage.read().held["all"]
 
 
 def test_what_is_held_for_a_waiting_or_a_running_task_stays(fleet: Connection) -> None:
     submit(fleet)
     run(fleet)
-    before = fleet.book.read(), fleet.book.reserved()
+    before = fleet.budgets.usage.read(), fleet.budgets.usage.reserved()
     assert reap(fleet)["orphaned"] == []
-    assert (fleet.book.read(), fleet.book.reserved()) == before
+    assert (fleet.budgets.usage.read(), fleet.budgets.usage.reserved()) == before
 
 
 def test_what_is_held_for_a_task_whose_record_is_gone_is_given_back(fleet: Connection) -> None:
@@ -79,12 +79,12 @@ def test_steps_of_a_task_whose_record_is_gone_are_charged_at_their_worst(fleet: 
     lease = run(fleet, steps=2)
     fleet.client.delete(fleet.keys.task(lease.task_id))
     assert reap(fleet)["orphaned"] == [lease.task_id]
-    entries = fleet.ledger.newest(5)
+    entries = fleet.ledger.entries.newest(5)
     assert [(e.kind, e.task, e.amount, e.certain) for e in entries] == [
         (LOST, lease.task_id, 9_000, 0)
     ] * 2
     assert held(fleet) == Held()
-    assert fleet.book.reserved().all == ()
+    assert fleet.budgets.usage.reserved().all == ()
     assert adds_up(fleet)
     assert not fleet.client.exists(fleet.keys.task(lease.task_id))
 
@@ -97,11 +97,11 @@ def test_a_task_that_has_ended_keeps_nothing_and_its_late_usage_is_put_right(
     fleet.client.hset(fleet.keys.task(lease.task_id), "state", "cancelled")
     assert reap(fleet)["orphaned"] == [lease.task_id]
     assert held(fleet) == Held()
-    assert fleet.tasks.read(lease.task_id).cost_nanodollars == 9_000
+    assert fleet.tasks.records.read(lease.task_id).cost_nanodollars == 9_000
     assert adds_up(fleet)
-    fleet.steps.settle(lease, 1, USED)
-    assert fleet.tasks.read(lease.task_id).cost_nanodollars == 4_000
-    assert fleet.book.read().counters["all"].popitem()[1].amount == 4_000
+    fleet.tasks.model_calls.settle(lease, 1, USED)
+    assert fleet.tasks.records.read(lease.task_id).cost_nanodollars == 4_000
+    assert fleet.budgets.usage.read().counters["all"].popitem()[1].amount == 4_000
     assert adds_up(fleet)
 
 
@@ -111,23 +111,23 @@ def test_a_step_that_its_record_does_not_name_is_charged_once(fleet: Connection)
     fleet.client.hset(record, "state", "failed")
     fleet.client.hdel(record, "open")
     assert reap(fleet)["orphaned"] == [lease.task_id]
-    fleet.steps.settle(lease, 1, USED)
-    assert fleet.tasks.read(lease.task_id).cost_nanodollars == 4_000
+    fleet.tasks.model_calls.settle(lease, 1, USED)
+    assert fleet.tasks.records.read(lease.task_id).cost_nanodollars == 4_000
     assert adds_up(fleet)
 
 
 def test_the_script_judges_again_when_it_is_called(fleet: Connection) -> None:
     lease = run(fleet)
-    before = fleet.book.read(), fleet.book.reserved()
+    before = fleet.budgets.usage.read(), fleet.budgets.usage.reserved()
     keys = [fleet.keys.task(lease.task_id), fleet.keys.ledger, fleet.keys.money]
     keys += [fleet.keys.reservations, fleet.keys.open_steps]
     arguments = [lease.task_id, f"{lease.fence}.1"]
-    assert fleet.money_upkeep.scripts.orphan(keys=keys, args=arguments) == 0
-    assert (fleet.book.read(), fleet.book.reserved()) == before
+    assert fleet.budgets.upkeep.scripts.orphan(keys=keys, args=arguments) == 0
+    assert (fleet.budgets.usage.read(), fleet.budgets.usage.reserved()) == before
     fleet.client.delete(fleet.keys.task(lease.task_id))
-    answers = [fleet.money_upkeep.scripts.orphan(keys=keys, args=arguments) for _ in range(3)]
+    answers = [fleet.budgets.upkeep.scripts.orphan(keys=keys, args=arguments) for _ in range(3)]
     assert answers == [1, 0, 0]
-    assert fleet.ledger.length() == 1
+    assert fleet.ledger.entries.length() == 1
     assert adds_up(fleet)
 
 
@@ -141,7 +141,7 @@ def test_rounds_look_at_some_each_and_find_all(
         fleet.client.delete(fleet.keys.task(task_id))
     rounds: list[list[str]] = []
     while not rounds or fleet.client.hget(fleet.keys.orphans, "reservations") != b"0":
-        rounds.append(fleet.money_upkeep.give_back_orphans())
+        rounds.append(fleet.budgets.upkeep.give_back_orphans())
     assert len(rounds) > 10
     assert max(map(len, rounds)) <= 40
     assert sorted(task_id for found in rounds for task_id in found) == sorted(gone)

@@ -29,7 +29,7 @@ def fleet(patch: pytest.MonkeyPatch, url: str) -> Fleet:
 @pytest.fixture
 def direct(clean_environment: pytest.MonkeyPatch, valkey_url: str, client: redis.Redis) -> Fleet:
     found = fleet(clean_environment, valkey_url)
-    found._connection.registry.register("codegen-1", "codegen", 10, {})
+    found._connection.routing.agents.register("codegen-1", "codegen", 10, {})
     return found
 
 

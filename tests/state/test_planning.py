@@ -8,11 +8,11 @@ import pytest
 import redis
 
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.errors import NotAllowed, Unavailable
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.submit import Submitter
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.submission.submit import Submitter
 
 TWO_MODELS = """
 [pools.codegen]
@@ -46,7 +46,7 @@ def make(
     def make(more: str) -> Connection:
         clean_environment.setenv("OPENAI_API_KEY", "sk-not-a-real-one")
         fleet = open_connection(settings_of(TWO_MODELS + more))
-        fleet.registry.register("codegen-1", "codegen", 1000, {})
+        fleet.routing.agents.register("codegen-1", "codegen", 1000, {})
         return fleet
 
     return make
@@ -58,7 +58,7 @@ def fleet(make: Callable[[str], Connection]) -> Connection:
 
 
 def key_id(fleet: Connection) -> str:
-    found = fleet.models[0].key_id
+    found = fleet.models.catalogue[0].key_id
     assert found is not None
     return found
 
@@ -77,7 +77,7 @@ def test_a_cool_down_reaches_every_producer_with_an_answer_within_a_second(
 ) -> None:
     submitter = fleet.submitter(message_encoder())
     assert chosen(submitter) == "gpt-5"
-    fleet.model_state.cool(key_id(fleet), "gpt-5", "HTTP 429", 30)
+    fleet.models.state.cool(key_id(fleet), "gpt-5", "HTTP 429", 30)
     assert chosen(submitter) == "gpt-5"  # it cannot know yet
     grow_old(submitter)
     chosen(submitter)  # the answer to this one tells
@@ -90,7 +90,7 @@ def test_a_cool_down_reaches_every_producer_with_an_answer_within_a_second(
 
 def test_a_producer_that_starts_knows_what_the_fleet_has_learned(fleet: Connection) -> None:
     for _ in range(40):
-        fleet.model_state.learn("gpt-5", "code_generation", 0.0)
+        fleet.models.state.learn("gpt-5", "code_generation", 0.0)
     decision = fleet.submitter(message_encoder()).submit(ASK).plan.models
     assert decision.model == "gpt-4o"
     # (10 x 0.95 + 0) / (10 + 40), less what 40 times 1/200 has taken from the older ones
@@ -101,7 +101,7 @@ def test_a_producer_that_starts_knows_what_the_fleet_has_learned(fleet: Connecti
 
 def test_what_was_learned_on_one_request_type_says_nothing_of_another(fleet: Connection) -> None:
     for _ in range(40):
-        fleet.model_state.learn("gpt-5", "security_analysis", 0.0)
+        fleet.models.state.learn("gpt-5", "security_analysis", 0.0)
     assert chosen(fleet.submitter(message_encoder())) == "gpt-5"
 
 
@@ -129,7 +129,7 @@ def test_with_every_model_cooling_down_the_caller_is_told_when_to_come_back(
     fleet: Connection,
 ) -> None:
     for model in ("gpt-5", "gpt-4o"):
-        fleet.model_state.cool(key_id(fleet), model, "HTTP 429", 20)
+        fleet.models.state.cool(key_id(fleet), model, "HTTP 429", 20)
     with pytest.raises(Unavailable) as refused:
         fleet.submitter(message_encoder()).submit(ASK)
     assert 15 <= refused.value.retry_after <= 20

@@ -8,13 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from fleet.budgets.rules.controls import Emergency
-from fleet.budgets.rules.limits import LimitKey
-from fleet.connection import Connection, open_connection
 from fleet.policy.fields import field_name, field_parts
+from fleet.policy.rules import Emergency, LimitKey
 from fleet.policy.store import Cause, Policy, Scope
 from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 
 OPS = Cause("ops", "the quarter ends")
 DAILY = LimitKey("tenant:acme", "day", "dollars")
@@ -29,12 +28,12 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
 
 
 def test_what_was_set_is_read_again(fleet: Connection) -> None:
-    assert fleet.policies.read() == Policy()
-    fleet.policies.set_limits({DAILY: 5 * 10**9, HOURLY: None, ODD: 3}, OPS)
-    fleet.policies.set_over(Scope("code_generation", "a|b"), "wait", OPS)
-    fleet.policies.set_route(Scope("", "acme"), ROUTE, OPS)
-    fleet.policies.set_emergency(["vip", "acme"], OPS)
-    policy = fleet.policies.read()
+    assert fleet.policy.store.read() == Policy()
+    fleet.policy.store.set_limits({DAILY: 5 * 10**9, HOURLY: None, ODD: 3}, OPS)
+    fleet.policy.store.set_over(Scope("code_generation", "a|b"), "wait", OPS)
+    fleet.policy.store.set_route(Scope("", "acme"), ROUTE, OPS)
+    fleet.policy.store.set_emergency(["vip", "acme"], OPS)
+    policy = fleet.policy.store.read()
     assert policy.limits == {DAILY: 5 * 10**9, HOURLY: None, ODD: 3}
     assert policy.overs == {Scope("code_generation", "a|b"): "wait"}
     assert policy.routes == {Scope("", "acme"): ROUTE}
@@ -46,10 +45,10 @@ def test_what_was_set_is_read_again(fleet: Connection) -> None:
 
 
 def test_several_limits_are_one_change_with_an_entry_each(fleet: Connection) -> None:
-    assert fleet.policies.set_limits({DAILY: 7, HOURLY: 9}, OPS) == 2
-    assert fleet.policies.set_limits({DAILY: 8, HOURLY: 9}, OPS) == 1
-    assert fleet.policies.clear_limits([DAILY, HOURLY, ODD], OPS) == 2
-    assert fleet.policies.read() == Policy(version="3")
+    assert fleet.policy.store.set_limits({DAILY: 7, HOURLY: 9}, OPS) == 2
+    assert fleet.policy.store.set_limits({DAILY: 8, HOURLY: 9}, OPS) == 1
+    assert fleet.policy.store.clear_limits([DAILY, HOURLY, ODD], OPS) == 2
+    assert fleet.policy.store.read() == Policy(version="3")
     told = [(each.version, each.about[1], each.before, each.after) for each in audit(fleet)]
     assert told == [
         (1, "day", "", "7"),
@@ -61,40 +60,40 @@ def test_several_limits_are_one_change_with_an_entry_each(fleet: Connection) -> 
 
 
 def audit(fleet: Connection) -> list:
-    return fleet.audit.newest(100)[::-1]
+    return fleet.policy.audit.newest(100)[::-1]
 
 
 def test_an_entry_says_what_when_by_whom_and_why(fleet: Connection) -> None:
-    fleet.policies.set_limits({ODD: None}, OPS)
-    fleet.policies.set_route(Scope("code_generation", ""), ROUTE, Cause("dev", ""))
+    fleet.policy.store.set_limits({ODD: None}, OPS)
+    fleet.policy.store.set_route(Scope("code_generation", ""), ROUTE, Cause("dev", ""))
     limit, route = audit(fleet)
     assert (limit.kind, limit.about) == ("limit", ODD)
     assert (limit.before, limit.after, limit.by, limit.why) == ("", "none", *OPS)
     seconds, _ = fleet.client.time()
     assert 0 <= seconds + 1 - limit.epoch < 60
     assert (route.kind, route.about, route.by) == ("route", ("code_generation", ""), "dev")
-    assert fleet.audit.newest(1) == [route]
+    assert fleet.policy.audit.newest(1) == [route]
 
 
 def test_a_change_that_changes_nothing_has_no_version_and_no_entry(fleet: Connection) -> None:
-    assert fleet.policies.clear_route(Scope(), OPS) == 0
-    assert fleet.policies.end_emergency(OPS) == 0
-    assert fleet.policies.read() == Policy()
-    fleet.policies.set_emergency(["a", "b"], OPS)
-    fleet.policies.set_over(Scope(), "wait", OPS)
-    before = (fleet.policies.read(), audit(fleet))
-    assert fleet.policies.set_emergency(["b", "a", "b"], OPS) == 0
-    assert fleet.policies.set_over(Scope(), "wait", Cause("other", "again")) == 0
-    assert (fleet.policies.read(), audit(fleet)) == before
+    assert fleet.policy.store.clear_route(Scope(), OPS) == 0
+    assert fleet.policy.store.end_emergency(OPS) == 0
+    assert fleet.policy.store.read() == Policy()
+    fleet.policy.store.set_emergency(["a", "b"], OPS)
+    fleet.policy.store.set_over(Scope(), "wait", OPS)
+    before = (fleet.policy.store.read(), audit(fleet))
+    assert fleet.policy.store.set_emergency(["b", "a", "b"], OPS) == 0
+    assert fleet.policy.store.set_over(Scope(), "wait", Cause("other", "again")) == 0
+    assert (fleet.policy.store.read(), audit(fleet)) == before
 
 
 def test_of_a_model_of_difficulty_only_the_size_is_in_the_audit(fleet: Connection) -> None:
-    fleet.policies.set_difficulty(b"\x00\xff" * 500, OPS)
-    fleet.policies.set_difficulty(b"\x00\xfe" * 400, OPS)
+    fleet.policy.store.set_difficulty(b"\x00\xff" * 500, OPS)
+    fleet.policy.store.set_difficulty(b"\x00\xfe" * 400, OPS)
     first, second = audit(fleet)
     assert (first.kind, first.before, first.after) == ("difficulty", "", "1000 bytes")
     assert (second.before, second.after) == ("1000 bytes", "800 bytes")
-    assert fleet.policies.read().difficulty == b"\x00\xfe" * 400
+    assert fleet.policy.store.read().difficulty == b"\x00\xfe" * 400
 
 
 def test_a_change_that_is_sent_again_does_not_undo_what_came_between(fleet: Connection) -> None:
@@ -106,14 +105,14 @@ def test_a_change_that_is_sent_again_does_not_undo_what_came_between(fleet: Conn
 
     first = send("one", "wait")
     send("two", "refuse")
-    before = (fleet.policies.read(), audit(fleet))
+    before = (fleet.policy.store.read(), audit(fleet))
     assert send("one", "wait") == first == [1, 1]
-    assert (fleet.policies.read(), audit(fleet)) == before
+    assert (fleet.policy.store.read(), audit(fleet)) == before
     assert before[0].overs == {Scope(): "refuse"}
 
 
 def test_the_answers_of_changes_go_away(fleet: Connection, client: redis.Redis) -> None:
-    fleet.policies.set_limits({DAILY: 7}, OPS)
+    fleet.policy.store.set_limits({DAILY: 7}, OPS)
     (key,) = client.keys("{fleet}:change:*")
     assert 0 < client.ttl(key) <= 600
 
@@ -122,11 +121,11 @@ def test_two_writers_leave_one_history(fleet: Connection) -> None:
     def write(writer: int) -> None:
         for number in range(25):
             pair = {DAILY: 1000 * writer + number + 1, HOURLY: 1000 * writer + number + 1}
-            fleet.policies.set_limits(pair, Cause(f"writer {writer}", "a race"))
+            fleet.policy.store.set_limits(pair, Cause(f"writer {writer}", "a race"))
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write, (1, 2)))
-    policy, entries = fleet.policies.read(), audit(fleet)
+    policy, entries = fleet.policy.store.read(), audit(fleet)
     assert policy.version == "50"
     assert policy.limits[DAILY] == policy.limits[HOURLY]
     # Each entry begins where the one before it on the same limit ended.
@@ -152,9 +151,9 @@ def test_the_audit_does_not_grow_for_ever(fleet: Connection) -> None:
 def test_a_field_of_a_later_version_is_left_alone(
     fleet: Connection, client: redis.Redis
 ) -> None:
-    fleet.policies.set_limits({DAILY: 7}, OPS)
+    fleet.policy.store.set_limits({DAILY: 7}, OPS)
     client.hset(fleet.keys.policy, "quota|x", "1")
-    policy = fleet.policies.read()
+    policy = fleet.policy.store.read()
     assert (policy.version, policy.limits) == ("1", {DAILY: 7})
 
 

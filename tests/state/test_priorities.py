@@ -17,15 +17,16 @@ from fleet.broker.submission import Delivered
 from fleet.cli.decision import model_json, model_view
 from fleet.cli.main import app
 from fleet.cli.output import console
-from fleet.cli.work import record_json
-from fleet.connection import Connection
+from fleet.cli.task_view import record_json
 from fleet.errors import InvalidRequest
 from fleet.models.rules.priorities import Priorities
+from fleet.money import Tokens
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters import retry_id
-from fleet.tasks.model_planning import choose_model
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.submission.model_planning import choose_model
 from fleet.worker.agent_tasks import _plan
 
 GOOD, QUICK = "gpt-5", "gpt-4o"
@@ -59,6 +60,7 @@ speed_priority = 0.8
 [models.tenants.thrifty]
 speed_priority = 0.1
 """
+BASE = Tokens(500, 2000)
 PAYLOAD = {"instruction": "add"}
 
 
@@ -70,7 +72,7 @@ def fleet(
 ) -> Fleet:
     clean_environment.setenv("OPENAI_API_KEY", "sk-not-a-real-one")
     fleet = Fleet(settings_of(CONFIG))
-    state(fleet).registry.register("codegen-1", "codegen", 1000, {})
+    state(fleet).routing.agents.register("codegen-1", "codegen", 1000, {})
     return fleet
 
 
@@ -150,7 +152,7 @@ def test_a_task_of_any_celery_application_names_them_beside_its_tenant(fleet: Fl
     headers = {**options["headers"], "id": "the-task", "task": "agents.code_generator"}
     message = {"headers": headers}
     assert TaskPlacer(submitter)(message, json.dumps(message))
-    record = state(fleet).tasks.read("the-task")
+    record = state(fleet).tasks.records.read("the-task")
     assert record.model == QUICK
     assert record.priorities == Priorities(0.1, 0.9, "submission", "submission")
     with pytest.raises(InvalidRequest, match="use request_type, tenant, complexity, quality, spee"):
@@ -187,7 +189,7 @@ def test_a_run_fails_over_in_the_order_of_its_own_priorities(fleet: Fleet) -> No
     good = fleet.submit("code_generation", PAYLOAD)
     orders = []
     for task in (quick, good):
-        lease = state(fleet).tasks.claim(
+        lease = state(fleet).tasks.records.claim(
             task.id, "codegen-1", "codegen", 30, f"claim-{task.id}", "default", ""
         )
         assert isinstance(lease, Lease)
@@ -205,7 +207,7 @@ def test_another_priority_is_another_request_for_the_same_key(fleet: Fleet) -> N
 
 def test_a_dead_letter_is_retried_with_what_its_submission_asked(fleet: Fleet) -> None:
     task = fleet.submit("code_generation", PAYLOAD, tenant="hasty", speed=0.7)
-    tasks = state(fleet).tasks
+    tasks = state(fleet).tasks.records
     lease = tasks.claim(task.id, "codegen-1", "codegen", 30, "claim", "hasty", "")
     assert isinstance(lease, Lease)
     tasks.begin(lease)
@@ -234,7 +236,13 @@ def test_explain_shows_them_with_their_origin(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     decision = choose_model(
-        fleet.settings.config, state(fleet).models, "quick", 0.5, tenant="acme", speed=0.5
+        fleet.settings.config,
+        state(fleet).models.catalogue,
+        "quick",
+        0.5,
+        base=BASE,
+        tenant="acme",
+        speed=0.5,
     )
     for part in model_view(decision):
         console().print(part)

@@ -14,11 +14,11 @@ from kombu import Connection as KombuConnection
 from kombu import Consumer, Exchange, Producer, Queue
 
 from fleet.broker.app import Role, make_app
-from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidConfig
 from fleet.settings import Settings
-from fleet.tasks.release import unpark
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.retention import retain
+from fleet.tasks.waiting.release import unpark
 
 MINE, POOLS = "{fleet}.mine", "{fleet}.codegen"
 NO_AGENT, AGENT = Role(), Role("codegen", "codegen-1")
@@ -79,7 +79,7 @@ def test_a_worker_that_is_no_agent_notes_no_slots(
 def test_a_plain_task_of_another_queue_takes_no_slot_of_the_pool(
     fleet: Connection, client: redis.Redis
 ) -> None:
-    fleet.registry.register(AGENT.agent, AGENT.pool, 2, {})
+    fleet.routing.agents.register(AGENT.agent, AGENT.pool, 2, {})
     with connected(fleet, AGENT) as broker:
         for number in range(5):
             send(broker, plain(MINE), number)

@@ -12,15 +12,15 @@ from kombu import Consumer, Exchange, Message, Queue
 
 from fleet.broker.app import Role, make_app
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.errors import TaskFailed
 from fleet.ledger.verification import verify
 from fleet.redis.keys import line, lists
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import MOST_REPUBLISHED, reap
 from fleet.tasks.run.outcome import error_from
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 QUEUE, OVERFLOW = "{fleet}.codegen", "{fleet}.overflow.code_generator"
 ASK = Submission("code_generation", {"instruction": "add"})
@@ -35,7 +35,7 @@ def settings(settings_of: Callable[[str], Settings]) -> Settings:
 @pytest.fixture
 def fleet(client: redis.Redis, settings: Settings) -> Connection:
     found = open_connection(settings)
-    found.registry.register("codegen-1", "codegen", 2, {})
+    found.routing.agents.register("codegen-1", "codegen", 2, {})
     return found
 
 
@@ -86,7 +86,7 @@ def ids_in(client: redis.Redis, queue: str) -> list[str]:
 
 
 def claimed(fleet: Connection, task_id: str) -> Lease:
-    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "default", "")
+    lease = fleet.tasks.records.claim(task_id, "codegen-1", "codegen", 30, "a", "default", "")
     assert isinstance(lease, Lease)
     return lease
 
@@ -117,9 +117,9 @@ def test_a_message_deleted_by_hand_is_published_once_by_whoever_finds_it(
         assert set_right(fleet) == {}
         client.rpop(OVERFLOW)
         client.zpopmin(line(OVERFLOW))
-    found = fleet.lines.missing()
+    found = fleet.tasks.queue_index.missing()
     assert [each.task_id for each in found] == [ids[place]]
-    answers = [fleet.lines.republish(found[0], 3, "{}", 60) for _ in range(2)]
+    answers = [fleet.tasks.queue_index.republish(found[0], 3, "{}", 60) for _ in range(2)]
     assert answers == ["republished", "gone"]
     assert ids_in(client, OVERFLOW) == ids[place:]
     assert set_right(fleet) == {}
@@ -165,7 +165,7 @@ def test_a_running_task_whose_message_went_back_hides_nobody(
     ids = submit(fleet, 6)
     message = taker.take(6)[5]
     others = submit(fleet, 20)
-    fleet.tasks.claim(ids[5], "codegen-1", "codegen", 0, "a", "default", "")
+    fleet.tasks.records.claim(ids[5], "codegen-1", "codegen", 0, "a", "default", "")
     with fleet.client as found:
         taker.consumer.channel.qos.restore_by_tag(message.delivery_tag, found)
     # Its copy is in front, and the reconciler puts another one there.
@@ -217,7 +217,7 @@ def test_messages_moved_from_a_dead_pool_are_not_lost(
     fleet: Connection, client: redis.Redis
 ) -> None:
     ids = submit(fleet, 6)
-    fleet.pools.maintain("codegen", True)
+    fleet.routing.pools.maintain("codegen", True)
     assert set_right(fleet) == {"rescued": ids[:2]}
     assert set_right(fleet) == {}
     assert ids_in(client, OVERFLOW) == ids[2:] + ids[:2]
@@ -225,7 +225,7 @@ def test_messages_moved_from_a_dead_pool_are_not_lost(
 
 def test_a_cancelled_task_is_not_published_again(fleet: Connection, client: redis.Redis) -> None:
     (task_id,) = submit(fleet)
-    fleet.tasks.cancel(task_id, 60)
+    fleet.tasks.records.cancel(task_id, 60)
     client.delete(QUEUE)
     assert set_right(fleet) == {}
     assert client.exists(QUEUE, line(QUEUE)) == 0
@@ -240,15 +240,17 @@ def test_a_message_that_workers_drop_again_and_again_ends_its_task(
         assert set_right(fleet) == {"republished": [task_id]}
     client.delete(QUEUE)
     assert set_right(fleet) == {"dropped": [task_id]}
-    record = fleet.tasks.read(task_id)
+    record = fleet.tasks.records.read(task_id)
     assert record.state == "failed" and record.error is not None
     error = error_from(record.error, None)
     assert isinstance(error, TaskFailed) and "lost 4 times" in str(error)
     assert client.hlen(fleet.keys.reservations) == 0
     assert client.hlen(fleet.keys.waiting) == 0
-    assert [(each.id, each.dead) for each in fleet.dead_letters.newest()] == [(task_id, "lost")]
-    assert fleet.dead_letters.letter(task_id).message
-    assert fleet.pools.counts(["codegen"])["codegen"].in_flight == 0
+    assert [(each.id, each.dead) for each in fleet.tasks.dead_letters.newest()] == [
+        (task_id, "lost")
+    ]
+    assert fleet.tasks.dead_letters.letter(task_id).message
+    assert fleet.routing.pools.counts(["codegen"])["codegen"].in_flight == 0
 
 
 def test_a_slot_that_is_held_for_a_task_in_another_queue_is_freed(
@@ -269,4 +271,4 @@ def test_money_held_for_a_task_that_is_gone_is_given_back(
     assert set_right(fleet)["orphaned"] == [gone]
     assert set_right(fleet) == {}
     assert client.hkeys(fleet.keys.reservations) == [kept.encode()]
-    assert verify(fleet).differences == ()
+    assert verify(fleet.ledger).differences == ()

@@ -10,7 +10,6 @@ import pytest
 import redis
 
 from fleet.cli.train import show_training
-from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidRequest
 from fleet.models import examples_store as module
 from fleet.models.difficulty import train_difficulty
@@ -21,6 +20,7 @@ from fleet.models.rules.difficulty.text_features import sketch
 from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
 from fleet.settings.config import RequestType
+from fleet.tasks.connection import Connection, open_connection
 
 EASY = "greet {} warmly, ask about the family, and say that all of us hope to meet them soon"
 HARD = "prove that the ring {} is noetherian if and only if each of its ideals is finite"
@@ -117,7 +117,8 @@ def test_the_command_shows_what_was_learned_for_people_and_for_programs(
     models = [Model(name, "who", None, quality, 0.5) for (name, _), quality in QUALITIES.items()]
     types = {"general": RequestType(agent_type="code_generator")}
     config = fleet.settings.config.model_copy(update={"request_types": types})
-    fleet = replace(fleet, models=tuple(models), settings=replace(fleet.settings, config=config))
+    stores = replace(fleet.models, catalogue=tuple(models))
+    fleet = replace(fleet, models=stores, settings=replace(fleet.settings, config=config))
     saved: list[bytes] = []
     show_training(fleet, saved.append, as_json=False)
     shown = capsys.readouterr().out

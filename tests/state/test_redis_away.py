@@ -61,7 +61,7 @@ def test_a_full_server_is_a_loud_error_and_nothing_is_written(
     clean_environment: pytest.MonkeyPatch, valkey_url: str, client: redis.Redis
 ) -> None:
     found = fleet(clean_environment, valkey_url)
-    found._connection.registry.register("codegen-1", "codegen", 10, {})
+    found._connection.routing.agents.register("codegen-1", "codegen", 10, {})
     client.config_set("maxmemory", 1)
     try:
         with pytest.raises(Unavailable, match="cannot take it now"):
@@ -76,7 +76,7 @@ def test_a_server_that_fills_up_loses_nothing_that_was_acknowledged(
 ) -> None:
     found = fleet(clean_environment, valkey_url)
     state = found._connection
-    state.registry.register("codegen-1", "codegen", 10, {})
+    state.routing.agents.register("codegen-1", "codegen", 10, {})
     acknowledged: list[str] = []
     client.config_set("maxmemory", client.info("memory")["used_memory"] + 2_000_000)
     try:
@@ -95,5 +95,5 @@ def test_a_server_that_fills_up_loses_nothing_that_was_acknowledged(
     assert sorted(each["headers"]["id"] for each in waiting) == sorted(acknowledged)
     assert client.zcard("{fleet}:tasks") == len(acknowledged)
     assert client.zcard("{fleet}:delayed") == 0
-    assert len(state.book.reserved().tasks) == len(acknowledged)
-    assert state.lines.missing() == []
+    assert len(state.budgets.usage.reserved().tasks) == len(acknowledged)
+    assert state.tasks.queue_index.missing() == []

@@ -15,11 +15,11 @@ from fleet import Fleet, Submission
 from fleet.beat.scheduler import LeasedScheduler
 from fleet.broker.app import Role, make_app
 from fleet.broker.schedule import ScheduleWatch
-from fleet.connection import Connection, open_connection
 from fleet.errors import FleetError, NoAgentAvailable, Unavailable
 from fleet.settings import Settings, load_settings
 from fleet.tasks.background_loops import Troubles, repeat
-from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.leases.renewal import LeaseKeeper
 from fleet.worker.agent import Heartbeat
 
 ROLE = Role("codegen", "codegen-1")
@@ -33,7 +33,7 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
 
 
 def live(fleet: Connection) -> int:
-    return fleet.pools.counts(["codegen"])["codegen"].live_agents
+    return fleet.routing.pools.counts(["codegen"])["codegen"].live_agents
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
@@ -96,7 +96,7 @@ def test_an_agent_whose_entry_is_deleted_becomes_one_again(
         "pool": keys.pool(ROLE.pool).agents,
     }
     client.delete(deleted[gone])
-    wait_until(lambda: live(fleet) == 1 and [a.id for a in fleet.registry.agents()], 5)
+    wait_until(lambda: live(fleet) == 1 and [a.id for a in fleet.routing.agents.agents()], 5)
     heartbeat.stop()
 
 
@@ -170,7 +170,7 @@ def test_every_loop_of_a_worker_is_such_a_loop(
 ) -> None:
     """Each meets an error that nobody knows, and is there afterwards."""
     heartbeat, watch = Heartbeat(fleet, ROLE), ScheduleWatch(fleet)
-    keeper = LeaseKeeper(fleet.tasks, 30, 10)
+    keeper = LeaseKeeper(fleet.tasks.records, 30, 10)
     met = {"heartbeat": 0, "schedule": 0, "keeper": 0}
 
     def fails(name: str) -> Callable[..., object]:
@@ -181,7 +181,7 @@ def test_every_loop_of_a_worker_is_such_a_loop(
         return fail
 
     monkeypatch.setattr(heartbeat.registry, "register", fails("heartbeat"))
-    monkeypatch.setattr("fleet.tasks.schedule_store.Schedule.due", fails("schedule"))
+    monkeypatch.setattr("fleet.tasks.waiting.schedule_store.Schedule.due", fails("schedule"))
     monkeypatch.setattr(keeper, "_look_at", fails("keeper"))
     monkeypatch.setattr(keeper, "_all", lambda: [None])
     heartbeat.start()

@@ -39,7 +39,7 @@ def patch(clean_environment: pytest.MonkeyPatch, servers: Replicated) -> pytest.
 
 def fleet(least: int, seconds: float = 20) -> Fleet:
     found = client(least, seconds)
-    found._connection.registry.register("codegen-1", "codegen", 100, {})
+    found._connection.routing.agents.register("codegen-1", "codegen", 100, {})
     return found
 
 

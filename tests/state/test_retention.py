@@ -10,11 +10,11 @@ import redis
 from beat_schedules.schedule import schedule
 from fleet.broker.job_names import RETAIN
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.retention import retain
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 ASK = Submission("code_generation", {"instruction": "add"})
 ROUNDS, EACH = 5, 40
@@ -22,7 +22,7 @@ ROUNDS, EACH = 5, 40
 
 def opened(settings: Settings) -> Connection:
     fleet = open_connection(settings)
-    fleet.registry.register("codegen-1", "codegen", 100, {})
+    fleet.routing.agents.register("codegen-1", "codegen", 100, {})
     return fleet
 
 
@@ -31,9 +31,11 @@ def run(fleet: Connection, count: int, state: str = "succeeded") -> list[str]:
     submitter = fleet.submitter(message_encoder())
     ids = [each.task_id for each in submitter.submit_many([ASK] * count)]
     for task_id in ids:
-        lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, task_id, "default", "")
+        lease = fleet.tasks.records.claim(
+            task_id, "codegen-1", "codegen", 30, task_id, "default", ""
+        )
         assert isinstance(lease, Lease)
-        assert fleet.tasks.finish(lease, "codegen", state, 600, {"result": "{}"}).kept
+        assert fleet.tasks.records.finish(lease, "codegen", state, 600, {"result": "{}"}).kept
     # A worker takes its message from the queue.
     fleet.client.delete("{fleet}.codegen", "{fleet}.overflow.code_generator")
     return ids
@@ -104,13 +106,13 @@ def test_who_is_counted_as_waiting_and_is_gone_is_forgotten_when_nobody_waits(
     # The other one was fetched, and holds its slot alone.
     retain(fleet)
     assert client.hgetall(fleet.keys.waiting) == {b"default": b"2"}
-    fleet.tasks.cancel(waits, 600)
+    fleet.tasks.records.cancel(waits, 600)
     assert client.hgetall(fleet.keys.waiting) == {b"default": b"1"}
     retain(fleet)
     assert client.hgetall(fleet.keys.waiting) == {}
 
 
-@pytest.mark.parametrize("place", ["delayed", "parked", "outbox"])
+@pytest.mark.parametrize("place", ["delayed", "parked"])
 def test_who_waits_without_a_queue_stays_counted(
     place: str, client: redis.Redis, settings_of: Callable[[str], Settings]
 ) -> None:

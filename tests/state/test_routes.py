@@ -8,13 +8,13 @@ import pytest
 import redis
 
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.policy.store import Scope
 from fleet.routing.routes import Routes, set_route
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
+from fleet.tasks.submission.checks import Submission
 
 POOLS = """
 [pools.big]
@@ -38,13 +38,13 @@ SCAN = Submission("security_analysis", {"source": "x = 1"})
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     fleet = open_connection(settings_of(POOLS))
-    fleet.registry.register("big-1", "big", 3, {})
+    fleet.routing.agents.register("big-1", "big", 3, {})
     return fleet
 
 
 def change(fleet: Connection, strategy: str, scope: Scope | None = None, **weights: float) -> None:
     scope = scope or Scope()
-    set_route(fleet.policies, fleet.settings, fleet.strategies, scope, strategy, weights)
+    set_route(fleet.policy.store, fleet.settings, fleet.strategies, scope, strategy, weights)
 
 
 def test_the_narrowest_rule_of_the_configuration_holds(fleet: Connection) -> None:
@@ -62,7 +62,7 @@ def test_a_change_holds_for_the_very_next_task_of_every_producer(fleet: Connecti
         ranking = producer.submit(OTHER).plan.ranking
         assert ranking.strategy == "ai_optimized"
         assert ranking.weights["load"] == 0.9
-    assert fleet.policies.clear_route(Scope())
+    assert fleet.policy.store.clear_route(Scope())
     assert producers[0].submit(OTHER).plan.ranking.strategy == fleet.settings.config.strategy
 
 
@@ -104,11 +104,11 @@ def test_a_route_that_cannot_be_is_refused_and_nothing_changes(
 ) -> None:
     with pytest.raises(InvalidRequest, match=says):
         change(fleet, strategy, scope, **weights)
-    assert fleet.policies.read().version == "0"
+    assert fleet.policy.store.read().version == "0"
 
 
 def test_a_strategy_that_is_not_installed_here_is_no_silent_default(fleet: Connection) -> None:
-    fleet.policies.set_route(Scope(), {"strategy": "of_others", "weights": {}})
+    fleet.policy.store.set_route(Scope(), {"strategy": "of_others", "weights": {}})
     with pytest.raises(InvalidConfig, match="install its package here too"):
         fleet.submitter(message_encoder()).submit(OTHER)
 
@@ -123,12 +123,12 @@ def test_an_unknown_strategy_in_the_configuration_is_found_at_the_start(
 def test_a_helper_takes_others_tasks_only_while_it_has_none_of_its_own(
     fleet: Connection,
 ) -> None:
-    fleet.registry.register("helper-1", "helper", 2, {})
-    fleet.registry.leave("big-1", "big")
+    fleet.routing.agents.register("helper-1", "helper", 2, {})
+    fleet.routing.agents.leave("big-1", "big")
     submitter = fleet.submitter(message_encoder())
     assert submitter.submit(ASK).placed.detail == "helper"
     assert submitter.submit(SCAN).placed.detail == "helper"
-    fleet.registry.register("helper-2", "helper", 2, {})
+    fleet.routing.agents.register("helper-2", "helper", 2, {})
     # it has room, but a scan waits in its queue
     assert submitter.submit(ASK).placed.status == "overflow"
 
@@ -156,7 +156,7 @@ def test_nobody_is_overtaken_by_a_task_that_comes_as_a_slot_falls_free(
 def test_a_task_for_one_pool_waits_for_that_pool_alone(
     fleet: Connection, client: redis.Redis
 ) -> None:
-    fleet.registry.register("helper-1", "helper", 2, {})
+    fleet.routing.agents.register("helper-1", "helper", 2, {})
     submitter = fleet.submitter(message_encoder())
     pinned = Submission("code_generation", {"instruction": "add"}, pool="big")
     places = [submitter.submit(pinned).placed for _ in range(4)]
@@ -184,7 +184,7 @@ def test_a_dry_run_is_decided_by_the_same_step_and_writes_nothing(
 
 
 def test_a_helper_that_was_closed_to_others_is_open_to_its_own(fleet: Connection) -> None:
-    fleet.registry.register("helper-1", "helper", 2, {})
+    fleet.routing.agents.register("helper-1", "helper", 2, {})
     submitter = fleet.submitter(message_encoder())
     submitter.submit(SCAN)
     submitter.planner.snapshot._read_at["code_generation"] -= 1.5
@@ -208,7 +208,7 @@ def test_a_task_for_one_pool_goes_back_to_that_pool_when_its_worker_dies(
     pinned = Submission("code_generation", {"instruction": "add"}, pool="big")
     task = fleet.submitter(message_encoder()).submit(pinned).task_id
     client.delete("{fleet}.big")
-    fleet.tasks.claim(task, "big-1", "big", 0, "a", "acme", "")
+    fleet.tasks.records.claim(task, "big-1", "big", 0, "a", "acme", "")
     assert reap(fleet)["requeued"] == [task]
     assert client.llen("{fleet}.big") == 1
     assert client.llen("{fleet}.overflow.code_generator") == 0

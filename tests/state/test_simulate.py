@@ -13,10 +13,10 @@ import redis
 from commands import run_fleet
 
 from fleet.broker.messages import message_encoder
-from fleet.connection import open_connection
 from fleet.policy.store import Scope
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import open_connection
+from fleet.tasks.submission.checks import Submission
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -135,16 +135,16 @@ def test_recorded_tasks_are_replayed_under_the_routes_in_force(
     connection = open_connection(settings_of(TWO_POOLS))
     submitter = connection.submitter(message_encoder())
     for pool, slots in (("big", 3), ("small", 1)):
-        connection.registry.register(f"{pool}-1", pool, slots, {})
+        connection.routing.agents.register(f"{pool}-1", pool, slots, {})
     for state in ("succeeded", "succeeded", "failed", None):
         submitted = submitter.submit(Submission("code_generation", {"instruction": "add"}))
         if state:
             pool = submitted.placed.detail
-            lease = connection.tasks.claim(submitted.task_id, "a", pool, 30.0, "c", "t", "")
+            lease = connection.tasks.records.claim(submitted.task_id, "a", pool, 30.0, "c", "t", "")
             assert not isinstance(lease, str)
             client.hset(connection.keys.task(submitted.task_id), "cost_nanodollars", 8_000_000)
-            connection.tasks.finish(lease, pool, state, 600, {})
-    connection.policies.set_route(
+            connection.tasks.records.finish(lease, pool, state, 600, {})
+    connection.policy.store.set_route(
         Scope(), {"strategy": "round_robin", "weights": {"success": 0.5}}
     )
     found = answer(fleet("--recorded", "--strategy", "soonest", "--json"))

@@ -17,13 +17,13 @@ from beat_schedules.schedule import schedule
 from fleet.broker.app import make_app
 from fleet.broker.job_names import SPEND
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.ledger.daily_spend import last_report
 from fleet.ledger.spend import recorded_rows
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000_000, reasoning_tokens=12)
 MINI = Step("gpt-5-mini", "openai", "again", "ok", 10, 4, 0, 3_000_000)
@@ -33,7 +33,7 @@ UNSEEN = Step("gpt-5", "openai", "again", "unavailable", usage="missing")
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     found = open_connection(settings_of("[budgets]\ndaily_usd = 0.012\n"))
-    found.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    found.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
     return found
 
 
@@ -41,12 +41,12 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
 def settled(fleet: Connection) -> Connection:
     asked = Submission("code_generation", {"instruction": "add"}, "acme")
     task_id = fleet.submitter(message_encoder()).submit(asked).task_id
-    lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "")
+    lease = fleet.tasks.records.claim(task_id, "codegen-1", "codegen", 30, "a", "acme", "")
     assert isinstance(lease, Lease)
-    fleet.steps.settle(lease, 1, GPT)
-    fleet.steps.settle(lease, 2, MINI)
-    fleet.steps.settle(lease, 3, UNSEEN)
-    fleet.steps.settle(lease, 4, replace(UNSEEN, usage="contradictory"))
+    fleet.tasks.model_calls.settle(lease, 1, GPT)
+    fleet.tasks.model_calls.settle(lease, 2, MINI)
+    fleet.tasks.model_calls.settle(lease, 3, UNSEEN)
+    fleet.tasks.model_calls.settle(lease, 4, replace(UNSEEN, usage="contradictory"))
     return fleet
 
 
@@ -68,7 +68,6 @@ def test_what_was_settled_is_what_was_spent(settled: Connection, tmp_path: Path)
     assert [each["type"] for each in analysis["suggestions"]] == ["model_substitution"]
     assert (tmp_path / "spend.png").read_bytes().startswith(b"\x89PNG")
     assert typed(tmp_path, "--tenant", "nobody")["analysis"]["totals"]["amount"] == 0
-    assert typed(tmp_path, "--back-test")["scores"] == []
 
 
 def test_beats_job_reports_the_days_before_today(settled: Connection) -> None:
@@ -76,13 +75,13 @@ def test_beats_job_reports_the_days_before_today(settled: Connection) -> None:
     add_jobs(app)
     told = app.tasks[SPEND]()
     assert (told["nanodollars"], told["days"]) == (0, 30)  # all was spent today
-    kept = last_report(settled)
+    kept = last_report(settled.ledger)
     assert kept is not None and kept.analysis.days[-1] == told["day"]
 
 
 def test_rows_are_asked_for_by_day(settled: Connection) -> None:
-    day = settled.ledger.newest(1)[0].day
-    assert {row.model for row in recorded_rows(settled)(day, day)} == {"gpt-5", "gpt-5-mini"}
+    day = settled.ledger.entries.newest(1)[0].day
+    assert {row.model for row in recorded_rows(settled.ledger)(day, day)} == {"gpt-5", "gpt-5-mini"}
 
 
 def test_the_report_is_made_once_a_day(fleet: Connection) -> None:

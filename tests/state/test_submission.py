@@ -8,14 +8,14 @@ import pytest
 import redis
 
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidRequest, NoAgentAvailable
 from fleet.models.complexity import Complexity
 from fleet.redis.keys import wake
 from fleet.routing.rules.routing import Load, Ranking, decide
 from fleet.settings import Settings
-from fleet.tasks.checks import RequestChecks, Submission
-from fleet.tasks.submit import Submitter, route_decision
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.submission.checks import RequestChecks, Submission
+from fleet.tasks.submission.submit import Submitter, route_decision
 
 TWO_POOLS = """
 [pools.big]
@@ -43,7 +43,7 @@ def submitter(fleet: Connection) -> Submitter:
 
 def join(fleet: Connection, pool: str, agent: str = "") -> None:
     slots = fleet.settings.config.pools[pool].slots
-    fleet.registry.register(agent or f"{pool}-1", pool, slots, {})
+    fleet.routing.agents.register(agent or f"{pool}-1", pool, slots, {})
 
 
 def test_without_a_live_agent_nothing_is_written(
@@ -64,7 +64,7 @@ def test_a_task_takes_a_slot_and_its_message_waits_in_the_pools_queue(
     assert client.smembers(fleet.keys.pool("big").in_flight) == {done.task_id.encode()}
     assert client.llen("{fleet}.big") == 1
     assert client.llen(wake("{fleet}.big")) == 1
-    assert fleet.tasks.read(done.task_id).state == "queued"
+    assert fleet.tasks.records.read(done.task_id).state == "queued"
 
 
 def test_nothing_at_all_may_be_submitted(submitter: Submitter) -> None:
@@ -107,7 +107,7 @@ def test_the_script_picks_as_the_core_does(
 def test_the_stored_ranking_explains_the_decision(fleet: Connection, submitter: Submitter) -> None:
     join(fleet, "big")
     done = submitter.submit(ASK)
-    record = fleet.tasks.read(done.task_id)
+    record = fleet.tasks.records.read(done.task_id)
     assert record.ranking is not None
     decision = route_decision(Ranking.from_json(record.ranking), record.loads, record.routed)
     assert decision == route_decision(done.plan.ranking, done.placed.loads, done.placed.detail)
@@ -189,7 +189,7 @@ def test_many_of_several_plans_are_written_each_as_it_was_asked_for(
     ]
     done = submitter.submit_many(asked)
     assert len({each.task_id for each in done}) == len(asked)
-    records = [fleet.tasks.read(each.task_id) for each in done]
+    records = [fleet.tasks.records.read(each.task_id) for each in done]
     assert [record.tenant for record in records] == [each.tenant for each in asked]
     assert [record.complexity for record in records] == complexities
     assert client.llen("{fleet}.big") + client.llen("{fleet}.overflow.code_generator") == 153
@@ -213,7 +213,7 @@ def test_a_busy_request_type_does_not_keep_the_facts_of_another_stale(
     planner.refresh()
     planner.snapshot._read_at["security_analysis"] = -1e9
     assert not planner.snapshot.is_stale("code_generation")
-    fleet.registry.register("scanner-1", "scanner", 2, {})
-    checks = RequestChecks(fleet.settings, fleet.agents, Complexity(fleet.policies))
+    fleet.routing.agents.register("scanner-1", "scanner", 2, {})
+    checks = RequestChecks(fleet.settings, fleet.agents, Complexity(fleet.policy.store))
     planner.plan(checks.check(Submission("security_analysis", {"source": "x = 1"})))
     assert planner.snapshot.facts["scanner"].live_agents == 1

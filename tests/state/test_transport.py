@@ -12,13 +12,13 @@ import redis
 from kombu import Connection as KombuConnection
 from kombu import Consumer, Exchange, Message, Producer, Queue
 
-from fleet.broker.link import Link
 from fleet.broker.messages import message_encoder
-from fleet.broker.transport import transport_url
-from fleet.connection import Connection, open_connection
+from fleet.broker.transport.channel import transport_url
+from fleet.broker.transport.link import Link
 from fleet.redis.keys import wake
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.submission.checks import Submission
 
 QUEUE, OVERFLOW = "{fleet}.codegen", "{fleet}.overflow.code_generator"
 ASK = Submission("code_generation", {"instruction": "add"})
@@ -28,7 +28,7 @@ ASK = Submission("code_generation", {"instruction": "add"})
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     pool = '[pools.codegen]\nagent_type = "code_generator"\nslots = 2'
     found = open_connection(settings_of(pool))
-    found.registry.register("codegen-1", "codegen", 2, {})
+    found.routing.agents.register("codegen-1", "codegen", 2, {})
     return found
 
 
@@ -148,7 +148,7 @@ def test_an_agent_in_maintenance_takes_nothing(
     fleet: Connection, broker: KombuConnection, client: redis.Redis
 ) -> None:
     submit(fleet)
-    fleet.registry.drain("codegen-1")
+    fleet.routing.agents.drain("codegen-1")
     taker = Taker(broker, QUEUE, OVERFLOW)
     taker.drain(3)
     assert taker.got == []
@@ -159,11 +159,11 @@ def test_an_agent_in_maintenance_leaves_the_wake_token_to_others_until_it_is_res
     fleet: Connection, broker: KombuConnection, client: redis.Redis
 ) -> None:
     submit(fleet)
-    fleet.registry.drain("codegen-1")
+    fleet.routing.agents.drain("codegen-1")
     taker = Taker(broker, QUEUE, OVERFLOW)
     taker.drain(3)
     assert client.llen(wake(QUEUE)) == 1
-    fleet.registry.resume("codegen-1")
+    fleet.routing.agents.resume("codegen-1")
     taker.drain_until_one(5)
     assert len(taker.got) == 1
 
@@ -247,7 +247,7 @@ def test_what_nobody_begins_goes_back_once_and_what_runs_or_is_no_task_of_the_fl
     client.lpush(QUEUE, PLAIN)
     holder = Taker(broker, "shop", QUEUE, OVERFLOW)
     holder.drain_until(6, 5)
-    fleet.tasks.claim(running, "codegen-1", "codegen", 30, "a", "default", "")
+    fleet.tasks.records.claim(running, "codegen-1", "codegen", 30, "a", "default", "")
     keys, qos = fleet.keys.pool("codegen"), holder.channel.qos
     qos.visibility_timeout = 0.5
     # All are handed to the worker's pool but one, which waits for its rate limit.
@@ -340,7 +340,7 @@ def test_a_task_that_runs_on_keeps_its_slot_when_its_message_comes_back(
     taker = Taker(broker, QUEUE, OVERFLOW)
     taker.drain(3)
     waiting, running = ids[2:]
-    fleet.tasks.claim(running, "codegen-1", "codegen", 30, "a", "acme", "")
+    fleet.tasks.records.claim(running, "codegen-1", "codegen", 30, "a", "acme", "")
     taker.channel.qos.restore_unacked_once()
     assert client.llen(OVERFLOW) == 2
     slots = client.smembers(fleet.keys.pool("codegen").in_flight)
@@ -352,11 +352,11 @@ def test_a_pool_in_maintenance_takes_nothing_until_it_is_resumed(
     fleet: Connection, broker: KombuConnection, client: redis.Redis
 ) -> None:
     submit(fleet)
-    fleet.pools.maintain("codegen", True)
+    fleet.routing.pools.maintain("codegen", True)
     taker = Taker(broker, QUEUE, OVERFLOW)
     taker.drain(3)
     assert (taker.got, client.llen(wake(QUEUE))) == ([], 1)
-    fleet.pools.maintain("codegen", False)
+    fleet.routing.pools.maintain("codegen", False)
     taker.drain_until_one(5)
     assert len(taker.got) == 1
 
@@ -373,7 +373,7 @@ def test_an_ejected_pool_takes_what_holds_its_slots_and_nothing_of_the_overflow_
     assert len(taker.got) == 2
     assert (client.llen(OVERFLOW), client.llen(wake(OVERFLOW))) == (2, 1)
     taker.got.clear()
-    fleet.pools.readmit("codegen")
+    fleet.routing.pools.readmit("codegen")
     taker.drain_until_one(5)
     assert len(taker.got) == 2
 

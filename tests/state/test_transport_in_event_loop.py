@@ -13,8 +13,8 @@ from kombu.asynchronous import Hub
 from test_transport import OVERFLOW, QUEUE, Taker, connect, submit
 
 from fleet.broker.rules.prefetch import Pace
-from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 
 JOBS, SHOP = "{fleet}.jobs", "shop"
 MOST_TURNS = 50
@@ -24,7 +24,7 @@ MOST_TURNS = 50
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     pool = '[pools.codegen]\nagent_type = "code_generator"\nslots = 2'
     found = open_connection(settings_of(pool))
-    found.registry.register("codegen-1", "codegen", 2, {})
+    found.routing.agents.register("codegen-1", "codegen", 2, {})
     return found
 
 

@@ -14,9 +14,9 @@ from celery import Celery
 from kombu import Queue
 
 from fleet.broker.app import Role, make_app
-from fleet.connection import Connection, open_connection
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.settings import Settings
+from fleet.tasks.connection import Connection, open_connection
 
 AGENT = "agents.code_generator"
 PAYLOAD = {"instruction": "add two numbers"}
@@ -26,7 +26,7 @@ OURS = {"queue": "shop"}
 @pytest.fixture
 def settings(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Settings:
     found = settings_of("")
-    open_connection(found).registry.register("codegen-1", "codegen", 4, {})
+    open_connection(found).routing.agents.register("codegen-1", "codegen", 4, {})
     return found
 
 

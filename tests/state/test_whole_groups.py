@@ -14,7 +14,6 @@ from celery.canvas import xmap, xstarmap
 from kombu.exceptions import EncodeError, OperationalError, SerializerNotInstalled
 
 from fleet.broker.app import make_app
-from fleet.connection import Connection
 from fleet.errors import (
     InEmergency,
     InvalidRequest,
@@ -25,8 +24,9 @@ from fleet.errors import (
     TooBusy,
 )
 from fleet.settings import Settings
-from fleet.tasks import submit
-from fleet.tasks.submissions_store import Submissions
+from fleet.tasks.connection import Connection
+from fleet.tasks.submission import submit
+from fleet.tasks.submission.store import Submissions
 
 ROOM = 5
 CONFIG = f"""
@@ -77,7 +77,7 @@ def app(make: Callable[[str], Celery]) -> Celery:
     app = make(CONFIG)
     state: Connection = app.fleet
     for pool in ("codegen", "scanner"):
-        state.registry.register(f"{pool}-1", pool, 3, {})
+        state.routing.agents.register(f"{pool}-1", pool, 3, {})
     # What a process reads before its first submission, and notes in Redis, is none of the tests'.
     app.submitter.planner.refresh()
     return app
@@ -169,7 +169,7 @@ def test_what_fits_is_sent_in_one_step_of_redis_and_the_rest_after_it(
     monkeypatch.setattr(Submissions, "place_many", place_many)
     sent = group([plain(app), code(app), scan(app), code(app, "acme"), plain(app)])()
     assert whole == [3]
-    assert [state.tasks.state(each.id) for each in sent.results[1:4]] == ["queued"] * 3
+    assert [state.tasks.records.state(each.id) for each in sent.results[1:4]] == ["queued"] * 3
     assert client.llen("{fleet}.jobs") == 2
     assert client.hlen(state.keys.reservations) == 3
     for pool, count in (("codegen", 2), ("scanner", 1)):
@@ -216,7 +216,7 @@ def test_every_reason_to_refuse_one_refuses_the_whole(app: Celery, client: redis
         group([code(app), plain(app).set(serializer="none-such")])()
     assert written(client) == before
     for agent in ("scanner-1",):
-        state.registry.leave(agent, "scanner")
+        state.routing.agents.leave(agent, "scanner")
     before = written(client)
     with pytest.raises(NoAgentAvailable):
         group([code(app), scan(app)])()
@@ -245,7 +245,7 @@ def test_no_money_is_held_for_a_whole_that_costs_too_much(
     model += "input_price = 1000\noutput_price = 1000\n"
     model += "[budgets]\ndaily_usd = 10000\nmonthly_usd = 10000\n"
     app = make(f"{CONFIG}\n{model}")
-    app.fleet.registry.register("codegen-1", "codegen", 3, {})
+    app.fleet.routing.agents.register("codegen-1", "codegen", 3, {})
     (one,) = group([code(app, "acme")])().results
     held = client.hgetall(app.fleet.keys.money)
     before = written(client)
@@ -253,7 +253,7 @@ def test_no_money_is_held_for_a_whole_that_costs_too_much(
         group(code(app, "acme") for _ in range(5))()
     assert client.hgetall(app.fleet.keys.money) == held
     assert written(client) == before
-    assert app.fleet.tasks.state(one.id) == "queued"
+    assert app.fleet.tasks.records.state(one.id) == "queued"
 
 
 def test_in_an_emergency_a_whole_does_not_pass_for_one_of_it(
@@ -271,7 +271,7 @@ def test_in_an_emergency_a_whole_does_not_pass_for_one_of_it(
 def test_plain_tasks_that_cannot_be_sent_after_the_whole_are_named(
     app: Celery, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fleet.broker.transport import Channel
+    from fleet.broker.transport.channel import Channel
 
     def away(*_: Any) -> None:
         raise OperationalError("away")
@@ -281,7 +281,7 @@ def test_plain_tasks_that_cannot_be_sent_after_the_whole_are_named(
     with pytest.raises(PartlySubmitted, match="away") as told:
         canvas.apply_async(retry=False)
     (submitted,) = told.value.submitted
-    assert app.fleet.tasks.state(submitted) == "queued"
+    assert app.fleet.tasks.records.state(submitted) == "queued"
     assert len(told.value.unsure) == 1
 
 
@@ -289,7 +289,7 @@ def test_a_lost_answer_says_that_all_may_be_written(
     app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fleet.errors import Unavailable
-    from fleet.tasks.submissions_store import Unplaced
+    from fleet.tasks.submission.store import Unplaced
 
     def lost(self: Submissions, entries: Any, *_: Any, **__: Any) -> Any:
         return [(entries, Unplaced(Unavailable("timed out"), may_be_written=True))]

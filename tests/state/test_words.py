@@ -9,12 +9,12 @@ import pytest
 import redis
 
 from fleet.broker.messages import message_encoder
-from fleet.connection import Connection, open_connection
 from fleet.settings import Settings
-from fleet.tasks.checks import Checked, Submission
+from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
 from fleet.tasks.rules.retries import MOST_CRASHES
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Checked, Submission
 
 ASK = Submission("code_generation", {"instruction": "add"})
 OVERFLOW = "{fleet}.overflow.code_generator"
@@ -25,7 +25,7 @@ IGNORED = ('"ignore_result": true', '"ignore_result": false')
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     found = open_connection(settings_of(""))
-    found.registry.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
+    found.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})
     return found
 
 
@@ -57,9 +57,9 @@ def test_who_waits_has_the_word_of_a_delayed_task_that_is_cancelled(
     fleet: Connection, changes: tuple[tuple[str, str], ...], asks: bool
 ) -> None:
     task_id = submit(fleet, replace(ASK, delay=600), *changes)
-    assert fleet.tasks.cancel(task_id, 60) == "delayed"
+    assert fleet.tasks.records.cancel(task_id, 60) == "delayed"
     assert [task_id.encode() in each for each in words(fleet)] == [True] * asks
-    assert fleet.tasks.cancel(task_id, 60) == "cancelled"
+    assert fleet.tasks.records.cancel(task_id, 60) == "cancelled"
     assert len(words(fleet)) == asks
 
 
@@ -69,8 +69,10 @@ def test_who_waits_has_the_word_of_a_delayed_task_that_is_refused(
 ) -> None:
     task_id = submit(fleet, replace(ASK, delay=600), *changes)
     for _ in range(2):
-        fleet.parking.refuse(task_id, OVERFLOW, '{"type": "OverLimit", "message": "full"}', 60)
-    assert fleet.tasks.state(task_id) == "failed"
+        fleet.tasks.on_hold.refuse(
+            task_id, OVERFLOW, '{"type": "OverLimit", "message": "full"}', 60
+        )
+    assert fleet.tasks.records.state(task_id) == "failed"
     assert len(words(fleet)) == len(changes)
 
 
@@ -80,11 +82,13 @@ def test_who_waits_has_the_word_of_a_task_that_kills_its_workers(
 ) -> None:
     task_id = submit(fleet, ASK, *changes)
     for number in range(MOST_CRASHES):
-        lease = fleet.tasks.claim(task_id, "codegen-1", "codegen", 0, str(number), "default", "")
+        lease = fleet.tasks.records.claim(
+            task_id, "codegen-1", "codegen", 0, str(number), "default", ""
+        )
         assert isinstance(lease, Lease)
-        fleet.tasks.begin(lease)
+        fleet.tasks.records.begin(lease)
         fleet.client.delete(OVERFLOW)
         reap(fleet)
-    assert fleet.tasks.state(task_id) == "failed"
+    assert fleet.tasks.records.state(task_id) == "failed"
     reap(fleet)
     assert len(words(fleet)) == len(changes)

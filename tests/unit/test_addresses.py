@@ -58,23 +58,27 @@ def test_no_secret_is_in_what_people_see() -> None:
     )
     assert "hush" not in repr(redis_address(SENTINELS))
     assert "p/w" not in repr(redis_address(SENTINELS))
-    assert masked("amqps://u:pw@host//?ssl_ca_certs=ca&ssl_password=x").count("**********") == 2
+    assert masked("rediss://u:pw@host/0?ssl_ca_certs=ca&ssl_password=x").count("**********") == 2
 
 
-@pytest.mark.parametrize(
-    ("variables", "says"),
-    [
-        ({"BROKER": "amqp://u:hunter2@host"}, "STATE_URL: RabbitMQ carries the messages alone"),
-        ({"BROKER": "amqp://host", "STATE": "amqp://host"}, "FLEET_STATE_URL: must start with"),
-        ({"BROKER": "redis://a", "STATE": "redis://b"}, "set FLEET_BROKER_URL alone"),
-        ({"STATE": "redis://b"}, "set FLEET_BROKER_URL alone"),
-    ],
-)
-def test_a_broker_and_a_state_that_do_not_fit_are_an_error(
-    clean_environment: pytest.MonkeyPatch, variables: dict[str, str], says: str
+@pytest.mark.parametrize("scheme", ["amqp", "amqps", "pyamqp", "fleet-amqp", "fleet-amqps"])
+def test_a_rabbitmq_is_refused_with_what_to_do(
+    clean_environment: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    for name, value in variables.items():
-        clean_environment.setenv(f"FLEET_{name}_URL", value)
-    with pytest.raises(InvalidConfig, match=says) as told:
+    clean_environment.setenv("FLEET_BROKER_URL", f"{scheme}://user:hunter2@host:5672//")
+    with pytest.raises(InvalidConfig) as told:
+        load_settings()
+    assert str(told.value) == (
+        "FLEET_BROKER_URL: is the address of a RabbitMQ, and Redis alone carries the messages of a "
+        "fleet; use redis://127.0.0.1:6379/0, and let a Celery application on RabbitMQ submit by "
+        "Fleet.submit"
+    )
+
+
+def test_any_other_scheme_is_refused_with_those_there_are(
+    clean_environment: pytest.MonkeyPatch,
+) -> None:
+    clean_environment.setenv("FLEET_BROKER_URL", "sqs://user:hunter2@host")
+    with pytest.raises(InvalidConfig, match="must start with one of redis://, rediss://") as told:
         load_settings()
     assert "hunter2" not in str(told.value)

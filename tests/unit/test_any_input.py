@@ -27,11 +27,11 @@ from fleet.local.run_file import running
 from fleet.models.complexity import Complexity
 from fleet.models.price_files import parsed, read_given, read_stored
 from fleet.settings import Settings, parse_config
-from fleet.settings.addresses import amqp_place, masked, redis_address
+from fleet.settings.addresses import masked, redis_address
 from fleet.settings.environment import RUN_FILE, Environment, load_environment
 from fleet.simulation.record import CsvTask, from_csv
-from fleet.tasks.checks import RequestChecks, Submission
 from fleet.tasks.kept_messages import payload_of, readdressed
+from fleet.tasks.submission.checks import RequestChecks, Submission
 
 QUICK = settings(
     max_examples=40,
@@ -160,7 +160,6 @@ ADDRESS = st.builds(
 def test_any_address(url: str) -> None:
     masked(url)
     holds(lambda: redis_address(url), InvalidConfig)
-    holds(lambda: amqp_place(url), InvalidConfig)
 
 
 @settings(max_examples=200, deadline=None)
@@ -173,20 +172,16 @@ def test_no_part_of_a_password_is_shown(scheme: str, before: str, after: str) ->
     secret = "Zx9Qw7"
     url = f"{scheme}://user:{before}{secret}{after}@host:1/0"
     assert secret not in masked(url)
-    for read in (redis_address, amqp_place):
-        try:
-            shown = read(url)
-        except InvalidConfig as error:
-            assert secret not in str(error)
-        else:
-            assert secret not in (shown if isinstance(shown, str) else shown.place)
+    try:
+        assert secret not in redis_address(url).place
+    except InvalidConfig as error:
+        assert secret not in str(error)
 
 
 def test_a_slash_in_a_password_is_told_before_anything_connects(
     clean_environment: pytest.MonkeyPatch,
 ) -> None:
-    clean_environment.setenv("FLEET_STATE_URL", "redis://127.0.0.1:6379/0")
-    for url in (f"amqp://user:a/{SECRET}@host:5672//", f"amqp://user:{SECRET}/a@host//"):
+    for url in (f"redis://user:a/{SECRET}@host:6379/0", f"redis://user:{SECRET}/a@host/0"):
         clean_environment.setenv("FLEET_BROKER_URL", url)
         with pytest.raises(InvalidConfig, match="%2F for /") as refused:
             load_environment()
@@ -216,7 +211,6 @@ RUN: dict[str, Any] = {
     "flower_user": "fleet",
     "ports": {},
     "processes": ["worker"],
-    "state_url": None,
 }
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.budgets.controls import CONFIGURED, Controls, configured_limits
-from fleet.budgets.rules.controls import Emergency
-from fleet.budgets.rules.limits import MOST, QUANTITIES, WINDOWS, LimitKey
+from fleet.budgets.rules.limits import MOST, QUANTITIES, WINDOWS
+from fleet.policy.rules import Emergency, LimitKey
 from fleet.policy.store import Policy, Scope
 from fleet.settings import parse_config
 from fleet.settings.budgets import Budget, Rate

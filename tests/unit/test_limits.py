@@ -6,18 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.budgets.rules.controls import Emergency
 from fleet.budgets.rules.limits import (
     MOST,
     QUANTITIES,
     WINDOWS,
     Limit,
-    LimitKey,
     Limits,
     each_of,
     pack,
     unpack,
 )
+from fleet.policy.rules import Emergency, LimitKey
 from fleet.settings.names import ALL
 
 # Tasks are counted at once, all else in windows of time.

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from kombu.transport.memory import Channel
 from malformed_messages import ENVELOPES, TASKS, Change, good_message, written
 
-from fleet.broker.malformed import check_task, read_envelope
-from fleet.broker.set_aside import Message
+from fleet.broker.transport.malformed import check_task, read_envelope
+from fleet.broker.transport.set_aside import Message
 from fleet.errors import MalformedMessage
 
 JSON = st.recursive(

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fleet.budgets.rules.limits import Limit, Window
+from fleet.budgets.rules.limits import Limit
 from fleet.money import dollars
+from fleet.policy.rules import Window
 
 THRESHOLDS = (50, 80, 90, 100)
 """Percent of a budget."""

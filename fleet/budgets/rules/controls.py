@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-FIRST_PRIORITY = 0
-"""The priority that passes in an emergency."""
-
 
 class Downgrade(NamedTuple):
     """When a task goes to a cheaper model, and to which.
@@ -19,19 +16,3 @@ class Downgrade(NamedTuple):
     models: Mapping[str, str]
     over: int
     nearly: float
-
-
-class Emergency(NamedTuple):
-    """Only urgent tasks pass, and those of the tenants named.
-
-    `at` is in seconds since 1970, by Redis's clock.
-    """
-
-    by: str
-    why: str
-    at: float
-    tenants: frozenset[str] = frozenset()
-
-    def admits(self, tenant: str, priority: int) -> bool:
-        """Whether a task may be submitted."""
-        return priority == FIRST_PRIORITY or tenant in self.tenants

@@ -23,13 +23,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 from fleet.money import dollars
+from fleet.policy.rules import LimitKey, Quantity, Window
 from fleet.settings.names import EACH
-
-Window = Literal["hour", "day", "month", "rolling", "now"]
-Quantity = Literal["dollars", "tokens", "requests", "tasks"]
 
 WINDOWS: tuple[Window, ...] = get_args(Window)
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
@@ -67,14 +65,6 @@ class Limit(NamedTuple):
         amount = dollars(self.most) if self.quantity == "dollars" else f"{self.most:,}"
         what = "" if self.quantity == "dollars" else f" {self.quantity}"
         return f"{amount}{what} {SAID[self.window]}"
-
-
-class LimitKey(NamedTuple):
-    """Which limit of which scope."""
-
-    scope: str
-    window: Window
-    quantity: Quantity
 
 
 class Limits:

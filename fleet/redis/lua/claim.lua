@@ -47,8 +47,8 @@ end
 -- include limits
 -- include reservation
 
-local state, crashes, republished, missed =
-  unpack(redis.call('HMGET', KEYS[1], 'state', 'crashes', 'republished', 'missed'))
+local state, crashes, republished =
+  unpack(redis.call('HMGET', KEYS[1], 'state', 'crashes', 'republished'))
 local most_crashes = tonumber(ARGV[6])
 crashes = tonumber(crashes or 0)
 if not state and ARGV[8] == '' then
@@ -120,8 +120,8 @@ local microseconds = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local fence = math.max(microseconds, tonumber(redis.call('HGET', KEYS[1], 'fence') or 0) + 1)
 redis.call('HSET', KEYS[1], 'fence', string.format('%.0f', fence))
 redis.call('HINCRBY', KEYS[1], 'attempts', 1)
-if republished or missed then
-  redis.call('HDEL', KEYS[1], 'republished', 'missed')
+if republished then
+  redis.call('HDEL', KEYS[1], 'republished')
 end
 local until_ms = now + tonumber(ARGV[4])
 move(KEYS[1], KEYS[7], state, 'running', ARGV[2], why, 'agent', ARGV[2], 'pool', ARGV[3],

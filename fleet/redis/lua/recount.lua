@@ -1,8 +1,7 @@
 -- Drop the counts of waiting tasks while nobody waits.
 --
--- KEYS  1 how many tasks wait  then all places in which one does: delayed and parked tasks, what is to be
---       handed over to another broker, the lines of the queues, what was handed over for each and
---       has left it, the slots of the pools
+-- KEYS  1 how many tasks wait  then all places in which one does: delayed and parked tasks, the lines
+--       of the queues, the slots of the pools
 -- ARGV  none
 -- Returns 1 where there were any, else 0
 --

@@ -3,8 +3,7 @@
 --
 -- KEYS  1 the pool's in_flight  2 line of its queue  then the lines of the other queues, then the
 --       messages that each pool's workers hold, then the record of each task that holds a slot
--- ARGV  1 pool  2 how many other queues there are  3 how many pools  4 1 where another broker carries
---       the messages, and none is missed here, else 0  then the ids of the tasks
+-- ARGV  1 pool  2 how many other queues there are  3 how many pools  then the ids of the tasks
 -- Returns {ids whose slot was freed, ids whose message was lost}
 --
 -- Invariant: a slot is held while its task is queued, or runs, in this pool. A task without a
@@ -46,15 +45,15 @@ local function in_another_line(id)
 end
 
 local freed, lost = {}, {}
-for i = 5, #ARGV do
+for i = 4, #ARGV do
   local id = ARGV[i]
-  local found = redis.call('HMGET', KEYS[first_record + i - 4], 'state', 'pool')
+  local found = redis.call('HMGET', KEYS[first_record + i - 3], 'state', 'pool')
   local queued = found[1] == 'queued' and (found[2] == '' or found[2] == ARGV[1])
   local here = queued or (found[1] == 'running' and found[2] == ARGV[1])
   if queued and not redis.call('ZSCORE', KEYS[2], id) then
     if in_another_line(id) then
       here = false
-    elseif ARGV[4] == '0' and not is_held(id) then
+    elseif not is_held(id) then
       stand_first(KEYS[2], id)
       lost[#lost + 1] = id
     end

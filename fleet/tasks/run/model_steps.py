@@ -59,10 +59,10 @@ from fleet.models.rules.failover import (
 from fleet.models.rules.learning import NOTHING_LEARNED, ModelFacts
 from fleet.models.rules.upper_bound import worst_tokens
 from fleet.money import Tokens, dollars
-from fleet.tasks.reservation import over_error
 from fleet.tasks.run.call_ends import REJECTED, Question, failure_of
 from fleet.tasks.run.step_writer import StepWriter, is_of_the_key
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.reservation import over_error
 
 MOST_WAIT_SECONDS = 10.0
 """A model that is ready so soon is waited for, where there is no other."""

@@ -43,7 +43,6 @@ from fleet.models.rules.output_limits import Shown
 from fleet.models.store import Lesson, ModelState
 from fleet.tasks.model_calls_store import NO_BASIS, LimitBasis, LimitChanged, Steps, Turn
 from fleet.tasks.record import Step
-from fleet.tasks.reservation import step_limits
 from fleet.tasks.run.call_ends import (
     FAILURES,
     REJECTED,
@@ -60,6 +59,7 @@ from fleet.tasks.run.call_ends import (
 from fleet.tasks.run.checkpoints import Checkpoints
 from fleet.tasks.run.limit_watch import LOOK_SECONDS, LimitWatch
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.reservation import step_limits
 
 SHORT_SECONDS = 5.0
 """After an outage a model is left alone for so long at least, see `ModelState.cool`."""

@@ -1,0 +1,19 @@
+"""The budgets' part of Redis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fleet.budgets.alerts_store import Alerts
+from fleet.budgets.upkeep_store import MoneyUpkeep
+from fleet.budgets.usage_store import Book
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetStores:
+    """What scopes have used and reserved, the alerts that were raised, and what keeps both
+    small."""
+
+    usage: Book
+    alerts: Alerts
+    upkeep: MoneyUpkeep

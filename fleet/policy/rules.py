@@ -1,0 +1,49 @@
+"""What the policy may say, as values: of which limit, of whom, and the emergency mode."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+from fleet.errors import InvalidRequest
+from fleet.text.brief import brief
+
+Window = Literal["hour", "day", "month", "rolling", "now"]
+Quantity = Literal["dollars", "tokens", "requests", "tasks"]
+
+TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
+
+FIRST_PRIORITY = 0
+"""The priority that passes in an emergency."""
+
+
+class LimitKey(NamedTuple):
+    """Which limit of which scope."""
+
+    scope: str
+    window: Window
+    quantity: Quantity
+
+
+class Emergency(NamedTuple):
+    """Only urgent tasks pass, and those of the tenants named.
+
+    `at` is in seconds since 1970, by Redis's clock.
+    """
+
+    by: str
+    why: str
+    at: float
+    tenants: frozenset[str] = frozenset()
+
+    def admits(self, tenant: str, priority: int) -> bool:
+        """Whether a task may be submitted."""
+        return priority == FIRST_PRIORITY or tenant in self.tenants
+
+
+def check_tenant(tenant: str) -> None:
+    """Raise `InvalidRequest` for a name that no tenant may have."""
+    if not TENANT.fullmatch(tenant):
+        raise InvalidRequest(
+            f"{brief(tenant)} is no tenant name; use up to 64 letters, digits, '_', '.' and '-'"
+        )

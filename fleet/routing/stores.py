@@ -1,0 +1,16 @@
+"""Routing's part of Redis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fleet.routing.agents_store import Registry
+from fleet.routing.pools_store import Pools
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingStores:
+    """The live agents, and the counts and the health of their pools."""
+
+    agents: Registry
+    pools: Pools

@@ -1,0 +1,32 @@
+"""The tasks' part of Redis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fleet.tasks.dead_letters_store import DeadLetters
+from fleet.tasks.model_calls_store import Steps
+from fleet.tasks.revocations_store import Revocations
+from fleet.tasks.set_aside_store import SetAside
+from fleet.tasks.store import Tasks
+from fleet.tasks.submission.store import Submissions
+from fleet.tasks.waiting.on_hold_store import Parking
+from fleet.tasks.waiting.queue_index_store import Lines
+from fleet.tasks.waiting.retries_store import Retries
+from fleet.tasks.waiting.schedule_store import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStores:
+    """The records of tasks, and where each task is: queued, delayed, on hold, running or dead."""
+
+    records: Tasks
+    submissions: Submissions
+    model_calls: Steps
+    on_hold: Parking
+    schedule: Schedule
+    queue_index: Lines
+    retries: Retries
+    revocations: Revocations
+    dead_letters: DeadLetters
+    set_aside: SetAside
