@@ -21,7 +21,7 @@ from fleet.cli.demo_view import show_start, show_work, work_table
 from fleet.cli.demo_work import errands
 from fleet.cli.output import console
 from fleet.cli.plain_console import PlainConsole
-from fleet.cli.results import result_view
+from fleet.cli.task_view import result_view
 from fleet.settings import load_settings
 
 PICTURE = Path(__file__).parents[1] / "demo.svg"

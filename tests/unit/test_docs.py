@@ -265,6 +265,12 @@ def test_the_python_of_the_pages_is_python_and_imports_what_exists(page: Path) -
     assert [name for name in own if not resolved(name)] == []
 
 
+@pytest.mark.parametrize("tool", sorted((DOCS / "tools").glob("*.py")), ids=of)
+def test_the_tools_of_the_pages_import_what_exists(tool: Path) -> None:
+    own = [name for name in imports(tool.read_text()) if name.startswith("fleet")]
+    assert [name for name in own if not resolved(name)] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=of)
 def test_the_configuration_of_the_pages_is_right(page: Path) -> None:
     default = tomllib.loads((ROOT / "fleet" / "settings" / "default.toml").read_text())
