@@ -103,6 +103,7 @@ def _result(screen: Console, settings: Settings, errand: Errand, record: TaskRec
 
     from fleet.cli.output import state
     from fleet.cli.task_view import isolation_note, result_view
+    from fleet.errors import InvalidRequest
 
     screen.print(Text.assemble("\n", (errand.title, "bold"), ": ", state(record.state)))
     if isolation := isolation_note(record.result):
@@ -112,7 +113,10 @@ def _result(screen: Console, settings: Settings, errand: Errand, record: TaskRec
     if record.result is not None:
         screen.print(result_view(record.agent_type, record.result, errand.max_rows))
     if record.result is not None and errand.export:
-        screen.print(f"{errand.export}: {_export(settings, record, errand.export)}")
+        try:
+            screen.print(f"{errand.export}: {_export(settings, record, errand.export)}")
+        except InvalidRequest as error:
+            screen.print(Text(str(error), style="dim"))
 
 
 def _export(settings: Settings, record: TaskRecord, form: str) -> Path:

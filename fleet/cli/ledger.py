@@ -104,10 +104,14 @@ def export(
 
     from fleet.errors import InvalidRequest
     from fleet.ledger.exports import export as write
+    from fleet.ledger.files import load_arrow
     from fleet.ledger.reading import LedgerFilter, LedgerReader
 
     if form == "parquet" and output is None:
         raise InvalidRequest("a Parquet file is no text; name a file with --output")
+    if form == "parquet":
+        # Before the ledger is read: an extra that is missing is told at once.
+        load_arrow()
     days = (first.date() if first else None, last.date() if last else None)
     if days[0] and days[1] and days[1] < days[0]:
         raise InvalidRequest(f"--to {days[1]} is before --from {days[0]}; give the earlier first")

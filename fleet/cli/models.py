@@ -69,8 +69,9 @@ def refresh(
 
     Example: `fleet models refresh --from prices.json`
     """
+    from genai_prices.update_prices import DEFAULT_UPDATE_URL
+
     from fleet.errors import InvalidRequest, Unavailable
-    from fleet.models.price_files import DEFAULT_UPDATE_URL
     from fleet.models.price_refresh import refresh as refresh_prices
     from fleet.models.price_refresh import shared_prices
     from fleet.settings import load_settings

@@ -28,7 +28,7 @@ from fleet.broker.submission import Delivered
 from fleet.budgets.cached_policy import PolicyInForce
 from fleet.budgets.controls import Controls
 from fleet.errors import FleetError, LeaseLost, TaskCancelled
-from fleet.models.callers import model_callers
+from fleet.models.callers import load_clients, model_callers
 from fleet.models.complexity import DEFAULT_COMPLEXITY, Complexity
 from fleet.models.priced import follow
 from fleet.policy.store import Policy
@@ -69,6 +69,9 @@ def add_agent_tasks(
         ready.connect(lambda **_: _get_ready(runner, notice), weak=False)
         loaded = worker_ready if in_threads else worker_process_init
         loaded.connect(lambda **_: _keep_what_is_loaded(), weak=False)
+        if not in_threads:
+            # Before the fork: else each child that calls a model holds 50 MB of its own.
+            worker_init.connect(lambda **_: load_clients(), weak=False)
     connection = fleet_of(app)
     for agent_type in connection.settings.config.agent_types:
         if agent_type in connection.agents:

@@ -28,9 +28,9 @@ from fleet.errors import (
     Unavailable,
 )
 from fleet.models.calls.call import ModelCaller
-from fleet.models.calls.providers import Endpoint
-from fleet.models.calls.streams import Progress
+from fleet.models.calls.endpoint import Endpoint
 from fleet.models.rules.choice import Model, Price, Tokens
+from fleet.models.rules.cut_calls import Progress
 from fleet.settings.providers import AWS_VARIABLES, ProviderKind
 
 PRICE = Price.per_thousand(0.003, 0.015, 0.0003, 0.00375)

@@ -28,7 +28,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "brokers.md"
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     pool = '[pools.codegen]\nagent_type = "code_generator"\nslots = 2'
     found = open_connection(settings_of(pool))
-    found.registry.register("codegen-1", "codegen", 2, {})
+    found.routing.agents.register("codegen-1", "codegen", 2, {})
     return found
 
 

@@ -12,7 +12,7 @@ import pytest
 from fleet.agent import installed_agents
 from fleet.cli.configuration import models_counted
 from fleet.errors import InvalidConfig, InvalidRequest, NotAllowed
-from fleet.models.calls.call import Endpoint
+from fleet.models.calls.endpoint import Endpoint
 from fleet.models.catalogue import catalogue, key_id
 from fleet.models.prices import installed_prices
 from fleet.models.rules.choice import REFERENCE_CATALOGUE, Model, Price, Tokens, cost_nanodollars

@@ -22,6 +22,7 @@ import typer
 from fleet import Fleet
 from fleet.cli.main import app
 from fleet.settings import parse_config
+from fleet.settings.environment import Environment
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -104,7 +105,8 @@ def words() -> frozenset[str]:
     paths = [path for path in files() if path.endswith(SOURCES) and not path.startswith("docs/")]
     found = {word for path in paths for word in WORD.findall((ROOT / path).read_text())}
     stems = {Path(path).stem for path in files()}
-    return frozenset(found | stems | set(WORD.findall((ROOT / "Makefile").read_text())))
+    variables = {f"FLEET_{name.upper()}" for name in Environment.model_fields}
+    return frozenset(found | stems | variables | set(WORD.findall((ROOT / "Makefile").read_text())))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=of)

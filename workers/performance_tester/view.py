@@ -32,7 +32,10 @@ def timings_view(result: PerformanceTestResult, max_rows: int | None = None) -> 
 def plot_png(result: PerformanceTestResult) -> bytes:
     """The distributions of the timings. Raises `InvalidRequest` without a plot."""
     if not result.plot_png_base64:
-        raise InvalidRequest("the task's result holds no plot")
+        raise InvalidRequest(
+            "the task's result holds no plot: a worker draws one with matplotlib, "
+            "pip install 'fleet[plots]'"
+        )
     return base64.b64decode(result.plot_png_base64)
 
 

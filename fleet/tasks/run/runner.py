@@ -24,7 +24,7 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -38,7 +38,6 @@ from fleet.errors import (
     TaskFailed,
     TaskTimedOut,
 )
-from fleet.models.calls.call import ModelCaller
 from fleet.models.examples_store import Examples
 from fleet.models.priced import ModelsByName
 from fleet.models.rules.catalogue import Model
@@ -62,6 +61,9 @@ from fleet.tasks.store import Lease, Tasks
 from fleet.tasks.submission.checks import checked_payload
 from fleet.tasks.waiting.on_hold_store import Parking
 from fleet.tasks.waiting.retries_store import Retries
+
+if TYPE_CHECKING:
+    from fleet.models.calls.call import ModelCaller
 
 SLOT_SECONDS = 0.25
 """How long a claimed task waits for the slot that it was fetched ahead of, before it goes back."""
