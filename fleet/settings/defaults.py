@@ -30,9 +30,7 @@ def request_types() -> dict[str, RequestType]:
     return {
         "code_generation": RequestType(agent_type="code_generator"),
         "security_analysis": RequestType(agent_type="security_scanner"),
-        "performance_test": RequestType(
-            agent_type="performance_tester", model_task="performance_testing"
-        ),
+        "performance_test": RequestType(agent_type="performance_tester"),
     }
 
 

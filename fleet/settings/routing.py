@@ -64,12 +64,10 @@ class RequestType(Section):
     """What an application asks for, and the agent type that answers it."""
 
     agent_type: Name = Field(description="The agent type that answers it.")
-    model_task: (
-        Literal["code_generation", "security_analysis", "performance_testing", "general"] | None
-    ) = Field(
+    model_task: Name | None = Field(
         None,
-        description="The kind of task by which a model is chosen; else that of the request type's "
-        "name.",
+        description="The model task whose token estimate holds, as an installed agent announces "
+        "it, or general; else that of its agent.",
         examples=["general"],
     )
     needs: tuple[Capability, ...] = Field((), description="What a model must be capable of.")
