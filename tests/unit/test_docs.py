@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib
 import importlib.util
 import re
 import shlex
@@ -162,21 +161,38 @@ def test_the_picture_of_the_internals_names_what_there_is() -> None:
 
 @functools.cache
 def resolved(dotted: str) -> bool:
-    """Whether a dotted name is a module, or something in one."""
+    """Whether a dotted name is a module, or something in one. Nothing is imported."""
     parts = dotted.split(".")
     for end in range(len(parts), 0, -1):
-        try:
-            spec = importlib.util.find_spec(".".join(parts[:end]))
-        except ModuleNotFoundError:
-            continue
-        if spec is not None:
-            found: object = importlib.import_module(".".join(parts[:end]))
-            for part in parts[end:]:
-                if not hasattr(found, part):
-                    return False
-                found = getattr(found, part)
-            return True
+        module = ROOT.joinpath(*parts[:end])
+        if module.with_suffix(".py").is_file():
+            return defines(module.with_suffix(".py"), parts[end:])
+        if (module / "__init__.py").is_file():
+            return defines(module / "__init__.py", parts[end:])
     return False
+
+
+def defines(module: Path, names: list[str]) -> bool:
+    """Whether a file defines the first name, and that one the next as its member."""
+    body: list[ast.stmt] = ast.parse(module.read_text()).body
+    for name in names:
+        found = [node for node in body if name in defined(node)]
+        if not found:
+            return False
+        body = found[0].body if isinstance(found[0], ast.ClassDef) else []
+    return True
+
+
+def defined(node: ast.stmt) -> set[str]:
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return {node.name}
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {alias.asname or alias.name for alias in node.names}
+    stored = [each for each in ast.walk(node) if isinstance(each, ast.Name)]
+    names = {each.id for each in stored if isinstance(each.ctx, ast.Store)}
+    if "__all__" in names:  # what a package gives when it is asked for
+        names |= {each.value for each in ast.walk(node) if isinstance(each, ast.Constant)}
+    return names
 
 
 @functools.cache
