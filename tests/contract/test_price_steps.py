@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import redis
+from commands import run_fleet
 from fake_provider import FakeProvider, answer, held
 from task_runs import Run, resume_run
 
@@ -162,9 +163,9 @@ def test_a_task_is_planned_and_its_money_held_at_the_price_of_its_submission(
     cheap = submitter.submit(ASKED).plan.models.best.cost_nanodollars
     held_before = connection.budgets.usage.read().held["all"].amount
     clock.now = AFTER
-    dear = submitter.submit(ASKED).plan.models.best.cost_nanodollars
-    assert dear == 2 * cheap
-    assert connection.budgets.usage.read().held["all"].amount - held_before == dear
+    expensive = submitter.submit(ASKED).plan.models.best.cost_nanodollars
+    assert expensive == 2 * cheap
+    assert connection.budgets.usage.read().held["all"].amount - held_before == expensive
     clock.now = AFTER + timedelta(hours=22)
     assert submitter.submit(ASKED).plan.models.best.cost_nanodollars == cheap
 
@@ -258,8 +259,8 @@ def test_a_refresh_reaches_another_process_that_runs(
             return str(watcher.stdout.readline()).strip()  # type: ignore[union-attr]
 
         assert look() == "1.0"
-        refreshed = [sys.executable, "-m", "fleet", "models", "refresh", "--from", str(newer)]
-        subprocess.run(refreshed, env=dict(os.environ), check=True, cwd=tmp_path, timeout=60)
+        done = run_fleet("models", "refresh", "--from", str(newer), folder=tmp_path)
+        assert done.returncode == 0, done.stderr
         for _ in range(200):
             if look() == "7.0":
                 break

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
+from processes import at_once
 
 from fleet import Fleet
 from fleet.errors import TooBusy
 from fleet.policy.rules import LimitKey
-from fleet.policy.store import Cause
+from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
@@ -32,9 +32,9 @@ def make(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Callabl
     return made
 
 
-def _submit(settings: Settings, start: Any, found: Any) -> None:
+def _submit(ready: Any, settings: Settings) -> tuple[int, list[float]]:
     fleet = Fleet(settings)
-    start.wait()
+    ready.wait()
     let_in, waits = 0, []
     for _ in range(EACH):
         try:
@@ -42,20 +42,11 @@ def _submit(settings: Settings, start: Any, found: Any) -> None:
             let_in += 1
         except TooBusy as error:
             waits.append(error.retry_after)
-    found.put((let_in, waits))
+    return let_in, waits
 
 
 def from_eight_processes(settings: Settings) -> tuple[int, list[float]]:
-    context = multiprocessing.get_context("spawn")
-    start, found = context.Barrier(PROCESSES), context.Queue()
-    workers = [
-        context.Process(target=_submit, args=(settings, start, found)) for _ in range(PROCESSES)
-    ]
-    for each in workers:
-        each.start()
-    answers = [found.get(timeout=100) for _ in workers]
-    for each in workers:
-        each.join(30)
+    answers = at_once(PROCESSES, _submit, settings)
     return sum(n for n, _ in answers), [wait for _, waits in answers for wait in waits]
 
 
@@ -128,7 +119,7 @@ def test_a_task_that_starts_or_is_cancelled_makes_room(make: Callable[[str], Fle
 def test_a_task_that_is_parked_waits_too(make: Callable[..., Fleet]) -> None:
     fleet = make("waiting_per_tenant = 2", '[budgets]\nover = "wait"\n')
     key = LimitKey("tenant:default", "month", "requests")
-    fleet._connection.policy.store.set_limits({key: 1}, Cause("ann", "test"))
+    fleet._connection.policy.store.set_limits({key: 1}, AuditActor("ann", "test"))
     assert [fleet.submit("code_generation", PAYLOAD).state() for _ in "ab"] == ["queued", "parked"]
     with pytest.raises(TooBusy):
         fleet.submit("code_generation", PAYLOAD)

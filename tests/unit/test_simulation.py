@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.errors import InvalidRequest
@@ -173,14 +173,13 @@ def test_a_pick_is_what_decide_decides(
     assert pick(ranking, loads) == decide(ranking, loads).pool
 
 
-def drawn(seed: int, tasks: int = 40, most_runs: int = 3, rate: float = 1.0) -> Workload:
+def drawn(seed: int, tasks: int = 40, max_runs: int = 3, rate: float = 1.0) -> Workload:
     rng = np.random.default_rng(seed)
     shares = [1.0, 0.0]
     figures = {"rate": rate, "mean_seconds": 3.0, "cv": 2.0}
-    return synthetic(KINDS, shares, tasks=tasks, rng=rng, most_runs=most_runs, **figures)
+    return synthetic(KINDS, shares, tasks=tasks, rng=rng, max_runs=max_runs, **figures)
 
 
-@settings(deadline=None)
 @given(pools_drawn, strategies, st.sampled_from(["late", "push"]), st.integers(0, 99))
 def test_every_task_ends_once_and_no_pool_runs_more_than_it_has_slots(
     pools: list[SimulatedPool], strategy: str, binding: str, seed: int
@@ -196,7 +195,6 @@ def test_every_task_ends_once_and_no_pool_runs_more_than_it_has_slots(
             assert slots <= ([*pools, SimulatedPool("z", SCAN, 1)][pool]).slots
 
 
-@settings(deadline=None)
 @given(pools_drawn, strategies, st.integers(0, 99))
 def test_no_task_waits_while_a_slot_of_a_fitting_pool_is_free(
     pools: list[SimulatedPool], strategy: str, seed: int
@@ -211,12 +209,11 @@ def test_no_task_waits_while_a_slot_of_a_fitting_pool_is_free(
         assert not waiting or running == slots
 
 
-@settings(deadline=None)
 @given(strategies, st.integers(0, 99), st.floats(0.0, 60.0))
 def test_late_binding_over_pools_that_are_alike_waits_as_one_central_queue_does(
     strategy: str, seed: int, age: float
 ) -> None:
-    workload = drawn(seed, 200, most_runs=1, rate=2.0)
+    workload = drawn(seed, 200, max_runs=1, rate=2.0)
     pools = [SimulatedPool(str(slots), CODE, slots) for slots in (1, 2, 3)]
     outcomes = ran(workload, pools, strategy, Conditions(age=age))
     assert outcomes.wait == pytest.approx(central_waits(workload.arrival, workload.work, 6))
@@ -309,7 +306,7 @@ def test_a_pool_that_fails_all_is_taken_out_and_tasks_stop_going_there() -> None
         SimulatedPool("bad", CODE, 4, worse_from=50.0, worse=Skill(success=0.0)),
         SimulatedPool("good", CODE, 40),
     ]
-    workload = drawn(1, 600, most_runs=1, rate=2.0)
+    workload = drawn(1, 600, max_runs=1, rate=2.0)
     policy = HealthPolicy()
     watched = ran(workload, pools, "least_loaded", Conditions(health=policy))
     left = ran(workload, pools, "least_loaded", Conditions())
@@ -320,7 +317,6 @@ def test_a_pool_that_fails_all_is_taken_out_and_tasks_stop_going_there() -> None
     assert len(watched.log) == 600
 
 
-@settings(deadline=None)
 @given(pools_drawn, strategies, st.integers(0, 99))
 def test_every_task_ends_whatever_pools_are_taken_out(
     pools: list[SimulatedPool], strategy: str, seed: int
