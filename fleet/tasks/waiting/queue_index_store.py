@@ -173,8 +173,9 @@ def free_slot(
 
 
 def _first(pipeline: Pipeline, index: str) -> None:
-    """Ask who came to a queue first, in front of all others and behind them: see
-    `queue_index.lua`.""" pipeline.zrevrangebyscore(index, "(0", "-inf", 0, 1, withscores=True)
+    """Ask which task came to a queue first, in front of all others and behind them: see
+    `lua/parts/queue_index.lua`."""
+    pipeline.zrevrangebyscore(index, "(0", "-inf", 0, 1, withscores=True)
     pipeline.zrangebyscore(index, 0, "+inf", 0, 1, withscores=True)
 
 
