@@ -1,5 +1,7 @@
--- Walk through the tail of KEYS or ARGV in groups of a fixed size:
+-- Walk through the tail of KEYS or ARGV in groups of a fixed size.
+--
 --   for id, fence in groups(ARGV, 2, 2) do ... end
+--
 -- It is an iterator, so that two tails of the same length can be read side by side.
 
 local function groups(list, first, size)
