@@ -60,7 +60,7 @@ monthly_usd = 1000000
 
 MONEY = re.compile(r"^  -- Money\n.*?^  -- Records", re.MULTILINE | re.DOTALL)
 WITHOUT = """
-  local function choose_for() return {model = model, reason = ''} end
+  local function choose_for() return plan.choices.planned end
   local function reserve() end
   -- Records"""
 COUNTERS = re.compile(

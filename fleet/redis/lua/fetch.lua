@@ -51,16 +51,6 @@ local function note_revoked(id)
   end
 end
 
--- How many tasks the pool's health lets it take beyond those that hold a slot already.
-local function allowed()
-  if not health then
-    return max
-  end
-  local live = redis.call('ZCOUNT', agents, '(' .. (now - tonumber(silence_ms)), '+inf')
-  local open = openings(live * tonumber(slots or 0), false, health, now)
-  return math.max(0, open - redis.call('SCARD', in_flight))
-end
-
 -- The messages that an earlier fetch of this prefix took and that are still unacknowledged.
 local function taken_before()
   local found = {}
@@ -78,14 +68,31 @@ local function taken_before()
   return found
 end
 
+if max > 0 and redis.call('HEXISTS', unacked, prefix .. '1') == 1 then
+  local before = taken_before()
+  return {listen, revoked, stamps, unpack(before)}
+end
 local stamp = time[1] .. '.' .. string.format('%06d', tonumber(time[2]))
-local taken = {}
-local count = 0
-local function take(list, index, queue, kind, limit)
+local taken, count = {}, 0
+for queue, kind in queues do
+  local list, wake, index = next_list()
+  local limit = max - count
+  if kind == 'jobs' or kind == 'other' then
+    limit = limit - ahead
+  end
+  if kind == 'overflow' and limit > 0 and health then
+    -- The pool's health may let it take fewer tasks beyond those that hold a slot already.
+    local live = redis.call('ZCOUNT', agents, '(' .. (now - tonumber(silence_ms)), '+inf')
+    local open = openings(live * tonumber(slots or 0), false, health, now)
+    local allowed = math.max(0, open - redis.call('SCARD', in_flight))
+    if allowed < limit then
+      limit, listen = allowed, 'own'
+    end
+  end
   for _ = 1, limit do
     local message = redis.call('RPOP', list)
     if not message then
-      return
+      break
     end
     count = count + 1
     local tag = prefix .. count
@@ -103,25 +110,6 @@ local function take(list, index, queue, kind, limit)
     taken[#taken + 1] = tag
     taken[#taken + 1] = message
   end
-end
-
-if max > 0 and redis.call('HEXISTS', unacked, prefix .. '1') == 1 then
-  local before = taken_before()
-  return {listen, revoked, stamps, unpack(before)}
-end
-for queue, kind in queues do
-  local list, wake, index = next_list()
-  local limit = max - count
-  if kind == 'jobs' or kind == 'other' then
-    limit = limit - ahead
-  end
-  if kind == 'overflow' and limit > 0 then
-    local health_allows = allowed()
-    if health_allows < limit then
-      limit, listen = health_allows, 'own'
-    end
-  end
-  take(list, index, queue, kind, limit)
   if redis.call('EXISTS', list) == 1 then
     wake_worker(wake)
   end

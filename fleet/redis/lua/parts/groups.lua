@@ -5,10 +5,10 @@
 -- It is an iterator, so that two tails of the same length can be read side by side.
 
 local function groups(list, first, size)
-  local at, last = first - size, #list
+  local at = first - size
   return function()
     at = at + size
-    if at <= last then
+    if list[at] then
       return unpack(list, at, at + size - 1)
     end
   end

@@ -5,31 +5,44 @@
 
 local refused = {over = true, busy = true, no_agent = true, conflict = true}
 
--- Returns the answers that the head of submit.lua states. With `undo` it stops at the first task that
--- is refused, and returns true as well. It adds to `undo` the calls that take the written tasks back,
--- to be made from the last to the first, and to `undo.wakes` the wake lists of the queues.
-local function place_tasks(keys, arguments, counters, undo)
+-- The arguments by name. The closures below share this one table: that costs less than a captured
+-- variable for each.
+local function named(keys, arguments)
   local _, _, _, task_index, reservations, on_hold, delayed, waiting_counts,
     overflow_queue, overflow_wake, overflow_index = unpack(keys, 1, 11)
   local _, _, silence_ms, plan, request_type, pinned, pool_count, rules, max_in_queue,
     max_of_tenant, agent_type, all_limits, tenant_limits, agent_type_limits, on_refusal, nearly,
     other_models, model, nanodollars, tokens, model_limits, reason, asking_tenant =
     unpack(arguments, 1, 23)
-  local next_pool = groups(keys, 12, 7)
-  local next_record = groups(keys, 12 + pool_count * 7, 2)
-  local tasks = groups(arguments, 24, 6)
+  return {
+    task_index = task_index, reservations = reservations, on_hold = on_hold, delayed = delayed,
+    waiting_counts = waiting_counts,
+    overflow = {
+      name = '', queue = overflow_queue, wake = overflow_wake, index = overflow_index
+    },
+    next_pool = groups(keys, 12, 7), next_record = groups(keys, 12 + pool_count * 7, 2),
+    silence_ms = tonumber(silence_ms), text = plan, request_type = request_type,
+    is_pinned = pinned == '1', rules = rules, max_in_queue = tonumber(max_in_queue),
+    max_of_tenant = tonumber(max_of_tenant), agent_type = agent_type,
+    limits = {all_limits, tenant_limits, agent_type_limits}, may_wait = on_refusal == 'wait',
+    nearly = tonumber(nearly),
+    choices = choices_of(other_models, model, nanodollars, tokens, model_limits, reason),
+    asking_tenant = asking_tenant, tasks = groups(arguments, 24, 6)
+  }
+end
 
-  local may_wait = on_refusal == 'wait'
-  pinned = pinned == '1'
-  silence_ms, max_in_queue = tonumber(silence_ms), tonumber(max_in_queue)
-  max_of_tenant, nearly = tonumber(max_of_tenant), tonumber(nearly)
-
-  local pools, types = {}, {'stat:' .. request_type}
+-- Returns the answers that the head of submit.lua states. With `undo` it stops at the first task that
+-- is refused, and returns true as well. It adds to `undo` the calls that take the written tasks back,
+-- to be made from the last to the first, and to `undo.wakes` the wake lists of the queues.
+local function place_tasks(keys, arguments, counters, undo)
+  local plan = named(keys, arguments)
+  local overflow = plan.overflow
+  local pools, types = {}, {'stat:' .. plan.request_type}
   local any_alive, free = false, 0
   for name, base, per_task, per_load, is_spillover in
-    string.gmatch(rules, '([^,;]+),([^,]+),([^,]+),([^,]+),([^;]+)') do
-    local facts, agents, in_flight, queue, wake, own_overflow, index = next_pool()
-    local pool = read_pool(facts, agents, in_flight, types, now, silence_ms)
+    string.gmatch(plan.rules, '([^,;]+),([^,]+),([^,]+),([^,]+),([^;]+)') do
+    local facts, agents, in_flight, queue, wake, own_overflow, index = plan.next_pool()
+    local pool = read_pool(facts, agents, in_flight, types, now, plan.silence_ms)
     any_alive = any_alive or (pool.live > 0 and not pool.maintenance)
     if is_spillover == '1' and pool.open > 0
       and redis.call('LLEN', queue) + redis.call('LLEN', own_overflow) > 0 then
@@ -42,11 +55,10 @@ local function place_tasks(keys, arguments, counters, undo)
     pools[#pools + 1] = pool
   end
 
-  local overflow = {name = '', queue = overflow_queue, wake = overflow_wake, index = overflow_index}
-  if pinned and pools[1] then
+  if plan.is_pinned and pools[1] then
     overflow.queue, overflow.wake, overflow.index = pools[1].queue, pools[1].wake, pools[1].index
   end
-  local waiting = pinned and 0 or redis.call('LLEN', overflow.queue)
+  local waiting = plan.is_pinned and 0 or redis.call('LLEN', overflow.queue)
 
   local function counts()
     local found = {}
@@ -88,12 +100,12 @@ local function place_tasks(keys, arguments, counters, undo)
   end
 
   local function tenant_is_full(tenant)
-    local found = tonumber(redis.call('HGET', waiting_counts, tenant) or 0)
-    return full('tenant:' .. tenant, found, max_of_tenant)
+    local found = tonumber(redis.call('HGET', plan.waiting_counts, tenant) or 0)
+    return full('tenant:' .. tenant, found, plan.max_of_tenant)
   end
 
   local function queue_is_full(place)
-    return place == overflow and full('queue', redis.call('LLEN', overflow.queue), max_in_queue)
+    return place == overflow and full('queue', redis.call('LLEN', overflow.queue), plan.max_in_queue)
   end
 
   local function first_of(once_key, fingerprint)
@@ -109,21 +121,19 @@ local function place_tasks(keys, arguments, counters, undo)
   -- Money
 
   local windows = windows_of(now / 1000)
-  local choices = choices_of(other_models, model, nanodollars, tokens, model_limits, reason)
-  local limits = {all_limits, tenant_limits, agent_type_limits}
 
   local function choose_for(tenant)
-    return choose(counters, {'all', 'tenant:' .. tenant, 'agent_type:' .. agent_type}, limits,
-      choices, nearly, windows, now)
+    return choose(counters, {'all', 'tenant:' .. tenant, 'agent_type:' .. plan.agent_type},
+      plan.limits, plan.choices, plan.nearly, windows, now)
   end
 
   -- Records
 
   local function write(record, once_key, id, message, tenant, keep, fingerprint, packed, state, ...)
     redis.call('HSET', record, 'state', state, 'history', begun(state, 'submit'), 'submitted', now,
-      'loads', packed, 'tenant', tenant, 'plan', plan, 'message', message, ...)
-    redis.call('ZADD', task_index, now, id)
-    count_waiting(waiting_counts, tenant, 1)
+      'loads', packed, 'tenant', tenant, 'plan', plan.text, 'message', message, ...)
+    redis.call('ZADD', plan.task_index, now, id)
+    count_waiting(plan.waiting_counts, tenant, 1)
     if keep ~= '0' then
       redis.call('SET', once_key, id .. ' ' .. fingerprint, 'EX', keep)
     end
@@ -158,25 +168,25 @@ local function place_tasks(keys, arguments, counters, undo)
     elseif due > now then
       write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'delayed',
         'pool', '', 'routed', '', 'not_before', string.format('%.0f', due))
-      redis.call('ZADD', delayed, due, id)
+      redis.call('ZADD', plan.delayed, due, id)
       return {'delayed', '', packed}, {}
     end
     if not any_alive then
       -- Writes nothing. A server that takes no writes, so that no agent can beat, answers an error.
-      redis.call('ZADD', task_index, 'XX', 0, '')
+      redis.call('ZADD', plan.task_index, 'XX', 0, '')
       return {'no_agent', '', packed}
     end
     if busy then
       return {'busy', busy, packed}
     end
     local choice, refusal = choose_for(tenant)
-    if not choice and (not may_wait or refusal.wait_ms < 0) then
+    if not choice and (not plan.may_wait or refusal.wait_ms < 0) then
       return {'over', described(refusal), packed}
     elseif not choice then
       write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'parked',
         'pool', '', 'routed', '', 'parked_for', described(refusal),
         'parked_until', may_fit_at(now, refusal.wait_ms))
-      redis.call('ZADD', on_hold, look_again_at(now, refusal.wait_ms), id)
+      redis.call('ZADD', plan.on_hold, look_again_at(now, refusal.wait_ms), id)
       return {'parked', described(refusal), packed}, {}
     end
     local place = place_of()
@@ -185,7 +195,7 @@ local function place_tasks(keys, arguments, counters, undo)
       waiting = waiting - 1
       return {'busy', busy, packed}
     end
-    reserve(counters, reservations, id, {tenant, agent_type, choice.model}, choice.asked)
+    reserve(counters, plan.reservations, id, {tenant, plan.agent_type, choice.model}, choice.asked)
     if place ~= overflow then
       redis.call('SADD', place.in_flight_key, id)
       place.in_flight = place.in_flight + 1
@@ -206,11 +216,11 @@ local function place_tasks(keys, arguments, counters, undo)
   -- Remove all that was written for a task, except its usage counters.
   local function take_back(record, once_key, id, tenant, keep, place)
     redis.call('DEL', record)
-    redis.call('ZREM', task_index, id)
-    redis.call('HDEL', reservations, id)
-    redis.call('ZREM', on_hold, id)
-    redis.call('ZREM', delayed, id)
-    count_waiting(waiting_counts, tenant, -1)
+    redis.call('ZREM', plan.task_index, id)
+    redis.call('HDEL', plan.reservations, id)
+    redis.call('ZREM', plan.on_hold, id)
+    redis.call('ZREM', plan.delayed, id)
+    count_waiting(plan.waiting_counts, tenant, -1)
     if keep ~= '0' then
       redis.call('DEL', once_key)
     end
@@ -223,34 +233,30 @@ local function place_tasks(keys, arguments, counters, undo)
     end
   end
 
-  -- Where a task of a tenant would be placed. Writes nothing.
-  local function look(tenant)
-    local packed, choice, refusal = counts(), choose_for(tenant)
+  if plan.asking_tenant ~= '' then
+    -- Where a task of this tenant would be placed. Writes nothing.
+    local packed, choice, refusal = counts(), choose_for(plan.asking_tenant)
     if not any_alive then
-      return {'no_agent', '', packed}
+      return {{'no_agent', '', packed}}
     end
-    local busy = tenant_is_full(tenant)
+    local busy = tenant_is_full(plan.asking_tenant)
     if busy then
-      return {'busy', busy, packed}
+      return {{'busy', busy, packed}}
     elseif not choice then
-      local waits = may_wait and refusal.wait_ms >= 0
-      return {waits and 'parked' or 'over', described(refusal), packed}
+      local waits = plan.may_wait and refusal.wait_ms >= 0
+      return {{waits and 'parked' or 'over', described(refusal), packed}}
     end
     local place = place_of()
     busy = queue_is_full(place)
     if busy then
-      return {'busy', busy, packed}
+      return {{'busy', busy, packed}}
     end
     local status = place == overflow and 'overflow' or 'pool'
-    return {status, place.name, packed, choice.model, choice.reason}
-  end
-
-  if asking_tenant ~= '' then
-    return {look(asking_tenant)}
+    return {{status, place.name, packed, choice.model, choice.reason}}
   end
   local answers = {}
-  for id, message, tenant, keep, fingerprint, not_before in tasks do
-    local record, once_key = next_record()
+  for id, message, tenant, keep, fingerprint, not_before in plan.tasks do
+    local record, once_key = plan.next_record()
     local answer, written = submit(record, once_key, id, message, tenant, keep, fingerprint,
       not_before)
     answers[#answers + 1] = answer

@@ -19,7 +19,7 @@ local function read_pool(facts_key, agents_key, in_flight_key, types, now, silen
   local live = redis.call('ZCOUNT', agents_key, '(' .. (now - silence), '+inf')
   local facts = redis.call('HMGET', facts_key, 'slots', 'maintenance', 'health', 'stat',
     unpack(types))
-  local slots, maintenance, health = unpack(facts, 1, 3)
+  local slots, maintenance, health = facts[1], facts[2], facts[3]
   local capacity = live * tonumber(slots or 0)
   local open, state, reason = openings(capacity, maintenance, health, now)
   local statistics = {}
