@@ -34,6 +34,8 @@ import numpy as np
 from fleet.models.rules.difficulty.ridge import PARTS, PENALTY, Floats, Texts, fit
 from fleet.models.rules.difficulty.text_features import Integers
 
+PENALTY_OF_OWN = 5 * PENALTY
+"""A candidate's own line only corrects what the others' outcomes say too."""
 LEAST_PROPENSITY = 0.05
 """A model is taken to have had at least this chance to answer, or one outcome might say it all."""
 
@@ -73,7 +75,7 @@ def gains(record: Record) -> Gains:
     powers = np.column_stack((np.ones(len(usual)), usual, usual**2))
     curves = [_curve(record, powers, weights) for weights in own]
     lines = [
-        fit(record.texts, record.rewards - curve, weights)
+        fit(record.texts, record.rewards - curve, weights, PENALTY_OF_OWN)
         for (curve, _), weights in zip(curves, own, strict=True)
     ]
     rewards = np.column_stack([a + b for (a, _), (b, _) in zip(curves, lines, strict=True)])
