@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from fleet.cli.output import JsonOption, console, print_json
-from fleet.ledger.rules.spend import Dimension
+
+Dimension = Literal["model", "tenant", "agent_type", "request_type", "pool", "provider"]
+"""Those of `fleet.ledger.rules.spend`, whose import takes long."""
 
 if TYPE_CHECKING:
     from fleet.ledger.spend import SpendReport
@@ -66,12 +68,15 @@ def spend(
     check_plot(plot)
     fleet = open_connection(load_settings())
     if last_report:
-        show_report(kept_report(fleet), by, plot, as_json)
+        show_report(kept_report(fleet.ledger), by, plot, as_json)
     else:
         from fleet.ledger.spend import spend_report
 
-        asked = period_of(today_of(fleet.client)[0], first, last, days)
-        report = spend_report(fleet, recorded_rows(fleet.ledger), asked, tenant)
+        today, now = today_of(fleet.ledger.entries)
+        asked = period_of(today, first, last, days)
+        config, policy = fleet.settings.config, fleet.policy.store.read()
+        rows = recorded_rows(fleet.ledger)
+        report = spend_report(config, policy, rows, asked, tenant, made_at=now)
         show_report(report, by, plot, as_json)
 
 

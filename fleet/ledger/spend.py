@@ -8,7 +8,7 @@ from datetime import date
 
 from fleet.budgets.controls import Controls, configured_limits
 from fleet.errors import InvalidRequest
-from fleet.ledger.period import Period, today_of
+from fleet.ledger.period import Period
 from fleet.ledger.rules.days import days_between, shifted
 from fleet.ledger.rules.projection import RECENT_DAYS, Projection, project
 from fleet.ledger.rules.spend import Analysis, Limits, analyse, daily_totals
@@ -16,10 +16,8 @@ from fleet.ledger.rules.spend_rows import SpendRow
 from fleet.ledger.stores import LedgerStores
 from fleet.policy.rules import LimitKey
 from fleet.policy.store import Policy
-from fleet.settings import Settings
 from fleet.settings.config import FleetConfig
 from fleet.settings.names import ALL
-from fleet.tasks.connection import Connection
 from fleet.text.brief import unknown
 
 Rows = Callable[[str, str], Sequence[SpendRow]]
@@ -74,16 +72,22 @@ def limits_of(config: FleetConfig, policy: Policy, tenant: str | None = None) ->
 
 
 def spend_report(
-    fleet: Connection, rows: Rows, period: Period, tenant: str | None = None
+    config: FleetConfig,
+    policy: Policy,
+    rows: Rows,
+    period: Period,
+    tenant: str | None = None,
+    *,
+    made_at: int,
 ) -> SpendReport:
     """Analyse a period, of all tenants or one. Raises `InvalidRequest` for an unknown tenant."""
-    _check_tenant(fleet.settings, tenant)
+    _check_tenant(config, tenant)
     start = min(period.first, f"{period.last[:6]}01", shifted(period.last, -RECENT_DAYS))
     found = _rows_of(rows(start, period.last), tenant)
     history = days_between(start, period.last)
-    limits = limits_of(fleet.settings.config, fleet.policy.store.read(), tenant)
+    limits = limits_of(config, policy, tenant)
     return SpendReport(
-        made_at=today_of(fleet.client)[1],
+        made_at=made_at,
         tenant=tenant,
         open_day=period.open_day,
         limits=limits,
@@ -101,8 +105,8 @@ def _rows_of(rows: Sequence[SpendRow], tenant: str | None) -> list[SpendRow]:
     return [row for row in rows if tenant is None or row.tenant == tenant]
 
 
-def _check_tenant(settings: Settings, tenant: str | None) -> None:
+def _check_tenant(config: FleetConfig, tenant: str | None) -> None:
     """Where tenants are configured, only those are known; else any name is."""
-    known = settings.config.tenants
+    known = config.tenants
     if tenant is not None and known and tenant not in known:
         raise InvalidRequest(unknown("tenant", tenant, frozenset(known)))

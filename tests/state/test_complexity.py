@@ -17,9 +17,9 @@ from fleet.models.complexity import Complexity
 from fleet.models.difficulty import train_difficulty
 from fleet.models.rules.difficulty.text_features import sketch
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.submit import Submitter
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.submission.submit import Submitter
 
 EASY = "Write a function that adds {0} and {1}, with a docstring and a test of its own beside it."
 HARD = "Prove that the scheduler of {0} threads and {1} locks never deadlocks, then implement it."
