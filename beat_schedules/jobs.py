@@ -25,8 +25,8 @@ from fleet.budgets.controls import Controls
 from fleet.ledger.daily_spend import daily_report
 from fleet.ledger.spend import recorded_rows
 from fleet.tasks.reaper import look_at_health, reap, summarize_health
-from fleet.tasks.release import unpark
 from fleet.tasks.retention import retain
+from fleet.tasks.waiting.release import unpark
 
 
 def add_jobs(app: Celery) -> None:
@@ -59,7 +59,8 @@ def add_jobs(app: Celery) -> None:
     @job(name=SPEND)
     def report_the_spend() -> dict[str, Any]:
         fleet = fleet_of(app)
-        return daily_report(fleet, recorded_rows(fleet.ledger))
+        config, policy = fleet.settings.config, fleet.policy.store.read()
+        return daily_report(config, policy, fleet.ledger, recorded_rows(fleet.ledger))
 
     @job(name=UNPARK)
     def bring_back_the_parked() -> list[str]:

@@ -17,9 +17,9 @@ longer half of the questions and the weak one the others, but one in ten by lot 
 Where the record cannot tell the models apart nothing is learned, production goes on as before, and
 there is no share: null, and named in `nothing_learned_from`.
 
-With both answers known, the same features are fitted to the rewards of the two models. The other
-rivals: a random order, longer prompts first, the mean gain of the question's subject in the other
-folds (which has to be told the subject), and an oracle that knows the answers.
+With both answers known, the same training gets an outcome of each model for every question. The
+other rivals: a random order, longer prompts first, the mean gain of the question's subject in the
+other folds (which has to be told the subject), and an oracle that knows the answers.
 
 Five folds: each question is judged by a model that has learned from the other four; equal prompts
 share a fold. All that is learned comes from those four. The prompt alone is given, not the subject.
@@ -47,9 +47,9 @@ from fleet.errors import InvalidRequest
 from fleet.models.complexity import DEFAULT_COMPLEXITY, Complexity
 from fleet.models.difficulty import train_difficulty
 from fleet.models.examples_store import MOST_EXAMPLES, Example
-from fleet.models.rules.difficulty.fitting import fit
 from fleet.models.rules.difficulty.model import DifficultyModel
 from fleet.models.rules.difficulty.text_features import Sketch, sketch
+from fleet.models.rules.difficulty.training import Outcome, train
 from fleet.policy.store import Policy, PolicyStore
 
 Floats = npt.NDArray[np.float64]
@@ -59,7 +59,6 @@ FILE = Path("routellm_mmlu") / "responses.csv.gz"
 FOLDS = 5
 SHARES = np.linspace(0.0, 1.0, 21)
 TYPICAL = range(480, 521)
-WEAK_AND_STRONG = np.array([-1.0, 1.0])
 KIND = "question"
 QUALITIES = {("strong", KIND): 0.9, ("weak", KIND): 0.7}
 """The catalogue's: only which is the higher counts."""
@@ -222,29 +221,25 @@ def production(
     return curves_of
 
 
-def estimated(questions: Questions, sketches: list[Sketch], fold: Integers, seed: int) -> Floats:
+def estimated(questions: Questions, sketches: list[Sketch], fold: Integers) -> Floats:
     """Fleet's estimate of each question, by the model of the folds that it is not in."""
     estimates = np.empty(len(fold))
     for number in range(FOLDS):
-        model = learned(questions, sketches, (fold != number).nonzero()[0], seed)
+        model = learned(questions, sketches, (fold != number).nonzero()[0])
         for place in (fold == number).nonzero()[0]:
             estimates[place] = model.estimate(sketches[place])
     return estimates
 
 
-def learned(
-    questions: Questions, sketches: list[Sketch], places: Integers, seed: int
-) -> DifficultyModel:
-    """A model of these questions, as it is after being stored and read again."""
-    rewards = np.column_stack((questions.weak, questions.strong))[places]
-    fitted = fit(
-        [sketches[place] for place in places],
-        rewards,
-        WEAK_AND_STRONG,
-        np.ones(len(places)),
-        np.random.default_rng(seed),
-    )
-    return DifficultyModel.from_bytes(fitted.model.to_bytes())
+def learned(questions: Questions, sketches: list[Sketch], places: Integers) -> DifficultyModel:
+    """A model of both answers to these questions, as it is after being stored and read again."""
+    rewards = {"weak": questions.weak, "strong": questions.strong}
+    outcomes = [
+        Outcome(sketches[place], KIND, name, rewards[name][place], quality)
+        for place in places
+        for (name, _), quality in QUALITIES.items()
+    ]
+    return DifficultyModel.from_bytes(train(outcomes).model.to_bytes())
 
 
 def by_subject(questions: Questions, fold: Integers) -> Floats:
@@ -263,7 +258,7 @@ def curves(questions: Questions, sketches: list[Sketch], seed: int) -> dict[str,
     """The curve of each router with these folds."""
     fold = folds(questions.prompts, seed)
     routers = {
-        "fleet": estimated(questions, sketches, fold, seed),
+        "fleet": estimated(questions, sketches, fold),
         "subject": by_subject(questions, fold),
         "length": np.array([float(len(prompt)) for prompt in questions.prompts]),
         "random": np.zeros(len(fold)),
@@ -288,7 +283,7 @@ def show_curves(found: list[dict[str, Floats]]) -> None:
 
 def estimate_samples(questions: Questions, sketches: list[Sketch], rounds: int) -> list[float]:
     """Microseconds an estimate from a text of about 500 characters, reading included."""
-    model = learned(questions, sketches, np.arange(len(sketches)), 0)
+    model = learned(questions, sketches, np.arange(len(sketches)))
     typical = [prompt for prompt in questions.prompts if len(prompt) in TYPICAL][:100]
     case = report.timed(lambda: [model.estimate(prompt) for prompt in typical], 1)
     samples = report.interleaved({"all": case}, rounds)["all"]

@@ -22,6 +22,7 @@ import report
 
 from fleet.models.rules.choice import NANODOLLARS, REFERENCE_CATALOGUE, Model, Needs, choose
 from fleet.models.rules.learning import Evidence, ModelFacts
+from fleet.money import Tokens
 from fleet.routing.rules.pools import PoolFacts, PoolTable
 from fleet.routing.rules.routing import RouteRequest, rank
 from fleet.routing.rules.strategies import STRATEGIES
@@ -33,13 +34,14 @@ SIX_MODELS = (
     *REFERENCE_CATALOGUE,
     Model("smollm2-135m-instruct", "local", None, 0.30, 0.60, free=True),
 )
-NEEDS = Needs("acme", 2000)
+NEEDS = Needs("acme", 2000, request_type="code_generation")
 LEARNED = ModelFacts(
     {
         (model.name, REQUEST.request_type): Evidence(20.0, 15.0, 30.0, 3000.0, 40.0)
         for model in SIX_MODELS
     }
 )
+BASE = Tokens(500, 2000)
 SNAPSHOT_POOLS = 1000
 LOTS = np.random.default_rng(0)
 DEFAULT = parse_config("", "the defaults").strategy
@@ -69,7 +71,7 @@ def decision(table: PoolTable, strategy: str) -> Callable[[], object]:
     """One decision: rank the pools of a snapshot and choose among six models."""
 
     def decide() -> object:
-        return rank(strategy, REQUEST, table, rng=LOTS), choose(SIX_MODELS, "code_generation", 0.7)
+        return rank(strategy, REQUEST, table, rng=LOTS), choose(SIX_MODELS, BASE, 0.7)
 
     return decide
 
@@ -80,7 +82,7 @@ def learned_decision(table: PoolTable) -> Callable[[], object]:
     def decide() -> object:
         models = choose(
             SIX_MODELS,
-            REQUEST.request_type,
+            BASE,
             0.7,
             limit_nanodollars=NANODOLLARS,
             needs=NEEDS,
@@ -116,12 +118,10 @@ def main() -> None:
     cases = {
         "decision_us": report.timed(decision(ten, DEFAULT), calls),
         "decision_learned_us": report.timed(learned_decision(ten), calls),
-        "model_choice_us": report.timed(lambda: choose(SIX_MODELS, "code_generation", 0.7), calls),
+        "model_choice_us": report.timed(lambda: choose(SIX_MODELS, BASE, 0.7), calls),
         "ranking_text_us": report.timed(stored(ten), calls),
         "decision_1000_pools_us": report.timed(decision(thousand, DEFAULT), calls // 10),
-        "decision_10000_pools_us": report.timed(
-            decision(ten_thousand, DEFAULT), calls // 20
-        ),
+        "decision_10000_pools_us": report.timed(decision(ten_thousand, DEFAULT), calls // 20),
     }
     strategies = {
         f"{strategy}, {count} pools": report.timed(decision(table, strategy), calls // 20)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fleet.client import Fleet, Task
-    from fleet.tasks.checks import Submission
+    from fleet.tasks.submission.checks import Submission
 
 __all__ = ["Fleet", "Submission", "Task"]
 
 _HOMES = {
     "Fleet": "fleet.client",
     "Task": "fleet.client",
-    "Submission": "fleet.tasks.checks",
+    "Submission": "fleet.tasks.submission.checks",
 }
 
 

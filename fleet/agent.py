@@ -13,16 +13,19 @@ implementation that it names is imported by workers alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fleet.errors import InvalidConfig
+from fleet.errors import InvalidConfig, InvalidRequest
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 ENTRY_POINT_GROUP = "fleet.agents"
 
@@ -183,23 +186,82 @@ class Agent(Protocol):
         ...
 
 
+class TokenEstimate(NamedTuple):
+    """Tokens that a task takes at complexity 1/3, of a model with efficiency 1.
+
+    Complexity 0 takes half as many, complexity 1 twice as many. The estimate is used to choose the
+    model and to reserve money.
+    """
+
+    input: int
+    output: int
+
+
+GENERAL_ESTIMATE = TokenEstimate(300, 800)
+"""That of an agent that announces none."""
+
+
 @dataclass(frozen=True, slots=True)
 class AgentSpec:
     """The announcement of an agent: its type, its payload and result, and where its code is.
 
-    `implementation` is `module:factory`, a callable without arguments that makes the agent.
+    Code is named as `module:name` and imported when it is used:
+
+    - `implementation` is a callable without arguments that makes the agent.
+    - `render` is a function of the result and of `max_rows`, the most lines of a long list to
+      show, or None for all. It returns what Rich can print. Without one the result is shown as
+      JSON.
+    - `exports` has the formats for `fleet task ID --format NAME`. Each names a function of the
+      result that returns text or bytes, and raises `InvalidRequest` where the result has none.
+
+    `estimate` is what a task takes. A request type of the configuration may have the estimate of
+    another agent: it gives that agent's `model_task`. `runs_code` says that the agent runs code in
+    the sandbox, whose state `fleet status` then shows.
     """
 
     agent_type: str
     payload: type[Payload]
     result: type[Result]
     implementation: str
+    model_task: str = ""
+    estimate: TokenEstimate = GENERAL_ESTIMATE
+    runs_code: bool = False
+    render: str = ""
+    exports: Mapping[str, str] = field(default_factory=dict)
 
     def make(self) -> Agent:
         """Import and make the agent. Called once in each worker process."""
-        module, _, factory = self.implementation.partition(":")
-        maker: Callable[[], Agent] = getattr(import_module(module), factory)
+        maker: Callable[[], Agent] = _named(self.implementation)
         return maker()
+
+    def rendered(
+        self, stored: Mapping[str, Any], max_rows: int | None = None
+    ) -> RenderableType | None:
+        """A stored result for people. None where the agent has no `render`, or where the result
+        is of another version of the agent."""
+        if not self.render:
+            return None
+        try:
+            result = self.result.model_validate(stored)
+        except ValidationError:
+            return None
+        render: Callable[[Result, int | None], RenderableType] = _named(self.render)
+        return render(result, max_rows)
+
+    def export(self, stored: Mapping[str, Any], form: str) -> str | bytes:
+        """A stored result in a format. Raises `InvalidRequest` for a format that it has not."""
+        if form not in self.exports:
+            formats = ", ".join(sorted(self.exports)) or "none"
+            raise InvalidRequest(
+                f"results of {self.agent_type} have no format {form!r}; their formats: {formats}"
+            )
+        write: Callable[[Result], str | bytes] = _named(self.exports[form])
+        return write(self.result.model_validate(stored))
+
+
+def _named(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 def installed_agents() -> dict[str, AgentSpec]:

@@ -26,14 +26,15 @@ from fleet.routing.rules.pools import PoolFacts
 from fleet.routing.rules.routing import Ranking, RouteDecision
 from fleet.settings import Pool, Settings, load_settings
 from fleet.tasks.checkpoints_store import Saved
-from fleet.tasks.checks import DEFAULT_TENANT, USUAL_PRIORITY, Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.dead_letters_client import DeadLetterOffice
 from fleet.tasks.ratings import rate
 from fleet.tasks.reaper import last_health
 from fleet.tasks.run.outcome import error_from
 from fleet.tasks.store import ENDED, TaskRecord
-from fleet.tasks.submit import DryRun, Submitted, route_decision
+from fleet.tasks.submission.checks import DEFAULT_TENANT, USUAL_PRIORITY, Submission
+from fleet.tasks.submission.submit import DryRun, Submitted, route_decision
+from fleet.tasks.waiting.queue_index_store import Waiting
 from fleet.text.brief import unknown
 
 LOOK_SECONDS = 5.0
@@ -220,12 +221,8 @@ class Fleet(BudgetAdministration, DeadLetterOffice):
     def tasks(
         self, limit: int = 50, state: str | None = None, tenant: str | None = None
     ) -> list[TaskRecord]:
-        """The newest tasks, of one state or tenant where asked: of the last `limit` submitted."""
-        return [
-            record
-            for record in self._connection.tasks.records.newest(limit)
-            if state in (None, record.state) and tenant in (None, record.tenant)
-        ]
+        """The newest `limit` tasks, of one state or tenant where asked. All tasks are searched."""
+        return self._connection.tasks.records.newest(limit, state, tenant)
 
     def retry_dead(self, task_id: str) -> Task:
         """Submit a dead letter again, as a new task that names the old one, and the old one it.
@@ -240,6 +237,11 @@ class Fleet(BudgetAdministration, DeadLetterOffice):
         planner = self._submitter.planner
         planner.refresh()
         return list(planner.snapshot.facts.values())
+
+    def waiting(self) -> dict[str, Waiting]:
+        """What waits in each queue, those of the pools and the overflow queues, all at one moment.
+        One round trip."""
+        return self._connection.tasks.queue_index.waiting()
 
     def drain_pool(self, name: str) -> None:
         """Put a pool into maintenance: it gets nothing, what waits for it goes to others, and

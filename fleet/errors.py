@@ -209,3 +209,10 @@ class InEmergency(RetryLater):
 
 class NotAllowed(FleetError):
     """The request asks for something its sender may not have, such as a path outside the roots."""
+
+
+def extra_missing(what: str, extra: str) -> InvalidConfig:
+    """The error for `what` needs packages of an extra of Fleet that is not installed here."""
+    return InvalidConfig(
+        f"{what} needs packages that are not installed here; run: pip install 'fleet[{extra}]'"
+    )

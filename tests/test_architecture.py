@@ -28,7 +28,7 @@ FORBIDDEN = {
         "time",
     ),
     "Celery and kombu are imported in broker, worker, beat and web alone": (
-        "fleet.tasks.submit",
+        "fleet.tasks.submission.submit",
         "celery",
     ),
     "redis-py is imported in fleet.redis, in stores and under Celery alone": (

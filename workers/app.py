@@ -23,8 +23,7 @@ from fleet.worker.shutdown import Ending, Notice
 from fleet.worker.slots import Slots
 
 
-def _role() -> Role:
-    pool = os.environ.get("FLEET_POOL", "")
+def _role(pool: str) -> Role:
     agent = f"{pool}-{socket.gethostname()}-{os.getpid()}" if pool else ""
     return Role(pool, agent)
 
@@ -33,7 +32,7 @@ def build() -> Celery:
     """Read the settings and compose the application."""
     settings = load_settings()
     set_up_logs(settings.environment.log_level)
-    role = _role()
+    role = _role(settings.environment.pool or "")
     app = make_app(settings, role)
     notice = Notice() if role.pool else None
     slots = Slots(settings.config.pools[role.pool].slots) if role.pool else Slots()

@@ -16,16 +16,40 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from celery.app import routes
+from celery.app.amqp import AMQP
+from kombu import Connection as KombuConnection
 from kombu.utils.functional import maybe_evaluate
 from kombu.utils.objects import cached_property
 
-from fleet.broker.reconnecting import SteadyAMQP, SteadyConnection
 from fleet.broker.router import FleetRouter
 from fleet.errors import InvalidConfig
 from fleet.text.brief import brief
 
 PLACE = ("queue", "exchange", "exchange_type", "routing_key")
 """The options of a route that say where a task goes."""
+
+
+# Celery waits up to 30 s between two attempts, and gives up after a hundred of them. Workers are
+# back at their broker within seconds, however long it was away.
+FIRST_SECONDS, MORE_SECONDS, MOST_SECONDS = 1.0, 1.0, 3.0
+"""Between two attempts to connect: at first, more after each, and at most."""
+
+
+class SteadyConnection(KombuConnection):
+    """A connection that asks again every few seconds, unless it is told how often."""
+
+    def _ensure_connection(self, *args: Any, **options: Any) -> Any:
+        if len(args) <= 2:
+            options.setdefault("interval_start", FIRST_SECONDS)
+            options.setdefault("interval_step", MORE_SECONDS)
+            options.setdefault("interval_max", MOST_SECONDS)
+        return super()._ensure_connection(*args, **options)
+
+
+class SteadyAMQP(AMQP):
+    """What an application makes its connections with."""
+
+    Connection = SteadyConnection
 
 
 class Connection(SteadyConnection):

@@ -9,15 +9,15 @@ from kombu import Exchange, Queue
 
 from fleet.broker.application import FleetCelery, Role
 from fleet.broker.chord_counts import add_chord_counts
-from fleet.broker.deliveries import add_known_deliveries
 from fleet.broker.known_tasks import add_known_tasks
-from fleet.broker.link import Link
 from fleet.broker.messages import message_encoder
 from fleet.broker.revocations import add_kept_revocations
 from fleet.broker.router import FleetRouter, TaskPlacer, jobs_queue
 from fleet.broker.schedule import add_schedule_step
-from fleet.broker.set_aside import add_setting_aside
-from fleet.broker.transport import transport_url
+from fleet.broker.transport.channel import transport_url
+from fleet.broker.transport.deliveries import add_known_deliveries
+from fleet.broker.transport.link import Link
+from fleet.broker.transport.set_aside import add_setting_aside
 from fleet.broker.whole_groups import send_groups_whole
 from fleet.errors import InvalidConfig
 from fleet.redis.client import sentinel_options

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 REAP = "fleet.reap"
 HEALTH = "fleet.health"
-POOLS = "fleet.routing.pools"
+POOLS = "fleet.pools"
 ROLL_UP = "fleet.rollup"
 ARCHIVE = "fleet.ledger_archive"
 SPEND = "fleet.spend"

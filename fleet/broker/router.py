@@ -15,19 +15,24 @@ from typing import Any
 
 from kombu.utils.json import dumps
 
-from fleet.broker.etas import seconds_until_eta, without_eta
 from fleet.broker.job_names import JOBS
-from fleet.broker.messages import HEADER, TASK_PREFIX, agent_tasks_of
+from fleet.broker.messages import (
+    HEADER,
+    TASK_PREFIX,
+    agent_tasks_of,
+    seconds_until_eta,
+    without_eta,
+)
 from fleet.broker.submission import ASKED, Header, checked_call, header_of
 from fleet.broker.whole_groups import group_that_is_sent
 from fleet.errors import InvalidRequest
 from fleet.routing.rules.pools import PoolTable
 from fleet.routing.rules.routing import best_by_expected_wait
 from fleet.settings import Settings
-from fleet.tasks.checks import Checked
 from fleet.tasks.kept_messages import payload_of
-from fleet.tasks.planning import Plan
-from fleet.tasks.submit import Ready, Submitter, no_agent
+from fleet.tasks.submission.checks import Checked
+from fleet.tasks.submission.planning import Plan
+from fleet.tasks.submission.submit import Ready, Submitter, no_agent
 
 
 def jobs_queue(settings: Settings) -> str:

@@ -10,7 +10,7 @@ from celery import Celery, bootsteps
 
 from fleet.tasks.background_loops import repeat
 from fleet.tasks.connection import Connection
-from fleet.tasks.release import unpark
+from fleet.tasks.waiting.release import unpark
 
 LOOK_SECONDS = 0.5
 """Half of the second within which a due task is queued. A look costs Redis some 5 us."""

@@ -14,7 +14,7 @@ from typing import Any
 from fleet.broker.messages import TASK_PREFIX
 from fleet.errors import FleetError, InvalidRequest
 from fleet.settings import Settings
-from fleet.tasks.checks import (
+from fleet.tasks.submission.checks import (
     DEFAULT_TENANT,
     USUAL_PRIORITY,
     Checked,

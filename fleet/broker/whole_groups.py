@@ -28,7 +28,7 @@ from redis import RedisError
 from fleet.broker.messages import HEADER, agent_tasks_of
 from fleet.broker.submission import Header
 from fleet.errors import NotReplicated, PartlySubmitted, RetryLater
-from fleet.tasks.submit import REFUSALS, Ready, Submitter
+from fleet.tasks.submission.submit import REFUSALS, Ready, Submitter
 
 AWAY = (RetryLater, OperationalError, RedisError, OSError)
 """Errors of what carries messages."""

@@ -17,8 +17,7 @@ from fleet.policy.store import Cause, PolicyStore, Scope
 from fleet.routing.routes import check_scope as check_tasks
 from fleet.settings import Settings
 from fleet.settings.budgets import MOST_DOLLARS
-from fleet.settings.names import ALL, EACH, Over
-from fleet.settings.scopes import check_scope_name, scope_form
+from fleet.settings.names import ALL, EACH, Over, check_scope_name, scope_form
 from fleet.text.brief import unknown
 
 Amounts = Mapping[str, float | None]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.output import JsonOption, console, print_json, say
+from fleet.cli.output import JsonOption, dollars, moment, say
+from fleet.cli.rows import Column, CsvOption, print_rows
+
+if TYPE_CHECKING:
+    from fleet.policy.audit_store import Change
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -17,18 +22,50 @@ def add_to(parent: typer.Typer) -> None:
 def audit(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many of them.")] = 20,
     as_json: JsonOption = False,
+    as_csv: CsvOption = False,
 ) -> None:
     """Show the newest changes of routes, limits and controls first. Some 10,000 are kept.
 
     Example: `fleet audit --limit 50 --json`
     """
     from fleet import Fleet
-    from fleet.cli.control_tables import change_json, changes_table
 
     changes = Fleet.from_env().audit(limit)
-    if as_json:
-        print_json([change_json(change) for change in changes])
-    elif changes:
-        console().print(changes_table(changes))
+    if changes or as_json:
+        print_rows(changes, CHANGES, _change_json, as_json, as_csv)
     else:
         say("nothing was changed yet")
+
+
+def _change_json(change: Change) -> dict[str, Any]:
+    """A change for programs; `at` is in seconds since 1970, what there was not is null."""
+    values = {"before": change.before or None, "after": change.after or None}
+    return {**change._asdict(), "at": change.epoch, **values}
+
+
+def _value(change: Change, value: str) -> str:
+    """What was written, in few words; a dash where there was nothing."""
+    if not value:
+        return "-"
+    if change.kind == "limit" and change.about[2] == "dollars" and value.isdigit():
+        return dollars(int(value))
+    if change.kind == "route":
+        return str(json.loads(value)["strategy"])
+    if change.kind == "emergency":
+        tenants = json.loads(value)["tenants"]
+        return f"on, but for {', '.join(tenants)}" if tenants else "on"
+    return value
+
+
+def _what(change: Change) -> str:
+    return f"{change.kind} {' '.join(part for part in change.about if part)}".strip()
+
+
+CHANGES: tuple[Column[Change], ...] = (
+    Column("time", lambda change: moment(change.epoch), overflow="fold"),
+    Column("by", lambda change: change.by, overflow="fold"),
+    Column("what", _what, overflow="fold"),
+    Column("before", lambda change: _value(change, change.before), overflow="fold"),
+    Column("after", lambda change: _value(change, change.after), overflow="fold"),
+    Column("why", lambda change: change.why, overflow="fold"),
+)

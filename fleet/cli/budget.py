@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fleet.cli import budget_alerts
-from fleet.cli.control_options import (
+from fleet.cli.controls import (
+    ORIGINS,
     ByOption,
     ScopeArgument,
     WhyOption,
     amounts,
+    limit_json,
+    limits_table,
     tell_cleared,
     tell_limits,
 )
-from fleet.cli.output import JsonOption, console, print_json, say, tasks_of
+from fleet.cli.emergency import emergency_json, emergency_said
+from fleet.cli.output import JsonOption, console, dollars, moment, print_json, say, tasks_of
+from fleet.cli.rows import Column, CsvOption, figure, print_rows, table
+
+if TYPE_CHECKING:
+    from fleet.budgets.controls import OverInForce
+    from fleet.budgets.rules.alerts import Alert
+    from fleet.budgets.rules.controls import Downgrade
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,7 +46,6 @@ NOT_SET = "nothing was set, the configuration holds"
 
 def add_to(parent: typer.Typer) -> None:
     """Give the command line these commands."""
-    budget_alerts.add_to(app)
     parent.add_typer(app, name="budget")
 
 
@@ -127,15 +135,6 @@ def show(as_json: JsonOption = False) -> None:
     Example: `fleet budget show --json`
     """
     from fleet import Fleet
-    from fleet.cli.control_tables import (
-        downgrade_said,
-        emergency_json,
-        emergency_said,
-        limit_json,
-        limits_table,
-        over_json,
-        overs_table,
-    )
 
     fleet = Fleet.from_env()
     controls, budgets = fleet.controls(), fleet.settings.config.budgets
@@ -149,7 +148,7 @@ def show(as_json: JsonOption = False) -> None:
                 "task_nanodollars": controls.task_nanodollars,
                 "task_tokens": budgets.task_tokens,
                 "task_requests": budgets.task_requests,
-                "policies": [over_json(over) for over in controls.overs_in_force()],
+                "policies": [_over_json(over) for over in controls.overs_in_force()],
                 "downgrade": {
                     "over_nanodollars": downgrade.over,
                     "nearly": downgrade.nearly,
@@ -162,6 +161,86 @@ def show(as_json: JsonOption = False) -> None:
     screen = console()
     screen.print(limits_table(limits, found))
     screen.print()
-    screen.print(overs_table(controls.overs_in_force()))
-    say("\n" + downgrade_said(controls.downgrade))
+    screen.print(table(controls.overs_in_force(), OVERS))
+    say("\n" + _downgrade_said(controls.downgrade))
     say(emergency_said(controls.emergency))
+
+
+@app.command()
+def alerts(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many of them.")] = 20,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Show which scopes have used 50, 80, 90 or 100 % of their dollars, the newest first, and which
+    models have ignored the limit of their answers.
+
+    What is reserved counts as used. Beat looks each minute and says each threshold once a window,
+    whatever becomes of the limit. Some 10,000 are kept.
+
+    Example: `fleet budget alerts --limit 50 --json`
+    """
+    from fleet import Fleet
+
+    found = Fleet.from_env().alerts(limit)
+    if found or as_json:
+        print_rows(found, ALERTS, _alert_json, as_json, as_csv)
+    else:
+        say("no budget was used by half yet")
+
+
+def _alert_json(alert: Alert) -> dict[str, Any]:
+    """An alert for programs; amounts are nano-dollars."""
+    from fleet.budgets.rules.alerts import LIMIT_KIND, LimitAlert
+
+    kind = LIMIT_KIND if isinstance(alert, LimitAlert) else "budget"
+    return {"kind": kind, **alert._asdict(), "at": alert.epoch, "sentence": alert.sentence}
+
+
+def _over_json(over: OverInForce) -> dict[str, Any]:
+    """A budget policy for programs."""
+    return {
+        "request_type": over.tasks.request_type or None,
+        "tenant": over.tasks.tenant or None,
+        "over": over.over,
+        "said": over.said,
+    }
+
+
+def _downgrade_said(downgrade: Downgrade) -> str:
+    """The way down to cheaper models, in words."""
+    if not downgrade.models:
+        return "no model goes down to a cheaper one"
+    ways = ", ".join(f"{dear} to {cheap}" for dear, cheap in downgrade.models.items())
+    return (
+        f"over {dollars(downgrade.over)} a task, and from {downgrade.nearly:.0%} of a budget on, "
+        f"models go down: {ways}"
+    )
+
+
+def _alert_cells(alert: Alert) -> tuple[str, str, str, str, str]:
+    """Window, what was reached, limit, spent and reserved."""
+    from fleet.budgets.rules.alerts import LimitAlert
+
+    if isinstance(alert, LimitAlert):
+        asked, written = f"{alert.asked:,} tokens", f"{alert.written:,} tokens"
+        return "an answer", "its limit", asked, written, ""
+    amounts = (dollars(alert.limit), dollars(alert.settled), dollars(alert.held))
+    return alert.window_id, f"{alert.threshold} %", *amounts
+
+
+ALERTS: tuple[Column[Alert], ...] = (
+    Column("time", lambda alert: moment(alert.epoch), whole=True),
+    Column("scope", lambda alert: alert.scope),
+    Column("window", lambda alert: _alert_cells(alert)[0]),
+    figure("reached", lambda alert: _alert_cells(alert)[1]),
+    figure("limit", lambda alert: _alert_cells(alert)[2]),
+    figure("spent", lambda alert: _alert_cells(alert)[3]),
+    figure("reserved", lambda alert: _alert_cells(alert)[4]),
+)
+OVERS: tuple[Column[OverInForce], ...] = (
+    Column("request type", lambda over: over.tasks.request_type or "any", overflow="fold"),
+    Column("tenant", lambda over: over.tasks.tenant or "any", overflow="fold"),
+    Column("a call that does not fit", lambda over: over.over, overflow="fold"),
+    Column("said in", lambda over: ORIGINS[over.said], overflow="fold"),
+)

@@ -17,20 +17,28 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Check or show the configuration.")
 
 
+def add_to(parent: typer.Typer) -> None:
+    """Give the command line these commands."""
+    parent.add_typer(app, name="config")
+
+
 @app.command()
 def check() -> None:
     """Read fleet.toml and the FLEET_* variables, and say what is wrong with them.
 
     Example: `FLEET_CONFIG=staging.toml fleet config check`
     """
+    from fleet.agent import installed_agents
     from fleet.models.catalogue import catalogue
     from fleet.routing.routes import check_strategies
     from fleet.routing.strategies import installed_strategies
     from fleet.settings import load_settings
+    from fleet.tasks.submission.model_planning import check_model_tasks
 
     settings = load_settings()
     config = settings.config
     check_strategies(settings, installed_strategies())
+    check_model_tasks(settings, installed_agents())
     models = catalogue(settings, os.environ)
     say(
         f"{settings.source}: right ({len(config.pools)} pools, {len(config.request_types)} request "

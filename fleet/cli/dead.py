@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.output import JsonOption, console, print_json, say
+from fleet.cli.output import JsonOption, console, counting, dollars, moment, print_json, say
+from fleet.cli.rows import Column, figure, table
 
 if TYPE_CHECKING:
     from fleet import Fleet
     from fleet.tasks.set_aside_store import SetAsideMessage
     from fleet.tasks.store import TaskRecord
+
+SHOWN = 2000
+"""Characters of a malformed message that a terminal shows; `--json` has all that was kept."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,19 +61,18 @@ def list_(
     from rich.text import Text
 
     from fleet import Fleet
-    from fleet.cli.dead_tables import dead_table, letter_json, malformed_json, malformed_table
 
     fleet = Fleet.from_env()
     found = _find(fleet, tenant, request_type, error, older_than, newer_than)
     malformed = _malformed(fleet, tenant, request_type, error, older_than, newer_than)
     if as_json:
-        letters = [letter_json(each) for each in found]
-        print_json([*letters, *(malformed_json(each) for each in malformed)])
+        letters = [_letter_json(each) for each in found]
+        print_json([*letters, *(_malformed_json(each) for each in malformed)])
         return
-    console().print(dead_table(found))
+    console().print(table(found, LETTERS))
     if malformed:
         console().print(Text(f"\n{len(malformed)} malformed messages, set aside by workers:"))
-        console().print(malformed_table(malformed))
+        console().print(table(malformed, MALFORMED_MESSAGES))
 
 
 @app.command()
@@ -82,7 +85,6 @@ def show(
     Example: `fleet dead show 0190c0de-...`
     """
     from fleet import Fleet
-    from fleet.cli.dead_tables import malformed_json, malformed_view
     from fleet.cli.work import show_task
 
     fleet = Fleet.from_env()
@@ -91,9 +93,9 @@ def show(
     if found not in malformed:
         show_task(fleet.task(found), as_json)
     elif as_json:
-        print_json({**malformed_json(malformed[found]), "message": malformed[found].message})
+        print_json({**_malformed_json(malformed[found]), "message": malformed[found].message})
     else:
-        console().print(malformed_view(malformed[found]))
+        console().print(table(_malformed_facts(malformed[found]), FACTS))
 
 
 @app.command()
@@ -223,7 +225,6 @@ def _ids(found: list[str], beginnings: list[str]) -> list[str]:
 
 def _do(ids: list[str], act: Callable[[str], str], what: str, as_json: bool) -> None:
     """Do it to each, with a bar; the others go on where one is refused."""
-    from fleet.cli.ledger_tables import counting
     from fleet.errors import FleetError
 
     done: list[dict[str, Any]] = []
@@ -251,3 +252,68 @@ def _tell(done: list[dict[str, Any]], what: str) -> None:
     count = sum(not each["refused"] for each in done)
     if len(done) != 1:
         say(f"{count} of {len(done)} dead letters {what}")
+
+
+def _letter_json(record: TaskRecord) -> dict[str, Any]:
+    """A dead letter for programs. Times are seconds since 1970, costs nano-dollars."""
+    names = ("id", "request_type", "agent_type", "tenant", "submitted", "ended", "error", "dead")
+    counts = ("attempts", "crashes", "retries", "cost_nanodollars", "retry_of")
+    return {name: getattr(record, name) for name in (*names, *counts)}
+
+
+def _malformed_json(message: SetAsideMessage) -> dict[str, Any]:
+    """A malformed message for programs, with the names of a dead letter's."""
+    from fleet.errors import MalformedMessage
+
+    error = {"type": MalformedMessage.__name__, "message": message.reason}
+    names = ("request_type", "agent_type", "tenant", "submitted")
+    told = {"ended": message.at, "error": error, "dead": "malformed"}
+    return {
+        "id": message.id,
+        **dict.fromkeys(names),
+        **told,
+        "queue": message.queue,
+        "bytes": message.size,
+    }
+
+
+def _malformed_facts(message: SetAsideMessage) -> list[tuple[str, str]]:
+    return [
+        ("id", message.id),
+        ("queue", message.queue),
+        ("set aside", moment(message.at)),
+        ("reason", message.reason),
+        ("bytes", f"{message.size:,}"),
+        ("begins with", message.message[:SHOWN]),
+    ]
+
+
+def _why(record: TaskRecord) -> str:
+    from fleet.cli.task_view import dead_note
+
+    return dead_note(record)
+
+
+LETTERS: tuple[Column[TaskRecord], ...] = (
+    Column("id", lambda task: task.id, whole=True),
+    Column("request type", lambda task: task.request_type),
+    Column("tenant", lambda task: task.tenant),
+    Column("failed", lambda task: moment(task.ended)),
+    Column("error", lambda task: (task.error or {}).get("type", "-")),
+    Column("why", _why),
+    figure("attempts", lambda task: str(task.attempts)),
+    figure("crashes", lambda task: str(task.crashes)),
+    figure("retries", lambda task: str(task.retries)),
+    figure("cost", lambda task: dollars(task.cost_nanodollars)),
+)
+MALFORMED_MESSAGES: tuple[Column[SetAsideMessage], ...] = (
+    Column("id", lambda each: each.id, whole=True),
+    Column("queue", lambda each: each.queue),
+    Column("set aside", lambda each: moment(each.at)),
+    Column("reason", lambda each: each.reason),
+    figure("bytes", lambda each: f"{each.size:,}"),
+)
+FACTS: tuple[Column[tuple[str, str]], ...] = (
+    Column("what", lambda each: each[0]),
+    Column("", lambda each: each[1]),
+)

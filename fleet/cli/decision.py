@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fleet.cli.money_notes import model_note, parked_note
 from fleet.cli.output import dollars
+from fleet.cli.task_view import model_note, parked_note
 from fleet.models.rules.decision import ModelWeights
 
 if TYPE_CHECKING:

@@ -101,8 +101,9 @@ def _submit(screen: Console, fleet: Fleet) -> tuple[list[Errand], list[Task]]:
 def _result(screen: Console, settings: Settings, errand: Errand, record: TaskRecord) -> None:
     from rich.text import Text
 
-    from fleet.cli.results import isolation_note, result_view
-    from fleet.cli.tables import state
+    from fleet.cli.output import state
+    from fleet.cli.task_view import isolation_note, result_view
+    from fleet.errors import InvalidRequest
 
     screen.print(Text.assemble("\n", (errand.title, "bold"), ": ", state(record.state)))
     if isolation := isolation_note(record.result):
@@ -110,18 +111,21 @@ def _result(screen: Console, settings: Settings, errand: Errand, record: TaskRec
     if record.result is None and record.error:
         screen.print(Text(record.error["message"], style="red"))
     if record.result is not None:
-        screen.print(result_view(record.agent_type, record.result, errand.most_findings))
-    if record.result is not None and errand.request_type == "performance_test":
-        screen.print(f"plot: {_plot(settings.environment.data_dir, record)}")
+        screen.print(result_view(record.agent_type, record.result, errand.max_rows))
+    if record.result is not None and errand.export:
+        try:
+            screen.print(f"{errand.export}: {_export(settings, record, errand.export)}")
+        except InvalidRequest as error:
+            screen.print(Text(str(error), style="dim"))
 
 
-def _plot(data_dir: Path, record: TaskRecord) -> Path:
-    from fleet.cli.exports import write_plot
+def _export(settings: Settings, record: TaskRecord, form: str) -> Path:
+    from fleet.cli.task_view import write_export
 
-    folder = data_dir / "demo"
+    folder = settings.environment.data_dir / "demo"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    target = folder / f"{record.id}.png"
-    write_plot(record.result, target)
+    target = folder / f"{record.id}.{form}"
+    write_export(record, form, target)
     return target
 
 

@@ -13,8 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from fleet.cli.output import SHORT_ID, dollars, seconds
-from fleet.cli.tables import state
+from fleet.cli.output import SHORT_ID, dollars, seconds, state
 
 if TYPE_CHECKING:
     from fleet import Task

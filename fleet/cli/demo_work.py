@@ -13,13 +13,15 @@ EXAMPLE_APPLICATION = "examples/vulnerable_app"
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """One task of the demo and what to call it. `most_findings` shortens a long scan."""
+    """One task of the demo and what to call it. `max_rows` shortens a long result, `export` is
+    a format to write it in."""
 
     title: str
     request_type: str
     payload: dict[str, Any]
     complexity: float = 0.3
-    most_findings: int | None = None
+    max_rows: int | None = None
+    export: str = ""
 
 
 # Small enough for the local model, which gets each of them right as a rule. Its answers hang
@@ -89,6 +91,7 @@ TIMINGS = Errand(
         ],
         "seconds": 8,
     },
+    export="png",
 )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.control_options import ByOption, WhyOption
-from fleet.cli.output import JsonOption, print_json, say
+from fleet.cli.controls import ByOption, WhyOption
+from fleet.cli.output import JsonOption, moment, print_json, say
+
+if TYPE_CHECKING:
+    from fleet.policy.rules import Emergency
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,7 +39,6 @@ def on(
     Example: `fleet emergency on --why "a loop burns money" --allow acme --allow other`
     """
     from fleet import Fleet
-    from fleet.cli.control_tables import emergency_said
 
     fleet = Fleet.from_env()
     fleet.set_emergency(allow or (), why=why, by=by)
@@ -62,10 +64,25 @@ def show(as_json: JsonOption = False) -> None:
     Example: `fleet emergency show --json`
     """
     from fleet import Fleet
-    from fleet.cli.control_tables import emergency_json, emergency_said
 
     found = Fleet.from_env().emergency()
     if as_json:
         print_json(emergency_json(found))
     else:
         say(emergency_said(found))
+
+
+def emergency_said(emergency: Emergency | None) -> str:
+    """The emergency mode, in words."""
+    if emergency is None:
+        return "no emergency: all tasks pass"
+    others = f", and those of {', '.join(sorted(emergency.tenants))}" if emergency.tenants else ""
+    since = f"since {moment(emergency.at)}, by {emergency.by}: {emergency.why}"
+    return f"emergency: only tasks of priority 0 pass{others}\n{since}"
+
+
+def emergency_json(emergency: Emergency | None) -> dict[str, Any]:
+    """The emergency mode for programs; `at` is in seconds since 1970."""
+    if emergency is None:
+        return {"on": False}
+    return {"on": True, **emergency._asdict(), "tenants": sorted(emergency.tenants)}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fleet.cli.output import JsonOption, console, dollars, print_json, say
+from fleet.cli.output import JsonOption, console, counting, dollars, moment, print_json, say
+from fleet.cli.rows import Column, CsvOption, figure, print_rows, table
 
 if TYPE_CHECKING:
+    from fleet.ledger.rules.entries import LedgerEntry
+    from fleet.ledger.rules.reconciliation import Billed, Compared
     from fleet.ledger.stores import LedgerStores
+    from fleet.ledger.verification import Difference
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,18 +35,14 @@ def add_to(parent: typer.Typer) -> None:
 def show(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many of them.")] = 20,
     as_json: JsonOption = False,
+    as_csv: CsvOption = False,
 ) -> None:
     """Show the newest entries first, of those that are still in Redis.
 
     Example: `fleet ledger show --limit 50`
     """
     entries = _ledger().entries.newest(limit)
-    if as_json:
-        print_json([entry._asdict() for entry in entries])
-        return
-    from fleet.cli.ledger_tables import entries_table
-
-    console().print(entries_table(entries))
+    print_rows(entries, ENTRIES, lambda entry: entry._asdict(), as_json, as_csv)
 
 
 @app.command()
@@ -52,7 +53,6 @@ def verify(as_json: JsonOption = False) -> None:
 
     Example: `fleet ledger verify`
     """
-    from fleet.cli.ledger_tables import counting, differences_table
     from fleet.ledger.verification import verify as verify_ledger
 
     with counting("entries read") as seen:
@@ -64,7 +64,7 @@ def verify(as_json: JsonOption = False) -> None:
         compared = f"{found.counters} counters and {found.rollups} sums of the roll-ups"
         say(f"{found.entries} entries, {dollars(found.amount)}; compared with {compared}")
         if found.differences:
-            console().print(differences_table(found.differences))
+            console().print(table(found.differences, DIFFERENCES))
         else:
             say("all of it adds up")
     if found.differences:
@@ -102,13 +102,16 @@ def export(
     """
     import sys
 
-    from fleet.cli.ledger_tables import counting
     from fleet.errors import InvalidRequest
     from fleet.ledger.exports import export as write
+    from fleet.ledger.files import load_arrow
     from fleet.ledger.reading import LedgerFilter, LedgerReader
 
     if form == "parquet" and output is None:
         raise InvalidRequest("a Parquet file is no text; name a file with --output")
+    if form == "parquet":
+        # Before the ledger is read: an extra that is missing is told at once.
+        load_arrow()
     days = (first.date() if first else None, last.date() if last else None)
     if days[0] and days[1] and days[1] < days[0]:
         raise InvalidRequest(f"--to {days[1]} is before --from {days[0]}; give the earlier first")
@@ -151,12 +154,10 @@ def correct(
     ledger = _ledger()
     found = LedgerReader(ledger).find(entry)
     made = ledger.entries.correct(found, nano, getuser(), why, once or uuid4().hex)
-    from fleet.cli.ledger_tables import signed
-
     if as_json:
         print_json({"correction": made, "of": entry, "amount": nano})
     else:
-        say(f"{entry} is corrected by {made}: {signed(nano)}")
+        say(f"{entry} is corrected by {made}: {_signed(nano)}")
 
 
 @app.command()
@@ -179,7 +180,6 @@ def reconcile(
 
     Example: `fleet ledger reconcile openai-november.csv --provider openai`
     """
-    from fleet.cli.ledger_tables import compared_json, compared_table
     from fleet.errors import InvalidRequest
     from fleet.ledger.reconciliation import reconcile as compare
     from fleet.ledger.usage_exports import nanodollars
@@ -190,12 +190,12 @@ def reconcile(
         raise InvalidRequest(f"--tolerance: {error}; write US dollars, such as 0.01") from None
     found = compare(_ledger().rollups, file, most, provider)
     if as_json:
-        lines = [compared_json(line) for line in found.differing]
+        lines = [_compared_json(line) for line in found.differing]
         print_json({"agrees": found.agrees, "compared": len(found.lines), "differences": lines})
     else:
         say(f"{len(found.lines)} days and models compared; {len(found.differing)} differ")
         if found.differing:
-            console().print(compared_table(found.differing))
+            console().print(table(found.differing, COMPARED))
     if not found.agrees:
         raise typer.Exit(1)
 
@@ -205,3 +205,56 @@ def _ledger() -> LedgerStores:
     from fleet.tasks.connection import open_connection
 
     return open_connection(load_settings()).ledger
+
+
+def _compared_json(line: Compared) -> dict[str, Any]:
+    """A day and model for programs; amounts are nano-dollars."""
+    return {
+        **line.key._asdict(),
+        "billed": line.billed._asdict(),
+        "ledger": line.ledger._asdict(),
+        "difference": line.difference._asdict(),
+    }
+
+
+def _signed(nanodollars: int) -> str:
+    """An amount that may be under 0."""
+    return f"-{dollars(-nanodollars)}" if nanodollars < 0 else dollars(nanodollars)
+
+
+def _more(of: Callable[[Billed], int]) -> Callable[[Compared], str]:
+    return lambda line: f"{of(line.difference):+d}"
+
+
+ENTRIES: tuple[Column[LedgerEntry], ...] = (
+    Column("id", lambda entry: entry.id, whole=True),
+    Column("time", lambda entry: moment(entry.epoch)),
+    Column("kind", lambda entry: entry.kind),
+    Column("task", lambda entry: entry.task, whole=True),
+    Column("tenant", lambda entry: entry.tenant),
+    Column("pool", lambda entry: entry.pool),
+    Column("model", lambda entry: entry.model),
+    figure("in", lambda entry: str(entry.input)),
+    figure("out", lambda entry: str(entry.output)),
+    figure("amount", lambda entry: _signed(entry.amount)),
+    Column("usage", lambda entry: f"of {entry.of}: {entry.why}" if entry.of else entry.usage),
+)
+DIFFERENCES: tuple[Column[Difference], ...] = (
+    Column("where", lambda each: str(each[0])),
+    Column("of", lambda each: str(each[1])),
+    Column("window", lambda each: str(each[2])),
+    Column("figure", lambda each: str(each[3])),
+    figure("entries", lambda each: str(each[4])),
+    figure("stored", lambda each: str(each[5])),
+)
+COMPARED: tuple[Column[Compared], ...] = (
+    Column("day", lambda line: line.key[0]),
+    Column("model", lambda line: line.key[1]),
+    figure("billed", lambda line: _signed(line.billed.amount)),
+    figure("ledger", lambda line: _signed(line.ledger.amount)),
+    figure("difference", lambda line: _signed(line.difference.amount)),
+    figure("input", _more(lambda more: more.input)),
+    figure("cached", _more(lambda more: more.cached)),
+    figure("output", _more(lambda more: more.output)),
+    figure("requests", _more(lambda more: more.requests)),
+)

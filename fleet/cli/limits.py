@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-from fleet.cli.control_options import (
+from fleet.cli.controls import (
     ByOption,
     ScopeArgument,
     WhyOption,
     amounts,
+    limit_json,
+    limits_table,
     tell_cleared,
     tell_limits,
 )
@@ -76,7 +78,6 @@ def show(as_json: JsonOption = False) -> None:
     Example: `fleet limits show --json`
     """
     from fleet import Fleet
-    from fleet.cli.control_tables import limit_json, limits_table
 
     fleet = Fleet.from_env()
     limits = [each for each in fleet.limits() if each.key.window in WINDOWS]

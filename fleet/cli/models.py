@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fleet.cli.output import JsonOption, console, print_json, say
+from fleet.cli.rows import Column, figure, table
 
 if TYPE_CHECKING:
-    from fleet.models.listing import Line
+    from fleet.models.listing import Learned, Line
     from fleet.models.price_refresh import Refreshed
     from fleet.models.prices import PriceBook
+    from fleet.money import Price, Rate
     from fleet.settings import Settings
 
 app = typer.Typer(
@@ -65,8 +69,9 @@ def refresh(
 
     Example: `fleet models refresh --from prices.json`
     """
+    from genai_prices.update_prices import DEFAULT_UPDATE_URL
+
     from fleet.errors import InvalidRequest, Unavailable
-    from fleet.models.price_files import DEFAULT_UPDATE_URL
     from fleet.models.price_refresh import refresh as refresh_prices
     from fleet.models.price_refresh import shared_prices
     from fleet.settings import load_settings
@@ -150,18 +155,18 @@ def train(as_json: JsonOption = False) -> None:
 
 
 def _show(request_type: str | None, as_json: bool) -> None:
-    from fleet.cli.model_tables import learned_table, line_json, models_table
     from fleet.models.listing import has_learned
 
     lines, source = _lines(request_type)
     if as_json:
-        print_json({"prices": source, "models": [line_json(line) for line in lines]})
+        print_json({"prices": source, "models": [_line_json(line) for line in lines]})
         return
     screen = console()
-    screen.print(models_table(lines))
+    screen.print(table(lines, MODELS))
     if has_learned(lines):
         screen.print("\nLearned, of 0 to 1 each:")
-        screen.print(learned_table(lines))
+        learned = ((line, each) for line in lines for each in line.learned)
+        screen.print(table(learned, LEARNED))
     screen.print(f"\nPrices by {source}.")
 
 
@@ -174,7 +179,7 @@ def _lines(request_type: str | None) -> tuple[list[Line], str]:
     from fleet.models.listing import listing
     from fleet.settings import load_settings
     from fleet.tasks.connection import open_connection
-    from fleet.tasks.model_planning import model_policy
+    from fleet.tasks.submission.model_planning import model_policy
     from fleet.text.brief import unknown
 
     settings = load_settings()
@@ -203,8 +208,6 @@ def _book(settings: Settings) -> tuple[PriceBook, str]:
 
 
 def _refreshed_json(done: Refreshed) -> dict[str, Any]:
-    from fleet.cli.model_tables import price_json
-
     return {
         "source": done.source,
         "path": str(done.path),
@@ -212,8 +215,8 @@ def _refreshed_json(done: Refreshed) -> dict[str, Any]:
         "changed": [
             {
                 "model": each.model,
-                "before": price_json(each.before),
-                "after": price_json(each.after),
+                "before": _price_json(each.before),
+                "after": _price_json(each.after),
             }
             for each in done.changes
         ],
@@ -223,11 +226,9 @@ def _refreshed_json(done: Refreshed) -> dict[str, Any]:
 
 
 def _tell(done: Refreshed) -> None:
-    from fleet.cli.model_tables import rates
-
     say(f"{done.listed_models} models of {done.source} are kept in {done.path}")
     for change in done.changes:
-        old, new = (" / ".join(rates(price)) for price in (change.before, change.after))
+        old, new = (" / ".join(_rates(price)) for price in (change.before, change.after))
         say(f"{change.model}: {old} -> {new}  ($/M in / out / cached)")
     if not done.changes:
         say("no price of the catalogue has changed")
@@ -237,3 +238,109 @@ def _tell(done: Refreshed) -> None:
         say("processes that share this folder use these prices within seconds")
     else:
         say("all workers and applications of the fleet use these prices within a minute")
+
+
+def _state(line: Line) -> str:
+    if line.state == "cooling down":
+        return f"cools down for {line.seconds:.0f} s after {line.reason}"
+    return line.reason or line.state
+
+
+def _rates(price: Price | None, between: str = ", ") -> list[str]:
+    """A price's three rates for people; a dash where there is none."""
+    if price is None:
+        return ["-", "-", "-"]
+    kinds = (price.input, price.output, price.cached_input or price.input)
+    return [_rate(rate, between) for rate in kinds]
+
+
+def _rate(rate: Rate, between: str) -> str:
+    """`3`, or with a tier `3, over 200k 6`."""
+    tiers = (f"over {tier.above // 1000}k {_plain(tier.dollars)}" for tier in rate.tiers)
+    return between.join([_plain(rate.dollars), *tiers])
+
+
+def _plain(dollars: Decimal) -> str:
+    return f"{dollars.normalize():f}"
+
+
+def _line_json(line: Line) -> dict[str, Any]:
+    """A model for programs."""
+    model = line.model
+    return {
+        "model": model.name,
+        "provider": model.provider,
+        "state": line.state,
+        "reason": line.reason,
+        "cools_down_seconds": line.seconds,
+        "context_tokens": model.context_tokens,
+        "capabilities": sorted(model.capabilities),
+        "region": model.region,
+        "tenants": sorted(model.tenants),
+        "free": model.free,
+        "dollars_per_million": _price_json(model.price),
+        "quality": model.quality,
+        "speed": model.speed,
+        "efficiency": model.efficiency,
+        "learned": [
+            {"request_type": each.request_type, **each.belief._asdict()} for each in line.learned
+        ],
+    }
+
+
+def _price_json(price: Price | None) -> dict[str, Any] | None:
+    """A price for programs: US dollars for a million tokens, and for a request."""
+    if price is None:
+        return None
+    return {
+        "input": _rate_json(price.input),
+        "output": _rate_json(price.output),
+        "cached_input": _rate_json(price.cached_input or price.input),
+        "cache_write": _rate_json(price.cache_write or price.input),
+        "reasoning": _rate_json(price.reasoning or price.output),
+        "request": str(price.request),
+    }
+
+
+def _rate_json(rate: Rate) -> dict[str, Any]:
+    """Decimals stay text: a float would be another number."""
+    tiers = [{"above_input_tokens": t.above, "dollars": _plain(t.dollars)} for t in rate.tiers]
+    return {"dollars": _plain(rate.dollars), "tiers": tiers}
+
+
+def _priced(part: int) -> Callable[[Line], str]:
+    def cell(line: Line) -> str:
+        return "free" if line.model.free else _rates(line.model.price, ",\n")[part]
+
+    return cell
+
+
+def _window(line: Line) -> str:
+    return f"{line.model.context_tokens:,}" if line.model.context_tokens else "-"
+
+
+MODELS: tuple[Column[Line], ...] = (
+    Column("model", lambda line: line.model.name, whole=True, overflow="fold"),
+    Column("provider", lambda line: line.model.provider, overflow="fold"),
+    Column("can", lambda line: ", ".join(sorted(line.model.capabilities)) or "-", overflow="fold"),
+    Column("region", lambda line: line.model.region or "-", overflow="fold"),
+    Column("tenants", lambda line: ", ".join(sorted(line.model.tenants)) or "all", overflow="fold"),
+    figure("window", _window),
+    figure("$/M in", _priced(0)),
+    figure("out", _priced(1)),
+    figure("cached", _priced(2)),
+    figure("quality", lambda line: f"{line.model.quality:.2f}"),
+    figure("speed", lambda line: f"{line.model.speed:.2f}"),
+    Column("state", _state, overflow="fold"),
+)
+LEARNED: tuple[Column[tuple[Line, Learned]], ...] = (
+    Column("model", lambda each: each[0].model.name, whole=True, overflow="fold"),
+    Column("request type", lambda each: each[1].request_type, overflow="fold"),
+    figure("quality", lambda each: f"{each[0].model.quality:.2f}"),
+    figure("believed", lambda each: f"{each[1].belief.quality:.3f}"),
+    figure("sd", lambda each: f"{each[1].belief.quality_sd:.3f}"),
+    figure("speed", lambda each: f"{each[0].model.speed:.2f}"),
+    figure("believed", lambda each: f"{each[1].belief.speed:.3f}"),
+    figure("rewards", lambda each: f"{each[1].belief.rewards:.1f}"),
+    figure("calls", lambda each: f"{each[1].belief.calls:.1f}"),
+)

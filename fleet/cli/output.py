@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,10 +18,39 @@ from fleet.text.plain_text import plain_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 SHORT_ID = 8
+STYLES = {
+    "queued": "yellow",
+    "delayed": "blue",
+    "parked": "magenta",
+    "running": "cyan",
+    "succeeded": "green",
+    "unverified": "bold yellow",
+    "failed": "bold red",
+    "cancelled": "dim",
+    "idle": "green",
+    "busy": "cyan",
+    "maintenance": "yellow",
+}
+
+
+@contextmanager
+def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], object]]:
+    """A bar on the error stream, where that is a terminal; it is told how many there were."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    what_of = TextColumn("{task.description}", markup=False)
+    columns = (what_of, BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=error_console(), transient=True) as bars:
+        shown = bars.add_task(what, total=total)
+        yield lambda done: bars.update(shown, completed=done)
 
 
 def console() -> Console:
@@ -49,6 +80,15 @@ def complain(message: str) -> None:
 
     text = Text("error: ", style="bold red") + Text(plain_lines(message), style="red")
     error_console().print(text, soft_wrap=True)
+
+
+def highlighted(text: str, language: str) -> Text:
+    """Code in colours. As a text, since a `Syntax` fills its lines with spaces to the margin."""
+    from rich.syntax import Syntax
+
+    coloured = Syntax("", language, background_color="default").highlight(text.strip("\n"))
+    coloured.rstrip()
+    return coloured
 
 
 def own_command() -> str:
@@ -82,3 +122,10 @@ def moment(epoch: float | None) -> str:
     if epoch is None:
         return "-"
     return datetime.fromtimestamp(epoch).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def state(name: str) -> Text:
+    """The state of a task or the status of an agent, in its colour."""
+    from rich.text import Text
+
+    return Text(name, style=STYLES.get(name, ""))

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from fleet.errors import InvalidRequest
+from fleet.errors import InvalidRequest, extra_missing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 110
 
 
 def check_plot(path: Path | None) -> None:
-    """Raise `InvalidRequest` where a plot could not be written, before the time is spent."""
-    if path and not path.absolute().parent.is_dir():
+    """Check that a plot can be written there, before the time is spent.
+
+    Raises `InvalidRequest` where the folder does not exist, `InvalidConfig` without matplotlib.
+    """
+    if path is None:
+        return
+    if not path.absolute().parent.is_dir():
         raise InvalidRequest(f"--plot {path}: its folder does not exist; make it, or name another")
+    _figure_class()
 
 
-def new_figure(wide: float, high: float) -> Any:
-    """An empty matplotlib figure of so many inches."""
+def new_figure(wide: float, high: float) -> Figure:
+    """An empty matplotlib figure of so many inches. Raises `InvalidConfig` without matplotlib."""
+    return _figure_class()(figsize=(wide, high), dpi=DOTS_PER_INCH, layout="constrained")
+
+
+def _figure_class() -> type[Figure]:
     # Only who wants a plot pays for matplotlib. The Figure class keeps no global state.
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise extra_missing("a plot", "plots") from error
+    return Figure
 
-    return Figure(figsize=(wide, high), dpi=DOTS_PER_INCH, layout="constrained")
 
-
-def save(figure: Any, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Write a figure. Raises `InvalidRequest` where the file cannot be written."""
     try:
         figure.savefig(path, format="png")

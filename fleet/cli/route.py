@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.control_options import ByOption, WhyOption
+from fleet.cli.controls import ByOption, WhyOption
 from fleet.cli.output import JsonOption, console, print_json, say, tasks_of
+from fleet.cli.rows import Column, print_rows, table
 
 if TYPE_CHECKING:
     from fleet.policy.store import Scope
@@ -69,7 +70,7 @@ def route(
         show(as_json)
         return
     from fleet.cli.payload import read_payload
-    from fleet.tasks.checks import Submission
+    from fleet.tasks.submission.checks import Submission
 
     _try(
         Submission(
@@ -143,13 +144,8 @@ def show(as_json: JsonOption = False) -> None:
     """
     from fleet import Fleet
 
-    routes = Fleet.from_env().routes()
-    if as_json:
-        print_json([_route_json(scope, route) for scope, route in routes.items()])
-        return
-    from fleet.cli.tables import routes_table
-
-    console().print(routes_table(routes))
+    routes = Fleet.from_env().routes().items()
+    print_rows(routes if as_json else sorted(routes), ROUTES, _route_json, as_json)
 
 
 @route_app.command()
@@ -164,10 +160,8 @@ def strategies(as_json: JsonOption = False) -> None:
     found = {name: _first_line(strategy.rule.__doc__) for name, strategy in installed.items()}
     if as_json:
         print_json(found)
-        return
-    from fleet.cli.tables import strategies_table
-
-    console().print(strategies_table(found))
+    else:
+        console().print(table(found.items(), STRATEGIES))
 
 
 def _try(asked: Any, as_json: bool) -> None:
@@ -206,7 +200,8 @@ def _weights(pairs: list[str]) -> dict[str, float]:
     return weights
 
 
-def _route_json(scope: Scope, route: Route) -> dict[str, Any]:
+def _route_json(found: tuple[Scope, Route]) -> dict[str, Any]:
+    scope, route = found
     return {
         "request_type": scope.request_type or None,
         "tenant": scope.tenant or None,
@@ -218,3 +213,23 @@ def _route_json(scope: Scope, route: Route) -> dict[str, Any]:
 
 def _first_line(documentation: str | None) -> str:
     return (documentation or "").strip().partition("\n")[0]
+
+
+def _weights_shown(route: Route) -> str:
+    return ", ".join(f"{name} {weight:g}" for name, weight in route.weights._asdict().items())
+
+
+ROUTES: tuple[Column[tuple[Scope, Route]], ...] = (
+    Column("request type", lambda each: each[0].request_type or "any"),
+    Column("tenant", lambda each: each[0].tenant or "any"),
+    Column("strategy", lambda each: each[1].strategy),
+    Column(
+        "said in",
+        lambda each: "fleet route set" if each[1].said == "set" else "the configuration",
+    ),
+    Column("weights", lambda each: _weights_shown(each[1])),
+)
+STRATEGIES: tuple[Column[tuple[str, str]], ...] = (
+    Column("strategy", lambda each: each[0]),
+    Column("goes by", lambda each: each[1]),
+)

@@ -20,6 +20,11 @@ app = typer.Typer(
 )
 
 
+def add_to(parent: typer.Typer) -> None:
+    """Give the command line these commands."""
+    parent.add_typer(app, name="service")
+
+
 @app.command()
 def broker() -> None:
     """Run the embedded Valkey where FLEET_BROKER_URL says, saving to the data folder.

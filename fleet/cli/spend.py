@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from fleet.cli.output import JsonOption, console, print_json
-from fleet.ledger.rules.spend import Dimension
+
+Dimension = Literal["model", "tenant", "agent_type", "request_type", "pool", "provider"]
+"""Those of `fleet.ledger.rules.spend`, whose import takes long."""
 
 if TYPE_CHECKING:
-    from fleet.ledger.spend import Rows, SpendReport
-    from fleet.tasks.connection import Connection
+    from fleet.ledger.spend import SpendReport
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,10 +41,6 @@ def spend(
         Path | None,
         typer.Option(help="Draw the days by model and the projection into this PNG."),
     ] = None,
-    back_test: Annotated[
-        bool,
-        typer.Option("--back-test", help="Show how well past months would have been projected."),
-    ] = False,
     last_report: Annotated[
         bool, typer.Option("--last-report", help="Show the daily report that beat made last.")
     ] = False,
@@ -66,22 +63,20 @@ def spend(
     from fleet.settings import load_settings
     from fleet.tasks.connection import open_connection
 
-    period = {"--from": first, "--to": last, "--days": days}
-    if back_test:
-        _alone("--back-test", {**period, "--by": by, "--plot": plot, "--last-report": last_report})
     if last_report:
-        _alone("--last-report", {**period, "--tenant": tenant})
+        _alone("--last-report", {"--from": first, "--to": last, "--days": days, "--tenant": tenant})
     check_plot(plot)
     fleet = open_connection(load_settings())
     if last_report:
-        show_report(kept_report(fleet), by, plot, as_json)
-    elif back_test:
-        show_back_test(fleet, recorded_rows(fleet.ledger), tenant, as_json)
+        show_report(kept_report(fleet.ledger), by, plot, as_json)
     else:
         from fleet.ledger.spend import spend_report
 
-        asked = period_of(today_of(fleet.client)[0], first, last, days)
-        report = spend_report(fleet, recorded_rows(fleet.ledger), asked, tenant)
+        today, now = today_of(fleet.ledger.entries)
+        asked = period_of(today, first, last, days)
+        config, policy = fleet.settings.config, fleet.policy.store.read()
+        rows = recorded_rows(fleet.ledger)
+        report = spend_report(config, policy, rows, asked, tenant, made_at=now)
         show_report(report, by, plot, as_json)
 
 
@@ -102,20 +97,6 @@ def show_report(
         print_json(report_json(report))
     else:
         console().print(report_view(report, by))
-
-
-def show_back_test(fleet: Connection, rows: Rows, tenant: str | None, as_json: bool) -> None:
-    """Test the projection on past months and print how well it did."""
-    from dataclasses import asdict
-
-    from fleet.cli.spend_view import back_test_view
-    from fleet.ledger.spend import tested_projection
-
-    tested = tested_projection(fleet, rows, tenant)
-    if as_json:
-        print_json(asdict(tested))
-    else:
-        console().print(back_test_view(tested))
 
 
 def _alone(option: str, others: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fleet.ledger.rules.intervals import Interval
     from fleet.ledger.rules.projection import Projection
     from fleet.ledger.rules.spend import Analysis, Dimension, Part, Totals
-    from fleet.ledger.spend import BackTest, SpendReport
+    from fleet.ledger.spend import SpendReport
 
 USUAL: tuple[Dimension, ...] = ("model", "tenant", "agent_type")
 STYLES = {
@@ -180,26 +180,3 @@ def _suggestions(analysis: Analysis) -> list[Text]:
         + f": {each.action}; saves about {money(each.saves)}"
         for each in analysis.suggestions
     ]
-
-
-def back_test_view(tested: BackTest) -> RenderableType:
-    """How well the months were projected, a line for each number of days that were over."""
-    if not tested.scores:
-        return Text(
-            "No whole month of spend with enough days before is on record from "
-            f"{written(tested.first)} to {written(tested.last)}: nothing to test the projection on."
-        )
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("projected after")
-    interval = f"inside the {tested.scores[0].confidence:.0%} interval"
-    for heading in ("months", "mean error", "error of the plain daily mean", interval):
-        table.add_column(heading, justify="right")
-    for score in tested.scores:
-        table.add_row(
-            f"{score.after_days} days",
-            str(score.months),
-            f"{score.error:.1%}",
-            f"{score.run_rate_error:.1%}",
-            f"{score.coverage:.0%}",
-        )
-    return table

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from fleet.cli.output import JsonOption, console, print_json
+from fleet.cli.rows import Column, table
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from fleet.operations.health import Part
     from fleet.settings import Settings
 
@@ -37,7 +40,7 @@ def status(as_json: JsonOption = False) -> None:
         shown = [asdict(part) for part in parts]
         print_json({"healthy": healthy, "isolation": isolation, "parts": shown})
     else:
-        _show(parts)
+        console().print(table(parts, PARTS))
     raise typer.Exit(0 if healthy else 1)
 
 
@@ -78,14 +81,15 @@ def flower_url(settings: Settings) -> str | None:
     return f"http://{LOOPBACK}:{port}" if port else None
 
 
-def _show(parts: list[Part]) -> None:
-    from rich.table import Table
+def _mark(part: Part) -> Text:
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("part", "", "where", "what"):
-        table.add_column(heading)
-    for part in parts:
-        mark = Text("ok", "green") if part.ok else Text("not ok", "bold red")
-        table.add_row(part.name, mark, part.where, part.detail)
-    console().print(table)
+    return Text("ok", "green") if part.ok else Text("not ok", "bold red")
+
+
+PARTS: tuple[Column[Part], ...] = (
+    Column("part", lambda part: part.name),
+    Column("", _mark),
+    Column("where", lambda part: part.where),
+    Column("what", lambda part: part.detail),
+)

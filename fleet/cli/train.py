@@ -32,7 +32,7 @@ def show_training(fleet: Connection, save: Callable[[bytes], object], as_json: b
 def qualities_in_force(fleet: Connection) -> Qualities:
     """What the choice of a model believes of each now: training has to mean the same by better."""
     from fleet.models.difficulty import believed
-    from fleet.tasks.model_planning import model_policy
+    from fleet.tasks.submission.model_planning import model_policy
 
     now, facts = fleet.models.state.look()
     config = fleet.settings.config

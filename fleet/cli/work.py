@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleet.cli.money_notes import money_json, parked_note
 from fleet.cli.output import JsonOption, console, print_json, say
+from fleet.cli.rows import CsvOption, print_rows
 
 if TYPE_CHECKING:
     from fleet import Task
-    from fleet.tasks.store import TaskRecord
 
 TaskArgument = Annotated[
     str, typer.Argument(help="The task's id, or the beginning of a recent one's.")
@@ -77,6 +75,7 @@ def submit(
     """
     from fleet import Fleet
     from fleet.cli.payload import read_payload
+    from fleet.cli.task_view import money_json, parked_note
 
     task = Fleet.from_env().submit(
         request_type,
@@ -109,51 +108,56 @@ def submit(
 def tasks(
     state: Annotated[str | None, typer.Option(help="Only tasks in this state.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Only tasks of this tenant.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Look at so many tasks.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show so many tasks.")] = 50,
     as_json: JsonOption = False,
+    as_csv: CsvOption = False,
 ) -> None:
     """List the newest tasks with their state, tokens, cost and times.
 
     Example: `fleet tasks --state failed --limit 500`
     """
     from fleet import Fleet
-    from fleet.cli.tables import tasks_table
+    from fleet.cli.task_view import TASKS, record_json
     from fleet.errors import InvalidRequest
     from fleet.tasks.store import STATES
 
     if state is not None and state not in STATES:
         raise InvalidRequest(f"no state is called {state!r}; use one of: {', '.join(STATES)}")
     found = Fleet.from_env().tasks(limit, state, tenant)
-    if as_json:
-        # Without results, which may be large: `fleet task ID --json` has them.
-        print_json([{**record_json(record), "result": None} for record in found])
-    else:
-        console().print(tasks_table(found))
+    # Without results, which may be large: `fleet task ID --json` has them.
+    print_rows(found, TASKS, lambda task: {**record_json(task), "result": None}, as_json, as_csv)
 
 
 def task(
     task_id: TaskArgument,
-    sarif: Annotated[
-        Path | None, typer.Option(help="Write a scan's findings to this file as SARIF 2.1.0.")
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="Write the result in a format of its agent, such as sarif for a scan's findings "
+            "(SARIF 2.1.0), png for the plot of a performance test.",
+        ),
     ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Write the plot of a performance test to this PNG.")
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file for --format; else the standard output."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a task: its state, what it took, what its runs have saved, and its result or error.
 
-    Example: `fleet task 0190c0de-... --sarif findings.sarif`
+    Example: `fleet task 0190c0de-... --format sarif -o findings.sarif`
     """
-    from fleet.cli.exports import write_plot, write_sarif
+    from fleet.cli.task_view import write_export
+    from fleet.errors import InvalidRequest
 
+    if output and not form:
+        raise InvalidRequest("--output is for --format; give both")
     found = _task(task_id)
-    record = found.record()
-    if sarif:
-        write_sarif(record.agent_type, record.result, sarif)
-    if plot:
-        write_plot(record.result, plot)
-    show_task(found, as_json)
+    if form:
+        write_export(found.record(), form, output)
+    if output or not form:
+        show_task(found, as_json)
 
 
 def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
@@ -163,8 +167,7 @@ def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
     Example: `fleet explain 0190c0de-...`
     """
     from fleet.cli.decision import decision_view, model_json, money_view
-    from fleet.cli.history import history_view
-    from fleet.cli.steps import steps_view
+    from fleet.cli.task_view import calls_view, history_view, record_json
 
     found = _task(task_id)
     record = found.record()
@@ -177,7 +180,7 @@ def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
         routed = route.to_json() if route else None
         print_json({"id": found.id, "route": routed, "model": model_json(model), **steps})
     else:
-        parts = [*money_view(record), *steps_view(record), *history_view(record)]
+        parts = [*money_view(record), *calls_view(record), *history_view(record)]
         console().print(decision_view(route, model), *parts)
 
 
@@ -214,21 +217,6 @@ def rate(
         say(f"task {found.id} is rated {rating:g}")
 
 
-def record_json(record: TaskRecord) -> dict[str, Any]:
-    """A task for programs. Its decision is left to `fleet explain`."""
-    shown = asdict(record)
-    for name in ("ranking", "model_decision", "loads", "routed", "pinned", "fence"):
-        del shown[name]
-    for name in ("chosen", "because", "parked_for"):
-        del shown[name]
-    times = {"wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
-    history = [move._asdict() for move in record.history]
-    priorities = record.priorities._asdict() if record.priorities else None
-    isolation = (record.result or {}).get("isolation")
-    told = {"isolation": isolation, "history": history, "priorities": priorities}
-    return {**shown, **money_json(record), **times, **told}
-
-
 def _task(task_id: str) -> Task:
     """The task of an id, or of the beginning of one as the tables show it."""
     from fleet import Fleet
@@ -250,8 +238,7 @@ def _task(task_id: str) -> Task:
 
 def show_task(task: Task, as_json: bool) -> None:
     """Print all of a task."""
-    from fleet.cli.results import record_view
-    from fleet.cli.saved import saved_json
+    from fleet.cli.task_view import record_json, record_view, saved_json
 
     record, saved = task.record(), task.saved()
     if as_json:

@@ -11,25 +11,30 @@ from fleet.errors import InvalidRequest
 from fleet.ledger.period import DEFAULT_DAYS, period_of, today_of
 from fleet.ledger.rules.days import shifted
 from fleet.ledger.spend import Rows, SpendReport, spend_report
+from fleet.ledger.stores import LedgerStores
+from fleet.policy.store import Policy
 from fleet.redis.client import redis_errors
-from fleet.tasks.connection import Connection
+from fleet.settings.config import FleetConfig
 
 REPORT = TypeAdapter(SpendReport)
 
 log = structlog.get_logger(__name__)
 
 
-def daily_report(fleet: Connection, rows: Rows) -> dict[str, Any]:
+def daily_report(
+    config: FleetConfig, policy: Policy, ledger: LedgerStores, rows: Rows
+) -> dict[str, Any]:
     """Report the thirty days up to yesterday: keep the report, log it as one line, return that.
 
     May run twice: the second report takes the place of the first, and says the same.
     """
-    today, _ = today_of(fleet.client)
+    today, now = today_of(ledger.entries)
     period = period_of(today, last=shifted(today, -1), days=DEFAULT_DAYS)
-    report = spend_report(fleet, rows, period)
-    with redis_errors(fleet.client):
-        fleet.client.hset(
-            fleet.keys.spend_report,
+    report = spend_report(config, policy, rows, period, made_at=now)
+    store = ledger.entries
+    with redis_errors(store.client):
+        store.client.hset(
+            store.keys.spend_report,
             mapping={"at": report.made_at, "report": REPORT.dump_json(report)},
         )
     line = summary(report)
@@ -58,11 +63,12 @@ def summary(report: SpendReport) -> dict[str, Any]:
     }
 
 
-def last_report(fleet: Connection) -> SpendReport | None:
+def last_report(ledger: LedgerStores) -> SpendReport | None:
     """Beat's last report, None before the first. Raises `InvalidRequest` for one of another
     version of Fleet."""
-    with redis_errors(fleet.client):
-        kept = fleet.client.hget(fleet.keys.spend_report, "report")
+    store = ledger.entries
+    with redis_errors(store.client):
+        kept = store.client.hget(store.keys.spend_report, "report")
     if kept is None:
         return None
     try:

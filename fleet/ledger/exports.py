@@ -13,10 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow.parquet as pq
-
 from fleet.errors import InvalidRequest
-from fleet.ledger.files import SCHEMA, as_table, whole_file
+from fleet.ledger.files import as_table, load_arrow, schema, whole_file
 from fleet.ledger.rules.entries import LedgerEntry
 
 Pages = Iterable[list[LedgerEntry]]
@@ -73,8 +71,9 @@ def _json(pages: Pages, file: IO[bytes]) -> int:
 
 
 def _parquet(pages: Pages, file: IO[bytes]) -> int:
+    _, pq = load_arrow()
     count = 0
-    with pq.ParquetWriter(file, SCHEMA) as writer:
+    with pq.ParquetWriter(file, schema()) as writer:
         for entries in pages:
             if entries:
                 writer.write_table(as_table(entries))

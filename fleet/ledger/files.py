@@ -13,12 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from fleet.errors import InvalidConfig, Unavailable
+from fleet.errors import InvalidConfig, Unavailable, extra_missing
 from fleet.ledger.rules.entries import NUMBERS, LedgerEntry
 
 FOLDER = "ledger"
@@ -29,9 +27,30 @@ PART = ".part"
 LEFT_OVER_SECONDS = 86_400
 """A part so old belongs to a process that died."""
 
-SCHEMA = pa.schema(
-    [(name, pa.int64() if name in NUMBERS else pa.string()) for name in LedgerEntry._fields]
-)
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+
+def load_arrow() -> tuple[Any, Any]:
+    """The modules `pyarrow` and `pyarrow.parquet`: 60 MB that only archives and Parquet need.
+
+    Raises `InvalidConfig` where they are not installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise extra_missing("a Parquet file of the ledger", "parquet") from error
+    return pa, pq
+
+
+def schema() -> pa.Schema:
+    """The columns of an entry."""
+    pa, _ = load_arrow()
+    return pa.schema(
+        [(name, pa.int64() if name in NUMBERS else pa.string()) for name in LedgerEntry._fields]
+    )
 
 
 class LedgerFiles:
@@ -41,7 +60,11 @@ class LedgerFiles:
         self.folder = data_dir / FOLDER
 
     def write(self, entries: Sequence[LedgerEntry]) -> str:
-        """Keep entries, in order, as one file; its name. Raises `Unavailable` where that fails."""
+        """Keep entries, in order, as one file; its name.
+
+        Raises `Unavailable` where that fails, `InvalidConfig` without pyarrow.
+        """
+        _, pq = load_arrow()
         day = datetime.fromtimestamp(entries[0].epoch, UTC).date()
         name = f"{day}/{entries[0].id}_{entries[-1].id}.parquet"
         path = self.folder / name
@@ -57,7 +80,8 @@ class LedgerFiles:
         return name
 
     def read(self, name: str) -> Iterator[list[LedgerEntry]]:
-        """The entries of a file, in order. Raises `InvalidConfig` where it is not here."""
+        """The entries of a file, in order. Raises `InvalidConfig` where it is not here, or pyarrow
+        is not installed."""
         with self._opened(name) as file:
             for batch in file.iter_batches(ROWS, columns=list(LedgerEntry._fields)):
                 yield [LedgerEntry(**row) for row in batch.to_pylist()]
@@ -69,6 +93,7 @@ class LedgerFiles:
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[pq.ParquetFile]:
+        pa, pq = load_arrow()
         path = self.folder / name
         try:
             with pq.ParquetFile(path) as file:
@@ -82,10 +107,11 @@ class LedgerFiles:
 
 def as_table(entries: Iterable[LedgerEntry]) -> pa.Table:
     """Entries as a table of Arrow, a column for each field."""
-    columns = list(zip(*entries, strict=True)) or [()] * len(SCHEMA)
-    return pa.table(
-        [pa.array(each, field.type) for each, field in zip(columns, SCHEMA, strict=True)], SCHEMA
-    )
+    pa, _ = load_arrow()
+    fields = schema()
+    columns = list(zip(*entries, strict=True)) or [()] * len(fields)
+    arrays = [pa.array(each, field.type) for each, field in zip(columns, fields, strict=True)]
+    return pa.table(arrays, fields)
 
 
 @contextmanager

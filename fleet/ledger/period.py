@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from redis import Redis
-
 from fleet.errors import InvalidRequest
 from fleet.ledger.rules.days import day_number, days_between, shifted
-from fleet.redis.client import redis_errors
+from fleet.redis.store import Store
 from fleet.text.brief import brief
 
 DEFAULT_DAYS = 30
@@ -34,10 +32,9 @@ class Period:
         return days_between(self.first, self.last)
 
 
-def today_of(client: Redis) -> tuple[str, int]:
+def today_of(store: Store) -> tuple[str, int]:
     """The UTC day by Redis's clock, and the seconds since 1970."""
-    with redis_errors(client):
-        seconds, _ = client.time()
+    seconds = store.now_us() // 1_000_000
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%d"), seconds
 
 

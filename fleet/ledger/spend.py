@@ -6,32 +6,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-import numpy as np
-
 from fleet.budgets.controls import Controls, configured_limits
 from fleet.errors import InvalidRequest
-from fleet.ledger.period import Period, today_of
-from fleet.ledger.rules.back_test import Score, back_test, scores
+from fleet.ledger.period import Period
 from fleet.ledger.rules.days import days_between, shifted
-from fleet.ledger.rules.projection import HISTORY_DAYS, Projection, project
+from fleet.ledger.rules.projection import RECENT_DAYS, Projection, project
 from fleet.ledger.rules.spend import Analysis, Limits, analyse, daily_totals
 from fleet.ledger.rules.spend_rows import SpendRow
 from fleet.ledger.stores import LedgerStores
 from fleet.policy.rules import LimitKey
 from fleet.policy.store import Policy
-from fleet.settings import Settings
 from fleet.settings.config import FleetConfig
 from fleet.settings.names import ALL
-from fleet.tasks.connection import Connection
 from fleet.text.brief import unknown
 
 Rows = Callable[[str, str], Sequence[SpendRow]]
 """The rows of the days from a first to a last one, both included, as YYYYMMDD."""
-
-SEED = 1
-"""The projection draws lots: the same spend always gets the same one."""
-BACK_TEST_DAYS = 400
-"""A year of whole months, and some days to learn from before the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +39,6 @@ class SpendReport:
     limits: Limits
     analysis: Analysis
     projection: Projection
-
-
-@dataclass(frozen=True, slots=True)
-class BackTest:
-    """How well the months of the days from `first` to `last` would have been projected."""
-
-    first: str
-    last: str
-    tenant: str | None
-    scores: tuple[Score, ...]
 
 
 def recorded_rows(ledger: LedgerStores) -> Rows:
@@ -92,16 +72,22 @@ def limits_of(config: FleetConfig, policy: Policy, tenant: str | None = None) ->
 
 
 def spend_report(
-    fleet: Connection, rows: Rows, period: Period, tenant: str | None = None
+    config: FleetConfig,
+    policy: Policy,
+    rows: Rows,
+    period: Period,
+    tenant: str | None = None,
+    *,
+    made_at: int,
 ) -> SpendReport:
     """Analyse a period, of all tenants or one. Raises `InvalidRequest` for an unknown tenant."""
-    _check_tenant(fleet.settings, tenant)
-    start = min(period.first, shifted(period.last, -HISTORY_DAYS))  # holds the month too
+    _check_tenant(config, tenant)
+    start = min(period.first, f"{period.last[:6]}01", shifted(period.last, -RECENT_DAYS))
     found = _rows_of(rows(start, period.last), tenant)
     history = days_between(start, period.last)
-    limits = limits_of(fleet.settings.config, fleet.policy.store.read(), tenant)
+    limits = limits_of(config, policy, tenant)
     return SpendReport(
-        made_at=today_of(fleet.client)[1],
+        made_at=made_at,
         tenant=tenant,
         open_day=period.open_day,
         limits=limits,
@@ -111,29 +97,16 @@ def spend_report(
             limits,
             period.open_day,
         ),
-        projection=project(
-            history, daily_totals(found, history), np.random.default_rng(SEED), period.open_day
-        ),
+        projection=project(history, daily_totals(found, history), period.open_day),
     )
-
-
-def tested_projection(fleet: Connection, rows: Rows, tenant: str | None = None) -> BackTest:
-    """Test the projection on the past months that are on record, up to thirteen months back."""
-    _check_tenant(fleet.settings, tenant)
-    yesterday = shifted(today_of(fleet.client)[0], -1)
-    start = shifted(yesterday, -BACK_TEST_DAYS)
-    days = days_between(start, yesterday)
-    amounts = daily_totals(_rows_of(rows(start, yesterday), tenant), days)
-    hits = back_test(days, amounts, np.random.default_rng(SEED))
-    return BackTest(start, yesterday, tenant, scores(hits))
 
 
 def _rows_of(rows: Sequence[SpendRow], tenant: str | None) -> list[SpendRow]:
     return [row for row in rows if tenant is None or row.tenant == tenant]
 
 
-def _check_tenant(settings: Settings, tenant: str | None) -> None:
+def _check_tenant(config: FleetConfig, tenant: str | None) -> None:
     """Where tenants are configured, only those are known; else any name is."""
-    known = settings.config.tenants
+    known = config.tenants
     if tenant is not None and known and tenant not in known:
         raise InvalidRequest(unknown("tenant", tenant, frozenset(known)))

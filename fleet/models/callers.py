@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
-from fleet.models.calls.call import ModelCaller
-from fleet.models.calls.providers import Endpoint
+from fleet.models.calls.endpoint import Endpoint
 from fleet.models.priced import ModelsByName
 from fleet.models.rules.catalogue import Model
 from fleet.settings import Settings
 from fleet.settings.names import LOCAL
+
+if TYPE_CHECKING:
+    from fleet.models.calls.call import ModelCaller
+
+CLIENTS = "fleet.models.calls.call"
 
 
 def model_callers(
@@ -24,7 +31,22 @@ def model_callers(
     return _Callers(settings, models, environment)
 
 
-class _Callers(Mapping[str, ModelCaller]):
+def load_clients() -> type[ModelCaller]:
+    """Import the clients of the providers: about a second of one core and 50 MB.
+
+    A process that calls no model does without them. The first model call of a process pays for the
+    import, in a thread, so that the process's other tasks go on.
+    """
+    is_first = CLIENTS not in sys.modules
+    from fleet.models.calls.call import ModelCaller
+
+    if is_first:
+        # Code and classes stay for good: see `fleet.worker.agent_tasks`.
+        gc.freeze()
+    return ModelCaller
+
+
+class _Callers(Mapping[str, "ModelCaller"]):
     def __init__(
         self, settings: Settings, models: Sequence[Model], environment: Mapping[str, str]
     ) -> None:
@@ -41,7 +63,7 @@ class _Callers(Mapping[str, ModelCaller]):
         if name not in self.made:
             model, endpoint = self.reachable[name]
             now = partial(self.now.__getitem__, name)
-            self.made[name] = ModelCaller(model, endpoint, self.timeout, now)
+            self.made[name] = load_clients()(model, endpoint, self.timeout, now)
         return self.made[name]
 
     def __contains__(self, name: object) -> bool:

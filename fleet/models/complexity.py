@@ -1,18 +1,24 @@
 """How complex a task is taken to be where its caller did not say: estimated from its text.
 
 The estimate is that of the model that `fleet models train` made, which comes with the policy.
-Before any training every task counts as of middling complexity.
+Before any training every task counts as of middling complexity. So it does where an earlier version
+of Fleet has trained the model: that is left out, and `fleet models train` learns anew from what is
+recorded.
 """
 
 from __future__ import annotations
 
-from fleet.models.rules.difficulty.model import DifficultyModel
+import structlog
+
+from fleet.models.rules.difficulty.model import DifficultyModel, is_of_an_earlier_version
 from fleet.models.rules.difficulty.payload_text import text_of
 from fleet.policy.store import Policy, PolicyStore
 
 DEFAULT_COMPLEXITY = 0.5
 DECIMALS = 2
 """Tasks of about the same complexity share a plan, and nobody knows it more exactly."""
+
+log = structlog.get_logger(__name__)
 
 
 class Complexity:
@@ -36,6 +42,17 @@ class Complexity:
         newer version of Fleet has made."""
         stored = policy.difficulty
         if stored != self._stored:
-            self._model = DifficultyModel.from_bytes(stored) if stored else None
+            self._model = _read(stored)
             # Last: a model that cannot be read is not read yet, and fails again.
             self._stored = stored
+
+
+def _read(stored: bytes) -> DifficultyModel | None:
+    if is_of_an_earlier_version(stored):
+        log.warning(
+            "the difficulty model was trained by an earlier version of fleet and is left out; "
+            "train it anew: fleet models train",
+            complexity=DEFAULT_COMPLEXITY,
+        )
+        return None
+    return DifficultyModel.from_bytes(stored) if stored else None

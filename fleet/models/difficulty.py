@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-import numpy as np
 import structlog
 
 from fleet.errors import InvalidRequest
@@ -14,9 +13,6 @@ from fleet.models.rules.catalogue import Model
 from fleet.models.rules.difficulty.text_features import Sketch
 from fleet.models.rules.difficulty.training import Outcome, TrainingReport, train
 from fleet.models.rules.learning import ModelFacts, Policy, posterior
-
-SEED = 20
-"""The trees' dice: the same examples make the same model."""
 
 UNKNOWN_QUALITY = 0.5
 
@@ -40,7 +36,7 @@ def train_difficulty(
     A model that `qualities` does not name counts as middling. Raises `InvalidRequest`, and saves
     nothing, where the examples do not suffice or do not tell the models apart.
     """
-    trained = train(outcomes(examples.read(), qualities), np.random.default_rng(SEED))
+    trained = train(outcomes(examples.read(), qualities))
     save(trained.model.to_bytes())
     return trained.report
 

@@ -19,32 +19,15 @@ from datetime import UTC, datetime
 from http.client import HTTPException
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes, urlsplit
-
-import genai_prices
-from genai_prices.data_snapshot import DataSnapshot
-from genai_prices.types import _providers_from_raw
-from genai_prices.update_prices import DEFAULT_UPDATE_URL
 
 from fleet.errors import InvalidConfig, InvalidRequest, Unavailable
 from fleet.settings.addresses import masked
 
-__all__ = [
-    "DEFAULT_UPDATE_URL",
-    "Stored",
-    "document_text",
-    "fetched",
-    "installed_at",
-    "installed_release",
-    "packed",
-    "parsed",
-    "read_given",
-    "read_stored",
-    "store",
-    "store_text",
-    "unpacked",
-]
+# Imported where it is used: see `fleet.models.prices`.
+if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
 
 PRICES_FILE = "prices.json"
 FETCH_SECONDS = 20.0
@@ -75,6 +58,8 @@ def installed_release() -> str:
 
 def installed_at() -> datetime:
     """When it was installed. Its data is older than that."""
+    import genai_prices
+
     return datetime.fromtimestamp(Path(genai_prices.__file__).stat().st_mtime, UTC)
 
 
@@ -134,6 +119,9 @@ def parsed(document: Any, source: str) -> DataSnapshot:
     """Price data from a document. Raises `InvalidRequest` where it is something else."""
     if not isinstance(document, list) or not document:
         raise InvalidRequest(f"{source}: is no price data of genai-prices: not a list of providers")
+    from genai_prices.data_snapshot import DataSnapshot
+    from genai_prices.types import _providers_from_raw
+
     try:
         # The public way, `UpdatePrices.fetch`, reads from the network alone and keeps no text.
         providers = _providers_from_raw(document)

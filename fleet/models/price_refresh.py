@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from genai_prices.update_prices import DEFAULT_UPDATE_URL
+
 from fleet.errors import FleetError, InvalidConfig, InvalidRequest, Unavailable
 from fleet.models.catalogue import contract_price, seller
 from fleet.models.price_files import (
-    DEFAULT_UPDATE_URL,
     Stored,
     document_text,
     fetched,

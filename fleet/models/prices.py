@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-
-from genai_prices.data_snapshot import DataSnapshot, get_snapshot
-from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
+from typing import TYPE_CHECKING
 
 from fleet.models.price_files import Stored, installed_at, installed_release, read_stored
 from fleet.money import Price, Rate, Tier
+
+# Imported where it is used: 15 MB that a worker with models of fixed prices does without.
+if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
+    from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
 
 PER_KILO = 1000
 
@@ -49,6 +52,8 @@ class PriceBook:
 
 def installed_prices() -> PriceBook:
     """The data that is installed with Fleet."""
+    from genai_prices.data_snapshot import get_snapshot
+
     return PriceBook([get_snapshot()], f"genai-prices {installed_release()}")
 
 
@@ -94,7 +99,7 @@ def _model(snapshot: DataSnapshot, provider: str, model: str) -> ModelInfo | Non
 def _price(known: ModelPrice) -> Price | None:
     """None where the price of a kind of token is missing: it would count as 0."""
     request = known.requests_kcount or Decimal(0)
-    if known.input_mtok is None or known.output_mtok is None or isinstance(request, TieredPrices):
+    if known.input_mtok is None or known.output_mtok is None or not isinstance(request, Decimal):
         return None
     return Price(
         _rate(known.input_mtok),
@@ -111,6 +116,6 @@ def _rate_if_any(known: Decimal | TieredPrices | None) -> Rate | None:
 
 
 def _rate(known: Decimal | TieredPrices) -> Rate:
-    if isinstance(known, TieredPrices):
-        return Rate(known.base, tuple(Tier(tier.start, tier.price) for tier in known.tiers))
-    return Rate(known)
+    if isinstance(known, Decimal):
+        return Rate(known)
+    return Rate(known.base, tuple(Tier(tier.start, tier.price) for tier in known.tiers))

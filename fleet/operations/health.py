@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fleet.agent import installed_agents
 from fleet.errors import FleetError, NotAllowed
 from fleet.operations.broker import PROBE_SECONDS, ping
 from fleet.redis.client import place, redis_errors
@@ -22,7 +23,6 @@ from fleet.tasks.connection import Connection
 from fleet.tasks.reaper import last_health
 
 ALIVE = ("idle", "busy", "maintenance")
-RUN_CODE = {"code_generator", "performance_tester"}
 LATE_SECONDS = 60
 """Beat has its health summed up four times as often."""
 
@@ -62,7 +62,8 @@ def model_part(settings: Settings, environment: Mapping[str, str] = os.environ) 
 
 def sandbox_parts(settings: Settings) -> list[Part]:
     """How code that agents run is kept apart on this machine, where any of them runs code."""
-    if not RUN_CODE & settings.config.agent_types.keys():
+    specs = installed_agents()
+    if not any(specs[name].runs_code for name in settings.config.agent_types if name in specs):
         return []
     try:
         isolation = isolation_for(settings.config.agents.sandbox)

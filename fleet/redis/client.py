@@ -15,8 +15,7 @@ from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from fleet.errors import FleetError, InvalidConfig, InvalidRequest, NotAllowed, Unavailable
 from fleet.redis.forks import renew_locks_after_forks
 from fleet.redis.replies import answer_of, translated
-from fleet.settings.addresses import RedisAddress, redis_address
-from fleet.settings.tls import CHECK, check_files, tls_error
+from fleet.settings.addresses import CHECK, RedisAddress, check_files, redis_address, tls_error
 
 RETRIES = 2
 """Every script may be sent twice: a lost answer is given again, see the heads in `lua/`."""
@@ -134,9 +133,7 @@ def _fleet_error(error: redis.RedisError, client: redis.Redis) -> FleetError | N
 def _not_reached(error: Exception, where: str) -> FleetError:
     refused = tls_error(error)
     if refused:
-        return InvalidConfig(
-            f"TLS with Redis at {where} failed ({refused}); {CHECK}"
-        )
+        return InvalidConfig(f"TLS with Redis at {where} failed ({refused}); {CHECK}")
     return Unavailable(
         f"Redis at {where} does not answer; start it with `fleet up`, or correct FLEET_BROKER_URL"
     )

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from fleet.errors import InvalidConfig
+from fleet.settings import defaults
 from fleet.settings.addresses import DEFAULT_BROKER_URL
-from fleet.settings.config import FleetConfig, Pool
+from fleet.settings.budgets import CHEAPER_MODELS, REFERENCE_CHEAPER_MODELS
+from fleet.settings.config import FleetConfig
 from fleet.settings.environment import Environment, load_environment
+from fleet.settings.routing import Pool
 
 __all__ = ["Environment", "FleetConfig", "Pool", "Settings", "load_settings"]
 
 CONFIG_FILE = "fleet.toml"
-DEFAULTS = "default.toml"
-SECTIONS = (
-    *("models", "limits", "budgets", "rates", "leases", "agents", "routing", "health", "redis"),
-)
-"""The tables with fixed keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,60 +77,57 @@ def _read(path: Path) -> str:
 
 
 def parse_config(text: str, source: str) -> FleetConfig:
-    """A configuration from the text of a fleet.toml, laid over the defaults."""
-    defaults = tomllib.loads(files(__package__).joinpath(DEFAULTS).read_text(encoding="utf-8"))
+    """A configuration from the text of a fleet.toml. A key that it leaves out has its default.
+
+    A key of a table leaves the other keys of the table. A table of named things, such as
+    [pools.NAME], replaces all default ones. Raises `InvalidConfig` naming file, key and fault.
+    """
     try:
         given = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else error
         raise InvalidConfig(f"{source}: is not valid TOML: {why}") from error
-    for name, usual in defaults.items():
-        if isinstance(usual, dict) and not isinstance(given.get(name, {}), dict):
+    for name, value in given.items():
+        if name in FleetConfig.tables() and not isinstance(value, dict):
             raise InvalidConfig(
                 f"{source}: {name}: has to be a table, with a line [{name}] before its keys"
             )
     try:
-        return FleetConfig.model_validate(_lay_over(defaults, given))
+        return FleetConfig.model_validate(_with_defaults_that_fit(given))
     except ValidationError as error:
         raise InvalidConfig(explain(error, source)) from None
 
 
-def _lay_over(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Tables with fixed keys are merged key by key; tables of named things are replaced."""
-    merged = {**defaults, **given}
-    for section in SECTIONS:
-        if isinstance(given.get(section), dict):
-            merged[section] = {**defaults.get(section, {}), **given[section]}
-    if isinstance(merged["budgets"], dict):
-        merged["budgets"] = _with_downgrades(merged, given, defaults["budgets"]["downgrade"])
+def _with_defaults_that_fit(given: dict[str, Any]) -> dict[str, Any]:
+    """The file with those defaults that name types and models, without the names that it has not.
+
+    A default row of the compatibility table, or pair of the cheaper models, goes with its names.
+    """
+    laid = dict(given)
     if "compatibility" not in given:
-        merged["compatibility"] = _compatibility_of(merged, defaults["compatibility"])
-    return merged
+        agent_types = given.get("agent_types", defaults.agent_types())
+        request_types = given.get("request_types", defaults.request_types())
+        laid["compatibility"] = {
+            request_type: {name: fit for name, fit in row.items() if name in agent_types}
+            for request_type, row in defaults.compatibility().items()
+            if request_type in request_types
+        }
+    budgets = given.get("budgets", {})
+    downgrade = budgets.get("downgrade", {})
+    if isinstance(downgrade, dict) and "models" not in downgrade:
+        laid["budgets"] = {**budgets, "downgrade": {**downgrade, "models": _cheaper_models(given)}}
+    return laid
 
 
-def _with_downgrades(
-    merged: dict[str, Any], given: dict[str, Any], usual: dict[str, Any]
-) -> dict[str, Any]:
-    """The budgets, where no way down was given with the usual one among the catalogue's models."""
-    asked = given.get("budgets", {}).get("downgrade", {})
-    if not isinstance(asked, dict) or "models" in asked:
-        return dict(merged["budgets"])
-    there, models = merged["catalogue"], merged["models"]
-    configured = isinstance(models, dict) and models.get("catalogue") == "configured"
-    found = {
-        dear: cheap
-        for dear, cheap in usual["models"].items()
-        if not configured or (dear in there and cheap in there)
-    }
-    return {**merged["budgets"], "downgrade": {**usual, **asked, "models": found}}
-
-
-def _compatibility_of(merged: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """The default rows and columns whose request and agent types are still there."""
+def _cheaper_models(given: dict[str, Any]) -> dict[str, str]:
+    """The default pairs whose models are both in the catalogue that is chosen."""
+    if given.get("models", {}).get("catalogue", "configured") != "configured":
+        return dict(REFERENCE_CHEAPER_MODELS)
+    there = given.get("catalogue", defaults.catalogue())
     return {
-        request_type: {k: v for k, v in row.items() if k in merged["agent_types"]}
-        for request_type, row in defaults.items()
-        if request_type in merged["request_types"]
+        model: cheaper
+        for model, cheaper in CHEAPER_MODELS.items()
+        if model in there and cheaper in there
     }
 
 

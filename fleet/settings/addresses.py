@@ -11,8 +11,10 @@ USER and PASSWORD are those of Redis. What begins with `ssl_` is named as in red
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from ssl import CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
@@ -32,6 +34,7 @@ CHECKS = {"none": CERT_NONE, "optional": CERT_OPTIONAL, "required": CERT_REQUIRE
 ENCODE = "write what is special in a user or password as %XX, such as %2F for /"
 STARS = "**********"
 SECRET_OPTION = re.compile(r"([^=&]*(?:user|password|token|secret)[^=&]*=)[^&]*", re.IGNORECASE)
+CHECK = "check ssl_ca_certs, ssl_certfile and ssl_keyfile in FLEET_BROKER_URL"
 FALSE = ("0", "f", "false", "n", "no")
 
 Host = tuple[str, int]
@@ -183,3 +186,22 @@ def _tls(given: Mapping[str, str]) -> dict[str, Any]:
     elif checks == "none":
         found["ssl_check_hostname"] = False
     return found
+
+
+def check_files(tls: Mapping[str, Any] | None) -> None:
+    """Raise `InvalidConfig` for a certificate or key that is not there."""
+    for name in FILES:
+        path = (tls or {}).get(name)
+        if path is not None and not Path(path).is_file():
+            raise InvalidConfig(f"FLEET_BROKER_URL: {name}: there is no file {path}; correct it")
+
+
+def tls_error(error: BaseException | None) -> str:
+    """What TLS had against the other side; empty where it had nothing."""
+    while error is not None:
+        if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return ""
+        if isinstance(error, ssl.SSLError):
+            return str(error.reason or error)
+        error = error.__cause__ or error.__context__
+    return ""

@@ -4,49 +4,79 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from fleet.settings.names import Fraction, Name, Over, TenantName
-from fleet.settings.scopes import scope_form
-from fleet.settings.section import Section
+from fleet.settings.names import Fraction, Name, Over, ScopeName, Section, TenantName
 
 MOST_DOLLARS = 9_000_000
 """The scripts count nano-dollars exactly up to 2^53 of them."""
 
+CHEAPER_MODELS = {"gpt-5": "gpt-4o", "claude-opus-4-1": "claude-sonnet-4-5"}
+REFERENCE_CHEAPER_MODELS = {**CHEAPER_MODELS, "claude-opus-4.1": "claude-sonnet-3.5"}
+"""The same for the reference catalogue."""
+
 Dollars = Annotated[float, Field(gt=0, le=MOST_DOLLARS, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=2**53 - 1)]
-ScopeName = Annotated[str, AfterValidator(scope_form)]
 
 
 class Budget(Section):
-    """What a scope may use in a UTC hour, day and month: US dollars, tokens, model calls."""
+    """What a tenant, an agent type or a model may use in a UTC hour, day or month.
 
-    hourly_usd: Dollars | None = None
-    daily_usd: Dollars | None = None
-    monthly_usd: Dollars | None = None
-    hourly_tokens: Count | None = None
-    daily_tokens: Count | None = None
-    monthly_tokens: Count | None = None
-    hourly_requests: Count | None = None
-    daily_requests: Count | None = None
-    monthly_requests: Count | None = None
+    The name `*` stands for each that has no table of its own: `model:*`.
+    """
+
+    hourly_usd: Dollars | None = Field(None, description="US dollars in a UTC hour.", examples=[20])
+    daily_usd: Dollars | None = Field(None, description="US dollars in a UTC day.", examples=[20])
+    monthly_usd: Dollars | None = Field(
+        None, description="US dollars in a UTC month.", examples=[20]
+    )
+    hourly_tokens: Count | None = Field(
+        None, description="Tokens of input and output in a UTC hour.", examples=[1_000_000]
+    )
+    daily_tokens: Count | None = Field(
+        None, description="Tokens of input and output in a UTC day.", examples=[1_000_000]
+    )
+    monthly_tokens: Count | None = Field(
+        None, description="Tokens of input and output in a UTC month.", examples=[1_000_000]
+    )
+    hourly_requests: Count | None = Field(
+        None, description="Model calls in a UTC hour.", examples=[5000]
+    )
+    daily_requests: Count | None = Field(
+        None, description="Model calls in a UTC day.", examples=[5000]
+    )
+    monthly_requests: Count | None = Field(
+        None, description="Model calls in a UTC month.", examples=[5000]
+    )
 
 
 class Rate(Section):
-    """What a scope may use in any 60 minutes, and how many of its tasks there may be at once."""
+    """What a tenant, an agent type or a model may use in any 60 minutes and at once.
 
-    usd: Dollars | None = None
-    tokens: Count | None = None
-    requests: Count | None = None
-    concurrent_tasks: Count | None = None
+    The name `*` stands for each that has no table of its own: `tenant:*`.
+    """
+
+    usd: Dollars | None = Field(None, description="US dollars in 60 minutes.", examples=[100])
+    tokens: Count | None = Field(
+        None, description="Tokens of input and output in 60 minutes.", examples=[100_000]
+    )
+    requests: Count | None = Field(None, description="Model calls in 60 minutes.", examples=[1000])
+    concurrent_tasks: Count | None = Field(
+        None, description="Tasks at once, waiting ones included.", examples=[200]
+    )
 
 
 class BudgetRule(Section):
-    """What becomes of a model call of some tasks that does not fit a budget."""
+    """What happens to a model call that does not fit a budget, for the tasks of a request type, a
+    tenant, or both. The narrowest rule that fits a task holds."""
 
-    request_type: Name | None = None
-    tenant: TenantName | None = None
-    over: Over
+    request_type: Name | None = Field(
+        None, description="The request type of the tasks.", examples=["code_generation"]
+    )
+    tenant: TenantName | None = Field(
+        None, description="The tenant of the tasks.", examples=["acme"]
+    )
+    over: Over = Field(description="As budgets.over, for these tasks.", examples=["wait"])
 
     @model_validator(mode="after")
     def _has_a_scope(self) -> Self:
@@ -56,11 +86,21 @@ class BudgetRule(Section):
 
 
 class Downgrades(Section):
-    """When a task goes to a cheaper model, and to which. `nearly` is a share of a dollar budget."""
+    """When a task goes to a cheaper model, and to which."""
 
-    over_usd: Dollars = 0.10
-    nearly: Fraction = 0.9
-    models: dict[str, str] = Field(default_factory=dict)
+    over_usd: Dollars = Field(
+        0.10, description="A task with a higher estimate goes to the cheaper model."
+    )
+    nearly: Fraction = Field(
+        0.9,
+        description="Every task goes to the cheaper model once this share of a dollar budget is "
+        "used.",
+    )
+    models: dict[str, str] = Field(
+        default_factory=lambda: dict(CHEAPER_MODELS),
+        description="The cheaper model for each model of the catalogue. Of the default only "
+        "pairs whose models are both in the catalogue count.",
+    )
 
     @model_validator(mode="after")
     def _ends_somewhere(self) -> Self:
@@ -75,26 +115,38 @@ class Downgrades(Section):
 
 
 class Budgets(Budget):
-    """What everything may use, and single scopes; and what becomes of a call that does not fit.
+    """What all tasks together may use in a UTC hour, day or month, by Redis's clock.
 
-    `task_usd` is what a task may cost whose submission says nothing of it, `task_tokens` and
-    `task_requests` what each task may use. `redis_away` says
-    whether a running task may call a model that Redis cannot admit.
+    A model call that does not fit is not made. `fleet budget set` and `fleet limits set` change
+    limits while the fleet runs.
     """
 
-    daily_usd: Dollars = 500
-    monthly_usd: Dollars = 15000
-    task_usd: Dollars | None = None
-    task_tokens: Count | None = None
-    task_requests: Count | None = None
-    redis_away: Literal["closed", "open"] = "closed"
-    over: Over = "downgrade"
-    scopes: dict[ScopeName, Budget] = Field(default_factory=dict)
+    daily_usd: Dollars = Field(500, description="US dollars in a UTC day.")
+    monthly_usd: Dollars = Field(15000, description="US dollars in a UTC month.")
+    task_usd: Dollars | None = Field(
+        None, description="What a task without max_cost_usd may cost.", examples=[1.0]
+    )
+    task_tokens: Count | None = Field(
+        None, description="Tokens of input and output of each task.", examples=[100_000]
+    )
+    task_requests: Count | None = Field(
+        None, description="Model calls of each task.", examples=[20]
+    )
+    redis_away: Literal["closed", "open"] = Field(
+        "closed",
+        description="closed: no model call without Redis. open: tasks that run go on, unadmitted.",
+    )
+    over: Over = Field(
+        "downgrade",
+        description="What happens to a model call that does not fit. downgrade: a cheaper model. "
+        "wait: until the window turns. refuse: an error.",
+    )
+    scopes: dict[ScopeName, Budget] = Field(default_factory=dict, examples=["tenant:acme"])
     rules: tuple[BudgetRule, ...] = ()
     downgrade: Downgrades = Downgrades()
 
 
 class Rates(Rate):
-    """What everything may use in any 60 minutes and at once, and single scopes."""
+    """What all tasks together may use in any 60 minutes, and how many there may be at once."""
 
-    scopes: dict[ScopeName, Rate] = Field(default_factory=dict)
+    scopes: dict[ScopeName, Rate] = Field(default_factory=dict, examples=["tenant:*"])

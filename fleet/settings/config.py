@@ -1,140 +1,61 @@
-"""What fleet.toml may say: agent types, pools, request types, models, limits.
+"""The whole of fleet.toml, and what holds between its tables.
 
 Everything is checked when it is read, also one key against another, so that a fleet
-with a bad configuration does not start. Units: seconds, bytes, US dollars.
+with a bad configuration does not start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import Annotated, Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
+from fleet.settings import defaults
 from fleet.settings.budgets import Budgets, Rates
+from fleet.settings.limits import Agents, Leases, Limits, Replication, Workers
 from fleet.settings.models import CatalogueModel, Models, TenantModels
 from fleet.settings.names import (
     EVERY_TYPE,
     LOCAL,
-    LONGEST_SECONDS,
     SILENT_COMPATIBILITY,
-    Capability,
     Fraction,
     Name,
-    QueueName,
-    Seconds,
+    Section,
     Strategy,
+    check_scope_name,
 )
 from fleet.settings.providers import Provider
 from fleet.settings.retries import Retries
-from fleet.settings.routing import Health, Routing
-from fleet.settings.scopes import check_scope_name
-from fleet.settings.section import Section
-
-
-class AgentType(Section):
-    """What a worker can do. Its code is the entry point of this name in `fleet.agents`."""
-
-
-class Pool(Section):
-    """The workers of one agent type that share one queue."""
-
-    agent_type: Name
-    queue: QueueName | None = None
-    weight: Annotated[int, Field(ge=1, le=10)] = 5
-    slots: Annotated[int, Field(ge=1, le=1000)] = 10
-    execution: Literal["threads", "prefork"] = "threads"
-    min: Annotated[int, Field(ge=0, le=1000)] = 1
-    max: Annotated[int, Field(ge=1, le=1000)] = 4
-    helps: tuple[Name | Literal["*"], ...] = ()
-
-    @model_validator(mode="after")
-    def _bounds(self) -> Self:
-        if self.min > self.max:
-            raise ValueError(f"min ({self.min}) is over max ({self.max}); lower min or raise max")
-        if self.agent_type in self.helps:
-            raise ValueError(f"helps names the pool's own agent type {self.agent_type}; remove it")
-        return self
-
-
-class RequestType(Section):
-    """What an application asks for, and the agent type that answers it."""
-
-    agent_type: Name
-    model_task: Literal[
-        "code_generation", "security_analysis", "performance_testing", "general"
-    ] | None = None
-    needs: tuple[Capability, ...] = ()
-    quality_priority: Fraction | None = None
-    speed_priority: Fraction | None = None
-
+from fleet.settings.routing import AgentType, Health, Pool, RequestType, Routing
 
 Prioritised = RequestType | TenantModels | Models
-
-
-class Limits(Section):
-    payload_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
-    checkpoint_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
-    task_seconds: Seconds = 600
-    model_call_seconds: Seconds = 300
-    result_ttl_seconds: Annotated[int, Field(ge=60, le=LONGEST_SECONDS)] = 86400
-    waiting_per_pool: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
-    waiting_per_tenant: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
-    dead_letters: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    dead_ttl_seconds: Annotated[int, Field(ge=60, le=LONGEST_SECONDS)] = 7 * 86400
-
-
-class Leases(Section):
-    lease_seconds: Seconds = 15
-    renew_seconds: Seconds = 5
-    heartbeat_seconds: Seconds = 5
-    dead_after_seconds: Seconds = 30
-    reap_seconds: Seconds = 10
-    beat_seconds: Annotated[int, Field(ge=2, le=3600)] = 30
-
-    @model_validator(mode="after")
-    def _a_missed_beat_is_not_a_death(self) -> Self:
-        for life, beat in (
-            ("lease_seconds", "renew_seconds"),
-            ("dead_after_seconds", "heartbeat_seconds"),
-        ):
-            if getattr(self, life) < 2 * getattr(self, beat):
-                raise ValueError(
-                    f"{life} ({getattr(self, life):g}) must be at least twice {beat} "
-                    f"({getattr(self, beat):g}), or one late sign of life counts as a death"
-                )
-        return self
-
-
-class Workers(Section):
-    grace_seconds: Annotated[float, Field(ge=2, le=86_400)] = 25
-
-
-class Replication(Section):
-    """How many replicas of Redis have to have a task before its submission returns."""
-
-    min_replicas: Annotated[int, Field(ge=0, le=100)] = 0
-    wait_seconds: Annotated[float, Field(ge=0.01, le=60)] = 1.0
-
-
-class Agents(Section):
-    read_roots: tuple[str, ...] = (".",)
-    sandbox: Literal["auto", "bubblewrap", "landlock", "rlimits"] = "auto"
 
 
 class FleetConfig(Section):
     """The whole file."""
 
-    strategy: Strategy = "soonest"
-    tenants: tuple[Name, ...] = ()
-    agent_types: dict[Name, AgentType]
-    pools: dict[Name, Pool]
-    request_types: dict[Name, RequestType]
-    compatibility: dict[Name, dict[Name, Fraction]]
+    strategy: Strategy = Field(
+        "soonest",
+        description="How pools are chosen: soonest, ai_optimized, expected_wait, power_of_two, "
+        "least_loaded, least_connections, round_robin, weighted_round_robin, or one that a package "
+        "brings. `fleet route strategies` lists them, `fleet route set` changes the strategy while "
+        "the fleet runs.",
+    )
+    tenants: tuple[Name, ...] = Field(
+        (), description="Tenants that may submit. Empty: any well-formed name."
+    )
+    agent_types: dict[Name, AgentType] = Field(default_factory=defaults.agent_types)
+    pools: dict[Name, Pool] = Field(default_factory=defaults.pools)
+    request_types: dict[Name, RequestType] = Field(default_factory=defaults.request_types)
+    compatibility: dict[Name, dict[Name, Fraction]] = Field(
+        default_factory=defaults.compatibility,
+        description="How well an agent type suits a request type. 0.5 where the table is silent.",
+    )
     models: Models = Models()
-    providers: dict[Name, Provider]
-    catalogue: dict[str, CatalogueModel]
+    providers: dict[Name, Provider] = Field(default_factory=defaults.providers)
+    catalogue: dict[str, CatalogueModel] = Field(default_factory=defaults.catalogue)
     limits: Limits = Limits()
     retries: Retries = Retries()
     budgets: Budgets = Budgets()
@@ -145,6 +66,11 @@ class FleetConfig(Section):
     agents: Agents = Agents()
     routing: Routing = Routing()
     health: Health = Health()
+
+    @classmethod
+    def tables(cls) -> frozenset[str]:
+        """The keys that are tables."""
+        return frozenset(cls.model_fields) - {"strategy", "tenants"}
 
     def suits(self, request_type: str, agent_type: str) -> float:
         """How well an agent type suits a request type, 0 to 1."""

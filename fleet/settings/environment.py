@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleet.errors import InvalidConfig
-from fleet.settings.addresses import taken_apart
+from fleet.settings.addresses import DEFAULT_BROKER_URL, taken_apart
 
 RUN_FILE = "run.json"
 
@@ -18,22 +18,51 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Environment(BaseSettings):
-    """One machine's settings. A port of 0 means: any free one."""
+    """Where things are on this machine, and its secrets. A port of 0 means: any free one.
+
+    In a folder where `fleet up` runs, the addresses of Redis and of the local model that are not
+    set are those of that fleet.
+    """
 
     model_config = SettingsConfigDict(env_prefix="FLEET_", frozen=True)
 
-    config: Path | None = None
-    data_dir: Path = Path(".fleet")
-    namespace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_\-]{0,30}$")] = "fleet"
-    broker_url: SecretStr | None = None
-    broker_port: Port = 0
-    model_url: Annotated[str, Field(pattern=r"^https?://")] | None = None
-    model_port: Port = 0
-    flower_port: Port = 0
-    flower_user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")] = "fleet"
-    flower_password: SecretStr | None = None
-    socket_timeout: Annotated[float, Field(gt=0, le=120)] = 5.0
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    config: Path | None = Field(
+        None,
+        description="The configuration file. Default: fleet.toml in the working folder, if any.",
+    )
+    data_dir: Path = Field(
+        Path(".fleet"),
+        description="The folder of what Fleet stores: the archive of the ledger, prices, and the "
+        "data of the embedded Valkey.",
+    )
+    namespace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_\-]{0,30}$")] = Field(
+        "fleet", description="The name that every key and queue of this fleet begins with."
+    )
+    broker_url: SecretStr | None = Field(
+        None,
+        description=f"The address of Redis. Default: {DEFAULT_BROKER_URL}",
+    )
+    broker_port: Port = Field(0, description="The port of the embedded Valkey of `fleet up`.")
+    model_url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
+        None, description="The address of a server of the local model."
+    )
+    model_port: Port = Field(0, description="The port of the local model's server.")
+    flower_port: Port = Field(0, description="The port of Flower.")
+    flower_user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")] = Field(
+        "fleet", description="The user of Flower."
+    )
+    flower_password: SecretStr | None = Field(None, description="The password of Flower.")
+    socket_timeout: Annotated[float, Field(gt=0, le=120)] = Field(
+        5.0, description="How long Redis may take to answer."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Log lines of this level and above are written."
+    )
+    pool: str | None = Field(
+        None,
+        description="The pool that a Celery worker serves as an agent. `fleet service worker` sets "
+        "it. Without it the worker is no agent.",
+    )
 
     @field_validator("broker_url")
     @classmethod

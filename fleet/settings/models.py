@@ -6,34 +6,59 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fleet.settings.names import Capability, Fraction, Name, Seconds, TenantName
-from fleet.settings.section import Section
+from fleet.settings.names import Capability, Fraction, Name, Seconds, Section, TenantName
+
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class TenantModels(Section):
-    """What matters for one tenant when a model is chosen; what is left out, all others' word."""
+    """What matters for one tenant when a model is chosen. A key that is left out has the value of
+    [models]."""
 
-    quality_priority: Fraction | None = None
-    speed_priority: Fraction | None = None
+    quality_priority: Fraction | None = Field(
+        None, description="The weight of quality.", examples=[0.8]
+    )
+    speed_priority: Fraction | None = Field(
+        None, description="The weight of speed.", examples=[0.1]
+    )
 
 
 class Models(Section):
-    """Which catalogue to choose from, what matters when choosing, and how outcomes count.
+    """Which catalogue models are chosen from, what matters, and how outcomes count.
 
-    `prior_strength` is what the catalogue's figures weigh, as a number of tasks. `tenants` have
-    priorities of their own.
+    The priorities of a submission come first, then those of its [request_types.NAME], then those of
+    its [models.tenants.NAME], then these. Quality and speed together are at most 1. The rest is the
+    weight of a low cost.
     """
 
-    catalogue: Literal["configured", "reference"] = "configured"
-    quality_priority: Fraction = 0.7
-    speed_priority: Fraction = 0.3
-    policy: Literal["mean", "thompson"] = "mean"
-    quality_floor: Fraction = 0.0
-    prior_strength: Annotated[float, Field(gt=0, le=1_000_000)] = 10.0
-    learn_half_life_seconds: Seconds = 7 * 86400.0
-    escalate: bool = True
-    regions: tuple[str, ...] = ()
-    tenants: dict[TenantName, TenantModels] = Field(default_factory=dict)
+    catalogue: Literal["configured", "reference"] = Field(
+        "configured",
+        description="configured: the models of [catalogue] whose provider has a key, else the "
+        "local one. reference: the five of the reference table.",
+    )
+    quality_priority: Fraction = Field(0.7, description="The weight of quality.")
+    speed_priority: Fraction = Field(0.3, description="The weight of speed.")
+    policy: Literal["mean", "thompson"] = Field(
+        "mean",
+        description="mean: the best estimate of the quality of a model. thompson: a random draw, "
+        "which also tries models that are less known.",
+    )
+    quality_floor: Fraction = Field(
+        0.0, description="A model whose estimated quality is lower is never taken."
+    )
+    prior_strength: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
+        10.0, description="What the figures of the catalogue weigh, as a number of tasks."
+    )
+    learn_half_life_seconds: Seconds = Field(
+        7 * 86400.0, description="After this time evidence counts half."
+    )
+    escalate: bool = Field(
+        True, description="An answer that fails its check goes to the next stronger model."
+    )
+    regions: tuple[str, ...] = Field(
+        (), description="Regions whose models may be used. Empty: all."
+    )
+    tenants: dict[TenantName, TenantModels] = Field(default_factory=dict, examples=["acme"])
 
     @model_validator(mode="after")
     def _priorities(self) -> Self:
@@ -47,25 +72,43 @@ class Models(Section):
 
 
 class CatalogueModel(Section):
-    """One model: who serves it, how good and quick it is (0 to 1), what it costs and can do.
+    """One model of the catalogue, by its name.
 
-    Prices are a contract's, in US dollars for a thousand tokens; without them those of
-    genai-prices hold, and its context window where none is given.
+    Prices are in US dollars for a thousand tokens. A price or a context window that is left out
+    comes from genai-prices. A model without any price is refused unless it is free.
     """
 
-    provider: Name
-    quality: Fraction
-    speed: Fraction
-    efficiency: Annotated[float, Field(gt=0, le=10)] = 1.0
-    input_price: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    output_price: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    cached_input_price: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    cache_write_price: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    free: bool = False
-    context_tokens: Annotated[int, Field(ge=1)] | None = None
-    capabilities: tuple[Capability, ...] = ()
-    region: str = ""
-    tenants: tuple[Name, ...] = ()
+    provider: Name = Field(description="A provider of [providers], or local.")
+    quality: Fraction = Field(description="How good its answers are.")
+    speed: Fraction = Field(description="How quick it is.")
+    efficiency: Annotated[float, Field(gt=0, le=10)] = Field(
+        1.0, description="The tokens that it takes where a plain model takes one."
+    )
+    input_price: Price | None = Field(
+        None, description="The price of input tokens.", examples=[0.003]
+    )
+    output_price: Price | None = Field(
+        None, description="The price of output tokens.", examples=[0.015]
+    )
+    cached_input_price: Price | None = Field(
+        None,
+        description="The price of input that the provider reads from its cache.",
+        examples=[0.0003],
+    )
+    cache_write_price: Price | None = Field(
+        None,
+        description="The price of input that the provider writes to its cache.",
+        examples=[0.004],
+    )
+    free: bool = Field(False, description="The model costs nothing.")
+    context_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Its context window, in tokens.", examples=[128_000]
+    )
+    capabilities: tuple[Capability, ...] = Field(
+        (), description="What it is capable of: the `needs` of request types."
+    )
+    region: str = Field("", description="Where it is served: any word, for models.regions.")
+    tenants: tuple[Name, ...] = Field((), description="Tenants that alone may use it. Empty: all.")
 
     @model_validator(mode="after")
     def _prices_come_together(self) -> Self:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from fleet.errors import InvalidConfig
-from fleet.settings.section import Section
+from fleet.settings.names import Section
 
 ProviderKind = Literal["openai", "anthropic", "google", "bedrock", "mistral", "groq"]
 
@@ -37,29 +37,56 @@ AWS_VARIABLES = (
 class Provider(Section):
     """Where models are served, and which protocol is spoken there.
 
-    `openai` is any endpoint that speaks OpenAI's protocol. The other kinds have an address of
-    their own, and a package that is installed as an extra of the kind's name. `bedrock` takes its
-    credentials the AWS way, and its region from `region` or AWS_DEFAULT_REGION.
-
-    `stream` says whether answers are asked for piece by piece: then a call that is cut is charged
-    for what had arrived. Set it where the provider stops when the connection closes and its models
-    show all that they write. Where it is not set it is so for the kinds of `STREAMED`, at one of
-    `MAKERS` or on this machine.
-
-    `limit_field` names the field that limits an answer, where a server of kind `openai` knows
-    another than `fleet.models.calls.request_fields` takes it to; `none` sends no limit, so each
-    answer may take the model's whole window. `temperature = false` sends none, for models that
-    refuse it, and `stream_usage = false` leaves out `stream_options.include_usage`.
+    A provider counts as configured when the variable of its key is set. `openai` is any endpoint
+    that speaks OpenAI's protocol. Each other kind has an address of its own, and needs an extra:
+    `pip install 'fleet[KIND]'`. `bedrock` takes its credentials from the variables of AWS.
     """
 
-    kind: ProviderKind = "openai"
-    base_url: str | None = Field(None, pattern=r"^https?://")
-    key_variable: str | None = Field(None, pattern=r"^[A-Z][A-Z0-9_]*$")
-    region: str | None = Field(None, pattern=r"^[a-z0-9\-]+$")
-    stream: bool | None = None
-    limit_field: LimitField | None = None
-    temperature: bool = True
-    stream_usage: bool | None = None
+    kind: ProviderKind = Field("openai", description="The protocol.")
+    base_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="The address. Kind openai needs one.",
+        examples=["https://api.example.com/v1"],
+    )
+    key_variable: str | None = Field(
+        None,
+        pattern=r"^[A-Z][A-Z0-9_]*$",
+        description="The environment variable that holds the key. Every kind but bedrock needs "
+        "one.",
+        examples=["EXAMPLE_API_KEY"],
+    )
+    region: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9\-]+$",
+        description="The region of kind bedrock; else that of AWS_DEFAULT_REGION.",
+        examples=["eu-central-1"],
+    )
+    stream: bool | None = Field(
+        None,
+        description="Whether answers are requested as a stream. Then a cut call is charged for "
+        "what had arrived. Set it where the provider stops, and bills no further, when the "
+        "connection closes, and its models show all that they write. By default this is assumed "
+        "of OpenAI, of Anthropic and of this machine. Elsewhere a cut call is charged its upper "
+        "bound.",
+        examples=[True],
+    )
+    limit_field: LimitField | None = Field(
+        None,
+        description="The field that limits an answer, for kind openai. By default "
+        "max_completion_tokens for OpenAI and max_tokens for nearly all others. none: the server "
+        "takes no limit, so an answer may fill the context window.",
+        examples=["max_completion_tokens"],
+    )
+    temperature: bool = Field(
+        True, description="false: send no temperature, for models that refuse it."
+    )
+    stream_usage: bool | None = Field(
+        None,
+        description="false: send no stream_options.include_usage, for servers of kind openai that "
+        "refuse it.",
+        examples=[False],
+    )
 
     @field_validator("base_url")
     @classmethod

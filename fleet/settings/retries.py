@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fleet import errors
 from fleet.errors import OverLimit, RetryLater
-from fleet.settings.section import Section
+from fleet.settings.names import Section
 
 Most = Annotated[int, Field(ge=0, le=1000)]
 Wait = Annotated[float, Field(gt=0, le=86_400)]
@@ -17,9 +17,7 @@ Age = Annotated[float, Field(gt=0, le=30 * 86_400)]
 RETRIED = tuple(
     name
     for name, kind in vars(errors).items()
-    if isinstance(kind, type)
-    and issubclass(kind, RetryLater)
-    and not issubclass(kind, OverLimit)
+    if isinstance(kind, type) and issubclass(kind, RetryLater) and not issubclass(kind, OverLimit)
 )
 """The classes of errors that a task may be tried again for."""
 
@@ -34,22 +32,30 @@ class RetryPolicy(NamedTuple):
 
 
 class ErrorRetries(Section):
-    """What differs for one class of errors."""
+    """What differs for one class of errors, by the name of the class. A key that is left out has
+    the value of [retries]."""
 
-    most: Most | None = None
-    base_seconds: Wait | None = None
-    cap_seconds: Wait | None = None
-    most_age_seconds: Age | None = None
+    most: Most | None = Field(None, description="How often a task is retried.", examples=[10])
+    base_seconds: Wait | None = Field(None, description="The base of the wait.", examples=[5])
+    cap_seconds: Wait | None = Field(None, description="The longest wait.", examples=[600])
+    most_age_seconds: Age | None = Field(
+        None, description="How long after its first failure a task is retried.", examples=[3600]
+    )
 
 
 class Retries(Section):
-    """The rule for all errors that time may heal, and for single classes of them."""
+    """When a task is retried after an error that time may heal, such as a provider's outage.
 
-    most: Most = 5
-    base_seconds: Wait = 2
-    cap_seconds: Wait = 300
-    most_age_seconds: Age = 21_600
-    errors: dict[str, ErrorRetries] = Field(default_factory=dict)
+    It waits as long as the error asks for, plus a random part of base x 2^n, at most cap.
+    """
+
+    most: Most = Field(5, description="How often a task is retried. 0: never.")
+    base_seconds: Wait = Field(2, description="The base of the wait.")
+    cap_seconds: Wait = Field(300, description="The longest wait.")
+    most_age_seconds: Age = Field(
+        21_600, description="How long after its first failure a task is retried."
+    )
+    errors: dict[str, ErrorRetries] = Field(default_factory=dict, examples=["RateLimited"])
 
     def policy(self, error: Exception) -> RetryPolicy:
         """The rule for an error: that of its class, or of the nearest one above it that has one."""

@@ -1,32 +1,116 @@
-"""What fleet.toml may say about routing and the health of pools."""
+"""What fleet.toml may say about pools, request types, routing and the health of pools."""
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fleet.settings.names import Fraction, Name, Seconds, Strategy, TenantName
-from fleet.settings.section import Section
+from fleet.settings.names import (
+    Capability,
+    Fraction,
+    Name,
+    QueueName,
+    Seconds,
+    Section,
+    Strategy,
+    TenantName,
+)
+
+
+class AgentType(Section):
+    """What a worker can do. Its code is the entry point of this name in `fleet.agents`."""
+
+
+class Pool(Section):
+    """The workers of one agent type that share one queue."""
+
+    agent_type: Name = Field(description="The agent type of its workers.")
+    queue: QueueName | None = Field(
+        None,
+        description="Its Celery queue. Default: {NAMESPACE}.POOL",
+        examples=["{fleet}.codegen"],
+    )
+    weight: Annotated[int, Field(ge=1, le=10)] = Field(
+        5, description="Its share in weighted strategies."
+    )
+    slots: Annotated[int, Field(ge=1, le=1000)] = Field(
+        10, description="Tasks that each worker runs at once."
+    )
+    execution: Literal["threads", "prefork"] = Field(
+        "threads",
+        description="threads: for work that waits for a model. prefork: for tools that burn CPU.",
+    )
+    min: Annotated[int, Field(ge=0, le=1000)] = Field(
+        1, description="Workers that `fleet up` starts."
+    )
+    max: Annotated[int, Field(ge=1, le=1000)] = Field(4, description="Workers at most.")
+    helps: tuple[Name | Literal["*"], ...] = Field(
+        (),
+        description="Other agent types whose tasks the pool may take while it has none of its own. "
+        "`*`: all that it suits at least as well as routing.helper_floor.",
+    )
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min ({self.min}) is over max ({self.max}); lower min or raise max")
+        if self.agent_type in self.helps:
+            raise ValueError(f"helps names the pool's own agent type {self.agent_type}; remove it")
+        return self
+
+
+class RequestType(Section):
+    """What an application asks for, and the agent type that answers it."""
+
+    agent_type: Name = Field(description="The agent type that answers it.")
+    model_task: Name | None = Field(
+        None,
+        description="The model task whose token estimate holds, as an installed agent announces "
+        "it, or general; else that of its agent.",
+        examples=["general"],
+    )
+    needs: tuple[Capability, ...] = Field((), description="What a model must be capable of.")
+    quality_priority: Fraction | None = Field(
+        None,
+        description="The weight of quality when a model is chosen; else that of [models].",
+        examples=[0.8],
+    )
+    speed_priority: Fraction | None = Field(
+        None,
+        description="The weight of speed when a model is chosen; else that of [models].",
+        examples=[0.1],
+    )
 
 
 class Weights(Section):
-    """What each term of `ai_optimized` counts for."""
+    """What each term of the strategy `ai_optimized` counts for."""
 
-    success: Fraction = 0.30
-    response: Fraction = 0.25
-    load: Fraction = 0.20
-    compatibility: Fraction = 0.15
-    complexity_fit: Fraction = 0.10
+    success: Fraction = Field(0.30, description="The success rate of a pool.")
+    response: Fraction = Field(0.25, description="Its response time.")
+    load: Fraction = Field(0.20, description="Its free slots.")
+    compatibility: Fraction = Field(
+        0.15, description="How well its agent type suits the request type."
+    )
+    complexity_fit: Fraction = Field(
+        0.10, description="How well its weight fits the complexity of the task."
+    )
 
 
 class RouteRule(Section):
-    """How the tasks of a request type, a tenant, or both are routed."""
+    """How the tasks of a request type, a tenant, or both are routed. The narrowest rule that fits
+    a task holds."""
 
-    request_type: Name | None = None
-    tenant: TenantName | None = None
-    strategy: Strategy
-    weights: Weights | None = None
+    request_type: Name | None = Field(
+        None, description="The request type of the tasks.", examples=["code_generation"]
+    )
+    tenant: TenantName | None = Field(
+        None, description="The tenant of the tasks.", examples=["acme"]
+    )
+    strategy: Strategy = Field(description="The strategy for them.", examples=["least_loaded"])
+    weights: Weights | None = Field(
+        None, description="Weights of `ai_optimized` for them; else those of [routing.weights]."
+    )
 
     @model_validator(mode="after")
     def _has_a_scope(self) -> Self:
@@ -38,27 +122,59 @@ class RouteRule(Section):
 class Routing(Section):
     """How pools are chosen, beside the strategy."""
 
-    helper_floor: Fraction = 0.3
-    half_life_seconds: Seconds = 600
+    helper_floor: Fraction = Field(
+        0.3,
+        description="A pool with `helps` takes tasks of another agent type only where it suits "
+        "their requests at least so well.",
+    )
+    half_life_seconds: Seconds = Field(
+        600, description="In this time what is known of an idle pool loses half its weight."
+    )
     weights: Weights = Weights()
     rules: tuple[RouteRule, ...] = ()
 
 
 class Health(Section):
-    """When a pool is taken out of the rotation; see `fleet.routing.rules.health.HealthPolicy`."""
+    """When a pool is taken out of the rotation, and how it comes back."""
 
-    failures_in_row: Annotated[int, Field(ge=1)] = 5
-    least_success: Fraction = 0.6
-    worse_by: Fraction = 0.2
-    slow_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 5.0
-    least_outcomes: Annotated[int, Field(ge=1, le=100)] = 20
-    most_ejected: Fraction = 0.5
-    eject_seconds: Seconds = 30
-    most_eject_seconds: Seconds = 300
-    probes: Annotated[int, Field(ge=1)] = 1
-    good_probes: Annotated[int, Field(ge=1, le=100)] = 3
-    ramp_seconds: Seconds = 60
-    look_seconds: Seconds = 10
+    failures_in_row: Annotated[int, Field(ge=1)] = Field(
+        5, description="A pool is out at once after so many failures in a row."
+    )
+    least_success: Fraction = Field(
+        0.6,
+        description="A pool is out below this success rate, if it is also worse than its peers.",
+    )
+    worse_by: Fraction = Field(
+        0.2, description="How much lower than that of its peers its success rate must be."
+    )
+    slow_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = Field(
+        5.0, description="A pool is out when it is so many times as slow as its peers."
+    )
+    least_outcomes: Annotated[int, Field(ge=1, le=100)] = Field(
+        20, description="Success rate and slowness are judged from so many outcomes on."
+    )
+    most_ejected: Fraction = Field(
+        0.5,
+        description="The share of the live pools of an agent type that may be out at a time, never "
+        "the last one. 0: none.",
+    )
+    eject_seconds: Seconds = Field(
+        30,
+        description="How long a pool is out the first time. Each failed probe doubles the time.",
+    )
+    most_eject_seconds: Seconds = Field(
+        300, description="The longest time that a pool is out before its next probe."
+    )
+    probes: Annotated[int, Field(ge=1)] = Field(
+        1, description="Tasks at a time that a pool gets while it is probed."
+    )
+    good_probes: Annotated[int, Field(ge=1, le=100)] = Field(
+        3, description="So many probes must succeed before the pool is back."
+    )
+    ramp_seconds: Seconds = Field(
+        60, description="In this time the slots of a pool that is back are opened step by step."
+    )
+    look_seconds: Seconds = Field(10, description="How often beat looks at the pools.")
 
     @model_validator(mode="after")
     def _times(self) -> Self:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fleet.errors import InvalidRequest
 from fleet.models.rules.choice import NANODOLLARS
 from fleet.simulation.rules.replay import Recorded
-from fleet.tasks.checks import DEFAULT_TENANT
 from fleet.tasks.store import TaskRecord, Tasks
+from fleet.tasks.submission.checks import DEFAULT_TENANT
 from fleet.text.brief import brief
 
 REPLAYED_STATES = frozenset({"succeeded", "unverified", "failed"})

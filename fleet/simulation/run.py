@@ -65,9 +65,8 @@ def report(connection: Connection, ask: Ask, progress: Progress | None = None) -
         raise InvalidRequest("say what to simulate: one of --recorded, --csv FILE and --synthetic")
     changed = connection.policy.store.read().routes if ask.recorded else {}
     config = connection.settings.config
-    now = WhatIf(
-        "as configured", config, tuple(connection.models.catalogue), Routes(config, changed)
-    )
+    models, routes = tuple(connection.models.catalogue), Routes(config, changed)
+    now = WhatIf("as configured", config, models, routes, connection.agents)
     fleets = (now, *_changes(now, connection.settings, ask))
     source = _source(connection, ask, now)
     ready = [_Simulation.of(fleet, source, ask, connection.strategies) for fleet in fleets]

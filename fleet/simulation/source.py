@@ -11,7 +11,7 @@ from fleet.errors import InvalidRequest
 from fleet.simulation.rules.replay import Experience, Recorded, kind_of, replayed
 from fleet.simulation.rules.workload import Workload, synthetic
 from fleet.simulation.what_if import KindName, WhatIf
-from fleet.tasks.checks import DEFAULT_TENANT
+from fleet.tasks.submission.checks import DEFAULT_TENANT
 
 SYNTHETIC_COMPLEXITIES = (0.2, 0.5, 0.9)
 USUAL_LOAD = 0.8

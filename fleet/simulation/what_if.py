@@ -8,6 +8,7 @@ from math import ceil
 
 import numpy as np
 
+from fleet.agent import AgentSpec
 from fleet.errors import InvalidRequest
 from fleet.models.rules.choice import Model, ModelCandidate, Tokens, cost_nanodollars
 from fleet.routing.routes import Routes, changed_weights
@@ -17,7 +18,7 @@ from fleet.simulation.rules.crew import SimulatedPool, Skill
 from fleet.simulation.rules.producers import Way
 from fleet.simulation.rules.replay import Experience, Recorded
 from fleet.simulation.rules.workload import Kind
-from fleet.tasks.model_planning import choose_model
+from fleet.tasks.submission.model_planning import base_tokens, choose_model
 from fleet.text.brief import unknown
 
 KindName = tuple[str, str, float]
@@ -32,6 +33,7 @@ class WhatIf:
     config: FleetConfig
     models: tuple[Model, ...]
     routes: Routes
+    agents: Mapping[str, AgentSpec]
     strategy: str | None = None
     weights: Mapping[str, float] | None = None
 
@@ -71,7 +73,14 @@ class WhatIf:
     def chosen(self, names: Iterable[KindName]) -> list[ModelCandidate]:
         """The model for each kind, with its figures."""
         return [
-            choose_model(self.config, self.models, request_type, complexity, tenant=tenant).best
+            choose_model(
+                self.config,
+                self.models,
+                request_type,
+                complexity,
+                base=base_tokens(self.config, self.agents, request_type),
+                tenant=tenant,
+            ).best
             for request_type, tenant, complexity in names
         ]
 

@@ -37,21 +37,22 @@ from fleet.routing.snapshot import Snapshot
 from fleet.routing.stores import RoutingStores
 from fleet.routing.strategies import installed_strategies
 from fleet.settings import Settings
-from fleet.tasks.checks import RequestChecks
 from fleet.tasks.dead_letters_store import DeadLetters
 from fleet.tasks.model_calls_store import Steps
-from fleet.tasks.on_hold_store import Parking
-from fleet.tasks.planning import Planner
-from fleet.tasks.queue_index_store import Lines
-from fleet.tasks.retries_store import Retries
 from fleet.tasks.revocations_store import Revocations
 from fleet.tasks.rules.states import ENDED
-from fleet.tasks.schedule_store import Schedule
 from fleet.tasks.set_aside_store import SetAside
 from fleet.tasks.store import Tasks
 from fleet.tasks.stores import TaskStores
-from fleet.tasks.submissions_store import MostWaiting, Replicas, Submissions
-from fleet.tasks.submit import MessageEncoder, Submitter
+from fleet.tasks.submission.checks import RequestChecks
+from fleet.tasks.submission.model_planning import check_model_tasks
+from fleet.tasks.submission.planning import Planner
+from fleet.tasks.submission.store import MostWaiting, Replicas, Submissions
+from fleet.tasks.submission.submit import MessageEncoder, Submitter
+from fleet.tasks.waiting.on_hold_store import Parking
+from fleet.tasks.waiting.queue_index_store import Lines
+from fleet.tasks.waiting.retries_store import Retries
+from fleet.tasks.waiting.schedule_store import Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Connection:
             self.models.state,
             self.strategies,
             complexity,
+            self.agents,
         )
         checks = RequestChecks(self.settings, self.agents, complexity)
         return Submitter(checks, planner, self.tasks.submissions, encode)
@@ -93,8 +95,9 @@ class Connection:
 
 def open_connection(settings: Settings) -> Connection:
     """Wire everything up. Nothing is sent to Redis yet. Raises `InvalidConfig`."""
-    strategies = installed_strategies()
+    strategies, agents = installed_strategies(), installed_agents()
     check_strategies(settings, strategies)
+    check_model_tasks(settings, agents)
     client = connect(settings.broker_url, settings.environment.socket_timeout)
     keys, scripts = Keys(settings.tag), Scripts(client)
     leases = settings.config.leases
@@ -127,7 +130,7 @@ def open_connection(settings: Settings) -> Connection:
             settings.environment.data_dir,
         ),
         tasks=_task_stores(settings, client, keys, scripts, clock),
-        agents=installed_agents(),
+        agents=agents,
         strategies=strategies,
     )
 

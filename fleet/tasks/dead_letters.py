@@ -11,14 +11,14 @@ from __future__ import annotations
 from uuid import NAMESPACE_URL, uuid5
 
 from fleet.errors import FleetError, InvalidRequest, MalformedMessage, TaskNotFound
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters_store import Letter
 from fleet.tasks.kept_messages import payload_of, readdressed
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.rules.dead_letters import DeadFilter
 from fleet.tasks.set_aside_store import SetAsideMessage
-from fleet.tasks.submit import Submitted, Submitter
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.submission.submit import Submitted, Submitter
 
 NANODOLLARS = 1_000_000_000
 MALFORMED = MalformedMessage.__name__

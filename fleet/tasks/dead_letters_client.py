@@ -13,7 +13,7 @@ from fleet.tasks.dead_letters import (
 from fleet.tasks.rules.dead_letters import DeadFilter
 from fleet.tasks.set_aside_store import PREFIX, SetAsideMessage
 from fleet.tasks.store import TaskRecord
-from fleet.tasks.submit import Submitted, Submitter
+from fleet.tasks.submission.submit import Submitted, Submitter
 
 
 class DeadLetterOffice:

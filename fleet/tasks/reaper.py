@@ -13,8 +13,8 @@ from fleet.errors import TaskFailed, TaskNotFound
 from fleet.redis.client import redis_errors
 from fleet.routing.health import look_at_pools
 from fleet.settings import Settings
-from fleet.tasks.clock import expiry_is_held
 from fleet.tasks.connection import Connection
+from fleet.tasks.leases.clock import expiry_is_held
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.rules.retries import MOST_CRASHES
 from fleet.tasks.run.outcome import error_json

@@ -1,9 +1,9 @@
 """What plain Celery has revoked: task ids and stamps, kept in Redis.
 
 A worker of stock Celery keeps them in its memory, and what waits for its time in the memory of the
-same worker. Here a message waits in Redis (`fleet.tasks.schedule_store`), and any worker may take
-it. So what is revoked waits there too, and `fetch.lua` looks at it in the step that takes a
-message.
+same worker. Here a message waits in Redis (`fleet.tasks.waiting.schedule_store`), and any worker
+may take it. So what is revoked waits there too, and `fetch.lua` looks at it in the step that takes
+a message.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from fleet.redis.keys import Keys, line, wake
 from fleet.redis.scripts import Scripts, text
 from fleet.redis.store import Store
 from fleet.routing.rules.statistics import OUTCOMES_KEPT
-from fleet.tasks.lease import Lease, made_lease
+from fleet.tasks.leases.lease import Lease, made_lease
 from fleet.tasks.record import TaskRecord, parse_record
 from fleet.tasks.rules.retries import MOST_CRASHES, Death
 from fleet.tasks.rules.states import ENDED, STATES
@@ -84,19 +84,61 @@ class Tasks(Store):
             raise TaskNotFound(f"no task {task_id} is known; its record may have expired")
         return text(state)
 
-    def newest(self, limit: int) -> list[TaskRecord]:
-        """The newest records first. Two calls; ids whose record has expired are forgotten."""
-        with redis_errors(self.client):
-            ids = [text(i) for i in self.client.zrevrange(self.keys.tasks, 0, limit - 1)]
-            pipeline = self.client.pipeline(transaction=False)
-            for task_id in ids:
-                pipeline.hgetall(self.keys.task(task_id))
-            rows = pipeline.execute()
-            expired = [i for i, fields in zip(ids, rows, strict=True) if b"state" not in fields]
-            if expired:
-                self.client.zrem(self.keys.tasks, *expired)
-        pairs = zip(ids, rows, strict=True)
-        return [parse_record(i, fields) for i, fields in pairs if b"state" in fields]
+    def newest(
+        self, limit: int, state: str | None = None, tenant: str | None = None
+    ) -> list[TaskRecord]:
+        """The newest records, of one state or tenant where given, newest first.
+
+        Without these: two calls. With them all tasks are searched until `limit` are found, with
+        three calls for each 1,000 tasks. Ids whose record has expired are forgotten.
+        """
+        found: dict[str, TaskRecord] = {}
+        start, is_last = 0, False
+        is_filtered = state is not None or tenant is not None
+        while len(found) < limit and not is_last:
+            size = PAGE if is_filtered else limit
+            with redis_errors(self.client):
+                ids = self._indexed(start, size)
+                wanted = self._of(ids, state, tenant) if is_filtered else ids
+                rows = self._rows(wanted)
+                expired = [i for i, fields in rows.items() if b"state" not in fields]
+                if expired:
+                    self.client.zrem(self.keys.tasks, *expired)
+            records = (parse_record(i, rows[i]) for i in wanted if i not in expired)
+            # They may have moved since they were looked for.
+            found |= {
+                each.id: each
+                for each in records
+                if state in (None, each.state) and tenant in (None, each.tenant)
+            }
+            start += size - len(expired)
+            is_last = len(ids) < size or not is_filtered
+        return list(found.values())[:limit]
+
+    def _indexed(self, start: int, size: int) -> list[str]:
+        """Ids of tasks, newest first."""
+        return [text(i) for i in self.client.zrevrange(self.keys.tasks, start, start + size - 1)]
+
+    def _rows(self, ids: Sequence[str]) -> dict[str, dict[bytes, bytes]]:
+        pipeline = self.client.pipeline(transaction=False)
+        for task_id in ids:
+            pipeline.hgetall(self.keys.task(task_id))
+        return dict(zip(ids, pipeline.execute(), strict=True))
+
+    def _of(self, ids: Sequence[str], state: str | None, tenant: str | None) -> list[str]:
+        """Those in a state, of a tenant; and those whose record has expired."""
+        pipeline = self.client.pipeline(transaction=False)
+        for task_id in ids:
+            pipeline.hmget(self.keys.task(task_id), "state", "tenant")
+        return [
+            task_id
+            for task_id, fields in zip(ids, pipeline.execute(), strict=True)
+            if fields[0] is None
+            or all(
+                wanted in (None, each and text(each))
+                for wanted, each in zip((state, tenant), fields, strict=True)
+            )
+        ]
 
     def claim(
         self,

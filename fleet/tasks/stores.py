@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from fleet.tasks.dead_letters_store import DeadLetters
 from fleet.tasks.model_calls_store import Steps
-from fleet.tasks.on_hold_store import Parking
-from fleet.tasks.queue_index_store import Lines
-from fleet.tasks.retries_store import Retries
 from fleet.tasks.revocations_store import Revocations
-from fleet.tasks.schedule_store import Schedule
 from fleet.tasks.set_aside_store import SetAside
 from fleet.tasks.store import Tasks
-from fleet.tasks.submissions_store import Submissions
+from fleet.tasks.submission.store import Submissions
+from fleet.tasks.waiting.on_hold_store import Parking
+from fleet.tasks.waiting.queue_index_store import Lines
+from fleet.tasks.waiting.retries_store import Retries
+from fleet.tasks.waiting.schedule_store import Schedule
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,18 +28,18 @@ from fleet.broker.submission import Delivered
 from fleet.budgets.cached_policy import PolicyInForce
 from fleet.budgets.controls import Controls
 from fleet.errors import FleetError, LeaseLost, TaskCancelled
-from fleet.models.callers import model_callers
+from fleet.models.callers import load_clients, model_callers
 from fleet.models.complexity import DEFAULT_COMPLEXITY, Complexity
 from fleet.models.priced import follow
 from fleet.policy.store import Policy
-from fleet.tasks.checks import RequestChecks
-from fleet.tasks.claims import Delivery
 from fleet.tasks.connection import Connection
-from fleet.tasks.lease_renewal import LeaseKeeper
-from fleet.tasks.model_planning import choose_model, stored_plan
-from fleet.tasks.requeue import GivenBack
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.leases.renewal import LeaseKeeper
+from fleet.tasks.leases.requeue import GivenBack
+from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.run.runner import AgentRunner
-from fleet.tasks.slots import TaskSlots
+from fleet.tasks.submission.checks import RequestChecks
+from fleet.tasks.submission.model_planning import base_tokens, choose_model, stored_plan
 from fleet.worker.event_loop import LoopThread
 from fleet.worker.late_results import late_end, tell_revoked, tell_started
 from fleet.worker.revoking import agent_request
@@ -69,6 +69,9 @@ def add_agent_tasks(
         ready.connect(lambda **_: _get_ready(runner, notice), weak=False)
         loaded = worker_ready if in_threads else worker_process_init
         loaded.connect(lambda **_: _keep_what_is_loaded(), weak=False)
+        if not in_threads:
+            # Before the fork: else each child that calls a model holds 50 MB of its own.
+            worker_init.connect(lambda **_: load_clients(), weak=False)
     connection = fleet_of(app)
     for agent_type in connection.settings.config.agent_types:
         if agent_type in connection.agents:
@@ -184,6 +187,7 @@ def _plan(connection: Connection, found: Delivered) -> str:
         connection.models.catalogue,
         request_type,
         complexity,
+        base=base_tokens(config, connection.agents, request_type),
         limit_nanodollars=Controls(config, Policy()).task_nanodollars,
         tenant=found.tenant,
         payload_characters=characters,

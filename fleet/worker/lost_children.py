@@ -21,8 +21,8 @@ from celery.worker import state
 from fleet.broker.app import Role
 from fleet.errors import FleetError, TaskNotFound, TaskTimedOut
 from fleet.tasks.connection import Connection
+from fleet.tasks.leases.requeue import give_back
 from fleet.tasks.record import TaskRecord
-from fleet.tasks.requeue import give_back
 from fleet.tasks.run.outcome import failed
 from fleet.tasks.store import Lease
 

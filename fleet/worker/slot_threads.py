@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from billiard.einfo import ExceptionInfo
 
-from fleet.tasks.slots import TaskSlots
+from fleet.tasks.leases.slots import TaskSlots
 from fleet.worker.tracing import is_away
 
 log = structlog.get_logger(__name__)

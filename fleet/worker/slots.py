@@ -23,7 +23,7 @@ from celery import Celery, bootsteps
 from celery.concurrency.thread import TaskPool
 
 from fleet.broker.rules.prefetch import Pace
-from fleet.tasks.slots import TaskSlots
+from fleet.tasks.leases.slots import TaskSlots
 from fleet.worker.slot_threads import SlotThreads
 
 SLOTS_FOR_A_SPARE = 2

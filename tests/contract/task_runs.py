@@ -19,16 +19,16 @@ from fleet.errors import FleetError
 from fleet.models.callers import model_callers
 from fleet.models.priced import ModelsByName
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.leases.renewal import LeaseKeeper
+from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.run.context import RunContext
 from fleet.tasks.run.model_steps import ModelSteps
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.run.step_writer import Lessons, StepWriter
-from fleet.tasks.slots import TaskSlots
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 from fleet.worker.event_loop import LoopThread
 
 # By score: small, middle, large, huge; by quality the other way round. small's window is the
@@ -121,7 +121,7 @@ class Run:
         return {model: found.until - now for (_, model), found in facts.cooldowns.items()}
 
 
-def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until a condition holds, and fail if it does not."""
     deadline = time.monotonic() + seconds
     while not condition():

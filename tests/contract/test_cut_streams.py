@@ -31,10 +31,10 @@ from task_runs import eventually, until_all_is_read
 
 from fleet.errors import FleetError, ModelRefused, RateLimited, Unavailable
 from fleet.models.calls.call import ModelCaller
-from fleet.models.calls.providers import Endpoint
-from fleet.models.calls.streams import Progress, hides_nothing
+from fleet.models.calls.endpoint import Endpoint
+from fleet.models.calls.streams import hides_nothing
 from fleet.models.rules.choice import Model, Price
-from fleet.models.rules.cut_calls import Cut
+from fleet.models.rules.cut_calls import Cut, Progress
 
 PRICE = Price.per_thousand(0.0025, 0.01)
 NOTHING_TOLD = (0, 0, 0, 0, 0)

@@ -19,10 +19,10 @@ from fleet.broker.messages import message_encoder
 from fleet.cli.main import app
 from fleet.errors import InvalidRequest, TaskFailed
 from fleet.ledger.verification import verify
-from fleet.tasks.checks import Submission
-from fleet.tasks.claims import Delivery
+from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.reaper import reap
 from fleet.tasks.record import TaskRecord
+from fleet.tasks.submission.checks import Submission
 from workers.code_generator import SPEC as CODE
 
 HALF = "\ud83d"

@@ -18,10 +18,10 @@ from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 from fleet.broker.messages import message_encoder
 from fleet.errors import LeaseLost, TaskCancelled
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.claims import Delivery
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.requeue import GivenBack
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.leases.requeue import GivenBack
+from fleet.tasks.submission.checks import Submission
 
 QUEUE = "{fleet}.overflow.code_generator"
 

@@ -14,9 +14,9 @@ from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 from fleet.broker.messages import message_encoder
 from fleet.errors import FleetError, InvalidRequest
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.claims import Delivery
 from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.submission.checks import Submission
 
 CONFIG = """
 [providers.fake]

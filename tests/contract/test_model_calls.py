@@ -41,8 +41,8 @@ from fleet.errors import (
     Unavailable,
 )
 from fleet.models.calls.call import ModelCaller
+from fleet.models.calls.endpoint import Endpoint
 from fleet.models.calls.errors import QUOTA_SECONDS, RATE_LIMIT_SECONDS
-from fleet.models.calls.providers import Endpoint
 from fleet.models.rules.choice import Model, Price, Tokens
 
 PRICE = Price.per_thousand(0.0025, 0.01, 0.00125)

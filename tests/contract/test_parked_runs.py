@@ -21,14 +21,14 @@ from fleet.ledger.verification import verify
 from fleet.policy.rules import LimitKey, Window
 from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.claims import Delivery
 from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.leases.requeue import GivenBack
 from fleet.tasks.record import TaskRecord
-from fleet.tasks.release import unpark
-from fleet.tasks.requeue import GivenBack
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.waiting.release import unpark
 
 WAIT = '[budgets]\nover = "wait"\n\n[leases]\nlease_seconds = 20\n'
 QUEUE = "{fleet}.overflow.code_generator"

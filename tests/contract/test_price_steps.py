@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import redis
+from commands import run_fleet
 from fake_provider import FakeProvider, answer, held
 from task_runs import Run, resume_run
 
@@ -23,8 +24,8 @@ from fleet.models.known import KnownModels
 from fleet.models.price_files import document_text, packed, store
 from fleet.models.priced import PricedModels
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.submission.checks import Submission
 
 CONFIG = """
 [models]
@@ -223,7 +224,7 @@ from fleet.broker.messages import message_encoder
 from fleet.models import priced as priced_models
 priced_models.CHECK_SECONDS = 0.1
 from fleet.tasks.connection import open_connection
-from fleet.tasks.checks import Submission
+from fleet.tasks.submission.checks import Submission
 from fleet.settings import load_settings
 connection = open_connection(load_settings())
 submitter = connection.submitter(message_encoder())
@@ -258,8 +259,8 @@ def test_a_refresh_reaches_another_process_that_runs(
             return str(watcher.stdout.readline()).strip()  # type: ignore[union-attr]
 
         assert look() == "1.0"
-        refreshed = [sys.executable, "-m", "fleet", "models", "refresh", "--from", str(newer)]
-        subprocess.run(refreshed, env=dict(os.environ), check=True, cwd=tmp_path, timeout=60)
+        done = run_fleet("models", "refresh", "--from", str(newer), folder=tmp_path)
+        assert done.returncode == 0, done.stderr
         for _ in range(200):
             if look() == "7.0":
                 break

@@ -17,13 +17,13 @@ from fleet.errors import RetryLater, TaskFailed, Unavailable
 from fleet.ledger.verification import verify
 from fleet.policy.store import Scope
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.claims import Delivery
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.dead_letters import find_dead
+from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.record import TaskRecord
-from fleet.tasks.release import unpark
 from fleet.tasks.run.runner import AgentRunner
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.waiting.release import unpark
 
 RETRIES = "[retries]\nmost = 2\nbase_seconds = 0.05\ncap_seconds = 0.05\n"
 QUEUE = "{fleet}.overflow.code_generator"

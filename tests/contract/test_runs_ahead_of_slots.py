@@ -15,12 +15,12 @@ from task_runs import runner_of
 from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result
 from fleet.broker.messages import message_encoder
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.claims import Delivery
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.requeue import GivenBack
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.leases.requeue import GivenBack
 from fleet.tasks.run import runner as runs
 from fleet.tasks.run.runner import AgentRunner
+from fleet.tasks.submission.checks import Submission
 
 ONE_SLOT = '[pools.codegen]\nagent_type = "code_generator"\nslots = 1'
 PATIENCE_SECONDS = 30.0

@@ -11,10 +11,10 @@ from task_runs import PRICED, Run, eventually, resume_run, runner_of
 from fleet.ledger.verification import verify
 from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
-from fleet.tasks.claims import Delivery
+from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.reaper import reap
 from fleet.tasks.record import TaskRecord
-from fleet.tasks.release import unpark
+from fleet.tasks.waiting.release import unpark
 from workers.code_generator import SPEC
 
 WRONG = answer("```python\ndef subtract(a, b):\n    return a - b\n```", 100, 50)

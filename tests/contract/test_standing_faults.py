@@ -24,7 +24,7 @@ from fleet.errors import (
     Unavailable,
 )
 from fleet.models.calls.call import ModelCaller
-from fleet.models.calls.providers import Endpoint
+from fleet.models.calls.endpoint import Endpoint
 from fleet.models.rules.choice import Model
 from fleet.models.rules.learning import WHOLE_KEY
 

@@ -17,13 +17,13 @@ from fleet.agent import AgentContext, AgentSpec, Outcome, Payload, Result, to_th
 from fleet.broker.messages import message_encoder
 from fleet.errors import FleetError, LeaseLost, TaskCancelled, TaskFailed, TaskTimedOut
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
-from fleet.tasks.claims import Delivery
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.requeue import GivenBack
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.leases.requeue import GivenBack
 from fleet.tasks.run import stopping
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.run.stopping import StoppableRun, Stopped
+from fleet.tasks.submission.checks import Submission
 from fleet.worker.event_loop import LoopThread
 
 PATIENCE_SECONDS = 30.0

@@ -28,9 +28,9 @@ from fleet.errors import (
 )
 from fleet.models.answers.faults import fault_in
 from fleet.models.calls.call import ModelCaller
-from fleet.models.calls.providers import Endpoint
-from fleet.models.calls.streams import Progress
+from fleet.models.calls.endpoint import Endpoint
 from fleet.models.rules.choice import Model, Price
+from fleet.models.rules.cut_calls import Progress
 from fleet.models.rules.thoughts import split
 from fleet.settings.providers import ProviderKind
 

@@ -12,7 +12,7 @@ from streamed_answers import EVENTS, content_type
 
 from fleet.agent import ModelReply
 from fleet.models.calls.call import ModelCaller
-from fleet.models.calls.providers import Endpoint
+from fleet.models.calls.endpoint import Endpoint
 from fleet.models.calls.request_fields import asks_for_usage, keeps_limits, limit_field
 from fleet.models.rules.choice import Model, Price
 from fleet.settings.providers import ProviderKind

@@ -23,11 +23,11 @@ from fleet.models.complexity import Complexity
 from fleet.policy.rules import LimitKey
 from fleet.policy.store import Cause
 from fleet.settings import Settings
-from fleet.tasks.checks import RequestChecks, Submission
-from fleet.tasks.claims import Delivery
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.reservation import step_limits
+from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.run.runner import AgentRunner
+from fleet.tasks.submission.checks import RequestChecks, Submission
+from fleet.tasks.submission.reservation import step_limits
 from fleet.worker.agent_tasks import _plan
 
 CAUSE = Cause("ann", "test")

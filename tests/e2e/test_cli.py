@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import run_fleet
 from harness import Crew, eventually
 
 from fleet import Task
 
 
 def run(crew: Crew, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    variables = options.pop("variables", {})
-    environment = {**crew.processes.environment, **variables}
-    folder = crew.processes.folder
-    if not options:
-        return run_fleet(*arguments, folder=folder, environment=environment)
-    return subprocess.run(
-        [sys.executable, "-m", "fleet", *arguments],
-        cwd=folder,
-        env=environment,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        **options,
-    )
+    return crew.processes.fleet(*arguments, **options)
 
 
 def answer(crew: Crew, *arguments: str, **options: Any) -> Any:
@@ -67,8 +51,8 @@ def test_submit_prints_the_id_which_opens_the_task(crew: Crew) -> None:
 
 def test_a_payload_comes_from_standard_input_and_the_key_makes_it_once(crew: Crew) -> None:
     arguments = ("submit", "nap", "--payload", "-", "--idempotency-key", "only-once")
-    first = answer(crew, *arguments, input='{"note": "piped"}')
-    second = answer(crew, *arguments, input='{"note": "piped"}')
+    first = answer(crew, *arguments, stdin='{"note": "piped"}')
+    second = answer(crew, *arguments, stdin='{"note": "piped"}')
     assert first["id"] == second["id"]
 
 
@@ -168,7 +152,7 @@ def test_findings_are_written_as_sarif(crew: Crew, tmp_path: Path) -> None:
     task = crew.fleet.submit("security_analysis", source)
     task.wait(60)
     target = tmp_path / "findings.sarif"
-    shown = run(crew, "task", task.id, "--sarif", str(target))
+    shown = run(crew, "task", task.id, "--format", "sarif", "-o", str(target))
     assert shown.returncode == 0, shown.stderr
     assert "source.py:2" in shown.stdout
     log = json.loads(target.read_text())
@@ -182,7 +166,7 @@ def test_a_plot_is_written_as_a_picture(crew: Crew, tmp_path: Path) -> None:
     record = task.wait(60)
     assert record.state == "succeeded", record.error
     target = tmp_path / "plot.png"
-    shown = run(crew, "task", task.id, "--plot", str(target))
+    shown = run(crew, "task", task.id, "--format", "png", "-o", str(target))
     assert shown.returncode == 0, shown.stderr
     assert "95% interval" in shown.stdout
     assert target.read_bytes().startswith(b"\x89PNG")
@@ -191,8 +175,8 @@ def test_a_plot_is_written_as_a_picture(crew: Crew, tmp_path: Path) -> None:
 def test_a_result_that_cannot_be_exported_is_said_to_be_so(crew: Crew, tmp_path: Path) -> None:
     task = crew.fleet.submit("nap", {})
     task.wait(30)
-    assert "SARIF" in refused(crew, 2, "task", task.id, "--sarif", str(tmp_path / "x"))
-    assert "no plot" in refused(crew, 2, "task", task.id, "--plot", str(tmp_path / "x"))
+    said = refused(crew, 2, "task", task.id, "--format", "sarif", "-o", str(tmp_path / "x"))
+    assert "results of napper have no format 'sarif'; their formats: none" in said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -97,7 +97,7 @@ def check(fleet: MoneyFleet, asked: int, never_asked: int, asked_again: int) -> 
     assert {record.state for record in records} <= ENDED
     assert fleet.nothing_is_held()
     fleet.check_the_ledger()
-    entries = fleet.ledger.store.page("0-0").entries
+    entries = fleet.state.ledger.entries.page("0-0").entries
     calls = [(each.task, each.call) for each in entries if each.kind != CORRECTION]
     assert len(calls) == len(set(calls))
     answered = [each for each in records if any(step.ended == ANSWERED for step in each.steps)]

@@ -15,11 +15,11 @@ from structlog.testing import capture_logs
 
 from fleet.broker.messages import message_encoder
 from fleet.settings import Settings, load_settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap, requeue_expired
-from fleet.tasks.release import unpark
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.waiting.release import unpark
 
 HOUR = 3600
 LEASE_SECONDS = 1.5

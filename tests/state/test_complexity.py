@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import redis
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from fleet.broker.messages import message_encoder
@@ -16,9 +17,9 @@ from fleet.models.complexity import Complexity
 from fleet.models.difficulty import train_difficulty
 from fleet.models.rules.difficulty.text_features import sketch
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.submit import Submitter
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.submission.submit import Submitter
 
 EASY = "Write a function that adds {0} and {1}, with a docstring and a test of its own beside it."
 HARD = "Prove that the scheduler of {0} threads and {1} locks never deadlocks, then implement it."
@@ -51,13 +52,19 @@ def complexity(fleet: Connection, submitter: Submitter, instruction: str) -> flo
 QUALITIES = {("gpt-5", "code_generation"): 0.95, ("gpt-4o", "code_generation"): 0.8}
 
 
-def record(fleet: Connection, count: int = 60, models: Sequence[str] = ("gpt-5", "gpt-4o")) -> None:
-    """Of each text one model's answer: the hard ones only gpt-5 gets right."""
+def record(
+    fleet: Connection,
+    count: int = 60,
+    models: Sequence[str] = ("gpt-5", "gpt-4o"),
+    figures: bytes = b"",
+) -> None:
+    """Of each text one model's answer: the hard ones only gpt-5 gets right. `figures` are what the
+    earlier version's sketches end with."""
     for number in range(count):
         for text in (EASY, HARD):
             model = models[number % len(models)]
             reward = float(text == EASY or model == "gpt-5")
-            words = sketch(text.format(number, number + 7)).to_bytes()
+            words = sketch(text.format(number, number + 7)).to_bytes() + figures
             fleet.models.examples.add("code_generation", model, reward, words)
 
 
@@ -99,6 +106,26 @@ def test_a_model_that_cannot_be_read_fails_each_time_and_not_only_the_first(
     for _ in range(2):
         with pytest.raises(InvalidConfig):
             estimates.estimate("{}")
+
+
+def test_a_model_of_the_earlier_version_is_left_out_and_learned_anew_from_what_is_recorded(
+    fleet: Connection,
+) -> None:
+    fleet.policy.store.set_difficulty(b"FLEETDIF\x01\x02\x2c\x01" + bytes(60_000))
+    submitter = fleet.submitter(message_encoder())
+    with capture_logs() as logged:
+        assert complexity(fleet, submitter, HARD.format(2, 3)) == 0.5
+        assert complexity(fleet, submitter, EASY.format(2, 3)) == 0.5
+    said = [line["event"] for line in logged if "difficulty model" in line["event"]]
+    assert said == [
+        "the difficulty model was trained by an earlier version of fleet and is left out; "
+        "train it anew: fleet models train"
+    ]
+    record(fleet, figures=bytes(64))
+    train(fleet)
+    complexity(fleet, submitter, EASY.format(1, 2))  # its answer tells that there is something new
+    easy, hard = (complexity(fleet, submitter, each.format(100, 200)) for each in (EASY, HARD))
+    assert easy < 0.5 < hard
 
 
 def test_too_few_outcomes_are_said_and_change_nothing(fleet: Connection) -> None:

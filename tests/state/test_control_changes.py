@@ -13,8 +13,8 @@ from fleet import Fleet
 from fleet.broker.messages import message_encoder
 from fleet.errors import InvalidRequest
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import open_connection
+from fleet.tasks.submission.checks import Submission
 
 CONFIG = """
 tenants = ["acme", "vip"]

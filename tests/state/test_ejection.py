@@ -13,11 +13,11 @@ from fleet.routing.health import look_at_pools
 from fleet.routing.pools_store import PoolCounts
 from fleet.routing.rules.health import HealthPolicy
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
 from fleet.tasks.store import Lease
-from fleet.tasks.submit import Submitter
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.submission.submit import Submitter
 
 TWO_POOLS = """
 [pools.good]

@@ -15,7 +15,7 @@ from malformed_messages import good_message
 from fleet.broker.app import fleet_of, make_app
 from fleet.errors import InvalidRequest
 from fleet.settings import Settings
-from fleet.tasks.checks import RequestChecks
+from fleet.tasks.submission.checks import RequestChecks
 
 QUEUE = "{fleet}.codegen"
 NAME = "agents.code_generator"

@@ -10,12 +10,12 @@ import redis
 
 from fleet.broker.messages import message_encoder
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.lease_renewal import LeaseKeeper
-from fleet.tasks.requeue import GivenBack, give_back
+from fleet.tasks.leases.renewal import LeaseKeeper
+from fleet.tasks.leases.requeue import GivenBack, give_back
 from fleet.tasks.rules.retries import MOST_CRASHES
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 ASK = Submission("code_generation", {"instruction": "add"})
 OVERFLOW = "{fleet}.overflow.code_generator"

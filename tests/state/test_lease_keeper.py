@@ -12,10 +12,10 @@ from tcp_proxy import Proxy
 
 from fleet.broker.messages import message_encoder
 from fleet.settings import Settings, load_settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.leases.renewal import LeaseKeeper
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 
 @pytest.fixture

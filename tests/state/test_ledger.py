@@ -15,10 +15,10 @@ from fleet.errors import InvalidRequest
 from fleet.ledger.rules.entries import Counted
 from fleet.redis.scripts import _text
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000, reasoning_tokens=12)
 CLAUDE = Step("claude", "anthropic", "again", "ok", 10, 0, 2, 500)

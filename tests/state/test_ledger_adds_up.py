@@ -305,7 +305,7 @@ STOPS = {
 def test_an_archive_that_is_killed_loses_and_doubles_nothing(
     fleet: Connection, old: list[LedgerEntry], stop: str
 ) -> None:
-    code = f"{DIES}{stop}\narchive(open_connection(load_settings()))"
+    code = f"{DIES}{stop}\narchive(open_connection(load_settings()).ledger)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     assert everything(fleet) == old
     assert verify(fleet.ledger).differences == ()

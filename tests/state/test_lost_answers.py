@@ -12,12 +12,12 @@ from kombu import Connection as KombuConnection
 from kombu import Consumer, Exchange, Producer, Queue
 from tcp_proxy import Proxy
 
-from fleet.broker.link import Link
 from fleet.broker.messages import message_encoder
-from fleet.broker.transport import transport_url
+from fleet.broker.transport.channel import transport_url
+from fleet.broker.transport.link import Link
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.submission.checks import Submission
 
 QUEUE, JOBS = "{fleet}.codegen", "{fleet}.jobs"
 ASK = Submission("code_generation", {"instruction": "add"})

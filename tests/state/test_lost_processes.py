@@ -10,10 +10,10 @@ import redis
 from fleet.broker.app import Role
 from fleet.broker.messages import message_encoder
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import requeue_expired
 from fleet.tasks.store import Lease, claims_of
+from fleet.tasks.submission.checks import Submission
 from fleet.worker.lost_children import comes_back, fail_over_limit
 
 ASK = Submission("code_generation", {"instruction": "add"})

@@ -26,12 +26,12 @@ from fleet.ledger.verification import verify
 from fleet.models.callers import model_callers
 from fleet.redis.client import RETRIES
 from fleet.settings import load_settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
 from fleet.tasks.run.model_steps import ModelSteps
 from fleet.tasks.run.step_writer import Lessons, Question, StepWriter
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 TIMEOUT = 0.5
 MOST_SECONDS = TIMEOUT * (1 + RETRIES) + 1.0

@@ -45,13 +45,13 @@ from fleet.policy.store import Scope
 from fleet.redis.scripts import text
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.model_planning import stored_plan
-from fleet.tasks.on_hold_store import MOST_WAITS
 from fleet.tasks.record import Step
 from fleet.tasks.rules.retries import MOST_CRASHES
 from fleet.tasks.rules.states import HISTORY_KEPT, MOVES, NEW
 from fleet.tasks.store import Lease
-from fleet.tasks.submissions_store import Entry, Placed, RankedPool
+from fleet.tasks.submission.model_planning import stored_plan
+from fleet.tasks.submission.store import Entry, Placed, RankedPool
+from fleet.tasks.waiting.on_hold_store import MOST_WAITS
 
 TENANTS = ("acme", "globex")
 POOLS = {"code_generator": "codegen", "security_scanner": "scanner"}
@@ -741,12 +741,7 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
 def test_no_limit_is_passed_and_all_of_it_adds_up_whatever_happens(fleet: Connection) -> None:
     run_state_machine_as_test(
         type("Machine", (Money,), {"fleet": fleet}),
-        settings=settings(
-            max_examples=60,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
+        settings=settings(stateful_step_count=30, suppress_health_check=list(HealthCheck)),
     )
 
 

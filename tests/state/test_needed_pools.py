@@ -10,8 +10,8 @@ from fleet.broker.messages import message_encoder
 from fleet.routing.health import look_at_pools
 from fleet.routing.rules.health import HealthPolicy
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import open_connection
+from fleet.tasks.submission.checks import Submission
 
 TWO_POOLS = """
 [pools.big]

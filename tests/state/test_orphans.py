@@ -14,11 +14,11 @@ from fleet.budgets.rules.usage_counters import held_by_scope
 from fleet.ledger.rules.entries import LOST, Held
 from fleet.ledger.verification import verify
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
 from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 ASK = Submission("code_generation", {"instruction": "add"}, "acme")
 WORST = Step("gpt-5", "openai", "first", "", 100, 0, 50, 9_000)

@@ -10,9 +10,9 @@ import redis
 from fleet.broker.messages import message_encoder
 from fleet.errors import NotAllowed, Unavailable
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.submit import Submitter
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.submission.submit import Submitter
 
 TWO_MODELS = """
 [pools.codegen]

@@ -17,15 +17,16 @@ from fleet.broker.submission import Delivered
 from fleet.cli.decision import model_json, model_view
 from fleet.cli.main import app
 from fleet.cli.output import console
-from fleet.cli.work import record_json
+from fleet.cli.task_view import record_json
 from fleet.errors import InvalidRequest
 from fleet.models.rules.priorities import Priorities
+from fleet.money import Tokens
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters import retry_id
-from fleet.tasks.model_planning import choose_model
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
+from fleet.tasks.submission.model_planning import choose_model
 from fleet.worker.agent_tasks import _plan
 
 GOOD, QUICK = "gpt-5", "gpt-4o"
@@ -59,6 +60,7 @@ speed_priority = 0.8
 [models.tenants.thrifty]
 speed_priority = 0.1
 """
+BASE = Tokens(500, 2000)
 PAYLOAD = {"instruction": "add"}
 
 
@@ -234,7 +236,13 @@ def test_explain_shows_them_with_their_origin(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     decision = choose_model(
-        fleet.settings.config, state(fleet).models.catalogue, "quick", 0.5, tenant="acme", speed=0.5
+        fleet.settings.config,
+        state(fleet).models.catalogue,
+        "quick",
+        0.5,
+        base=BASE,
+        tenant="acme",
+        speed=0.5,
     )
     for part in model_view(decision):
         console().print(part)

@@ -17,8 +17,8 @@ from fleet.broker.app import Role, make_app
 from fleet.errors import InvalidConfig
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.release import unpark
 from fleet.tasks.retention import retain
+from fleet.tasks.waiting.release import unpark
 
 MINE, POOLS = "{fleet}.mine", "{fleet}.codegen"
 NO_AGENT, AGENT = Role(), Role("codegen", "codegen-1")

@@ -12,11 +12,11 @@ from fleet.broker.messages import message_encoder
 from fleet.errors import InvalidRequest, TaskNotFound
 from fleet.models.rules.learning import Evidence
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.ratings import rate
 from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 TWO_ANSWERED = (
     Step("weak", "local", "first", "ok", output_tokens=5),

@@ -16,11 +16,11 @@ from fleet.errors import TaskFailed
 from fleet.ledger.verification import verify
 from fleet.redis.keys import line, lists
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import MOST_REPUBLISHED, reap
 from fleet.tasks.run.outcome import error_from
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 QUEUE, OVERFLOW = "{fleet}.codegen", "{fleet}.overflow.code_generator"
 ASK = Submission("code_generation", {"instruction": "add"})

@@ -19,7 +19,7 @@ from fleet.models.rules.difficulty.model import DifficultyModel
 from fleet.models.rules.difficulty.text_features import sketch
 from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
-from fleet.settings.config import RequestType
+from fleet.settings.routing import RequestType
 from fleet.tasks.connection import Connection, open_connection
 
 EASY = "greet {} warmly, ask about the family, and say that all of us hope to meet them soon"

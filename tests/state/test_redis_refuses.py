@@ -19,7 +19,7 @@ from fleet.errors import FleetError, NoAgentAvailable, Unavailable
 from fleet.settings import Settings, load_settings
 from fleet.tasks.background_loops import Troubles, repeat
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.lease_renewal import LeaseKeeper
+from fleet.tasks.leases.renewal import LeaseKeeper
 from fleet.worker.agent import Heartbeat
 
 ROLE = Role("codegen", "codegen-1")
@@ -181,7 +181,7 @@ def test_every_loop_of_a_worker_is_such_a_loop(
         return fail
 
     monkeypatch.setattr(heartbeat.registry, "register", fails("heartbeat"))
-    monkeypatch.setattr("fleet.tasks.schedule_store.Schedule.due", fails("schedule"))
+    monkeypatch.setattr("fleet.tasks.waiting.schedule_store.Schedule.due", fails("schedule"))
     monkeypatch.setattr(keeper, "_look_at", fails("keeper"))
     monkeypatch.setattr(keeper, "_all", lambda: [None])
     heartbeat.start()

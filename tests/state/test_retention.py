@@ -11,10 +11,10 @@ from beat_schedules.schedule import schedule
 from fleet.broker.job_names import RETAIN
 from fleet.broker.messages import message_encoder
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.retention import retain
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 ASK = Submission("code_generation", {"instruction": "add"})
 ROUNDS, EACH = 5, 40

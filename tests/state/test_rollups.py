@@ -13,10 +13,10 @@ from fleet.broker.messages import message_encoder
 from fleet.errors import InvalidRequest
 from fleet.ledger.rules.sums import LedgerSums
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000, reasoning_tokens=12)
 UNSEEN = Step("gpt-5", "openai", "again", "unavailable", usage="missing")

@@ -12,9 +12,9 @@ from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.policy.store import Scope
 from fleet.routing.routes import Routes, set_route
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
+from fleet.tasks.submission.checks import Submission
 
 POOLS = """
 [pools.big]

@@ -18,8 +18,8 @@ from fleet.redis.keys import wake
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
-from fleet.tasks.release import unpark
 from fleet.tasks.set_aside_store import MOST_BYTES, MOST_KEPT
+from fleet.tasks.waiting.release import unpark
 
 PLAIN_QUEUE = "shop"
 

@@ -15,8 +15,8 @@ from commands import run_fleet
 from fleet.broker.messages import message_encoder
 from fleet.policy.store import Scope
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import open_connection
+from fleet.tasks.submission.checks import Submission
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

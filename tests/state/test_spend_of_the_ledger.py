@@ -20,10 +20,10 @@ from fleet.broker.messages import message_encoder
 from fleet.ledger.daily_spend import last_report
 from fleet.ledger.spend import recorded_rows
 from fleet.settings import Settings
-from fleet.tasks.checks import Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Submission
 
 GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000_000, reasoning_tokens=12)
 MINI = Step("gpt-5-mini", "openai", "again", "ok", 10, 4, 0, 3_000_000)
@@ -68,7 +68,6 @@ def test_what_was_settled_is_what_was_spent(settled: Connection, tmp_path: Path)
     assert [each["type"] for each in analysis["suggestions"]] == ["model_substitution"]
     assert (tmp_path / "spend.png").read_bytes().startswith(b"\x89PNG")
     assert typed(tmp_path, "--tenant", "nobody")["analysis"]["totals"]["amount"] == 0
-    assert typed(tmp_path, "--back-test")["scores"] == []
 
 
 def test_beats_job_reports_the_days_before_today(settled: Connection) -> None:
@@ -76,7 +75,7 @@ def test_beats_job_reports_the_days_before_today(settled: Connection) -> None:
     add_jobs(app)
     told = app.tasks[SPEND]()
     assert (told["nanodollars"], told["days"]) == (0, 30)  # all was spent today
-    kept = last_report(settled)
+    kept = last_report(settled.ledger)
     assert kept is not None and kept.analysis.days[-1] == told["day"]
 
 

@@ -7,21 +7,22 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from commands import run_fleet
 from structlog.testing import capture_logs
 
-from fleet.cli.spend import show_back_test, show_report
+from fleet.cli.spend import show_report
 from fleet.cli.spend_plot import MOST_MODELS, stacked
 from fleet.cli.spend_view import money
 from fleet.errors import InvalidRequest
 from fleet.ledger.daily_spend import daily_report, last_report
-from fleet.ledger.period import period_of, today_of
+from fleet.ledger.period import Period, period_of, today_of
 from fleet.ledger.rules.days import days_between, shifted, weekdays
 from fleet.ledger.rules.spend_rows import SpendRow
-from fleet.ledger.spend import Rows, limits_of, spend_report
+from fleet.ledger.spend import Rows, SpendReport, limits_of, spend_report
 from fleet.policy.rules import LimitKey
 from fleet.policy.store import UNSAID, Policy
 from fleet.settings import Settings
@@ -31,6 +32,20 @@ DOLLAR = 10**9
 BUDGETS = "[budgets]\ndaily_usd = 12.5\nmonthly_usd = 0.1\n"
 
 
+def report_of(
+    fleet: Connection, rows: Rows, period: Period, tenant: str | None = None
+) -> SpendReport:
+    config, policy = fleet.settings.config, fleet.policy.store.read()
+    now = today_of(fleet.ledger.entries)[1]
+    return spend_report(config, policy, rows, period, tenant, made_at=now)
+
+
+def daily_report_of(fleet: Connection, rows: Rows) -> dict[str, Any]:
+    config, policy = fleet.settings.config, fleet.policy.store.read()
+    return daily_report(config, policy, fleet.ledger, rows)
+
+
+
 @pytest.fixture
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     return open_connection(settings_of(""))
@@ -38,7 +53,7 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
 
 @pytest.fixture
 def today(fleet: Connection) -> str:
-    return today_of(fleet.client)[0]
+    return today_of(fleet.ledger.entries)[0]
 
 
 def row(day: str, amount: int, model: str = "gpt-5", tenant: str = "acme") -> SpendRow:
@@ -74,24 +89,24 @@ def test_limits_are_the_configured_ones_to_the_nano_dollar(
 def test_a_report_goes_by_the_limits_in_force(fleet: Connection, today: str) -> None:
     daily, monthly = (LimitKey("all", window, "dollars") for window in ("day", "month"))
     fleet.policy.store.set_limits({daily: 7 * DOLLAR, monthly: None}, UNSAID)
-    limits = spend_report(fleet, spending(today, 10), period_of(today)).limits
+    limits = report_of(fleet, spending(today, 10), period_of(today)).limits
     # What was lifted counts as planned.
     assert (limits.daily, limits.monthly) == (7 * DOLLAR, 15_000 * DOLLAR)
 
 
 def test_a_report_is_of_its_period_and_projects_its_month(fleet: Connection, today: str) -> None:
-    report = spend_report(fleet, spending(today, 100), period_of(today, days=7))
+    report = report_of(fleet, spending(today, 100), period_of(today, days=7))
     assert report.analysis.totals.amount == (5 * 10 + 2 * 4) * DOLLAR
     assert report.open_day
     assert report.projection.month == today[:6]
     assert report.projection.total is not None
     assert report.projection.total.estimate >= report.projection.spent
-    again = spend_report(fleet, spending(today, 100), period_of(today, days=7))
+    again = report_of(fleet, spending(today, 100), period_of(today, days=7))
     assert replace(again, made_at=0) == replace(report, made_at=0)
 
 
 def test_a_report_of_one_tenant_has_its_spend_only(fleet: Connection, today: str) -> None:
-    report = spend_report(fleet, spending(today, 100), period_of(today, days=7), "other")
+    report = report_of(fleet, spending(today, 100), period_of(today, days=7), "other")
     assert report.analysis.totals.amount == (5 * 4 + 2 * 1) * DOLLAR
     assert [part.name for part in report.analysis.breakdowns["model"]] == ["m"]
 
@@ -101,16 +116,16 @@ def test_a_tenant_that_is_not_configured_is_refused(
 ) -> None:
     fleet = open_connection(settings_of("tenants = ['acme']"))
     with pytest.raises(InvalidRequest, match="no tenant is called 'other'; use one of: acme"):
-        spend_report(fleet, spending(today, 10), period_of(today), "other")
+        report_of(fleet, spending(today, 10), period_of(today), "other")
 
 
 def test_beats_report_is_of_whole_days_and_is_logged_and_kept(
     fleet: Connection, today: str
 ) -> None:
-    assert last_report(fleet) is None
+    assert last_report(fleet.ledger) is None
     with capture_logs() as logged:
-        told = daily_report(fleet, spending(today, 100))
-    kept = last_report(fleet)
+        told = daily_report_of(fleet, spending(today, 100))
+    kept = last_report(fleet.ledger)
     assert kept is not None
     assert kept.analysis.days == days_between(shifted(today, -30), shifted(today, -1))
     assert not kept.open_day
@@ -123,8 +138,8 @@ def test_beats_report_is_of_whole_days_and_is_logged_and_kept(
 
 
 def test_beats_report_may_run_twice(fleet: Connection, today: str) -> None:
-    first = daily_report(fleet, spending(today, 100))
-    assert daily_report(fleet, spending(today, 100)) == first
+    first = daily_report_of(fleet, spending(today, 100))
+    assert daily_report_of(fleet, spending(today, 100)) == first
 
 
 def test_a_day_over_its_limit_is_logged_as_a_warning(
@@ -132,20 +147,20 @@ def test_a_day_over_its_limit_is_logged_as_a_warning(
 ) -> None:
     fleet = open_connection(settings_of("[budgets]\ndaily_usd = 1"))
     with capture_logs() as logged:
-        assert daily_report(fleet, spending(today, 100))["verdict"] == "critical"
+        assert daily_report_of(fleet, spending(today, 100))["verdict"] == "critical"
     assert logged[0]["log_level"] == "warning"
 
 
 def test_a_report_of_another_version_is_said_to_be_one(fleet: Connection) -> None:
     fleet.client.hset(fleet.keys.spend_report, "report", '{"old": 1}')
     with pytest.raises(InvalidRequest, match="made by another version of fleet"):
-        last_report(fleet)
+        last_report(fleet.ledger)
 
 
 def test_the_tables_show_totals_shares_doubts_and_suggestions(
     fleet: Connection, today: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = spend_report(fleet, spending(today, 100), period_of(today, days=7))
+    report = report_of(fleet, spending(today, 100), period_of(today, days=7))
     show_report(report, None, None, as_json=False)
     shown = capsys.readouterr().out
     for said in (
@@ -171,7 +186,7 @@ def test_ninety_days_are_held_against_what_their_months_allow(
     fleet: Connection, today: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fleet.policy.store.set_limits({LimitKey("all", "month", "dollars"): 600 * DOLLAR}, UNSAID)
-    report = spend_report(fleet, spending(today, 100), period_of(today, days=90))
+    report = report_of(fleet, spending(today, 100), period_of(today, days=90))
     # Some 740 dollars: more than a month may cost, and less than half of what three may.
     show_report(report, None, None, as_json=False)
     shown = capsys.readouterr().out
@@ -184,7 +199,7 @@ def test_a_tenant_with_limits_of_its_own_is_held_against_those(
 ) -> None:
     own = {LimitKey("tenant:other", "month", "dollars"): 10 * DOLLAR}
     fleet.policy.store.set_limits(own, UNSAID)
-    report = spend_report(fleet, spending(today, 100), period_of(today, days=7), "other")
+    report = report_of(fleet, spending(today, 100), period_of(today, days=7), "other")
     assert (report.limits.daily, report.limits.monthly) == (500 * DOLLAR, 10 * DOLLAR)
     assert report.analysis.burn_rate == pytest.approx(2.2)
     show_report(report, None, None, as_json=False)
@@ -196,7 +211,7 @@ def test_a_tenant_with_limits_of_its_own_is_held_against_those(
 def test_json_has_whole_nano_dollars_and_every_breakdown(
     fleet: Connection, today: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = spend_report(fleet, spending(today, 100), period_of(today, days=7))
+    report = report_of(fleet, spending(today, 100), period_of(today, days=7))
     show_report(report, None, None, as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert found["analysis"]["totals"]["amount"] == 58 * DOLLAR
@@ -206,7 +221,7 @@ def test_json_has_whole_nano_dollars_and_every_breakdown(
 
 
 def test_the_plot_is_written(fleet: Connection, today: str, tmp_path: Path) -> None:
-    report = spend_report(fleet, spending(today, 100), period_of(today))
+    report = report_of(fleet, spending(today, 100), period_of(today))
     show_report(report, None, tmp_path / "spend.png", as_json=True)
     assert (tmp_path / "spend.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InvalidRequest, match="name a file to write"):
@@ -216,7 +231,7 @@ def test_the_plot_is_written(fleet: Connection, today: str, tmp_path: Path) -> N
 def test_a_fleet_that_spent_nothing_has_a_report_and_a_plot(
     fleet: Connection, today: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = spend_report(fleet, lambda first, last: [], period_of(today))
+    report = report_of(fleet, lambda first, last: [], period_of(today))
     show_report(report, None, tmp_path / "spend.png", as_json=False)
     shown = capsys.readouterr().out
     assert "a projection needs 3 whole days with spend; there are 0" in shown
@@ -228,21 +243,6 @@ def test_the_models_after_the_eighth_share_a_colour() -> None:
     found = stacked(models)
     assert list(found)[-1] == "2 others"
     assert found["2 others"] == [17.0, 2.0]
-
-
-def test_the_back_test_shows_its_errors_or_that_there_is_nothing_to_test(
-    fleet: Connection, today: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    show_back_test(fleet, spending(today, 200), None, as_json=False)
-    shown = capsys.readouterr().out
-    assert "inside the 90% interval" in shown
-    assert "25 days" in shown
-    show_back_test(fleet, spending(today, 200), "other", as_json=True)
-    scores = json.loads(capsys.readouterr().out)["scores"]
-    assert [score["after_days"] for score in scores] == [5, 10, 15, 20, 25]
-    assert all(score["error"] < 0.05 for score in scores)
-    show_back_test(fleet, spending(today, 3), None, as_json=False)
-    assert "nothing to test the projection on" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,6 @@ def test_small_amounts_are_never_shown_as_nothing(nanodollars: int, shown: str) 
     [
         ("--from 2026-02-30", "--from 2026-02-30: is no day of the calendar"),
         ("--to 9999-01-01", "is after today"),
-        ("--back-test --days 3", "--back-test goes without --days"),
         ("--last-report --tenant acme", "--last-report goes without --tenant"),
         ("--last-report", "beat has made no report yet"),
         ("--plot nowhere/spend.png", "its folder does not exist"),
@@ -284,7 +283,7 @@ def test_a_mistake_ends_with_status_2_and_a_sentence(
 def test_beats_last_report_is_shown_as_it_was_kept(
     fleet: Connection, today: str, tmp_path: Path
 ) -> None:
-    told = daily_report(fleet, spending(today, 100))
+    told = daily_report_of(fleet, spending(today, 100))
     done = typed(tmp_path, "--last-report", "--json")
     assert json.loads(done.stdout)["analysis"]["totals"]["amount"] == told["nanodollars"]
     shown = typed(tmp_path, "--last-report", "--by", "model").stdout

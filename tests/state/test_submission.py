@@ -13,9 +13,9 @@ from fleet.models.complexity import Complexity
 from fleet.redis.keys import wake
 from fleet.routing.rules.routing import Load, Ranking, decide
 from fleet.settings import Settings
-from fleet.tasks.checks import RequestChecks, Submission
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.submit import Submitter, route_decision
+from fleet.tasks.submission.checks import RequestChecks, Submission
+from fleet.tasks.submission.submit import Submitter, route_decision
 
 TWO_POOLS = """
 [pools.big]

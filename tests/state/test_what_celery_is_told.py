@@ -30,8 +30,8 @@ from fleet.errors import (
     Unavailable,
 )
 from fleet.settings import Settings
-from fleet.tasks.claims import Delivery
-from fleet.tasks.requeue import GivenBack
+from fleet.tasks.leases.claims import Delivery
+from fleet.tasks.leases.requeue import GivenBack
 from fleet.worker import agent_tasks, tracing
 
 FOLLOWS = "what-follows"

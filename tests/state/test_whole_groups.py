@@ -24,9 +24,9 @@ from fleet.errors import (
     TooBusy,
 )
 from fleet.settings import Settings
-from fleet.tasks import submit
 from fleet.tasks.connection import Connection
-from fleet.tasks.submissions_store import Submissions
+from fleet.tasks.submission import submit
+from fleet.tasks.submission.store import Submissions
 
 ROOM = 5
 CONFIG = f"""
@@ -271,7 +271,7 @@ def test_in_an_emergency_a_whole_does_not_pass_for_one_of_it(
 def test_plain_tasks_that_cannot_be_sent_after_the_whole_are_named(
     app: Celery, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fleet.broker.transport import Channel
+    from fleet.broker.transport.channel import Channel
 
     def away(*_: Any) -> None:
         raise OperationalError("away")
@@ -289,7 +289,7 @@ def test_a_lost_answer_says_that_all_may_be_written(
     app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fleet.errors import Unavailable
-    from fleet.tasks.submissions_store import Unplaced
+    from fleet.tasks.submission.store import Unplaced
 
     def lost(self: Submissions, entries: Any, *_: Any, **__: Any) -> Any:
         return [(entries, Unplaced(Unavailable("timed out"), may_be_written=True))]

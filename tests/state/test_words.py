@@ -10,11 +10,11 @@ import redis
 
 from fleet.broker.messages import message_encoder
 from fleet.settings import Settings
-from fleet.tasks.checks import Checked, Submission
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
 from fleet.tasks.rules.retries import MOST_CRASHES
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.checks import Checked, Submission
 
 ASK = Submission("code_generation", {"instruction": "add"})
 OVERFLOW = "{fleet}.overflow.code_generator"

@@ -9,27 +9,39 @@ from typing import Any
 
 import pytest
 
+from fleet.agent import installed_agents
 from fleet.cli.configuration import models_counted
 from fleet.errors import InvalidConfig, InvalidRequest, NotAllowed
-from fleet.models.calls.call import Endpoint
+from fleet.models.calls.endpoint import Endpoint
 from fleet.models.catalogue import catalogue, key_id
 from fleet.models.prices import installed_prices
 from fleet.models.rules.choice import REFERENCE_CATALOGUE, Model, Price, Tokens, cost_nanodollars
+from fleet.models.rules.decision import ModelDecision
 from fleet.settings import Settings, parse_config
 from fleet.settings.environment import Environment
-from fleet.tasks.model_planning import choose_model, model_policy, stored_plan
+from fleet.tasks.submission.model_planning import (
+    base_tokens,
+    check_model_tasks,
+    model_policy,
+    stored_plan,
+)
+from fleet.tasks.submission.model_planning import choose_model as choose_of
 
 OPENAI = {"OPENAI_API_KEY": "sk-secret"}
-MODEL = '''
+MODEL = """
 [catalogue.gpt-4o]
 provider = "openai"
 quality = 0.9
 speed = 0.9
-'''
+"""
 
 
 def settings(toml: str = "", **environment: Any) -> Settings:
     return Settings(Environment(**environment), parse_config(toml, "fleet.toml"), "fleet.toml")
+
+
+def choose_model(*asked: Any, **more: Any) -> ModelDecision:
+    return choose_of(*asked, base=Tokens(500, 2000), **more)
 
 
 def ready(models: tuple[Model, ...]) -> list[str]:
@@ -70,24 +82,31 @@ def test_models_that_cannot_be_had_are_priced_for_who_asks() -> None:
 
 
 def test_a_contract_price_and_a_configured_window_win() -> None:
-    toml = MODEL + """
+    toml = (
+        MODEL
+        + """
     input_price = 0.5
     output_price = 1.5
     cached_input_price = 0.25
     cache_write_price = 0.625
     context_tokens = 7
     """
+    )
     (model,) = catalogue(settings(toml), OPENAI)
     assert model.price == Price.per_thousand(0.5, 1.5, 0.25, 0.625)
     assert model.context_tokens == 7
 
 
 def test_a_model_says_what_it_can_where_it_is_and_who_may_use_it() -> None:
-    toml = "tenants = ['acme', 'other']\n" + MODEL + """
+    toml = (
+        "tenants = ['acme', 'other']\n"
+        + MODEL
+        + """
     capabilities = ["tools", "vision"]
     region = "eu"
     tenants = ["acme"]
     """
+    )
     config = settings(toml).config
     models = catalogue(settings(toml), OPENAI)
     assert models[0].capabilities == {"tools", "vision"}
@@ -98,7 +117,9 @@ def test_a_model_says_what_it_can_where_it_is_and_who_may_use_it() -> None:
 
 
 def test_what_a_request_type_needs_and_where_it_may_run_are_configured() -> None:
-    toml = MODEL + """
+    toml = (
+        MODEL
+        + """
     capabilities = ["tools"]
     region = "eu"
     [models]
@@ -109,6 +130,7 @@ def test_what_a_request_type_needs_and_where_it_may_run_are_configured() -> None
     agent_type = "code_generator"
     needs = ["tools"]
     """
+    )
     config = settings(toml).config
     models = catalogue(settings(toml), OPENAI)
     assert choose_model(config, models, "code_generation", 0.5).model == "gpt-4o"
@@ -177,3 +199,38 @@ def test_the_check_of_a_configuration_counts_the_models_of_the_catalogue_in_forc
     configured = catalogue(settings(), OPENAI)
     here = "6 models in the configured catalogue, 2 of which can be had here"
     assert models_counted(configured, "configured") == here
+
+
+@pytest.mark.parametrize(
+    ("request_type", "base"),
+    [
+        ("code_generation", (500, 2000)),
+        ("security_analysis", (1000, 1500)),
+        ("performance_test", (800, 1200)),
+        ("poetry", (300, 800)),
+    ],
+)
+def test_a_request_types_base_tokens_are_its_agents(
+    request_type: str, base: tuple[int, int]
+) -> None:
+    assert base_tokens(settings().config, installed_agents(), request_type)[:2] == base
+
+
+def poetry_as(task: str) -> Settings:
+    return settings(f'[request_types.poetry]\nagent_type = "code_generator"\nmodel_task = "{task}"')
+
+
+@pytest.mark.parametrize(
+    ("task", "base"), [("performance_testing", (800, 1200)), ("general", (300, 800))]
+)
+def test_a_model_task_goes_before_the_agents_own_estimate(task: str, base: tuple[int, int]) -> None:
+    poetry, agents = poetry_as(task), installed_agents()
+    check_model_tasks(poetry, agents)
+    assert base_tokens(poetry.config, agents, "poetry")[:2] == base
+
+
+def test_a_model_task_that_no_agent_announces_is_refused_with_those_there_are() -> None:
+    with pytest.raises(InvalidConfig) as refused:
+        check_model_tasks(poetry_as("haiku"), installed_agents())
+    assert "request_types.poetry.model_task: no model task is called 'haiku'" in str(refused.value)
+    assert "general" in str(refused.value)

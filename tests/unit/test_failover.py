@@ -9,6 +9,7 @@ from fleet.models.rules.choice import choose
 from fleet.models.rules.decision import ModelCandidate
 from fleet.models.rules.failover import Option, Standing, cools_for, next_best, soonest, stronger
 from fleet.models.rules.learning import NOTHING_LEARNED, CoolDown, ModelFacts, Policy
+from fleet.money import Tokens
 
 
 def option(
@@ -85,7 +86,7 @@ def test_a_model_that_drew_high_is_no_stronger_for_it() -> None:
     models = [Model(name, "p", None, q, 0.5, free=True) for name, q in (("a", 0.6), ("b", 0.7))]
     named = {model.name: model for model in models}
     rng, policy = np.random.default_rng(7), Policy("thompson")
-    drawn = [choose(models, "general", policy=policy, rng=rng).ranking for _ in range(100)]
+    drawn = [choose(models, Tokens(500, 2000), policy=policy, rng=rng).ranking for _ in range(100)]
     lucky = [ranking for ranking in drawn if ranking[0].model == "a"]
     assert lucky
     for ranking in lucky:

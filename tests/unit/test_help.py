@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.metadata import version
+
 import pytest
 from typer.testing import CliRunner
 
@@ -34,3 +38,33 @@ def test_every_command_helps_with_an_example(command: str) -> None:
 
 def test_without_a_command_the_help_names_where_to_begin() -> None:
     assert "fleet demo" in CliRunner().invoke(app, []).output
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output == f"fleet {version('fleet')}\n"
+
+
+def test_the_help_of_all_imports_nothing_heavy() -> None:
+    heavy = "celery kombu redis pydantic numpy pyarrow matplotlib kubernetes fleet.settings"
+    code = (
+        "import sys\nfrom fleet.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n"
+        f"    print([name for name in {heavy.split()!r} if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, "--help"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-1] == "[]"
+
+
+def test_each_listed_command_is_there() -> None:
+    listed = " ".join(CliRunner().invoke(app, ["--help"], env={"COLUMNS": "300"}).output.split())
+    for name in {command.split()[0] for command in COMMANDS}:
+        shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).output
+        assert f"│ {name} " in listed
+        assert shown.splitlines()[1].split()[1:3] == ["fleet", name]
+
+
+def test_an_unknown_command_is_refused() -> None:
+    refused = CliRunner().invoke(app, ["flee"])
+    assert refused.exit_code == 2
+    assert "No such command 'flee'" in refused.output

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fleet.errors import InvalidRequest
 from fleet.models.rules.choice import REFERENCE_CATALOGUE, choose
+from fleet.models.rules.filters import Needs
 from fleet.models.rules.learning import (
     THE_MEAN,
     Evidence,
@@ -21,9 +22,12 @@ from fleet.models.rules.learning import (
     measured_speed,
     posterior,
 )
+from fleet.money import Tokens
 
 GPT_5, GPT_4O, OPUS, SONNET, FLASH = REFERENCE_CATALOGUE
 DAY = 86400.0
+BASE = Tokens(300, 800)
+GENERAL = Needs(request_type="general")
 fractions = st.floats(0, 1)
 amounts = st.floats(0, 1000)
 
@@ -138,7 +142,7 @@ def test_a_model_that_is_always_right_or_wrong_draws_as_much(quality: float) -> 
 def test_failures_take_the_first_place_from_a_model() -> None:
     # gpt-5: quality (9.5 + 2) / 20 = 0.575; 0.575 x 0.7 + 0.8 x 0.3 = 0.6425, under gpt-4o's 0.90
     decision = choose(
-        REFERENCE_CATALOGUE, "general", facts=learned("gpt-5", rewards=10, reward=2)
+        REFERENCE_CATALOGUE, BASE, needs=GENERAL, facts=learned("gpt-5", rewards=10, reward=2)
     )
     assert decision.model == "gpt-4o"
     last = decision.ranking[-1]
@@ -148,7 +152,10 @@ def test_failures_take_the_first_place_from_a_model() -> None:
 
 def test_evidence_of_another_request_type_does_not_count() -> None:
     facts = learned("gpt-5", rewards=10, reward=2)
-    assert choose(REFERENCE_CATALOGUE, "code_generation", facts=facts).model == "gpt-5"
+    assert (
+        choose(REFERENCE_CATALOGUE, BASE, needs=Needs(request_type="other"), facts=facts).model
+        == "gpt-5"
+    )
 
 
 def test_thompson_tries_the_uncertain_and_settles_on_the_better() -> None:
@@ -158,7 +165,7 @@ def test_thompson_tries_the_uncertain_and_settles_on_the_better() -> None:
 
     def share(facts: ModelFacts) -> float:
         chosen = [
-            choose(twins, "general", facts=facts, policy=policy, rng=rng).model
+            choose(twins, BASE, needs=GENERAL, facts=facts, policy=policy, rng=rng).model
             for _ in range(400)
         ]
         return chosen.count("good") / len(chosen)
@@ -177,16 +184,18 @@ def test_a_model_under_the_quality_floor_is_never_taken(name: str) -> None:
     policy = Policy("thompson" if name == "thompson" else "mean", quality_floor=0.85)
     facts = learned("gpt-5", "gpt-4o", rewards=30, reward=15)
     for _ in range(100):
-        decision = choose(REFERENCE_CATALOGUE, "general", facts=facts, policy=policy, rng=rng)
+        decision = choose(
+            REFERENCE_CATALOGUE, BASE, needs=GENERAL, facts=facts, policy=policy, rng=rng
+        )
         assert not {"gpt-5", "gpt-4o"} & {each.model for each in decision.ranking}
         assert ("gpt-4o", "has quality 0.60, under the floor of 0.85") in decision.rejected
 
 
 def test_where_every_model_is_under_the_floor_the_error_says_so() -> None:
     with pytest.raises(InvalidRequest, match=r"gpt-5: has quality 0.95, under the floor of 0.99"):
-        choose(REFERENCE_CATALOGUE, "general", policy=Policy(quality_floor=0.99))
+        choose(REFERENCE_CATALOGUE, BASE, policy=Policy(quality_floor=0.99))
 
 
 def test_thompson_without_dice_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="given no rng"):
-        choose(REFERENCE_CATALOGUE, "general", policy=Policy("thompson"))
+        choose(REFERENCE_CATALOGUE, BASE, policy=Policy("thompson"))

@@ -9,7 +9,7 @@ from celery import Celery
 from celery.app.task import Context
 
 from fleet.broker.messages import message_encoder, message_of
-from fleet.tasks.checks import Checked
+from fleet.tasks.submission.checks import Checked
 
 
 def encoded(payload: str) -> dict[str, object]:

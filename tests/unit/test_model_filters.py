@@ -15,6 +15,7 @@ from fleet.models.rules.learning import CoolDown, ModelFacts, Policy
 from fleet.money import Tokens
 
 GPT_5, GPT_4O, OPUS, SONNET, FLASH = REFERENCE_CATALOGUE
+GENERAL = Tokens(300, 800)
 TOOLS = frozenset({"tools"})
 # general at c 0.5 with efficiency 1 takes 375 in and 1000 out
 COOLING = ModelFacts(cooldowns={("key", "gpt-5"): CoolDown(112.4, 3, "HTTP 429")})
@@ -34,7 +35,7 @@ def reason(model: Model, **asked: Any) -> str:
         free=True,
         quality=1.0,
     )
-    decision = choose([model, spare], "general", **asked)
+    decision = choose([model, spare], GENERAL, **asked)
     assert decision.model == "spare"
     ((name, why),) = decision.rejected
     assert name == model.name
@@ -47,7 +48,7 @@ def test_a_model_without_a_key_is_passed_over() -> None:
 
 
 def test_a_window_has_to_hold_what_goes_in_and_what_comes_out() -> None:
-    assert choose([replace(GPT_5, context_tokens=1375)], "general").model == "gpt-5"
+    assert choose([replace(GPT_5, context_tokens=1375)], GENERAL).model == "gpt-5"
     small = replace(GPT_5, context_tokens=1374)
     assert reason(small) == "would take 1,375 tokens, over its window of 1,374"
 
@@ -55,7 +56,7 @@ def test_a_window_has_to_hold_what_goes_in_and_what_comes_out() -> None:
 def test_a_long_payload_counts_with_a_quarter_of_its_characters_rounded_up() -> None:
     # 1,501 characters: 376 tokens, more than the 375 of the formula
     tight = replace(GPT_5, context_tokens=1375)
-    assert choose([tight], "general", needs=Needs(payload_characters=1500)).model == "gpt-5"
+    assert choose([tight], GENERAL, needs=Needs(payload_characters=1500)).model == "gpt-5"
     why = reason(tight, needs=Needs(payload_characters=1501))
     assert why == "would take 1,376 tokens, over its window of 1,375"
 
@@ -69,7 +70,7 @@ def test_a_capability_that_is_asked_for_has_to_be_there() -> None:
 def test_a_model_that_is_for_some_tenants_is_for_no_other(tenant: str) -> None:
     model = replace(GPT_5, tenants=frozenset({"acme"}))
     assert reason(model, needs=Needs(tenant)) == "is for other tenants only"
-    assert choose([model], "general", needs=Needs("acme")).model == "gpt-5"
+    assert choose([model], GENERAL, needs=Needs("acme")).model == "gpt-5"
 
 
 @pytest.mark.parametrize(("region", "shown"), [("us", "is in us"), ("", "is in no known region")])
@@ -87,12 +88,12 @@ def test_a_model_that_cools_down_is_left_alone_until_it_is_ready() -> None:
     model = replace(GPT_5, key_id="key")
     why = reason(model, facts=COOLING, now=100.0)
     assert why == "cools down for 12 s more after HTTP 429"
-    assert choose([model], "general", facts=COOLING, now=112.4).model == "gpt-5"
+    assert choose([model], GENERAL, facts=COOLING, now=112.4).model == "gpt-5"
 
 
 @pytest.mark.parametrize("model", [replace(GPT_5, key_id="other"), GPT_5, GPT_4O])
 def test_a_cool_down_is_of_one_key_and_model(model: Model) -> None:
-    assert choose([model], "general", facts=COOLING, now=100.0).model == model.name
+    assert choose([model], GENERAL, facts=COOLING, now=100.0).model == model.name
 
 
 def test_of_several_reasons_the_lasting_one_is_given() -> None:
@@ -134,12 +135,10 @@ def test_models_that_only_cool_down_are_kept_in_reserve_best_first() -> None:
     first = replace(GPT_5, key_id="key")
     others = [replace(first, name=name, quality=q) for name, q in (("weak", 0.2), ("mid", 0.5))]
     dear = replace(first, name="dear", efficiency=9.0)
-    cooldowns = {
-        ("key", name): CoolDown(112.4, 1, "HTTP 429") for name in ("gpt-5", "mid", "dear")
-    }
+    cooldowns = {("key", name): CoolDown(112.4, 1, "HTTP 429") for name in ("gpt-5", "mid", "dear")}
     decision = choose(
         [*others, dear, first],
-        "general",
+        GENERAL,
         limit_nanodollars=10_000_000,
         facts=ModelFacts(cooldowns=cooldowns),
         now=100.0,
@@ -157,7 +156,7 @@ def test_where_all_cool_down_the_error_says_when_the_first_is_ready() -> None:
         ("key", "claude-opus-4.1"): CoolDown(107.5, 1, "a time-out"),
     }
     with pytest.raises(Unavailable, match=r"claude-opus-4.1: cools down.*a time-out") as told:
-        choose(models, "general", facts=ModelFacts(cooldowns=cooldowns), now=100.0)
+        choose(models, GENERAL, facts=ModelFacts(cooldowns=cooldowns), now=100.0)
     assert told.value.retry_after == pytest.approx(7.5)
 
 
@@ -165,20 +164,20 @@ def test_the_cheapest_over_the_limit_is_one_that_would_otherwise_serve() -> None
     # gpt-4o would cost less than gpt-5, but cannot be had
     models = [GPT_5, replace(GPT_4O, absent="no key: set OPENAI_API_KEY")]
     with pytest.raises(OverBudget, match=r"the cheapest, gpt-5, .*gpt-4o: no key"):
-        choose(models, "general", limit_nanodollars=1)
+        choose(models, GENERAL, limit_nanodollars=1)
 
 
 @pytest.mark.parametrize(("tenant", "shown"), [("other", "other"), ("", r"\(none\)")])
 def test_a_tenant_for_whom_there_is_no_model_may_not_ask(tenant: str, shown: str) -> None:
     models = [replace(GPT_5, tenants=frozenset({"acme"})), replace(GPT_4O, absent="no key")]
     with pytest.raises(NotAllowed, match=f"of tenant {shown}: .*gpt-5: is for other tenants"):
-        choose(models, "general", needs=Needs(tenant))
+        choose(models, GENERAL, needs=Needs(tenant))
 
 
 def test_where_no_model_suits_each_is_named_with_its_reason() -> None:
     models = [replace(GPT_5, context_tokens=10), replace(GPT_4O, capabilities=frozenset())]
     with pytest.raises(InvalidRequest, match=r"gpt-4o: lacks tools; gpt-5: would take 1,375"):
-        choose(models, "general", needs=Needs(capabilities=TOOLS))
+        choose(models, GENERAL, needs=Needs(capabilities=TOOLS))
 
 
 def test_a_model_without_a_price_never_costs_nothing() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.models.rules.difficulty.payload_text import text_of
-from fleet.models.rules.difficulty.text_tables import READ_BYTES
+from fleet.models.rules.difficulty.text_features import READ_BYTES
 
 DEEP = 100_000
 values = st.recursive(

@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.models.rules.choice import Model, Price, choose
+from fleet.money import Tokens
 from fleet.routing.rules.pools import Load, PoolFacts, PoolTable
 from fleet.routing.rules.routing import RouteDecision, RouteRequest, decide, rank
 from fleet.routing.rules.strategies import NO_TURNS, STRATEGIES, Turn, advance
 
 TYPES = ("code_generator", "security_scanner", "performance_tester")
 NOISE = 1e-9
+GENERAL = Tokens(300, 800)
 fractions = st.floats(0, 1)
 strategies = st.sampled_from(sorted(STRATEGIES))
 
@@ -178,10 +180,10 @@ def test_the_load_gates_as_well_as_ranks(
 
 @given(st.lists(models, min_size=1, max_size=6, unique_by=lambda model: model.name), fractions)
 def test_models_come_best_first_in_any_order(catalogue: list[Model], complexity: float) -> None:
-    decision = choose(catalogue, "general", complexity)
+    decision = choose(catalogue, GENERAL, complexity)
     scores = [each.score for each in decision.ranking]
     assert scores == sorted(scores, reverse=True)
-    assert choose(reversed(catalogue), "general", complexity) == decision
+    assert choose(reversed(catalogue), GENERAL, complexity) == decision
 
 
 @given(models, fractions, fractions, fractions, prices, prices, fractions)
@@ -204,7 +206,7 @@ def test_a_better_model_never_scores_lower(
     )
 
     def score(each: Model) -> float:
-        return choose([each], "general", complexity, priority / 2, 0.5 - priority / 4).best.score
+        return choose([each], GENERAL, complexity, priority / 2, 0.5 - priority / 4).best.score
 
     assert score(better) >= score(model) - NOISE
 
@@ -212,6 +214,6 @@ def test_a_better_model_never_scores_lower(
 @given(st.lists(models, min_size=1, max_size=6), st.integers(0, 10**9))
 def test_no_chosen_model_costs_more_than_the_limit(catalogue: list[Model], limit: int) -> None:
     free = Model("free", "local", None, 0.0, 0.0, free=True)
-    decision = choose([*catalogue, free], "general", limit_nanodollars=limit)
+    decision = choose([*catalogue, free], GENERAL, limit_nanodollars=limit)
     assert all(each.cost_nanodollars <= limit for each in decision.ranking)
     assert len(decision.ranking) + len(decision.rejected) == len(catalogue) + 1

@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from fleet.tasks.slots import TaskSlots
+from fleet.tasks.leases.slots import TaskSlots
 from fleet.worker.slot_threads import SlotThreads
 
 PATIENCE_SECONDS = 30.0

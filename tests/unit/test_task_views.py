@@ -8,10 +8,8 @@ from io import StringIO
 from rich.console import Console, RenderableType
 
 from fleet.cli.decision import money_view
-from fleet.cli.money_notes import money_json
-from fleet.cli.results import record_view
-from fleet.cli.tables import tasks_table
-from fleet.cli.work import record_json
+from fleet.cli.rows import table
+from fleet.cli.task_view import TASKS, money_json, record_json, record_view
 from fleet.ledger.rules.entries import MISSING, UNPRICED
 from fleet.tasks.record import Step, TaskRecord, parse_record, step_json
 
@@ -35,7 +33,7 @@ def test_a_parked_task_says_what_it_waits_for_and_until_when() -> None:
     for view in (shown(record_view(parked)), shown(*money_view(parked))):
         assert "until about 2025-11-2" in view
         assert WHY in view
-    assert "parked to 2025-11-2" in shown(tasks_table([parked]))
+    assert "parked to 2025-11-2" in shown(table([parked], TASKS))
     told = money_json(parked)["waits_for"]
     assert (told["sentence"], told["until"], told["limit"]) == (WHY, 1764000000.0, 5_000_000_000)
 

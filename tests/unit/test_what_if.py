@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fleet.agent import installed_agents
 from fleet.errors import InvalidRequest
 from fleet.models.rules.choice import REFERENCE_CATALOGUE
 from fleet.routing.routes import Routes
@@ -46,7 +47,7 @@ CODE, SCAN = ("code_generation", "default", 0.5), ("security_analysis", "default
 
 def what_if(**changes: object) -> WhatIf:
     config = parse_config(CONFIG, "fleet.toml")
-    fleet = WhatIf("now", config, REFERENCE_CATALOGUE, Routes(config, {}))
+    fleet = WhatIf("now", config, REFERENCE_CATALOGUE, Routes(config, {}), installed_agents())
     return WhatIf(**{**{f: getattr(fleet, f) for f in fleet.__slots__}, **changes})  # type: ignore[arg-type]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet.agent import AgentSpec
+from fleet.agent import AgentSpec, TokenEstimate
 from workers.code_generator.models import CodeGenerationPayload, CodeGenerationResult
 
 __all__ = ["SPEC"]
@@ -12,4 +12,8 @@ SPEC = AgentSpec(
     payload=CodeGenerationPayload,
     result=CodeGenerationResult,
     implementation="workers.code_generator.agent:CodeGenerator",
+    model_task="code_generation",
+    estimate=TokenEstimate(500, 2000),
+    runs_code=True,
+    render="workers.code_generator.view:code_view",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet.agent import AgentSpec
+from fleet.agent import AgentSpec, TokenEstimate
 from workers.performance_tester.models import PerformanceTestPayload, PerformanceTestResult
 
 __all__ = ["SPEC"]
@@ -12,4 +12,9 @@ SPEC = AgentSpec(
     payload=PerformanceTestPayload,
     result=PerformanceTestResult,
     implementation="workers.performance_tester.agent:PerformanceTester",
+    model_task="performance_testing",
+    estimate=TokenEstimate(800, 1200),
+    runs_code=True,
+    render="workers.performance_tester.view:timings_view",
+    exports={"png": "workers.performance_tester.view:plot_png"},
 )

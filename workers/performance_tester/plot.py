@@ -23,11 +23,15 @@ def plot_png_base64(
 ) -> str:
     """A PNG of every value of every variant, as boxes with points; base64 text.
 
+    Empty where matplotlib is not installed: the figures of the test are worth having without.
     `samples` are in seconds per call, in the order of `timings`.
     """
     # A worker that never draws does not pay for matplotlib. The Figure class, unlike pyplot,
     # keeps no global state, so that threads may draw at the same time.
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return ""
 
     height = INCHES_AROUND + INCHES_PER_VARIANT * len(timings)
     figure = Figure(figsize=(INCHES_WIDE, height), dpi=DOTS_PER_INCH, layout="constrained")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet.agent import AgentSpec
+from fleet.agent import AgentSpec, TokenEstimate
 from workers.security_scanner.models import SecurityScanPayload, SecurityScanResult
 
 __all__ = ["SPEC"]
@@ -12,4 +12,8 @@ SPEC = AgentSpec(
     payload=SecurityScanPayload,
     result=SecurityScanResult,
     implementation="workers.security_scanner.agent:SecurityScanner",
+    model_task="security_analysis",
+    estimate=TokenEstimate(1000, 1500),
+    render="workers.security_scanner.view:findings_view",
+    exports={"sarif": "workers.security_scanner.sarif:sarif_text"},
 )

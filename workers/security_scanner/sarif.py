@@ -7,6 +7,7 @@ relationship to a taxonomy as the standard has it.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -34,6 +35,11 @@ def to_sarif(result: SecurityScanResult) -> dict[str, Any]:
     """The whole result as a SARIF log, ready for `json.dump`."""
     runs = [_run(tool, result) for tool in get_args(Tool)]
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": runs}
+
+
+def sarif_text(result: SecurityScanResult) -> str:
+    """The same as the text of a file."""
+    return json.dumps(to_sarif(result), indent=2) + "\n"
 
 
 def _run(tool: Tool, result: SecurityScanResult) -> dict[str, Any]:

@@ -12,13 +12,15 @@ from pydantic_ai.exceptions import AgentRunError
 from fleet.agent import ModelReply
 from fleet.errors import ModelRefused, Unavailable
 from fleet.ledger.rules.entries import CONTRADICTORY, MISSING
+from fleet.models.calls.endpoint import Endpoint
 from fleet.models.calls.errors import translated
-from fleet.models.calls.providers import Endpoint, chat_model
+from fleet.models.calls.providers import chat_model
 from fleet.models.calls.request_fields import keeps_limits
-from fleet.models.calls.streams import Progress, hides_nothing, streamed, usage_of
+from fleet.models.calls.streams import hides_nothing, streamed, usage_of
 from fleet.models.calls.thinking import tags_in_text, thinks_unasked
 from fleet.models.calls.written import finish_reason, written
 from fleet.models.rules.choice import Model, cost_nanodollars
+from fleet.models.rules.cut_calls import Progress
 
 UNREADABLE = (
     *(LookupError, AttributeError, TypeError, ValueError, AssertionError),
@@ -80,7 +82,7 @@ class ModelCaller:
         `NotAllowed` for a key that is refused, `ModelNotServed`, and `NeverRetry` for a request
         that is refused otherwise. The `reason` of an error says what somebody has to mend.
         """
-        settings = self.endpoint.settings(max_tokens, temperature)
+        settings = self._settings(max_tokens, temperature)
         request = ModelRequest.user_text_prompt(prompt, instructions=instructions or None)
         model, progress = model or self.model, progress or Progress()
         began = time.perf_counter()
@@ -92,8 +94,7 @@ class ModelCaller:
             raise translated(model.name, error) from None
         except UNREADABLE as error:
             raise Unavailable(
-                f"model {model.name} gave an answer that cannot be read "
-                f"({type(error).__name__})",
+                f"model {model.name} gave an answer that cannot be read ({type(error).__name__})",
                 may_be_served=True,
             ) from None
         reply = self._reply(model, response, time.perf_counter() - began)
@@ -108,6 +109,15 @@ class ModelCaller:
                 reply=None if reply.usage_missing else reply,
             )
         return reply
+
+    def _settings(self, max_tokens: int, temperature: float) -> ModelSettings:
+        """What is asked of the model beside the prompt, without what the server does not take."""
+        asked = ModelSettings()
+        if self.endpoint.limit_field != "none":
+            asked["max_tokens"] = max_tokens
+        if self.endpoint.temperature:
+            asked["temperature"] = temperature
+        return asked
 
     async def _response(
         self,

@@ -8,7 +8,6 @@ under the task's one budget of time and money.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import cast
 
@@ -32,45 +31,17 @@ from pydantic_ai.profiles import ModelProfile, merge_profile
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.usage import RequestUsage
 
-from fleet.errors import InvalidConfig
+from fleet.errors import InvalidConfig, extra_missing
 from fleet.models.answers.client import ANTHROPIC, CHAT, GOOGLE, MISTRAL, AnswerClient
+from fleet.models.calls.endpoint import Endpoint
 from fleet.models.calls.request_fields import asks_for_usage, chat_profile
 from fleet.models.calls.streams import TOLD
 from fleet.models.rules.usage import larger_usage
-from fleet.settings.providers import LimitField, ProviderKind
+from fleet.settings.providers import ProviderKind
 
 UNSPLIT = ModelProfile(thinking_tags=("\ud800", "\ud800"))
 """Tags that no answer has: it is split by `fleet.models.rules.thoughts`, once it has come in as a
 whole. A client looks for tags among the pieces of a stream, which may cut them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a model is served and by which protocol. The key never shows in a repr.
-
-    Without a `base_url` it is the provider's own. `region` is for Bedrock alone, whose client
-    finds the credentials in the environment by itself. `streams` says that answers are asked for
-    piece by piece. `limit_field`, `temperature` and `stream_usage` are as in
-    `fleet.settings.providers.Provider`.
-    """
-
-    kind: ProviderKind
-    api_key: str = field(repr=False)
-    base_url: str | None = None
-    region: str | None = None
-    streams: bool = True
-    limit_field: LimitField | None = None
-    temperature: bool = True
-    stream_usage: bool | None = None
-
-    def settings(self, max_tokens: int, temperature: float) -> ModelSettings:
-        """What is asked of the model beside the prompt, without what the server does not take."""
-        asked = ModelSettings()
-        if self.limit_field != "none":
-            asked["max_tokens"] = max_tokens
-        if self.temperature:
-            asked["temperature"] = temperature
-        return asked
 
 
 class _OpenAIStream(OpenAIStreamedResponse):
@@ -111,9 +82,7 @@ class _OpenAIModel(OpenAIChatModel):
             return super()._get_stream_options(model_settings)
         return cast(ChatCompletionStreamOptionsParam, omit)
 
-    def _process_response(
-        self, response: ChatCompletion | str, **options: bool
-    ) -> ModelResponse:
+    def _process_response(self, response: ChatCompletion | str, **options: bool) -> ModelResponse:
         told = None
         if isinstance(response, ChatCompletion):
             told, response.usage = _usage(response), None
@@ -139,10 +108,8 @@ def chat_model(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
     try:
         return _MAKERS[endpoint.kind](name, endpoint, timeout)
     except ImportError as error:
-        raise InvalidConfig(
-            f"model {name} is of a provider of kind {endpoint.kind}, whose package is not "
-            f"installed here; run: pip install 'fleet[{endpoint.kind}]'"
-        ) from error
+        what = f"model {name}, of a provider of kind {endpoint.kind},"
+        raise extra_missing(what, endpoint.kind) from error
 
 
 def _settings(timeout: float) -> ModelSettings:
@@ -216,9 +183,7 @@ def _bedrock(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
     from pydantic_ai.providers.bedrock import BedrockProvider
 
     # It takes time-outs and retries for its client only, not for each call.
-    once = Config(
-        read_timeout=timeout, connect_timeout=timeout, retries={"total_max_attempts": 1}
-    )
+    once = Config(read_timeout=timeout, connect_timeout=timeout, retries={"total_max_attempts": 1})
     try:
         client = boto3.client(
             "bedrock-runtime",

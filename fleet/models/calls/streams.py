@@ -6,7 +6,6 @@ Whatever ends the wait closes the connection, and so the provider hears of it.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import structlog
 from pydantic_ai import ModelRequest, ModelResponse, ModelSettings
@@ -17,7 +16,7 @@ from pydantic_ai.models import StreamedResponse
 from pydantic_ai.usage import RequestUsage
 
 from fleet.models.calls.written import Tags, text_of, texts_of, written
-from fleet.models.rules.cut_calls import Cut, shows_all
+from fleet.models.rules.cut_calls import Cut, Progress, shows_all
 from fleet.models.rules.upper_bound import WordCount, least_tokens
 from fleet.models.rules.usage import Reading, read_usage, told_so_far
 from fleet.money import Tokens
@@ -26,14 +25,6 @@ TOLD = "usage"
 """Where the details of a response have its usage in its provider's own words, if at all."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far one call came that has ended without an answer. `cut` is None where none had begun to
-    come in, or it was whole."""
-
-    cut: Cut | None = None
 
 
 async def streamed(

@@ -1,19 +1,19 @@
 """Which language model answers a task: the best score of quality, speed and cost.
 
-    tokens = base(task type) x (0.5 + 1.5 c) x efficiency, rounded down, input and output each
+    tokens = base x (0.5 + 1.5 c) x efficiency, rounded down, input and output each
     cost   = input / 1000 x input price + output / 1000 x output price
     score  = quality x Q (0.5 + c) + speed x S + (1 / (1 + cost)) x (1 - Q - S)
 
-c is the complexity, Q the quality priority, S the speed priority. Quality and speed are the
-catalogue's figures until there is evidence (`fleet.models.rules.learning`). Only models that pass
-the filters (`fleet.models.rules.filters`) are scored. Tokens and costs are worked out in whole
-numbers from the decimals that were written down: in binary fractions 500 x 1.55 may fall short
-of 775 and lose a token to the rounding.
+base is the estimate of the task's agent, c the complexity, Q the quality priority, S the speed
+priority. Quality and speed are the catalogue's figures until there is evidence
+(`fleet.models.rules.learning`). Only models that pass the filters (`fleet.models.rules.filters`)
+are scored. Tokens and costs are worked out in whole numbers from the decimals that were written
+down: in binary fractions 500 x 1.55 may fall short of 775 and lose a token to the rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
@@ -60,26 +60,19 @@ __all__ = [
 ]
 
 ROUNDING = 1e-9
-GENERAL = "general"
-BASE_TOKENS: Mapping[str, Tokens] = {
-    "code_generation": Tokens(500, 2000),
-    "security_analysis": Tokens(1000, 1500),
-    "performance_testing": Tokens(800, 1200),
-    GENERAL: Tokens(300, 800),
-}
 
 
-def tokens(task_type: str, complexity: float, efficiency: float) -> Tokens:
-    """What a task takes. An unknown task type counts as `general`.
+def tokens(base: Tokens, complexity: float, efficiency: float) -> Tokens:
+    """What a task takes of which a middling one takes `base`.
 
     Raises `InvalidRequest` for a complexity outside 0..1.
     """
-    return _demand(task_type, complexity).taken(efficiency)
+    return _demand(base, complexity).taken(efficiency)
 
 
 def choose(
     models: Iterable[Model],
-    task_type: str,
+    base: Tokens,
     complexity: float = 0.5,
     quality_priority: float = 0.7,
     speed_priority: float = 0.3,
@@ -100,10 +93,9 @@ def choose(
     priority out of range, and where no model may serve what `nothing_left` says.
     """
     weights = _weights(complexity, quality_priority, speed_priority)
-    demand = _demand(task_type, complexity)
+    demand = _demand(base, complexity)
     bounds = Bounds(needs, facts, limit_nanodollars, policy.quality_floor, now)
-    learned_as = needs.request_type or task_type
-    task = _Task(demand, weights, bounds, learned_as, policy, _dice(policy, rng))
+    task = _Task(demand, weights, bounds, policy, _dice(policy, rng))
     judged = [_judged(model, task) for model in models]
     if not judged:
         raise InvalidConfig("the model catalogue is empty; configure at least one model")
@@ -135,7 +127,6 @@ class _Task(NamedTuple):
     demand: _Demand
     weights: ModelWeights
     bounds: Bounds
-    learned_as: str
     policy: Policy
     rng: np.random.Generator | None
 
@@ -158,7 +149,7 @@ def _judged(model: Model, task: _Task) -> _Judged:
     if refusal is not None:
         return _Judged(None, refusal)
     cost = cost_nanodollars(model, used)
-    evidence = task.bounds.facts.evidence.get((model.name, task.learned_as))
+    evidence = task.bounds.facts.evidence.get((model.name, task.bounds.needs.request_type))
     belief = posterior(model.quality, model.speed, evidence, task.policy, task.bounds.now)
     refusal = unready(model, cost, belief.quality, task.bounds)
     if refusal is not None and refusal.kind != "cooling":
@@ -207,10 +198,9 @@ def _dice(policy: Policy, rng: np.random.Generator | None) -> np.random.Generato
     return rng
 
 
-def _demand(task_type: str, complexity: float) -> _Demand:
+def _demand(base: Tokens, complexity: float) -> _Demand:
     if not 0.0 <= complexity <= 1.0:
         raise InvalidRequest(f"complexity is {complexity!r}; give a number from 0 to 1")
-    base = BASE_TOKENS.get(task_type, BASE_TOKENS[GENERAL])
     above, below = _ratio(complexity)
     # 0.5 + 1.5 a/b = (b + 3a) / 2b
     factor = below + 3 * above

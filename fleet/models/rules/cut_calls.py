@@ -12,6 +12,7 @@ closes. `shows_all` is for finding out where the first is not so.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
 
@@ -41,6 +42,14 @@ class Cut(NamedTuple):
     silent_seconds: float
     told: Tokens
     over: bool = False
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far one call came that has ended without an answer. `cut` is None where none had begun to
+    come in, or it was whole."""
+
+    cut: Cut | None = None
 
 
 def cut_tokens(worst: Tokens, cut: Cut) -> Tokens:

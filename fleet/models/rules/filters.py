@@ -35,7 +35,7 @@ class Needs:
     """What a task asks of its model, beside quality.
 
     `payload_characters` is the length of its payload, `regions` those that are allowed, any where
-    none is named. `request_type` is that of the evidence; the task type where it is empty.
+    none is named. `request_type` is that of the evidence.
     """
 
     tenant: str = ""

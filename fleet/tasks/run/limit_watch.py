@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import structlog
 
 from fleet.errors import RetryLater
-from fleet.models.calls.call import ModelCaller
 from fleet.models.rules.catalogue import Model, worst_nanodollars
 from fleet.models.rules.output_limits import (
     LimitRecord,
@@ -18,6 +19,9 @@ from fleet.models.rules.upper_bound import worst_tokens
 from fleet.models.store import ModelState
 from fleet.tasks.model_calls_store import LimitBasis
 from fleet.tasks.run.call_ends import Question
+
+if TYPE_CHECKING:
+    from fleet.models.calls.call import ModelCaller
 
 TURN_SECONDS = 5.0
 """Longer than a call may take: a turn whose worker died is over then."""

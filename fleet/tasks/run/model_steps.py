@@ -23,6 +23,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -41,7 +42,6 @@ from fleet.errors import (
     RetryLater,
     Unavailable,
 )
-from fleet.models.calls.call import ModelCaller
 from fleet.models.priced import follow
 from fleet.models.rules.catalogue import Model
 from fleet.models.rules.downgrade_reasons import said
@@ -59,10 +59,13 @@ from fleet.models.rules.failover import (
 from fleet.models.rules.learning import NOTHING_LEARNED, ModelFacts
 from fleet.models.rules.upper_bound import worst_tokens
 from fleet.money import Tokens, dollars
-from fleet.tasks.reservation import over_error
 from fleet.tasks.run.call_ends import REJECTED, Question, failure_of
 from fleet.tasks.run.step_writer import StepWriter, is_of_the_key
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.reservation import over_error
+
+if TYPE_CHECKING:
+    from fleet.models.calls.call import ModelCaller
 
 MOST_WAIT_SECONDS = 10.0
 """A model that is ready so soon is waited for, where there is no other."""

@@ -31,12 +31,12 @@ from fleet.redis.retry import patiently
 from fleet.routing.health import look_at_pools
 from fleet.routing.pools_store import Pools
 from fleet.settings import Settings
-from fleet.tasks.on_hold_store import Parking
-from fleet.tasks.reservation import over_error
-from fleet.tasks.retries_store import Retries
 from fleet.tasks.rules.retries import Draws, GiveUp, Retry, decide, is_retried
 from fleet.tasks.run.outcome import End, failed
 from fleet.tasks.store import Lease, Tasks
+from fleet.tasks.submission.reservation import over_error
+from fleet.tasks.waiting.on_hold_store import Parking
+from fleet.tasks.waiting.retries_store import Retries
 
 NOT_THE_POOLS_FAULT = (
     *(InvalidRequest, NotAllowed, OverBudget, OverLimit, TaskCancelled),

@@ -24,7 +24,7 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -38,7 +38,6 @@ from fleet.errors import (
     TaskFailed,
     TaskTimedOut,
 )
-from fleet.models.calls.call import ModelCaller
 from fleet.models.examples_store import Examples
 from fleet.models.priced import ModelsByName
 from fleet.models.rules.catalogue import Model
@@ -46,13 +45,11 @@ from fleet.models.store import ModelState
 from fleet.redis.retry import patiently
 from fleet.routing.pools_store import Pools
 from fleet.settings import Settings
-from fleet.tasks.checks import checked_payload
-from fleet.tasks.claims import Claims, Delivery
-from fleet.tasks.lease_renewal import LeaseKeeper, Verdict
+from fleet.tasks.leases.claims import Claims, Delivery
+from fleet.tasks.leases.renewal import LeaseKeeper, Verdict
+from fleet.tasks.leases.requeue import GivenBack, give_back
+from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.model_calls_store import Steps
-from fleet.tasks.on_hold_store import Parking
-from fleet.tasks.requeue import GivenBack, give_back
-from fleet.tasks.retries_store import Retries
 from fleet.tasks.rules.retries import Draws
 from fleet.tasks.run.context import RunContext
 from fleet.tasks.run.model_steps import ModelSteps
@@ -60,8 +57,13 @@ from fleet.tasks.run.outcome import End, cancelled, ended, failed
 from fleet.tasks.run.outcome_writer import RunWrites
 from fleet.tasks.run.step_writer import Lessons, StepWriter
 from fleet.tasks.run.stopping import StoppableRun
-from fleet.tasks.slots import TaskSlots
 from fleet.tasks.store import Lease, Tasks
+from fleet.tasks.submission.checks import checked_payload
+from fleet.tasks.waiting.on_hold_store import Parking
+from fleet.tasks.waiting.retries_store import Retries
+
+if TYPE_CHECKING:
+    from fleet.models.calls.call import ModelCaller
 
 SLOT_SECONDS = 0.25
 """How long a claimed task waits for the slot that it was fetched ahead of, before it goes back."""

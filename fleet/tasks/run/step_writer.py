@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -32,10 +32,9 @@ from fleet.errors import (
     Unavailable,
 )
 from fleet.ledger.rules.entries import SEEN
-from fleet.models.calls.call import ModelCaller
-from fleet.models.calls.streams import Progress
 from fleet.models.examples_store import Examples
 from fleet.models.rules.catalogue import Model
+from fleet.models.rules.cut_calls import Progress
 from fleet.models.rules.difficulty.payload_text import text_of
 from fleet.models.rules.difficulty.text_features import sketch
 from fleet.models.rules.learning import WHOLE_KEY
@@ -43,7 +42,6 @@ from fleet.models.rules.output_limits import Shown
 from fleet.models.store import Lesson, ModelState
 from fleet.tasks.model_calls_store import NO_BASIS, LimitBasis, LimitChanged, Steps, Turn
 from fleet.tasks.record import Step
-from fleet.tasks.reservation import step_limits
 from fleet.tasks.run.call_ends import (
     FAILURES,
     REJECTED,
@@ -60,6 +58,10 @@ from fleet.tasks.run.call_ends import (
 from fleet.tasks.run.checkpoints import Checkpoints
 from fleet.tasks.run.limit_watch import LOOK_SECONDS, LimitWatch
 from fleet.tasks.store import Lease
+from fleet.tasks.submission.reservation import step_limits
+
+if TYPE_CHECKING:
+    from fleet.models.calls.call import ModelCaller
 
 SHORT_SECONDS = 5.0
 """After an outage a model is left alone for so long at least, see `ModelState.cool`."""

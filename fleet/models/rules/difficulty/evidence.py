@@ -51,17 +51,21 @@ def ranked(values: Floats) -> Floats:
 
 
 def parts_of(first: Floats, second: Floats, observed: Floats) -> tuple[float, float]:
-    """What the ranks by two estimates count beside each other.
+    """What two estimates count beside each other, each in units of its standard deviation.
 
     The first counts alone where it is surely the better one; else both by least squares on the
     observed gain, neither under 0.
     """
     if _gain(ranked(first) - ranked(second), observed).beats_chance:
         return 1.0, 0.0
-    columns = np.column_stack((ranked(first), ranked(second))) - 0.5
+    columns = np.column_stack([_standard(each) for each in (first, second)])
     gains = observed - observed.mean()
     both, *_ = np.linalg.lstsq(columns, gains, rcond=None)
-    if (both >= 0.0).all():
+    if (both >= 0.0).all() and both.any():
         return float(both[0]), float(both[1])
     alone = columns.T @ gains
     return (1.0, 0.0) if alone[0] >= alone[1] else (0.0, 1.0)
+
+
+def _standard(values: Floats) -> Floats:
+    return np.asarray((values - values.mean()) / (values.std() or 1.0))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fleet.models.rules.difficulty.text_tables import READ_BYTES
+from fleet.models.rules.difficulty.text_features import READ_BYTES
 
 
 def text_of(payload: str | Mapping[str, Any]) -> str:

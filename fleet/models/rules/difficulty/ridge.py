@@ -1,8 +1,12 @@
 """Ridge regression over sketches' buckets, weighted by how rare each bucket is.
 
+Nothing is judged by what it was fitted to. The texts are parted by a checksum of their sketch,
+equal texts together, and each part is scored by a line that was fitted to the other parts. The line
+that is kept is the mean of the parts' lines.
+
     value of a bucket b in a text  = idf(b) / sqrt(sum of idf^2 over the text's buckets)
     idf(b)                         = 1 + ln((1 + n) / (1 + texts with b))
-    minimised                      = sum w (y - mean - x c)^2 + PENALTY |c|^2
+    minimised                      = sum w (y - x c)^2 + PENALTY |c|^2
 
 The normal equations are solved by conjugate gradients (Hestenes and Stiefel 1952). Few steps are
 enough: the penalty makes the system well conditioned.
@@ -13,16 +17,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 
-from fleet.models.rules.difficulty.text_features import BUCKETS, Integers
+from fleet.errors import InvalidRequest
+from fleet.models.rules.difficulty.text_features import BUCKETS, Integers, Sketch
 
 Floats = npt.NDArray[np.float64]
 
 PENALTY = 12.0
 STEPS = 20
+PARTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +64,45 @@ class Rows:
         return self.idf * np.bincount(self.buckets, spread, BUCKETS)
 
 
-class Line(NamedTuple):
-    """A fitted line: `mean` + row times `coefficients`."""
+class Texts(NamedTuple):
+    """The buckets of all texts learned from, which part each text is in, and how rare each bucket
+    is among them."""
 
-    coefficients: Floats
-    mean: float
+    buckets: Sequence[Integers]
+    parts: Integers
+    idf: Floats
+
+    @classmethod
+    def of(cls, sketches: Sequence[Sketch]) -> Texts:
+        """Raises `InvalidRequest` for too few different texts."""
+        parts = np.array([crc32(each.to_bytes()) % PARTS for each in sketches])
+        if len(np.unique(parts)) < PARTS:
+            raise InvalidRequest(
+                "the examples are too few different texts; record more kinds of task"
+            )
+        buckets = [each.buckets for each in sketches]
+        return cls(buckets, parts, inverse_document_frequency(buckets))
+
+    def rows(self, chosen: npt.NDArray[np.bool_]) -> Rows:
+        return Rows.of([self.buckets[each] for each in chosen.nonzero()[0].tolist()], self.idf)
+
+
+def fit(texts: Texts, targets: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """What the lines of the other parts say of each text, and the mean of all lines' coefficients.
+
+    `targets`, whose mean is about 0, and `weights` are one for each text. Those that weigh nothing
+    are scored alone.
+    """
+    scores, coefficients = np.zeros(len(targets)), np.zeros(BUCKETS)
+    for part in range(PARTS):
+        inside = texts.parts == part
+        learned = ~inside & (weights > 0.0)
+        if not learned.any():
+            continue
+        line = ridge(texts.rows(learned), targets[learned], weights[learned])
+        scores[inside] = texts.rows(inside).times(line)
+        coefficients += line / PARTS
+    return scores, coefficients
 
 
 def inverse_document_frequency(rows: Sequence[Integers]) -> Floats:
@@ -70,11 +111,10 @@ def inverse_document_frequency(rows: Sequence[Integers]) -> Floats:
     return np.asarray(1.0 + np.log((1 + len(rows)) / (1 + seen)))
 
 
-def ridge(rows: Rows, targets: Floats, weights: Floats) -> Line:
-    """The line that fits the targets best under the penalty."""
-    mean = float(np.average(targets, weights=weights))
+def ridge(rows: Rows, targets: Floats, weights: Floats) -> Floats:
+    """The coefficients of the line that fits the targets best under the penalty."""
     solution = np.zeros(BUCKETS)
-    residual = rows.transposed_times(weights * (targets - mean))
+    residual = rows.transposed_times(weights * targets)
     direction, power = residual.copy(), float(residual @ residual)
     for _ in range(STEPS):
         if power == 0.0:
@@ -85,4 +125,4 @@ def ridge(rows: Rows, targets: Floats, weights: Floats) -> Line:
         residual -= step * image
         before, power = power, float(residual @ residual)
         direction = residual + power / before * direction
-    return Line(solution, mean)
+    return solution

@@ -1,18 +1,18 @@
 """Learning from what became of tasks which texts need a better model, and whether that is known.
 
 Of each task it is known how good the answer of one model was, and never what another would have
-answered. Each candidate model gets an outcome model of its own (`candidates`), and a text is the
-more difficult the more the better models are expected to gain on it. The complexity c that the
-fleet estimates is the share of texts that gain less. It counts in a model's score as quality x
-Q (0.5 + c), so that a better model is chosen from some c on, which the priorities set.
+answered. A text is the more difficult the more the better models are expected to gain on it
+(`gains`). The complexity c that the fleet estimates is the share of texts that gain less. It counts
+in a model's score as quality x Q (0.5 + c), so that a better model is chosen from some c on, which
+the priorities set.
 
     comparable   outcomes of a request type that two models or more have answered LEAST_OF_MODEL
                  times each, and that the fleet does not believe to be equally good
     evidence     `evidence.evidence`, of what was learned and of the plain length of the text
     nothing      where neither beats chance: nothing of the record tells the models apart
-    learned      where it surely tells more than the length
-    both         else: the two are mixed by what each explains of the observed gains, for of few
-                 outcomes the length may say more than what was learned of words
+    words        where they surely tell more than the length
+    both         else: words and length are mixed by what each explains of the observed gains, for
+                 of few outcomes the length may say more than what was learned of words
 """
 
 from __future__ import annotations
@@ -24,19 +24,16 @@ from typing import NamedTuple
 import numpy as np
 
 from fleet.errors import InvalidRequest
-from fleet.models.rules.difficulty.candidates import Record, gains
-from fleet.models.rules.difficulty.evidence import Evidence, evidence, parts_of, ranked
-from fleet.models.rules.difficulty.fitting import LEAST_EXAMPLES, assembled, by_length, parted
-from fleet.models.rules.difficulty.model import DifficultyModel
-from fleet.models.rules.difficulty.ridge import Floats, inverse_document_frequency
+from fleet.models.rules.difficulty.evidence import Evidence, evidence, parts_of
+from fleet.models.rules.difficulty.gains import Gains, Record, gains
+from fleet.models.rules.difficulty.model import SHARES, DifficultyModel
+from fleet.models.rules.difficulty.ridge import Floats, Texts
 from fleet.models.rules.difficulty.text_features import Sketch
 
+LEAST_EXAMPLES = 50
 LEAST_OF_MODEL = 20
-LEAF_PENALTY_OF_GAINS, RATE_OF_GAINS = 5.0, 0.15
-"""Expected gains have none of the noise of single outcomes."""
 PASSED = 0.5
 SPREAD = (0.05, 0.5, 0.95)
-BETTER_AND_WORSE = np.array([1.0, -1.0])
 
 Kind = tuple[str, str]
 """A request type and a model."""
@@ -79,54 +76,54 @@ class Trained(NamedTuple):
     report: TrainingReport
 
 
-def train(outcomes: Sequence[Outcome], rng: np.random.Generator) -> Trained:
+def train(outcomes: Sequence[Outcome]) -> Trained:
     """Learn which texts need a better model.
 
     Raises `InvalidRequest` for a reward outside 0..1 or a weight that is not above 0, and where
     the outcomes are too few, all of one kind, or do not tell the models apart.
     """
-    _check(outcomes)
     counts = Counter((each.request_type, each.model) for each in outcomes)
-    if len(outcomes) < LEAST_EXAMPLES:
-        raise InvalidRequest(
-            f"{len(outcomes)} examples are too few to learn difficulty from; record at least "
-            f"{LEAST_EXAMPLES}"
-        )
+    _check(outcomes)
+    _check_enough(outcomes)
     compared = comparable(outcomes, counts)
-    record = _record(compared)
+    _check_enough(compared)
     rewards = np.array([each.reward for each in compared])
-    parts = parted(record.sketches, rewards)
-    rarity = inverse_document_frequency([each.buckets for each in record.sketches])
-    found = gains(record, parts, rarity, rng)
-    plain = by_length(record.sketches)
-    text = evidence(found.expected, found.observed)
-    length = evidence(plain.out_of_fold, found.observed)
+    if np.ptp(rewards) == 0.0:
+        raise InvalidRequest(
+            "all examples ended alike, so there is nothing to tell apart; record both tasks "
+            "that passed and tasks that did not"
+        )
+    record = _record(compared)
+    found = gains(record)
+    lengths = np.array([each.sketch.length for each in compared], np.float64)
+    text, length = evidence(found.expected, found.observed), evidence(lengths, found.observed)
     _check_evidence(text, length, counts)
-    mix = parts_of(found.expected, plain.out_of_fold, found.observed)
-    mixed = mix[0] * ranked(found.expected) + mix[1] * ranked(plain.out_of_fold)
-    learned = assembled(
-        record.sketches,
-        found.lines,
-        BETTER_AND_WORSE,
-        mixed if mix[1] else found.expected,
-        record.weights,
-        parts,
-        rarity,
-        rng,
-        LEAF_PENALTY_OF_GAINS,
-        RATE_OF_GAINS,
-    )
-    best = learned if mix[0] else plain
+    parts = parts_of(found.expected, lengths, found.observed)
+    model, values = _model(record.texts, found, lengths, parts)
     report = TrainingReport(
         examples=len(compared),
         passed=int((rewards >= PASSED).sum()),
         counts=counts,
-        words=mix[0] / sum(mix),
+        words=parts[0] / sum(parts),
         text=text,
         length=length,
-        spread=tuple(np.quantile(best.out_of_fold, SPREAD).tolist()),
+        spread=tuple(np.quantile([model.share(each) for each in values], SPREAD).tolist()),
     )
-    return Trained(best.model, report)
+    return Trained(model, report)
+
+
+def _model(
+    texts: Texts, found: Gains, lengths: Floats, parts: tuple[float, float]
+) -> tuple[DifficultyModel, Floats]:
+    """The model that mixes words and length by their parts, and its values out of fold."""
+    words, length = (
+        part / (column.std() or 1.0)
+        for part, column in zip(parts, (found.expected, lengths), strict=True)
+    )
+    values = words * found.expected + length * lengths
+    columns = np.column_stack((texts.idf**2, words * texts.idf * found.coefficients))
+    halves = columns.astype(np.float16).astype(np.float32)
+    return DifficultyModel(halves, float(length), np.quantile(values, SHARES)), values
 
 
 def comparable(outcomes: Sequence[Outcome], counts: Mapping[Kind, int]) -> list[Outcome]:
@@ -176,6 +173,14 @@ def _points(found: Evidence) -> str:
     return f"{100 * found.gain:.0f} points (standard error {100 * found.error:.0f})"
 
 
+def _check_enough(outcomes: Sequence[Outcome]) -> None:
+    if len(outcomes) < LEAST_EXAMPLES:
+        raise InvalidRequest(
+            f"{len(outcomes)} examples are too few to learn difficulty from; record at least "
+            f"{LEAST_EXAMPLES}"
+        )
+
+
 def _check(outcomes: Sequence[Outcome]) -> None:
     if not all(0.0 <= each.reward <= 1.0 for each in outcomes):
         raise InvalidRequest("a reward is outside 0 to 1; leave such outcomes out")
@@ -184,7 +189,7 @@ def _check(outcomes: Sequence[Outcome]) -> None:
 
 
 def _record(outcomes: Sequence[Outcome]) -> Record:
-    """The arrays of `candidates.Record`."""
+    """The arrays of `gains.Record`."""
     models = sorted({each.model for each in outcomes})
     places: dict[str, list[int]] = {}
     for place, each in enumerate(outcomes):
@@ -205,11 +210,11 @@ def _record(outcomes: Sequence[Outcome]) -> Record:
         for model in np.flatnonzero(held):
             its = members[candidate[members] == model]
             centred[its] -= np.average(rewards[its], weights=weights[its])
-    sketches = [each.sketch for each in outcomes]
-    return Record(sketches, candidate, centred, weights, shares, directions)
+    texts = Texts.of([each.sketch for each in outcomes])
+    return Record(texts, candidate, centred, weights, shares, directions)
 
 
 def _directions(held: Floats, quality: Floats) -> Floats:
-    """How each model counts in a request type's gain: see the head of `candidates`."""
+    """How each model counts in a request type's gain: see the head of `gains`."""
     ahead = held * (quality - np.average(quality, weights=held))
     return np.asarray(ahead / ahead[ahead > 0.0].sum())

@@ -1,0 +1,1 @@
+"""The kombu transport: publishing, fetching, acknowledging, and what no worker can take."""

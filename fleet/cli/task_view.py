@@ -1,0 +1,277 @@
+"""A task: what it took, what it waits for and its result, for people and for programs. How a result
+is shown and exported is the agent's own, see `fleet.agent.AgentSpec`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fleet.agent import installed_agents
+from fleet.budgets.rules.refusals import Refusal
+from fleet.cli.output import dollars, highlighted, moment, seconds, state
+from fleet.cli.rows import Column, figure, table
+from fleet.errors import InvalidRequest
+from fleet.ledger.rules.entries import CONTRADICTORY, MISSING, UNPRICED
+from fleet.models.rules.downgrade_reasons import said
+from fleet.tasks.record import ANSWERED
+
+if TYPE_CHECKING:
+    from fleet.tasks.checkpoints_store import Saved
+    from fleet.tasks.record import Step, TaskRecord
+    from fleet.tasks.rules.states import Move
+
+WHY_DEAD = {
+    "permanent": "an error that no time heals",
+    "retries": "its retries are used up",
+    "age": "the time for its retries is used up",
+    "crashes": "its worker died each time",
+    "lost": "its message was lost each time",
+    "malformed": "a message that no worker can take",
+}
+
+
+def record_view(record: TaskRecord, saved: Sequence[Saved] = ()) -> Group:
+    """All of a task: its facts, its steps, what is saved of them, its error if it has one, its
+    result if it has one."""
+    parts: list[RenderableType] = [_facts(record), *calls_view(record), *saved_view(saved)]
+    parts += history_view(record)
+    if record.error:
+        parts.append(Text(f"{record.error['type']}: {record.error['message']}", style="red"))
+    if record.result is not None:
+        parts += [Text(), result_view(record.agent_type, record.result)]
+    return Group(*parts)
+
+
+def result_view(agent_type: str, result: dict[str, Any], max_rows: int | None = None) -> Group:
+    """A result as its agent renders it, with at most `max_rows` lines of a long list; as JSON where
+    the agent is not installed here, or renders none."""
+    spec = installed_agents().get(agent_type)
+    shown = spec.rendered(result, max_rows) if spec else None
+    return Group(shown or highlighted(json.dumps(result, indent=2), "json"))
+
+
+def write_export(record: TaskRecord, form: str, target: Path | None) -> None:
+    """Write a task's result in a format of its agent, to the standard output without a target.
+    Raises `InvalidRequest` where there is no result or no such format."""
+    spec = installed_agents().get(record.agent_type)
+    if spec is None:
+        raise InvalidRequest(f"no agent of type {record.agent_type} is installed here; install one")
+    if record.result is None:
+        raise InvalidRequest("the task has no result; wait for it to end, or look at its error")
+    content = spec.export(record.result, form)
+    if target is None:
+        if isinstance(content, bytes):
+            raise InvalidRequest(f"{form} is no text; name a file with --output")
+        sys.stdout.write(content)
+        return
+    try:
+        target.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise InvalidRequest(
+            f"{target}: cannot be written ({error.strerror}); name another"
+        ) from error
+
+
+def calls_view(record: TaskRecord) -> list[RenderableType]:
+    """The model calls under an empty line; nothing where no model was asked."""
+    if not record.steps:
+        return []
+    parts: list[RenderableType] = [Text(), table(record.steps, CALLS)]
+    more = record.model_calls - len(record.steps)
+    return [*parts, Text(f"and {more} more calls")] if more else parts
+
+
+def saved_view(saved: Sequence[Saved]) -> Iterator[Text | Table]:
+    """Names, sizes and times of what the runs have saved; nothing where nothing is saved."""
+    if saved:
+        yield from (Text(), table(saved, SAVED))
+
+
+def history_view(record: TaskRecord) -> Iterator[Text | Table]:
+    """Who moved the task to which state, when and in which attempt; nothing where none is kept."""
+    if record.history:
+        yield from (Text(), table(record.history, HISTORY))
+
+
+def saved_json(saved: Sequence[Saved]) -> list[dict[str, Any]]:
+    """What the runs have saved, without the values: they may be large."""
+    return [{"name": each.name, "bytes": each.size, "at": each.at} for each in saved]
+
+
+def _attempts(record: TaskRecord) -> str:
+    crashes = f", {record.crashes} ended in a crash" if record.crashes else ""
+    retries = f", {record.retries} put back to be tried again" if record.retries else ""
+    return f"{record.attempts}{crashes}{retries}"
+
+
+def isolation_note(result: dict[str, Any] | None) -> str:
+    """In which isolation the task's code ran; empty where it is no task that runs code."""
+    if not result or "isolation" not in result:
+        return ""
+    isolation = result["isolation"]
+    if isolation == "rlimits":
+        return "rlimits: limits only, the code could read files and use the network"
+    return str(isolation) or "none: no code was run"
+
+
+def _facts(record: TaskRecord) -> Table:
+    table = Table.grid(padding=(0, 2))
+    tokens = f"{record.input_tokens} in, {record.output_tokens} out"
+    rows: tuple[tuple[str, str | Text], ...] = (
+        ("task", record.id),
+        ("state", state(record.state)),
+        ("waits", parked_note(record)),
+        ("not before", moment(record.not_before) if record.state == "delayed" else ""),
+        ("request", f"{record.request_type} for {record.tenant}, complexity {record.complexity:g}"),
+        ("where", f"{record.agent or 'no agent yet'}, pool {record.pool or '-'}"),
+        ("model", f"{record.model or '-'}, tokens {tokens}, {dollars(record.cost_nanodollars)}"),
+        ("downgrade", model_note(record)),
+        ("uncertain", uncertain_note(record)),
+        ("submitted", moment(record.submitted)),
+        ("took", f"wait {seconds(record.wait_seconds)}, run {seconds(record.run_seconds)}"),
+        ("attempts", _attempts(record)),
+        ("dead letter", dead_note(record)),
+        ("retry of", record.retry_of),
+        ("retried as", record.retried_as),
+        ("progress", record.progress or "-"),
+        ("summary", record.summary or "-"),
+        ("isolation", isolation_note(record.result)),
+        ("rating", "-" if record.rating is None else f"{record.rating:g}"),
+    )
+    for name, value in rows:
+        if not value:
+            continue
+        table.add_row(Text(name, style="dim"), value)
+    return table
+
+
+def dead_note(record: TaskRecord) -> str:
+    """Why a task is, or was, a dead letter; empty for any other."""
+    return WHY_DEAD.get(record.dead, record.dead)
+
+
+def waits_for(record: TaskRecord) -> Refusal | None:
+    """The limit that a parked task waits for; None for any other, and for one that is to be tried
+    again."""
+    waits = record.state == "parked" and record.parked_for
+    return Refusal.parse(record.parked_for) if waits else None
+
+
+def parked_note(record: TaskRecord) -> str:
+    """What a parked task waits for, and about until when; empty for any other."""
+    if record.state == "parked" and not record.parked_for:
+        error = record.retry_error or {}
+        return (
+            f"until {moment(record.parked_until)}, to be tried again (retry {record.retries}): "
+            f"{error.get('type')}: {error.get('message')}"
+        )
+    refusal = waits_for(record)
+    if refusal is None:
+        return ""
+    return f"until about {moment(record.parked_until)}, or a change of limits: {refusal.sentence}"
+
+
+def model_note(record: TaskRecord) -> str:
+    """The model that the money was held for, where it is not the best, and why."""
+    return f"{record.chosen}, since {said(record.because)}" if record.because else ""
+
+
+def uncertain_note(record: TaskRecord) -> str:
+    """Of how many calls the cost is not known; empty where there is none."""
+    calls = record.uncertain_calls
+    if not calls:
+        return ""
+    what = "1 call" if calls == 1 else f"{calls} calls"
+    return f"{what} of unknown usage: the most that may have been used is in the cost"
+
+
+def money_json(record: TaskRecord) -> dict[str, Any]:
+    """The same for programs. Dollars are nano-dollars, times seconds since 1970."""
+    refusal = waits_for(record)
+    waits = None
+    if refusal is not None:
+        waits = {**refusal._asdict(), "sentence": refusal.sentence, "until": record.parked_until}
+    return {"waits_for": waits, "held_for": record.chosen or None, "because": said(record.because)}
+
+
+def record_json(record: TaskRecord) -> dict[str, Any]:
+    """A task for programs. Its decision is left to `fleet explain`."""
+    shown = asdict(record)
+    for name in ("ranking", "model_decision", "loads", "routed", "pinned", "fence"):
+        del shown[name]
+    for name in ("chosen", "because", "parked_for"):
+        del shown[name]
+    times = {"wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
+    history = [move._asdict() for move in record.history]
+    priorities = record.priorities._asdict() if record.priorities else None
+    isolation = (record.result or {}).get("isolation")
+    told = {"isolation": isolation, "history": history, "priorities": priorities}
+    return {**shown, **money_json(record), **times, **told}
+
+
+def _task_state(record: TaskRecord) -> Text:
+    """The state; of a delayed or parked task with until when."""
+    if record.state == "delayed":
+        return state(record.state).append(f" to {moment(record.not_before)}")
+    if record.state != "parked":
+        return state(record.state)
+    return state(record.state).append(f" to {moment(record.parked_until)}")
+
+
+def _cost(call: Step) -> str:
+    """What a model call cost, as far as that is known."""
+    if call.usage == UNPRICED:
+        return "no price"
+    cost = dollars(call.cost_nanodollars)
+    return f"<= {cost}" if call.usage in (MISSING, CONTRADICTORY) else cost
+
+
+TASKS: tuple[Column[TaskRecord], ...] = (
+    Column("id", lambda task: task.id, whole=True),
+    Column("request type", lambda task: task.request_type),
+    Column("state", _task_state),
+    Column("pool", lambda task: task.pool or "-"),
+    Column("model", lambda task: task.model or "-"),
+    Column("tenant", lambda task: task.tenant),
+    figure("tokens in", lambda task: str(task.input_tokens)),
+    figure("out", lambda task: str(task.output_tokens)),
+    figure("cost", lambda task: dollars(task.cost_nanodollars)),
+    figure("wait", lambda task: seconds(task.wait_seconds)),
+    figure("run", lambda task: seconds(task.run_seconds)),
+)
+CALLS: tuple[Column[Step], ...] = (
+    Column("model", lambda call: call.model, overflow="fold"),
+    Column("provider", lambda call: call.provider, overflow="fold"),
+    Column("why", lambda call: call.why, overflow="fold"),
+    Column(
+        "ended",
+        lambda call: Text(call.ended, style="green" if call.ended == ANSWERED else "yellow"),
+        overflow="fold",
+    ),
+    figure("in", lambda call: str(call.input_tokens)),
+    figure("cached", lambda call: str(call.cached_input_tokens)),
+    figure("out", lambda call: str(call.output_tokens)),
+    figure("cost", _cost),
+    figure("took", lambda call: seconds(call.seconds)),
+    figure("at", lambda call: moment(call.at)),
+)
+SAVED: tuple[Column[Saved], ...] = (
+    Column("saved", lambda each: each.name),
+    figure("bytes", lambda each: f"{each.size:,}"),
+    figure("at", lambda each: moment(each.at)),
+)
+HISTORY: tuple[Column[Move], ...] = (
+    Column("history", lambda move: moment(move.at)),
+    Column("to", lambda move: state(move.state)),
+    Column("by", lambda move: move.by),
+    Column("why", lambda move: move.why),
+    figure("attempt", lambda move: str(move.attempt) if move.attempt else "-"),
+)

@@ -1,0 +1,77 @@
+"""How much better the better models do on each text, though every text was answered by one alone.
+
+The gain of a text is what the better models are expected to win on it over the worse ones. Of two
+models it is the better one's expected reward less the other's:
+
+    gain(x)      = sum over candidates m of direction(m) p_m(x)
+    direction(m) is proportional to n_m (q_m - mean q), with the positive ones adding up to 1
+
+p_m(x) is m's expected reward, as it differs from m's mean on the request type; q_m is the quality
+that the fleet believes of m there, and n_m how many of its outcomes are on record.
+
+Each candidate has a line of its own for p, learned from the texts that it answered. The one answer
+to each text, of candidate a with reward r, corrects what was expected, the more the seldomer a is
+asked about such a text:
+
+    observed(x)  = gain(x) + direction(a) (r - p_a(x)) / chance(a, x)
+
+It is right on average and far off for each single text (doubly robust: J. Robins, A. Rotnitzky and
+L. Zhao, 1994). So a record in which some policy has sent the difficult texts to one model is judged
+as if lots had been drawn.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fleet.models.rules.difficulty.ridge import Floats, Texts, fit
+from fleet.models.rules.difficulty.text_features import Integers
+
+LEAST_PROPENSITY = 0.05
+"""A model is taken to have had at least this chance to answer, or one outcome might say it all."""
+
+
+class Record(NamedTuple):
+    """Comparable outcomes as arrays: the candidate that answered each, its reward less the mean of
+    its kind (model and request type), what it weighs, the share that each candidate has of its
+    request type's outcomes, and the direction of each candidate (examples, candidates)."""
+
+    texts: Texts
+    candidate: Integers
+    rewards: Floats
+    weights: Floats
+    shares: Floats
+    directions: Floats
+
+
+class Gains(NamedTuple):
+    """Of each example out of fold: its `expected` gain, and what it was `observed` to be.
+    `coefficients` (BUCKETS) are those of the line of the gain."""
+
+    expected: Floats
+    observed: Floats
+    coefficients: Floats
+
+
+def gains(record: Record) -> Gains:
+    """Learn every example's gain, as the head of this module says."""
+    answered = np.eye(record.shares.shape[1])[record.candidate]
+    lines = [fit(record.texts, record.rewards, own * record.weights) for own in answered.T]
+    rewards = np.column_stack([scores for scores, _ in lines])
+    expected = (record.directions * rewards).sum(axis=1)
+    surprise = record.rewards - (answered * rewards).sum(axis=1)
+    chance = (answered * _propensities(record, answered)).sum(axis=1)
+    direction = (answered * record.directions).sum(axis=1)
+    coefficients = np.column_stack([line for _, line in lines]) @ record.directions.mean(axis=0)
+    return Gains(expected, expected + direction * surprise / chance, coefficients)
+
+
+def _propensities(record: Record, answered: Floats) -> Floats:
+    """How probable it was that a candidate was asked about a text (examples, candidates)."""
+    even = np.ones(len(answered))
+    ahead = [fit(record.texts, each, even)[0] for each in (answered - record.shares).T[:-1]]
+    found = record.shares[:, :-1] + np.column_stack(ahead)
+    found = np.column_stack((found, 1.0 - found.sum(axis=1)))
+    return np.clip(found, LEAST_PROPENSITY, 1.0)

@@ -1,0 +1,1 @@
+"""The right to run a task: claimed, renewed, handed back, with a slot of the process."""

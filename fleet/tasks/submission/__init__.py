@@ -1,0 +1,1 @@
+"""Submitting: checks, plan, reservation, and one atomic step in Redis."""

@@ -1,0 +1,286 @@
+"""Checks of what an application asks for, before anything is written."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from fleet.agent import AgentSpec, Payload
+from fleet.errors import InvalidConfig, InvalidRequest
+from fleet.models.complexity import Complexity
+from fleet.models.priorities import task_priorities
+from fleet.policy.rules import check_tenant
+from fleet.settings import Settings
+from fleet.text.brief import brief, is_number, unknown
+from fleet.text.characters import made_whole
+
+DEFAULT_TENANT = "default"
+MOST_DOLLARS = 1_000_000
+MOST_DELAY = 10 * 366 * 86_400
+USUAL_PRIORITY = 5
+LEAST_PRIORITY = 9
+MOST_NAME = 300
+HALF_A_PAIR = "half a surrogate pair, which is no character"
+KEY = re.compile(r"[\x21-\x7e]{1,200}")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One task as an application asks for it.
+
+    `complexity` is 0 to 1, estimated from the payload's text where none is given; `pool` and
+    `model` restrict the choice to one; `max_cost_usd` leaves out models that would cost more; of
+    two submissions of a tenant with the same `idempotency_key` within a day the second is the
+    first. `priority` is 0, the most urgent, to 9: only 0 passes in an emergency. What waits is
+    taken oldest first, whatever its priority. `quality` and `speed`, 0 to 1 and at most 1 together,
+    are what a model's quality and speed count when it is chosen; without them the request type's,
+    the tenant's or the configuration's do. A task with a `delay`, in seconds, or that may not
+    begin `not_before` a time, waits in the fleet's schedule.
+    """
+
+    request_type: str
+    payload: Mapping[str, Any] | Payload
+    tenant: str = DEFAULT_TENANT
+    complexity: float | None = None
+    pool: str | None = None
+    model: str | None = None
+    max_cost_usd: float | None = None
+    idempotency_key: str | None = None
+    priority: int = USUAL_PRIORITY
+    delay: float | None = None
+    not_before: datetime | None = None
+    quality: float | None = None
+    speed: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A submission that is in order. `payload` is the payload's JSON."""
+
+    request_type: str
+    agent_type: str
+    payload: str
+    tenant: str
+    complexity: float
+    pool: str | None
+    model: str | None
+    max_cost_usd: float | None
+    idempotency_key: str | None
+    payload_characters: int = 0
+    asked_complexity: float | None = None
+    """What the caller gave: an estimate may be another one next time."""
+    priority: int = USUAL_PRIORITY
+    not_before: str = ""
+    """As in `fleet.tasks.submission.store.Entry`."""
+    quality: float | None = None
+    speed: float | None = None
+    """What the caller gave."""
+
+
+class RequestChecks:
+    """The checks, against one configuration and the agents that are installed."""
+
+    def __init__(
+        self, settings: Settings, agents: Mapping[str, AgentSpec], complexity: Complexity
+    ) -> None:
+        self.settings = settings
+        self.complexity = complexity
+        self.config = settings.config
+        self.agents = agents
+        self.tenants = frozenset(settings.config.tenants)
+
+    def check(self, asked: Submission) -> Checked:
+        """The submission, in order. Raises `InvalidRequest` with what to change, whatever values
+        it has: a message's are anybody's."""
+        try:
+            return self._check(asked)
+        except (PydanticSerializationError, RecursionError):
+            raise InvalidRequest(
+                "the payload cannot be written as JSON: it is nested too deeply, in a circle, or "
+                "holds what JSON has no word for; send text, numbers, lists and dictionaries"
+            ) from None
+
+    def _check(self, asked: Submission) -> Checked:
+        for name in ("request_type", "tenant", "pool", "model", "idempotency_key"):
+            value = getattr(asked, name)
+            is_left_out = value is None and name not in ("request_type", "tenant")
+            if not isinstance(value, str) and not is_left_out:
+                raise InvalidRequest(f"{name} is {brief(value)}; give a string")
+        request = self.config.request_types.get(asked.request_type)
+        if request is None:
+            raise InvalidRequest(
+                unknown("request type", asked.request_type, self.config.request_types)
+            )
+        if asked.pool is not None and asked.pool not in self.config.pools:
+            raise InvalidRequest(unknown("pool", asked.pool, self.config.pools))
+        if asked.model is not None and len(asked.model) > MOST_NAME:
+            raise InvalidRequest(
+                f"no model is called {brief(asked.model)}; use a name that `fleet models` shows"
+            )
+        payload = self._payload(request.agent_type, asked)
+        tenant = self.tenant(asked.tenant)
+        quality, speed = self._priorities(asked, tenant)
+        return Checked(
+            request_type=asked.request_type,
+            agent_type=request.agent_type,
+            payload=payload,
+            tenant=tenant,
+            complexity=self._complexity(asked.complexity, payload),
+            pool=asked.pool,
+            model=asked.model,
+            max_cost_usd=self._max_cost(asked.max_cost_usd),
+            idempotency_key=self._idempotency_key(asked.idempotency_key),
+            payload_characters=len(payload),
+            asked_complexity=asked.complexity,
+            priority=_priority(asked.priority),
+            not_before=_not_before(asked.delay, asked.not_before),
+            quality=quality,
+            speed=speed,
+        )
+
+    def spec(self, agent_type: str) -> AgentSpec:
+        """The installed agent of a type. Raises `InvalidConfig` where none is."""
+        spec = self.agents.get(agent_type)
+        if spec is None:
+            raise InvalidConfig(
+                f"{self.settings.source}: agent_types.{agent_type}: no installed package brings "
+                "such an agent; install one that has an entry point in fleet.agents"
+            )
+        return spec
+
+    def _payload(self, agent_type: str, asked: Submission) -> str:
+        limits = self.config.limits
+        model = self.spec(agent_type).payload
+        return checked_payload(model, asked.request_type, asked.payload, limits.payload_bytes)[1]
+
+    def tenant(self, tenant: object) -> str:
+        """The same name, where a tenant may have it. Raises `InvalidRequest`."""
+        if not isinstance(tenant, str):
+            raise InvalidRequest(f"tenant is {brief(tenant)}; give a string")
+        if self.tenants and tenant not in self.tenants:
+            raise InvalidRequest(unknown("tenant", tenant, self.tenants))
+        check_tenant(tenant)
+        return tenant
+
+    def _complexity(self, complexity: float | None, payload: str) -> float:
+        if complexity is None:
+            return self.complexity.estimate(payload)
+        if not is_number(complexity) or not 0 <= complexity <= 1:
+            raise InvalidRequest(f"complexity is {brief(complexity)}; give a number from 0 to 1")
+        return float(complexity)
+
+    def _priorities(self, asked: Submission, tenant: str) -> tuple[float | None, float | None]:
+        if asked.quality is None and asked.speed is None:
+            return None, None
+        given = asked.quality, asked.speed
+        return task_priorities(self.config, asked.request_type, tenant, *given).asked
+
+    def _max_cost(self, dollars: float | None) -> float | None:
+        is_given = dollars is not None
+        if is_given and not (is_number(dollars) and 0 <= dollars <= MOST_DOLLARS):
+            raise InvalidRequest(
+                f"max_cost_usd is {brief(dollars)}; give an amount of dollars from 0 to "
+                f"{MOST_DOLLARS:,}"
+            )
+        return dollars
+
+    def _idempotency_key(self, key: str | None) -> str | None:
+        if key is not None and not KEY.fullmatch(key):
+            raise InvalidRequest(
+                "the idempotency key must be 1 to 200 printable ASCII characters without spaces"
+            )
+        return key
+
+
+def _priority(priority: object) -> int:
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise InvalidRequest(f"priority is {brief(priority)}; give a whole number from 0 to 9")
+    if not 0 <= priority <= LEAST_PRIORITY:
+        raise InvalidRequest(f"priority is {brief(priority)}; give 0, the most urgent, to 9")
+    return priority
+
+
+def _not_before(delay: float | None, moment: datetime | None) -> str:
+    """When a task may be queued, by Redis's clock: see `fleet.tasks.submission.store.Entry`."""
+    if delay is not None and moment is not None:
+        raise InvalidRequest("delay and not_before are both given; give one of them")
+    if moment is not None:
+        return _moment(moment)
+    if delay is None:
+        return ""
+    if not is_number(delay):
+        raise InvalidRequest(f"delay is {brief(delay)}; give a number of seconds")
+    if not 0 <= delay <= MOST_DELAY:
+        raise InvalidRequest(f"delay is {brief(delay)}; give seconds from 0 to {MOST_DELAY:,}")
+    return f"+{round(delay * 1000)}"
+
+
+def _moment(moment: datetime) -> str:
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise InvalidRequest(
+            f"not_before is {brief(moment)}; give a datetime with a time zone, such as "
+            "datetime.now(UTC) + timedelta(hours=1)"
+        )
+    seconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+    return str(max(0, round(seconds * 1000)))
+
+
+def checked_payload(
+    model: type[Payload], request_type: str, payload: object, most_bytes: int
+) -> tuple[Payload, str]:
+    """A payload in its agent's own type, and as it is sent. Raises `InvalidRequest`."""
+    try:
+        found = payload if isinstance(payload, model) else model.model_validate(payload)
+    except ValidationError as error:
+        raise InvalidRequest(_payload_faults(request_type, error)) from None
+    except RecursionError:
+        raise
+    except Exception as error:
+        # An agent's own check may raise anything. Its words may repeat the payload.
+        raise InvalidRequest(
+            f"the payload does not suit {request_type}: checking it raised {type(error).__name__}"
+        ) from None
+    text = _payload_json(request_type, found)
+    size = len(text.encode())
+    if size > most_bytes:
+        raise InvalidRequest(
+            f"the payload has {size:,} bytes, more than the {most_bytes:,} allowed; send less, or "
+            "name files instead of carrying them"
+        )
+    return found, text
+
+
+def _payload_json(request_type: str, payload: Payload) -> str:
+    """The payload as it is sent. Raises `InvalidRequest` for what JSON has no word for."""
+    try:
+        text = payload.model_dump_json(exclude_defaults=True)
+        # Where JSON writes null a number may stand that is not finite, and would be lost.
+        if "null" in text:
+            json.dumps(payload.model_dump(exclude_defaults=True), allow_nan=False, default=str)
+    except (PydanticSerializationError, ValueError) as error:
+        number = "float" in str(error)
+        found = "a number that is not finite" if number else f"{HALF_A_PAIR}, or what is no JSON"
+        raise InvalidRequest(
+            f"the payload does not suit {request_type}: it holds {found}; send text and numbers "
+            "that JSON can hold"
+        ) from None
+    return text
+
+
+def _payload_faults(request_type: str, error: ValidationError) -> str:
+    # The values given are left out: a payload may hold what should not be in a log.
+    faults = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "payload"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "string_unicode":
+            message = f"holds {HALF_A_PAIR}"
+        faults.append(f"{where}: {message}")
+    return made_whole(f"the payload does not suit {request_type}: " + "; ".join(faults))

@@ -1,0 +1,1 @@
+"""Tasks that wait: in a queue, for their time, for room in a budget, for their next try."""
