@@ -211,7 +211,7 @@ def _downgrade_said(downgrade: Downgrade) -> str:
     """The way down to cheaper models, in words."""
     if not downgrade.models:
         return "no model goes down to a cheaper one"
-    ways = ", ".join(f"{dear} to {cheap}" for dear, cheap in downgrade.models.items())
+    ways = ", ".join(f"{expensive} to {cheap}" for expensive, cheap in downgrade.models.items())
     return (
         f"over {dollars(downgrade.over)} a task, and from {downgrade.nearly:.0%} of a budget on, "
         f"models go down: {ways}"

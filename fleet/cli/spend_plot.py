@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from fleet.ledger.spend import SpendReport
 
 INCHES = (11.0, 4.5)
-MOST_MODELS = 8
+MAX_MODELS = 8
 """The dearest have a colour of their own, the others share one."""
-MOST_LABELS = 16
+MAX_LABELS = 16
 
 
 def write_plot(report: SpendReport, path: Path) -> None:
@@ -42,8 +42,8 @@ def write_plot(report: SpendReport, path: Path) -> None:
 def stacked(by_model: dict[str, tuple[int, ...]]) -> dict[str, list[float]]:
     """Dollars a day of each model, the dearest first; those after the eighth summed up."""
     rows = {name or "-": [x / NANODOLLARS for x in row] for name, row in by_model.items()}
-    named = dict(list(rows.items())[:MOST_MODELS])
-    others = list(rows.values())[MOST_MODELS:]
+    named = dict(list(rows.items())[:MAX_MODELS])
+    others = list(rows.values())[MAX_MODELS:]
     if others:
         named[f"{len(others)} others"] = [sum(day) for day in zip(*others, strict=True)]
     return named
@@ -71,7 +71,7 @@ def _draw_projection(axes: Any, places: dict[str, int], projection: Projection) 
 
 def _label(axes: Any, days: Sequence[str]) -> None:
     """A label every few days, so that none runs into the next."""
-    step = -(-len(days) // MOST_LABELS)
+    step = -(-len(days) // MAX_LABELS)
     labels = [written(day) for day in days[::step]]
     axes.set_xticks(range(0, len(days), step), labels, rotation=30, ha="right")
     axes.set_ylabel("US dollars a day (UTC)")
