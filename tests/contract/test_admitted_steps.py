@@ -40,7 +40,7 @@ from fleet.policy.rules import LimitKey, Quantity, Window
 from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.connection import open_connection
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from workers.code_generator import SPEC
 from workers.code_generator.models import CodeGenerationResult
 
@@ -74,7 +74,7 @@ def bound(run: Run) -> list[int]:
     return [each.held.amount for each in run.fleet.budgets.usage.reserved().steps.values()]
 
 
-def max_output(step: Step, shown_bytes: int, worst: int = 1024) -> int:
+def max_output(step: ModelCall, shown_bytes: int, worst: int = 1024) -> int:
     """What a call that was cut may be charged: its bytes, a second's worth on the way, and as long
     as it was silent, which is no longer than it took."""
     silent = step.seconds
@@ -91,7 +91,7 @@ def test_a_call_that_may_have_been_served_is_charged_at_its_worst(
     run = start(**PRICED)
     run.fake.script("small", behaviour)
     assert run.ask().model == "middle"
-    burned, seen = run.record.steps
+    burned, seen = run.record.model_calls
     assert (burned.ended, burned.usage) == ("unavailable", "missing")
     assert burned.cost_nanodollars == WORST
     assert (burned.input_tokens, burned.output_tokens) == (70, 1024)
@@ -112,7 +112,7 @@ def test_an_answer_that_breaks_off_is_charged_for_what_had_come_at_most(
     run = start(**PRICED)
     run.fake.script("small", behaviour)
     assert run.ask().model == "middle"
-    burned, _ = run.record.steps
+    burned, _ = run.record.model_calls
     assert (burned.ended, burned.usage, burned.input_tokens) == (ended, "missing", 70)
     assert 8 + 250 < burned.output_tokens <= max_output(burned, 15)
     assert burned.cost_nanodollars == (70 + burned.output_tokens) * 500
@@ -125,14 +125,14 @@ def test_a_stream_that_has_stopped_for_long_is_charged_at_its_worst(
     run = start(**PRICED, **{"model_call_seconds = 1": "model_call_seconds = 3"})
     run.fake.script("small", stall())
     assert run.ask().model == "middle"
-    assert run.record.steps[0].cost_nanodollars == WORST
+    assert run.record.model_calls[0].cost_nanodollars == WORST
 
 
 def test_a_providers_plain_error_is_charged_nothing(start: Callable[..., Run]) -> None:
     run = start(**PRICED)
     run.fake.script("small", broken(500))
     assert run.ask().model == "middle"
-    failed, _ = run.record.steps
+    failed, _ = run.record.model_calls
     assert (failed.usage, failed.cost_nanodollars, failed.input_tokens) == ("seen", 0, 0)
     assert run.record.uncertain_calls == 0
 
@@ -151,7 +151,7 @@ def test_an_answer_without_usage_is_charged_at_its_worst(
     run = start(**PRICED)
     run.fake.script("small", behaviour)
     run.ask()
-    first = run.record.steps[0]
+    first = run.record.model_calls[0]
     assert (first.usage, first.cost_nanodollars) == ("missing", WORST)
     assert run.record.uncertain_calls == 1
 
@@ -231,7 +231,7 @@ def test_a_call_that_is_cancelled_in_its_answer_is_charged_for_what_had_come_at_
 
     run.loop.run(cancel())
     sent = run.fake.wait_for_hang_up().sent
-    (step,) = run.record.steps
+    (step,) = run.record.model_calls
     assert (step.ended, step.usage, step.input_tokens) == ("cancelled", "missing", 70)
     # Two words each time, which are two tokens at least.
     assert 2 * sent <= step.output_tokens <= max_output(step, 6 * (sent + 1), 20_000)
@@ -264,7 +264,7 @@ def test_a_call_that_is_cancelled_while_it_is_admitted_is_not_made_and_costs_not
 
 
 def test_an_agent_that_can_do_without_a_model_cannot_do_without_the_charge(
-    start: Callable[..., Run],
+    start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = start()
     away = open_connection(run.fleet.settings).tasks.model_calls
@@ -274,7 +274,7 @@ def test_an_agent_that_can_do_without_a_model_cannot_do_without_the_charge(
     async def ask() -> None:
         asked = asyncio.create_task(run.context.ask("say hi"))
         await asyncio.to_thread(run.fake.wait_for, "small")
-        run.writer.steps = away
+        monkeypatch.setattr(run.fleet.tasks.model_calls, "settle", away.settle)
         run.fake.let_go()
         with pytest.raises(RetryLater, match="could not be charged to the task") as caught:
             await asked
@@ -437,7 +437,7 @@ def test_what_is_to_wait_ends_the_run_and_nothing_is_asked_any_more(
     first = run.fails(Parked, "the task waits: tenant:default may take")
     limit(run, 10**12, "tenant:default")
     assert run.fails(Parked, "the task waits") is first
-    assert (run.fake.count(), run.writer.parked) == (1, first)
+    assert (run.fake.count(), run.session.parked) == (1, first)
 
 
 def test_what_no_time_will_help_is_refused_though_it_was_to_wait(start: Callable[..., Run]) -> None:
@@ -538,7 +538,7 @@ def test_the_usage_of_a_call_that_was_charged_as_lost_puts_the_charge_right(
 
     async def lose() -> None:
         asked = await asked_and_lost(run)
-        (lost,) = run.record.steps
+        (lost,) = run.record.model_calls
         assert (lost.ended, lost.usage, lost.cost_nanodollars) == ("lost", "missing", WORST)
         assert (run.record.cost_nanodollars, run.record.uncertain_calls) == (WORST, 1)
         run.fake.let_go()

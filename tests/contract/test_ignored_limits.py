@@ -22,7 +22,7 @@ from fleet.policy.rules import LimitKey
 from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 
@@ -150,7 +150,7 @@ def test_a_stream_is_cut_at_its_limit_and_charged_for_what_had_come(
     words = len(reply.text.split())
     assert LIMIT < words <= LIMIT + 20
     assert (reply.finish_reason, reply.usage_missing) == ("length", True)
-    (step,) = run.record.steps
+    (step,) = run.record.model_calls
     assert (step.ended, step.usage) == ("ok", "missing")
     # What was shown, and what may have been written until the server heard of the end.
     assert len(reply.text) + 250 <= step.output_tokens <= len(reply.text) + 260
@@ -165,7 +165,7 @@ def test_an_answer_that_tells_no_usage_is_not_charged_by_the_limit_that_it_ignor
     text = "word " * 3000
     fake.script("heedless", answer(text, usage=False))
     run.ask(max_tokens=LIMIT)
-    (step,) = run.record.steps
+    (step,) = run.record.model_calls
     assert (step.usage, step.output_tokens >= len(text)) == ("missing", True)
     assert record(fleet) == LimitRecord(0, step.output_tokens)
 
@@ -242,10 +242,10 @@ def test_where_money_is_plenty_no_call_waits(
 
 def bound(run: Run, behaviour: Behaviour) -> int:
     """Tokens that a call binds which is answered so."""
-    steps, found = run.writer.steps, list[int]()
-    admit = steps.admit
+    store, found = run.fleet.tasks.model_calls, list[int]()
+    admit = store.admit
 
-    def noted(lease: Lease, call: int, worst: Step, *more: Any) -> Any:
+    def noted(lease: Lease, call: int, worst: ModelCall, *more: Any) -> Any:
         answer = admit(lease, call, worst, *more)
         if answer is None:
             found.append(worst.input_tokens + worst.output_tokens)
@@ -253,7 +253,7 @@ def bound(run: Run, behaviour: Behaviour) -> int:
 
     run.fake.script("heedless", behaviour)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "admit", noted)
+        patch.setattr(store, "admit", noted)
         assert run.loop.run(asked(run))
     (tokens,) = found
     return tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -238,8 +238,9 @@ def test_a_run_that_is_cancelled_when_it_parks_is_cancelled(crew: Crew) -> None:
 def test_parking_is_patient_with_redis(crew: Crew) -> None:
     away = open_connection(crew.fleet.settings).tasks.on_hold
     away.client.connection_pool.connection_kwargs["port"] = 1
-    crew.runner.writes.parking = away
-    back = threading.Timer(1.0, setattr, (crew.runner.writes, "parking", crew.fleet.tasks.on_hold))
+    outcomes = crew.runner.outcomes
+    outcomes.tasks = replace(crew.fleet.tasks, on_hold=away)
+    back = threading.Timer(1.0, setattr, (outcomes, "tasks", crew.fleet.tasks))
     back.start()
     let_it_park(crew)
     back.join()

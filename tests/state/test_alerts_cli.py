@@ -16,7 +16,7 @@ from fleet.budgets.controls import Controls
 from fleet.models.rules.output_limits import Shown
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 
 LEASE = Lease(
@@ -51,7 +51,7 @@ def alerts(folder: Path, *arguments: str) -> str:
 def spend(state: Connection, call: int, dollars: int) -> None:
     cost = dollars * 10**9
     state.tasks.model_calls.settle(
-        LEASE, call, Step("gpt-5", "openai", "first", "ok", 1, 0, 1, cost)
+        LEASE, call, ModelCall("gpt-5", "openai", "first", "ok", 1, 0, 1, cost)
     )
     look(state)
 

@@ -11,14 +11,14 @@ from structlog.testing import capture_logs
 
 from fleet.budgets.alerts import look_at_budgets
 from fleet.budgets.controls import Controls
-from fleet.budgets.reservation import ScopeLimits, StepLimits
+from fleet.budgets.reservation import CallLimits, ScopeLimits
 from fleet.budgets.rules.alerts import BudgetUse
 from fleet.budgets.rules.limits import Limit
 from fleet.policy.rules import LimitKey, Window
 from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 
 CONFIG = """
@@ -62,8 +62,8 @@ def lease(fleet: Connection, tenant: str, agent_type: str = "tester") -> Lease:
     return found
 
 
-def step(dollars: int) -> Step:
-    return Step("gpt-5", "openai", "first", "ok", 10, 0, 3, dollars * DOLLAR)
+def step(dollars: int) -> ModelCall:
+    return ModelCall("gpt-5", "openai", "first", "ok", 10, 0, 3, dollars * DOLLAR)
 
 
 def spend(fleet: Connection, dollars: int, tenant: str, agent_type: str = "tester") -> None:
@@ -110,7 +110,7 @@ def test_every_scope_with_a_budget_of_dollars_is_looked_at_each_by_its_own(
 
 
 def test_what_is_reserved_counts_though_nothing_was_spent_yet(fleet: Connection) -> None:
-    limits = StepLimits("0", ScopeLimits())
+    limits = CallLimits("0", ScopeLimits())
     assert fleet.tasks.model_calls.admit(lease(fleet, "acme"), 1, step(85), limits) is None
     (told,) = look(fleet)
     assert told == "tenant:acme has used 85 % of $100 a UTC day: $0 settled, $85 reserved"
@@ -123,7 +123,7 @@ def test_however_many_look_at_once_each_alert_is_said_once(
     for tenant in range(30):
         spend(fleets[0], 55, f"tenant-{tenant:02d}")
     with ThreadPoolExecutor(len(fleets)) as threads:
-        told: Sequence[list[str]] = list(threads.map(look_at_budgets, fleets))
+        told: Sequence[list[str]] = list(threads.map(look, fleets))
     alerts = said(fleets[0])
     assert sorted(alerts) == [
         ("all", "day", 100), *((f"tenant:tenant-{n:02d}", "day", 50) for n in range(30))

@@ -18,7 +18,7 @@ from commands import run_fleet
 from fleet.ledger.archive import archive
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -29,13 +29,13 @@ DOLLAR = 10**9
 def state(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     """A fleet with three charged steps: two of gpt-5 for acme, one of claude for other."""
     fleet = open_connection(settings_of(""))
-    charge(fleet, 1, "acme", Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 2 * DOLLAR))
-    charge(fleet, 2, "acme", Step("gpt-5", "openai", "again", "ok", 50, 0, 10, DOLLAR))
-    charge(fleet, 3, "other", Step("claude", "anthropic", "first", "ok", 7, 0, 3, DOLLAR // 2))
+    charge(fleet, 1, "acme", ModelCall("gpt-5", "openai", "first", "ok", 100, 40, 20, 2 * DOLLAR))
+    charge(fleet, 2, "acme", ModelCall("gpt-5", "openai", "again", "ok", 50, 0, 10, DOLLAR))
+    charge(fleet, 3, "other", ModelCall("claude", "anthropic", "first", "ok", 7, 0, 3, DOLLAR // 2))
     return fleet
 
 
-def charge(fleet: Connection, call: int, tenant: str, step: Step) -> None:
+def charge(fleet: Connection, call: int, tenant: str, step: ModelCall) -> None:
     lease = Lease(f"t{call}", 1, "code_generation", tenant, 0.5, step.model, 1, pool="codegen")
     fleet.client.hset(fleet.keys.task(lease.task_id), "state", "running")
     fleet.tasks.model_calls.settle(lease, call, step)

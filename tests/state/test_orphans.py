@@ -9,21 +9,21 @@ import redis
 
 from fleet.broker.messages import message_encoder
 from fleet.budgets import upkeep_store as money_upkeep
-from fleet.budgets.reservation import ScopeLimits, StepLimits
+from fleet.budgets.reservation import CallLimits, ScopeLimits
 from fleet.budgets.rules.usage_counters import held_by_scope
 from fleet.ledger.rules.entries import LOST, Held
 from fleet.ledger.verification import verify
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.reaper import reap
-from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 
 ASK = Submission("code_generation", {"instruction": "add"}, "acme")
-WORST = Step("gpt-5", "openai", "first", "", 100, 0, 50, 9_000)
-USED = Step("gpt-5", "openai", "first", "ok", 80, 0, 10, 4_000)
-LIMITS = StepLimits("0", ScopeLimits())
+WORST = ModelCall("gpt-5", "openai", "first", "", 100, 0, 50, 9_000)
+USED = ModelCall("gpt-5", "openai", "first", "ok", 80, 0, 10, 4_000)
+LIMITS = CallLimits("0", ScopeLimits())
 
 
 @pytest.fixture

@@ -13,15 +13,15 @@ from fleet.errors import InvalidRequest, TaskNotFound
 from fleet.models.rules.learning import Evidence
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.ratings import rate
-from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 
 TWO_ANSWERED = (
-    Step("weak", "local", "first", "ok", output_tokens=5),
-    Step("strong", "local", "escalation: it failed", "ok", output_tokens=5),
-    Step("late", "local", "failover: strong unavailable", "unavailable"),
+    ModelCall("weak", "local", "first", "ok", output_tokens=5),
+    ModelCall("strong", "local", "escalation: it failed", "ok", output_tokens=5),
+    ModelCall("late", "local", "failover: strong unavailable", "unavailable"),
 )
 
 
@@ -32,7 +32,7 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
     return found
 
 
-def ran(fleet: Connection, *steps: Step, end: bool = True) -> str:
+def ran(fleet: Connection, *steps: ModelCall, end: bool = True) -> str:
     """The id of a task that took these steps."""
     asked = Submission("code_generation", {"instruction": "add"})
     task_id = fleet.submitter(message_encoder()).submit(asked).task_id

@@ -11,7 +11,8 @@ from fleet.cli.decision import money_view
 from fleet.cli.rows import table
 from fleet.cli.task_view import TASKS, money_json, record_json, record_view
 from fleet.ledger.rules.entries import MISSING, UNPRICED
-from fleet.tasks.record import Step, TaskRecord, parse_record, step_json
+from fleet.tasks.model_call import ModelCall
+from fleet.tasks.record import TaskRecord, parse_record
 
 REFUSAL = "tenant:acme|d|1|5000000000|4900000000|0|200000000|3600000"
 WHY = "tenant:acme may take $5 today (UTC): $4.9 spent, $0 reserved, $0.2 asked for"
@@ -55,9 +56,9 @@ def test_a_task_says_why_its_money_is_not_held_for_the_best_model() -> None:
 
 
 def test_costs_that_are_not_known_are_shown_as_such() -> None:
-    lost = Step("gpt-5", "openai", "first", "lost", 70, 0, 100, 5_000_000, usage=MISSING)
-    free = Step("odd", "openai", "again", "ok", 70, 0, 100, 0, usage=UNPRICED)
-    stored = {f"step:{n}": f"1764000000000 {step_json(s)}" for n, s in enumerate((lost, free), 1)}
+    lost = ModelCall("gpt-5", "openai", "first", "lost", 70, 0, 100, 5_000_000, usage=MISSING)
+    free = ModelCall("odd", "openai", "again", "ok", 70, 0, 100, 0, usage=UNPRICED)
+    stored = {f"step:{n}": f"1764000000000 {s.stored}" for n, s in enumerate((lost, free), 1)}
     view = shown(record_view(record("failed", steps="2", uncertain_calls="2", **stored)))
     assert "lost 70 0 100 <= $0.005" in view
     assert "ok 70 0 100 no price" in view

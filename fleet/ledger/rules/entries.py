@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fleet.settings.names import ALL, SCOPE_KINDS
 
-STEP = "step"
+MODEL_CALL = "step"
 LOST = "lost"
 CORRECTION = "correction"
 
@@ -41,7 +41,7 @@ class Names(NamedTuple):
 
 
 class LedgerEntry(NamedTuple):
-    """One settled step of a task, or a correction.
+    """One settled model call of a task, or a correction.
 
     `id` is `<ms>-<n>`, the ms since 1970 by Redis's clock. `amount` and `estimate` are
     nano-dollars. `cached` tokens are among the `input`, `reasoning` tokens among the `output`.
@@ -129,7 +129,7 @@ class LedgerEntry(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """What a scope has spent in a window: nano-dollars, tokens of input and output, steps."""
+    """What a scope has spent in a window: nano-dollars, tokens of input and output, model calls."""
 
     amount: int = 0
     tokens: int = 0

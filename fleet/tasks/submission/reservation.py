@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 
 from fleet.budgets.controls import Controls
-from fleet.budgets.reservation import Choice, MoneyRules, ScopeLimits, StepLimits
+from fleet.budgets.reservation import CallLimits, Choice, MoneyRules, ScopeLimits
 from fleet.budgets.rules.refusals import Refusal
 from fleet.errors import InEmergency, OverBudget, OverLimit
 from fleet.models.rules.decision import ModelDecision
@@ -34,13 +34,13 @@ def money_rules(
     return MoneyRules(agent_type, limits, choices, over, controls.downgrade.nearly)
 
 
-def step_limits(
+def call_limits(
     controls: Controls, version: str, tenant: str, agent_type: str, model: str
-) -> StepLimits:
-    """The limits that a step has to fit."""
+) -> CallLimits:
+    """The limits that a model call has to fit."""
     scopes = scope_limits(controls, tenant, agent_type)
     of_model = controls.limits.packed(f"model:{model}")
-    return StepLimits(version, scopes, of_model, controls.task_packed)
+    return CallLimits(version, scopes, of_model, controls.task_packed)
 
 
 def scope_limits(controls: Controls, tenant: str, agent_type: str) -> ScopeLimits:

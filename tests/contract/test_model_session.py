@@ -29,8 +29,8 @@ from fleet.errors import (
 )
 from fleet.models.calls.call import ModelCaller
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.record import Step
-from fleet.tasks.run import model_steps
+from fleet.tasks.model_call import ModelCall
+from fleet.tasks.run import next_model
 from workers.code_generator import SPEC
 from workers.code_generator.models import CodeGenerationResult
 
@@ -56,7 +56,7 @@ def test_a_model_that_answers_is_asked_again(start: Callable[..., Run]) -> None:
     run = start()
     run.fake.script("small", answer("hi", 30, 10, cached_tokens=20))
     assert run.ask(times=2).model == "small"
-    first, second = run.record.steps
+    first, second = run.record.model_calls
     assert (first.why, first.ended, second.why) == ("first", "ok", "again")
     assert (first.provider, first.input_tokens, first.cached_input_tokens) == ("fake", 30, 20)
     assert (first.output_tokens, first.cost_nanodollars) == (10, 0)
@@ -165,7 +165,7 @@ def test_an_error_inside_a_200_costs_nothing_and_cools_down_as_what_it_says(
     run.fake.script("small", filtered())
     run.fake.script("middle", SLOW_DOWN)
     assert run.ask().model == "large"
-    step = run.record.steps[1]
+    step = run.record.model_calls[1]
     assert (step.ended, step.cost_nanodollars, step.usage) == ("rate limited", 0, "seen")
     assert run.cooling == {"middle": pytest.approx(10, abs=2)}
     # Only the answer that was filtered has told nothing of what it took.
@@ -177,7 +177,7 @@ def test_an_error_without_a_word_costs_what_was_told(start: Callable[..., Run]) 
     run.fake.script("small", broken(500))
     run.fake.script("middle", NOTHING_SAID)
     assert run.ask().model == "large"
-    step = run.record.steps[1]
+    step = run.record.model_calls[1]
     assert (step.ended, step.input_tokens, step.output_tokens) == ("unavailable", 40, 0)
     assert (step.cost_nanodollars, step.usage) == (40_000, "seen")
 
@@ -245,7 +245,7 @@ def test_a_wait_is_made_once(start: Callable[..., Run]) -> None:
 def test_a_model_that_took_long_to_fail_is_not_waited_for(
     start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_steps, "SLOW_SECONDS", 0.5)
+    monkeypatch.setattr(next_model, "SLOW_SECONDS", 0.5)
     run = start(limit=0.0)
     run.fake.script("small", hang())
     run.fails(Unavailable, "cannot be had now")
@@ -281,11 +281,11 @@ def test_a_client_is_made_in_a_thread_since_its_package_takes_long_to_import(
 
 def test_the_first_fifty_steps_are_kept_and_all_are_counted(start: Callable[..., Run]) -> None:
     run = start()
-    step = Step("small", "fake", "again", "ok", output_tokens=1)
+    step = ModelCall("small", "fake", "again", "ok", output_tokens=1)
     for call in range(1, 61):
         for _ in range(2):
             run.fleet.tasks.model_calls.settle(run.lease, call, step)
-    assert (len(run.record.steps), run.record.model_calls) == (50, 60)
+    assert (len(run.record.model_calls), run.record.model_call_count) == (50, 60)
     assert run.record.output_tokens == 60
 
 
@@ -298,7 +298,7 @@ def test_calls_teach_the_fleet_how_quick_a_model_is(start: Callable[..., Run]) -
     assert list(seen) == [("middle", "code_generation")]
     timed = seen["middle", "code_generation"]
     assert (timed.calls, timed.tokens, timed.rewards) == (1, 7, 0)
-    assert timed.seconds == pytest.approx(run.record.steps[1].seconds, abs=1e-4)
+    assert timed.seconds == pytest.approx(run.record.model_calls[1].seconds, abs=1e-4)
 
 
 def test_an_answer_counts_though_nothing_can_be_learned(
@@ -307,9 +307,9 @@ def test_an_answer_counts_though_nothing_can_be_learned(
     run = start()
     away = open_connection(run.fleet.settings).models.state
     away.client.connection_pool.connection_kwargs["port"] = 1
-    run.writer.state = away
+    run = run.with_services(state=away)
     assert run.ask().model == "small"
-    run.writer.learn(1.0)
+    run.session.learning.learn(1.0)
     assert run.record.answered_by == "small"
     assert "nothing was learned of a model" in capsys.readouterr().out
     assert run.fleet.models.state.read().evidence == {}
@@ -448,8 +448,8 @@ def test_with_only_failed_models_left_the_error_says_so(start: Callable[..., Run
 def test_a_run_says_one_thing_of_a_model(start: Callable[..., Run]) -> None:
     run = start()
     run.ask()
-    run.writer.learn(0.25)
-    run.writer.learn(1.0)
+    run.session.learning.learn(0.25)
+    run.session.learning.learn(1.0)
     seen = run.fleet.models.state.read().evidence["small", "code_generation"]
     assert (seen.rewards, seen.reward) == (1, 0.25)
 

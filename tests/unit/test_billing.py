@@ -6,10 +6,11 @@ import pytest
 
 from fleet.agent import ModelReply
 from fleet.ledger.rules.entries import MISSING
-from fleet.tasks.record import Step
-from fleet.tasks.run.call_ends import answered
+from fleet.models.rules.catalogue import Model
+from fleet.tasks.model_call import ModelCall
+from fleet.tasks.run.billing import bill_answer
 
-WORST = Step("m", "p", "first", "", input_tokens=100, output_tokens=64, cost_nanodollars=1000)
+WORST = ModelCall("m", "p", "first", "", input_tokens=100, output_tokens=64, cost_nanodollars=1000)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,6 @@ def test_an_answer_without_all_of_its_usage_is_charged_at_worst_and_no_less_than
         seconds=1.0,
         usage_missing=True,
     )
-    step = answered(WORST, reply)
-    assert (step.input_tokens, step.output_tokens, step.cost_nanodollars) == charged
-    assert step.usage == MISSING
+    call = bill_answer(WORST, Model("m", "p", None, 0.5, 0.5), reply, 64)
+    assert (call.input_tokens, call.output_tokens, call.cost_nanodollars) == charged
+    assert call.usage == MISSING

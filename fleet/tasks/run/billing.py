@@ -1,13 +1,15 @@
-"""How a model call may end, and what is charged for it then.
+"""Billing of a model call: how it may end, and what is charged for it then.
 
     answered                       what its provider says that it took
-    answered without usage         its worst, as uncertain
+    answered without usage         its upper bound, as uncertain
     answered, and the usage        its largest reading, as uncertain: `fleet.models.rules.usage`
     contradicts itself
-    may have been served, untold   the same: a cut connection, a time-out, a cancellation
+    may have been served, untold   its upper bound: a cut connection, a time-out, a cancellation
     cut while its answer came in   a bound by what had arrived, as uncertain:
-    `fleet.models.rules.cut_calls`
+                                   `fleet.models.rules.cut_calls`
     was not served                 nothing: a provider's error, a refused connection or key
+
+Values in, values out: nothing here reads Redis or asks a model.
 """
 
 from __future__ import annotations
@@ -35,10 +37,10 @@ from fleet.models.rules.cut_calls import Cut, cut_tokens
 from fleet.models.rules.output_limits import Shown
 from fleet.models.rules.upper_bound import least_tokens, upper_bound_tokens
 from fleet.money import Tokens
-from fleet.tasks.record import ANSWERED, Step
+from fleet.tasks.model_call import ANSWERED, ModelCall
 
 NOT_MADE = "not made"
-"""How a step ended whose run was cancelled while it was admitted."""
+"""How a call ended whose run was cancelled while it was admitted."""
 
 MAX_WHY = 200
 """Characters of a reason that are kept: an agent may give a long one."""
@@ -94,32 +96,32 @@ def failure_of(error: BaseException) -> Failure:
     return next((each for each in FAILURES if isinstance(error, each.error)), FAILED)
 
 
-def worst_step(model: Model, why: str, question: Question, output: int | None = None) -> Step:
-    """The call as it will be at worst. A model without a price has none here either.
+def upper_bound(model: Model, why: str, question: Question, output: int | None = None) -> ModelCall:
+    """The most that a call may take. A model without a price has none here either.
 
     `output` are the most tokens that its answer may have, where that is not what is asked for.
     """
     most = question.max_tokens if output is None else output
-    worst = upper_bound_tokens(question.prompt, question.instructions, most)
+    tokens = upper_bound_tokens(question.prompt, question.instructions, most)
     priced = model.free or model.price is not None
-    return Step(
+    return ModelCall(
         model.name,
         model.provider,
         why[:MAX_WHY],
         "",
-        input_tokens=worst.input,
-        output_tokens=worst.output,
-        cost_nanodollars=upper_bound_nanodollars(model, worst) if priced else 0,
+        input_tokens=tokens.input,
+        output_tokens=tokens.output,
+        cost_nanodollars=upper_bound_nanodollars(model, tokens) if priced else 0,
     )
 
 
-def cut_step(worst: Step, model: Model, cut: Cut) -> Step:
-    """The call at worst, now that it is known what had arrived when it was cut."""
-    used = cut_tokens(Tokens(worst.input_tokens, worst.output_tokens), cut)
+def bound_of_cut(bound: ModelCall, model: Model, cut: Cut) -> ModelCall:
+    """The most that a call may have taken, by what had arrived when it was cut."""
+    used = cut_tokens(Tokens(bound.input_tokens, bound.output_tokens), cut)
     priced = model.free or model.price is not None
     most = cut_nanodollars if cut.told.input else upper_bound_nanodollars
     return replace(
-        worst,
+        bound,
         input_tokens=used.input,
         cached_input_tokens=used.cached_input,
         cache_write_tokens=used.cache_write,
@@ -128,44 +130,48 @@ def cut_step(worst: Step, model: Model, cut: Cut) -> Step:
     )
 
 
-def shown_by(reply: ModelReply, step: Step, asked: int, *, was_cut: bool) -> Shown | None:
-    """What an answer, and what is charged for it, show of the limit that it was asked to keep. None
-    where its provider does not tell, and its words do not either."""
-    if reply.usage_missing and not was_cut and least_tokens(reply.text) <= asked:
-        return None
-    written = max(step.output_tokens, least_tokens(reply.text))
-    return Shown(asked, written, not was_cut and reply.finish_reason == "length")
+def bill_answer(
+    bound: ModelCall, model: Model, reply: ModelReply, max_tokens: int, cut: Cut | None = None
+) -> ModelCall:
+    """What is charged for a call that gave an answer, which was asked to have no more than
+    `max_tokens`."""
+    if cut is None and reply.usage_missing and least_tokens(reply.text) > max_tokens:
+        # The answer is longer than it was asked to be: a token is a byte of it at least.
+        size = len(reply.text.encode(errors="surrogatepass"))
+        cut = Cut(size, 0.0, Tokens(0, 0), over=True)
+    most = bound_of_cut(bound, model, cut) if cut else bound
+    return _told(most, ANSWERED, reply, reply.seconds)
 
 
-def max_of_untold(worst: Step, model: Model, reply: ModelReply, asked: int) -> Step:
-    """The call at worst, where its provider tells nothing of an answer that is longer than it was
-    asked to be: a token is a byte of it at least."""
-    if not reply.usage_missing or least_tokens(reply.text) <= asked:
-        return worst
-    size = len(reply.text.encode(errors="surrogatepass"))
-    return cut_step(worst, model, Cut(size, 0.0, Tokens(0, 0), over=True))
-
-
-def answered(worst: Step, reply: ModelReply) -> Step:
-    """What is charged for a call that gave an answer."""
-    return _told(worst, ANSWERED, reply, reply.seconds)
-
-
-def failed(
-    worst: Step, failure: Failure, error: BaseException, seconds: float, *, begun: bool
-) -> Step:
-    """What is charged for a call that gave none, or had `begun` to give one."""
+def bill_failure(
+    bound: ModelCall, model: Model, error: BaseException, seconds: float, cut: Cut | None = None
+) -> ModelCall:
+    """What is charged for a call that ended in an error after so long. `cut` is what had arrived of
+    its answer; None where it had not begun."""
+    failure = failure_of(error)
+    most = bound_of_cut(bound, model, cut) if cut else bound
     reply = error.reply if isinstance(error, ModelRefused | Unavailable) else None
     if isinstance(reply, ModelReply):
-        return _told(worst, failure.ended, reply, seconds)
-    if begun or _burns(failure, error):
-        return _ended(worst, failure.ended, seconds, MISSING)
-    return _nothing_used(_ended(worst, failure.ended, seconds))
+        return _told(most, failure.ended, reply, seconds)
+    if cut or _burns(failure, error):
+        return _ended(most, failure.ended, seconds, MISSING)
+    return _nothing_used(_ended(most, failure.ended, seconds))
 
 
-def not_made(worst: Step) -> Step:
+def bill_unmade(bound: ModelCall) -> ModelCall:
     """What is charged for a call that was admitted, and not made after all."""
-    return _nothing_used(_ended(worst, NOT_MADE, 0.0))
+    return _nothing_used(_ended(bound, NOT_MADE, 0.0))
+
+
+def shown_by(
+    reply: ModelReply, billed: ModelCall, max_tokens: int, *, was_cut: bool
+) -> Shown | None:
+    """What an answer, and what is charged for it, show of the limit that it was asked to keep. None
+    where its provider does not tell, and its words do not either."""
+    if reply.usage_missing and not was_cut and least_tokens(reply.text) <= max_tokens:
+        return None
+    written = max(billed.output_tokens, least_tokens(reply.text))
+    return Shown(max_tokens, written, not was_cut and reply.finish_reason == "length")
 
 
 def _burns(failure: Failure, error: BaseException) -> bool:
@@ -173,12 +179,12 @@ def _burns(failure: Failure, error: BaseException) -> bool:
     return failure.burns and (not isinstance(error, Unavailable) or error.may_be_served)
 
 
-def _told(worst: Step, ended: str, reply: ModelReply, seconds: float) -> Step:
-    """What its provider told; where that is nothing the call was as it is at worst."""
+def _told(bound: ModelCall, ended: str, reply: ModelReply, seconds: float) -> ModelCall:
+    """What its provider told; its upper bound where that is nothing."""
     if reply.usage_missing:
-        return _ended(_with_told(worst, reply), ended, seconds, MISSING)
+        return _ended(_with_told(bound, reply), ended, seconds, MISSING)
     return replace(
-        _ended(worst, ended, seconds, _usage_of(reply)),
+        _ended(bound, ended, seconds, _usage_of(reply)),
         input_tokens=reply.input_tokens,
         cached_input_tokens=reply.cached_input_tokens,
         output_tokens=reply.output_tokens,
@@ -188,14 +194,14 @@ def _told(worst: Step, ended: str, reply: ModelReply, seconds: float) -> Step:
     )
 
 
-def _with_told(worst: Step, reply: ModelReply) -> Step:
-    """The call at worst, or what a part of its usage tells where that is more: a server may put a
-    prompt of its own before what it is asked."""
+def _with_told(bound: ModelCall, reply: ModelReply) -> ModelCall:
+    """The upper bound, or what a part of the call's usage tells where that is more: a server may
+    put a prompt of its own before what it is asked."""
     return replace(
-        worst,
-        input_tokens=max(worst.input_tokens, reply.input_tokens),
-        output_tokens=max(worst.output_tokens, reply.output_tokens),
-        cost_nanodollars=max(worst.cost_nanodollars, reply.cost_nanodollars),
+        bound,
+        input_tokens=max(bound.input_tokens, reply.input_tokens),
+        output_tokens=max(bound.output_tokens, reply.output_tokens),
+        cost_nanodollars=max(bound.cost_nanodollars, reply.cost_nanodollars),
     )
 
 
@@ -205,9 +211,9 @@ def _usage_of(reply: ModelReply) -> str:
     return CONTRADICTORY if reply.usage_contradictory else SEEN
 
 
-def _ended(worst: Step, ended: str, seconds: float, usage: str = SEEN) -> Step:
-    return replace(worst, ended=ended, seconds=round(seconds, 6), usage=usage)
+def _ended(bound: ModelCall, ended: str, seconds: float, usage: str = SEEN) -> ModelCall:
+    return replace(bound, ended=ended, seconds=round(seconds, 6), usage=usage)
 
 
-def _nothing_used(step: Step) -> Step:
-    return replace(step, input_tokens=0, output_tokens=0, cost_nanodollars=0)
+def _nothing_used(call: ModelCall) -> ModelCall:
+    return replace(call, input_tokens=0, output_tokens=0, cost_nanodollars=0)
