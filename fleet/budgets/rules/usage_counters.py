@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from fleet.ledger.rules.entries import Counted, Held
 from fleet.settings.names import ALL, SCOPE_KINDS
 
 HELD = "held"
@@ -23,6 +22,23 @@ HOURS_KEPT_DAYS = 8
 DAYS_KEPT = 400
 """For so many days the book has what was settled by the hour, and by the day; for ever by the
 month."""
+
+
+class Counted(NamedTuple):
+    """What a scope has spent in a window: nano-dollars, tokens of input and output, model calls."""
+
+    amount: int = 0
+    tokens: int = 0
+    requests: int = 0
+
+
+class Held(NamedTuple):
+    """What is held in a scope for tasks that have not ended, and how many those are."""
+
+    amount: int = 0
+    tokens: int = 0
+    requests: int = 0
+    tasks: int = 0
 
 
 class Holding(NamedTuple):
