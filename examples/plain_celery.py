@@ -1,11 +1,11 @@
-"""An application that knows Celery and nothing of `Fleet`: its tasks are routed all the same.
+"""An application that uses only Celery: Fleet routes its tasks all the same.
 
     fleet up                            # in one terminal
     python examples/plain_celery.py     # in another, in the same folder
 
 `make_app()` is a Celery application with Fleet's transport, which takes the slot and writes
-the record in the step that publishes. Where an application of yours has to keep its own
-transport, give it Fleet's routes instead; the worker then writes the record:
+the record in the step that publishes. If your application has to keep its own transport,
+give it Fleet's routes instead; the worker then writes the record:
 
     app.conf.task_routes = fleet.broker.app.task_routes()
 """

@@ -22,7 +22,7 @@ def print_invoice(customer):
 def main() -> None:
     fleet = Fleet.from_env()
 
-    # One task. What comes back at once is its id and where it went; the work goes on elsewhere.
+    # One task. The call returns at once with its id and its pool; a worker does the work.
     task = fleet.submit(
         "code_generation",
         {
@@ -36,7 +36,7 @@ def main() -> None:
     print(f"{task.id}: pool {task.decision.pool}, model {task.model_decision.model}")
     print(f"scores: {task.decision.scores}")
 
-    # Its typed result. Code that failed its tests is an error that holds the code.
+    # Its typed result. Code that failed its tests raises an error that holds the code.
     try:
         done = task.result(timeout=120)
     except TaskUnverified as doubtful:
@@ -44,7 +44,7 @@ def main() -> None:
     else:
         print(f"verified, {done.asserts_passed} asserts held:\n{done.code}")
 
-    # Several at once, in one round trip. A key makes a second submission the first one.
+    # Several at once, in one round trip. Submitting again with the same key returns the first task.
     scans = fleet.submit_many(
         [
             Submission("security_analysis", {"source": SHOP, "triage": False}, tenant="acme"),

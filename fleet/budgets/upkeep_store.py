@@ -59,7 +59,7 @@ class UsageUpkeep(Store):
         for name in self._page("open_steps"):
             task_id, _, call = name.rpartition(" ")
             seen.setdefault(task_id, set()).add(call)
-        return [each for each in self._without_task(seen) if self._release(each, seen[each])]
+        return [each for each in self._without_task(seen) if self.release(each, seen[each])]
 
     def _page(self, kind: str) -> Iterator[str]:
         key = getattr(self.keys, kind)
@@ -82,7 +82,9 @@ class UsageUpkeep(Store):
             if state is None or text(state) in self.ended
         ]
 
-    def _release(self, task_id: str, calls: Iterable[str]) -> bool:
+    def release(self, task_id: str, calls: Iterable[str]) -> bool:
+        """Release the reservation of a task that has ended or is gone, and charge its `calls`.
+        Returns whether there was any. One call."""
         keys = [self.keys.task(task_id), self.keys.ledger, self.keys.money]
         keys += [self.keys.reservations, self.keys.open_steps]
         with redis_errors(self.client):

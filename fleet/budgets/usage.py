@@ -7,8 +7,8 @@ from functools import cache
 from typing import NamedTuple
 
 from fleet.budgets.controls import LimitInForce
+from fleet.budgets.rules.usage_counters import Counted
 from fleet.budgets.usage_store import ScopeUsage, UsageStore
-from fleet.ledger.rules.entries import Counted
 from fleet.policy.rules import Quantity
 from fleet.settings.names import EACH
 

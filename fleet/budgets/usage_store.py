@@ -12,12 +12,13 @@ from fleet.budgets.rules.usage_counters import (
     HOURS_KEPT_DAYS,
     ROLLING,
     ROLLING_MINUTES,
+    Counted,
+    Held,
     Holding,
     UsageCounters,
     parse_counters,
     parse_holding,
 )
-from fleet.ledger.rules.entries import Counted, Held
 from fleet.redis.client import redis_errors
 from fleet.redis.scripts import text
 from fleet.redis.store import Store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 SHORT_ID = 8
+TROUBLESHOOTING = "docs/troubleshooting.md"
 STYLES = {
     "queued": "yellow",
     "delayed": "blue",
@@ -74,12 +76,20 @@ def say(message: str, *, err: bool = False) -> None:
     typer.echo(plain_lines(message), err=err)
 
 
-def complain(message: str) -> None:
-    """One error for people, on the error stream."""
+def complain(message: str, kind: str) -> None:
+    """One error for people, on the error stream, and where its class is explained."""
     from rich.text import Text
 
     text = Text("error: ", style="bold red") + Text(plain_lines(message), style="red")
     error_console().print(text, soft_wrap=True)
+    error_console().print(Text(more_about(kind), style="dim"), soft_wrap=True)
+
+
+def more_about(kind: str) -> str:
+    """Which section of the documentation explains a class of errors, such as `OverBudget`, or a
+    part of `fleet status`, such as `status beat`."""
+    words = re.findall(r"[A-Z]?[a-z]+", kind)
+    return f"more: {TROUBLESHOOTING}#{'-'.join(words).lower()}"
 
 
 def highlighted(text: str, language: str) -> Text:

@@ -19,8 +19,8 @@ from fleet.budgets.rules.refusals import Refusal
 from fleet.cli.output import dollars, highlighted, moment, seconds, state
 from fleet.cli.rows import Column, figure, table
 from fleet.errors import InvalidRequest
-from fleet.ledger.rules.entries import CONTRADICTORY, MISSING, UNPRICED
 from fleet.models.rules.downgrade_reasons import describe_downgrade
+from fleet.models.rules.usage import CONTRADICTORY, MISSING, UNPRICED
 
 if TYPE_CHECKING:
     from fleet.tasks.checkpoints_store import Saved

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fleet.budgets.rules.usage_counters import UsageCounters, held_by_scope, is_kept
+from fleet.budgets.rules.usage_counters import Counted, Held, UsageCounters, held_by_scope, is_kept
 from fleet.budgets.usage_store import oldest_kept
 from fleet.ledger.reading import LedgerReader
-from fleet.ledger.rules.entries import Counted, Held, LedgerEntry, Rolled, id_parts
+from fleet.ledger.rules.entries import LedgerEntry, Rolled, id_parts
 from fleet.ledger.rules.sums import LedgerSums, RolledKey
 from fleet.ledger.stores import LedgerStores
 

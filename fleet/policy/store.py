@@ -87,15 +87,15 @@ class PolicyStore(Store):
         self, scope: Scope, route: Mapping[str, Any], actor: AuditActor = UNKNOWN_ACTOR
     ) -> int:
         """Override the configured route of a scope."""
-        return self._change({field_name(ROUTE, *scope): json.dumps(route)}, actor)
+        return self.change({field_name(ROUTE, *scope): json.dumps(route)}, actor)
 
     def clear_route(self, scope: Scope, actor: AuditActor = UNKNOWN_ACTOR) -> int:
         """Return to the configuration for a scope."""
-        return self._change({field_name(ROUTE, *scope): ""}, actor)
+        return self.change({field_name(ROUTE, *scope): ""}, actor)
 
     def set_difficulty(self, model: bytes, actor: AuditActor = UNKNOWN_ACTOR) -> int:
         """Let all producers estimate complexity with this model."""
-        return self._change({DIFFICULTY: model}, actor)
+        return self.change({DIFFICULTY: model}, actor)
 
     def set_limits(self, limits: Mapping[LimitKey, int | None], actor: AuditActor) -> int:
         """Override configured limits. None lifts a limit."""
@@ -103,31 +103,35 @@ class PolicyStore(Store):
             field_name(LIMIT, *key): LIFTED if most is None else str(most)
             for key, most in limits.items()
         }
-        return self._change(fields, actor)
+        return self.change(fields, actor)
 
     def clear_limits(self, keys: Iterable[LimitKey], actor: AuditActor) -> int:
         """Return to the configuration for these limits."""
-        return self._change({field_name(LIMIT, *key): "" for key in keys}, actor)
+        return self.change({field_name(LIMIT, *key): "" for key in keys}, actor)
 
     def set_over(self, scope: Scope, over: Over, actor: AuditActor) -> int:
         """Set what happens to a call that exceeds a budget, for a scope."""
-        return self._change({field_name(OVER, *scope): over}, actor)
+        return self.change({field_name(OVER, *scope): over}, actor)
 
     def clear_over(self, scope: Scope, actor: AuditActor) -> int:
         """Return to the configuration for a scope."""
-        return self._change({field_name(OVER, *scope): ""}, actor)
+        return self.change({field_name(OVER, *scope): ""}, actor)
 
     def set_emergency(self, tenants: Iterable[str], actor: AuditActor) -> int:
         """Admit only urgent tasks, and those of some tenants."""
         value = {**actor._asdict(), "tenants": sorted(set(tenants))}
-        return self._change({EMERGENCY: json.dumps(value)}, actor)
+        return self.change({EMERGENCY: json.dumps(value)}, actor)
 
     def end_emergency(self, actor: AuditActor) -> int:
         """Admit all tasks again."""
-        return self._change({EMERGENCY: ""}, actor)
+        return self.change({EMERGENCY: ""}, actor)
 
-    def _change(self, fields: Mapping[str, str | bytes], actor: AuditActor) -> int:
-        keys = [self.keys.policy, self.keys.audit, self.keys.change(uuid4().hex)]
+    def change(
+        self, fields: Mapping[str, str | bytes], actor: AuditActor, change_id: str = ""
+    ) -> int:
+        """Set fields, and remove those with an empty value. Returns how many changed. A change that
+        is repeated with the same `change_id` is made once."""
+        keys = [self.keys.policy, self.keys.audit, self.keys.change(change_id or uuid4().hex)]
         keys.append(self.keys.parked)
         arguments: list[str | bytes | int] = [*actor, MAX_ENTRIES, ANSWER_SECONDS]
         arguments += [part for pair in fields.items() for part in pair]

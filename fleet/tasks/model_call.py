@@ -6,7 +6,8 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Self
 
-from fleet.ledger.rules.entries import MISSING, MODEL_CALL, SEEN, LedgerEntry
+from fleet.ledger.rules.entries import MODEL_CALL, LedgerEntry
+from fleet.models.rules.usage import MISSING, SEEN
 from fleet.tasks.leases.lease import Lease
 
 ANSWERED = "ok"

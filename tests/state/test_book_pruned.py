@@ -12,8 +12,9 @@ from fleet.budgets import upkeep_store as money_upkeep
 from fleet.budgets.reservation import CallLimits, ScopeLimits
 from fleet.budgets.rules.limits import Limit, pack
 from fleet.budgets.rules.refusals import Refusal
+from fleet.budgets.rules.usage_counters import Held
 from fleet.budgets.usage_store import window_ids
-from fleet.ledger.rules.entries import Held, LedgerEntry
+from fleet.ledger.rules.entries import LedgerEntry
 from fleet.ledger.rules.sums import LedgerSums
 from fleet.ledger.verification import verify
 from fleet.settings import Settings

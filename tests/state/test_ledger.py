@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fleet.broker.messages import message_encoder
+from fleet.budgets.rules.usage_counters import Counted
 from fleet.errors import InvalidRequest
-from fleet.ledger.rules.entries import Counted
 from fleet.redis.scripts import _text
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection

@@ -595,7 +595,7 @@ class Money(RuleBasedStateMachine):
             return spent
         with pytest.raises(LeaseLost):
             self.fleet.tasks.model_calls.settle(*asked, name, answer)
-        return self.fleet.tasks.model_calls.settle(*asked)
+        return self.fleet.tasks.model_calls.settle(*asked).spent
 
     def teardown(self) -> None:
         """What was saved is there as long as the task may go on from it."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fleet.agent import ModelReply
-from fleet.ledger.rules.entries import MISSING
 from fleet.models.rules.catalogue import Model
+from fleet.models.rules.usage import MISSING
 from fleet.tasks.model_call import ModelCall
 from fleet.tasks.run.billing import bill_answer
 

@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from fleet.cli.decision import money_view
 from fleet.cli.rows import table
 from fleet.cli.task_view import TASKS, money_json, record_json, record_view
-from fleet.ledger.rules.entries import MISSING, UNPRICED
+from fleet.models.rules.usage import MISSING, UNPRICED
 from fleet.tasks.model_call import ModelCall
 from fleet.tasks.record import TaskRecord, parse_record
 

@@ -1,7 +1,7 @@
 """The usage counters as a value: the spending of scopes in their windows, and their reservations.
 
-`lua/parts/book.lua` says what each field of the hash means. `lua/parts/reservation.lua` says what
-is reserved for a task, and what of it belongs to the task's model calls.
+`lua/parts/usage_counters.lua` says what each field of the hash means. `lua/parts/reservation.lua`
+says what is reserved for a task, and what of it belongs to the task's model calls.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from fleet.ledger.rules.entries import Counted, Held
 from fleet.settings.names import ALL, SCOPE_KINDS
 
 HELD = "held"
@@ -23,6 +22,23 @@ HOURS_KEPT_DAYS = 8
 DAYS_KEPT = 400
 """The days for which the counters keep settled amounts by the hour, and by the day. Amounts by the
 month stay for ever."""
+
+
+class Counted(NamedTuple):
+    """The spending of a scope in a window: nano-dollars, input and output tokens, model calls."""
+
+    amount: int = 0
+    tokens: int = 0
+    requests: int = 0
+
+
+class Held(NamedTuple):
+    """The reservations in a scope for tasks that have not ended, and the number of these tasks."""
+
+    amount: int = 0
+    tokens: int = 0
+    requests: int = 0
+    tasks: int = 0
 
 
 class Holding(NamedTuple):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Self
 
-from fleet.ledger.rules.entries import Counted, LedgerEntry, Names, Rolled
+from fleet.budgets.rules.usage_counters import Counted
+from fleet.ledger.rules.entries import LedgerEntry, Names, Rolled
 from fleet.ledger.rules.spend_rows import SpendRow
 
 

@@ -11,7 +11,6 @@ from pydantic_ai.exceptions import AgentRunError
 
 from fleet.agent import ModelReply
 from fleet.errors import ModelRefused, Unavailable
-from fleet.ledger.rules.entries import CONTRADICTORY, MISSING
 from fleet.models.calls.endpoint import Endpoint
 from fleet.models.calls.errors import translated
 from fleet.models.calls.providers import chat_model
@@ -21,6 +20,7 @@ from fleet.models.calls.thinking import tags_in_text, thinks_unasked
 from fleet.models.calls.written import finish_reason, written
 from fleet.models.rules.choice import Model, cost_nanodollars
 from fleet.models.rules.cut_calls import CallProgress
+from fleet.models.rules.usage import CONTRADICTORY, MISSING
 
 UNREADABLE = (
     *(LookupError, AttributeError, TypeError, ValueError, AssertionError),

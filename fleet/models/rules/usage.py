@@ -22,8 +22,14 @@ from decimal import Decimal, InvalidOperation
 from math import ceil
 from typing import Any, NamedTuple
 
-from fleet.ledger.rules.entries import CONTRADICTORY, MISSING, SEEN
 from fleet.money import Tokens
+
+SEEN = "seen"
+MISSING = "missing"
+UNPRICED = "unpriced"
+CONTRADICTORY = "contradictory"
+"""What is known of a call's usage: told, not told, told of a model without a price, and told in two
+ways that contradict each other."""
 
 MAX_COUNT = 10_000_000
 """The tokens of the largest context window of any model."""

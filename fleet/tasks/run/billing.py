@@ -31,11 +31,11 @@ from fleet.errors import (
     RateLimited,
     Unavailable,
 )
-from fleet.ledger.rules.entries import CONTRADICTORY, MISSING, SEEN, UNPRICED
 from fleet.models.rules.catalogue import Model, cut_nanodollars, upper_bound_nanodollars
 from fleet.models.rules.cut_calls import Cut, cut_tokens
 from fleet.models.rules.output_limits import Shown
 from fleet.models.rules.upper_bound import least_tokens, upper_bound_tokens
+from fleet.models.rules.usage import CONTRADICTORY, MISSING, SEEN, UNPRICED
 from fleet.money import Tokens
 from fleet.tasks.model_call import ANSWERED, ModelCall
 

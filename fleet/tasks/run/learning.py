@@ -19,12 +19,12 @@ from fleet.errors import (
     RetryLater,
     Unavailable,
 )
-from fleet.ledger.rules.entries import SEEN
 from fleet.models.rules.catalogue import Model
 from fleet.models.rules.difficulty.payload_text import text_of
 from fleet.models.rules.difficulty.text_features import sketch
 from fleet.models.rules.failover import FailoverContext
 from fleet.models.rules.learning import WHOLE_KEY
+from fleet.models.rules.usage import SEEN
 from fleet.models.store import Lesson
 from fleet.tasks.model_call import ModelCall
 from fleet.tasks.run.billing import failure_of
