@@ -68,8 +68,8 @@ class MoneyRules:
 
     @property
     def arguments(self) -> tuple[str | int, ...]:
-        """The arguments that `submit.lua` and `release_task.lua` share, in their order. The models to
-        choose from are in the form of `lua/parts/choice.lua`."""
+        """The arguments that `submit.lua` and `release_task.lua` share, in their order. The models
+        to choose from are in the form of `lua/parts/choice.lua`."""
         planned, *others = self.choices
         rest = json.dumps([each[:5] for each in others], separators=(",", ":"))
         shared = (self.agent_type, *self.limits, self.over, repr(self.nearly))

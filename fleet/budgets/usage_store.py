@@ -13,8 +13,8 @@ from fleet.budgets.rules.usage_counters import (
     ROLLING,
     ROLLING_MINUTES,
     Counted,
-    Held,
     Holding,
+    ReservedAmounts,
     UsageCounters,
     parse_counters,
     parse_holding,
@@ -38,7 +38,7 @@ class ScopeUsage(NamedTuple):
     reserved amount, which counts in each window."""
 
     settled: Mapping[str, Counted]
-    held: Held
+    held: ReservedAmounts
 
 
 class UsageReading(NamedTuple):
@@ -155,7 +155,7 @@ def _scope_usage(row: Sequence[bytes | str | None]) -> ScopeUsage:
         "month": _counted(month),
         "rolling": _sum(map(_counted, minutes)),
     }
-    return ScopeUsage(settled, Held(*_numbers(held)))
+    return ScopeUsage(settled, ReservedAmounts(*_numbers(held)))
 
 
 def _counted(packed: bytes | str | None) -> Counted:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fleet.budgets.rules.usage_counters import Counted, Held, UsageCounters, held_by_scope, is_kept
+from fleet.budgets.rules.usage_counters import (
+    Counted,
+    ReservedAmounts,
+    UsageCounters,
+    held_by_scope,
+    is_kept,
+)
 from fleet.budgets.usage_store import oldest_kept
 from fleet.ledger.reading import LedgerReader
 from fleet.ledger.rules.entries import LedgerEntry, Rolled, id_parts
@@ -112,10 +118,10 @@ def _counted_differences(
 
 
 def _held_differences(
-    expected: Mapping[str, Held], stored: Mapping[str, Held]
+    expected: Mapping[str, ReservedAmounts], stored: Mapping[str, ReservedAmounts]
 ) -> Iterator[Difference]:
     for scope in sorted({*expected, *stored}):
-        pair = (found.get(scope, Held()) for found in (expected, stored))
+        pair = (found.get(scope, ReservedAmounts()) for found in (expected, stored))
         yield from _differences(RESERVED, scope, "", *pair)
 
 

@@ -12,7 +12,7 @@ from fleet.budgets import upkeep_store as money_upkeep
 from fleet.budgets.reservation import CallLimits, ScopeLimits
 from fleet.budgets.rules.limits import Limit, pack
 from fleet.budgets.rules.refusals import Refusal
-from fleet.budgets.rules.usage_counters import Held
+from fleet.budgets.rules.usage_counters import ReservedAmounts
 from fleet.budgets.usage_store import window_ids
 from fleet.ledger.rules.entries import LedgerEntry
 from fleet.ledger.rules.sums import LedgerSums
@@ -149,8 +149,8 @@ def test_what_says_that_nothing_is_held_goes_and_what_is_held_stays(fleet: Conne
     fleet.client.hset(fleet.keys.money, mapping=held)
     assert fleet.budgets.upkeep.prune() == 1
     assert fleet.budgets.usage.read().held == {
-        "all": Held(5, 6, 1, 1),
-        "tenant:a b": Held(5, 6, 1, 0),
+        "all": ReservedAmounts(5, 6, 1, 1),
+        "tenant:a b": ReservedAmounts(5, 6, 1, 0),
     }
 
 

@@ -32,7 +32,7 @@ class Counted(NamedTuple):
     requests: int = 0
 
 
-class Held(NamedTuple):
+class ReservedAmounts(NamedTuple):
     """The reservations in a scope for tasks that have not ended, and the number of these tasks."""
 
     amount: int = 0
@@ -45,7 +45,7 @@ class Holding(NamedTuple):
     """The reservation of a task or a model call in its scopes. `tasks` is 0 for a model call."""
 
     scopes: tuple[str, ...]
-    held: Held
+    held: ReservedAmounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class UsageCounters:
     """
 
     counters: dict[str, dict[str, Counted]] = field(default_factory=dict)
-    held: dict[str, Held] = field(default_factory=dict)
+    held: dict[str, ReservedAmounts] = field(default_factory=dict)
     rolling: dict[str, Counted] = field(default_factory=dict)
     minutes: dict[str, dict[int, Counted]] = field(default_factory=dict)
 
@@ -68,7 +68,7 @@ def parse_counters(fields: Mapping[str, str]) -> UsageCounters:
         window, _, scope = name.partition(" ")
         numbers = [int(number) for number in packed.split(",")]
         if window == HELD:
-            usage.held[scope] = Held(*numbers)
+            usage.held[scope] = ReservedAmounts(*numbers)
         elif window == ROLLING:
             usage.rolling[scope] = Counted(*numbers[:3])
         elif window.startswith(ROLLING):
@@ -88,17 +88,17 @@ def parse_holding(packed: str, is_task: bool) -> Holding:
     amount, tokens, requests, rest = packed.split(",", 3)
     names = json.loads(rest.partition("\n")[0])
     scopes = (ALL, *(f"{kind}:{name}" for kind, name in zip(SCOPE_KINDS, names, strict=True)))
-    return Holding(scopes, Held(int(amount), int(tokens), int(requests), int(is_task)))
+    return Holding(scopes, ReservedAmounts(int(amount), int(tokens), int(requests), int(is_task)))
 
 
-def held_by_scope(holdings: Iterable[Holding]) -> dict[str, Held]:
+def held_by_scope(holdings: Iterable[Holding]) -> dict[str, ReservedAmounts]:
     """The reserved sum of each scope, from all reservations."""
-    sums: defaultdict[str, Held] = defaultdict(Held)
+    sums: defaultdict[str, ReservedAmounts] = defaultdict(ReservedAmounts)
     for holding in holdings:
         for scope in holding.scopes:
             sums[scope] = _plus(sums[scope], holding.held)
     return dict(sums)
 
 
-def _plus(one: Held, other: Held) -> Held:
-    return Held(*(a + b for a, b in zip(one, other, strict=True)))
+def _plus(one: ReservedAmounts, other: ReservedAmounts) -> ReservedAmounts:
+    return ReservedAmounts(*(a + b for a, b in zip(one, other, strict=True)))
