@@ -24,8 +24,7 @@ from fleet.settings import Settings
 from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters import retry_id
 from fleet.tasks.kept_messages import payload_of, readdressed
-from fleet.tasks.reaper import reap
-from fleet.tasks.retention import retain
+from fleet.tasks.reaper import reap, retain
 from fleet.tasks.store import Lease
 
 CONFIG = "[limits]\ndead_letters = 3\n"

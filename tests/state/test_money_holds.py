@@ -46,8 +46,7 @@ from fleet.redis.scripts import text
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.model_call import ModelCall
-from fleet.tasks.rules.retries import MAX_CRASHES
-from fleet.tasks.rules.states import HISTORY_KEPT, MOVES, NEW
+from fleet.tasks.rules import HISTORY_KEPT, MAX_CRASHES, MOVES, NEW
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.model_planning import stored_plan
 from fleet.tasks.submission.store import Entry, Placed, RankedPool
@@ -316,7 +315,7 @@ class Money(RuleBasedStateMachine):
             with self.move():
                 chosen = self.plain.chosen(self.limits, task, rules.choices, rules.nearly)
                 answers = [
-                    self.fleet.tasks.on_hold.unpark(record, queue, self.version, rules).status
+                    self.fleet.tasks.on_hold.release(record, queue, self.version, rules).status
                     for _ in range(times)
                 ]
                 if chosen is None or task_id in self.not_yet:
@@ -356,7 +355,7 @@ class Money(RuleBasedStateMachine):
             queue = self.overflow(lease.agent_type)
 
             def send(lease: Lease = lease, queue: str = queue) -> str:
-                return self.fleet.tasks.records.give_back(lease, queue)
+                return self.fleet.tasks.records.requeue_on_shutdown(lease, queue)
 
             strange = not self.fleet.client.hexists(self.fleet.keys.task(task_id), "message")
             with self.move():

@@ -1,4 +1,4 @@
--- Moves of a task from one state to another, as fleet/tasks/rules/states.py has them. Each leaves a line
+-- Moves of a task from one state to another, as fleet/tasks/rules.py has them. Each leaves a line
 -- in its record, field `history`: ms, state, attempt, by whom, why. The first one and the newest are
 -- kept. How many of a tenant's tasks wait, queued, delayed or parked, is counted with them. Needs time.
 
