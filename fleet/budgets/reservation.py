@@ -68,13 +68,9 @@ class MoneyRules:
 
     @property
     def arguments(self) -> tuple[str | int, ...]:
-        """What `submit.lua` takes."""
-        shared = (self.agent_type, *self.limits, self.over, repr(self.nearly))
-        return (*shared, *self.of_models)
-
-    @property
-    def of_models(self) -> Arguments:
-        """The models to choose from, as `lua/parts/choice.lua` reads them."""
+        """The arguments that `submit.lua` and `release_task.lua` share, in their order; the models
+        to choose from are as `lua/parts/choice.lua` reads them."""
         planned, *others = self.choices
         rest = json.dumps([each[:5] for each in others], separators=(",", ":"))
-        return [rest, *planned[:3], planned.limits, planned.because]
+        shared = (self.agent_type, *self.limits, self.over, repr(self.nearly))
+        return (*shared, rest, *planned[:3], planned.limits, planned.because)

@@ -57,7 +57,7 @@ class UsageUpkeep(Store):
         for name in self._page("open_steps"):
             task_id, _, call = name.rpartition(" ")
             seen.setdefault(task_id, set()).add(call)
-        return [each for each in self._without_task(seen) if self._give_back(each, seen[each])]
+        return [each for each in self._without_task(seen) if self.give_back(each, seen[each])]
 
     def _page(self, kind: str) -> Iterator[str]:
         key = getattr(self.keys, kind)
@@ -80,7 +80,9 @@ class UsageUpkeep(Store):
             if state is None or text(state) in self.ended
         ]
 
-    def _give_back(self, task_id: str, calls: Iterable[str]) -> bool:
+    def give_back(self, task_id: str, calls: Iterable[str]) -> bool:
+        """Free what is held for a task that has ended or is gone, and charge its `calls`; whether
+        there was anything. One call."""
         keys = [self.keys.task(task_id), self.keys.ledger, self.keys.money]
         keys += [self.keys.reservations, self.keys.open_steps]
         with redis_errors(self.client):

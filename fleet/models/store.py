@@ -176,7 +176,7 @@ class ModelState(Store):
     ) -> float:
         arguments: Arguments = [_cool_field(key_id, model), reason, asked, *growth]
         with redis_errors(self.client):
-            return int(self.scripts.cool(keys=[self.keys.models], args=arguments)) / 1000
+            return int(self.scripts.open_circuit(keys=[self.keys.models], args=arguments)) / 1000
 
     def warm(self, key_id: str, model: str, until: float) -> None:
         """The model has answered: its failures in a row are over.
@@ -186,7 +186,7 @@ class ModelState(Store):
         """
         arguments: Arguments = [_cool_field(key_id, model), round(until * 1000)]
         with redis_errors(self.client):
-            self.scripts.warm(keys=[self.keys.models], args=arguments)
+            self.scripts.close_circuit(keys=[self.keys.models], args=arguments)
 
     def note_limit(
         self, model: str, call: str, shown: Shown | None

@@ -87,15 +87,15 @@ class PolicyStore(Store):
         self, scope: Scope, route: Mapping[str, Any], cause: AuditActor = UNKNOWN_ACTOR
     ) -> int:
         """Lay a route over the configuration for its scope."""
-        return self._change({field_name(ROUTE, *scope): json.dumps(route)}, cause)
+        return self.change({field_name(ROUTE, *scope): json.dumps(route)}, cause)
 
     def clear_route(self, scope: Scope, cause: AuditActor = UNKNOWN_ACTOR) -> int:
         """Go back to the configuration for a scope."""
-        return self._change({field_name(ROUTE, *scope): ""}, cause)
+        return self.change({field_name(ROUTE, *scope): ""}, cause)
 
     def set_difficulty(self, model: bytes, cause: AuditActor = UNKNOWN_ACTOR) -> int:
         """Have all producers estimate complexity with this model."""
-        return self._change({DIFFICULTY: model}, cause)
+        return self.change({DIFFICULTY: model}, cause)
 
     def set_limits(self, limits: Mapping[LimitKey, int | None], cause: AuditActor) -> int:
         """Lay limits over the configuration; None lifts one."""
@@ -103,31 +103,35 @@ class PolicyStore(Store):
             field_name(LIMIT, *key): LIFTED if most is None else str(most)
             for key, most in limits.items()
         }
-        return self._change(fields, cause)
+        return self.change(fields, cause)
 
     def clear_limits(self, keys: Iterable[LimitKey], cause: AuditActor) -> int:
         """Go back to the configuration for these limits."""
-        return self._change({field_name(LIMIT, *key): "" for key in keys}, cause)
+        return self.change({field_name(LIMIT, *key): "" for key in keys}, cause)
 
     def set_over(self, scope: Scope, over: Over, cause: AuditActor) -> int:
         """Say what becomes of a call that does not fit a budget, for a scope."""
-        return self._change({field_name(OVER, *scope): over}, cause)
+        return self.change({field_name(OVER, *scope): over}, cause)
 
     def clear_over(self, scope: Scope, cause: AuditActor) -> int:
         """Go back to the configuration for a scope."""
-        return self._change({field_name(OVER, *scope): ""}, cause)
+        return self.change({field_name(OVER, *scope): ""}, cause)
 
     def set_emergency(self, tenants: Iterable[str], cause: AuditActor) -> int:
         """Let only urgent tasks pass, and those of some tenants."""
         value = {**cause._asdict(), "tenants": sorted(set(tenants))}
-        return self._change({EMERGENCY: json.dumps(value)}, cause)
+        return self.change({EMERGENCY: json.dumps(value)}, cause)
 
     def end_emergency(self, cause: AuditActor) -> int:
         """Let all tasks pass again."""
-        return self._change({EMERGENCY: ""}, cause)
+        return self.change({EMERGENCY: ""}, cause)
 
-    def _change(self, fields: Mapping[str, str | bytes], cause: AuditActor) -> int:
-        keys = [self.keys.policy, self.keys.audit, self.keys.change(uuid4().hex)]
+    def change(
+        self, fields: Mapping[str, str | bytes], cause: AuditActor, change_id: str = ""
+    ) -> int:
+        """Set fields, or take those away whose value is empty; how many changed. A change that is
+        sent again under the same `change_id` is made once."""
+        keys = [self.keys.policy, self.keys.audit, self.keys.change(change_id or uuid4().hex)]
         keys.append(self.keys.parked)
         arguments: list[str | bytes | int] = [*cause, MAX_ENTRIES, ANSWER_SECONDS]
         arguments += [part for pair in fields.items() for part in pair]

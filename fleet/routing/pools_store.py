@@ -124,15 +124,7 @@ class Pools(Store):
         keys = [self.keys.pool(name).facts]
         for peer in map(self.keys.pool, peers):
             keys += [peer.facts, peer.agents]
-        arguments: list[str | int] = [
-            self.dead_after_ms,
-            int(policy.eject_seconds * 1000),
-            int(policy.most_eject_seconds * 1000),
-            policy.probes,
-            policy.good_probes,
-            int(policy.ramp_seconds * 1000),
-            reason,
-        ]
+        arguments = eject_arguments(self.dead_after_ms, policy, reason)
         with redis_errors(self.client):
             return bool(self.scripts.eject(keys=keys, args=arguments))
 
@@ -140,3 +132,16 @@ class Pools(Store):
         """Put a pool into the rotation at once. Whether it was out or on its way back."""
         with redis_errors(self.client):
             return bool(self.scripts.readmit(keys=[self.keys.pool(name).facts]))
+
+
+def eject_arguments(dead_after_ms: int, policy: HealthPolicy, reason: str) -> list[str | int]:
+    """The arguments of `eject.lua`."""
+    return [
+        dead_after_ms,
+        int(policy.eject_seconds * 1000),
+        int(policy.most_eject_seconds * 1000),
+        policy.probes,
+        policy.good_probes,
+        int(policy.ramp_seconds * 1000),
+        reason,
+    ]

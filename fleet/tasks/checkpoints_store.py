@@ -1,7 +1,8 @@
 """Checkpoints: values that the runs of a task save, so that its next run resumes from them.
 
-One hash beside the task's record holds them, see `lua/parts/saved.lua`. The lease carries them to
-the run. They are deleted when the task ends, except for a dead letter: its retry gets a copy.
+One hash beside the task's record holds them, see `lua/parts/checkpoints.lua`. The lease carries
+them to the run. They are deleted when the task ends, except for a dead letter: its retry gets a
+copy.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 from fleet.redis.scripts import text
 
 MAX_NAMES = 100
-"""Checkpoints of one task; `lua/parts/saved.lua` has the same number."""
+"""Checkpoints of one task; `lua/parts/checkpoints.lua` has the same number."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 

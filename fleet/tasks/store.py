@@ -27,6 +27,7 @@ from fleet.routing.rules.statistics import OUTCOMES_KEPT
 from fleet.tasks.leases.lease import Lease, parse_lease
 from fleet.tasks.record import TaskRecord, parse_record
 from fleet.tasks.rules import ENDED, MAX_CRASHES, STATES, Death
+from fleet.tasks.waiting.queue_index_store import free_slot
 
 __all__ = ["ENDED", "STATES", "Finished", "Lease", "TaskRecord", "Tasks"]
 
@@ -174,8 +175,8 @@ class Tasks(Store):
             self.keys.clock,
         ]
         arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name]
-        arguments += [MAX_CRASHES, tenant, plan, *_asked(tenant, plan, limits, message)]
-        arguments += self.clock.evidence()
+        arguments += [MAX_CRASHES, *self.clock.evidence(), tenant, plan]
+        arguments += _asked(tenant, plan, limits, message)
         asked_at = time.monotonic()
         with redis_errors(self.client):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
@@ -300,9 +301,8 @@ class Tasks(Store):
 
     def free_slot(self, task_id: str, pool: str) -> None:
         """Free the slot that a delivery took, unless the task runs in the pool."""
-        keys = [self.keys.pool(pool).in_flight, self.keys.task(task_id)]
         with redis_errors(self.client):
-            self.scripts.release(keys=keys, args=[task_id, pool])
+            free_slot(self.scripts, self.keys, task_id, pool)
 
     def expired_leases(self, most: int = 1000) -> list[str]:
         """Ids of running tasks whose lease has expired by Redis's clock. Two calls."""
@@ -361,8 +361,8 @@ class Tasks(Store):
             return text(self.scripts.requeue(keys=keys, args=arguments))
 
     def requeue_on_shutdown(self, lease: Lease, queue: str) -> str:
-        """Requeue a running task in `queue`, since its worker shuts down. `lua/give_back.lua` lists
-        the answers."""
+        """Requeue a running task in `queue`, since its worker shuts down.
+        `lua/requeue_on_shutdown.lua` lists the answers."""
         keys = [
             self.keys.task(lease.task_id),
             self.keys.leases,
@@ -376,8 +376,9 @@ class Tasks(Store):
             line(queue),
             self.keys.waiting,
         ]
+        arguments: Arguments = [lease.task_id, lease.fence]
         with redis_errors(self.client):
-            return text(self.scripts.give_back(keys=keys, args=[lease.task_id, lease.fence]))
+            return text(self.scripts.requeue_on_shutdown(keys=keys, args=arguments))
 
     @property
     def _money_keys(self) -> tuple[str, str, str, str]:

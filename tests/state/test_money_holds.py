@@ -276,7 +276,7 @@ class Money(RuleBasedStateMachine):
     @rule(pick=picks, times=times)
     def park(self, pick: int, times: int) -> None:
         for task_id, lease in self.one_of(self.leases.items(), pick):
-            send = partial(self.fleet.tasks.on_hold.park, lease, FULL, 1000)
+            send = partial(self.fleet.tasks.on_hold.add, lease, FULL, 1000)
             strange = not self.fleet.client.hexists(self.fleet.keys.task(task_id), "message")
             with self.move():
                 wanted = "unwanted" if task_id in self.unwanted else "parked"
@@ -594,7 +594,7 @@ class Money(RuleBasedStateMachine):
             return spent
         with pytest.raises(LeaseLost):
             self.fleet.tasks.model_calls.settle(*asked, name, answer)
-        return self.fleet.tasks.model_calls.settle(*asked)
+        return self.fleet.tasks.model_calls.settle(*asked).spent
 
     def teardown(self) -> None:
         """What was saved is there as long as the task may go on from it."""

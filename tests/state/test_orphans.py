@@ -119,14 +119,12 @@ def test_a_step_that_its_record_does_not_name_is_charged_once(fleet: Connection)
 def test_the_script_judges_again_when_it_is_called(fleet: Connection) -> None:
     lease = run(fleet)
     before = fleet.budgets.usage.read(), fleet.budgets.usage.reserved()
-    keys = [fleet.keys.task(lease.task_id), fleet.keys.ledger, fleet.keys.money]
-    keys += [fleet.keys.reservations, fleet.keys.open_steps]
-    arguments = [lease.task_id, f"{lease.fence}.1"]
-    assert fleet.budgets.upkeep.scripts.orphan(keys=keys, args=arguments) == 0
+    calls = [f"{lease.fence}.1"]
+    assert not fleet.budgets.upkeep.give_back(lease.task_id, calls)
     assert (fleet.budgets.usage.read(), fleet.budgets.usage.reserved()) == before
     fleet.client.delete(fleet.keys.task(lease.task_id))
-    answers = [fleet.budgets.upkeep.scripts.orphan(keys=keys, args=arguments) for _ in range(3)]
-    assert answers == [1, 0, 0]
+    answers = [fleet.budgets.upkeep.give_back(lease.task_id, calls) for _ in range(3)]
+    assert answers == [True, False, False]
     assert fleet.ledger.entries.length() == 1
     assert adds_up(fleet)
 

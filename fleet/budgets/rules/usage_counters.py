@@ -1,7 +1,7 @@
-"""The book of money as a value: what scopes have spent in their windows, and what they hold.
+"""The usage counters as a value: what scopes have spent in their windows, and what they hold.
 
-What each field of the hash means stands in `lua/parts/book.lua`, and what is held for a task and
-bound by its steps in `lua/parts/reservation.lua`.
+`lua/parts/usage_counters.lua` says what each field of the hash means. `lua/parts/reservation.lua`
+says what is held for a task and bound by its model calls.
 """
 
 from __future__ import annotations

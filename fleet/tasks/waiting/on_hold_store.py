@@ -1,7 +1,7 @@
 """Tasks on hold: they wait for room under a limit, and hold no slot, no worker and no money.
 
-A task goes on hold at its submission (`submit.lua`), in its run (`park.lua`), or at the end of its
-delay (`unpark.lua`). It is queued when its cost fits (`unpark.lua`).
+A task goes on hold at its submission (`submit.lua`), in its run (`put_on_hold.lua`), or at the end
+of its delay (`release_task.lua`). It is queued when its cost fits (`release_task.lua`).
 `fleet.tasks.waiting.schedule_store` says when to look. Its stored state is `parked`.
 """
 
@@ -23,7 +23,7 @@ MAX_WAITS = 5
 
 
 class Released(NamedTuple):
-    """The answer of `lua/unpark.lua`; its head lists the statuses."""
+    """The answer of `lua/release_task.lua`; its head lists the statuses."""
 
     status: str
     detail: str
@@ -34,14 +34,14 @@ class OnHold(Store):
     more."""
 
     def add(self, lease: Lease, refusal: Refusal, wait_ms: int) -> str:
-        """Put a running task on hold for `wait_ms`. `lua/park.lua` lists the answers."""
+        """Put a running task on hold for `wait_ms`. `lua/put_on_hold.lua` lists the answers."""
         keys = [self.keys.task(lease.task_id), self.keys.leases]
         keys += [self.keys.pool(lease.pool).in_flight, self.keys.cancelled, self.keys.parked]
         keys += [self.keys.ledger, self.keys.money, self.keys.reservations, self.keys.open_steps]
         keys.append(self.keys.waiting)
         arguments: Arguments = [lease.task_id, lease.fence, refusal.packed, wait_ms, MAX_WAITS]
         with redis_errors(self.client):
-            return text(self.scripts.park(keys=keys, args=arguments))
+            return text(self.scripts.put_on_hold(keys=keys, args=arguments))
 
     def count(self) -> int:
         """The number of tasks on hold."""
@@ -55,10 +55,9 @@ class OnHold(Store):
         keys = [self.keys.task(record.id), self.keys.parked, self.keys.policy, self.keys.money]
         keys += [self.keys.reservations, queue, wake(queue), self.keys.delayed, line(queue)]
         keys.append(self.keys.waiting)
-        arguments: Arguments = [record.id, version, record.tenant, money.agent_type]
-        arguments += [*money.limits, repr(money.nearly), *money.of_models, money.over]
+        arguments: Arguments = [record.id, version, record.tenant, *money.arguments]
         with redis_errors(self.client):
-            return Released(*map(text, self.scripts.unpark(keys=keys, args=arguments)))
+            return Released(*map(text, self.scripts.release_task(keys=keys, args=arguments)))
 
     def refuse(self, task_id: str, queue: str, error: str, dead_ttl: int) -> bool:
         """Fail a delayed task that fits no limit, with an error as JSON; False if it is not

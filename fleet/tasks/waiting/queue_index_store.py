@@ -1,9 +1,9 @@
 """Finds lost messages and leaked slots.
 
-Each queue has an index (`lua/parts/line.lua`): its task ids in the queue's order. The scripts that
-move messages update it. So a task with a lower number than those at the front of the queue has no
-message in it, and no queue is searched: see `lua/missing.lua`. A fetched task holds a slot;
-`lua/repair.lua` looks for its message among those that workers hold.
+Each queue has an index (`lua/parts/queue_index.lua`): its task ids in the queue's order. The
+scripts that move messages update it. So a task with a lower number than those at the front of the
+queue has no message in it, and no queue is searched: see `lua/missing.lua`. A fetched task holds a
+slot; `lua/repair.lua` looks for its message among those that workers hold.
 
 Every method may run in several processes at once, and be killed anywhere.
 """
@@ -166,8 +166,17 @@ class QueueIndex(Store):
         return [text(task_id) for task_id in freed]
 
 
+def free_slot(
+    scripts: Scripts, keys: Keys, task_id: str, pool: str, client: Redis | None = None
+) -> None:
+    """Free the slot that a delivery took, where the task does not run in the pool. One call, or one
+    command of the pipeline `client`."""
+    names = [keys.pool(pool).in_flight, keys.task(task_id)]
+    scripts.free_slot(keys=names, args=[task_id, pool], client=client)
+
+
 def _first(pipeline: Pipeline, index: str) -> None:
-    """Read both ends of a queue index for its oldest task: see `line.lua`."""
+    """Read both ends of a queue index for its oldest task: see `lua/parts/queue_index.lua`."""
     pipeline.zrevrangebyscore(index, "(0", "-inf", 0, 1, withscores=True)
     pipeline.zrangebyscore(index, 0, "+inf", 0, 1, withscores=True)
 
