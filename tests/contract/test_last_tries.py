@@ -73,7 +73,7 @@ class Crew:
 
     def stands_aside(self, task_id: str) -> bool:
         """And waits already for the others to end."""
-        waits = task_id in self.runner.process.keeper._held and self.runner.process.slots._asking
+        waits = task_id in self.runner.process.keeper._held and self.runner.process.slots._requests
         aside = self.fleet.client.hget(self.fleet.keys.task(task_id), "aside")
         return bool(waits) and aside == b"1"
 

@@ -154,7 +154,7 @@ class World:
         """Another worker has begun a step, and is not heard of again."""
         found = self.fleet.tasks.records.claim(task_id, AGENT, POOL, 60, "other", "default", "")
         assert isinstance(found, Lease)
-        if found.stands_aside:
+        if found.must_run_alone:
             self.fleet.tasks.records.begin(found)
         version = self.fleet.policy.store.read().version
         worst = ModelCall("dear", "fake", "first", "", 10, 0, 10, 1000)

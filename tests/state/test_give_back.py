@@ -149,4 +149,4 @@ def test_what_begins_after_the_notice_is_given_back_too(fleet: Connection) -> No
     keeper.hold(before, lambda verdict: told.append(f"before {verdict}"))
     keeper.requeue_all()
     keeper.hold(after, lambda verdict: told.append(f"after {verdict}"))
-    assert told == ["before given_back", "after given_back"]
+    assert told == ["before shutdown", "after shutdown"]

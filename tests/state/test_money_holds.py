@@ -563,9 +563,9 @@ class Money(RuleBasedStateMachine):
         assert isinstance(found[0], Lease)
         assert found == [found[0]] * times
         assert {each.name: each.value for each in found[0].saved} == self.saved[task_id]
-        assert found[0].stands_aside == (self.crashes[task_id] >= MAX_CRASHES - 1)
+        assert found[0].must_run_alone == (self.crashes[task_id] >= MAX_CRASHES - 1)
         self.aside.discard(task_id)
-        if found[0].stands_aside:
+        if found[0].must_run_alone:
             self.aside.add(task_id)
         return found[0]
 
