@@ -24,9 +24,8 @@ from fleet.budgets.alerts import look_at_budgets
 from fleet.budgets.controls import Controls
 from fleet.ledger.daily_spend import daily_report
 from fleet.ledger.spend import recorded_rows
-from fleet.tasks.reaper import look_at_health, reap, summarize_health
-from fleet.tasks.retention import retain
-from fleet.tasks.waiting.release import unpark
+from fleet.tasks.reaper import look_at_health, reap, retain, summarize_health
+from fleet.tasks.waiting.release import release_due
 
 
 def add_jobs(app: Celery) -> None:
@@ -64,7 +63,7 @@ def add_jobs(app: Celery) -> None:
 
     @job(name=UNPARK)
     def bring_back_the_parked() -> list[str]:
-        return unpark(fleet_of(app))
+        return release_due(fleet_of(app))
 
     @job(name=BUDGETS)
     def look_at_the_budgets() -> list[str]:

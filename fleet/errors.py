@@ -189,10 +189,10 @@ class TooBusy(RetryLater):
     """As many tasks wait as may, for the pools or of the tenant: submit after `retry_after`."""
 
 
-class Parked(FleetError):
-    """The task waits for room under a limit: its run ends here, and begins anew then.
+class TaskOnHold(FleetError):
+    """The task waits for room under a limit: this run ends, and the task runs again later.
 
-    An agent lets it pass. `refusal` is the `fleet.budgets.rules.refusals.Refusal`.
+    An agent lets the error pass. `refusal` is the `fleet.budgets.rules.refusals.Refusal`.
     """
 
     def __init__(self, message: str, refusal: object = None) -> None:

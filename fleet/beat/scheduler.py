@@ -108,7 +108,7 @@ class LeasedScheduler(Scheduler):
             # Celery has taken the entry that failed out of its heap.
             self.held = self._heap = None
             return self.troubles.seconds(RETRY_SECONDS, self.tick_seconds)
-        self.troubles.passed()
+        self.troubles.succeeded()
         return seconds
 
     def _tick(self, *args: Any, **kwargs: Any) -> float:

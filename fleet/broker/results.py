@@ -24,7 +24,7 @@ from fleet.redis.client import redis_errors
 from fleet.redis.scripts import text
 from fleet.tasks.connection import Connection
 from fleet.tasks.record import TaskRecord
-from fleet.tasks.rules.states import ENDED
+from fleet.tasks.rules import ENDED
 from fleet.tasks.run.outcome import error_from
 
 LOOK_SECONDS = 0.2

@@ -32,7 +32,8 @@ from fleet.settings import Settings
 from fleet.tasks.kept_messages import payload_of
 from fleet.tasks.submission.checks import Checked
 from fleet.tasks.submission.planning import Plan
-from fleet.tasks.submission.submit import Ready, Submitter, no_agent
+from fleet.tasks.submission.refusals import no_agent
+from fleet.tasks.submission.submit import Ready, Submitter
 
 
 def jobs_queue(settings: Settings) -> str:

@@ -10,7 +10,7 @@ from celery import Celery, bootsteps
 
 from fleet.tasks.background_loops import repeat
 from fleet.tasks.connection import Connection
-from fleet.tasks.waiting.release import unpark
+from fleet.tasks.waiting.release import release_due
 
 LOOK_SECONDS = 0.5
 """Half of the second within which a due task is queued. A look costs Redis some 5 us."""
@@ -51,7 +51,7 @@ class ScheduleWatch:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._ended = threading.Event()
-        look = partial(unpark, connection)
+        look = partial(release_due, connection)
         self._thread = repeat("schedule", look, LOOK_SECONDS, MAX_LOOK_SECONDS, self._ended)
 
     def start(self) -> None:

@@ -15,8 +15,8 @@ from fleet.broker.messages import TASK_PREFIX
 from fleet.errors import FleetError, InvalidRequest
 from fleet.settings import Settings
 from fleet.tasks.submission.checks import (
+    DEFAULT_PRIORITY,
     DEFAULT_TENANT,
-    USUAL_PRIORITY,
     Checked,
     RequestChecks,
     Submission,
@@ -125,4 +125,4 @@ class Delivered:
     def priority(self) -> int:
         """How urgent it is."""
         priority = self.asked.get("priority")
-        return priority if isinstance(priority, int) else USUAL_PRIORITY
+        return priority if isinstance(priority, int) else DEFAULT_PRIORITY

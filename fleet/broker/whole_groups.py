@@ -28,7 +28,8 @@ from redis import RedisError
 from fleet.broker.messages import HEADER, agent_tasks_of
 from fleet.broker.submission import Header
 from fleet.errors import NotReplicated, PartlySubmitted, RetryLater
-from fleet.tasks.submission.submit import REFUSALS, Ready, Submitter
+from fleet.tasks.submission.refusals import REFUSALS
+from fleet.tasks.submission.submit import Ready, Submitter
 
 AWAY = (RetryLater, OperationalError, RedisError, OSError)
 """Errors of what carries messages."""

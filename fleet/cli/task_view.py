@@ -23,10 +23,10 @@ from fleet.models.rules.downgrade_reasons import describe_downgrade
 from fleet.models.rules.usage import CONTRADICTORY, MISSING, UNPRICED
 
 if TYPE_CHECKING:
-    from fleet.tasks.checkpoints_store import Saved
+    from fleet.tasks.checkpoints_store import Checkpoint
     from fleet.tasks.model_call import ModelCall
     from fleet.tasks.record import TaskRecord
-    from fleet.tasks.rules.states import Move
+    from fleet.tasks.rules import Move
 
 WHY_DEAD = {
     "permanent": "an error that no time heals",
@@ -38,7 +38,7 @@ WHY_DEAD = {
 }
 
 
-def record_view(record: TaskRecord, saved: Sequence[Saved] = ()) -> Group:
+def record_view(record: TaskRecord, saved: Sequence[Checkpoint] = ()) -> Group:
     """All of a task: its facts, its model calls, what is saved of them, its error and its result
     where it has one."""
     parts: list[RenderableType] = [_facts(record), *calls_view(record), *saved_view(saved)]
@@ -89,7 +89,7 @@ def calls_view(record: TaskRecord) -> list[RenderableType]:
     return [*parts, Text(f"and {more} more calls")] if more else parts
 
 
-def saved_view(saved: Sequence[Saved]) -> Iterator[Text | Table]:
+def saved_view(saved: Sequence[Checkpoint]) -> Iterator[Text | Table]:
     """Names, sizes and times of what the runs have saved; nothing where nothing is saved."""
     if saved:
         yield from (Text(), table(saved, SAVED))
@@ -101,7 +101,7 @@ def history_view(record: TaskRecord) -> Iterator[Text | Table]:
         yield from (Text(), table(record.history, HISTORY))
 
 
-def saved_json(saved: Sequence[Saved]) -> list[dict[str, Any]]:
+def saved_json(saved: Sequence[Checkpoint]) -> list[dict[str, Any]]:
     """What the runs have saved, without the values: they may be large."""
     return [{"name": each.name, "bytes": each.size, "at": each.at} for each in saved]
 
@@ -269,7 +269,7 @@ CALLS: tuple[Column[ModelCall], ...] = (
     figure("took", lambda call: seconds(call.seconds)),
     figure("at", lambda call: moment(call.at)),
 )
-SAVED: tuple[Column[Saved], ...] = (
+SAVED: tuple[Column[Checkpoint], ...] = (
     Column("saved", lambda each: each.name),
     figure("bytes", lambda each: f"{each.size:,}"),
     figure("at", lambda each: moment(each.at)),

@@ -35,7 +35,7 @@ from fleet.policy.store import Policy
 from fleet.tasks.connection import Connection
 from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.leases.renewal import LeaseKeeper
-from fleet.tasks.leases.requeue import GivenBack
+from fleet.tasks.leases.requeue import Requeued
 from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.run.services import ModelServices, PoolAgent, RunProcess
@@ -81,7 +81,7 @@ def add_agent_tasks(
 
 def _get_ready(runner: Runners, notice: Notice | None) -> None:
     if notice is not None:
-        notice.watch(lambda: runner().process.keeper.give_back())
+        notice.watch(lambda: runner().process.keeper.requeue_all())
     runner().warm_up()
 
 
@@ -151,7 +151,7 @@ def _run(task: Any, runner: Runners, agent_type: str, delivery: Delivery) -> dic
     """Run a delivery; what Celery is to be told of it: see `fleet.worker.tracing`."""
     try:
         return runner().run(agent_type, delivery)
-    except GivenBack as given:
+    except Requeued as given:
         raise Ignore(str(given)) if given.is_queued else Reject(given, requeue=True) from None
     except LeaseLost as lost:
         # Whoever has the task now has a delivery of it, too.

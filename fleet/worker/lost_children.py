@@ -21,7 +21,7 @@ from celery.worker import state
 from fleet.broker.app import Role
 from fleet.errors import FleetError, TaskNotFound, TaskTimedOut
 from fleet.tasks.connection import Connection
-from fleet.tasks.leases.requeue import give_back
+from fleet.tasks.leases.requeue import requeue_on_shutdown
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.run.outcome import failed
 from fleet.tasks.store import Lease
@@ -90,7 +90,7 @@ def hand_over(connection: Connection, role: Role) -> None:
         try:
             record = connection.tasks.records.read(request.id)
             if record.state == "running" and record.agent == role.agent:
-                give_back(
+                requeue_on_shutdown(
                     connection.settings, connection.tasks.records, _lease(record, record.fence)
                 )
         except TaskNotFound:

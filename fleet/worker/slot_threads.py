@@ -54,7 +54,7 @@ class SlotThreads(ThreadPoolExecutor):
         try:
             return _told(work, *args, **options)
         finally:
-            self._slots.give_back()
+            self._slots.release()
 
     def _take(self) -> None:
         """Wait for a slot. Raises `CancelledError` where the worker ends meanwhile."""
@@ -63,7 +63,7 @@ class SlotThreads(ThreadPoolExecutor):
             self._asking.add(told)
             if self._ends:
                 told.set()
-        asking = self._slots.ask(told.set)
+        asking = self._slots.request(told.set)
         told.wait()
         with self._guard:
             self._asking.discard(told)

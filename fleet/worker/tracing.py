@@ -24,7 +24,7 @@ from redis import DataError, RedisError
 
 from fleet.broker.known_tasks import SentTask
 from fleet.errors import FleetError, RetryLater
-from fleet.tasks.submission.submit import REFUSALS
+from fleet.tasks.submission.refusals import REFUSALS
 
 PAUSE_SECONDS = 1.0
 """What goes back would be delivered again at once, and as often, while Redis refuses everything."""

@@ -12,7 +12,7 @@ from fleet.broker.messages import message_encoder
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import requeue_expired
-from fleet.tasks.store import Lease, claims_of
+from fleet.tasks.store import Lease, claim_prefix
 from fleet.tasks.submission.checks import Submission
 from fleet.worker.lost_children import comes_back, fail_over_limit
 
@@ -34,7 +34,7 @@ def task_id(fleet: Connection) -> str:
 
 
 def claimed(fleet: Connection, task_id: str, child: int, agent: str = ROLE.agent) -> Lease:
-    name = f"{claims_of(child)}{agent}"
+    name = f"{claim_prefix(child)}{agent}"
     found = fleet.tasks.records.claim(task_id, agent, ROLE.pool, 30, name, "default", "")
     assert isinstance(found, Lease)
     return found
