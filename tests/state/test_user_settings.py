@@ -177,7 +177,7 @@ def test_a_route_that_names_an_agents_task_and_its_queue_is_an_error(app: Celery
 def test_an_agents_task_that_is_sent_to_a_plain_queue_is_refused(
     app: Celery, client: redis.Redis
 ) -> None:
-    with pytest.raises(InvalidRequest, match="queue shop is none of the fleet's"):
+    with pytest.raises(InvalidRequest, match="queue shop is not one of the fleet's"):
         app.send_task(AGENT, args=[PAYLOAD], queue="shop")
     app.conf.task_annotations = {"*": {"queue": "shop"}}
     with pytest.raises(InvalidRequest, match="queue out, also of task_annotations"):
