@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 def add_agent_step(app: Celery, role: Role, shutdown: Shutdown, slots: Slots) -> None:
-    """Let the application's workers be agents of the role's pool. `shutdown` ends them, and they
+    """Make the application's workers agents of the role's pool. `shutdown` ends them, and they
     fetch tasks as `slots` come free."""
     config = fleet_of(app).settings.config.pools[role.pool]
 

@@ -100,7 +100,7 @@ def _is_awaited(request: Any) -> bool:
 
 def _is_notified(task: Any, record: TaskRecord, connection: Connection) -> bool:
     """Whether Celery has the result. A second notice would start the following tasks twice. For an
-    ignored result this cannot be told."""
+    ignored result this is unknown, and counts as no."""
     if _has_result(task):
         return True
     if not record.history or record.history[-1].by not in _live_agents(connection):

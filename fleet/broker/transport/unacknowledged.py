@@ -72,8 +72,8 @@ class QoS(redis.QoS):
         return most, min(ahead, most)
 
     def ahead(self) -> int:
-        """How many messages of agents' tasks may be taken ahead of their slots: none unless so many
-        wait that workers with free slots have enough of them too."""
+        """How many messages of agents' tasks may be taken ahead of their slots: none unless enough
+        wait for the workers that have free slots too."""
         return self.pace.ahead(monotonic()) if self.channel.has_more else 0
 
     def free_slots(self, ahead: int = 0) -> int:
@@ -96,7 +96,7 @@ class QoS(redis.QoS):
     def ack(self, delivery_tag: str) -> None:
         self._ended.discard(delivery_tag)
         if self.channel.has_event_loop:
-            # Celery acknowledges from the loop, also where the task ran in a thread.
+            # Celery acknowledges from the loop, even if the task ran in a thread.
             virtual.QoS.ack(self, delivery_tag)
             self._done.append(delivery_tag)
             return
