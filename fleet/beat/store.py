@@ -32,7 +32,7 @@ class BeatLease:
     def hold(self) -> bool:
         """Take or renew the lease. Whether this owner has it now."""
         with redis_errors(self.client):
-            return bool(self.scripts.hold(keys=[self.key], args=[self.owner, self.seconds]))
+            return self._take(self.seconds)
 
     def runs(self) -> dict[str, Run]:
         """The last run of each job that any beat has begun. Two calls."""
@@ -52,4 +52,7 @@ class BeatLease:
     def release(self) -> None:
         """Give the lease up, where this owner has it."""
         with redis_errors(self.client):
-            self.scripts.hold(keys=[self.key], args=[self.owner, 0])
+            self._take(0)
+
+    def _take(self, seconds: int) -> bool:
+        return bool(self.scripts.take_lease(keys=[self.key], args=[self.owner, seconds]))

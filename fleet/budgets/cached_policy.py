@@ -1,4 +1,4 @@
-"""The controls that a worker goes by, followed as the policy changes."""
+"""The controls of a worker, which follow the changes of the policy."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from fleet.policy.store import Policy, PolicyStore
 from fleet.settings import FleetConfig
 
 MAX_CHANGES = 5
-"""The policy is read anew so often at most for one thing."""
+"""The most times that the policy is read again for one purpose."""
 
 
 class CachedPolicy:
-    """Read when first needed, and again where a script says that it has changed.
+    """Reads the policy when it is first needed, and again after a script reports a change.
 
-    Threads may share it: it holds one value, replaced as a whole.
+    Threads may share it: it keeps one value, which is replaced as a whole.
     """
 
     def __init__(self, config: FleetConfig, policies: PolicyStore) -> None:
@@ -29,8 +29,8 @@ class CachedPolicy:
         return self._found[1]
 
     def versions(self) -> Iterator[tuple[str, Controls]]:
-        """Version and controls that belong together, to ask a script by; read anew where it is
-        asked again, since it knows a newer version."""
+        """Pairs of a version and its controls, as arguments for a script. Each further pair is read
+        again, because the script knew a newer version."""
         for _ in range(MAX_CHANGES):
             yield self._found
             self.follow()
@@ -42,8 +42,7 @@ class CachedPolicy:
 
 
 def keeps_changing(what: str) -> Unavailable:
-    """The error where no version was the newest, however often it was read."""
+    """The error for a policy that changed each time it was read."""
     return Unavailable(
-        f"the policy has changed {MAX_CHANGES} times while {what}; find out who keeps changing it: "
-        "`fleet audit`"
+        f"the policy changed {MAX_CHANGES} times while {what}; `fleet audit` shows who changes it"
     )

@@ -139,7 +139,7 @@ def show(as_json: JsonOption = False) -> None:
     fleet = Fleet.from_env()
     controls, budgets = fleet.controls(), fleet.settings.config.budgets
     limits = [each for each in controls.in_force() if each.key.window in NAMES]
-    found = fleet.standings(limits)
+    found = fleet.limit_usage(limits)
     if as_json:
         downgrade = controls.downgrade
         print_json(
@@ -203,7 +203,7 @@ def _over_json(over: OverInForce) -> dict[str, Any]:
         "request_type": over.tasks.request_type or None,
         "tenant": over.tasks.tenant or None,
         "over": over.over,
-        "said": over.said,
+        "said": over.origin,
     }
 
 
@@ -242,5 +242,5 @@ OVERS: tuple[Column[OverInForce], ...] = (
     Column("request type", lambda over: over.tasks.request_type or "any", overflow="fold"),
     Column("tenant", lambda over: over.tasks.tenant or "any", overflow="fold"),
     Column("a call that does not fit", lambda over: over.over, overflow="fold"),
-    Column("said in", lambda over: ORIGINS[over.said], overflow="fold"),
+    Column("said in", lambda over: ORIGINS[over.origin], overflow="fold"),
 )

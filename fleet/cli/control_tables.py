@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from fleet.budgets.rules.limits import SAID, Limit
+from fleet.budgets.rules.limits import WINDOW_PHRASES, Limit
 from fleet.cli.output import dollars, moment
 
 if TYPE_CHECKING:
     from fleet.budgets.controls import LimitInForce, OverInForce
     from fleet.budgets.rules.controls import Downgrade
-    from fleet.budgets.usage import LimitStanding
-    from fleet.policy.audit_store import Change
+    from fleet.budgets.usage import LimitUsage
+    from fleet.policy.audit_store import PolicyChange
     from fleet.policy.rules import Emergency
 
 ORIGINS = {"set": "at run time", "configured": "the configuration"}
@@ -26,27 +26,27 @@ def said(limit: LimitInForce) -> str:
     """A limit in words, such as `at most 1,000 requests in any 60 minutes`."""
     _, window, quantity = limit.key
     if limit.most is None:
-        return f"no limit on {quantity} {SAID[window]}"
-    return f"at most {Limit(window, quantity, limit.most).said}"
+        return f"no limit on {quantity} {WINDOW_PHRASES[window]}"
+    return f"at most {Limit(window, quantity, limit.most).description}"
 
 
-def limits_table(limits: Iterable[LimitInForce], found: Iterable[LimitStanding]) -> Table:
+def limits_table(limits: Iterable[LimitInForce], found: Iterable[LimitUsage]) -> Table:
     """One line a limit and, under a limit for each of a kind, one for each that uses it."""
     table = _table("scope", "limit", "spent", "reserved", "used", "said in")
-    by_limit: dict[LimitInForce, list[LimitStanding]] = {}
+    by_limit: dict[LimitInForce, list[LimitUsage]] = {}
     for standing in found:
         by_limit.setdefault(standing.limit, []).append(standing)
     for limit in limits:
         rows = by_limit.get(limit, [])
         own = next((row for row in rows if row.scope == limit.key.scope), None)
         used = _used(own) if own else ("", "", "")
-        table.add_row(*_plain(limit.key.scope, said(limit), *used, ORIGINS[limit.said]))
+        table.add_row(*_plain(limit.key.scope, said(limit), *used, ORIGINS[limit.origin]))
         for row in rows if own is None else ():
             table.add_row(*_plain(f"  {row.scope}", "", *_used(row), ""))
     return table
 
 
-def _used(row: LimitStanding) -> tuple[str, str, str]:
+def _used(row: LimitUsage) -> tuple[str, str, str]:
     quantity = row.limit.key.quantity
     share = "" if row.used is None else f"{row.used:.0%}"
     return _amount(quantity, row.settled), _amount(quantity, row.reserved), share
@@ -56,7 +56,7 @@ def _amount(quantity: str, number: int) -> str:
     return dollars(number) if quantity == "dollars" else f"{number:,}"
 
 
-def limit_json(limit: LimitInForce, found: Iterable[LimitStanding]) -> dict[str, Any]:
+def limit_json(limit: LimitInForce, found: Iterable[LimitUsage]) -> dict[str, Any]:
     """A limit for programs, with those that use it: dollars are nano-dollars, a lifted one is
     null."""
     scope, window, quantity = limit.key
@@ -67,7 +67,7 @@ def limit_json(limit: LimitInForce, found: Iterable[LimitStanding]) -> dict[str,
         "quantity": quantity,
         "most": limit.most,
         "unit": unit,
-        "said": limit.said,
+        "said": limit.origin,
         "used": [
             {"scope": row.scope, "settled": row.settled, "reserved": row.reserved}
             for row in found
@@ -91,7 +91,7 @@ def over_json(over: OverInForce) -> dict[str, Any]:
         "request_type": over.tasks.request_type or None,
         "tenant": over.tasks.tenant or None,
         "over": over.over,
-        "said": over.said,
+        "said": over.origin,
     }
 
 
@@ -122,7 +122,7 @@ def emergency_json(emergency: Emergency | None) -> dict[str, Any]:
     return {"on": True, **emergency._asdict(), "tenants": sorted(emergency.tenants)}
 
 
-def changes_table(changes: Iterable[Change]) -> Table:
+def changes_table(changes: Iterable[PolicyChange]) -> Table:
     """One line a change of the policy."""
     table = _table("time", "by", "what", "before", "after", "why")
     for change in changes:
@@ -133,13 +133,13 @@ def changes_table(changes: Iterable[Change]) -> Table:
     return table
 
 
-def change_json(change: Change) -> dict[str, Any]:
+def change_json(change: PolicyChange) -> dict[str, Any]:
     """A change for programs; `at` is in seconds since 1970, what there was not is null."""
     values = {"before": change.before or None, "after": change.after or None}
     return {**change._asdict(), "at": change.epoch, **values}
 
 
-def _value(change: Change, value: str) -> str:
+def _value(change: PolicyChange, value: str) -> str:
     """What was written, in few words; a dash where there was nothing."""
     if not value:
         return "-"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fleet import Fleet
     from fleet.budgets.controls import LimitInForce
-    from fleet.budgets.usage import LimitStanding
+    from fleet.budgets.usage import LimitUsage
 
 NONE = "none"
 ORIGINS = {"set": "at run time", "configured": "the configuration"}
@@ -87,12 +87,12 @@ def tell_cleared(scope: str, count: int) -> None:
 
 def said(limit: LimitInForce) -> str:
     """A limit in words, such as `at most 1,000 requests in any 60 minutes`."""
-    from fleet.budgets.rules.limits import SAID, Limit
+    from fleet.budgets.rules.limits import WINDOW_PHRASES, Limit
 
     _, window, quantity = limit.key
     if limit.most is None:
-        return f"no limit on {quantity} {SAID[window]}"
-    return f"at most {Limit(window, quantity, limit.most).said}"
+        return f"no limit on {quantity} {WINDOW_PHRASES[window]}"
+    return f"at most {Limit(window, quantity, limit.most).description}"
 
 
 class LimitRow(NamedTuple):
@@ -106,27 +106,27 @@ class LimitRow(NamedTuple):
     origin: str
 
 
-def limits_table(limits: Iterable[LimitInForce], found: Iterable[LimitStanding]) -> Table:
+def limits_table(limits: Iterable[LimitInForce], found: Iterable[LimitUsage]) -> Table:
     """One line a limit and, under a limit for each of a kind, one for each that uses it."""
     return table(_limit_rows(limits, found), LIMITS)
 
 
 def _limit_rows(
-    limits: Iterable[LimitInForce], found: Iterable[LimitStanding]
+    limits: Iterable[LimitInForce], found: Iterable[LimitUsage]
 ) -> Iterator[LimitRow]:
-    by_limit: dict[LimitInForce, list[LimitStanding]] = {}
+    by_limit: dict[LimitInForce, list[LimitUsage]] = {}
     for standing in found:
         by_limit.setdefault(standing.limit, []).append(standing)
     for limit in limits:
         rows = by_limit.get(limit, [])
         own = next((row for row in rows if row.scope == limit.key.scope), None)
         used = _used(own) if own else ("", "", "")
-        yield LimitRow(limit.key.scope, said(limit), *used, ORIGINS[limit.said])
+        yield LimitRow(limit.key.scope, said(limit), *used, ORIGINS[limit.origin])
         for row in rows if own is None else ():
             yield LimitRow(f"  {row.scope}", "", *_used(row), "")
 
 
-def _used(row: LimitStanding) -> tuple[str, str, str]:
+def _used(row: LimitUsage) -> tuple[str, str, str]:
     quantity = row.limit.key.quantity
     share = "" if row.used is None else f"{row.used:.0%}"
     return _quantity(quantity, row.settled), _quantity(quantity, row.reserved), share
@@ -136,7 +136,7 @@ def _quantity(quantity: str, number: int) -> str:
     return dollars(number) if quantity == "dollars" else f"{number:,}"
 
 
-def limit_json(limit: LimitInForce, found: Iterable[LimitStanding]) -> dict[str, Any]:
+def limit_json(limit: LimitInForce, found: Iterable[LimitUsage]) -> dict[str, Any]:
     """A limit for programs, with those that use it: dollars are nano-dollars, a lifted one is
     null."""
     scope, window, quantity = limit.key
@@ -147,7 +147,7 @@ def limit_json(limit: LimitInForce, found: Iterable[LimitStanding]) -> dict[str,
         "quantity": quantity,
         "most": limit.most,
         "unit": unit,
-        "said": limit.said,
+        "said": limit.origin,
         "used": [
             {"scope": row.scope, "settled": row.settled, "reserved": row.reserved}
             for row in found

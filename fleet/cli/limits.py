@@ -81,7 +81,7 @@ def show(as_json: JsonOption = False) -> None:
 
     fleet = Fleet.from_env()
     limits = [each for each in fleet.limits() if each.key.window in WINDOWS]
-    found = fleet.standings(limits)
+    found = fleet.limit_usage(limits)
     if as_json:
         print_json([limit_json(limit, found) for limit in limits])
     elif limits:

@@ -13,10 +13,10 @@ from fleet.cli.output import JsonOption, console, print_json, say
 from fleet.cli.rows import Column, figure, table
 
 if TYPE_CHECKING:
-    from fleet.models.listing import Learned, Line
+    from fleet.models.listing import CatalogueLine, Learned
     from fleet.models.price_refresh import Refreshed
     from fleet.models.prices import PriceBook
-    from fleet.money import Price, Rate
+    from fleet.money import Price, TokenRate
     from fleet.settings import Settings
 
 app = typer.Typer(
@@ -151,7 +151,7 @@ def train(as_json: JsonOption = False) -> None:
 
     fleet = open_connection(load_settings())
     cause = routine_actor(why="fleet models train")
-    show_training(fleet, partial(fleet.policy.store.set_difficulty, cause=cause), as_json)
+    show_training(fleet, partial(fleet.policy.store.set_difficulty, actor=cause), as_json)
 
 
 def _show(request_type: str | None, as_json: bool) -> None:
@@ -170,7 +170,7 @@ def _show(request_type: str | None, as_json: bool) -> None:
     screen.print(f"\nPrices by {source}.")
 
 
-def _lines(request_type: str | None) -> tuple[list[Line], str]:
+def _lines(request_type: str | None) -> tuple[list[CatalogueLine], str]:
     """The models, and where their prices are from."""
     import os
 
@@ -240,7 +240,7 @@ def _tell(done: Refreshed) -> None:
         say("all workers and applications of the fleet use these prices within a minute")
 
 
-def _state(line: Line) -> str:
+def _state(line: CatalogueLine) -> str:
     if line.state == "cooling down":
         return f"cools down for {line.seconds:.0f} s after {line.reason}"
     return line.reason or line.state
@@ -254,7 +254,7 @@ def _rates(price: Price | None, between: str = ", ") -> list[str]:
     return [_rate(rate, between) for rate in kinds]
 
 
-def _rate(rate: Rate, between: str) -> str:
+def _rate(rate: TokenRate, between: str) -> str:
     """`3`, or with a tier `3, over 200k 6`."""
     tiers = (f"over {tier.above // 1000}k {_plain(tier.dollars)}" for tier in rate.tiers)
     return between.join([_plain(rate.dollars), *tiers])
@@ -264,7 +264,7 @@ def _plain(dollars: Decimal) -> str:
     return f"{dollars.normalize():f}"
 
 
-def _line_json(line: Line) -> dict[str, Any]:
+def _line_json(line: CatalogueLine) -> dict[str, Any]:
     """A model for programs."""
     model = line.model
     return {
@@ -302,24 +302,24 @@ def _price_json(price: Price | None) -> dict[str, Any] | None:
     }
 
 
-def _rate_json(rate: Rate) -> dict[str, Any]:
+def _rate_json(rate: TokenRate) -> dict[str, Any]:
     """Decimals stay text: a float would be another number."""
     tiers = [{"above_input_tokens": t.above, "dollars": _plain(t.dollars)} for t in rate.tiers]
     return {"dollars": _plain(rate.dollars), "tiers": tiers}
 
 
-def _priced(part: int) -> Callable[[Line], str]:
-    def cell(line: Line) -> str:
+def _priced(part: int) -> Callable[[CatalogueLine], str]:
+    def cell(line: CatalogueLine) -> str:
         return "free" if line.model.free else _rates(line.model.price, ",\n")[part]
 
     return cell
 
 
-def _window(line: Line) -> str:
+def _window(line: CatalogueLine) -> str:
     return f"{line.model.context_tokens:,}" if line.model.context_tokens else "-"
 
 
-MODELS: tuple[Column[Line], ...] = (
+MODELS: tuple[Column[CatalogueLine], ...] = (
     Column("model", lambda line: line.model.name, whole=True, overflow="fold"),
     Column("provider", lambda line: line.model.provider, overflow="fold"),
     Column("can", lambda line: ", ".join(sorted(line.model.capabilities)) or "-", overflow="fold"),
@@ -333,7 +333,7 @@ MODELS: tuple[Column[Line], ...] = (
     figure("speed", lambda line: f"{line.model.speed:.2f}"),
     Column("state", _state, overflow="fold"),
 )
-LEARNED: tuple[Column[tuple[Line, Learned]], ...] = (
+LEARNED: tuple[Column[tuple[CatalogueLine, Learned]], ...] = (
     Column("model", lambda each: each[0].model.name, whole=True, overflow="fold"),
     Column("request type", lambda each: each[1].request_type, overflow="fold"),
     figure("quality", lambda each: f"{each[0].model.quality:.2f}"),

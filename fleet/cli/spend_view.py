@@ -18,7 +18,7 @@ from fleet.settings.names import ALL
 if TYPE_CHECKING:
     from fleet.ledger.rules.intervals import Interval
     from fleet.ledger.rules.projection import Projection
-    from fleet.ledger.rules.spend import Analysis, Dimension, Part, Totals
+    from fleet.ledger.rules.spend import Analysis, Dimension, SpendShare, Totals
     from fleet.ledger.spend import SpendReport
 
 USUAL: tuple[Dimension, ...] = ("model", "tenant", "agent_type")
@@ -148,7 +148,7 @@ def _doubts(totals: Totals) -> list[Text]:
     return [Text(sentence, style="yellow") for sentence in said]
 
 
-def _shares(dimension: Dimension, parts: Sequence[Part]) -> Table:
+def _shares(dimension: Dimension, parts: Sequence[SpendShare]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(dimension.replace("_", " "))
     for heading in ("amount", "share", "calls", "tokens in", "cached", "out", "reasoning"):

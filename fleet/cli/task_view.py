@@ -19,7 +19,7 @@ from fleet.budgets.rules.refusals import Refusal
 from fleet.cli.output import dollars, highlighted, moment, seconds, state
 from fleet.cli.rows import Column, figure, table
 from fleet.errors import InvalidRequest
-from fleet.models.rules.downgrade_reasons import said
+from fleet.models.rules.downgrade_reasons import describe_downgrade
 from fleet.models.rules.usage import CONTRADICTORY, MISSING, UNPRICED
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def parked_note(record: TaskRecord) -> str:
 
 def model_note(record: TaskRecord) -> str:
     """The model that the money was held for, where it is not the best, and why."""
-    return f"{record.chosen}, since {said(record.because)}" if record.because else ""
+    return f"{record.chosen}, since {describe_downgrade(record.because)}" if record.because else ""
 
 
 def uncertain_note(record: TaskRecord) -> str:
@@ -199,7 +199,11 @@ def money_json(record: TaskRecord) -> dict[str, Any]:
     waits = None
     if refusal is not None:
         waits = {**refusal._asdict(), "sentence": refusal.sentence, "until": record.parked_until}
-    return {"waits_for": waits, "held_for": record.chosen or None, "because": said(record.because)}
+    return {
+        "waits_for": waits,
+        "held_for": record.chosen or None,
+        "because": describe_downgrade(record.because),
+    }
 
 
 def record_json(record: TaskRecord) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Chains, chords, callbacks and callers that wait for Celery's result of an agent'
 by the process that ran it. This notice may be missing: the process died between the outcome and the
 notice, or no run ended the task, but a cancellation, the reaper after too many crashes, or a limit.
 The task's message is then delivered once more, as are all messages of a dead worker, or because a
-script sends it (`redis/lua/parts/word.lua`). That delivery sends the notice here.
+script sends it (`redis/lua/parts/notify.lua`). That delivery sends the notice here.
 """
 
 from __future__ import annotations

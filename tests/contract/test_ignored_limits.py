@@ -16,7 +16,7 @@ from fleet.budgets.rules.alerts import LimitAlert
 from fleet.errors import OverBudget
 from fleet.ledger.verification import verify
 from fleet.models.listing import listing
-from fleet.models.rules.learning import Policy
+from fleet.models.rules.learning import ChoicePolicy
 from fleet.models.rules.output_limits import LimitRecord
 from fleet.policy.rules import LimitKey
 from fleet.policy.store import AuditActor
@@ -125,8 +125,8 @@ def test_calls_at_once_to_a_server_that_ignores_the_limit_keep_to_the_budget(
     assert spent(fleet) <= BUDGET
     # A stream is cut early enough for all to fit.
     assert fake.count() < CALLS or way == STREAMED
-    (line,) = listing(fleet.models.catalogue, fleet.models.state.read(), Policy(), 0.0)
-    assert (line.state, "ignores the limit of its answers" in line.reason) == ("ready", True)
+    (line,) = listing(fleet.models.catalogue, fleet.models.state.read(), ChoicePolicy(), 0.0)
+    assert (line.state, "ignores its output limit" in line.reason) == ("ready", True)
     broken_record = record(fleet)
     assert broken_record is not None
     assert broken_record.is_broken
@@ -136,7 +136,7 @@ def test_calls_at_once_to_a_server_that_ignores_the_limit_keep_to_the_budget(
     assert budgets == []
     assert (alert.scope, alert.asked) == ("model:heedless", LIMIT)
     assert alert.call.startswith(run.lease.task_id)
-    assert "has ignored the limit of an answer" in alert.sentence
+    assert "ignored its output limit" in alert.sentence
 
 
 def test_a_stream_is_cut_at_its_limit_and_charged_for_what_had_come(

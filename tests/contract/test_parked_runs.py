@@ -97,7 +97,7 @@ class Crew:
         reserved = fleet.budgets.usage.reserved()
         slots = state.scard(fleet.keys.pool("codegen").in_flight)
         leases = state.zcard(fleet.keys.leases)
-        held = fleet.budgets.usage.standing(["all"])["all"].held
+        held = fleet.budgets.usage.scope_usage(["all"])["all"].held
         return not any((slots, leases, reserved.tasks, reserved.steps, *held))
 
 
@@ -279,7 +279,7 @@ def test_what_nothing_could_bring_back_is_refused_instead(crew: Crew) -> None:
     # One whose publisher has written no record, nor its message into it.
     crew.task_id = "stranger"
     stranger = Delivery("stranger", crew.order, "default", plan.decode)
-    refused = pytest.raises(OverBudget, match="tenant:default may take")
+    refused = pytest.raises(OverBudget, match="Budget exceeded for tenant default")
     with while_it_asks(crew, lambda: lower(crew)), refused:
         crew.runner.run("code_generator", stranger)
     assert (crew.record.state, crew.record.error and crew.record.error["type"]) == (

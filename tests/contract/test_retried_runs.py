@@ -87,7 +87,7 @@ class Crew:
         reserved = fleet.budgets.usage.reserved()
         slots = state.scard(fleet.keys.pool("codegen").in_flight)
         leases = state.zcard(fleet.keys.leases)
-        held = fleet.budgets.usage.standing(["all"])["all"].held
+        held = fleet.budgets.usage.scope_usage(["all"])["all"].held
         return not any((slots, leases, reserved.tasks, reserved.steps, *held))
 
 

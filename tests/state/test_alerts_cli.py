@@ -69,7 +69,7 @@ def test_alerts_are_shown_the_newest_first(
         ("tenant:a [b] c", 50, 6_000_000_000),
     ]
     assert found[1]["sentence"] == (
-        "tenant:a [b] c has used 60 % of $10 a UTC day: $6 settled, $0 reserved"
+        "tenant:a [b] c has used 60 % of $10 per UTC day: $6 settled, $0 reserved"
     )
     shown = alerts(tmp_path, "--limit", "1").splitlines()
     assert len(shown) == 2

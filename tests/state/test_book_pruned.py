@@ -12,7 +12,7 @@ from fleet.budgets import upkeep_store as money_upkeep
 from fleet.budgets.reservation import CallLimits, ScopeLimits
 from fleet.budgets.rules.limits import Limit, pack
 from fleet.budgets.rules.refusals import Refusal
-from fleet.budgets.rules.usage_counters import Held
+from fleet.budgets.rules.usage_counters import ReservedAmounts
 from fleet.budgets.usage_store import window_ids
 from fleet.ledger.rules.entries import LedgerEntry
 from fleet.ledger.rules.sums import LedgerSums
@@ -135,9 +135,9 @@ def test_a_sum_that_has_more_than_its_minutes_is_kept_for_somebody_to_see(
 def test_limits_hold_after_a_prune_as_before(fleet: Connection) -> None:
     fleet.tasks.model_calls.settle(LEASE, 1, CALL)
     assert fleet.tasks.model_calls.admit(LEASE, 2, CALL, CallLimits("0", ScopeLimits())) is None
-    before = fleet.budgets.usage.standing(["all", "tenant:acme"])
+    before = fleet.budgets.usage.scope_usage(["all", "tenant:acme"])
     fleet.budgets.upkeep.prune()
-    assert fleet.budgets.usage.standing(["all", "tenant:acme"]) == before
+    assert fleet.budgets.usage.scope_usage(["all", "tenant:acme"]) == before
     limits = pack((Limit("hour", "dollars", 20_000), Limit("rolling", "dollars", 20_000)))
     refusal = fleet.tasks.model_calls.admit(LEASE, 3, CALL, CallLimits("0", ScopeLimits(limits)))
     assert isinstance(refusal, Refusal)
@@ -149,8 +149,8 @@ def test_what_says_that_nothing_is_held_goes_and_what_is_held_stays(fleet: Conne
     fleet.client.hset(fleet.keys.money, mapping=held)
     assert fleet.budgets.upkeep.prune() == 1
     assert fleet.budgets.usage.read().held == {
-        "all": Held(5, 6, 1, 1),
-        "tenant:a b": Held(5, 6, 1, 0),
+        "all": ReservedAmounts(5, 6, 1, 1),
+        "tenant:a b": ReservedAmounts(5, 6, 1, 0),
     }
 
 

@@ -139,7 +139,7 @@ def test_corrections_never_bring_an_entry_under_nothing(fleet: Connection) -> No
     assert fleet.budgets.usage.read().counters["all"][entry.windows.split(",")[0]].amount == 0
 
 
-@pytest.mark.parametrize(("amount", "why", "says"), [(0, "x", "of 0"), (5, " ", "say why")])
+@pytest.mark.parametrize(("amount", "why", "says"), [(0, "x", "of 0"), (5, " ", "give a reason")])
 def test_an_empty_correction_is_refused(
     fleet: Connection, amount: int, why: str, says: str
 ) -> None:

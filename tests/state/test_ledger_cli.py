@@ -152,8 +152,8 @@ def test_a_correction_is_made_once_and_the_ledger_still_adds_up(ledger: Command)
         ("x", "w", "'x' is no number of dollars"),
         ("nan", "w", "nan is no number of dollars up to 1,000,000,000,000"),
         ("0", "w", "of 0 changes nothing"),
-        ("-0.6", "w", "would come to less than 0"),
-        ("-0.1", " ", "say why"),
+        ("-0.6", "w", "would be less than 0"),
+        ("-0.1", " ", "give a reason"),
     ],
 )
 def test_a_bad_correction_is_refused(ledger: Command, amount: str, why: str, says: str) -> None:
@@ -163,7 +163,7 @@ def test_a_bad_correction_is_refused(ledger: Command, amount: str, why: str, say
 
 
 def test_an_unknown_entry_cannot_be_corrected(ledger: Command) -> None:
-    for entry, says in (("1-1", "has no entry 1-1"), ("x", "'x' is no entry of the ledger")):
+    for entry, says in (("1-1", "has no entry 1-1"), ("x", "'x' is no id of a ledger entry")):
         refused(ledger("correct", entry, "--amount", "1", "--why", "w"), says)
 
 

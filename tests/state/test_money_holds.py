@@ -456,7 +456,7 @@ class Money(RuleBasedStateMachine):
         assert nonzero(counted) == nonzero(charged)
         assert min(itertools.chain(*counted.values(), *book.held.values()), default=0) >= 0
         plain.now = self.moment()
-        for scope, standing in self.fleet.budgets.usage.standing(SCOPES).items():
+        for scope, standing in self.fleet.budgets.usage.scope_usage(SCOPES).items():
             assert tuple(standing.settled["rolling"]) == plain.rolling(scope)
         assert verify(self.fleet.ledger).differences == ()
 
@@ -595,7 +595,7 @@ class Money(RuleBasedStateMachine):
             return spent
         with pytest.raises(LeaseLost):
             self.fleet.tasks.model_calls.settle(*asked, name, answer)
-        return self.fleet.tasks.model_calls.settle(*asked)
+        return self.fleet.tasks.model_calls.settle(*asked).spent
 
     def teardown(self) -> None:
         """What was saved is there as long as the task may go on from it."""
@@ -754,4 +754,4 @@ def test_what_stays_free_fits_the_limits_of_the_model_that_a_task_goes_to(
     money.claim(0, 1)
     money.admit(0, ("cheap", 2, 2), 1)
     money.all_of_it_adds_up()
-    assert fleet.budgets.usage.standing(["model:cheap"])["model:cheap"].held.amount == 2
+    assert fleet.budgets.usage.scope_usage(["model:cheap"])["model:cheap"].held.amount == 2

@@ -10,7 +10,7 @@ import redis
 
 from fleet.broker.messages import message_encoder
 from fleet.errors import InvalidRequest, TaskNotFound
-from fleet.models.rules.learning import Evidence
+from fleet.models.rules.learning import ModelEvidence
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.model_call import ModelCall
@@ -45,7 +45,7 @@ def ran(fleet: Connection, *steps: ModelCall, end: bool = True) -> str:
     return task_id
 
 
-def evidence(fleet: Connection) -> Evidence:
+def evidence(fleet: Connection) -> ModelEvidence:
     (found,) = fleet.models.state.read().evidence.items()
     assert found[0] == ("strong", "code_generation")
     return found[1]

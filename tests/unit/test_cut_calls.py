@@ -15,7 +15,7 @@ from fleet.models.rules.cut_calls import (
     cut_tokens,
     shows_all,
 )
-from fleet.money import Price, Rate, Tokens
+from fleet.money import Price, TokenRate, Tokens
 from fleet.tasks.run.billing import Question, bound_of_cut, upper_bound
 
 NOTHING = Tokens(0, 0)
@@ -87,7 +87,7 @@ def test_it_is_never_more_than_the_worst_and_never_less_than_what_was_shown(
 
 
 def test_output_is_charged_as_its_dearest_kind() -> None:
-    expensive = Rate(2 * PRICE.output.dollars)
+    expensive = TokenRate(2 * PRICE.output.dollars)
     thinks = Price(PRICE.input, PRICE.output, reasoning=expensive)
     worst = upper_bound(model(thinks), "first", QUESTION)
     step = bound_of_cut(worst, model(thinks), Cut(100, 0.0, Tokens(50, 1)))

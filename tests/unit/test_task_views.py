@@ -15,7 +15,9 @@ from fleet.tasks.model_call import ModelCall
 from fleet.tasks.record import TaskRecord, parse_record
 
 REFUSAL = "tenant:acme|d|1|5000000000|4900000000|0|200000000|3600000"
-WHY = "tenant:acme may take $5 today (UTC): $4.9 spent, $0 reserved, $0.2 asked for"
+WHY = (
+    "Budget exceeded for tenant acme: limit $5 per UTC day, $4.9 spent, $0 reserved, $0.2 requested"
+)
 
 
 def record(state: str, **fields: str) -> TaskRecord:
@@ -48,7 +50,7 @@ def test_a_task_that_waits_no_longer_says_nothing_of_it() -> None:
 
 def test_a_task_says_why_its_money_is_not_held_for_the_best_model() -> None:
     lower = record("running", chosen="gpt-4o", because="dear|gpt-5|250000000")
-    why = "gpt-4o, since gpt-5 would cost $0.25, over the threshold to go down"
+    why = "gpt-4o, since gpt-5 would cost $0.25, over the downgrade threshold"
     assert why in shown(record_view(lower))
     assert shown(*money_view(lower)) == f"Money: held for {why}"
     told = record_json(lower)

@@ -40,6 +40,7 @@ from fleet.errors import InvalidConfig
 from fleet.redis.client import sentinel_options
 from fleet.redis.keys import Keys, line, wake
 from fleet.settings.addresses import SENTINEL_PORT, redis_address
+from fleet.tasks.waiting.queue_index_store import free_slot
 
 PLAIN, TLS, SENTINEL = "fleet", "fleets", "fleet-sentinel"
 TRANSPORT_ALIASES[PLAIN] = TRANSPORT_ALIASES[TLS] = f"{__name__}:Transport"
@@ -279,9 +280,7 @@ class Channel(PublishingChannel):
             places = [line(self._q_for_pri(routing_key, priority))]
             self.scripts.put_back(keys=places, args=[task, int(not leftmost)], client=pipe)
         if link.pool and link.is_overflow(routing_key):
-            keys = Keys(link.tag)
-            held = [keys.pool(link.pool).in_flight, keys.task(task)]
-            self.scripts.release(keys=held, args=[task, link.pool], client=pipe)
+            free_slot(self.scripts, Keys(link.tag), task, link.pool, client=pipe)
 
 
 def _check_prefix(options: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ from fleet.budgets.cached_policy import keeps_changing
 from fleet.budgets.rules.refusals import Refusal
 from fleet.errors import FleetError, RetryLater, Unavailable
 from fleet.models.rules.catalogue import Model
-from fleet.models.rules.cut_calls import Progress
+from fleet.models.rules.cut_calls import CallProgress
 from fleet.models.rules.output_limits import Shown
 from fleet.tasks.model_call import ModelCall
 from fleet.tasks.model_calls_store import LimitBasis, LimitChanged, Turn
@@ -179,7 +179,7 @@ class ModelCalls:
 
     async def _made(self, flight: CallInFlight, save_as: str) -> ModelReply | FleetError:
         number, caller, question, model, bound, _ = flight
-        began, progress = time.monotonic(), Progress()
+        began, progress = time.monotonic(), CallProgress()
         try:
             reply = await caller.ask(*question, progress, model)
         except BaseException as error:

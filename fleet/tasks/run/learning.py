@@ -22,7 +22,7 @@ from fleet.errors import (
 from fleet.models.rules.catalogue import Model
 from fleet.models.rules.difficulty.payload_text import text_of
 from fleet.models.rules.difficulty.text_features import sketch
-from fleet.models.rules.failover import Standing
+from fleet.models.rules.failover import FailoverContext
 from fleet.models.rules.learning import WHOLE_KEY
 from fleet.models.rules.usage import SEEN
 from fleet.models.store import Lesson
@@ -96,7 +96,7 @@ class RunLearning:
             cooled = (model.key_id, model.name, failure.cools, _asked_seconds(error))
             await asyncio.to_thread(self._note, self.state.cool, *cooled)
 
-    async def close_circuit(self, model: Model, standing: Standing) -> None:
+    async def close_circuit(self, model: Model, standing: FailoverContext) -> None:
         """End the cool-downs, its own and its key's, that a model has answered after."""
         for name, cool_down in standing.facts.cool_downs(model.key_id, model.name).items():
             ended = (model.key_id, name, cool_down.until)

@@ -34,8 +34,8 @@ from fleet.errors import (
 )
 from fleet.models.priced import follow
 from fleet.models.rules.catalogue import Model
-from fleet.models.rules.downgrade_reasons import said
-from fleet.models.rules.failover import Option, Standing, cools_for, stronger
+from fleet.models.rules.downgrade_reasons import describe_downgrade
+from fleet.models.rules.failover import FailoverContext, Option, cools_for, stronger
 from fleet.models.rules.learning import NOTHING_LEARNED, ModelFacts
 from fleet.models.rules.upper_bound import upper_bound_tokens
 from fleet.money import Tokens
@@ -73,7 +73,7 @@ class ModelSession:
         self._failed: set[str] = set()
         self._refused: set[str] = set()
         self._worst: Tokens | None = None
-        self._why = f"downgrade: {said(lease.because)}" if lease.because else "first"
+        self._why = f"downgrade: {describe_downgrade(lease.because)}" if lease.because else "first"
         if self.current and self.current.model.name != lease.model:
             self._why = f"failover: {lease.model} cannot be reached by this worker"
 
@@ -157,7 +157,7 @@ class ModelSession:
             return error
         return await self.calls.call(caller, why, question, save_as)
 
-    async def _answered(self, option: Option, standing: Standing, search: Search) -> None:
+    async def _answered(self, option: Option, standing: FailoverContext, search: Search) -> None:
         self.current = option
         await self.learning.close_circuit(option.model, standing)
         for model, error in search.rejected:
@@ -176,7 +176,7 @@ class ModelSession:
 
     # Which model is next
 
-    async def _look(self, search: Search) -> Standing:
+    async def _look(self, search: Search) -> FailoverContext:
         """How things stand. Without Redis no model is known to cool down."""
         now, facts = 0.0, NOTHING_LEARNED
         try:
@@ -188,7 +188,7 @@ class ModelSession:
         limit = self.lease.limit_nanodollars
         # A call may cost more than its estimate, and a free model is never too expensive.
         left = None if limit is None else max(0, limit - self.calls.spent)
-        return Standing(facts, now, left, search.window, search.worst)
+        return FailoverContext(facts, now, left, search.window, search.worst)
 
     def _facts(self) -> tuple[float, ModelFacts]:
         now, facts = self.services.state.look()
@@ -203,7 +203,7 @@ class ModelSession:
             self.current = self._option(self.current.model.name)
 
     async def _cheaper(
-        self, option: Option, refusal: Refusal, search: Search, standing: Standing
+        self, option: Option, refusal: Refusal, search: Search, standing: FailoverContext
     ) -> Option:
         """The model to ask in place of one whose call does not fit a limit, as the policy says."""
         controls = self.services.policy.controls
@@ -223,7 +223,7 @@ class ModelSession:
         search.why = f"downgrade: {reason}"
         return found
 
-    async def _other(self, search: Search, standing: Standing, reason: str) -> Option:
+    async def _other(self, search: Search, standing: FailoverContext, reason: str) -> Option:
         """The model to ask instead of one that does not do for this reason."""
         options = self._unfailed
         found = search.next_best(options, standing)

@@ -31,8 +31,8 @@ from fleet.errors import (
 )
 from fleet.models.rules.catalogue import Model
 from fleet.models.rules.failover import (
+    FailoverContext,
     Option,
-    Standing,
     but_for_keys,
     cools_for,
     cost_at_worst,
@@ -58,10 +58,10 @@ class Search:
     order.
 
     `worst` are the most tokens that a call may take, `why` says why the next one is made. `window`
-    is as in `Standing`. `slow` are those that took long to fail, `waited` says that one was waited
-    for already. `waits` are the seconds until those may fit a limit that did not. `rejected` are
-    those that did not take the request, `keyless` those whose key was refused or has nothing left,
-    each with its error.
+    is as in `FailoverContext`. `slow` are those that took long to fail, `waited` says that one was
+    waited for already. `waits` are the seconds until those may fit a limit that did not. `rejected`
+    are those that did not take the request, `keyless` those whose key was refused or has nothing
+    left, each with its error.
     """
 
     worst: Tokens | None = None
@@ -101,7 +101,7 @@ class Search:
         if refusal.retry_after is not None:
             self.waits.append(refusal.retry_after)
 
-    def next_best(self, options: Sequence[Option], standing: Standing) -> Option | None:
+    def next_best(self, options: Sequence[Option], standing: FailoverContext) -> Option | None:
         """The best model that is left. One whose key was left by another model comes last."""
         found = next_best(options, self.tried, standing)
         doubted = {model.key_id for model, _ in self.keyless if model.key_id is not None}
@@ -114,7 +114,7 @@ class Search:
         model: str,
         mapping: Mapping[str, str],
         options: Sequence[Option],
-        standing: Standing,
+        standing: FailoverContext,
     ) -> Option | None:
         """The first model down the downgrade mapping that may be asked."""
         by_name = {each.model.name: each for each in options}
@@ -127,7 +127,7 @@ class Search:
         return None
 
     def worth_waiting(
-        self, options: Sequence[Option], standing: Standing
+        self, options: Sequence[Option], standing: FailoverContext
     ) -> tuple[float, Option | None]:
         """The model that is ready first, and in how many seconds, where there is no other; None
         where that is too long."""
@@ -140,7 +140,7 @@ class Search:
         self,
         options: Sequence[Option],
         failed_checks: Collection[str],
-        standing: Standing,
+        standing: FailoverContext,
         seconds: float,
     ) -> FleetError:
         """The first error with what each model answered; of one model it says enough itself. The
@@ -165,13 +165,13 @@ class Search:
         return type(error)(message)
 
 
-def why_cooling(model: Model, standing: Standing) -> str:
+def why_cooling(model: Model, standing: FailoverContext) -> str:
     """What a model cools down after."""
     found = standing.facts.cool_down(model.key_id, model.name)
     return f" after {found.reason}" if found else ""
 
 
-def why_not(option: Option, standing: Standing) -> str:
+def why_not(option: Option, standing: FailoverContext) -> str:
     """Why a model was not asked."""
     seconds = cools_for(option.model, standing)
     if seconds:
