@@ -233,7 +233,7 @@ class Shutdown:
         log.warning("not all tasks stopped in time; this process exits now")
         lost = [f"{each.name}[{each.id}]" for each in self.plain() if each.acknowledged]
         if lost:
-            log.error("plain tasks were acknowledged early, are cut, and are lost", tasks=lost)
+            log.error("plain tasks that were acknowledged early are cut, and lost", tasks=lost)
         for child in psutil.Process().children(recursive=True):
             child.kill()
         # Tasks in threads would run beside their next run, but only for a moment.
