@@ -271,6 +271,13 @@ def test_an_error_from_outside_is_raised_when_the_run_has_ended(
     if part == "_cancel_until_ended":
         run.begin()
         run.limit_seconds = 0.01
+        wait = run._wait
+
+        def wait_from_its_beginning(future: Future[None]) -> None:
+            assert begun.wait(PATIENCE_SECONDS)
+            wait(future)
+
+        monkeypatch.setattr(run, "_wait", wait_from_its_beginning)
     with pytest.raises(Raised):
         run.result(work(), LoopThread().submit)
     assert ended == [True]

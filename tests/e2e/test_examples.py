@@ -161,7 +161,7 @@ def summaries(
 def test_an_agent_of_ones_own_is_found_by_its_entry_point_and_does_its_work(
     summaries: Crew,
 ) -> None:
-    task = summaries.fleet.submit("summary", {"text": TEXT, "most_words": 30})
+    task = summaries.fleet.submit("summary", {"text": TEXT, "max_words": 30})
     result: Any = task.result(timeout=120)
     assert type(result).__name__ == "SummaryResult"
     assert 0 < result.words <= 30
@@ -193,8 +193,8 @@ def test_an_agent_of_ones_own_works_from_the_command_line(summaries: Crew) -> No
 def test_a_payload_that_does_not_suit_ones_own_agent_is_refused_before_it_is_sent(
     summaries: Crew,
 ) -> None:
-    with pytest.raises(InvalidRequest, match="most_words"):
-        summaries.fleet.submit("summary", {"text": TEXT, "most_words": 0})
+    with pytest.raises(InvalidRequest, match="max_words"):
+        summaries.fleet.submit("summary", {"text": TEXT, "max_words": 0})
 
 
 def test_the_continuous_build_runs_the_readers_command_and_nothing_else() -> None:
