@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery
 
 from fleet.broker.app import fleet_of
-from fleet.broker.job_names import (
+from fleet.broker.known_tasks import (
     ARCHIVE,
     BUDGETS,
     HEALTH,
@@ -30,7 +30,7 @@ from fleet.tasks.waiting.release import release_due
 
 def add_jobs(app: Celery) -> None:
     """Register the jobs with an application, and with no other one of the process."""
-    job = partial(app.task, ignore_result=True, shared=False, comes_again=True)
+    job = partial(app.task, ignore_result=True, shared=False, runs_again=True)
 
     @job(name=REAP)
     def reap_the_dead() -> dict[str, list[str]]:

@@ -4,9 +4,9 @@ The lease is a key with an expiry. The beat that holds it renews it at every tic
 it die, another takes over when the key has expired. When each job began last is kept beside it, so
 the other goes on where the first one stopped, and each job begins once a period.
 
-Fleet's own jobs, those of `fleet.broker.job_names`, run here, in threads: so they run though every
-slot of every worker is taken, and where there is no worker at all. Any other task of the schedule
-is sent as a stock beat sends it.
+Fleet's own jobs (`JOBS` of `fleet.broker.known_tasks`) run here, in threads: so they run though
+every slot of every worker is taken, and where there is no worker at all. Any other task of the
+schedule is sent as a stock beat sends it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from celery.beat import Scheduler
 from fleet.beat.job_events import JobEvents
 from fleet.beat.store import BeatLease
 from fleet.broker.app import fleet_of
-from fleet.broker.job_names import JOBS
-from fleet.broker.known_tasks import KnownJob
+from fleet.broker.known_tasks import JOBS, KnownJob
 from fleet.errors import FleetError
 from fleet.tasks.background_loops import FailureStreak
 
@@ -93,7 +92,7 @@ class LeasedScheduler(Scheduler):
         self.runs: dict[str, str] = {}
         #: Whether another beat may have begun jobs since this one has looked.
         self.is_behind = True
-        app.lay_jobs()
+        app.add_jobs()
         super().__init__(app, **options)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from beat_schedules.schedule import schedule
-from fleet.broker.job_names import RETAIN
+from fleet.broker.known_tasks import RETAIN
 from fleet.broker.messages import message_encoder
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection

@@ -230,7 +230,7 @@ def test_a_failure_that_cannot_be_told_for_long_goes_back(
     def fail(*_: Any, **__: Any) -> Any:
         raise redis.ConnectionError("away")
 
-    monkeypatch.setattr(tracing, "TELL_SECONDS", 0.05)
+    monkeypatch.setattr(tracing, "NOTIFY_SECONDS", 0.05)
     monkeypatch.setattr(told.task.backend, "store_result", fail)
     found = told.raises(TaskFailed("it failed"), is_end=True)
     assert goes_back(found)
