@@ -35,7 +35,7 @@ from fleet.tasks.store import ENDED, TaskRecord
 from fleet.tasks.submission.checks import DEFAULT_TENANT, USUAL_PRIORITY, Submission
 from fleet.tasks.submission.submit import DryRun, Submitted, route_decision
 from fleet.tasks.waiting.queue_index_store import Waiting
-from fleet.text.brief import unknown
+from fleet.text import unknown
 
 LOOK_SECONDS = 5.0
 PARKED = "waits for room under a limit, or to be tried again"

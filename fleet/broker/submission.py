@@ -21,7 +21,7 @@ from fleet.tasks.submission.checks import (
     RequestChecks,
     Submission,
 )
-from fleet.text.brief import brief
+from fleet.text import brief
 
 ASKED = ("request_type", "tenant", "complexity", "quality", "speed")
 HANDED_ON = (*ASKED, "payload_characters", "priority")

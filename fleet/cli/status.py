@@ -1,4 +1,4 @@
-"""`fleet status`: what answers and what does not."""
+"""`fleet status`: the health of each part of the fleet."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(as_json: JsonOption = False) -> None:
-    """Show whether the broker, the model, each pool, beat and Flower answer, and in which isolation
-    generated code runs.
+    """Show whether the broker, the model, each pool, beat and Flower are healthy.
 
-    Exit status 0 when all do, 1 otherwise.
+    The sandbox line says in which isolation generated code runs. The exit status is 0 if all parts
+    are healthy, else 1.
 
     Example: `fleet status --json`
     """
@@ -45,18 +45,18 @@ def status(as_json: JsonOption = False) -> None:
 
 
 def look(settings: Settings) -> list[Part]:
-    """Ask every part. The pools and beat are known to the broker alone."""
+    """Check every part. The state of pools and beat is in the broker, so it must answer."""
     from fleet.operations import health
 
     broker = health.broker_part(settings)
     parts = [broker, health.model_part(settings), *health.sandbox_parts(settings)]
     if broker.ok:
-        parts += _told_by_the_broker(settings)
+        parts += _parts_in_broker(settings)
     flower = flower_url(settings)
     return [*parts, health.flower_part(flower)] if flower else parts
 
 
-def _told_by_the_broker(settings: Settings) -> list[Part]:
+def _parts_in_broker(settings: Settings) -> list[Part]:
     from fleet.operations import health
     from fleet.tasks.connection import open_connection
 
@@ -64,13 +64,13 @@ def _told_by_the_broker(settings: Settings) -> list[Part]:
     counts = connection.routing.pools.counts(list(settings.config.pools))
     pools = health.pool_parts(settings, connection.routing.agents.agents(), counts)
     beat = health.beat_part(connection)
-    parked = health.parked_parts(connection.tasks.on_hold.count())
+    on_hold = health.on_hold_parts(connection.tasks.on_hold.count())
     aside = connection.tasks.set_aside
-    return [*pools, beat, *parked, *health.malformed_parts(aside.count(), aside.ever())]
+    return [*pools, beat, *on_hold, *health.malformed_parts(aside.count(), aside.ever())]
 
 
 def flower_url(settings: Settings) -> str | None:
-    """Where Flower is: as `fleet up` wrote, else on the configured port; None if unknown."""
+    """The address of Flower: from the run file, else on the configured port. None if unknown."""
     from fleet.local.ports import LOOPBACK
     from fleet.local.run_file import running
 
@@ -81,7 +81,7 @@ def flower_url(settings: Settings) -> str | None:
     return f"http://{LOOPBACK}:{port}" if port else None
 
 
-def _mark(part: Part) -> Text:
+def _state(part: Part) -> Text:
     from rich.text import Text
 
     return Text("ok", "green") if part.ok else Text("not ok", "bold red")
@@ -89,7 +89,7 @@ def _mark(part: Part) -> Text:
 
 PARTS: tuple[Column[Part], ...] = (
     Column("part", lambda part: part.name),
-    Column("", _mark),
+    Column("state", _state),
     Column("where", lambda part: part.where),
-    Column("what", lambda part: part.detail),
+    Column("detail", lambda part: part.detail),
 )

@@ -18,7 +18,7 @@ from fleet.policy.rules import LimitKey
 from fleet.policy.store import Policy
 from fleet.settings.config import FleetConfig
 from fleet.settings.names import ALL
-from fleet.text.brief import unknown
+from fleet.text import unknown
 
 Rows = Callable[[str, str], Sequence[SpendRow]]
 """The rows of the days from a first to a last one, both included, as YYYYMMDD."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import redis
 
-from fleet.cli.train import show_training
+from fleet.cli.models import show_training
 from fleet.errors import InvalidRequest
 from fleet.models import examples_store as module
 from fleet.models.difficulty import train_difficulty

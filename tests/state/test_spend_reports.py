@@ -15,8 +15,7 @@ from commands import run_fleet
 from structlog.testing import capture_logs
 
 from fleet.cli.spend import show_report
-from fleet.cli.spend_plot import MOST_MODELS, stacked
-from fleet.cli.spend_view import money
+from fleet.cli.spend_view import MOST_MODELS, money, stacked
 from fleet.errors import InvalidRequest
 from fleet.ledger.daily_spend import daily_report, last_report
 from fleet.ledger.period import Period, period_of, today_of

@@ -16,9 +16,9 @@ from fleet.routing.rules.pools import Load
 from fleet.routing.rules.routing import decide, pick, rank
 from fleet.routing.rules.strategies import STRATEGIES, RouteRequest
 from fleet.simulation.rules.central import central_waits
-from fleet.simulation.rules.crew import Crew, SimulatedPool, Skill
 from fleet.simulation.rules.events import Conditions, simulate
 from fleet.simulation.rules.outcomes import Outcomes, Run
+from fleet.simulation.rules.pools import SimulatedFleet, SimulatedPool, Skill
 from fleet.simulation.rules.producers import Way
 from fleet.simulation.rules.workload import Kind, Workload, lognormal, synthetic
 
@@ -167,7 +167,7 @@ counts = st.builds(
 def test_a_pick_is_what_decide_decides(
     pools: list[SimulatedPool], strategy: str, exact: list[Load], seed: int
 ) -> None:
-    table = Crew(pools, half_life_seconds=600.0).table(0.0, gated=True)
+    table = SimulatedFleet(pools, half_life_seconds=600.0).table(0.0, gated=True)
     ranking = rank(strategy, KINDS[0].request, table, rng=np.random.default_rng(seed))
     loads = {pool.name: load for pool, load in zip(pools, exact, strict=False)}
     assert pick(ranking, loads) == decide(ranking, loads).pool

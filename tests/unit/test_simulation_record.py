@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fleet.cli.main import app
+from fleet.cli.simulate import parse_pairs
 from fleet.errors import InvalidRequest
-from fleet.simulation.options import figures
 from fleet.simulation.record import CsvTask, from_csv
 from fleet.simulation.rules.replay import Recorded
 
@@ -69,8 +69,8 @@ def test_the_help_names_every_column() -> None:
     assert all(name in shown for name in CsvTask.model_fields)
 
 
-def test_figures_are_pairs_with_commas_between() -> None:
-    assert figures("--mix", "a=1, b=0.5") == {"a": 1.0, "b": 0.5}
-    assert figures("--mix", "") == {}
+def test_weights_are_pairs_with_commas_between() -> None:
+    assert parse_pairs("--mix", "a=1, b=0.5") == {"a": 1.0, "b": 0.5}
+    assert parse_pairs("--mix", "") == {}
     with pytest.raises(InvalidRequest, match=r"--mix: 'b' is no NAME=NUMBER"):
-        figures("--mix", "a=1,b")
+        parse_pairs("--mix", "a=1,b")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fleet.cli.configuration import to_toml
-from fleet.cli.payload import read_payload
+from fleet.cli.work import read_payload
 from fleet.errors import InvalidConfig, InvalidRequest, RetryLater
 from fleet.local import run_file, stack
 from fleet.local.ports import pick_ports
