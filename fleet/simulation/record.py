@@ -54,7 +54,7 @@ def from_csv(path: Path) -> list[Recorded]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidRequest(f"{path}: not a CSV file in UTF-8: {error}") from error
     if not tasks:
-        raise InvalidRequest(f"{path}: has no tasks; write a line of column names, then one line per task")
+        raise InvalidRequest(f"{path}: has no tasks; write a header line, then one line per task")
     return tasks
 
 

@@ -14,7 +14,7 @@ from harness import ROOT
 from fleet.errors import InvalidConfig
 from fleet.local.model import find_weights
 
-HEADINGS = ("Starting a fleet", "Submitting work", "Results", "What it took", "What next")
+HEADINGS = ("Starting a fleet", "Submitting tasks", "Results", "Cost", "Next steps")
 
 
 @pytest.fixture

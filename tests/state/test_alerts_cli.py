@@ -59,7 +59,7 @@ def spend(state: Connection, call: int, dollars: int) -> None:
 def test_alerts_are_shown_the_newest_first(
     state: Connection, settings: Settings, tmp_path: Path
 ) -> None:
-    assert alerts(tmp_path) == "no budget was used by half yet\n"
+    assert alerts(tmp_path) == "no alerts: no budget is half used yet\n"
     assert alerts(tmp_path, "--json") == "[]\n"
     spend(state, 1, 6)
     spend(state, 2, 4)

@@ -101,7 +101,7 @@ def test_a_request_type_shows_what_is_believed_and_an_unknown_one_is_refused(
     fleet: Command,
 ) -> None:
     done = fleet("--request-type", "code_generation")
-    assert "believed" in done.stdout
+    assert "learned" in done.stdout
     learned = answer(fleet("--request-type", "code_generation", "--json"))["models"][0]["learned"]
     assert [each["request_type"] for each in learned] == ["code_generation"]
     refused = fleet("--request-type", "knitting")
@@ -247,8 +247,8 @@ def test_without_redis_prices_are_kept_and_the_status_says_that_they_are_not_sha
     away = f"redis://127.0.0.1:{port}/0"
     done = fleet("refresh", "--from", "given.json", FLEET_BROKER_URL=away)
     assert done.returncode == 1
-    assert "reach no other machine" in done.stderr
-    assert "share this folder" in done.stdout
+    assert "Other machines do not have them" in done.stderr
+    assert "share this data folder" in done.stdout
     assert (tmp_path / ".fleet" / "prices.json").exists()
 
 

@@ -122,8 +122,8 @@ def test_the_command_shows_what_was_learned_for_people_and_for_programs(
     saved: list[bytes] = []
     show_training(fleet, saved.append, as_json=False)
     shown = capsys.readouterr().out
-    assert "Learned from 64 tasks, 48 of which passed." in shown
-    assert "advantage grows from the easiest to the most difficult by " in " ".join(shown.split())
+    assert "Learned from 64 tasks; 48 of them passed." in shown
+    assert "advantage of the better models grows from the easiest to the most difficult tasks by " in " ".join(shown.split())
     show_training(fleet, saved.append, as_json=True)
     report = json.loads(capsys.readouterr().out)
     assert report["by_type_and_model"] == [

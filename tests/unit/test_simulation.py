@@ -271,7 +271,7 @@ def test_lognormal_runs_have_the_mean_and_the_variation_asked_for() -> None:
         ({"mean_seconds": -1.0}, "more than 0"),
         ({"cv": -0.1}, "0 or more"),
         ({"most_runs": 0}, "at least 1"),
-        ({"shares": [0.0, 0.0]}, "one of them more than 0"),
+        ({"shares": [0.0, 0.0]}, "at least one of them over 0"),
     ],
 )
 def test_a_load_that_cannot_be_is_refused(changed: dict[str, object], says: str) -> None:

@@ -210,7 +210,7 @@ def test_a_payload_is_read_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (("{", None, []), "no JSON"),
+        (("{", None, []), "not JSON"),
         (("[1]", None, []), "JSON object"),
         (("{}", "{}", []), "twice"),
         (("@/nowhere.json", None, []), "No such file"),
