@@ -374,7 +374,8 @@ def test_commands_show_why_a_model_is_left_alone_and_end_it(two: Callable[..., R
     assert "a lack of credit or quota" in " ".join(shown("task", run.lease.task_id).split())
     other = two()
     assert "a lack of credit or quota" in " ".join(shown("explain", other.lease.task_id).split())
-    assert shown("models", "resume", "large").startswith("large: cool-down ended; its cause was a lack")
+    ended = "large: cool-down ended; its cause was a lack"
+    assert shown("models", "resume", "large").startswith(ended)
     assert shown("models", "resume", "large") == "large is not cooling down\n"
     assert json.loads(shown("models", "resume", "large", "--json")) == {
         "model": "large",
