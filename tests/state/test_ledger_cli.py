@@ -122,7 +122,7 @@ def test_an_export_takes_archived_entries_and_filters(ledger: Command, state: Co
     ("arguments", "says"),
     [
         (("--format", "parquet"), "name a file with --output"),
-        (("--from", "2026-02-02", "--to", "2026-02-01"), "give the earlier first"),
+        (("--from", "2026-02-02", "--to", "2026-02-01"), "exchange them"),
         (("-o", "absent/out.csv"), "cannot be written"),
         (("--format", "xml"), "xml"),
         (("--from", "yesterday"), "yesterday"),

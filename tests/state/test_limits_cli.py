@@ -80,7 +80,7 @@ def test_rate_limits_are_set_shown_and_cleared(fleet: Command, state: Fleet) -> 
         "tenant:acme: 1 limit returns to the configuration\n"
     )
     assert state.controls().limits.packed("tenant:acme") == "r1=100000000;r3=100;c4=10"
-    assert printed(fleet(*clear)) == "tenant:acme: 3 limits go by the configuration again\n"
+    assert printed(fleet(*clear)) == "tenant:acme: 3 limits return to the configuration\n"
     assert printed(fleet(*clear)) == "tenant:acme: no such limit was set at run time\n"
 
 
@@ -94,7 +94,7 @@ def test_budgets_are_set_lifted_and_cleared_by_window(fleet: Command, state: Fle
     clear = ("budget", "clear", "all", "--why", "it is over")
     assert "1 limit returns" in printed(fleet(*clear, "--window", "day"))
     assert state.controls().limits.packed("all") == "d1=12500000000;m1=9000000000;m2=5"
-    assert "2 limits go" in printed(fleet(*clear))
+    assert "2 limits return" in printed(fleet(*clear))
     assert [each.by for each in state.audit()] == [getuser()] * 3 + ["ops"] * 3
 
 

@@ -167,8 +167,8 @@ def test_the_tables_show_totals_shares_doubts_and_suggestions(
         "0.4% of the monthly limit of $15,000.00; ",
         " for 7 days",
         "needs a period of 7 whole days",
-        "uncertain: $5.80 of 14 steps",
-        "missing: 14 steps",
+        "uncertain: $5.80 of 14 model calls",
+        "missing: 14 model calls",
         "agent type",
         "high: substitute a cheaper model for gpt-5: it has 62% of the spend; saves about $10.80",
     ):
@@ -265,7 +265,7 @@ def test_small_amounts_are_never_shown_as_nothing(nanodollars: int, shown: str) 
     [
         ("--from 2026-02-30", "--from 2026-02-30: is no day of the calendar"),
         ("--to 9999-01-01", "is after today"),
-        ("--last-report --tenant acme", "--last-report goes without --tenant"),
+        ("--last-report --tenant acme", "--last-report cannot be combined with --tenant"),
         ("--last-report", "beat has made no report yet"),
         ("--plot nowhere/spend.png", "its folder does not exist"),
     ],
