@@ -14,6 +14,8 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 # or ARGS=--rivals for the benchmarks, ARGS=--upgrade for the lock.
 ARGS :=
 
+test test-slow: export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test test-slow test-faults bench lock clean
 
@@ -52,15 +54,18 @@ demo: $(INSTALLED)  ## Run a fleet, submit real tasks, show the results (ARGS=--
 up: $(INSTALLED)  ## Run a fleet until Ctrl-C
 	@$(PYTHON) -m fleet up
 
-# Two test processes; each file runs in one of them. Most of the time is spent waiting for processes.
-# Files run in the order of their folders, so that the short files fill the gaps at the end.
+# Four tests run at a time on any number of cores, because most tests wait for processes.
+# tests/conftest.py says which tests stay together and which start first. Python keeps compiled
+# tests for the next run, even where the environment forbids it.
 test: $(INSTALLED)  ## Lint, check types, run all tests (ARGS='tests/unit -x': some of them)
 	$(PYTHON) -m ruff check --config .ci/ruff.toml .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTHON) -m pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
+# The second command checks the properties with many examples.
 test-slow: $(INSTALLED)  ## Run the tests that take too long for every change
 	$(PYTHON) -m pytest -m slow $(ARGS)
+	$(PYTHON) -m pytest -m hypothesis --hypothesis-profile long tests/unit $(ARGS)
 
 # FLEET_FAULTS=full takes about an hour.
 test-faults: $(INSTALLED)  ## Run the fault tests, with stock Celery for comparison (FLEET_FAULTS=full: full length)

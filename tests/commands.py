@@ -15,7 +15,7 @@ from fleet.cli.main import main
 
 
 def run_fleet(
-    *arguments: str, folder: Path, environment: dict[str, str] | None = None
+    *arguments: str, folder: Path, environment: dict[str, str] | None = None, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder. Returns its exit status and output, as `subprocess.run` does.
 
@@ -23,10 +23,12 @@ def run_fleet(
     command does not catch is a traceback on the error stream and status 1, as in a process.
     """
     out, err = _stream(), _stream()
+    read = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
     variables = dict(os.environ if environment is None else environment)
     with (
         patch.dict(os.environ, variables, clear=True),
         patch.object(sys, "argv", ["fleet", *arguments]),
+        patch.object(sys, "stdin", read),
         chdir(folder),
         redirect_stdout(out),
         redirect_stderr(err),

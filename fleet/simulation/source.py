@@ -125,8 +125,8 @@ def rate_for_load(fleet: WhatIf, shares: Mapping[str, float], mean_seconds: floa
     shared = {name: share for name, share in wanted.items() if share > 0 and name in slots}
     if not shared or not mean_seconds > 0:
         raise InvalidRequest(
-            "no rate can be computed from this mix and mean; give shares and a mean of more than 0, "
-            "or the tasks per second with --rate"
+            "no rate follows from this mix and mean; give shares and a mean of more than 0, or the "
+            "tasks per second with --rate"
         )
     most = min(slots[name] / share for name, share in shared.items())
     return USUAL_LOAD * most * sum(wanted.values()) / mean_seconds

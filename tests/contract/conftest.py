@@ -4,27 +4,16 @@ whose models are fakes."""
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
 import redis
 from fake_provider import FakeProvider
+from missing import need_weights
 from task_runs import CONFIG, Run, start_run
 
-from fleet.errors import InvalidConfig
-from fleet.local.model import find_weights, start_model
+from fleet.local.model import start_model
 from fleet.settings import Settings
-
-
-def need_weights() -> None:
-    """Without the weights, tests are skipped at home and fail where CI is set."""
-    try:
-        find_weights()
-    except InvalidConfig as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

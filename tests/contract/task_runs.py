@@ -121,7 +121,7 @@ class Run:
         return {model: found.until - now for (_, model), found in facts.cooldowns.items()}
 
 
-def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until a condition holds, and fail if it does not."""
     deadline = time.monotonic() + seconds
     while not condition():

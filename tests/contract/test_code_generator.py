@@ -23,6 +23,8 @@ from workers.code_generator.verification import Verdict, verify
 
 ADD = "def add(a, b):\n    return a + b\n"
 ADD_TESTS = "assert add(1, 2) == 3\nassert add(-1, 1) == 0"
+# The small model likes to go on after its function.
+SHORT = 128
 IS_EVEN = "Write a function is_even(n) that returns True if n is even and False otherwise."
 
 
@@ -43,7 +45,7 @@ def checked(code: str | None, tests: str = ADD_TESTS, **payload: Any) -> Verdict
 def test_code_that_passes_its_tests_is_a_success(local_model_url: str) -> None:
     context = LocalContext(local_model_url)
     tests = "assert is_even(4)\nassert not is_even(7)\nassert is_even(0)"
-    outcome = generate(context, instruction=IS_EVEN, tests=tests)
+    outcome = generate(context, instruction=IS_EVEN, tests=tests, max_tokens=SHORT)
     result = result_of(outcome)
     assert (outcome.state, result.verified, result.tests_run) == ("succeeded", True, True)
     assert result.asserts_passed == 3
@@ -59,7 +61,7 @@ def test_code_that_passes_its_tests_is_a_success(local_model_url: str) -> None:
 def test_code_that_fails_its_tests_is_unverified_after_all_attempts(local_model_url: str) -> None:
     context = LocalContext(local_model_url)
     outcome = generate(
-        context, instruction=IS_EVEN, tests="assert False", max_attempts=2, max_tokens=120
+        context, instruction=IS_EVEN, tests="assert False", max_attempts=2, max_tokens=SHORT
     )
     result = result_of(outcome)
     assert (outcome.state, result.verified) == ("unverified", False)
@@ -75,7 +77,8 @@ def test_code_that_fails_its_tests_is_unverified_after_all_attempts(local_model_
 def test_without_tests_parsing_and_linting_are_the_check_and_the_summary_says_so(
     local_model_url: str,
 ) -> None:
-    outcome = generate(LocalContext(local_model_url), instruction=IS_EVEN, function="is_even")
+    context = LocalContext(local_model_url)
+    outcome = generate(context, instruction=IS_EVEN, function="is_even", max_tokens=SHORT)
     result = result_of(outcome)
     assert (outcome.state, result.verified, result.tests_run) == ("succeeded", True, False)
     assert result.isolation == ""

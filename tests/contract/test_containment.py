@@ -19,9 +19,9 @@ from typing import Any
 import psutil
 import pytest
 from containment import BEGIN, BOUNDS, DOCS, END, MODES, PROBES, program, table
+from missing import need_isolation
 
 from fleet.sandbox import Mode, SandboxLimits, SandboxResult, run_python
-from fleet.sandbox.isolation import why_not
 from fleet.sandbox.removal import remove_folder
 
 IPC_CREAT, IPC_RMID = 0o1000, 0
@@ -34,8 +34,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 @pytest.fixture(params=MODES)
 def mode(request: pytest.FixtureRequest) -> Mode:
     chosen: Mode = request.param
-    if reason := why_not(chosen):
-        pytest.skip(f"{chosen} does not work here: {reason}")
+    need_isolation(chosen)
     return chosen
 
 

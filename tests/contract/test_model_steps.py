@@ -60,7 +60,7 @@ def test_a_model_that_answers_is_asked_again(start: Callable[..., Run]) -> None:
     assert (first.why, first.ended, second.why) == ("first", "ok", "again")
     assert (first.provider, first.input_tokens, first.cached_input_tokens) == ("fake", 30, 20)
     assert (first.output_tokens, first.cost_nanodollars) == (10, 0)
-    assert 0 < first.seconds < 5
+    assert 0 < first.seconds < 60
     assert run.record.submitted <= first.at <= second.at
     assert (run.record.model, run.record.answered_by) == ("small", "small")
     assert (run.record.input_tokens, run.record.output_tokens) == (40, 15)

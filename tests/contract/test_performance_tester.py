@@ -39,8 +39,13 @@ def result_of(outcome: Outcome) -> PerformanceTestResult:
     return outcome.result
 
 
-def test_the_faster_of_two_variants_is_found_with_its_interval() -> None:
-    outcome = measured(LOOP, BUILT_IN, setup=SETUP, seconds=5)
+@pytest.fixture(scope="module")
+def outcome() -> Outcome:
+    """Of two variants that one set-up gives random data."""
+    return measured(LOOP, BUILT_IN, setup=SETUP, seconds=5)
+
+
+def test_the_faster_of_two_variants_is_found_with_its_interval(outcome: Outcome) -> None:
     result = result_of(outcome)
     assert (outcome.state, result.same_result) == ("succeeded", True)
     [held] = result.comparisons
@@ -51,8 +56,12 @@ def test_the_faster_of_two_variants_is_found_with_its_interval() -> None:
     assert result.rounds >= 3
 
 
-def test_each_variant_has_figures_that_fit_together() -> None:
-    result = result_of(measured(LOOP, BUILT_IN, setup=SETUP))
+def test_random_data_of_the_set_up_is_the_same_for_every_variant(outcome: Outcome) -> None:
+    assert result_of(outcome).same_result is True
+
+
+def test_each_variant_has_figures_that_fit_together(outcome: Outcome) -> None:
+    result = result_of(outcome)
     for timing in result.timings:
         assert 0 < timing.median_low <= timing.median <= timing.median_high
         assert timing.median <= timing.p95
@@ -61,8 +70,8 @@ def test_each_variant_has_figures_that_fit_together() -> None:
         assert timing.loops >= 1
 
 
-def test_the_plot_is_a_png_image_of_a_bounded_size() -> None:
-    result = result_of(measured(BUILT_IN, setup=SETUP, seconds=1))
+def test_the_plot_is_a_png_image_of_a_bounded_size(outcome: Outcome) -> None:
+    result = result_of(outcome)
     data = base64.b64decode(result.plot_png_base64, validate=True)
     assert len(data) < 200_000
     with Image.open(BytesIO(data)) as image:
@@ -82,11 +91,6 @@ def test_variants_with_different_results_are_timed_but_unverified() -> None:
 def test_results_that_cannot_be_compared_do_not_count_against_the_variants(call: str) -> None:
     outcome = measured({"name": "one", "call": call}, {"name": "two", "call": call}, seconds=1)
     assert (outcome.state, result_of(outcome).same_result) == ("succeeded", None)
-
-
-def test_random_data_of_the_set_up_is_the_same_for_every_variant() -> None:
-    result = result_of(measured(BUILT_IN, {**BUILT_IN, "name": "again"}, setup=SETUP, seconds=1))
-    assert result.same_result is True
 
 
 def test_what_a_variant_prints_does_not_spoil_the_timing() -> None:

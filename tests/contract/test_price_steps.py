@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import redis
+from commands import run_fleet
 from fake_provider import FakeProvider, answer, held
 from task_runs import Run, resume_run
 
@@ -258,8 +259,8 @@ def test_a_refresh_reaches_another_process_that_runs(
             return str(watcher.stdout.readline()).strip()  # type: ignore[union-attr]
 
         assert look() == "1.0"
-        refreshed = [sys.executable, "-m", "fleet", "models", "refresh", "--from", str(newer)]
-        subprocess.run(refreshed, env=dict(os.environ), check=True, cwd=tmp_path, timeout=60)
+        done = run_fleet("models", "refresh", "--from", str(newer), folder=tmp_path)
+        assert done.returncode == 0, done.stderr
         for _ in range(200):
             if look() == "7.0":
                 break

@@ -14,6 +14,7 @@ from typing import Any
 import billiard
 import psutil
 import pytest
+from missing import need_isolation
 
 from fleet.errors import InvalidRequest
 from fleet.sandbox import (
@@ -23,23 +24,12 @@ from fleet.sandbox import (
     isolation_for,
     run_python,
 )
-from fleet.sandbox.isolation import why_not
 
 MEBIBYTE = 1024 * 1024
 
 
 def run(program: str, mode: Mode = "auto", stdin: str = "", **limits: Any) -> SandboxResult:
     return asyncio.run(run_python(program, stdin=stdin, limits=SandboxLimits(**limits), mode=mode))
-
-
-def need(mode: Mode) -> None:
-    """Skip where this machine cannot do it, such as bare limits where the tests run as root."""
-    if mode != "auto" and (reason := why_not(mode)):
-        pytest.skip(f"{mode} does not work here: {reason}")
-
-
-def need_bubblewrap() -> None:
-    need("bubblewrap")
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 10) -> None:
@@ -71,7 +61,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["bubblewrap", "landlock", "rlimits"])
 def mode(request: pytest.FixtureRequest) -> Mode:
-    need(request.param)
+    need_isolation(request.param)
     chosen: Mode = request.param
     return chosen
 
@@ -154,7 +144,7 @@ def test_a_file_cannot_grow_over_its_limit(mode: Mode) -> None:
 
 
 def test_many_small_files_cannot_fill_the_memory_under_bubblewrap() -> None:
-    need_bubblewrap()
+    need_isolation("bubblewrap")
     program = "for i in range(99): open(f'{i}', 'wb').write(b'x' * 2**19)"
     ended = run(program, "bubblewrap", file_bytes=4 * MEBIBYTE)
     assert "No space left on device" in ended.stderr
@@ -239,8 +229,12 @@ if not {daemon}:
 
 
 def test_a_timeout_kills_the_grandchildren_too(mode: Mode, unique_word: str) -> None:
-    ended = run(grandchildren(unique_word), mode, wall_seconds=1.5)
-    assert (ended.killed_by, ended.timed_out) == ("time", True)
+    # A busy machine may need longer to start three processes.
+    for seconds in (1.5, 6, 24):
+        ended = run(grandchildren(unique_word), mode, wall_seconds=seconds)
+        assert (ended.killed_by, ended.timed_out) == ("time", True)
+        if ended.stdout:
+            break
     assert ended.stdout == "started\n"
     wait_until(lambda: not processes_with(unique_word))
 
@@ -316,7 +310,7 @@ def test_runs_side_by_side_do_not_disturb_each_other() -> None:
 
 
 def test_under_bubblewrap_there_is_no_network_and_no_file_of_the_host() -> None:
-    need_bubblewrap()
+    need_isolation("bubblewrap")
     program = f"""
 import os, socket
 print(sorted(name for _, name in socket.if_nameindex()), os.path.exists('/etc/passwd'))

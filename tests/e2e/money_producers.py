@@ -1,19 +1,26 @@
-"""A process of the tests of exact budgets: waits for the word to go, and then sends its share.
+"""The processes of the tests of exact budgets: each is made ready, then all send their shares.
 
-    python money_producers.py fleet COUNT THREADS              submits to the fleet
-    python money_producers.py check_then_add COUNT THREADS LIMIT COST
+    python money_producers.py fleet PROCESSES COUNT THREADS              submits to the fleet
+    python money_producers.py check_then_add PROCESSES COUNT THREADS LIMIT COST
+
+They are forks of one process, so that what they use is imported once. It prints all outcomes.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from urllib.request import Request, urlopen
 
 import redis
+
+from fleet import Fleet
+from fleet.errors import OverBudget
 
 SPEND = "check-then-add:spend"
 
@@ -21,9 +28,6 @@ Outcome = tuple[str, float | None]
 
 
 def fleet() -> Callable[[int], Outcome]:
-    from fleet import Fleet
-    from fleet.errors import OverBudget
-
     found = Fleet.from_env()
 
     def submit(number: int) -> Outcome:
@@ -54,13 +58,22 @@ def check_then_add(limit: int, cost: int) -> Callable[[int], Outcome]:
     return call
 
 
+def produce(all_ready: Any, outcomes: Any, kind: str, count: int, threads: int, *of: int) -> None:
+    """One process: put what became of its share among the outcomes."""
+    work = fleet() if kind == "fleet" else check_then_add(*of)
+    all_ready.wait()
+    with ThreadPoolExecutor(threads) as pool:
+        outcomes.put(list(pool.map(work, range(count))))
+
+
 def main() -> None:
-    kind, count, threads, *numbers = sys.argv[1:]
-    work = fleet() if kind == "fleet" else check_then_add(*map(int, numbers))
-    print("ready", flush=True)
-    sys.stdin.readline()
-    with ThreadPoolExecutor(int(threads)) as pool:
-        print(json.dumps(list(pool.map(work, range(int(count))))))
+    kind, processes, *numbers = sys.argv[1], *map(int, sys.argv[2:])
+    forks = multiprocessing.get_context("fork")
+    all_ready, outcomes = forks.Barrier(processes), forks.SimpleQueue()
+    shared = (all_ready, outcomes, kind, *numbers)
+    for _ in range(processes):
+        forks.Process(target=produce, args=shared, daemon=True).start()
+    print(json.dumps([each for _ in range(processes) for each in outcomes.get()]))
 
 
 if __name__ == "__main__":

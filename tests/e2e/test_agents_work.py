@@ -1,4 +1,4 @@
-"""Fleet's own three agents through real workers: a success and a failure of each."""
+"""Fleet's own three agents through real workers. How they fail is tested without workers, too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from harness import ROOT, Crew
 
-from fleet.errors import FleetError, NotAllowed, TaskUnverified
+from fleet.errors import FleetError, NotAllowed
 
 
 def result(crew: Crew, request_type: str, payload: dict[str, Any]) -> Any:
@@ -22,23 +22,11 @@ def test_code_that_passes_its_tests_is_a_success(crew: Crew) -> None:
         {
             "instruction": "Write a Python function add(a, b) that returns the sum of a and b.",
             "tests": "assert add(1, 2) == 3\nassert add(-1, 1) == 0",
+            "max_tokens": 128,
         },
     )
     assert done.verified
     assert "def add" in done.code
-
-
-def test_code_that_cannot_pass_its_tests_is_unverified_after_three_attempts(crew: Crew) -> None:
-    payload = {
-        "instruction": "Write a Python function add(a, b) that returns the sum of a and b.",
-        "tests": "assert add(1, 2) == 3\nassert add(1, 2) == 4",
-        "max_tokens": 128,
-    }
-    with pytest.raises(TaskUnverified) as refused:
-        result(crew, "code_generation", payload)
-    found: Any = refused.value.result
-    assert not found.verified
-    assert len(found.attempts) == 3
 
 
 def test_planted_holes_are_found_with_file_line_severity_and_cwe(crew: Crew) -> None:

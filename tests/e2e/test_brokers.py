@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -79,14 +78,7 @@ def crew(guarded: Guarded) -> Iterator[Crew]:
 
 
 def command(crew: Crew, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fleet", *arguments],
-        env=crew.processes.environment,
-        cwd=crew.processes.folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return crew.processes.fleet(*arguments)
 
 
 def test_tasks_run_over_tls_as_a_user_with_the_least_rights(crew: Crew, guarded: Guarded) -> None:

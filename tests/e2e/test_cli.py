@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import run_fleet
 from harness import Crew, eventually
 
 from fleet import Task
 
 
 def run(crew: Crew, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    variables = options.pop("variables", {})
-    environment = {**crew.processes.environment, **variables}
-    folder = crew.processes.folder
-    if not options:
-        return run_fleet(*arguments, folder=folder, environment=environment)
-    return subprocess.run(
-        [sys.executable, "-m", "fleet", *arguments],
-        cwd=folder,
-        env=environment,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        **options,
-    )
+    return crew.processes.fleet(*arguments, **options)
 
 
 def answer(crew: Crew, *arguments: str, **options: Any) -> Any:
@@ -67,8 +51,8 @@ def test_submit_prints_the_id_which_opens_the_task(crew: Crew) -> None:
 
 def test_a_payload_comes_from_standard_input_and_the_key_makes_it_once(crew: Crew) -> None:
     arguments = ("submit", "nap", "--payload", "-", "--idempotency-key", "only-once")
-    first = answer(crew, *arguments, input='{"note": "piped"}')
-    second = answer(crew, *arguments, input='{"note": "piped"}')
+    first = answer(crew, *arguments, stdin='{"note": "piped"}')
+    second = answer(crew, *arguments, stdin='{"note": "piped"}')
     assert first["id"] == second["id"]
 
 

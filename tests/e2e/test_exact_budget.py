@@ -53,29 +53,18 @@ dead_after = partial(pytest.mark.parametrize, "asking", indirect=True)
 
 def produce(asking: MoneyFleet, *arguments: str) -> list[tuple[str, float | None]]:
     """What became of all requests, sent by all processes at once."""
-    environment = {**asking.crew.processes.environment, "FAKE_URL": asking.fake.base_url}
     kind, *rest = arguments
-    shared = [kind, str(REQUESTS // PROCESSES), str(THREADS), *rest]
-    producers = [
-        subprocess.Popen(
-            [sys.executable, str(HERE / "money_producers.py"), *shared],
-            env=environment,
-            cwd=asking.crew.processes.folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(PROCESSES)
-    ]
-    for each in producers:
-        assert each.stdout is not None
-        assert each.stdout.readline() == "ready\n"
-    for each in producers:
-        assert each.stdin is not None
-        each.stdin.write("go\n")
-        each.stdin.flush()
-    outcomes = [json.loads(each.communicate(timeout=60)[0]) for each in producers]
-    return [(name, wait) for found in outcomes for name, wait in found]
+    numbers = (PROCESSES, REQUESTS // PROCESSES, THREADS, *rest)
+    producers = subprocess.run(
+        [sys.executable, str(HERE / "money_producers.py"), kind, *map(str, numbers)],
+        env={**asking.crew.processes.environment, "FAKE_URL": asking.fake.base_url},
+        cwd=asking.crew.processes.folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return [(name, wait) for name, wait in json.loads(producers.stdout)]
 
 
 @dead_after([60], ids=["60s"])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,15 +61,7 @@ class FakeCrew:
 
     def command(self, *arguments: str) -> Any:
         """What a command of `fleet` answers as JSON."""
-        done = subprocess.run(
-            [sys.executable, "-m", "fleet", *arguments, "--json"],
-            cwd=self.crew.processes.folder,
-            env=self.crew.processes.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = self.crew.processes.fleet(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,15 +39,7 @@ def asking(
 
 
 def fleet(asking: MoneyFleet, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fleet", *arguments],
-        cwd=asking.crew.processes.folder,
-        env=asking.crew.processes.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return asking.crew.processes.fleet(*arguments)
 
 
 def told(asking: MoneyFleet, *arguments: str) -> Any:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -19,31 +18,29 @@ from fleet.errors import ModelRefused
 RETRIES = "[retries]\nbase_seconds = 0.2\ncap_seconds = 0.2\n"
 
 
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Iterator[MoneyFleet]:
+    folder = tmp_path_factory.mktemp("retried")
+    with redis.Redis.from_url(valkey_url) as client, pytest.MonkeyPatch.context() as patch:
+        client.flushall()
+        for name in list(os.environ):
+            if name.startswith("FLEET_") or name.endswith("_API_KEY"):
+                patch.delenv(name)
+        with money_fleet(folder, patch, valkey_url, RETRIES) as found:
+            found.crew.processes.start("beat", "beat")
+            found.crew.start_worker("asking")
+            yield found
+
+
 @pytest.fixture
-def asking(
-    tmp_path: Path,
-    clean_environment: pytest.MonkeyPatch,
-    valkey_url: str,
-    client: redis.Redis,
-) -> Iterator[MoneyFleet]:
-    with money_fleet(tmp_path, clean_environment, valkey_url, RETRIES) as found:
-        found.crew.processes.start("beat", "beat")
-        found.crew.start_worker("asking")
-        yield found
-        eventually(found.nothing_is_held, what="nothing to be held")
-        found.check_the_ledger()
+def asking(started: MoneyFleet) -> Iterator[MoneyFleet]:
+    yield started
+    eventually(started.nothing_is_held, what="nothing to be held")
+    started.check_the_ledger()
 
 
 def fleet(asking: MoneyFleet, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fleet", *arguments],
-        cwd=asking.crew.processes.folder,
-        env=asking.crew.processes.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return asking.crew.processes.fleet(*arguments)
 
 
 def test_a_task_whose_provider_is_down_for_a_while_ends_well(asking: MoneyFleet) -> None:

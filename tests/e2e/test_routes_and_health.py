@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -14,14 +13,7 @@ from fleet.routing.rules.pools import PoolFacts
 
 
 def fleet(crew: Crew, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fleet", *arguments],
-        cwd=crew.processes.folder,
-        env=crew.processes.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return crew.processes.fleet(*arguments)
 
 
 def printed(crew: Crew, *arguments: str) -> str:

@@ -23,6 +23,8 @@ from fleet import Fleet, Task
 NAPPER = Path(__file__).parent / "napper"
 GRACE_SECONDS = 8.0
 LONG_SECONDS = 120.0
+HEARD_SECONDS = 4.0
+"""What a busy machine may need to run a signal's handler."""
 
 CONFIG = f"""
 [agent_types.napper]
@@ -88,16 +90,17 @@ class Workers:
         return sent
 
     def await_end(self, name: str, told: float) -> int:
-        """The exit status of a worker that has to end before its grace is over."""
+        """The exit status of a worker that has to end before its grace is over, which begins when
+        it hears of it."""
         process = self.processes.running.pop(name)
         group = process.pid
         try:
-            status = process.wait(timeout=told + GRACE_SECONDS - time.monotonic())
+            status = process.wait(timeout=told + GRACE_SECONDS + HEARD_SECONDS - time.monotonic())
         except subprocess.TimeoutExpired:
             pytest.fail(f"{name} has not ended in time; its log:\n{self.processes.log(name)}")
         finally:
             left = [p for p in psutil.process_iter() if _group(p) == group]
-            _, alive = psutil.wait_procs(left, timeout=1)
+            _, alive = psutil.wait_procs(left, timeout=10)
             # One that has ended and is not taken away yet is a zombie.
             alive = [each for each in alive if _group(each) == group]
             for each in alive:
@@ -159,6 +162,7 @@ def workers(
 def test_what_fits_the_grace_ends_and_the_rest_runs_elsewhere_at_once(
     workers: Workers, pool: str
 ) -> None:
+    """And SIGQUIT gives back at once what would have fitted."""
     workers.start("first", pool)
     short, long = workers.nap(pool, seconds=2), workers.nap(pool, seconds=LONG_SECONDS)
     second = workers.start("second", pool)
@@ -167,22 +171,13 @@ def test_what_fits_the_grace_ends_and_the_rest_runs_elsewhere_at_once(
     assert new.record().agent == second
     assert workers.await_end("first", told) == 0, workers.processes.log("first")
     assert (short.record().state, short.record().attempts) == ("succeeded", 1)
-    eventually(lambda: long.record().agent == second, 5, "the long nap to run elsewhere")
+    eventually(lambda: long.record().agent == second, 30, "the long nap to run elsewhere")
+    fitting = workers.nap(pool, seconds=3)
     told = workers.tell("second", signal.SIGQUIT)
     assert workers.await_end("second", told) == 1, workers.processes.log("second")
-    assert long.record().state == "queued"
+    assert [long.record().state, fitting.record().state] == ["queued", "queued"]
     assert [move.why for move in long.record().history].count("given back") == 2
     assert long.record().crashes == 0
-    workers.nothing_is_held(pool)
-
-
-@both
-def test_sigquit_gives_back_at_once_what_would_have_fitted(workers: Workers, pool: str) -> None:
-    workers.start("only", pool)
-    naps = [workers.nap(pool, seconds=3) for _ in range(2)]
-    told = workers.tell("only", signal.SIGQUIT)
-    assert workers.await_end("only", told) == 1
-    assert [nap.record().state for nap in naps] == ["queued", "queued"]
     workers.nothing_is_held(pool)
 
 
@@ -201,10 +196,10 @@ def test_a_second_interrupt_gives_back(workers: Workers, pool: str) -> None:
     workers.start("only", pool)
     nap = workers.nap(pool, seconds=LONG_SECONDS)
     told = workers.tell("only", signal.SIGINT)
-    eventually(lambda: "again gives back" in workers.processes.log("only"), 3, "the hint")
+    eventually(lambda: "again gives back" in workers.processes.log("only"), 30, "the hint")
     assert nap.record().state == "running"
     workers.tell("only", signal.SIGINT)
-    eventually(lambda: nap.record().state == "queued", 3, "the nap to be given back")
+    eventually(lambda: nap.record().state == "queued", 30, "the nap to be given back")
     assert workers.await_end("only", told) == 1
     workers.nothing_is_held(pool)
 

@@ -12,6 +12,8 @@ from harness import ROOT, eventually
 
 from fleet.local import finishing
 
+PATIENCE = 60.0
+
 SUPERVISOR = """
 import sys
 from functools import partial
@@ -44,8 +46,11 @@ finishing.end(folder)
 """
 
 HANGING = """
-import signal
+import signal, sys
+from pathlib import Path
+
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+(Path(sys.argv[1]) / "hangs").touch()
 while True:
     signal.pause()
 """
@@ -63,16 +68,18 @@ def test_a_worker_that_finishes_plain_tasks_is_not_killed_for_its_grace(tmp_path
             stderr=subprocess.STDOUT,
         )
     try:
-        eventually((tmp_path / "up").exists, 20, "the worker")
+        for name in ("up", "hangs"):
+            eventually((tmp_path / name).exists, PATIENCE, name)
         process.send_signal(signal.SIGTERM)
         said = "waiting for finishing: past their grace period they finish plain Celery tasks"
-        eventually(lambda: said in log.read_text(), 20, "a word of it")
+        eventually(lambda: said in log.read_text(), PATIENCE, "a word of it")
         assert "sending SIGKILL to hanging" in log.read_text()
         assert len(finishing.process_groups(tmp_path)) == 1
         # The first one after a SIGTERM cuts, it does not kill.
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=20)
+        process.wait(timeout=PATIENCE)
     finally:
+        (tmp_path / "go").touch()
         process.kill()
         process.wait()
     assert (tmp_path / "ended").exists()

@@ -27,7 +27,7 @@ GRACE_SECONDS = 3.0
 BOUND = 5
 """Tasks of the tenant `bounded` that there may be at once."""
 DEAD_SECONDS = 2
-PATIENCE = 40.0
+PATIENCE = 90.0
 
 CONFIG = f"""
 [agent_types.napper]
@@ -45,7 +45,8 @@ execution = "prefork"
 agent_type = "napper"
 
 [leases]
-lease_seconds = 60
+lease_seconds = 6
+renew_seconds = 1
 heartbeat_seconds = 1
 dead_after_seconds = {DEAD_SECONDS}
 

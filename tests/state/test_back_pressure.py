@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
+from processes import at_once
 
 from fleet import Fleet
 from fleet.errors import TooBusy
@@ -32,9 +32,9 @@ def make(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Callabl
     return made
 
 
-def _submit(settings: Settings, start: Any, found: Any) -> None:
+def _submit(ready: Any, settings: Settings) -> tuple[int, list[float]]:
     fleet = Fleet(settings)
-    start.wait()
+    ready.wait()
     let_in, waits = 0, []
     for _ in range(EACH):
         try:
@@ -42,20 +42,11 @@ def _submit(settings: Settings, start: Any, found: Any) -> None:
             let_in += 1
         except TooBusy as error:
             waits.append(error.retry_after)
-    found.put((let_in, waits))
+    return let_in, waits
 
 
 def from_eight_processes(settings: Settings) -> tuple[int, list[float]]:
-    context = multiprocessing.get_context("spawn")
-    start, found = context.Barrier(PROCESSES), context.Queue()
-    workers = [
-        context.Process(target=_submit, args=(settings, start, found)) for _ in range(PROCESSES)
-    ]
-    for each in workers:
-        each.start()
-    answers = [found.get(timeout=100) for _ in workers]
-    for each in workers:
-        each.join(30)
+    answers = at_once(PROCESSES, _submit, settings)
     return sum(n for n, _ in answers), [wait for _, waits in answers for wait in waits]
 
 

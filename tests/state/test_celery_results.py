@@ -58,7 +58,7 @@ def test_it_has_the_state_and_the_result_of_the_task(
     lease = begin(app, result.id)
     assert (result.state, result.ready()) == ("STARTED", False)
     finish(app.fleet, lease)
-    assert (result.state, result.get(timeout=1), result.successful()) == ("SUCCESS", RESULT, True)
+    assert (result.state, result.get(timeout=30), result.successful()) == ("SUCCESS", RESULT, True)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_it_raises_what_the_task_ended_with(
     finish(app.fleet, begin(app, result.id), state, error)
     assert result.failed()
     with pytest.raises(raised, match="it did not"):
-        result.get(timeout=1)
+        result.get(timeout=30)
 
 
 def test_a_cancelled_one_is_revoked(app: Celery, submit: Callable[[], str]) -> None:
@@ -80,7 +80,7 @@ def test_a_cancelled_one_is_revoked(app: Celery, submit: Callable[[], str]) -> N
     Fleet(app.fleet.settings).task(result.id).cancel()
     assert result.state == "REVOKED"
     with pytest.raises(TaskRevokedError):
-        result.get(timeout=1)
+        result.get(timeout=30)
 
 
 def test_one_that_waits_for_it_hears_of_its_end(app: Celery, submit: Callable[[], str]) -> None:
@@ -107,7 +107,7 @@ def test_an_id_that_nobody_knows_is_pending_and_costs_no_wait(app: Celery) -> No
     began = time.monotonic()
     with pytest.raises(NotInTime):
         result.get(timeout=0.2)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_an_end_that_celery_is_to_tell_is_left_to_it(
@@ -122,7 +122,7 @@ def test_an_end_that_celery_is_to_tell_is_left_to_it(
     with pytest.raises(NotInTime):
         result.get(timeout=0.5)
     app.backend.mark_as_done(result.id, RESULT)
-    assert result.get(timeout=1) == RESULT
+    assert result.get(timeout=30) == RESULT
 
 
 def test_what_celery_keeps_is_what_counts(app: Celery, submit: Callable[[], str]) -> None:
@@ -130,7 +130,7 @@ def test_what_celery_keeps_is_what_counts(app: Celery, submit: Callable[[], str]
     task_id = submit()
     finish(app.fleet, begin(app, task_id))
     app.backend.mark_as_done(task_id, {"kept": "by Celery"})
-    assert app.AsyncResult(task_id).get(timeout=1) == {"kept": "by Celery"}
+    assert app.AsyncResult(task_id).get(timeout=30) == {"kept": "by Celery"}
 
 
 def test_the_bare_result_class_uses_the_application_that_was_made(
@@ -140,7 +140,7 @@ def test_the_bare_result_class_uses_the_application_that_was_made(
     finish(app.fleet, begin(app, task_id))
     app.set_current()
     try:
-        assert AsyncResult[Any](task_id).get(timeout=1) == RESULT
+        assert AsyncResult[Any](task_id).get(timeout=30) == RESULT
     finally:
         from celery import _state
 

@@ -339,7 +339,7 @@ def test_without_redis_saving_is_an_error_within_its_bound(
         began = time.monotonic()
         with pytest.raises(Unavailable, match="does not answer"):
             asyncio.run(context_of(fleet, lease).save("draft", 1))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
 
 
 def test_a_task_shows_what_is_saved_and_explain_where_each_attempt_ran(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
+from processes import at_once
 from typer.testing import CliRunner
 
 from fleet import Fleet
@@ -142,29 +143,20 @@ def test_a_retry_is_under_its_budget_and_what_is_refused_stays(
     assert state.budgets.usage.standing(["tenant:acme"])["tenant:acme"].held.requests == 2
 
 
-def _retry(toml_settings: Settings, task_id: str, start: object, found: object) -> None:
-    other = Fleet(toml_settings)
-    start.wait()  # type: ignore[attr-defined]
+def _retry(ready: Any, settings: Settings, task_id: str) -> str:
+    other = Fleet(settings)
+    ready.wait()
     try:
-        found.put(other.retry_dead(task_id).id)  # type: ignore[attr-defined]
+        return other.retry_dead(task_id).id
     except TaskNotFound:
-        found.put("none")  # type: ignore[attr-defined]
+        return "none"
 
 
 def test_however_many_retry_it_at_once_there_is_one_new_task(
     fleet: Fleet, client: redis.Redis, state: Connection
 ) -> None:
     old = fail(fleet)
-    context = multiprocessing.get_context("spawn")
-    start, found = context.Barrier(4), context.Queue()
-    workers = [
-        context.Process(target=_retry, args=(fleet.settings, old, start, found)) for _ in range(4)
-    ]
-    for each in workers:
-        each.start()
-    answers = {found.get(timeout=60) for _ in workers}
-    for each in workers:
-        each.join(30)
+    answers = set(at_once(4, _retry, fleet.settings, old))
     assert answers - {"none"} == {retry_id(old)}
     assert client.llen("{fleet}.codegen") == 2
     assert client.hgetall(state.keys.waiting) == {b"acme": b"1"}

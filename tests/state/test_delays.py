@@ -79,13 +79,13 @@ def test_it_is_due_by_the_clock_of_redis_not_earlier_and_in_time(
     fleet: Fleet, state: Connection, client: redis.Redis
 ) -> None:
     task = fleet.submit("code_generation", PAYLOAD, delay=0.4)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not unpark(state):
         assert time.monotonic() < deadline
     seconds, micros = client.time()
     due = task.record().not_before
     assert due is not None
-    assert 0 <= seconds + micros / 1e6 - due < 0.5
+    assert 0 <= seconds + micros / 1e6 - due < 5
 
 
 def test_what_one_process_has_taken_another_does_not_get_until_it_seems_dead(
@@ -93,11 +93,12 @@ def test_what_one_process_has_taken_another_does_not_get_until_it_seems_dead(
 ) -> None:
     task = fleet.submit("code_generation", PAYLOAD, delay=3600)
     come(client, state.keys.delayed)
+    before, _ = client.time()
     assert state.tasks.schedule.due().delayed == [task.id]
+    after, _ = client.time()
     assert state.tasks.schedule.due().delayed == []
-    seconds, _ = client.time()
     again = client.zscore(state.keys.delayed, task.id)
-    assert again is not None and 3 < again / 1000 - seconds < 6
+    assert again is not None and before + 3 < again / 1000 < after + 6
 
 
 def test_a_moment_may_be_given_and_one_that_has_passed_is_now(
@@ -168,7 +169,7 @@ def test_a_due_task_that_fits_no_limit_ends_or_is_parked_as_the_policy_says(
     assert client.zcard(state.keys.delayed) == 0
     if becomes == "failed":
         with pytest.raises((OverBudget, OverLimit), match="this hour"):
-            task.result(timeout=1)
+            task.result(timeout=30)
 
 
 def test_a_due_task_that_was_refused_is_a_dead_letter_and_can_be_retried(

@@ -741,12 +741,7 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
 def test_no_limit_is_passed_and_all_of_it_adds_up_whatever_happens(fleet: Connection) -> None:
     run_state_machine_as_test(
         type("Machine", (Money,), {"fleet": fleet}),
-        settings=settings(
-            max_examples=60,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
+        settings=settings(stateful_step_count=30, suppress_health_check=list(HealthCheck)),
     )
 
 

@@ -45,7 +45,7 @@ def test_a_server_that_hangs_is_an_error_after_a_bounded_wait(
     started = time.monotonic()
     with pytest.raises(Unavailable):
         fleet(clean_environment, f"redis://127.0.0.1:{silent_port}/0").tasks()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def test_a_wrong_password_is_not_called_an_outage(

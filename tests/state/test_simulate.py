@@ -173,7 +173,7 @@ def test_without_recorded_tasks_it_says_what_to_do(fleet: Run) -> None:
         (("--synthetic", "--rate", "0"), "more than 0"),
         (("--synthetic", "--mean-seconds", "0"), "more than 0"),
         (("--recorded", "--cv", "1"), "--cv needs --synthetic"),
-        (("--synthetic", "--mix", "code_generation=0"), "no rate can be computed"),
+        (("--synthetic", "--mix", "code_generation=0"), "no rate follows"),
         (("--synthetic", "--producers", "0"), "at least 1"),
         (("--synthetic", "--snapshot-age", "-1"), "0 or more"),
         (("--synthetic", "--pools", "none.toml"), "none.toml: No such file"),

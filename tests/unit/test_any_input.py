@@ -33,11 +33,8 @@ from fleet.simulation.record import CsvTask, from_csv
 from fleet.tasks.kept_messages import payload_of, readdressed
 from fleet.tasks.submission.checks import RequestChecks, Submission
 
-QUICK = settings(
-    max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+# The fixtures here do not depend on the example.
+QUICK = settings(suppress_health_check=list(HealthCheck))
 KEY = st.text(max_size=5)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -162,7 +159,6 @@ def test_any_address(url: str) -> None:
     holds(lambda: redis_address(url), InvalidConfig)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(SCHEMES),
     st.text("/:@?#[]%&=ü１ab0-", max_size=4),

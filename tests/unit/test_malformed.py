@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kombu.transport.memory import Channel
 from malformed_messages import ENVELOPES, TASKS, Change, good_message, written
@@ -58,7 +58,6 @@ def test_whatever_is_wrong_with_a_message_is_said(change: Change | bytes) -> Non
         take(written(change, good()))
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_are_said_to_be_none(raw: bytes) -> None:
     said(raw)
@@ -68,7 +67,6 @@ PARTS = ("body", "headers", "properties", "content-type", "content-encoding")
 NAMES = (*good()["headers"], "eta", "expires", "group", "stamps", "fleet", "compression")
 
 
-@settings(max_examples=250, deadline=None)
 @given(st.sampled_from(("", "headers", "properties")), st.data())
 def test_any_value_in_any_place_is_taken_or_said(place: str, data: st.DataObject) -> None:
     message = good()
@@ -78,7 +76,6 @@ def test_any_value_in_any_place_is_taken_or_said(place: str, data: st.DataObject
     said(json.dumps(message).encode())
 
 
-@settings(max_examples=150, deadline=None)
 @given(JSON)
 def test_any_body_is_taken_or_said(body: Any) -> None:
     message = {**good(), "body": json.dumps(body)}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 from genai_prices import Usage, calc_price
 from genai_prices.data_snapshot import get_snapshot
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.errors import InvalidConfig, InvalidRequest
@@ -140,27 +140,29 @@ def theirs(model: RealModel, used: Tokens) -> int:
         cache_write_tokens=used.cache_write,
         output_reasoning_tokens=used.reasoning,
     )
-    found = calc_price(
-        usage, model.name, provider_id=model.provider, genai_request_timestamp=NOW
-    )
+    found = calc_price(usage, model.name, provider_id=model.provider, genai_request_timestamp=NOW)
     return int((found.total_price * NANODOLLARS).to_integral_value(ROUND_CEILING))
 
 
-@settings(max_examples=1000)
 @given(st.sampled_from(REAL_MODELS), st.builds(used_tokens, counts, counts, parts, parts, parts))
 def test_our_cost_of_a_real_model_is_that_of_genai_prices(model: RealModel, used: Tokens) -> None:
     assert model.price.cost(used) == theirs(model, used)
 
 
-@pytest.mark.parametrize("model", REAL_MODELS, ids=lambda model: "/".join(model[:2]))
-def test_each_real_model_costs_what_genai_prices_says(model: RealModel) -> None:
-    for used in (
+def test_each_real_model_costs_what_genai_prices_says() -> None:
+    used_up = (
         Tokens(1000, 300),
         Tokens(1000, 300, 400, 500, 200),
         Tokens(200_000, 1, 200_000),
         Tokens(300_001, 777, 1, 300_000, 777),
-    ):
-        assert model.price.cost(used) == theirs(model, used)
+    )
+    wrong = [
+        (model.provider, model.name, used)
+        for model in REAL_MODELS
+        for used in used_up
+        if model.price.cost(used) != theirs(model, used)
+    ]
+    assert wrong == []
 
 
 @given(st.sampled_from(REAL_MODELS), st.builds(used_tokens, counts, counts, parts, parts, parts))

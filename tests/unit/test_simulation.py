@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.errors import InvalidRequest
@@ -180,7 +180,6 @@ def drawn(seed: int, tasks: int = 40, most_runs: int = 3, rate: float = 1.0) -> 
     return synthetic(KINDS, shares, tasks=tasks, rng=rng, most_runs=most_runs, **figures)
 
 
-@settings(deadline=None)
 @given(pools_drawn, strategies, st.sampled_from(["late", "push"]), st.integers(0, 99))
 def test_every_task_ends_once_and_no_pool_runs_more_than_it_has_slots(
     pools: list[SimulatedPool], strategy: str, binding: str, seed: int
@@ -196,7 +195,6 @@ def test_every_task_ends_once_and_no_pool_runs_more_than_it_has_slots(
             assert slots <= ([*pools, SimulatedPool("z", SCAN, 1)][pool]).slots
 
 
-@settings(deadline=None)
 @given(pools_drawn, strategies, st.integers(0, 99))
 def test_no_task_waits_while_a_slot_of_a_fitting_pool_is_free(
     pools: list[SimulatedPool], strategy: str, seed: int
@@ -211,7 +209,6 @@ def test_no_task_waits_while_a_slot_of_a_fitting_pool_is_free(
         assert not waiting or running == slots
 
 
-@settings(deadline=None)
 @given(strategies, st.integers(0, 99), st.floats(0.0, 60.0))
 def test_late_binding_over_pools_that_are_alike_waits_as_one_central_queue_does(
     strategy: str, seed: int, age: float
@@ -320,7 +317,6 @@ def test_a_pool_that_fails_all_is_taken_out_and_tasks_stop_going_there() -> None
     assert len(watched.log) == 600
 
 
-@settings(deadline=None)
 @given(pools_drawn, strategies, st.integers(0, 99))
 def test_every_task_ends_whatever_pools_are_taken_out(
     pools: list[SimulatedPool], strategy: str, seed: int
