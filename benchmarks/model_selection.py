@@ -46,7 +46,7 @@ import report
 from fleet.errors import InvalidRequest
 from fleet.models.complexity import DEFAULT_COMPLEXITY, Complexity
 from fleet.models.difficulty import train_difficulty
-from fleet.models.examples_store import MOST_EXAMPLES, Example
+from fleet.models.examples_store import MAX_EXAMPLES, Example
 from fleet.models.rules.difficulty.model import DifficultyModel
 from fleet.models.rules.difficulty.text_features import Sketch, sketch
 from fleet.models.rules.difficulty.training import Outcome, train
@@ -145,7 +145,7 @@ class Examples:
     """The newest examples, as a fleet keeps them."""
 
     def __init__(self, examples: list[Example]) -> None:
-        self.examples = examples[-MOST_EXAMPLES:]
+        self.examples = examples[-MAX_EXAMPLES:]
 
     def read(self) -> list[Example]:
         return self.examples

@@ -111,10 +111,10 @@ MIXES = (
     Mix("mixed, the quickest goes bad", MIXED_SPEED, MIXED_SUCCESS, worsens=2),
 )
 LOADS = (0.5, 0.7, 0.85, 0.95)
-MOST_RUNS = 20
+MAX_RUNS = 20
 
 
-def workload(seed: int, tasks: int, rate: float, most_runs: int = 1) -> Workload:
+def workload(seed: int, tasks: int, rate: float, max_runs: int = 1) -> Workload:
     return synthetic(
         KINDS,
         (1.0, 1.0, 1.0),
@@ -122,7 +122,7 @@ def workload(seed: int, tasks: int, rate: float, most_runs: int = 1) -> Workload
         rate=rate,
         mean_seconds=MEAN_SECONDS,
         cv=CV,
-        most_runs=most_runs,
+        max_runs=max_runs,
         rng=np.random.default_rng(seed),
     )
 
@@ -162,7 +162,7 @@ def answers_of(mix: Mix, load: float, strategy: str, seed: int, tasks: int) -> A
     """What one strategy makes of pools of mixed skill. The load is that with all pools well."""
     skills = list(map(Skill, mix.speed, mix.success))
     good_rate = sum(n * s.speed * s.success for n, s in zip(SLOTS, skills, strict=True))
-    found = workload(seed, tasks, load * good_rate / MEAN_SECONDS, MOST_RUNS)
+    found = workload(seed, tasks, load * good_rate / MEAN_SECONDS, MAX_RUNS)
     half = float(found.arrival[tasks // 2])
     pools = []
     for n, (slots, skill) in enumerate(zip(SLOTS, skills, strict=True)):

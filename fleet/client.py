@@ -17,7 +17,7 @@ from fleet.broker.messages import message_encoder
 from fleet.budgets.administration import BudgetAdministration
 from fleet.errors import InvalidRequest, ResultTimeout, TaskCancelled, TaskNotFound
 from fleet.models.rules.choice import ModelDecision
-from fleet.policy.actor import routine_cause, user
+from fleet.policy.actor import routine_actor, user
 from fleet.policy.store import Scope
 from fleet.redis.client import redis_errors
 from fleet.routing.agents_store import AgentRecord
@@ -27,7 +27,7 @@ from fleet.routing.rules.routing import Ranking, RouteDecision
 from fleet.settings import Pool, Settings, load_settings
 from fleet.tasks.checkpoints_store import Saved
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.dead_letters_client import DeadLetterOffice
+from fleet.tasks.dead_letters_client import DeadLetterAdministration
 from fleet.tasks.ratings import rate
 from fleet.tasks.reaper import last_health
 from fleet.tasks.run.outcome import error_from
@@ -146,7 +146,7 @@ class Task:
         return spec.result.model_validate(record.result)
 
 
-class Fleet(BudgetAdministration, DeadLetterOffice):
+class Fleet(BudgetAdministration, DeadLetterAdministration):
     """A fleet, as an application sees it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -285,7 +285,7 @@ class Fleet(BudgetAdministration, DeadLetterOffice):
             Scope(request_type, tenant),
             strategy,
             weights,
-            routine_cause(by, why),
+            routine_actor(by, why),
         )
 
     def clear_route(
@@ -294,7 +294,7 @@ class Fleet(BudgetAdministration, DeadLetterOffice):
         """Go back to the configuration for these tasks. Whether a route was set."""
         scope = Scope(request_type, tenant)
         check_scope(self.settings, scope)
-        return bool(self._connection.policy.store.clear_route(scope, routine_cause(by, why)))
+        return bool(self._connection.policy.store.clear_route(scope, routine_actor(by, why)))
 
     def dry_run(self, asked: Submission) -> DryRun:
         """The decision on a task as it would be now. Nothing is sent or written.

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
-MOST_SHOWN = 100
-MOST_DIGITS = 30
+MAX_SHOWN = 100
+MAX_DIGITS = 30
 
 
 def brief(value: object) -> str:
     """A JSON value for an error message. A long text is cut; a list or an object gives its type."""
     if isinstance(value, str):
-        return repr(value) if len(value) <= MOST_SHOWN else f"{value[:MOST_SHOWN]!r}..."
+        return repr(value) if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]!r}..."
     if value is None or isinstance(value, (bool, float)):
         return repr(value)
     if isinstance(value, int):
-        return repr(value) if abs(value) < 10**MOST_DIGITS else "a number of many digits"
+        return repr(value) if abs(value) < 10**MAX_DIGITS else "a number of many digits"
     return f"a {type(value).__name__}"
 
 

@@ -11,7 +11,7 @@ from balancing_parts.sides import Send
 from balancing_parts.waits import Run
 
 LOOK_SECONDS = 0.1
-MOST_SILENCE_SECONDS = 60.0
+MAX_SILENCE_SECONDS = 60.0
 
 
 class Stuck(Exception):
@@ -43,7 +43,7 @@ def play(
     Raises `Stuck` where a worker ends by itself, or no task has ended for a long time.
     """
     sent = _send_all(tasks, first, send)
-    patience = MOST_SILENCE_SECONDS + max(task.work for task in tasks)
+    patience = MAX_SILENCE_SECONDS + max(task.work for task in tasks)
     give_up = time.monotonic() + patience
     runs: dict[int, Run] = {}
     while len(runs) < len(tasks):

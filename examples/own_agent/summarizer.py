@@ -18,7 +18,7 @@ class SummaryPayload(Payload):
     """A text, and how many words its summary may have."""
 
     text: Annotated[str, Field(min_length=1, max_length=20_000)]
-    most_words: Annotated[int, Field(ge=5, le=200)] = 40
+    max_words: Annotated[int, Field(ge=5, le=200)] = 40
 
 
 class SummaryResult(Result):
@@ -39,7 +39,7 @@ class Summarizer:
         reply = await context.ask(
             payload.text,
             instructions=INSTRUCTIONS,
-            max_tokens=payload.most_words,
+            max_tokens=payload.max_words,
             save_as="summary",
         )
         summary = reply.text.strip()

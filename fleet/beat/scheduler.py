@@ -29,7 +29,7 @@ from fleet.broker.app import fleet_of
 from fleet.broker.job_names import JOBS
 from fleet.broker.known_tasks import KnownJob
 from fleet.errors import FleetError
-from fleet.tasks.background_loops import Troubles
+from fleet.tasks.background_loops import FailureStreak
 
 TICKS = 6
 """The minimum number of ticks, and so of renewals, within the time of a lease."""
@@ -87,7 +87,7 @@ class LeasedScheduler(Scheduler):
         self.tick_seconds = seconds / TICKS
         self.jobs = JobThreads()
         self.events = JobEvents(app)
-        self.troubles = Troubles("beat")
+        self.troubles = FailureStreak("beat")
         self.held: bool | None = None
         #: The last run of each job that this process knows.
         self.runs: dict[str, str] = {}

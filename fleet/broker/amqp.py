@@ -31,7 +31,7 @@ PLACE = ("queue", "exchange", "exchange_type", "routing_key")
 
 # Celery waits up to 30 s between two attempts, and gives up after a hundred of them. Workers are
 # back at their broker within seconds, however long it was away.
-FIRST_SECONDS, MORE_SECONDS, MOST_SECONDS = 1.0, 1.0, 3.0
+FIRST_SECONDS, MORE_SECONDS, MAX_SECONDS = 1.0, 1.0, 3.0
 """Between two attempts to connect: at first, more after each, and at most."""
 
 
@@ -42,7 +42,7 @@ class SteadyConnection(KombuConnection):
         if len(args) <= 2:
             options.setdefault("interval_start", FIRST_SECONDS)
             options.setdefault("interval_step", MORE_SECONDS)
-            options.setdefault("interval_max", MOST_SECONDS)
+            options.setdefault("interval_max", MAX_SECONDS)
         return super()._ensure_connection(*args, **options)
 
 

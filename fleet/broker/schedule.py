@@ -15,7 +15,7 @@ from fleet.tasks.waiting.release import unpark
 LOOK_SECONDS = 0.5
 """Half of the second within which a due task is queued. A look costs Redis some 5 us."""
 
-MOST_LOOK_SECONDS = 4.0
+MAX_LOOK_SECONDS = 4.0
 """Between two looks while Redis answers with errors."""
 
 
@@ -52,7 +52,7 @@ class ScheduleWatch:
         self.connection = connection
         self._ended = threading.Event()
         look = partial(unpark, connection)
-        self._thread = repeat("schedule", look, LOOK_SECONDS, MOST_LOOK_SECONDS, self._ended)
+        self._thread = repeat("schedule", look, LOOK_SECONDS, MAX_LOOK_SECONDS, self._ended)
 
     def start(self) -> None:
         """Begin to look."""

@@ -17,7 +17,7 @@ from fleet.budgets.controls import CONFIGURED, Controls, LimitInForce
 from fleet.budgets.rules.alerts import Alert
 from fleet.budgets.stores import BudgetStores
 from fleet.budgets.usage import LimitStanding, standings
-from fleet.policy.actor import cause_of
+from fleet.policy.actor import actor_of
 from fleet.policy.audit_store import Change
 from fleet.policy.rules import Emergency
 from fleet.policy.store import Scope
@@ -57,7 +57,7 @@ class BudgetAdministration:
         `InvalidRequest`; nothing was changed then.
         """
         store = self._policy.store
-        return set_limits(store, self.settings, scope, limits, cause_of(by, why))
+        return set_limits(store, self.settings, scope, limits, actor_of(by, why))
 
     def clear_limits(
         self, scope: str, names: Iterable[str] = tuple(CONFIGURED), *, why: str, by: str = ""
@@ -67,7 +67,7 @@ class BudgetAdministration:
         Raises `InvalidRequest`; nothing was changed then.
         """
         store = self._policy.store
-        return clear_limits(store, self.settings, scope, names, cause_of(by, why))
+        return clear_limits(store, self.settings, scope, names, actor_of(by, why))
 
     def set_budget_policy(
         self,
@@ -84,7 +84,7 @@ class BudgetAdministration:
         `InvalidRequest`; nothing was changed then.
         """
         store, tasks = self._policy.store, Scope(request_type, tenant)
-        cause = cause_of(by, why)
+        cause = actor_of(by, why)
         if over == "configured":
             return bool(clear_over(store, self.settings, tasks, cause))
         return bool(set_over(store, self.settings, tasks, over, cause))
@@ -99,11 +99,11 @@ class BudgetAdministration:
         Raises `InvalidRequest`; nothing was changed then.
         """
         store = self._policy.store
-        return bool(set_emergency(store, self.settings, tenants, cause_of(by, why)))
+        return bool(set_emergency(store, self.settings, tenants, actor_of(by, why)))
 
     def end_emergency(self, *, why: str, by: str = "") -> bool:
         """Let all tasks pass again. Whether there was an emergency."""
-        return bool(self._policy.store.end_emergency(cause_of(by, why)))
+        return bool(self._policy.store.end_emergency(actor_of(by, why)))
 
     def audit(self, limit: int = 50) -> list[Change]:
         """The newest changes of the policy first: routes, limits, controls."""

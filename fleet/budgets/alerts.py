@@ -10,7 +10,7 @@ from fleet.budgets.controls import Controls
 from fleet.budgets.rules.alerts import BudgetAlert, BudgetUse
 from fleet.budgets.rules.limits import Limit, Limits
 from fleet.budgets.stores import BudgetStores
-from fleet.budgets.usage_store import Book, Standings
+from fleet.budgets.usage_store import Standings, UsageStore
 from fleet.policy.rules import LimitKey
 from fleet.settings.names import EACH
 
@@ -32,7 +32,7 @@ def look_at_budgets(controls: Controls, budgets: BudgetStores) -> list[str]:
     return [alert.sentence for alert in alerts]
 
 
-def _uses(usage: Book, controls: Controls) -> Iterator[BudgetUse]:
+def _uses(usage: UsageStore, controls: Controls) -> Iterator[BudgetUse]:
     """Every budget of dollars, and how much of it is used now."""
     scopes = _scopes(usage, controls)
     standings = usage.standings(list(scopes))
@@ -41,7 +41,7 @@ def _uses(usage: Book, controls: Controls) -> Iterator[BudgetUse]:
             yield _use(scope, limit, standings)
 
 
-def _scopes(usage: Book, controls: Controls) -> dict[str, Sequence[Limit]]:
+def _scopes(usage: UsageStore, controls: Controls) -> dict[str, Sequence[Limit]]:
     """The scopes that have a budget of dollars: those named, and for `*` each that uses any."""
     said = (each.key for each in controls.in_force() if each.most is not None)
     budgeted = {key.scope for key in said if _is_budget(key)}

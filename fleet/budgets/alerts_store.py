@@ -28,7 +28,7 @@ from fleet.redis.client import redis_errors
 from fleet.redis.scripts import text
 from fleet.redis.store import Store
 
-MOST_ALERTS = 10_000
+MAX_ALERTS = 10_000
 """About so many are kept: some 2 MB."""
 
 REMEMBERED_SECONDS: Mapping[Window, int] = {
@@ -58,7 +58,7 @@ class Alerts(Store):
         )
         keys = [self.keys.alerted(use.window_id), self.keys.alerts]
         arguments: list[str | int] = [use.scope, ",".join(map(str, reached))]
-        arguments += [REMEMBERED_SECONDS[window], MOST_ALERTS]
+        arguments += [REMEMBERED_SECONDS[window], MAX_ALERTS]
         arguments += [part for pair in alert._asdict().items() if pair[0] != "id" for part in pair]
         with redis_errors(self.client):
             said = text(self.scripts.alert(keys=keys, args=arguments))

@@ -7,7 +7,7 @@ from fleet.policy.store import Policy, PolicyStore
 from fleet.settings import FleetConfig
 
 
-class PolicyInForce:
+class CachedPolicy:
     """Read when first needed, and again where a script says that it has changed.
 
     Threads may share it: it holds one value, replaced as a whole.

@@ -13,10 +13,10 @@ from fleet.budgets.rules.limits import MOST
 from fleet.errors import InvalidRequest
 from fleet.money import nanodollars
 from fleet.policy.rules import LimitKey
-from fleet.policy.store import Cause, PolicyStore, Scope
+from fleet.policy.store import AuditActor, PolicyStore, Scope
 from fleet.routing.routes import check_scope as check_tasks
 from fleet.settings import Settings
-from fleet.settings.budgets import MOST_DOLLARS
+from fleet.settings.budgets import MAX_DOLLARS
 from fleet.settings.names import ALL, EACH, Over, check_scope_name, scope_form
 from fleet.text import unknown
 
@@ -25,7 +25,7 @@ Amounts = Mapping[str, float | None]
 
 
 def set_limits(
-    store: PolicyStore, settings: Settings, scope: str, amounts: Amounts, cause: Cause
+    store: PolicyStore, settings: Settings, scope: str, amounts: Amounts, cause: AuditActor
 ) -> int:
     """Lay limits of a scope over the configuration; how many were not so already.
 
@@ -39,7 +39,7 @@ def set_limits(
 
 
 def clear_limits(
-    store: PolicyStore, settings: Settings, scope: str, names: Iterable[str], cause: Cause
+    store: PolicyStore, settings: Settings, scope: str, names: Iterable[str], cause: AuditActor
 ) -> int:
     """Go back to the configuration for limits of a scope; how many had been set.
 
@@ -50,7 +50,7 @@ def clear_limits(
 
 
 def set_over(
-    store: PolicyStore, settings: Settings, tasks: Scope, over: str, cause: Cause
+    store: PolicyStore, settings: Settings, tasks: Scope, over: str, cause: AuditActor
 ) -> int:
     """Say what becomes of calls that do not fit; 0 where that was set already.
 
@@ -63,7 +63,7 @@ def set_over(
     raise InvalidRequest(unknown("budget policy", over, frozenset(get_args(Over))))
 
 
-def clear_over(store: PolicyStore, settings: Settings, tasks: Scope, cause: Cause) -> int:
+def clear_over(store: PolicyStore, settings: Settings, tasks: Scope, cause: AuditActor) -> int:
     """Go back to the configuration for what becomes of calls; 0 where nothing was set.
 
     Raises `InvalidRequest`; nothing was changed then.
@@ -73,7 +73,7 @@ def clear_over(store: PolicyStore, settings: Settings, tasks: Scope, cause: Caus
 
 
 def set_emergency(
-    store: PolicyStore, settings: Settings, tenants: Iterable[str], cause: Cause
+    store: PolicyStore, settings: Settings, tenants: Iterable[str], cause: AuditActor
 ) -> int:
     """Let only urgent tasks pass, and those of some tenants; 0 where that was so already.
 
@@ -108,10 +108,10 @@ def _most(name: str, amount: float | None) -> int | None:
         return None
     number = isinstance(amount, (int, float)) and not isinstance(amount, bool)
     if CONFIGURED[name][1] == "dollars":
-        if number and 0 < amount <= MOST_DOLLARS:
+        if number and 0 < amount <= MAX_DOLLARS:
             return nanodollars(amount)
         raise InvalidRequest(
-            f"{name} is {amount!r}; give US dollars over 0 and up to {MOST_DOLLARS:,}, or None to "
+            f"{name} is {amount!r}; give US dollars over 0 and up to {MAX_DOLLARS:,}, or None to "
             "have no such limit"
         )
     if number and 1 <= amount <= MOST and amount == int(amount):

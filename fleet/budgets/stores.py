@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fleet.budgets.alerts_store import Alerts
-from fleet.budgets.upkeep_store import MoneyUpkeep
-from fleet.budgets.usage_store import Book
+from fleet.budgets.upkeep_store import UsageUpkeep
+from fleet.budgets.usage_store import UsageStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,6 @@ class BudgetStores:
     """What scopes have used and reserved, the alerts that were raised, and what keeps both
     small."""
 
-    usage: Book
+    usage: UsageStore
     alerts: Alerts
-    upkeep: MoneyUpkeep
+    upkeep: UsageUpkeep

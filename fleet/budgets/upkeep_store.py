@@ -25,7 +25,7 @@ LOOKED_AT = {"reservations": 500, "open_steps": 200}
 """How many are looked at in a round, about. An open step is a kilobyte, a reservation 60 bytes."""
 
 
-class MoneyUpkeep(Store):
+class UsageUpkeep(Store):
     """Prunes the book, and finds orphans: `ended` are the states in which a task holds nothing."""
 
     def __init__(self, client: Redis, keys: Keys, scripts: Scripts, ended: Container[str]) -> None:

@@ -7,7 +7,7 @@ from functools import cache
 from typing import NamedTuple
 
 from fleet.budgets.controls import LimitInForce
-from fleet.budgets.usage_store import Book, Standing
+from fleet.budgets.usage_store import Standing, UsageStore
 from fleet.ledger.rules.entries import Counted
 from fleet.policy.rules import Quantity
 from fleet.settings.names import EACH
@@ -18,7 +18,7 @@ FIELDS: Mapping[Quantity, str] = {
     "requests": "requests",
     "tasks": "tasks",
 }
-MOST_EACH = 20
+MAX_EACH = 20
 """Scopes that are shown of a limit for each of a kind: those that have used most of it."""
 
 
@@ -37,7 +37,7 @@ class LimitStanding(NamedTuple):
         return None if most is None else (self.settled + self.reserved) / most
 
 
-def standings(usage: Book, limits: Sequence[LimitInForce]) -> list[LimitStanding]:
+def standings(usage: UsageStore, limits: Sequence[LimitInForce]) -> list[LimitStanding]:
     """How each limit is used now. One for each of a kind is told for those that use most of it."""
     # Each kind is looked for once: that goes through the whole book.
     in_use = cache(usage.scopes)
@@ -48,7 +48,7 @@ def standings(usage: Book, limits: Sequence[LimitInForce]) -> list[LimitStanding
     for limit in limits:
         rows = [_stands(limit, scope, found[scope]) for scope in whose[limit.key]]
         rows.sort(key=lambda row: (-(row.used or 0.0), row.scope))
-        told += rows[:MOST_EACH]
+        told += rows[:MAX_EACH]
     return told
 
 

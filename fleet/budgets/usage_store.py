@@ -13,7 +13,7 @@ from fleet.budgets.rules.usage_counters import (
     ROLLING,
     ROLLING_MINUTES,
     Holding,
-    MoneyBook,
+    UsageCounters,
     parse_book,
     parse_holding,
 )
@@ -25,7 +25,7 @@ from fleet.redis.store import Store
 PAGE = 1000
 """Fields in one answer: half a millisecond of Redis's time."""
 
-MOST_FIELDS = 4000
+MAX_FIELDS = 4000
 """In one question: some 2 ms of Redis's time."""
 
 DAY_SECONDS = 86_400
@@ -58,10 +58,10 @@ class Reserved(NamedTuple):
         return (*self.tasks.values(), *self.steps.values())
 
 
-class Book(Store):
+class UsageStore(Store):
     """Reads alone: what changes the book is a script that charges, holds or gives back."""
 
-    def read(self) -> MoneyBook:
+    def read(self) -> UsageCounters:
         """All of it."""
         with redis_errors(self.client):
             return book_of(self.client.hgetall(self.keys.money))
@@ -110,7 +110,7 @@ class Book(Store):
     def _standing(self, scopes: Sequence[str], fields: Sequence[str]) -> dict[str, Standing]:
         wanted = [f"{window} {scope}" for scope in scopes for window in fields]
         size = len(fields)
-        step = MOST_FIELDS // size * size
+        step = MAX_FIELDS // size * size
         found: list[Any] = []
         with redis_errors(self.client):
             for start in range(0, len(wanted), step):
@@ -131,7 +131,7 @@ def oldest_kept(seconds: int) -> tuple[str, str]:
     return hour, window_ids(seconds - DAYS_KEPT * DAY_SECONDS)["day"]
 
 
-def book_of(found: Mapping[Any, Any]) -> MoneyBook:
+def book_of(found: Mapping[Any, Any]) -> UsageCounters:
     """The book from what Redis answered."""
     return parse_book({text(name): text(packed) for name, packed in found.items()})
 

@@ -146,12 +146,12 @@ def train(as_json: JsonOption = False) -> None:
     """
     from functools import partial
 
-    from fleet.policy.actor import routine_cause
+    from fleet.policy.actor import routine_actor
     from fleet.settings import load_settings
     from fleet.tasks.connection import open_connection
 
     fleet = open_connection(load_settings())
-    cause = routine_cause(why="fleet models train")
+    cause = routine_actor(why="fleet models train")
     show_training(fleet, partial(fleet.policy.store.set_difficulty, cause=cause), as_json)
 
 

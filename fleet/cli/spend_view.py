@@ -35,9 +35,9 @@ STYLES = {
 }
 CENT = Decimal("0.01")
 INCHES = (11.0, 4.5)
-MOST_MODELS = 8
+MAX_MODELS = 8
 """The most expensive models have a colour each; the others share one."""
-MOST_LABELS = 16
+MAX_LABELS = 16
 
 
 def money(nanodollars: float) -> str:
@@ -193,8 +193,8 @@ def write_plot(report: SpendReport, path: Path) -> None:
 def stacked(by_model: dict[str, tuple[int, ...]]) -> dict[str, list[float]]:
     """Dollars per day of each model, the most expensive first, the ninth and later summed."""
     rows = {name or "-": [x / NANODOLLARS for x in row] for name, row in by_model.items()}
-    named = dict(list(rows.items())[:MOST_MODELS])
-    others = list(rows.values())[MOST_MODELS:]
+    named = dict(list(rows.items())[:MAX_MODELS])
+    others = list(rows.values())[MAX_MODELS:]
     if others:
         named[f"{len(others)} others"] = [sum(day) for day in zip(*others, strict=True)]
     return named
@@ -222,7 +222,7 @@ def _draw_projection(axes: Any, places: dict[str, int], projection: Projection) 
 
 def _label(axes: Any, days: Sequence[str]) -> None:
     """A label every few days, so that labels do not overlap."""
-    step = -(-len(days) // MOST_LABELS)
+    step = -(-len(days) // MAX_LABELS)
     labels = [written(day) for day in days[::step]]
     axes.set_xticks(range(0, len(days), step), labels, rotation=30, ha="right")
     axes.set_ylabel("US dollars per day (UTC)")

@@ -16,7 +16,7 @@ from fleet.ledger.stores import LedgerStores
 KEEP_DAYS = 7
 """Entries stay in Redis for so long at least. An entry takes some 150 bytes there."""
 
-MOST_ENTRIES = 20_000
+MAX_ENTRIES = 20_000
 """In a file: some 20 MB in memory while it is written."""
 
 DAY_SECONDS = 86_400
@@ -42,7 +42,7 @@ def archive(ledger: LedgerStores, keep_days: int = KEEP_DAYS) -> list[str]:
 def _batch(ledger: LedgerStores, before_day: int) -> list[LedgerEntry]:
     """The oldest entries of the stream, of one day, where that is before the given one."""
     found: list[LedgerEntry] = []
-    while len(found) < MOST_ENTRIES:
+    while len(found) < MAX_ENTRIES:
         entries = ledger.entries.page(found[-1].id if found else FIRST).entries
         if not entries:
             break
@@ -51,7 +51,7 @@ def _batch(ledger: LedgerStores, before_day: int) -> list[LedgerEntry]:
         if day >= before_day or not more:
             break
         found += more
-    return found[:MOST_ENTRIES]
+    return found[:MAX_ENTRIES]
 
 
 def _day(epoch: float) -> int:

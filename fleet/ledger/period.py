@@ -12,7 +12,7 @@ from fleet.text import brief
 
 DEFAULT_DAYS = 30
 FIRST_DAY = "20000101"
-MOST_DAYS = 1100
+MAX_DAYS = 1100
 """Three years and a bit."""
 
 
@@ -49,8 +49,8 @@ def period_of(
         raise InvalidRequest("give --from or --days, not both")
     if days is not None and days < 1:
         raise InvalidRequest(f"--days {brief(days)}: give a number of days from 1")
-    if days is not None and days > MOST_DAYS:
-        raise InvalidRequest(f"--days is {brief(days)} days; ask for at most {MOST_DAYS}")
+    if days is not None and days > MAX_DAYS:
+        raise InvalidRequest(f"--days is {brief(days)} days; ask for at most {MAX_DAYS}")
     end = today if last is None else _day("--to", last)
     if end < FIRST_DAY:
         raise InvalidRequest(f"--to {last}: no fleet spent anything then; name a later day")
@@ -61,9 +61,9 @@ def period_of(
         raise InvalidRequest(f"--from {first}: is after the period's last day, {end}; swap them")
     period = Period(start, end, end == today)
     count = day_number(end) - day_number(start) + 1
-    if count > MOST_DAYS:
+    if count > MAX_DAYS:
         raise InvalidRequest(
-            f"{start} to {end} is {count} days; ask for at most {MOST_DAYS}"
+            f"{start} to {end} is {count} days; ask for at most {MAX_DAYS}"
         )
     return period
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from fleet.budgets.rules.usage_counters import MoneyBook
+from fleet.budgets.rules.usage_counters import UsageCounters
 from fleet.budgets.usage_store import Reserved, book_of, reserved_of
 from fleet.errors import InvalidRequest
 from fleet.ledger.rules.entries import (
@@ -50,7 +50,7 @@ class Moment(NamedTuple):
     """The whole book of money, what is held for whom, and the id of the last entry that the book
     counts; `FIRST` where there is none. `seconds` are those since 1970, by Redis's clock."""
 
-    book: MoneyBook
+    book: UsageCounters
     reserved: Reserved
     last: str
     seconds: int

@@ -31,7 +31,7 @@ from fleet.money import NANODOLLARS
 NEEDED = ("date", "model", "input_tokens", "output_tokens", "cost_usd")
 CACHED = "cached_input_tokens"
 REQUESTS = "requests"
-MOST_DOLLARS = 10**12
+MAX_DOLLARS = 10**12
 OPTIONAL = (CACHED, REQUESTS)
 
 
@@ -96,6 +96,6 @@ def nanodollars(dollars: str) -> int:
         amount = Decimal(dollars)
     except InvalidOperation:
         raise ValueError(f"{dollars[:40]!r} is no number of dollars") from None
-    if not amount.is_finite() or abs(amount) > MOST_DOLLARS:
-        raise ValueError(f"{dollars:.40} is no number of dollars up to {MOST_DOLLARS:,}")
+    if not amount.is_finite() or abs(amount) > MAX_DOLLARS:
+        raise ValueError(f"{dollars:.40} is no number of dollars up to {MAX_DOLLARS:,}")
     return int((amount * NANODOLLARS).to_integral_value())

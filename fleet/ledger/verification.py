@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fleet.budgets.rules.usage_counters import MoneyBook, held_by_scope, is_kept
+from fleet.budgets.rules.usage_counters import UsageCounters, held_by_scope, is_kept
 from fleet.budgets.usage_store import oldest_kept
 from fleet.ledger.reading import LedgerReader
 from fleet.ledger.rules.entries import Counted, Held, LedgerEntry, Rolled, id_parts
@@ -118,7 +118,7 @@ def _held_differences(
         yield from _differences(RESERVED, scope, "", *pair)
 
 
-def _minute_differences(book: MoneyBook) -> Iterator[Difference]:
+def _minute_differences(book: UsageCounters) -> Iterator[Difference]:
     for scope in sorted({*book.minutes, *book.rolling}):
         minutes = book.minutes.get(scope, {}).values()
         total = Counted(*map(sum, zip(*minutes, strict=True))) if minutes else Counted()

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
     """The wait is `first_seconds` and doubles with each death in the last `window_seconds`. After
-    `most_deaths` of them the process is not restarted."""
+    `max_deaths` of them the process is not restarted."""
 
     first_seconds: float = 0.5
-    most_deaths: int = 5
+    max_deaths: int = 5
     window_seconds: float = 60.0
 
 
@@ -22,6 +22,6 @@ def wait_before_restart(
     """Seconds to wait after the last death of a process, or None if it must not be restarted.
     `deaths` and `now` are seconds of one clock."""
     recent = sum(now - death <= policy.window_seconds for death in deaths)
-    if recent >= policy.most_deaths:
+    if recent >= policy.max_deaths:
         return None
     return float(policy.first_seconds * 2 ** max(0, recent - 1))

@@ -15,7 +15,7 @@ from fleet.redis.client import redis_errors
 from fleet.redis.scripts import text
 from fleet.redis.store import Store
 
-MOST_EXAMPLES = 12_000
+MAX_EXAMPLES = 12_000
 PAGE = 500
 """Examples in one answer: some 600 KB, which keeps Redis busy for a millisecond or two."""
 
@@ -46,7 +46,7 @@ class Examples(Store):
             "sketch": sketch,
         }
         with redis_errors(self.client):
-            self.client.xadd(self.keys.examples, fields, maxlen=MOST_EXAMPLES, approximate=False)
+            self.client.xadd(self.keys.examples, fields, maxlen=MAX_EXAMPLES, approximate=False)
 
     def read(self) -> list[Example]:
         """All of them, oldest first. One call to Redis for each `PAGE`."""

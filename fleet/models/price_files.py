@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PRICES_FILE = "prices.json"
 FETCH_SECONDS = 20.0
-MOST_BYTES = 64 * 1024 * 1024
+MAX_BYTES = 64 * 1024 * 1024
 MAX_PACKED_BYTES = 4 * 1024 * 1024
 """Forty times what the data of genai-prices takes: it waits in Redis and each process reads it."""
 SCHEMES = ("http://", "https://")
@@ -72,15 +72,15 @@ def fetched(url: str) -> Any:
     url = request.full_url
     try:
         with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as answer:  # noqa: S310
-            content = answer.read(MOST_BYTES + 1)
+            content = answer.read(MAX_BYTES + 1)
     except (OSError, ValueError, HTTPException) as error:
         raise Unavailable(
             f"no prices can be had from {masked(url)} ({getattr(error, 'reason', error)}); those "
             "that are here stay. Where there is no network, bring a file and give it with --from"
         ) from error
-    if len(content) > MOST_BYTES:
+    if len(content) > MAX_BYTES:
         raise Unavailable(
-            f"{masked(url)}: sent more than {MOST_BYTES:,} bytes, which is no price data"
+            f"{masked(url)}: sent more than {MAX_BYTES:,} bytes, which is no price data"
         )
     try:
         return _document(content, masked(url))
@@ -163,10 +163,10 @@ def store_text(data_dir: Path, content: bytes) -> Path:
 def packed(content: bytes, source: str) -> bytes:
     """A `document_text`, compressed. Raises `InvalidRequest` where it is too large to share."""
     found = zlib.compress(content)
-    if len(content) > MOST_BYTES or len(found) > MAX_PACKED_BYTES:
+    if len(content) > MAX_BYTES or len(found) > MAX_PACKED_BYTES:
         raise InvalidRequest(
             f"{source}: has {len(content):,} bytes, {len(found):,} compressed; a fleet shares up "
-            f"to {MOST_BYTES:,} and {MAX_PACKED_BYTES:,}. Leave out models that it does not use"
+            f"to {MAX_BYTES:,} and {MAX_PACKED_BYTES:,}. Leave out models that it does not use"
         )
     return found
 
@@ -175,7 +175,7 @@ def unpacked(found: bytes, place: str) -> Stored:
     """What was packed. Raises `InvalidConfig` where it is something else."""
     reader = zlib.decompressobj()
     try:
-        content = reader.decompress(found[: MAX_PACKED_BYTES + 1], MOST_BYTES)
+        content = reader.decompress(found[: MAX_PACKED_BYTES + 1], MAX_BYTES)
         if len(found) > MAX_PACKED_BYTES or not reader.eof:
             raise ValueError("too large, or cut off")
         return _stored(content, place)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
-from fleet.budgets.alerts_store import MOST_ALERTS
+from fleet.budgets.alerts_store import MAX_ALERTS
 from fleet.budgets.rules.alerts import LimitAlert
 from fleet.models.rules.learning import WHOLE_KEY, CoolDown, Evidence, ModelFacts
 from fleet.models.rules.output_limits import PROVEN_AFTER, LimitRecord, Shown
@@ -38,12 +38,12 @@ PRICES = "prices"
 SEPARATOR = "|"
 
 FIRST_COOL_MS = 5_000
-MOST_COOL_MS = 300_000
+MAX_COOL_MS = 300_000
 FIRST_STANDING_MS = 3_600_000
-MOST_STANDING_MS = 6 * FIRST_STANDING_MS
+MAX_STANDING_MS = 6 * FIRST_STANDING_MS
 """What somebody has to mend is asked anew after an hour, and in the end four times a day."""
 
-MOST_ASKED_SECONDS = 3600.0
+MAX_ASKED_SECONDS = 3600.0
 """A provider that asks for more is tried again after an hour all the same."""
 
 FORGOTTEN_SECONDS = 86_400.0
@@ -160,8 +160,8 @@ class ModelState(Store):
         not say: 5 s, doubled with each failure in a row, up to 5 minutes.
         """
         # Nothing is as good as not said: it would be asked again at once, by all of the fleet.
-        asked = int(min(retry_after or 0, MOST_ASKED_SECONDS) * 1000) or ""
-        return self._cool(key_id, model, reason, asked, (FIRST_COOL_MS, MOST_COOL_MS))
+        asked = int(min(retry_after or 0, MAX_ASKED_SECONDS) * 1000) or ""
+        return self._cool(key_id, model, reason, asked, (FIRST_COOL_MS, MAX_COOL_MS))
 
     def cool_for_long(self, key_id: str, model: str, reason: str) -> float:
         """Leave a model alone, or with `WHOLE_KEY` all of the key, until somebody may have mended
@@ -169,7 +169,7 @@ class ModelState(Store):
 
         That is an hour, doubled with each failure in a row, up to 6 hours.
         """
-        return self._cool(key_id, model, reason, "", (FIRST_STANDING_MS, MOST_STANDING_MS))
+        return self._cool(key_id, model, reason, "", (FIRST_STANDING_MS, MAX_STANDING_MS))
 
     def _cool(
         self, key_id: str, model: str, reason: str, asked: int | str, growth: tuple[int, int]
@@ -199,7 +199,7 @@ class ModelState(Store):
         alert = LimitAlert("", f"model:{model}", *(shown[:2] if shown else (0, 0)), call)
         arguments: Arguments = [model, call]
         arguments += [shown.asked, shown.written, int(shown.proves)] if shown else ["", "", ""]
-        arguments += [PROVEN_AFTER, MOST_ALERTS, *alert.flat]
+        arguments += [PROVEN_AFTER, MAX_ALERTS, *alert.flat]
         keys = [self.keys.models, self.keys.alerts]
         with redis_errors(self.client):
             record, said = map(text, self.scripts.limit(keys=keys, args=arguments))

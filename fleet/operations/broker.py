@@ -7,7 +7,7 @@ import time
 from fleet.errors import Unavailable
 from fleet.redis.client import connect, redis_errors
 from fleet.redis.keys import Keys
-from fleet.redis.permissions import Rights
+from fleet.redis.permissions import Permissions
 from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
 
@@ -36,6 +36,6 @@ def ping(settings: Settings) -> None:
     try:
         with redis_errors(client):
             client.ping()
-        Rights(client, Keys(settings.tag), Scripts(client)).check()
+        Permissions(client, Keys(settings.tag), Scripts(client)).check()
     finally:
         client.close()

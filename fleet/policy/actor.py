@@ -6,28 +6,28 @@ import os
 from getpass import getuser
 
 from fleet.errors import InvalidRequest
-from fleet.policy.store import Cause
+from fleet.policy.store import AuditActor
 
-MOST_CHARACTERS = 500
+MAX_CHARACTERS = 500
 
 
-def cause_of(by: str, why: str) -> Cause:
+def actor_of(by: str, why: str) -> AuditActor:
     """A cause; where nobody is named, by the user of the operating system.
 
     Raises `InvalidRequest` for a blank reason, and for text that is too long or not of one line.
     """
     if not why.strip():
         raise InvalidRequest("say why, for whoever reads `fleet audit`")
-    return routine_cause(by, why)
+    return routine_actor(by, why)
 
 
-def routine_cause(by: str = "", why: str = "") -> Cause:
+def routine_actor(by: str = "", why: str = "") -> AuditActor:
     """A cause for a change that needs no reason."""
-    cause = Cause(by.strip() or user(), why.strip())
+    cause = AuditActor(by.strip() or user(), why.strip())
     for name, given in cause._asdict().items():
-        if not given.isprintable() or len(given) > MOST_CHARACTERS:
+        if not given.isprintable() or len(given) > MAX_CHARACTERS:
             raise InvalidRequest(
-                f"{name}: write one line of at most {MOST_CHARACTERS} printable characters"
+                f"{name}: write one line of at most {MAX_CHARACTERS} printable characters"
             )
     return cause
 

@@ -9,7 +9,7 @@ from fleet.redis.client import redis_errors
 from fleet.redis.scripts import text
 from fleet.redis.store import Store
 
-MOST_ENTRIES = 10_000
+MAX_ENTRIES = 10_000
 """About so many are kept: a few megabytes."""
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from fleet.policy.audit_store import MOST_ENTRIES
+from fleet.policy.audit_store import MAX_ENTRIES
 from fleet.policy.fields import (
     DIFFICULTY,
     EMERGENCY,
@@ -44,14 +44,14 @@ class Scope(NamedTuple):
     tenant: str = ""
 
 
-class Cause(NamedTuple):
+class AuditActor(NamedTuple):
     """Who changes the policy, and why, for whoever reads the audit."""
 
     by: str
     why: str
 
 
-UNSAID = Cause("", "")
+UNKNOWN_ACTOR = AuditActor("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +84,20 @@ class PolicyStore(Store):
         return _policy({text(name): value for name, value in fields.items()})
 
     def set_route(
-        self, scope: Scope, route: Mapping[str, Any], cause: Cause = UNSAID
+        self, scope: Scope, route: Mapping[str, Any], cause: AuditActor = UNKNOWN_ACTOR
     ) -> int:
         """Lay a route over the configuration for its scope."""
         return self._change({field_name(ROUTE, *scope): json.dumps(route)}, cause)
 
-    def clear_route(self, scope: Scope, cause: Cause = UNSAID) -> int:
+    def clear_route(self, scope: Scope, cause: AuditActor = UNKNOWN_ACTOR) -> int:
         """Go back to the configuration for a scope."""
         return self._change({field_name(ROUTE, *scope): ""}, cause)
 
-    def set_difficulty(self, model: bytes, cause: Cause = UNSAID) -> int:
+    def set_difficulty(self, model: bytes, cause: AuditActor = UNKNOWN_ACTOR) -> int:
         """Have all producers estimate complexity with this model."""
         return self._change({DIFFICULTY: model}, cause)
 
-    def set_limits(self, limits: Mapping[LimitKey, int | None], cause: Cause) -> int:
+    def set_limits(self, limits: Mapping[LimitKey, int | None], cause: AuditActor) -> int:
         """Lay limits over the configuration; None lifts one."""
         fields = {
             field_name(LIMIT, *key): LIFTED if most is None else str(most)
@@ -105,31 +105,31 @@ class PolicyStore(Store):
         }
         return self._change(fields, cause)
 
-    def clear_limits(self, keys: Iterable[LimitKey], cause: Cause) -> int:
+    def clear_limits(self, keys: Iterable[LimitKey], cause: AuditActor) -> int:
         """Go back to the configuration for these limits."""
         return self._change({field_name(LIMIT, *key): "" for key in keys}, cause)
 
-    def set_over(self, scope: Scope, over: Over, cause: Cause) -> int:
+    def set_over(self, scope: Scope, over: Over, cause: AuditActor) -> int:
         """Say what becomes of a call that does not fit a budget, for a scope."""
         return self._change({field_name(OVER, *scope): over}, cause)
 
-    def clear_over(self, scope: Scope, cause: Cause) -> int:
+    def clear_over(self, scope: Scope, cause: AuditActor) -> int:
         """Go back to the configuration for a scope."""
         return self._change({field_name(OVER, *scope): ""}, cause)
 
-    def set_emergency(self, tenants: Iterable[str], cause: Cause) -> int:
+    def set_emergency(self, tenants: Iterable[str], cause: AuditActor) -> int:
         """Let only urgent tasks pass, and those of some tenants."""
         value = {**cause._asdict(), "tenants": sorted(set(tenants))}
         return self._change({EMERGENCY: json.dumps(value)}, cause)
 
-    def end_emergency(self, cause: Cause) -> int:
+    def end_emergency(self, cause: AuditActor) -> int:
         """Let all tasks pass again."""
         return self._change({EMERGENCY: ""}, cause)
 
-    def _change(self, fields: Mapping[str, str | bytes], cause: Cause) -> int:
+    def _change(self, fields: Mapping[str, str | bytes], cause: AuditActor) -> int:
         keys = [self.keys.policy, self.keys.audit, self.keys.change(uuid4().hex)]
         keys.append(self.keys.parked)
-        arguments: list[str | bytes | int] = [*cause, MOST_ENTRIES, ANSWER_SECONDS]
+        arguments: list[str | bytes | int] = [*cause, MAX_ENTRIES, ANSWER_SECONDS]
         arguments += [part for pair in fields.items() for part in pair]
         with redis_errors(self.client):
             _, changed = self.scripts.policy(keys=keys, args=arguments)

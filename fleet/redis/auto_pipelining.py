@@ -37,7 +37,7 @@ class Call:
         self.answer, self.settled = answer, True
 
 
-class Bundles:
+class AutoPipelining:
     """Calls over one connection of a pool; safe among threads, and across a fork."""
 
     def __init__(self, pool: ConnectionPool) -> None:
@@ -155,7 +155,7 @@ def _answer(connection: Any) -> Any:
     try:
         return connection.read_response()
     except ResponseError as error:
-        # The frames in it have the calls, which are to have the error: see `Bundles.call`.
+        # The frames in it have the calls, which are to have the error: see `AutoPipelining.call`.
         return error.with_traceback(None)
 
 

@@ -18,10 +18,10 @@ from fleet.redis.store import Store
 CALLED = re.compile(r"redis\.call\('([A-Z]+)'")
 OF_CELERY = ("SET", "GET", "DEL", "LPUSH", "RPOP", "BRPOP", "LLEN", "SADD", "SREM", "SMEMBERS")
 WITHOUT_KEYS = ("MULTI", "EXEC", "TIME", "WATCH", "UNWATCH")
-MOST_NAMED = 5
+MAX_NAMED = 5
 
 
-class Rights(Store):
+class Permissions(Store):
     """Looks at what the client's own user may do."""
 
     def check(self) -> None:
@@ -31,9 +31,9 @@ class Rights(Store):
         refused = [text(each) for each in found]
         if not refused:
             return
-        more = f" and {len(refused) - MOST_NAMED} more" if len(refused) > MOST_NAMED else ""
+        more = f" and {len(refused) - MAX_NAMED} more" if len(refused) > MAX_NAMED else ""
         raise NotAllowed(
-            f"the user of Redis may not run: {'; '.join(refused[:MOST_NAMED])}{more}. Give it the "
+            f"the user of Redis may not run: {'; '.join(refused[:MAX_NAMED])}{more}. Give it the "
             "rights that docs/brokers.md names, or another user to FLEET_BROKER_URL"
         )
 

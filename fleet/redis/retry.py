@@ -13,7 +13,7 @@ PAUSE_SECONDS = 0.5
 Written = TypeVar("Written")
 
 
-def patiently(write: Callable[[], Written], seconds: float) -> Written:
+def retry_while_away(write: Callable[[], Written], seconds: float) -> Written:
     """What `write` gives. It is called again while Redis cannot take it, for so long; then
     `RetryLater` is raised.
 

@@ -14,7 +14,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from fleet.redis.auto_pipelining import Bundles, Undelivered
+from fleet.redis.auto_pipelining import AutoPipelining, Undelivered
 
 NAMES = (
     "admit",
@@ -97,7 +97,7 @@ def _text(*path: str) -> str:
 class Script:
     """One script, bound to a client."""
 
-    def __init__(self, client: Redis, bundles: Bundles, text: str) -> None:
+    def __init__(self, client: Redis, bundles: AutoPipelining, text: str) -> None:
         self._stock = client.register_script(text)
         self._bundles = bundles
         self.sha = self._stock.sha
@@ -182,7 +182,7 @@ class Scripts:
     warm: Script
 
     def __init__(self, client: Redis) -> None:
-        bundles = Bundles(client.connection_pool)
+        bundles = AutoPipelining(client.connection_pool)
         for name in NAMES:
             setattr(self, name, Script(client, bundles, source(name)))
 

@@ -35,7 +35,7 @@ class AgentRecord:
     registered: float
 
 
-class Registry(Store):
+class AgentStore(Store):
     """Reads and moves agents. Every method is one call to Redis unless it says more."""
 
     def register(self, agent_id: str, pool: str, slots: int, facts: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.policy.rules import check_tenant
-from fleet.policy.store import UNSAID, Cause, PolicyStore, Scope
+from fleet.policy.store import UNKNOWN_ACTOR, AuditActor, PolicyStore, Scope
 from fleet.routing.rules.scoring import Weights
 from fleet.routing.rules.strategies import Strategy
 from fleet.settings import Settings
@@ -75,7 +75,7 @@ def set_route(
     scope: Scope,
     strategy: str,
     weights: Mapping[str, float] | None = None,
-    cause: Cause = UNSAID,
+    cause: AuditActor = UNKNOWN_ACTOR,
 ) -> None:
     """Change the route of a scope for all producers, from their next task on.
 

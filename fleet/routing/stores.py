@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fleet.routing.agents_store import Registry
+from fleet.routing.agents_store import AgentStore
 from fleet.routing.pools_store import Pools
 
 
@@ -12,5 +12,5 @@ from fleet.routing.pools_store import Pools
 class RoutingStores:
     """The live agents, and the counts and the health of their pools."""
 
-    agents: Registry
+    agents: AgentStore
     pools: Pools

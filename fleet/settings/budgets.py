@@ -8,14 +8,14 @@ from pydantic import Field, model_validator
 
 from fleet.settings.names import Fraction, Name, Over, ScopeName, Section, TenantName
 
-MOST_DOLLARS = 9_000_000
+MAX_DOLLARS = 9_000_000
 """The scripts count nano-dollars exactly up to 2^53 of them."""
 
 CHEAPER_MODELS = {"gpt-5": "gpt-4o", "claude-opus-4-1": "claude-sonnet-4-5"}
 REFERENCE_CHEAPER_MODELS = {**CHEAPER_MODELS, "claude-opus-4.1": "claude-sonnet-3.5"}
 """The same for the reference catalogue."""
 
-Dollars = Annotated[float, Field(gt=0, le=MOST_DOLLARS, allow_inf_nan=False)]
+Dollars = Annotated[float, Field(gt=0, le=MAX_DOLLARS, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=2**53 - 1)]
 
 

@@ -40,7 +40,7 @@ LOCAL = "local"
 """The provider of the models that Fleet serves itself."""
 
 FORMS = ", ".join(f"{kind}:NAME" for kind in SCOPE_KINDS)
-MOST_CHARACTERS = 200
+MAX_CHARACTERS = 200
 
 
 def scope_form(scope: str) -> str:
@@ -53,9 +53,9 @@ def scope_form(scope: str) -> str:
         raise ValueError(f"{scope!r} needs no table of its own; write it one table higher")
     if kind not in SCOPE_KINDS or not name:
         raise ValueError(f"{scope!r} is no scope; write {FORMS}, or {EACH} as NAME for each")
-    if name != name.strip() or not name.isprintable() or len(name) > MOST_CHARACTERS:
+    if name != name.strip() or not name.isprintable() or len(name) > MAX_CHARACTERS:
         raise ValueError(
-            f"{scope!r} is no scope: a name has up to {MOST_CHARACTERS} printable characters, and "
+            f"{scope!r} is no scope: a name has up to {MAX_CHARACTERS} printable characters, and "
             "no white space around it"
         )
     return scope

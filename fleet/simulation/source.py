@@ -66,14 +66,14 @@ class SyntheticLoad:
 
 
 def recorded_source(
-    name: str, tasks: Sequence[Recorded], fleet: WhatIf, seed: int, most_runs: int, left_out: int
+    name: str, tasks: Sequence[Recorded], fleet: WhatIf, seed: int, max_runs: int, left_out: int
 ) -> Source:
     """Recorded tasks as a source. Raises `InvalidRequest` for a request type that `fleet` lacks."""
     in_order = sorted(tasks, key=lambda task: task.submitted)
     kinds = fleet.kinds(sorted({kind_of(task) for task in in_order}))
     experience = Experience.of(in_order)
     rng = np.random.default_rng(seed)
-    workload = replayed(in_order, kinds, experience, rng=rng, most_runs=most_runs)
+    workload = replayed(in_order, kinds, experience, rng=rng, max_runs=max_runs)
     return Source(
         name,
         tuple(kinds),
@@ -86,7 +86,7 @@ def recorded_source(
     )
 
 
-def synthetic_source(load: SyntheticLoad, fleet: WhatIf, seed: int, most_runs: int) -> Source:
+def synthetic_source(load: SyntheticLoad, fleet: WhatIf, seed: int, max_runs: int) -> Source:
     """A random load as a source. Raises `InvalidRequest` for an invalid figure or name."""
     shares = dict(load.mix) or dict.fromkeys(fleet.config.request_types, 1.0)
     names = tuple((name, DEFAULT_TENANT, c) for name in shares for c in SYNTHETIC_COMPLEXITIES)
@@ -99,7 +99,7 @@ def synthetic_source(load: SyntheticLoad, fleet: WhatIf, seed: int, most_runs: i
         rate=rate,
         mean_seconds=load.mean_seconds,
         cv=load.cv,
-        most_runs=most_runs,
+        max_runs=max_runs,
         rng=np.random.default_rng(seed),
     )
     drawn = (

@@ -17,7 +17,7 @@ from fleet.errors import FleetError
 log = structlog.get_logger(__name__)
 
 
-class Troubles:
+class FailureStreak:
     """Counts the failures in a row of one loop, and logs the first of them."""
 
     def __init__(self, loop: str) -> None:
@@ -50,15 +50,15 @@ def repeat(
     name: str,
     do: Callable[[], object],
     seconds: float,
-    most_seconds: float,
+    max_seconds: float,
     ended: threading.Event | None = None,
 ) -> threading.Thread:
     """A daemon thread, not started yet, that does something every `seconds` until `ended` is set;
     after failures in a row it waits up to `most_seconds`."""
-    ended, troubles = ended or threading.Event(), Troubles(name)
+    ended, troubles = ended or threading.Event(), FailureStreak(name)
 
     def run() -> None:
-        while not ended.wait(troubles.seconds(seconds, most_seconds)):
+        while not ended.wait(troubles.seconds(seconds, max_seconds)):
             try:
                 do()
             except Exception as error:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from fleet.redis.scripts import text
 
-MOST_NAMES = 100
+MAX_NAMES = 100
 """As in `lua/parts/saved.lua`."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")

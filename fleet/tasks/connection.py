@@ -11,8 +11,8 @@ from redis import Redis
 from fleet.agent import AgentSpec, installed_agents
 from fleet.budgets.alerts_store import Alerts
 from fleet.budgets.stores import BudgetStores
-from fleet.budgets.upkeep_store import MoneyUpkeep
-from fleet.budgets.usage_store import Book
+from fleet.budgets.upkeep_store import UsageUpkeep
+from fleet.budgets.usage_store import UsageStore
 from fleet.ledger.rollups_store import Rollups
 from fleet.ledger.store import Ledger
 from fleet.ledger.stores import LedgerStores
@@ -29,7 +29,7 @@ from fleet.redis.client import connect
 from fleet.redis.clock import ServerClock
 from fleet.redis.keys import NO_POOL, Keys
 from fleet.redis.scripts import Scripts
-from fleet.routing.agents_store import Registry
+from fleet.routing.agents_store import AgentStore
 from fleet.routing.pools_store import Pools
 from fleet.routing.routes import check_strategies
 from fleet.routing.rules.strategies import Strategy
@@ -47,10 +47,10 @@ from fleet.tasks.stores import TaskStores
 from fleet.tasks.submission.checks import RequestChecks
 from fleet.tasks.submission.model_planning import check_model_tasks
 from fleet.tasks.submission.planning import Planner
-from fleet.tasks.submission.store import MostWaiting, Replicas, Submissions
+from fleet.tasks.submission.store import MaxWaiting, Replicas, Submissions
 from fleet.tasks.submission.submit import MessageEncoder, Submitter
-from fleet.tasks.waiting.on_hold_store import Parking
-from fleet.tasks.waiting.queue_index_store import Lines
+from fleet.tasks.waiting.on_hold_store import OnHold
+from fleet.tasks.waiting.queue_index_store import QueueIndex
 from fleet.tasks.waiting.retries_store import Retries
 from fleet.tasks.waiting.schedule_store import Schedule
 
@@ -116,12 +116,13 @@ def open_connection(settings: Settings) -> Connection:
         clock=clock,
         policy=PolicyStores(PolicyStore(client, keys, scripts), Audit(client, keys, scripts)),
         routing=RoutingStores(
-            Registry(client, keys, scripts), Pools(client, keys, scripts, leases.dead_after_seconds)
+            AgentStore(client, keys, scripts),
+            Pools(client, keys, scripts, leases.dead_after_seconds),
         ),
         budgets=BudgetStores(
-            Book(client, keys, scripts),
+            UsageStore(client, keys, scripts),
             Alerts(client, keys, scripts),
-            MoneyUpkeep(client, keys, scripts, ENDED),
+            UsageUpkeep(client, keys, scripts, ENDED),
         ),
         models=_model_stores(settings, client, keys, scripts),
         ledger=LedgerStores(
@@ -166,13 +167,13 @@ def _task_stores(
             keys,
             scripts,
             settings.config.leases.dead_after_seconds,
-            MostWaiting(limits.waiting_per_pool, limits.waiting_per_tenant),
+            MaxWaiting(limits.waiting_per_pool, limits.waiting_per_tenant),
             Replicas(redis.min_replicas, round(redis.wait_seconds * 1000)),
         ),
         model_calls=Steps(client, keys, scripts, limits.checkpoint_bytes),
-        on_hold=Parking(client, keys, scripts),
+        on_hold=OnHold(client, keys, scripts),
         schedule=Schedule(client, keys, scripts),
-        queue_index=Lines(client, keys, scripts, _queues(settings)),
+        queue_index=QueueIndex(client, keys, scripts, _queues(settings)),
         retries=Retries(client, keys, scripts, half_life),
         revocations=Revocations(client, keys, scripts),
         dead_letters=DeadLetters(client, keys, scripts),

@@ -16,7 +16,7 @@ from fleet.tasks.store import TaskRecord
 from fleet.tasks.submission.submit import Submitted, Submitter
 
 
-class DeadLetterOffice:
+class DeadLetterAdministration:
     """A task is a dead letter from its failure until somebody retries or drops it, for as long as
     `limits.dead_ttl_seconds` and among the newest `limits.dead_letters`."""
 

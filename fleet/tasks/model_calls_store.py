@@ -26,7 +26,7 @@ from fleet.redis.client import redis_errors
 from fleet.redis.keys import Keys
 from fleet.redis.scripts import Scripts, text
 from fleet.redis.store import Store
-from fleet.tasks.checkpoints_store import MOST_NAMES, Saved, parse_saved
+from fleet.tasks.checkpoints_store import MAX_NAMES, Saved, parse_saved
 from fleet.tasks.record import ANSWERED, Step, step_json
 from fleet.tasks.store import Lease
 
@@ -68,14 +68,14 @@ class LimitChanged(NamedTuple):
 class Steps(Store):
     """Admits, settles and saves. Every method is one call to Redis.
 
-    A task may save `most_saved_bytes` in all, names included.
+    A task may save `max_saved_bytes` in all, names included.
     """
 
     def __init__(
-        self, client: Redis, keys: Keys, scripts: Scripts, most_saved_bytes: int
+        self, client: Redis, keys: Keys, scripts: Scripts, max_saved_bytes: int
     ) -> None:
         super().__init__(client, keys, scripts)
-        self.most_saved_bytes = most_saved_bytes
+        self.max_saved_bytes = max_saved_bytes
 
     def admit(
         self,
@@ -140,7 +140,7 @@ class Steps(Store):
         """Save a value, as JSON. Raises `LeaseLost` where another run has the task now, and
         `CheckpointTooLarge` where it is more than a task may save."""
         keys = [self.keys.task(lease.task_id), self.keys.saved(lease.task_id)]
-        arguments: Arguments = [lease.fence, name, value, self.most_saved_bytes]
+        arguments: Arguments = [lease.fence, name, value, self.max_saved_bytes]
         with redis_errors(self.client):
             kept = text(self.scripts.save(keys=keys, args=arguments))
         if kept == "lost":
@@ -148,7 +148,7 @@ class Steps(Store):
         if kept == "full":
             raise CheckpointTooLarge(
                 f"task {lease.task_id} cannot save {name!r}: a task may save "
-                f"{self.most_saved_bytes:,} bytes under {MOST_NAMES} names in all; save less, or "
+                f"{self.max_saved_bytes:,} bytes under {MAX_NAMES} names in all; save less, or "
                 "raise limits.checkpoint_bytes"
             )
 
@@ -173,7 +173,7 @@ class Steps(Store):
         arguments: Arguments = [step.input_tokens, step.output_tokens, step.cost_nanodollars]
         arguments += [1 - entry.certain, entry.call, step_json(step), answered, lease.task_id]
         arguments += [lease.tenant, lease.agent_type, step.model, lease.fence, name, answer]
-        arguments += [self.most_saved_bytes, *_flat(entry)]
+        arguments += [self.max_saved_bytes, *_flat(entry)]
         keys = [self.keys.task(lease.task_id), self.keys.ledger, self.keys.money]
         keys += [self.keys.reservations, self.keys.open_steps, self.keys.corrections]
         keys.append(self.keys.saved(lease.task_id))

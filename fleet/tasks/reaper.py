@@ -16,10 +16,10 @@ from fleet.settings import Settings
 from fleet.tasks.connection import Connection
 from fleet.tasks.leases.clock import expiry_is_held
 from fleet.tasks.record import TaskRecord
-from fleet.tasks.rules.retries import MOST_CRASHES
+from fleet.tasks.rules.retries import MAX_CRASHES
 from fleet.tasks.run.outcome import error_json
 
-MOST_REPUBLISHED = 3
+MAX_REPUBLISHED = 3
 """A message that was lost so often, and is lost again, is dropped by whoever takes it."""
 
 log = structlog.get_logger(__name__)
@@ -87,13 +87,13 @@ def _republish(fleet: Connection) -> dict[str, list[str]]:
     ttl = fleet.settings.config.limits.dead_ttl_seconds
     error = error_json(
         TaskFailed(
-            f"its message was lost {MOST_REPUBLISHED + 1} times: workers took it and dropped it; "
+            f"its message was lost {MAX_REPUBLISHED + 1} times: workers took it and dropped it; "
             "their logs say why"
         )
     )
     done: dict[str, list[str]] = {"republished": [], "dropped": []}
     for missing in fleet.tasks.queue_index.missing():
-        status = fleet.tasks.queue_index.republish(missing, MOST_REPUBLISHED, error, ttl)
+        status = fleet.tasks.queue_index.republish(missing, MAX_REPUBLISHED, error, ttl)
         if status != "gone":
             done["dropped" if status == "failed" else status].append(missing.task_id)
     return done
@@ -121,7 +121,7 @@ def requeue_expired(fleet: Connection, task_ids: Iterable[str]) -> dict[str, lis
         status = fleet.tasks.records.requeue(
             record,
             waiting_place(settings, record),
-            MOST_CRASHES,
+            MAX_CRASHES,
         )
         if status == "unwanted":
             fleet.tasks.records.cancel(

@@ -1,6 +1,6 @@
 """Messages that no worker can take, set aside with the reason and the time.
 
-A stream holds them. It keeps the newest `MOST_KEPT`, and of each message the first `MOST_BYTES`, so
+A stream holds them. It keeps the newest `MAX_KEPT`, and of each message the first `MAX_BYTES`, so
 it never takes more than some 8 MB. A counter says how many there ever were.
 """
 
@@ -15,9 +15,9 @@ from fleet.redis.client import redis_errors
 from fleet.redis.scripts import text
 from fleet.redis.store import Store
 
-MOST_KEPT = 500
-MOST_BYTES = 16 * 1024
-MOST_REASON = 500
+MAX_KEPT = 500
+MAX_BYTES = 16 * 1024
+MAX_REASON = 500
 SEEN_SECONDS = 60
 """Every worker hears a broadcast; for so long a second one that says the same is not kept again."""
 PREFIX = "malformed-"
@@ -101,9 +101,9 @@ class SetAside(Store):
 
     def _add(self, queue: str, message: bytes, reason: str) -> Any:
         pipeline = self.client.pipeline(transaction=True)
-        values = (queue, reason[:MOST_REASON], len(message), message[:MOST_BYTES])
+        values = (queue, reason[:MAX_REASON], len(message), message[:MAX_BYTES])
         fields: Any = dict(zip(FIELDS, values, strict=True))
-        pipeline.xadd(self.keys.set_aside, fields, maxlen=MOST_KEPT, approximate=False)
+        pipeline.xadd(self.keys.set_aside, fields, maxlen=MAX_KEPT, approximate=False)
         pipeline.incr(self.keys.set_aside_count)
         return pipeline
 

@@ -26,7 +26,7 @@ from fleet.redis.store import Store
 from fleet.routing.rules.statistics import OUTCOMES_KEPT
 from fleet.tasks.leases.lease import Lease, made_lease
 from fleet.tasks.record import TaskRecord, parse_record
-from fleet.tasks.rules.retries import MOST_CRASHES, Death
+from fleet.tasks.rules.retries import MAX_CRASHES, Death
 from fleet.tasks.rules.states import ENDED, STATES
 
 __all__ = ["ENDED", "STATES", "Finished", "Lease", "TaskRecord", "Tasks"]
@@ -174,7 +174,7 @@ class Tasks(Store):
             self.keys.clock,
         ]
         arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name]
-        arguments += [MOST_CRASHES, tenant, plan, *_asked(tenant, plan, limits, message)]
+        arguments += [MAX_CRASHES, tenant, plan, *_asked(tenant, plan, limits, message)]
         arguments += self.clock.evidence()
         asked_at = time.monotonic()
         with redis_errors(self.client):
@@ -325,7 +325,7 @@ class Tasks(Store):
         self,
         record: TaskRecord,
         overflow_queue: str,
-        most_crashes: int,
+        max_crashes: int,
     ) -> str:
         """Give a task with an ended lease to others: 'requeued', 'unwanted' where somebody wants it
         cancelled, 'failed' or 'alive'.
@@ -349,9 +349,9 @@ class Tasks(Store):
             self.keys.saved(record.id),
             self.keys.clock,
         ]
-        died = _failure(f"its worker died in {most_crashes} attempts")
+        died = _failure(f"its worker died in {max_crashes} attempts")
         unkept = _failure("its worker died, and its publisher kept no message to run it again with")
-        arguments: Arguments = [record.id, record.fence, most_crashes]
+        arguments: Arguments = [record.id, record.fence, max_crashes]
         arguments += [self.dead_ttl_seconds, died, OUTCOMES_KEPT, record.request_type]
         arguments += [self.half_life_ms, unkept, *self.clock.evidence()]
         with redis_errors(self.client):

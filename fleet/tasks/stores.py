@@ -10,8 +10,8 @@ from fleet.tasks.revocations_store import Revocations
 from fleet.tasks.set_aside_store import SetAside
 from fleet.tasks.store import Tasks
 from fleet.tasks.submission.store import Submissions
-from fleet.tasks.waiting.on_hold_store import Parking
-from fleet.tasks.waiting.queue_index_store import Lines
+from fleet.tasks.waiting.on_hold_store import OnHold
+from fleet.tasks.waiting.queue_index_store import QueueIndex
 from fleet.tasks.waiting.retries_store import Retries
 from fleet.tasks.waiting.schedule_store import Schedule
 
@@ -23,9 +23,9 @@ class TaskStores:
     records: Tasks
     submissions: Submissions
     model_calls: Steps
-    on_hold: Parking
+    on_hold: OnHold
     schedule: Schedule
-    queue_index: Lines
+    queue_index: QueueIndex
     retries: Retries
     revocations: Revocations
     dead_letters: DeadLetters

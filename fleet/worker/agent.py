@@ -27,7 +27,7 @@ from fleet.worker.shutdown import Ending, ending_step
 from fleet.worker.slots import Slots, add_spare_threads
 
 LOOK_SECONDS = 0.5
-MOST_SECONDS = 2.0
+MAX_SECONDS = 2.0
 """A worker that could not beat tries again within this, however often it has failed."""
 
 log = structlog.get_logger(__name__)
@@ -92,7 +92,7 @@ class Heartbeat:
         self.every_seconds = connection.settings.config.leases.heartbeat_seconds
         self._said, self._said_at = -1, float("-inf")
         self._ended = threading.Event()
-        self._thread = repeat("heartbeat", self._beat, LOOK_SECONDS, MOST_SECONDS, self._ended)
+        self._thread = repeat("heartbeat", self._beat, LOOK_SECONDS, MAX_SECONDS, self._ended)
 
     def start(self) -> None:
         """Register, then beat. Where Redis cannot take it now, the beats do it."""

@@ -25,7 +25,7 @@ from celery.signals import worker_init, worker_process_init, worker_ready
 from fleet.broker.app import Role, fleet_of
 from fleet.broker.messages import HEADER, message_of, task_name
 from fleet.broker.submission import Delivered
-from fleet.budgets.cached_policy import PolicyInForce
+from fleet.budgets.cached_policy import CachedPolicy
 from fleet.budgets.controls import Controls
 from fleet.errors import FleetError, LeaseLost, TaskCancelled
 from fleet.models.callers import load_clients, model_callers
@@ -236,7 +236,7 @@ def _make_runner(app: Celery, role: Role, slots: TaskSlots) -> AgentRunner:
         model_state=connection.models.state,
         steps=connection.tasks.model_calls,
         parking=connection.tasks.on_hold,
-        policy=PolicyInForce(settings.config, connection.policy.store),
+        policy=CachedPolicy(settings.config, connection.policy.store),
         retries=connection.tasks.retries,
         rng=random.Random(),
         slots=slots,

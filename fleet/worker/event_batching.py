@@ -12,7 +12,7 @@ import structlog
 from celery import Celery, bootsteps
 
 BUNDLE_SECONDS = 0.1
-MOST_IN_BUNDLE = 300
+MAX_IN_BUNDLE = 300
 """Encoding a bundle holds the event loop up: this many take some milliseconds."""
 
 log = structlog.get_logger(__name__)
@@ -20,10 +20,10 @@ log = structlog.get_logger(__name__)
 
 def add_event_bundles(app: Celery) -> None:
     """Let the application's workers send their task events in bundles."""
-    app.steps["consumer"].add(EventBundles)
+    app.steps["consumer"].add(EventBatching)
 
 
-class EventBundles(bootsteps.StartStopStep):
+class EventBatching(bootsteps.StartStopStep):
     """Starts with the event dispatcher of a connection; sends what is left when it stops."""
 
     requires = ("celery.worker.consumer.events:Events",)
@@ -37,7 +37,7 @@ class EventBundles(bootsteps.StartStopStep):
         if consumer.hub is None or not dispatcher.enabled:
             return
         dispatcher.on_send_buffered = None
-        dispatcher.buffer_limit = MOST_IN_BUNDLE
+        dispatcher.buffer_limit = MAX_IN_BUNDLE
         self.timer = consumer.hub.call_repeatedly(BUNDLE_SECONDS, dispatcher.flush)
 
     def stop(self, consumer: Any) -> None:

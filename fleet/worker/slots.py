@@ -49,7 +49,7 @@ class Slots:
         """Tell this consumer from now on. Celery's own bound to what it takes, which knows nothing
         of ends that are being written, gives way to the transport's."""
         vars(qos).pop("can_consume", None)
-        qos.most_ended = spares(slots)
+        qos.max_ended = spares(slots)
         qos.pace = Pace(spares(slots))
         qos.is_closed = lambda: bool(self._alone)
         self._hub, self._qos = hub, qos

@@ -14,7 +14,7 @@ from fake_provider import FakeProvider
 
 from fleet.agent import AgentSpec, ModelReply
 from fleet.broker.messages import message_encoder
-from fleet.budgets.cached_policy import PolicyInForce
+from fleet.budgets.cached_policy import CachedPolicy
 from fleet.errors import FleetError
 from fleet.models.callers import model_callers
 from fleet.models.priced import ModelsByName
@@ -156,7 +156,7 @@ def resume_run(fleet: Connection, task_id: str, fake: FakeProvider, loop: asynci
     writer = StepWriter(
         lease,
         fleet.tasks.model_calls,
-        PolicyInForce(settings.config, fleet.policy.store),
+        CachedPolicy(settings.config, fleet.policy.store),
         Lessons(fleet.models.state, fleet.models.examples, {}),
         learns=True,
     )
@@ -185,7 +185,7 @@ def runner_of(fleet: Connection, spec: AgentSpec) -> AgentRunner:
         examples=fleet.models.examples,
         steps=fleet.tasks.model_calls,
         parking=fleet.tasks.on_hold,
-        policy=PolicyInForce(settings.config, fleet.policy.store),
+        policy=CachedPolicy(settings.config, fleet.policy.store),
         retries=fleet.tasks.retries,
         rng=random.Random(1),
         slots=TaskSlots(settings.config.pools["codegen"].slots),

@@ -37,7 +37,7 @@ from fleet.errors import (
 from fleet.ledger.verification import verify
 from fleet.models.rules.cut_calls import SILENCE_SECONDS
 from fleet.policy.rules import LimitKey, Quantity, Window
-from fleet.policy.store import Cause
+from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.connection import open_connection
 from fleet.tasks.record import Step
@@ -65,7 +65,7 @@ def limit(
 ) -> None:
     """Lay a limit over the configuration, while the run goes on."""
     run.fleet.policy.store.set_limits(
-        {LimitKey(scope, window, quantity): most}, Cause("ann", "test")
+        {LimitKey(scope, window, quantity): most}, AuditActor("ann", "test")
     )
 
 
@@ -74,7 +74,7 @@ def bound(run: Run) -> list[int]:
     return [each.held.amount for each in run.fleet.budgets.usage.reserved().steps.values()]
 
 
-def most_output(step: Step, shown_bytes: int, worst: int = 1024) -> int:
+def max_output(step: Step, shown_bytes: int, worst: int = 1024) -> int:
     """What a call that was cut may be charged: its bytes, a second's worth on the way, and as long
     as it was silent, which is no longer than it took."""
     silent = step.seconds
@@ -114,7 +114,7 @@ def test_an_answer_that_breaks_off_is_charged_for_what_had_come_at_most(
     assert run.ask().model == "middle"
     burned, _ = run.record.steps
     assert (burned.ended, burned.usage, burned.input_tokens) == (ended, "missing", 70)
-    assert 8 + 250 < burned.output_tokens <= most_output(burned, 15)
+    assert 8 + 250 < burned.output_tokens <= max_output(burned, 15)
     assert burned.cost_nanodollars == (70 + burned.output_tokens) * 500
     assert run.record.uncertain_calls == 1
 
@@ -234,7 +234,7 @@ def test_a_call_that_is_cancelled_in_its_answer_is_charged_for_what_had_come_at_
     (step,) = run.record.steps
     assert (step.ended, step.usage, step.input_tokens) == ("cancelled", "missing", 70)
     # Two words each time, which are two tokens at least.
-    assert 2 * sent <= step.output_tokens <= most_output(step, 6 * (sent + 1), 20_000)
+    assert 2 * sent <= step.output_tokens <= max_output(step, 6 * (sent + 1), 20_000)
     assert step.cost_nanodollars == (70 + step.output_tokens) * 500
     (entry,) = run.fleet.ledger.entries.page("0-0").entries
     assert (entry.amount, entry.certain, entry.usage) == (step.cost_nanodollars, 0, "missing")

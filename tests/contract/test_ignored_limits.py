@@ -19,7 +19,7 @@ from fleet.models.listing import listing
 from fleet.models.rules.learning import Policy
 from fleet.models.rules.output_limits import LimitRecord
 from fleet.policy.rules import LimitKey
-from fleet.policy.store import Cause
+from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
@@ -227,7 +227,7 @@ def test_where_money_is_plenty_no_call_waits(
 ) -> None:
     fleet = opened(WHOLE)
     run = claimed(fleet, fake, loop)
-    cause = Cause("ann", "test")
+    cause = AuditActor("ann", "test")
     fleet.policy.store.set_limits({LimitKey("all", "day", "dollars"): 100 * BUDGET}, cause)
     fake.script("heedless", *[held(AT_LIMIT)] * 5)
 
@@ -303,7 +303,7 @@ def test_a_call_that_is_sent_no_limit_is_admitted_at_the_models_window(
     opened: Open, fake: FakeProvider, loop: asyncio.Runner
 ) -> None:
     fleet = opened(WHOLE + '\nlimit_field = "none"')
-    cause = Cause("ann", "test")
+    cause = AuditActor("ann", "test")
     fleet.policy.store.set_limits({LimitKey("all", "day", "dollars"): 10 * BUDGET}, cause)
     run = claimed(fleet, fake, loop)
     assert bound(run, SHORT) == READ + 32_768

@@ -19,7 +19,7 @@ from fleet.budgets.rules.refusals import Refusal
 from fleet.errors import LeaseLost, OverBudget, TaskFailed
 from fleet.ledger.verification import verify
 from fleet.policy.rules import LimitKey, Window
-from fleet.policy.store import Cause
+from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.leases.claims import Delivery
@@ -84,7 +84,7 @@ class Crew:
 
     def limit(self, most: int, scope: str = "tenant:default", window: Window = "month") -> None:
         key = LimitKey(scope, window, "dollars")
-        self.fleet.policy.store.set_limits({key: most}, Cause("ann", "test"))
+        self.fleet.policy.store.set_limits({key: most}, AuditActor("ann", "test"))
 
     @property
     def record(self) -> TaskRecord:

@@ -163,9 +163,9 @@ def test_a_task_is_planned_and_its_money_held_at_the_price_of_its_submission(
     cheap = submitter.submit(ASKED).plan.models.best.cost_nanodollars
     held_before = connection.budgets.usage.read().held["all"].amount
     clock.now = AFTER
-    dear = submitter.submit(ASKED).plan.models.best.cost_nanodollars
-    assert dear == 2 * cheap
-    assert connection.budgets.usage.read().held["all"].amount - held_before == dear
+    expensive = submitter.submit(ASKED).plan.models.best.cost_nanodollars
+    assert expensive == 2 * cheap
+    assert connection.budgets.usage.read().held["all"].amount - held_before == expensive
     clock.now = AFTER + timedelta(hours=22)
     assert submitter.submit(ASKED).plan.models.best.cost_nanodollars == cheap
 

@@ -10,7 +10,7 @@ from task_runs import PRICED, Run, eventually, resume_run, runner_of
 
 from fleet.ledger.verification import verify
 from fleet.policy.rules import LimitKey
-from fleet.policy.store import Cause
+from fleet.policy.store import AuditActor
 from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.reaper import reap
 from fleet.tasks.record import TaskRecord
@@ -135,10 +135,10 @@ def test_a_run_that_was_parked_goes_on_where_it_waited(begin: Callable[..., Run]
     ask(run, 1)
     die(run)
     # One call takes some $0.0006 at worst, and the first one took $0.0005.
-    run.fleet.policy.store.set_limits({BUDGET: 1_000_000}, Cause("ann", "no more for now"))
+    run.fleet.policy.store.set_limits({BUDGET: 1_000_000}, AuditActor("ann", "no more for now"))
     assert run_again(run).state == "parked"
     assert run.fake.count() == 1
-    run.fleet.policy.store.set_limits({BUDGET: 10**9}, Cause("ann", "more"))
+    run.fleet.policy.store.set_limits({BUDGET: 10**9}, AuditActor("ann", "more"))
     assert unpark(run.fleet) == [run.lease.task_id]
     record = run_again(run)
     assert (record.state, run.fake.count()) == ("succeeded", 2)

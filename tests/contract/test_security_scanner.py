@@ -340,7 +340,7 @@ def test_a_scan_that_takes_too_long_ends_and_the_others_go_on(tmp_path: Path) ->
 def test_findings_beyond_the_most_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.security_scanner.scan.MOST_HITS_OF_A_FILE", 5)
+    monkeypatch.setattr("workers.security_scanner.scan.MAX_HITS_OF_A_FILE", 5)
     lines = (f"password{n} = 'n0t-a-real-one-{n}'\n" for n in range(8))
     (tmp_path / "many.txt").write_text("".join(lines))
     found = Scan()

@@ -21,7 +21,7 @@ from fleet.errors import FleetError, InEmergency, InvalidRequest, OverBudget, Ov
 from fleet.ledger.verification import verify
 from fleet.models.complexity import Complexity
 from fleet.policy.rules import LimitKey
-from fleet.policy.store import Cause
+from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.leases.claims import Delivery
@@ -30,7 +30,7 @@ from fleet.tasks.submission.checks import RequestChecks, Submission
 from fleet.tasks.submission.reservation import step_limits
 from fleet.worker.agent_tasks import _plan
 
-CAUSE = Cause("ann", "test")
+CAUSE = AuditActor("ann", "test")
 
 
 class Stranger:

@@ -27,7 +27,7 @@ from fleet.broker.messages import message_encoder
 from fleet.budgets.reservation import ScopeLimits, StepLimits
 from fleet.errors import FleetError
 from fleet.policy.rules import LimitKey
-from fleet.policy.store import Cause
+from fleet.policy.store import AuditActor
 from fleet.redis.scripts import NAMES, Script, source
 from fleet.settings import load_settings
 from fleet.tasks.dead_letters import retry_dead
@@ -36,7 +36,7 @@ from fleet.tasks.leases.renewal import LeaseKeeper
 from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.reaper import reap
 from fleet.tasks.record import Step
-from fleet.tasks.rules.retries import MOST_CRASHES
+from fleet.tasks.rules.retries import MAX_CRASHES
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 from fleet.tasks.waiting.release import unpark
@@ -135,7 +135,7 @@ class World:
         self.fleet.routing.agents.register(AGENT, POOL, 8, {})
 
     def raise_the_budget(self) -> None:
-        self.fleet.policy.store.set_limits({BUDGET: 10**9}, Cause("ann", "more work"))
+        self.fleet.policy.store.set_limits({BUDGET: 10**9}, AuditActor("ann", "more work"))
 
     def time_passes(self) -> None:
         """Leases end, and so does the patience with messages that nobody renews, and with whoever
@@ -173,7 +173,7 @@ def parked(world: World) -> None:
     first, _ = world.submit(), world.submit(**PARKS)
     world.fleet.tasks.records.cancel(first, 60)
     world.raise_the_budget()
-    world.fleet.policy.store.clear_limits([BUDGET], Cause("ann", "enough"))
+    world.fleet.policy.store.clear_limits([BUDGET], AuditActor("ann", "enough"))
     unpark(world.fleet)
     world.work()
     world.raise_the_budget()
@@ -197,7 +197,7 @@ def retried(world: World) -> None:
 
 def buried(world: World) -> None:
     first = world.submit()
-    for _ in range(MOST_CRASHES):
+    for _ in range(MAX_CRASHES):
         world.die_in_a_step(first)
         reap(world.fleet)
     retry_dead(world.fleet, world.submitter, first)

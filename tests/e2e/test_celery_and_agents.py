@@ -21,7 +21,7 @@ from fleet.errors import OverLimit, TaskCancelled, TaskTimedOut
 from fleet.redis.keys import wake
 from fleet.tasks.connection import Connection
 from fleet.tasks.reaper import reap
-from fleet.tasks.rules.retries import MOST_CRASHES
+from fleet.tasks.rules.retries import MAX_CRASHES
 from fleet.tasks.store import Lease
 
 NAP = "agents.napper"
@@ -245,7 +245,7 @@ def test_a_task_that_kills_its_workers_has_failed_for_celery_too(
     sent = chord([poison(shop), shop.sign("add", 1, 1)], shop.sign("echo"))()
     agent = sent.parent.results[0]
     eventually(lambda: state.client.exists(state.keys.task(agent.id)), PATIENCE)
-    for _ in range(MOST_CRASHES):
+    for _ in range(MAX_CRASHES):
         state.tasks.records.begin(claimed(state, agent.id, seconds=0))
         reap(state)
     assert state.tasks.records.state(agent.id) == "failed"

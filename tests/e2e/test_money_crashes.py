@@ -20,7 +20,7 @@ from money_life import Place
 
 from fleet.ledger.rules.entries import CORRECTION
 from fleet.tasks.record import ANSWERED, ENDED
-from fleet.tasks.rules.retries import MOST_CRASHES
+from fleet.tasks.rules.retries import MAX_CRASHES
 
 BUDGET = """
 [budgets]
@@ -32,7 +32,7 @@ tokens for an answer it fits one question, $0.002874 at worst, and none after th
 
 SLOW_LIVES = (pytest.param(life, marks=pytest.mark.slow) for life in ("retried", "buried"))
 LIVES = ("usual", "parked", "lost", *SLOW_LIVES)
-NEVER_ASKED = {"lost": 1, "buried": MOST_CRASHES}
+NEVER_ASKED = {"lost": 1, "buried": MAX_CRASHES}
 """Steps that a life admits and nobody asks."""
 QUESTIONS = 2
 UNDER_WAY = {("admit", "after"), ("limit", "before"), ("limit", "after"), ("usage", "before")}

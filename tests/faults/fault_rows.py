@@ -92,7 +92,7 @@ def redeliver(side: Side, seconds: float, quiet: float) -> Figures:
     until(lambda: all(run.over for run in side.runs.of(task)), quiet)
     return {
         "runs": len(side.runs.of(task)),
-        "live at once": side.runs.most_at_once(task),
+        "live at once": side.runs.max_at_once(task),
         "effects": side.runs.effects(task),
         "ids": [task],
     }

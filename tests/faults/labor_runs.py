@@ -73,7 +73,7 @@ class Runs:
         self.look()
         return sum(len(self.by_task.get(task, ())) for task in tasks)
 
-    def most_at_once(self, task: str) -> int:
+    def max_at_once(self, task: str) -> int:
         """The most runs of a task that were under way at one moment. One that did not say that it
         was over was killed: it does not count."""
         turns = [(run.begun, 1) for run in self.of(task) if run.over]

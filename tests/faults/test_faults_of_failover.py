@@ -14,7 +14,7 @@ from sides import await_ready, sized, until
 
 from fleet.operations.health import broker_part
 
-MOST_SECONDS_TO_GO_ON = 30.0
+MAX_SECONDS_TO_GO_ON = 30.0
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_failover_loses_what_the_replica_had_not_and_nothing_else(side: FleetS
         "work done twice": side.runs.twice(load.acknowledged),
     }
     print(shown("failover", side, told))
-    assert gone_on - killed <= MOST_SECONDS_TO_GO_ON
+    assert gone_on - killed <= MAX_SECONDS_TO_GO_ON
     assert lost, "the replica was cut off: what was submitted then is lost"
     assert set(lost).isdisjoint(safe)
     told = {type(error).__name__ for error in load.refused}

@@ -17,7 +17,7 @@ from tcp_proxy import Proxy
 from fleet.errors import FleetError, RetryLater, Unavailable
 
 QUIET = 40.0
-MOST_SECONDS_TO_RESUME = 30.0
+MAX_SECONDS_TO_RESUME = 30.0
 MORE_BYTES = 1024 * 1024
 
 
@@ -34,7 +34,7 @@ def test_what_was_acknowledged_outlives_valkey(side: FleetSide) -> None:
     found = fault_rows.kill_valkey(side, int(sized(1, 5)), QUIET)
     print(shown("Valkey killed", side, found))
     assert not found["missing"]
-    assert found["drained after s"] <= MOST_SECONDS_TO_RESUME
+    assert found["drained after s"] <= MAX_SECONDS_TO_RESUME
     # The agents are taken for dead for a moment where the restart outlasts their silence.
     refused, of_the_kill = set(found["refused"]), {"Unavailable", "PartlySubmitted"}
     assert refused & of_the_kill
@@ -95,7 +95,7 @@ def test_a_worker_resumes_after_a_partition_and_nothing_is_done_twice(side: Flee
             side.await_ends(more, 30)
             return any(run.pid == pid for each in more for run in side.runs.of(each))
 
-        assert until(resumed, MOST_SECONDS_TO_RESUME)
+        assert until(resumed, MAX_SECONDS_TO_RESUME)
         took = time.monotonic() - healed
         side.await_ends([task], 60)
         assert side.runs.is_over(first)
@@ -103,9 +103,9 @@ def test_a_worker_resumes_after_a_partition_and_nothing_is_done_twice(side: Flee
         told = {"resumed after s": round(took, 1), "effects": effects}
         told["stopped before the next began, s"] = round(second.begun - (first.over or 0), 2)
         print(shown("partition", side, told))
-        assert took <= MOST_SECONDS_TO_RESUME
+        assert took <= MAX_SECONDS_TO_RESUME
         assert effects == 1
-        assert side.runs.most_at_once(task) == 1
+        assert side.runs.max_at_once(task) == 1
         side.check([task])
 
 

@@ -14,7 +14,7 @@ from sides import await_ready, sized, until
 from fleet.broker.app import RESTORE_SECONDS
 
 QUIET = 40.0
-MOST_ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 
 
 def test_killed_workers_lose_nothing_and_charge_each_attempt_once(side: FleetSide) -> None:
@@ -30,7 +30,7 @@ def test_killed_workers_lose_nothing_and_charge_each_attempt_once(side: FleetSid
     calls = calls_of(side, before)
     print(shown("worker killed", side, found | {"dead letters": len(dead), "calls": calls.total()}))
     assert found["kills"] == kills
-    assert all(row[1] == MOST_ATTEMPTS for row in side.brief(dead).values())
+    assert all(row[1] == MAX_ATTEMPTS for row in side.brief(dead).values())
     # A task is lost that has neither its effect nor a dead letter.
     assert found["missing"] <= set(dead)
     every_attempt_is_charged_once(side, found["ids"], calls)
@@ -135,10 +135,10 @@ def test_poison_stops_after_three_runs_and_harms_no_others(side: FleetSide) -> N
         runs, states = len(side.runs.of(task)), side.states(others[pool])
         told = {"runs": runs, "others": dict(states), "their crashes": dict(Counter(crashes))}
         print(shown(f"poison, {pool}", side, told))
-        assert runs <= MOST_ATTEMPTS
+        assert runs <= MAX_ATTEMPTS
         assert side.states([task]) == {"failed": 1}
         assert states == {"succeeded": 20}
-        assert max(crashes) < MOST_ATTEMPTS
+        assert max(crashes) < MAX_ATTEMPTS
         assert pool == "threads" or max(crashes) == 0
     side.check(tasks)
 
@@ -157,7 +157,7 @@ def test_poisons_that_come_one_after_the_other_end_nobody_else(side: FleetSide) 
         restarted = start_again(side, "ward")
         return not restarted and len(side.runs.of(long)) >= number and side.ready("ward")
 
-    for number in range(1, MOST_ATTEMPTS + 1):
+    for number in range(1, MAX_ATTEMPTS + 1):
         assert until(lambda: run_begins(number), 60), side.brief([long, *poisons])  # noqa: B023
         poisons += side.send_to("wards", 1, seconds=0.1, deadly=True)
     assert until(lambda: not side.unended([long]), 60), side.brief([long, *poisons])

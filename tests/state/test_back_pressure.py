@@ -12,7 +12,7 @@ from processes import at_once
 from fleet import Fleet
 from fleet.errors import TooBusy
 from fleet.policy.rules import LimitKey
-from fleet.policy.store import Cause
+from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
@@ -119,7 +119,7 @@ def test_a_task_that_starts_or_is_cancelled_makes_room(make: Callable[[str], Fle
 def test_a_task_that_is_parked_waits_too(make: Callable[..., Fleet]) -> None:
     fleet = make("waiting_per_tenant = 2", '[budgets]\nover = "wait"\n')
     key = LimitKey("tenant:default", "month", "requests")
-    fleet._connection.policy.store.set_limits({key: 1}, Cause("ann", "test"))
+    fleet._connection.policy.store.set_limits({key: 1}, AuditActor("ann", "test"))
     assert [fleet.submit("code_generation", PAYLOAD).state() for _ in "ab"] == ["queued", "parked"]
     with pytest.raises(TooBusy):
         fleet.submit("code_generation", PAYLOAD)

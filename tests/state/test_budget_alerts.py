@@ -15,7 +15,7 @@ from fleet.budgets.reservation import ScopeLimits, StepLimits
 from fleet.budgets.rules.alerts import BudgetUse
 from fleet.budgets.rules.limits import Limit
 from fleet.policy.rules import LimitKey, Window
-from fleet.policy.store import Cause
+from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
@@ -35,7 +35,7 @@ hourly_usd = 100
 usd = 1
 """
 DOLLAR = 10**9
-UNSAID = Cause("ann", "a test")
+UNKNOWN_ACTOR = AuditActor("ann", "a test")
 
 
 def look(fleet: Connection) -> list[str]:
@@ -152,7 +152,9 @@ def test_a_limit_that_is_raised_says_no_threshold_again_and_the_higher_ones_when
 ) -> None:
     spend(fleet, 85, "acme")
     look(fleet)
-    fleet.policy.store.set_limits({LimitKey("tenant:acme", "day", "dollars"): 200 * DOLLAR}, UNSAID)
+    fleet.policy.store.set_limits(
+        {LimitKey("tenant:acme", "day", "dollars"): 200 * DOLLAR}, UNKNOWN_ACTOR
+    )
     assert look(fleet) == []
     spend(fleet, 80, "acme")
     assert look(fleet) == []
@@ -167,7 +169,7 @@ def test_a_limit_that_is_lowered_is_said_and_one_that_was_lifted_is_not(fleet: C
     spend(fleet, 99, "globex")
     key = LimitKey("tenant:acme", "day", "dollars")
     fleet.policy.store.set_limits(
-        {key: 50 * DOLLAR, key._replace(scope="tenant:globex"): None}, UNSAID
+        {key: 50 * DOLLAR, key._replace(scope="tenant:globex"): None}, UNKNOWN_ACTOR
     )
     look(fleet)
     assert said(fleet) == [("tenant:acme", "day", 90)]

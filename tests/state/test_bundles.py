@@ -14,7 +14,7 @@ from weakref import ref
 import pytest
 import redis
 
-from fleet.redis.auto_pipelining import Bundles, Undelivered
+from fleet.redis.auto_pipelining import AutoPipelining, Undelivered
 from fleet.redis.client import connect
 from fleet.redis.scripts import Scripts
 
@@ -22,8 +22,8 @@ PATIENCE_SECONDS = 30.0
 
 
 @pytest.fixture
-def bundles(valkey_url: str) -> Bundles:
-    return Bundles(connect(valkey_url, 60).connection_pool)
+def bundles(valkey_url: str) -> AutoPipelining:
+    return AutoPipelining(connect(valkey_url, 60).connection_pool)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 def together(
     threads: ThreadPoolExecutor,
-    bundles: Bundles,
+    bundles: AutoPipelining,
     client: redis.Redis,
     *commands: tuple[str, ...],
 ) -> list[Future[object]]:
@@ -54,7 +54,7 @@ def together(
 
 
 def test_what_is_called_while_another_call_is_under_way_is_one_round_trip(
-    bundles: Bundles, threads: ThreadPoolExecutor, client: redis.Redis
+    bundles: AutoPipelining, threads: ThreadPoolExecutor, client: redis.Redis
 ) -> None:
     waiting = together(threads, bundles, client, *[("INCR", "n")] * 10)
     before = client.info("stats")["total_reads_processed"]
@@ -66,7 +66,7 @@ def test_what_is_called_while_another_call_is_under_way_is_one_round_trip(
 
 
 def test_an_error_is_that_of_its_own_call(
-    bundles: Bundles, threads: ThreadPoolExecutor, client: redis.Redis
+    bundles: AutoPipelining, threads: ThreadPoolExecutor, client: redis.Redis
 ) -> None:
     client.set("word", "no number")
     asked = [("ECHO", "a"), ("INCR", "word"), ("ECHO", "b")]
@@ -77,7 +77,9 @@ def test_an_error_is_that_of_its_own_call(
         wrong.result(PATIENCE_SECONDS)
 
 
-def test_an_error_keeps_nothing_of_its_callers(bundles: Bundles, client: redis.Redis) -> None:
+def test_an_error_keeps_nothing_of_its_callers(
+    bundles: AutoPipelining, client: redis.Redis
+) -> None:
     class Thing:
         """What a caller has in a variable."""
 
@@ -99,7 +101,7 @@ def test_an_error_keeps_nothing_of_its_callers(bundles: Bundles, client: redis.R
 def test_a_late_answer_is_never_taken_for_that_of_the_next_call(
     valkey_url: str, client: redis.Redis
 ) -> None:
-    bundles = Bundles(connect(valkey_url, 0.2).connection_pool)
+    bundles = AutoPipelining(connect(valkey_url, 0.2).connection_pool)
     with pytest.raises(redis.TimeoutError):
         bundles.call("BLPOP", "gate", 0)
     client.lpush("gate", "late")
@@ -115,7 +117,7 @@ def interrupt(*_: object) -> None:
 
 
 def test_who_is_interrupted_while_waiting_holds_up_nobody(
-    bundles: Bundles, threads: ThreadPoolExecutor, client: redis.Redis
+    bundles: AutoPipelining, threads: ThreadPoolExecutor, client: redis.Redis
 ) -> None:
     together(threads, bundles, client)
     before = signal.signal(signal.SIGALRM, interrupt)
@@ -132,7 +134,7 @@ def test_who_is_interrupted_while_waiting_holds_up_nobody(
 
 
 def test_who_is_interrupted_while_leading_holds_up_nobody(
-    bundles: Bundles, threads: ThreadPoolExecutor, client: redis.Redis
+    bundles: AutoPipelining, threads: ThreadPoolExecutor, client: redis.Redis
 ) -> None:
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
@@ -165,13 +167,13 @@ def test_a_script_that_redis_has_forgotten_is_loaded_again(
 
 
 def test_where_nobody_listens_every_call_fails(threads: ThreadPoolExecutor) -> None:
-    bundles = Bundles(connect("redis://127.0.0.1:1/0", 1).connection_pool)
+    bundles = AutoPipelining(connect("redis://127.0.0.1:1/0", 1).connection_pool)
     for call in [threads.submit(bundles.call, "PING") for _ in range(6)]:
         with pytest.raises(redis.ConnectionError, match="refused"):
             call.result(PATIENCE_SECONDS)
 
 
-def test_a_child_has_a_connection_of_its_own(bundles: Bundles) -> None:
+def test_a_child_has_a_connection_of_its_own(bundles: AutoPipelining) -> None:
     mine = bundles.call("CLIENT", "ID")
     child = os.fork()
     if child == 0:
@@ -184,7 +186,7 @@ def test_a_child_has_a_connection_of_its_own(bundles: Bundles) -> None:
 def test_a_handler_of_signals_can_call_while_its_own_thread_is_in_a_call(
     valkey_url: str, client: redis.Redis, threads: ThreadPoolExecutor
 ) -> None:
-    bundles = Bundles(connect(valkey_url, 60).connection_pool)
+    bundles = AutoPipelining(connect(valkey_url, 60).connection_pool)
     refused: list[Exception] = []
 
     def handle(*_: object) -> None:

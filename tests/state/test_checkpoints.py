@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 
 from fleet import Fleet
 from fleet.agent import ModelReply
-from fleet.budgets.cached_policy import PolicyInForce
+from fleet.budgets.cached_policy import CachedPolicy
 from fleet.budgets.rules.refusals import Refusal
 from fleet.cli.main import app
 from fleet.errors import CheckpointTooLarge, LeaseLost, OverBudget, Unavailable
 from fleet.models.store import Lesson
 from fleet.policy.rules import LimitKey
-from fleet.policy.store import Cause
+from fleet.policy.store import AuditActor
 from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection
@@ -80,7 +80,7 @@ def end_the_lease(fleet: Connection, lease: Lease) -> None:
 
 
 def context_of(fleet: Connection, lease: Lease) -> RunContext:
-    policy = PolicyInForce(fleet.settings.config, fleet.policy.store)
+    policy = CachedPolicy(fleet.settings.config, fleet.policy.store)
     lessons = Lessons(fleet.models.state, fleet.models.examples, {})
     writer = StepWriter(lease, fleet.tasks.model_calls, policy, lessons, learns=False)
     return RunContext(
@@ -246,7 +246,7 @@ def test_a_retry_that_is_refused_leaves_the_letter_and_no_lasting_copy(
 ) -> None:
     fleet.tasks.model_calls.save(lease, "draft", DRAFT)
     fail(fleet, lease)
-    fleet.policy.store.set_limits({LimitKey("all", "hour", "tokens"): 1}, Cause("ann", "why"))
+    fleet.policy.store.set_limits({LimitKey("all", "hour", "tokens"): 1}, AuditActor("ann", "why"))
     with pytest.raises(OverBudget):
         app_of.retry_dead(lease.task_id)
     assert names(fleet.tasks.model_calls.saved(lease.task_id)) == ["draft"]

@@ -18,7 +18,7 @@ from fleet.cli.main import app
 from fleet.errors import InvalidRequest, OverBudget, TaskNotFound
 from fleet.ledger.verification import verify
 from fleet.policy.rules import LimitKey
-from fleet.policy.store import Cause
+from fleet.policy.store import AuditActor
 from fleet.redis.scripts import text
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection
@@ -133,12 +133,12 @@ def test_a_retry_is_under_its_budget_and_what_is_refused_stays(
 ) -> None:
     old = fail(fleet)
     free = LimitKey("tenant:acme", "month", "requests")
-    state.policy.store.set_limits({free: 1}, Cause("ann", "test"))
+    state.policy.store.set_limits({free: 1}, AuditActor("ann", "test"))
     fleet.submit("code_generation", PAYLOAD, tenant="acme")
     with pytest.raises(OverBudget):
         fleet.retry_dead(old)
     assert [each.id for each in fleet.dead()] == [old]
-    state.policy.store.set_limits({free: 2}, Cause("ann", "test"))
+    state.policy.store.set_limits({free: 2}, AuditActor("ann", "test"))
     fleet.retry_dead(old)
     assert state.budgets.usage.standing(["tenant:acme"])["tenant:acme"].held.requests == 2
 

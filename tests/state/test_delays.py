@@ -15,7 +15,7 @@ from fleet.broker import messages as etas
 from fleet.broker.app import make_app
 from fleet.errors import InvalidRequest, OverBudget, OverLimit
 from fleet.policy.rules import LimitKey
-from fleet.policy.store import Cause
+from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection
 from fleet.tasks.waiting.release import unpark
@@ -184,7 +184,9 @@ def test_a_due_task_that_was_refused_is_a_dead_letter_and_can_be_retried(
     unpark(state)
     (letter,) = fleet.dead()
     assert (letter.id, letter.dead) == (task.id, "permanent")
-    state.policy.store.set_limits({LimitKey("all", "hour", "requests"): 9}, Cause("ann", "test"))
+    state.policy.store.set_limits(
+        {LimitKey("all", "hour", "requests"): 9}, AuditActor("ann", "test")
+    )
     again = fleet.retry_dead(task.id)
     assert (again.state(), again.record().retry_of) == ("queued", task.id)
     assert fleet.dead() == []

@@ -13,7 +13,7 @@ from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.leases.renewal import LeaseKeeper
 from fleet.tasks.leases.requeue import GivenBack, give_back
-from fleet.tasks.rules.retries import MOST_CRASHES
+from fleet.tasks.rules.retries import MAX_CRASHES
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 
@@ -96,7 +96,7 @@ def test_runs_that_were_given_back_are_no_crashes_of_task_or_pool(fleet: Connect
     claimed(fleet, task_id, "f")
     record = fleet.tasks.records.read(task_id)
     assert (record.attempts, record.crashes) == (6, 0)
-    assert fleet.tasks.records.requeue(record, OVERFLOW, MOST_CRASHES) == "requeued"
+    assert fleet.tasks.records.requeue(record, OVERFLOW, MAX_CRASHES) == "requeued"
     # The one that was not given back is the only outcome.
     assert fleet.routing.pools.counts(["codegen"])["codegen"].overall.outcomes == 1
 

@@ -17,7 +17,7 @@ from fleet.broker.messages import message_encoder
 from fleet.cli.main import app
 from fleet.ledger.rules.entries import LedgerEntry
 from fleet.policy.rules import LimitKey
-from fleet.policy.store import Cause
+from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.submission.checks import Submission
@@ -97,7 +97,7 @@ def ids(connection: Connection, client: redis.Redis) -> list[str]:
         )
         connection.tasks.set_aside.keep(text, text.encode(), text)
         client.xadd(connection.keys.ledger, entry(task_id, text).fields)  # type: ignore[arg-type]
-        cause = Cause(text, text)
+        cause = AuditActor(text, text)
         connection.policy.store.set_limits(
             {LimitKey("all", "day", "dollars"): number + 10**9}, cause
         )
@@ -106,7 +106,7 @@ def ids(connection: Connection, client: redis.Redis) -> list[str]:
         alert = {"scope": text, "window": "day", "window_id": "d20261124", "threshold": "50"}
         amounts = {"limit": "1", "settled": "1", "held": "1"}
         client.xadd(connection.keys.alerts, {**alert, **amounts})  # type: ignore[arg-type]
-    connection.policy.store.set_emergency(HOSTILE, Cause("x", "y"))
+    connection.policy.store.set_emergency(HOSTILE, AuditActor("x", "y"))
     connection.ledger.rollups.roll_up()
     return found
 

@@ -73,8 +73,8 @@ def test_a_settled_step_is_one_entry_with_all_its_names_and_figures(fleet: Conne
 def test_the_estimate_is_that_of_the_model_which_was_asked(fleet: Connection) -> None:
     lease = lease_of(fleet)
     (best, *_) = lease.candidates
-    dear = best._replace(model="gpt-5", cost_nanodollars=9_000)
-    lease = Lease(lease.task_id, lease.fence, "t", "acme", 0.5, best.model, 1, (best, dear))
+    expensive = best._replace(model="gpt-5", cost_nanodollars=9_000)
+    lease = Lease(lease.task_id, lease.fence, "t", "acme", 0.5, best.model, 1, (best, expensive))
     fleet.tasks.model_calls.settle(lease, 1, GPT)
     assert fleet.ledger.entries.newest(1)[0].estimate == 9_000
 

@@ -71,7 +71,7 @@ def everything(fleet: Connection) -> list[LedgerEntry]:
     return list(itertools.chain(*LedgerReader(fleet.ledger).pages()))
 
 
-class Book(RuleBasedStateMachine):
+class UsageStore(RuleBasedStateMachine):
     """Moves a ledger at random; after each move all of it adds up."""
 
     fleet: Connection
@@ -163,7 +163,7 @@ class Book(RuleBasedStateMachine):
 
 
 def test_entries_counters_and_roll_ups_say_the_same_whatever_happens(fleet: Connection) -> None:
-    machine = type("Machine", (Book,), {"fleet": fleet})
+    machine = type("Machine", (UsageStore,), {"fleet": fleet})
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -360,7 +360,7 @@ def test_two_archives_at_once_make_the_same_files(
 def test_many_entries_of_a_day_go_into_several_files(
     fleet: Connection, old: list[LedgerEntry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_archive, "MOST_ENTRIES", 2)
+    monkeypatch.setattr(ledger_archive, "MAX_ENTRIES", 2)
     assert len(archive(fleet.ledger)) == 4
     assert everything(fleet) == old
 

@@ -46,12 +46,12 @@ from fleet.redis.scripts import text
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.record import Step
-from fleet.tasks.rules.retries import MOST_CRASHES
+from fleet.tasks.rules.retries import MAX_CRASHES
 from fleet.tasks.rules.states import HISTORY_KEPT, MOVES, NEW
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.model_planning import stored_plan
 from fleet.tasks.submission.store import Entry, Placed, RankedPool
-from fleet.tasks.waiting.on_hold_store import MOST_WAITS
+from fleet.tasks.waiting.on_hold_store import MAX_WAITS
 
 TENANTS = ("acme", "globex")
 POOLS = {"code_generator": "codegen", "security_scanner": "scanner"}
@@ -281,7 +281,7 @@ class Money(RuleBasedStateMachine):
             strange = not self.fleet.client.hexists(self.fleet.keys.task(task_id), "message")
             with self.move():
                 wanted = "unwanted" if task_id in self.unwanted else "parked"
-                often = self.waits[task_id] >= MOST_WAITS
+                often = self.waits[task_id] >= MAX_WAITS
                 answer = "no_message" if strange else "spent" if often else wanted
                 assert [send() for _ in range(times)] == [answer] * times
                 if answer == wanted:
@@ -374,7 +374,7 @@ class Money(RuleBasedStateMachine):
         for task_id, lease in self.one_of(self.leases.items(), pick):
             with self.move():
                 assert self.fleet.tasks.records.renew(lease, 0)
-                if task_id not in self.aside and self.crashes[task_id] + 1 >= MOST_CRASHES:
+                if task_id not in self.aside and self.crashes[task_id] + 1 >= MAX_CRASHES:
                     pool = lease.pool
                     claim = (task_id, f"{pool}-1", pool, 600, "x", lease.tenant, "")
                     assert self.fleet.tasks.records.claim(*claim) == "spent"
@@ -564,7 +564,7 @@ class Money(RuleBasedStateMachine):
         assert isinstance(found[0], Lease)
         assert found == [found[0]] * times
         assert {each.name: each.value for each in found[0].saved} == self.saved[task_id]
-        assert found[0].stands_aside == (self.crashes[task_id] >= MOST_CRASHES - 1)
+        assert found[0].stands_aside == (self.crashes[task_id] >= MAX_CRASHES - 1)
         self.aside.discard(task_id)
         if found[0].stands_aside:
             self.aside.add(task_id)

@@ -10,12 +10,12 @@ import redis
 
 from fleet.policy.fields import field_name, field_parts
 from fleet.policy.rules import Emergency, LimitKey
-from fleet.policy.store import Cause, Policy, Scope
+from fleet.policy.store import AuditActor, Policy, Scope
 from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 
-OPS = Cause("ops", "the quarter ends")
+OPS = AuditActor("ops", "the quarter ends")
 DAILY = LimitKey("tenant:acme", "day", "dollars")
 HOURLY = LimitKey("tenant:acme", "rolling", "requests")
 ODD = LimitKey("tenant:a|b%7C c:*é", "now", "tasks")
@@ -65,7 +65,7 @@ def audit(fleet: Connection) -> list:
 
 def test_an_entry_says_what_when_by_whom_and_why(fleet: Connection) -> None:
     fleet.policy.store.set_limits({ODD: None}, OPS)
-    fleet.policy.store.set_route(Scope("code_generation", ""), ROUTE, Cause("dev", ""))
+    fleet.policy.store.set_route(Scope("code_generation", ""), ROUTE, AuditActor("dev", ""))
     limit, route = audit(fleet)
     assert (limit.kind, limit.about) == ("limit", ODD)
     assert (limit.before, limit.after, limit.by, limit.why) == ("", "none", *OPS)
@@ -83,7 +83,7 @@ def test_a_change_that_changes_nothing_has_no_version_and_no_entry(fleet: Connec
     fleet.policy.store.set_over(Scope(), "wait", OPS)
     before = (fleet.policy.store.read(), audit(fleet))
     assert fleet.policy.store.set_emergency(["b", "a", "b"], OPS) == 0
-    assert fleet.policy.store.set_over(Scope(), "wait", Cause("other", "again")) == 0
+    assert fleet.policy.store.set_over(Scope(), "wait", AuditActor("other", "again")) == 0
     assert (fleet.policy.store.read(), audit(fleet)) == before
 
 
@@ -121,7 +121,7 @@ def test_two_writers_leave_one_history(fleet: Connection) -> None:
     def write(writer: int) -> None:
         for number in range(25):
             pair = {DAILY: 1000 * writer + number + 1, HOURLY: 1000 * writer + number + 1}
-            fleet.policy.store.set_limits(pair, Cause(f"writer {writer}", "a race"))
+            fleet.policy.store.set_limits(pair, AuditActor(f"writer {writer}", "a race"))
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write, (1, 2)))

@@ -17,7 +17,7 @@ from fleet.ledger.verification import verify
 from fleet.redis.keys import line, lists
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.reaper import MOST_REPUBLISHED, reap
+from fleet.tasks.reaper import MAX_REPUBLISHED, reap
 from fleet.tasks.run.outcome import error_from
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
@@ -235,7 +235,7 @@ def test_a_message_that_workers_drop_again_and_again_ends_its_task(
     fleet: Connection, client: redis.Redis
 ) -> None:
     (task_id,) = submit(fleet)
-    for _ in range(MOST_REPUBLISHED):
+    for _ in range(MAX_REPUBLISHED):
         client.delete(QUEUE)
         assert set_right(fleet) == {"republished": [task_id]}
     client.delete(QUEUE)

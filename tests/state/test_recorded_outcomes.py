@@ -63,7 +63,7 @@ def test_without_examples_none_are_read(examples: Examples) -> None:
 def test_only_the_newest_are_kept_and_all_pages_are_read(
     examples: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_EXAMPLES", 20)
+    monkeypatch.setattr(module, "MAX_EXAMPLES", 20)
     monkeypatch.setattr(module, "PAGE", 5)
     for number in range(33):
         examples.add("general", f"model-{number}", 0.5, b"s")

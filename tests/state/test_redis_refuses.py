@@ -17,7 +17,7 @@ from fleet.broker.app import Role, make_app
 from fleet.broker.schedule import ScheduleWatch
 from fleet.errors import FleetError, NoAgentAvailable, Unavailable
 from fleet.settings import Settings, load_settings
-from fleet.tasks.background_loops import Troubles, repeat
+from fleet.tasks.background_loops import FailureStreak, repeat
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.leases.renewal import LeaseKeeper
 from fleet.worker.agent import Heartbeat
@@ -155,7 +155,7 @@ def test_a_loop_outlives_any_error_and_waits_longer_each_time() -> None:
     thread.start()
     thread.join(10)
     assert len(calls) == 5
-    troubles = Troubles("test")
+    troubles = FailureStreak("test")
     waits = []
     for _ in range(5):
         waits.append(troubles.seconds(0.5, 3.0))

@@ -18,7 +18,7 @@ from fleet.redis.keys import wake
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
-from fleet.tasks.set_aside_store import MOST_BYTES, MOST_KEPT
+from fleet.tasks.set_aside_store import MAX_BYTES, MAX_KEPT
 from fleet.tasks.waiting.release import unpark
 
 PLAIN_QUEUE = "shop"
@@ -194,15 +194,15 @@ def test_what_is_no_message_in_the_schedule_is_set_aside(
 
 
 def test_the_list_is_bounded_and_its_count_goes_on(fleet: Connection, client: redis.Redis) -> None:
-    for number in range(MOST_KEPT + 3):
-        fleet.tasks.set_aside.keep(QUEUE, b"x" * (MOST_BYTES + number), "reason " * 1000)
+    for number in range(MAX_KEPT + 3):
+        fleet.tasks.set_aside.keep(QUEUE, b"x" * (MAX_BYTES + number), "reason " * 1000)
     found = fleet.tasks.set_aside.newest()
-    assert fleet.tasks.set_aside.count() == len(found) == MOST_KEPT
-    assert fleet.tasks.set_aside.ever() == MOST_KEPT + 3
-    assert (found[0].size, len(found[0].message)) == (MOST_BYTES + MOST_KEPT + 2, MOST_BYTES)
+    assert fleet.tasks.set_aside.count() == len(found) == MAX_KEPT
+    assert fleet.tasks.set_aside.ever() == MAX_KEPT + 3
+    assert (found[0].size, len(found[0].message)) == (MAX_BYTES + MAX_KEPT + 2, MAX_BYTES)
     assert len(found[0].reason) == 500
     fleet.tasks.set_aside.drop(found[0].id)
-    assert fleet.tasks.set_aside.count() == MOST_KEPT - 1
+    assert fleet.tasks.set_aside.count() == MAX_KEPT - 1
     for strange in (found[0].id, "malformed-0-0", "malformed-"):
         with pytest.raises(TaskNotFound):
             fleet.tasks.set_aside.drop(strange)

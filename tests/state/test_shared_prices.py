@@ -207,11 +207,11 @@ def test_a_document_that_grows_too_large_when_unpacked_is_refused(
 ) -> None:
     one, two = machines
     one.refresh(3.0)
-    monkeypatch.setattr(price_files, "MOST_BYTES", 100)
+    monkeypatch.setattr(price_files, "MAX_BYTES", 100)
     assert two.look() == dollars(1)
 
 
-@pytest.mark.parametrize("bound", ["MOST_BYTES", "MAX_PACKED_BYTES"])
+@pytest.mark.parametrize("bound", ["MAX_BYTES", "MAX_PACKED_BYTES"])
 def test_a_document_that_is_too_large_to_share_is_refused_before_anything_is_written(
     machines: Machines, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:

@@ -15,7 +15,7 @@ from commands import run_fleet
 from structlog.testing import capture_logs
 
 from fleet.cli.spend import show_report
-from fleet.cli.spend_view import MOST_MODELS, money, stacked
+from fleet.cli.spend_view import MAX_MODELS, money, stacked
 from fleet.errors import InvalidRequest
 from fleet.ledger.daily_spend import daily_report, last_report
 from fleet.ledger.period import Period, period_of, today_of
@@ -23,7 +23,7 @@ from fleet.ledger.rules.days import days_between, shifted, weekdays
 from fleet.ledger.rules.spend_rows import SpendRow
 from fleet.ledger.spend import Rows, SpendReport, limits_of, spend_report
 from fleet.policy.rules import LimitKey
-from fleet.policy.store import UNSAID, Policy
+from fleet.policy.store import UNKNOWN_ACTOR, Policy
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 
@@ -87,7 +87,7 @@ def test_limits_are_the_configured_ones_to_the_nano_dollar(
 
 def test_a_report_goes_by_the_limits_in_force(fleet: Connection, today: str) -> None:
     daily, monthly = (LimitKey("all", window, "dollars") for window in ("day", "month"))
-    fleet.policy.store.set_limits({daily: 7 * DOLLAR, monthly: None}, UNSAID)
+    fleet.policy.store.set_limits({daily: 7 * DOLLAR, monthly: None}, UNKNOWN_ACTOR)
     limits = report_of(fleet, spending(today, 10), period_of(today)).limits
     # What was lifted counts as planned.
     assert (limits.daily, limits.monthly) == (7 * DOLLAR, 15_000 * DOLLAR)
@@ -184,7 +184,9 @@ def test_the_tables_show_totals_shares_doubts_and_suggestions(
 def test_ninety_days_are_held_against_what_their_months_allow(
     fleet: Connection, today: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fleet.policy.store.set_limits({LimitKey("all", "month", "dollars"): 600 * DOLLAR}, UNSAID)
+    fleet.policy.store.set_limits(
+        {LimitKey("all", "month", "dollars"): 600 * DOLLAR}, UNKNOWN_ACTOR
+    )
     report = report_of(fleet, spending(today, 100), period_of(today, days=90))
     # Some 740 dollars: more than a month may cost, and less than half of what three may.
     show_report(report, None, None, as_json=False)
@@ -197,7 +199,7 @@ def test_a_tenant_with_limits_of_its_own_is_held_against_those(
     fleet: Connection, today: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = {LimitKey("tenant:other", "month", "dollars"): 10 * DOLLAR}
-    fleet.policy.store.set_limits(own, UNSAID)
+    fleet.policy.store.set_limits(own, UNKNOWN_ACTOR)
     report = report_of(fleet, spending(today, 100), period_of(today, days=7), "other")
     assert (report.limits.daily, report.limits.monthly) == (500 * DOLLAR, 10 * DOLLAR)
     assert report.analysis.burn_rate == pytest.approx(2.2)
@@ -238,7 +240,7 @@ def test_a_fleet_that_spent_nothing_has_a_report_and_a_plot(
 
 
 def test_the_models_after_the_eighth_share_a_colour() -> None:
-    models = {str(number): (number * DOLLAR, DOLLAR) for number in range(MOST_MODELS + 2)}
+    models = {str(number): (number * DOLLAR, DOLLAR) for number in range(MAX_MODELS + 2)}
     found = stacked(models)
     assert list(found)[-1] == "2 others"
     assert found["2 others"] == [17.0, 2.0]

@@ -17,7 +17,7 @@ from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 
 JOBS, SHOP = "{fleet}.jobs", "shop"
-MOST_TURNS = 50
+MAX_TURNS = 50
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def hub(broker: KombuConnection) -> Iterator[Hub]:
 
 def turn_until(hub: Hub, condition: Callable[[], bool]) -> None:
     """Let the loop turn: each turn ends when something can be read, or after a second."""
-    for _ in range(MOST_TURNS):
+    for _ in range(MAX_TURNS):
         if condition():
             return
         hub.run_once()
@@ -155,7 +155,7 @@ def test_the_slot_of_an_agent_that_has_ended_is_filled_before_its_task_is_acknow
 ) -> None:
     submit(fleet, 5)
     taker = Taker(broker, QUEUE, OVERFLOW, most=2)
-    taker.channel.qos.most_ended = 1
+    taker.channel.qos.max_ended = 1
     turn_until(hub, lambda: len(taker.got) == 2)
     for tag in tags(taker):
         # Only one may be without a slot: the second end frees none.
@@ -170,7 +170,7 @@ def test_the_slot_of_an_ended_agent_is_not_counted_again_when_its_task_is_acknow
 ) -> None:
     submit(fleet, 5)
     taker = Taker(broker, QUEUE, OVERFLOW, most=2)
-    taker.channel.qos.most_ended = 1
+    taker.channel.qos.max_ended = 1
     turn_until(hub, lambda: len(taker.got) == 2)
     ended = taker.got[0]
     taker.channel.qos.end(ended.delivery_tag)

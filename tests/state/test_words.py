@@ -12,7 +12,7 @@ from fleet.broker.messages import message_encoder
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
-from fleet.tasks.rules.retries import MOST_CRASHES
+from fleet.tasks.rules.retries import MAX_CRASHES
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Checked, Submission
 
@@ -81,7 +81,7 @@ def test_who_waits_has_the_word_of_a_task_that_kills_its_workers(
     fleet: Connection, changes: tuple[tuple[str, str], ...]
 ) -> None:
     task_id = submit(fleet, ASK, *changes)
-    for number in range(MOST_CRASHES):
+    for number in range(MAX_CRASHES):
         lease = fleet.tasks.records.claim(
             task_id, "codegen-1", "codegen", 0, str(number), "default", ""
         )

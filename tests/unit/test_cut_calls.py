@@ -87,8 +87,8 @@ def test_it_is_never_more_than_the_worst_and_never_less_than_what_was_shown(
 
 
 def test_output_is_charged_as_its_dearest_kind() -> None:
-    dear = Rate(2 * PRICE.output.dollars)
-    thinks = Price(PRICE.input, PRICE.output, reasoning=dear)
+    expensive = Rate(2 * PRICE.output.dollars)
+    thinks = Price(PRICE.input, PRICE.output, reasoning=expensive)
     worst = worst_step(model(thinks), "first", QUESTION)
     step = cut_step(worst, model(thinks), Cut(100, 0.0, Tokens(50, 1)))
     output = 100 + UNDER_WAY

@@ -140,8 +140,8 @@ def test_a_free_model_fits_a_limit_of_nothing() -> None:
 
 def test_equal_scores_go_to_the_cheaper_and_then_by_name() -> None:
     # with Q + S = 1 the cost has no part in the score
-    dear = replace(GPT_5, name="a", price=Price.per_thousand(0.002, 0.1))
-    twins = [dear, replace(GPT_5, name="c"), replace(GPT_5, name="b")]
+    expensive = replace(GPT_5, name="a", price=Price.per_thousand(0.002, 0.1))
+    twins = [expensive, replace(GPT_5, name="c"), replace(GPT_5, name="b")]
     decision = choose(twins, GENERAL, 0.5, 0.8, 0.2)
     assert [each.model for each in decision.ranking] == ["b", "c", "a"]
 

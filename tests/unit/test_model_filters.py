@@ -134,10 +134,10 @@ def test_of_several_reasons_the_lasting_one_is_given() -> None:
 def test_models_that_only_cool_down_are_kept_in_reserve_best_first() -> None:
     first = replace(GPT_5, key_id="key")
     others = [replace(first, name=name, quality=q) for name, q in (("weak", 0.2), ("mid", 0.5))]
-    dear = replace(first, name="dear", efficiency=9.0)
+    expensive = replace(first, name="dear", efficiency=9.0)
     cooldowns = {("key", name): CoolDown(112.4, 1, "HTTP 429") for name in ("gpt-5", "mid", "dear")}
     decision = choose(
-        [*others, dear, first],
+        [*others, expensive, first],
         GENERAL,
         limit_nanodollars=10_000_000,
         facts=ModelFacts(cooldowns=cooldowns),

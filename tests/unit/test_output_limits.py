@@ -14,7 +14,7 @@ from fleet.models.rules.output_limits import (
     PROVEN_AFTER,
     LimitRecord,
     Shown,
-    most_output,
+    max_output,
     tells,
     unlimited_output,
 )
@@ -24,10 +24,10 @@ from fleet.money import Tokens
 
 def test_a_limit_that_is_broken_bounds_nothing() -> None:
     broken = LimitRecord(0, 400)
-    assert most_output(100, None) == most_output(100, NO_RECORD) == 100
-    assert most_output(100, broken) == 600
-    assert most_output(1000, broken) == 1000
-    assert most_output(100, LimitRecord(PROVEN_AFTER)) == 100
+    assert max_output(100, None) == max_output(100, NO_RECORD) == 100
+    assert max_output(100, broken) == 600
+    assert max_output(1000, broken) == 1000
+    assert max_output(100, LimitRecord(PROVEN_AFTER)) == 100
 
 
 def test_without_a_limit_the_window_is_the_bound() -> None:

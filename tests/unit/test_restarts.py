@@ -7,7 +7,7 @@ import pytest
 from fleet.local.rules import RestartPolicy, wait_before_restart
 from fleet.worker.rules.grace import Grace
 
-POLICY = RestartPolicy(first_seconds=0.5, most_deaths=4, window_seconds=60)
+POLICY = RestartPolicy(first_seconds=0.5, max_deaths=4, window_seconds=60)
 
 
 def test_the_wait_doubles_with_each_death_until_there_are_too_many() -> None:

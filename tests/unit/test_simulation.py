@@ -173,11 +173,11 @@ def test_a_pick_is_what_decide_decides(
     assert pick(ranking, loads) == decide(ranking, loads).pool
 
 
-def drawn(seed: int, tasks: int = 40, most_runs: int = 3, rate: float = 1.0) -> Workload:
+def drawn(seed: int, tasks: int = 40, max_runs: int = 3, rate: float = 1.0) -> Workload:
     rng = np.random.default_rng(seed)
     shares = [1.0, 0.0]
     figures = {"rate": rate, "mean_seconds": 3.0, "cv": 2.0}
-    return synthetic(KINDS, shares, tasks=tasks, rng=rng, most_runs=most_runs, **figures)
+    return synthetic(KINDS, shares, tasks=tasks, rng=rng, max_runs=max_runs, **figures)
 
 
 @given(pools_drawn, strategies, st.sampled_from(["late", "push"]), st.integers(0, 99))
@@ -213,7 +213,7 @@ def test_no_task_waits_while_a_slot_of_a_fitting_pool_is_free(
 def test_late_binding_over_pools_that_are_alike_waits_as_one_central_queue_does(
     strategy: str, seed: int, age: float
 ) -> None:
-    workload = drawn(seed, 200, most_runs=1, rate=2.0)
+    workload = drawn(seed, 200, max_runs=1, rate=2.0)
     pools = [SimulatedPool(str(slots), CODE, slots) for slots in (1, 2, 3)]
     outcomes = ran(workload, pools, strategy, Conditions(age=age))
     assert outcomes.wait == pytest.approx(central_waits(workload.arrival, workload.work, 6))
@@ -306,7 +306,7 @@ def test_a_pool_that_fails_all_is_taken_out_and_tasks_stop_going_there() -> None
         SimulatedPool("bad", CODE, 4, worse_from=50.0, worse=Skill(success=0.0)),
         SimulatedPool("good", CODE, 40),
     ]
-    workload = drawn(1, 600, most_runs=1, rate=2.0)
+    workload = drawn(1, 600, max_runs=1, rate=2.0)
     policy = HealthPolicy()
     watched = ran(workload, pools, "least_loaded", Conditions(health=policy))
     left = ran(workload, pools, "least_loaded", Conditions())

@@ -108,7 +108,7 @@ def test_a_rate_is_found_that_loads_the_busiest_agent_type_to_four_fifths() -> N
 
 def test_a_synthetic_source_draws_each_request_type_by_its_share() -> None:
     load = SyntheticLoad(4000, mix={"code_generation": 3.0, "security_analysis": 1.0})
-    source = synthetic_source(load, what_if(), seed=2, most_runs=1)
+    source = synthetic_source(load, what_if(), seed=2, max_runs=1)
     drawn = [source.kinds[kind][0] for kind in source.workload.kind.tolist()]
     assert drawn.count("code_generation") / 4000 == pytest.approx(0.75, abs=0.02)
     assert {complexity for _, _, complexity in source.kinds} == {0.2, 0.5, 0.9}

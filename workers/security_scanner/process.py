@@ -21,7 +21,7 @@ from fleet.errors import InvalidRequest, Unavailable
 from workers.security_scanner import child
 from workers.security_scanner.models import Finding, Grade, Skipped
 
-MOST_HITS = 5000
+MAX_HITS = 5000
 """Of a whole scan; of the files after that only the number is told."""
 END_SECONDS = 5.0
 ANSWER_BYTES = 256 * 1024 * 1024
@@ -41,11 +41,11 @@ class Scanned:
     def add(self, answer: dict[str, Any]) -> None:
         """Take what the child says of a file."""
         hits = answer["hits"]
-        room = max(0, MOST_HITS - len(self.hits))
+        room = max(0, MAX_HITS - len(self.hits))
         self.hits += hits[:room]
         self.skipped += [Skipped(**each) for each in answer["skipped"]]
         if len(hits) > room:
-            reason = f"{len(hits) - room} findings more than the {MOST_HITS:,} that a scan reports"
+            reason = f"{len(hits) - room} findings more than the {MAX_HITS:,} that a scan reports"
             self.skipped.append(Skipped(file=hits[0]["file"], reason=reason))
         self.files += answer["files"]
         self.lines += answer["lines"]

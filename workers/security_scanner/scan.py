@@ -12,9 +12,9 @@ from workers.security_scanner.secret_findings import passes_over, scan_for_secre
 from workers.security_scanner.sources import read
 
 PYTHON_SUFFIXES = frozenset({".py", ".pyw"})
-MOST_HITS_OF_A_FILE = 1000
+MAX_HITS_OF_A_FILE = 1000
 """More are counted and not reported: masking compares each with the secrets of all."""
-MOST_LINES_NAMED = 5
+MAX_LINES_NAMED = 5
 
 
 @dataclass(slots=True)
@@ -43,10 +43,10 @@ class Scan:
         if len(failures) < tools:
             self.files += 1
             self.lines += len(source.lines)
-        more = len(self.hits) - MOST_HITS_OF_A_FILE
+        more = len(self.hits) - MAX_HITS_OF_A_FILE
         if more > 0:
-            del self.hits[MOST_HITS_OF_A_FILE:]
-            reason = f"{more} findings more than the {MOST_HITS_OF_A_FILE:,} that are reported"
+            del self.hits[MAX_HITS_OF_A_FILE:]
+            reason = f"{more} findings more than the {MAX_HITS_OF_A_FILE:,} that are reported"
             self.skipped.append(Skipped(file=source.name, reason=reason))
 
     def _bandit(self, source: Source) -> str | None:
@@ -68,8 +68,8 @@ def cut(source: Source) -> list[str]:
     """What the report says of lines that are too long to be searched for secrets in one."""
     if not source.long_lines:
         return []
-    named = ", ".join(map(str, source.long_lines[:MOST_LINES_NAMED]))
-    more = len(source.long_lines) - MOST_LINES_NAMED
+    named = ", ".join(map(str, source.long_lines[:MAX_LINES_NAMED]))
+    more = len(source.long_lines) - MAX_LINES_NAMED
     lines = f"line {named}" if len(source.long_lines) == 1 else f"lines {named}"
     return [
         f"{lines}{f' and {more} more' if more > 0 else ''}: cut, since longer than "

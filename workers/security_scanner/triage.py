@@ -17,10 +17,10 @@ from workers.security_scanner.grounding import is_grounded, sentences
 from workers.security_scanner.models import Finding, Triage
 
 FINDINGS_SHOWN = 5
-MOST_SENTENCES = 3
-MOST_IDS = 4
+MAX_SENTENCES = 3
+MAX_IDS = 4
 MAX_TOKENS = 80
-MOST_CHARACTERS = 4000
+MAX_CHARACTERS = 4000
 """Read of an answer, whatever its model made of the limit."""
 NO_ANSWER = (Unavailable, OverBudget, OverLimit, NotAllowed, NeverRetry)
 """What asking may raise that costs the triage, and not the scan: its findings stand without."""
@@ -40,8 +40,8 @@ async def triage_of(findings: Sequence[Finding], context: AgentContext) -> Triag
         except NO_ANSWER as error:
             return _by_rules(findings, f"the model gave no answer: {error}", dropped)
         is_cut = reply.output_tokens >= MAX_TOKENS
-        is_cut = is_cut or len(reply.text) > MOST_CHARACTERS
-        kept = keep_grounded(reply.text[:MOST_CHARACTERS], findings, is_cut=is_cut)
+        is_cut = is_cut or len(reply.text) > MAX_CHARACTERS
+        kept = keep_grounded(reply.text[:MAX_CHARACTERS], findings, is_cut=is_cut)
         dropped += kept.dropped
         if kept.text:
             return Triage(text=kept.text, written_by="model", dropped=dropped)
@@ -67,7 +67,7 @@ def keep_grounded(text: str, findings: Sequence[Finding], *, is_cut: bool = Fals
     said = sentences(text)
     whole = said[:-1] if is_cut else said
     grounded = dict.fromkeys(s for s in whole if is_grounded(s, findings))
-    kept = list(grounded)[:MOST_SENTENCES]
+    kept = list(grounded)[:MAX_SENTENCES]
     return Kept(text=" ".join(map(_ended, kept)), dropped=len(said) - len(kept))
 
 
@@ -94,8 +94,8 @@ def _by_rules(findings: Sequence[Finding], reason: str, dropped: int) -> Triage:
 
 
 def _listed(ids: Sequence[str]) -> str:
-    shown = ", ".join(ids[:MOST_IDS])
-    return f"{shown} and {len(ids) - MOST_IDS} more" if len(ids) > MOST_IDS else shown
+    shown = ", ".join(ids[:MAX_IDS])
+    return f"{shown} and {len(ids) - MAX_IDS} more" if len(ids) > MAX_IDS else shown
 
 
 def _prompt(findings: Sequence[Finding]) -> str:

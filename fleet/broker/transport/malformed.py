@@ -18,7 +18,7 @@ from kombu.utils.json import loads
 
 from fleet.errors import MalformedMessage
 
-MOST_NAME = 1000
+MAX_NAME = 1000
 """Characters of a task's name and of ids: they are parts of keys and of log lines."""
 
 
@@ -140,7 +140,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_name(value: Any) -> bool:
-    return _is_text(value) and 0 < len(value) <= MOST_NAME
+    return _is_text(value) and 0 < len(value) <= MAX_NAME
 
 
 def _is_mapping(value: Any) -> bool:

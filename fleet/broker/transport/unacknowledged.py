@@ -25,7 +25,7 @@ from fleet.redis.keys import Keys
 
 RESTORE_AT_ONCE = 100
 
-MOST_DRIFT_SECONDS = 2.0
+MAX_DRIFT_SECONDS = 2.0
 """By which two clocks may differ from one look to the next."""
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class QoS(redis.QoS):
         #: Redis's time at the last look, and the monotonic one; 0 before the first.
         self._time_seen = (0.0, 0.0)
         #: How many messages may wait for their acknowledgement without a slot, see `slots.py`.
-        self.most_ended = 0
+        self.max_ended = 0
         self.pace = Pace(0)
         #: What the worker has begun, see `known_deliveries.py`.
         self.known_deliveries: Callable[[], set[str]] = set
@@ -52,7 +52,7 @@ class QoS(redis.QoS):
     def end(self, delivery_tag: str) -> None:
         """A message needs its slot no more, though it is still to be acknowledged."""
         is_held = delivery_tag in self._delivered and delivery_tag not in self._dirty
-        if is_held and len(self._ended) < self.most_ended:
+        if is_held and len(self._ended) < self.max_ended:
             self._ended.add(delivery_tag)
         self.pace.end(monotonic())
 
@@ -182,7 +182,7 @@ class QoS(redis.QoS):
         long others have been silent. `redis/lua/clock.lua` puts that right before the next look."""
         before, self._time_seen = self._time_seen, (now, monotonic())
         passed = self._time_seen[1] - before[1]
-        return abs(now - before[0] - passed) > MOST_DRIFT_SECONDS if before[0] else False
+        return abs(now - before[0] - passed) > MAX_DRIFT_SECONDS if before[0] else False
 
     def renew(self) -> None:
         """Say that this consumer still holds what it holds; from any thread."""

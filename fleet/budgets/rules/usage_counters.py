@@ -33,7 +33,7 @@ class Holding(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class MoneyBook:
+class UsageCounters:
     """All scopes: settled amounts by window, held ones, and what was settled by the minute.
 
     `rolling` is what the book says of the last 60 minutes, `minutes` what it says of each of them.
@@ -45,9 +45,9 @@ class MoneyBook:
     minutes: dict[str, dict[int, Counted]] = field(default_factory=dict)
 
 
-def parse_book(fields: Mapping[str, str]) -> MoneyBook:
+def parse_book(fields: Mapping[str, str]) -> UsageCounters:
     """The book from its hash."""
-    book = MoneyBook()
+    book = UsageCounters()
     for name, packed in fields.items():
         window, _, scope = name.partition(" ")
         numbers = [int(number) for number in packed.split(",")]

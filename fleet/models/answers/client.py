@@ -20,8 +20,8 @@ from fleet.models.answers.fields import Json, Pieces, Unreadable, mapping
 CONNECT_SECONDS = 5.0
 """A server that has not taken the connection by then is not there."""
 
-MOST_CONNECTIONS = 1000
-MOST_IDLE = 100
+MAX_CONNECTIONS = 1000
+MAX_IDLE = 100
 
 ENCODED = ("content-encoding", "content-length", "transfer-encoding")
 """Headers that are true of the answer only as it was sent."""
@@ -65,7 +65,7 @@ class AnswerClient(httpx2.AsyncClient):
 
     def __init__(self, form: AnswerForm, timeout: float) -> None:
         limits = httpx2.Limits(
-            max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_IDLE
+            max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE
         )
         super().__init__(timeout=timeout, limits=limits)
         self.form = form

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fleet.models.answers.fields import Json, first, items, mapping, said
-from fleet.models.calls.provider_messages import MOST_CHARACTERS, status_said
+from fleet.models.calls.provider_messages import MAX_CHARACTERS, status_said
 
 STATUSES = {
     "invalid_request_error": 400,
@@ -151,7 +151,7 @@ def fault_in(body: object) -> Fault | None:
 
 def fault_in_text(text: str) -> Fault | None:
     """The error that a mere text comes to, or a page of what stands before a provider."""
-    told = " ".join(TAGS.sub(" ", text[: 2 * MOST_CHARACTERS]).split())[:MOST_CHARACTERS]
+    told = " ".join(TAGS.sub(" ", text[: 2 * MAX_CHARACTERS]).split())[:MAX_CHARACTERS]
     status = status_said(told)
     return None if status is None else Fault(status, told, "", {})
 

@@ -214,8 +214,8 @@ TOLD_IN = frozenset(
 )
 """The fields in which an error is told; others may repeat the prompt."""
 
-MOST_CHARACTERS = 500
-MOST_DEPTH = 5
+MAX_CHARACTERS = 500
+MAX_DEPTH = 5
 
 
 def says(told: str, phrases: Iterable[str]) -> bool:
@@ -249,7 +249,7 @@ AT_THE_HEAD = re.compile(r"(?:\W|http\S{0,8}|error|status|code)*([45]\d\d)\b")
 
 def status_said(message: str) -> int | None:
     """The HTTP status that an error's words come to, of one that has no other."""
-    told = message[:MOST_CHARACTERS].lower()
+    told = message[:MAX_CHARACTERS].lower()
     if (number := AT_THE_HEAD.match(told)) is not None:
         return int(number[1])
     kinds: tuple[tuple[bool, int], ...] = (
@@ -266,8 +266,8 @@ def status_said(message: str) -> int | None:
 def told_in(body: object, depth: int = 0) -> Iterator[str]:
     """The words of an error's body, without what it may repeat of the request."""
     if isinstance(body, str):
-        yield body[:MOST_CHARACTERS]
-    elif depth < MOST_DEPTH and isinstance(body, Mapping | list):
+        yield body[:MAX_CHARACTERS]
+    elif depth < MAX_DEPTH and isinstance(body, Mapping | list):
         inner = body.items() if isinstance(body, Mapping) else enumerate(body)
         for key, value in inner:
             if key in TOLD_IN or isinstance(key, int):

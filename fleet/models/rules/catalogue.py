@@ -49,7 +49,7 @@ def cost_nanodollars(model: Model, used: Tokens) -> int:
     return model.price.cost(used)
 
 
-def worst_nanodollars(model: Model, worst: Tokens) -> int:
+def upper_bound_nanodollars(model: Model, worst: Tokens) -> int:
     """What a call costs at most that takes no more tokens than these, of whichever kind they are.
 
     Raises `InvalidConfig` as `cost_nanodollars` does.

@@ -36,8 +36,8 @@ def resorts(
     ranked = {each.model: each for each in decision.ranking}
     best = decision.best
     planned = _affordable(best, ranked, downgrade)
-    dear = SEPARATOR.join((DEAR, best.model, str(best.cost_nanodollars)))
-    because = "" if planned is best else dear
+    expensive = SEPARATOR.join((DEAR, best.model, str(best.cost_nanodollars)))
+    because = "" if planned is best else expensive
     cheaper = list(_down(planned, ranked, downgrade.models))
     found = [Resort(planned, PLANNED, because), *(Resort(each, CHEAPER) for each in cheaper)]
     if goes_on:

@@ -13,10 +13,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from fleet.models.rules.catalogue import Model, worst_nanodollars
+from fleet.models.rules.catalogue import Model, upper_bound_nanodollars
 from fleet.models.rules.decision import ModelCandidate
 from fleet.models.rules.learning import WHOLE_KEY, ModelFacts
-from fleet.models.rules.output_limits import most_output
+from fleet.models.rules.output_limits import max_output
 from fleet.money import Tokens
 
 
@@ -61,8 +61,8 @@ def cost_at_worst(option: Option, standing: Standing) -> int:
     if standing.worst is None or (option.model.price is None and not option.model.free):
         return option.candidate.cost_nanodollars
     record = standing.facts.limits.get(option.model.name)
-    output = most_output(standing.worst.output, record)
-    return worst_nanodollars(option.model, standing.worst._replace(output=output))
+    output = max_output(standing.worst.output, record)
+    return upper_bound_nanodollars(option.model, standing.worst._replace(output=output))
 
 
 def fits(option: Option, standing: Standing) -> bool:

@@ -142,8 +142,8 @@ def nothing_left(
 
 
 def _over_budget(refusals: Sequence[Refusal], limit: int) -> OverBudget:
-    dear = [each for each in refusals if each.kind == "budget"]
-    cheapest = min(dear, key=lambda each: (each.cost, each.model))
+    expensive = [each for each in refusals if each.kind == "budget"]
+    cheapest = min(expensive, key=lambda each: (each.cost, each.model))
     others = [each for each in refusals if each.kind != "budget"]
     return OverBudget(
         f"no model fits the limit of {dollars(limit)}: the cheapest, {cheapest.model}, would cost "

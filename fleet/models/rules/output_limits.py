@@ -89,7 +89,7 @@ def tells(record: LimitRecord | None, shown: Shown, trusted: bool) -> bool:
     return not record.holds
 
 
-def most_output(max_tokens: int, record: LimitRecord | None) -> int:
+def max_output(max_tokens: int, record: LimitRecord | None) -> int:
     """The most tokens that an answer is taken to have, which was asked to have no more than so
     many."""
     if record is None or not record.is_broken:

@@ -15,9 +15,9 @@ FRAME_TOKENS = 64
 twice for those that say more."""
 
 
-def worst_tokens(prompt: str, instructions: str, max_tokens: int) -> Tokens:
-    """A bound on the tokens of a call; `fleet.models.rules.catalogue.worst_nanodollars` bounds what
-    they cost, cached or not."""
+def upper_bound_tokens(prompt: str, instructions: str, max_tokens: int) -> Tokens:
+    """A bound on the tokens of a call; `fleet.models.rules.catalogue.upper_bound_nanodollars`
+    bounds what they cost, cached or not."""
     read = len(prompt.encode()) + len(instructions.encode()) + FRAME_TOKENS
     return Tokens(read, max_tokens)
 

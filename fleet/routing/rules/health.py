@@ -27,7 +27,7 @@ EJECTED, PROBATION, RETURNING = "ejected", "probation", "returning"
 MAINTENANCE = "maintenance"
 OWN_WORK = "own_work"
 """The standing of a helper towards others' tasks while it has some of its own."""
-MOST_LOAD = 0.8
+MAX_LOAD = 0.8
 """A pool that is not hopeless is taken out only where the others' slots get no fuller than this."""
 
 
@@ -120,7 +120,7 @@ def _dispensable(
     slots = sum(pool.open_slots for pool in live)
     for pool, reason in outliers:
         left = slots - pool.open_slots
-        if _hopeless(pool, policy) or busy <= MOST_LOAD * left:
+        if _hopeless(pool, policy) or busy <= MAX_LOAD * left:
             slots = left
             yield Ejection(pool.pool, reason)
 

@@ -94,7 +94,7 @@ def replayed(
     experience: Experience,
     *,
     rng: np.random.Generator,
-    most_runs: int = 1,
+    max_runs: int = 1,
 ) -> Workload:
     """The record as a workload. `kinds` is by (request type, tenant, complexity).
 
@@ -109,7 +109,7 @@ def replayed(
         arrival - arrival[0],
         np.array([task.run_seconds for task in in_order]) / np.maximum(usual, SHORTEST_SECONDS),
         np.array([places[kind_of(task)] for task in in_order], dtype=np.intp),
-        _luck(in_order, np.array([each.success for each in estimates]), most_runs, rng),
+        _luck(in_order, np.array([each.success for each in estimates]), max_runs, rng),
         tuple(kinds.values()),
     )
 
@@ -120,10 +120,10 @@ def kind_of(task: Recorded) -> tuple[str, str, float]:
 
 
 def _luck(
-    tasks: Sequence[Recorded], success: FloatArray, most_runs: int, rng: np.random.Generator
+    tasks: Sequence[Recorded], success: FloatArray, max_runs: int, rng: np.random.Generator
 ) -> FloatArray:
     """A draw below the success rate of its pool for a good task, else above it."""
-    luck = rng.random((len(tasks), most_runs))
+    luck = rng.random((len(tasks), max_runs))
     good = np.array([task.good for task in tasks])
     luck[:, 0] = np.where(good, luck[:, 0] * success, success + luck[:, 0] * (1.0 - success))
     return luck

@@ -39,7 +39,7 @@ class Workload:
     kinds: tuple[Kind, ...]
 
     @property
-    def most_runs(self) -> int:
+    def max_runs(self) -> int:
         """The maximum number of runs of a task."""
         return int(self.luck.shape[1])
 
@@ -60,7 +60,7 @@ def synthetic(
     mean_seconds: float,
     cv: float,
     rng: np.random.Generator,
-    most_runs: int = 1,
+    max_runs: int = 1,
 ) -> Workload:
     """A Poisson stream of `rate` tasks per second with log-normal work.
 
@@ -78,7 +78,7 @@ def synthetic(
     _refuse(
         not 0 <= cv <= MOST, f"a coefficient of variation of {cv:g}: give 0 or more, {upto}"
     )
-    _refuse(most_runs < 1, f"{most_runs} runs: give at least 1")
+    _refuse(max_runs < 1, f"{max_runs} runs: give at least 1")
     weights = np.asarray(shares, dtype=np.float64)
     _refuse(
         len(weights) != len(kinds)
@@ -90,7 +90,7 @@ def synthetic(
         np.cumsum(rng.exponential(1.0 / rate, tasks)),
         lognormal(mean_seconds, cv, tasks, rng),
         rng.choice(len(kinds), tasks, p=weights / weights.sum()),
-        rng.random((tasks, most_runs)),
+        rng.random((tasks, max_runs)),
         tuple(kinds),
     )
 

@@ -10,11 +10,11 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
-from fleet.budgets.cached_policy import PolicyInForce
+from fleet.budgets.cached_policy import CachedPolicy
 from fleet.budgets.reservation import NO_LIMITS, StepLimits
 from fleet.errors import FleetError, RetryLater, Unavailable
-from fleet.redis.retry import patiently
-from fleet.tasks.run.step_writer import MOST_CHANGES
+from fleet.redis.retry import retry_while_away
+from fleet.tasks.run.step_writer import MAX_CHANGES
 from fleet.tasks.store import Lease, Tasks, claims_of
 from fleet.tasks.submission.checks import USUAL_PRIORITY
 from fleet.tasks.submission.reservation import in_emergency, over_error, step_limits
@@ -55,7 +55,7 @@ class Claims:
     """Claims for one agent."""
 
     def __init__(
-        self, tasks: Tasks, policy: PolicyInForce, agent_id: str, pool: str, lease_seconds: float
+        self, tasks: Tasks, policy: CachedPolicy, agent_id: str, pool: str, lease_seconds: float
     ) -> None:
         self.tasks = tasks
         self.policy = policy
@@ -77,7 +77,7 @@ class Claims:
         plan, message = self._described(delivery, refused)
         known = json.loads(plan)
         names = (delivery.tenant, known["agent_type"], known["model"])
-        for _ in range(MOST_CHANGES):
+        for _ in range(MAX_CHANGES):
             version, controls = self.policy.now
             lease = self._ask(delivery, plan, step_limits(controls, version, *names), message)
             if not isinstance(lease, str):
@@ -85,7 +85,7 @@ class Claims:
             if lease != "replan":
                 return lease
             self.policy.follow()
-        raise Unavailable(f"the policy has changed {MOST_CHANGES} times while a task was claimed")
+        raise Unavailable(f"the policy has changed {MAX_CHANGES} times while a task was claimed")
 
     def _described(self, delivery: Delivery, refused: FleetError | None) -> tuple[str, str]:
         """The plan and the message of a task without a record. Where it can have none, there will
@@ -115,7 +115,7 @@ class Claims:
         message: str = "",
     ) -> Lease | str:
         name = f"{self._name}.{next(self._number)}"
-        return patiently(
+        return retry_while_away(
             lambda: self.tasks.claim(
                 delivery.task_id,
                 self.agent_id,

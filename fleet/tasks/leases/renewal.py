@@ -26,7 +26,7 @@ Verdict = Literal["cancelled", "lost", "given_back"]
 LOOK_SECONDS = 0.5
 """A run that is cancelled hears of it within this, and the time of one call."""
 
-MOST_LOOK_SECONDS = 1.0
+MAX_LOOK_SECONDS = 1.0
 """It asks a Redis that answers with errors no seldomer than this: a lease may be short."""
 
 WATCH_SECONDS = 0.2
@@ -35,7 +35,7 @@ MARGIN_SECONDS = 2.0
 """A run stops itself so long before its lease can pass to another, so that two never overlap; a
 third of the lease, where that is shorter."""
 
-MOST_AT_ONCE = 100
+MAX_AT_ONCE = 100
 """Leases that one script looks at: half a millisecond of Redis's time, more where it renews."""
 
 
@@ -62,14 +62,14 @@ class LeaseKeeper:
         self.tasks = tasks
         self.lease_seconds = lease_seconds
         self.renew_seconds = renew_seconds
-        self.most_seconds = lease_seconds - min(MARGIN_SECONDS, lease_seconds / 3)
+        self.max_seconds = lease_seconds - min(MARGIN_SECONDS, lease_seconds / 3)
         self._held: dict[str, Held] = {}
         self._gives_back = False
         self._guard = threading.Lock()
 
     def start(self) -> None:
         """Begin to keep and to watch, in daemon threads."""
-        repeat("lease-keeper", self.look, LOOK_SECONDS, MOST_LOOK_SECONDS).start()
+        repeat("lease-keeper", self.look, LOOK_SECONDS, MAX_LOOK_SECONDS).start()
         repeat("lease-watch", self.stop_overdue, WATCH_SECONDS, WATCH_SECONDS).start()
 
     def hold(self, lease: Lease, stop: Callable[[Verdict], None]) -> None:
@@ -97,14 +97,14 @@ class LeaseKeeper:
         """One round: stop what is cancelled or lost, renew what is due. Raises what Redis has
         against it."""
         held = self._all()
-        for first in range(0, len(held), MOST_AT_ONCE):
-            self._look_at(held[first : first + MOST_AT_ONCE])
+        for first in range(0, len(held), MAX_AT_ONCE):
+            self._look_at(held[first : first + MAX_AT_ONCE])
 
     def stop_overdue(self) -> None:
         """Stop the runs whose lease could not be renewed, before it can pass to another."""
         now = time.monotonic()
         for each in self._all():
-            if now - each.renewed > self.most_seconds:
+            if now - each.renewed > self.max_seconds:
                 each.tell("lost")
 
     def _look_at(self, held: list[Held]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from fleet.errors import FleetError, LeaseLost, RetryLater
-from fleet.redis.retry import patiently
+from fleet.redis.retry import retry_while_away
 from fleet.settings import Settings
 from fleet.tasks.reaper import waiting_place
 from fleet.tasks.store import Lease, Tasks
@@ -31,9 +31,9 @@ def give_back(settings: Settings, tasks: Tasks, lease: Lease) -> FleetError | Gi
     Where Redis does not answer the lease ends by itself, and the reaper brings the task back.
     """
     try:
-        record = patiently(lambda: tasks.read(lease.task_id), PATIENCE_SECONDS)
+        record = retry_while_away(lambda: tasks.read(lease.task_id), PATIENCE_SECONDS)
         place = waiting_place(settings, record)
-        status = patiently(lambda: tasks.give_back(lease, place), PATIENCE_SECONDS)
+        status = retry_while_away(lambda: tasks.give_back(lease, place), PATIENCE_SECONDS)
         if status == "unwanted":
             ttl = settings.config.limits.result_ttl_seconds
             tasks.cancel(lease.task_id, ttl, record.agent)

@@ -11,7 +11,7 @@ SHARE = 0.1
 """Whoever is refused comes back when about so much of the queue has been taken: sooner, most would
 be refused again."""
 LEAST_SECONDS = 1.0
-MOST_SECONDS = 300.0
+MAX_SECONDS = 300.0
 
 
 class Full(NamedTuple):
@@ -34,6 +34,6 @@ def retry_after(waiting: int, slots: int, response_seconds: float) -> float:
     `response_seconds` is how long a run takes. Without a slot nothing is taken: 300.
     """
     if slots <= 0:
-        return MOST_SECONDS
+        return MAX_SECONDS
     seconds = SHARE * waiting * response_seconds / slots
-    return min(MOST_SECONDS, max(LEAST_SECONDS, seconds))
+    return min(MAX_SECONDS, max(LEAST_SECONDS, seconds))

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, Protocol
 from fleet.errors import FleetError, OverLimit, RetryLater
 from fleet.settings.retries import RetryPolicy
 
-MOST_CRASHES = 3
+MAX_CRASHES = 3
 """A task whose worker died so often is poison: it is not given to a fourth."""
 
 Death = Literal["permanent", "retries", "age", "crashes", "lost"]

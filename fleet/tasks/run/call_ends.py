@@ -30,17 +30,17 @@ from fleet.errors import (
     Unavailable,
 )
 from fleet.ledger.rules.entries import CONTRADICTORY, MISSING, SEEN, UNPRICED
-from fleet.models.rules.catalogue import Model, cut_nanodollars, worst_nanodollars
+from fleet.models.rules.catalogue import Model, cut_nanodollars, upper_bound_nanodollars
 from fleet.models.rules.cut_calls import Cut, cut_tokens
 from fleet.models.rules.output_limits import Shown
-from fleet.models.rules.upper_bound import least_tokens, worst_tokens
+from fleet.models.rules.upper_bound import least_tokens, upper_bound_tokens
 from fleet.money import Tokens
 from fleet.tasks.record import ANSWERED, Step
 
 NOT_MADE = "not made"
 """How a step ended whose run was cancelled while it was admitted."""
 
-MOST_WHY = 200
+MAX_WHY = 200
 """Characters of a reason that are kept: an agent may give a long one."""
 
 
@@ -100,16 +100,16 @@ def worst_step(model: Model, why: str, question: Question, output: int | None = 
     `output` are the most tokens that its answer may have, where that is not what is asked for.
     """
     most = question.max_tokens if output is None else output
-    worst = worst_tokens(question.prompt, question.instructions, most)
+    worst = upper_bound_tokens(question.prompt, question.instructions, most)
     priced = model.free or model.price is not None
     return Step(
         model.name,
         model.provider,
-        why[:MOST_WHY],
+        why[:MAX_WHY],
         "",
         input_tokens=worst.input,
         output_tokens=worst.output,
-        cost_nanodollars=worst_nanodollars(model, worst) if priced else 0,
+        cost_nanodollars=upper_bound_nanodollars(model, worst) if priced else 0,
     )
 
 
@@ -117,7 +117,7 @@ def cut_step(worst: Step, model: Model, cut: Cut) -> Step:
     """The call at worst, now that it is known what had arrived when it was cut."""
     used = cut_tokens(Tokens(worst.input_tokens, worst.output_tokens), cut)
     priced = model.free or model.price is not None
-    most = cut_nanodollars if cut.told.input else worst_nanodollars
+    most = cut_nanodollars if cut.told.input else upper_bound_nanodollars
     return replace(
         worst,
         input_tokens=used.input,
@@ -137,7 +137,7 @@ def shown_by(reply: ModelReply, step: Step, asked: int, *, was_cut: bool) -> Sho
     return Shown(asked, written, not was_cut and reply.finish_reason == "length")
 
 
-def most_of_untold(worst: Step, model: Model, reply: ModelReply, asked: int) -> Step:
+def max_of_untold(worst: Step, model: Model, reply: ModelReply, asked: int) -> Step:
     """The call at worst, where its provider tells nothing of an answer that is longer than it was
     asked to be: a token is a byte of it at least."""
     if not reply.usage_missing or least_tokens(reply.text) <= asked:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import structlog
 
 from fleet.errors import RetryLater
-from fleet.models.rules.catalogue import Model, worst_nanodollars
+from fleet.models.rules.catalogue import Model, upper_bound_nanodollars
 from fleet.models.rules.output_limits import (
     LimitRecord,
     Shown,
-    most_output,
+    max_output,
     tells,
     unlimited_output,
 )
-from fleet.models.rules.upper_bound import worst_tokens
+from fleet.models.rules.upper_bound import upper_bound_tokens
 from fleet.models.store import ModelState
 from fleet.tasks.model_calls_store import LimitBasis
 from fleet.tasks.run.call_ends import Question
@@ -39,11 +39,11 @@ class LimitWatch:
         self._state = state
         self.records: dict[str, LimitRecord] = {}
 
-    def most_output(self, caller: ModelCaller, question: Question) -> int:
+    def max_output(self, caller: ModelCaller, question: Question) -> int:
         """The most tokens that an answer may have, as far as anybody knows."""
         if not caller.is_limited:
             return unlimited_output(question.max_tokens, caller.model.context_tokens)
-        return most_output(question.max_tokens, self.records.get(caller.model.name))
+        return max_output(question.max_tokens, self.records.get(caller.model.name))
 
     def basis(self, caller: ModelCaller, model: Model, question: Question) -> LimitBasis:
         """What a call at worst rests on, and what it takes where the limit is ignored."""
@@ -53,8 +53,8 @@ class LimitWatch:
         if not self._in_doubt(caller, record) or not priced:
             return LimitBasis(packed)
         output = unlimited_output(question.max_tokens, model.context_tokens)
-        tokens = worst_tokens(question.prompt, question.instructions, output)
-        cost = worst_nanodollars(model, tokens)
+        tokens = upper_bound_tokens(question.prompt, question.instructions, output)
+        cost = upper_bound_nanodollars(model, tokens)
         turn_ms = round((caller.timeout + TURN_SECONDS) * 1000)
         return LimitBasis(packed, cost, tokens.input + tokens.output, turn_ms)
 

@@ -57,7 +57,7 @@ from fleet.models.rules.failover import (
     stronger,
 )
 from fleet.models.rules.learning import NOTHING_LEARNED, ModelFacts
-from fleet.models.rules.upper_bound import worst_tokens
+from fleet.models.rules.upper_bound import upper_bound_tokens
 from fleet.money import Tokens, dollars
 from fleet.tasks.run.call_ends import REJECTED, Question, failure_of
 from fleet.tasks.run.step_writer import StepWriter, is_of_the_key
@@ -67,7 +67,7 @@ from fleet.tasks.submission.reservation import over_error
 if TYPE_CHECKING:
     from fleet.models.calls.call import ModelCaller
 
-MOST_WAIT_SECONDS = 10.0
+MAX_WAIT_SECONDS = 10.0
 """A model that is ready so soon is waited for, where there is no other."""
 
 SLOW_SECONDS = 10.0
@@ -176,7 +176,9 @@ class ModelSteps:
                 f"this worker cannot reach model {self.lease.model}: set FLEET_MODEL_URL for a "
                 "local one, or its provider's key, for workers and applications alike"
             )
-        self._worst = worst_tokens(question.prompt, question.instructions, question.max_tokens)
+        self._worst = upper_bound_tokens(
+            question.prompt, question.instructions, question.max_tokens
+        )
         if self.writer.parked is not None:
             raise self.writer.parked
         search = Search(worst=self._worst, why=self._why)
@@ -314,7 +316,7 @@ class ModelSteps:
             return found
         quick = [option for option in options if option.model.name not in search.slow]
         seconds, cooling = soonest(quick, standing) or (0.0, None)
-        if cooling is None or seconds > MOST_WAIT_SECONDS or search.waited:
+        if cooling is None or seconds > MAX_WAIT_SECONDS or search.waited:
             raise self._nothing_left(search, standing, seconds)
         search.waited = True
         await asyncio.sleep(seconds)

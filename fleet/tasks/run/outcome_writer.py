@@ -27,7 +27,7 @@ from fleet.errors import (
     RateLimited,
     TaskCancelled,
 )
-from fleet.redis.retry import patiently
+from fleet.redis.retry import retry_while_away
 from fleet.routing.health import look_at_pools
 from fleet.routing.pools_store import Pools
 from fleet.settings import Settings
@@ -35,7 +35,7 @@ from fleet.tasks.rules.retries import Draws, GiveUp, Retry, decide, is_retried
 from fleet.tasks.run.outcome import End, failed
 from fleet.tasks.store import Lease, Tasks
 from fleet.tasks.submission.reservation import over_error
-from fleet.tasks.waiting.on_hold_store import Parking
+from fleet.tasks.waiting.on_hold_store import OnHold
 from fleet.tasks.waiting.retries_store import Retries
 
 NOT_THE_POOLS_FAULT = (
@@ -58,7 +58,7 @@ class RunWrites:
         pool: str,
         agent_id: str,
         tasks: Tasks,
-        parking: Parking,
+        parking: OnHold,
         retries: Retries,
         pools: Pools,
         rng: Draws,
@@ -159,4 +159,4 @@ class RunWrites:
             log.warning("the pools' health could not be looked at", error=repr(error))
 
     def _patiently(self, write: Callable[[], Written]) -> Written:
-        return patiently(write, self.settings.config.leases.lease_seconds)
+        return retry_while_away(write, self.settings.config.leases.lease_seconds)

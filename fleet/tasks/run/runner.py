@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from fleet.agent import Agent, AgentContext, AgentSpec, Outcome
-from fleet.budgets.cached_policy import PolicyInForce
+from fleet.budgets.cached_policy import CachedPolicy
 from fleet.errors import (
     FleetError,
     LeaseLost,
@@ -42,7 +42,7 @@ from fleet.models.examples_store import Examples
 from fleet.models.priced import ModelsByName
 from fleet.models.rules.catalogue import Model
 from fleet.models.store import ModelState
-from fleet.redis.retry import patiently
+from fleet.redis.retry import retry_while_away
 from fleet.routing.pools_store import Pools
 from fleet.settings import Settings
 from fleet.tasks.leases.claims import Claims, Delivery
@@ -59,7 +59,7 @@ from fleet.tasks.run.step_writer import Lessons, StepWriter
 from fleet.tasks.run.stopping import StoppableRun
 from fleet.tasks.store import Lease, Tasks
 from fleet.tasks.submission.checks import checked_payload
-from fleet.tasks.waiting.on_hold_store import Parking
+from fleet.tasks.waiting.on_hold_store import OnHold
 from fleet.tasks.waiting.retries_store import Retries
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class AgentRunner:
         models: Sequence[Model],
         model_state: ModelState,
         steps: Steps,
-        parking: Parking,
-        policy: PolicyInForce,
+        parking: OnHold,
+        policy: CachedPolicy,
         retries: Retries,
         rng: Draws,
         slots: TaskSlots,
@@ -211,7 +211,7 @@ class AgentRunner:
         try:
             if lease.stands_aside:
                 begin = partial(self.tasks.begin, lease)
-                await asyncio.to_thread(patiently, begin, self.keeper.lease_seconds)
+                await asyncio.to_thread(retry_while_away, begin, self.keeper.lease_seconds)
             yield
         finally:
             self.slots.give_back(count)
@@ -234,8 +234,8 @@ class AgentRunner:
         self, agent_type: str, lease: Lease, payload: Any, writer: StepWriter
     ) -> Outcome:
         spec = self.specs[agent_type]
-        most_bytes = self.settings.config.limits.payload_bytes
-        checked, _ = checked_payload(spec.payload, lease.request_type, payload, most_bytes)
+        max_bytes = self.settings.config.limits.payload_bytes
+        checked, _ = checked_payload(spec.payload, lease.request_type, payload, max_bytes)
         context: AgentContext = RunContext(
             lease,
             self.tasks,

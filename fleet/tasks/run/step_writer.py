@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import structlog
 
 from fleet.agent import ModelReply, to_the_end
-from fleet.budgets.cached_policy import PolicyInForce
+from fleet.budgets.cached_policy import CachedPolicy
 from fleet.budgets.rules.refusals import Refusal
 from fleet.errors import (
     FleetError,
@@ -50,7 +50,7 @@ from fleet.tasks.run.call_ends import (
     cut_step,
     failed,
     failure_of,
-    most_of_untold,
+    max_of_untold,
     not_made,
     shown_by,
     worst_step,
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 SHORT_SECONDS = 5.0
 """After an outage a model is left alone for so long at least, see `ModelState.cool`."""
 
-MOST_CHANGES = 5
+MAX_CHANGES = 5
 """So often the limits are read anew for one step."""
 
 log = structlog.get_logger(__name__)
@@ -103,7 +103,7 @@ class StepWriter:
         self,
         lease: Lease,
         steps: Steps,
-        policy: PolicyInForce,
+        policy: CachedPolicy,
         lessons: Lessons,
         learns: bool,
     ) -> None:
@@ -165,7 +165,7 @@ class StepWriter:
                     await self.leave_alone(model, error)
                 return error
             cut, asked = progress.cut, question.max_tokens
-            most = most_of_untold(worst, model, reply, asked)
+            most = max_of_untold(worst, model, reply, asked)
             step = answered(cut_step(worst, model, cut) if cut else most, reply)
             shown = shown_by(reply, step, asked, was_cut=cut is not None)
             ended = self._ended(number, caller, shown, has_turn, step, save_as, reply)
@@ -235,7 +235,7 @@ class StepWriter:
         """Bind the worst of a call, at the price that holds now, once it may be made."""
         while True:
             model = caller.model
-            worst = worst_step(model, why, question, self.limits.most_output(caller, question))
+            worst = worst_step(model, why, question, self.limits.max_output(caller, question))
             basis = self.limits.basis(caller, model, question)
             admission = asyncio.ensure_future(asyncio.to_thread(self._admit, number, worst, basis))
             try:
@@ -267,7 +267,7 @@ class StepWriter:
     ) -> Answer:
         """Bind the worst case under the limits in force. Blocks."""
         lease = self.lease
-        for _ in range(MOST_CHANGES):
+        for _ in range(MAX_CHANGES):
             version, controls = self.policy.now
             limits = step_limits(controls, version, lease.tenant, lease.agent_type, worst.model)
             try:
@@ -281,7 +281,7 @@ class StepWriter:
                 return answer
             self.policy.follow()
         raise Unavailable(
-            f"the policy has changed {MOST_CHANGES} times while a step was admitted; find out who "
+            f"the policy has changed {MAX_CHANGES} times while a step was admitted; find out who "
             "keeps changing it: `fleet audit`"
         )
 

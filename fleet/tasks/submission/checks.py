@@ -21,11 +21,11 @@ from fleet.settings import Settings
 from fleet.text import brief, is_number, made_whole, unknown
 
 DEFAULT_TENANT = "default"
-MOST_DOLLARS = 1_000_000
-MOST_DELAY = 10 * 366 * 86_400
+MAX_DOLLARS = 1_000_000
+MAX_DELAY = 10 * 366 * 86_400
 USUAL_PRIORITY = 5
 LEAST_PRIORITY = 9
-MOST_NAME = 300
+MAX_NAME = 300
 HALF_A_PAIR = "half a surrogate pair, which is no character"
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
@@ -119,7 +119,7 @@ class RequestChecks:
             )
         if asked.pool is not None and asked.pool not in self.config.pools:
             raise InvalidRequest(unknown("pool", asked.pool, self.config.pools))
-        if asked.model is not None and len(asked.model) > MOST_NAME:
+        if asked.model is not None and len(asked.model) > MAX_NAME:
             raise InvalidRequest(
                 f"no model is called {brief(asked.model)}; use a name that `fleet models` shows"
             )
@@ -183,10 +183,10 @@ class RequestChecks:
 
     def _max_cost(self, dollars: float | None) -> float | None:
         is_given = dollars is not None
-        if is_given and not (is_number(dollars) and 0 <= dollars <= MOST_DOLLARS):
+        if is_given and not (is_number(dollars) and 0 <= dollars <= MAX_DOLLARS):
             raise InvalidRequest(
                 f"max_cost_usd is {brief(dollars)}; give an amount of dollars from 0 to "
-                f"{MOST_DOLLARS:,}"
+                f"{MAX_DOLLARS:,}"
             )
         return dollars
 
@@ -216,8 +216,8 @@ def _not_before(delay: float | None, moment: datetime | None) -> str:
         return ""
     if not is_number(delay):
         raise InvalidRequest(f"delay is {brief(delay)}; give a number of seconds")
-    if not 0 <= delay <= MOST_DELAY:
-        raise InvalidRequest(f"delay is {brief(delay)}; give seconds from 0 to {MOST_DELAY:,}")
+    if not 0 <= delay <= MAX_DELAY:
+        raise InvalidRequest(f"delay is {brief(delay)}; give seconds from 0 to {MAX_DELAY:,}")
     return f"+{round(delay * 1000)}"
 
 
@@ -232,7 +232,7 @@ def _moment(moment: datetime) -> str:
 
 
 def checked_payload(
-    model: type[Payload], request_type: str, payload: object, most_bytes: int
+    model: type[Payload], request_type: str, payload: object, max_bytes: int
 ) -> tuple[Payload, str]:
     """A payload in its agent's own type, and as it is sent. Raises `InvalidRequest`."""
     try:
@@ -248,9 +248,9 @@ def checked_payload(
         ) from None
     text = _payload_json(request_type, found)
     size = len(text.encode())
-    if size > most_bytes:
+    if size > max_bytes:
         raise InvalidRequest(
-            f"the payload has {size:,} bytes, more than the {most_bytes:,} allowed; send less, or "
+            f"the payload has {size:,} bytes, more than the {max_bytes:,} allowed; send less, or "
             "name files instead of carrying them"
         )
     return found, text

@@ -34,7 +34,7 @@ from fleet.tasks.submission.store import RankedPool, Step, Submissions
 from fleet.tasks.submission.store import Route as Keys
 from fleet.text import unknown
 
-MOST_PLANS = 1024
+MAX_PLANS = 1024
 BAND_CHARACTERS = 1000
 
 
@@ -113,7 +113,7 @@ class Planner:
         plan = self.plans.get(key)
         if plan is None:
             plan = self._make(checked)
-            if self._may_be_shared(plan) and len(self.plans) < MOST_PLANS:
+            if self._may_be_shared(plan) and len(self.plans) < MAX_PLANS:
                 self.plans[key] = plan
         return plan
 

@@ -25,7 +25,7 @@ ONCE_SECONDS = 86400
 """How long an idempotency key is remembered: a day, as payment providers do."""
 
 
-MOST_IN_A_SCRIPT = 100
+MAX_IN_A_SCRIPT = 100
 """Some 25 us of Redis's time each: longer scripts would hold up others."""
 
 
@@ -113,7 +113,7 @@ class RankedPool(NamedTuple):
     own_overflow: str = ""
 
 
-class MostWaiting(NamedTuple):
+class MaxWaiting(NamedTuple):
     """How many tasks may wait for a slot in one queue, and how many of a tenant may wait in all."""
 
     per_queue: int
@@ -136,12 +136,12 @@ class Submissions(Store):
         keys: Keys,
         scripts: Scripts,
         dead_after_seconds: float,
-        most_waiting: MostWaiting,
+        max_waiting: MaxWaiting,
         replicas: Replicas = Replicas(),  # noqa: B008 - it cannot be changed
     ) -> None:
         super().__init__(client, keys, scripts)
         self.dead_after_ms = int(dead_after_seconds * 1000)
-        self.most_waiting = most_waiting
+        self.max_waiting = max_waiting
         self.replicas = replicas
 
     def route(
@@ -289,7 +289,7 @@ class Submissions(Store):
             int(ask_models),
             int(route.pinned),
             *route.money,
-            *self.most_waiting,
+            *self.max_waiting,
         ]
         if tenant is not None:
             arguments.append(tenant)
@@ -311,7 +311,7 @@ def _groups(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
     """Runs of entries that share a plan, short enough not to hold up others in Redis."""
     start = 0
     for end in range(1, len(entries) + 1):
-        full = end - start == MOST_IN_A_SCRIPT
+        full = end - start == MAX_IN_A_SCRIPT
         if end == len(entries) or full or entries[end].plan is not entries[start].plan:
             yield entries[start:end]
             start = end

@@ -31,7 +31,7 @@ from fleet.tasks.submission.planning import Plan, Planner
 from fleet.tasks.submission.reservation import in_emergency, over_error
 from fleet.tasks.submission.store import Entry, Placed, Step, Submissions, Unplaced
 
-MOST_PLANNINGS = 5
+MAX_PLANNINGS = 5
 """A plan is made again where the policy has changed since; so often within one submission."""
 
 MAX_WHOLE = 10_000
@@ -176,7 +176,7 @@ class Submitter:
         waiting = [self._ready(each) for each in asked]
         many = Many()
         try:
-            for _ in range(MOST_PLANNINGS):
+            for _ in range(MAX_PLANNINGS):
                 waiting = self._place_many(waiting, many)
                 if not waiting:
                     break
@@ -205,7 +205,7 @@ class Submitter:
 
     def place(self, task_id: str, message: str, checked: Checked) -> Submitted:
         """Submit a message, one's own or one that Celery's own producer has made."""
-        for _ in range(MOST_PLANNINGS):
+        for _ in range(MAX_PLANNINGS):
             self.check_emergency(checked)
             plan = self.planner.plan(checked)
             entry = self._entry(task_id, message, checked, plan)
@@ -236,7 +236,7 @@ class Submitter:
                 "held as a whole. Send several groups, or use Fleet.submit_many. Nothing was "
                 "submitted"
             )
-        for _ in range(MOST_PLANNINGS):
+        for _ in range(MAX_PLANNINGS):
             for each in ready:
                 self.check_emergency(each.checked)
             plans = [self._plan_in_turn(each.checked) for each in ready]
@@ -369,7 +369,7 @@ class Submitter:
 
 def _moving() -> Unavailable:
     return Unavailable(
-        f"the policy has changed {MOST_PLANNINGS} times while a task was submitted; find out who "
+        f"the policy has changed {MAX_PLANNINGS} times while a task was submitted; find out who "
         "keeps changing it: `fleet audit`"
     )
 

@@ -18,7 +18,7 @@ from fleet.redis.store import Store
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.store import Lease
 
-MOST_WAITS = 5
+MAX_WAITS = 5
 """So often a task is parked in its run: each run may pay for its first steps again."""
 
 
@@ -29,7 +29,7 @@ class Unparked(NamedTuple):
     detail: str
 
 
-class Parking(Store):
+class OnHold(Store):
     """Parks tasks and brings them back. Every method is one call to Redis unless it says more."""
 
     def park(self, lease: Lease, refusal: Refusal, wait_ms: int) -> str:
@@ -38,7 +38,7 @@ class Parking(Store):
         keys += [self.keys.pool(lease.pool).in_flight, self.keys.cancelled, self.keys.parked]
         keys += [self.keys.ledger, self.keys.money, self.keys.reservations, self.keys.open_steps]
         keys.append(self.keys.waiting)
-        arguments: Arguments = [lease.task_id, lease.fence, refusal.packed, wait_ms, MOST_WAITS]
+        arguments: Arguments = [lease.task_id, lease.fence, refusal.packed, wait_ms, MAX_WAITS]
         with redis_errors(self.client):
             return text(self.scripts.park(keys=keys, args=arguments))
 

@@ -23,12 +23,12 @@ from fleet.redis.scripts import Scripts, raw, text
 from fleet.redis.store import Store
 from fleet.tasks.set_aside_store import SetAside
 
-MOST_MISSING = 2000
+MAX_MISSING = 2000
 """Looked for in each list at a time. What is missing beyond that is found when those that were put
 in front of it are taken."""
 
 
-MOST_RESTORED = 1000
+MAX_RESTORED = 1000
 
 
 class Missing(NamedTuple):
@@ -48,7 +48,7 @@ class Waiting(NamedTuple):
     oldest_seconds: float | None
 
 
-class Lines(Store):
+class QueueIndex(Store):
     """Looks at lines and slots. `queues` have their pool, '' for overflow ones."""
 
     def __init__(
@@ -81,7 +81,7 @@ class Lines(Store):
             pipeline = self.client.pipeline(transaction=False)
             for queue, _ in places:
                 self.scripts.missing(
-                    keys=[queue, line(queue)], args=[MOST_MISSING], client=pipeline
+                    keys=[queue, line(queue)], args=[MAX_MISSING], client=pipeline
                 )
             answers = pipeline.execute()
         return [
@@ -113,7 +113,7 @@ class Lines(Store):
     def _overdue(self, held: PoolKeys, dead_after_ms: int) -> list[tuple[str, bytes]]:
         """Delivery tags and what is noted of them."""
         before = self.now_us() / 1e6 - dead_after_ms / 1000
-        found = self.client.zrangebyscore(held.unacked_index, 0, before, 0, MOST_RESTORED)
+        found = self.client.zrangebyscore(held.unacked_index, 0, before, 0, MAX_RESTORED)
         tags = [text(tag) for tag in found]
         noted = self.client.hmget(held.unacked, tags) if tags else []
         return [(tag, raw(each)) for tag, each in zip(tags, noted, strict=True) if each]

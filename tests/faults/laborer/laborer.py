@@ -49,17 +49,17 @@ class Laborer:
             os.kill(os.getpid(), signal.SIGKILL)
         if payload.ask:
             question = f"{context.task_id} {run}"
-            await patiently(lambda: context.ask(question, max_tokens=100))
+            await retry_while_away(lambda: context.ask(question, max_tokens=100))
         await asyncio.sleep(payload.seconds)
         if payload.fails:
             raise ArithmeticError("dropped the hammer")
         # Whoever has lost the task is told so here, before the effect.
-        await patiently(lambda: context.report("done"))
+        await retry_while_away(lambda: context.report("done"))
         note("done", context.task_id, run)
         return Outcome("succeeded", Labored(run=run), "labored")
 
 
-async def patiently(call: Callable[[], Awaitable[object]]) -> None:
+async def retry_while_away(call: Callable[[], Awaitable[object]]) -> None:
     """Try for as long as it is somebody else's fault. The lease bounds it."""
     while True:
         try:
