@@ -4,6 +4,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+DOCS_INSTALLED := $(VENV)/.docs-installed
 LOCK_VENV := build/lock-venv
 
 # The first of these that is new enough creates .venv. To name one: `make CANDIDATES=/opt/python3.12`.
@@ -17,7 +18,7 @@ ARGS :=
 test test-slow: export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-slow test-faults bench lock clean
+.PHONY: help install demo up test test-slow test-faults bench docs picture lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -73,6 +74,18 @@ test-faults: $(INSTALLED)  ## Run the fault tests, with stock Celery for compari
 
 bench: $(INSTALLED)  ## Run every benchmark and write benchmarks/RESULTS.md (ARGS=--quick: short)
 	$(PYTHON) benchmarks/run_all.py $(ARGS)
+
+# The tools of the pages come from the extra `docs`, into the same environment.
+$(DOCS_INSTALLED): $(INSTALLED)
+	@echo "Installing the documentation tools"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[docs]'
+	@touch $@
+
+docs: $(DOCS_INSTALLED)  ## Build the documentation as a site with search, in build/site
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --config-file .ci/mkdocs.yml
+
+picture: $(INSTALLED)  ## Run the demo and draw docs/demo.svg again
+	@$(PYTHON) docs/tools/demo_picture.py
 
 lock: $(INSTALLED)  ## Update requirements.txt from setup.cfg (ARGS=--upgrade: newer versions)
 	$(PYTHON) -m venv --clear $(LOCK_VENV)

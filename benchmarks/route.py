@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import report
 
-from fleet.models.rules.choice import NANODOLLARS, REFERENCE_CATALOGUE, Model, Needs, choose
-from fleet.models.rules.learning import Evidence, ModelFacts
+from fleet.models.rules.choice import NANODOLLARS, REFERENCE_CATALOGUE, Model, ModelNeeds, choose
+from fleet.models.rules.learning import ModelEvidence, ModelFacts
 from fleet.money import Tokens
 from fleet.routing.rules.pools import PoolFacts, PoolTable
 from fleet.routing.rules.routing import RouteRequest, rank
@@ -34,10 +34,10 @@ SIX_MODELS = (
     *REFERENCE_CATALOGUE,
     Model("smollm2-135m-instruct", "local", None, 0.30, 0.60, free=True),
 )
-NEEDS = Needs("acme", 2000, request_type="code_generation")
+NEEDS = ModelNeeds("acme", 2000, request_type="code_generation")
 LEARNED = ModelFacts(
     {
-        (model.name, REQUEST.request_type): Evidence(20.0, 15.0, 30.0, 3000.0, 40.0)
+        (model.name, REQUEST.request_type): ModelEvidence(20.0, 15.0, 30.0, 3000.0, 40.0)
         for model in SIX_MODELS
     }
 )
@@ -56,7 +56,7 @@ def facts(count: int) -> list[PoolFacts]:
             agent_type="security_scanner" if number % 3 == 0 else "code_generator",
             queue=f"queue-{number:05}",
             weight=dice.randint(1, 10),
-            helps=frozenset({"code_generator"} if number % 3 == 0 else ()),
+            spillover=frozenset({"code_generator"} if number % 3 == 0 else ()),
             live_agents=3,
             capacity=30,
             in_flight=dice.randint(0, 30),

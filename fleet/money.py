@@ -45,7 +45,7 @@ class Tier(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class TokenRate:
     """US dollars for a million tokens of one kind; `tiers` by rising threshold."""
 
     dollars: Decimal
@@ -78,12 +78,12 @@ class Price:
     them.
     """
 
-    input: Rate
-    output: Rate
-    cached_input: Rate | None = None
+    input: TokenRate
+    output: TokenRate
+    cached_input: TokenRate | None = None
     request: Decimal = Decimal(0)
-    cache_write: Rate | None = None
-    reasoning: Rate | None = None
+    cache_write: TokenRate | None = None
+    reasoning: TokenRate | None = None
     _bands: tuple[tuple[int, _Band], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -144,7 +144,7 @@ class Price:
             yield above, self._band(above + 1)
 
     @property
-    def _rates(self) -> tuple[Rate, ...]:
+    def _rates(self) -> tuple[TokenRate, ...]:
         """The rate of each kind, in the order of a band."""
         into, out = self.input, self.output
         kinds = (self.cached_input or into, self.cache_write or into, self.reasoning or out)
@@ -175,6 +175,6 @@ def nanodollars(dollars: float) -> int:
     return ceil(Decimal(repr(float(dollars))) * NANODOLLARS)
 
 
-def _rate_of_thousand(price: float) -> Rate:
+def _rate_of_thousand(price: float) -> TokenRate:
     """The rate that a number was written as: 0.0015 is 1.5 dollars a million, exactly."""
-    return Rate(Decimal(repr(float(price))) * THOUSANDS)
+    return TokenRate(Decimal(repr(float(price))) * THOUSANDS)

@@ -1,1 +1,1 @@
-"""The agents that come with Fleet, each in a package of its own that announces a SPEC."""
+"""The agents that come with Fleet, each in its own package with a SPEC."""

@@ -1,6 +1,6 @@
 """The application that workers, beat and Flower load: `celery -A workers.app worker`.
 
-FLEET_POOL makes the process an agent of that pool; without it, it is none.
+With FLEET_POOL the process is an agent of this pool. Without it, the process is no agent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An agent of your own: it has the task's model summarize a text, and checks the answer.
+"""An agent of your own: the task's model summarizes a text, and the agent checks the answer.
 
 The payload and the result are pydantic models. `SPEC` is what the entry point names.
 """
@@ -34,8 +34,8 @@ class Summarizer:
 
     async def run(self, payload: SummaryPayload, context: AgentContext) -> Outcome:
         await context.report("asking the model")
-        # A word takes a token at least, so the bound on tokens holds for words too. A run that takes
-        # over from a worker that was killed has the answer by its name, and pays for no second one.
+        # A word takes at least one token, so the limit on tokens also limits the words. `save_as`
+        # checkpoints the answer: after a crash the next attempt has it and does not pay again.
         reply = await context.ask(
             payload.text,
             instructions=INSTRUCTIONS,

@@ -33,7 +33,7 @@ class BeatLease:
     def hold(self) -> bool:
         """Take or renew the lease. Returns whether this owner holds it."""
         with redis_errors(self.client):
-            return bool(self.scripts.hold(keys=[self.key], args=[self.owner, self.seconds]))
+            return self._take(self.seconds)
 
     def runs(self) -> dict[str, Run]:
         """The last run of each job, started by any process. Two calls."""
@@ -56,4 +56,7 @@ class BeatLease:
     def release(self) -> None:
         """Release the lease, if this owner holds it."""
         with redis_errors(self.client):
-            self.scripts.hold(keys=[self.key], args=[self.owner, 0])
+            self._take(0)
+
+    def _take(self, seconds: int) -> bool:
+        return bool(self.scripts.take_lease(keys=[self.key], args=[self.owner, seconds]))

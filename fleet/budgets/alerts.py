@@ -1,4 +1,4 @@
-"""Looks at every budget of dollars that is in force, and says which thresholds are reached."""
+"""Checks every dollar budget in force and raises an alert for each threshold that is reached."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fleet.budgets.controls import Controls
 from fleet.budgets.rules.alerts import BudgetAlert, BudgetUse
 from fleet.budgets.rules.limits import Limit, Limits
 from fleet.budgets.stores import BudgetStores
-from fleet.budgets.usage_store import Standings, UsageStore
+from fleet.budgets.usage_store import UsageReading, UsageStore
 from fleet.policy.rules import LimitKey
 from fleet.settings.names import EACH
 
@@ -20,31 +20,32 @@ log = structlog.get_logger(__name__)
 
 
 def look_at_budgets(controls: Controls, budgets: BudgetStores) -> list[str]:
-    """Say each threshold that is reached and was not said in its window yet, as sentences.
+    """Raise an alert for each threshold that was reached for the first time in its window. Returns
+    the alerts as sentences.
 
-    May run in several places at once and be killed anywhere: each alert is one script, which
-    says it once and keeps it. The line in the log comes after that, and is lost with its process.
+    May run in several places at once and be killed anywhere: one script raises each alert once and
+    keeps it. The log line follows, and is lost if the process dies before.
     """
-    found = [budgets.alerts.say(use) for use in _uses(budgets.usage, controls) if use.reached]
+    found = [budgets.alerts.raise_for(use) for use in _uses(budgets.usage, controls) if use.reached]
     alerts = [alert for alert in found if alert is not None]
     for alert in alerts:
-        _tell(alert)
+        _log(alert)
     return [alert.sentence for alert in alerts]
 
 
 def _uses(usage: UsageStore, controls: Controls) -> Iterator[BudgetUse]:
-    """Every budget of dollars, and how much of it is used now."""
+    """Every dollar budget, and how much of it is used now."""
     scopes = _scopes(usage, controls)
-    standings = usage.standings(list(scopes))
+    reading = usage.window_usage(list(scopes))
     for scope, limits in scopes.items():
         for limit in limits:
-            yield _use(scope, limit, standings)
+            yield _use(scope, limit, reading)
 
 
 def _scopes(usage: UsageStore, controls: Controls) -> dict[str, Sequence[Limit]]:
-    """The scopes that have a budget of dollars: those named, and for `*` each that uses any."""
-    said = (each.key for each in controls.in_force() if each.most is not None)
-    budgeted = {key.scope for key in said if _is_budget(key)}
+    """The scopes with a dollar budget: the named ones, and for `*` each scope with any usage."""
+    keys = (each.key for each in controls.in_force() if each.most is not None)
+    budgeted = {key.scope for key in keys if _is_budget(key)}
     kinds = [scope.partition(":")[0] for scope in budgeted if scope.endswith(f":{EACH}")]
     named = {scope for scope in budgeted if not scope.endswith(f":{EACH}")}
     named |= {scope for kind in kinds for scope in usage.scopes(kind)}
@@ -59,16 +60,16 @@ def _is_budget(limit: Limit | LimitKey) -> bool:
     return limit.quantity == "dollars" and limit.window in BUDGET_WINDOWS
 
 
-def _use(scope: str, limit: Limit, standings: Standings) -> BudgetUse:
-    standing = standings.of[scope]
-    settled = standing.settled[limit.window].amount
-    window_id = standings.windows[limit.window]
-    return BudgetUse(scope, limit, window_id, settled, standing.held.amount)
+def _use(scope: str, limit: Limit, reading: UsageReading) -> BudgetUse:
+    usage = reading.scopes[scope]
+    settled = usage.settled[limit.window].amount
+    window_id = reading.windows[limit.window]
+    return BudgetUse(scope, limit, window_id, settled, usage.held.amount)
 
 
-def _tell(alert: BudgetAlert) -> None:
-    tell = log.error if alert.is_full else log.warning
-    tell(
+def _log(alert: BudgetAlert) -> None:
+    write = log.error if alert.is_full else log.warning
+    write(
         "budget alert",
         scope=alert.scope,
         window=alert.window_id,

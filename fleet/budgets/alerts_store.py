@@ -1,19 +1,19 @@
-"""Budget alerts: said once each by `alert.lua`, in a stream that whoever passes them on may follow.
+"""Budget alerts: a stream that notifiers may follow. `alert.lua` raises each alert once.
 
     scope         such as `all` or `tenant:acme`
     window        hour, day or month
     window_id     the UTC hour, day or month, such as `d20261124`
     threshold     percent of the limit: 50, 80, 90 or 100
-    limit         nano-dollars, as are
-    settled       what was settled in the window, and
-    held          what was held for tasks that had not ended
+    limit         nano-dollars
+    settled       nano-dollars settled in the window
+    held          nano-dollars reserved for tasks that had not ended
 
-One about a model that ignores the limit of its answers, said by `limit.lua`, has others:
+An alert about a model that ignores its output limit, raised by `limit.lua`, has other fields:
 
     kind          output_limit
     scope         such as `model:gpt-5`
-    asked         tokens that an answer was asked to have at most, and
-    written       tokens that it had
+    asked         the output limit in tokens
+    written       tokens of the answer
     call          the task's id, a space, the name of the call
 """
 
@@ -29,25 +29,25 @@ from fleet.redis.scripts import text
 from fleet.redis.store import Store
 
 MAX_ALERTS = 10_000
-"""About so many are kept: some 2 MB."""
+"""The approximate number of alerts kept: some 2 MB."""
 
 REMEMBERED_SECONDS: Mapping[Window, int] = {
     "hour": 2 * 3600,
     "day": 2 * 86_400,
     "month": 32 * 86_400,
 }
-"""Longer than each window, so that none is said anew while it lasts."""
+"""Longer than each window, so that no alert is raised twice in one window."""
 
 NUMBERS = ("threshold", "limit", "settled", "held")
 
 
 class Alerts(Store):
-    """Says alerts, and reads them. Every method is one call to Redis."""
+    """Raises and reads alerts. Every method is one call to Redis."""
 
-    def say(self, use: BudgetUse) -> BudgetAlert | None:
-        """Say the highest threshold that is reached; None where that was said before.
+    def raise_for(self, use: BudgetUse) -> BudgetAlert | None:
+        """Raise an alert for the highest threshold reached; None if it was raised before.
 
-        Raises `ValueError` where none is reached.
+        Raises `ValueError` if no threshold is reached.
         """
         reached = use.reached
         if not reached:
@@ -61,11 +61,11 @@ class Alerts(Store):
         arguments += [REMEMBERED_SECONDS[window], MAX_ALERTS]
         arguments += [part for pair in alert._asdict().items() if pair[0] != "id" for part in pair]
         with redis_errors(self.client):
-            said = text(self.scripts.alert(keys=keys, args=arguments))
-        return alert._replace(id=said) if said else None
+            raised = text(self.scripts.alert(keys=keys, args=arguments))
+        return alert._replace(id=raised) if raised else None
 
     def newest(self, most: int) -> list[Alert]:
-        """The newest alerts first."""
+        """Alerts, newest first."""
         with redis_errors(self.client):
             found: Any = self.client.xrevrange(self.keys.alerts, count=most)
         return [_alert(text(alert_id), fields) for alert_id, fields in found]

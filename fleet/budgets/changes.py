@@ -1,6 +1,6 @@
 """Changes of limits and controls while the fleet runs, checked before anything is written.
 
-Limits are named as `[budgets]` and `[rates]` name them, such as `daily_usd` or `requests`.
+Limits have their names in `[budgets]` and `[rates]`, such as `daily_usd` or `requests`.
 """
 
 from __future__ import annotations
@@ -25,70 +25,70 @@ Amounts = Mapping[str, float | None]
 
 
 def set_limits(
-    store: PolicyStore, settings: Settings, scope: str, amounts: Amounts, cause: AuditActor
+    store: PolicyStore, settings: Settings, scope: str, amounts: Amounts, actor: AuditActor
 ) -> int:
-    """Lay limits of a scope over the configuration; how many were not so already.
+    """Override limits of a scope. Returns how many changed.
 
-    Raises `InvalidRequest`; nothing was changed then.
+    Raises `InvalidRequest` and then changes nothing.
     """
     check_scope(settings, scope)
     if not amounts:
         raise InvalidRequest(f"name a limit to set: {', '.join(CONFIGURED)}")
     limits = {_key(scope, name): _most(name, amount) for name, amount in amounts.items()}
-    return store.set_limits(limits, cause)
+    return store.set_limits(limits, actor)
 
 
 def clear_limits(
-    store: PolicyStore, settings: Settings, scope: str, names: Iterable[str], cause: AuditActor
+    store: PolicyStore, settings: Settings, scope: str, names: Iterable[str], actor: AuditActor
 ) -> int:
-    """Go back to the configuration for limits of a scope; how many had been set.
+    """Return limits of a scope to the configuration. Returns how many had been set.
 
-    Raises `InvalidRequest`; nothing was changed then.
+    Raises `InvalidRequest` and then changes nothing.
     """
     check_scope(settings, scope)
-    return store.clear_limits([_key(scope, name) for name in names], cause)
+    return store.clear_limits([_key(scope, name) for name in names], actor)
 
 
 def set_over(
-    store: PolicyStore, settings: Settings, tasks: Scope, over: str, cause: AuditActor
+    store: PolicyStore, settings: Settings, tasks: Scope, over: str, actor: AuditActor
 ) -> int:
-    """Say what becomes of calls that do not fit; 0 where that was set already.
+    """Set what happens to calls that exceed a budget. Returns 0 if this was set already.
 
-    Raises `InvalidRequest`; nothing was changed then.
+    Raises `InvalidRequest` and then changes nothing.
     """
     check_tasks(settings, tasks)
     for known in get_args(Over):
         if over == known:
-            return store.set_over(tasks, known, cause)
+            return store.set_over(tasks, known, actor)
     raise InvalidRequest(unknown("budget policy", over, frozenset(get_args(Over))))
 
 
-def clear_over(store: PolicyStore, settings: Settings, tasks: Scope, cause: AuditActor) -> int:
-    """Go back to the configuration for what becomes of calls; 0 where nothing was set.
+def clear_over(store: PolicyStore, settings: Settings, tasks: Scope, actor: AuditActor) -> int:
+    """Return to the configured rule for calls that exceed a budget. Returns 0 if nothing was set.
 
-    Raises `InvalidRequest`; nothing was changed then.
+    Raises `InvalidRequest` and then changes nothing.
     """
     check_tasks(settings, tasks)
-    return store.clear_over(tasks, cause)
+    return store.clear_over(tasks, actor)
 
 
 def set_emergency(
-    store: PolicyStore, settings: Settings, tenants: Iterable[str], cause: AuditActor
+    store: PolicyStore, settings: Settings, tenants: Iterable[str], actor: AuditActor
 ) -> int:
-    """Let only urgent tasks pass, and those of some tenants; 0 where that was so already.
+    """Admit only urgent tasks, and those of the given tenants. Returns 0 if nothing changed.
 
-    Raises `InvalidRequest`; nothing was changed then.
+    Raises `InvalidRequest` and then changes nothing.
     """
     allowed = list(tenants)
     for tenant in allowed:
         if tenant == EACH:
-            raise InvalidRequest(f"{tenant!r} would let everybody pass; name single tenants")
+            raise InvalidRequest(f"{tenant!r} would admit every tenant; name single tenants")
         check_scope(settings, f"tenant:{tenant}")
-    return store.set_emergency(allowed, cause)
+    return store.set_emergency(allowed, actor)
 
 
 def check_scope(settings: Settings, scope: str) -> None:
-    """Raise `InvalidRequest` for a scope that cannot be."""
+    """Raise `InvalidRequest` for an invalid scope."""
     if scope == ALL:
         return
     try:
@@ -111,8 +111,8 @@ def _most(name: str, amount: float | None) -> int | None:
         if number and 0 < amount <= MAX_DOLLARS:
             return nanodollars(amount)
         raise InvalidRequest(
-            f"{name} is {amount!r}; give US dollars over 0 and up to {MAX_DOLLARS:,}, or None to "
-            "have no such limit"
+            f"{name} is {amount!r}; give US dollars over 0 and up to {MAX_DOLLARS:,}, or None for "
+            "no limit"
         )
     if number and 1 <= amount <= MOST and amount == int(amount):
         return int(amount)

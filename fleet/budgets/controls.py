@@ -1,6 +1,6 @@
-"""The limits and controls of the money that are in force under one version of the policy.
+"""The limits and controls of spending that are in force under one version of the policy.
 
-What was set while the fleet runs goes before the configuration, limit by limit.
+A limit that was set while the fleet runs wins over the same limit in the configuration.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ CONFIGURED: Mapping[str, tuple[Window, Quantity]] = {
     "requests": ("rolling", "requests"),
     "concurrent_tasks": ("now", "tasks"),
 }
-"""The keys of `[budgets]` and `[rates]`, and what they limit."""
+"""The keys of `[budgets]` and `[rates]`, with the window and the quantity that they limit."""
 
 
 Origin = Literal["configured", "set"]
 
 
 class LimitInForce(NamedTuple):
-    """A limit and where it was said. `most` is None where it was lifted while the fleet runs."""
+    """A limit and its origin. `most` is None if it was lifted while the fleet runs."""
 
     key: LimitKey
     most: int | None
-    said: Origin
+    origin: Origin
 
 
 class OverInForce(NamedTuple):
-    """What becomes of calls that do not fit a budget, for which tasks, and where it was said."""
+    """What happens to calls that exceed a budget, for a scope of tasks, and the rule's origin."""
 
     tasks: Scope
     over: Over
-    said: Origin
+    origin: Origin
 
 
 class Controls:
-    """What is in force: `limits`, the `emergency` or None, when and how to `downgrade`, and
-    `task_nanodollars`, what a task may cost that says nothing of it, None where that is open;
-    `task_packed` are the limits of tokens and requests that each task has, for the scripts.
+    """The controls in force: `limits`, the `emergency` or None, and when and how to `downgrade`.
 
-    `special_tenants` are those about whom something was said by name.
+    `task_nanodollars` is the most that a task may cost without a limit of its own, None for no
+    limit. `task_packed` are the token and request limits of each task, for the scripts.
+    `special_tenants` are the tenants with rules of their own.
     """
 
     def __init__(self, config: FleetConfig, policy: Policy) -> None:
@@ -75,9 +75,9 @@ class Controls:
         self.special_tenants = self._special_tenants()
 
     def over(self, request_type: str, tenant: str) -> Over:
-        """What becomes of a task's model call that does not fit a budget.
+        """What happens to a task's model call that exceeds a budget.
 
-        The narrowest scope that fits holds: request type and tenant, then the tenant, then the
+        The narrowest matching scope wins: request type and tenant, then the tenant, then the
         request type, then all.
         """
         scopes = (
@@ -89,13 +89,13 @@ class Controls:
         return next(self._overs[scope] for scope in scopes if scope in self._overs)
 
     def in_force(self) -> list[LimitInForce]:
-        """Every limit, and every one that was lifted: those of everything first, then by scope."""
+        """Every limit, lifted ones included: the limits of `all` first, then by scope."""
         configured = (LimitInForce(*item, "configured") for item in self._configured.items())
         changed = (LimitInForce(*item, "set") for item in self._set.items())
         return sorted({each.key: each for each in (*configured, *changed)}.values(), key=_order)
 
     def overs_in_force(self) -> list[OverInForce]:
-        """What becomes of calls that do not fit, the widest scope first."""
+        """What happens to calls that exceed a budget, the widest scope first."""
         return [
             OverInForce(tasks, over, "set" if tasks in self._set_overs else "configured")
             for tasks, over in sorted(self._overs.items())
@@ -108,7 +108,7 @@ class Controls:
 
 
 def configured_limits(config: FleetConfig) -> dict[LimitKey, int]:
-    """The limits of the configuration."""
+    """The limits in the configuration."""
     tables: list[tuple[str, Budget | Rate]] = [
         (ALL, config.budgets),
         (ALL, config.rates),
@@ -119,7 +119,7 @@ def configured_limits(config: FleetConfig) -> dict[LimitKey, int]:
 
 
 def configured_overs(config: FleetConfig) -> dict[Scope, Over]:
-    """What becomes of calls that do not fit, by the configuration."""
+    """What happens to calls that exceed a budget, by the configuration."""
     rules = config.budgets.rules
     found = {Scope(rule.request_type or "", rule.tenant or ""): rule.over for rule in rules}
     return {Scope(): config.budgets.over, **found}

@@ -1,4 +1,4 @@
-"""The rules that a task's money is held by, in the form in which the scripts take them."""
+"""The rules for the reservation of a task's money, in the form of the scripts' arguments."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Arguments = list[str | int]
 
 
 class Choice(NamedTuple):
-    """A model that a task's money may be held for.
+    """A model for which a task's money may be reserved.
 
-    `nanodollars` and `tokens` are what a run is thought to take. `kind` is what it is to the plan:
-    `planned`, `cheaper` by the mapping, or `next` by its score. `limits` are packed; `because` says
-    why it is the planned one where another scored best.
+    `nanodollars` and `tokens` are the estimate of a run. `kind` is its part in the plan: `planned`,
+    `cheaper` by the mapping, or `next` by its score. `limits` are packed. `reason` says why it is
+    the planned model although another one scored best.
     """
 
     model: str
@@ -25,19 +25,19 @@ class Choice(NamedTuple):
     tokens: int
     kind: str
     limits: str
-    because: str = ""
+    reason: str = ""
 
 
 class ScopeLimits(NamedTuple):
-    """The packed limits of the scopes that every model of a task shares."""
+    """The packed limits of the scopes that all models of a task share."""
 
     everything: str = ""
     tenant: str = ""
     agent_type: str = ""
 
 
-class StepLimits(NamedTuple):
-    """The packed limits that a step has to fit, and the version of the policy that they are of.
+class CallLimits(NamedTuple):
+    """The packed limits that a model call has to fit, and the version of their policy.
 
     `task` are those of tokens and requests that each task has; its dollars are its own.
     """
@@ -48,16 +48,16 @@ class StepLimits(NamedTuple):
     task: str = ""
 
 
-NO_LIMITS = StepLimits("0", ScopeLimits())
-"""Of a fleet that has none, and has never changed its policy."""
+NO_LIMITS = CallLimits("0", ScopeLimits())
+"""For a fleet without limits that has never changed its policy."""
 
 
 @dataclass(frozen=True, slots=True)
 class MoneyRules:
-    """What holds for the tasks of one plan.
+    """The rules for the tasks of one plan.
 
-    `over` says what becomes of a task that fits no model; `nearly` is the share of a limit of
-    dollars from which on a cheaper model is taken.
+    `over` says what happens to a task that exceeds a limit with every model. `nearly` is the used
+    share of a dollar limit from which on a cheaper model is chosen.
     """
 
     agent_type: str
@@ -68,13 +68,9 @@ class MoneyRules:
 
     @property
     def arguments(self) -> tuple[str | int, ...]:
-        """What `submit.lua` takes."""
-        shared = (self.agent_type, *self.limits, self.over, repr(self.nearly))
-        return (*shared, *self.of_models)
-
-    @property
-    def of_models(self) -> Arguments:
-        """The models to choose from, as `lua/parts/choice.lua` reads them."""
+        """The arguments that `submit.lua` and `release_task.lua` share, in their order. The models
+        to choose from are in the form of `lua/parts/choice.lua`."""
         planned, *others = self.choices
         rest = json.dumps([each[:5] for each in others], separators=(",", ":"))
-        return [rest, *planned[:3], planned.limits, planned.because]
+        shared = (self.agent_type, *self.limits, self.over, repr(self.nearly))
+        return (*shared, rest, *planned[:3], planned.limits, planned.reason)

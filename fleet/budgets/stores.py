@@ -11,8 +11,7 @@ from fleet.budgets.usage_store import UsageStore
 
 @dataclass(frozen=True, slots=True)
 class BudgetStores:
-    """What scopes have used and reserved, the alerts that were raised, and what keeps both
-    small."""
+    """The usage counters and reservations, the alerts, and the upkeep of both."""
 
     usage: UsageStore
     alerts: Alerts

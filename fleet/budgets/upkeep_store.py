@@ -1,8 +1,8 @@
-"""Keeps the book of money small, and finds what is held for nobody.
+"""Keeps the usage counters small, and releases orphaned reservations.
 
-    prune.lua    drops hours, days and minutes that no limit looks at any more
-    orphan.lua   gives back what is held for a task that has ended or is gone, which no script
-                 leaves behind: a record that was deleted by hand, or evicted
+    prune.lua    drops hours, days and minutes that no limit needs any more
+    orphan.lua   releases the reservation of a task that has ended or is gone. No script leaves one
+                 behind; the record was deleted by hand, or evicted
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ from fleet.redis.scripts import Scripts, text
 from fleet.redis.store import Store
 
 PAGE = 500
-"""Fields of the book that one script looks at: a millisecond or two."""
+"""The number of counters that one script checks: a millisecond or two."""
 
 LOOKED_AT = {"reservations": 500, "open_steps": 200}
-"""How many are looked at in a round, about. An open step is a kilobyte, a reservation 60 bytes."""
+"""The approximate number checked in a round. A call in flight takes a kilobyte, a reservation 60
+bytes."""
 
 
 class UsageUpkeep(Store):
-    """Prunes the book, and finds orphans: `ended` are the states in which a task holds nothing."""
+    """Prunes the counters and finds orphans. `ended` are the states of a task without a
+    reservation."""
 
     def __init__(self, client: Redis, keys: Keys, scripts: Scripts, ended: Container[str]) -> None:
         super().__init__(client, keys, scripts)
         self.ended = ended
 
     def prune(self) -> int:
-        """Drop old fields of the book; how many there were. One call for each page of it.
+        """Drop old counters. Returns how many. One call for each page.
 
         May run in several places at once and be killed anywhere: each page is one script.
         """
@@ -46,18 +48,18 @@ class UsageUpkeep(Store):
             if cursor == "0":
                 return dropped
 
-    def give_back_orphans(self) -> list[str]:
-        """Look at the next reservations and open steps, and give back those whose task has ended
-        or is gone; the ids of those tasks.
+    def release_orphans(self) -> list[str]:
+        """Check the next reservations and calls in flight, and release those whose task has ended
+        or is gone. Returns the ids of these tasks.
 
-        A round looks at some hundred of them, and the next one goes on from there, in whatever
-        process: three calls, and one for each orphan.
+        A round checks some hundred of them. The next round continues there, in any process. Three
+        calls, and one for each orphan.
         """
         seen: dict[str, set[str]] = {task_id: set() for task_id in self._page("reservations")}
         for name in self._page("open_steps"):
             task_id, _, call = name.rpartition(" ")
             seen.setdefault(task_id, set()).add(call)
-        return [each for each in self._without_task(seen) if self._give_back(each, seen[each])]
+        return [each for each in self._without_task(seen) if self.release(each, seen[each])]
 
     def _page(self, kind: str) -> Iterator[str]:
         key = getattr(self.keys, kind)
@@ -80,7 +82,9 @@ class UsageUpkeep(Store):
             if state is None or text(state) in self.ended
         ]
 
-    def _give_back(self, task_id: str, calls: Iterable[str]) -> bool:
+    def release(self, task_id: str, calls: Iterable[str]) -> bool:
+        """Release the reservation of a task that has ended or is gone, and charge its `calls`.
+        Returns whether there was any. One call."""
         keys = [self.keys.task(task_id), self.keys.ledger, self.keys.money]
         keys += [self.keys.reservations, self.keys.open_steps]
         with redis_errors(self.client):

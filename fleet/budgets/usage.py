@@ -1,4 +1,4 @@
-"""How the scopes stand against their limits: what is spent, what is reserved, what is left."""
+"""The usage of limits: how much of each limit is spent and reserved."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from functools import cache
 from typing import NamedTuple
 
 from fleet.budgets.controls import LimitInForce
-from fleet.budgets.usage_store import Standing, UsageStore
-from fleet.ledger.rules.entries import Counted
+from fleet.budgets.rules.usage_counters import Counted
+from fleet.budgets.usage_store import ScopeUsage, UsageStore
 from fleet.policy.rules import Quantity
 from fleet.settings.names import EACH
 
@@ -19,11 +19,11 @@ FIELDS: Mapping[Quantity, str] = {
     "tasks": "tasks",
 }
 MAX_EACH = 20
-"""Scopes that are shown of a limit for each of a kind: those that have used most of it."""
+"""The most scopes shown for a limit of each scope of a kind: those that have used most of it."""
 
 
-class LimitStanding(NamedTuple):
-    """A limit, the scope that it is held against, and what that has spent and reserved of it."""
+class LimitUsage(NamedTuple):
+    """A limit, a scope that it applies to, and what the scope has spent and reserved of it."""
 
     limit: LimitInForce
     scope: str
@@ -32,30 +32,32 @@ class LimitStanding(NamedTuple):
 
     @property
     def used(self) -> float | None:
-        """The share that is spent or reserved; None where the limit was lifted."""
+        """The share that is spent or reserved; None if the limit was lifted."""
         most = self.limit.most
         return None if most is None else (self.settled + self.reserved) / most
 
 
-def standings(usage: UsageStore, limits: Sequence[LimitInForce]) -> list[LimitStanding]:
-    """How each limit is used now. One for each of a kind is told for those that use most of it."""
-    # Each kind is looked for once: that goes through the whole book.
+def limit_usages(usage: UsageStore, limits: Sequence[LimitInForce]) -> list[LimitUsage]:
+    """The usage of each limit now. A limit of `*` is reported for the scopes that use most of it.
+    """
+    # One search for each kind, because a search reads all counters.
     in_use = cache(usage.scopes)
     whose = {limit.key: _scopes(in_use, limit, limits) for limit in limits}
     wanted = sorted({scope for scopes in whose.values() for scope in scopes})
-    found = usage.standing(wanted)
-    told = []
+    found = usage.scope_usage(wanted)
+    usages = []
     for limit in limits:
-        rows = [_stands(limit, scope, found[scope]) for scope in whose[limit.key]]
+        rows = [_limit_usage(limit, scope, found[scope]) for scope in whose[limit.key]]
         rows.sort(key=lambda row: (-(row.used or 0.0), row.scope))
-        told += rows[:MAX_EACH]
-    return told
+        usages += rows[:MAX_EACH]
+    return usages
 
 
 def _scopes(
     in_use: Callable[[str], Iterable[str]], limit: LimitInForce, limits: Iterable[LimitInForce]
 ) -> tuple[str, ...]:
-    """The scopes that a limit is held against: of `*` those that use money and say nothing else."""
+    """The scopes that a limit applies to: for `*` the scopes with usage and no limit of their own.
+    """
     scope, window, quantity = limit.key
     kind, _, name = scope.partition(":")
     if name != EACH:
@@ -64,9 +66,9 @@ def _scopes(
     return tuple(each for each in in_use(kind) if each not in own)
 
 
-def _stands(limit: LimitInForce, scope: str, standing: Standing) -> LimitStanding:
+def _limit_usage(limit: LimitInForce, scope: str, usage: ScopeUsage) -> LimitUsage:
     field = FIELDS[limit.key.quantity]
-    counted = standing.settled.get(limit.key.window, Counted())
-    return LimitStanding(
-        limit, scope, getattr(counted, field, 0), int(getattr(standing.held, field))
+    counted = usage.settled.get(limit.key.window, Counted())
+    return LimitUsage(
+        limit, scope, getattr(counted, field, 0), int(getattr(usage.held, field))
     )

@@ -1,4 +1,4 @@
-"""Reads the book of money: what scopes have spent and hold, and for whom."""
+"""Reads the usage counters and the reservations: what scopes have spent and reserved."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from fleet.budgets.rules.usage_counters import (
     HOURS_KEPT_DAYS,
     ROLLING,
     ROLLING_MINUTES,
+    Counted,
     Holding,
+    ReservedAmounts,
     UsageCounters,
-    parse_book,
+    parse_counters,
     parse_holding,
 )
-from fleet.ledger.rules.entries import Counted, Held
 from fleet.redis.client import redis_errors
 from fleet.redis.scripts import text
 from fleet.redis.store import Store
@@ -32,23 +33,24 @@ DAY_SECONDS = 86_400
 WINDOWS = {"hour": "h%Y%m%d%H", "day": "d%Y%m%d", "month": "m%Y%m"}
 
 
-class Standing(NamedTuple):
-    """How a scope stands now: settled by `hour`, `day`, `month` and `rolling`, and what is held,
-    which counts in each of them."""
+class ScopeUsage(NamedTuple):
+    """The usage of a scope: settled amounts by `hour`, `day`, `month` and `rolling`, and the
+    reserved amount, which counts in each window."""
 
     settled: Mapping[str, Counted]
-    held: Held
+    held: ReservedAmounts
 
 
-class Standings(NamedTuple):
-    """How scopes stand at one moment, and the ids of its `hour`, `day` and `month`."""
+class UsageReading(NamedTuple):
+    """The usage of scopes at one moment, and the ids of its `hour`, `day` and `month`."""
 
     windows: Mapping[str, str]
-    of: Mapping[str, Standing]
+    scopes: Mapping[str, ScopeUsage]
 
 
 class Reserved(NamedTuple):
-    """What is held for tasks that have not ended, by id, and bound by steps, by id and call."""
+    """Reservations: for tasks that have not ended, by task id, and for calls in flight, by task id
+    and call."""
 
     tasks: Mapping[str, Holding]
     steps: Mapping[str, Holding]
@@ -59,38 +61,38 @@ class Reserved(NamedTuple):
 
 
 class UsageStore(Store):
-    """Reads alone: what changes the book is a script that charges, holds or gives back."""
+    """Reads only: the scripts that charge, reserve and release change the counters."""
 
     def read(self) -> UsageCounters:
-        """All of it."""
+        """All counters."""
         with redis_errors(self.client):
-            return book_of(self.client.hgetall(self.keys.money))
+            return counters_of(self.client.hgetall(self.keys.money))
 
     def reserved(self) -> Reserved:
-        """What is held, task by task. Read at one moment."""
+        """All reservations at one moment."""
         with redis_errors(self.client):
             pipeline = self.client.pipeline(transaction=True)
             pipeline.hgetall(self.keys.reservations)
             pipeline.hgetall(self.keys.open_steps)
             return reserved_of(*pipeline.execute())
 
-    def standing(self, scopes: Sequence[str]) -> dict[str, Standing]:
-        """How scopes stand in the windows of Redis's clock. Two calls, and one more for each 61
+    def scope_usage(self, scopes: Sequence[str]) -> dict[str, ScopeUsage]:
+        """The usage of scopes in the windows of Redis's clock. Two calls, and one more for each 61
         further scopes."""
         seconds = self._seconds()
         minutes = [f"{ROLLING}{seconds // 60 - back}" for back in range(ROLLING_MINUTES + 1)]
-        return self._standing(scopes, [*window_ids(seconds).values(), HELD, *minutes])
+        return self._read(scopes, [*window_ids(seconds).values(), HELD, *minutes])
 
-    def standings(self, scopes: Sequence[str]) -> Standings:
-        """How any number of scopes stand in the UTC hour, day and month of Redis's clock, without
-        the last 60 minutes. One call, and one for each 1,000 scopes."""
+    def window_usage(self, scopes: Sequence[str]) -> UsageReading:
+        """The usage of any number of scopes in the UTC hour, day and month of Redis's clock,
+        without the last 60 minutes. One call, and one for each 1,000 scopes."""
         windows = window_ids(self._seconds())
-        return Standings(windows, self._standing(scopes, [*windows.values(), HELD]))
+        return UsageReading(windows, self._read(scopes, [*windows.values(), HELD]))
 
     def scopes(self, kind: str) -> list[str]:
-        """The scopes of a kind, such as `tenant`, that hold anything or have spent this month.
+        """The scopes of a kind, such as `tenant`, with a reservation or with spending this month.
 
-        Goes through the whole book, a page a call; it has some 600 fields for each scope.
+        Scans all counters, one call for each page. There are some 600 fields for each scope.
         """
         month = window_ids(self._seconds())["month"]
         patterns = (f"{window} {kind}:*" for window in (HELD, month))
@@ -107,7 +109,7 @@ class UsageStore(Store):
             seconds, _ = self.client.time()
         return int(seconds)
 
-    def _standing(self, scopes: Sequence[str], fields: Sequence[str]) -> dict[str, Standing]:
+    def _read(self, scopes: Sequence[str], fields: Sequence[str]) -> dict[str, ScopeUsage]:
         wanted = [f"{window} {scope}" for scope in scopes for window in fields]
         size = len(fields)
         step = MAX_FIELDS // size * size
@@ -116,7 +118,7 @@ class UsageStore(Store):
             for start in range(0, len(wanted), step):
                 found += self.client.hmget(self.keys.money, wanted[start : start + step])
         rows = (found[start : start + size] for start in range(0, len(found), size))
-        return {scope: _standing(row) for scope, row in zip(scopes, rows, strict=True)}
+        return {scope: _scope_usage(row) for scope, row in zip(scopes, rows, strict=True)}
 
 
 def window_ids(seconds: int) -> dict[str, str]:
@@ -126,25 +128,26 @@ def window_ids(seconds: int) -> dict[str, str]:
 
 
 def oldest_kept(seconds: int) -> tuple[str, str]:
-    """The oldest UTC hour and day that the book is sure to have then, in seconds since 1970."""
+    """The oldest UTC hour and day that the counters are sure to include at a moment, in seconds
+    since 1970."""
     hour = window_ids(seconds - HOURS_KEPT_DAYS * DAY_SECONDS)["hour"]
     return hour, window_ids(seconds - DAYS_KEPT * DAY_SECONDS)["day"]
 
 
-def book_of(found: Mapping[Any, Any]) -> UsageCounters:
-    """The book from what Redis answered."""
-    return parse_book({text(name): text(packed) for name, packed in found.items()})
+def counters_of(found: Mapping[Any, Any]) -> UsageCounters:
+    """The counters from the answer of Redis."""
+    return parse_counters({text(name): text(packed) for name, packed in found.items()})
 
 
 def reserved_of(tasks: Mapping[Any, Any], steps: Mapping[Any, Any]) -> Reserved:
-    """The reservations and open steps from what Redis answered."""
+    """The reservations from the answer of Redis."""
     return Reserved(
         {text(name): parse_holding(text(packed), True) for name, packed in tasks.items()},
         {text(name): parse_holding(text(packed), False) for name, packed in steps.items()},
     )
 
 
-def _standing(row: Sequence[bytes | str | None]) -> Standing:
+def _scope_usage(row: Sequence[bytes | str | None]) -> ScopeUsage:
     hour, day, month, held, *minutes = row
     settled = {
         "hour": _counted(hour),
@@ -152,7 +155,7 @@ def _standing(row: Sequence[bytes | str | None]) -> Standing:
         "month": _counted(month),
         "rolling": _sum(map(_counted, minutes)),
     }
-    return Standing(settled, Held(*_numbers(held)))
+    return ScopeUsage(settled, ReservedAmounts(*_numbers(held)))
 
 
 def _counted(packed: bytes | str | None) -> Counted:

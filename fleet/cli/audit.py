@@ -11,7 +11,7 @@ from fleet.cli.output import JsonOption, LimitOption, dollars, moment, say
 from fleet.cli.rows import Column, CsvOption, print_rows
 
 if TYPE_CHECKING:
-    from fleet.policy.audit_store import Change
+    from fleet.policy.audit_store import PolicyChange
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -37,13 +37,13 @@ def audit(
         say("no changes yet")
 
 
-def _change_json(change: Change) -> dict[str, Any]:
+def _change_json(change: PolicyChange) -> dict[str, Any]:
     """A change for programs. `at` is in seconds since 1970; an absent value is null."""
     values = {"before": change.before or None, "after": change.after or None}
     return {**change._asdict(), "at": change.epoch, **values}
 
 
-def _value(change: Change, value: str) -> str:
+def _value(change: PolicyChange, value: str) -> str:
     """A value in a few words. A dash stands for no value."""
     if not value:
         return "-"
@@ -57,11 +57,11 @@ def _value(change: Change, value: str) -> str:
     return value
 
 
-def _what(change: Change) -> str:
+def _what(change: PolicyChange) -> str:
     return f"{change.kind} {' '.join(part for part in change.about if part)}".strip()
 
 
-CHANGES: tuple[Column[Change], ...] = (
+CHANGES: tuple[Column[PolicyChange], ...] = (
     Column("time", lambda change: moment(change.epoch)),
     Column("by", lambda change: change.by),
     Column("what", _what),

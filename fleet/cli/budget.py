@@ -150,7 +150,7 @@ def show(as_json: JsonOption = False) -> None:
     fleet = Fleet.from_env()
     controls, budgets = fleet.controls(), fleet.settings.config.budgets
     limits = [each for each in controls.in_force() if each.key.window in NAMES]
-    usage = fleet.standings(limits)
+    usage = fleet.limit_usage(limits)
     if as_json:
         downgrade = controls.downgrade
         print_json(
@@ -215,7 +215,7 @@ def _over_json(over: OverInForce) -> dict[str, Any]:
         "request_type": over.tasks.request_type or None,
         "tenant": over.tasks.tenant or None,
         "over": over.over,
-        "said": over.said,
+        "said": over.origin,
     }
 
 
@@ -253,5 +253,5 @@ OVERS: tuple[Column[OverInForce], ...] = (
     Column("request type", lambda over: over.tasks.request_type or "any"),
     Column("tenant", lambda over: over.tasks.tenant or "any"),
     Column("a call over a budget", lambda over: over.over),
-    Column("set in", lambda over: ORIGINS[over.said]),
+    Column("set in", lambda over: ORIGINS[over.origin]),
 )

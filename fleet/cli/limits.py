@@ -16,7 +16,7 @@ from fleet.cli.rows import Column, RowTable, table
 if TYPE_CHECKING:
     from fleet import Fleet
     from fleet.budgets.controls import LimitInForce
-    from fleet.budgets.usage import LimitStanding
+    from fleet.budgets.usage import LimitUsage
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -92,7 +92,7 @@ def show(as_json: JsonOption = False) -> None:
 
     fleet = Fleet.from_env()
     limits = [each for each in fleet.limits() if each.key.window in WINDOWS]
-    usage = fleet.standings(limits)
+    usage = fleet.limit_usage(limits)
     if as_json:
         print_json([limit_json(limit, usage) for limit in limits])
     elif limits:
@@ -187,12 +187,12 @@ def print_cleared(scope: str, count: int) -> None:
 
 def _describe(limit: LimitInForce) -> str:
     """Such as `at most 1,000 requests in any 60 minutes`."""
-    from fleet.budgets.rules.limits import SAID, Limit
+    from fleet.budgets.rules.limits import WINDOW_PHRASES, Limit
 
     _, window, quantity = limit.key
     if limit.most is None:
-        return f"no limit on {quantity} {SAID[window]}"
-    return f"at most {Limit(window, quantity, limit.most).said}"
+        return f"no limit on {quantity} {WINDOW_PHRASES[window]}"
+    return f"at most {Limit(window, quantity, limit.most).description}"
 
 
 class LimitRow(NamedTuple):
@@ -206,28 +206,28 @@ class LimitRow(NamedTuple):
     origin: str
 
 
-def limits_table(limits: Iterable[LimitInForce], usage: Iterable[LimitStanding]) -> RowTable:
+def limits_table(limits: Iterable[LimitInForce], usage: Iterable[LimitUsage]) -> RowTable:
     """One row for each limit. Under a limit that holds for several scopes, such as `tenant:*`,
     there is one row for each of them."""
     return table(_limit_rows(limits, usage), LIMITS)
 
 
 def _limit_rows(
-    limits: Iterable[LimitInForce], usage: Iterable[LimitStanding]
+    limits: Iterable[LimitInForce], usage: Iterable[LimitUsage]
 ) -> Iterator[LimitRow]:
-    by_limit: dict[LimitInForce, list[LimitStanding]] = {}
+    by_limit: dict[LimitInForce, list[LimitUsage]] = {}
     for each in usage:
         by_limit.setdefault(each.limit, []).append(each)
     for limit in limits:
         rows = by_limit.get(limit, [])
         own = next((row for row in rows if row.scope == limit.key.scope), None)
         used = _used(own) if own else ("", "", "")
-        yield LimitRow(limit.key.scope, _describe(limit), *used, ORIGINS[limit.said])
+        yield LimitRow(limit.key.scope, _describe(limit), *used, ORIGINS[limit.origin])
         for row in rows if own is None else ():
             yield LimitRow(f"  {row.scope}", "", *_used(row), "")
 
 
-def _used(row: LimitStanding) -> tuple[str, str, str]:
+def _used(row: LimitUsage) -> tuple[str, str, str]:
     quantity = row.limit.key.quantity
     share = "" if row.used is None else f"{row.used:.0%}"
     return _quantity(quantity, row.settled), _quantity(quantity, row.reserved), share
@@ -237,7 +237,7 @@ def _quantity(quantity: str, number: int) -> str:
     return dollars(number) if quantity == "dollars" else f"{number:,}"
 
 
-def limit_json(limit: LimitInForce, usage: Iterable[LimitStanding]) -> dict[str, Any]:
+def limit_json(limit: LimitInForce, usage: Iterable[LimitUsage]) -> dict[str, Any]:
     """A limit and its usage for programs. Dollars are nano-dollars; no limit is null."""
     scope, window, quantity = limit.key
     unit = "nanodollars" if quantity == "dollars" else quantity
@@ -247,7 +247,7 @@ def limit_json(limit: LimitInForce, usage: Iterable[LimitStanding]) -> dict[str,
         "quantity": quantity,
         "most": limit.most,
         "unit": unit,
-        "said": limit.said,
+        "said": limit.origin,
         "used": [
             {"scope": row.scope, "settled": row.settled, "reserved": row.reserved}
             for row in usage

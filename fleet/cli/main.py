@@ -128,5 +128,5 @@ def main() -> None:
     except FleetError as error:
         from fleet.cli.output import complain
 
-        complain(str(error))
+        complain(str(error), type(error).__name__)
         sys.exit(EXIT_USAGE if isinstance(error, USAGE_ERRORS) else EXIT_FAILURE)

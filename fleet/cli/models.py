@@ -13,12 +13,12 @@ from fleet.cli.output import JsonOption, console, print_json, say
 from fleet.cli.rows import Column, figure, table
 
 if TYPE_CHECKING:
-    from fleet.models.listing import Learned, Line
+    from fleet.models.listing import CatalogueLine, Learned
     from fleet.models.price_refresh import Refreshed
     from fleet.models.prices import PriceBook
     from fleet.models.rules.difficulty.evidence import Evidence
     from fleet.models.rules.difficulty.training import TrainingReport
-    from fleet.money import Price, Rate
+    from fleet.money import Price, TokenRate
     from fleet.settings import Settings
     from fleet.tasks.connection import Connection
 
@@ -152,7 +152,7 @@ def train(as_json: JsonOption = False) -> None:
 
     fleet = open_connection(load_settings())
     cause = routine_actor(why="fleet models train")
-    show_training(fleet, partial(fleet.policy.store.set_difficulty, cause=cause), as_json)
+    show_training(fleet, partial(fleet.policy.store.set_difficulty, actor=cause), as_json)
 
 
 def show_training(fleet: Connection, save: Callable[[bytes], object], as_json: bool) -> None:
@@ -223,7 +223,7 @@ def _show(request_type: str | None, as_json: bool) -> None:
     screen.print(f"\nPrices by {source}.")
 
 
-def _lines(request_type: str | None) -> tuple[list[Line], str]:
+def _lines(request_type: str | None) -> tuple[list[CatalogueLine], str]:
     """The models, and the source of their prices."""
     import os
 
@@ -293,7 +293,7 @@ def _report(done: Refreshed) -> None:
         say("all workers and applications of the fleet use these prices within a minute")
 
 
-def _state(line: Line) -> str:
+def _state(line: CatalogueLine) -> str:
     if line.state == "cooling down":
         return f"cooling down for {line.seconds:.0f} s after {line.reason}"
     return line.reason or line.state
@@ -307,7 +307,7 @@ def _rates(price: Price | None, between: str = ", ") -> list[str]:
     return [_rate(rate, between) for rate in kinds]
 
 
-def _rate(rate: Rate, between: str) -> str:
+def _rate(rate: TokenRate, between: str) -> str:
     """Such as `3`, or with a tier `3, over 200k 6`."""
     tiers = (f"over {tier.above // 1000}k {_plain(tier.dollars)}" for tier in rate.tiers)
     return between.join([_plain(rate.dollars), *tiers])
@@ -317,7 +317,7 @@ def _plain(dollars: Decimal) -> str:
     return f"{dollars.normalize():f}"
 
 
-def _line_json(line: Line) -> dict[str, Any]:
+def _line_json(line: CatalogueLine) -> dict[str, Any]:
     """A model for programs."""
     model = line.model
     return {
@@ -355,24 +355,24 @@ def _price_json(price: Price | None) -> dict[str, Any] | None:
     }
 
 
-def _rate_json(rate: Rate) -> dict[str, Any]:
+def _rate_json(rate: TokenRate) -> dict[str, Any]:
     """Decimals stay text, because a float may differ from them."""
     tiers = [{"above_input_tokens": t.above, "dollars": _plain(t.dollars)} for t in rate.tiers]
     return {"dollars": _plain(rate.dollars), "tiers": tiers}
 
 
-def _priced(part: int) -> Callable[[Line], str]:
-    def cell(line: Line) -> str:
+def _priced(part: int) -> Callable[[CatalogueLine], str]:
+    def cell(line: CatalogueLine) -> str:
         return "free" if line.model.free else _rates(line.model.price, ",\n")[part]
 
     return cell
 
 
-def _window(line: Line) -> str:
+def _window(line: CatalogueLine) -> str:
     return f"{line.model.context_tokens:,}" if line.model.context_tokens else "-"
 
 
-MODELS: tuple[Column[Line], ...] = (
+MODELS: tuple[Column[CatalogueLine], ...] = (
     Column("model", lambda line: line.model.name, whole=True),
     Column("provider", lambda line: line.model.provider),
     figure("$/M in", _priced(0)),
@@ -386,7 +386,7 @@ MODELS: tuple[Column[Line], ...] = (
     Column("region", lambda line: line.model.region or "-"),
     Column("tenants", lambda line: ", ".join(sorted(line.model.tenants)) or "all"),
 )
-LEARNED: tuple[Column[tuple[Line, Learned]], ...] = (
+LEARNED: tuple[Column[tuple[CatalogueLine, Learned]], ...] = (
     Column("model", lambda each: each[0].model.name, whole=True),
     Column("request type", lambda each: each[1].request_type),
     figure("quality", lambda each: f"{each[0].model.quality:.2f}"),

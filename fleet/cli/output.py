@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ LimitOption = Annotated[
 
 SHORT_ID = 8
 DOTS_PER_INCH = 110
+TROUBLESHOOTING = "docs/troubleshooting.md"
 STYLES = {
     "queued": "yellow",
     "delayed": "blue",
@@ -91,12 +93,20 @@ def say(message: str, *, err: bool = False) -> None:
     typer.echo(plain_lines(message), err=err)
 
 
-def complain(message: str) -> None:
-    """Print an error on standard error."""
+def complain(message: str, kind: str) -> None:
+    """Print an error on standard error, and the section of the docs that explains its class."""
     from rich.text import Text
 
     text = Text("error: ", style="bold red") + Text(plain_lines(message), style="red")
     error_console().print(text, soft_wrap=True)
+    error_console().print(Text(more_about(kind), style="dim"), soft_wrap=True)
+
+
+def more_about(kind: str) -> str:
+    """The section of the docs about a class of errors, such as `OverBudget`, or about a part of
+    `fleet status`, such as `status beat`."""
+    words = re.findall(r"[A-Z]?[a-z]+", kind)
+    return f"more: {TROUBLESHOOTING}#{'-'.join(words).lower()}"
 
 
 def highlighted(text: str, language: str) -> Text:

@@ -158,7 +158,7 @@ def _queues(
 def _pool_json(row: PoolRow) -> dict[str, Any]:
     return {
         **asdict(row.pool),
-        "helps": sorted(row.pool.helps),
+        "helps": sorted(row.pool.spillover),
         "waiting": row.own.messages,
         "oldest_waiting_seconds": row.own.oldest_seconds,
         "overflow_waiting": row.overflow.messages,
@@ -173,12 +173,12 @@ def _age(waiting: Waiting) -> str:
 def _health(pool: PoolFacts) -> Text:
     from rich.text import Text
 
-    from fleet.routing.rules.health import said
+    from fleet.routing.rules.health import describe_health
     from fleet.routing.rules.pools import IN
 
-    if pool.standing == IN:
+    if pool.health_state == IN:
         return Text("in" if pool.live_agents else "no live agent", style="dim")
-    return Text(said(pool.standing, pool.because, pool.openings), style="yellow")
+    return Text(describe_health(pool.health_state, pool.reason, pool.openings), style="yellow")
 
 
 POOL_COLUMNS: tuple[Column[PoolRow], ...] = (

@@ -171,13 +171,13 @@ def strategies(as_json: JsonOption = False) -> None:
 def _try(asked: Submission, as_json: bool) -> None:
     from fleet import Fleet
     from fleet.cli.decision import decision_view, model_json
-    from fleet.models.rules.downgrade_reasons import said
+    from fleet.models.rules.downgrade_reasons import describe_downgrade
 
     found = Fleet.from_env().dry_run(asked)
     if as_json:
         money = {
             "held_for": found.chosen or None,
-            "because": said(found.because),
+            "because": describe_downgrade(found.because),
             "refusal": found.refusal._asdict() if found.refusal else None,
         }
         shown = {"route": found.route.to_json(), "model": model_json(found.models)}
@@ -185,7 +185,8 @@ def _try(asked: Submission, as_json: bool) -> None:
         return
     console().print(decision_view(found.route, found.models))
     if found.because:
-        say(f"Money: would be reserved for {found.chosen}, since {said(found.because)}")
+        why = describe_downgrade(found.because)
+        say(f"Money: would be reserved for {found.chosen}, since {why}")
     if found.refusal:
         say(f"Money: refused: {found.refusal.sentence}")
 
@@ -211,7 +212,7 @@ def _route_json(found: tuple[Scope, Route]) -> dict[str, Any]:
         "tenant": scope.tenant or None,
         "strategy": route.strategy,
         "weights": route.weights._asdict(),
-        "said": route.said,
+        "said": route.origin,
     }
 
 
@@ -229,7 +230,7 @@ ROUTES: tuple[Column[tuple[Scope, Route]], ...] = (
     Column("strategy", lambda each: each[1].strategy),
     Column(
         "set in",
-        lambda each: "fleet route set" if each[1].said == "set" else "the configuration",
+        lambda each: "fleet route set" if each[1].origin == "set" else "the configuration",
     ),
     Column("weights", lambda each: _weights_shown(each[1])),
 )

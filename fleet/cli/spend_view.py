@@ -22,7 +22,7 @@ from fleet.text import plain_label
 if TYPE_CHECKING:
     from fleet.ledger.rules.intervals import Interval
     from fleet.ledger.rules.projection import Projection
-    from fleet.ledger.rules.spend import Analysis, Dimension, Part, Totals
+    from fleet.ledger.rules.spend import Analysis, Dimension, Totals
     from fleet.ledger.spend import SpendReport
 
 USUAL: tuple[Dimension, ...] = ("model", "tenant", "agent_type")
@@ -155,7 +155,7 @@ def _doubts(totals: Totals) -> list[Text]:
     return [Text(sentence, style="yellow") for sentence in found]
 
 
-def _count(of: Callable[[Totals], int]) -> Callable[[Part], str]:
+def _count(of: Callable[[Totals], int]) -> Callable[[SpendShare], str]:
     return lambda part: f"{of(part.totals):,}"
 
 
@@ -238,7 +238,7 @@ def _title(projection: Projection) -> str:
     return f"{month}: {money(total.estimate)} projected ({bounds})"
 
 
-SHARES: tuple[Column[Part], ...] = (
+SHARES: tuple[Column[SpendShare], ...] = (
     figure("amount", lambda part: money(part.totals.amount)),
     figure("share", lambda part: f"{part.share:.1%}"),
     figure("calls", _count(lambda totals: totals.requests)),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fleet.cli.output import JsonOption, console, print_json
+from fleet.cli.output import JsonOption, console, more_about, print_json
 from fleet.cli.rows import Column, table
 
 if TYPE_CHECKING:
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from fleet.operations.health import Part
     from fleet.settings import Settings
+
+NOTES = ("parked", "malformed")
+"""Parts that are shown only if there is something to report."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -41,6 +44,8 @@ def status(as_json: JsonOption = False) -> None:
         print_json({"healthy": healthy, "isolation": isolation, "parts": shown})
     else:
         console().print(table(parts, PARTS))
+        for kind in sorted({part.name.split()[0] for part in parts if _has_hint(part)}):
+            console().print(more_about(f"status {kind}"))
     raise typer.Exit(0 if healthy else 1)
 
 
@@ -79,6 +84,10 @@ def flower_url(settings: Settings) -> str | None:
         return run.flower_url
     port = settings.environment.flower_port
     return f"http://{LOOPBACK}:{port}" if port else None
+
+
+def _has_hint(part: Part) -> bool:
+    return not part.ok or part.name in NOTES
 
 
 def _state(part: Part) -> Text:

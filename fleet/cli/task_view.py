@@ -21,13 +21,13 @@ from fleet.budgets.rules.refusals import Refusal
 from fleet.cli.output import dollars, highlighted, moment, seconds, state
 from fleet.cli.rows import Column, figure, table
 from fleet.errors import InvalidRequest
-from fleet.ledger.rules.entries import CONTRADICTORY, MISSING, UNPRICED
-from fleet.models.rules.downgrade_reasons import said
-from fleet.tasks.record import ANSWERED
+from fleet.models.rules.downgrade_reasons import describe_downgrade
+from fleet.models.rules.usage import CONTRADICTORY, MISSING, UNPRICED
 
 if TYPE_CHECKING:
     from fleet.tasks.checkpoints_store import Saved
-    from fleet.tasks.record import Step, TaskRecord
+    from fleet.tasks.model_call import ModelCall
+    from fleet.tasks.record import TaskRecord
     from fleet.tasks.rules.states import Move
 
 WHY_DEAD = {
@@ -87,10 +87,10 @@ def write_export(record: TaskRecord, form: str, target: Path | None) -> None:
 
 def calls_view(record: TaskRecord) -> list[RenderableType]:
     """The model calls, after an empty line. Empty if there are none."""
-    if not record.steps:
+    if not record.model_calls:
         return []
-    parts: list[RenderableType] = [Text(), table(record.steps, CALLS)]
-    more = record.model_calls - len(record.steps)
+    parts: list[RenderableType] = [Text(), table(record.model_calls, CALLS)]
+    more = record.model_call_count - len(record.model_calls)
     return [*parts, Text(f"and {more} more calls")] if more else parts
 
 
@@ -185,7 +185,7 @@ def on_hold_note(record: TaskRecord) -> str:
 
 def model_note(record: TaskRecord) -> str:
     """The cheaper model that money was reserved for, and why. Empty if it is the best one."""
-    return f"{record.chosen}, since {said(record.because)}" if record.because else ""
+    return f"{record.chosen}, since {describe_downgrade(record.because)}" if record.because else ""
 
 
 def uncertain_note(record: TaskRecord) -> str:
@@ -206,7 +206,11 @@ def money_json(record: TaskRecord) -> dict[str, Any]:
     waits = None
     if refusal is not None:
         waits = {**refusal._asdict(), "sentence": refusal.sentence, "until": record.parked_until}
-    return {"waits_for": waits, "held_for": record.chosen or None, "because": said(record.because)}
+    return {
+        "waits_for": waits,
+        "held_for": record.chosen or None,
+        "because": describe_downgrade(record.because),
+    }
 
 
 def record_json(record: TaskRecord) -> dict[str, Any]:
@@ -216,6 +220,8 @@ def record_json(record: TaskRecord) -> dict[str, Any]:
         del shown[name]
     for name in ("chosen", "because", "parked_for"):
         del shown[name]
+    # Programs have known the calls as `steps`, and their count as `model_calls`.
+    shown |= {"steps": shown["model_calls"], "model_calls": shown.pop("model_call_count")}
     times = {"wait_seconds": record.wait_seconds, "run_seconds": record.run_seconds}
     history = [move._asdict() for move in record.history]
     priorities = record.priorities._asdict() if record.priorities else None
@@ -233,7 +239,7 @@ def _task_state(record: TaskRecord) -> Text:
     return state(record.state).append(f" to {moment(record.parked_until)}")
 
 
-def _cost(call: Step) -> str:
+def _cost(call: ModelCall) -> str:
     """The cost of a model call, or its upper bound if the usage is unknown."""
     if call.usage == UNPRICED:
         return "no price"
@@ -254,13 +260,13 @@ TASKS: tuple[Column[TaskRecord], ...] = (
     figure("wait", lambda task: seconds(task.wait_seconds)),
     figure("run", lambda task: seconds(task.run_seconds)),
 )
-CALLS: tuple[Column[Step], ...] = (
+CALLS: tuple[Column[ModelCall], ...] = (
     Column("model", lambda call: call.model),
     Column("provider", lambda call: call.provider),
     Column("why", lambda call: call.why),
     Column(
         "ended",
-        lambda call: Text(call.ended, style="green" if call.ended == ANSWERED else "yellow"),
+        lambda call: Text(call.ended, style="green" if call.answered else "yellow"),
     ),
     figure("in", lambda call: str(call.input_tokens)),
     figure("cached", lambda call: str(call.cached_input_tokens)),

@@ -1,8 +1,8 @@
-"""Moves old entries of the ledger from Redis to files: written, on the disk, and only then trimmed.
+"""Moves old entries of the ledger from Redis to files. Entries are trimmed once a file is on disk.
 
-Killed before the trim, the entries are still in the stream, and the next run writes the same file
-again. Killed after it, the file is noted in Redis by the same script. A file takes entries of one
-day that is over, so that two runs at once write the same ones.
+If the job is killed before the trim, the entries are still in the stream and the next run writes
+the same file again. The script that trims also records the file in Redis. A file has the entries of
+one finished day, so that two runs at once write the same files.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from fleet.ledger.rules.entries import FIRST, LedgerEntry
 from fleet.ledger.stores import LedgerStores
 
 KEEP_DAYS = 7
-"""Entries stay in Redis for so long at least. An entry takes some 150 bytes there."""
+"""The least number of days that entries stay in Redis. An entry takes some 150 bytes there."""
 
 MAX_ENTRIES = 20_000
-"""In a file: some 20 MB in memory while it is written."""
+"""The most entries in a file: some 20 MB in memory while it is written."""
 
 DAY_SECONDS = 86_400
 
@@ -25,7 +25,8 @@ log = structlog.get_logger(__name__)
 
 
 def archive(ledger: LedgerStores, keep_days: int = KEEP_DAYS) -> list[str]:
-    """Archive entries that are older than so many whole days by Redis's clock; the files' names."""
+    """Archive entries older than `keep_days` whole days by Redis's clock. Returns the files' names.
+    """
     ledger.rollups.roll_up()
     files = LedgerFiles(ledger.data_dir)
     names: list[str] = []
@@ -34,13 +35,13 @@ def archive(ledger: LedgerStores, keep_days: int = KEEP_DAYS) -> list[str]:
         if ledger.entries.trim(name, batch[0].id, batch[-1].id):
             names.append(name)
         elif ledger.entries.archives()[-1:] == names[-1:]:
-            log.warning("entries could not be archived yet", file=name)
+            log.warning("archiving entries failed, retried by the next run", file=name)
             break
     return names
 
 
 def _batch(ledger: LedgerStores, before_day: int) -> list[LedgerEntry]:
-    """The oldest entries of the stream, of one day, where that is before the given one."""
+    """The oldest entries of the stream: one day's entries, if that day is before `before_day`."""
     found: list[LedgerEntry] = []
     while len(found) < MAX_ENTRIES:
         entries = ledger.entries.page(found[-1].id if found else FIRST).entries

@@ -1,4 +1,4 @@
-"""Beat's daily spend report: made of whole days, logged, and kept for whoever asks."""
+"""Beat's daily spend report: covers whole days, is logged, and is kept for later readers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from fleet.errors import InvalidRequest
 from fleet.ledger.period import DEFAULT_DAYS, period_of, today_of
 from fleet.ledger.rules.days import shifted
-from fleet.ledger.spend import Rows, SpendReport, spend_report
+from fleet.ledger.spend import ReadRows, SpendReport, spend_report
 from fleet.ledger.stores import LedgerStores
 from fleet.policy.store import Policy
 from fleet.redis.client import redis_errors
@@ -22,11 +22,11 @@ log = structlog.get_logger(__name__)
 
 
 def daily_report(
-    config: FleetConfig, policy: Policy, ledger: LedgerStores, rows: Rows
+    config: FleetConfig, policy: Policy, ledger: LedgerStores, rows: ReadRows
 ) -> dict[str, Any]:
-    """Report the thirty days up to yesterday: keep the report, log it as one line, return that.
+    """Report the thirty days up to yesterday: keep the report, log it as one line, return the line.
 
-    May run twice: the second report takes the place of the first, and says the same.
+    May run twice: the second report replaces the first one, and is equal to it.
     """
     today, now = today_of(ledger.entries)
     period = period_of(today, last=shifted(today, -1), days=DEFAULT_DAYS)
@@ -38,8 +38,8 @@ def daily_report(
             mapping={"at": report.made_at, "report": REPORT.dump_json(report)},
         )
     line = summary(report)
-    tell = log.info if report.analysis.verdict == "healthy" else log.warning
-    tell("daily spend report", **line)
+    write = log.info if report.analysis.verdict == "healthy" else log.warning
+    write("daily spend report", **line)
     return line
 
 
@@ -64,8 +64,8 @@ def summary(report: SpendReport) -> dict[str, Any]:
 
 
 def last_report(ledger: LedgerStores) -> SpendReport | None:
-    """Beat's last report, None before the first. Raises `InvalidRequest` for one of another
-    version of Fleet."""
+    """Beat's last report, None before the first. Raises `InvalidRequest` if another version of
+    Fleet made it."""
     store = ledger.entries
     with redis_errors(store.client):
         kept = store.client.hget(store.keys.spend_report, "report")
@@ -75,8 +75,8 @@ def last_report(ledger: LedgerStores) -> SpendReport | None:
         return REPORT.validate_json(kept)
     except ValidationError:
         raise InvalidRequest(
-            "the kept report was made by another version of fleet; leave out --last-report, or "
-            "wait for the next one"
+            "the kept report is from another version of fleet; leave out --last-report, or wait "
+            "for the next report"
         ) from None
 
 

@@ -1,6 +1,6 @@
-"""Writes entries of the ledger for other tools: CSV, JSON or Parquet, page by page.
+"""Exports entries of the ledger for other tools: CSV, JSON or Parquet, page by page.
 
-Amounts and estimates are nano-dollars. CSV and JSON have the time too, as ISO 8601 in UTC.
+Amounts and estimates are nano-dollars. CSV and JSON also have the time, as ISO 8601 in UTC.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ COLUMNS = ("time", *LedgerEntry._fields)
 
 
 def export(pages: Pages, form: str, target: Path | None, output: IO[bytes]) -> int:
-    """Write entries to a file, or to the output where none is named; how many there were.
+    """Write entries to the `target` file, or to `output` without one. Returns how many.
 
-    The file is there only once it is whole. Raises `InvalidRequest` where it cannot be written.
+    The file appears once it is complete. Raises `InvalidRequest` if it cannot be written.
     """
     try:
         with _opened(target, output) as file:
@@ -58,7 +58,7 @@ def _csv(pages: Pages, file: IO[bytes]) -> int:
 
 
 def _json(pages: Pages, file: IO[bytes]) -> int:
-    """One array with an object for each entry, a line each."""
+    """One array with an object for each entry, one line each."""
     count = 0
     file.write(b"[")
     for entries in pages:
@@ -89,7 +89,7 @@ FORMATS: dict[str, Callable[[Pages, IO[bytes]], int]] = {
 
 
 class _Text:
-    """Takes text for a file of bytes."""
+    """Writes text to a binary file."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file

@@ -1,7 +1,7 @@
-"""Files of ledger entries in Parquet: the archive, and what other tools read.
+"""Parquet files of ledger entries: the archive, and exports for other tools.
 
-A file of the archive is whole or not there: it is written under another name, forced to the disk
-and renamed. Its name has the ids of its first and last entry, so that writing the same entries
+A file of the archive is complete or does not exist: it is written under another name, synced to
+disk and renamed. Its name has the ids of its first and last entry, so writing the same entries
 again makes the same file.
 """
 
@@ -21,11 +21,11 @@ from fleet.ledger.rules.entries import NUMBERS, LedgerEntry
 
 FOLDER = "ledger"
 ROWS = 2000
-"""Entries that are in memory at once while a file is read."""
+"""The number of entries in memory while a file is read."""
 
 PART = ".part"
 LEFT_OVER_SECONDS = 86_400
-"""A part so old belongs to a process that died."""
+"""A partial file of this age belongs to a process that died."""
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 
 def load_arrow() -> tuple[Any, Any]:
-    """The modules `pyarrow` and `pyarrow.parquet`: 60 MB that only archives and Parquet need.
+    """The modules `pyarrow` and `pyarrow.parquet`: 60 MB that only the archive and Parquet need.
 
-    Raises `InvalidConfig` where they are not installed.
+    Raises `InvalidConfig` if they are not installed.
     """
     try:
         import pyarrow as pa
@@ -46,7 +46,7 @@ def load_arrow() -> tuple[Any, Any]:
 
 
 def schema() -> pa.Schema:
-    """The columns of an entry."""
+    """The columns for an entry."""
     pa, _ = load_arrow()
     return pa.schema(
         [(name, pa.int64() if name in NUMBERS else pa.string()) for name in LedgerEntry._fields]
@@ -54,15 +54,15 @@ def schema() -> pa.Schema:
 
 
 class LedgerFiles:
-    """The archive under a data folder. Every worker and reader must see the same one."""
+    """The archive under a data folder. Every worker and reader must see the same folder."""
 
     def __init__(self, data_dir: Path) -> None:
         self.folder = data_dir / FOLDER
 
     def write(self, entries: Sequence[LedgerEntry]) -> str:
-        """Keep entries, in order, as one file; its name.
+        """Write entries, in order, to one file. Returns its name.
 
-        Raises `Unavailable` where that fails, `InvalidConfig` without pyarrow.
+        Raises `Unavailable` if this fails, `InvalidConfig` without pyarrow.
         """
         _, pq = load_arrow()
         day = datetime.fromtimestamp(entries[0].epoch, UTC).date()
@@ -75,19 +75,19 @@ class LedgerFiles:
                 pq.write_table(as_table(entries), part, row_group_size=ROWS)
         except OSError as error:
             raise Unavailable(
-                f"{path}: cannot be written ({error.strerror}); the ledger keeps its entries"
+                f"{path}: cannot be written ({error.strerror}); the entries stay in Redis"
             ) from error
         return name
 
     def read(self, name: str) -> Iterator[list[LedgerEntry]]:
-        """The entries of a file, in order. Raises `InvalidConfig` where it is not here, or pyarrow
+        """The entries of a file, in order. Raises `InvalidConfig` if the file is missing or pyarrow
         is not installed."""
         with self._opened(name) as file:
             for batch in file.iter_batches(ROWS, columns=list(LedgerEntry._fields)):
                 yield [LedgerEntry(**row) for row in batch.to_pylist()]
 
     def length(self, name: str) -> int:
-        """How many entries a file has. Raises `InvalidConfig` where it is not here."""
+        """The number of entries in a file. Raises `InvalidConfig` if the file is missing."""
         with self._opened(name) as file:
             return int(file.metadata.num_rows)
 
@@ -100,13 +100,13 @@ class LedgerFiles:
                 yield file
         except (OSError, pa.ArrowException) as error:
             raise InvalidConfig(
-                f"{path}: a file of the ledger's archive cannot be read ({error}); let "
-                "FLEET_DATA_DIR name the folder that the fleet's workers share"
+                f"{path}: a file of the ledger's archive cannot be read ({error}); set "
+                "FLEET_DATA_DIR to the folder that the fleet's workers share"
             ) from error
 
 
 def as_table(entries: Iterable[LedgerEntry]) -> pa.Table:
-    """Entries as a table of Arrow, a column for each field."""
+    """Entries as an Arrow table, one column for each field."""
     pa, _ = load_arrow()
     fields = schema()
     columns = list(zip(*entries, strict=True)) or [()] * len(fields)
@@ -116,7 +116,7 @@ def as_table(entries: Iterable[LedgerEntry]) -> pa.Table:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A file to write instead, which takes the place of `path` once it is whole and on the disk."""
+    """A temporary file to write, which replaces `path` once it is complete and on disk."""
     part = path.with_name(f".{path.name}.{uuid4().hex}{PART}")
     try:
         yield part

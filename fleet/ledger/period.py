@@ -1,4 +1,4 @@
-"""Which days are meant: what somebody typed, as a period, or a sentence of what is wrong."""
+"""Parses the days of a report: a period from what a user typed, or an error that says why not."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fleet.text import brief
 DEFAULT_DAYS = 30
 FIRST_DAY = "20000101"
 MAX_DAYS = 1100
-"""Three years and a bit."""
+"""The most days in a period: three years and a bit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
     """Days from the first to the last, both included, as YYYYMMDD in UTC.
 
-    With `open_day` the last is today, which has not ended.
+    With `open_day` the last day is today, which has not ended.
     """
 
     first: str
@@ -41,7 +41,7 @@ def today_of(store: Store) -> tuple[str, int]:
 def period_of(
     today: str, first: str | None = None, last: str | None = None, days: int | None = None
 ) -> Period:
-    """The period that somebody asked for: the last 30 days where nothing was said.
+    """The requested period; by default the last 30 days.
 
     Days are written as 2026-11-24 or 20261124. Raises `InvalidRequest`.
     """
@@ -53,7 +53,7 @@ def period_of(
         raise InvalidRequest(f"--days is {brief(days)} days; ask for at most {MAX_DAYS}")
     end = today if last is None else _day("--to", last)
     if end < FIRST_DAY:
-        raise InvalidRequest(f"--to {last}: no fleet spent anything then; name a later day")
+        raise InvalidRequest(f"--to {last}: is before any fleet existed; name a later day")
     if end > today:
         raise InvalidRequest(f"--to {last}: is after today, {today}; name a day up to today (UTC)")
     start = shifted(end, 1 - (days or DEFAULT_DAYS)) if first is None else _day("--from", first)
@@ -73,5 +73,5 @@ def _day(option: str, text: str) -> str:
         return date.fromisoformat(text).isoformat().replace("-", "")
     except ValueError:
         raise InvalidRequest(
-            f"{option} {text:.40}: is no day of the calendar; write it as 2026-11-24"
+            f"{option} {text:.40}: is no valid date; write it as 2026-11-24"
         ) from None

@@ -1,8 +1,9 @@
-"""Reads the ledger as a whole: the archive's files, and then the stream, each entry once.
+"""Reads the whole ledger: the archive's files, then the stream, each entry once.
 
-The archive's job may move entries from the one to the other meanwhile. So each page of the stream
-comes with the name of the archive's newest file at that moment: where that goes beyond what was
-read, the files are read first. Only files that Redis has noted count, not what a killed job left.
+The archiving job may move entries from the stream to files meanwhile. So each page of the stream
+comes with the name of the archive's newest file at that moment. If this file goes beyond the
+entries read so far, the files are read first. Only files recorded in Redis count, not what a killed
+job left behind.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ LAST_NUMBER = 2**64 - 1
 
 
 class LedgerFilter(NamedTuple):
-    """Which entries are wanted: by UTC day, both included, and by names. None is any."""
+    """Selects entries by UTC day, both included, and by names. None selects all."""
 
     first_day: date | None = None
     last_day: date | None = None
@@ -34,7 +35,7 @@ class LedgerFilter(NamedTuple):
     task: str | None = None
 
     def takes(self, entry: LedgerEntry) -> bool:
-        """Whether an entry is wanted."""
+        """Whether the filter selects an entry."""
         first, last, *names = self
         if first and entry.day < f"{first:%Y%m%d}":
             return False
@@ -45,7 +46,7 @@ class LedgerFilter(NamedTuple):
 
     @property
     def after(self) -> str:
-        """An id that all wanted entries follow. A correction comes later than its day."""
+        """An id before all selected entries. A correction is written later than its day."""
         if self.first_day is None:
             return FIRST
         midnight = datetime(*self.first_day.timetuple()[:3], tzinfo=UTC)
@@ -60,7 +61,7 @@ class LedgerReader:
         self.files = LedgerFiles(stores.data_dir)
 
     def pages(self, after: str = FIRST, until: str | None = None) -> Iterator[list[LedgerEntry]]:
-        """All entries that follow an id, in order, up to another one where it is given."""
+        """All entries after an id, in order, up to and including `until` if it is given."""
         for entries in self._pages(after):
             wanted = [each for each in entries if until is None or not _follows(each.id, until)]
             if wanted:
@@ -71,9 +72,9 @@ class LedgerReader:
     def matching(
         self, wanted: LedgerFilter, seen: Callable[[int], object] = lambda entries: None
     ) -> Iterator[list[LedgerEntry]]:
-        """The entries that are wanted, page by page; a page may be empty.
+        """The selected entries, page by page. A page may be empty.
 
-        `seen` is told now and then how many entries were looked at.
+        `seen` is called now and then with the number of entries read.
         """
         looked_at = 0
         for entries in self.pages(wanted.after):
@@ -82,11 +83,11 @@ class LedgerReader:
             seen(looked_at)
 
     def length(self) -> int:
-        """How many entries there are in all."""
+        """The total number of entries."""
         return self.ledger.length() + sum(map(self.files.length, self.ledger.archives()))
 
     def find(self, entry_id: str) -> LedgerEntry:
-        """One entry. Raises `InvalidRequest` where there is none of that id."""
+        """One entry. Raises `InvalidRequest` if there is none with this id."""
         _check_id(entry_id)
         found = self.ledger.find(entry_id)
         if found is not None:
@@ -129,5 +130,5 @@ def _check_id(entry_id: str) -> None:
     ms, _, number = entry_id.partition("-")
     if not (ms.isascii() and ms.isdigit() and number.isascii() and number.isdigit()):
         raise InvalidRequest(
-            f"{entry_id!r} is no entry of the ledger; give an id as `fleet ledger show` lists them"
+            f"{entry_id!r} is no id of a ledger entry; `fleet ledger show` lists the ids"
         )

@@ -1,4 +1,4 @@
-"""Lays a provider's bill beside the ledger."""
+"""Compares a provider's bill with the ledger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fleet.ledger.usage_exports import CACHED, REQUESTS, read_usage_export
 
 
 class Reconciled(NamedTuple):
-    """All days and models that were compared, and those that differ; amounts are nano-dollars."""
+    """All compared days and models, and those that differ. Amounts are nano-dollars."""
 
     lines: tuple[Compared, ...]
     differing: tuple[Compared, ...]
@@ -21,21 +21,21 @@ class Reconciled(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether no day and model differs by more money than is tolerated."""
+        """Whether the amounts of all days and models are equal within the tolerance."""
         return all(abs(line.difference.amount) <= self.tolerance for line in self.lines)
 
 
 def reconcile(
     rollups: Rollups, path: Path, tolerance: int = 0, provider: str | None = None
 ) -> Reconciled:
-    """Compare a usage export with the ledger, over the days that it has, by day and model.
+    """Compare a usage export with the ledger, over the export's days, by day and model.
 
-    Requests are compared with the ledger's steps, those among them that a provider did not serve:
-    so they may differ where calls have failed, and only amounts decide whether the two agree.
-    What only the ledger has counts where it is of a model that the export names, or of the given
-    provider. Raises `InvalidRequest` for a file that is no usage export.
+    Requests are compared with the ledger's model calls, which include calls that the provider did
+    not serve. So requests may differ after failed calls, and only amounts decide whether both
+    agree. An entry that only the ledger has counts if its model is in the export, or if it is of
+    the given provider. Raises `InvalidRequest` for a file that is no usage export.
     """
-    lines, told = read_usage_export(path)
+    lines, optional = read_usage_export(path)
     if not lines:
         raise InvalidRequest(f"{path}: has no lines; give a usage export with a line for each day")
     bill = sums(lines)
@@ -46,10 +46,10 @@ def reconcile(
             BillKey(row.period, row.model),
             Billed(
                 row.input_tokens,
-                row.cached_tokens if CACHED in told else 0,
+                row.cached_tokens if CACHED in optional else 0,
                 row.output_tokens,
                 row.amount,
-                row.requests if REQUESTS in told else 0,
+                row.requests if REQUESTS in optional else 0,
             ),
         )
         for row in rollups.rows(days[0], days[-1])

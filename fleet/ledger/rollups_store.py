@@ -1,7 +1,7 @@
 """The roll-ups: sums of the ledger's entries by hour and by day, for each combination of names.
 
-A cursor says up to which entry they go. A batch is added and the cursor moved in one script, which
-does nothing where the cursor is not where the batch began: so the job may be killed anywhere, run
+A cursor marks the last entry that is included. One script adds a batch and moves the cursor. It
+does nothing if the cursor is not at the start of the batch. So the job may be killed anywhere, run
 twice, and run in several places at once.
 """
 
@@ -26,10 +26,10 @@ HOURS = tuple(f"{hour:02d}" for hour in range(24))
 
 
 class Rollups(Store):
-    """Brings the roll-ups up to date, and reads them."""
+    """Updates and reads the roll-ups."""
 
     def roll_up(self) -> int:
-        """Add all entries that are new; how many there were. Two calls for each page of them."""
+        """Add all new entries. Returns how many. Two calls for each page of entries."""
         ledger, done = Ledger(self.client, self.keys, self.scripts), 0
         while True:
             before = self.cursor()
@@ -40,12 +40,12 @@ class Rollups(Store):
                 done += len(entries)
 
     def cursor(self) -> str:
-        """The id of the last entry that is rolled up."""
+        """The id of the last entry that is included."""
         with redis_errors(self.client):
             return text(self.client.get(self.keys.rollup_cursor) or FIRST)
 
     def add(self, before: str, last: str, sums: Mapping[RolledKey, Rolled]) -> bool:
-        """Add a batch from one id, exclusive, to another. False where the cursor is elsewhere."""
+        """Add a batch from `before`, exclusive, to `last`. False if the cursor is elsewhere."""
         numbers: dict[str, int] = {}
         arguments: list[str | int] = [before, last]
         for key, rolled in sums.items():
@@ -56,11 +56,11 @@ class Rollups(Store):
             return bool(self.scripts.rollup(keys=keys, args=arguments))
 
     def rows(self, first_day: date, last_day: date, hourly: bool = False) -> list[SpendRow]:
-        """What was spent from one UTC day to another, both included: a row for each day, or hour,
-        and combination of names, in order of time.
+        """The spending from one UTC day to another, both included: a row for each day, or hour, and
+        combination of names, ordered by time.
 
-        What is new is rolled up first, so that the current hour is in it. Raises `InvalidRequest`
-        where the last day is before the first.
+        New entries are rolled up first, so the current hour is included. Raises `InvalidRequest` if
+        the last day is before the first.
         """
         if last_day < first_day:
             raise InvalidRequest(f"{last_day} is before {first_day}; give the earlier day first")
@@ -69,7 +69,7 @@ class Rollups(Store):
         return [spend_row(key, rolled) for key, rolled in sorted(found.items())]
 
     def read(self, periods: list[str]) -> dict[RolledKey, Rolled]:
-        """The roll-ups of these hours or days, as far as they have been made."""
+        """The roll-ups of these hours or days; those that do not exist are left out."""
         with redis_errors(self.client):
             pipeline = self.client.pipeline(transaction=False)
             for period in periods:
@@ -102,7 +102,7 @@ def _periods(first: date, last: date, hourly: bool) -> list[str]:
 
 @lru_cache(maxsize=10_000)
 def _field(names: Names) -> str:
-    # A foreign publisher's tenant may be any text.
+    # Another publisher's tenant may be any text.
     return SEPARATOR.join(quote(name, safe=" /:") for name in names)
 
 

@@ -1,4 +1,4 @@
-"""Gathers what was spent and what may be, and has it analysed."""
+"""The spend report: gathers spending and limits, and analyses them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fleet.errors import InvalidRequest
 from fleet.ledger.period import Period
 from fleet.ledger.rules.days import days_between, shifted
 from fleet.ledger.rules.projection import RECENT_DAYS, Projection, project
-from fleet.ledger.rules.spend import Analysis, Limits, analyse, daily_totals
+from fleet.ledger.rules.spend import Analysis, SpendLimits, analyse, daily_totals
 from fleet.ledger.rules.spend_rows import SpendRow
 from fleet.ledger.stores import LedgerStores
 from fleet.policy.rules import LimitKey
@@ -20,29 +20,29 @@ from fleet.settings.config import FleetConfig
 from fleet.settings.names import ALL
 from fleet.text import unknown
 
-Rows = Callable[[str, str], Sequence[SpendRow]]
-"""The rows of the days from a first to a last one, both included, as YYYYMMDD."""
+ReadRows = Callable[[str, str], Sequence[SpendRow]]
+"""Reads the rows from a first to a last day, both included, as YYYYMMDD."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpendReport:
     """The analysis of a period, and the projection of the month of its last day.
 
-    `made_at` is in seconds since 1970, by Redis's clock. Amounts are nano-dollars. With
-    `open_day` the last day had not ended then. The limits of one tenant's spend are its own where
-    it has any, else those of all tenants.
+    `made_at` is in seconds since 1970, by Redis's clock. Amounts are nano-dollars. With `open_day`
+    the last day had not ended then. The limits for one tenant's spend are its own, or those of all
+    tenants if it has none.
     """
 
     made_at: int
     tenant: str | None
     open_day: bool
-    limits: Limits
+    limits: SpendLimits
     analysis: Analysis
     projection: Projection
 
 
-def recorded_rows(ledger: LedgerStores) -> Rows:
-    """The rows of a fleet's roll-ups, which are brought up to date first."""
+def recorded_rows(ledger: LedgerStores) -> ReadRows:
+    """Reads the rows of a fleet's roll-ups, after updating them."""
 
     def rows(first: str, last: str) -> Sequence[SpendRow]:
         days = (date.fromisoformat(first), date.fromisoformat(last))
@@ -51,11 +51,10 @@ def recorded_rows(ledger: LedgerStores) -> Rows:
     return rows
 
 
-def limits_of(config: FleetConfig, policy: Policy, tenant: str | None = None) -> Limits:
-    """The limits in force of everything, or those of a tenant where it has its own, in
-    nano-dollars.
+def limits_of(config: FleetConfig, policy: Policy, tenant: str | None = None) -> SpendLimits:
+    """The limits in force for all, or for a tenant with limits of its own, in nano-dollars.
 
-    In place of a limit of everything that was lifted the configured one: so much was planned.
+    A lifted limit for all is replaced by the configured one, which is the planned amount.
     """
     planned = configured_limits(config)
     found = {
@@ -68,19 +67,19 @@ def limits_of(config: FleetConfig, policy: Policy, tenant: str | None = None) ->
         own = Controls(config, policy).limits.of(scope)
         found |= {each.window: (each.most, scope) for each in own if each.quantity == "dollars"}
     (daily, daily_scope), (monthly, monthly_scope) = found["day"], found["month"]
-    return Limits(daily, monthly, daily_scope, monthly_scope)
+    return SpendLimits(daily, monthly, daily_scope, monthly_scope)
 
 
 def spend_report(
     config: FleetConfig,
     policy: Policy,
-    rows: Rows,
+    rows: ReadRows,
     period: Period,
     tenant: str | None = None,
     *,
     made_at: int,
 ) -> SpendReport:
-    """Analyse a period, of all tenants or one. Raises `InvalidRequest` for an unknown tenant."""
+    """Analyse a period for all tenants or one. Raises `InvalidRequest` for an unknown tenant."""
     _check_tenant(config, tenant)
     start = min(period.first, f"{period.last[:6]}01", shifted(period.last, -RECENT_DAYS))
     found = _rows_of(rows(start, period.last), tenant)
@@ -106,7 +105,7 @@ def _rows_of(rows: Sequence[SpendRow], tenant: str | None) -> list[SpendRow]:
 
 
 def _check_tenant(config: FleetConfig, tenant: str | None) -> None:
-    """Where tenants are configured, only those are known; else any name is."""
+    """If tenants are configured, only these are known. Otherwise any name is allowed."""
     known = config.tenants
     if tenant is not None and known and tenant not in known:
         raise InvalidRequest(unknown("tenant", tenant, frozenset(known)))

@@ -1,12 +1,12 @@
-"""The ledger: an entry for each settled step, in a stream, and the counters that it adds up to.
+"""The ledger: a stream with an entry for each settled model call, and the counters of its sums.
 
-    usage.lua     one step: charges the task, writes the entry, moves the counters; and so do the
-                  scripts that end a run, for a step that has not told its usage
-    correct.lua   one step: writes a correction, moves the counters of the same windows
-    trim.lua      one step: lets go of entries that a file of the archive holds by now
+    usage.lua     atomically charges the task, writes the entry and moves the counters. The scripts
+                  that end a run do the same for a call without reported usage
+    correct.lua   atomically writes a correction and moves the counters of the same windows
+    trim.lua      atomically removes entries that a file of the archive has
 
-So after every script the sum of all entries, archived ones among them, is what each scope's
-counters say of each window. Nothing else writes to either.
+So after every script the sum of all entries, archived ones included, equals each scope's counters
+for each window. Nothing else writes to either.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from fleet.budgets.rules.usage_counters import UsageCounters
-from fleet.budgets.usage_store import Reserved, book_of, reserved_of
+from fleet.budgets.usage_store import Reserved, counters_of, reserved_of
 from fleet.errors import InvalidRequest
 from fleet.ledger.rules.entries import (
     CORRECTION,
@@ -31,16 +31,16 @@ from fleet.redis.store import Store
 __all__ = ["Ledger", "LedgerEntry", "Moment", "Page"]
 
 PAGE = 2000
-"""Entries in one answer: some 800 KB, which keeps Redis busy for a few milliseconds."""
+"""The number of entries in one answer: some 800 KB, a few milliseconds of Redis's time."""
 
 NAMES = {
     name: field for field in LedgerEntry._fields for name in (field, field.encode())
 }
-"""Of fields, whichever way the client decodes: half of the time to read a million entries."""
+"""Field names by text and by bytes: saves half of the time to read a million entries."""
 
 
 class Page(NamedTuple):
-    """Entries in order, and the name of the newest file of the archive at that moment, or ''."""
+    """Entries in order, and the name of the archive's newest file at that moment, or ''."""
 
     entries: list[LedgerEntry]
     archive: str
@@ -57,10 +57,11 @@ class Moment(NamedTuple):
 
 
 class Ledger(Store):
-    """Reads the ledger's stream and its counters, and corrects. One call to Redis a method."""
+    """Reads the ledger's stream and counters, and writes corrections. Each method is one call to
+    Redis."""
 
     def page(self, after: str, most: int = PAGE) -> Page:
-        """The entries that follow an id, as far as the stream still has them."""
+        """The entries after an id that the stream still has."""
         with redis_errors(self.client):
             pipeline = self.client.pipeline(transaction=True)
             pipeline.xrange(self.keys.ledger, min=f"({after}", count=most)
@@ -69,12 +70,12 @@ class Ledger(Store):
         return Page(_entries(found), text(archive or b""))
 
     def length(self) -> int:
-        """How many entries the stream has."""
+        """The number of entries in the stream."""
         with redis_errors(self.client):
             return int(self.client.xlen(self.keys.ledger))
 
     def newest(self, most: int) -> list[LedgerEntry]:
-        """The newest entries of the stream first."""
+        """Entries of the stream, newest first."""
         with redis_errors(self.client):
             found: Any = self.client.xrevrange(self.keys.ledger, count=most)
         return _entries(found)
@@ -100,14 +101,14 @@ class Ledger(Store):
             last = text(newest[0][0])
         else:
             last = archived_ids(text(archive))[1] if archive else FIRST
-        return Moment(book_of(money), reserved_of(tasks, steps), last, int(seconds))
+        return Moment(counters_of(money), reserved_of(tasks, steps), last, int(seconds))
 
     def correct(self, entry: LedgerEntry, amount: int, by: str, why: str, once: str) -> str:
-        """Add an amount to an entry, in nano-dollars: under 0 where it was charged too much.
+        """Add an amount to an entry, in nano-dollars: negative if the charge was too high.
 
-        The id of the correction. `once` names this very correction: sent again it is not made
-        again. Raises `InvalidRequest` where it is none of an entry, is 0, or would bring the entry
-        and its corrections under 0.
+        Returns the id of the correction. `once` names this correction, so that repeating the call
+        does not repeat the correction. Raises `InvalidRequest` if `entry` is a correction, if the
+        amount is 0, or if the entry and its corrections would be under 0.
         """
         _check(entry, amount, why)
         correction = entry._replace(
@@ -122,20 +123,20 @@ class Ledger(Store):
             made = text(self.scripts.correct(keys=keys, args=arguments))
         if not made:
             raise InvalidRequest(
-                f"entry {entry.id} and its corrections would come to less than 0; it was charged "
-                f"{entry.amount} nano-dollars, see `fleet ledger show` for what was corrected since"
+                f"entry {entry.id} and its corrections would be less than 0; the entry charged "
+                f"{entry.amount} nano-dollars, `fleet ledger show` lists the corrections since"
             )
         return made
 
     def archives(self) -> list[str]:
-        """The names of all files of the archive, oldest first."""
+        """The names of all archive files, oldest first."""
         with redis_errors(self.client):
             return [text(name) for name in self.client.lrange(self.keys.archives, 0, -1)]
 
     def trim(self, name: str, first: str, last: str) -> bool:
-        """Let go of the entries from the first to the last, which an archived file holds.
+        """Remove the entries from the first to the last, which an archive file has.
 
-        False where the stream does not begin with the first, or not all are rolled up yet.
+        False if the stream does not begin with the first, or not all are rolled up yet.
         """
         keys = [self.keys.ledger, self.keys.archives, self.keys.rollup_cursor]
         with redis_errors(self.client):
@@ -146,9 +147,9 @@ def _check(entry: LedgerEntry, amount: int, why: str) -> None:
     if entry.kind == CORRECTION:
         raise InvalidRequest(f"{entry.id} is a correction; correct the entry {entry.of} again")
     if amount == 0:
-        raise InvalidRequest("a correction of 0 changes nothing; give what to add or to take")
+        raise InvalidRequest("a correction of 0 changes nothing; give an amount to add or subtract")
     if not why.strip():
-        raise InvalidRequest("say why the entry is corrected")
+        raise InvalidRequest("give a reason for the correction")
 
 
 def _entries(found: Iterable[Any]) -> list[LedgerEntry]:
@@ -159,5 +160,5 @@ def _decoded(fields: Mapping[Any, Any]) -> dict[str, str]:
     try:
         return {NAMES[name]: value.decode() for name, value in fields.items()}
     except AttributeError:
-        # A client that decodes by itself.
+        # A client that decodes answers itself.
         return dict(fields)

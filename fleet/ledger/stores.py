@@ -11,7 +11,7 @@ from fleet.ledger.store import Ledger
 
 @dataclass(frozen=True, slots=True)
 class LedgerStores:
-    """The newest entries, their sums by hour and day, and the folder with the archive's files."""
+    """The newest entries, the roll-ups, and the folder with the archive's files."""
 
     entries: Ledger
     rollups: Rollups

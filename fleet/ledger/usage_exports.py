@@ -2,18 +2,18 @@
 
     date            a UTC day as YYYY-MM-DD
     model           as the ledger names it
-    input_tokens    cached ones among them
+    input_tokens    cached ones included
     output_tokens
     cost_usd        US dollars, as a decimal
-    cached_input_tokens   may be left out, and the lines are then compared without them
-    requests              the same; how many calls the provider has counted
+    cached_input_tokens   optional; without the column cached tokens are not compared
+    requests              optional in the same way; the number of calls by the provider's count
 
-Lines of the same day and model, such as those of several keys, are added up: the ledger does not
-hold keys, and no provider's export holds single calls. Other columns are passed over.
+Lines of the same day and model, such as those of several keys, are added up: the ledger has no
+keys, and no provider's export has single calls. Other columns are ignored.
 
-No provider exports just this. OpenAI's has input_cached_tokens and num_model_requests, and its
-costs in another file; Anthropic's tells input that was not cached, written to the cache and read
-from it in columns of their own, which have to be added up, and no requests.
+No provider exports exactly these columns. OpenAI's export has input_cached_tokens and
+num_model_requests, and its costs in another file. Anthropic's has separate columns for input that
+was not cached, written to the cache and read from it, which must be added up, and no requests.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ OPTIONAL = (CACHED, REQUESTS)
 
 
 def read_usage_export(path: Path) -> tuple[list[tuple[BillKey, Billed]], frozenset[str]]:
-    """The lines of an export, and which of the columns it has that may be left out.
+    """The lines of an export, and the optional columns that it has.
 
-    Raises `InvalidRequest` naming the line and what is wrong with it.
+    Raises `InvalidRequest` with the line and the problem.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -59,7 +59,7 @@ def _lines(path: Path, reader: csv.DictReader[str]) -> Iterator[tuple[BillKey, B
     for row in reader:
         try:
             if None in row or None in row.values():
-                raise ValueError("it has not as many columns as the first line")
+                raise ValueError("it has another number of columns than the first line")
             yield _line(row)
         except ValueError as error:
             raise InvalidRequest(
@@ -88,9 +88,9 @@ def _line(row: dict[str, str]) -> tuple[BillKey, Billed]:
 
 
 def nanodollars(dollars: str) -> int:
-    """US dollars as they were written, in nano-dollars, to the nearest.
+    """US dollars in text as nano-dollars, rounded to the nearest.
 
-    Raises `ValueError` for what is no number.
+    Raises `ValueError` if the text is no number.
     """
     try:
         amount = Decimal(dollars)

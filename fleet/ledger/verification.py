@@ -1,14 +1,20 @@
-"""Recomputes every counter and roll-up from the ledger's entries, and tells where they differ."""
+"""Recomputes every counter and roll-up from the ledger's entries, and reports differences."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fleet.budgets.rules.usage_counters import UsageCounters, held_by_scope, is_kept
+from fleet.budgets.rules.usage_counters import (
+    Counted,
+    ReservedAmounts,
+    UsageCounters,
+    held_by_scope,
+    is_kept,
+)
 from fleet.budgets.usage_store import oldest_kept
 from fleet.ledger.reading import LedgerReader
-from fleet.ledger.rules.entries import Counted, Held, LedgerEntry, Rolled, id_parts
+from fleet.ledger.rules.entries import LedgerEntry, Rolled, id_parts
 from fleet.ledger.rules.sums import LedgerSums, RolledKey
 from fleet.ledger.stores import LedgerStores
 
@@ -19,10 +25,10 @@ ROLLING = "last 60 minutes"
 
 
 class Difference(NamedTuple):
-    """A figure that is not what the entries add up to, or the reservations, or the minutes.
+    """A figure that differs from the sum of the entries, the reservations or the minutes.
 
-    `of` is the counter's scope, or the roll-up's names with `|` between; `window` an hour, day or
-    month, such as `d20261124`.
+    `of` is the counter's scope, or the roll-up's names with `|` between. `window` is an hour, day
+    or month, such as `d20261124`.
     """
 
     where: str
@@ -34,7 +40,8 @@ class Difference(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """What was compared: entries, their nano-dollars, sums of counters and of roll-ups."""
+    """The numbers of compared entries, counters and roll-ups, the entries' sum in nano-dollars, and
+    the differences."""
 
     entries: int
     amount: int
@@ -44,12 +51,12 @@ class Verified(NamedTuple):
 
 
 def verify(ledger: LedgerStores, seen: Callable[[int], object] = lambda entries: None) -> Verified:
-    """Compare the entries, archived ones too, with every counter and every roll-up.
+    """Compare all entries, archived ones included, with every counter and every roll-up.
 
-    Charges may go on meanwhile: the counters are read at one moment, and so are the roll-ups.
-    The book of money keeps hours for 8 days and days for 400: of older ones there is nothing to
-    compare, nor of what a late correction put there. The roll-ups have all of them.
-    `seen` is told now and then how many entries were read.
+    Charges may go on meanwhile: the counters are read at one moment, and so are the roll-ups. The
+    counters keep hours for 8 days and days for 400, so older ones are not compared, nor late
+    corrections of them. The roll-ups keep all. `seen` is called now and then with the number of
+    entries read.
     """
     cursor, rolled = _rollups(ledger)
     moment = ledger.entries.moment()
@@ -80,7 +87,7 @@ def verify(ledger: LedgerStores, seen: Callable[[int], object] = lambda entries:
 
 
 def _rollups(ledger: LedgerStores) -> tuple[str, dict[RolledKey, Rolled]]:
-    """All roll-ups, and the entry that they went to while they were read."""
+    """All roll-ups, and the last entry that they included while they were read."""
     while True:
         ledger.rollups.roll_up()
         cursor = ledger.rollups.cursor()
@@ -111,10 +118,10 @@ def _counted_differences(
 
 
 def _held_differences(
-    expected: Mapping[str, Held], stored: Mapping[str, Held]
+    expected: Mapping[str, ReservedAmounts], stored: Mapping[str, ReservedAmounts]
 ) -> Iterator[Difference]:
     for scope in sorted({*expected, *stored}):
-        pair = (found.get(scope, Held()) for found in (expected, stored))
+        pair = (found.get(scope, ReservedAmounts()) for found in (expected, stored))
         yield from _differences(RESERVED, scope, "", *pair)
 
 

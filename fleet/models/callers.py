@@ -1,4 +1,4 @@
-"""Who calls which model from this process."""
+"""The callers of the models that this process can reach."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ CLIENTS = "fleet.models.calls.call"
 def model_callers(
     settings: Settings, models: Sequence[Model], environment: Mapping[str, str]
 ) -> Mapping[str, ModelCaller]:
-    """A caller for each model that can be reached from here, by the model's name.
+    """A caller for each reachable model, by the model's name.
 
-    Each is made when it is first asked for: a provider's package is imported, or missed, only
-    where one of its models is used. Looking one up raises `InvalidConfig` where it is missing.
+    A caller is made on first use: only then is the provider's package imported. A look-up raises
+    `InvalidConfig` if the package is not installed.
     """
     return _Callers(settings, models, environment)
 
 
 def load_clients() -> type[ModelCaller]:
-    """Import the clients of the providers: about a second of one core and 50 MB.
+    """Import the providers' clients: about a second of one core and 50 MB.
 
-    A process that calls no model does without them. The first model call of a process pays for the
-    import, in a thread, so that the process's other tasks go on.
+    A process without model calls never imports them. The first model call of a process imports them
+    in a thread, so that the process's other tasks continue.
     """
     is_first = CLIENTS not in sys.modules
     from fleet.models.calls.call import ModelCaller

@@ -1,4 +1,4 @@
-"""The models to choose from, where each is served, and why it cannot be had where it cannot."""
+"""The catalogue: the models to choose from, and why a model is not available."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ def catalogue(
     now: datetime | None = None,
     book: PriceBook | None = None,
 ) -> tuple[Model, ...]:
-    """All models of the catalogue; those that cannot be had here say why as `absent`.
+    """All models of the catalogue. The `absent` field says why a model is not available.
 
-    A hosted model can be had where its provider's key is in the environment, a local one where no
-    provider has a key or FLEET_MODEL_URL names a server. Prices are those of the `book`, or else of
-    the newest data here, that hold at `now`, or else at this moment: `fleet.models.priced`
-    follows them. Models that cannot be had are priced only with `price_all`, for somebody to see.
+    A hosted model is available if its provider's key is in the environment. A local model is
+    available if no provider has a key, or if FLEET_MODEL_URL names a server. Prices come from the
+    `book`, or from the newest data here, as of `now`, or of this moment. `fleet.models.priced`
+    follows their changes. Unavailable models are priced only with `price_all`, for display.
 
-    Raises `InvalidConfig` where no model can be had, or one that can has no price and is not
+    Raises `InvalidConfig` if no model is available, or if an available one has no price and is not
     marked free.
     """
     if settings.config.models.catalogue == "reference":
         return REFERENCE_CATALOGUE
-    shelf = _Shelf(settings, environment, price_all, now or datetime.now(UTC), book)
-    models = tuple(shelf.model(name, each) for name, each in settings.config.catalogue.items())
+    builder = _ModelBuilder(settings, environment, price_all, now or datetime.now(UTC), book)
+    models = tuple(builder.model(name, each) for name, each in settings.config.catalogue.items())
     if all(model.absent for model in models):
         reasons = "; ".join(f"{model.name}: {model.absent}" for model in models)
         raise InvalidConfig(
-            f"{settings.source}: catalogue: no model of it can be had here "
-            f"({reasons or 'it is empty'}); add one, or set the key of a provider that has models"
+            f"{settings.source}: catalogue: no model is available here "
+            f"({reasons or 'it is empty'}); add one, or set the key of a provider with models"
         )
     return models
 
 
 def key_id(provider: str, key: str) -> str:
-    """A name for a provider's key that does not tell it: the beginning of its SHA-256."""
+    """A name for a provider's key that does not reveal it: the beginning of its SHA-256."""
     return f"{provider}:{hashlib.sha256(key.encode()).hexdigest()[:KEY_ID_DIGITS]}"
 
 
-class _Shelf:
-    """Turns the catalogue's lines into models, with prices that are read when first wanted."""
+class _ModelBuilder:
+    """Makes models from the catalogue's lines. Reads the prices when they are first needed."""
 
     def __init__(
         self,
@@ -77,8 +77,8 @@ class _Shelf:
         listed = Listed() if absent and not self.price_all else self._listed(name, line)
         if listed.price is None and not line.free and not absent:
             raise InvalidConfig(
-                f'{self.settings.source}: catalogue."{name}": no price is known for it; set '
-                "input_price and output_price (US dollars for a thousand tokens), or free = true"
+                f'{self.settings.source}: catalogue."{name}": its price is unknown; set '
+                "input_price and output_price (US dollars per thousand tokens), or free = true"
             )
         return Model(
             name=name,
@@ -98,14 +98,14 @@ class _Shelf:
 
     def _absent(self, provider: str) -> str:
         if provider == LOCAL:
-            # Beside a provider with a key `fleet up` starts no model of its own.
+            # `fleet up` starts no local model if a provider has a key.
             return "" if self.serves_local else "not served: set FLEET_MODEL_URL"
         if provider in self.keys:
             return ""
         return f"no key: set {' or '.join(self.providers[provider].variables)}"
 
     def _key_id(self, provider: str) -> str | None:
-        # The local model cools down for nobody: it has no key that others could have used up.
+        # The local model never cools down: it has no key whose quota others could use up.
         if provider == LOCAL:
             return None
         return key_id(provider, self.keys[provider]) if provider in self.keys else None
@@ -119,27 +119,27 @@ class _Shelf:
 
 
 def is_fixed(line: CatalogueModel) -> bool:
-    """Whether the configuration says all that the price data could say of a model."""
+    """Whether the configuration has everything that the price data could add for a model."""
     return line.free or bool(contract_price(line) and line.context_tokens)
 
 
 def listed(
     settings: Settings, name: str, line: CatalogueModel, book: PriceBook, now: datetime
 ) -> Listed:
-    """What is configured of a model, and where that is silent what the data says."""
+    """The configured price and window of a model, completed from the price data."""
     price = contract_price(line)
     known = book.find(seller(settings, line.provider), name, now)
     return Listed(price or known.price, line.context_tokens or known.context_tokens)
 
 
 def seller(settings: Settings, provider: str) -> str:
-    """What the price data calls a provider: a maker whatever its table is called, else that."""
+    """The provider's name in the price data: its kind if that is a maker, else its table's name."""
     found = settings.config.providers.get(provider)
     return found.kind if found and found.kind != "openai" else provider
 
 
 def contract_price(line: CatalogueModel) -> Price | None:
-    """The price that is configured for a model, or None."""
+    """The configured price of a model, or None."""
     if line.input_price is None or line.output_price is None:
         return None
     return Price.per_thousand(

@@ -12,7 +12,7 @@ from fleet.models.examples_store import Example
 from fleet.models.rules.catalogue import Model
 from fleet.models.rules.difficulty.text_features import Sketch
 from fleet.models.rules.difficulty.training import Outcome, TrainingReport, train
-from fleet.models.rules.learning import ModelFacts, Policy, posterior
+from fleet.models.rules.learning import ChoicePolicy, ModelFacts, posterior
 
 UNKNOWN_QUALITY = 0.5
 
@@ -45,7 +45,7 @@ def believed(
     models: Iterable[Model],
     request_types: Iterable[str],
     facts: ModelFacts,
-    policy: Policy,
+    policy: ChoicePolicy,
     now: float,
 ) -> dict[tuple[str, str], float]:
     """The quality by which the choice of a model goes now: the catalogue's, moved by evidence."""

@@ -1,4 +1,4 @@
-"""What became of tasks, to learn difficulty from: the newest twelve thousand, without any payload.
+"""Examples of finished tasks for learning difficulty: the newest twelve thousand, without payloads.
 
 Each is about 1.2 KiB, the sketch of its text for the most part, so all of them take some 15 MB.
 What one model does better than another shows in many outcomes only, each being of one model.

@@ -1,7 +1,7 @@
-"""What this process knows of its models, without asking for it.
+"""The facts about models that this process keeps without round trips of its own.
 
-What the fleet has learned, and which models are cooling down, comes along with the answer to a
-submission, at most once a second: see `fleet.routing.snapshot` for the same about pools.
+The answer to a submission carries what the fleet has learned and which models are cooling down, at
+most once a second. `fleet.routing.snapshot` does the same for pools.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ REFRESH_SECONDS = 1.0
 
 
 class KnownModels:
-    """The models' facts, and Redis's clock as this process can tell it."""
+    """The models' facts, and this process's estimate of Redis's clock."""
 
     def __init__(self) -> None:
         self.facts = NOTHING_LEARNED
@@ -23,16 +23,16 @@ class KnownModels:
 
     @property
     def is_due(self) -> bool:
-        """Whether the next submission shall bring the facts along."""
+        """Whether the next submission must return the facts."""
         return time.monotonic() - self._read_at > REFRESH_SECONDS
 
     @property
     def now(self) -> float:
-        """Seconds since 1970 by Redis's clock; 0 before it told any."""
+        """Seconds since 1970 by Redis's clock; 0 before the first answer."""
         return self._clock + (time.monotonic() - self._read_at) if self._clock else 0.0
 
     def take(self, now: float, facts: ModelFacts) -> bool:
-        """Take facts that were read at `now`, by Redis's clock. Whether they say anything new."""
+        """Take facts read at `now`, by Redis's clock. Returns whether they differ from before."""
         known, self.facts = self.facts, facts
         self._clock, self._read_at = now, time.monotonic()
         return facts != known

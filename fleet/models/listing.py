@@ -1,4 +1,4 @@
-"""The catalogue as people look at it: each model with its price, its state and what was learned."""
+"""The catalogue for people: each model with its price, its state and what was learned."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from fleet.models.rules.choice import Model
 from fleet.models.rules.learning import (
     WHOLE_KEY,
+    ChoicePolicy,
     CoolDown,
-    Evidence,
+    ModelEvidence,
     ModelFacts,
-    Policy,
     Posterior,
     posterior,
 )
@@ -20,18 +20,18 @@ from fleet.models.store import ModelState
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What is believed of a model on one request type, beside the catalogue's own figures."""
+    """The belief about a model on one request type, beside the catalogue's own figures."""
 
     request_type: str
     belief: Posterior
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One model. `state` is `ready`, `cooling down` or `absent`, `reason` says why it is not ready,
-    or that it ignores the limit of its answers.
+class CatalogueLine:
+    """One model. `state` is `ready`, `cooling down` or `absent`. `reason` says why it is not ready,
+    or that it ignores its output limit.
 
-    `seconds` is how long it cools down yet.
+    `seconds` is the remaining time of the cool-down.
     """
 
     model: Model
@@ -44,44 +44,46 @@ class Line:
 def listing(
     models: Iterable[Model],
     facts: ModelFacts,
-    policy: Policy,
+    policy: ChoicePolicy,
     now: float,
     request_type: str | None = None,
-) -> list[Line]:
+) -> list[CatalogueLine]:
     """The models in the catalogue's order. `now` is in seconds since 1970 by Redis's clock.
 
-    What was learned is for one request type, or else for each that there is evidence of.
+    The learned figures are for one request type, or for each type with evidence.
     """
     return [_line(model, facts, policy, now, request_type) for model in models]
 
 
 def _line(
-    model: Model, facts: ModelFacts, policy: Policy, now: float, request_type: str | None
-) -> Line:
+    model: Model, facts: ModelFacts, policy: ChoicePolicy, now: float, request_type: str | None
+) -> CatalogueLine:
     seen = {kind: found for (name, kind), found in facts.evidence.items() if name == model.name}
     kinds = sorted(seen) if request_type is None else [request_type]
     learned = tuple(Learned(kind, _belief(model, seen.get(kind), policy, now)) for kind in kinds)
     if model.absent:
-        return Line(model, "absent", model.absent, 0.0, learned)
+        return CatalogueLine(model, "absent", model.absent, 0.0, learned)
     cooling = facts.cool_down(model.key_id, model.name)
     if cooling is not None and cooling.until > now:
-        return Line(model, "cooling down", cooling.reason, cooling.until - now, learned)
-    return Line(model, "ready", _of_limit(model, facts), 0.0, learned)
+        return CatalogueLine(model, "cooling down", cooling.reason, cooling.until - now, learned)
+    return CatalogueLine(model, "ready", _of_limit(model, facts), 0.0, learned)
 
 
 def _of_limit(model: Model, facts: ModelFacts) -> str:
     record = facts.limits.get(model.name)
     if record is None or not record.is_broken:
         return ""
-    return f"ready, but ignores the limit of its answers: up to {record.largest:,} tokens"
+    return f"ready, but ignores its output limit: up to {record.largest:,} tokens"
 
 
-def _belief(model: Model, evidence: Evidence | None, policy: Policy, now: float) -> Posterior:
+def _belief(
+    model: Model, evidence: ModelEvidence | None, policy: ChoicePolicy, now: float
+) -> Posterior:
     return posterior(model.quality, model.speed, evidence, policy, now)
 
 
 def end_cool_downs(state: ModelState, model: Model) -> list[CoolDown]:
-    """End those of a model, and of its provider's keys, whatever they began with; what they were.
+    """End all cool-downs of a model and of its provider's keys. Returns those that were active.
 
     The key need not be known here: its id begins with the provider's name.
     """
@@ -96,6 +98,6 @@ def end_cool_downs(state: ModelState, model: Model) -> list[CoolDown]:
     return ended
 
 
-def has_learned(lines: Sequence[Line]) -> bool:
-    """Whether there is anything beside the catalogue's figures."""
+def has_learned(lines: Sequence[CatalogueLine]) -> bool:
+    """Whether there are any learned figures."""
     return any(line.learned for line in lines)

@@ -1,8 +1,7 @@
-"""Price data as documents: fetched, checked, kept in the data folder or packed to be shared, read
-again.
+"""Price data as documents: fetched, checked, stored in the data folder, and packed for sharing.
 
-What is kept is the text that genai-prices publishes, with the release that was installed when it
-came and the time. It is newer than the data of that release.
+A stored document has the text that genai-prices publishes, the release of genai-prices that was
+installed when it was fetched, and the time. It is newer than the data of that release.
 """
 
 from __future__ import annotations
@@ -33,17 +32,19 @@ PRICES_FILE = "prices.json"
 FETCH_SECONDS = 20.0
 MAX_BYTES = 64 * 1024 * 1024
 MAX_PACKED_BYTES = 4 * 1024 * 1024
-"""Forty times what the data of genai-prices takes: it waits in Redis and each process reads it."""
+"""Forty times the size of genai-prices' data. The document is in Redis and each process
+reads it."""
 SCHEMES = ("http://", "https://")
 NO_PROVIDERS = (AttributeError, KeyError, TypeError, ValueError)
-"""What reading a document raises that is something else."""
+"""The errors of reading a document that is no price data."""
 NOT_KEPT = (*NO_PROVIDERS, RecursionError, InvalidRequest)
-"""The same of one that was kept."""
+"""The errors of reading a stored document that is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A kept document: where, its data, when it was fetched, and beside which release."""
+    """A stored document: its place, its data, the time it was fetched, and the release installed
+    then."""
 
     place: str
     snapshot: DataSnapshot
@@ -57,16 +58,16 @@ def installed_release() -> str:
 
 
 def installed_at() -> datetime:
-    """When it was installed. Its data is older than that."""
+    """When genai-prices was installed. Its data is older than that."""
     import genai_prices
 
     return datetime.fromtimestamp(Path(genai_prices.__file__).stat().st_mtime, UTC)
 
 
 def fetched(url: str) -> Any:
-    """The document at an address, which may hold a user and a password; no error shows them.
+    """The document at an address. A user and password in the address appear in no error.
 
-    Raises `InvalidRequest` for another scheme than HTTP, `Unavailable` where no document is had.
+    Raises `InvalidRequest` for another scheme than HTTP, `Unavailable` if there is no document.
     """
     request = _request(url)
     url = request.full_url
@@ -75,8 +76,8 @@ def fetched(url: str) -> Any:
             content = answer.read(MAX_BYTES + 1)
     except (OSError, ValueError, HTTPException) as error:
         raise Unavailable(
-            f"no prices can be had from {masked(url)} ({getattr(error, 'reason', error)}); those "
-            "that are here stay. Where there is no network, bring a file and give it with --from"
+            f"fetching prices from {masked(url)} failed ({getattr(error, 'reason', error)}); the "
+            "present prices stay. Without a network, copy a file here and pass it with --from"
         ) from error
     if len(content) > MAX_BYTES:
         raise Unavailable(
@@ -85,11 +86,11 @@ def fetched(url: str) -> Any:
     try:
         return _document(content, masked(url))
     except InvalidRequest as error:
-        raise Unavailable(f"{error}; the prices that are here stay") from error
+        raise Unavailable(f"{error}; the present prices stay") from error
 
 
 def _request(url: str) -> urllib.request.Request:
-    """The request for an address, with its user and password in a header as HTTP wants them."""
+    """The request for an address, with its user and password in the HTTP header for them."""
     if not url.startswith(SCHEMES):
         raise InvalidRequest(f"--url: give an address that begins with {' or '.join(SCHEMES)}")
     try:
@@ -100,13 +101,13 @@ def _request(url: str) -> urllib.request.Request:
     request = urllib.request.Request(parts._replace(netloc=host).geturl())  # noqa: S310
     if at:
         basic = b64encode(unquote_to_bytes(user)).decode()
-        # A server that sends us elsewhere does not send them along.
+        # A redirect does not pass them on.
         request.add_unredirected_header("Authorization", f"Basic {basic}")
     return request
 
 
 def read_given(path: Path) -> Any:
-    """The document in a file, also one that another machine stored. Raises `InvalidRequest`."""
+    """The document in a file, also in a file stored by another machine. Raises `InvalidRequest`."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -116,14 +117,14 @@ def read_given(path: Path) -> Any:
 
 
 def parsed(document: Any, source: str) -> DataSnapshot:
-    """Price data from a document. Raises `InvalidRequest` where it is something else."""
+    """Price data from a document. Raises `InvalidRequest` if the document is something else."""
     if not isinstance(document, list) or not document:
         raise InvalidRequest(f"{source}: is no price data of genai-prices: not a list of providers")
     from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import _providers_from_raw
 
     try:
-        # The public way, `UpdatePrices.fetch`, reads from the network alone and keeps no text.
+        # The public function, `UpdatePrices.fetch`, only reads from the network and keeps no text.
         providers = _providers_from_raw(document)
     except (*NO_PROVIDERS, AssertionError, RecursionError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
@@ -132,7 +133,7 @@ def parsed(document: Any, source: str) -> DataSnapshot:
 
 
 def document_text(document: Any, source: str, now: datetime) -> bytes:
-    """The text of a document that was checked, as it is kept; `now` is when it was fetched."""
+    """The stored text of a checked document. `now` is the time when it was fetched."""
     kept = {
         "release": installed_release(),
         "fetched_at": now.astimezone(UTC).isoformat(),
@@ -143,12 +144,12 @@ def document_text(document: Any, source: str, now: datetime) -> bytes:
 
 
 def store(data_dir: Path, document: Any, source: str) -> Path:
-    """Keep a document that was checked, fetched now. The file appears complete or not at all."""
+    """Store a checked document, fetched now. The file appears complete or not at all."""
     return store_text(data_dir, document_text(document, source, datetime.now(UTC)))
 
 
 def store_text(data_dir: Path, content: bytes) -> Path:
-    """Keep a `document_text`. The file appears complete or not at all."""
+    """Store a `document_text`. The file appears complete or not at all."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=data_dir, prefix=PRICES_FILE)
     try:
@@ -161,18 +162,18 @@ def store_text(data_dir: Path, content: bytes) -> Path:
 
 
 def packed(content: bytes, source: str) -> bytes:
-    """A `document_text`, compressed. Raises `InvalidRequest` where it is too large to share."""
+    """A `document_text`, compressed. Raises `InvalidRequest` if it is too large to share."""
     found = zlib.compress(content)
     if len(content) > MAX_BYTES or len(found) > MAX_PACKED_BYTES:
         raise InvalidRequest(
-            f"{source}: has {len(content):,} bytes, {len(found):,} compressed; a fleet shares up "
-            f"to {MAX_BYTES:,} and {MAX_PACKED_BYTES:,}. Leave out models that it does not use"
+            f"{source}: has {len(content):,} bytes, {len(found):,} compressed; a fleet shares at "
+            f"most {MAX_BYTES:,} and {MAX_PACKED_BYTES:,}. Leave out models that it does not use"
         )
     return found
 
 
 def unpacked(found: bytes, place: str) -> Stored:
-    """What was packed. Raises `InvalidConfig` where it is something else."""
+    """The document from its packed form. Raises `InvalidConfig` for anything else."""
     reader = zlib.decompressobj()
     try:
         content = reader.decompress(found[: MAX_PACKED_BYTES + 1], MAX_BYTES)
@@ -186,7 +187,7 @@ def unpacked(found: bytes, place: str) -> Stored:
 
 
 def read_stored(data_dir: Path) -> Stored | None:
-    """What was stored here, or None. Raises `InvalidConfig` for a file that cannot be read."""
+    """The document stored here, or None. Raises `InvalidConfig` for a file that cannot be read."""
     path = data_dir / PRICES_FILE
     try:
         return _stored(path.read_bytes(), str(path))
@@ -199,7 +200,7 @@ def read_stored(data_dir: Path) -> Stored | None:
 
 
 def _stored(content: bytes, place: str) -> Stored:
-    """A kept document. Raises one of `NOT_KEPT`."""
+    """A stored document. Raises one of `NOT_KEPT`."""
     kept = json.loads(content)
     fetched_at = datetime.fromisoformat(kept["fetched_at"])
     if fetched_at.tzinfo is None:

@@ -1,4 +1,4 @@
-"""Brings the prices of the catalogue up to date, and says what that changes."""
+"""Updates the prices of the catalogue, and reports the changes."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from fleet.settings.addresses import masked
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A model of the catalogue whose price is another now. None is no known price."""
+class PriceChange:
+    """A model of the catalogue whose price has changed. None means that no price is known."""
 
     model: str
     before: Price | None
@@ -42,22 +42,22 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """What a refresh did: where the data came from and went, and what that means here.
+    """The result of a refresh: the source, the stored file, and the effects on the catalogue.
 
-    `unpriced` are the models of the catalogue that are not free and have no price at all.
-    `not_shared` says why the fleet does not have the data, empty where it does.
+    `unpriced` are the models of the catalogue that are not free and have no price. `not_shared`
+    says why the fleet did not get the data; empty if it did.
     """
 
     source: str
     path: Path
     listed_models: int
-    changes: tuple[Change, ...]
+    changes: tuple[PriceChange, ...]
     unpriced: tuple[str, ...]
     not_shared: str
 
 
 def shared_prices(settings: Settings) -> SharedPrices:
-    """What the fleet shares. It needs no catalogue: a refresh may bring what that lacks."""
+    """The fleet's shared prices. Needs no catalogue: a refresh may bring prices that it lacks."""
     client = connect(settings.broker_url, settings.environment.socket_timeout)
     return SharedPrices(client, Keys(settings.tag), Scripts(client))
 
@@ -68,18 +68,18 @@ def refresh(
     url: str = DEFAULT_UPDATE_URL,
     given: Path | None = None,
 ) -> Refreshed:
-    """Take price data from an address or a file, check it, keep it in the data folder, and share it
-    with the fleet. Where Redis does not take it, it is kept in the folder all the same.
+    """Read price data from an address or a file, check it, store it in the data folder, and share
+    it with the fleet. If Redis does not take it, it is stored in the folder all the same.
 
-    Raises `Unavailable` where the address yields no price data, `InvalidRequest` where the file
-    is none, or is too large. Nothing is written then.
+    Raises `Unavailable` if the address has no price data, `InvalidRequest` if the file has none or
+    is too large. Then nothing is written.
     """
     source = str(given) if given else masked(url)
     document, listed_models = _checked(url, given, source)
     data_dir, now, not_shared = settings.environment.data_dir, datetime.now(UTC), ""
     present: Stored | None = None
     try:
-        # By one clock for all machines, since the newest counts.
+        # One clock for all machines, because the newest document wins.
         now = shared.now()
         present = _present_shared(shared)
     except FleetError as error:
@@ -99,7 +99,7 @@ def refresh(
         path=path,
         listed_models=listed_models,
         changes=tuple(
-            Change(name, before[name], price)
+            PriceChange(name, before[name], price)
             for name, price in after.items()
             if price != before[name]
         ),
@@ -109,19 +109,19 @@ def refresh(
 
 
 def _checked(url: str, given: Path | None, source: str) -> tuple[Any, int]:
-    """The document, and how many models it lists."""
+    """The document and the number of models in it."""
     document = read_given(given) if given else fetched(url)
     try:
         snapshot = parsed(document, source)
     except InvalidRequest as error:
         if given:
             raise
-        raise Unavailable(f"{error}; the prices that are here stay") from error
+        raise Unavailable(f"{error}; the present prices stay") from error
     return document, sum(len(provider.models) for provider in snapshot.providers)
 
 
 def _present(data_dir: Path, shared: Stored | None) -> PriceBook:
-    """The prices before. A stored file that cannot be read is about to be replaced."""
+    """The prices before the refresh. An unreadable stored file is about to be replaced."""
     try:
         return current_prices(data_dir, shared)
     except InvalidConfig:
@@ -136,7 +136,7 @@ def _present_shared(shared: SharedPrices) -> Stored | None:
 
 
 def _prices(settings: Settings, book: PriceBook) -> dict[str, Price | None]:
-    """The price of each model of the catalogue that is not free; a contract's stands."""
+    """The price of each model of the catalogue that is not free. A configured price wins."""
     now = datetime.now(UTC)
     return {
         name: contract_price(line) or book.find(seller(settings, line.provider), name, now).price

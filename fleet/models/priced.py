@@ -1,13 +1,12 @@
-"""The catalogue of a process that runs, with the prices that hold now.
+"""The catalogue of a running process, with the current prices.
 
-A price may change while a process runs: by the hour of the day, by a date, or since
-`fleet models refresh` has stored newer data. Which price holds is looked up again in each second in
-which somebody asks, and whether there is another file each `CHECK_SECONDS`, which costs a look at
-its entry in the folder. What a refresh shares through Redis is read when another version of it is
-known: the version comes along with what is read of the models anyway, see
-`fleet.models.prices_store`. Of file and shared data the newer counts.
+A price may change while a process runs: with the hour of the day, on a date, or after `fleet models
+refresh` has stored newer data. The current price is looked up again in each second with a request.
+Each `CHECK_SECONDS` the file's entry in the folder is checked for a change. Shared prices in Redis
+are read when their version changes. The version comes with the facts about models, see
+`fleet.models.prices_store`. The newer of the file and the shared data wins.
 
-Where new data cannot be read, or does not have a model, the prices known before stay.
+If new data cannot be read, or lacks a model, the previous prices stay.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from fleet.settings import Settings
 
 CHECK_SECONDS = 10.0
 SHARED = "the prices in Redis"
-"""What people read of where they are."""
+"""The place of the shared prices, for people."""
 
 Clock = Callable[[], datetime]
 
@@ -43,15 +42,15 @@ def utc_now() -> datetime:
 
 
 def read_shared(shared: SharedPrices) -> Stored | None:
-    """What the fleet shares, or None. Raises `InvalidConfig` where that cannot be read."""
+    """The shared document, or None. Raises `InvalidConfig` if it cannot be read."""
     found = shared.read()
     return None if found is None else unpacked(found, SHARED)
 
 
 class PricedModels(Sequence[Model]):
-    """The models of the catalogue; whoever looks gets them as they are priced then.
+    """The models of the catalogue, with their current prices at each access.
 
-    Raises what `catalogue` raises, when it is made. Threads may share it.
+    The constructor raises the errors of `catalogue`. Threads may share an object.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class PricedModels(Sequence[Model]):
         self._has_news = False
 
     def current(self) -> tuple[Model, ...]:
-        """The models now: the same object as before where nothing has changed."""
+        """The models now: the same object as before if nothing has changed."""
         if not self._follows:
             return self._models
         now = self._clock()
@@ -90,8 +89,8 @@ class PricedModels(Sequence[Model]):
         due = self._monotonic() - self._checked >= CHECK_SECONDS
         if second == self._second and not due and not self._has_news:
             return self._models
-        # Without a lock, which a fork might copy while it is held: two that look at once both read,
-        # and find the same.
+        # Without a lock, which a fork might copy while it is held: two threads at once both read,
+        # with the same result.
         self._follow_file(due)
         self._follow_shared()
         self._price(now)
@@ -99,10 +98,11 @@ class PricedModels(Sequence[Model]):
         return self._models
 
     def follow(self, version: str) -> None:
-        """Take the prices that the fleet shares, where they have another version than those here.
+        """Take the fleet's shared prices if their version differs from the one here.
 
-        `version` is what was read of the models last; empty, where nothing was or none are shared,
-        changes nothing. Blocks for one round trip, and some 50 ms, where there is another version.
+        `version` comes from the last facts about models. An empty version, from no read or no
+        shared prices, changes nothing. Blocks for one round trip and some 50 ms if the version
+        differs.
         """
         if not version or version == self._version or self._redis is None or not self._follows:
             return
@@ -112,20 +112,20 @@ class PricedModels(Sequence[Model]):
             found = self._redis.read()
         except FleetError as error:
             self._refused_until = self._monotonic() + CHECK_SECONDS
-            log.warning("the shared prices cannot be had; those before stay", error=str(error))
+            log.warning("reading shared prices failed, previous prices stay", error=str(error))
             return
-        # One that is broken is not read again: another version takes its place.
+        # A broken document is not read again until another version replaces it.
         self._version = version
         try:
             shared = None if found is None else unpacked(found, SHARED)
         except InvalidConfig as error:
-            log.warning("the shared prices cannot be read; those before stay", error=str(error))
+            log.warning("shared prices are unreadable, previous prices stay", error=str(error))
             return
         if shared is not None:
             self._shared, self._has_news = shared, True
 
     def _moving(self) -> Iterator[str]:
-        """The models whose prices the data says."""
+        """The models whose prices come from the price data."""
         config = self._settings.config
         if config.models.catalogue == "reference":
             return
@@ -143,7 +143,7 @@ class PricedModels(Sequence[Model]):
         try:
             self._stored = read_stored(self._folder)
         except InvalidConfig as error:
-            log.warning("the stored prices cannot be read; those before stay", error=str(error))
+            log.warning("stored prices are unreadable, previous prices stay", error=str(error))
             return
         self._book = newest_prices(self._stored, self._shared)
 
@@ -168,7 +168,7 @@ class PricedModels(Sequence[Model]):
         window = known.context_tokens or model.context_tokens
         if (price, window) == (model.price, model.context_tokens):
             return model
-        log.info("a model has another price now", model=model.name)
+        log.info("model price changed", model=model.name)
         return replace(model, price=price, context_tokens=window)
 
     @overload
@@ -188,13 +188,13 @@ class PricedModels(Sequence[Model]):
 
 
 class ModelsByName(Mapping[str, Model]):
-    """The same by their names, each as it is priced when it is looked up."""
+    """The models by name, each with its current price at the look-up."""
 
     def __init__(self, models: Iterable[Model]) -> None:
         self._models = models
 
     def follow(self, version: str) -> None:
-        """As `PricedModels.follow`; models whose prices stand still have nothing to follow."""
+        """As `PricedModels.follow`. Does nothing for models with fixed prices."""
         follow(self._models, version)
 
     def __getitem__(self, name: str) -> Model:
@@ -211,13 +211,13 @@ class ModelsByName(Mapping[str, Model]):
 
 
 def follow(models: object, version: str) -> None:
-    """Have models that follow their prices take the shared ones of this version."""
+    """Let models with changing prices take the shared prices of this version."""
     if isinstance(models, PricedModels | ModelsByName):
         models.follow(version)
 
 
 def _identity(folder: Path) -> tuple[int, int, int] | None:
-    """What tells one stored file from the next; None where there is none."""
+    """The identity of the stored file; None if there is none."""
     try:
         found = (folder / PRICES_FILE).stat()
     except OSError:

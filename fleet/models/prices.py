@@ -1,7 +1,7 @@
 """Prices and context windows of models, from the data of genai-prices.
 
-The data is the newest that is here: what `fleet models refresh` stored or shared, then what is
-installed with Fleet. A model that newer data does not have keeps what the older says of it.
+The newest data here wins: first the data that `fleet models refresh` stored or shared, then the
+data installed with Fleet. A model that newer data lacks keeps its older price.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.models.price_files import Stored, installed_at, installed_release, read_stored
-from fleet.money import Price, Rate, Tier
+from fleet.money import Price, Tier, TokenRate
 
-# Imported where it is used: 15 MB that a worker with models of fixed prices does without.
+# Imported on use: 15 MB that a worker with fixed prices never needs.
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
@@ -26,21 +26,21 @@ PER_KILO = 1000
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What the data says of a model. None where it says nothing."""
+    """The price and the context window of a model in the data. None if the data has none."""
 
     price: Price | None = None
     context_tokens: int | None = None
 
 
 class PriceBook:
-    """Data of one or more ages, the newest first. `source` says for people where it is from."""
+    """Price data of one or more ages, the newest first. `source` names its origin for people."""
 
     def __init__(self, snapshots: Sequence[DataSnapshot], source: str) -> None:
         self.snapshots = tuple(snapshots)
         self.source = source
 
     def find(self, provider: str, model: str, now: datetime) -> Listed:
-        """The price that holds at `now`, some models having others by date or by time of day."""
+        """The price at `now`: some prices change by date or by time of day."""
         found = [each for book in self.snapshots if (each := _model(book, provider, model))]
         prices = (_price(each.get_prices(now)) for each in found)
         windows = (each.context_window for each in found)
@@ -58,7 +58,7 @@ def installed_prices() -> PriceBook:
 
 
 def current_prices(data_dir: Path, shared: Stored | None = None) -> PriceBook:
-    """The newest data here. `shared` is what the fleet shares, if anything.
+    """The newest data here. `shared` is the fleet's shared document, if any.
 
     Raises `InvalidConfig` for a stored file that cannot be read.
     """
@@ -66,12 +66,12 @@ def current_prices(data_dir: Path, shared: Stored | None = None) -> PriceBook:
 
 
 def newest_prices(stored: Stored | None, shared: Stored | None) -> PriceBook:
-    """The newest of what is stored here, what the fleet shares, and what is installed.
+    """The newest of the stored file, the shared document and the installed data.
 
-    What is shared wins where it is as old as what is stored here. A stored file counts beside the
-    release that was installed when it came, since nothing in either says which is older. What is
-    shared may come from a machine that has another release: it counts as well where it was fetched
-    after the release here was installed, and so after that was made.
+    The shared document wins over a stored file of the same age. A stored file counts only with the
+    release that was installed when it was fetched, because nothing else says which is older. The
+    shared document may come from a machine with another release. It also counts if it was fetched
+    after the release here was installed, and so after that release was made.
     """
     installed, release = installed_prices(), installed_release()
     used = [each for each in (shared, stored) if each is not None and each.release == release]
@@ -97,7 +97,7 @@ def _model(snapshot: DataSnapshot, provider: str, model: str) -> ModelInfo | Non
 
 
 def _price(known: ModelPrice) -> Price | None:
-    """None where the price of a kind of token is missing: it would count as 0."""
+    """The price, or None if the price of a kind of token is missing: it would count as 0."""
     request = known.requests_kcount or Decimal(0)
     if known.input_mtok is None or known.output_mtok is None or not isinstance(request, Decimal):
         return None
@@ -111,11 +111,11 @@ def _price(known: ModelPrice) -> Price | None:
     )
 
 
-def _rate_if_any(known: Decimal | TieredPrices | None) -> Rate | None:
+def _rate_if_any(known: Decimal | TieredPrices | None) -> TokenRate | None:
     return None if known is None else _rate(known)
 
 
-def _rate(known: Decimal | TieredPrices) -> Rate:
+def _rate(known: Decimal | TieredPrices) -> TokenRate:
     if isinstance(known, Decimal):
-        return Rate(known)
-    return Rate(known.base, tuple(Tier(tier.start, tier.price) for tier in known.tiers))
+        return TokenRate(known)
+    return TokenRate(known.base, tuple(Tier(tier.start, tier.price) for tier in known.tiers))

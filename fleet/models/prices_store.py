@@ -1,11 +1,11 @@
-"""The price data that all processes of the fleet share: a document, and its version.
+"""The price data that all processes of the fleet share: a document and its version.
 
     {fleet}:prices   version   the SHA-256 of the document, in hexadecimal digits
                      document  compressed bytes: see `fleet.models.price_files`
     {fleet}:models   prices    the version again
 
-The models' hash is what every process reads anyway: with a submission at most once a second, and
-before each model call. So it learns without a read of its own that there is another document.
+Every process reads the models' hash anyway: with a submission at most once a second, and before
+each model call. So it notices a new document without a read of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SharedPrices(Store):
         return datetime.fromtimestamp(self.now_us() / 1e6, UTC)
 
     def put(self, document: bytes) -> None:
-        """Share a document that was checked. Document and version appear together."""
+        """Share a checked document. Document and version appear together."""
         version = hashlib.sha256(document).hexdigest()
         with redis_errors(self.client):
             pipeline = self.client.pipeline(transaction=True)
@@ -39,7 +39,7 @@ class SharedPrices(Store):
             pipeline.execute()
 
     def read(self) -> bytes | None:
-        """The document as it was put, None where there is none; b"" where it is damaged."""
+        """The shared document; None if there is none, b"" if it is damaged."""
         with redis_errors(self.client):
             version, document = self.client.hmget(self.keys.prices, VERSION, DOCUMENT)
         if version is None and document is None:

@@ -1,4 +1,4 @@
-"""The priorities of a task: what its submission says, else the configuration."""
+"""The priorities of a task: from its submission, or else from the configuration."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ def task_priorities(
     quality: float | None = None,
     speed: float | None = None,
 ) -> Priorities:
-    """Submission, request type, tenant, `[models]`: the first that names a priority decides it.
+    """The first of submission, request type, tenant and `[models]` that sets a priority decides it.
 
-    Raises `InvalidRequest` for what `fleet.models.rules.priorities.in_force` refuses.
+    Raises `InvalidRequest` for priorities that `fleet.models.rules.priorities.in_force` refuses.
     """
     models = config.models
     request, own = config.request_types.get(request_type), models.tenants.get(tenant)
     levels = [Level(SUBMISSION, quality, speed)]
     if request is not None:
-        said = request.quality_priority, request.speed_priority
-        levels.append(Level(f"request type {request_type}", *said))
+        priorities = request.quality_priority, request.speed_priority
+        levels.append(Level(f"request type {request_type}", *priorities))
     if own is not None:
         levels.append(Level(f"tenant {tenant}", own.quality_priority, own.speed_priority))
     levels.append(Level("configuration", models.quality_priority, models.speed_priority))

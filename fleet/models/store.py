@@ -1,16 +1,16 @@
-"""What the fleet shares about its models, one hash: what was learned, and who is cooling down.
+"""The fleet's shared facts about models, in one hash: what was learned, and which cool down.
 
     learned|MODEL|REQUEST_TYPE   decayed sums, see `lua/parts/evidence.lua`
     cool|KEY|MODEL               until in ms, failures in a row, reason; KEY is a key's id
     cool|KEY|                    the same of all models of a key
     limit|MODEL                  whether answers keep their limit: see
-    `fleet.models.rules.output_limits`
+                                 `fleet.models.rules.output_limits`
     prices                       the version of the shared prices: see `fleet.models.prices_store`
-    turn|MODEL                   until in ms and which call, where its calls take turns: `admit.lua`
+    turn|MODEL                   until in ms and which call, if its calls take turns: `admit.lua`
 
-So its size is bounded by the catalogue: models x request types, and keys x models. A cool-down
-stays after its time until the model has answered, a day at most, since its key may be one that was
-replaced: the next failure then counts as one more in a row, and leaves it alone for twice as long.
+The catalogue bounds its size: models x request types, and keys x models. An expired cool-down stays
+until the model has answered, so that the next failure counts as one more in a row and cools the
+model down for twice as long. It stays for a day at most, because its key may have been replaced.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from redis import Redis
 
 from fleet.budgets.alerts_store import MAX_ALERTS
 from fleet.budgets.rules.alerts import LimitAlert
-from fleet.models.rules.learning import WHOLE_KEY, CoolDown, Evidence, ModelFacts
+from fleet.models.rules.learning import WHOLE_KEY, CoolDown, ModelEvidence, ModelFacts
 from fleet.models.rules.output_limits import PROVEN_AFTER, LimitRecord, Shown
 from fleet.redis.client import redis_errors
 from fleet.redis.keys import Keys
@@ -41,20 +41,20 @@ FIRST_COOL_MS = 5_000
 MAX_COOL_MS = 300_000
 FIRST_STANDING_MS = 3_600_000
 MAX_STANDING_MS = 6 * FIRST_STANDING_MS
-"""What somebody has to mend is asked anew after an hour, and in the end four times a day."""
+"""A fault that a person must fix is tried again after an hour, and in the end four times a day."""
 
 MAX_ASKED_SECONDS = 3600.0
-"""A provider that asks for more is tried again after an hour all the same."""
+"""A provider that asks for a longer wait is tried again after an hour all the same."""
 
 FORGOTTEN_SECONDS = 86_400.0
-"""How long after its end a cool-down is kept for a failure that would be the next in a row."""
+"""How long a cool-down is kept after its end, to count failures in a row."""
 
 RATING_WEIGHT = 2
-"""A user's word counts for as much as two outcomes."""
+"""A user's rating counts as much as two outcomes."""
 
 
 def parse_facts(flat: Sequence[Any]) -> ModelFacts:
-    """The facts from the hash as a list of field, value, field, value, as Redis gives it."""
+    """The facts from the hash, as a list of fields and values in the form of Redis's answer."""
     pairs = zip(flat[::2], flat[1::2], strict=True)
     evidence, cooldowns, limits, prices = {}, {}, {}, ""
     for name, value in ((text(name), text(value)) for name, value in pairs):
@@ -72,9 +72,9 @@ def parse_facts(flat: Sequence[Any]) -> ModelFacts:
     return ModelFacts(evidence, cooldowns, limits, prices)
 
 
-def _evidence(packed: str) -> Evidence:
+def _evidence(packed: str) -> ModelEvidence:
     rewards, reward, calls, tokens, seconds, at = (float(part) for part in packed.split(","))
-    return Evidence(rewards, reward, calls, tokens, seconds, at / 1000)
+    return ModelEvidence(rewards, reward, calls, tokens, seconds, at / 1000)
 
 
 def _cool_down(packed: str) -> CoolDown:
@@ -83,7 +83,7 @@ def _cool_down(packed: str) -> CoolDown:
 
 
 class Lesson(NamedTuple):
-    """What one task tells of a model, by a name of its own: it counts once."""
+    """The key of one task's evidence about a model: evidence with the same key counts once."""
 
     task_id: str
     name: str
@@ -102,11 +102,11 @@ class ModelState(Store):
         self.half_life_ms = int(half_life_seconds * 1000)
 
     def read(self) -> ModelFacts:
-        """All that is known."""
+        """All known facts."""
         return self.look()[1]
 
     def look(self) -> tuple[float, ModelFacts]:
-        """The time in seconds since 1970 by Redis's clock, and all that is known then."""
+        """The time in seconds since 1970 by Redis's clock, and all known facts at that time."""
         with redis_errors(self.client):
             pipeline = self.client.pipeline(transaction=False)
             pipeline.time()
@@ -123,8 +123,8 @@ class ModelState(Store):
         weight: float = 1.0,
         lesson: Lesson | None = None,
     ) -> bool:
-        """Count an outcome: `reward` from 0 (of no use) to 1 (as good as can be). Whether it
-        counts: a lesson of a task does so once."""
+        """Count an outcome with a `reward` from 0 (useless) to 1 (perfect). Returns whether it
+        counts: each lesson of a task counts once."""
         return self._learn(model, request_type, "reward", (weight, reward), lesson)
 
     def timed(
@@ -135,7 +135,7 @@ class ModelState(Store):
         seconds: float,
         lesson: Lesson | None = None,
     ) -> bool:
-        """Count a call that took `seconds` for its output tokens. Whether it counts, as above."""
+        """Count a call that took `seconds` for its output tokens. Returns whether it counts."""
         return self._learn(model, request_type, "call", (output_tokens, seconds), lesson)
 
     def _learn(
@@ -154,20 +154,20 @@ class ModelState(Store):
             return bool(self.scripts.learn(keys=[self.keys.models, record], args=arguments))
 
     def cool(self, key_id: str, model: str, reason: str, retry_after: float | None) -> float:
-        """Leave the model alone, for all of the fleet; the seconds that it is left alone from now.
+        """Start a cool-down of the model for the whole fleet. Returns its seconds from now.
 
-        That is what the provider asked for, `retry_after` seconds, up to an hour. Where it did
-        not say: 5 s, doubled with each failure in a row, up to 5 minutes.
+        These are the `retry_after` seconds of the provider, up to an hour. Without them: 5 s,
+        doubled with each failure in a row, up to 5 minutes.
         """
-        # Nothing is as good as not said: it would be asked again at once, by all of the fleet.
+        # 0 counts as no request: otherwise the whole fleet would call again at once.
         asked = int(min(retry_after or 0, MAX_ASKED_SECONDS) * 1000) or ""
         return self._cool(key_id, model, reason, asked, (FIRST_COOL_MS, MAX_COOL_MS))
 
     def cool_for_long(self, key_id: str, model: str, reason: str) -> float:
-        """Leave a model alone, or with `WHOLE_KEY` all of the key, until somebody may have mended
-        what is wrong; the seconds that it is left alone from now.
+        """Start a long cool-down of a model, or with `WHOLE_KEY` of all models of the key, for a
+        fault that a person must fix. Returns its seconds from now.
 
-        That is an hour, doubled with each failure in a row, up to 6 hours.
+        These are an hour, doubled with each failure in a row, up to 6 hours.
         """
         return self._cool(key_id, model, reason, "", (FIRST_STANDING_MS, MAX_STANDING_MS))
 
@@ -176,25 +176,25 @@ class ModelState(Store):
     ) -> float:
         arguments: Arguments = [_cool_field(key_id, model), reason, asked, *growth]
         with redis_errors(self.client):
-            return int(self.scripts.cool(keys=[self.keys.models], args=arguments)) / 1000
+            return int(self.scripts.open_circuit(keys=[self.keys.models], args=arguments)) / 1000
 
     def warm(self, key_id: str, model: str, until: float) -> None:
-        """The model has answered: its failures in a row are over.
+        """End the cool-down, because the model has answered. Resets its failures in a row.
 
-        `until` is that of the cool-down which was known when it was asked. One that began since
-        stays: an answer that took long says nothing of it.
+        `until` is the end of the cool-down known when the call began. A cool-down that began later
+        stays, because a slow answer says nothing about it.
         """
         arguments: Arguments = [_cool_field(key_id, model), round(until * 1000)]
         with redis_errors(self.client):
-            self.scripts.warm(keys=[self.keys.models], args=arguments)
+            self.scripts.close_circuit(keys=[self.keys.models], args=arguments)
 
     def note_limit(
         self, model: str, call: str, shown: Shown | None
     ) -> tuple[LimitRecord | None, LimitAlert | None]:
-        """Keep what an answer shows of its model's limit, and end the turn of its call.
+        """Record what an answer shows about its model's output limit, and end the turn of its call.
 
-        `call` is the task's id, a space and the name of the call; `shown` is None where there was
-        no answer. Gives the record as it is now, and the alert where one was said.
+        `call` is the task's id, a space and the name of the call. `shown` is None without an
+        answer. Returns the record as it is now, and the alert if one was raised.
         """
         alert = LimitAlert("", f"model:{model}", *(shown[:2] if shown else (0, 0)), call)
         arguments: Arguments = [model, call]
@@ -202,14 +202,14 @@ class ModelState(Store):
         arguments += [PROVEN_AFTER, MAX_ALERTS, *alert.flat]
         keys = [self.keys.models, self.keys.alerts]
         with redis_errors(self.client):
-            record, said = map(text, self.scripts.limit(keys=keys, args=arguments))
+            record, alert_id = map(text, self.scripts.limit(keys=keys, args=arguments))
         now = LimitRecord.parse(record) if record else None
-        return now, alert._replace(id=said) if said else None
+        return now, alert._replace(id=alert_id) if alert_id else None
 
     def rate(self, task_id: str, rating: float, learned: str) -> bool:
-        """Keep a user's rating, 0 to 1, with a task. Whether its record is still there.
+        """Store a user's rating, 0 to 1, with a task. Returns whether its record still exists.
 
-        `learned` is the `learned_field` that it counts for; empty where it counts for none.
+        `learned` is the `learned_field` that the rating counts for; empty if it counts for none.
         """
         keys = [self.keys.task(task_id), self.keys.models]
         arguments: Arguments = [repr(rating), learned, self.half_life_ms, RATING_WEIGHT]
@@ -217,7 +217,7 @@ class ModelState(Store):
             return bool(self.scripts.rate(keys=keys, args=arguments))
 
     def prune(self, models: Collection[str], request_types: Collection[str]) -> list[str]:
-        """Drop what is not configured any more, and cool-downs that ended more than a day ago.
+        """Drop facts that are not configured any more, and cool-downs that ended over a day ago.
 
         Returns the dropped fields. Two calls, and one more for each cool-down.
         """
@@ -238,20 +238,20 @@ class ModelState(Store):
         for (key_id, model), cool_down in facts.cooldowns.items():
             known = model == WHOLE_KEY or model in models
             if not known or now - cool_down.until > FORGOTTEN_SECONDS:
-                # It stays where the model has failed again since.
+                # It stays if the model has failed again since.
                 self.warm(key_id, model, cool_down.until)
                 dropped.append(_cool_field(key_id, model))
         return dropped
 
 
 def _is_forgotten(record: LimitRecord, now: float) -> bool:
-    """Whether its model broke its limit so long ago that its calls may show again whether it holds:
-    where no budget has room for what it wrote then, none would ever show it."""
+    """Whether the model broke its limit so long ago that new calls may show whether it holds now.
+    Otherwise no call would ever show this, if no budget has room for the length it wrote then."""
     return record.is_broken and now - record.at / 1000 > FORGOTTEN_SECONDS
 
 
 def learned_field(model: str, request_type: str) -> str:
-    """The field of what was learned of a model on a request type."""
+    """The field for the evidence about a model on a request type."""
     return _field((LEARNED, model, request_type))
 
 

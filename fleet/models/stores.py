@@ -12,8 +12,7 @@ from fleet.models.store import ModelState
 
 @dataclass(frozen=True, slots=True)
 class ModelStores:
-    """What was learned of the models, the examples it is learned from, the prices, the
-    catalogue."""
+    """The learned facts about models, the examples, the shared prices, and the catalogue."""
 
     state: ModelState
     examples: Examples

@@ -14,8 +14,8 @@ from fleet.operations.broker import PROBE_SECONDS, ping
 from fleet.redis.client import place, redis_errors
 from fleet.redis.scripts import text
 from fleet.routing.agents_store import AgentRecord
-from fleet.routing.pools_store import PoolCounts
 from fleet.routing.rules.health import MAINTENANCE
+from fleet.routing.rules.pools import PoolCounts
 from fleet.sandbox import DESCRIPTIONS, isolation_for
 from fleet.settings import Settings
 from fleet.settings.addresses import masked
@@ -84,7 +84,7 @@ def pool_parts(
     """The pools. Each needs a live agent, unless its `min` is 0."""
     alive = [agent for agent in agents if agent.status in ALIVE]
     return [
-        _pool_part(name, pool.min, [a for a in alive if a.pool == name], counts[name].standing)
+        _pool_part(name, pool.min, [a for a in alive if a.pool == name], counts[name].health_state)
         for name, pool in settings.config.pools.items()
     ]
 

@@ -1,4 +1,4 @@
-"""Who changes the policy, and why: both are kept in the audit."""
+"""Who changes the policy and why, for the audit."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ MAX_CHARACTERS = 500
 
 
 def actor_of(by: str, why: str) -> AuditActor:
-    """A cause; where nobody is named, by the user of the operating system.
+    """The actor of a change; by default the user of the operating system.
 
-    Raises `InvalidRequest` for a blank reason, and for text that is too long or not of one line.
+    Raises `InvalidRequest` for a blank reason, and for text that is too long or has more than one
+    line.
     """
     if not why.strip():
-        raise InvalidRequest("say why, for whoever reads `fleet audit`")
+        raise InvalidRequest("give a reason for the audit")
     return routine_actor(by, why)
 
 
 def routine_actor(by: str = "", why: str = "") -> AuditActor:
-    """A cause for a change that needs no reason."""
-    cause = AuditActor(by.strip() or user(), why.strip())
-    for name, given in cause._asdict().items():
+    """The actor of a change that needs no reason."""
+    actor = AuditActor(by.strip() or user(), why.strip())
+    for name, given in actor._asdict().items():
         if not given.isprintable() or len(given) > MAX_CHARACTERS:
             raise InvalidRequest(
                 f"{name}: write one line of at most {MAX_CHARACTERS} printable characters"
             )
-    return cause
+    return actor
 
 
 def user() -> str:
-    """The user of the operating system; in a container that knows no such user, its number."""
+    """The user of the operating system; the user id if a container does not know the user."""
     try:
         return getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""The audit: who changed what of the policy, when and why. `policy.lua` writes it."""
+"""The audit: who changed which part of the policy, when and why. `policy.lua` writes it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from fleet.redis.scripts import text
 from fleet.redis.store import Store
 
 MAX_ENTRIES = 10_000
-"""About so many are kept: a few megabytes."""
+"""The approximate number of entries kept: a few megabytes."""
 
 
-class Change(NamedTuple):
-    """One field of the policy that was changed.
+class PolicyChange(NamedTuple):
+    """The change of one field of the policy.
 
     `id` is `<ms>-<n>`, the ms since 1970 by Redis's clock. `kind` is `route`, `limit`, `over`,
-    `emergency` or `difficulty`; `about` what it is about, such as the scope, window and quantity
-    of a limit. `before` and `after` are as they were written, '' where there was none.
+    `emergency` or `difficulty`. `about` names the subject, such as the scope, window and quantity
+    of a limit. `before` and `after` are the written values, empty if there was none.
     """
 
     id: str
@@ -32,22 +32,22 @@ class Change(NamedTuple):
 
     @property
     def epoch(self) -> float:
-        """When it was made, in seconds since 1970."""
+        """When the change was made, in seconds since 1970."""
         return int(self.id.partition("-")[0]) / 1000
 
 
 class Audit(Store):
     """Reads the audit."""
 
-    def newest(self, most: int) -> list[Change]:
-        """The newest changes first. One call to Redis."""
+    def newest(self, most: int) -> list[PolicyChange]:
+        """Changes, newest first. One call to Redis."""
         with redis_errors(self.client):
             found: Any = self.client.xrevrange(self.keys.audit, count=most)
         return [_change(text(entry_id), fields) for entry_id, fields in found]
 
 
-def _change(entry_id: str, fields: dict[Any, Any]) -> Change:
+def _change(entry_id: str, fields: dict[Any, Any]) -> PolicyChange:
     found = {text(name): text(value) for name, value in fields.items()}
     kind, about = field_parts(found.pop("field"))
     version = int(found.pop("version"))
-    return Change(id=entry_id, version=version, kind=kind, about=tuple(about), **found)
+    return PolicyChange(id=entry_id, version=version, kind=kind, about=tuple(about), **found)

@@ -1,4 +1,4 @@
-"""What the policy may say, as values: of which limit, of whom, and the emergency mode."""
+"""Values of the policy: the key of a limit, tenant names, and the emergency mode."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Quantity = Literal["dollars", "tokens", "requests", "tasks"]
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 
 FIRST_PRIORITY = 0
-"""The priority that passes in an emergency."""
+"""The priority that is admitted in an emergency."""
 
 
 class LimitKey(NamedTuple):
-    """Which limit of which scope."""
+    """The key of a limit: its scope, window and quantity."""
 
     scope: str
     window: Window
@@ -26,9 +26,9 @@ class LimitKey(NamedTuple):
 
 
 class Emergency(NamedTuple):
-    """Only urgent tasks pass, and those of the tenants named.
+    """The emergency mode: only urgent tasks are admitted, and those of the named tenants.
 
-    `at` is in seconds since 1970, by Redis's clock.
+    `at` is its start in seconds since 1970, by Redis's clock.
     """
 
     by: str
@@ -42,7 +42,7 @@ class Emergency(NamedTuple):
 
 
 def check_tenant(tenant: str) -> None:
-    """Raise `InvalidRequest` for a name that no tenant may have."""
+    """Raise `InvalidRequest` for an invalid tenant name."""
     if not TENANT.fullmatch(tenant):
         raise InvalidRequest(
             f"{brief(tenant)} is no tenant name; use up to 64 letters, digits, '_', '.' and '-'"

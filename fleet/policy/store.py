@@ -1,9 +1,9 @@
-"""What all producers follow, and may be changed while they run: routes, limits, the emergency mode.
+"""The policy that all producers follow while they run: routes, limits, the emergency mode.
 
-A plan is made under a version of the policy. Each change makes a new version, and the
-atomic step of a submission refuses a plan of another one: so a change holds for the very next
-task of every producer, at no cost while nothing changes. Each change is noted in the audit, see
-`fleet.policy.audit_store`, in the same step.
+A plan is made under a version of the policy. Each change makes a new version, and the atomic step
+of a submission refuses a plan of another version. So a change holds from the next task of every
+producer on, at no cost while nothing changes. The same step records each change in the audit, see
+`fleet.policy.audit_store`.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from fleet.redis.store import Store
 from fleet.settings.names import Over
 
 ANSWER_SECONDS = 600
-"""How long a change that is sent again gets its first answer: a client sends it within seconds."""
+"""How long a repeated change gets the first answer. A client repeats it within seconds."""
 
 
 class Scope(NamedTuple):
-    """What a route holds for: a request type, a tenant, both, or all where both are empty."""
+    """The scope of a rule: a request type, a tenant, both, or all if both are empty."""
 
     request_type: str = ""
     tenant: str = ""
 
 
 class AuditActor(NamedTuple):
-    """Who changes the policy, and why, for whoever reads the audit."""
+    """Who changes the policy and why, for the audit."""
 
     by: str
     why: str
@@ -56,10 +56,10 @@ UNKNOWN_ACTOR = AuditActor("", "")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The policy as it was read: `routes` by their scope, as they were written.
+    """The stored policy. `routes` are by scope, as they were written.
 
-    `difficulty` is the trained model of tasks' difficulty, empty before any training. A limit of
-    None was lifted. `overs` is what becomes of a call that does not fit a budget, by scope.
+    `difficulty` is the trained model of the difficulty of tasks, empty before training. A limit of
+    None is lifted. `overs` says by scope what happens to a call that exceeds a budget.
     """
 
     version: str = "0"
@@ -73,8 +73,8 @@ class Policy:
 class PolicyStore(Store):
     """Reads and changes the policy. Every method is one call to Redis.
 
-    Changes are made all or not at all. They say how many fields they changed: 0 where everything
-    was so already.
+    A change is applied as a whole or not at all. Each method returns how many fields it changed: 0
+    if all values were the same before.
     """
 
     def read(self) -> Policy:
@@ -84,52 +84,56 @@ class PolicyStore(Store):
         return _policy({text(name): value for name, value in fields.items()})
 
     def set_route(
-        self, scope: Scope, route: Mapping[str, Any], cause: AuditActor = UNKNOWN_ACTOR
+        self, scope: Scope, route: Mapping[str, Any], actor: AuditActor = UNKNOWN_ACTOR
     ) -> int:
-        """Lay a route over the configuration for its scope."""
-        return self._change({field_name(ROUTE, *scope): json.dumps(route)}, cause)
+        """Override the configured route of a scope."""
+        return self.change({field_name(ROUTE, *scope): json.dumps(route)}, actor)
 
-    def clear_route(self, scope: Scope, cause: AuditActor = UNKNOWN_ACTOR) -> int:
-        """Go back to the configuration for a scope."""
-        return self._change({field_name(ROUTE, *scope): ""}, cause)
+    def clear_route(self, scope: Scope, actor: AuditActor = UNKNOWN_ACTOR) -> int:
+        """Return to the configuration for a scope."""
+        return self.change({field_name(ROUTE, *scope): ""}, actor)
 
-    def set_difficulty(self, model: bytes, cause: AuditActor = UNKNOWN_ACTOR) -> int:
-        """Have all producers estimate complexity with this model."""
-        return self._change({DIFFICULTY: model}, cause)
+    def set_difficulty(self, model: bytes, actor: AuditActor = UNKNOWN_ACTOR) -> int:
+        """Let all producers estimate complexity with this model."""
+        return self.change({DIFFICULTY: model}, actor)
 
-    def set_limits(self, limits: Mapping[LimitKey, int | None], cause: AuditActor) -> int:
-        """Lay limits over the configuration; None lifts one."""
+    def set_limits(self, limits: Mapping[LimitKey, int | None], actor: AuditActor) -> int:
+        """Override configured limits. None lifts a limit."""
         fields = {
             field_name(LIMIT, *key): LIFTED if most is None else str(most)
             for key, most in limits.items()
         }
-        return self._change(fields, cause)
+        return self.change(fields, actor)
 
-    def clear_limits(self, keys: Iterable[LimitKey], cause: AuditActor) -> int:
-        """Go back to the configuration for these limits."""
-        return self._change({field_name(LIMIT, *key): "" for key in keys}, cause)
+    def clear_limits(self, keys: Iterable[LimitKey], actor: AuditActor) -> int:
+        """Return to the configuration for these limits."""
+        return self.change({field_name(LIMIT, *key): "" for key in keys}, actor)
 
-    def set_over(self, scope: Scope, over: Over, cause: AuditActor) -> int:
-        """Say what becomes of a call that does not fit a budget, for a scope."""
-        return self._change({field_name(OVER, *scope): over}, cause)
+    def set_over(self, scope: Scope, over: Over, actor: AuditActor) -> int:
+        """Set what happens to a call that exceeds a budget, for a scope."""
+        return self.change({field_name(OVER, *scope): over}, actor)
 
-    def clear_over(self, scope: Scope, cause: AuditActor) -> int:
-        """Go back to the configuration for a scope."""
-        return self._change({field_name(OVER, *scope): ""}, cause)
+    def clear_over(self, scope: Scope, actor: AuditActor) -> int:
+        """Return to the configuration for a scope."""
+        return self.change({field_name(OVER, *scope): ""}, actor)
 
-    def set_emergency(self, tenants: Iterable[str], cause: AuditActor) -> int:
-        """Let only urgent tasks pass, and those of some tenants."""
-        value = {**cause._asdict(), "tenants": sorted(set(tenants))}
-        return self._change({EMERGENCY: json.dumps(value)}, cause)
+    def set_emergency(self, tenants: Iterable[str], actor: AuditActor) -> int:
+        """Admit only urgent tasks, and those of some tenants."""
+        value = {**actor._asdict(), "tenants": sorted(set(tenants))}
+        return self.change({EMERGENCY: json.dumps(value)}, actor)
 
-    def end_emergency(self, cause: AuditActor) -> int:
-        """Let all tasks pass again."""
-        return self._change({EMERGENCY: ""}, cause)
+    def end_emergency(self, actor: AuditActor) -> int:
+        """Admit all tasks again."""
+        return self.change({EMERGENCY: ""}, actor)
 
-    def _change(self, fields: Mapping[str, str | bytes], cause: AuditActor) -> int:
-        keys = [self.keys.policy, self.keys.audit, self.keys.change(uuid4().hex)]
+    def change(
+        self, fields: Mapping[str, str | bytes], actor: AuditActor, change_id: str = ""
+    ) -> int:
+        """Set fields, and remove those with an empty value. Returns how many changed. A change that
+        is repeated with the same `change_id` is made once."""
+        keys = [self.keys.policy, self.keys.audit, self.keys.change(change_id or uuid4().hex)]
         keys.append(self.keys.parked)
-        arguments: list[str | bytes | int] = [*cause, MAX_ENTRIES, ANSWER_SECONDS]
+        arguments: list[str | bytes | int] = [*actor, MAX_ENTRIES, ANSWER_SECONDS]
         arguments += [part for pair in fields.items() for part in pair]
         with redis_errors(self.client):
             _, changed = self.scripts.policy(keys=keys, args=arguments)
@@ -137,7 +141,7 @@ class PolicyStore(Store):
 
 
 def _policy(fields: Mapping[str, Any]) -> Policy:
-    """The policy from the fields of its hash. Those of a later version of Fleet are left out."""
+    """The policy from the fields of its hash. Fields of a later version of Fleet are ignored."""
     routes: dict[Scope, Mapping[str, Any]] = {}
     limits: dict[LimitKey, int | None] = {}
     overs: dict[Scope, Any] = {}

@@ -1,6 +1,8 @@
 """The Lua scripts, one file an operation, registered on a client.
 
-What several of them need stands in `lua/parts`, and takes the place of a line `-- include NAME`.
+Code that several scripts share is in `lua/parts`, and takes the place of a line `-- include NAME`.
+A script gives its keys and arguments names in its first lines, and its body uses the names alone.
+For each script one function in Python builds the keys and arguments.
 """
 
 from __future__ import annotations
@@ -15,70 +17,6 @@ from redis import Redis
 from redis.exceptions import NoScriptError
 
 from fleet.redis.auto_pipelining import AutoPipelining, Undelivered
-
-NAMES = (
-    "admit",
-    "alert",
-    "begin",
-    "begin_job",
-    "cancel",
-    "carry",
-    "claim",
-    "clock",
-    "cool",
-    "correct",
-    "dead_done",
-    "defer",
-    "deliver",
-    "drain",
-    "due",
-    "eject",
-    "expire",
-    "fetch",
-    "finish",
-    "forget",
-    "give_back",
-    "heartbeat",
-    "hold",
-    "learn",
-    "leave",
-    "limit",
-    "missing",
-    "orphan",
-    "park",
-    "policy",
-    "progress",
-    "prune",
-    "push",
-    "put_back",
-    "rate",
-    "readmit",
-    "reap",
-    "recount",
-    "refuse",
-    "register",
-    "release",
-    "renew",
-    "repair",
-    "republish",
-    "requeue",
-    "rescue",
-    "restore",
-    "retry",
-    "revoke",
-    "rights",
-    "rollup",
-    "save",
-    "shorten",
-    "snapshot",
-    "submit",
-    "submit_whole",
-    "trim",
-    "unpark",
-    "usage",
-    "warm",
-)
-
 
 INCLUDE = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 
@@ -128,7 +66,7 @@ class Scripts:
     carry: Script
     claim: Script
     clock: Script
-    cool: Script
+    close_circuit: Script
     correct: Script
     dead_done: Script
     defer: Script
@@ -140,31 +78,32 @@ class Scripts:
     fetch: Script
     finish: Script
     forget: Script
-    give_back: Script
+    free_slot: Script
     heartbeat: Script
-    hold: Script
     learn: Script
     leave: Script
     limit: Script
     missing: Script
+    open_circuit: Script
     orphan: Script
-    park: Script
     policy: Script
     progress: Script
     prune: Script
     push: Script
     put_back: Script
+    put_on_hold: Script
     rate: Script
     readmit: Script
     reap: Script
     recount: Script
     refuse: Script
     register: Script
-    release: Script
+    release_task: Script
     renew: Script
     repair: Script
     republish: Script
     requeue: Script
+    requeue_on_shutdown: Script
     rescue: Script
     restore: Script
     retry: Script
@@ -176,15 +115,18 @@ class Scripts:
     snapshot: Script
     submit: Script
     submit_whole: Script
+    take_lease: Script
     trim: Script
-    unpark: Script
     usage: Script
-    warm: Script
 
     def __init__(self, client: Redis) -> None:
         bundles = AutoPipelining(client.connection_pool)
         for name in NAMES:
             setattr(self, name, Script(client, bundles, source(name)))
+
+
+NAMES = tuple(Scripts.__annotations__)
+"""The scripts' names: those of their files."""
 
 
 def text(value: Any) -> str:

@@ -1,8 +1,8 @@
-"""The agents: who is there, how busy, and who has gone silent.
+"""The agents in Redis: their state, their running tasks, and their last heartbeat.
 
-An agent registers when its worker is ready, beats every few seconds, and leaves when it
-shuts down. Redis's clock alone says who is dead. An agent in maintenance beats on, but
-counts for no capacity and is given no message.
+An agent registers when its worker is ready, sends a heartbeat every few seconds, and unregisters
+when it shuts down. Redis's clock alone decides which agent is dead. An agent in maintenance sends
+heartbeats, but adds no capacity and gets no message.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fleet.redis.scripts import text
 from fleet.redis.store import Store
 
 SHOW_FAILED_SECONDS = 600
-"""A dead agent stays in the listing for ten minutes, so that somebody may see it."""
+"""A dead agent stays in the listing for ten minutes, for people to see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,11 @@ class AgentRecord:
 
 
 class AgentStore(Store):
-    """Reads and moves agents. Every method is one call to Redis unless it says more."""
+    """Reads and changes agents. Every method is one call to Redis unless its docstring says more.
+    """
 
     def register(self, agent_id: str, pool: str, slots: int, facts: Mapping[str, str]) -> None:
-        """Make an agent known, alive and idle."""
+        """Register an agent as alive and idle."""
         pool_keys = self.keys.pool(pool)
         keys = [
             self.keys.agent(agent_id),
@@ -53,7 +54,7 @@ class AgentStore(Store):
             self.scripts.register(keys=keys, args=[agent_id, pool, slots, *flat])
 
     def heartbeat(self, agent_id: str, pool: str, running: int, slots: int) -> str:
-        """Note a sign of life; the agent's status, 'unknown' where it has to register again."""
+        """Record a heartbeat. Returns the agent's status, 'unknown' if it must register again."""
         held = self.keys.pool(pool)
         keys = [self.keys.agent(agent_id), held.agents, self.keys.agents, held.facts]
         keys.append(self.keys.pools)
@@ -61,13 +62,13 @@ class AgentStore(Store):
             return text(self.scripts.heartbeat(keys=keys, args=[agent_id, running, pool, slots]))
 
     def leave(self, agent_id: str, pool: str) -> None:
-        """Forget an agent that shuts down."""
+        """Remove an agent that shuts down."""
         keys = [self.keys.agent(agent_id), self.keys.agents, self.keys.pool(pool).agents]
         with redis_errors(self.client):
             self.scripts.leave(keys=keys, args=[agent_id])
 
     def drain(self, agent_id: str) -> None:
-        """Put an agent into maintenance: nothing new, what runs ends. Two calls."""
+        """Put an agent into maintenance: it gets no new tasks, running tasks finish. Two calls."""
         self._move(agent_id, "maintenance")
 
     def resume(self, agent_id: str) -> None:
@@ -80,10 +81,10 @@ class AgentStore(Store):
             keys = [self.keys.agent(agent_id), self.keys.pool(text(pool)).agents]
             moved = pool and self.scripts.drain(keys=keys, args=[agent_id, status])
         if not moved:
-            raise InvalidRequest(f"no live agent {agent_id} is known; `fleet agents` lists them")
+            raise InvalidRequest(f"agent {agent_id} is unknown or dead; `fleet agents` lists all")
 
     def agents(self) -> list[AgentRecord]:
-        """All known agents by pool and id, the failed ones of late too. Two calls."""
+        """All known agents by pool and id, recently failed ones included. Two calls."""
         with redis_errors(self.client):
             ids = sorted(text(i) for i in self.client.smembers(self.keys.agents))
             pipeline = self.client.pipeline(transaction=False)
@@ -96,7 +97,7 @@ class AgentStore(Store):
         return sorted(found, key=lambda agent: (agent.pool, agent.id))
 
     def reap(self, dead_after_seconds: float) -> list[str]:
-        """Declare silent agents dead; their ids. One call an agent."""
+        """Declare silent agents dead. Returns their ids. One call for each agent."""
         dead = []
         with redis_errors(self.client):
             for agent_id in sorted(text(i) for i in self.client.smembers(self.keys.agents)):

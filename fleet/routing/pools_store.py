@@ -1,9 +1,8 @@
-"""What the router reads of the pools: exact counts, by the snapshot script or with a submission."""
+"""The pools in Redis: exact counts, from the snapshot script or a submission, and health."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from redis import Redis
 
@@ -12,47 +11,30 @@ from fleet.redis.keys import Keys, line, lists, wake
 from fleet.redis.scripts import Scripts, text
 from fleet.redis.store import Store
 from fleet.routing.rules.health import HealthPolicy
+from fleet.routing.rules.pools import PoolCounts
 from fleet.routing.rules.statistics import NO_OUTCOMES, Statistic
 
-
-class PoolCounts(NamedTuple):
-    """One pool's row: its exact counts, its health, and its statistics.
-
-    `open_slots` are those that its health lets be taken. `by_request` has the request types
-    that were asked for and have outcomes.
-    """
-
-    live_agents: int
-    in_flight: int
-    capacity: int
-    open_slots: int
-    standing: str
-    because: str
-    overall: Statistic
-    by_request: Mapping[str, Statistic]
-
-
-NO_COUNTS = PoolCounts(0, 0, 0, 0, "in", "", NO_OUTCOMES, {})
+NO_COUNTS = PoolCounts(0, 0, 0, 0)
 
 
 def parse_counts(packed: str, request_types: Sequence[str] = ()) -> list[PoolCounts]:
-    """The rows that `submit.lua` and `snapshot.lua` return as one string.
+    """The counts of pools, from the one string that `submit.lua` and `snapshot.lua` return.
 
-    `request_types` are those that were asked for, in that order.
+    `request_types` are the types that the call requested, in the same order.
     """
-    return [_parse_row(row.split(","), request_types) for row in packed.split(";") if row]
+    return [_parse_pool(pool.split(","), request_types) for pool in packed.split(";") if pool]
 
 
-def _parse_row(cells: Sequence[str], request_types: Sequence[str]) -> PoolCounts:
-    live, in_flight, capacity, open_slots, standing, because, overall, *narrow = cells
+def _parse_pool(cells: Sequence[str], request_types: Sequence[str]) -> PoolCounts:
+    live, in_flight, capacity, open_slots, health_state, reason, overall, *narrow = cells
     found = zip(request_types, map(_parse_statistic, narrow), strict=False)
     return PoolCounts(
         int(live),
         int(in_flight),
         int(capacity),
         int(open_slots),
-        standing,
-        because,
+        health_state,
+        reason,
         _parse_statistic(overall),
         {name: statistic for name, statistic in found if statistic.outcomes},
     )
@@ -73,7 +55,7 @@ def _parse_statistic(cell: str) -> Statistic:
 
 
 class Pools(Store):
-    """Reads the pools' counts, moves messages away from dead pools, and keeps their health."""
+    """Reads the pools' counts, moves messages away from dead pools, and changes their health."""
 
     def __init__(
         self, client: Redis, keys: Keys, scripts: Scripts, dead_after_seconds: float
@@ -84,7 +66,7 @@ class Pools(Store):
     def counts(
         self, names: Sequence[str], request_types: Sequence[str] = ()
     ) -> dict[str, PoolCounts]:
-        """The counts of these pools, all at one moment, in one call."""
+        """The counts of these pools at one moment, in one call."""
         pools = [self.keys.pool(name) for name in names]
         keys = [key for pool in pools for key in (pool.facts, pool.agents, pool.in_flight)]
         with redis_errors(self.client):
@@ -94,12 +76,13 @@ class Pools(Store):
         return dict(zip(names, parse_counts(text(packed), request_types), strict=True))
 
     def waiting(self, overflow_queue: str) -> int:
-        """The tasks in an overflow queue, in one call."""
+        """The number of tasks in an overflow queue, in one call."""
         with redis_errors(self.client):
             return self.client.llen(overflow_queue)
 
     def rescue(self, name: str, queue: str, overflow_queue: str, most: int = 1000) -> list[str]:
-        """Move what waits for a pool that takes nothing to the overflow queue; the task ids."""
+        """Move the waiting tasks of a pool that takes nothing to the overflow queue. Returns the
+        task ids."""
         pool = self.keys.pool(name)
         moved: list[str] = []
         with redis_errors(self.client):
@@ -111,7 +94,7 @@ class Pools(Store):
         return moved
 
     def maintain(self, name: str, resting: bool) -> None:
-        """Put a pool into maintenance, where it gets nothing, or take it out."""
+        """Start or end the maintenance of a pool. In maintenance it gets no new tasks."""
         facts = self.keys.pool(name).facts
         with redis_errors(self.client):
             if resting:
@@ -120,23 +103,30 @@ class Pools(Store):
                 self.client.hdel(facts, "maintenance")
 
     def eject(self, name: str, peers: Sequence[str], reason: str, policy: HealthPolicy) -> bool:
-        """Take a pool out for a while, where one of its peers stays in. Whether it was done."""
+        """Eject a pool for a while, if one of its peers stays in rotation. Returns whether it was
+        ejected."""
         keys = [self.keys.pool(name).facts]
         for peer in map(self.keys.pool, peers):
             keys += [peer.facts, peer.agents]
-        arguments: list[str | int] = [
-            self.dead_after_ms,
-            int(policy.eject_seconds * 1000),
-            int(policy.most_eject_seconds * 1000),
-            policy.probes,
-            policy.good_probes,
-            int(policy.ramp_seconds * 1000),
-            reason,
-        ]
+        arguments = eject_arguments(self.dead_after_ms, policy, reason)
         with redis_errors(self.client):
             return bool(self.scripts.eject(keys=keys, args=arguments))
 
     def readmit(self, name: str) -> bool:
-        """Put a pool into the rotation at once. Whether it was out or on its way back."""
+        """Return a pool to rotation at once. Returns whether it was ejected, on probation or
+        returning."""
         with redis_errors(self.client):
             return bool(self.scripts.readmit(keys=[self.keys.pool(name).facts]))
+
+
+def eject_arguments(dead_after_ms: int, policy: HealthPolicy, reason: str) -> list[str | int]:
+    """The arguments of `eject.lua`."""
+    return [
+        dead_after_ms,
+        int(policy.eject_seconds * 1000),
+        int(policy.most_eject_seconds * 1000),
+        policy.probes,
+        policy.good_probes,
+        int(policy.ramp_seconds * 1000),
+        reason,
+    ]

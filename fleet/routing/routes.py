@@ -1,7 +1,7 @@
-"""Which strategy, with which weights, a task is routed by.
+"""The strategy and the weights that route a task.
 
-The narrowest scope that fits holds: request type and tenant, then the tenant, then the request
-type, then all. Within a scope, what was set while the fleet runs goes before the configuration.
+The narrowest matching scope wins: request type and tenant, then the tenant, then the request type,
+then all. Within a scope, a route that was set while the fleet runs wins over the configuration.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.policy.rules import check_tenant
 from fleet.policy.store import UNKNOWN_ACTOR, AuditActor, PolicyStore, Scope
-from fleet.routing.rules.scoring import Weights
+from fleet.routing.rules.scoring import ScoreWeights
 from fleet.routing.rules.strategies import Strategy
 from fleet.settings import Settings
 from fleet.settings.config import FleetConfig
@@ -22,11 +22,11 @@ EVERYTHING = Scope()
 
 
 class Route(NamedTuple):
-    """How a task is routed, and where that was said: `set`, or `configured`."""
+    """How a task is routed. `origin` is `set` or `configured`."""
 
     strategy: str
-    weights: Weights
-    said: str
+    weights: ScoreWeights
+    origin: str
 
 
 class Routes:
@@ -35,7 +35,7 @@ class Routes:
     def __init__(self, config: FleetConfig, changed: Mapping[Scope, Mapping[str, Any]]) -> None:
         self.by_scope = {**configured(config), **_changed(changed)}
         self.tenants = frozenset(scope.tenant for scope in self.by_scope if scope.tenant)
-        """Those with a route of their own."""
+        """The tenants with a route of their own."""
 
     def of(self, request_type: str, tenant: str) -> Route:
         """The route of a task."""
@@ -49,7 +49,7 @@ class Routes:
 
 
 def configured(config: FleetConfig) -> dict[Scope, Route]:
-    """The routes of the configuration."""
+    """The routes in the configuration."""
     usual = _weights(config.routing.weights)
     routes = {EVERYTHING: Route(config.strategy, usual, "configured")}
     for rule in config.routing.rules:
@@ -61,7 +61,7 @@ def configured(config: FleetConfig) -> dict[Scope, Route]:
 
 
 def check_strategies(settings: Settings, strategies: Mapping[str, Strategy]) -> None:
-    """Raise `InvalidConfig` where the configuration names a strategy that is not installed."""
+    """Raise `InvalidConfig` if the configuration names a strategy that is not installed."""
     for key, name in _named(settings.config):
         if name not in strategies:
             sentence = unknown("strategy", name, strategies)
@@ -75,25 +75,25 @@ def set_route(
     scope: Scope,
     strategy: str,
     weights: Mapping[str, float] | None = None,
-    cause: AuditActor = UNKNOWN_ACTOR,
+    actor: AuditActor = UNKNOWN_ACTOR,
 ) -> None:
     """Change the route of a scope for all producers, from their next task on.
 
-    `weights` replace single ones of the configuration. Raises `InvalidRequest`; nothing was
-    changed then.
+    `weights` replace single weights of the configuration. Raises `InvalidRequest` and then changes
+    nothing.
     """
     if strategy not in strategies:
         raise InvalidRequest(unknown("strategy", strategy, strategies))
     check_scope(settings, scope)
     wanted = changed_weights(_weights(settings.config.routing.weights), weights or {})
-    store.set_route(scope, {"strategy": strategy, "weights": wanted._asdict()}, cause)
+    store.set_route(scope, {"strategy": strategy, "weights": wanted._asdict()}, actor)
 
 
-def changed_weights(usual: Weights, changes: Mapping[str, float]) -> Weights:
-    """The usual weights with single ones replaced. Raises `InvalidRequest`."""
+def changed_weights(usual: ScoreWeights, changes: Mapping[str, float]) -> ScoreWeights:
+    """The configured weights with single ones replaced. Raises `InvalidRequest`."""
     for name, weight in changes.items():
-        if name not in Weights._fields:
-            known = ", ".join(Weights._fields)
+        if name not in ScoreWeights._fields:
+            known = ", ".join(ScoreWeights._fields)
             raise InvalidRequest(f"no weight is called {name!r}; use one of: {known}")
         if not 0 <= weight <= 1:
             raise InvalidRequest(f"weight {name} is {weight!r}; give a number from 0 to 1")
@@ -101,7 +101,7 @@ def changed_weights(usual: Weights, changes: Mapping[str, float]) -> Weights:
 
 
 def check_scope(settings: Settings, scope: Scope) -> None:
-    """Raise `InvalidRequest` for a request type or a tenant that cannot be."""
+    """Raise `InvalidRequest` for an unknown request type, or an unknown or invalid tenant."""
     config = settings.config
     if scope.request_type and scope.request_type not in config.request_types:
         raise InvalidRequest(unknown("request type", scope.request_type, config.request_types))
@@ -113,13 +113,13 @@ def check_scope(settings: Settings, scope: Scope) -> None:
 
 def _changed(routes: Mapping[Scope, Mapping[str, Any]]) -> dict[Scope, Route]:
     return {
-        scope: Route(route["strategy"], Weights(**route["weights"]), "set")
+        scope: Route(route["strategy"], ScoreWeights(**route["weights"]), "set")
         for scope, route in routes.items()
     }
 
 
-def _weights(section: Any) -> Weights:
-    return Weights(**section.model_dump())
+def _weights(section: Any) -> ScoreWeights:
+    return ScoreWeights(**section.model_dump())
 
 
 def _named(config: FleetConfig) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from fleet.routing.pools_store import Pools
 
 @dataclass(frozen=True, slots=True)
 class RoutingStores:
-    """The live agents, and the counts and the health of their pools."""
+    """The agents, and the counts and health of their pools."""
 
     agents: AgentStore
     pools: Pools

@@ -1,6 +1,6 @@
-"""The strategies that are installed: Fleet's own, and those that packages bring.
+"""The installed strategies: Fleet's own, and those of other packages.
 
-A package announces one as an entry point that names a `fleet.routing.rules.strategies.Strategy`:
+A package adds one with an entry point that names a `fleet.routing.rules.strategies.Strategy`:
 
     [options.entry_points]
     fleet.strategies =
@@ -21,20 +21,20 @@ ENTRY_POINT_GROUP = "fleet.strategies"
 def installed_strategies() -> Mapping[str, Strategy]:
     """Every strategy by its name.
 
-    Raises `InvalidConfig` for an entry point that names none, or one that takes a known name.
+    Raises `InvalidConfig` for an entry point that names no `Strategy`, or that uses a known name.
     """
     found = dict(STRATEGIES)
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name in found:
             raise InvalidConfig(
-                f"entry point {entry.value} of {ENTRY_POINT_GROUP} is called {entry.name}, as "
-                "another strategy is; rename it"
+                f"entry point {entry.value} of {ENTRY_POINT_GROUP} is called {entry.name}, like "
+                "another strategy; rename it"
             )
         strategy = entry.load()
         if not isinstance(strategy, Strategy):
             raise InvalidConfig(
                 f"entry point {entry.name} of {ENTRY_POINT_GROUP} names {entry.value}, which is no "
-                "Strategy; let it name one"
+                "Strategy; name a Strategy"
             )
         found[entry.name] = strategy
     return found

@@ -1,21 +1,21 @@
-"""Runs Python programs that nobody has read, within limits and without anything of the host.
+"""Runs untrusted Python programs within limits and without access to the host.
 
-`await run_python("print(1 + 1)")` gives a `SandboxResult` that says how the program ended, what
-it wrote, and in which kind of isolation it ran.
+`await run_python("print(1 + 1)")` returns a `SandboxResult` with the program's end, its output, and
+the kind of isolation.
 """
 
 from fleet.sandbox.isolation import DESCRIPTIONS, isolation_for
 from fleet.sandbox.limits import Isolation, KilledBy, Mode, SandboxLimits, SandboxResult
-from fleet.sandbox.run import Channel, channels, run_python
+from fleet.sandbox.run import StdioChannel, channels, run_python
 
 __all__ = [
     "DESCRIPTIONS",
-    "Channel",
     "Isolation",
     "KilledBy",
     "Mode",
     "SandboxLimits",
     "SandboxResult",
+    "StdioChannel",
     "channels",
     "isolation_for",
     "run_python",

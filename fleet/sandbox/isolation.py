@@ -1,4 +1,4 @@
-"""Which isolation code gets on this machine, and the sentence where it gets none."""
+"""The isolation for code on this machine, or the error if there is none."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ADVICE = (
 
 
 def isolation_for(mode: Mode) -> Isolation:
-    """What a run in this mode gets on this machine: `auto` is the strongest that works.
+    """The isolation of a run in this mode on this machine. `auto` is the strongest that works.
 
-    Raises `NotAllowed` where that does not work: bare limits are never fallen back on.
+    Raises `NotAllowed` if it does not work: there is never a fallback to limits alone.
     """
     wanted: tuple[Isolation, ...] = AUTO if mode == "auto" else (mode,)
     reasons = []
@@ -37,11 +37,11 @@ def isolation_for(mode: Mode) -> Isolation:
 
 
 def why_not(isolation: Isolation) -> str | None:
-    """Why this isolation does not work on this machine; None where it does."""
+    """Why this isolation does not work on this machine; None if it works."""
     if isolation == "bubblewrap":
         return bubblewrap.why_it_does_not_work()
     if isolation == "landlock":
         return landlock.why_it_does_not_work()
     if users.is_root() and users.host_user() is None:
-        return "the worker is root and cannot give that up, since only root reaches its interpreter"
+        return "the worker is root and cannot drop root, because only root reaches its interpreter"
     return None

@@ -1,4 +1,4 @@
-"""Isolation by Landlock and seccomp, with the library sandlock, where there are no namespaces."""
+"""Isolation by Landlock and seccomp, with the library sandlock, on hosts without namespaces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAUNCHER = Path(__file__).with_name("landlock_launcher.py")
 PROBE_SECONDS = 20
 SEEN = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/proc")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
-# Landlock has no say in these: with them a program could change files of the same user's that it
+# Landlock does not cover these calls: a program could use them on files of the same user that it
 # cannot open.
 NOT_RULED_BY_LANDLOCK = (
     *("chmod", "fchmodat", "chown", "lchown", "fchownat", "utime", "utimes", "utimensat"),
@@ -26,7 +26,7 @@ NOT_RULED_BY_LANDLOCK = (
 
 @cache
 def why_it_does_not_work() -> str | None:
-    """Try it once per process with the interpreter inside; None where it works."""
+    """Try Landlock once per process with the interpreter inside. Returns None if it works."""
     if find_spec("sandlock") is None:
         return "the package sandlock, which has no wheel for every platform, is not installed"
     command = confined([sys.executable, "-I", "-c", ""], Path("/"), SandboxLimits(), [])
@@ -55,8 +55,8 @@ def confined(
             "fs_readable": [p for p in (*SEEN, *DEVICES, *sorted(prefixes)) if Path(p).exists()],
             "fs_writable": writable,
             "cwd": str(folder),
-            # The library counts what is asked for, the supervisor what is used: this one is the
-            # bound that holds between two looks.
+            # The library counts requested memory, the supervisor used memory. This limit holds
+            # between two checks of the supervisor.
             "max_memory": 2 * limits.total_memory_bytes,
             "max_processes": limits.processes,
             "extra_deny_syscalls": list(NOT_RULED_BY_LANDLOCK),

@@ -1,7 +1,7 @@
-"""Runs one program under Landlock and seccomp, and ends as it ended.
+"""Runs one program under Landlock and seccomp, and exits with the program's status.
 
-This file is not imported: its text is what the supervisor starts (`python -c`), with one JSON
-argument. The library's own supervisor lives in this process, outside what it confines.
+This file is not imported. The supervisor starts its text (`python -c`) with one JSON argument. The
+library's own supervisor runs in this process, outside of the confined program.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 
 def main() -> None:
     order = json.loads(sys.argv[1])
-    # The library looks for a home when it is imported, and a user of the moment has none.
+    # The library looks for a home folder on import, and a temporary user has none.
     os.environ["HOME"] = order["environment"]["TMPDIR"]
     from sandlock import Sandbox, StdioMode
 
@@ -22,7 +22,7 @@ def main() -> None:
     inherit = StdioMode.INHERIT
     result = sandbox.popen(order["program"], stdin=inherit, stdout=inherit, stderr=inherit).wait()
     if result.exit_code < 0:
-        # Where SIGKILL ended it, by the library's own hand or not, the library names no signal.
+        # After SIGKILL, sent by the library or not, the library names no signal.
         number = signal.Signals(result.signal if result.signal > 0 else signal.SIGKILL)
         if number != signal.SIGKILL:
             signal.signal(number, signal.SIG_DFL)

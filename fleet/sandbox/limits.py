@@ -1,4 +1,4 @@
-"""What a sandboxed program may use, and what is known of it afterwards."""
+"""The limits of a sandboxed program, and its result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MEBIBYTE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
-    """Ceilings of one run. `docs/sandbox.md` says how each kind of isolation keeps them.
+    """The limits of one run. `docs/sandbox.md` says how each kind of isolation enforces them.
 
     wall_seconds        from start to end, after which everything is killed
     cpu_seconds         of each process
@@ -23,7 +23,7 @@ class SandboxLimits:
     file_bytes          everything written to files together, and so each file
     files               files and folders that exist at the same time
     open_files          file descriptors of each process
-    processes           processes and threads beside each other, the program itself included
+    processes           processes and threads at the same time, the program itself included
     output_bytes        kept of stdout and of stderr each: the first and the last half
     """
 
@@ -40,12 +40,11 @@ class SandboxLimits:
 
 @dataclass(frozen=True, slots=True)
 class SandboxResult:
-    """How a run ended. `exit_code` is minus the signal's number where a signal ended the program.
+    """How a run ended. `exit_code` is minus the signal's number if a signal ended the program.
 
-    `killed_by` names the limit that ended it: `time`, `cpu`, `memory`, `disk`, `files`, or
-    `signal` for any other signal. A program that ran out of its own address space, of the space
-    for files or of processes gets an error of its own (MemoryError, OSError) and tells of it in
-    `stderr`.
+    `killed_by` names the limit that ended it: `time`, `cpu`, `memory`, `disk`, `files`, or `signal`
+    for any other signal. A program that runs out of address space, file space or processes gets an
+    error of its own (MemoryError, OSError), which appears in `stderr`.
     """
 
     exit_code: int

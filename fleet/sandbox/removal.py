@@ -14,11 +14,11 @@ PASSES_AT_MOST = 100_000
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove the folder and all that is in it, and never fail; what cannot go is logged.
+    """Remove the folder and its contents. Never fails; logs a folder that cannot be removed.
 
-    Folders without permissions are opened first. Trees that are deeper than a path may be long
-    are taken apart from the top: what is in a folder moves up beside it before it is removed, so
-    that nothing is ever looked up by more than two names.
+    Folders without permissions get permissions first. Trees deeper than the maximum path length are
+    removed from the top: the contents of a folder move up beside it before it is removed, so that
+    no look-up uses more than two names.
     """
     top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -31,11 +31,11 @@ def remove_folder(folder: Path) -> None:
     try:
         folder.rmdir()
     except OSError as error:
-        log.warning("a sandbox's folder could not be removed", folder=str(folder), error=str(error))
+        log.warning("removing the sandbox folder failed", folder=str(folder), error=str(error))
 
 
 def _removed(top: int, name: str) -> bool:
-    """Remove one entry, or move what is in it up; whether that changed anything."""
+    """Remove one entry, or move its contents up. Returns whether anything changed."""
     try:
         if not stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
             os.unlink(name, dir_fd=top)

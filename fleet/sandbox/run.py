@@ -27,9 +27,9 @@ from fleet.sandbox.removal import remove_folder
 from fleet.sandbox.users import host_user
 
 PROGRAM = "program.py"
-# How long a supervisor may take to kill what it supervises, and pipes to run dry after it.
+# How long a supervisor may take to kill its processes, and the pipes to drain afterwards.
 GRACE_SECONDS = 2.0
-# Threads of the library that confines a program, in a process beside it.
+# Threads of the library that confines a program, in a separate process.
 HELPERS = 32
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
@@ -41,23 +41,23 @@ async def run_python(
     stdin: str = "",
     limits: SandboxLimits | None = None,
     mode: Mode = "auto",
-    channel: Channel | None = None,
+    channel: StdioChannel | None = None,
 ) -> SandboxResult:
-    """Run a Python program in a fresh folder that also holds `files` (plain name: text).
+    """Run a Python program in a fresh folder that also has `files` (plain name: text).
 
-    The interpreter is the caller's own, isolated (`-I`), with what is installed beside it and
-    without its environment. When the call is cancelled, every process of the run is killed
-    before the cancellation goes on.
+    The interpreter is the caller's own, isolated (`-I`), with its installed packages and without
+    its environment. If the call is cancelled, every process of the run is killed before the
+    cancellation continues.
 
-    With a `channel` its ends are the program's standard input and output: `stdin` is not sent, and
-    the result's `stdout` is empty. It belongs to the run, which closes it.
+    With a `channel`, its ends are the program's standard input and output: `stdin` is not sent, and
+    the result's `stdout` is empty. The run owns the channel and closes it.
 
-    `auto` takes bubblewrap, or Landlock where there is no bubblewrap; the result says which.
-    Mode `rlimits` bounds what a program uses and hides the environment, but the program runs as
-    the worker's user (where that is root, as a user of the moment): it can read files and use the
-    network. `docs/sandbox.md` has what each keeps a program from.
+    `auto` uses bubblewrap, or Landlock if bubblewrap does not work. The result says which. Mode
+    `rlimits` limits resources and hides the environment, but the program runs as the worker's user
+    (as a temporary user if that is root): it can read files and use the network. `docs/sandbox.md`
+    says what each isolation prevents.
 
-    Raises `NotAllowed` where that isolation does not work on this machine.
+    Raises `NotAllowed` if the isolation does not work on this machine.
     """
     limits = limits or SandboxLimits()
     isolation = await asyncio.to_thread(isolation_for, mode)
@@ -71,18 +71,18 @@ async def run_python(
         if isolation == "bubblewrap":
             folder.chmod(0o755)
             prefix = namespace_arguments(contents, folder, limits.file_bytes)
-        return await _run(Job(prefix, folder, user, limits, isolation, channel), stdin)
+        return await _run(SandboxRun(prefix, folder, user, limits, isolation, channel), stdin)
 
 
-class Channel:
-    """Standard input and output of a run that talks with another one."""
+class StdioChannel:
+    """The standard input and output of a run that talks with another run."""
 
     def __init__(self, reading: int, writing: int) -> None:
         self.reading, self.writing = reading, writing
         self._open = True
 
     def close(self) -> None:
-        """Close both ends here; once is enough."""
+        """Close both ends here. Further calls do nothing."""
         if self._open:
             self._open = False
             os.close(self.reading)
@@ -90,10 +90,10 @@ class Channel:
 
 
 @contextmanager
-def channels() -> Iterator[tuple[Channel, Channel]]:
-    """Two channels, each connected with the other."""
+def channels() -> Iterator[tuple[StdioChannel, StdioChannel]]:
+    """Two channels, connected to each other."""
     one, other = os.pipe(), os.pipe()
-    pair = Channel(one[0], other[1]), Channel(other[0], one[1])
+    pair = StdioChannel(one[0], other[1]), StdioChannel(other[0], one[1])
     try:
         yield pair
     finally:
@@ -118,22 +118,22 @@ def write_files(folder: Path, contents: Mapping[str, str]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One run: what comes before its command, where, as whom and within what."""
+class SandboxRun:
+    """One run: the prefix of its command, its folder, its user, its limits and its isolation."""
 
     prefix: list[str]
     folder: Path
     user: int | None
     limits: SandboxLimits
     isolation: Isolation
-    channel: Channel | None = None
+    channel: StdioChannel | None = None
 
     @property
     def helpers(self) -> int:
         return HELPERS if self.isolation == "landlock" else 0
 
 
-def supervised_command(job: Job, status: int) -> list[str]:
+def supervised_command(job: SandboxRun, status: int) -> list[str]:
     inside = INSIDE if job.prefix else str(job.folder)
     arguments = [sys.executable, "-I", "-B", "-X", "utf8", PROGRAM]
     if job.isolation == "landlock":
@@ -152,7 +152,7 @@ def supervised_command(job: Job, status: int) -> list[str]:
     return [*job.prefix, sys.executable, "-I", "-c", supervisor, json.dumps(order)]
 
 
-async def _run(job: Job, stdin: str) -> SandboxResult:
+async def _run(job: SandboxRun, stdin: str) -> SandboxResult:
     group = cgroups.group_of(job.limits, job.helpers)
     if group is None:
         return await _run_in(None, job, stdin)
@@ -164,7 +164,7 @@ async def _run(job: Job, stdin: str) -> SandboxResult:
         await to_the_end(group.end())
 
 
-async def _run_in(group: cgroups.Group | None, job: Job, stdin: str) -> SandboxResult:
+async def _run_in(group: cgroups.Group | None, job: SandboxRun, stdin: str) -> SandboxResult:
     started, limits = time.monotonic(), job.limits
     outputs = BoundedText(limits.output_bytes), BoundedText(limits.output_bytes)
     with status_pipe() as (reading, writing):
@@ -202,7 +202,7 @@ async def _converse(
     outputs: tuple[BoundedText, BoundedText],
     wall_seconds: float,
 ) -> bool:
-    """Feed and read the program until it ends; False where its time is up first."""
+    """Feed and read the program until it ends. Returns False if its time is up first."""
     streams = zip((process.stdout, process.stderr), outputs, strict=True)
     readers = asyncio.gather(*(keep(stream, kept) for stream, kept in streams if stream))
     try:
@@ -210,7 +210,7 @@ async def _converse(
             if process.stdin:
                 await _feed(process.stdin, stdin)
             await process.wait()
-        # What is still in the pipes; a process that escaped may hold them open for ever.
+        # Drain the pipes; an escaped process may keep them open for ever.
         with suppress(TimeoutError):
             await asyncio.wait_for(readers, GRACE_SECONDS)
     except TimeoutError:
@@ -230,11 +230,11 @@ async def _feed(pipe: asyncio.StreamWriter, text: str) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process, *, bare: bool) -> None:
-    """Kill every process of the run, and wait for it.
+    """Kill every process of the run and wait for the end.
 
-    With bubblewrap the kernel kills the whole process namespace along with its first process.
-    Without, the supervisor is asked to kill everything below it, since a process may have left
-    the group; the group is killed in any case.
+    With bubblewrap the kernel kills the whole process namespace with its first process. Without it,
+    the supervisor kills everything below it, because a process may have left the group. The group
+    is killed in any case.
     """
     if process.returncode is None and bare:
         with suppress(ProcessLookupError, TimeoutError):
@@ -243,13 +243,13 @@ async def _end(process: asyncio.subprocess.Process, *, bare: bool) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
-    # What dies a moment later may hold the pipes; nobody reads them any more.
+    # A process that dies a moment later may keep the pipes open; nobody reads them any more.
     process._transport.close()  # type: ignore[attr-defined]
 
 
 @contextmanager
 def status_pipe() -> Iterator[tuple[int, int]]:
-    """A pipe on which the supervisor, and nobody else, says how the program ended."""
+    """A pipe on which only the supervisor reports how the program ended."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     try:
@@ -260,7 +260,7 @@ def status_pipe() -> Iterator[tuple[int, int]]:
 
 
 def read_status(reading: int, returncode: int | None) -> dict[str, Any]:
-    """The supervisor's word; where it was killed itself, what is known from outside."""
+    """The supervisor's report, or the exit status if the supervisor itself was killed."""
     try:
         report: dict[str, Any] = json.loads(os.read(reading, 4096))
     except (BlockingIOError, ValueError):

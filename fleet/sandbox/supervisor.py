@@ -1,12 +1,12 @@
 """Starts one program under resource limits, and leaves no process of it behind.
 
-This file is not imported: its text is what the sandboxed interpreter runs (`python -c`),
-with one JSON argument. Limits set by the starting process between fork and exec
-(`preexec_fn`) would run Python in a child forked from a process with many threads, where
-any lock may be held for ever; here the fork happens in a process with a single thread.
+This file is not imported. The sandboxed interpreter runs its text (`python -c`) with one JSON
+argument. If the starting process set the limits between fork and exec (`preexec_fn`), Python would
+run in a child forked from a process with many threads, where any lock may stay locked for ever.
+Here the fork happens in a process with a single thread.
 
-The supervisor stays as the parent of the program. As the subreaper of everything below it,
-it also finds what has left the program's process group, and kills it at the end.
+The supervisor stays the parent of the program. As the subreaper of everything below it, it also
+finds processes that have left the program's process group, and kills them at the end.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ PR_CAPBSET_READ, PR_CAPBSET_DROP = 23, 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38  # a setuid program gains nothing, and can be killed
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
-CAPABILITIES = 64  # so many the kernel's bit mask could hold
+CAPABILITIES = 64  # the size of the kernel's bit mask
 KEYCTL_JOIN_SESSION_KEYRING = 1
 KEYCTL = {"x86_64": 250, "aarch64": 219}  # the C library has no function for this call
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 BLOCK = 512
-# How often usage is looked at: often in a process namespace, where that takes 0.2 ms; among all
-# processes of a host less often.
+# The interval of usage checks: short in a process namespace, where a check takes 0.2 ms, longer
+# among all processes of a host.
 LOOK_SECONDS, LOOK_SECONDS_ON_HOST = 0.05, 0.2
 WATCHED = (signal.SIGCHLD, signal.SIGTERM)
 
@@ -53,7 +53,7 @@ def prctl(option: int, value: int, pointer: int = 0) -> int:
 
 
 def leave_keyring() -> None:
-    """Begin a session keyring of one's own: the worker's may hold keys."""
+    """Start a new session keyring, because the worker's may have keys."""
     number = KEYCTL.get(os.uname().machine)
     libc = ctypes.CDLL(None, use_errno=True)
     if number is None or libc.syscall(number, KEYCTL_JOIN_SESSION_KEYRING, None) >= 0:
@@ -64,7 +64,7 @@ def leave_keyring() -> None:
 
 
 def drop_capabilities() -> None:
-    """Let the program have none after its start, also where it stays root."""
+    """Drop all capabilities of the program, even if it stays root."""
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     with suppress(OSError):  # past the last capability of this kernel
         for number in range(CAPABILITIES):
@@ -109,9 +109,10 @@ def descendants() -> dict[int, str]:
 
 
 def threads_of_this_user() -> int:
-    """What the kernel compares with RLIMIT_NPROC: all threads of the user, this one too.
+    """The number that the kernel compares with RLIMIT_NPROC: all threads of the user, this one
+    included.
 
-    Without dead processes that are about to go, which would leave room for as many more.
+    Dead processes are not counted: they would leave room for as many more.
     """
     total = 0
     for process_id in process_ids():
@@ -132,7 +133,7 @@ def below(order: dict[str, Any]) -> list[int]:
 
 
 def read_number(path: str, field: int, label: str = "") -> int:
-    """A number of a file in /proc, the sum over the lines that begin so; 0 once it is gone."""
+    """A number in a file in /proc, summed over the lines with this label; 0 if the file is gone."""
     try:
         lines = Path(path).read_text().splitlines()
         return sum(int(line.split()[field]) for line in lines if line.startswith(label))
@@ -141,7 +142,7 @@ def read_number(path: str, field: int, label: str = "") -> int:
 
 
 def memory_files(processes: Iterable[int]) -> int:
-    """Bytes of files in memory that no folder shows (memfd_create), each counted once."""
+    """Bytes of files in memory without a folder (memfd_create), each counted once."""
     sizes: dict[tuple[int, int], int] = {}
     for process_id in processes:
         with suppress(OSError):
@@ -154,8 +155,8 @@ def memory_files(processes: Iterable[int]) -> int:
 
 
 def memory_used(order: dict[str, Any], processes: list[int]) -> int:
-    """Bytes that the run holds: exact where a rough sum, which counts shared pages of each
-    process anew, is over the limit."""
+    """Bytes of memory that the run uses. The exact sum is computed only if a rough sum, which
+    counts shared pages once per process, is over the limit."""
     kept = memory_files(processes)
     if order["own_processes"]:
         lines = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
@@ -173,8 +174,8 @@ def memory_used(order: dict[str, Any], processes: list[int]) -> int:
 
 
 def hides(process_id: int) -> bool:
-    """Whether a process lets nobody see what it holds (PR_SET_DUMPABLE), though it is the
-    program's: then its memory cannot be counted. One that is about to end has none left."""
+    """Whether a process of the program hides its memory (PR_SET_DUMPABLE), so that it cannot be
+    counted. A process that is about to end has no memory left."""
     try:
         os.listdir(f"/proc/{process_id}/fd")  # noqa: PTH208
     except PermissionError:
@@ -185,7 +186,7 @@ def hides(process_id: int) -> bool:
 
 
 def written(folder: str) -> tuple[int, int]:
-    """Bytes and entries below the folder, of what can be seen of it."""
+    """Bytes and entries below the folder, as far as they are visible."""
     space, entries = 0, 0
     for path, folders, files in os.walk(folder, onerror=None):
         entries += len(folders) + len(files)
@@ -196,16 +197,16 @@ def written(folder: str) -> tuple[int, int]:
 
 
 class Usage:
-    """What all processes of a run hold together, against its limits."""
+    """The usage of all processes of a run together, compared with its limits."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.order = order
         self.hidden: set[int] = set()
-        # What stood in the folder before the program began.
+        # The contents of the folder before the program started.
         self.space, self.entries = (0, 0) if order["own_processes"] else written(order["folder"])
 
     def over(self) -> str | None:
-        """The limit that the run is over, if there is one."""
+        """The limit that the run exceeds, or None."""
         processes = below(self.order)
         # At an exec a process is hidden for a moment.
         hidden = {number for number in processes if hides(number)}
@@ -254,7 +255,7 @@ def change_user(user: int) -> None:
 
 
 def become_program(order: dict[str, Any]) -> NoReturn:
-    """Called in the forked child: never returns to the supervisor's code."""
+    """Become the program in the forked child. Never returns to the supervisor's code."""
     try:
         prctl(PR_SET_DUMPABLE, 1)  # or it would count as a program that hides
         leave_keyring()
@@ -275,7 +276,7 @@ def become_program(order: dict[str, Any]) -> NoReturn:
 
 
 def kill_everything_below() -> None:
-    """Freeze first, so that nothing forks while the rest is being killed."""
+    """Stop all processes first, so that none forks while the others are killed."""
     for number, done in ((signal.SIGSTOP, "ZXTt"), (signal.SIGKILL, "ZX")):
         while targets := [pid for pid, state in descendants().items() if state not in done]:
             for process_id in targets:
@@ -294,7 +295,8 @@ def ending(status: int, cpu_used: float, order: dict[str, Any]) -> dict[str, Any
 
 
 def reap(program: int, order: dict[str, Any]) -> dict[str, Any] | None:
-    """Take the exit status of every dead child, adopted ones too; tell the program's ending."""
+    """Take the exit status of every dead child, adopted ones included. Returns the program's end,
+    if it has ended."""
     with suppress(ChildProcessError):
         while True:
             process_id, status, usage = os.wait4(-1, os.WNOHANG)
@@ -306,7 +308,7 @@ def reap(program: int, order: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def watch(program: int, order: dict[str, Any]) -> dict[str, Any]:
-    """Wait until the program ends, SIGTERM comes, or its processes together pass a limit."""
+    """Wait until the program ends, SIGTERM arrives, or its processes together exceed a limit."""
     usage = Usage(order)
     look_every = LOOK_SECONDS if order["own_processes"] else LOOK_SECONDS_ON_HOST
     while True:

@@ -1,4 +1,4 @@
-"""As whom a sandboxed program runs."""
+"""The user that runs a sandboxed program."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-# The range that systemd sets aside for services with a user of the moment.
+# The range that systemd reserves for services with a dynamic user.
 FIRST_USER, USERS = 61184, 4336
 READ_AND_ENTER = 0o005
-# Capabilities by their bit: chown, dac_override, kill, setgid, setuid; and what bubblewrap
-# wants to make mounts without a user namespace.
+# Capabilities by bit: chown, dac_override, kill, setgid, setuid; and the one that bubblewrap needs
+# for mounts without a user namespace.
 TO_CHANGE_USER = (0, 1, 5, 6, 7)
 SYS_ADMIN = 21
 
@@ -28,7 +28,7 @@ def is_root() -> bool:
 
 
 def may_change_user() -> bool:
-    """Whether root has what this takes, and whether its user namespace knows such users."""
+    """Whether root has the needed capabilities, and its user namespace maps these users."""
     if not all(capabilities() >> bit & 1 for bit in TO_CHANGE_USER):
         return False
     return all(_knows(kind, FIRST_USER) and _knows(kind, FIRST_USER + USERS) for kind in "ug")
@@ -45,7 +45,7 @@ def may_mount() -> bool:
 
 
 def others_reach_python(also: Iterable[Path] = ()) -> bool:
-    """Whether a user who owns nothing can start this interpreter, and enter these folders."""
+    """Whether a user who owns nothing can start this interpreter and enter these folders."""
     folders = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent}
     inside = [*folders, *also, Path(tempfile.gettempdir()) / "run"]
     folders |= {parent for folder in inside for parent in folder.resolve().parents}
@@ -53,7 +53,7 @@ def others_reach_python(also: Iterable[Path] = ()) -> bool:
 
 
 def host_user() -> int | None:
-    """A user of the moment where the worker is root and can become one on the host; else None."""
+    """A temporary user id if the worker is root and can become another user; else None."""
     return new_user() if is_root() and may_change_user() and others_reach_python() else None
 
 

@@ -49,7 +49,7 @@ PAGE_HEAD = """\
 
 Fleet reads environment variables and one file, `fleet.toml` in the working folder or the file that
 `FLEET_CONFIG` names. `fleet config check` says what is wrong with them, `fleet config show` shows
-what is in force. [`default.toml`](../fleet/settings/default.toml) is a `fleet.toml` with every
+what is in force. `fleet/settings/default.toml` is a `fleet.toml` with every
 default.
 
 A key of the file replaces the default of that key alone: the other keys of its table stay, also in

@@ -1,7 +1,8 @@
 """Checkpoints: what the runs of a task have saved, for its next run to go on from.
 
-They stand in one hash beside the record of their task, see `lua/parts/saved.lua`, and come with the
-lease. They go where the task ends, and stay with a dead letter, whose retry goes on from a copy.
+They stand in one hash beside the record of their task, see `lua/parts/checkpoints.lua`, and come
+with the lease. They go where the task ends, and stay with a dead letter, whose retry goes on from a
+copy.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 from fleet.redis.scripts import text
 
 MAX_NAMES = 100
-"""As in `lua/parts/saved.lua`."""
+"""As in `lua/parts/checkpoints.lua`."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 

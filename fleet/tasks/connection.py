@@ -38,7 +38,7 @@ from fleet.routing.stores import RoutingStores
 from fleet.routing.strategies import installed_strategies
 from fleet.settings import Settings
 from fleet.tasks.dead_letters_store import DeadLetters
-from fleet.tasks.model_calls_store import Steps
+from fleet.tasks.model_calls_store import ModelCallStore
 from fleet.tasks.revocations_store import Revocations
 from fleet.tasks.rules.states import ENDED
 from fleet.tasks.set_aside_store import SetAside
@@ -170,7 +170,7 @@ def _task_stores(
             MaxWaiting(limits.waiting_per_pool, limits.waiting_per_tenant),
             Replicas(redis.min_replicas, round(redis.wait_seconds * 1000)),
         ),
-        model_calls=Steps(client, keys, scripts, limits.checkpoint_bytes),
+        model_calls=ModelCallStore(client, keys, scripts, limits.checkpoint_bytes),
         on_hold=OnHold(client, keys, scripts),
         schedule=Schedule(client, keys, scripts),
         queue_index=QueueIndex(client, keys, scripts, _queues(settings)),

@@ -37,7 +37,7 @@ def reap(fleet: Connection) -> dict[str, list[str]]:
     done: dict[str, list[str]] = {} if expiry_is_held(fleet) else _take_from_the_silent(fleet)
     done["repaired"] = _repair(fleet)
     done.update(_republish(fleet))
-    done["orphaned"] = fleet.budgets.upkeep.give_back_orphans()
+    done["orphaned"] = fleet.budgets.upkeep.release_orphans()
     if any(done.values()):
         log.warning("reaped", **{name: ids for name, ids in done.items() if ids})
     return done
@@ -156,7 +156,7 @@ def summarize_health(fleet: Connection) -> dict[str, Any]:
                 "live_agents": row.live_agents,
                 "in_flight": row.in_flight,
                 "capacity": row.capacity,
-                "standing": row.standing,
+                "standing": row.health_state,
                 "success_rate": round(row.overall.success_rate, 4),
                 "response_seconds": row.overall.response_seconds,
             }

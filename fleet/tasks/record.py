@@ -1,47 +1,16 @@
-"""A task's record as a value: what is stored of it, and each step of its run."""
+"""A task's record as a value: what is stored of it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from fleet.ledger.rules.entries import SEEN
 from fleet.models.rules.priorities import Priorities
 from fleet.redis.scripts import text
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.rules.states import ENDED, Move, parse_history
-
-ANSWERED = "ok"
-"""How a step ended that gave an answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One call of a model.
-
-    `why` it began: `first`, `again`, `failover: ...`, `downgrade: ...` or `escalation: ...`.
-    `ended` is `ok`, or what came instead of an answer, such as `rate limited`, or `lost` where its
-    worker died. `cached_input_tokens`, read from the provider's cache, and `cache_write_tokens`,
-    written to it, are among the `input_tokens`, `reasoning_tokens` among the `output_tokens`.
-    `at` is when it ended, in seconds since 1970 by Redis's clock. `usage` says whether the tokens
-    were `seen`, are `missing`, so that the most was charged, are `contradictory`, so that the
-    largest reading of them was, or are `unpriced`.
-    """
-
-    model: str
-    provider: str
-    why: str
-    ended: str
-    input_tokens: int = 0
-    cached_input_tokens: int = 0
-    output_tokens: int = 0
-    cost_nanodollars: int = 0
-    seconds: float = 0.0
-    at: float = 0.0
-    reasoning_tokens: int = 0
-    usage: str = SEEN
-    cache_write_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +19,7 @@ class TaskRecord:
 
     `model` is the one that answered last, `answered_by` too, or the one whose answer the result
     holds, where the agent kept an earlier one. Until one has answered, `model` is the one that was
-    chosen, and `answered_by` empty. `steps` are the first of its `model_calls`.
+    chosen, and `answered_by` empty. `model_calls` are the first 50 of `model_call_count` calls.
     `rating` is what a user thought of the result, 0 to 1.
 
     `chosen` is the model that the task's money was held for, `because` why it is not the planned
@@ -96,8 +65,8 @@ class TaskRecord:
     routed: str
     pinned: str
     answered_by: str = ""
-    steps: tuple[Step, ...] = ()
-    model_calls: int = 0
+    model_calls: tuple[ModelCall, ...] = ()
+    model_call_count: int = 0
     rating: float | None = None
     chosen: str = ""
     because: str = ""
@@ -170,8 +139,8 @@ def parse_record(task_id: str, fields: Mapping[Any, Any]) -> TaskRecord:
         routed=found.get("routed", ""),
         pinned=plan.get("pinned") or "",
         answered_by=found.get("model", ""),
-        steps=tuple(_steps(found)),
-        model_calls=int(found.get("steps", 0)),
+        model_calls=tuple(_model_calls(found)),
+        model_call_count=int(found.get("steps", 0)),
         rating=float(found["rating"]) if "rating" in found else None,
         chosen=found.get("chosen", ""),
         because=found.get("because", ""),
@@ -197,17 +166,9 @@ def _priorities(decision: Mapping[str, Any] | None) -> Priorities | None:
     return Priorities(*stored) if stored else None
 
 
-def step_json(step: Step) -> str:
-    """A step as it is stored, without its time, which the script puts before it."""
-    shown = asdict(step)
-    del shown["at"]
-    return json.dumps(shown, separators=(",", ":"))
-
-
-def _steps(found: Mapping[str, str]) -> Iterator[Step]:
+def _model_calls(found: Mapping[str, str]) -> Iterator[ModelCall]:
     for number in range(1, int(found.get("steps", 0)) + 1):
         stored = found.get(f"step:{number}")
         if stored is None:
             return
-        at, _, step = stored.partition(" ")
-        yield Step(**json.loads(step), at=int(at) / 1000)
+        yield ModelCall.parse(stored)

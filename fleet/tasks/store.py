@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from redis import Redis
 
-from fleet.budgets.reservation import NO_LIMITS, Arguments, StepLimits
+from fleet.budgets.reservation import NO_LIMITS, Arguments, CallLimits
 from fleet.errors import LeaseLost, TaskNotFound
 from fleet.models.rules.decision import ModelDecision
 from fleet.redis.client import redis_errors
@@ -28,6 +28,7 @@ from fleet.tasks.leases.lease import Lease, made_lease
 from fleet.tasks.record import TaskRecord, parse_record
 from fleet.tasks.rules.retries import MAX_CRASHES, Death
 from fleet.tasks.rules.states import ENDED, STATES
+from fleet.tasks.waiting.queue_index_store import free_slot
 
 __all__ = ["ENDED", "STATES", "Finished", "Lease", "TaskRecord", "Tasks"]
 
@@ -149,7 +150,7 @@ class Tasks(Store):
         name: str,
         tenant: str,
         plan: str,
-        limits: StepLimits = NO_LIMITS,
+        limits: CallLimits = NO_LIMITS,
         message: str = "",
     ) -> Lease | str:
         """The lease, or why there is none: 'held' by a live run, the task has 'ended', or its
@@ -174,8 +175,8 @@ class Tasks(Store):
             self.keys.clock,
         ]
         arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name]
-        arguments += [MAX_CRASHES, tenant, plan, *_asked(tenant, plan, limits, message)]
-        arguments += self.clock.evidence()
+        arguments += [MAX_CRASHES, *self.clock.evidence(), tenant, plan]
+        arguments += _asked(tenant, plan, limits, message)
         asked_at = time.monotonic()
         with redis_errors(self.client):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
@@ -297,9 +298,8 @@ class Tasks(Store):
 
     def free_slot(self, task_id: str, pool: str) -> None:
         """Give back the slot that a delivery took, where the task does not run in the pool."""
-        keys = [self.keys.pool(pool).in_flight, self.keys.task(task_id)]
         with redis_errors(self.client):
-            self.scripts.release(keys=keys, args=[task_id, pool])
+            free_slot(self.scripts, self.keys, task_id, pool)
 
     def expired_leases(self, most: int = 1000) -> list[str]:
         """Ids of running tasks whose lease has ended by Redis's clock. Two calls."""
@@ -359,7 +359,7 @@ class Tasks(Store):
 
     def give_back(self, lease: Lease, queue: str) -> str:
         """Give a running task to others, who find it in `queue`: see the head of
-        `lua/give_back.lua` for what it answers."""
+        `lua/requeue_on_shutdown.lua` for what it answers."""
         keys = [
             self.keys.task(lease.task_id),
             self.keys.leases,
@@ -373,8 +373,9 @@ class Tasks(Store):
             line(queue),
             self.keys.waiting,
         ]
+        arguments: Arguments = [lease.task_id, lease.fence]
         with redis_errors(self.client):
-            return text(self.scripts.give_back(keys=keys, args=[lease.task_id, lease.fence]))
+            return text(self.scripts.requeue_on_shutdown(keys=keys, args=arguments))
 
     @property
     def _money_keys(self) -> tuple[str, str, str, str]:
@@ -411,7 +412,7 @@ def _failure(message: str) -> str:
     return json.dumps({"type": "TaskFailed", "message": message})
 
 
-def _asked(tenant: str, plan: str, limits: StepLimits, message: str) -> Arguments:
+def _asked(tenant: str, plan: str, limits: CallLimits, message: str) -> Arguments:
     """What is held for a task that is only now written down: for whom, how much, under what; and
     its message."""
     if not plan:

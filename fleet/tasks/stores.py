@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fleet.tasks.dead_letters_store import DeadLetters
-from fleet.tasks.model_calls_store import Steps
+from fleet.tasks.model_calls_store import ModelCallStore
 from fleet.tasks.revocations_store import Revocations
 from fleet.tasks.set_aside_store import SetAside
 from fleet.tasks.store import Tasks
@@ -22,7 +22,7 @@ class TaskStores:
 
     records: Tasks
     submissions: Submissions
-    model_calls: Steps
+    model_calls: ModelCallStore
     on_hold: OnHold
     schedule: Schedule
     queue_index: QueueIndex

@@ -30,7 +30,7 @@ from fleet.budgets.controls import Controls
 from fleet.errors import FleetError, LeaseLost, TaskCancelled
 from fleet.models.callers import load_clients, model_callers
 from fleet.models.complexity import DEFAULT_COMPLEXITY, Complexity
-from fleet.models.priced import follow
+from fleet.models.priced import ModelsByName, follow
 from fleet.policy.store import Policy
 from fleet.tasks.connection import Connection
 from fleet.tasks.leases.claims import Delivery
@@ -38,6 +38,7 @@ from fleet.tasks.leases.renewal import LeaseKeeper
 from fleet.tasks.leases.requeue import GivenBack
 from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.run.runner import AgentRunner
+from fleet.tasks.run.services import ModelServices, PoolAgent, RunProcess
 from fleet.tasks.submission.checks import RequestChecks
 from fleet.tasks.submission.model_planning import base_tokens, choose_model, stored_plan
 from fleet.worker.event_loop import LoopThread
@@ -80,7 +81,7 @@ def add_agent_tasks(
 
 def _get_ready(runner: Runners, notice: Notice | None) -> None:
     if notice is not None:
-        notice.watch(lambda: runner().keeper.give_back())
+        notice.watch(lambda: runner().process.keeper.give_back())
     runner().warm_up()
 
 
@@ -146,9 +147,7 @@ def _add(
         return late_end(self, connection) if result is None else result
 
 
-def _run(
-    task: Any, runner: Runners, agent_type: str, delivery: Delivery
-) -> dict[str, Any] | None:
+def _run(task: Any, runner: Runners, agent_type: str, delivery: Delivery) -> dict[str, Any] | None:
     """Run a delivery; what Celery is to be told of it: see `fleet.worker.tracing`."""
     try:
         return runner().run(agent_type, delivery)
@@ -221,23 +220,20 @@ def _make_runner(app: Celery, role: Role, slots: TaskSlots) -> AgentRunner:
     leases = settings.config.leases
     keeper = LeaseKeeper(connection.tasks.records, leases.lease_seconds, leases.renew_seconds)
     keeper.start()
-    return AgentRunner(
-        settings=settings,
-        pool=role.pool,
-        agent_id=role.agent,
-        specs=connection.agents,
-        tasks=connection.tasks.records,
-        keeper=keeper,
-        run_coroutine=LoopThread().submit,
+    models = ModelServices(
+        models=ModelsByName(connection.models.catalogue),
         callers=model_callers(settings, connection.models.catalogue, os.environ),
-        pools=connection.routing.pools,
+        calls=connection.tasks.model_calls,
+        state=connection.models.state,
         examples=connection.models.examples,
-        models=connection.models.catalogue,
-        model_state=connection.models.state,
-        steps=connection.tasks.model_calls,
-        parking=connection.tasks.on_hold,
         policy=CachedPolicy(settings.config, connection.policy.store),
-        retries=connection.tasks.retries,
-        rng=random.Random(),
-        slots=slots,
+    )
+    return AgentRunner(
+        settings,
+        PoolAgent(role.pool, role.agent),
+        connection.agents,
+        connection.tasks,
+        connection.routing.pools,
+        models,
+        RunProcess(keeper, LoopThread().submit, slots, random.Random()),
     )

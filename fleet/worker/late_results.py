@@ -4,7 +4,7 @@ Who waits for Celery's result of an agent's task, a chain, a chord, a callback, 
 the process that ran it. There may be none: that process died between the end and the word, or no
 run has ended the task, but a cancellation, the reaper after too many crashes, or a limit. Its
 message is then delivered once more, as all that a dead worker held, or by the scripts
-(`redis/lua/parts/word.lua`), and the word is given here.
+(`redis/lua/parts/notify.lua`), and the word is given here.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ import os
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from fake_provider import FakeProvider
@@ -24,9 +25,9 @@ from fleet.tasks.leases.renewal import LeaseKeeper
 from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.run.context import RunContext
-from fleet.tasks.run.model_steps import ModelSteps
+from fleet.tasks.run.model_session import ModelSession
 from fleet.tasks.run.runner import AgentRunner
-from fleet.tasks.run.step_writer import Lessons, StepWriter
+from fleet.tasks.run.services import ModelServices, PoolAgent, RunProcess
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 from fleet.worker.event_loop import LoopThread
@@ -89,7 +90,7 @@ class Run:
     fleet: Connection
     fake: FakeProvider
     lease: Lease
-    writer: StepWriter
+    session: ModelSession
     context: RunContext
     loop: asyncio.Runner
 
@@ -112,13 +113,18 @@ class Run:
         return self.fleet.tasks.records.read(self.lease.task_id)
 
     def told(self) -> list[tuple[str, str, str]]:
-        return [(step.model, step.why, step.ended) for step in self.record.steps]
+        return [(call.model, call.why, call.ended) for call in self.record.model_calls]
 
     @property
     def cooling(self) -> dict[str, float]:
         """Seconds that each model cools down for, as any other process sees it."""
         now, facts = self.fleet.models.state.look()
         return {model: found.until - now for (_, model), found in facts.cooldowns.items()}
+
+    def with_services(self, **changed: Any) -> Run:
+        """The same run, with other services for its models."""
+        services = replace(self.session.services, **changed)
+        return run_of(self.fleet, self.lease, services, self.fake, self.loop)
 
 
 def eventually(condition: Callable[[], object], seconds: float = 60.0) -> None:
@@ -152,41 +158,44 @@ def resume_run(fleet: Connection, task_id: str, fake: FakeProvider, loop: asynci
         task_id, "codegen-1", "codegen", 30, os.urandom(4).hex(), "acme", ""
     )
     assert isinstance(lease, Lease), lease
-    settings = fleet.settings
-    writer = StepWriter(
-        lease,
-        fleet.tasks.model_calls,
-        CachedPolicy(settings.config, fleet.policy.store),
-        Lessons(fleet.models.state, fleet.models.examples, {}),
-        learns=True,
+    return run_of(fleet, lease, services_of(fleet), fake, loop)
+
+
+def run_of(
+    fleet: Connection,
+    lease: Lease,
+    services: ModelServices,
+    fake: FakeProvider,
+    loop: asyncio.Runner,
+) -> Run:
+    session = ModelSession(lease, services, {})
+    context = RunContext(lease, fleet.tasks.records, session, (), "auto")
+    return Run(fleet, fake, lease, session, context, loop)
+
+
+def services_of(fleet: Connection) -> ModelServices:
+    """What sessions with models need, as a worker process makes it."""
+    return ModelServices(
+        models=ModelsByName(fleet.models.catalogue),
+        callers=model_callers(fleet.settings, fleet.models.catalogue, os.environ),
+        calls=fleet.tasks.model_calls,
+        state=fleet.models.state,
+        examples=fleet.models.examples,
+        policy=CachedPolicy(fleet.settings.config, fleet.policy.store),
     )
-    callers = model_callers(settings, fleet.models.catalogue, os.environ)
-    models = ModelsByName(fleet.models.catalogue)
-    steps = ModelSteps(lease, models, callers, writer, settings.config.models.escalate)
-    context = RunContext(lease, fleet.tasks.records, steps, (), "auto")
-    return Run(fleet, fake, lease, writer, context, loop)
 
 
 def runner_of(fleet: Connection, spec: AgentSpec) -> AgentRunner:
     """What runs tasks in a worker process, with one agent."""
     settings = fleet.settings
+    slots = TaskSlots(settings.config.pools["codegen"].slots)
+    keeper = LeaseKeeper(fleet.tasks.records, 30, 10)
     return AgentRunner(
-        settings=settings,
-        pool="codegen",
-        agent_id="codegen-1",
-        specs={"code_generator": spec},
-        tasks=fleet.tasks.records,
-        keeper=LeaseKeeper(fleet.tasks.records, 30, 10),
-        run_coroutine=LoopThread().submit,
-        callers=model_callers(settings, fleet.models.catalogue, os.environ),
-        pools=fleet.routing.pools,
-        models=fleet.models.catalogue,
-        model_state=fleet.models.state,
-        examples=fleet.models.examples,
-        steps=fleet.tasks.model_calls,
-        parking=fleet.tasks.on_hold,
-        policy=CachedPolicy(settings.config, fleet.policy.store),
-        retries=fleet.tasks.retries,
-        rng=random.Random(1),
-        slots=TaskSlots(settings.config.pools["codegen"].slots),
+        settings,
+        PoolAgent("codegen", "codegen-1"),
+        {"code_generator": spec},
+        fleet.tasks,
+        fleet.routing.pools,
+        services_of(fleet),
+        RunProcess(keeper, LoopThread().submit, slots, random.Random(1)),
     )

@@ -40,7 +40,7 @@ from fleet.policy.rules import LimitKey, Quantity, Window
 from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.connection import open_connection
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from workers.code_generator import SPEC
 from workers.code_generator.models import CodeGenerationResult
 
@@ -74,7 +74,7 @@ def bound(run: Run) -> list[int]:
     return [each.held.amount for each in run.fleet.budgets.usage.reserved().steps.values()]
 
 
-def max_output(step: Step, shown_bytes: int, worst: int = 1024) -> int:
+def max_output(step: ModelCall, shown_bytes: int, worst: int = 1024) -> int:
     """What a call that was cut may be charged: its bytes, a second's worth on the way, and as long
     as it was silent, which is no longer than it took."""
     silent = step.seconds
@@ -91,7 +91,7 @@ def test_a_call_that_may_have_been_served_is_charged_at_its_worst(
     run = start(**PRICED)
     run.fake.script("small", behaviour)
     assert run.ask().model == "middle"
-    burned, seen = run.record.steps
+    burned, seen = run.record.model_calls
     assert (burned.ended, burned.usage) == ("unavailable", "missing")
     assert burned.cost_nanodollars == WORST
     assert (burned.input_tokens, burned.output_tokens) == (70, 1024)
@@ -112,7 +112,7 @@ def test_an_answer_that_breaks_off_is_charged_for_what_had_come_at_most(
     run = start(**PRICED)
     run.fake.script("small", behaviour)
     assert run.ask().model == "middle"
-    burned, _ = run.record.steps
+    burned, _ = run.record.model_calls
     assert (burned.ended, burned.usage, burned.input_tokens) == (ended, "missing", 70)
     assert 8 + 250 < burned.output_tokens <= max_output(burned, 15)
     assert burned.cost_nanodollars == (70 + burned.output_tokens) * 500
@@ -125,14 +125,14 @@ def test_a_stream_that_has_stopped_for_long_is_charged_at_its_worst(
     run = start(**PRICED, **{"model_call_seconds = 1": "model_call_seconds = 3"})
     run.fake.script("small", stall())
     assert run.ask().model == "middle"
-    assert run.record.steps[0].cost_nanodollars == WORST
+    assert run.record.model_calls[0].cost_nanodollars == WORST
 
 
 def test_a_providers_plain_error_is_charged_nothing(start: Callable[..., Run]) -> None:
     run = start(**PRICED)
     run.fake.script("small", broken(500))
     assert run.ask().model == "middle"
-    failed, _ = run.record.steps
+    failed, _ = run.record.model_calls
     assert (failed.usage, failed.cost_nanodollars, failed.input_tokens) == ("seen", 0, 0)
     assert run.record.uncertain_calls == 0
 
@@ -151,7 +151,7 @@ def test_an_answer_without_usage_is_charged_at_its_worst(
     run = start(**PRICED)
     run.fake.script("small", behaviour)
     run.ask()
-    first = run.record.steps[0]
+    first = run.record.model_calls[0]
     assert (first.usage, first.cost_nanodollars) == ("missing", WORST)
     assert run.record.uncertain_calls == 1
 
@@ -182,7 +182,7 @@ def test_what_a_call_did_not_take_is_free_for_the_next(start: Callable[..., Run]
     run.ask()
     (reserved,) = run.fleet.budgets.usage.reserved().tasks.values()
     assert reserved.held.amount == estimate - 50_000
-    assert run.fleet.budgets.usage.standing(["all"])["all"].held.amount == estimate - 50_000
+    assert run.fleet.budgets.usage.scope_usage(["all"])["all"].held.amount == estimate - 50_000
 
 
 def test_a_later_run_of_the_task_knows_what_earlier_ones_spent(start: Callable[..., Run]) -> None:
@@ -231,7 +231,7 @@ def test_a_call_that_is_cancelled_in_its_answer_is_charged_for_what_had_come_at_
 
     run.loop.run(cancel())
     sent = run.fake.wait_for_hang_up().sent
-    (step,) = run.record.steps
+    (step,) = run.record.model_calls
     assert (step.ended, step.usage, step.input_tokens) == ("cancelled", "missing", 70)
     # Two words each time, which are two tokens at least.
     assert 2 * sent <= step.output_tokens <= max_output(step, 6 * (sent + 1), 20_000)
@@ -264,7 +264,7 @@ def test_a_call_that_is_cancelled_while_it_is_admitted_is_not_made_and_costs_not
 
 
 def test_an_agent_that_can_do_without_a_model_cannot_do_without_the_charge(
-    start: Callable[..., Run],
+    start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = start()
     away = open_connection(run.fleet.settings).tasks.model_calls
@@ -274,7 +274,7 @@ def test_an_agent_that_can_do_without_a_model_cannot_do_without_the_charge(
     async def ask() -> None:
         asked = asyncio.create_task(run.context.ask("say hi"))
         await asyncio.to_thread(run.fake.wait_for, "small")
-        run.writer.steps = away
+        monkeypatch.setattr(run.fleet.tasks.model_calls, "settle", away.settle)
         run.fake.let_go()
         with pytest.raises(RetryLater, match="could not be charged to the task") as caught:
             await asked
@@ -294,7 +294,8 @@ def test_a_call_whose_worst_does_not_fit_the_tasks_limit_is_not_made(
     run.ask()
     error = run.fails(
         OverBudget,
-        r"the task may take \$0.002 in all: \$0.000535 spent, \$0 reserved, \$0.001485 asked for",
+        r"Budget exceeded for this task: limit \$0.002 in total, \$0.000535 spent, \$0 reserved, "
+        r"\$0.001485 requested",
         max_tokens=2900,
     )
     assert isinstance(error, OverBudget)
@@ -317,7 +318,9 @@ def test_where_the_current_model_is_too_dear_by_now_one_that_fits_is_asked(
     assert run.ask().model == "small"
     model, why, ended = run.told()[-1]
     assert (model, ended) == ("small", "ok")
-    assert why.startswith("downgrade: middle does not fit: the task may take $0.004 in all")
+    assert why.startswith(
+        "downgrade: middle does not fit: Budget exceeded for this task: limit $0.004 in total"
+    )
 
 
 def test_what_does_not_fit_the_rest_of_the_limit_is_no_failover(start: Callable[..., Run]) -> None:
@@ -340,7 +343,10 @@ def test_code_that_reached_the_limit_is_the_best_so_far(start: Callable[..., Run
     assert isinstance(outcome.result, CodeGenerationResult)
     assert outcome.state == "unverified"
     assert "return a - b" in outcome.result.code
-    assert "No further attempt: the task may take $0.0016 in all" in outcome.summary
+    assert (
+        "No further attempt: Budget exceeded for this task: limit $0.0016 in total"
+        in outcome.summary
+    )
     assert run.record.cost_nanodollars == 1_400_000
 
 
@@ -348,10 +354,16 @@ def test_code_that_reached_the_limit_is_the_best_so_far(start: Callable[..., Run
 
 
 @pytest.mark.parametrize(
-    "scope", ["all", "tenant:default", "agent_type:code_generator", "model:small"]
+    ("scope", "phrase"),
+    [
+        ("all", "the whole fleet"),
+        ("tenant:default", "tenant default"),
+        ("agent_type:code_generator", "agent type code_generator"),
+        ("model:small", "model small"),
+    ],
 )
 def test_what_does_not_fit_a_budget_goes_down_to_the_next_model_that_does(
-    start: Callable[..., Run], scope: str
+    start: Callable[..., Run], scope: str, phrase: str
 ) -> None:
     run = start(**DEAR)
     assert run.lease.model == "small"
@@ -361,8 +373,8 @@ def test_what_does_not_fit_a_budget_goes_down_to_the_next_model_that_does(
     assert run.ask().model == "middle"
     assert run.told()[1] == (
         "middle",
-        f"downgrade: small does not fit: {scope} may take $0.006 this month (UTC): $0.00428 spent, "
-        "$0 reserved, $0.004376 asked for",
+        f"downgrade: small does not fit: Budget exceeded for {phrase}: limit $0.006 per UTC month, "
+        "$0.00428 spent, $0 reserved, $0.004376 requested",
         "ok",
     )
 
@@ -374,7 +386,9 @@ def test_the_way_down_that_is_mapped_comes_first(start: Callable[..., Run]) -> N
     run.ask()
     limit(run, 4_376_000, "tenant:default")
     assert run.ask().model == "large"
-    assert run.told()[1][1].startswith("downgrade: small does not fit: tenant:default may take")
+    assert run.told()[1][1].startswith(
+        "downgrade: small does not fit: Budget exceeded for tenant default"
+    )
 
 
 def test_where_no_model_fits_the_error_says_of_each_and_when_to_come_back(
@@ -384,7 +398,7 @@ def test_where_no_model_fits_the_error_says_of_each_and_when_to_come_back(
     run.fake.script("small", answer("hi", 70, 1000))
     run.ask()
     limit(run, 4_500_000, "all")
-    told = r"small: all may take .* \$0.004376 asked for; middle: all may take .* \$0.001094 asked"
+    told = r"small: Budget exceeded .* \$0.004376 requested; middle: Budget .* \$0.001094 requested"
     error = run.fails(OverBudget, told)
     assert isinstance(error, OverBudget)
     assert error.retry_after is not None
@@ -400,7 +414,7 @@ def test_where_time_helps_one_model_only_the_error_says_when(start: Callable[...
     again = resume_run(run.fleet, run.lease.task_id, run.fake, run.loop)
     limit(run, 1, "model:small")
     limit(run, 1_094_000, "model:middle")
-    error = again.fails(OverBudget, "small: model:small may take .*; middle: model:middle may take")
+    error = again.fails(OverBudget, "small: Budget .* model small.*; middle: .* model middle")
     assert isinstance(error, OverBudget)
     assert error.retry_after is not None
     assert again.fake.count("middle") == 1
@@ -412,7 +426,7 @@ def test_what_is_to_be_refused_is(start: Callable[..., Run], scope: str) -> None
     run.fake.script("small", answer("hi", 70, 1000))
     run.ask()
     limit(run, 6_000_000, scope)
-    error = run.fails(OverBudget, f"{scope} may take .*; raise it with .* or try again in ")
+    error = run.fails(OverBudget, "Budget exceeded for .*; raise it with .* or try again in ")
     assert isinstance(error, OverBudget)
     assert error.retry_after is not None
     assert run.fake.count() == 1
@@ -423,7 +437,10 @@ def test_a_rate_says_when_it_has_room_again(start: Callable[..., Run], over: str
     run = start(more=f'[budgets]\nover = "{over}"\n')
     run.ask()
     limit(run, 1, "tenant:default", "rolling", "requests")
-    error = run.fails(OverLimit, "tenant:default may take 1 requests in 60 minutes: 1 .* spent")
+    error = run.fails(
+        OverLimit,
+        "Limit exceeded for tenant default: limit 1 requests in any 60 minutes, 1 .* spent",
+    )
     assert isinstance(error, OverLimit)
     assert error.retry_after == pytest.approx(3630, abs=35)
 
@@ -434,16 +451,16 @@ def test_what_is_to_wait_ends_the_run_and_nothing_is_asked_any_more(
     run = start(more='[budgets]\nover = "wait"\n', **DEAR)
     run.ask()
     limit(run, 4_376_000, "tenant:default")
-    first = run.fails(Parked, "the task waits: tenant:default may take")
+    first = run.fails(Parked, "the task waits: Budget exceeded for tenant default")
     limit(run, 10**12, "tenant:default")
     assert run.fails(Parked, "the task waits") is first
-    assert (run.fake.count(), run.writer.parked) == (1, first)
+    assert (run.fake.count(), run.session.parked) == (1, first)
 
 
 def test_what_no_time_will_help_is_refused_though_it_was_to_wait(start: Callable[..., Run]) -> None:
     run = start(more='[budgets]\nover = "wait"\n', **DEAR)
     limit(run, 1_000_000, "tenant:default")
-    error = run.fails(OverBudget, "no time will help: ask for less, or raise the limit")
+    error = run.fails(OverBudget, "waiting does not help: ask for less, or raise the limit")
     assert isinstance(error, OverBudget)
     assert error.retry_after is None
 
@@ -452,7 +469,7 @@ def test_a_limit_that_changes_holds_for_the_very_next_call(start: Callable[..., 
     run = start(more='[budgets]\nover = "refuse"\n', **DEAR)
     run.ask()
     limit(run, 4_376_000, "tenant:default")
-    run.fails(OverBudget, "tenant:default may take")
+    run.fails(OverBudget, "Budget exceeded for tenant default")
     limit(run, 10**9, "tenant:default")
     run.ask()
     assert run.fake.count() == 2
@@ -476,9 +493,9 @@ def test_two_calls_at_once_are_both_bound_and_both_settled(start: Callable[..., 
         asked = asyncio.gather(run.context.ask("say hi"), run.context.ask("say hi"))
         await asyncio.to_thread(run.fake.wait_for, "small", 2)
         assert bound(run) == [WORST, WORST]
-        assert run.fleet.budgets.usage.standing(["all"])["all"].held.amount == run.lease.estimate(
-            "small"
-        )
+        assert run.fleet.budgets.usage.scope_usage(["all"])[
+            "all"
+        ].held.amount == run.lease.estimate("small")
         run.fake.let_go()
         await asked
 
@@ -496,7 +513,9 @@ def test_two_calls_at_once_never_pass_the_tasks_limit_together(start: Callable[.
         ask = run.context.ask
         first = asyncio.create_task(ask("say hi", max_tokens=2000))
         await asyncio.to_thread(run.fake.wait_for, "small")
-        with pytest.raises(OverBudget, match=r"\$0 spent, \$0.001035 reserved, \$0.001035 asked"):
+        with pytest.raises(
+            OverBudget, match=r"\$0 spent, \$0.001035 reserved, \$0.001035 requested"
+        ):
             await ask("say hi", max_tokens=2000)
         run.fake.let_go()
         await first
@@ -538,7 +557,7 @@ def test_the_usage_of_a_call_that_was_charged_as_lost_puts_the_charge_right(
 
     async def lose() -> None:
         asked = await asked_and_lost(run)
-        (lost,) = run.record.steps
+        (lost,) = run.record.model_calls
         assert (lost.ended, lost.usage, lost.cost_nanodollars) == ("lost", "missing", WORST)
         assert (run.record.cost_nanodollars, run.record.uncertain_calls) == (WORST, 1)
         run.fake.let_go()
@@ -552,7 +571,7 @@ def test_the_usage_of_a_call_that_was_charged_as_lost_puts_the_charge_right(
     assert (lost.kind, lost.amount, right.kind, right.amount) == (
         *("lost", WORST, "correction", 50_000 - WORST),
     )
-    assert fleet.budgets.usage.standing(["all"])["all"].settled["month"].amount == 50_000
+    assert fleet.budgets.usage.scope_usage(["all"])["all"].settled["month"].amount == 50_000
 
 
 def test_a_call_that_was_charged_as_lost_and_then_cut_is_put_right_and_stays_uncertain(
@@ -586,5 +605,5 @@ def test_a_call_that_was_cut_can_be_put_right_by_its_bill(start: Callable[..., R
     charged = run.fleet.ledger.entries.page("0-0").entries[0]
     billed = (70 + 3) * 500
     run.fleet.ledger.entries.correct(charged, billed - charged.amount, "ann", "the bill", "b")
-    spent = run.fleet.budgets.usage.standing(["model:small"])["model:small"].settled["month"]
+    spent = run.fleet.budgets.usage.scope_usage(["model:small"])["model:small"].settled["month"]
     assert spent.amount == billed

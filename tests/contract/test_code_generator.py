@@ -19,7 +19,7 @@ from fleet.sandbox import isolation_for
 from workers.code_generator import SPEC, verification
 from workers.code_generator.agent import TEMPERATURES
 from workers.code_generator.models import CodeGenerationPayload, CodeGenerationResult
-from workers.code_generator.verification import Verdict, verify
+from workers.code_generator.verification import CheckVerdict, verify
 
 ADD = "def add(a, b):\n    return a + b\n"
 ADD_TESTS = "assert add(1, 2) == 3\nassert add(-1, 1) == 0"
@@ -37,7 +37,7 @@ def result_of(outcome: Outcome) -> CodeGenerationResult:
     return outcome.result
 
 
-def checked(code: str | None, tests: str = ADD_TESTS, **payload: Any) -> Verdict:
+def checked(code: str | None, tests: str = ADD_TESTS, **payload: Any) -> CheckVerdict:
     wanted = CodeGenerationPayload(instruction="Add.", tests=tests, **payload)
     return asyncio.run(verify(code, wanted, "auto"))
 

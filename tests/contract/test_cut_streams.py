@@ -34,7 +34,7 @@ from fleet.models.calls.call import ModelCaller
 from fleet.models.calls.endpoint import Endpoint
 from fleet.models.calls.streams import hides_nothing
 from fleet.models.rules.choice import Model, Price
-from fleet.models.rules.cut_calls import Cut, Progress
+from fleet.models.rules.cut_calls import CallProgress, Cut
 
 PRICE = Price.per_thousand(0.0025, 0.01)
 NOTHING_TOLD = (0, 0, 0, 0, 0)
@@ -45,9 +45,9 @@ def caller(fake: FakeProvider, timeout: float = 30, name: str = "gpt-4o") -> Mod
     return ModelCaller(model, Endpoint("openai", "sk-secret", fake.base_url), timeout)
 
 
-async def cancelled(asking: ModelCaller, fake: FakeProvider, times: int = 5) -> Progress:
+async def cancelled(asking: ModelCaller, fake: FakeProvider, times: int = 5) -> CallProgress:
     """Cancel a call when its provider has said its text so often, and that was read."""
-    progress = Progress()
+    progress = CallProgress()
     asked = asyncio.create_task(asking.ask("hello", "be brief", 64, 0.0, progress))
     await asyncio.to_thread(fake.wait_for, asking.model.name)
     await asyncio.to_thread(fake.wait_until_said, times)
@@ -62,7 +62,7 @@ def failed(
     fake: FakeProvider, behaviour: Behaviour, timeout: float = 30
 ) -> tuple[FleetError, Cut | None]:
     """The error of a call that gets this behaviour, and what had come by then."""
-    progress = Progress()
+    progress = CallProgress()
     fake.script("gpt-4o", behaviour)
     asked = caller(fake, timeout).ask("hello", "be brief", 64, 0.0, progress)
     with pytest.raises(FleetError) as caught:
@@ -75,7 +75,7 @@ def test_the_provider_hears_at_once_that_a_call_is_cancelled(fake: FakeProvider)
     fake.script("gpt-4o", endless("gr\u00fc\u00df dich "))
     began = time.monotonic()
 
-    async def cancel() -> tuple[Progress, HungUp]:
+    async def cancel() -> tuple[CallProgress, HungUp]:
         progress = await cancelled(caller(fake), fake, 5)
         # While the loop goes on: its end would close every connection.
         return progress, await asyncio.to_thread(fake.wait_for_hang_up)
@@ -142,7 +142,7 @@ def test_a_model_whose_answer_took_more_than_it_showed_is_not_bounded_any_more(
     fake.script("gpt-4o", answer("hi", 10, 66), answer("hi", 10, 67), endless("so "))
     asking = caller(fake)
 
-    async def ask() -> Progress:
+    async def ask() -> CallProgress:
         await asking.ask("hello", "", 64, 0.0)
         assert asking.shows_all
         await asking.ask("hello", "", 64, 0.0)
@@ -223,7 +223,7 @@ def test_a_fault_in_the_middle_of_a_stream_is_told_as_before_it(
 
 
 def test_the_answer_of_a_server_that_does_not_stream_is_read(fake: FakeProvider) -> None:
-    progress = Progress()
+    progress = CallProgress()
     fake.script("gpt-4o", stubborn(answer("hi")))
     reply = asyncio.run(caller(fake).ask("hello", "be brief", 64, 0.0, progress))
     assert (reply.text, reply.finish_reason, reply.usage_missing) == ("hi", "stop", False)
@@ -233,7 +233,7 @@ def test_the_answer_of_a_server_that_does_not_stream_is_read(fake: FakeProvider)
 def test_the_local_model_stops_writing_when_its_call_is_cancelled(local_model_url: str) -> None:
     model = Model(MODEL, "local", None, 0.3, 0.6, free=True)
     asking = ModelCaller(model, Endpoint("openai", "local", local_model_url), 120)
-    progress = Progress()
+    progress = CallProgress()
 
     async def cancel() -> None:
         long = asking.ask("Write a long story about a lighthouse.", "", 2000, 0.0, progress)

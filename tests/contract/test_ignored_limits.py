@@ -16,13 +16,13 @@ from fleet.budgets.rules.alerts import LimitAlert
 from fleet.errors import OverBudget
 from fleet.ledger.verification import verify
 from fleet.models.listing import listing
-from fleet.models.rules.learning import Policy
+from fleet.models.rules.learning import ChoicePolicy
 from fleet.models.rules.output_limits import LimitRecord
 from fleet.policy.rules import LimitKey
 from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 
@@ -125,8 +125,8 @@ def test_calls_at_once_to_a_server_that_ignores_the_limit_keep_to_the_budget(
     assert spent(fleet) <= BUDGET
     # A stream is cut early enough for all to fit.
     assert fake.count() < CALLS or way == STREAMED
-    (line,) = listing(fleet.models.catalogue, fleet.models.state.read(), Policy(), 0.0)
-    assert (line.state, "ignores the limit of its answers" in line.reason) == ("ready", True)
+    (line,) = listing(fleet.models.catalogue, fleet.models.state.read(), ChoicePolicy(), 0.0)
+    assert (line.state, "ignores its output limit" in line.reason) == ("ready", True)
     broken_record = record(fleet)
     assert broken_record is not None
     assert broken_record.is_broken
@@ -136,7 +136,7 @@ def test_calls_at_once_to_a_server_that_ignores_the_limit_keep_to_the_budget(
     assert budgets == []
     assert (alert.scope, alert.asked) == ("model:heedless", LIMIT)
     assert alert.call.startswith(run.lease.task_id)
-    assert "has ignored the limit of an answer" in alert.sentence
+    assert "ignored its output limit" in alert.sentence
 
 
 def test_a_stream_is_cut_at_its_limit_and_charged_for_what_had_come(
@@ -150,7 +150,7 @@ def test_a_stream_is_cut_at_its_limit_and_charged_for_what_had_come(
     words = len(reply.text.split())
     assert LIMIT < words <= LIMIT + 20
     assert (reply.finish_reason, reply.usage_missing) == ("length", True)
-    (step,) = run.record.steps
+    (step,) = run.record.model_calls
     assert (step.ended, step.usage) == ("ok", "missing")
     # What was shown, and what may have been written until the server heard of the end.
     assert len(reply.text) + 250 <= step.output_tokens <= len(reply.text) + 260
@@ -165,7 +165,7 @@ def test_an_answer_that_tells_no_usage_is_not_charged_by_the_limit_that_it_ignor
     text = "word " * 3000
     fake.script("heedless", answer(text, usage=False))
     run.ask(max_tokens=LIMIT)
-    (step,) = run.record.steps
+    (step,) = run.record.model_calls
     assert (step.usage, step.output_tokens >= len(text)) == ("missing", True)
     assert record(fleet) == LimitRecord(0, step.output_tokens)
 
@@ -242,10 +242,10 @@ def test_where_money_is_plenty_no_call_waits(
 
 def bound(run: Run, behaviour: Behaviour) -> int:
     """Tokens that a call binds which is answered so."""
-    steps, found = run.writer.steps, list[int]()
-    admit = steps.admit
+    store, found = run.fleet.tasks.model_calls, list[int]()
+    admit = store.admit
 
-    def noted(lease: Lease, call: int, worst: Step, *more: Any) -> Any:
+    def noted(lease: Lease, call: int, worst: ModelCall, *more: Any) -> Any:
         answer = admit(lease, call, worst, *more)
         if answer is None:
             found.append(worst.input_tokens + worst.output_tokens)
@@ -253,7 +253,7 @@ def bound(run: Run, behaviour: Behaviour) -> int:
 
     run.fake.script("heedless", behaviour)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "admit", noted)
+        patch.setattr(store, "admit", noted)
         assert run.loop.run(asked(run))
     (tokens,) = found
     return tokens

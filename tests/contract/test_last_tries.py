@@ -73,7 +73,7 @@ class Crew:
 
     def stands_aside(self, task_id: str) -> bool:
         """And waits already for the others to end."""
-        waits = task_id in self.runner.keeper._held and self.runner.slots._asking
+        waits = task_id in self.runner.process.keeper._held and self.runner.process.slots._asking
         aside = self.fleet.client.hget(self.fleet.keys.task(task_id), "aside")
         return bool(waits) and aside == b"1"
 
@@ -154,7 +154,7 @@ def test_one_that_stands_aside_ends_where_it_is_cancelled(crew: Crew) -> None:
     run = crew.run(second)
     eventually(lambda: crew.stands_aside(second))
     crew.fleet.tasks.records.cancel(second, 60)
-    crew.runner.keeper.look()
+    crew.runner.process.keeper.look()
     with pytest.raises(TaskCancelled):
         run.result(timeout=30)
     assert crew.fleet.tasks.records.state(second) == "cancelled"
@@ -167,7 +167,7 @@ def test_one_that_stands_aside_is_given_back_with_the_others(crew: Crew) -> None
     eventually(lambda: Slow.begun == [first])
     runs.append(crew.run(second))
     eventually(lambda: crew.stands_aside(second))
-    crew.runner.keeper.give_back()
+    crew.runner.process.keeper.give_back()
     for run in runs:
         with pytest.raises(GivenBack):
             run.result(timeout=30)

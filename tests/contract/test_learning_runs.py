@@ -106,7 +106,7 @@ def test_a_result_is_put_down_to_the_model_whose_answer_it_holds(
     assert rewards(fleet, state=state, quality=0.25, keeps="earlier") == 0.25
     (record,) = fleet.tasks.records.newest(1)
     assert (record.state, record.model, record.answered_by) == (state, "earlier", "earlier")
-    assert [step.model for step in record.steps] == ["only"]
+    assert [step.model for step in record.model_calls] == ["only"]
 
 
 @pytest.mark.parametrize("order", [{"asks": False}, {"state": "refused"}])

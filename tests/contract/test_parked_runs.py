@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -97,7 +97,7 @@ class Crew:
         reserved = fleet.budgets.usage.reserved()
         slots = state.scard(fleet.keys.pool("codegen").in_flight)
         leases = state.zcard(fleet.keys.leases)
-        held = fleet.budgets.usage.standing(["all"])["all"].held
+        held = fleet.budgets.usage.scope_usage(["all"])["all"].held
         return not any((slots, leases, reserved.tasks, reserved.steps, *held))
 
 
@@ -238,8 +238,9 @@ def test_a_run_that_is_cancelled_when_it_parks_is_cancelled(crew: Crew) -> None:
 def test_parking_is_patient_with_redis(crew: Crew) -> None:
     away = open_connection(crew.fleet.settings).tasks.on_hold
     away.client.connection_pool.connection_kwargs["port"] = 1
-    crew.runner.writes.parking = away
-    back = threading.Timer(1.0, setattr, (crew.runner.writes, "parking", crew.fleet.tasks.on_hold))
+    outcomes = crew.runner.outcomes
+    outcomes.tasks = replace(crew.fleet.tasks, on_hold=away)
+    back = threading.Timer(1.0, setattr, (outcomes, "tasks", crew.fleet.tasks))
     back.start()
     let_it_park(crew)
     back.join()
@@ -278,7 +279,7 @@ def test_what_nothing_could_bring_back_is_refused_instead(crew: Crew) -> None:
     # One whose publisher has written no record, nor its message into it.
     crew.task_id = "stranger"
     stranger = Delivery("stranger", crew.order, "default", plan.decode)
-    refused = pytest.raises(OverBudget, match="tenant:default may take")
+    refused = pytest.raises(OverBudget, match="Budget exceeded for tenant default")
     with while_it_asks(crew, lambda: lower(crew)), refused:
         crew.runner.run("code_generator", stranger)
     assert (crew.record.state, crew.record.error and crew.record.error["type"]) == (

@@ -30,7 +30,7 @@ from fleet.errors import (
 from fleet.models.calls.call import ModelCaller
 from fleet.models.calls.endpoint import Endpoint
 from fleet.models.rules.choice import Model, Price, Tokens
-from fleet.models.rules.cut_calls import Progress
+from fleet.models.rules.cut_calls import CallProgress
 from fleet.settings.providers import AWS_VARIABLES, ProviderKind
 
 PRICE = Price.per_thousand(0.003, 0.015, 0.0003, 0.00375)
@@ -481,16 +481,16 @@ def half(kind: ProviderKind, ends: Literal["cut", "open"]) -> Stream:
     return Stream(frames, content_type(kind), ends)
 
 
-async def broken(asking: ModelCaller) -> Progress:
-    progress = Progress()
+async def broken(asking: ModelCaller) -> CallProgress:
+    progress = CallProgress()
     with pytest.raises(Unavailable) as caught:
         await asking.ask("hello", "be brief", 64, 0.0, progress)
     assert caught.value.may_be_served
     return progress
 
 
-async def cancelled(asking: ModelCaller, provider: Recorder) -> Progress:
-    progress = Progress()
+async def cancelled(asking: ModelCaller, provider: Recorder) -> CallProgress:
+    progress = CallProgress()
     asked = asyncio.create_task(asking.ask("hello", "be brief", 64, 0.0, progress))
     assert await asyncio.to_thread(provider.sent.wait, 20)
     # It is sent, and has yet to be read.
@@ -501,7 +501,7 @@ async def cancelled(asking: ModelCaller, provider: Recorder) -> Progress:
     return progress
 
 
-def tells_the_first_half(kind: ProviderKind, progress: Progress) -> None:
+def tells_the_first_half(kind: ProviderKind, progress: CallProgress) -> None:
     assert progress.cut is not None
     # Of what Gemini thinks not all is shown.
     assert progress.cut.shown_bytes == (None if kind == "google" else len("good"))

@@ -87,7 +87,7 @@ class Crew:
         reserved = fleet.budgets.usage.reserved()
         slots = state.scard(fleet.keys.pool("codegen").in_flight)
         leases = state.zcard(fleet.keys.leases)
-        held = fleet.budgets.usage.standing(["all"])["all"].held
+        held = fleet.budgets.usage.scope_usage(["all"])["all"].held
         return not any((slots, leases, reserved.tasks, reserved.steps, *held))
 
 
@@ -288,7 +288,7 @@ def test_putting_back_is_patient_with_redis_and_is_done_once(crew: Crew) -> None
             return done
 
     put_back, flaky = crew.fleet.tasks.retries.put_back, Flaky()
-    crew.runner.writes.retries.put_back = flaky  # type: ignore[method-assign]
+    crew.fleet.tasks.retries.put_back = flaky  # type: ignore[method-assign]
     crew.submit(fails="later", after=600)
     assert crew.run() is None
     assert flaky.calls == 2

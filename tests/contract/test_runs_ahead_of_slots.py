@@ -18,7 +18,7 @@ from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.leases.requeue import GivenBack
-from fleet.tasks.run import runner as runs
+from fleet.tasks.run import leased_run
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.submission.checks import Submission
 
@@ -80,7 +80,7 @@ def run(
 def test_no_more_agents_run_at_once_than_there_are_slots(
     fleet: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "SLOT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(leased_run, "SLOT_SECONDS", PATIENCE_SECONDS)
     runner, ids = runner_of(fleet, SPEC), submit(fleet, 4)
     Gated.gate.set()
     with ThreadPoolExecutor(4) as threads:

@@ -66,7 +66,7 @@ def test_auto_takes_bubblewrap_where_it_works() -> None:
 def test_without_bubblewrap_auto_takes_landlock(no_bubblewrap: None) -> None:
     need_isolation("landlock")
     assert isolation_for("auto") == "landlock"
-    with pytest.raises(NotAllowed, match="bubblewrap does not work: there is no bwrap"):
+    with pytest.raises(NotAllowed, match="bubblewrap does not work: bwrap is missing"):
         isolation_for("bubblewrap")
 
 

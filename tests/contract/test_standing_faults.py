@@ -220,7 +220,7 @@ def test_a_standing_fault_goes_to_the_next_provider_and_is_left_alone_for_long(
     assert (found[0], seconds) == (name, pytest.approx(HOUR, abs=5))
     assert kind in reason
     assert "HTTP 4" in reason
-    step, other, _ = run.record.steps
+    step, other, _ = run.record.model_calls
     assert (step.cost_nanodollars, step.usage) == (0, "seen")
     assert other.why == f"failover: small: {reason}"
 

@@ -116,7 +116,7 @@ class Started:
 
     def cancel(self) -> None:
         self.fleet.tasks.records.cancel(self.id, 60)
-        self.runner.keeper.look()
+        self.runner.process.keeper.look()
 
     def error(self) -> BaseException | None:
         return self.run.exception(PATIENCE_SECONDS)
@@ -158,7 +158,7 @@ def test_a_run_that_is_to_be_given_back_is_so_when_it_has_ended(
     fleet: Connection, thread: ThreadPoolExecutor
 ) -> None:
     task = Started(fleet, thread, swallows=2)
-    task.runner.keeper.give_back()
+    task.runner.process.keeper.give_back()
     assert isinstance(task.error(), GivenBack)
     assert (task.state, Stubborn.cancelled) == ("queued", 3)
 
@@ -167,7 +167,7 @@ def test_a_run_that_ends_well_while_it_is_to_be_given_back_has_ended_well(
     fleet: Connection, thread: ThreadPoolExecutor
 ) -> None:
     task = Started(fleet, thread, swallows=-1)
-    task.runner.keeper.give_back()
+    task.runner.process.keeper.give_back()
     eventually(lambda: Stubborn.cancelled > 2)
     Stubborn.let_go.set()
     assert task.run.result(PATIENCE_SECONDS) == {}
@@ -179,7 +179,7 @@ def test_a_run_that_has_lost_its_lease_stops_and_writes_nothing(
 ) -> None:
     task = Started(fleet, thread, swallows=2)
     fleet.client.hset(fleet.keys.task(task.id), "fence", 1)
-    task.runner.keeper.look()
+    task.runner.process.keeper.look()
     assert isinstance(task.error(), LeaseLost)
     assert task.ends == []
     assert Stubborn.ended
@@ -194,7 +194,7 @@ def test_while_a_run_does_not_stop_its_lease_and_slot_stay_taken_and_the_log_say
         task.cancel()
         eventually(lambda: len(told(logs)) >= 2)
     assert (task.state, Stubborn.ended) == ("running", False)
-    assert task.runner.keeper._held.keys() == {task.id}
+    assert task.runner.process.keeper._held.keys() == {task.id}
     assert fleet.routing.pools.counts(["codegen"])["codegen"].in_flight == 1
     assert not task.run.done()
     first, second = told(logs)[:2]
@@ -204,7 +204,7 @@ def test_while_a_run_does_not_stop_its_lease_and_slot_stay_taken_and_the_log_say
     Stubborn.let_go.set()
     assert isinstance(task.error(), TaskCancelled)
     assert task.state == "cancelled"
-    assert task.runner.keeper._held == {}
+    assert task.runner.process.keeper._held == {}
 
 
 def test_a_run_that_holds_up_the_loop_is_told_of_too(
@@ -271,6 +271,13 @@ def test_an_error_from_outside_is_raised_when_the_run_has_ended(
     if part == "_cancel_until_ended":
         run.begin()
         run.limit_seconds = 0.01
+        wait = run._wait
+
+        def wait_from_its_beginning(future: Future[None]) -> None:
+            assert begun.wait(PATIENCE_SECONDS)
+            wait(future)
+
+        monkeypatch.setattr(run, "_wait", wait_from_its_beginning)
     with pytest.raises(Raised):
         run.result(work(), LoopThread().submit)
     assert ended == [True]

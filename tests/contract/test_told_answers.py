@@ -30,7 +30,7 @@ from fleet.models.answers.faults import fault_in
 from fleet.models.calls.call import ModelCaller
 from fleet.models.calls.endpoint import Endpoint
 from fleet.models.rules.choice import Model, Price
-from fleet.models.rules.cut_calls import Progress
+from fleet.models.rules.cut_calls import CallProgress
 from fleet.models.rules.thoughts import split
 from fleet.settings.providers import ProviderKind
 
@@ -47,7 +47,7 @@ class Provider:
         self.loop = loop
         self.found: Recorder
         self.caller: ModelCaller
-        self.progress = Progress()
+        self.progress = CallProgress()
 
     def listen(self, found: Recorder) -> None:
         """Ask this server from now on."""
@@ -59,7 +59,7 @@ class Provider:
     def ask(self, served: Mapping[str, Any] | Stream) -> ModelReply:
         """The reply to an answer."""
         self.found.body = served
-        self.progress = Progress()
+        self.progress = CallProgress()
         return self.loop.run(self.caller.ask("hello", "", 64, 0.0, self.progress))
 
     def tell(self, told: Told) -> ModelReply:
@@ -149,12 +149,12 @@ def test_a_filtered_answer_is_a_refusal_that_is_charged(provider: Provider) -> N
 def test_an_error_without_a_word_is_no_answer_and_charged_as_it_was_told(
     provider: Provider,
 ) -> None:
-    with pytest.raises(Unavailable, match="before it said a word") as caught:
+    with pytest.raises(Unavailable, match="before it wrote any text") as caught:
         provider.tell(Told(pieces=(), ends="error", usage=(100, 0)))
     assert not caught.value.may_be_served
     assert isinstance(caught.value.reply, ModelReply)
     assert caught.value.reply.input_tokens == 100
-    with pytest.raises(Unavailable, match="before it said a word") as caught:
+    with pytest.raises(Unavailable, match="before it wrote any text") as caught:
         provider.tell(Told(pieces=(), ends="error", usage=None))
     assert (caught.value.may_be_served, caught.value.reply) == (False, None)
 

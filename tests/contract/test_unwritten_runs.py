@@ -16,7 +16,7 @@ from test_parked_runs import SPEC
 
 from fleet.broker.messages import message_encoder
 from fleet.broker.submission import Delivered
-from fleet.budgets.reservation import StepLimits
+from fleet.budgets.reservation import CallLimits
 from fleet.errors import FleetError, InEmergency, InvalidRequest, OverBudget, OverLimit
 from fleet.ledger.verification import verify
 from fleet.models.complexity import Complexity
@@ -27,7 +27,7 @@ from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.submission.checks import RequestChecks, Submission
-from fleet.tasks.submission.reservation import step_limits
+from fleet.tasks.submission.reservation import call_limits
 from fleet.worker.agent_tasks import _plan
 
 CAUSE = AuditActor("ann", "test")
@@ -95,7 +95,7 @@ def stranger(
 def test_its_money_is_held_when_it_is_claimed(stranger: Stranger) -> None:
     assert stranger.delivered("first")
     record = stranger.fleet.tasks.records.read("first")
-    assert (record.state, record.model_calls) == ("succeeded", 1)
+    assert (record.state, record.model_call_count) == ("succeeded", 1)
     assert not stranger.fleet.budgets.usage.reserved().all
 
 
@@ -120,10 +120,10 @@ def test_tasks_at_once_are_bounded_for_it_too(stranger: Stranger, fake: FakeProv
     assert fake.count() == 1
 
 
-def _limits(stranger: Stranger) -> StepLimits:
-    stranger.runner.policy.follow()
-    version, controls = stranger.runner.policy.now
-    return step_limits(controls, version, "default", "code_generator", "small")
+def _limits(stranger: Stranger) -> CallLimits:
+    stranger.runner.models.policy.follow()
+    version, controls = next(stranger.runner.models.policy.versions())
+    return call_limits(controls, version, "default", "code_generator", "small")
 
 
 def test_in_an_emergency_only_what_is_urgent_passes(stranger: Stranger, fake: FakeProvider) -> None:
@@ -177,7 +177,7 @@ def test_what_no_submission_may_say_no_message_may(
     record = stranger.fleet.tasks.records.read("strange")
     assert (record.state, record.tenant) == ("failed", "default")
     assert record.error == {"type": "InvalidRequest", "message": str(refused.value)}
-    assert record.model_calls == 0
+    assert record.model_call_count == 0
     assert stranger.fleet.tasks.dead_letters.letter("strange").message == ""
     assert not any(any(held) for held in stranger.fleet.budgets.usage.read().held.values())
 

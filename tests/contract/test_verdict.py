@@ -8,7 +8,7 @@ import pytest
 
 from fleet.sandbox import SandboxResult
 from workers.code_generator.models import CodeGenerationPayload
-from workers.code_generator.verification import Verdict, _report, verify
+from workers.code_generator.verification import CheckVerdict, _report, verify
 
 TESTS = "assert add(1, 2) == 3\nassert add(-1, 1) == 0"
 WRONG = "def add(a, b):\n    return 7\n"
@@ -93,19 +93,19 @@ FORGERIES = {
 }
 
 
-def checked(code: str, tests: str = TESTS) -> Verdict:
+def checked(code: str, tests: str = TESTS) -> CheckVerdict:
     payload = CodeGenerationPayload(instruction="Add.", tests=tests)
     return asyncio.run(verify(code, payload, "auto"))
 
 
-def checked_together(codes: dict[str, str], tests: str = TESTS) -> dict[str, Verdict]:
+def checked_together(codes: dict[str, str], tests: str = TESTS) -> dict[str, CheckVerdict]:
     """Many at once: most of the time goes into starting processes."""
 
-    async def all_of_them() -> list[Verdict]:
+    async def all_of_them() -> list[CheckVerdict]:
         payload = CodeGenerationPayload(instruction="Add.", tests=tests)
         places = asyncio.Semaphore(4)
 
-        async def one(code: str) -> Verdict:
+        async def one(code: str) -> CheckVerdict:
             async with places:
                 return await verify(code, payload, "auto")
 
@@ -206,11 +206,11 @@ def test_no_code_passes_tests_that_look_at_it_in_a_roundabout_way() -> None:
     assert {name for name, verdict in verdicts.items() if verdict.passed} == set()
 
 
-def verdicts_of(cases: dict[str, tuple[str, str]]) -> dict[str, Verdict]:
-    async def all_of_them() -> list[Verdict]:
+def verdicts_of(cases: dict[str, tuple[str, str]]) -> dict[str, CheckVerdict]:
+    async def all_of_them() -> list[CheckVerdict]:
         places = asyncio.Semaphore(4)
 
-        async def one(code: str, tests: str) -> Verdict:
+        async def one(code: str, tests: str) -> CheckVerdict:
             async with places:
                 wanted = CodeGenerationPayload(instruction="Do it.", tests=tests)
                 return await verify(code, wanted, "auto")

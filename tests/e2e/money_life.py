@@ -24,7 +24,7 @@ from kombu import Consumer, Exchange, Queue
 
 from fleet.broker.app import Role, fleet_of, make_app, worker_queues
 from fleet.broker.messages import message_encoder
-from fleet.budgets.reservation import ScopeLimits, StepLimits
+from fleet.budgets.reservation import CallLimits, ScopeLimits
 from fleet.errors import FleetError
 from fleet.policy.rules import LimitKey
 from fleet.policy.store import AuditActor
@@ -34,8 +34,8 @@ from fleet.tasks.dead_letters import retry_dead
 from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.leases.renewal import LeaseKeeper
 from fleet.tasks.leases.slots import TaskSlots
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.reaper import reap
-from fleet.tasks.record import Step
 from fleet.tasks.rules.retries import MAX_CRASHES
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
@@ -103,14 +103,15 @@ class World:
         """Take what is queued, and run it, until there is nothing more."""
         self.fleet.routing.agents.heartbeat(AGENT, POOL, 0, 8)
         runner = _make_runner(self.app, Role(POOL, AGENT), TaskSlots(1))
-        runner.keeper.renew_seconds = 0
-        hold = runner.keeper.hold
+        keeper = runner.process.keeper
+        keeper.renew_seconds = 0
+        hold = keeper.hold
 
         def hold_and_look(*arguments: Any) -> None:
             hold(*arguments)
-            runner.keeper.look()
+            keeper.look()
 
-        runner.keeper.hold = hold_and_look  # type: ignore[method-assign]
+        keeper.hold = hold_and_look  # type: ignore[method-assign]
 
         def take(body: Any, message: Any) -> None:
             (payload,), asked, _ = body
@@ -156,9 +157,9 @@ class World:
         if found.stands_aside:
             self.fleet.tasks.records.begin(found)
         version = self.fleet.policy.store.read().version
-        worst = Step("dear", "fake", "first", "", 10, 0, 10, 1000)
+        worst = ModelCall("dear", "fake", "first", "", 10, 0, 10, 1000)
         assert (
-            self.fleet.tasks.model_calls.admit(found, 1, worst, StepLimits(version, ScopeLimits()))
+            self.fleet.tasks.model_calls.admit(found, 1, worst, CallLimits(version, ScopeLimits()))
             is None
         )
         self.time_passes()

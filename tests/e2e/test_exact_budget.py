@@ -78,7 +78,7 @@ def test_of_a_thousand_submits_from_eight_processes_exactly_as_many_are_let_in_a
     assert (len(admitted), len(waits)) == (FIT, REQUESTS - FIT)
     assert all(wait is not None and 0 < wait <= 86_400 for wait in waits)
     for scope in ("all", "tenant:default", "agent_type:asker", "model:dear"):
-        held = state.budgets.usage.standing([scope])[scope].held
+        held = state.budgets.usage.scope_usage([scope])[scope].held
         assert (held.amount, held.tasks) == (FIT * ESTIMATE, FIT)
     asking.check_the_ledger()
     with pytest.raises(OverBudget, match="reserved"):
@@ -118,7 +118,7 @@ def test_workers_that_are_killed_at_any_moment_neither_overspend_nor_leave_anyth
     eventually(lambda: all(task.state() in ENDED for task in tasks), 120, "every task to end")
     assert asking.nothing_is_held()
     asking.check_the_ledger()
-    spent = asking.state.budgets.usage.standing(["all"])["all"].settled["day"]
+    spent = asking.state.budgets.usage.scope_usage(["all"])["all"].settled["day"]
     assert 0 < spent.amount <= FIT * ESTIMATE
     # What was asked is charged, and beside it what a killed worker was about to ask.
     asked = fake.count("dear")

@@ -31,6 +31,17 @@ TEXT = (
 )
 
 
+TITLES = """
+[agent_types.titler]
+
+[pools.titles]
+agent_type = "titler"
+
+[request_types.title]
+agent_type = "titler"
+"""
+
+
 def run(crew: Crew, script: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(script)],
@@ -66,27 +77,31 @@ def test_the_celery_example_sends_a_task_and_gets_its_result(crew: Crew) -> None
     assert crew.fleet.task(explained).decision.pool == "scanner"
 
 
-def readme_blocks(language: str) -> list[str]:
-    text = (ROOT / "README.md").read_text()
+def blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / page).read_text()
     return re.findall(rf"^```{language}\n(.+?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize(
-    ("number", "shown"), [(0, "print(result.verified)"), (1, "print(sent.status)")]
+    ("page", "line", "shown"),
+    [
+        ("README.md", "print(result.verified)", "True"),
+        ("docs/from-celery.md", "print(sent.status)", "SUCCESS"),
+    ],
 )
-def test_the_python_of_the_readme_runs_as_it_stands(
-    crew: Crew, tmp_path: Path, number: int, shown: str
+def test_the_first_program_of_a_page_runs_as_it_stands(
+    crew: Crew, tmp_path: Path, page: str, line: str, shown: str
 ) -> None:
-    script = tmp_path / "readme.py"
-    script.write_text(f"{readme_blocks('python')[number]}\n{shown}\n")
+    script = tmp_path / "program.py"
+    script.write_text(f"{blocks(page, 'python')[0]}\n{line}\n")
     done = run(crew, script)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.strip() in ("True", "SUCCESS")
+    assert done.stdout.strip() == shown
 
 
-def test_the_configuration_of_the_readme_is_right() -> None:
-    (text,) = readme_blocks("toml")
-    pools = parse_config(text, "README.md").pools
+def test_the_pools_of_the_guide_are_right() -> None:
+    (text,) = blocks("docs/guide.md", "toml")
+    pools = parse_config(text, "guide.md").pools
     assert {name: pool.execution for name, pool in pools.items()} == {
         "codegen": "threads",
         "scanner": "prefork",
@@ -103,20 +118,31 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "pip", "install", *options, str(source)]
     built = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout + built.stderr
+    _install_the_readmes_agent(folder / "site")
     return folder / "site"
+
+
+def _install_the_readmes_agent(site: Path) -> None:
+    """The README's agent as a distribution, with the entry point that its package would have."""
+    (site / "titler.py").write_text(blocks("README.md", "python")[1])
+    announced = site / "titler-1.0.dist-info"
+    announced.mkdir()
+    (announced / "METADATA").write_text("Metadata-Version: 2.1\nName: titler\nVersion: 1.0\n")
+    (announced / "entry_points.txt").write_text("[fleet.agents]\ntitler = titler:SPEC\n")
 
 
 @pytest.fixture(scope="module")
 def summaries(
     crew: Crew, installed: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Crew]:
-    """A second fleet on the same broker and model, of the example's pool alone."""
+    """A second fleet on the same broker and model, of the example's pool and the README's agent."""
+    folder = tmp_path_factory.mktemp("summaries")
+    (folder / "fleet.toml").write_text((OWN_AGENT / "fleet.toml").read_text() + TITLES)
     variables = {
         "FLEET_NAMESPACE": "summaries",
-        "FLEET_CONFIG": str(OWN_AGENT / "fleet.toml"),
+        "FLEET_CONFIG": str(folder / "fleet.toml"),
         "PYTHONPATH": os.pathsep.join((str(installed), str(ROOT))),
     }
-    folder = tmp_path_factory.mktemp("summaries")
     processes = Processes(folder, {**crew.processes.environment, **variables})
     with pytest.MonkeyPatch.context() as patch:
         for name, value in processes.environment.items():
@@ -126,6 +152,7 @@ def summaries(
         other = Crew(Fleet.from_env(), processes)
         try:
             other.start_worker("summaries")
+            other.start_worker("titles")
             yield other
         finally:
             processes.stop_all()
@@ -134,12 +161,19 @@ def summaries(
 def test_an_agent_of_ones_own_is_found_by_its_entry_point_and_does_its_work(
     summaries: Crew,
 ) -> None:
-    task = summaries.fleet.submit("summary", {"text": TEXT, "most_words": 30})
+    task = summaries.fleet.submit("summary", {"text": TEXT, "max_words": 30})
     result: Any = task.result(timeout=120)
     assert type(result).__name__ == "SummaryResult"
     assert 0 < result.words <= 30
     assert task.decision.pool == "summaries"
     assert task.record().output_tokens > 0
+
+
+def test_the_agent_of_the_readme_does_its_work(summaries: Crew) -> None:
+    task = summaries.fleet.submit("title", {"text": TEXT})
+    result: Any = task.result(timeout=120)
+    assert result.title
+    assert task.record().output_tokens <= 20
 
 
 def test_an_agent_of_ones_own_works_from_the_command_line(summaries: Crew) -> None:
@@ -159,8 +193,8 @@ def test_an_agent_of_ones_own_works_from_the_command_line(summaries: Crew) -> No
 def test_a_payload_that_does_not_suit_ones_own_agent_is_refused_before_it_is_sent(
     summaries: Crew,
 ) -> None:
-    with pytest.raises(InvalidRequest, match="most_words"):
-        summaries.fleet.submit("summary", {"text": TEXT, "most_words": 0})
+    with pytest.raises(InvalidRequest, match="max_words"):
+        summaries.fleet.submit("summary", {"text": TEXT, "max_words": 0})
 
 
 def test_the_continuous_build_runs_the_readers_command_and_nothing_else() -> None:

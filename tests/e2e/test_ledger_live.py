@@ -16,7 +16,7 @@ def test_what_a_task_spent_is_in_the_ledger_and_rolled_up_by_a_worker(crew: Crew
     record = task.wait(timeout=120)
     state = open_connection(crew.fleet.settings)
     entries = [entry for entry in state.ledger.entries.newest(100) if entry.task == task.id]
-    assert len(entries) == record.model_calls > 0
+    assert len(entries) == record.model_call_count > 0
     assert sum(entry.output for entry in entries) == record.output_tokens > 0
     assert {(entry.tenant, entry.agent_type, entry.pool) for entry in entries} == {
         ("ledger", "code_generator", "codegen")

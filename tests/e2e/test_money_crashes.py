@@ -19,7 +19,7 @@ from money_fleet import HERE, MoneyFleet, money_fleet
 from money_life import Place
 
 from fleet.ledger.rules.entries import CORRECTION
-from fleet.tasks.record import ANSWERED, ENDED
+from fleet.tasks.record import ENDED
 from fleet.tasks.rules.retries import MAX_CRASHES
 
 BUDGET = """
@@ -100,7 +100,7 @@ def check(fleet: MoneyFleet, asked: int, never_asked: int, asked_again: int) -> 
     entries = fleet.state.ledger.entries.page("0-0").entries
     calls = [(each.task, each.call) for each in entries if each.kind != CORRECTION]
     assert len(calls) == len(set(calls))
-    answered = [each for each in records if any(step.ended == ANSWERED for step in each.steps)]
+    answered = [each for each in records if any(call.answered for call in each.model_calls)]
     assert asked <= QUESTIONS * len(answered) + asked_again
     assert asked <= len(calls) <= asked + never_asked
     for record in records:

@@ -132,7 +132,7 @@ def test_a_task_that_no_model_answered_teaches_nothing_and_cannot_be_rated(
     assert record.state == "failed"
     assert record.error is not None
     assert record.error["type"] == "RateLimited"
-    assert [step.ended for step in record.steps] == ["rate limited", "rate limited"]
+    assert [step.ended for step in record.model_calls] == ["rate limited", "rate limited"]
     with pytest.raises(InvalidRequest, match="no model has answered"):
         task.rate(1.0)
     assert _rewards(fakes, "best") == _rewards(fakes, "second") == 0

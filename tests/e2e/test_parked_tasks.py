@@ -63,7 +63,10 @@ def test_a_task_that_does_not_fit_waits_until_a_raised_limit_lets_beat_queue_it(
     wanted = ("submit", "question", "--set", "questions=2", "--complexity", "0.5")
     submitted = fleet(asking, *wanted, "--priority", "3")
     task = asking.crew.fleet.task(submitted.stdout.strip())
-    why = "all may take $0.003 today (UTC): $0.001096 spent, $0 reserved, $0.002375 asked for"
+    why = (
+        "Budget exceeded for the whole fleet: limit $0.003 per UTC day, $0.001096 spent, "
+        "$0 reserved, $0.002375 requested"
+    )
     assert submitted.stderr.startswith("parked until about ")
     assert why in submitted.stderr
 

@@ -105,7 +105,7 @@ def test_a_pool_in_maintenance_gets_nothing_until_it_is_resumed(crew: Crew) -> N
         assert "fleet pools resume naps" in fleet(crew, "status").stdout
     finally:
         printed(crew, "pools", "resume", "naps")
-    eventually(lambda: pool(crew, "naps").standing == "in")
+    eventually(lambda: pool(crew, "naps").health_state == "in")
     task = crew.fleet.submit("nap", {}, pool="naps")
     assert task.result(timeout=30)
     assert task.record().pool == "naps"
@@ -114,11 +114,11 @@ def test_a_pool_in_maintenance_gets_nothing_until_it_is_resumed(crew: Crew) -> N
 def test_a_failing_pool_is_taken_out_probed_and_brought_back(crew: Crew) -> None:
     for _ in range(8):
         crew.fleet.submit("nap", {"end": "broken"}, pool="naps").wait(30)
-    eventually(lambda: pool(crew, "naps").standing != "in", what="the pool is taken out")
+    eventually(lambda: pool(crew, "naps").health_state != "in", what="the pool is taken out")
     task = crew.fleet.submit("nap", {})
     assert task.wait(30).pool == "forked"
-    eventually(lambda: pool(crew, "naps").standing == "probation", what="its time is up")
+    eventually(lambda: pool(crew, "naps").health_state == "probation", what="its time is up")
     for _ in range(3):
         assert crew.fleet.submit("nap", {}, pool="naps").result(timeout=30)
-    assert pool(crew, "naps").standing == "returning"
-    eventually(lambda: pool(crew, "naps").standing == "in", what="all its slots are open")
+    assert pool(crew, "naps").health_state == "returning"
+    eventually(lambda: pool(crew, "naps").health_state == "in", what="all its slots are open")

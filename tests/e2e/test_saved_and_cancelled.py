@@ -113,7 +113,7 @@ def test_a_running_model_call_ends_within_two_seconds_of_its_cancellation(
         assert (record.state, record.uncertain_calls) == ("cancelled", 1)
         # At its worst: nothing had come of it.
         assert record.cost_nanodollars > 1024 * 2000
-        assert [step.ended for step in record.steps] == ["cancelled"]
+        assert [step.ended for step in record.model_calls] == ["cancelled"]
         assert record.ended is not None
         took.append(record.ended - seconds - micros / 1e6)
     assert min(took) <= MAX_SECONDS, took
@@ -139,7 +139,7 @@ def test_an_answer_that_is_cancelled_ends_at_its_provider_and_is_charged_for_wha
     record = task.wait(30)
     gone = asked.fake.wait_for_hang_up(closed + 1)
     assert gone.at - told <= MAX_SECONDS
-    (step,) = record.steps
+    (step,) = record.model_calls
     assert (record.state, step.ended, step.usage) == ("cancelled", "cancelled", "missing")
     # The words that were sent, each of them a token, and no more than is bound by their bytes, by a
     # second on the way and by the longest silence that is no end.
@@ -167,5 +167,5 @@ def test_a_worker_killed_between_two_answers_has_the_first_one_paid_once(asked: 
     prompts = [each.body["messages"][-1]["content"] for each in asked.fake.requests()[before:]]
     assert len(prompts) == 3
     assert prompts[1] == prompts[2] != prompts[0]
-    assert [step.ended for step in record.steps] == ["ok", "lost", "ok"]
+    assert [step.ended for step in record.model_calls] == ["ok", "lost", "ok"]
     assert task.saved() == ()

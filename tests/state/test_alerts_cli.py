@@ -16,7 +16,7 @@ from fleet.budgets.controls import Controls
 from fleet.models.rules.output_limits import Shown
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 
 LEASE = Lease(
@@ -51,7 +51,7 @@ def alerts(folder: Path, *arguments: str) -> str:
 def spend(state: Connection, call: int, dollars: int) -> None:
     cost = dollars * 10**9
     state.tasks.model_calls.settle(
-        LEASE, call, Step("gpt-5", "openai", "first", "ok", 1, 0, 1, cost)
+        LEASE, call, ModelCall("gpt-5", "openai", "first", "ok", 1, 0, 1, cost)
     )
     look(state)
 
@@ -69,7 +69,7 @@ def test_alerts_are_shown_the_newest_first(
         ("tenant:a [b] c", 50, 6_000_000_000),
     ]
     assert found[1]["sentence"] == (
-        "tenant:a [b] c has used 60 % of $10 a UTC day: $6 settled, $0 reserved"
+        "tenant:a [b] c has used 60 % of $10 per UTC day: $6 settled, $0 reserved"
     )
     shown = alerts(tmp_path, "--limit", "1").splitlines()
     assert len(shown) == 2

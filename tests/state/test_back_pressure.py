@@ -64,7 +64,7 @@ def test_of_eight_processes_submits_exactly_as_many_are_let_in_as_may_wait(
     assert all(1 <= wait <= 300 for wait in waits)
     state = fleet._connection
     assert state.client.zcard(state.keys.tasks) == let_in
-    assert state.budgets.usage.standing(["all"])["all"].held.tasks == let_in
+    assert state.budgets.usage.scope_usage(["all"])["all"].held.tasks == let_in
     assert len(state.budgets.usage.reserved().tasks) == let_in
 
 

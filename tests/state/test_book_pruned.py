@@ -9,20 +9,21 @@ import pytest
 import redis
 
 from fleet.budgets import upkeep_store as money_upkeep
-from fleet.budgets.reservation import ScopeLimits, StepLimits
+from fleet.budgets.reservation import CallLimits, ScopeLimits
 from fleet.budgets.rules.limits import Limit, pack
 from fleet.budgets.rules.refusals import Refusal
+from fleet.budgets.rules.usage_counters import ReservedAmounts
 from fleet.budgets.usage_store import window_ids
-from fleet.ledger.rules.entries import Held, LedgerEntry
+from fleet.ledger.rules.entries import LedgerEntry
 from fleet.ledger.rules.sums import LedgerSums
 from fleet.ledger.verification import verify
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 
 HOUR, DAY = 3600, 86_400
-STEP = Step("gpt-5", "openai", "first", "ok", 10, 0, 3, 7_000)
+CALL = ModelCall("gpt-5", "openai", "first", "ok", 10, 0, 3, 7_000)
 LEASE = Lease("task", 1, "type", "acme", 0.5, "gpt-5", 1, agent_type="agent", pool="pool")
 
 
@@ -41,7 +42,7 @@ def charge(fleet: Connection, *ages: int) -> list[LedgerEntry]:
     """Let a step have been settled so many seconds ago, for each, the oldest first: its entry and
     what the book has of it."""
     for call in range(1, 1 + len(ages)):
-        fleet.tasks.model_calls.settle(LEASE, call, STEP)
+        fleet.tasks.model_calls.settle(LEASE, call, CALL)
     entries = [
         _aged(*pair) for pair in zip(fleet.ledger.entries.page("0-0").entries, ages, strict=True)
     ]
@@ -132,13 +133,13 @@ def test_a_sum_that_has_more_than_its_minutes_is_kept_for_somebody_to_see(
 
 
 def test_limits_hold_after_a_prune_as_before(fleet: Connection) -> None:
-    fleet.tasks.model_calls.settle(LEASE, 1, STEP)
-    assert fleet.tasks.model_calls.admit(LEASE, 2, STEP, StepLimits("0", ScopeLimits())) is None
-    before = fleet.budgets.usage.standing(["all", "tenant:acme"])
+    fleet.tasks.model_calls.settle(LEASE, 1, CALL)
+    assert fleet.tasks.model_calls.admit(LEASE, 2, CALL, CallLimits("0", ScopeLimits())) is None
+    before = fleet.budgets.usage.scope_usage(["all", "tenant:acme"])
     fleet.budgets.upkeep.prune()
-    assert fleet.budgets.usage.standing(["all", "tenant:acme"]) == before
+    assert fleet.budgets.usage.scope_usage(["all", "tenant:acme"]) == before
     limits = pack((Limit("hour", "dollars", 20_000), Limit("rolling", "dollars", 20_000)))
-    refusal = fleet.tasks.model_calls.admit(LEASE, 3, STEP, StepLimits("0", ScopeLimits(limits)))
+    refusal = fleet.tasks.model_calls.admit(LEASE, 3, CALL, CallLimits("0", ScopeLimits(limits)))
     assert isinstance(refusal, Refusal)
     assert (refusal.settled, refusal.held) == (7_000, 7_000)
 
@@ -148,8 +149,8 @@ def test_what_says_that_nothing_is_held_goes_and_what_is_held_stays(fleet: Conne
     fleet.client.hset(fleet.keys.money, mapping=held)
     assert fleet.budgets.upkeep.prune() == 1
     assert fleet.budgets.usage.read().held == {
-        "all": Held(5, 6, 1, 1),
-        "tenant:a b": Held(5, 6, 1, 0),
+        "all": ReservedAmounts(5, 6, 1, 1),
+        "tenant:a b": ReservedAmounts(5, 6, 1, 0),
     }
 
 

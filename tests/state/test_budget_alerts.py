@@ -11,14 +11,14 @@ from structlog.testing import capture_logs
 
 from fleet.budgets.alerts import look_at_budgets
 from fleet.budgets.controls import Controls
-from fleet.budgets.reservation import ScopeLimits, StepLimits
+from fleet.budgets.reservation import CallLimits, ScopeLimits
 from fleet.budgets.rules.alerts import BudgetUse
 from fleet.budgets.rules.limits import Limit
 from fleet.policy.rules import LimitKey, Window
 from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 
 CONFIG = """
@@ -62,8 +62,8 @@ def lease(fleet: Connection, tenant: str, agent_type: str = "tester") -> Lease:
     return found
 
 
-def step(dollars: int) -> Step:
-    return Step("gpt-5", "openai", "first", "ok", 10, 0, 3, dollars * DOLLAR)
+def step(dollars: int) -> ModelCall:
+    return ModelCall("gpt-5", "openai", "first", "ok", 10, 0, 3, dollars * DOLLAR)
 
 
 def spend(fleet: Connection, dollars: int, tenant: str, agent_type: str = "tester") -> None:
@@ -88,7 +88,7 @@ def test_each_threshold_is_said_when_it_is_reached_and_not_again(fleet: Connecti
 def test_of_several_new_thresholds_the_highest_is_said_alone(fleet: Connection) -> None:
     spend(fleet, 95, "acme")
     (told,) = look(fleet)
-    assert told == "tenant:acme has used 95 % of $100 a UTC day: $95 settled, $0 reserved"
+    assert told == "tenant:acme has used 95 % of $100 per UTC day: $95 settled, $0 reserved"
     assert said(fleet) == [("tenant:acme", "day", 90)]
 
 
@@ -110,10 +110,10 @@ def test_every_scope_with_a_budget_of_dollars_is_looked_at_each_by_its_own(
 
 
 def test_what_is_reserved_counts_though_nothing_was_spent_yet(fleet: Connection) -> None:
-    limits = StepLimits("0", ScopeLimits())
+    limits = CallLimits("0", ScopeLimits())
     assert fleet.tasks.model_calls.admit(lease(fleet, "acme"), 1, step(85), limits) is None
     (told,) = look(fleet)
-    assert told == "tenant:acme has used 85 % of $100 a UTC day: $0 settled, $85 reserved"
+    assert told == "tenant:acme has used 85 % of $100 per UTC day: $0 settled, $85 reserved"
 
 
 def test_however_many_look_at_once_each_alert_is_said_once(
@@ -123,7 +123,7 @@ def test_however_many_look_at_once_each_alert_is_said_once(
     for tenant in range(30):
         spend(fleets[0], 55, f"tenant-{tenant:02d}")
     with ThreadPoolExecutor(len(fleets)) as threads:
-        told: Sequence[list[str]] = list(threads.map(look_at_budgets, fleets))
+        told: Sequence[list[str]] = list(threads.map(look, fleets))
     alerts = said(fleets[0])
     assert sorted(alerts) == [
         ("all", "day", 100), *((f"tenant:tenant-{n:02d}", "day", 50) for n in range(30))
@@ -134,13 +134,13 @@ def test_however_many_look_at_once_each_alert_is_said_once(
 def test_one_that_dies_after_saying_it_leaves_nothing_to_say_again(fleet: Connection) -> None:
     spend(fleet, 50, "acme")
     (use,) = (use for use in _uses_of(fleet, "tenant:acme") if use.reached)
-    assert fleet.budgets.alerts.say(use) is not None
+    assert fleet.budgets.alerts.raise_for(use) is not None
     assert look(fleet) == []
     assert said(fleet) == [("tenant:acme", "day", 50)]
 
 
 def _uses_of(fleet: Connection, scope: str) -> list[BudgetUse]:
-    standings = fleet.budgets.usage.standings([scope])
+    standings = fleet.budgets.usage.limit_usages([scope])
     standing = standings.of[scope]
     limit = Limit("day", "dollars", 100 * DOLLAR)
     settled = standing.settled["day"].amount
@@ -178,7 +178,7 @@ def test_a_limit_that_is_lowered_is_said_and_one_that_was_lifted_is_not(fleet: C
 def test_a_window_that_turns_says_everything_anew(fleet: Connection) -> None:
     limit = Limit("hour", "dollars", 10)
     hours = [BudgetUse("all", limit, f"h20261124{hour}", 8, 1) for hour in ("20", "21")]
-    told = [fleet.budgets.alerts.say(use) for use in (*hours, *hours)]
+    told = [fleet.budgets.alerts.raise_for(use) for use in (*hours, *hours)]
     assert [alert and alert.threshold for alert in told] == [90, 90, None, None]
 
 
@@ -193,7 +193,7 @@ def test_a_window_that_turns_says_everything_anew(fleet: Connection) -> None:
 def test_what_was_said_is_remembered_longer_than_its_window_and_not_for_ever(
     fleet: Connection, window: Window, window_id: str, lasts: int
 ) -> None:
-    fleet.budgets.alerts.say(BudgetUse("all", Limit(window, "dollars", 10), window_id, 9, 0))
+    fleet.budgets.alerts.raise_for(BudgetUse("all", Limit(window, "dollars", 10), window_id, 9, 0))
     assert lasts < fleet.client.ttl(fleet.keys.alerted(window_id)) <= 2 * lasts
 
 
@@ -214,6 +214,6 @@ def test_nothing_reached_is_nothing_to_say(fleet: Connection) -> None:
     spend(fleet, 49, "acme")
     assert look(fleet) == []
     with pytest.raises(ValueError, match="no threshold"):
-        fleet.budgets.alerts.say(
+        fleet.budgets.alerts.raise_for(
             BudgetUse("all", Limit("hour", "dollars", 10), "h2026112420", 1, 1)
         )

@@ -25,18 +25,18 @@ from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters import bound_dead, retry_id
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.reaper import reap
-from fleet.tasks.record import Step
 from fleet.tasks.retention import retain
 from fleet.tasks.run.checkpoints import Checkpoints
 from fleet.tasks.run.context import RunContext
-from fleet.tasks.run.model_steps import ModelSteps
-from fleet.tasks.run.step_writer import Lessons, StepWriter
+from fleet.tasks.run.model_session import ModelSession
+from fleet.tasks.run.services import ModelServices
 from fleet.tasks.store import Lease
 
 CONFIG = "[limits]\ncheckpoint_bytes = 2048\ndead_letters = 2\n"
 FULL = Refusal("all", "d", 1, 9, 5, 3, 2, 1000)
-STEP = Step("gpt", "openai", "first", "ok", 10, 4, 20, 7, seconds=1.5)
+CALL = ModelCall("gpt", "openai", "first", "ok", 10, 4, 20, 7, seconds=1.5)
 DRAFT = '{"text":"draft"}'
 
 
@@ -81,10 +81,11 @@ def end_the_lease(fleet: Connection, lease: Lease) -> None:
 
 def context_of(fleet: Connection, lease: Lease) -> RunContext:
     policy = CachedPolicy(fleet.settings.config, fleet.policy.store)
-    lessons = Lessons(fleet.models.state, fleet.models.examples, {})
-    writer = StepWriter(lease, fleet.tasks.model_calls, policy, lessons, learns=False)
+    services = ModelServices(
+        {}, {}, fleet.tasks.model_calls, fleet.models.state, fleet.models.examples, policy
+    )
     return RunContext(
-        lease, fleet.tasks.records, ModelSteps(lease, {}, {}, writer, False), (), "auto"
+        lease, fleet.tasks.records, ModelSession(lease, services, {}), (), "auto"
     )
 
 
@@ -107,7 +108,7 @@ def test_a_run_that_lost_its_lease_saves_nothing(fleet: Connection, lease: Lease
     with pytest.raises(LeaseLost):
         fleet.tasks.model_calls.save(lease, "draft", DRAFT)
     with pytest.raises(LeaseLost):
-        fleet.tasks.model_calls.settle_and_save(lease, 1, STEP, "draft", DRAFT)
+        fleet.tasks.model_calls.settle(lease, 1, CALL, "draft", DRAFT)
     assert fleet.tasks.model_calls.saved(lease.task_id) == ()
     # The tokens are burned all the same.
     assert fleet.tasks.records.read(lease.task_id).cost_nanodollars == 7
@@ -126,24 +127,24 @@ def test_a_charge_and_its_answer_are_one_step_however_often_it_is_sent(
     fleet: Connection, lease: Lease
 ) -> None:
     for _ in range(3):
-        assert fleet.tasks.model_calls.settle_and_save(lease, 1, STEP, "draft", DRAFT) == (7, True)
+        assert fleet.tasks.model_calls.settle(lease, 1, CALL, "draft", DRAFT) == (7, True)
     (saved,) = fleet.tasks.model_calls.saved(lease.task_id)
     assert (saved.name, saved.value) == ("draft", DRAFT)
     record = fleet.tasks.records.read(lease.task_id)
-    assert (record.cost_nanodollars, record.model_calls) == (7, 1)
+    assert (record.cost_nanodollars, record.model_call_count) == (7, 1)
     assert len(fleet.ledger.entries.page("0-0").entries) == 1
 
 
 def test_an_answer_that_was_charged_as_lost_is_not_saved_for_a_run_that_has_gone_on(
     fleet: Connection, lease: Lease
 ) -> None:
-    from fleet.budgets.reservation import ScopeLimits, StepLimits
+    from fleet.budgets.reservation import CallLimits, ScopeLimits
 
-    assert fleet.tasks.model_calls.admit(lease, 1, STEP, StepLimits("0", ScopeLimits())) is None
+    assert fleet.tasks.model_calls.admit(lease, 1, CALL, CallLimits("0", ScopeLimits())) is None
     end_the_lease(fleet, lease)
     claim(fleet, lease.task_id)
     with pytest.raises(LeaseLost):
-        fleet.tasks.model_calls.settle_and_save(lease, 1, STEP, "draft", DRAFT)
+        fleet.tasks.model_calls.settle(lease, 1, CALL, "draft", DRAFT)
     assert fleet.tasks.model_calls.saved(lease.task_id) == ()
     assert fleet.tasks.records.read(lease.task_id).uncertain_calls == 0
 
@@ -157,7 +158,7 @@ def test_a_task_saves_no_more_than_it_may(fleet: Connection, lease: Lease) -> No
         fleet.tasks.model_calls.save(lease, "other", large)
     assert names(fleet.tasks.model_calls.saved(lease.task_id)) == ["draft"]
     # An answer that does not fit is paid for, and given to the agent.
-    assert fleet.tasks.model_calls.settle_and_save(lease, 1, STEP, "other", large) == (7, False)
+    assert fleet.tasks.model_calls.settle(lease, 1, CALL, "other", large) == (7, False)
     assert names(fleet.tasks.model_calls.saved(lease.task_id)) == ["draft"]
 
 

@@ -42,7 +42,7 @@ def test_limits_are_set_lifted_and_taken_back(fleet: Fleet) -> None:
     assert fleet.controls().limits.packed("tenant:acme") == "c4=3"
     assert fleet.clear_limits("tenant:acme", why="the pilot is over") == 2
     assert fleet.controls().limits.packed("tenant:acme") == f"d1={20 * DOLLAR}"
-    assert {each.said for each in fleet.limits()} == {"configured"}
+    assert {each.origin for each in fleet.limits()} == {"configured"}
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_a_limit_that_cannot_be_is_refused_and_nothing_changes(
 @pytest.mark.parametrize(
     ("why", "by", "says"),
     [
-        ("", "ops", "say why, for whoever reads `fleet audit`"),
-        (" \n", "ops", "say why"),
+        ("", "ops", "give a reason for the audit"),
+        (" \n", "ops", "give a reason"),
         ("two\nlines", "ops", "why: write one line"),
         ("x" * 501, "ops", "why: write one line of at most 500"),
         ("fine", "o\x00ps", "by: write one line"),

@@ -28,9 +28,9 @@ COUNT = "\n".join(
 READ = "\n".join(
     [
         (PARTS / "health.lua").read_text(),
-        (PARTS / "row.lua").read_text(),
+        (PARTS / "pool_counts.lua").read_text(),
         "local t = {'stat:nap'}",
-        "return row(read_pool(KEYS[1], KEYS[2], KEYS[3], t, tonumber(ARGV[1]), 60000))",
+        "return packed_counts(read_pool(KEYS[1], KEYS[2], KEYS[3], t, tonumber(ARGV[1]), 60000))",
     ]
 )
 outcomes = st.lists(

@@ -140,7 +140,7 @@ def test_a_retry_is_under_its_budget_and_what_is_refused_stays(
     assert [each.id for each in fleet.dead()] == [old]
     state.policy.store.set_limits({free: 2}, AuditActor("ann", "test"))
     fleet.retry_dead(old)
-    assert state.budgets.usage.standing(["tenant:acme"])["tenant:acme"].held.requests == 2
+    assert state.budgets.usage.scope_usage(["tenant:acme"])["tenant:acme"].held.requests == 2
 
 
 def _retry(ready: Any, settings: Settings, task_id: str) -> str:

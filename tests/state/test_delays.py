@@ -168,7 +168,7 @@ def test_a_due_task_that_fits_no_limit_ends_or_is_parked_as_the_policy_says(
     assert task.state() == becomes
     assert client.zcard(state.keys.delayed) == 0
     if becomes == "failed":
-        with pytest.raises((OverBudget, OverLimit), match="this hour"):
+        with pytest.raises((OverBudget, OverLimit), match="per UTC hour"):
             task.result(timeout=30)
 
 

@@ -10,8 +10,8 @@ import redis
 from fleet.broker.messages import message_encoder
 from fleet.errors import NoAgentAvailable
 from fleet.routing.health import look_at_pools
-from fleet.routing.pools_store import PoolCounts
 from fleet.routing.rules.health import HealthPolicy
+from fleet.routing.rules.pools import PoolCounts
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
@@ -70,8 +70,8 @@ def test_failures_in_a_row_take_a_pool_out_and_its_tasks_go_elsewhere(
         "bad"
     ]
     out = counts(fleet)
-    assert (out.open_slots, out.standing) == (0, "ejected")
-    assert out.because == "5 failures in a row (30 s left)"
+    assert (out.open_slots, out.health_state) == (0, "ejected")
+    assert out.reason == "5 failures in a row (30 s left)"
     assert {submitter.submit(ASK).placed.detail for _ in range(5)} == {"good"}
 
 
@@ -95,7 +95,7 @@ def test_the_last_pool_in_is_not_taken_out(fleet: Connection) -> None:
 def test_after_its_time_a_pool_gets_a_few_probes(fleet: Connection) -> None:
     assert eject(fleet)
     row = counts(fleet)
-    assert (row.open_slots, row.capacity, row.standing) == (2, 10, "probation")
+    assert (row.open_slots, row.capacity, row.health_state) == (2, 10, "probation")
 
 
 def test_good_probes_bring_a_pool_back_by_degrees_and_its_old_failures_are_forgotten(
@@ -104,11 +104,11 @@ def test_good_probes_bring_a_pool_back_by_degrees_and_its_old_failures_are_forgo
     run(fleet, submitter, "bad", "failed")
     eject(fleet)
     run(fleet, submitter, "bad", "succeeded")
-    assert counts(fleet).standing == "probation"
+    assert counts(fleet).health_state == "probation"
     run(fleet, submitter, "bad", "succeeded")
     row = counts(fleet)
     # just begun: as many as there were probes
-    assert (row.open_slots, row.standing) == (2, "returning")
+    assert (row.open_slots, row.health_state) == (2, "returning")
     assert (row.overall.outcomes, row.overall.successes) == (2, 2)
 
 
@@ -116,7 +116,7 @@ def test_with_the_ramp_all_slots_are_open_again(fleet: Connection, submitter: Su
     eject(fleet, HealthPolicy(eject_seconds=0.0, good_probes=1, ramp_seconds=0.0))
     run(fleet, submitter, "bad", "succeeded")
     row = counts(fleet)
-    assert (row.open_slots, row.standing) == (10, "in")
+    assert (row.open_slots, row.health_state) == (10, "in")
 
 
 def test_a_bad_probe_takes_the_pool_out_for_twice_the_time(
@@ -129,8 +129,8 @@ def test_a_bad_probe_takes_the_pool_out_for_twice_the_time(
     client.hset(facts, "health", ",".join(health))
     run(fleet, submitter, "bad", "failed")
     row = counts(fleet)
-    assert row.standing == "ejected"
-    assert row.because == "5 failures in a row (80 s left)"
+    assert row.health_state == "ejected"
+    assert row.reason == "5 failures in a row (80 s left)"
 
 
 def test_an_ejected_pool_is_put_back_when_its_peers_are_gone(fleet: Connection) -> None:
@@ -138,7 +138,7 @@ def test_an_ejected_pool_is_put_back_when_its_peers_are_gone(fleet: Connection) 
     fleet.routing.agents.leave("good-1", "good")
     looked = look_at_pools(fleet.settings, fleet.routing.pools, "code_generator")
     assert looked["readmitted"] == ["bad"]
-    assert counts(fleet).standing == "in"
+    assert counts(fleet).health_state == "in"
 
 
 def test_a_pool_in_maintenance_gets_nothing_and_what_waits_for_it_moves_on(

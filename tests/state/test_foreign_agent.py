@@ -105,7 +105,7 @@ def test_its_estimate_chooses_the_model_and_holds_the_money(fleet: Fleet, task: 
     assert best.cost_nanodollars == 77_500_000
     fleet.submit("poem", {"about": "a thorn"}, complexity=0.5, model="gpt-5")
     limits = [each for each in fleet.limits() if each.key.window == "day"]
-    assert [each.reserved for each in fleet.standings(limits)] == [77_500_000]
+    assert [each.reserved for each in fleet.limit_usage(limits)] == [77_500_000]
 
 
 def test_a_request_type_may_have_another_estimate(fleet: Fleet) -> None:

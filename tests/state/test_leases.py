@@ -11,8 +11,8 @@ from fleet.broker.messages import message_encoder
 from fleet.errors import LeaseLost
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.reaper import reap
-from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 
@@ -150,8 +150,8 @@ def test_spend_is_counted_once_a_call_whoever_holds_the_lease(
     late = claimed(fleet, task_id, "a", seconds=0)
     claimed(fleet, task_id, "b")
     for _ in range(2):
-        step = Step("gpt", "openai", "first", "ok", 10, 4, 20, 7, seconds=1.5)
-        assert fleet.tasks.model_calls.settle(late, 1, step) == 7
+        step = ModelCall("gpt", "openai", "first", "ok", 10, 4, 20, 7, seconds=1.5)
+        assert fleet.tasks.model_calls.settle(late, 1, step).spent == 7
     record = fleet.tasks.records.read(task_id)
     assert (record.input_tokens, record.output_tokens, record.cost_nanodollars) == (10, 20, 7)
 

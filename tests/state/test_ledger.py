@@ -11,18 +11,18 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fleet.broker.messages import message_encoder
+from fleet.budgets.rules.usage_counters import Counted
 from fleet.errors import InvalidRequest
-from fleet.ledger.rules.entries import Counted
 from fleet.redis.scripts import _text
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 
-GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000, reasoning_tokens=12)
-CLAUDE = Step("claude", "anthropic", "again", "ok", 10, 0, 2, 500)
-UNSEEN = Step("gpt-5", "openai", "again", "unavailable", usage="missing")
+GPT = ModelCall("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000, reasoning_tokens=12)
+CLAUDE = ModelCall("claude", "anthropic", "again", "ok", 10, 0, 2, 500)
+UNSEEN = ModelCall("gpt-5", "openai", "again", "unavailable", usage="missing")
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_step_whose_usage_was_never_seen_is_no_certain_nothing(fleet: Connecti
 def test_a_step_of_an_unknown_task_is_charged_to_nobody(fleet: Connection) -> None:
     lease = lease_of(fleet)
     fleet.client.delete(fleet.keys.task(lease.task_id))
-    assert fleet.tasks.model_calls.settle(lease, 1, GPT) == 0
+    assert fleet.tasks.model_calls.settle(lease, 1, GPT).spent == 0
     assert fleet.ledger.entries.newest(5) == []
     assert fleet.budgets.usage.read().counters == {}
 
@@ -139,7 +139,7 @@ def test_corrections_never_bring_an_entry_under_nothing(fleet: Connection) -> No
     assert fleet.budgets.usage.read().counters["all"][entry.windows.split(",")[0]].amount == 0
 
 
-@pytest.mark.parametrize(("amount", "why", "says"), [(0, "x", "of 0"), (5, " ", "say why")])
+@pytest.mark.parametrize(("amount", "why", "says"), [(0, "x", "of 0"), (5, " ", "give a reason")])
 def test_an_empty_correction_is_refused(
     fleet: Connection, amount: int, why: str, says: str
 ) -> None:

@@ -28,7 +28,7 @@ from fleet.ledger.rules.sums import LedgerSums
 from fleet.ledger.verification import verify
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 
 DAY_MS = 86_400_000
@@ -52,7 +52,7 @@ def charge(fleet: Connection, call: int, amount: int, tenant: str = "acme", mode
     fleet.client.hset(fleet.keys.task(owner.task_id), "state", "running")
     usage = ("seen", "missing", "unpriced", "contradictory")[call % 4]
     tokens = (10 + amount, amount // 2, 3)
-    step = Step(*MODELS[model], "first", "ok", *tokens, amount, usage=usage)
+    step = ModelCall(*MODELS[model], "first", "ok", *tokens, amount, usage=usage)
     fleet.tasks.model_calls.settle(owner, call, step)
 
 

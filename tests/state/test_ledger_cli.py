@@ -18,7 +18,7 @@ from commands import run_fleet
 from fleet.ledger.archive import archive
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -29,13 +29,13 @@ DOLLAR = 10**9
 def state(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     """A fleet with three charged steps: two of gpt-5 for acme, one of claude for other."""
     fleet = open_connection(settings_of(""))
-    charge(fleet, 1, "acme", Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 2 * DOLLAR))
-    charge(fleet, 2, "acme", Step("gpt-5", "openai", "again", "ok", 50, 0, 10, DOLLAR))
-    charge(fleet, 3, "other", Step("claude", "anthropic", "first", "ok", 7, 0, 3, DOLLAR // 2))
+    charge(fleet, 1, "acme", ModelCall("gpt-5", "openai", "first", "ok", 100, 40, 20, 2 * DOLLAR))
+    charge(fleet, 2, "acme", ModelCall("gpt-5", "openai", "again", "ok", 50, 0, 10, DOLLAR))
+    charge(fleet, 3, "other", ModelCall("claude", "anthropic", "first", "ok", 7, 0, 3, DOLLAR // 2))
     return fleet
 
 
-def charge(fleet: Connection, call: int, tenant: str, step: Step) -> None:
+def charge(fleet: Connection, call: int, tenant: str, step: ModelCall) -> None:
     lease = Lease(f"t{call}", 1, "code_generation", tenant, 0.5, step.model, 1, pool="codegen")
     fleet.client.hset(fleet.keys.task(lease.task_id), "state", "running")
     fleet.tasks.model_calls.settle(lease, call, step)
@@ -152,8 +152,8 @@ def test_a_correction_is_made_once_and_the_ledger_still_adds_up(ledger: Command)
         ("x", "w", "'x' is no number of dollars"),
         ("nan", "w", "nan is no number of dollars up to 1,000,000,000,000"),
         ("0", "w", "of 0 changes nothing"),
-        ("-0.6", "w", "would come to less than 0"),
-        ("-0.1", " ", "say why"),
+        ("-0.6", "w", "would be less than 0"),
+        ("-0.1", " ", "give a reason"),
     ],
 )
 def test_a_bad_correction_is_refused(ledger: Command, amount: str, why: str, says: str) -> None:
@@ -163,7 +163,7 @@ def test_a_bad_correction_is_refused(ledger: Command, amount: str, why: str, say
 
 
 def test_an_unknown_entry_cannot_be_corrected(ledger: Command) -> None:
-    for entry, says in (("1-1", "has no entry 1-1"), ("x", "'x' is no entry of the ledger")):
+    for entry, says in (("1-1", "has no entry 1-1"), ("x", "'x' is no id of a ledger entry")):
         refused(ledger("correct", entry, "--amount", "1", "--why", "w"), says)
 
 

@@ -7,16 +7,16 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from fleet.budgets.reservation import ScopeLimits, StepLimits
+from fleet.budgets.reservation import CallLimits, ScopeLimits
 from fleet.models.rules.output_limits import LimitRecord, Shown
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.model_calls_store import LimitBasis, LimitChanged, Turn
-from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
 
-STEP = Step("own", "p", "first", "", input_tokens=10, output_tokens=10, cost_nanodollars=10)
-TIGHT = StepLimits("0", ScopeLimits("d1=1000"))
+CALL = ModelCall("own", "p", "first", "", input_tokens=10, output_tokens=10, cost_nanodollars=10)
+TIGHT = CallLimits("0", ScopeLimits("d1=1000"))
 DOUBT = LimitBasis("", 800, 800, 60_000)
 """Two of these do not fit the limit, where both ignore theirs."""
 
@@ -33,38 +33,38 @@ def lease(fleet: Connection, name: str) -> Lease:
 
 def test_one_call_at_a_time_has_the_turn_where_money_is_short(fleet: Connection) -> None:
     first, second, third = (lease(fleet, name) for name in ("a", "b", "c"))
-    assert fleet.tasks.model_calls.admit(first, 1, STEP, TIGHT, DOUBT) is None, (
+    assert fleet.tasks.model_calls.admit(first, 1, CALL, TIGHT, DOUBT) is None, (
         "the one has room at its most"
     )
-    assert fleet.tasks.model_calls.admit(second, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=True)
-    assert fleet.tasks.model_calls.admit(second, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=True), (
+    assert fleet.tasks.model_calls.admit(second, 1, CALL, TIGHT, DOUBT) == Turn(is_mine=True)
+    assert fleet.tasks.model_calls.admit(second, 1, CALL, TIGHT, DOUBT) == Turn(is_mine=True), (
         "sent again"
     )
-    assert fleet.tasks.model_calls.admit(third, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=False)
+    assert fleet.tasks.model_calls.admit(third, 1, CALL, TIGHT, DOUBT) == Turn(is_mine=False)
     assert fleet.models.state.note_limit("own", "a 1.1", None) == (None, None)
-    assert fleet.tasks.model_calls.admit(third, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=False)
+    assert fleet.tasks.model_calls.admit(third, 1, CALL, TIGHT, DOUBT) == Turn(is_mine=False)
     fleet.models.state.note_limit("own", "b 1.1", None)
-    assert fleet.tasks.model_calls.admit(third, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=True)
+    assert fleet.tasks.model_calls.admit(third, 1, CALL, TIGHT, DOUBT) == Turn(is_mine=True)
 
 
 def test_a_turn_whose_worker_died_is_over_in_time(fleet: Connection) -> None:
     first, second, third = (lease(fleet, name) for name in ("a", "b", "c"))
-    fleet.tasks.model_calls.admit(first, 1, STEP, TIGHT, DOUBT)
+    fleet.tasks.model_calls.admit(first, 1, CALL, TIGHT, DOUBT)
     short = DOUBT._replace(turn_ms=0)
-    assert fleet.tasks.model_calls.admit(second, 1, STEP, TIGHT, short) == Turn(is_mine=True)
-    assert fleet.tasks.model_calls.admit(third, 1, STEP, TIGHT, DOUBT) == Turn(is_mine=True)
+    assert fleet.tasks.model_calls.admit(second, 1, CALL, TIGHT, short) == Turn(is_mine=True)
+    assert fleet.tasks.model_calls.admit(third, 1, CALL, TIGHT, DOUBT) == Turn(is_mine=True)
 
 
 def test_a_worst_that_rests_on_an_old_record_is_not_admitted(fleet: Connection) -> None:
     held = lease(fleet, "a")
     fleet.models.state.note_limit("own", "x 1.1", Shown(100, 400, at_limit=False))
-    changed = fleet.tasks.model_calls.admit(held, 1, STEP, TIGHT, DOUBT)
+    changed = fleet.tasks.model_calls.admit(held, 1, CALL, TIGHT, DOUBT)
     assert isinstance(changed, LimitChanged)
     assert changed.record is not None
     assert (changed.record.within, changed.record.largest) == (0, 400)
     assert fleet.budgets.usage.reserved().steps == {}
     basis = LimitBasis(changed.record.packed)
-    assert fleet.tasks.model_calls.admit(held, 1, STEP, TIGHT, basis) is None
+    assert fleet.tasks.model_calls.admit(held, 1, CALL, TIGHT, basis) is None
 
 
 def test_a_record_follows_what_answers_show(fleet: Connection) -> None:

@@ -87,7 +87,7 @@ def test_rate_limits_are_set_shown_and_cleared(fleet: Command, state: Fleet) -> 
 def test_budgets_are_set_lifted_and_cleared_by_window(fleet: Command, state: Fleet) -> None:
     budget = ("budget", "set", "all", "--why", "a quiet month", "--by", "ops")
     assert printed(fleet(*budget, "--window", "day", "--dollars", "none")) == (
-        "all: no limit on dollars a UTC day\n"
+        "all: no limit on dollars per UTC day\n"
     )
     printed(fleet(*budget, "--window", "month", "--dollars", "9", "--tokens", "5"))
     assert state.controls().limits.packed("all") == "m1=9000000000;m2=5"
@@ -112,7 +112,7 @@ def test_what_becomes_of_calls_that_do_not_fit_is_said_and_shown(fleet: Command)
     assert (shown["task_nanodollars"], shown["emergency"]) == (None, {"on": False})
     assert shown["downgrade"]["over_nanodollars"] == 100_000_000
     table = printed(fleet("budget", "show"))
-    for said in ("at most $12.5 a UTC day", "acme", "wait", "gpt-5 by gpt-4o", "no emergency"):
+    for said in ("at most $12.5 per UTC day", "acme", "wait", "gpt-5 by gpt-4o", "no emergency"):
         assert said in table
     back = ("budget", "policy", "configured", "--tenant", "acme", "--why", "back")
     assert printed(fleet(*back)) == "tasks of acme: the configuration applies again\n"
@@ -167,7 +167,7 @@ WHY = ("--why", "to see")
         ((*LIMITS, "--requests", "0", *WHY), "requests is 0; give a whole number from 1"),
         ((*LIMITS, "--requests", "1.5", *WHY), "requests is 1.5; give a whole number"),
         ((*LIMITS, "--dollars", "nan", *WHY), "usd is nan; give US dollars over 0"),
-        ((*LIMITS, "--requests", "1", "--why", " "), "say why, for whoever reads"),
+        ((*LIMITS, "--requests", "1", "--why", " "), "give a reason for the audit"),
         ((*LIMITS, "--requests", "1"), "Missing option '--why'"),
         (("limits", "set", "acme", "--requests", "1", *WHY), "'acme' is no scope; write tenant:"),
         (("limits", "clear", "tenant:x", *WHY), "'x' is not known; use one of: acme, vip, *"),

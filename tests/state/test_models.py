@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from fleet.models.rules.learning import Evidence
+from fleet.models.rules.learning import ModelEvidence
 from fleet.models.store import ModelState, parse_facts
 from fleet.redis.keys import Keys
 from fleet.redis.scripts import Scripts
@@ -35,7 +35,7 @@ def now_ms(client: redis.Redis) -> int:
     return int(seconds) * 1000 + int(micros) // 1000
 
 
-def evidence(state: ModelState, model: str = "gpt") -> Evidence:
+def evidence(state: ModelState, model: str = "gpt") -> ModelEvidence:
     return state.read().evidence[model, "code_generation"]
 
 

@@ -185,7 +185,7 @@ def test_prices_are_taken_from_a_file_also_from_one_that_was_stored_elsewhere(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "no prices can be had from"),
+        (None, "fetching prices from"),
         ("<html>", "is no price data of genai-prices"),
         ("[]", "not a list of providers"),
         (json.dumps([{"id": "openai", "models": 3}]), "is no price data of genai-prices"),

@@ -27,9 +27,11 @@ from fleet.models.callers import model_callers
 from fleet.redis.client import RETRIES
 from fleet.settings import load_settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.record import Step
-from fleet.tasks.run.model_steps import ModelSteps
-from fleet.tasks.run.step_writer import Lessons, Question, StepWriter
+from fleet.tasks.model_call import ModelCall
+from fleet.tasks.model_calls_store import NO_BASIS
+from fleet.tasks.run.billing import Question
+from fleet.tasks.run.model_session import ModelSession
+from fleet.tasks.run.services import ModelServices
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 
@@ -53,7 +55,7 @@ input_price = 0.001
 output_price = 0.002
 """
 ASK = Submission("code_generation", {"instruction": "add"})
-WORST = Step("dear", "fake", "first", "", 70, 0, 100, 270_000)
+WORST = ModelCall("dear", "fake", "first", "", 70, 0, 100, 270_000)
 QUESTION = Question("say hi", "", 100, 0.0)
 
 
@@ -82,18 +84,20 @@ class Money:
     def submit(self) -> str:
         return self.fleet.submitter(message_encoder()).submit(ASK).task_id
 
-    def run(self) -> tuple[Lease, ModelSteps]:
+    def run(self) -> tuple[Lease, ModelSession]:
         """A task that runs in this process, with its models."""
         fleet = self.fleet
         task_id = self.submit()
         lease = fleet.tasks.records.claim(task_id, "codegen-1", "codegen", 60, "a", "default", "")
         assert isinstance(lease, Lease)
         policy = CachedPolicy(fleet.settings.config, fleet.policy.store)
-        lessons = Lessons(fleet.models.state, fleet.models.examples, {})
-        writer = StepWriter(lease, fleet.tasks.model_calls, policy, lessons, learns=False)
         callers = model_callers(fleet.settings, fleet.models.catalogue, os.environ)
         models = {model.name: model for model in fleet.models.catalogue}
-        return lease, ModelSteps(lease, models, callers, writer, False)
+        stores = fleet.models
+        services = ModelServices(
+            models, callers, fleet.tasks.model_calls, stores.state, stores.examples, policy
+        )
+        return lease, ModelSession(lease, services, {})
 
     def check_after(self, lease: Lease, requests: int) -> None:
         """Once the run has ended nothing is held, and so many steps are charged."""
@@ -172,9 +176,9 @@ def test_a_submit_to_a_server_that_is_gone_is_refused(money: Callable[..., Money
 
 def test_a_step_that_cannot_be_admitted_is_not_made(money: Callable[..., Money]) -> None:
     found = money()
-    lease, steps = found.run()
+    lease, session = found.run()
     with found.hanging(), within_the_configured_time():
-        steps.writer._admit(1, WORST)
+        session.calls.admit(1, WORST, NO_BASIS)
     assert found.fake.count() == 0
     # The admission may have arrived all the same; the end of the run takes it for a lost step.
     opened = len(found.fleet.budgets.usage.reserved().steps)
@@ -183,9 +187,9 @@ def test_a_step_that_cannot_be_admitted_is_not_made(money: Callable[..., Money])
 
 def test_no_model_is_asked_without_redis(money: Callable[..., Money]) -> None:
     found = money()
-    lease, steps = found.run()
+    lease, session = found.run()
     with found.hanging(), pytest.raises(Unavailable, match="does not answer"):
-        asyncio.run(steps.ask(QUESTION))
+        asyncio.run(session.ask(QUESTION))
     assert found.fake.count() == 0
     opened = len(found.fleet.budgets.usage.reserved().steps)
     found.check_after(lease, opened)
@@ -195,7 +199,7 @@ def test_where_that_is_configured_a_run_goes_on_and_its_step_is_charged_when_red
     money: Callable[..., Money],
 ) -> None:
     found = money("open")
-    lease, steps = found.run()
+    lease, session = found.run()
     found.stop()
 
     def back_when_asked() -> None:
@@ -204,7 +208,7 @@ def test_where_that_is_configured_a_run_goes_on_and_its_step_is_charged_when_red
 
     waiting = threading.Thread(target=back_when_asked)
     waiting.start()
-    reply = asyncio.run(steps.ask(QUESTION))
+    reply = asyncio.run(session.ask(QUESTION))
     waiting.join()
     assert isinstance(reply, ModelReply)
     (entry,) = found.fleet.ledger.entries.page("0-0").entries

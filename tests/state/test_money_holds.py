@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 )
 from plain_money import Charge, PlainMoney, PlainTask, nonzero, scopes, windows
 
-from fleet.budgets.reservation import NO_LIMITS, Choice, MoneyRules, ScopeLimits, StepLimits
+from fleet.budgets.reservation import NO_LIMITS, CallLimits, Choice, MoneyRules, ScopeLimits
 from fleet.budgets.rules.limits import Limit, pack
 from fleet.budgets.rules.refusals import Refusal
 from fleet.budgets.rules.usage_counters import ROLLING
@@ -45,7 +45,7 @@ from fleet.policy.store import Scope
 from fleet.redis.scripts import text
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.rules.retries import MAX_CRASHES
 from fleet.tasks.rules.states import HISTORY_KEPT, MOVES, NEW
 from fleet.tasks.store import Lease
@@ -90,14 +90,14 @@ def cost(model: str, nanodollars: int) -> int:
     return 0 if model == "free" else nanodollars
 
 
-def step(model: str, nanodollars: int, tokens: int) -> Step:
-    return Step(model, "fake", "first", "ok", tokens, 0, 0, cost(model, nanodollars))
+def step(model: str, nanodollars: int, tokens: int) -> ModelCall:
+    return ModelCall(model, "fake", "first", "ok", tokens, 0, 0, cost(model, nanodollars))
 
 
 class Call:
     """A step that was admitted: whose, and what it may take."""
 
-    def __init__(self, lease: Lease, number: int, worst: Step) -> None:
+    def __init__(self, lease: Lease, number: int, worst: ModelCall) -> None:
         self.lease, self.number, self.worst = lease, number, worst
         self.name = f"{lease.fence}.{number}"
 
@@ -173,7 +173,7 @@ class Money(RuleBasedStateMachine):
         rules = self.money_rules(task, [takes], "next", 1.0, "refuse")
         assert self.fleet.tasks.submissions.place(self.entry("x", task, rules, "old")).placed == ()
         for lease in self.one_of(self.leases.values(), pick):
-            limits = self.step_limits(lease, takes[0])._replace(version="old")
+            limits = self.call_limits(lease, takes[0])._replace(version="old")
             assert (
                 self.fleet.tasks.model_calls.admit(lease, 0, step(*takes), limits) == self.version
             )
@@ -193,7 +193,7 @@ class Money(RuleBasedStateMachine):
         task = PlainTask(tenant, agent_type, "running", takes[0])
         rules = self.money_rules(task, [takes], "next", 1.0, "refuse")
         plan, (choice,) = self.plan(task, rules.choices), rules.choices
-        limits = StepLimits(self.version, rules.limits, choice.limits)
+        limits = CallLimits(self.version, rules.limits, choice.limits)
         # Nobody has held its money, so it is held now, or the task is not to run.
         with self.move():
             fits = self.plain.chosen(self.limits, task, [choice], 1.0) is not None
@@ -214,7 +214,7 @@ class Money(RuleBasedStateMachine):
         for task_id, lease in self.one_of(self.leases.items(), pick):
             task, worst = self.plain.tasks[task_id], step(*takes)
             call = Call(lease, next(self.numbers), worst)
-            limits = self.step_limits(lease, worst.model)
+            limits = self.call_limits(lease, worst.model)
             amounts = (worst.cost_nanodollars, worst.input_tokens, 1)
             send = partial(self.fleet.tasks.model_calls.admit, lease, call.number, worst, limits)
             with self.move():
@@ -398,7 +398,7 @@ class Money(RuleBasedStateMachine):
         for lease in self.one_of(self.outdated, pick):
             with self.move(), pytest.raises(LeaseLost):
                 self.fleet.tasks.model_calls.admit(
-                    lease, next(self.numbers), step(*takes), self.step_limits(lease, takes[0])
+                    lease, next(self.numbers), step(*takes), self.call_limits(lease, takes[0])
                 )
             with pytest.raises(LeaseLost):
                 self.fleet.tasks.records.begin(lease)
@@ -456,7 +456,7 @@ class Money(RuleBasedStateMachine):
         assert nonzero(counted) == nonzero(charged)
         assert min(itertools.chain(*counted.values(), *book.held.values()), default=0) >= 0
         plain.now = self.moment()
-        for scope, standing in self.fleet.budgets.usage.standing(SCOPES).items():
+        for scope, standing in self.fleet.budgets.usage.scope_usage(SCOPES).items():
             assert tuple(standing.settled["rolling"]) == plain.rolling(scope)
         assert verify(self.fleet.ledger).differences == ()
 
@@ -552,7 +552,7 @@ class Money(RuleBasedStateMachine):
         task: PlainTask,
         times: int,
         plan: str = "",
-        limits: StepLimits = NO_LIMITS,
+        limits: CallLimits = NO_LIMITS,
     ) -> Lease:
         pool, name = POOLS[task.agent_type], str(next(self.numbers))
         found = [
@@ -584,18 +584,18 @@ class Money(RuleBasedStateMachine):
         assert spent == [task.spent] * times
         self.sent.append(send)
 
-    def charge_and_save(self, call: Call, used: Step) -> int:
+    def charge_and_save(self, call: Call, used: ModelCall) -> int:
         """What the task has cost. The run that has it saves the answer, and no other one does."""
         task_id, name, answer = call.lease.task_id, f"model-{used.model}", f'"{call.name}"'
         asked = call.lease, call.number, used
         if self.leases.get(task_id) is call.lease:
-            spent, kept = self.fleet.tasks.model_calls.settle_and_save(*asked, name, answer)
+            spent, kept = self.fleet.tasks.model_calls.settle(*asked, name, answer)
             assert kept
             self.saved[task_id][name] = answer
             return spent
         with pytest.raises(LeaseLost):
-            self.fleet.tasks.model_calls.settle_and_save(*asked, name, answer)
-        return self.fleet.tasks.model_calls.settle(*asked)
+            self.fleet.tasks.model_calls.settle(*asked, name, answer)
+        return self.fleet.tasks.model_calls.settle(*asked).spent
 
     def teardown(self) -> None:
         """What was saved is there as long as the task may go on from it."""
@@ -618,9 +618,9 @@ class Money(RuleBasedStateMachine):
         names = scopes((tenant, agent_type, ""))[:3]
         return ScopeLimits(*map(self.packed, names))
 
-    def step_limits(self, lease: Lease, model: str) -> StepLimits:
+    def call_limits(self, lease: Lease, model: str) -> CallLimits:
         shared = self.scope_limits(lease.tenant, lease.agent_type)
-        return StepLimits(self.version, shared, self.packed(f"model:{model}"))
+        return CallLimits(self.version, shared, self.packed(f"model:{model}"))
 
     def money_rules(
         self, task: PlainTask, takes: list[Any], kind: str, nearly: float, over: Any
@@ -754,4 +754,4 @@ def test_what_stays_free_fits_the_limits_of_the_model_that_a_task_goes_to(
     money.claim(0, 1)
     money.admit(0, ("cheap", 2, 2), 1)
     money.all_of_it_adds_up()
-    assert fleet.budgets.usage.standing(["model:cheap"])["model:cheap"].held.amount == 2
+    assert fleet.budgets.usage.scope_usage(["model:cheap"])["model:cheap"].held.amount == 2

@@ -9,21 +9,21 @@ import redis
 
 from fleet.broker.messages import message_encoder
 from fleet.budgets import upkeep_store as money_upkeep
-from fleet.budgets.reservation import ScopeLimits, StepLimits
-from fleet.budgets.rules.usage_counters import held_by_scope
-from fleet.ledger.rules.entries import LOST, Held
+from fleet.budgets.reservation import CallLimits, ScopeLimits
+from fleet.budgets.rules.usage_counters import ReservedAmounts, held_by_scope
+from fleet.ledger.rules.entries import LOST
 from fleet.ledger.verification import verify
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.reaper import reap
-from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 
 ASK = Submission("code_generation", {"instruction": "add"}, "acme")
-WORST = Step("gpt-5", "openai", "first", "", 100, 0, 50, 9_000)
-USED = Step("gpt-5", "openai", "first", "ok", 80, 0, 10, 4_000)
-LIMITS = StepLimits("0", ScopeLimits())
+WORST = ModelCall("gpt-5", "openai", "first", "", 100, 0, 50, 9_000)
+USED = ModelCall("gpt-5", "openai", "first", "ok", 80, 0, 10, 4_000)
+LIMITS = CallLimits("0", ScopeLimits())
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def adds_up(fleet: Connection) -> bool:
     return verify(fleet.ledger).differences == ()
 
 
-def held(fleet: Connection) -> Held:
+def held(fleet: Connection) -> ReservedAmounts:
     return fleet.budgets.usage.read().held["all"]
 
 
@@ -70,7 +70,7 @@ def test_what_is_held_for_a_task_whose_record_is_gone_is_given_back(fleet: Conne
     assert held(fleet).amount > 0
     fleet.client.delete(fleet.keys.task(task_id))
     assert reap(fleet)["orphaned"] == [task_id]
-    assert held(fleet) == Held()
+    assert held(fleet) == ReservedAmounts()
     assert adds_up(fleet)
     assert reap(fleet)["orphaned"] == []
 
@@ -83,7 +83,7 @@ def test_steps_of_a_task_whose_record_is_gone_are_charged_at_their_worst(fleet: 
     assert [(e.kind, e.task, e.amount, e.certain) for e in entries] == [
         (LOST, lease.task_id, 9_000, 0)
     ] * 2
-    assert held(fleet) == Held()
+    assert held(fleet) == ReservedAmounts()
     assert fleet.budgets.usage.reserved().all == ()
     assert adds_up(fleet)
     assert not fleet.client.exists(fleet.keys.task(lease.task_id))
@@ -96,7 +96,7 @@ def test_a_task_that_has_ended_keeps_nothing_and_its_late_usage_is_put_right(
     # As a hand would do it that knows nothing of the money.
     fleet.client.hset(fleet.keys.task(lease.task_id), "state", "cancelled")
     assert reap(fleet)["orphaned"] == [lease.task_id]
-    assert held(fleet) == Held()
+    assert held(fleet) == ReservedAmounts()
     assert fleet.tasks.records.read(lease.task_id).cost_nanodollars == 9_000
     assert adds_up(fleet)
     fleet.tasks.model_calls.settle(lease, 1, USED)
@@ -119,14 +119,12 @@ def test_a_step_that_its_record_does_not_name_is_charged_once(fleet: Connection)
 def test_the_script_judges_again_when_it_is_called(fleet: Connection) -> None:
     lease = run(fleet)
     before = fleet.budgets.usage.read(), fleet.budgets.usage.reserved()
-    keys = [fleet.keys.task(lease.task_id), fleet.keys.ledger, fleet.keys.money]
-    keys += [fleet.keys.reservations, fleet.keys.open_steps]
-    arguments = [lease.task_id, f"{lease.fence}.1"]
-    assert fleet.budgets.upkeep.scripts.orphan(keys=keys, args=arguments) == 0
+    calls = [f"{lease.fence}.1"]
+    assert not fleet.budgets.upkeep.give_back(lease.task_id, calls)
     assert (fleet.budgets.usage.read(), fleet.budgets.usage.reserved()) == before
     fleet.client.delete(fleet.keys.task(lease.task_id))
-    answers = [fleet.budgets.upkeep.scripts.orphan(keys=keys, args=arguments) for _ in range(3)]
-    assert answers == [1, 0, 0]
+    answers = [fleet.budgets.upkeep.give_back(lease.task_id, calls) for _ in range(3)]
+    assert answers == [True, False, False]
     assert fleet.ledger.entries.length() == 1
     assert adds_up(fleet)
 
@@ -141,7 +139,7 @@ def test_rounds_look_at_some_each_and_find_all(
         fleet.client.delete(fleet.keys.task(task_id))
     rounds: list[list[str]] = []
     while not rounds or fleet.client.hget(fleet.keys.orphans, "reservations") != b"0":
-        rounds.append(fleet.budgets.upkeep.give_back_orphans())
+        rounds.append(fleet.budgets.upkeep.release_orphans())
     assert len(rounds) > 10
     assert max(map(len, rounds)) <= 40
     assert sorted(task_id for found in rounds for task_id in found) == sorted(gone)

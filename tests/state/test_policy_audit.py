@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
+from fleet.policy import store as policy_store
 from fleet.policy.fields import field_name, field_parts
 from fleet.policy.rules import Emergency, LimitKey
 from fleet.policy.store import AuditActor, Policy, Scope
-from fleet.redis.scripts import Scripts
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 
@@ -97,16 +97,13 @@ def test_of_a_model_of_difficulty_only_the_size_is_in_the_audit(fleet: Connectio
 
 
 def test_a_change_that_is_sent_again_does_not_undo_what_came_between(fleet: Connection) -> None:
-    def send(change_id: str, over: str) -> list:
-        keys = [fleet.keys.policy, fleet.keys.audit, fleet.keys.change(change_id)]
-        keys.append(fleet.keys.parked)
-        arguments = [*OPS, 100, 600, field_name("over", "", ""), over]
-        return Scripts(fleet.client).policy(keys=keys, args=arguments)
+    def send(change_id: str, over: str) -> int:
+        return fleet.policy.store.change({field_name("over", "", ""): over}, OPS, change_id)
 
     first = send("one", "wait")
     send("two", "refuse")
     before = (fleet.policy.store.read(), audit(fleet))
-    assert send("one", "wait") == first == [1, 1]
+    assert send("one", "wait") == first == 1
     assert (fleet.policy.store.read(), audit(fleet)) == before
     assert before[0].overs == {Scope(): "refuse"}
 
@@ -137,13 +134,12 @@ def test_two_writers_leave_one_history(fleet: Connection) -> None:
         assert befores[-1] == str(policy.limits[key])
 
 
-def test_the_audit_does_not_grow_for_ever(fleet: Connection) -> None:
-    keys = [fleet.keys.policy, fleet.keys.audit]
-    script = Scripts(fleet.client).policy
+def test_the_audit_does_not_grow_for_ever(
+    fleet: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy_store, "MAX_ENTRIES", 100)
     for number in range(500):
-        arguments = [*OPS, 100, 600, field_name("limit", *DAILY), number + 1]
-        answer = fleet.keys.change(str(number))
-        script(keys=[*keys, answer, fleet.keys.parked], args=arguments)
+        fleet.policy.store.set_limits({DAILY: number + 1}, OPS)
     assert 100 <= fleet.client.xlen(fleet.keys.audit) < 300
     assert audit(fleet)[-1].after == "500"
 

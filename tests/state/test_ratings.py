@@ -10,18 +10,18 @@ import redis
 
 from fleet.broker.messages import message_encoder
 from fleet.errors import InvalidRequest, TaskNotFound
-from fleet.models.rules.learning import Evidence
+from fleet.models.rules.learning import ModelEvidence
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.ratings import rate
-from fleet.tasks.record import Step
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 
 TWO_ANSWERED = (
-    Step("weak", "local", "first", "ok", output_tokens=5),
-    Step("strong", "local", "escalation: it failed", "ok", output_tokens=5),
-    Step("late", "local", "failover: strong unavailable", "unavailable"),
+    ModelCall("weak", "local", "first", "ok", output_tokens=5),
+    ModelCall("strong", "local", "escalation: it failed", "ok", output_tokens=5),
+    ModelCall("late", "local", "failover: strong unavailable", "unavailable"),
 )
 
 
@@ -32,7 +32,7 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connec
     return found
 
 
-def ran(fleet: Connection, *steps: Step, end: bool = True) -> str:
+def ran(fleet: Connection, *steps: ModelCall, end: bool = True) -> str:
     """The id of a task that took these steps."""
     asked = Submission("code_generation", {"instruction": "add"})
     task_id = fleet.submitter(message_encoder()).submit(asked).task_id
@@ -45,7 +45,7 @@ def ran(fleet: Connection, *steps: Step, end: bool = True) -> str:
     return task_id
 
 
-def evidence(fleet: Connection) -> Evidence:
+def evidence(fleet: Connection) -> ModelEvidence:
     (found,) = fleet.models.state.read().evidence.items()
     assert found[0] == ("strong", "code_generation")
     return found[1]

@@ -14,12 +14,12 @@ from fleet.errors import InvalidRequest
 from fleet.ledger.rules.sums import LedgerSums
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 
-GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000, reasoning_tokens=12)
-UNSEEN = Step("gpt-5", "openai", "again", "unavailable", usage="missing")
+GPT = ModelCall("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000, reasoning_tokens=12)
+UNSEEN = ModelCall("gpt-5", "openai", "again", "unavailable", usage="missing")
 NAMES = ("acme", "code_generation", "code_generator", "codegen", "gpt-5", "openai")
 
 

@@ -190,7 +190,7 @@ def test_a_helper_that_was_closed_to_others_is_open_to_its_own(fleet: Connection
     submitter.planner.snapshot._read_at["code_generation"] -= 1.5
     submitter.submit(ASK)  # its answer says that the helper has work of its own
     helper = submitter.planner.snapshot.facts["helper"]
-    assert (helper.standing, helper.openings) == ("in", 2)
+    assert (helper.health_state, helper.openings) == ("in", 2)
 
 
 def test_the_weights_of_a_rule_replace_single_ones_of_the_configuration(

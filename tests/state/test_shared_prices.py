@@ -179,7 +179,7 @@ def test_a_broken_document_changes_no_price_and_the_next_is_taken(
     one.shared.put(content)
     assert two.look() == dollars(1)
     said = capsys.readouterr()
-    assert "the shared prices cannot be read; those before stay" in said.out + said.err
+    assert "shared prices are unreadable, previous prices stay" in said.out + said.err
     two.look()
     said = capsys.readouterr()
     assert said.out + said.err == "", "said once"

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleet.redis import scripts
+from fleet.routing.pools_store import eject_arguments
 from fleet.routing.rules.health import HealthPolicy
 from fleet.simulation.rules.pools import PoolState, SimulatedPool
 
@@ -68,10 +69,8 @@ def test_a_simulated_pool_goes_the_same_way_round(
         ms += pause
         client.zadd("peer-agents", {"b": ms})
         if what == "eject":
-            times = (POLICY.eject_seconds, POLICY.most_eject_seconds)
-            arguments = [60_000, *(int(s * 1000) for s in times), POLICY.probes]
-            arguments += [POLICY.good_probes, int(POLICY.ramp_seconds * 1000)]
-            client.eval(eject, 3, "facts", "peer", "peer-agents", *arguments, "it fails", ms)
+            arguments = eject_arguments(60_000, POLICY, "it fails")
+            client.eval(eject, 3, "facts", "peer", "peer-agents", *arguments, ms)
             if state.health.standing(ms / 1000, POLICY) in ("in", "returning"):
                 state.health = state.health.ejected(ms / 1000, POLICY)
         else:

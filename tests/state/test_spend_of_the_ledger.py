@@ -21,13 +21,13 @@ from fleet.ledger.daily_spend import last_report
 from fleet.ledger.spend import recorded_rows
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.record import Step
+from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 
-GPT = Step("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000_000, reasoning_tokens=12)
-MINI = Step("gpt-5-mini", "openai", "again", "ok", 10, 4, 0, 3_000_000)
-UNSEEN = Step("gpt-5", "openai", "again", "unavailable", usage="missing")
+GPT = ModelCall("gpt-5", "openai", "first", "ok", 100, 40, 20, 7_000_000, reasoning_tokens=12)
+MINI = ModelCall("gpt-5-mini", "openai", "again", "ok", 10, 4, 0, 3_000_000)
+UNSEEN = ModelCall("gpt-5", "openai", "again", "unavailable", usage="missing")
 
 
 @pytest.fixture

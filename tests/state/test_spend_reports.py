@@ -21,7 +21,7 @@ from fleet.ledger.daily_spend import daily_report, last_report
 from fleet.ledger.period import Period, period_of, today_of
 from fleet.ledger.rules.days import days_between, shifted, weekdays
 from fleet.ledger.rules.spend_rows import SpendRow
-from fleet.ledger.spend import Rows, SpendReport, limits_of, spend_report
+from fleet.ledger.spend import ReadRows, SpendReport, limits_of, spend_report
 from fleet.policy.rules import LimitKey
 from fleet.policy.store import UNKNOWN_ACTOR, Policy
 from fleet.settings import Settings
@@ -32,14 +32,14 @@ BUDGETS = "[budgets]\ndaily_usd = 12.5\nmonthly_usd = 0.1\n"
 
 
 def report_of(
-    fleet: Connection, rows: Rows, period: Period, tenant: str | None = None
+    fleet: Connection, rows: ReadRows, period: Period, tenant: str | None = None
 ) -> SpendReport:
     config, policy = fleet.settings.config, fleet.policy.store.read()
     now = today_of(fleet.ledger.entries)[1]
     return spend_report(config, policy, rows, period, tenant, made_at=now)
 
 
-def daily_report_of(fleet: Connection, rows: Rows) -> dict[str, Any]:
+def daily_report_of(fleet: Connection, rows: ReadRows) -> dict[str, Any]:
     config, policy = fleet.settings.config, fleet.policy.store.read()
     return daily_report(config, policy, fleet.ledger, rows)
 
@@ -62,7 +62,7 @@ def row(day: str, amount: int, model: str = "gpt-5", tenant: str = "acme") -> Sp
     )
 
 
-def spending(today: str, days: int) -> Rows:
+def spending(today: str, days: int) -> ReadRows:
     """Ten dollars on each working day up to today and four on the others, of two models."""
     all_days = days_between(shifted(today, -days), today)
     rows = [
@@ -265,7 +265,7 @@ def test_small_amounts_are_never_shown_as_nothing(nanodollars: int, shown: str) 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("--from 2026-02-30", "--from 2026-02-30: is no day of the calendar"),
+        ("--from 2026-02-30", "--from 2026-02-30: is no valid date"),
         ("--to 9999-01-01", "is after today"),
         ("--last-report --tenant acme", "--last-report cannot be combined with --tenant"),
         ("--last-report", "beat has made no report yet"),

@@ -11,7 +11,7 @@ from fleet.broker.messages import message_encoder
 from fleet.errors import InvalidRequest, NoAgentAvailable
 from fleet.models.complexity import Complexity
 from fleet.redis.keys import wake
-from fleet.routing.rules.routing import Load, Ranking, decide
+from fleet.routing.rules.routing import PoolCounts, Ranking, decide
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.submission.checks import RequestChecks, Submission
@@ -99,7 +99,9 @@ def test_the_script_picks_as_the_core_does(
     for _ in range(9):
         done = submitter.submit(ASK)
         shown = route_decision(done.plan.ranking, done.placed.loads, done.placed.detail)
-        loads = {each.pool: Load(1, each.in_flight, each.capacity) for each in shown.candidates}
+        loads = {
+            each.pool: PoolCounts(1, each.in_flight, each.capacity) for each in shown.candidates
+        }
         again = decide(done.plan.ranking, loads)
         assert again.pool == (done.placed.detail or None)
 

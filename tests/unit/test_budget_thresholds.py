@@ -53,6 +53,6 @@ def test_an_alert_says_how_much_of_what_is_used() -> None:
         12_500_000_000, 4_100_000_000,
     )
     assert alert.sentence == (
-        "tenant:acme has used 83 % of $20 a UTC day: $12.5 settled, $4.1 reserved"
+        "tenant:acme has used 83 % of $20 per UTC day: $12.5 settled, $4.1 reserved"
     )
     assert (alert.epoch, alert.is_full) == (1_795_560_000, False)

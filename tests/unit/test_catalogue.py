@@ -162,12 +162,12 @@ def test_a_stored_plan_holds_the_limit() -> None:
 
 def test_a_model_without_a_price_is_refused() -> None:
     toml = '[catalogue.mystery]\nprovider = "openai"\nquality = 0.9\nspeed = 0.9'
-    with pytest.raises(InvalidConfig, match=r"mystery.*no price is known"):
+    with pytest.raises(InvalidConfig, match=r"mystery.*its price is unknown"):
         catalogue(settings(toml), OPENAI)
 
 
 def test_a_catalogue_of_which_nothing_can_be_had_is_refused() -> None:
-    with pytest.raises(InvalidConfig, match=r"no model of it can be had.*no key: set OPENAI_API"):
+    with pytest.raises(InvalidConfig, match=r"no model is available.*no key: set OPENAI_API"):
         catalogue(settings(MODEL), {})
 
 

@@ -83,7 +83,7 @@ def test_what_is_set_goes_before_what_is_configured_and_may_lift_it() -> None:
     assert controls.limits.packed("all") == "d1=7;m1=15000000000000;r3=1000"
     assert controls.limits.packed("tenant:acme") == "m2=5;r1=100000000000;c4=3"
     assert controls.special_tenants == {"acme", "ruled", "new"}
-    said = {each.key: (each.most, each.said) for each in controls.in_force()}
+    said = {each.key: (each.most, each.origin) for each in controls.in_force()}
     assert said[DAILY] == (7, "set")
     assert said[HOURLY] == (None, "set")
     assert said[EACH_NOW] == (3, "configured")
@@ -100,7 +100,10 @@ def test_each_limit_in_force_is_the_one_set_or_else_the_one_configured(
     assert set(found) == {*changed, *configured}
     for key, limit in found.items():
         said = "set" if key in changed else "configured"
-        assert (limit.most, limit.said) == ((changed if key in changed else configured)[key], said)
+        assert (limit.most, limit.origin) == (
+            (changed if key in changed else configured)[key],
+            said,
+        )
         own = [each.most for each in controls.limits.of(key.scope) if each[:2] == key[1:]]
         assert own == ([] if limit.most is None else [limit.most])
 

@@ -15,8 +15,8 @@ from fleet.models.rules.cut_calls import (
     cut_tokens,
     shows_all,
 )
-from fleet.money import Price, Rate, Tokens
-from fleet.tasks.run.call_ends import Question, cut_step, worst_step
+from fleet.money import Price, TokenRate, Tokens
+from fleet.tasks.run.billing import Question, bound_of_cut, upper_bound
 
 NOTHING = Tokens(0, 0)
 PRICE = Price.per_thousand(0.003, 0.015, 0.0003, 0.00375)
@@ -73,11 +73,11 @@ def test_it_is_never_more_than_the_worst_and_never_less_than_what_was_shown(
     prompt: int, most: int, shown: int | None, silent: float, data: st.DataObject
 ) -> None:
     question = Question("p" * prompt, "", most, 0.0)
-    worst = worst_step(model(), "first", question)
+    worst = upper_bound(model(), "first", question)
     read = data.draw(st.integers(0, worst.input_tokens))
     cached = data.draw(st.integers(0, read))
     written = data.draw(st.integers(0, read - cached))
-    step = cut_step(worst, model(), Cut(shown, silent, Tokens(read, 1, cached, written)))
+    step = bound_of_cut(worst, model(), Cut(shown, silent, Tokens(read, 1, cached, written)))
     assert step.output_tokens <= worst.output_tokens
     assert step.output_tokens >= min(most, shown or 0)
     assert step.cost_nanodollars <= worst.cost_nanodollars
@@ -87,10 +87,10 @@ def test_it_is_never_more_than_the_worst_and_never_less_than_what_was_shown(
 
 
 def test_output_is_charged_as_its_dearest_kind() -> None:
-    expensive = Rate(2 * PRICE.output.dollars)
+    expensive = TokenRate(2 * PRICE.output.dollars)
     thinks = Price(PRICE.input, PRICE.output, reasoning=expensive)
-    worst = worst_step(model(thinks), "first", QUESTION)
-    step = cut_step(worst, model(thinks), Cut(100, 0.0, Tokens(50, 1)))
+    worst = upper_bound(model(thinks), "first", QUESTION)
+    step = bound_of_cut(worst, model(thinks), Cut(100, 0.0, Tokens(50, 1)))
     output = 100 + UNDER_WAY
     assert step.cost_nanodollars == thinks.cost(Tokens(50, output, reasoning=output))
     assert step.cost_nanodollars > cost_nanodollars(model(thinks), Tokens(50, output))
@@ -98,9 +98,9 @@ def test_output_is_charged_as_its_dearest_kind() -> None:
 
 def test_free_models_and_those_without_a_price_cost_nothing() -> None:
     for each in (model(None, free=True), model(None)):
-        worst = worst_step(each, "first", QUESTION)
+        worst = upper_bound(each, "first", QUESTION)
         for told in (NOTHING, Tokens(50, 1)):
-            step = cut_step(worst, each, Cut(100, 0.0, told))
+            step = bound_of_cut(worst, each, Cut(100, 0.0, told))
             assert (step.cost_nanodollars, step.output_tokens) == (0, 100 + UNDER_WAY)
 
 

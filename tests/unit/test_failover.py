@@ -7,8 +7,15 @@ import numpy as np
 from fleet.models.rules.catalogue import Model
 from fleet.models.rules.choice import choose
 from fleet.models.rules.decision import ModelCandidate
-from fleet.models.rules.failover import Option, Standing, cools_for, next_best, soonest, stronger
-from fleet.models.rules.learning import NOTHING_LEARNED, CoolDown, ModelFacts, Policy
+from fleet.models.rules.failover import (
+    FailoverContext,
+    Option,
+    cools_for,
+    next_best,
+    soonest,
+    stronger,
+)
+from fleet.models.rules.learning import NOTHING_LEARNED, ChoicePolicy, CoolDown, ModelFacts
 from fleet.money import Tokens
 
 
@@ -19,9 +26,9 @@ def option(
     return Option(ModelCandidate(name, "p", 1.0, cost, 0, 0, quality, 0.5), model)
 
 
-def standing(left: int | None = None, window: int | None = None, **until: float) -> Standing:
+def standing(left: int | None = None, window: int | None = None, **until: float) -> FailoverContext:
     cooling = {("key", name): CoolDown(at, 1, "an outage") for name, at in until.items()}
-    return Standing(ModelFacts({}, cooling), 100.0, left, window)
+    return FailoverContext(ModelFacts({}, cooling), 100.0, left, window)
 
 
 def name_of(found: Option | None) -> str | None:
@@ -73,7 +80,7 @@ def test_the_stronger_one_is_the_weakest_of_those_above() -> None:
     assert stronger(RANKED, ["b"], [], standing()) is None
     assert name_of(stronger(RANKED, ["a"], [], standing(c=101.0))) == "b"
     assert stronger(RANKED, ["c"], [], standing(left=8)) is None
-    assert stronger([RANKED[0]], ["a"], [], Standing(NOTHING_LEARNED, 0.0)) is None
+    assert stronger([RANKED[0]], ["a"], [], FailoverContext(NOTHING_LEARNED, 0.0)) is None
 
 
 def test_the_stronger_one_is_above_all_that_failed_and_did_not_refuse() -> None:
@@ -85,7 +92,7 @@ def test_the_stronger_one_is_above_all_that_failed_and_did_not_refuse() -> None:
 def test_a_model_that_drew_high_is_no_stronger_for_it() -> None:
     models = [Model(name, "p", None, q, 0.5, free=True) for name, q in (("a", 0.6), ("b", 0.7))]
     named = {model.name: model for model in models}
-    rng, policy = np.random.default_rng(7), Policy("thompson")
+    rng, policy = np.random.default_rng(7), ChoicePolicy("thompson")
     drawn = [choose(models, Tokens(500, 2000), policy=policy, rng=rng).ranking for _ in range(100)]
     lucky = [ranking for ranking in drawn if ranking[0].model == "a"]
     assert lucky

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from fleet.errors import InvalidRequest
 from fleet.models.rules.choice import REFERENCE_CATALOGUE, choose
-from fleet.models.rules.filters import Needs
+from fleet.models.rules.filters import ModelNeeds
 from fleet.models.rules.learning import (
     THE_MEAN,
-    Evidence,
+    ChoicePolicy,
+    ModelEvidence,
     ModelFacts,
-    Policy,
     drawn_quality,
     measured_speed,
     posterior,
@@ -27,28 +27,28 @@ from fleet.money import Tokens
 GPT_5, GPT_4O, OPUS, SONNET, FLASH = REFERENCE_CATALOGUE
 DAY = 86400.0
 BASE = Tokens(300, 800)
-GENERAL = Needs(request_type="general")
+GENERAL = ModelNeeds(request_type="general")
 fractions = st.floats(0, 1)
 amounts = st.floats(0, 1000)
 
 
 @st.composite
-def seen(draw: st.DrawFn) -> Evidence:
+def seen(draw: st.DrawFn) -> ModelEvidence:
     rewards, calls = draw(amounts), draw(amounts)
-    return Evidence(
+    return ModelEvidence(
         rewards, rewards * draw(fractions), calls, draw(amounts), draw(amounts), draw(amounts)
     )
 
 
 def learned(*names: str, rewards: float, reward: float) -> ModelFacts:
-    found = Evidence(rewards=rewards, reward=reward)
+    found = ModelEvidence(rewards=rewards, reward=reward)
     return ModelFacts({(name, "general"): found for name in names})
 
 
 def test_a_posterior_by_hand() -> None:
     # quality (10 x 0.9 + 6) / (10 + 20) = 0.5; speed 100 tokens a second: 100 / 150 = 2/3,
     # (10 x 0.8 + 5 x 2/3) / 15 = 0.7556; sd of Beta(15, 15): sqrt(0.25 / 31)
-    found = Evidence(rewards=20, reward=6, calls=5, tokens=4000, seconds=40)
+    found = ModelEvidence(rewards=20, reward=6, calls=5, tokens=4000, seconds=40)
     belief = posterior(0.9, 0.8, found, THE_MEAN, 0.0)
     assert belief.quality == pytest.approx(0.5)
     assert belief.speed == pytest.approx(11.3333333 / 15)
@@ -58,26 +58,28 @@ def test_a_posterior_by_hand() -> None:
 
 def test_evidence_of_a_half_life_ago_counts_half() -> None:
     # (10 x 0.9 + 3) / (10 + 10) = 0.6
-    policy = Policy(half_life_seconds=DAY)
-    belief = posterior(0.9, 0.8, Evidence(rewards=20, reward=6, at=5.0), policy, DAY + 5.0)
+    policy = ChoicePolicy(half_life_seconds=DAY)
+    belief = posterior(0.9, 0.8, ModelEvidence(rewards=20, reward=6, at=5.0), policy, DAY + 5.0)
     assert belief.quality == pytest.approx(0.6)
     assert belief.rewards == pytest.approx(10)
 
 
 def test_a_stronger_prior_moves_less() -> None:
-    found = Evidence(rewards=10, reward=0)
-    weak, strong = (posterior(0.8, 0.5, found, Policy(prior_strength=k), 0.0) for k in (1, 90))
+    found = ModelEvidence(rewards=10, reward=0)
+    weak, strong = (
+        posterior(0.8, 0.5, found, ChoicePolicy(prior_strength=k), 0.0) for k in (1, 90)
+    )
     assert weak.quality == pytest.approx(0.8 / 11)
     assert strong.quality == pytest.approx(0.72)
 
 
 @pytest.mark.parametrize(("per_second", "speed"), [(0, 0), (50, 0.5), (450, 0.9)])
 def test_tokens_a_second_become_a_figure_from_0_to_1(per_second: float, speed: float) -> None:
-    assert measured_speed(Evidence(tokens=per_second * 7, seconds=7)) == pytest.approx(speed)
+    assert measured_speed(ModelEvidence(tokens=per_second * 7, seconds=7)) == pytest.approx(speed)
 
 
 def test_calls_without_a_measured_second_have_no_speed() -> None:
-    assert measured_speed(Evidence(calls=1)) == 0.0
+    assert measured_speed(ModelEvidence(calls=1)) == 0.0
 
 
 @given(fractions, fractions)
@@ -90,7 +92,7 @@ def test_without_evidence_the_posterior_is_the_prior_to_the_last_bit(
 
 @given(fractions, fractions, seen(), st.floats(0, 1e6))
 def test_a_posterior_is_between_the_prior_and_the_evidence(
-    quality: float, speed: float, found: Evidence, now: float
+    quality: float, speed: float, found: ModelEvidence, now: float
 ) -> None:
     belief = posterior(quality, speed, found, THE_MEAN, now)
     share = found.reward / found.rewards if found.rewards else quality
@@ -102,7 +104,7 @@ def test_a_posterior_is_between_the_prior_and_the_evidence(
 @given(st.floats(0.01, 0.99), st.floats(0, 1000), st.floats(0.1, 1000))
 def test_more_evidence_of_the_same_makes_surer(quality: float, few: float, more: float) -> None:
     less_sure, surer = (
-        posterior(quality, 0.5, Evidence(rewards=n, reward=n * quality), THE_MEAN, 0.0)
+        posterior(quality, 0.5, ModelEvidence(rewards=n, reward=n * quality), THE_MEAN, 0.0)
         for n in (few, few + more)
     )
     assert surer.quality_sd < less_sure.quality_sd
@@ -110,7 +112,7 @@ def test_more_evidence_of_the_same_makes_surer(quality: float, few: float, more:
 
 @given(fractions, fractions, seen())
 def test_in_time_a_posterior_is_the_prior_again(
-    quality: float, speed: float, found: Evidence
+    quality: float, speed: float, found: ModelEvidence
 ) -> None:
     belief = posterior(quality, speed, found, THE_MEAN, 80 * THE_MEAN.half_life_seconds)
     assert belief.quality == pytest.approx(quality)
@@ -119,13 +121,13 @@ def test_in_time_a_posterior_is_the_prior_again(
 
 
 def test_a_clock_that_runs_behind_does_not_amplify_evidence() -> None:
-    found = Evidence(rewards=4, reward=1, at=100.0)
+    found = ModelEvidence(rewards=4, reward=1, at=100.0)
     assert posterior(0.5, 0.5, found, THE_MEAN, 0.0) == posterior(0.5, 0.5, found, THE_MEAN, 100.0)
 
 
 def test_draws_have_the_posteriors_mean_and_deviation() -> None:
     rng = np.random.default_rng(7)
-    belief = posterior(0.8, 0.5, Evidence(rewards=20, reward=11), THE_MEAN, 0.0)
+    belief = posterior(0.8, 0.5, ModelEvidence(rewards=20, reward=11), THE_MEAN, 0.0)
     draws = np.array([drawn_quality(belief, THE_MEAN, rng) for _ in range(20_000)])
     # 20,000 draws of sd 0.087: the mean's own deviation is 0.0006
     assert draws.mean() == pytest.approx(belief.quality, abs=0.003)
@@ -153,14 +155,14 @@ def test_failures_take_the_first_place_from_a_model() -> None:
 def test_evidence_of_another_request_type_does_not_count() -> None:
     facts = learned("gpt-5", rewards=10, reward=2)
     assert (
-        choose(REFERENCE_CATALOGUE, BASE, needs=Needs(request_type="other"), facts=facts).model
+        choose(REFERENCE_CATALOGUE, BASE, needs=ModelNeeds(request_type="other"), facts=facts).model
         == "gpt-5"
     )
 
 
 def test_thompson_tries_the_uncertain_and_settles_on_the_better() -> None:
     rng = np.random.default_rng(7)
-    policy = Policy("thompson")
+    policy = ChoicePolicy("thompson")
     twins = [replace(GPT_5, name="good"), replace(GPT_5, name="poor")]
 
     def share(facts: ModelFacts) -> float:
@@ -171,7 +173,7 @@ def test_thompson_tries_the_uncertain_and_settles_on_the_better() -> None:
         return chosen.count("good") / len(chosen)
 
     unknown = share(ModelFacts())
-    good, poor = Evidence(rewards=200, reward=190), Evidence(rewards=200, reward=120)
+    good, poor = ModelEvidence(rewards=200, reward=190), ModelEvidence(rewards=200, reward=120)
     known = share(ModelFacts({("good", "general"): good, ("poor", "general"): poor}))
     # By symmetry a half, of which 400 coins are within 0.1 but once in 20,000 times.
     assert unknown == pytest.approx(0.5, abs=0.1)
@@ -181,7 +183,7 @@ def test_thompson_tries_the_uncertain_and_settles_on_the_better() -> None:
 @pytest.mark.parametrize("name", ["mean", "thompson"])
 def test_a_model_under_the_quality_floor_is_never_taken(name: str) -> None:
     rng = np.random.default_rng(7)
-    policy = Policy("thompson" if name == "thompson" else "mean", quality_floor=0.85)
+    policy = ChoicePolicy("thompson" if name == "thompson" else "mean", quality_floor=0.85)
     facts = learned("gpt-5", "gpt-4o", rewards=30, reward=15)
     for _ in range(100):
         decision = choose(
@@ -193,9 +195,9 @@ def test_a_model_under_the_quality_floor_is_never_taken(name: str) -> None:
 
 def test_where_every_model_is_under_the_floor_the_error_says_so() -> None:
     with pytest.raises(InvalidRequest, match=r"gpt-5: has quality 0.95, under the floor of 0.99"):
-        choose(REFERENCE_CATALOGUE, BASE, policy=Policy(quality_floor=0.99))
+        choose(REFERENCE_CATALOGUE, BASE, policy=ChoicePolicy(quality_floor=0.99))
 
 
 def test_thompson_without_dice_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="given no rng"):
-        choose(REFERENCE_CATALOGUE, BASE, policy=Policy("thompson"))
+    with pytest.raises(ValueError, match="needs an rng"):
+        choose(REFERENCE_CATALOGUE, BASE, policy=ChoicePolicy("thompson"))

@@ -95,14 +95,14 @@ def test_what_is_no_packed_limit_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("limit", "said"),
     [
-        (Limit("day", "dollars", 500 * 10**9), "$500 a UTC day"),
-        (Limit("month", "dollars", 20_150_000), "$0.02015 a UTC month"),
+        (Limit("day", "dollars", 500 * 10**9), "$500 per UTC day"),
+        (Limit("month", "dollars", 20_150_000), "$0.02015 per UTC month"),
         (Limit("rolling", "requests", 1000), "1,000 requests in any 60 minutes"),
         (Limit("now", "tasks", 10), "10 tasks at once"),
     ],
 )
 def test_a_limit_can_be_said(limit: Limit, said: str) -> None:
-    assert limit.said == said
+    assert limit.description == said
 
 
 def test_in_an_emergency_only_the_urgent_and_the_allowed_pass() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from fleet.errors import InvalidConfig, InvalidRequest, NotAllowed, OverBudget, Unavailable
 from fleet.models.rules.catalogue import cost_nanodollars
-from fleet.models.rules.choice import REFERENCE_CATALOGUE, Model, ModelDecision, Needs, choose
-from fleet.models.rules.learning import CoolDown, ModelFacts, Policy
+from fleet.models.rules.choice import REFERENCE_CATALOGUE, Model, ModelDecision, ModelNeeds, choose
+from fleet.models.rules.learning import ChoicePolicy, CoolDown, ModelFacts
 from fleet.money import Tokens
 
 GPT_5, GPT_4O, OPUS, SONNET, FLASH = REFERENCE_CATALOGUE
@@ -56,26 +56,26 @@ def test_a_window_has_to_hold_what_goes_in_and_what_comes_out() -> None:
 def test_a_long_payload_counts_with_a_quarter_of_its_characters_rounded_up() -> None:
     # 1,501 characters: 376 tokens, more than the 375 of the formula
     tight = replace(GPT_5, context_tokens=1375)
-    assert choose([tight], GENERAL, needs=Needs(payload_characters=1500)).model == "gpt-5"
-    why = reason(tight, needs=Needs(payload_characters=1501))
+    assert choose([tight], GENERAL, needs=ModelNeeds(payload_characters=1500)).model == "gpt-5"
+    why = reason(tight, needs=ModelNeeds(payload_characters=1501))
     assert why == "would take 1,376 tokens, over its window of 1,375"
 
 
 def test_a_capability_that_is_asked_for_has_to_be_there() -> None:
-    needs = Needs(capabilities=frozenset({"tools", "vision"}))
+    needs = ModelNeeds(capabilities=frozenset({"tools", "vision"}))
     assert reason(replace(GPT_5, capabilities=TOOLS), needs=needs) == "lacks vision"
 
 
 @pytest.mark.parametrize("tenant", ["other", ""])
 def test_a_model_that_is_for_some_tenants_is_for_no_other(tenant: str) -> None:
     model = replace(GPT_5, tenants=frozenset({"acme"}))
-    assert reason(model, needs=Needs(tenant)) == "is for other tenants only"
-    assert choose([model], GENERAL, needs=Needs("acme")).model == "gpt-5"
+    assert reason(model, needs=ModelNeeds(tenant)) == "is for other tenants only"
+    assert choose([model], GENERAL, needs=ModelNeeds("acme")).model == "gpt-5"
 
 
 @pytest.mark.parametrize(("region", "shown"), [("us", "is in us"), ("", "is in no known region")])
 def test_where_regions_are_allowed_any_other_is_not(region: str, shown: str) -> None:
-    needs = Needs(regions=frozenset({"eu", "ch"}))
+    needs = ModelNeeds(regions=frozenset({"eu", "ch"}))
     assert reason(replace(GPT_5, region=region), needs=needs) == f"{shown}; allowed are ch, eu"
 
 
@@ -108,8 +108,8 @@ def test_of_several_reasons_the_lasting_one_is_given() -> None:
         quality=0.1,
     )
     asked: dict[str, Any] = {
-        "needs": Needs("other", 0, TOOLS, frozenset({"eu"})),
-        "policy": Policy(quality_floor=0.5),
+        "needs": ModelNeeds("other", 0, TOOLS, frozenset({"eu"})),
+        "policy": ChoicePolicy(quality_floor=0.5),
         "limit_nanodollars": 1,
         "facts": COOLING,
         "now": 100.0,
@@ -171,13 +171,13 @@ def test_the_cheapest_over_the_limit_is_one_that_would_otherwise_serve() -> None
 def test_a_tenant_for_whom_there_is_no_model_may_not_ask(tenant: str, shown: str) -> None:
     models = [replace(GPT_5, tenants=frozenset({"acme"})), replace(GPT_4O, absent="no key")]
     with pytest.raises(NotAllowed, match=f"of tenant {shown}: .*gpt-5: is for other tenants"):
-        choose(models, GENERAL, needs=Needs(tenant))
+        choose(models, GENERAL, needs=ModelNeeds(tenant))
 
 
 def test_where_no_model_suits_each_is_named_with_its_reason() -> None:
     models = [replace(GPT_5, context_tokens=10), replace(GPT_4O, capabilities=frozenset())]
     with pytest.raises(InvalidRequest, match=r"gpt-4o: lacks tools; gpt-5: would take 1,375"):
-        choose(models, GENERAL, needs=Needs(capabilities=TOOLS))
+        choose(models, GENERAL, needs=ModelNeeds(capabilities=TOOLS))
 
 
 def test_a_model_without_a_price_never_costs_nothing() -> None:

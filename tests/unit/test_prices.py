@@ -18,17 +18,17 @@ from hypothesis import strategies as st
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.models.price_files import parsed, store
 from fleet.models.prices import PriceBook, current_prices, installed_prices
-from fleet.money import NANODOLLARS, Price, Rate, Tier, Tokens
+from fleet.money import NANODOLLARS, Price, Tier, TokenRate, Tokens
 from fleet.settings import parse_config
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 PROVIDERS = ("openai", "anthropic", "google", "aws", "groq", "mistral", "perplexity", "azure")
 TIERED = Price(
-    Rate(Decimal(3), (Tier(200_000, Decimal(6)),)),
-    Rate(Decimal(15), (Tier(100_000, Decimal(20)), Tier(200_000, Decimal("22.5")))),
-    Rate(Decimal("0.3"), (Tier(200_000, Decimal("0.6")),)),
-    cache_write=Rate(Decimal("3.75"), (Tier(200_000, Decimal("7.5")),)),
-    reasoning=Rate(Decimal(10)),
+    TokenRate(Decimal(3), (Tier(200_000, Decimal(6)),)),
+    TokenRate(Decimal(15), (Tier(100_000, Decimal(20)), Tier(200_000, Decimal("22.5")))),
+    TokenRate(Decimal("0.3"), (Tier(200_000, Decimal("0.6")),)),
+    cache_write=TokenRate(Decimal("3.75"), (Tier(200_000, Decimal("7.5")),)),
+    reasoning=TokenRate(Decimal(10)),
 )
 counts = st.integers(0, 2_000_000)
 parts = st.floats(0, 1)
@@ -108,7 +108,7 @@ def test_without_rates_of_their_own_other_kinds_cost_as_any_input_and_output() -
 def test_a_price_is_the_decimal_that_was_written_down() -> None:
     # 0.1 in binary is a little more than a tenth, which would round a cost up by one
     assert Price.per_thousand(0.1, 0.1).cost(Tokens(10**9, 0)) == 10**5 * NANODOLLARS
-    assert Price.per_thousand(0.0015, 0.0).input == Rate(Decimal("1.5"))
+    assert Price.per_thousand(0.0015, 0.0).input == TokenRate(Decimal("1.5"))
 
 
 def test_a_cost_is_rounded_up() -> None:
@@ -223,8 +223,8 @@ def test_a_price_changes_with_its_date() -> None:
     book = PriceBook([parsed(raw, "here")], "here")
     june, july = (book.find("openai", "new", NOW.replace(month=month)).price for month in (6, 7))
     assert (june, july) == (
-        Price(Rate(Decimal(1)), Rate(Decimal(2))),
-        Price(Rate(Decimal(3)), Rate(Decimal(4))),
+        Price(TokenRate(Decimal(1)), TokenRate(Decimal(2))),
+        Price(TokenRate(Decimal(3)), TokenRate(Decimal(4))),
     )
 
 
@@ -232,7 +232,7 @@ def test_stored_prices_come_before_the_installed_which_fill_the_gaps(tmp_path: P
     store(tmp_path, document(**{"gpt-5": 7.5}), "here")
     book = current_prices(tmp_path)
     stored, gap = (book.find("openai", name, NOW) for name in ("gpt-5", "gpt-4o"))
-    assert stored.price == Price(Rate(Decimal("7.5")), Rate(Decimal(15)))
+    assert stored.price == Price(TokenRate(Decimal("7.5")), TokenRate(Decimal(15)))
     assert stored.context_tokens == 1000
     assert gap == installed_prices().find("openai", "gpt-4o", NOW)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fleet.models.rules.choice import Model, Price, choose
 from fleet.money import Tokens
-from fleet.routing.rules.pools import Load, PoolFacts, PoolTable
+from fleet.routing.rules.pools import PoolCounts, PoolFacts, PoolTable
 from fleet.routing.rules.routing import RouteDecision, RouteRequest, decide, rank
 from fleet.routing.rules.strategies import NO_TURNS, STRATEGIES, Turn, advance
 
@@ -34,7 +34,7 @@ def pool_facts(draw: st.DrawFn) -> PoolFacts:
         agent_type=agent_type,
         queue=name,
         weight=draw(st.integers(1, 10)),
-        helps=draw(st.frozensets(st.sampled_from(TYPES))) - {agent_type},
+        spillover=draw(st.frozensets(st.sampled_from(TYPES))) - {agent_type},
         live_agents=draw(st.integers(0, 2)),
         capacity=capacity,
         in_flight=draw(st.integers(0, capacity)),
@@ -71,7 +71,7 @@ def dice() -> np.random.Generator:
 def routed(strategy: str, request: RouteRequest, pools: list[PoolFacts]) -> RouteDecision:
     table = PoolTable.of(pools)
     turns = {request.agent_type: Turn("c", {pool.name: len(pool.name) for pool in pools})}
-    return decide(rank(strategy, request, table, turns, rng=dice()), table.loads())
+    return decide(rank(strategy, request, table, turns, rng=dice()), table.counts())
 
 
 @given(requests, fleets)
@@ -115,9 +115,9 @@ def test_leaving_rules_out_never_changes_the_pick_on_a_fresh_snapshot(
     strategy: str, request: RouteRequest, pools: list[PoolFacts]
 ) -> None:
     table = PoolTable.of(pools)
-    few = decide(rank(strategy, request, table, limit=2, rng=dice()), table.loads())
+    few = decide(rank(strategy, request, table, limit=2, rng=dice()), table.counts())
     limit = len(pools) + 1
-    every = decide(rank(strategy, request, table, limit=limit, rng=dice()), table.loads())
+    every = decide(rank(strategy, request, table, limit=limit, rng=dice()), table.counts())
     assert few.pool == every.pool
 
 
@@ -169,11 +169,11 @@ def test_the_load_gates_as_well_as_ranks(
     strategy: str, request: RouteRequest, pools: list[PoolFacts], data: st.DataObject
 ) -> None:
     table = PoolTable.of(pools)
-    ranking, loads = rank(strategy, request, table, rng=dice()), table.loads()
+    ranking, loads = rank(strategy, request, table, rng=dice()), table.counts()
     best = decide(ranking, loads).pool
     if best is not None:
         full = data.draw(st.integers(1, 50))
-        after = decide(ranking, {**loads, best: Load(1, full, full)})
+        after = decide(ranking, {**loads, best: PoolCounts(1, full, full)})
         assert after.pool != best
         assert (best, f"full: {full} of {full} slots taken") in after.rejected
 

@@ -11,7 +11,7 @@ import pytest
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.routing.rules.pools import PoolFacts, PoolTable
 from fleet.routing.rules.routing import (
-    Load,
+    PoolCounts,
     Ranking,
     Rejection,
     RouteRequest,
@@ -19,7 +19,7 @@ from fleet.routing.rules.routing import (
     decide,
     rank,
 )
-from fleet.routing.rules.scoring import Weights
+from fleet.routing.rules.scoring import ScoreWeights
 from fleet.routing.rules.strategies import STRATEGIES
 
 NOBODY: frozenset[str] = frozenset()
@@ -56,7 +56,7 @@ def test_ai_optimized_gives_the_total_worked_out_by_hand() -> None:
     # success 0.30 x 0.8 = 0.24; response 0.25 / (1 + 1) = 0.125; load 0.20 (1 - 2/10) = 0.16;
     # compatibility 0.15 x 1.0 = 0.15; fit at c = 0.5, w = 7: 0.10 (1 - 2/5) = 0.06
     table = PoolTable.of([generator("gen", weight=7, success_rate=0.8, response_seconds=1.0)])
-    decision = decide(rank("ai_optimized", request(), table), table.loads())
+    decision = decide(rank("ai_optimized", request(), table), table.counts())
     assert decision.candidates[0].terms == pytest.approx(
         {
             "success": 0.24,
@@ -74,7 +74,7 @@ def test_a_helping_pool_competes_with_its_own_compatibility() -> None:
     #     = 0.27 + 0.05 + 0.15 + 0.045 + 0.1 = 0.615
     # gen:  0.30 + 0.25 + 0.20 x 0.8 + 0.15 + 0.10 x 5/10 = 0.91
     table = PoolTable.of([SCANNER, generator("gen")])
-    decision = decide(rank("ai_optimized", request(0.9), table), table.loads())
+    decision = decide(rank("ai_optimized", request(0.9), table), table.counts())
     assert decision.pool == "gen"
     assert decision.scores == {"gen": pytest.approx(0.91), "scan": pytest.approx(0.615)}
 
@@ -94,16 +94,16 @@ def test_the_rule_is_linear_in_the_load() -> None:
 
 
 def test_weights_can_be_set() -> None:
-    only_load = Weights(0.0, 0.0, 1.0, 0.0, 0.0)
+    only_load = ScoreWeights(0.0, 0.0, 1.0, 0.0, 0.0)
     table = PoolTable.of([generator("gen", in_flight=7)])
     ranking = rank("ai_optimized", request(), table, weights=only_load)
-    assert decide(ranking, table.loads()).scores == {"gen": pytest.approx(0.3)}
+    assert decide(ranking, table.counts()).scores == {"gen": pytest.approx(0.3)}
 
 
 def test_exact_counts_win_over_the_snapshot() -> None:
     table = PoolTable.of([generator("quiet", in_flight=0), generator("busy", in_flight=9)])
     ranking = rank("ai_optimized", request(), table)
-    exact = {"quiet": Load(1, 10, 10), "busy": Load(1, 3, 10)}
+    exact = {"quiet": PoolCounts(1, 10, 10), "busy": PoolCounts(1, 3, 10)}
     decision = decide(ranking, exact)
     assert decision.pool == "busy"
     assert decision.rejected == (Rejection("quiet", "full: 10 of 10 slots taken"),)
@@ -112,7 +112,7 @@ def test_exact_counts_win_over_the_snapshot() -> None:
 def test_every_pool_passed_over_has_its_reason() -> None:
     table = PoolTable.of([TESTER, generator("dead"), generator("full"), generator("unknown")])
     ranking = rank("ai_optimized", request(), table)
-    decision = decide(ranking, {"dead": Load(0, 0, 0), "full": Load(2, 20, 20)})
+    decision = decide(ranking, {"dead": PoolCounts(0, 0, 0), "full": PoolCounts(2, 20, 20)})
     assert decision.pool is None
     assert decision.candidates == ()
     assert dict(decision.rejected) == {
@@ -135,7 +135,7 @@ def test_dead_and_full_pools_stay_in_the_ranking() -> None:
 def test_a_tie_goes_to_the_smaller_load_and_then_by_name() -> None:
     # 2 in flight each, so all totals are -2; loads 2/10, 2/20, 2/20
     table = PoolTable.of([generator("a"), generator("c", capacity=20), generator("b", capacity=20)])
-    decision = decide(rank("least_connections", request(), table), table.loads())
+    decision = decide(rank("least_connections", request(), table), table.counts())
     assert list(decision.scores) == ["b", "c", "a"]
 
 
@@ -187,20 +187,20 @@ def test_a_ranking_survives_its_text(strategy: str) -> None:
     ranking = rank(strategy, request(), table, rng=np.random.default_rng(1))
     stored = json.loads(json.dumps(ranking.to_json()))
     assert Ranking.from_json(stored) == ranking
-    assert decide(Ranking.from_json(stored), table.loads()) == decide(ranking, table.loads())
+    assert decide(Ranking.from_json(stored), table.counts()) == decide(ranking, table.counts())
 
 
 def test_a_stored_decision_shows_what_the_atomic_step_picked() -> None:
     table = PoolTable.of([generator("a"), generator("b")])
     ranking = rank("least_loaded", request(), table)
-    assert decide(ranking, table.loads(), chosen="b").pool == "b"
-    assert decide(ranking, table.loads(), chosen=None).pool is None
-    assert decide(ranking, table.loads()).pool == "a"
+    assert decide(ranking, table.counts(), chosen="b").pool == "b"
+    assert decide(ranking, table.counts(), chosen=None).pool is None
+    assert decide(ranking, table.counts()).pool == "a"
 
 
 def test_a_decision_prints_every_number_under_its_name() -> None:
     table = PoolTable.of([generator("gen", in_flight=5), TESTER])
-    shown = decide(rank("least_loaded", request(), table), table.loads()).to_json()
+    shown = decide(rank("least_loaded", request(), table), table.counts()).to_json()
     assert shown == {
         "strategy": "least_loaded",
         "pool": "gen",
@@ -227,7 +227,7 @@ def test_a_decision_prints_every_number_under_its_name() -> None:
 
 def test_a_decision_prints_its_terms_by_name() -> None:
     table = PoolTable.of([generator("gen", in_flight=5)])
-    shown = decide(rank("ai_optimized", request(), table), table.loads()).to_json()
+    shown = decide(rank("ai_optimized", request(), table), table.counts()).to_json()
     # 0.20 (1 - 5/10)
     assert shown["candidates"][0]["terms"]["load"] == pytest.approx(0.1)
 

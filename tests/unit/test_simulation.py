@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fleet.errors import InvalidRequest
 from fleet.routing.rules.health import HealthPolicy
-from fleet.routing.rules.pools import Load
+from fleet.routing.rules.pools import PoolCounts
 from fleet.routing.rules.routing import decide, pick, rank
 from fleet.routing.rules.strategies import STRATEGIES, RouteRequest
 from fleet.simulation.rules.central import central_waits
@@ -159,13 +159,17 @@ pools_drawn = st.lists(
 )
 strategies = st.sampled_from(sorted(STRATEGIES))
 counts = st.builds(
-    Load, st.integers(0, 1), st.integers(0, 4), st.integers(1, 4), st.none() | st.integers(0, 4)
+    PoolCounts,
+    st.integers(0, 1),
+    st.integers(0, 4),
+    st.integers(1, 4),
+    st.none() | st.integers(0, 4),
 )
 
 
 @given(pools_drawn, strategies, st.lists(counts, min_size=4, max_size=4), st.integers(0, 99))
 def test_a_pick_is_what_decide_decides(
-    pools: list[SimulatedPool], strategy: str, exact: list[Load], seed: int
+    pools: list[SimulatedPool], strategy: str, exact: list[PoolCounts], seed: int
 ) -> None:
     table = SimulatedFleet(pools, half_life_seconds=600.0).table(0.0, gated=True)
     ranking = rank(strategy, KINDS[0].request, table, rng=np.random.default_rng(seed))
@@ -267,7 +271,7 @@ def test_lognormal_runs_have_the_mean_and_the_variation_asked_for() -> None:
         ({"rate": float("nan")}, "more than 0"),
         ({"mean_seconds": -1.0}, "more than 0"),
         ({"cv": -0.1}, "0 or more"),
-        ({"most_runs": 0}, "at least 1"),
+        ({"max_runs": 0}, "at least 1"),
         ({"shares": [0.0, 0.0]}, "at least one of them over 0"),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fleet.ledger.rules.days import day_number, days_between, month_days, shifted, weekdays
 from fleet.ledger.rules.spend import (
     DIMENSIONS,
-    Limits,
+    SpendLimits,
     Totals,
     analyse,
     breakdown,
@@ -24,7 +24,7 @@ from fleet.ledger.rules.spend_advice import Suggestion, suggestions, verdict
 from fleet.ledger.rules.spend_rows import SpendRow
 
 DOLLAR = 10**9
-LIMITS = Limits(500 * DOLLAR, 15000 * DOLLAR)
+LIMITS = SpendLimits(500 * DOLLAR, 15000 * DOLLAR)
 WEEK = days_between("20261118", "20261124")
 
 
@@ -188,7 +188,7 @@ def test_advice_on_a_quarter_names_its_limit_and_saves_down_to_70_percent_of_it(
 
 
 def test_a_limit_of_next_to_nothing_is_no_division_by_zero() -> None:
-    assert analyse([row(WEEK[0], 5)], WEEK, Limits(1, 1)).days_limit == 1
+    assert analyse([row(WEEK[0], 5)], WEEK, SpendLimits(1, 1)).days_limit == 1
 
 
 def test_the_most_urgent_suggestion_comes_first() -> None:

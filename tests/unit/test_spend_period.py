@@ -26,9 +26,9 @@ def test_a_period_is_named_by_its_days_or_by_their_number() -> None:
 @pytest.mark.parametrize(
     ("first", "last", "days", "says"),
     [
-        ("2026-13-01", None, None, "--from 2026-13-01: is no day of the calendar; write it as 2"),
-        (None, "yesterday", None, "--to yesterday: is no day of the calendar"),
-        ("2026-02-29", None, None, "is no day of the calendar"),
+        ("2026-13-01", None, None, "--from 2026-13-01: is no valid date; write it as 2"),
+        (None, "yesterday", None, "--to yesterday: is no valid date"),
+        ("2026-02-29", None, None, "is no valid date"),
         (None, "2026-11-25", None, "--to 2026-11-25: is after today, 20261124"),
         ("2026-11-10", "2026-11-09", None, "--from 2026-11-10: is after the period's last day"),
         ("2026-11-10", None, 3, "give --from or --days, not both"),

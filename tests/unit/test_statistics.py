@@ -11,8 +11,8 @@ from fleet.routing.rules.statistics import (
     NO_WINDOW,
     UNTRIED,
     Estimate,
+    OutcomeWindow,
     Statistic,
-    Window,
     blended,
     counted,
     expected,
@@ -78,14 +78,14 @@ def test_the_typical_time_is_the_geometric_mean_until_the_newest_would_count_too
     # the third root of 64; the moving average: 1, 1.3, 2.77
     assert window.typical_seconds == pytest.approx(4.0)
     assert window.response_seconds == pytest.approx(2.77)
-    steady = Window(0.0, 100, 0, 4.0, 0, 4.0)
+    steady = OutcomeWindow(0.0, 100, 0, 4.0, 0, 4.0)
     # 4 x (400 / 4) ^ 0.02
     late = counted(steady, True, 400.0, 0.0, HALF_LIFE).typical_seconds
     assert late == pytest.approx(4.0 * 100**0.02)
 
 
 def test_one_long_run_moves_the_typical_time_far_less_than_the_moving_average() -> None:
-    steady = Window(0.0, 100, 0, 10.0, 0, 10.0)
+    steady = OutcomeWindow(0.0, 100, 0, 10.0, 0, 10.0)
     window = counted(steady, True, 400.0, 0.0, HALF_LIFE)
     assert window.response_seconds == pytest.approx(49.0)
     assert window.typical_seconds < 11.0

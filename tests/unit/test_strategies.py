@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from fleet.errors import InvalidConfig, InvalidRequest
-from fleet.routing.rules.pools import Load, PoolFacts, PoolGroup, PoolTable
+from fleet.routing.rules.pools import PoolCounts, PoolFacts, PoolGroup, PoolTable
 from fleet.routing.rules.routing import RouteRequest, decide, rank
 from fleet.routing.rules.strategies import (
     NO_TURNS,
     STRATEGIES,
-    Given,
     Linear,
     Strategy,
+    StrategyContext,
     Turns,
     advance,
 )
@@ -31,7 +31,7 @@ def picks(strategy: str, table: PoolTable, count: int, turns: Turns = NO_TURNS) 
     """Where `count` tasks go one after another, with loads that stay as they are."""
     picked = []
     for _ in range(count):
-        best = decide(rank(strategy, REQUEST, table, turns), table.loads()).pool
+        best = decide(rank(strategy, REQUEST, table, turns), table.counts()).pool
         assert best is not None
         picked.append(best)
         turns = advance(turns, strategy, table, REQUEST.agent_type, best)
@@ -99,7 +99,7 @@ def test_weighted_round_robin_gives_a_full_pool_no_burst_afterwards() -> None:
     full = PoolTable.of([pool("a", 5, in_flight=10), pool("b", 1), pool("c", 1)])
     turns: Turns = NO_TURNS
     for _ in range(40):
-        best = decide(rank("weighted_round_robin", REQUEST, full, turns), full.loads()).pool
+        best = decide(rank("weighted_round_robin", REQUEST, full, turns), full.counts()).pool
         assert best in {"b", "c"}
         turns = advance(turns, "weighted_round_robin", full, "code_generator", str(best))
     free = PoolTable.of([pool("a", 5), pool("b", 1), pool("c", 1)])
@@ -144,7 +144,7 @@ def swift(name: str, seconds: float, **more: float) -> PoolFacts:
 def totals(strategy: str, *pools: PoolFacts, complexity: float = 0.0) -> dict[str, float]:
     request = RouteRequest("any", "code_generator", complexity, {"code_generator": 1.0})
     table = PoolTable.of(pools)
-    return decide(rank(strategy, request, table), table.loads()).scores
+    return decide(rank(strategy, request, table), table.counts()).scores
 
 
 def test_soonest_counts_the_time_to_a_good_answer() -> None:
@@ -185,7 +185,7 @@ def test_power_of_two_picks_the_less_loaded_of_two_drawn_by_lot() -> None:
     table = PoolTable.of([swift(f"p{n}", 1.0, in_flight=n) for n in range(6)])
     dice = np.random.default_rng(3)
     picked = Counter(
-        decide(rank("power_of_two", REQUEST, table, rng=dice), table.loads()).pool
+        decide(rank("power_of_two", REQUEST, table, rng=dice), table.counts()).pool
         for _ in range(3000)
     )
     # of 15 pairs the emptiest is in 5, the next in 4, ...; the fullest never wins
@@ -198,17 +198,19 @@ def test_power_of_two_falls_back_on_the_others_where_both_are_full() -> None:
     ranking = rank("power_of_two", REQUEST, table, rng=np.random.default_rng(1))
     drawn = [rule.pool for rule in ranking.rules if rule.base == 0]
     assert len(drawn) == 2
-    full = {name: Load(1, 10, 10) if name in drawn else Load(1, 9, 10) for name in "abc"}
+    full = {
+        name: PoolCounts(1, 10, 10) if name in drawn else PoolCounts(1, 9, 10) for name in "abc"
+    }
     assert decide(ranking, full).pool == ({"a", "b", "c"} - set(drawn)).pop()
 
 
 def test_power_of_two_wants_dice() -> None:
-    with pytest.raises(InvalidRequest, match="hand in an rng"):
+    with pytest.raises(InvalidRequest, match="pass an rng"):
         rank("power_of_two", REQUEST, PoolTable.of([pool("a")]))
 
 
 def test_a_strategy_may_compute_with_numpys_numbers() -> None:
-    def odd(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+    def odd(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
         return Linear(np.zeros(len(group.pools)), per_load=-np.float64(0.5))
 
     ranking = rank("odd", REQUEST, PoolTable.of([pool("a")]), strategies={"odd": Strategy(odd)})
@@ -217,17 +219,17 @@ def test_a_strategy_may_compute_with_numpys_numbers() -> None:
 
 @pytest.mark.parametrize("base", [[np.nan], [1.0, 2.0]])
 def test_a_strategy_without_a_number_for_each_pool_is_named(base: list[float]) -> None:
-    def bad(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+    def bad(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
         return Linear(np.array(base))
 
-    with pytest.raises(InvalidRequest, match="strategy bad has to give each of 1 pools"):
+    with pytest.raises(InvalidRequest, match="strategy bad must give each of 1 pools"):
         rank("bad", REQUEST, PoolTable.of([pool("a")]), strategies={"bad": Strategy(bad)})
 
 
 def test_a_strategy_that_breaks_is_named_and_its_error_is_one_of_fleets() -> None:
-    def broken(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+    def broken(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
         raise KeyError("eu")
 
     strategies = {"broken": Strategy(broken)}
-    with pytest.raises(InvalidConfig, match=r"strategy broken .* broke: KeyError: 'eu'"):
+    with pytest.raises(InvalidConfig, match=r"strategy broken .* failed: KeyError: 'eu'"):
         rank("broken", REQUEST, PoolTable.of([pool("a")]), strategies=strategies)

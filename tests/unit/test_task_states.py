@@ -67,7 +67,8 @@ def test_no_script_sets_a_state_without_a_move(name: str) -> None:
 
 def test_whoever_lets_a_task_fail_makes_it_a_dead_letter() -> None:
     failing = {name for name in MOVERS if any(to == "failed" for _, to in said(name))}
-    assert failing == {name for name, text in SCRIPTS.items() if "-- include dead\n" in text}
+    burying = {name for name, text in SCRIPTS.items() if "-- include dead_letters\n" in text}
+    assert failing == burying
     assert all("bury(" in SCRIPTS[name] for name in failing)
 
 

@@ -10,11 +10,14 @@ from rich.console import Console, RenderableType
 from fleet.cli.decision import money_view
 from fleet.cli.rows import table
 from fleet.cli.task_view import TASKS, money_json, record_json, record_view
-from fleet.ledger.rules.entries import MISSING, UNPRICED
-from fleet.tasks.record import Step, TaskRecord, parse_record, step_json
+from fleet.models.rules.usage import MISSING, UNPRICED
+from fleet.tasks.model_call import ModelCall
+from fleet.tasks.record import TaskRecord, parse_record
 
 REFUSAL = "tenant:acme|d|1|5000000000|4900000000|0|200000000|3600000"
-WHY = "tenant:acme may take $5 today (UTC): $4.9 spent, $0 reserved, $0.2 asked for"
+WHY = (
+    "Budget exceeded for tenant acme: limit $5 per UTC day, $4.9 spent, $0 reserved, $0.2 requested"
+)
 
 
 def record(state: str, **fields: str) -> TaskRecord:
@@ -47,7 +50,7 @@ def test_a_task_that_waits_no_longer_says_nothing_of_it() -> None:
 
 def test_a_task_says_why_its_money_is_not_held_for_the_best_model() -> None:
     lower = record("running", chosen="gpt-4o", because="dear|gpt-5|250000000")
-    why = "gpt-4o, since gpt-5 would cost $0.25, over the threshold to go down"
+    why = "gpt-4o, since gpt-5 would cost $0.25, over the downgrade threshold"
     assert why in shown(record_view(lower))
     assert shown(*money_view(lower)) == f"Money: reserved for {why}"
     told = record_json(lower)
@@ -55,9 +58,9 @@ def test_a_task_says_why_its_money_is_not_held_for_the_best_model() -> None:
 
 
 def test_costs_that_are_not_known_are_shown_as_such() -> None:
-    lost = Step("gpt-5", "openai", "first", "lost", 70, 0, 100, 5_000_000, usage=MISSING)
-    free = Step("odd", "openai", "again", "ok", 70, 0, 100, 0, usage=UNPRICED)
-    stored = {f"step:{n}": f"1764000000000 {step_json(s)}" for n, s in enumerate((lost, free), 1)}
+    lost = ModelCall("gpt-5", "openai", "first", "lost", 70, 0, 100, 5_000_000, usage=MISSING)
+    free = ModelCall("odd", "openai", "again", "ok", 70, 0, 100, 0, usage=UNPRICED)
+    stored = {f"step:{n}": f"1764000000000 {s.stored}" for n, s in enumerate((lost, free), 1)}
     view = shown(record_view(record("failed", steps="2", uncertain_calls="2", **stored)))
     assert "lost 70 0 100 <= $0.005" in view
     assert "ok 70 0 100 no price" in view

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.models.rules.thoughts import Answer, split
+from fleet.models.rules.thoughts import SplitAnswer, split
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from fleet.models.rules.thoughts import Answer, split
     ],
 )
 def test_what_stands_between_tags_is_thought(written: str, text: str, thoughts: str) -> None:
-    assert split(written) == Answer(text, thoughts)
+    assert split(written) == SplitAnswer(text, thoughts)
 
 
 @given(st.lists(st.sampled_from(["<think>", "</think>", "<", "x", "\n"])).map("".join))

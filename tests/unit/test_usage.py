@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.ledger.rules.entries import CONTRADICTORY, MISSING, SEEN
 from fleet.models.rules.upper_bound import least_tokens
-from fleet.models.rules.usage import MAX_COUNT, Reading, larger_usage, read_usage, told_so_far
+from fleet.models.rules.usage import (
+    CONTRADICTORY,
+    MAX_COUNT,
+    MISSING,
+    SEEN,
+    Reading,
+    larger_usage,
+    read_usage,
+    told_so_far,
+)
 from fleet.money import Tokens
 
 

@@ -8,7 +8,7 @@ from fleet.agent import installed_agents
 from fleet.errors import InvalidRequest
 from fleet.models.rules.choice import REFERENCE_CATALOGUE
 from fleet.routing.routes import Routes
-from fleet.routing.rules.scoring import Weights
+from fleet.routing.rules.scoring import ScoreWeights
 from fleet.routing.rules.strategies import STRATEGIES
 from fleet.settings import parse_config
 from fleet.simulation.rules.pools import Skill
@@ -78,7 +78,7 @@ def test_tasks_go_by_the_configured_routes_unless_a_strategy_is_given() -> None:
     assert [way.strategy for way in ways] == ["least_loaded", "ai_optimized"]
     changed = what_if(strategy="soonest", weights={"load": 0.0}).ways(kinds, STRATEGIES)
     assert [way.strategy for way in changed] == ["soonest", "soonest"]
-    assert changed[0].weights == Weights(load=0.0)
+    assert changed[0].weights == ScoreWeights(load=0.0)
 
 
 def test_names_that_are_not_known_are_refused() -> None:

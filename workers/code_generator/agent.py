@@ -1,4 +1,4 @@
-"""Ask, check, tell what failed, ask again."""
+"""The code generator: ask the model, check the code, report failures, ask again."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from workers.code_generator.models import (
     Attempt,
     CodeGenerationPayload,
     CodeGenerationResult,
-    Isolation,
+    TestIsolation,
 )
 from workers.code_generator.prompts import INSTRUCTIONS, first_prompt, next_prompt
-from workers.code_generator.verification import Verdict, verify
+from workers.code_generator.verification import CheckVerdict, verify
 
-# The first answer is the model's best; later ones must not be the same again.
+# The first answer is the model's best. Later answers must differ from it.
 TEMPERATURES = (0.0, 0.5, 0.9)
 STAGES = ("extract", "parse", "lint", "tests")
 NO_ANSWER = (Unavailable, OverBudget, OverLimit, ModelRefused, ContextWindowExceeded)
@@ -37,10 +37,10 @@ NO_ANSWER = (Unavailable, OverBudget, OverLimit, ModelRefused, ContextWindowExce
 
 @dataclass(slots=True)
 class Tries:
-    """All attempts so far, how tests were isolated, and why there was no answer to go on with."""
+    """All attempts so far, the isolation of the tests, and why there was no further answer."""
 
     attempts: list[Attempt] = field(default_factory=list)
-    isolation: Isolation = ""
+    isolation: TestIsolation = ""
     no_answer: FleetError | None = None
 
 
@@ -57,10 +57,10 @@ def _check_tests(tests: str) -> None:
 class CodeGenerator:
     """Writes code with the task's model until a version passes its checks.
 
-    When a model has used up its attempts the next stronger one begins afresh, where there is one
-    that the task may use. Where no model answers any more, or the limit is reached, the best
-    attempt so far is the result. Each answer is saved as it is paid for: a later run of the task
-    checks it again, and asks for the next one.
+    When a model has used up its attempts, the next stronger model that the task may use starts
+    again. If no model answers any more, or the limit is reached, the best attempt so far is the
+    result. Each paid answer is checkpointed: a later run of the task checks it again and asks for
+    the next one.
     """
 
     async def run(self, payload: CodeGenerationPayload, context: AgentContext) -> Outcome:
@@ -89,7 +89,7 @@ class CodeGenerator:
             stronger = await context.escalate(
                 f"{last.model} failed at {last.stage}", _quality(tries.attempts, payload.tests)
             )
-            # An answer that an earlier run has paid for is looked at, whoever may be asked now.
+            # An answer that an earlier run paid for is checked, whatever model is available now.
             if not stronger and context.saved(_answer(tries)) is None:
                 return
 
@@ -120,7 +120,7 @@ class CodeGenerator:
         before: list[Attempt],
         payload: CodeGenerationPayload,
         context: AgentContext,
-    ) -> tuple[Attempt, Verdict]:
+    ) -> tuple[Attempt, CheckVerdict]:
         started = time.monotonic()
         reply = await context.ask(
             next_prompt(payload, before[-1]) if before else first_prompt(payload),
@@ -129,7 +129,7 @@ class CodeGenerator:
             temperature=temperature,
             save_as=_answer(tries),
         )
-        # Reading it takes long where the model has written much: not on the loop of all tasks.
+        # Parsing a long answer takes long: not on the event loop of all tasks.
         code = await asyncio.to_thread(extract_code, reply.text, _asked_for(payload))
         verdict = await verify(code, payload, context.sandbox)
         verdict = _of_a_cut_answer(verdict, reply, code, payload)
@@ -150,11 +150,12 @@ class CodeGenerator:
 
 
 def _of_a_cut_answer(
-    verdict: Verdict, reply: ModelReply, code: str | None, payload: CodeGenerationPayload
-) -> Verdict:
-    """The verdict on code that may lack its end, since its answer was cut at its limit.
+    verdict: CheckVerdict, reply: ModelReply, code: str | None, payload: CodeGenerationPayload
+) -> CheckVerdict:
+    """The verdict on code that may lack its end, because its answer was cut at its limit.
 
-    What passes tests is whole enough. Without tests code counts as cut where the answer ends in it.
+    Code that passes tests is complete enough. Without tests, code counts as cut if the answer ends
+    in it.
     """
     if reply.finish_reason != "length":
         return verdict
@@ -171,21 +172,21 @@ def _asked_for(payload: CodeGenerationPayload) -> set[str]:
 
 
 def _answer(tries: Tries) -> str:
-    """The name that the next answer is saved under."""
+    """The checkpoint name of the next answer."""
     return f"answer-{len(tries.attempts) + 1}"
 
 
 def _quality(attempts: list[Attempt], tests: str) -> float:
-    """How good the best answer of the last model is: the share of the tests' asserts that held.
+    """The quality of the last model's best answer: the share of the tests' asserts that held.
 
-    How many there are is known to the statement only: one in a loop holds many times.
+    The number of asserts counts statements: an assert in a loop holds many times.
     """
     model = attempts[-1].model
     if attempts[-1].passed:
         return 1.0
     held = max(attempt.asserts_passed for attempt in attempts if attempt.model == model)
     statements = sum(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(tests)))
-    # One at least did not hold.
+    # At least one did not hold.
     return held / max(statements, held + 1)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-# What a block is called that shows or tests the code of another one.
+# The names in a block that shows or tests the code of another block.
 EXAMPLE = re.compile(r"_*(main|tests?|demos?|examples?|usage)(_|\d|$)|Test(s$|[A-Z_])|test", re.A)
 BUILT_IN = frozenset(dir(builtins))
 
@@ -40,9 +40,9 @@ def names_of_tests(tests: str, module: str) -> set[str]:
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of the answer. `closed` is False where the answer ended before the block did.
+    """A piece of the answer. `closed` is False if the answer ended before the block did.
 
-    `labelled` says that the answer calls it Python.
+    `labelled` says that the answer labels it as Python.
     """
 
     text: str
@@ -76,7 +76,7 @@ class Block:
 
     @cached_property
     def purposes(self) -> set[str]:
-        """What the block is there for: its definitions that no other one of them uses."""
+        """The main definitions of the block: those that its other definitions do not use."""
         helpers = {
             other
             for name, node in self.definitions.items()
@@ -90,14 +90,14 @@ class Block:
 
 
 def chosen(blocks: Sequence[Block], wanted: Collection[str] = ()) -> str | None:
-    """The code that the blocks amount to; None where there is no block.
+    """The code from the blocks; None if there is no block.
 
-    The last definition of a name holds, so that a correction beats its draft, unless it needs
-    something that no block defines: small models begin variants that they never finish. An
-    earlier block is put before it only where it defines something else that is asked for, or a
-    name that the later one reads. What is asked for is `wanted`; without it, all that the blocks
-    define, except for tests and examples of use. Where nothing is defined the last block that is
-    Python is the code. Where none is Python it is the last one, so that its error can be told.
+    The last definition of a name wins, so that a correction replaces its draft, unless it needs a
+    name that no block defines: small models begin variants that they never finish. An earlier block
+    precedes it only if it defines another wanted name, or a name that the later block reads. The
+    wanted names are `wanted`; without it, all definitions of the blocks except tests and examples.
+    If nothing is defined, the last Python block is the code. If no block is Python, it is the last
+    block, so that its error can be reported.
     """
     usable = [block for block in blocks if block.closed and block.tree and block.definitions]
     usable = usable or [block for block in blocks if block.tree and block.definitions]
@@ -115,7 +115,7 @@ def chosen(blocks: Sequence[Block], wanted: Collection[str] = ()) -> str | None:
 def _needed(
     usable: Sequence[Block], complete: Sequence[Block], wanted: Collection[str]
 ) -> list[Block]:
-    """The blocks that the code is made of, in the answer's order."""
+    """The blocks of the code, in the answer's order."""
     parts = [block for block in usable if not block.is_example] or usable
     asked = set(wanted) & {name for block in usable for name in block.definitions}
     asked = asked or {name for block in parts for name in block.purposes}

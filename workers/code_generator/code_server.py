@@ -1,7 +1,7 @@
-"""Holds the generated code, and does with it what the tests ask for, over stdin and stdout.
+"""Runs the generated code, and serves the operations of the tests over stdin and stdout.
 
-This file is not imported: the agent runs its text in a sandbox of its own. It trusts the code with
-nothing: whatever the code does in this process, it can only answer what it is asked.
+This file is not imported. The agent runs its text in a separate sandbox. Nothing depends on trust
+in the code: whatever the code does in this process, it can only answer requests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ PRINTED_CHARACTERS = 1_000_000
 
 
 class CodeSide(Peer):
-    """Does what the tests ask for; what the code prints goes to their output before the answer."""
+    """Serves the operations of the tests. The code's prints go to their output before the
+    answer."""
 
     def __init__(self, reading: IO[bytes], writing: IO[bytes]) -> None:
         super().__init__(reading, writing)
@@ -46,8 +47,8 @@ class CodeSide(Peer):
         return found
 
 
-class Code:
-    """What the tests are given first."""
+class LoadedCode:
+    """The first object that the tests get."""
 
     def __init__(self, module: str) -> None:
         self.module = module
@@ -68,7 +69,7 @@ def main() -> None:
     os.dup2(nothing, 0)
     os.dup2(2, 1)  # what the code prints must not mix with its answers
     side = CodeSide(reading, writing)
-    side.encoded_object(Code(order["module"]))  # number 0
+    side.encoded_object(LoadedCode(order["module"]))  # number 0
     side.serve()
     os._exit(0)
 

@@ -1,8 +1,8 @@
-"""Finds the code in a language model's answer, and changes nothing in it.
+"""Finds the code in a language model's answer, without changing it.
 
-No Markdown parser is used: each turns tabs into spaces, and ends a block at a fence within a
-docstring. Lines end at a newline alone, as they do for Python: `str.splitlines` also cuts at
-characters that may stand in a literal.
+It uses no Markdown parser: they turn tabs into spaces, and end a block at a fence within a
+docstring. Lines end only at a newline, as in Python: `str.splitlines` also splits at characters
+that may be in a literal.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ STATEMENTS = (
     *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef),
     *(ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign),
 )
-# A longer answer, one of more blocks, or one full of fences is not worth more time: all of it is a
-# model's to choose. The trials, to see where a block ends, are those of the whole answer.
+# The bounds of the search, because a model controls the answer: its characters, its blocks, and the
+# trials in the whole answer to find the ends of blocks.
 READ_CHARACTERS = 60_000
 BLOCKS_AT_MOST = 40
 TRIALS_AT_MOST = 60
@@ -36,7 +36,7 @@ TRIALS_AT_MOST = 60
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A fenced block and the lines that it takes, fences included."""
+    """A fenced block and its lines, fences included."""
 
     first: int
     end: int
@@ -45,13 +45,12 @@ class Found:
 
 
 def extract_code(answer: str, wanted: Collection[str] = ()) -> str | None:
-    """The Python code of the answer, ending in a newline, or None where there is none.
+    """The Python code of the answer, ending in a newline, or None if there is none.
 
-    The text is the answer's own, except that CRLF becomes LF (Python reads both alike), blank
-    lines around a block go, and so does the margin of a block that is indented as a whole. What
-    a model thinks before it answers is no answer. Of several blocks, `blocks.chosen` tells
-    which are the code: `wanted` are the names that it has to define. Without a fence it is the
-    text, or what there is of code in it.
+    The text is unchanged, except that CRLF becomes LF (Python treats both alike), and that blank
+    lines around a block and the common indentation of a block are removed. Thoughts before the
+    answer are ignored. Of several blocks, `blocks.chosen` selects the code: `wanted` are the names
+    that it must define. Without a fence the code is the text, or the parts of it that are code.
     """
     text = answer[:READ_CHARACTERS].replace("\r\n", "\n")
     found = list(_fenced(text.split("\n")))
@@ -65,7 +64,7 @@ def extract_code(answer: str, wanted: Collection[str] = ()) -> str | None:
 
 
 def _after_thoughts(text: str, found: list[Found]) -> str:
-    """What follows the last end of thoughts that stands in no block of working code."""
+    """The text after the last end of thoughts outside of blocks with working code."""
     if not found and Block(text).definitions:
         return text  # bare code, with such a tag in a literal
     in_code = [each for each in found if each.block.tree and each.block.closed]
@@ -91,12 +90,12 @@ def _fenced(lines: list[str]) -> Iterator[Found]:
 def _block(lines: list[str], at: int, opening: re.Match[str], trials: Iterator[int]) -> Found:
     """The block that opens here.
 
-    It ends at the first closing fence up to which it is Python: a fence within Python can only
-    stand in a literal. A block that is no Python ends at its first fence of any kind.
+    It ends at the first closing fence after which it is valid Python: a fence within Python can
+    only be in a literal. A block that is no Python ends at its first fence of any kind.
     """
     label = (opening[3].strip(" \t{.").split() or [""])[0].rstrip("},")
     python = not label or bool(PYTHON.fullmatch(label))
-    # A fence after a list's marker has its block below it, indented by as much.
+    # The block of a fence after a list marker has the same indentation.
     margin = re.sub(r"[^ \t>]", " ", opening[1])
     closings = {
         number: None
@@ -115,13 +114,13 @@ def _block(lines: list[str], at: int, opening: re.Match[str], trials: Iterator[i
 
 
 def _opens(line: str, outer: re.Match[str]) -> bool:
-    """Whether a new block with a label begins here, so that the one before was never closed."""
+    """Whether a new block with a label begins here, so that the previous one was never closed."""
     inner = OPENING.fullmatch(line)
     return bool(inner and inner[3].strip() and inner[2] == outer[2] and inner[1] == outer[1])
 
 
 def _without_margin(lines: list[str], margin: str) -> str:
-    """The lines without blank ones around them, moved to the left where Python wants that."""
+    """The lines without blank ones around them, with less indentation if Python requires it."""
     kept = _trimmed(lines)
     first = kept[0] if kept else ""
     indent = first[: len(first) - len(first.lstrip(" \t"))]
@@ -161,13 +160,13 @@ def _amid_prose(lines: list[str]) -> Iterator[Block]:
 
 
 def _code_length(lines: list[str]) -> int:
-    """How many of the lines, from the first on, are Python that defines something; 0 if none."""
+    """The number of lines, from the first on, that are Python with a definition; 0 if none."""
     end = len(lines)
     while end > 0:
         try:
             body = ast.parse("\n".join(lines[:end]) + "\n").body
         except SyntaxError as error:
-            # No longer beginning of the text can be Python: the error would be in it, too.
+            # No longer beginning of the text can be Python: it would have the same error.
             end = min(end - 1, (error.lineno or 1) - 1)
         except (ValueError, RecursionError, MemoryError):
             return 0

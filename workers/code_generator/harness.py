@@ -1,10 +1,10 @@
-"""Runs tests on generated code that is in another process, and reports how many asserts held.
+"""Runs tests on generated code in another process, and reports how many asserts held.
 
-This file is not imported: the agent runs its text in a sandbox of its own, with the tests, and
-connects it with `code_server.py` in another one. Each assert is decided here, from values that
-the code gave when it was asked. What the code does in its process, to modules, files, exits or
-memory, changes nothing here. An object of the code's own is not believed when it compares itself
-with a value of the tests, nor when it computes a plain value with one: see docs/sandbox.md.
+This file is not imported. The agent runs its text with the tests in a separate sandbox, connected
+to `code_server.py` in another sandbox. Each assert is decided here, from values that the code
+returned. Nothing that the code does in its process, to modules, files, exits or memory, has an
+effect here. Objects of the code's own classes are not trusted to compare themselves with a value of
+the tests, nor to compute a plain value with one: see docs/sandbox.md.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TESTS = "<tests>"
 TESTS_MODULE = "tests"
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = 120
-# What code may ask about the tests' own functions and objects, beside their public attributes.
+# The attributes of the tests' functions and objects that code may read, beside the public ones.
 NAMES = ("__name__", "__qualname__", "__doc__")
 IMPORTABLE = (
     *(type, types.FunctionType, types.BuiltinFunctionType),
@@ -59,19 +59,19 @@ ITERATORS: tuple[type, ...] = (
     ),
     *(reversed, type(reversed([]))),
 )
-# Code may use what stands in these of the tests, and methods of containers, such as `seen.append`.
+# Code may use these objects of the tests, and methods of containers, such as `seen.append`.
 LENT_AT_MOST, LENT_ITEMS = 8, 1000
 HANDED_OVER = (io.StringIO, io.BytesIO)
 METHODS_OF = (list, dict, set, str, collections.deque, *HANDED_OVER)
 
 
 class Unverifiable(BaseException):
-    """The assert would rest on the code's own word. No `except Exception` hides it."""
+    """The assert would depend on trust in the code. No `except Exception` hides this error."""
 
 
 @dataclass
 class Lent:
-    """A list, dict or set that the tests read from an attribute, and what it held then."""
+    """A list, dict or set that the tests read from an attribute, and its contents at that time."""
 
     owner: Remote
     name: str
@@ -80,7 +80,7 @@ class Lent:
 
 
 class TestSide(Peer):
-    """The trusted end: code may use the tests' own functions and objects, and nothing else."""
+    """The trusted side: code may use only the tests' own functions and objects."""
 
     broken = ""
     broke_off = False
@@ -101,14 +101,14 @@ class TestSide(Peer):
             raise
 
     def _give_back(self) -> None:
-        """Change attributes of the code's objects as the tests changed their copies of them."""
+        """Apply the tests' changes of copies to the attributes of the code's objects."""
         for each in list(self.lent):
             if (now := self.encoded(each.copy)) != each.seen:
                 each.seen = now
                 super().ask("give back", each.owner, each.name, each.copy)
 
     def encoded_exception(self, error: BaseException) -> list[Any]:
-        """What the code may swallow, except for a failure of the tests themselves."""
+        """The exception for the code, which may swallow it, except for a failure of the tests."""
         if isinstance(error, AssertionError) and "_theirs" not in error.__dict__:
             self.broken = self.broken or f"an assert of the tests failed: {error}"
         return super().encoded_exception(error)
@@ -189,7 +189,7 @@ def _of_the_tests(value: Any) -> bool:
 
 
 class CodeModule(types.ModuleType):
-    """The module as the tests may import it: its names are looked up when they are read."""
+    """The module for the tests to import. Its names are looked up when they are read."""
 
     def __init__(self, name: str, code: Remote, names: list[str]) -> None:
         super().__init__(name)
@@ -207,7 +207,7 @@ class CodeModule(types.ModuleType):
 
 
 class AssertCounter(ast.NodeTransformer):
-    """Makes each assert note the two sides that it compares, and count itself when it holds."""
+    """Makes each assert record the two sides of its comparison, and count itself if it holds."""
 
     def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
         if isinstance(node.test, ast.Compare) and len(node.test.ops) == 1:
@@ -219,7 +219,8 @@ class AssertCounter(ast.NodeTransformer):
         return [node, self._counted(node)]
 
     def visit_Try(self, node: ast.Try) -> ast.Try:
-        """An error that is caught where `assert False` stands for its absence holds an assert."""
+        """Count an expected error as an assert that held: a `try` whose body ends in `assert
+        False`."""
         last = node.body[-1]
         constant = isinstance(last, ast.Assert) and isinstance(last.test, ast.Constant)
         self.generic_visit(node)
@@ -237,7 +238,7 @@ class AssertCounter(ast.NodeTransformer):
 
 
 def _map(function: Callable[..., Any], *of: Iterable[Any]) -> Iterator[Any]:
-    """In a generator a StopIteration of the code is an error, and not the end of the cases."""
+    """`map` as a generator, in which a StopIteration of the code is an error and not the end."""
     for each in zip(*of, strict=False):
         yield function(*each)
 
@@ -307,7 +308,7 @@ class Tests:
         return held
 
     def swallowed(self) -> str:
-        """The assert that failed without ending the tests; empty where there is none."""
+        """The assert that failed without ending the tests; empty if there is none."""
         if self.failed_in is None:
             return ""
         return f"{self.text.split(chr(10))[self.failed_in - 1].strip()}: failed"
@@ -317,7 +318,7 @@ class Tests:
         return value
 
     def failure(self, error: BaseException) -> str:
-        """What failed, with the line of the tests and the two sides of a failed comparison."""
+        """The failure, with the line of the tests and the two sides of a failed comparison."""
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno or 1 for frame in frames if frame.filename == TESTS]
         where = self.text.split("\n")[(lines or [1])[-1] - 1].strip()
@@ -336,7 +337,7 @@ def describe(error: BaseException) -> str:
 
 
 def check(side: TestSide, order: dict[str, Any]) -> dict[str, Any]:
-    """The report: asserts that held, what failed, and whether the code's side broke off."""
+    """The report: the asserts that held, the failure, and whether the code's side broke off."""
     tests = Tests(order["tests"])
     code = Remote(side, 0, "Code")
     try:
@@ -348,7 +349,7 @@ def check(side: TestSide, order: dict[str, Any]) -> dict[str, Any]:
     if type(names) is not dict or not all(type(name) is str for name in names):
         return {"passed": 0, "failure": "the code gives no names", "broke_off": True}
     sys.modules[order["module"]] = CodeModule(order["module"], code, list(names))
-    # The tests keep Python's own functions, unless it is one of them that was asked for.
+    # The tests keep Python's built-in functions, except a requested one.
     hidden = set(dir(builtins)) - {order["function"]}
     try:
         tests.run({name: each for name, each in names.items() if name not in hidden})

@@ -1,4 +1,4 @@
-"""What the code generator is asked, and what it answers."""
+"""The payload and the result of the code generator."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from fleet.agent import Payload, Result
 
 Stage = Literal["extract", "parse", "lint", "tests"]
-Isolation = Literal["bubblewrap", "landlock", "rlimits", ""]  # empty: no tests ran
+TestIsolation = Literal["bubblewrap", "landlock", "rlimits", ""]  # empty: no tests ran
 RESERVED_MODULES = {*sys.stdlib_module_names, "program", "wire", "operations", "pyperf", "numpy"}
 
 
 def _assert_something(text: str) -> str:
-    # Whether they parse is checked by the worker: parsing takes longer than a submission may.
+    # The worker checks whether they parse: parsing takes too long for a submission.
     if not text.strip():
         return ""
     if "assert" not in text:
@@ -41,11 +41,11 @@ class CodeGenerationPayload(Payload):
 
     `tests` is Python code with assert statements, at module level, in functions without
     parameters named `test_...` (`async` or not), in methods of classes named `Test...`, or in a
-    `unittest.TestCase`; it sees every name of the generated module and may import it as
-    `module`. Without tests, code that parses and holds no error that ruff can see is accepted.
-    `function` is a name that the code must define. `max_attempts` are made with each model: when
-    they are used up, the next stronger model that the task may use begins afresh. `max_tokens`
-    bounds one answer of a model.
+    `unittest.TestCase`. It sees every name of the generated module and may import it as `module`.
+    Without tests, code is accepted if it parses and ruff finds no error. `function` is a name that
+    the code must define. `max_attempts` is the number of attempts with each model. After them, the
+    next stronger model that the task may use starts again. `max_tokens` limits one answer of a
+    model.
     """
 
     instruction: Annotated[
@@ -59,10 +59,10 @@ class CodeGenerationPayload(Payload):
 
 
 class Attempt(BaseModel):
-    """One answer of the model and how far it came.
+    """One answer of the model, and how far its code passed the checks.
 
-    `stage` is the last check that was made: the code was found in the answer, it parses, ruff
-    sees no error, its tests pass. `message` says what failed, or what was proved.
+    `stage` is the last check: the code was found in the answer, it parses, ruff finds no error, its
+    tests pass. `message` says what failed, or what was proved.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -81,10 +81,10 @@ class Attempt(BaseModel):
 
 
 class CodeGenerationResult(Result):
-    """The best attempt's code. `verified` only where it passed every check that applies.
+    """The best attempt's code. `verified` only if it passed every check that applies.
 
-    `asserts_passed` counts assert statements each time one held. `isolation` is how the tests
-    were kept apart from the worker; empty where none ran.
+    `asserts_passed` counts each time that an assert statement held. `isolation` is the isolation of
+    the tests from the worker; empty if none ran.
     """
 
     code: str
@@ -92,5 +92,5 @@ class CodeGenerationResult(Result):
     tests_run: bool
     asserts_passed: int
     attempts: tuple[Attempt, ...]
-    isolation: Isolation
+    isolation: TestIsolation
     model: str

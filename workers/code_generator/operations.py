@@ -1,6 +1,6 @@
-"""The kinds of plain values that go over between two sandboxes, and the operations on all others.
+"""The kinds of plain values that two sandboxes exchange, and the operations on all other objects.
 
-Stands in both sandboxes, beside `wire.py`.
+This file is in both sandboxes, beside `wire.py`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MUTABLE = (list, dict, set, bytearray, deque, Counter, OrderedDict, defaultdict)
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 ARITHMETIC: tuple[str, ...] = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
 ARITHMETIC += ("and", "or", "xor", "lshift", "rshift")
-# One loop for all that is awaited: locks, queues and generators belong to the loop that they met.
+# One event loop for all awaitables: locks, queues and generators belong to their first loop.
 RUNNER = asyncio.Runner()
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **{"call": lambda f, *args, **named: f(*args, **named)},
@@ -72,15 +72,15 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 class Malformed(BaseException):
-    """The other side does not keep to the protocol, or has ended.
+    """The other side violates the protocol, or has ended.
 
-    No `except Exception` hides it.
+    No `except Exception` hides this error.
     """
 
 
 def plain_of(value: Any) -> Any:
-    """What an object is as a plain value, where its class is one by birth and equality (such as
-    a named tuple); else None."""
+    """An object as a plain value, if its class inherits from a plain type with its equality (such
+    as a named tuple); else None."""
     base: Any = next((base for base in PLAIN_BASES if isinstance(value, base)), None)
     equality: Any = type(value).__eq__
     return base(value) if base and equality is base.__eq__ else None
@@ -95,14 +95,14 @@ def is_of_library(kind: type) -> bool:
 
 
 def library_error(module: Any, name: Any) -> type[BaseException] | None:
-    """A class of errors of Python's library, where this side has loaded its module."""
+    """An error class of Python's library, if this side has loaded its module."""
     found = getattr(sys.modules.get(str(module)), str(name), None)
     known = isinstance(found, type) and issubclass(found, BaseException) and is_of_library(found)
     return found if known else None
 
 
 def change(mine: Any, theirs: Any) -> None:
-    """Make a container the same as the copy that was changed in its place."""
+    """Make a container equal to its changed copy."""
     if type(mine) is not type(theirs) or type(mine) not in MUTABLE:
         raise Malformed("a change to something that cannot change")
     if isinstance(mine, list | bytearray):

@@ -1,4 +1,4 @@
-"""What the model is told. The words are tuned for small models, which copy what they see."""
+"""The prompts. Their words are tuned for small models, which copy what they see."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def first_prompt(payload: CodeGenerationPayload) -> str:
 
 
 def next_prompt(payload: CodeGenerationPayload, failed: Attempt) -> str:
-    """The task again, with what was wrong with the last attempt."""
+    """The task again, with the failure of the last attempt."""
     told = (
         f"This code is wrong:\n```python\n{failed.code.strip()}\n```\nIt failed: {failed.message}"
     )

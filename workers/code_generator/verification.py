@@ -1,4 +1,4 @@
-"""Checks generated code, cheapest check first: it parses, ruff sees no error, its tests pass."""
+"""Checks generated code, cheapest check first: it parses, ruff finds no error, its tests pass."""
 
 from __future__ import annotations
 
@@ -15,54 +15,56 @@ from ruff import find_ruff_bin
 from fleet.agent import to_the_end
 from fleet.errors import Unavailable
 from fleet.sandbox import (
-    Channel,
     Mode,
     SandboxLimits,
     SandboxResult,
+    StdioChannel,
     channels,
     run_python,
 )
-from workers.code_generator.models import CodeGenerationPayload, Isolation, Stage
+from workers.code_generator.models import CodeGenerationPayload, Stage, TestIsolation
 
 HERE = Path(__file__).parent
 HARNESS, SERVER = HERE / "harness.py", HERE / "code_server.py"
 BOTH_SIDES = ("wire.py", "operations.py")
-# Errors only, nothing of style: syntax, comparisons that cannot hold, misplaced statements,
-# names that nobody defined.
+# Only errors, no style: syntax, comparisons that cannot hold, misplaced statements, undefined
+# names.
 RUFF_RULES = "E9,F63,F7,F82"
 RUFF_SECONDS = 20
 TEST_LIMITS = SandboxLimits(wall_seconds=10, cpu_seconds=5, processes=8)
-# How long a process whose output has ended may take to end itself.
+# How long a process may take to exit after its output has ended.
 ENDING_SECONDS = 3
 MESSAGE_CHARACTERS = 600
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """How far the code came, and what it failed or passed last."""
+class CheckVerdict:
+    """The last check of the code, and its outcome."""
 
     stage: Stage
     passed: bool
     message: str
     asserts_passed: int = 0
-    isolation: Isolation = ""
+    isolation: TestIsolation = ""
 
 
-async def verify(code: str | None, payload: CodeGenerationPayload, mode: Mode) -> Verdict:
-    """Make every check that applies, up to the first that fails."""
+async def verify(code: str | None, payload: CodeGenerationPayload, mode: Mode) -> CheckVerdict:
+    """Run every check that applies, up to the first failure."""
     if code is None:
-        return Verdict("extract", False, "there is no Python code in the answer")
+        return CheckVerdict("extract", False, "there is no Python code in the answer")
     if failure := parse_failure(code, payload.function):
-        return Verdict("parse", False, failure)
+        return CheckVerdict("parse", False, failure)
     if failure := await lint_failure(code):
-        return Verdict("lint", False, failure)
+        return CheckVerdict("lint", False, failure)
     if not payload.tests:
-        return Verdict("lint", True, "the code parses and ruff finds no error; no tests were given")
+        return CheckVerdict(
+            "lint", True, "the code parses and ruff finds no error; no tests were given"
+        )
     return await run_tests(code, payload, mode)
 
 
 def parse_failure(code: str, function: str) -> str:
-    """Why this is no module that defines `function` (if one is wanted); empty where it is."""
+    """Why this is no module that defines `function` (if one is wanted); empty if it is."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -75,7 +77,7 @@ def parse_failure(code: str, function: str) -> str:
 
 
 async def lint_failure(code: str) -> str:
-    """The errors that ruff finds, a line each; empty where it finds none."""
+    """The errors that ruff finds, one per line; empty if there are none."""
     options = ["--isolated", "--no-cache", "--select", RUFF_RULES, "--output-format", "concise"]
     process = await asyncio.create_subprocess_exec(
         *(find_ruff_bin(), "check", "--quiet", *options, "-"),
@@ -99,8 +101,8 @@ async def lint_failure(code: str) -> str:
     return found.decode(errors="replace").replace("-:", "line ").strip()[:MESSAGE_CHARACTERS]
 
 
-class Report(BaseModel):
-    """What the process says that ran the tests. `broke_off` where the code answered no more."""
+class TestReport(BaseModel):
+    """The report of the process that ran the tests. `broke_off`: the code stopped answering."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -109,11 +111,11 @@ class Report(BaseModel):
     broke_off: bool = False
 
 
-async def run_tests(code: str, payload: CodeGenerationPayload, mode: Mode) -> Verdict:
-    """Run the payload's tests in one sandbox and the code in another one.
+async def run_tests(code: str, payload: CodeGenerationPayload, mode: Mode) -> CheckVerdict:
+    """Run the payload's tests in one sandbox and the code in another.
 
-    Asserts are decided where the tests are: the code is asked for values, and has no other way
-    to take part in the verdict. A report that is none makes the code unverified.
+    Asserts are decided on the tests' side. The code only returns values, and has no other influence
+    on the verdict. An invalid report makes the code unverified.
     """
     with channels() as (of_tests, of_code):
         code_run = asyncio.create_task(_run_code(code, payload, mode, of_code))
@@ -121,7 +123,7 @@ async def run_tests(code: str, payload: CodeGenerationPayload, mode: Mode) -> Ve
             ended = await _run_tests(payload, mode, of_tests)
             report = _report(ended)
             if report and report.broke_off:
-                # It has ended, or it is to be ended.
+                # The code's process has ended, or is about to be killed.
                 await asyncio.wait((code_run,), timeout=ENDING_SECONDS)
         finally:
             code_run.cancel()
@@ -134,7 +136,7 @@ def _on_both_sides() -> dict[str, str]:
 
 
 async def _run_code(
-    code: str, payload: CodeGenerationPayload, mode: Mode, channel: Channel
+    code: str, payload: CodeGenerationPayload, mode: Mode, channel: StdioChannel
 ) -> SandboxResult:
     files = {
         f"{payload.module}.py": code,
@@ -147,10 +149,12 @@ async def _run_code(
             program, files=files, limits=TEST_LIMITS, mode=mode, channel=channel
         )
     finally:
-        channel.close()  # also where it could not be started: the tests must not wait for it
+        channel.close()  # even if the run did not start: the tests must not wait for it
 
 
-async def _run_tests(payload: CodeGenerationPayload, mode: Mode, channel: Channel) -> SandboxResult:
+async def _run_tests(
+    payload: CodeGenerationPayload, mode: Mode, channel: StdioChannel
+) -> SandboxResult:
     order = {"module": payload.module, "tests": payload.tests, "function": payload.function}
     return await run_python(
         HARNESS.read_text(encoding="utf-8"),
@@ -162,32 +166,34 @@ async def _run_tests(payload: CodeGenerationPayload, mode: Mode, channel: Channe
 
 
 def _result(code_run: asyncio.Task[SandboxResult]) -> SandboxResult | None:
-    """How the code's process ended by itself; None where it was ended after the tests."""
+    """How the code's process exited by itself; None if it was killed after the tests."""
     return None if code_run.cancelled() else code_run.result()
 
 
-def _report(ended: SandboxResult) -> Report | None:
+def _report(ended: SandboxResult) -> TestReport | None:
     try:
-        return Report.model_validate_json(ended.stderr) if ended.exit_code == 0 else None
+        return TestReport.model_validate_json(ended.stderr) if ended.exit_code == 0 else None
     except ValidationError:
         return None
 
 
-def _verdict(ended: SandboxResult, report: Report | None, code: SandboxResult | None) -> Verdict:
+def _verdict(
+    ended: SandboxResult, report: TestReport | None, code: SandboxResult | None
+) -> CheckVerdict:
     isolation = ended.isolation
     if report is None:
         message = "the tests gave no report" if ended.exit_code == 0 else unfinished(ended)
-        return Verdict("tests", False, message, isolation=isolation)
+        return CheckVerdict("tests", False, message, isolation=isolation)
     failure = report.failure
     if report.broke_off and code is not None:
         failure = unfinished(code)
     message = failure[:MESSAGE_CHARACTERS] or f"{report.passed} asserts passed"
     passed = not failure and not report.broke_off and report.passed > 0
-    return Verdict("tests", passed, message, report.passed, isolation)
+    return CheckVerdict("tests", passed, message, report.passed, isolation)
 
 
 def unfinished(ended: SandboxResult) -> str:
-    """Why the tests did not run to their end."""
+    """Why the tests did not finish."""
     match ended.killed_by:
         case "time":
             return f"the tests were still running after {TEST_LIMITS.wall_seconds:g} s"
@@ -196,5 +202,5 @@ def unfinished(ended: SandboxResult) -> str:
         case "memory" | "disk" | "files":
             return f"the tests used more {ended.killed_by} than they may"
         case "signal":
-            return f"the code ended the process (signal {-ended.exit_code}) amid the tests"
-    return f"the code ended the process (exit status {ended.exit_code}) amid the tests"
+            return f"the code ended the process (signal {-ended.exit_code}) during the tests"
+    return f"the code ended the process (exit status {ended.exit_code}) during the tests"

@@ -12,8 +12,8 @@ from workers.code_generator.models import CodeGenerationResult
 
 
 def code_view(result: CodeGenerationResult, max_rows: int | None = None) -> Group:
-    """Generated code and whether it passed its checks. All of the code is shown."""
-    # As a text, since a `Syntax` fills its lines with spaces to the margin.
+    """Generated code and the result of its checks. All of the code is shown."""
+    # As text, because a `Syntax` pads its lines with spaces.
     code = indent(result.code, "  ").strip("\n")
     coloured = Syntax("", "python", background_color="default").highlight(code)
     coloured.rstrip()
@@ -24,7 +24,7 @@ def _verdict(result: CodeGenerationResult) -> Text:
     attempts = result.attempts
     tries = f"{len(attempts)} attempt{'' if len(attempts) == 1 else 's'}"
     if not result.verified:
-        # The code that is shown is the best attempt's, which need not be the last one.
+        # The shown code is the best attempt's, which may not be the last one.
         shown = [each.message for each in attempts if each.code == result.code]
         problem = shown[-1] if shown else "there was no answer"
         return Text(f"not verified after {tries}: {problem}", style="bold yellow")

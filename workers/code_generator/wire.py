@@ -1,12 +1,12 @@
 """Values and calls between two processes that do not trust each other, as lines of JSON.
 
-This file is not imported by the agent: it stands in both sandboxes, beside the tests and beside
-the code that they test. Plain values go over as copies of their own exact type. Any other object
-stays where it is: the other side gets a `Remote`, which sends each operation to where the object
-is. Only the side of the code lets its peer do anything; see `Peer.guard`.
+The agent does not import this file. It is in both sandboxes, beside the tests and beside the tested
+code. Plain values are sent as copies of the same exact type. Any other object stays on its side:
+the other side gets a `Remote`, which sends each operation to the object. Only the code's side
+allows its peer all operations; see `Peer.guard`.
 
-An argument that the callee changes in place (a list, a dict, a set) is changed at the caller's,
-too, when the call is over. Copies of one object within an argument are not known to be one.
+If the callee changes an argument in place (a list, a dict, a set), the caller's object is changed
+too at the end of the call. Several copies of one object within an argument become separate objects.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _compared(name: str) -> Callable[..., Any]:
 
 
 def as_plain(value: Any) -> Any:
-    """The plain value that an object of the other side has now; anything else as it is."""
+    """The current plain value of an object of the other side; anything else unchanged."""
     if isinstance(value, Remote) and value._is_plain:
         return value._peer.ask("plain", value)
     return value
@@ -183,7 +183,7 @@ setattr(Remote, "__contains__", _contains)  # noqa: B010
 
 
 class Peer:
-    """One end of the line. Sends operations, and while it waits does what the other end asks."""
+    """One end of the connection. Sends operations, and serves the other end while it waits."""
 
     def __init__(self, reading: IO[bytes], writing: IO[bytes]) -> None:
         self.reading, self.writing = reading, writing
@@ -193,7 +193,7 @@ class Peer:
         self.turn = threading.RLock()
 
     def guard(self, name: str, operands: list[Any]) -> None:
-        """Raise where the other side may not have this done."""
+        """Raise if the other side may not do this operation."""
 
     def compare(self, name: str, one: Any, other: Any) -> Any:
         """A comparison in which an object of the other side takes part."""
@@ -204,7 +204,7 @@ class Peer:
         return self.ask(name, one, other)
 
     def ask(self, name: str, *operands: Any, **named: Any) -> Any:
-        """Have the other side do it; its result, or its exception raised."""
+        """Run an operation on the other side. Returns its result or raises its exception."""
         with self.turn:
             sent = [self.encoded(each) for each in operands]
             self._send(["do", name, sent, {key: self.encoded(v) for key, v in named.items()}])
@@ -222,13 +222,14 @@ class Peer:
         return self.decoded(message[1])
 
     def leave(self, name: str, each: Remote, kind: type[BaseException] | None) -> bool:
-        """Leave a context of the other side's, which may end an error, but no failed assert."""
+        """Exit a context of the other side, which may suppress an error, but not a failed
+        assert."""
         ends = kind is not None and issubclass(kind, Exception)
         told = kind if ends and not issubclass(kind, AssertionError) else None  # type: ignore[arg-type]
         return bool(self.ask(name, each, told, None, None)) and told is not None
 
     def serve(self) -> None:
-        """Do what the other side asks until it has no more to ask."""
+        """Serve the other side until it ends."""
         while True:
             try:
                 message = self._receive()
@@ -304,7 +305,7 @@ class Peer:
         return self.encoded_object(value)
 
     def encoded_object(self, value: Any) -> Any:
-        """An object that stays here, or goes back to where it is."""
+        """An object that stays on this side, or returns to the other side."""
         number = getattr(value, "__dict__", {}).get("_number") if type(value) is Remote else None
         if number is not None:
             return ["yours", number]
@@ -420,7 +421,7 @@ class Peer:
                 return found
             _, number, name, args, own, text = message
             kind, args = self._error_class(name), [self._decoded(each) for each in args]
-            # One of Python's library may be made of other things than it keeps.
+            # The constructor of a library error may take other arguments than it stores.
             error = kind.__new__(kind, *args) if is_of_library(kind) else kind(*args)
             for key, each in own.items():
                 if not key.startswith("__"):

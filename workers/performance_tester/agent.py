@@ -1,4 +1,4 @@
-"""Check that the variants agree, time them in turns, compare, draw."""
+"""The performance tester: check that the variants agree, time them in turns, compare, draw."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 
 from fleet.agent import AgentContext, Outcome
-from workers.performance_tester.measuring import Bench, Plan
+from workers.performance_tester.measuring import Bench, TimingPlan
 from workers.performance_tester.models import (
     Comparison,
     PerformanceTestPayload,
@@ -22,7 +22,7 @@ SEED = 0  # the same timings give the same intervals
 
 
 class PerformanceTester:
-    """Times the payload's variants and holds each against the first."""
+    """Times the payload's variants and compares each with the first."""
 
     async def run(self, payload: PerformanceTestPayload, context: AgentContext) -> Outcome:
         bench = Bench(payload, context.sandbox)
@@ -36,8 +36,8 @@ class PerformanceTester:
         return Outcome("unverified" if same is False else "succeeded", result, _summary(result))
 
 
-async def _measure_in_turns(bench: Bench, plans: list[Plan]) -> Samples:
-    """Every round times each variant once, in alternating order, so that drift hits all alike."""
+async def _measure_in_turns(bench: Bench, plans: list[TimingPlan]) -> Samples:
+    """Time each variant once per round, in alternating order, so that drift affects all equally."""
     samples: Samples = [[] for _ in plans]
     rounds = 0
     while bench.may_go_on(rounds):
@@ -50,7 +50,7 @@ async def _measure_in_turns(bench: Bench, plans: list[Plan]) -> Samples:
 
 
 def _result(
-    bench: Bench, plans: list[Plan], samples: Samples, same: bool | None
+    bench: Bench, plans: list[TimingPlan], samples: Samples, same: bool | None
 ) -> PerformanceTestResult:
     payload, rng = bench.payload, np.random.default_rng(SEED)
     names = [variant.name for variant in payload.variants]

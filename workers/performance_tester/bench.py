@@ -1,8 +1,8 @@
 """Compares the variants' results, or times one variant with pyperf.
 
-This file is not imported: the agent runs its text in the sandbox, once per measuring process,
-with the order on stdin. Its answers are JSON lines on the original stdout; what the variants
-print goes to stderr.
+This file is not imported. The agent runs its text in the sandbox, once per measuring process, with
+the order on stdin. Its answers are JSON lines on the original stdout. The variants' prints go to
+stderr.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NOTHING = object()
 
 
 def prepared(setup: str, variant: dict[str, str]) -> Namespace:
-    """The names that a call sees: fresh, and from the same random numbers for every variant."""
+    """The fresh names for a call, with the same random seed for every variant."""
     random.seed(0)
     names: Namespace = {"__name__": "benchmark"}
     exec(compile(setup, "<setup>", "exec"), names)  # noqa: S102
@@ -29,7 +29,7 @@ def prepared(setup: str, variant: dict[str, str]) -> Namespace:
 
 
 def value_of(call: str, names: Namespace) -> object:
-    """The value of a call that is an expression; NOTHING after running one that is not."""
+    """The value of a call that is an expression; NOTHING after running statements."""
     tree = ast.parse(call)
     if len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr):
         return eval(compile(ast.Expression(tree.body[0].value), "<call>", "eval"), names)  # noqa: S307
@@ -38,7 +38,7 @@ def value_of(call: str, names: Namespace) -> object:
 
 
 def comparable(value: object) -> bool:
-    """An object without an equality of its own (a generator, a plain instance) equals nothing."""
+    """Whether a value has its own equality; a generator or a plain instance has none."""
     return value is not NOTHING and type(value).__eq__ is not object.__eq__
 
 
@@ -63,7 +63,7 @@ def compare(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def measure(order: dict[str, Any], answers: int) -> None:
-    """Let pyperf's worker time the variant; it writes its benchmark as JSON to `answers`."""
+    """Time the variant with pyperf's worker, which writes its benchmark as JSON to `answers`."""
     import pyperf
 
     variant = order["variants"][0]
@@ -77,7 +77,7 @@ def main() -> None:
     order = json.loads(sys.stdin.read())
     answers = os.dup(1)
     os.dup2(2, 1)
-    # An error's traceback, on stderr, is to come after what was printed before it.
+    # An error's traceback, on stderr, must follow the output printed before it.
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     if order["options"]:
         measure(order, answers)

@@ -17,12 +17,12 @@ from fleet.sandbox import Isolation, Mode, SandboxLimits, SandboxResult, run_pyt
 from workers.performance_tester.models import PerformanceTestPayload, Variant
 
 BENCH = Path(__file__).with_name("bench.py")
-VALUE_SECONDS = 0.02  # long against the clock's grain, short against the budget
+VALUE_SECONDS = 0.02  # long compared with the clock's resolution, short compared with the budget
 VALUES_PER_PROCESS = 5
 ROUNDS_LEAST, ROUNDS_MOST = 3, 20
-TIMING_SHARE = 0.85  # the rest of the budget goes into resampling and drawing
-# The budget steers the number of rounds. Slow variants may need more for the least of them,
-# and a machine that is busy with other things takes seconds to start a process.
+TIMING_SHARE = 0.85  # the rest of the budget is for resampling and drawing
+# The budget controls the number of rounds. Slow variants may need more time for the fewest rounds,
+# and a busy machine takes seconds to start a process.
 BUDGETS_AT_MOST, GRACE_SECONDS = 3, 30
 MEMORY_BYTES = 1024 * 1024 * 1024
 TOTAL_MEMORY_BYTES = MEMORY_BYTES * 3 // 2
@@ -30,8 +30,8 @@ OUTPUT_BYTES = 1024 * 1024
 
 
 def _last_answer(text: str) -> dict[str, Any]:
-    """The last line of the report as JSON, as the variants may write there too; empty where it is
-    none."""
+    """The last line of the report as JSON; empty if it is none. The variants may write lines
+    too."""
     try:
         found = json.loads((text.splitlines() or [""])[-1])
     except (ValueError, RecursionError):
@@ -40,7 +40,7 @@ def _last_answer(text: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TimingPlan:
     """How one process times one variant: `values` values of `loops` calls each."""
 
     loops: int
@@ -61,7 +61,8 @@ class Bench:
         return time.monotonic() - self.started
 
     async def same_result(self) -> bool | None:
-        """Call every variant once; None where their values cannot be compared.
+        """Call every variant once. Returns whether the results are equal, None if they cannot be
+        compared.
 
         Raises `TaskFailed` with the name of a variant that fails.
         """
@@ -73,21 +74,21 @@ class Bench:
             raise TaskFailed(self._ended_early(last.get("started", "(none yet)"), ended))
         same = last["same_result"]
         if not (same is None or isinstance(same, bool)):
-            raise TaskFailed("the variants spoilt the report on their results")
+            raise TaskFailed("the variants corrupted the report on their results")
         return same
 
-    async def plan(self, variant: Variant) -> Plan:
-        """Find how many calls make a value long enough to be timed well."""
+    async def plan(self, variant: Variant) -> TimingPlan:
+        """Find the number of calls that makes a value long enough for good timing."""
         options = ("--calibrate-loops", "--values=1", f"--min-time={VALUE_SECONDS}")
         run = (await self._measured(variant, options)).get_runs()[0]
         loops, seconds_per_call = run.warmups[-1] if run.warmups else (0, 0.0)
         if loops < 1 or not 0 < seconds_per_call < math.inf:
             raise TaskFailed(f"variant {variant.name} spoilt the report on its timing")
         fitting = round(VALUES_PER_PROCESS * VALUE_SECONDS * 2 / (loops * seconds_per_call))
-        return Plan(loops, min(VALUES_PER_PROCESS, max(1, fitting)))
+        return TimingPlan(loops, min(VALUES_PER_PROCESS, max(1, fitting)))
 
-    async def values(self, variant: Variant, plan: Plan) -> list[float]:
-        """Seconds per call, from one process, after one value that is thrown away."""
+    async def values(self, variant: Variant, plan: TimingPlan) -> list[float]:
+        """Seconds per call, from one process, after one discarded value."""
         options = (f"--loops={plan.loops}", f"--values={plan.values}", "--warmups=1")
         found = list((await self._measured(variant, options)).get_values())
         if len(found) != plan.values or not all(0 < value < math.inf for value in found):
@@ -95,11 +96,11 @@ class Bench:
         return found
 
     def may_go_on(self, rounds: int) -> bool:
-        """Whether another round fits: at least three, then as many as the budget allows."""
+        """Whether another round is due: at least three, then as many as the budget allows."""
         if rounds < ROUNDS_LEAST:
             return True
         budget = TIMING_SHARE * self.payload.seconds
-        per_round = self.seconds / (rounds + 1)  # what was before the rounds counts as one
+        per_round = self.seconds / (rounds + 1)  # the time before the rounds counts as one
         return rounds < ROUNDS_MOST and self.seconds + per_round <= budget
 
     async def _measured(self, variant: Variant, options: tuple[str, ...]) -> pyperf.Benchmark:
@@ -115,7 +116,7 @@ class Bench:
         left = BUDGETS_AT_MOST * self.payload.seconds + GRACE_SECONDS - self.seconds
         if left <= 0:
             raise TaskFailed(
-                f"the variants are too slow to be timed {ROUNDS_LEAST} times each in about "
+                f"the variants are too slow for {ROUNDS_LEAST} timings each in about "
                 f"{self.payload.seconds:g} s; give them less data, or the test more seconds"
             )
         order = {

@@ -1,4 +1,4 @@
-"""What the performance tester is asked, and what it answers. Times are in seconds per call."""
+"""The payload and the result of the performance tester. Times are in seconds per call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import (
 
 from fleet.agent import Payload, Result
 
-Verdict = Literal["faster", "slower", "no difference found"]
+TimingVerdict = Literal["faster", "slower", "no difference found"]
 
 
 def _is_code(text: str) -> str:
@@ -27,8 +27,8 @@ def _is_code(text: str) -> str:
     return text
 
 
-Code = Annotated[str, Field(max_length=100_000), AfterValidator(_is_code)]
-Call = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_is_code)]
+SourceCode = Annotated[str, Field(max_length=100_000), AfterValidator(_is_code)]
+TimedCall = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_is_code)]
 # The length is not part of the pattern: as {1,60} of Unicode's \w it would take 6 MB to compile.
 VariantName = Annotated[
     str, StringConstraints(max_length=60, pattern=r"^[\w .+\-]+$", strip_whitespace=True)
@@ -36,28 +36,28 @@ VariantName = Annotated[
 
 
 class Variant(BaseModel):
-    """One way to do it. `code` defines what `call`, the timed statement, uses.
+    """One implementation. `code` defines the names that `call`, the timed statement, uses.
 
-    Both see the names that the shared set-up made. Where `call` is an expression, its value is
-    compared with those of the other variants.
+    Both see the names of the shared setup. If `call` is an expression, its value is compared with
+    those of the other variants.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: VariantName
-    code: Code = ""
-    call: Call
+    code: SourceCode = ""
+    call: TimedCall
 
 
 class PerformanceTestPayload(Payload):
-    """Variants to time within about `seconds`; the first is the one that others are held against.
+    """Variants to time within about `seconds`. The first is the reference for the others.
 
     `setup` runs once in each measuring process, untimed, with the random generator of the
     standard library seeded, so that all variants see the same data.
     """
 
     variants: Annotated[tuple[Variant, ...], Field(min_length=1, max_length=8)]
-    setup: Code = ""
+    setup: SourceCode = ""
     seconds: Annotated[float, Field(ge=1, le=120)] = 10.0
     confidence: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95
 
@@ -92,7 +92,7 @@ class Timing(BaseModel):
 class Comparison(BaseModel):
     """A variant's median time over the reference's: below 1 it is faster.
 
-    The verdict is `no difference found` where the interval from `low` to `high` holds 1.
+    The verdict is `no difference found` if the interval from `low` to `high` includes 1.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -102,16 +102,15 @@ class Comparison(BaseModel):
     ratio: float
     low: float
     high: float
-    verdict: Verdict
+    verdict: TimingVerdict
 
 
 class PerformanceTestResult(Result):
-    """Timings in the payload's order, and each later variant held against the first.
+    """Timings in the payload's order, and the comparison of each later variant with the first.
 
-    `same_result` is None where there was nothing that could be compared: one variant, a call
-    that is a statement, or values that know no equality. `rounds` is the number of processes
-    that measured each variant, in turns. The plot is a PNG image, empty where the worker has no
-    matplotlib.
+    `same_result` is None if nothing could be compared: one variant, a call that is a statement, or
+    values without equality. `rounds` is the number of processes that measured each variant, in
+    turns. The plot is a PNG image, empty if the worker has no matplotlib.
     """
 
     timings: tuple[Timing, ...]

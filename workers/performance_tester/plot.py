@@ -23,11 +23,11 @@ def plot_png_base64(
 ) -> str:
     """A PNG of every value of every variant, as boxes with points; base64 text.
 
-    Empty where matplotlib is not installed: the figures of the test are worth having without.
+    Empty if matplotlib is not installed: the figures are useful without a plot.
     `samples` are in seconds per call, in the order of `timings`.
     """
-    # A worker that never draws does not pay for matplotlib. The Figure class, unlike pyplot,
-    # keeps no global state, so that threads may draw at the same time.
+    # Imported on use, for workers that never draw. The Figure class, unlike pyplot, has no global
+    # state, so threads may draw at the same time.
     try:
         from matplotlib.figure import Figure
     except ImportError:

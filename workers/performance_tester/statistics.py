@@ -1,4 +1,4 @@
-"""Turns timings into figures and verdicts."""
+"""Figures and verdicts from timings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fleet.ledger.rules.intervals import median_interval, median_ratio_interval, percentile, spread
-from workers.performance_tester.models import Comparison, Timing, Verdict
+from workers.performance_tester.models import Comparison, Timing, TimingVerdict
 
 
 def timing(
@@ -36,7 +36,7 @@ def comparison(
     confidence: float,
     rng: np.random.Generator,
 ) -> Comparison:
-    """A variant held against the reference, round by round."""
+    """The comparison of a variant with the reference, round by round."""
     ratio = median_ratio_interval(samples, reference, confidence=confidence, rng=rng)
     return Comparison(
         name=name,
@@ -48,8 +48,8 @@ def comparison(
     )
 
 
-def verdict(low: float, high: float) -> Verdict:
-    """What the interval of a ratio of times says: a bound on 1 itself is no difference."""
+def verdict(low: float, high: float) -> TimingVerdict:
+    """The verdict from the interval of a ratio of times. A bound of exactly 1 is no difference."""
     if high < 1:
         return "faster"
     if low > 1:

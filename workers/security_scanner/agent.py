@@ -1,4 +1,4 @@
-"""The security scanner: select the files, scan them, mask and sort what was found, triage."""
+"""The security scanner: select the files, scan them, mask and sort the findings, triage."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from workers.security_scanner.sources import Selection, select
 from workers.security_scanner.stoppable import in_thread
 from workers.security_scanner.triage import quality_of, triage_of
 
-# Often enough for a sign of life every second or so.
+# Gives a progress report about every second.
 FILES_A_REPORT = 25
 
 
 class SecurityScanner:
-    """Runs bandit and detect-secrets over what the payload names. Keeps nothing between runs."""
+    """Runs bandit and detect-secrets over the payload's files. Keeps nothing between runs."""
 
     async def run(self, payload: SecurityScanPayload, context: AgentContext) -> Outcome:
-        """Scan; `succeeded` once every file was looked at, whether holes were found or not.
+        """Scan. The outcome is `succeeded` once every file was scanned, with or without findings.
 
         Raises `NotAllowed` for a path outside the context's `read_roots`, `InvalidRequest`
         for one that does not exist and for too many files.

@@ -8,7 +8,7 @@ from typing import Any
 
 from bandit.core import config, extension_loader, manager
 
-from workers.security_scanner.hits import Hit, Source
+from workers.security_scanner.hits import Hit, SourceFile
 from workers.security_scanner.models import GRADES, Grade
 
 # The three rules whose message quotes the password that they found.
@@ -18,14 +18,14 @@ _QUOTED_PASSWORD = re.compile(r"^(?P<what>[^:]+): '(?P<password>.*)'$", re.DOTAL
 
 @dataclass(frozen=True, slots=True)
 class BanditScan:
-    """The hits of one file, how many places a comment hid, and why it could not be read."""
+    """The hits in one file, the number of places that comments suppress, and a read failure."""
 
     hits: list[Hit]
     suppressed: int
     failure: str | None
 
 
-def scan_with_bandit(source: Source) -> BanditScan:
+def scan_with_bandit(source: SourceFile) -> BanditScan:
     """Run every rule of bandit's default profile over the file."""
     scanner = manager.BanditManager(config.BanditConfig(), "file", quiet=True)
     scanner.files_list = [source.path]
@@ -38,7 +38,7 @@ def scan_with_bandit(source: Source) -> BanditScan:
     )
 
 
-def _hit(issue: Any, source: Source) -> Hit:
+def _hit(issue: Any, source: SourceFile) -> Hit:
     message, password = _without_password(issue.test_id, issue.text)
     line = max(issue.lineno or 1, 1)
     return Hit(
@@ -66,18 +66,18 @@ def _without_password(rule: str, text: str) -> tuple[str, str]:
 
 
 def _title(issue: Any) -> str:
-    """Bandit files all forbidden calls and imports under one name; their own says more."""
+    """Bandit has one name for all forbidden calls and imports; their own names say more."""
     listed = extension_loader.MANAGER.blacklist_by_id.get(issue.test_id)
     return str(listed["name"] if listed else issue.test).replace("_", " ")
 
 
 def _grade(word: str) -> Grade:
-    """Bandit's UNDEFINED becomes low: a finding is not dropped for want of a grade."""
+    """Bandit's UNDEFINED becomes low: a finding without a grade is kept."""
     return next((grade for grade in GRADES if grade == word.lower()), "low")
 
 
 def _column(line: str, utf8_offset: int) -> int | None:
-    """Turn an offset in UTF-8 bytes from 0 into a column in characters from 1."""
+    """Convert an offset in UTF-8 bytes from 0 to a column in characters from 1."""
     if utf8_offset < 0:
         return None
     return len(line.encode()[:utf8_offset].decode(errors="ignore")) + 1

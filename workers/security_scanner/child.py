@@ -1,9 +1,9 @@
-"""The process that a scan runs in: `python -m workers.security_scanner.child`.
+"""The process of a scan: `python -m workers.security_scanner.child`.
 
-It reads an order a line from its standard input, as JSON, and answers each with a line: a file to
-scan, or all hits, to be made findings. Regular expressions hold the interpreter's lock for as long
-as they run, so the kernel ends the process, and not Python: an order may take `CPU_SECONDS`, the
-process `MEMORY_BYTES`. `workers.security_scanner.process` is the other side.
+It reads one order per line from its standard input, as JSON, and answers each with one line. An
+order is a file to scan, or all hits to turn into findings. A regular expression keeps the
+interpreter's lock while it runs, so the kernel enforces the limits instead of Python: `CPU_SECONDS`
+for an order, `MEMORY_BYTES` for the process. `workers.security_scanner.process` is the other side.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ MEMORY_BYTES = 1 << 30
 
 
 def main() -> None:
-    """Answer orders until there are no more."""
+    """Answer orders until the input ends."""
     end_with_parent(signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     answers = sys.stdout
-    # What the tools print must not stand among the answers.
+    # The tools' prints must not mix with the answers.
     sys.stdout = sys.stderr
     for line in sys.stdin:
         order = json.loads(line)

@@ -1,4 +1,4 @@
-"""From hits to findings: masked, sorted, numbered, counted."""
+"""Turns hits into findings: masked, sorted, numbered and counted."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from workers.security_scanner.models import GRADES, Counts, Finding, Grade
 
 
 def findings_of(hits: Sequence[Hit], min_severity: Grade) -> tuple[Finding, ...]:
-    """The findings of at least this severity: gravest first, then surest, by file and line.
+    """The findings of at least this severity, ordered by severity, confidence, file and line.
 
-    Secrets of hits below `min_severity` are masked in the others all the same.
+    Secrets of hits below `min_severity` are also masked in the other findings.
     """
     masker = Masker(hits)
     floor = GRADES.index(min_severity)
@@ -22,7 +22,7 @@ def findings_of(hits: Sequence[Hit], min_severity: Grade) -> tuple[Finding, ...]
 
 
 def counts_of(findings: Sequence[Finding]) -> Counts:
-    """How many there are of each severity."""
+    """The number of findings of each severity."""
     counted = Counter(finding.severity for finding in findings)
     return Counts(high=counted["high"], medium=counted["medium"], low=counted["low"])
 

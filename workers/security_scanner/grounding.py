@@ -1,9 +1,9 @@
-"""Tells whether a sentence speaks of findings that exist, and of nothing else.
+"""Checks whether a sentence mentions only existing findings.
 
-A sentence is read for what it names: finding ids, files, rules, CWE numbers, lines. Every
-one of them must belong to a finding, and together they must be able to mean the same ones:
-`F1 in shop.py` is refused where F1 is in another file. Links and CVE numbers are always
-refused, since no finding has any. A sentence that names nothing is refused too.
+A sentence may mention finding ids, files, rules, CWE numbers and lines. Each mention must belong to
+a finding, and all together must match the same findings: `F1 in shop.py` is refused if F1 is in
+another file. Links and CVE numbers are always refused, because no finding has any. A sentence
+without a mention is refused too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LISTED = re.compile(rf"\b(?:{_NOUN})\s+(?:no\.?\s*|number\s+)?{_NUMBERS}", re.I
 _ID = re.compile(r"\bF[-#]?(\d+)\b", re.IGNORECASE)
 _RULE = re.compile(r"\b(B\d{3}|\w+Detector|\w+HighEntropyString)\b", re.IGNORECASE)
 _CWE = re.compile(r"\bCWE[\s#:-]*(\d+)", re.IGNORECASE)
-# Only endings that files have: `yaml.load` and `os.path` are no files.
+# Only file endings: `yaml.load` and `os.path` are no files.
 _ENDING = (
     "pyw?|pyi|ini|cfg|conf|toml|json|ya?ml|env|txt|md|rst|sh|sql|xml|html?|jsx?|tsx?|css|java|"
     "go|rb|php|rs|cs?|cpp|h|pem|key|crt|lock|log|csv|db|sqlite|dockerfile|tf|properties"
@@ -30,7 +30,7 @@ _ABSOLUTE = re.compile(r"(?<![\w.:/])(/[\w.\-]+(?:/[\w.\-]+)+)")
 _LINE = re.compile(rf"\blines?\s+{_NUMBERS}", re.IGNORECASE)
 _LINE_OF_FILE = re.compile(rf"\.(?:{_ENDING}):(\d+)|\bL(\d+)\b", re.IGNORECASE)
 _FOREIGN = re.compile(r"\b(?:CVE-\d+|https?://|www\.)", re.IGNORECASE)
-# A small model likes to label what is labelled already: `F1: F1: ...`.
+# Small models often repeat a label: `F1: F1: ...`.
 _REPEATED_LABEL = re.compile(r"^(\w+:\s+)\1+")
 _WORD = re.compile(r"\b[^\W\d_]{2,}\b")
 FEWEST_WORDS = 2
@@ -46,9 +46,9 @@ def sentences(text: str) -> list[str]:
 
 
 def is_grounded(sentence: str, findings: Sequence[Finding]) -> bool:
-    """Whether the sentence names at least one finding, and only what findings have.
+    """Whether the sentence names at least one finding, and mentions only facts of findings.
 
-    A mere row of ids is refused too: it takes two words to say something.
+    A list of ids alone is refused too: a sentence needs two words.
     """
     if len(_WORD.findall(sentence)) < FEWEST_WORDS:
         return False
@@ -66,8 +66,8 @@ def is_grounded(sentence: str, findings: Sequence[Finding]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
-    """A way to name a finding: how to read it from a sentence, when a finding has it."""
+class _Mention:
+    """A way to mention a finding: how to read it from a sentence, and whether a finding has it."""
 
     mentions: Callable[[str], set[str]]
     holds: Callable[[str, Finding], bool]
@@ -94,17 +94,17 @@ def _is_at(line: str, finding: Finding) -> bool:
 
 
 _KINDS = (
-    _Kind(lambda sentence: set(_FOREIGN.findall(sentence)), lambda value, finding: False),
-    _Kind(_ids, lambda value, finding: finding.id == value),
-    _Kind(_files, lambda value, finding: f"/{finding.file}".endswith(f"/{value.lstrip('/')}")),
-    _Kind(
+    _Mention(lambda sentence: set(_FOREIGN.findall(sentence)), lambda value, finding: False),
+    _Mention(_ids, lambda value, finding: finding.id == value),
+    _Mention(_files, lambda value, finding: f"/{finding.file}".endswith(f"/{value.lstrip('/')}")),
+    _Mention(
         lambda sentence: {rule.lower() for rule in _RULE.findall(sentence)},
         lambda value, finding: finding.rule.lower() == value,
     ),
-    _Kind(
+    _Mention(
         lambda sentence: set(_CWE.findall(sentence)),
         lambda value, finding: finding.cwe == int(value),
     ),
-    # The same line number stands in every file: it may be checked, but names nothing.
-    _Kind(_lines, _is_at, names=False),
+    # Every file has the same line numbers: they are checked, but do not name a finding.
+    _Mention(_lines, _is_at, names=False),
 )

@@ -1,4 +1,4 @@
-"""What a tool found, before its secrets are masked. A hit never leaves the scan."""
+"""A tool's findings before their secrets are masked. A hit never leaves the scan."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CUT = "(a line of {:,} characters, which is not shown)"
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One hole. `source_line` and `secrets` hold what must not be shown, so no repr has them."""
+    """One vulnerability. No repr shows `source_line` and `secrets`, which are confidential."""
 
     tool: Tool
     rule: str
@@ -30,11 +30,11 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A file's text in lines, its name in the findings, and where it can be read.
+class SourceFile:
+    """A file's text in lines, its name in the findings, and its path.
 
-    What searches for secrets takes time quadratic in the length of a line. So it reads no more of
-    one than `longest_line` characters.
+    The search for secrets takes time quadratic in the length of a line. So it reads at most
+    `longest_line` characters of a line.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Source:
         return self.lines[number - 1] if 1 <= number <= len(self.lines) else ""
 
     def shown(self, number: int) -> str:
-        """The line, as a finding may show it: not a cut one, whose cut may go through a secret."""
+        """The line for a finding. A long line is not shown, because its cut may divide a secret."""
         line = self.line(number)
         return line if len(line) <= self.longest_line else CUT.format(len(line))
 

@@ -1,11 +1,10 @@
-"""Keeps the secrets that a scan found out of everything that it hands on.
+"""Masks the secrets that a scan found in all of its output.
 
-Three nets. On a line that holds a secret every string literal is emptied, whatever the tools
-took for the value: a private key is reported by its first words alone, and an escape in a
-literal makes its value differ from its text. Every known value is replaced wherever else
-it turns up, unless it is so short that this would blot out ordinary words. And a literal
-that a name such as `password` is given is emptied even where the tools overlooked it: they
-take a line with a call in it for one that only refers to a secret.
+There are three rules. On a line with a secret every string literal is emptied, whatever value the
+tools report: they report a private key by its first words alone, and an escape in a literal makes
+its value differ from its text. Every known value is replaced wherever else it appears, unless it is
+so short that this would mask ordinary words. And a literal assigned to a name such as `password` is
+emptied even if the tools missed it: they assume that a line with a call only refers to a secret.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from workers.security_scanner.hits import Hit
 MASK = "***"
 SHORTEST_REPLACED = 4
 LONGEST_SNIPPET = 200
-# A literal, or what is left of one that goes on in the next line.
+# A literal, or the part of one that continues in the next line.
 _LITERAL = re.compile(r"""(\"{3}|'{3}|"|')(?:\\.|(?!\1).)*(\1|\\?$)""")
 
 _NAMED_LITERAL = re.compile(
@@ -29,7 +28,7 @@ _NAMED_LITERAL = re.compile(
 
 
 class Masker:
-    """Knows the secrets of a whole scan, and so is made when the scan is over."""
+    """Masks the secrets of a whole scan. Make it when the scan is over."""
 
     def __init__(self, hits: Iterable[Hit]) -> None:
         self._places: dict[tuple[str, int], list[str]] = {}
@@ -68,6 +67,6 @@ def _replaced(text: str, values: list[str]) -> str:
 
 
 def _parts(value: str) -> list[str]:
-    """A secret over several lines shows one of them at a time."""
+    """A secret and its lines: a secret over several lines appears one line at a time."""
     parts = [value, *value.splitlines()]
     return [part for part in (part.strip() for part in parts) if len(part) >= SHORTEST_REPLACED]

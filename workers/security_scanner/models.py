@@ -1,4 +1,4 @@
-"""What the scanner is asked and what it answers."""
+"""The payload and the result of the security scanner."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ DEFAULT_EXCLUDE = (".venv", ".git", "node_modules", "__pycache__")
 class SecurityScanPayload(Payload):
     """What to scan: files and folders, or one Python text.
 
-    A relative path starts at the first folder that agents may read. `exclude` holds globs
-    that are held against every part of a path under a scanned folder and against the whole
-    of it; giving it replaces the default. More than `max_files` files are refused.
+    A relative path starts at the first folder that agents may read. `exclude` has globs, which are
+    matched with every part of a path under a scanned folder and with the whole path. A value
+    replaces the default. More than `max_files` files are refused.
     """
 
     paths: Annotated[tuple[PathText, ...], Field(max_length=1000)] | None = None
@@ -45,14 +45,15 @@ class SecurityScanPayload(Payload):
         return self
 
 
-class Part(BaseModel):
+class ResultPart(BaseModel):
     """A piece of the result."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class Finding(Part):
-    """One hole. `id` counts from F1 in the order of the list; lines and columns count from 1.
+class Finding(ResultPart):
+    """One vulnerability. `id` counts from F1 in the order of the list. Lines and columns count from
+    1.
 
     `file` is relative to the first folder that agents may read, or absolute outside it.
     `snippet` is the line itself, with every secret that the scan found masked.
@@ -73,27 +74,26 @@ class Finding(Part):
     message: str
 
 
-class Counts(Part):
-    """How many findings there are of each severity."""
+class Counts(ResultPart):
+    """The number of findings of each severity."""
 
     high: int = 0
     medium: int = 0
     low: int = 0
 
 
-class Skipped(Part):
+class Skipped(ResultPart):
     """A file that was not scanned, or not by every tool, and why."""
 
     file: str
     reason: str
 
 
-class Triage(Part):
-    """What to fix first, in words.
+class Triage(ResultPart):
+    """A text about what to fix first.
 
-    `written_by` is `rules` where the model's words named nothing that was found; `reason`
-    then says why. `dropped` counts the sentences of the model that were left out, over all
-    of its attempts.
+    `written_by` is `rules` if the model's text named no finding; `reason` then says why. `dropped`
+    counts the model's sentences that were left out, over all attempts.
     """
 
     text: str
@@ -103,7 +103,7 @@ class Triage(Part):
 
 
 class SecurityScanResult(Result):
-    """The findings, gravest first. `suppressed` counts the places that a `nosec` comment hides.
+    """The findings, most severe first. `suppressed` counts the places with a `nosec` comment.
 
     Without a triage, `no_triage_reason` says why there is none.
     """

@@ -1,7 +1,7 @@
-"""A scan's own process, from the worker's side: it may take long, or die, and the worker does not.
+"""The worker's side of a scan's process, which may hang or die without harm to the worker.
 
-The scanned text decides how long a search takes. In the worker's process it would hold the
-interpreter's lock, and the leases of all tasks in it could not be renewed.
+The scanned text decides how long a search takes. In the worker's process the search would keep the
+interpreter's lock, and the leases of all its tasks could not be renewed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ANSWER_BYTES = 256 * 1024 * 1024
 
 @dataclass(slots=True)
 class Scanned:
-    """What was found so far. `hits` are raw, secrets and all, and stay in this process."""
+    """The results so far. `hits` are raw, with secrets, and stay in this process."""
 
     hits: list[dict[str, Any]] = field(default_factory=list, repr=False)
     skipped: list[Skipped] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Scanned:
     suppressed: int = 0
 
     def add(self, answer: dict[str, Any]) -> None:
-        """Take what the child says of a file."""
+        """Add the child's answer about a file."""
         hits = answer["hits"]
         room = max(0, MAX_HITS - len(self.hits))
         self.hits += hits[:room]
@@ -53,7 +53,7 @@ class Scanned:
 
 
 class ScannerProcess:
-    """The process, started when it is first needed, and again where it died of a file."""
+    """The process, started on first use, and again after a file killed it."""
 
     def __init__(self, cpu_seconds: float = child.CPU_SECONDS) -> None:
         self.cpu_seconds = cpu_seconds
@@ -66,7 +66,7 @@ class ScannerProcess:
         await self._end()
 
     async def scan(self, name: str, path: Path) -> dict[str, Any]:
-        """What a file holds, or why it could not be scanned."""
+        """The hits in a file, or why it could not be scanned."""
         found = await self._ask({"scan": {"name": name, "path": str(path)}})
         if isinstance(found, dict):
             return found
@@ -76,7 +76,7 @@ class ScannerProcess:
     async def findings(
         self, hits: list[dict[str, Any]], min_severity: Grade
     ) -> tuple[Finding, ...]:
-        """The findings that hits make, masked. Raises `InvalidRequest` where they are too many."""
+        """The masked findings from hits. Raises `InvalidRequest` if there are too many."""
         if not hits:
             return ()
         found = await self._ask({"mask": {"hits": hits, "min_severity": min_severity}})
@@ -85,7 +85,7 @@ class ScannerProcess:
         return tuple(Finding(**each) for each in found)
 
     async def _ask(self, order: dict[str, Any]) -> Any:
-        """The answer; or, as a string, what the process died of."""
+        """The answer, or as a string why the process died."""
         process = self._process or await self._start()
         assert process.stdin is not None and process.stdout is not None
         order["cpu_seconds"] = self.cpu_seconds
@@ -121,7 +121,7 @@ class ScannerProcess:
             return 0
         try:
             if died:
-                # To kill it would take its status away from whoever waits for that.
+                # Killing it would replace the exit status that says why it died.
                 async with asyncio.timeout(END_SECONDS):
                     return await process.wait()
         except TimeoutError:
@@ -131,7 +131,7 @@ class ScannerProcess:
                 with suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
-            # Else the loop may end before its pipes do.
+            # Otherwise the event loop may end before the pipes.
             process._transport.close()  # type: ignore[attr-defined]
         return process.returncode or 0
 
@@ -139,12 +139,12 @@ class ScannerProcess:
         if status == -signal.SIGPROF:
             return f"it took more than {self.cpu_seconds:g} s of processor time"
         return (
-            f"the scanner ended over it (exit status {status}); it may have taken more memory than "
+            f"the scanner's process died (exit status {status}); it may have used more memory than "
             f"{child.MEMORY_BYTES >> 20} MB"
         )
 
 
 def _environment() -> dict[str, str]:
-    """What the child has to know: where Python finds its modules, and no key of the worker's."""
+    """The child's environment: the places of Python's modules, and no key of the worker."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
     return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1"}

@@ -1,7 +1,7 @@
-"""The findings as SARIF 2.1.0, the format in which code hosts take scan results.
+"""The findings as SARIF 2.1.0, the format of scan results for code hosts.
 
-One run per tool. Rules carry their CWE twice: as the tag that code hosts read, and as a
-relationship to a taxonomy as the standard has it.
+One run per tool. Rules have their CWE twice: as the tag that code hosts read, and as the standard's
+relationship to a taxonomy.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def to_sarif(result: SecurityScanResult) -> dict[str, Any]:
 
 
 def sarif_text(result: SecurityScanResult) -> str:
-    """The same as the text of a file."""
+    """The SARIF log as the text of a file."""
     return json.dumps(to_sarif(result), indent=2) + "\n"
 
 
@@ -68,7 +68,7 @@ def _driver(tool: Tool, rules: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _of_rule(findings: Sequence[Finding], rule: str) -> dict[str, Any]:
-    """A rule is as grave as its gravest finding, since bandit grades each by itself."""
+    """A rule with the severity of its most severe finding, because bandit grades each finding."""
     mine = [finding for finding in findings if finding.rule == rule]
     gravest = max(mine, key=lambda finding: GRADES.index(finding.severity))
     described: dict[str, Any] = {
@@ -146,9 +146,9 @@ def _region(finding: Finding) -> dict[str, Any]:
 
 
 def _fingerprints(findings: Sequence[Finding]) -> Iterator[str]:
-    """Of rule, file and snippet, so that a finding keeps its own when lines move above it.
+    """Fingerprints of rule, file and snippet, which stay the same if lines above a finding move.
 
-    Equal lines of one file are told apart by their order.
+    The order distinguishes equal lines of one file.
     """
     seen: Counter[tuple[str, str, str]] = Counter()
     for finding in findings:

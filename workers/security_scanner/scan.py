@@ -1,4 +1,4 @@
-"""Both tools over one file after the other, in the child process that the scan has for itself."""
+"""Runs both tools over one file after another, in the scan's own child process."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from workers.security_scanner.bandit_findings import scan_with_bandit
-from workers.security_scanner.hits import Hit, Source
+from workers.security_scanner.hits import Hit, SourceFile
 from workers.security_scanner.models import Skipped
 from workers.security_scanner.secret_findings import passes_over, scan_for_secrets
 from workers.security_scanner.sources import read
 
 PYTHON_SUFFIXES = frozenset({".py", ".pyw"})
 MAX_HITS_OF_A_FILE = 1000
-"""More are counted and not reported: masking compares each with the secrets of all."""
+"""Further hits are counted but not reported: masking compares each hit with all secrets."""
 MAX_LINES_NAMED = 5
 
 
 @dataclass(slots=True)
 class Scan:
-    """What was found in some files."""
+    """The results of some files."""
 
     hits: list[Hit] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Scan:
         else:
             self._add_source(source)
 
-    def _add_source(self, source: Source) -> None:
+    def _add_source(self, source: SourceFile) -> None:
         failures = [failure for failure in (self._bandit(source), self._secrets(source)) if failure]
         self.skipped += [Skipped(file=source.name, reason=reason) for reason in failures]
         self.skipped += [Skipped(file=source.name, reason=reason) for reason in cut(source)]
@@ -49,7 +49,7 @@ class Scan:
             reason = f"{more} findings more than the {MAX_HITS_OF_A_FILE:,} that are reported"
             self.skipped.append(Skipped(file=source.name, reason=reason))
 
-    def _bandit(self, source: Source) -> str | None:
+    def _bandit(self, source: SourceFile) -> str | None:
         if not _is_python(source):
             return None
         scanned = scan_with_bandit(source)
@@ -57,15 +57,15 @@ class Scan:
         self.suppressed += scanned.suppressed
         return scanned.failure
 
-    def _secrets(self, source: Source) -> str | None:
+    def _secrets(self, source: SourceFile) -> str | None:
         reason = passes_over(source)
         if reason is None:
             self.hits += scan_for_secrets(source)
         return reason
 
 
-def cut(source: Source) -> list[str]:
-    """What the report says of lines that are too long to be searched for secrets in one."""
+def cut(source: SourceFile) -> list[str]:
+    """The report's notes on lines that are too long for a complete search for secrets."""
     if not source.long_lines:
         return []
     named = ", ".join(map(str, source.long_lines[:MAX_LINES_NAMED]))
@@ -77,5 +77,5 @@ def cut(source: Source) -> list[str]:
     ]
 
 
-def _is_python(source: Source) -> bool:
+def _is_python(source: SourceFile) -> bool:
     return Path(source.path).suffix.lower() in PYTHON_SUFFIXES

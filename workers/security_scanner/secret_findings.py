@@ -1,8 +1,8 @@
-"""detect-secrets, run as a library over one file of any kind, without asking the network.
+"""detect-secrets, run as a library over one file of any kind, without network access.
 
-Its settings are global to the process, so one scan at a time may set them. Its own
-`SecretsCollection` is not used: it starts processes, which a pool's child may not have,
-and keeps one place per secret where a secret stands in many.
+Its settings are global to the process, so only one scan at a time may set them. Its own
+`SecretsCollection` is not used: it starts processes, which a pool's child may not do, and keeps
+only one place of each secret.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from detect_secrets.core.scan import scan_file
 from detect_secrets.filters import heuristic
 from detect_secrets.settings import transient_settings
 
-from workers.security_scanner.hits import Hit, Source
+from workers.security_scanner.hits import Hit, SourceFile
 from workers.security_scanner.models import GRADES, Grade
 
 HARD_CODED_CREDENTIALS = 798
@@ -39,8 +39,8 @@ _NO_CREDENTIAL = frozenset({"IPPublicDetector"})
 _settings_lock = Lock()
 
 
-def scan_for_secrets(source: Source) -> list[Hit]:
-    """Every plugin of detect-secrets over the file: one hit for each place of each secret."""
+def scan_for_secrets(source: SourceFile) -> list[Hit]:
+    """Run every plugin of detect-secrets: one hit for each place of each secret."""
     with _settings_lock, transient_settings(_settings()), _searchable(source) as path:
         rules = {kind: plugin.__name__ for kind, plugin in _plugins().items()}
         hits = [_hit(secret, rules[secret.type], source) for secret in scan_file(path)]
@@ -48,8 +48,8 @@ def scan_for_secrets(source: Source) -> list[Hit]:
 
 
 @contextmanager
-def _searchable(source: Source) -> Iterator[str]:
-    """The file, or a copy whose long lines are cut. Its name tells what kind of file it is."""
+def _searchable(source: SourceFile) -> Iterator[str]:
+    """The path of the file, or of a copy with cut lines. The name shows the kind of file."""
     if not source.long_lines:
         yield source.path
         return
@@ -59,8 +59,8 @@ def _searchable(source: Source) -> Iterator[str]:
         yield str(copy)
 
 
-def passes_over(source: Source) -> str | None:
-    """Why detect-secrets would leave this file out without a word, if it would."""
+def passes_over(source: SourceFile) -> str | None:
+    """Why detect-secrets would silently skip this file; None if it would not."""
     kinds = {
         "a kind of file that it takes for binary": heuristic.is_non_text_file(source.path),
         "a lock file, whose checksums look like secrets": heuristic.is_lock_file(source.path),
@@ -75,11 +75,11 @@ def _plugins() -> dict[str, Any]:
 
 
 def _settings() -> dict[str, Any]:
-    """All plugins; the default filters, which know no verification and so open no socket."""
+    """All plugins and the default filters, which verify nothing and so open no socket."""
     return {"plugins_used": [{"name": plugin.__name__} for plugin in _plugins().values()]}
 
 
-def _hit(secret: PotentialSecret, rule: str, source: Source) -> Hit:
+def _hit(secret: PotentialSecret, rule: str, source: SourceFile) -> Hit:
     severity, confidence = _GRADES.get(rule, _KNOWN_SHAPE)
     credential = rule not in _NO_CREDENTIAL
     return Hit(
@@ -104,7 +104,7 @@ def _advice(credential: bool) -> str:
 
 
 def _surest_of_each_place(hits: list[Hit]) -> list[Hit]:
-    """Several plugins know one secret: keep the one that is surest what it is."""
+    """If several plugins find one secret, keep the hit with the highest confidence."""
     best: dict[tuple[int, tuple[str, ...]], Hit] = {}
     for hit in sorted(hits, key=lambda hit: (-GRADES.index(hit.confidence), hit.rule)):
         best.setdefault((hit.line, hit.secrets), hit)

@@ -1,7 +1,7 @@
-"""Which files a scan reads: only those under the folders that agents may read.
+"""Selects the files of a scan: only those under the folders that agents may read.
 
-A link that the request names is followed and judged by where it leads. A link that a
-folder holds is not followed: it is listed as skipped, and its target can be named.
+A link that the request names is followed, and its target is checked. A link within a folder is not
+followed but listed as skipped; the request can name its target.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from io import StringIO
 from pathlib import Path, PurePath
 
 from fleet.errors import InvalidRequest, NotAllowed
-from workers.security_scanner.hits import Source
+from workers.security_scanner.hits import SourceFile
 from workers.security_scanner.models import Skipped
 
 LARGEST_FILE_BYTES = 2 * 1024 * 1024
@@ -23,7 +23,7 @@ LARGEST_FILE_BYTES = 2 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The files to scan by their names in the findings, and what was passed over."""
+    """The files to scan by their names in the findings, and the skipped files."""
 
     files: dict[str, Path]
     skipped: list[Skipped]
@@ -51,13 +51,13 @@ def select(
 
 
 def permitted(path: str, folders: Sequence[Path]) -> Path:
-    """The real place of a requested path. Whether it exists is told only inside `folders`."""
+    """The resolved path of a request. Its existence is revealed only inside `folders`."""
     if not folders:
         raise NotAllowed("agents may read no folder; name some under agents.read_roots")
     try:
         real = (folders[0] / path).resolve()
     except (OSError, RuntimeError) as error:
-        raise InvalidRequest(f"{path} leads nowhere: its links form a circle") from error
+        raise InvalidRequest(f"{path} cannot be resolved: its links form a loop") from error
     if not any(real.is_relative_to(folder) for folder in folders):
         raise NotAllowed(
             f"{path} is outside the folders that agents may read; name a path under one of: "
@@ -69,17 +69,17 @@ def permitted(path: str, folders: Sequence[Path]) -> Path:
 
 
 def display_name(path: Path, folders: Sequence[Path]) -> str:
-    """Relative to the first folder, or absolute where it is not under that one.
+    """The path relative to the first folder, or absolute outside of it.
 
-    Bytes of a name that are no UTF-8 are spelled out, since a result is JSON.
+    Bytes of a name that are no UTF-8 are escaped, because a result is JSON.
     """
     inside = path.is_relative_to(folders[0])
     name = (path.relative_to(folders[0]) if inside else path).as_posix()
     return os.fsencode(name).decode("utf-8", errors="backslashreplace")
 
 
-def read(path: Path, name: str) -> Source | Skipped:
-    """The file as UTF-8 text; bytes that are none are replaced, which a tool may object to."""
+def read(path: Path, name: str) -> SourceFile | Skipped:
+    """The file as UTF-8 text. Invalid bytes are replaced, and a tool may reject the file."""
     try:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):
@@ -91,11 +91,11 @@ def read(path: Path, name: str) -> Source | Skipped:
         return Skipped(file=name, reason=f"unreadable: {error.strerror or error}")
     if b"\0" in content:
         return Skipped(file=name, reason="a binary file")
-    return Source(name=name, path=str(path), lines=_lines(content), is_utf8=_is_utf8(content))
+    return SourceFile(name=name, path=str(path), lines=_lines(content), is_utf8=_is_utf8(content))
 
 
 def _lines(content: bytes) -> tuple[str, ...]:
-    """Lines as Python and text files count them, so that the tools' numbers fit."""
+    """The lines as Python counts them, so that the tools' line numbers match."""
     text = content.decode("utf-8-sig", errors="replace")
     return tuple(StringIO(text, newline=None).read().removesuffix("\n").split("\n"))
 

@@ -1,4 +1,4 @@
-"""Runs work that holds the processor in a thread, and waits for it to end when cancelled."""
+"""Runs CPU-bound work in a thread, and waits for its end when cancelled."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 async def in_thread(work: Callable[[Event], T]) -> T:
-    """Run `work` in a thread. Cancelled, set its event and let it end before going on.
+    """Run `work` in a thread. On cancellation, set its event and wait for its end.
 
-    A thread cannot be stopped from outside, and one left running would read files, and hold
-    the scanner's lock, on behalf of a task that is over.
+    A thread cannot be stopped from outside. A thread left running would read files and keep the
+    scanner's lock for a task that is over.
     """
     stop = Event()
     job = asyncio.ensure_future(asyncio.to_thread(work, stop))

@@ -1,9 +1,9 @@
-"""A few words on what to fix first, written by the model and held to the findings.
+"""A short text on what to fix first, written by the model and checked against the findings.
 
-The model sees ids and the tools' own messages, never the source, so that a comment in the
-scanned code cannot talk to it. What it answers is cut into sentences, and only those stay that
-name findings and nothing else. Where none stays after a second attempt, or no model
-answers, a plain summary made by rule takes their place and says so.
+The model sees ids and the tools' own messages, never the source, so that a comment in the scanned
+code cannot influence it. Its answer is split into sentences, and only sentences that name findings
+and nothing else are kept. If none is left after a second attempt, or no model answers, a summary
+made by rules replaces the text and says so.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ MAX_SENTENCES = 3
 MAX_IDS = 4
 MAX_TOKENS = 80
 MAX_CHARACTERS = 4000
-"""Read of an answer, whatever its model made of the limit."""
+"""The most characters read of an answer, even if the model ignores its limit."""
 NO_ANSWER = (Unavailable, OverBudget, OverLimit, NotAllowed, NeverRetry)
-"""What asking may raise that costs the triage, and not the scan: its findings stand without."""
+"""The errors of the model call that cost only the triage, not the scan's findings."""
 
 INSTRUCTIONS = (
     "You are a security reviewer. Answer in one or two short sentences, and name findings by "
@@ -32,7 +32,7 @@ INSTRUCTIONS = (
 
 
 async def triage_of(findings: Sequence[Finding], context: AgentContext) -> Triage:
-    """Ask the model, twice at most, and keep what is grounded of its answer."""
+    """Ask the model, at most twice, and keep the grounded sentences of its answer."""
     dropped = 0
     for prompt in (_prompt(findings), _second_prompt(findings)):
         try:
@@ -49,35 +49,35 @@ async def triage_of(findings: Sequence[Finding], context: AgentContext) -> Triag
 
 
 def quality_of(triage: Triage) -> float:
-    """The share of the model's sentences that stayed, 0 to 1; 0 where rules wrote in its place."""
+    """The kept share of the model's sentences, 0 to 1; 0 if the rules wrote the text."""
     kept = len(sentences(triage.text)) if triage.written_by == "model" else 0
     return kept / (kept + triage.dropped) if kept else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What stays of an answer, and how many of its sentences do not."""
+    """The kept text of an answer, and the number of dropped sentences."""
 
     text: str
     dropped: int
 
 
 def keep_grounded(text: str, findings: Sequence[Finding], *, is_cut: bool = False) -> Kept:
-    """The first three sentences that are grounded, each once; of a cut text not the last."""
-    said = sentences(text)
-    whole = said[:-1] if is_cut else said
+    """The first three grounded sentences, each once, without the last sentence of a cut text."""
+    found = sentences(text)
+    whole = found[:-1] if is_cut else found
     grounded = dict.fromkeys(s for s in whole if is_grounded(s, findings))
     kept = list(grounded)[:MAX_SENTENCES]
-    return Kept(text=" ".join(map(_ended, kept)), dropped=len(said) - len(kept))
+    return Kept(text=" ".join(map(_ended, kept)), dropped=len(found) - len(kept))
 
 
 def _ended(sentence: str) -> str:
-    """With a full stop, which an item of a list may lack."""
+    """The sentence with a full stop, which a list item may lack."""
     return sentence if sentence.endswith((".", "!", "?")) else f"{sentence.rstrip(',;:')}."
 
 
 def summary_by_rules(findings: Sequence[Finding]) -> str:
-    """Two sentences made from the findings alone: the gravest one, and those that follow."""
+    """Two sentences from the findings alone: the most severe one, and the next ones."""
     first, *rest = findings
     weakness = f", CWE-{first.cwe}" if first.cwe else ""
     place = f"{first.file}:{first.line}"
@@ -99,7 +99,7 @@ def _listed(ids: Sequence[str]) -> str:
 
 
 def _prompt(findings: Sequence[Finding]) -> str:
-    """The first finding of each rule: ten of one kind would crowd out the others."""
+    """The first finding of each rule: many of one kind would displace the others."""
     first_of_rule: dict[str, Finding] = {}
     for finding in findings:
         first_of_rule.setdefault(finding.rule, finding)
@@ -108,7 +108,7 @@ def _prompt(findings: Sequence[Finding]) -> str:
 
 
 def _second_prompt(findings: Sequence[Finding]) -> str:
-    """An easier question: asked the same again, a model at temperature 0 answers the same."""
+    """An easier question, because a model at temperature 0 repeats its answer to the same one."""
     first = findings[0]
     question = f"In one sentence that begins with {first.id}, say what it is and why to fix it."
     return f"Findings:\n{_compact(first)}\n\n{question}"

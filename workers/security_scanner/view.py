@@ -16,7 +16,7 @@ SEVERITY_STYLES: dict[Grade, str] = {"high": "bold red", "medium": "yellow", "lo
 
 
 def findings_view(result: SecurityScanResult, max_rows: int | None = None) -> Group:
-    """Findings of a scan as a table, gravest first, with the triage."""
+    """Findings of a scan as a table, most severe first, with the triage."""
     findings = result.findings
     counts = ", ".join(f"{number} {grade}" for grade, number in result.counts)
     head = f"{len(findings)} findings ({counts}) in {result.files_scanned} files"
@@ -50,5 +50,5 @@ def _findings_table(findings: Sequence[Finding]) -> Table:
 
 
 def _in_short(message: str) -> str:
-    """What a scanner says up to its first break, unless that comes after a word or two."""
+    """A scanner's message up to its first break after 20 characters."""
     return re.split(r"(?<=.{20})[.,;:] ", message, maxsplit=1)[0].rstrip(".")

@@ -47,6 +47,7 @@ from fleet.redis.client import sentinel_options
 from fleet.redis.keys import Keys, line, pushed, wake
 from fleet.redis.scripts import Scripts
 from fleet.settings.addresses import SENTINEL_PORT, redis_address
+from fleet.tasks.waiting.queue_index_store import free_slot
 from fleet.tasks.waiting.schedule_store import deferred
 
 PLAIN, TLS, SENTINEL = "fleet", "fleets", "fleet-sentinel"
@@ -374,9 +375,7 @@ class Channel(GuardedChannel):
             places = [line(self._q_for_pri(routing_key, priority))]
             self.scripts.put_back(keys=places, args=[task, int(not leftmost)], client=pipe)
         if link.pool and link.is_overflow(routing_key):
-            keys = Keys(link.tag)
-            held = [keys.pool(link.pool).in_flight, keys.task(task)]
-            self.scripts.release(keys=held, args=[task, link.pool], client=pipe)
+            free_slot(self.scripts, Keys(link.tag), task, link.pool, client=pipe)
 
 
 def _check_prefix(options: Mapping[str, Any]) -> None:

@@ -1,9 +1,9 @@
-"""Which thresholds of a budget are reached, and what else there is to tell about money.
+"""Budget alerts: which thresholds of a budget are reached; and alerts about output limits.
 
-What counts is what is settled in the window and what is held, for a limit refuses by the sum of
-both. A threshold of a scope and window is said once, whatever becomes of the limit: one that was
-raised says the higher thresholds that nobody has heard of yet, and begins anew when the window
-turns.
+The amount settled in the window and the amount held count together, because a limit refuses by
+their sum. Each threshold of a scope and window raises one alert. If the limit is raised meanwhile,
+only the higher thresholds without an alert raise one. All thresholds start again when the window
+ends.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ THRESHOLDS = (50, 80, 90, 100)
 FULL = THRESHOLDS[-1]
 
 LIMIT_KIND = "output_limit"
-"""What tells an alert about a model's limit from one about a budget."""
+"""The kind of an alert about a model's output limit. An alert about a budget has no kind."""
 
 
 class BudgetUse(NamedTuple):
-    """How much of a limit of dollars a scope uses, in nano-dollars.
+    """How much of a dollar limit a scope uses, in nano-dollars.
 
-    `window_id` is the UTC hour, day or month that it was seen in, such as `d20261124`.
+    `window_id` is the UTC hour, day or month of the reading, such as `d20261124`.
     """
 
     scope: str
@@ -62,12 +62,12 @@ class BudgetAlert(NamedTuple):
 
     @property
     def epoch(self) -> float:
-        """When it was said, in seconds since 1970."""
+        """When the alert was raised, in seconds since 1970."""
         return int(self.id.partition("-")[0]) / 1000
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing is left: tasks go to cheaper models, wait or are refused."""
+        """Whether the budget is used up: tasks go to cheaper models, wait or are refused."""
         return self.threshold >= FULL
 
     @property
@@ -75,17 +75,17 @@ class BudgetAlert(NamedTuple):
         """The alert for people."""
         used, limit = self.settled + self.held, Limit(self.window, "dollars", self.limit)
         return (
-            f"{self.scope} has used {used * 100 // self.limit} % of {limit.said}: "
+            f"{self.scope} has used {used * 100 // self.limit} % of {limit.description}: "
             f"{dollars(self.settled)} settled, {dollars(self.held)} reserved"
         )
 
 
 class LimitAlert(NamedTuple):
-    """An answer of a model was longer than it was asked to be at most, so that what a call of the
-    model may cost is not known by its limit. `asked` and `written` are tokens.
+    """An answer of a model was longer than its output limit, so that the limit does not bound the
+    cost of a call. `asked` is the limit and `written` the length of the answer, in tokens.
 
-    It is said once, until answers have shown that the limit holds. `call` is which one: the task's
-    id, a space, the name of the call. `id` is as in `BudgetAlert`.
+    The alert is raised once, until answers show that the limit holds again. `call` names the call:
+    the task's id, a space, the name of the call. `id` is as in `BudgetAlert`.
     """
 
     id: str
@@ -96,21 +96,21 @@ class LimitAlert(NamedTuple):
 
     @property
     def flat(self) -> list[str]:
-        """The names and values that are stored."""
-        told = {"kind": LIMIT_KIND, **self._asdict()}
-        return [str(part) for pair in told.items() if pair[0] != "id" for part in pair]
+        """The stored names and values, alternating."""
+        stored = {"kind": LIMIT_KIND, **self._asdict()}
+        return [str(part) for pair in stored.items() if pair[0] != "id" for part in pair]
 
     @property
     def epoch(self) -> float:
-        """When it was said, in seconds since 1970."""
+        """When the alert was raised, in seconds since 1970."""
         return int(self.id.partition("-")[0]) / 1000
 
     @property
     def sentence(self) -> str:
         """The alert for people."""
         return (
-            f"{self.scope} has ignored the limit of an answer: {self.written:,} tokens instead of "
-            f"{self.asked:,} at most; until it keeps its limit, its calls are admitted at what it "
+            f"{self.scope} ignored its output limit: {self.written:,} tokens instead of at most "
+            f"{self.asked:,}. Until it keeps the limit, its calls reserve money for what it really "
             "writes. See limit_field of its provider in fleet.toml"
         )
 

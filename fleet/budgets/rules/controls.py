@@ -1,4 +1,4 @@
-"""What steers the money beside the limits: the way down to cheaper models, the emergency mode."""
+"""Controls of spending beside the limits: downgrades to cheaper models."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 
 class Downgrade(NamedTuple):
-    """When a task goes to a cheaper model, and to which.
+    """When a task goes to a cheaper model, and to which model.
 
-    `models` is a mapping without cycles. It is used where a task's estimate is over `over`
-    nano-dollars, or from the share `nearly`, 0 to 1, of a dollar budget on.
+    `models` maps each model to a cheaper one, without cycles. It applies if a task's estimate is
+    over `over` nano-dollars, or once the share `nearly`, 0 to 1, of a dollar budget is used.
     """
 
     models: Mapping[str, str]

@@ -1,21 +1,21 @@
-"""Limits: how much of what a scope may use in which window.
+"""Limits: the most that a scope may use of a quantity in a window.
 
 A scope is `all`, or a kind and a name: `tenant:acme`, `agent_type:code_generator`, `model:gpt-5`.
-The name `*` stands for each of the kind: what `tenant:*` says holds for every tenant, and for
-each by itself, where nothing was said of that very tenant about the same window and quantity.
+The name `*` stands for each scope of the kind. A limit of `tenant:*` holds for every tenant
+separately, unless the tenant has its own limit for the same window and quantity.
 
-    window          letter   what it is
+    window          letter   meaning
     hour            h        the UTC hour, by Redis's clock
     day             d        the UTC day
     month           m        the UTC month
     rolling         r        the last 60 minutes at any moment
-    now             c        what is in the fleet at once
+    now             c        at the same time
 
-    quantity        number   what is counted
+    quantity        number   meaning
     dollars         1        US dollars, in nano-dollars
     tokens          2        tokens of input and output
-    requests        3        model calls: a submitted task holds one, each further call another
-    tasks           4        tasks that were submitted and have not ended; in the window `now` alone
+    requests        3        model calls: a submitted task reserves one, each further call another
+    tasks           4        submitted tasks that have not ended; only in the window `now`
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ LETTERS: Mapping[Window, str] = dict(zip(WINDOWS, "hdmrc", strict=True))
 NUMBERS: Mapping[Quantity, int] = {name: 1 + i for i, name in enumerate(QUANTITIES)}
 
 MOST = 2**53 - 1
-"""Up to here Lua counts exactly: 9 million dollars."""
+"""The largest number that Lua counts exactly: 9 million dollars."""
 
-SAID: Mapping[Window, str] = {
-    "hour": "a UTC hour",
-    "day": "a UTC day",
-    "month": "a UTC month",
+WINDOW_PHRASES: Mapping[Window, str] = {
+    "hour": "per UTC hour",
+    "day": "per UTC day",
+    "month": "per UTC month",
     "rolling": "in any 60 minutes",
     "now": "at once",
 }
@@ -48,7 +48,7 @@ PACKED = re.compile(r"([hdmrc])([1-4])=(\d+)")
 
 
 class Limit(NamedTuple):
-    """What a scope may use at most in a window, from 1 to `MOST`."""
+    """The most that a scope may use in a window, from 1 to `MOST`."""
 
     window: Window
     quantity: Quantity
@@ -60,40 +60,40 @@ class Limit(NamedTuple):
         return f"{LETTERS[self.window]}{NUMBERS[self.quantity]}={self.most}"
 
     @property
-    def said(self) -> str:
-        """The limit in words, such as `$500 a UTC day` or `10 tasks at once`."""
+    def description(self) -> str:
+        """The limit in words, such as `$500 per UTC day` or `10 tasks at once`."""
         amount = dollars(self.most) if self.quantity == "dollars" else f"{self.most:,}"
         what = "" if self.quantity == "dollars" else f" {self.quantity}"
-        return f"{amount}{what} {SAID[self.window]}"
+        return f"{amount}{what} {WINDOW_PHRASES[self.window]}"
 
 
 class Limits:
-    """All limits by their scopes; it does not change.
+    """All limits by scope. Immutable.
 
-    A limit of None is lifted: the scope has none, whatever `*` says.
+    A limit of None is lifted: the scope has no such limit, even if `*` has one.
     """
 
     def __init__(self, table: Mapping[LimitKey, int | None]) -> None:
-        said: dict[str, dict[tuple[Window, Quantity], int | None]] = defaultdict(dict)
+        by_scope: dict[str, dict[tuple[Window, Quantity], int | None]] = defaultdict(dict)
         for key, most in table.items():
-            said[key.scope][key.window, key.quantity] = most
-        self._said = dict(said)
-        self._packed = {scope: pack(self.of(scope)) for scope in self._said}
+            by_scope[key.scope][key.window, key.quantity] = most
+        self._by_scope = dict(by_scope)
+        self._packed = {scope: pack(self.of(scope)) for scope in self._by_scope}
         self.named_tenants = frozenset(
-            scope.partition(":")[2] for scope in said if scope.startswith("tenant:")
+            scope.partition(":")[2] for scope in by_scope if scope.startswith("tenant:")
         ) - {EACH}
-        """Those about whom something was said by name."""
+        """The tenants with limits of their own."""
 
     def of(self, scope: str) -> tuple[Limit, ...]:
-        """The limits of a scope: its own, and those of `*` that it says nothing about."""
-        found = {**self._said.get(each_of(scope), {}), **self._said.get(scope, {})}
+        """The limits of a scope: its own, and those of `*` that it does not replace."""
+        found = {**self._by_scope.get(each_of(scope), {}), **self._by_scope.get(scope, {})}
         limits = (Limit(*key, most) for key, most in found.items() if most is not None)
         return tuple(sorted(limits, key=_order))
 
     def packed(self, scope: str) -> str:
         """The limits of a scope as the scripts read them, such as `d1=500000000000;c4=10`.
 
-        '' where it has none.
+        Empty if it has none.
         """
         own = self._packed.get(scope)
         return self._packed.get(each_of(scope), "") if own is None else own
@@ -110,7 +110,7 @@ def unpack(packed: str) -> tuple[Limit, ...]:
 
 
 def each_of(scope: str) -> str:
-    """The scope that speaks for each of a kind: `tenant:*` for `tenant:acme`."""
+    """The scope for each scope of a kind: `tenant:*` for `tenant:acme`."""
     return f"{scope.partition(':')[0]}:{EACH}"
 
 

@@ -1,4 +1,4 @@
-"""Days of the calendar, written as YYYYMMDD, without a clock. Written so they sort by time."""
+"""Calendar days as YYYYMMDD, which sort by time. There is no clock here."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ FIRST_WEEKDAY = 3
 
 
 def day_number(day: str) -> int:
-    """Days since 1970-01-01. Raises `ValueError` for what is no day of the calendar."""
+    """Days since 1970-01-01. Raises `ValueError` for an invalid date."""
     return int(np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:8]}", "D").astype(np.int64))
 
 
 def shifted(day: str, by: int) -> str:
-    """The day so many days later, or earlier where `by` is under 0."""
+    """The day `by` days later, or earlier if `by` is negative."""
     return str(np.datetime64(day_number(day) + by, "D")).replace("-", "")
 
 
@@ -31,7 +31,7 @@ def days_between(first: str, last: str) -> tuple[str, ...]:
 def month_days(month: str) -> tuple[str, ...]:
     """All days of a month, written as YYYYMM."""
     first = f"{month}01"
-    following = shifted(first, 31)[:6]  # no month is longer, and none so short as to be skipped
+    following = shifted(first, 31)[:6]  # no month is longer, and none is short enough to be skipped
     return days_between(first, shifted(f"{following}01", -1))
 
 

@@ -9,16 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from fleet.models.rules.usage import CONTRADICTORY, MISSING, UNPRICED
 from fleet.settings.names import ALL, SCOPE_KINDS
 
-STEP = "step"
+MODEL_CALL = "step"
 LOST = "lost"
 CORRECTION = "correction"
-
-SEEN = "seen"
-MISSING = "missing"
-UNPRICED = "unpriced"
-CONTRADICTORY = "contradictory"
 
 FIRST = "0-0"
 """An id that all entries follow."""
@@ -41,7 +37,7 @@ class Names(NamedTuple):
 
 
 class LedgerEntry(NamedTuple):
-    """One settled step of a task, or a correction.
+    """One settled model call of a task, or a correction.
 
     `id` is `<ms>-<n>`, the ms since 1970 by Redis's clock. `amount` and `estimate` are
     nano-dollars. `cached` tokens are among the `input`, `reasoning` tokens among the `output`.
@@ -126,23 +122,6 @@ class LedgerEntry(NamedTuple):
             int(self.usage == UNPRICED),
             int(self.usage == CONTRADICTORY),
         )
-
-
-class Counted(NamedTuple):
-    """What a scope has spent in a window: nano-dollars, tokens of input and output, steps."""
-
-    amount: int = 0
-    tokens: int = 0
-    requests: int = 0
-
-
-class Held(NamedTuple):
-    """What is held in a scope for tasks that have not ended, and how many those are."""
-
-    amount: int = 0
-    tokens: int = 0
-    requests: int = 0
-    tasks: int = 0
 
 
 class Rolled(NamedTuple):

@@ -1,9 +1,9 @@
-"""What samples of a quantity say about it, and how sure that is.
+"""Estimates from samples of a quantity, with confidence intervals.
 
-Samples come as an array of shape (rounds, values): each round is one process, whose values
-share that process's luck (memory layout, hash seed, the machine's mood). So the bootstrap draws
+Samples are an array of shape (rounds, values). Each round is one process, whose values share the
+conditions of that process (memory layout, hash seed, load of the machine). So the bootstrap draws
 rounds first and then values within each drawn round, as in A. C. Davison and D. V. Hinkley,
-Bootstrap Methods and their Application (1997), section 3.8; the intervals are percentile ones.
+Bootstrap Methods and their Application (1997), section 3.8. The intervals are percentile intervals.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate between two bounds that hold it with probability `confidence`."""
+    """An estimate between two bounds that include the true value with probability `confidence`."""
 
     estimate: float
     low: float
@@ -67,8 +67,8 @@ def median_ratio_interval(
 ) -> Interval:
     """The median of the samples over the reference's, both of shape (rounds, values).
 
-    Round i of both was measured side by side, so both draw the same rounds, and what slowed
-    both down cancels out. Raises `ValueError` where the counts of rounds differ.
+    Round i of both was measured side by side, so both draw the same rounds, and a common slowdown
+    cancels out. Raises `ValueError` if the numbers of rounds differ.
     """
     table, other = _table(samples), _table(reference)
     if len(table) != len(other):

@@ -1,15 +1,15 @@
-"""What a month will have cost: what is known of it, and for each day to come the recent mean.
+"""The projected spend of a month: the known part, and the recent mean for each remaining day.
 
-With n recent whole days of mean m and standard deviation s, and d days to come:
+With n recent whole days of mean m and standard deviation s, and d remaining days:
 
     projection = spent so far + d m
     interval   = projection -/+ t s sqrt(d + d^2 / n)
 
 t is the quantile of Student's distribution with n - 1 degrees of freedom. This is the prediction
 interval for the mean of d further values of a normal sample (G. Hahn and W. Meeker, Statistical
-Intervals, 1991, chapter 4), times d. It assumes that days are alike and independent. Quiet
-weekends make it wider than need be. It follows no trend, which `fleet spend` shows beside it, and
-no jump to another level.
+Intervals, 1991, chapter 4), times d. It assumes that days are alike and independent. Quiet weekends
+make it wider than necessary. It does not follow a trend, which `fleet spend` shows separately, nor
+a jump to another level.
 
 Simulated months whose days have 25 % of noise were inside the interval of 90 % as often: 93 % of
 level ones, 92 % of those that rise by 1 % of the first level a day, all with quiet weekends, and
@@ -27,9 +27,9 @@ from fleet.ledger.rules.days import month_days
 from fleet.ledger.rules.intervals import Interval
 
 LEAST_DAYS = 3
-"""With fewer whole days there is no interval worth the name."""
+"""With fewer whole days there is no useful interval."""
 RECENT_DAYS = 14
-"""Two whole weeks: each day of the week counts alike, and a level that moves is followed."""
+"""Two whole weeks: each day of the week counts equally, and the mean follows a moving level."""
 CONFIDENCE = 0.9
 
 
@@ -37,9 +37,9 @@ CONFIDENCE = 0.9
 class Projection:
     """A month's spend in nano-dollars, of which `spent` is known.
 
-    `total` is None where there are too few days to say; `note` says so, or what is to be
-    kept in mind. `days` are those to come, each with its own interval in `daily`; a day that
-    has not ended is one of them. `learned_from` counts whole days.
+    `total` is None if there are too few days. `note` says so, or warns about the projection. `days`
+    are the remaining days, each with its own interval in `daily`. A day that has not ended is one
+    of them. `learned_from` counts whole days.
     """
 
     month: str
@@ -54,9 +54,9 @@ class Projection:
 def project(days: Sequence[str], amounts: Sequence[int], open_day: bool = False) -> Projection:
     """Project the month of the last of these consecutive days, at least one, with their amounts.
 
-    All of the month's days up to the last have to be there. Days before the first spend are left
-    out, for then there was no fleet. With `open_day` the last day has not ended: it will cost at
-    least what it has.
+    All days of the month up to the last must be present. Days before the first spend are left out,
+    because there was no fleet then. With `open_day` the last day has not ended, and its amount so
+    far is a lower bound.
     """
     month = days[-1][:6]
     spent = sum(amount for day, amount in zip(days, amounts, strict=True) if day[:6] == month)
@@ -83,9 +83,9 @@ def _since_the_first_spend(amounts: Sequence[int]) -> Sequence[int]:
 
 
 def _coming(recent: Sequence[int], count: int, so_far: int, known: int = 0) -> Interval:
-    """What is known and `count` days to come cost, the first of them at least what it has.
+    """The known amount plus `count` remaining days, the first of them at least `so_far`.
 
-    No day is taken to cost less than nothing, whatever was corrected.
+    No day counts as less than 0, even after corrections.
     """
     mean = max(fmean(recent), 0.0)
     estimate = known + max(mean, so_far) + (count - 1) * mean

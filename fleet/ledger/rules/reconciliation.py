@@ -14,8 +14,8 @@ class BillKey(NamedTuple):
 
 
 class Billed(NamedTuple):
-    """What was used on a day by a model: tokens, of which cached ones are input; nano-dollars;
-    requests, or steps of the ledger. What a bill does not tell is 0 on both sides."""
+    """The usage of a model on a day: tokens, with cached ones included in the input; nano-dollars;
+    requests, or the ledger's model calls. A figure missing from the bill is 0 on both sides."""
 
     input: int = 0
     cached: int = 0
@@ -25,7 +25,7 @@ class Billed(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """One day and model: what the provider billed, and what the ledger has."""
+    """One day and model: the provider's figures and the ledger's."""
 
     key: BillKey
     billed: Billed
@@ -33,12 +33,12 @@ class Compared(NamedTuple):
 
     @property
     def difference(self) -> Billed:
-        """What the bill has more than the ledger; under 0 where it has less."""
+        """The bill minus the ledger; negative if the ledger has more."""
         return Billed(*(a - b for a, b in zip(self.billed, self.ledger, strict=True)))
 
 
 def sums(lines: Iterable[tuple[BillKey, Billed]]) -> dict[BillKey, Billed]:
-    """Lines of a bill, those of the same day and model added up."""
+    """The sums of a bill's lines by day and model."""
     found: dict[BillKey, Billed] = {}
     for key, billed in lines:
         before = found.get(key, Billed())
@@ -49,6 +49,6 @@ def sums(lines: Iterable[tuple[BillKey, Billed]]) -> dict[BillKey, Billed]:
 def compared(
     bill: Mapping[BillKey, Billed], ledger: Mapping[BillKey, Billed]
 ) -> tuple[Compared, ...]:
-    """Every day and model that either side knows, in order."""
+    """Every day and model of either side, in order."""
     keys = sorted({*bill, *ledger})
     return tuple(Compared(key, bill.get(key, Billed()), ledger.get(key, Billed())) for key in keys)

@@ -1,6 +1,6 @@
-"""What the spend of a period says: totals, trend, burn rate and shares.
+"""The analysis of a period's spend: totals, trend, burn rate and shares.
 
-Amounts are nano-dollars and whole numbers. Only trends, shares and rates are floats.
+Amounts are whole nano-dollars. Only trends, shares and rates are floats.
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ from fractions import Fraction
 from typing import Literal
 
 from fleet.ledger.rules.days import month_days
-from fleet.ledger.rules.spend_advice import Suggestion, Verdict, limit_words, suggestions, verdict
+from fleet.ledger.rules.spend_advice import (
+    SpendVerdict,
+    Suggestion,
+    limit_words,
+    suggestions,
+    verdict,
+)
 from fleet.ledger.rules.spend_rows import SpendRow
 from fleet.settings.names import ALL
 
@@ -25,10 +31,10 @@ WEEK = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What may be spent in a UTC day and in a month, in nano-dollars, both over 0.
+class SpendLimits:
+    """The spend limits of a UTC day and of a month, in nano-dollars, both over 0.
 
-    The scopes say whose limits these are: those of everything, or of one tenant.
+    The scopes are those of the limits: all, or one tenant.
     """
 
     daily: int
@@ -37,9 +43,9 @@ class Limits:
     monthly_scope: str = ALL
 
     def of_days(self, days: Sequence[str]) -> int:
-        """What may be spent in these days: of each month's limit the share of its days.
+        """The limit of these days: the share of each month's limit for its days.
 
-        Of a single day the daily limit.
+        For a single day this is the daily limit.
         """
         if len(days) == 1:
             return self.daily
@@ -48,14 +54,14 @@ class Limits:
         return max(1, int(sum(shares)))
 
     def burned(self, days: Sequence[str]) -> int:
-        """What the spend of these days is held against: a month's limit, and where the days are
-        more than a month, as much of every month's limit as they have of its days."""
+        """The limit for the burn rate of these days: a month's limit, or over more than a month the
+        share of each month's limit for its days."""
         return max(self.monthly, self.of_days(days) if len(days) > 1 else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums of rows, as in `SpendRow`: amounts in nano-dollars, counts of calls and tokens."""
+    """Sums of `SpendRow`s: amounts in nano-dollars, numbers of calls and tokens."""
 
     amount: int = 0
     requests: int = 0
@@ -74,9 +80,9 @@ FIGURES = tuple(field.name for field in fields(Totals))
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """The spend of one model, tenant and so on. `share` is of the total, 0 where that is not
-    over 0. A correction may make an amount, and so a share, negative."""
+class SpendShare:
+    """The spend of one model, tenant and so on. `share` is its share of the total, 0 if the total
+    is not over 0. A correction may make an amount, and so a share, negative."""
 
     name: str
     share: float
@@ -87,10 +93,10 @@ class Part:
 class Analysis:
     """The spend of the days, each with its amount.
 
-    `daily_mean` is over all days; `trend` is in nano-dollars a day, see `weekly_trend`;
-    `burn_rate` is the total over `burn_limit`, the monthly limit, or over more than a month what
-    the limits of its months allow; `days_limit` is what may be spent in these days, see
-    `Limits.of_days`; `verdict` is that of the last day.
+    `daily_mean` is over all days. `trend` is in nano-dollars a day, see `weekly_trend`.
+    `burn_rate` is the total over `burn_limit`: the monthly limit, or over more than a month the sum
+    that the limits of its months allow. `days_limit` is the limit of these days, see
+    `SpendLimits.of_days`; `verdict` is that of the last day.
     """
 
     days: tuple[str, ...]
@@ -101,18 +107,18 @@ class Analysis:
     burn_rate: float
     burn_limit: int
     days_limit: int
-    verdict: Verdict
-    breakdowns: dict[Dimension, tuple[Part, ...]]
+    verdict: SpendVerdict
+    breakdowns: dict[Dimension, tuple[SpendShare, ...]]
     daily_by_model: dict[str, tuple[int, ...]]
     suggestions: tuple[Suggestion, ...]
 
 
 def analyse(
-    rows: Sequence[SpendRow], days: Sequence[str], limits: Limits, open_day: bool = False
+    rows: Sequence[SpendRow], days: Sequence[str], limits: SpendLimits, open_day: bool = False
 ) -> Analysis:
     """Analyse the rows of consecutive days, at least one. Days without a row count as 0.
 
-    With `open_day` the last day has not ended yet: it is in the totals, and not in the trend,
+    With `open_day` the last day has not ended yet. It counts in the totals, but not in the trend,
     which would always seem to fall. Raises `ValueError` for a row of another day.
     """
     daily = daily_totals(rows, days)
@@ -160,11 +166,11 @@ def daily_totals(rows: Iterable[SpendRow], days: Sequence[str]) -> tuple[int, ..
     return tuple(found.values())
 
 
-def breakdown(rows: Iterable[SpendRow], by: Dimension) -> tuple[Part, ...]:
-    """The parts of the spend by one of the names, the dearest first, then by name."""
+def breakdown(rows: Iterable[SpendRow], by: Dimension) -> tuple[SpendShare, ...]:
+    """The parts of the spend by one of the names, the largest first, then by name."""
     sums = {name: summed(group) for name, group in _grouped(rows, by).items()}
     total = sum(each.amount for each in sums.values())
-    parts = (Part(name, _share(each.amount, total), each) for name, each in sums.items())
+    parts = (SpendShare(name, _share(each.amount, total), each) for name, each in sums.items())
     return tuple(sorted(parts, key=lambda part: (-part.totals.amount, part.name)))
 
 
@@ -178,8 +184,8 @@ def _grouped(rows: Iterable[SpendRow], by: Dimension) -> Mapping[str, list[Spend
 def weekly_trend(daily: Sequence[int]) -> Fraction:
     """The slope of the least squares line through the last seven days, in nano-dollars a day.
 
-    0 under seven days. With days numbered -3 to 3 the slope is the sum of number x amount over
-    that of the squares, 28. It is exact, since a level spend has to have no trend at all.
+    0 for under seven days. With days numbered -3 to 3 the slope is the sum of number x amount over
+    the sum of the squares, 28. The result is exact, because a constant spend must have no trend.
     """
     if len(daily) < WEEK:
         return Fraction(0)

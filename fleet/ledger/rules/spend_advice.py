@@ -1,7 +1,6 @@
-"""What to think of a spend, and what would save money.
+"""The verdict on a spend, and suggestions that would save money.
 
-What is compared with a share of a limit is compared in whole nano-dollars, so that no rounding
-decides.
+Comparisons with a share of a limit use whole nano-dollars, so that no rounding decides.
 """
 
 from __future__ import annotations
@@ -11,24 +10,24 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-Verdict = Literal["healthy", "warning", "critical"]
+SpendVerdict = Literal["healthy", "warning", "critical"]
 Priority = Literal["critical", "high", "medium"]
 
 NEARLY_PERCENT = 80
-"""More of a limit than this is called a warning, for a day as for a month."""
+"""A larger share of a limit is a warning, for a day and for a month."""
 AIM_PERCENT = 70
-"""What cutting costs should bring a month, or what several allow, down to."""
+"""The share of the limit that cutting costs should reach."""
 DOMINANT_PERCENT = 40
-"""A model with more of the spend than this is worth replacing where a cheaper one will do."""
+"""A model with a larger share of the spend is worth replacing if a cheaper one is good enough."""
 SUBSTITUTE_SAVES_PERCENT = 30
-"""What that is taken to save of the model's cost."""
+"""The assumed saving of a cheaper model, in percent of the replaced model's cost."""
 WEEKS_OF_TREND = 4
-"""A rising trend is taken to cost so many times itself."""
+"""The assumed cost of a rising trend, as a multiple of its daily slope."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """What would save money. `saves` is in nano-dollars, over the period's length."""
+    """A suggestion that would save money. `saves` is in nano-dollars over the period's length."""
 
     type: Literal["budget_alert", "model_substitution", "usage_monitoring"]
     priority: Priority
@@ -36,15 +35,15 @@ class Suggestion:
     saves: int
 
 
-def verdict(amount: int, daily_limit: int) -> Verdict:
-    """What a day's spend is called: a warning over 80 % of the limit, critical over 100 %."""
+def verdict(amount: int, daily_limit: int) -> SpendVerdict:
+    """The verdict on a day's spend: a warning over 80 % of the limit, critical over 100 %."""
     if amount > daily_limit:
         return "critical"
     return "warning" if _over(amount, NEARLY_PERCENT, daily_limit) else "healthy"
 
 
 def limit_words(limit: int, monthly: int, days: int) -> str:
-    """What the limit that a period's spend is held against is called."""
+    """The name of the limit that a period's spend is compared with."""
     if limit == monthly:
         return "the monthly limit"
     return f"what the monthly limit allows in {days} days"
@@ -57,10 +56,10 @@ def suggestions(
     limit: int,
     of: str = "the monthly limit",
 ) -> tuple[Suggestion, ...]:
-    """What could be saved, the most urgent first.
+    """Suggestions, the most urgent first.
 
-    `total` is the period's spend, `models` that of each model, `trend` in nano-dollars a day.
-    `limit` is what the total is held against, and `of` what that is called.
+    `total` is the period's spend, `models` the spend of each model, `trend` in nano-dollars a day.
+    `limit` is the limit for the total, and `of` its name.
     """
     found: list[Suggestion] = []
     if _over(total, NEARLY_PERCENT, limit):
@@ -95,5 +94,5 @@ def suggestions(
 
 
 def _over(amount: int, percent: int, whole: int) -> bool:
-    """Whether an amount over 0 is more than so much of a whole."""
+    """Whether an amount over 0 is more than `percent` of the whole."""
     return amount > 0 and amount * 100 > whole * percent

@@ -1,4 +1,4 @@
-"""What was spent, summed up: one row for each period and combination of names."""
+"""Sums of spending: one row for each period and combination of names."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NamedTuple
 class SpendRow(NamedTuple):
     """Spend of one period: `period` is a UTC day as YYYYMMDD or an hour as YYYYMMDDHH.
 
-    Amounts are nano-dollars. `uncertain` is the part of the amount that nobody saw the usage
-    of, `missing` and `unpriced` count the steps whose usage or price was not known, and
-    `contradictory` those whose provider told counts that fit no reading.
+    Amounts are nano-dollars. `uncertain` is the part of the amount without reported usage.
+    `missing` and `unpriced` count the model calls with unknown usage or price, `contradictory` the
+    calls whose provider reported inconsistent counts.
     """
 
     period: str

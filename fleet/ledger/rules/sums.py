@@ -1,23 +1,24 @@
-"""Sums of the ledger's entries: as the roll-ups hold them, and as the counters do."""
+"""Sums of the ledger's entries, in the form of the roll-ups and in the form of the counters."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Self
 
-from fleet.ledger.rules.entries import Counted, LedgerEntry, Names, Rolled
+from fleet.budgets.rules.usage_counters import Counted
+from fleet.ledger.rules.entries import LedgerEntry, Names, Rolled
 from fleet.ledger.rules.spend_rows import SpendRow
 
 
 class RolledKey(NamedTuple):
-    """What a sum of a roll-up is of: an hour (YYYYMMDDHH) or a day (YYYYMMDD), and names."""
+    """The key of a sum in a roll-up: an hour (YYYYMMDDHH) or a day (YYYYMMDD), and names."""
 
     period: str
     names: Names
 
 
 class LedgerSums:
-    """Sums of entries by windows and names; in memory are the sums alone."""
+    """Sums of entries by windows and names. Only the sums are in memory."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str, Names], list[int]] = {}
@@ -29,7 +30,7 @@ class LedgerSums:
         return self
 
     def merge(self, other: Self) -> Self:
-        """Add the sums of others."""
+        """Add the sums of another object."""
         for group, sums in other._sums.items():
             self._add(group, sums)
         return self
@@ -71,5 +72,5 @@ class LedgerSums:
 
 
 def spend_row(key: RolledKey, rolled: Rolled) -> SpendRow:
-    """A sum of a roll-up, as the analysis of spend takes it."""
+    """A sum of a roll-up as a row for the analysis of spend."""
     return SpendRow(key.period, *key.names, *rolled)

@@ -1,7 +1,7 @@
-"""What providers answer, read strictly where text, tokens and the end are told, and leniently else.
+"""Normalises the answers of providers: strict about text, tokens and the end, lenient otherwise.
 
-The clients of providers check every field of their protocol, and servers that speak it almost give
-answers that are thrown away over a field which nobody needs, though they are paid for. So answers
-are written anew before a client sees them, of what is needed alone; an error inside a 200 becomes
-the error status that it tells of.
+The providers' clients check every field of their protocol. Servers with small deviations give
+answers that a client would reject over an unneeded field, although they are paid for. So answers
+are rewritten before a client sees them, with only the needed fields. An error inside a 200 becomes
+the matching error status.
 """

@@ -25,7 +25,7 @@ TEXTS = {
     "input_json_delta": "partial_json",
     "signature_delta": "signature",
 }
-"""The kinds of blocks, and of pieces of them, each with the field that has its text."""
+"""The kinds of blocks and of their pieces, each with the field for its text."""
 
 NOTHING_TOLD: Json = {"input_tokens": 0, "output_tokens": 0}
 
@@ -44,7 +44,7 @@ def whole(body: Mapping[str, Any]) -> Json:
 
 
 def events_of(body: Mapping[str, Any]) -> list[Json]:
-    """A message as the events of a stream, whose server was asked for one. Raises `Unreadable`."""
+    """A complete message as the events of a stream. Raises `Unreadable`."""
     told = whole(body)
     start = {**told, "content": [], "stop_reason": None}
     found: list[Json] = [{"type": "message_start", "message": start}]
@@ -65,13 +65,12 @@ class MessagePieces:
         self._ended = False
 
     def piece(self, event: Mapping[str, Any]) -> list[Json]:
-        """The event in the place of one; none for a kind that nobody needs. Raises `Unreadable`.
-        """
+        """The event's normalised form; none for an unneeded kind. Raises `Unreadable`."""
         kind = event.get("type")
         if kind == "message_start":
             return self._starts(mapping(event.get("message")))
         found = self._piece(event, kind)
-        # A client takes nothing before the start.
+        # A client accepts no event before the start.
         return found if self._begun or not found else [*self._starts({}), *found]
 
     def _starts(self, message: Mapping[str, Any]) -> list[Json]:
@@ -98,7 +97,7 @@ class MessagePieces:
         return [{"type": kind, "index": index, field: block}] if block else []
 
     def end(self) -> list[Json]:
-        """A reason to have ended, where there was none. Raises `Unreadable`."""
+        """The missing finish reason, if there was none. Raises `Unreadable`."""
         if not self._begun:
             raise Unreadable("the answer has no message")
         return [] if self._ended else self._ends({"delta": {"stop_reason": NO_REASON}})
@@ -111,7 +110,7 @@ class MessagePieces:
         return [{"type": "message_delta", "delta": delta, "usage": usage}]
 
     def _last(self, index: int) -> list[Json]:
-        """Half a character that has come and has no other half."""
+        """Half a character that arrived without its other half."""
         left = self._characters.pop(index, Characters()).more("", last=True)
         delta = {"type": "text_delta", "text": left}
         return [{"type": "content_block_delta", "index": index, "delta": delta}] if left else []

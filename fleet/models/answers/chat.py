@@ -1,4 +1,4 @@
-"""Answers of the protocol of OpenAI's chat completions, which most servers speak, and Mistral's."""
+"""Answers in OpenAI's chat completions protocol, which most servers speak, and in Mistral's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fleet.models.answers.fields import (
 )
 
 THOUGHTS = ("reasoning_content", "reasoning")
-"""Where servers put thoughts that they keep apart."""
+"""The fields for thoughts at servers that separate them."""
 
 TOTALS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
@@ -46,9 +46,9 @@ def whole(body: Mapping[str, Any]) -> Json:
 
 
 def events_of(body: Mapping[str, Any]) -> list[Json]:
-    """A completion as the chunk of a stream, whose server was asked for one. Raises `Unreadable`.
+    """A complete answer as the chunk of a stream. Raises `Unreadable`.
 
-    Being whole it has come to its end, whether it says so or not.
+    A complete answer has ended, even without a finish reason.
     """
     told = whole(body)
     choice = told["choices"][0]
@@ -57,8 +57,8 @@ def events_of(body: Mapping[str, Any]) -> list[Json]:
 
 
 def _of(choice: Mapping[str, Any], field: str) -> Mapping[str, Any] | None:
-    """What is said in a choice, in whatever field: servers mix those of messages, of pieces of
-    them, and of completions of a text."""
+    """The message in a choice, in any field: servers mix the fields of messages, of their pieces,
+    and of text completions."""
     for each in (field, "message", "delta"):
         if isinstance(found := choice.get(each), Mapping):
             return found
@@ -74,7 +74,7 @@ class ChatPieces:
         self._ended = False
 
     def piece(self, event: Mapping[str, Any]) -> list[Json]:
-        """The chunk in the place of one. Raises `Unreadable`."""
+        """The chunk's normalised form. Raises `Unreadable`."""
         choice = first(event.get("choices"))
         frame = _frame(event, "chat.completion.chunk")
         if choice is None:
@@ -87,7 +87,7 @@ class ChatPieces:
         return [{**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}]
 
     def end(self) -> list[Json]:
-        """A reason to have ended, where there was none. Raises `Unreadable`."""
+        """The missing finish reason, if there was none. Raises `Unreadable`."""
         if not self._begun:
             raise Unreadable("the answer has no choice")
         if self._ended:
@@ -97,10 +97,10 @@ class ChatPieces:
 
 def _frame(body: Mapping[str, Any], kind: str) -> Json:
     frame: Json = {"id": "-", "object": kind, "created": 0, "model": name(body.get("model")) or "-"}
-    # Moonshot's streams tell it in the choice, and Groq's beside it.
+    # Moonshot's streams have the usage in the choice, and Groq's beside it.
     places = (body, first(body.get("choices")) or {}, mapping(body.get("x_groq")))
     told = (dict(mapping(place.get("usage"))) for place in places)
-    # What is out of shape in it tells something, too: see `fleet.models.rules.usage`.
+    # Malformed usage has information too: see `fleet.models.rules.usage`.
     return {**frame, "usage": next((each for each in told if each), None)}
 
 
@@ -138,7 +138,7 @@ def _call(call: object, index: int) -> Json | None:
 
 
 def in_mistrals_way(told: Json) -> Json:
-    """The same, with thoughts where Mistral's client looks for them, and the counts it wants."""
+    """The answer in Mistral's form, with thoughts and counts where its client expects them."""
     if told["usage"] or told["object"] == "chat.completion":
         told["usage"] = {**dict.fromkeys(TOTALS, 0), **counts(told["usage"])}
     for choice in told["choices"]:

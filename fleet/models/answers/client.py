@@ -1,7 +1,6 @@
-"""The HTTP client that providers' clients are given: it has their answers written anew.
+"""The HTTP client for the providers' clients: it normalises their answers.
 
-It takes proxies and certificates from the environment as any other, which one with a transport of
-its own would not.
+It takes proxies and certificates from the environment, which a custom transport would not.
 """
 
 from __future__ import annotations
@@ -18,20 +17,20 @@ from fleet.models.answers.faults import Fault, fault_in
 from fleet.models.answers.fields import Json, Pieces, Unreadable, mapping
 
 CONNECT_SECONDS = 5.0
-"""A server that has not taken the connection by then is not there."""
+"""A server that has not accepted the connection by then counts as unreachable."""
 
 MAX_CONNECTIONS = 1000
 MAX_IDLE = 100
 
 ENCODED = ("content-encoding", "content-length", "transfer-encoding")
-"""Headers that are true of the answer only as it was sent."""
+"""Headers that describe only the original body."""
 
 DONE = "[DONE]"
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerForm:
-    """How a protocol writes answers and errors. `named`: events have their type as their name."""
+    """The form of answers and errors in a protocol. `named`: events are named by their type."""
 
     whole: Callable[[Mapping[str, Any]], Json]
     pieces: Callable[[], Pieces]
@@ -61,7 +60,8 @@ GOOGLE = AnswerForm(google.whole, google.AnswerPieces, Fault.for_google, google.
 
 
 class AnswerClient(httpx2.AsyncClient):
-    """Sends requests, and gives answers as their protocol has them. `timeout` is in seconds."""
+    """Sends requests, and returns answers in the form of their protocol. `timeout` is in
+    seconds."""
 
     def __init__(self, form: AnswerForm, timeout: float) -> None:
         limits = httpx2.Limits(
@@ -73,7 +73,7 @@ class AnswerClient(httpx2.AsyncClient):
     async def send(
         self, request: httpx2.Request, *, stream: bool = False, **options: Any
     ) -> httpx2.Response:
-        """As any client does. Raises `Unreadable` for an answer that lacks what is needed."""
+        """Send a request. Raises `Unreadable` for an answer that lacks a needed field."""
         limits = request.extensions.get("timeout") or {}
         limits["connect"] = min(CONNECT_SECONDS, limits.get("connect") or CONNECT_SECONDS)
         response = await super().send(request, stream=stream, **options)
@@ -99,13 +99,13 @@ class AnswerClient(httpx2.AsyncClient):
         return _like(response, content=_json(self.form.then(self.form.whole(mapping(body)))))
 
     def _as_stream(self, response: httpx2.Response, body: Mapping[str, Any]) -> httpx2.Response:
-        """A whole answer of a server that was asked for a stream: it is paid for."""
+        """A stream from a complete answer: a server ignored the request for a stream."""
         told = [self.form.event(self.form.then(each)) for each in self.form.events_of(body)]
         response.headers["content-type"] = "text/event-stream"
         return _like(response, content=b"".join(told))
 
     async def _error(self, response: httpx2.Response) -> httpx2.Response:
-        """An error that is told as an object, as its protocol does, and not as a mere text."""
+        """An error as an object of its protocol, instead of plain text."""
         try:
             body = json.loads(await response.aread())
         except ValueError:
@@ -118,7 +118,7 @@ class AnswerClient(httpx2.AsyncClient):
 
 
 class _Stream(httpx2.AsyncByteStream):
-    """The events of a stream, written anew as they come in."""
+    """The events of a stream, normalised as they arrive."""
 
     def __init__(self, response: httpx2.Response, form: AnswerForm) -> None:
         self.response = response
@@ -126,7 +126,7 @@ class _Stream(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         pieces = self.form.pieces()
-        # What a stream is called does not matter, where its events can be read.
+        # The content type does not matter if the events can be read.
         self.response.headers["content-type"] = "text/event-stream"
         async for event in httpx2.EventSource(self.response, max_event_size=None):
             if event.data.strip() == DONE:
@@ -168,5 +168,5 @@ def _like(response: httpx2.Response, status: int | None = None, **body: Any) -> 
 
 
 def _json(told: Json) -> bytes:
-    """In ASCII, so that no character of a text is taken for the end of a line."""
+    """JSON in ASCII, so that no character of a text counts as the end of a line."""
     return json.dumps(told).encode()

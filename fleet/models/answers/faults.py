@@ -1,4 +1,4 @@
-"""Errors that a server tells of inside an answer of status 200, in all the shapes that they have.
+"""Errors inside an answer with status 200, in all shapes that servers use.
 
     {"error": {"code": 429, "message": ...}}         OpenRouter and other gateways
     {"error": {"type": "rate_limit_error", ...}}     OpenAI, Anthropic, in streams too
@@ -9,9 +9,9 @@
     {"code": 429, "msg": "..."}                      gateways
     {"base_resp": {"status_code": 1002, ...}}        MiniMax
     {"fault": {"faultstring": ...}}                  Apigee
-    Too Many Requests                                what stands before a provider
+    Too Many Requests                                proxies in front of a provider
 
-What has neither a status nor a word that is known is read by its sentence.
+An error without a known status or word is classified by its message.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ STATUSES = {
     "timeout_error": 504,
     "deadline_exceeded": 504,
 }
-"""The status that providers give to an error of a kind, where they give one at all."""
+"""The status of each kind of error, at providers that give one."""
 
 FAULT_OF_ITS_OWN = 500
-"""For an error that does not say of what kind it is."""
+"""The status of an error of unknown kind."""
 
 KINDS = {
     400: "invalid_request_error",
@@ -81,11 +81,11 @@ KINDS = {
     503: "overloaded_error",
     504: "timeout_error",
 }
-"""Anthropic's words for statuses: its client knows an error in a stream by them."""
+"""Anthropic's words for statuses: its client recognises an error in a stream by them."""
 
 
 class Fault(NamedTuple):
-    """An error as it was told: the HTTP status that fits it, its words, and all of it."""
+    """An error from an answer: the matching HTTP status, its message, its word, and all fields."""
 
     status: int
     message: str
@@ -93,18 +93,18 @@ class Fault(NamedTuple):
     told: Json
 
     def for_chat(self) -> Json:
-        """As OpenAI writes it. `code` is the status, for in a stream there is no other."""
+        """The error in OpenAI's form. `code` is the status, because a stream has no other."""
         told = {**self.told, "message": self.message, "code": str(self.status)}
         return {"error": {**told, "type": self.word or None}}
 
     def for_anthropic(self) -> Json:
-        """As Anthropic writes it."""
+        """The error in Anthropic's form."""
         kind = KINDS.get(self.status, "api_error")
         error = {**self.told, "message": self.message, "type": kind, "code": self.word or None}
         return {"type": "error", "error": error}
 
     def for_google(self) -> Json:
-        """As Google writes it."""
+        """The error in Google's form."""
         told = {**self.told, "message": self.message, "code": self.status}
         return {"error": {**told, "status": self.word.upper() or "UNKNOWN"}}
 
@@ -113,16 +113,16 @@ MESSAGES = (
     *("message", "detail", "msg", "title", "error_msg", "error_message", "errmsg"),
     *("status_msg", "faultstring", "error_description"),
 )
-"""Where the sentence of an error is."""
+"""The fields that may have the message of an error."""
 
 WITHIN = ("error", "errors", "fault")
-"""Where an error is told of."""
+"""The fields that may have an error."""
 
 TAGS = re.compile(r"<[^<>]*>")
 
 
 def fault_in(body: object) -> Fault | None:
-    """The error that is told of instead of an answer."""
+    """The error in the place of an answer, or None."""
     if isinstance(body, list):
         return fault_in(first(body)) if len(body) == 1 else None
     if isinstance(body, str):
@@ -150,14 +150,14 @@ def fault_in(body: object) -> Fault | None:
 
 
 def fault_in_text(text: str) -> Fault | None:
-    """The error that a mere text comes to, or a page of what stands before a provider."""
+    """The error in plain text or in a proxy's page, or None."""
     told = " ".join(TAGS.sub(" ", text[: 2 * MAX_CHARACTERS]).split())[:MAX_CHARACTERS]
     status = status_said(told)
     return None if status is None else Fault(status, told, "", {})
 
 
 def tells_of_fault(error: object) -> bool:
-    """Whether the field of an error has one: some fill it in where there is none."""
+    """Whether an error field has an error: some servers fill it in without one."""
     if isinstance(error, Mapping):
         has_code = any(error.get(key) for key in ("code", "status", "type"))
         has_code_of_none = "code" in error and not error["code"]
@@ -188,7 +188,7 @@ def _fault(told: object, outer: Mapping[str, Any]) -> Fault:
     error: Mapping[str, Any] = mapping(told) or mapping(first(told)) or _as_object(told)
     deeper = next((error[key] for key in WITHIN if mapping(error.get(key))), None)
     if deeper is not None and not any(_numbers(error)):
-        # Some wrap the error of another.
+        # Some servers wrap another server's error.
         error, outer = deeper, {**outer, **error}
     details = first(error.get("detail")) or {}
     message = _sentence(error) or _sentence(outer) or _sentence(details)
@@ -205,20 +205,20 @@ def _fault(told: object, outer: Mapping[str, Any]) -> Fault:
 
 
 def _as_object(told: object) -> Json:
-    """An error that is a mere text: a word of it, or a sentence."""
+    """An error in plain text: a word or a sentence."""
     if not isinstance(told, str):
         return {}
     return {"message": told} if " " in told.strip() else {"message": told, "type": told.strip()}
 
 
 def _in_one_case(word: str) -> str:
-    """A word as `STATUSES` has it, of one that is written as a class or has another behind it."""
+    """The form of a word in `STATUSES`, from a class name or a word with a suffix."""
     head = word.partition(".")[0]
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", head).replace("-", "_").lower()
 
 
 def _words(error: Mapping[str, Any]) -> Iterator[str]:
-    """How an error is called; the most exact name first."""
+    """The names of an error, the most exact one first."""
     for key in ("code", "status", "type"):
         value = error.get(key)
         if isinstance(value, str) and not value.isdigit():

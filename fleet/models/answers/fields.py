@@ -1,4 +1,4 @@
-"""The fields of an answer, whatever shape a server has given them."""
+"""Reads the fields of an answer in any shape that servers use."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from fleet.text import ends_in_half, made_whole
 Json = dict[str, Any]
 
 NO_REASON = "unknown"
-"""Why an answer has ended whose server says that it has, and not why."""
+"""The finish reason of an answer whose server gives none."""
 
 
 class Unreadable(ValueError):
-    """An answer lacks what cannot be done without, or has it in a shape that nobody can read."""
+    """An answer lacks a needed field, or has it in an unreadable shape."""
 
 
 class Said(NamedTuple):
-    """What a message has: its text, and its thoughts where the server keeps them apart."""
+    """The content of a message: its text, and its thoughts if the server separates them."""
 
     text: str
     thoughts: str
 
 
 class Pieces(Protocol):
-    """The events of one stream, written anew one by one."""
+    """Normalises the events of one stream, one by one."""
 
     def piece(self, event: Mapping[str, Any]) -> list[Json]:
-        """What takes the place of an event. Raises `Unreadable`."""
+        """The events that replace an event. Raises `Unreadable`."""
         ...
 
     def end(self) -> list[Json]:
-        """What is missing where the server says that this is all."""
+        """The missing events when the server says that the stream has ended."""
         ...
 
 
 def mapping(value: object) -> Mapping[str, Any]:
-    """A JSON object; an empty one where there is something else."""
+    """A JSON object; an empty one for anything else."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -47,7 +47,7 @@ def first(value: object) -> Mapping[str, Any] | None:
 
 
 def items(value: object) -> list[Any]:
-    """A JSON list; an empty one where there is something else."""
+    """A JSON list; an empty one for anything else."""
     return value if isinstance(value, list) else []
 
 
@@ -57,7 +57,7 @@ def name(value: object) -> str | None:
 
 
 def said(content: object) -> Said:
-    """What is said in a string, or in a list of parts of which some may be thoughts."""
+    """The text and thoughts in a string, or in a list of parts."""
     if content is None:
         return Said("", "")
     if isinstance(content, str):
@@ -77,7 +77,7 @@ def _part(part: object) -> Said:
         return Said("", inner.text + inner.thoughts)
     text = found.get("text")
     if isinstance(text, Mapping):
-        # As OpenAI's assistants write it.
+        # The form of OpenAI's assistants.
         text = text.get("value")
     if text is not None and not isinstance(text, str):
         raise Unreadable(f"the text is a {type(text).__name__}")
@@ -85,7 +85,7 @@ def _part(part: object) -> Said:
 
 
 def counts(told: object) -> Json:
-    """The numbers of tokens that were told, those of details too, and nothing else."""
+    """The reported numbers of tokens, those of details included, and nothing else."""
     found: Json = {}
     for key, value in mapping(told).items():
         number = counts(value) if isinstance(value, Mapping) else _count(value)
@@ -103,13 +103,13 @@ def _count(value: object) -> int | None:
 
 
 class Characters:
-    """The characters of a stream, of which one may come in two halves."""
+    """The characters of a stream. A character may arrive in two halves."""
 
     def __init__(self) -> None:
         self._half = ""
 
     def more(self, text: str, *, last: bool = False) -> str:
-        """The next characters, without the first half of one whose second may yet come."""
+        """The next characters, without a first half whose second half may still arrive."""
         text, self._half = self._half + text, ""
         if ends_in_half(text) and not last:
             text, self._half = text[:-1], text[-1]

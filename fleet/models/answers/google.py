@@ -33,7 +33,7 @@ REASONS = frozenset(
         "UNEXPECTED_TOOL_CALL",
     }
 )
-"""Why an answer may have ended, of those reasons that a text may have."""
+"""The finish reasons of text answers."""
 
 ANOTHER_REASON = "FINISH_REASON_UNSPECIFIED"
 
@@ -47,8 +47,8 @@ def whole(body: Mapping[str, Any]) -> Json:
 
 
 def events_of(body: Mapping[str, Any]) -> list[Json]:
-    """An answer as the one piece of a stream, whose server was asked for one. Raises `Unreadable`.
-    Being whole it has come to its end, whether it says so or not."""
+    """A complete answer as the one piece of a stream. Raises `Unreadable`. A complete answer has
+    ended, even without a finish reason."""
     told = whole(body)
     for candidate in told.get("candidates", []):
         candidate.setdefault("finishReason", ANOTHER_REASON)
@@ -62,11 +62,11 @@ class AnswerPieces:
         self._characters = Characters()
 
     def piece(self, event: Mapping[str, Any]) -> list[Json]:
-        """The piece in the place of one. Raises `Unreadable`."""
+        """The piece's normalised form. Raises `Unreadable`."""
         return [_answer(event, self._characters)]
 
     def end(self) -> list[Json]:
-        """Nothing: this protocol does not say that a stream is at its end."""
+        """Nothing: this protocol has no event for the end of a stream."""
         return []
 
 

@@ -11,7 +11,6 @@ from pydantic_ai.exceptions import AgentRunError
 
 from fleet.agent import ModelReply
 from fleet.errors import ModelRefused, Unavailable
-from fleet.ledger.rules.entries import CONTRADICTORY, MISSING
 from fleet.models.calls.endpoint import Endpoint
 from fleet.models.calls.errors import translated
 from fleet.models.calls.providers import chat_model
@@ -20,21 +19,22 @@ from fleet.models.calls.streams import hides_nothing, streamed, usage_of
 from fleet.models.calls.thinking import tags_in_text, thinks_unasked
 from fleet.models.calls.written import finish_reason, written
 from fleet.models.rules.choice import Model, cost_nanodollars
-from fleet.models.rules.cut_calls import Progress
+from fleet.models.rules.cut_calls import CallProgress
+from fleet.models.rules.usage import CONTRADICTORY, MISSING
 
 UNREADABLE = (
     *(LookupError, AttributeError, TypeError, ValueError, AssertionError),
     # For one whose parts are nested too deep.
     RecursionError,
 )
-"""What clients raise over an answer that lacks a part which its protocol has."""
+"""The errors of clients for an answer that lacks a part of its protocol."""
 
 
 class ModelCaller:
     """Calls one model at one endpoint. Use it from one event loop only: it keeps connections.
 
-    `now` gives the model as it is priced when it is asked. Raises `InvalidConfig` where the package
-    for the endpoint's protocol is not installed.
+    `now` returns the model with its current price. Raises `InvalidConfig` if the package for the
+    endpoint's protocol is not installed.
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class ModelCaller:
         self.endpoint = endpoint
         self.timeout = timeout
         self.is_limited = endpoint.limit_field != "none"
-        """Whether its answers are asked to keep a limit."""
+        """Whether requests set an output limit."""
         self.keeps_limits = keeps_limits(endpoint.kind, endpoint.base_url, endpoint.limit_field)
-        """Whether it is known beforehand that they do."""
+        """Whether answers are known to keep the limit."""
         self.streams = endpoint.streams
         self.shows_all = not thinks_unasked(endpoint.kind, self.chat)
-        """Until an answer takes more than what is seen of it."""
+        """Whether all output is shown, until an answer has more tokens than its shown text."""
         self.tags = tags_in_text(endpoint.kind)
 
     @property
     def model(self) -> Model:
-        """The model with the price that holds now."""
+        """The model with its current price."""
         return self._now()
 
     async def ask(
@@ -68,28 +68,28 @@ class ModelCaller:
         instructions: str,
         max_tokens: int,
         temperature: float,
-        progress: Progress | None = None,
+        progress: CallProgress | None = None,
         model: Model | None = None,
     ) -> ModelReply:
-        """One answer to one request: nothing is tried a second time. Where it raises or is
-        cancelled, `progress` tells what had arrived by then. `model` has the price that the call
-        was admitted at; else it is that of the beginning of the call.
+        """One answer to one request, without retries. If the call raises or is cancelled,
+        `progress` has the part that had arrived. `model` has the price of the admission; by default
+        the price at the start of the call counts.
 
-        Raises `RateLimited` where the provider takes no more for now, `Unavailable` where it does
-        not answer in time or fails, both with `retry_after` in seconds, which is the provider's
-        where it said. Raises `ContextWindowExceeded` for a prompt that does not fit,
-        `ModelRefused` for one that model or provider will not answer, `QuotaExhausted`,
-        `NotAllowed` for a key that is refused, `ModelNotServed`, and `NeverRetry` for a request
-        that is refused otherwise. The `reason` of an error says what somebody has to mend.
+        Raises `RateLimited` if the provider accepts no more calls for now, `Unavailable` if it does
+        not answer in time or fails. Both have `retry_after` in seconds, from the provider if it
+        gives one. Raises `ContextWindowExceeded` for a prompt that does not fit, `ModelRefused` for
+        a prompt that the model or the provider refuses, `QuotaExhausted`, `NotAllowed` for a
+        refused key, `ModelNotServed`, and `NeverRetry` for a request that is refused otherwise. The
+        `reason` of an error says what a person must fix.
         """
         settings = self._settings(max_tokens, temperature)
         request = ModelRequest.user_text_prompt(prompt, instructions=instructions or None)
-        model, progress = model or self.model, progress or Progress()
+        model, progress = model or self.model, progress or CallProgress()
         began = time.perf_counter()
         try:
             response = await self._response(request, settings, progress, max_tokens)
-        # Never with its cause: a traceback would show what the provider's answer or the client's
-        # complaint says, and either may repeat the key.
+        # Never with its cause: a traceback would show the provider's answer or the client's
+        # message, and either may repeat the key.
         except AgentRunError as error:
             raise translated(model.name, error) from None
         except UNREADABLE as error:
@@ -104,14 +104,15 @@ class ModelCaller:
             raise ModelRefused(f"model {model.name} would not answer the prompt", reply)
         if reply.finish_reason == "error" and not reply.text:
             raise Unavailable(
-                f"model {model.name} has failed before it said a word",
+                f"model {model.name} failed before it wrote any text",
                 may_be_served=written(response, self.tags).shown_bytes > 0,
                 reply=None if reply.usage_missing else reply,
             )
         return reply
 
     def _settings(self, max_tokens: int, temperature: float) -> ModelSettings:
-        """What is asked of the model beside the prompt, without what the server does not take."""
+        """The request's settings beside the prompt, without those that the server does not accept.
+        """
         asked = ModelSettings()
         if self.endpoint.limit_field != "none":
             asked["max_tokens"] = max_tokens
@@ -123,7 +124,7 @@ class ModelCaller:
         self,
         request: ModelRequest,
         settings: ModelSettings,
-        progress: Progress,
+        progress: CallProgress,
         max_tokens: int,
     ) -> ModelResponse:
         if not self.streams:
@@ -146,7 +147,7 @@ class ModelCaller:
             output_tokens=used.output,
             cached_input_tokens=used.cached_input,
             cache_write_tokens=used.cache_write,
-            # The tokens are burned, and an answer that was paid for is not thrown away.
+            # The tokens are used up, and a paid answer is kept.
             cost_nanodollars=0 if unpriced else cost_nanodollars(model, used),
             seconds=seconds,
             usage_missing=status == MISSING,

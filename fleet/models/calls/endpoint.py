@@ -9,11 +9,11 @@ from fleet.settings.providers import LimitField, ProviderKind
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a model is served and by which protocol. The key never shows in a repr.
+    """Where a model is served and by which protocol. The key never appears in a repr.
 
-    Without a `base_url` it is the provider's own. `region` is for Bedrock alone, whose client
-    finds the credentials in the environment by itself. `streams` says that answers are asked for
-    piece by piece. `limit_field`, `temperature` and `stream_usage` are as in
+    Without a `base_url` the provider's own address is used. `region` is only for Bedrock, whose
+    client finds the credentials in the environment itself. `streams` says that requests ask for a
+    stream. `limit_field`, `temperature` and `stream_usage` are as in
     `fleet.settings.providers.Provider`.
     """
 

@@ -1,4 +1,4 @@
-"""What went wrong with a model call, as the one of Fleet's errors that says what to do next."""
+"""Translates the error of a model call into one of Fleet's, which says what to do next."""
 
 from __future__ import annotations
 
@@ -35,48 +35,48 @@ from fleet.models.calls.provider_messages import (
     OVERLOADED,
     REFUSED,
     TOO_LONG,
-    Standing,
+    FaultKind,
+    lasting_fault,
     no_credit,
     says,
-    standing_fault,
     told_in,
 )
 from fleet.models.calls.retry_after import seconds_to_wait
 
 RETRY_SECONDS = 1.0
-"""When to come back to a provider that did not say."""
+"""The wait for a provider that gives no time."""
 
 RATE_LIMIT_SECONDS = 10.0
-"""The same after a 429: the limits of all providers are counted by the minute."""
+"""The wait after a 429 without a time: all providers count limits by the minute."""
 
 QUOTA_SECONDS = 3600.0
-"""The same where the account's quota is used up, which only a person or a new day mends."""
+"""The wait after a used-up quota without a time: only a person or a new day fixes it."""
 
 NOT_SENT = frozenset({"ConnectError", "ConnectTimeout"})
-"""Causes that say that a provider was never reached; after any other the request may be served."""
+"""Causes of a provider that was never reached. After any other cause it may serve the request."""
 
 TRY_LATER = frozenset({408, 409, 424, 425, 498, 499})
-"""With the 5xx: nothing is wrong with the request. 498 is Groq's for a lack of capacity."""
+"""Like the 5xx: nothing is wrong with the request. 498 is Groq's status for a lack of capacity."""
 
 CONTENT_TOO_LARGE = 413
 
 CODE = re.compile(r"[\w.:/-]{1,80}", re.ASCII)
-"""What is shown of a provider's codes: words of its own, and no text."""
+"""The form of a provider's codes that are shown: words, and no text."""
 
-REASONS: Mapping[Standing, str] = {
+REASONS: Mapping[FaultKind, str] = {
     "credit": "a lack of credit or quota",
     "region": "a region that is not served",
     "key": "a refused key",
     "model": "a model that is not served",
     "parameter": "a parameter that it does not take",
 }
-"""Why a model is left alone for long, as lists show it."""
+"""The reasons for a long cool-down of a model, as lists show them."""
 
 
 def translated(model: str, error: AgentRunError) -> FleetError:
     """Fleet's error for one of Pydantic AI's.
 
-    The message holds the status and the provider's codes, never the body of its answer, which may
+    The message has the status and the provider's codes, never the body of its answer, which may
     repeat the prompt or the key.
     """
     reason = _reason(error)
@@ -89,15 +89,15 @@ def translated(model: str, error: AgentRunError) -> FleetError:
         return _standing(model, "credit", error, reason)
     if isinstance(error, ModelRateLimitError):
         return RateLimited(
-            f"the provider of {model} takes no more for now ({reason})",
+            f"the provider of {model} accepts no more calls for now ({reason})",
             _wait(error, RATE_LIMIT_SECONDS),
         )
     if isinstance(error, ModelHTTPError):
         return _rejection(model, error, reason)
     if isinstance(error, UnexpectedModelBehavior) or Unreadable.__name__ in _kinds(error):
         return Unavailable(
-            f"model {model} gave no answer that can be read ({reason}); where its server does not "
-            "stream, set stream = false for the provider",
+            f"model {model} gave no readable answer ({reason}); if its server does not stream, set "
+            "stream = false for the provider",
             may_be_served=True,
         )
     return Unavailable(
@@ -108,19 +108,21 @@ def translated(model: str, error: AgentRunError) -> FleetError:
 
 
 def _rejection(model: str, error: ModelHTTPError, reason: str) -> FleetError:
-    """For an HTTP status that is neither about the prompt's length nor about a limit."""
+    """The error for an HTTP status that is not about the prompt's length or a rate limit."""
     status = error.status_code
-    # First, since some codes that say to come back have a status that does not.
+    # First, because some codes for a later retry come with another status.
     if status >= 500 or status in TRY_LATER:
         wait = _wait(error, RETRY_SECONDS)
         return Unavailable(f"model {model} cannot be had now ({reason})", wait)
     if says(_told(error), REFUSED) or _flagged(error):
         return ModelRefused(f"the provider of {model} would not take the prompt ({reason})")
     is_page = not isinstance(error.body, Mapping)
-    kind = standing_fault(status, _told(error), is_page=is_page)
+    kind = lasting_fault(status, _told(error), is_page=is_page)
     if kind is None and says(_told(error), OF_RATES):
         wait = _wait(error, RATE_LIMIT_SECONDS)
-        return RateLimited(f"the provider of {model} takes no more for now ({reason})", wait)
+        return RateLimited(
+            f"the provider of {model} accepts no more calls for now ({reason})", wait
+        )
     if kind is None and says(_told(error), OVERLOADED):
         wait = _wait(error, RETRY_SECONDS)
         return Unavailable(f"model {model} cannot be had now ({reason})", wait)
@@ -134,8 +136,8 @@ def _rejection(model: str, error: ModelHTTPError, reason: str) -> FleetError:
     return _standing(model, kind, error, reason)
 
 
-def _standing(model: str, kind: Standing, error: AgentRunError, reason: str) -> FleetError:
-    """For what stays so until somebody mends it, however often it is asked."""
+def _standing(model: str, kind: FaultKind, error: AgentRunError, reason: str) -> FleetError:
+    """The error for a fault that lasts until a person fixes it."""
     made: FleetError
     if kind == "credit":
         made = QuotaExhausted(
@@ -165,7 +167,7 @@ def _standing(model: str, kind: Standing, error: AgentRunError, reason: str) -> 
 
 
 def _flagged(error: ModelHTTPError) -> bool:
-    """Whether a 403 is about the prompt, as OpenRouter's is where a filter has flagged it."""
+    """Whether a 403 is about the prompt, as at OpenRouter after a filter has flagged it."""
     rejected = isinstance(error, ModelRequestRejectedError)
     return error.status_code == 403 and rejected and not isinstance(error, ModelAuthenticationError)
 
@@ -180,7 +182,7 @@ def _is_too_long(error: AgentRunError) -> bool:
 
 
 def _told(error: AgentRunError) -> str:
-    """What the provider said, in lower case."""
+    """The provider's codes and messages, in lower case."""
     if not isinstance(error, ModelHTTPError):
         return ""
     codes = (error.provider_error_code, error.provider_error_type)
@@ -188,16 +190,16 @@ def _told(error: AgentRunError) -> str:
 
 
 def _wait(error: AgentRunError, otherwise: float) -> float:
-    """Seconds until the provider wants to be asked again, as it said, or as we assume.
+    """The seconds to wait, from the provider or by default.
 
-    One that says 0 has not said: it failed just now.
+    0 counts as no time: the provider failed just now.
     """
     told = None
     if isinstance(error, ModelHTTPError) and error.headers:
         limited = isinstance(error, ModelRateLimitError)
         told = seconds_to_wait(error.headers, datetime.now(UTC), limited=limited)
     if told is None and isinstance(error, ModelAPIError):
-        # Google says it in the body.
+        # Google has the time in the body.
         told = error.retry_after
     return told if told and told > 0 else otherwise
 
@@ -211,7 +213,7 @@ def _reason(error: AgentRunError) -> str:
 
 
 def _kinds(error: BaseException | None) -> Iterator[str]:
-    """The classes of an error and its causes, which say what went wrong where no text may."""
+    """The classes of an error and its causes, in place of messages, which must not be shown."""
     while error is not None:
         yield type(error).__name__
         error = error.__cause__

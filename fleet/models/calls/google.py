@@ -1,4 +1,4 @@
-"""Google's models, whose answers keep their usage as Google has told it."""
+"""Google's models, with the usage as Google reports it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fleet.models.rules.usage import larger_usage
 
 
 class ToldGoogleModel(GoogleModel):
-    """Pydantic AI's client keeps no total, so nobody could see that the parts are not all."""
+    """Pydantic AI's client drops the total, which shows whether the parts are complete."""
 
     def _process_response(
         self, response: GenerateContentResponse, model_request_parameters: ModelRequestParameters

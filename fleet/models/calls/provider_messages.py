@@ -1,8 +1,8 @@
-"""How providers say that they will serve nothing until somebody mends it.
+"""The messages of providers about faults that last until a person fixes them.
 
-Most send a status of their own for it, and many the one of a bad request: Anthropic a 400 for an
-account without credit, OpenAI a 400 for a parameter that one of its models does not take, Google a
-400 for a region, Groq a 400 for a model that was withdrawn.
+Most providers have a separate status for these faults, and many use the status of a bad request:
+Anthropic a 400 for an account without credit, OpenAI a 400 for a parameter that a model does not
+accept, Google a 400 for a region, Groq a 400 for a withdrawn model.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
-Standing = Literal["credit", "region", "key", "model", "parameter"]
+FaultKind = Literal["credit", "region", "key", "model", "parameter"]
 
-PHRASES: Mapping[Standing, tuple[str, ...]] = {
+PHRASES: Mapping[FaultKind, tuple[str, ...]] = {
     "credit": (
         "credit balance is too low",  # Anthropic
         "api usage limits",  # Anthropic, where a limit of one's own is reached
@@ -135,9 +135,9 @@ PHRASES: Mapping[Standing, tuple[str, ...]] = {
         "is deprecated for this model",  # Anthropic
     ),
 }
-"""In the order in which they are looked for. Those without a name are said by many."""
+"""In the order of the search. Phrases without a name are used by many providers."""
 
-PATTERNS: Mapping[Standing, re.Pattern[str]] = {
+PATTERNS: Mapping[FaultKind, re.Pattern[str]] = {
     "credit": re.compile(
         r"\b(quota|(?<!thinking )(?<!token )budget|credits?|balance)\b.{0,40}"
         r"\b(exceeded|exhausted|used up|depleted|too low)"
@@ -151,7 +151,7 @@ PATTERNS: Mapping[Standing, re.Pattern[str]] = {
         r"|\bmodel:? \S{1,80} is not supported\b"
     ),
 }
-"""The same with a name or a figure between the words."""
+"""Phrases with a name or a figure between the words."""
 
 TOO_LONG = (
     "context_length_exceeded",  # OpenAI's code
@@ -165,8 +165,8 @@ TOO_LONG = (
     "input is too long",  # Bedrock
     "input tokens exceeded",  # Bedrock
 )
-"""How providers say that a prompt does not fit. Pydantic AI knows each from its own provider's
-client, and not where the provider is reached by the OpenAI protocol."""
+"""Phrases for a prompt that is too long. Pydantic AI knows each from its own provider's client, but
+not through the OpenAI protocol."""
 
 REFUSED = (
     "content_filter",  # Azure, and others that speak the OpenAI protocol
@@ -180,13 +180,13 @@ REFUSED = (
     "data_inspection_failed",  # Alibaba
     "considered high risk",  # Moonshot
 )
-"""How providers say that their filter does not let a prompt in, or an answer out."""
+"""Phrases for a prompt or an answer that the provider's filter rejects."""
 
 OF_RATES = (
     *("rate limit", "rate_limit", "ratelimit", "rate-limit", "request limit", "too many requests"),
     *("toomanyrequests", "throttl", "per minute", "per min)", "per second", "slow down"),
 )
-"""How providers say that they take no more for now, whatever the status."""
+"""Phrases for a rate limit, with any status."""
 
 OVERLOADED = (
     *("overloaded", "over capacity", "at capacity", "capacity exceeded", "capacity_exceeded"),
@@ -199,12 +199,12 @@ NO_KEY = (
 )
 
 SAID_OF_RATES = frozenset({"exceeded your current quota", "usage limit", "enable billing"})
-"""What some say of an allowance for a minute, too."""
+"""Phrases that some providers also use for a limit per minute."""
 
-BY_STATUS: Mapping[int, Standing] = {
+BY_STATUS: Mapping[int, FaultKind] = {
     **{401: "key", 402: "credit", 403: "key", 404: "model", 410: "model", 451: "region"}
 }
-"""What a status says where no words do."""
+"""The fault by status, if no phrase matches."""
 
 TOLD_IN = frozenset(
     {
@@ -212,31 +212,31 @@ TOLD_IN = frozenset(
         *("details", "metadata", "innererror", "raw", "error_msg"),
     }
 )
-"""The fields in which an error is told; others may repeat the prompt."""
+"""The fields with the text of an error. Others may repeat the prompt."""
 
 MAX_CHARACTERS = 500
 MAX_DEPTH = 5
 
 
 def says(told: str, phrases: Iterable[str]) -> bool:
-    """Whether an error says one of these."""
+    """Whether an error has one of these phrases."""
     return any(phrase in told for phrase in phrases)
 
 
 def no_credit(told: str) -> bool:
-    """Whether an error says beyond doubt that an account has nothing left, whatever its status."""
+    """Whether an error certainly means that an account is used up, with any status."""
     return says(told, (each for each in PHRASES["credit"] if each not in SAID_OF_RATES))
 
 
-def standing_fault(status: int | None, told: str, *, is_page: bool) -> Standing | None:
-    """Why a provider will serve nothing for long, as `told` in lower case.
+def lasting_fault(status: int | None, told: str, *, is_page: bool) -> FaultKind | None:
+    """The lasting fault of a provider, from its error `told` in lower case, or None.
 
-    `is_page` says that it is told on no more than a page, which is of what stands before the
-    provider: a 403 of that sort may have taken offence at the prompt, and a 404 at a restart.
+    `is_page` says that the error is only a web page, from a proxy in front of the provider: such a
+    403 may be about the prompt, and such a 404 about a restart.
     """
     by_words = (kind for kind, phrases in PHRASES.items() if says(told, phrases))
     by_pattern = (kind for kind, pattern in PATTERNS.items() if pattern.search(told))
-    # A parameter is named last: what is said of one is said of models, too.
+    # Parameters come last: their phrases are also used for models.
     found = [*by_words, *by_pattern]
     if found[:1] == ["parameter"] and "model" in found:
         found = ["model"]
@@ -248,7 +248,7 @@ AT_THE_HEAD = re.compile(r"(?:\W|http\S{0,8}|error|status|code)*([45]\d\d)\b")
 
 
 def status_said(message: str) -> int | None:
-    """The HTTP status that an error's words come to, of one that has no other."""
+    """The HTTP status that an error's message implies, for an error without a status."""
     told = message[:MAX_CHARACTERS].lower()
     if (number := AT_THE_HEAD.match(told)) is not None:
         return int(number[1])
@@ -256,7 +256,7 @@ def status_said(message: str) -> int | None:
         (no_credit(told), 402),
         (says(told, OF_RATES), 429),
         (says(told, (*TOO_LONG, *REFUSED)), 400),
-        (standing_fault(None, told, is_page=False) is not None, 400),
+        (lasting_fault(None, told, is_page=False) is not None, 400),
         (says(told, NO_KEY), 401),
         (says(told, OVERLOADED), 503),
     )
@@ -264,7 +264,7 @@ def status_said(message: str) -> int | None:
 
 
 def told_in(body: object, depth: int = 0) -> Iterator[str]:
-    """The words of an error's body, without what it may repeat of the request."""
+    """The texts in an error's body, without fields that may repeat the request."""
     if isinstance(body, str):
         yield body[:MAX_CHARACTERS]
     elif depth < MAX_DEPTH and isinstance(body, Mapping | list):

@@ -1,8 +1,8 @@
-"""The clients of model providers, of which Pydantic AI has one for each protocol.
+"""The clients of model providers. Pydantic AI has one for each protocol.
 
-Their packages are extras of Fleet, so they are imported when a model of the kind is first made.
-None of the clients tries again by itself: whether to, and with which model, is for Fleet to say,
-under the task's one budget of time and money.
+Their packages are extras of Fleet, so they are imported for the first model of a kind. No client
+retries by itself: Fleet decides about retries and the next model, within the task's budget of time
+and money.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from fleet.models.rules.usage import larger_usage
 from fleet.settings.providers import ProviderKind
 
 UNSPLIT = ModelProfile(thinking_tags=("\ud800", "\ud800"))
-"""Tags that no answer has: it is split by `fleet.models.rules.thoughts`, once it has come in as a
-whole. A client looks for tags among the pieces of a stream, which may cut them."""
+"""Tags that appear in no answer. `fleet.models.rules.thoughts` splits a complete answer instead: a
+client looks for tags in the pieces of a stream, which may cut them."""
 
 
 class _OpenAIStream(OpenAIStreamedResponse):
-    """A stream of the OpenAI protocol. OpenAI tells at its end what it took. Some tell with each
-    piece what it took so far, which is not to be added up."""
+    """A stream of the OpenAI protocol. OpenAI reports the usage at its end. Some servers report the
+    usage so far with each piece, which must not be added up."""
 
     told: object = None
 
@@ -58,7 +58,7 @@ class _OpenAIStream(OpenAIStreamedResponse):
         return _with_usage(super().get(), self.told)
 
     def _map_text_delta(self, choice: Choice) -> Iterable[ModelResponseStreamEvent]:
-        """All text is one part, as in a whole answer, also where thoughts come in between."""
+        """All text is one part, as in a complete answer, even with thoughts in between."""
         text = choice.delta.content
         if not text:
             return ()
@@ -66,8 +66,8 @@ class _OpenAIStream(OpenAIStreamedResponse):
 
 
 class _OpenAIModel(OpenAIChatModel):
-    """A model of the OpenAI protocol, whose answers keep their usage as the server has told it:
-    where its counts are out of shape, the answer is not."""
+    """A model of the OpenAI protocol. Its answers keep the server's reported usage: malformed
+    counts do not make an answer invalid."""
 
     asks_for_usage = True
 
@@ -90,7 +90,7 @@ class _OpenAIModel(OpenAIChatModel):
 
 
 def _usage(response: ChatCompletion | ChatCompletionChunk) -> object:
-    """The usage as it came, whatever it is: the client checks no type of it."""
+    """The reported usage, unchanged: the client does not check its type."""
     told = response.usage
     return told.model_dump(warnings=False) if isinstance(told, CompletionUsage) else told
 
@@ -101,9 +101,9 @@ def _with_usage(response: ModelResponse, told: object) -> ModelResponse:
 
 
 def chat_model(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
-    """The client for a model, which gives up after `timeout` seconds and tries only once.
+    """The client for a model, with a timeout of `timeout` seconds and without retries.
 
-    Raises `InvalidConfig` where the package for the protocol is not installed.
+    Raises `InvalidConfig` if the package for the protocol is not installed.
     """
     try:
         return _MAKERS[endpoint.kind](name, endpoint, timeout)
@@ -175,14 +175,14 @@ def _groq(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
 
 
 def _bedrock(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
-    # Imported after these two, whose errors name the extra.
+    # Imported first, because their import errors name the extra.
     import boto3
     from botocore.config import Config
     from botocore.exceptions import NoRegionError
     from pydantic_ai.models.bedrock import BedrockConverseModel
     from pydantic_ai.providers.bedrock import BedrockProvider
 
-    # It takes time-outs and retries for its client only, not for each call.
+    # Bedrock has timeouts and retries for its client only, not for each call.
     once = Config(read_timeout=timeout, connect_timeout=timeout, retries={"total_max_attempts": 1})
     try:
         client = boto3.client(

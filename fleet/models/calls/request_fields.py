@@ -1,9 +1,8 @@
-"""Which fields a server of the OpenAI protocol knows.
+"""The request fields of servers that speak the OpenAI protocol.
 
-OpenAI has renamed the field that limits an answer. Its own models that reason refuse the old name,
-`max_tokens`; nearly all other servers know that one alone. Some of these ignore the new name, so
-that nothing limits their answers, and some refuse a request with a field that they do not know. So
-each server is sent one field:
+OpenAI has renamed the field that limits an answer. Its reasoning models refuse the old name,
+`max_tokens`. Nearly all other servers know only the old name. Some of them ignore the new name, so
+that nothing limits their answers, and some refuse unknown fields. So each server gets one field:
 
     OpenAI, its models at Azure and GitHub     max_completion_tokens
     a model named as one of OpenAI's that      max_completion_tokens: a gateway passes it on to
@@ -28,11 +27,11 @@ OTHERS_AT_AZURE = (
     *("ai21", "codestral", "cohere", "deepseek", "grok", "jais", "kimi", "llama", "mai-", "meta-"),
     *("microsoft-", "ministral", "mistral", "phi-", "qwen"),
 )
-"""How the models of other makers are called there, whose field is `max_tokens`."""
+"""The names of other makers' models at Azure, whose field is `max_tokens`."""
 
 COPILOT = "githubcopilot.com"
 GITHUB_MODELS = ("models.github.ai", "models.inference.ai.azure.com")
-"""Where the maker stands before the name, and the request goes on to the maker as it is."""
+"""Addresses with the maker before the model's name, which forward requests unchanged."""
 
 MISTRAL = "api.mistral.ai"
 
@@ -46,18 +45,19 @@ KEEPS_LIMITS = (
     "api.groq.com",
     "api.deepseek.com",
 )
-"""Where the makers of models serve them, and document the field that is sent."""
+"""Addresses of makers that document the field that limits an answer."""
 
 REASONING = (
     "openai_supports_reasoning",
     "openai_supports_reasoning_effort_none",
     "thinking_enabled_by_default",
 )
-"""What says of a model of OpenAI's that it refuses a temperature."""
+"""The profile keys of OpenAI's models that refuse a temperature."""
 
 
 def limit_field(name: str, base_url: str | None, given: LimitField | None) -> LimitField:
-    """The field that limits an answer of the model there; `given` is what is configured."""
+    """The field that limits an answer of the model at an address. `given` is the configured
+    field."""
     if given is not None:
         return given
     if _is_at(base_url, AZURE):
@@ -73,7 +73,7 @@ def limit_field(name: str, base_url: str | None, given: LimitField | None) -> Li
 
 
 def chat_profile(name: str, base_url: str | None, given: LimitField | None) -> OpenAIModelProfile:
-    """What the client is told of a model beside what it knows by the name."""
+    """The client's profile of a model, beside what it knows by the name."""
     maker, _, bare = name.rpartition("/")
     known = openai_model_profile(bare) if maker.rpartition("/")[2] == "openai" else {}
     field = limit_field(name, base_url, given)
@@ -85,13 +85,13 @@ def chat_profile(name: str, base_url: str | None, given: LimitField | None) -> O
 
 
 def asks_for_usage(base_url: str | None, given: bool | None) -> bool:
-    """Whether a stream is asked to tell at its end what it took. Mistral does so unasked, and takes
-    no field that it does not know."""
+    """Whether a request asks for the usage at the end of a stream. Mistral reports it always, and
+    refuses unknown fields."""
     return given if given is not None else not _is_at(base_url, (MISTRAL,))
 
 
 def keeps_limits(kind: ProviderKind, base_url: str | None, given: LimitField | None) -> bool:
-    """Whether it is known beforehand that answers from there keep their limit."""
+    """Whether answers from an address are known to keep their limit."""
     if given == "none":
         return False
     if base_url is None:

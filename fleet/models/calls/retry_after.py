@@ -1,4 +1,4 @@
-"""When a provider wants to be asked again, from the headers of its answer.
+"""The wait that a provider asks for, from the headers of its answer.
 
     retry-after-ms                              milliseconds; OpenAI, Azure, Anthropic
     retry-after                                 seconds, whole or not, or an HTTP date; RFC 9110
@@ -6,7 +6,7 @@
                                                 since 1970; OpenAI, Groq, OpenRouter, Mistral
     anthropic-ratelimit-requests-reset, ...     a time of RFC 3339; Anthropic
 
-The first that says something counts. Of the limits that reset those count that have nothing left.
+The first header with a value counts. Of the resets, only those of used-up limits count.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ RESET = re.compile(r"(?:x-ratelimit-reset(?:-[a-z0-9-]+)?|anthropic-ratelimit-[a
 PARTS = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?\Z")
 PART_SECONDS = (86_400.0, 3600.0, 60.0, 1.0, 0.001)
 SINCE_1970 = 1e9
-"""A larger number of seconds is a moment; a thousand times that, one in milliseconds."""
+"""A larger number of seconds is a point in time; over a thousand times this, in milliseconds."""
 
 
 def seconds_to_wait(headers: Mapping[str, str], now: datetime, *, limited: bool) -> float | None:
-    """How many seconds from `now` on, more than 0, a provider asks to wait; None where it does not
-    say. Names are in lower case. `limited` says that the answer is of a limit: only then do resets
-    count, which some send with every answer."""
+    """The seconds from `now` on, over 0, that a provider asks to wait; None if it gives no time.
+    Names are in lower case. `limited` says that the answer is about a rate limit. Only then resets
+    count, which some providers send with every answer."""
     told = [_number(headers.get("retry-after-ms", "")) / 1000]
     after = headers.get("retry-after", "")
     told.append(_number(after))
@@ -38,7 +38,7 @@ def seconds_to_wait(headers: Mapping[str, str], now: datetime, *, limited: bool)
 
 
 def _number(text: str) -> float:
-    """A number that is written in digits; 0 for anything else."""
+    """A number in digits; 0 for anything else."""
     try:
         found = float(text)
     except ValueError:
@@ -55,8 +55,8 @@ def _until_date(text: str, now: datetime) -> float:
 
 
 def _until_reset(headers: Mapping[str, str], now: datetime) -> float:
-    """The latest reset of a limit that has nothing left. Where none says so, the earliest reset:
-    asked again then, the provider says more."""
+    """The latest reset of a used-up limit. If no limit is known to be used up, the earliest reset:
+    the provider's next answer then says more."""
     resets = {name: value for name in headers if (value := _reset(name, headers[name], now)) > 0}
     spent = [resets[name] for name in resets if _number_left(headers, name) == 0]
     return max(spent, default=min(resets.values(), default=0.0))

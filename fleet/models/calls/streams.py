@@ -1,6 +1,6 @@
-"""An answer that comes in piece by piece, and what of it had come where its call is cut.
+"""Streamed answers, and the received part of an answer whose call is cut.
 
-Whatever ends the wait closes the connection, and so the provider hears of it.
+Each end of the wait closes the connection, so the provider notices it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pydantic_ai.models import StreamedResponse
 from pydantic_ai.usage import RequestUsage
 
 from fleet.models.calls.written import Tags, text_of, texts_of, written
-from fleet.models.rules.cut_calls import Cut, Progress, shows_all
+from fleet.models.rules.cut_calls import CallProgress, Cut, shows_all
 from fleet.models.rules.upper_bound import WordCount, least_tokens
 from fleet.models.rules.usage import Reading, read_usage, told_so_far
 from fleet.money import Tokens
 
 TOLD = "usage"
-"""Where the details of a response have its usage in its provider's own words, if at all."""
+"""The key in a response's details for the usage as its provider reports it."""
 
 log = structlog.get_logger(__name__)
 
@@ -31,17 +31,17 @@ async def streamed(
     chat: ChatModel,
     request: ModelRequest,
     settings: ModelSettings,
-    progress: Progress,
+    progress: CallProgress,
     trusted: bool,
     tags: Tags | None,
     max_tokens: int,
 ) -> ModelResponse:
-    """The whole answer, as it would be without a stream. Raises what the client raises, and
-    `UnexpectedModelBehavior` for one that ends before its provider has said why.
+    """The complete answer of a stream. Raises the client's errors, and `UnexpectedModelBehavior`
+    for an answer that ends without a finish reason.
 
-    `progress` tells what had arrived, also where the call is cut; `trusted` says whether the model
-    is taken to show all that it writes. `tags` are as in `written`. An answer that goes on beyond
-    `max_tokens` is cut there: `progress` tells what had come, and it ended for its length.
+    `progress` has the received part if the call is cut. `trusted` says whether the model is assumed
+    to show all of its output. `tags` are as in `written`. An answer longer than `max_tokens` is cut
+    there: `progress` has the received part, and the finish reason is `length`.
     """
     count = WordCount()
     over: ModelResponse | None = None
@@ -60,20 +60,20 @@ async def streamed(
                 progress.cut = _progress(stream, time.monotonic() - last, trusted, tags)
                 raise
     except Exception:
-        # The answer is kept, though closing its connection has failed.
+        # Keep the answer although closing its connection failed.
         if over is None:
             raise
         return over
 
 
 def usage_of(response: ModelResponse) -> Reading:
-    """What a whole answer took."""
+    """The usage of a complete answer."""
     shown = " ".join(texts_of(response.parts))
     return read_usage(_told(response), least_tokens(shown), wrote=bool(shown.strip(" ")))
 
 
 def _told(response: ModelResponse) -> object:
-    """The usage in the provider's words, or what the client of its protocol has made of that."""
+    """The usage as the provider reports it, or as the protocol's client has converted it."""
     raw = (response.provider_details or {}).get(TOLD)
     if raw is not None:
         return raw
@@ -92,9 +92,9 @@ def _told(response: ModelResponse) -> object:
 def hides_nothing(
     response: ModelResponse, tags: Tags | None = None, told: Tokens | None = None
 ) -> bool:
-    """Whether what the provider has told of an answer may have been taken by what is seen of it.
+    """Whether the shown part of an answer accounts for its reported usage.
 
-    `told` is for an answer that has not ended.
+    `told` is the usage of an answer that has not ended.
     """
     seen = written(response, tags)
     used = usage_of(response).tokens if told is None else told
@@ -104,13 +104,13 @@ def hides_nothing(
 def _progress(
     stream: StreamedResponse, silent_seconds: float, trusted: bool, tags: Tags | None
 ) -> Cut | None:
-    """What had come, at worst where that cannot be read: no error of the reading takes the place of
-    a cancellation."""
+    """The received part, or the upper bound if it is unreadable. No error of the reading replaces a
+    cancellation."""
     try:
         return _cut(stream.get(), silent_seconds, trusted, tags)
     except Exception as error:
-        # Its words are left out, for they may repeat the answer.
-        log.warning("what arrived of a cut answer cannot be read", error=type(error).__name__)
+        # Without its message, which may repeat the answer.
+        log.warning("received part of a cut answer is unreadable", error=type(error).__name__)
         return Cut(None, silent_seconds, Tokens(0, 0))
 
 
@@ -119,7 +119,7 @@ def _cut(
 ) -> Cut | None:
     told = told_so_far(_told(response))
     if not response.parts and not told.input:
-        # The server may well write the whole answer before it sends any of it.
+        # The server may write the whole answer before it sends any part.
         return None
     trusted = trusted and hides_nothing(response, tags, told)
     shown = written(response, tags).shown_bytes if trusted else None
@@ -129,11 +129,11 @@ def _cut(
 def _over(
     stream: StreamedResponse, trusted: bool, tags: Tags | None, max_tokens: int
 ) -> Cut | None:
-    """What had come of an answer that goes on beyond its limit."""
+    """The received part of an answer that exceeds its limit."""
     cut = _progress(stream, 0.0, trusted, tags)
     if cut is None:
         return None
-    # What is not shown is bounded by the limit, if by anything.
+    # Only the limit bounds the hidden output.
     shown = written(stream.get(), tags).shown_bytes
     hidden = 0 if cut.shown_bytes is not None else max_tokens
     return cut._replace(over=True, shown_bytes=shown + hidden)
@@ -147,8 +147,8 @@ def _ended_for_length(response: ModelResponse) -> ModelResponse:
 
 
 def _whole(response: ModelResponse) -> ModelResponse:
-    """The response, if its provider said why it ended: a connection that is closed early may look
-    like the end of a stream."""
+    """The response, if it has a finish reason: a connection closed early may look like the end of a
+    stream."""
     told = response.provider_details or {}
     if response.finish_reason == "content_filter" or "finish_reason" in told:
         return response
@@ -156,8 +156,7 @@ def _whole(response: ModelResponse) -> ModelResponse:
 
 
 def _reasoning_tokens(usage: RequestUsage) -> int:
-    """How much of the output was reasoning: where a provider's client has no figure of its own for
-    it, as a detail in the provider's words."""
+    """The reasoning tokens in the output: the client's figure, or else a detail of the provider."""
     details = usage.details
     told = details.get("reasoning_tokens") or details.get("thoughts_tokens") or 0
     return usage.output_reasoning_tokens or told

@@ -1,5 +1,5 @@
-"""Whether a model thinks without being asked to, and where its thoughts are. Not every provider
-shows them, and all bill them."""
+"""Whether a model thinks by default, and where its thoughts are. Not every provider shows thoughts,
+but all bill them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from fleet.models.rules.thoughts import TAGS
 from fleet.settings.providers import ProviderKind
 
 MAY_THINK: tuple[ProviderKind, ...] = ("google", "groq")
-"""Of these makers' models it is only known which can think, and those may do so unasked."""
+"""For these makers it is only known which models can think. These may think by default."""
 
 THOUGHTS_IN_TEXT: tuple[ProviderKind, ...] = ("openai", "groq", "mistral")
-"""The protocols of servers that may leave a model's thoughts in its text."""
+"""Protocols whose servers may leave a model's thoughts in its text."""
 
 
 def tags_in_text(kind: ProviderKind) -> tuple[str, str] | None:
-    """The tags around thoughts in the text, where a protocol's answers may have them there."""
+    """The tags around thoughts in the text, or None for protocols without them."""
     return TAGS if kind in THOUGHTS_IN_TEXT else None
 
 
 def thinks_unasked(kind: ProviderKind, chat: ChatModel) -> bool:
-    """Whether it is known of the model, by its name."""
+    """Whether the model is known by its name to think by default."""
     maker, profile = _by_name(chat.model_name) if kind == "openai" else (kind, chat.profile)
     if maker in MAY_THINK and profile.get("supports_thinking"):
         return True
@@ -34,8 +34,8 @@ def thinks_unasked(kind: ProviderKind, chat: ChatModel) -> bool:
 
 
 def _by_name(name: str) -> tuple[ProviderKind, ModelProfile]:
-    """Whose model it is, where it is reached by the OpenAI protocol, as those of others are too. A
-    router of many providers puts the maker before the name."""
+    """The maker of a model that is reached by the OpenAI protocol. A router of many providers puts
+    the maker before the name."""
     bare = name.rpartition("/")[2]
     if bare.startswith("claude-"):
         return "anthropic", anthropic_model_profile(bare) or ModelProfile()

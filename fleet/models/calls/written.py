@@ -1,4 +1,4 @@
-"""What a model has written, and why it stopped, in a response of Pydantic AI's."""
+"""The written text and the finish reason in a response of Pydantic AI."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REASONS: dict[str, FinishReason] = {
     "tool_call": "tool_calls",
     "error": "error",
 }
-"""Pydantic AI's words for why an answer ended."""
+"""Pydantic AI's finish reasons."""
 
 ALIKE: dict[FinishReason, tuple[str, ...]] = {
     "stop": (
@@ -50,35 +50,35 @@ ALIKE: dict[FinishReason, tuple[str, ...]] = {
     "tool_calls": ("tool_use", "tool_call"),
 }
 OTHER_WORDS = {word: reason for reason, words in ALIKE.items() for word in words}
-"""Words of servers that speak OpenAI's protocol and have words of their own."""
+"""Finish reasons of servers that speak OpenAI's protocol with their own words."""
 
 
-class Written(NamedTuple):
-    """The answer's text, and the UTF-8 bytes of all that is shown and of the thoughts among it."""
+class WrittenAnswer(NamedTuple):
+    """The answer's text, and the UTF-8 bytes of all shown output and of the thoughts in it."""
 
     text: str
     shown_bytes: int
     thought_bytes: int
 
 
-def written(response: ModelResponse, tags: Tags | None) -> Written:
-    """What was written. `tags` are those around thoughts that are left in the text, if any are."""
+def written(response: ModelResponse, tags: Tags | None) -> WrittenAnswer:
+    """The written text. `tags` are those around thoughts in the text, None if there are none."""
     text = response.text or ""
     apart = _bytes(part.content for part in response.parts if isinstance(part, ThinkingPart))
     inline = ""
     if tags is not None:
         text, inline = split(text, tags)
     thoughts = apart + _bytes([inline])
-    return Written(made_whole(text), _bytes(texts_of(response.parts)), thoughts)
+    return WrittenAnswer(made_whole(text), _bytes(texts_of(response.parts)), thoughts)
 
 
 def finish_reason(response: ModelResponse) -> FinishReason:
-    """Why the answer ended, as its provider told it."""
+    """The finish reason as the provider reports it."""
     told = str((response.provider_details or {}).get("finish_reason") or "").lower()
     known = REASONS.get(response.finish_reason or "")
     if known == "content_filter" or (known and told):
         return known
-    # Where nothing was told, Pydantic AI takes it that the answer is complete.
+    # Without a reported reason, Pydantic AI assumes that the answer is complete.
     return OTHER_WORDS.get(told, "unknown")
 
 
@@ -87,7 +87,7 @@ def _bytes(texts: Iterable[str]) -> int:
 
 
 def texts_of(parts: Iterable[ModelResponsePart]) -> Iterator[str]:
-    """All that a model has written in these parts."""
+    """All texts that a model has written in these parts."""
     for part in parts:
         if isinstance(part, TextPart | ThinkingPart):
             yield part.content
@@ -97,7 +97,8 @@ def texts_of(parts: Iterable[ModelResponsePart]) -> Iterator[str]:
 
 
 def text_of(event: ModelResponseStreamEvent) -> str:
-    """What a piece of a stream adds to that: of calls of tools not all, for none is asked for."""
+    """The text that a piece of a stream adds; tool calls only in part, because none are
+    requested."""
     if isinstance(event, PartStartEvent):
         return "".join(texts_of([event.part]))
     if isinstance(event, PartDeltaEvent):

@@ -14,12 +14,12 @@ CAPABILITIES = frozenset({"tools", "structured_output", "vision"})
 class Model:
     """A model of the catalogue.
 
-    `quality` and `speed` are 0 to 1, `efficiency` is how many tokens it takes where a plain model
-    takes one. A `free` one costs nothing. `context_tokens` is what input and output may have
-    together, None where that is not known; `capabilities` are of those named above; `region` is
-    empty where it is not known; `tenants` may use it, all of them where none is named. `key_id`
-    names the provider's key without telling it. `absent` says why the model cannot be had here,
-    and is empty where it can. Only a free or an absent one may be without a price.
+    `quality` and `speed` are 0 to 1. `efficiency` is the number of tokens it takes for one token of
+    an average model. A `free` model costs nothing. `context_tokens` is the window for input and
+    output together, None if unknown. `capabilities` are some of `CAPABILITIES`. `region` is empty
+    if unknown. Only the named `tenants` may use it; all if none is named. `key_id` identifies the
+    provider's key without revealing it. `absent` says why the model is not available here; empty
+    if it is. Only a free or an absent model may have no price.
     """
 
     name: str
@@ -38,9 +38,9 @@ class Model:
 
 
 def cost_nanodollars(model: Model, used: Tokens) -> int:
-    """What these tokens cost, rounded up to a whole nanodollar: a debt is never understated.
+    """The cost of these tokens, rounded up to a whole nanodollar, so that it is never understated.
 
-    Raises `InvalidConfig` for a model without a price that is not free: it is no 0.
+    Raises `InvalidConfig` for a model that is not free and has no price: its cost is not 0.
     """
     if model.free:
         return 0
@@ -50,7 +50,7 @@ def cost_nanodollars(model: Model, used: Tokens) -> int:
 
 
 def upper_bound_nanodollars(model: Model, worst: Tokens) -> int:
-    """What a call costs at most that takes no more tokens than these, of whichever kind they are.
+    """The upper bound of the cost of a call with at most these tokens, of any kind.
 
     Raises `InvalidConfig` as `cost_nanodollars` does.
     """
@@ -60,7 +60,7 @@ def upper_bound_nanodollars(model: Model, worst: Tokens) -> int:
 
 
 def cut_nanodollars(model: Model, used: Tokens) -> int:
-    """What a call costs at most whose input is known, and of whose output only how much it was.
+    """The upper bound of the cost of a call with known input and a known amount of output.
 
     Raises `InvalidConfig` as `cost_nanodollars` does.
     """

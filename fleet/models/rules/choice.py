@@ -1,4 +1,4 @@
-"""Which language model answers a task: the best score of quality, speed and cost.
+"""The choice of the language model for a task: the best score of quality, speed and cost.
 
     tokens = base x (0.5 + 1.5 c) x efficiency, rounded down, input and output each
     cost   = input / 1000 x input price + output / 1000 x output price
@@ -7,8 +7,8 @@
 base is the estimate of the task's agent, c the complexity, Q the quality priority, S the speed
 priority. Quality and speed are the catalogue's figures until there is evidence
 (`fleet.models.rules.learning`). Only models that pass the filters (`fleet.models.rules.filters`)
-are scored. Tokens and costs are worked out in whole numbers from the decimals that were written
-down: in binary fractions 500 x 1.55 may fall short of 775 and lose a token to the rounding.
+are scored. Tokens and costs are computed in whole numbers from the written decimals: in binary
+fractions 500 x 1.55 may be under 775, and rounding would lose a token.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from fleet.models.rules.decision import ModelCandidate, ModelDecision, ModelWeig
 from fleet.models.rules.filters import (
     NO_NEEDS,
     Bounds,
-    Needs,
-    Refusal,
+    FilteredModel,
+    ModelNeeds,
     nothing_left,
     unfit,
     unready,
@@ -35,8 +35,8 @@ from fleet.models.rules.filters import (
 from fleet.models.rules.learning import (
     NOTHING_LEARNED,
     THE_MEAN,
+    ChoicePolicy,
     ModelFacts,
-    Policy,
     Posterior,
     drawn_quality,
     posterior,
@@ -50,8 +50,8 @@ __all__ = [
     "Model",
     "ModelCandidate",
     "ModelDecision",
+    "ModelNeeds",
     "ModelWeights",
-    "Needs",
     "Price",
     "Tokens",
     "choose",
@@ -63,7 +63,7 @@ ROUNDING = 1e-9
 
 
 def tokens(base: Tokens, complexity: float, efficiency: float) -> Tokens:
-    """What a task takes of which a middling one takes `base`.
+    """The tokens of a task. A task of medium complexity takes `base`.
 
     Raises `InvalidRequest` for a complexity outside 0..1.
     """
@@ -78,19 +78,19 @@ def choose(
     speed_priority: float = 0.3,
     limit_nanodollars: int | None = None,
     *,
-    needs: Needs = NO_NEEDS,
+    needs: ModelNeeds = NO_NEEDS,
     facts: ModelFacts = NOTHING_LEARNED,
-    policy: Policy = THE_MEAN,
+    policy: ChoicePolicy = THE_MEAN,
     now: float = 0.0,
     rng: np.random.Generator | None = None,
 ) -> ModelDecision:
-    """Score every model that may serve; equal scores go to the cheaper, then by name.
+    """Score every model that may serve. Equal scores go to the cheaper model, then by name.
 
-    Those that cool down are scored too, and are kept in reserve.
+    Models that are cooling down are scored too, and kept as reserves.
 
-    `now` is in seconds since 1970 by Redis's clock; the policy `thompson` needs `rng`.
-    Raises `InvalidConfig` for an empty catalogue, `InvalidRequest` for a complexity or a
-    priority out of range, and where no model may serve what `nothing_left` says.
+    `now` is in seconds since 1970 by Redis's clock. The policy `thompson` needs `rng`. Raises
+    `InvalidConfig` for an empty catalogue, `InvalidRequest` for a complexity or a priority out of
+    range, and the error of `nothing_left` if no model may serve.
     """
     weights = _weights(complexity, quality_priority, speed_priority)
     demand = _demand(base, complexity)
@@ -109,7 +109,7 @@ def choose(
 
 
 class _Demand(NamedTuple):
-    """A task's tokens before a model's efficiency, as fractions over one whole number."""
+    """A task's tokens before a model's efficiency, as fractions with one denominator."""
 
     input: int
     output: int
@@ -122,28 +122,28 @@ class _Demand(NamedTuple):
 
 
 class _Task(NamedTuple):
-    """All that one choice holds a model against."""
+    """The inputs of one choice."""
 
     demand: _Demand
     weights: ModelWeights
     bounds: Bounds
-    policy: Policy
+    policy: ChoicePolicy
     rng: np.random.Generator | None
 
 
 class _Judged(NamedTuple):
-    """A model with its score, where it may serve or only cools down, and why it may not serve."""
+    """A model's score, if it may serve or only cools down, and the reason why it may not serve."""
 
     scored: ModelCandidate | None
-    refusal: Refusal | None
+    refusal: FilteredModel | None
 
 
 def _judged(model: Model, task: _Task) -> _Judged:
-    """The model held against the filters and, where it stands them, scored."""
+    """Apply the filters to a model and score it if it passes."""
     used = task.demand.taken(model.efficiency)
     record = task.bounds.facts.limits.get(model.name)
     if record is not None and record.is_broken:
-        # What it is asked for at most says nothing of what it writes.
+        # The output limit does not bound what it writes.
         used = used._replace(output=max(used.output, record.largest))
     refusal = unfit(model, used, task.bounds)
     if refusal is not None:
@@ -189,12 +189,12 @@ def _best_first(candidates: Iterable[ModelCandidate | None]) -> tuple[ModelCandi
     return tuple(found)
 
 
-def _dice(policy: Policy, rng: np.random.Generator | None) -> np.random.Generator | None:
-    """The dice of a policy that throws them. Raises `ValueError` where it was given none."""
+def _dice(policy: ChoicePolicy, rng: np.random.Generator | None) -> np.random.Generator | None:
+    """The generator for a random policy, None for `mean`. Raises `ValueError` if it is missing."""
     if policy.name == "mean":
         return None
     if rng is None:
-        raise ValueError(f"the policy {policy.name} draws, and was given no rng")
+        raise ValueError(f"the policy {policy.name} draws at random and needs an rng")
     return rng
 
 
@@ -213,12 +213,12 @@ def _weights(complexity: float, quality: float, speed: float) -> ModelWeights:
             f"quality priority {quality!r} and speed priority {speed!r}: give each from 0 to 1, "
             "and both together at most 1"
         )
-    # 1 - 0.8 - 0.2 is a little under 0 in binary fractions, and would reward a high cost.
+    # In binary fractions 1 - 0.8 - 0.2 is slightly under 0 and would reward a high cost.
     rest = 1.0 - quality - speed
     return ModelWeights(quality * (0.5 + complexity), speed, rest if rest > ROUNDING else 0.0)
 
 
 @lru_cache(maxsize=4096)
 def _ratio(value: float) -> tuple[int, int]:
-    """The decimal fraction that a number is written as, as two whole numbers."""
+    """The number's decimal notation as a fraction of two whole numbers."""
     return Decimal(repr(float(value))).as_integer_ratio()

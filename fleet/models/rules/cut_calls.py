@@ -1,13 +1,13 @@
-"""What a model call has taken at most whose answer was cut while it came in.
+"""The upper bound of the tokens of a model call whose streamed answer was cut.
 
-A provider tells what an answer took when it has ended. Of one that was cut there is what had
-arrived. A token is at least one byte of it (see `fleet.models.rules.upper_bound`), so its bytes
-bound the tokens that wrote it. What was on the way is bounded by time: as much as a quick model
-writes from the last arrival to the moment when the provider hears of the end. After a longer
-silence it is the worst: over a network that is gone the provider hears of no end, and writes on.
+A provider reports the usage of an answer when it has ended. Of a cut answer only the received part
+is known. A token has at least one byte (see `fleet.models.rules.upper_bound`), so the received
+bytes bound the tokens of this part. Time bounds the part in transit: a quick model's output from
+the last arrival until the provider notices the end. After a longer silence the upper bound of the
+whole call counts: if the network is gone, the provider notices no end and writes on.
 
-It holds for a model that shows all that it writes, at a provider that stops when the connection
-closes. `shows_all` is for finding out where the first is not so.
+This holds for a model that shows all of its output, at a provider that stops when the connection
+closes. `shows_all` detects models that hide output.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from fleet.models.rules.upper_bound import FRAME_TOKENS
 from fleet.money import Tokens
 
 TOKENS_A_SECOND = 250
-"""What a quick model of a large provider writes."""
+"""The output of a quick model at a large provider."""
 
 NOTICE_SECONDS = 1.0
-"""From the end here to the end there: the way of the last words, and that of the news."""
+"""From the end here to the end at the provider: the latency of both directions."""
 
 SILENCE_SECONDS = 2.0
-"""The longest silence after which the provider is taken to hear of the end. A network that has lost
-some packets has sent them again by then, and a model that writes is not quiet for so long."""
+"""The longest silence after which the provider is assumed to notice the end. By then a network has
+resent lost packets, and a model that writes is not silent for so long."""
 
 
 class Cut(NamedTuple):
-    """What had arrived of an answer when its call was cut.
+    """The received part of an answer when its call was cut.
 
-    `shown_bytes` are the UTF-8 bytes of it, None where the model may have written what it does not
-    show. `silent_seconds` had passed since something last arrived. `told` is what the provider had
-    told by then, whose `input` is 0 where it had told nothing of that.
+    `shown_bytes` are its UTF-8 bytes, None if the model may have hidden output. `silent_seconds` is
+    the time since the last arrival. `told` is the usage reported so far; its `input` is 0 if none
+    was reported. `over` says that the call was cut because the answer exceeded its limit.
     """
 
     shown_bytes: int | None
@@ -45,26 +45,26 @@ class Cut(NamedTuple):
 
 
 @dataclass(slots=True)
-class Progress:
-    """How far one call came that has ended without an answer. `cut` is None where none had begun to
-    come in, or it was whole."""
+class CallProgress:
+    """The progress of a call that ended without an answer. `cut` is None if no part of the answer
+    had arrived, or if it was complete."""
 
     cut: Cut | None = None
 
 
 def cut_tokens(worst: Tokens, cut: Cut) -> Tokens:
-    """A bound on the tokens of the call, which was `worst` before it was made."""
+    """The upper bound of the tokens of a cut call. `worst` was its upper bound before the call."""
     known = cut.told if cut.told.input else worst
     output = max(cut.told.output, _most_output(worst.output, cut))
     return known._replace(output=output, reasoning=0)
 
 
 def shows_all(shown_bytes: int, thought_bytes: int, told: Tokens) -> bool:
-    """Whether an answer took no more tokens than its bytes allow for, and no more of them to reason
-    than the bytes of the thoughts among them.
+    """Whether the tokens of an answer fit its shown bytes, and its reasoning tokens fit the bytes
+    of the shown thoughts.
 
-    A token has some four bytes, so the first alone would let pass three hidden tokens for each that
-    is shown.
+    A token has some four bytes. So the first check alone would miss three hidden tokens for each
+    shown one.
     """
     return told.output <= shown_bytes + FRAME_TOKENS and told.reasoning <= thought_bytes
 

@@ -1,4 +1,4 @@
-"""The choice of a model as a value: every candidate with its numbers, every other with a reason."""
+"""The choice of a model as a value: candidates with their numbers, other models with a reason."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fleet.routing.rules.pools import Rejection
 
 
 class ModelWeights(NamedTuple):
-    """What a model's quality, speed and cheapness count for a task: Q (0.5 + c), S, 1 - Q - S.
+    """The weights of quality, speed and cheapness for a task: Q (0.5 + c), S, 1 - Q - S.
 
-    Or what each of them adds to a model's score.
+    Or the contribution of each to a model's score.
     """
 
     quality: float
@@ -25,10 +25,10 @@ class ModelWeights(NamedTuple):
 class ModelCandidate(NamedTuple):
     """A model that could answer, with its numbers.
 
-    `quality` and `speed` are those that were scored: the catalogue's, moved by what was learned,
-    and under the policy `thompson` a draw. `quality_sd` is the standard deviation of the quality
-    before any draw, and `quality_mean` what is believed of it then, None in a decision that was
-    stored without; `rewards` and `calls` count the evidence behind both figures.
+    `quality` and `speed` are the scored figures: the catalogue's, moved by evidence, and under the
+    policy `thompson` a random draw. `quality_sd` is the standard deviation of the quality before
+    the draw, and `quality_mean` its mean, None in a decision that was stored without it. `rewards`
+    and `calls` count the evidence for both figures.
     """
 
     model: str
@@ -46,11 +46,11 @@ class ModelCandidate(NamedTuple):
 
     @property
     def strength(self) -> float:
-        """The quality that is believed of the model, whatever was drawn: 0 to 1."""
+        """The mean quality of the model, independent of any draw: 0 to 1."""
         return self.quality if self.quality_mean is None else self.quality_mean
 
     def terms(self, weights: ModelWeights) -> ModelWeights:
-        """What quality, speed and cheapness add to the score."""
+        """The contributions of quality, speed and cheapness to the score."""
         return ModelWeights(
             self.quality * weights.quality,
             self.speed * weights.speed,
@@ -62,10 +62,10 @@ class ModelCandidate(NamedTuple):
 class ModelDecision:
     """The models that may serve, best first, and those that may not, by name.
 
-    A `Rejection` here names a model. `weights` is None in a decision that was stored without.
-    `reserves` are those of the rejected that only cool down, best first: a run that takes longer
-    may ask them once they are ready. `priorities` say whose word the weights are, None where
-    nobody asked on a task's behalf, or in a decision that was stored without.
+    A `Rejection` here names a model. `weights` is None in a decision that was stored without them.
+    `reserves` are the rejected models that only cool down, best first: a longer run may call them
+    once they are ready. `priorities` have the origin of the weights; None if the decision is for no
+    task, or was stored without them.
     """
 
     ranking: tuple[ModelCandidate, ...]
@@ -88,7 +88,7 @@ class ModelDecision:
 
     @property
     def second_costs_more(self) -> int | None:
-        """Nano-dollars that second place would cost beyond the first; under 0 where it is less."""
+        """The extra cost of the second model in nano-dollars; negative if it is cheaper."""
         if len(self.ranking) < 2:
             return None
         return self.ranking[1].cost_nanodollars - self.best.cost_nanodollars

@@ -1,8 +1,8 @@
-"""Why a task's money is not held for the best model, as it is packed and as people read it.
+"""Why a task's money is not reserved for the best model: the packed form and the phrase for people.
 
-    dear|MODEL|NANODOLLARS    the best was over the threshold to go down
-    nearly|SHARE              so much of a budget of dollars would be used, 0 to 1
-    a refusal                 it fits no limit, see `fleet.budgets.rules.refusals`
+    dear|MODEL|NANODOLLARS    the best model's estimate was over the downgrade threshold
+    nearly|SHARE              the share of a dollar budget that would be used, 0 to 1
+    a refusal                 it exceeds a limit, see `fleet.budgets.rules.refusals`
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from fleet.money import dollars
 NEARLY, DEAR = "nearly", "dear"
 
 
-def said(because: str) -> str:
-    """Why a task's money is not held for the best model, for people; empty where it is."""
-    kind, _, rest = because.partition(SEPARATOR)
+def describe_downgrade(reason: str) -> str:
+    """Why a task's money is not reserved for the best model, for people; empty if it is."""
+    kind, _, rest = reason.partition(SEPARATOR)
     if kind == NEARLY:
         return f"{float(rest):.0%} of a budget would be used"
     if kind == DEAR:
         model, _, cost = rest.rpartition(SEPARATOR)
-        return f"{model} would cost {dollars(int(cost))}, over the threshold to go down"
-    return Refusal.parse(because).sentence if because else ""
+        return f"{model} would cost {dollars(int(cost))}, over the downgrade threshold"
+    return Refusal.parse(reason).sentence if reason else ""

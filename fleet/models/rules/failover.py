@@ -1,10 +1,10 @@
-"""Which model is asked next, where one has failed or its answer was not good enough.
+"""The model to call next, after a failed call or an answer that was not good enough.
 
-Failover takes the best of the ranking that was not tried yet, is not cooling down, and fits what
-is left of the task's limit. After a prompt that was too long only larger windows count: those
-that are known to be larger come first, then those of unknown size. Escalation takes the
-weakest model that is stronger than all whose answers have failed. Neither leads back to one of
-those, so that a run comes to an end.
+Failover takes the best model of the ranking that was not tried yet, is not cooling down, and fits
+the rest of the task's limit. After a prompt that was too long only larger windows count: first
+those known to be larger, then those of unknown size. Escalation takes the weakest model that is
+stronger than all models with failed answers. Neither returns to a failed model, so a run always
+ends.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from fleet.money import Tokens
 
 
 class Option(NamedTuple):
-    """A model that may be asked: its line of the task's ranking, and of the catalogue."""
+    """A model that may be called: its entry in the task's ranking, and in the catalogue."""
 
     candidate: ModelCandidate
     model: Model
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What counts when a model is taken. `now` is in seconds since 1970 by Redis's clock.
+class FailoverContext:
+    """The facts for choosing the next model. `now` is in seconds since 1970 by Redis's clock.
 
-    `left_nanodollars` is what the task may still cost, None where there is no limit. `window` is
-    the largest context, in tokens, that a prompt was too long for; 0 where its size is not
-    known, None where no prompt was. `worst` are the most tokens that the next call may take.
+    `left_nanodollars` is the rest of the task's limit, None without a limit. `window` is the
+    largest context window, in tokens, that was too small for a prompt; 0 if its size is unknown,
+    None if no prompt was too long. `worst` is the upper bound of the tokens of the next call.
     """
 
     facts: ModelFacts
@@ -43,21 +43,21 @@ class Standing:
     worst: Tokens | None = None
 
 
-def but_for_keys(standing: Standing, key_ids: Collection[str]) -> Standing:
-    """The same, had the models of these keys no cool-downs but their own."""
+def but_for_keys(standing: FailoverContext, key_ids: Collection[str]) -> FailoverContext:
+    """The context without the cool-downs of these whole keys; those of single models stay."""
     known = standing.facts.cooldowns.items()
     kept = {at: each for at, each in known if at[0] not in key_ids or at[1] != WHOLE_KEY}
     return replace(standing, facts=ModelFacts(standing.facts.evidence, kept))
 
 
-def cools_for(model: Model, standing: Standing) -> float:
-    """Seconds that the model still cools down for; 0 where it is ready."""
+def cools_for(model: Model, standing: FailoverContext) -> float:
+    """The remaining seconds of the model's cool-down; 0 if it is ready."""
     found = standing.facts.cool_down(model.key_id, model.name)
     return max(0.0, found.until - standing.now) if found else 0.0
 
 
-def cost_at_worst(option: Option, standing: Standing) -> int:
-    """Nano-dollars that the next call may cost; the estimate where nothing is known of it."""
+def cost_at_worst(option: Option, standing: FailoverContext) -> int:
+    """The upper bound of the next call's cost in nano-dollars; the estimate if it is unknown."""
     if standing.worst is None or (option.model.price is None and not option.model.free):
         return option.candidate.cost_nanodollars
     record = standing.facts.limits.get(option.model.name)
@@ -65,14 +65,14 @@ def cost_at_worst(option: Option, standing: Standing) -> int:
     return upper_bound_nanodollars(option.model, standing.worst._replace(output=output))
 
 
-def fits(option: Option, standing: Standing) -> bool:
-    """Whether the next call of the model is within what the task may still cost."""
+def fits(option: Option, standing: FailoverContext) -> bool:
+    """Whether the next call of the model fits the rest of the task's limit."""
     left = standing.left_nanodollars
     return left is None or cost_at_worst(option, standing) <= left
 
 
 def next_best(
-    options: Sequence[Option], tried: Collection[str], standing: Standing
+    options: Sequence[Option], tried: Collection[str], standing: FailoverContext
 ) -> Option | None:
     """The best model that is ready and was not tried; `options` are in the ranking's order."""
     return next(
@@ -85,10 +85,10 @@ def next_best(
     )
 
 
-def soonest(options: Sequence[Option], standing: Standing) -> tuple[float, Option] | None:
-    """The model that is ready first of those that cool down, tried or not, and in how many seconds.
+def soonest(options: Sequence[Option], standing: FailoverContext) -> tuple[float, Option] | None:
+    """The model whose cool-down ends first, tried or not, and its remaining seconds.
 
-    Of two that are ready at once the better one.
+    Of two with equal times, the better model.
     """
     waits = [(cools_for(option.model, standing), option) for option in _suitable(options, standing)]
     cooling = [(seconds, option) for seconds, option in waits if seconds > 0.0]
@@ -96,14 +96,17 @@ def soonest(options: Sequence[Option], standing: Standing) -> tuple[float, Optio
 
 
 def stronger(
-    options: Sequence[Option], failed: Collection[str], refused: Collection[str], standing: Standing
+    options: Sequence[Option],
+    failed: Collection[str],
+    refused: Collection[str],
+    standing: FailoverContext,
 ) -> Option | None:
-    """The weakest model of higher quality than all that failed that is ready and fits.
+    """The weakest ready model that fits and has a higher quality than all that failed.
 
-    What is believed of the quality counts: the one that was chosen by a draw has drawn high.
+    The mean quality counts, because the draw of a chosen model is high.
 
-    `failed` are those whose answers were not good enough, at least one; `refused` those that
-    would not answer, or could not take so long a prompt.
+    `failed` are the models whose answers were not good enough, at least one. `refused` are the
+    models that refused the prompt, or whose window was too small.
     """
     bar = max(o.candidate.strength for o in options if o.model.name in failed)
     better = [
@@ -116,8 +119,8 @@ def stronger(
     return min(better, key=lambda option: option.candidate.strength, default=None)
 
 
-def _suitable(options: Sequence[Option], standing: Standing) -> list[Option]:
-    """Those that fit the limit and the window, in the order in which they are to be asked."""
+def _suitable(options: Sequence[Option], standing: FailoverContext) -> list[Option]:
+    """The models that fit the limit and the window, in the order of calls."""
     window = standing.window
     fitting = [option for option in options if fits(option, standing)]
     if window is None:

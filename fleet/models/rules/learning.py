@@ -1,16 +1,15 @@
-"""What was learned of the models: how good and how quick each is on each request type.
+"""Learning about models: the quality and the speed of each on each request type.
 
-The catalogue's figures are a prior; outcomes of real tasks are evidence, whose weight fades
-with time and with newer evidence. Both together are a posterior that keeps its uncertainty:
+The catalogue's figures are a prior. Outcomes of real tasks are evidence, whose weight decays with
+time and with newer evidence. Both together give a posterior with its uncertainty:
 
     quality = (k q0 + sum of rewards) / (k + rewards)      the mean of a Beta distribution
     speed   = (k s0 + calls x s) / (k + calls),  s = t / (t + 50),  t tokens a second
 
-q0 and s0 are the catalogue's figures and k the prior's strength: what it weighs, as a number of
-tasks. A reward between 0 and 1 counts as that part of a success. (S. Agrawal and N. Goyal,
-Analysis of Thompson Sampling for the Multi-armed Bandit Problem, COLT 2012, algorithm 2, toss a
-coin for it instead, which has the same mean and adds noise.) Without evidence the posterior is
-the prior, to the last bit.
+q0 and s0 are the catalogue's figures. k is the prior's strength: its weight as a number of tasks. A
+reward between 0 and 1 counts as this fraction of a success. (S. Agrawal and N. Goyal, Analysis of
+Thompson Sampling for the Multi-armed Bandit Problem, COLT 2012, algorithm 2, toss a coin instead,
+which has the same mean and adds noise.) Without evidence the posterior equals the prior exactly.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ import numpy as np
 from fleet.models.rules.output_limits import LimitRecord
 
 WEEK_SECONDS = 7 * 86400.0
-# Half way from the slowest to the quickest: what a hosted model of middling size does.
+# The speed of a hosted model of medium size, which counts as 0.5.
 MIDDLING_TOKENS_PER_SECOND = 50.0
 LEAST_SHAPE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What was seen of one model on one request type, in decayed sums as of `at`.
+class ModelEvidence:
+    """The evidence about one model on one request type, in decayed sums as of `at`.
 
-    `rewards` is the number of rewards and `reward` their sum, each reward 0 to 1; `calls` the
-    number of timed calls, with their output `tokens` and their `seconds`. `at` is in seconds
-    since 1970 by Redis's clock.
+    `rewards` is the number of rewards and `reward` their sum, each reward 0 to 1. `calls` is the
+    number of timed calls, with their output `tokens` and their `seconds`. `at` is in seconds since
+    1970 by Redis's clock.
     """
 
     rewards: float = 0.0
@@ -48,14 +47,14 @@ class Evidence:
 
 
 WHOLE_KEY = ""
-"""What a cool-down of all models of a key is under, in place of a model's name."""
+"""The name, in place of a model's, of a cool-down for all models of a key."""
 
 
 @dataclass(frozen=True, slots=True)
 class CoolDown:
-    """A model that is left alone until `until`, seconds since 1970 by Redis's clock.
+    """A model gets no calls until `until`, in seconds since 1970 by Redis's clock.
 
-    `failures` counts those in a row that led here.
+    `failures` counts the failures in a row that led to the cool-down.
     """
 
     until: float
@@ -65,26 +64,26 @@ class CoolDown:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """All that the fleet shares about its models.
+    """The fleet's shared facts about its models.
 
-    `evidence` is by (model, request type), `cooldowns` by (key id, model): a key id names a
-    provider's key without telling it, and all models of a key are called `WHOLE_KEY`. `limits` says
-    by model whether its answers keep their limit. `prices` is the version of the price data that
-    the fleet shares, empty where there is none.
+    `evidence` is by (model, request type), `cooldowns` by (key id, model). A key id identifies a
+    provider's key without revealing it. `WHOLE_KEY` stands for all models of a key. `limits` says
+    by model whether its answers keep their output limit. `prices` is the version of the shared
+    price data, empty if there is none.
     """
 
-    evidence: Mapping[tuple[str, str], Evidence] = field(default_factory=dict)
+    evidence: Mapping[tuple[str, str], ModelEvidence] = field(default_factory=dict)
     cooldowns: Mapping[tuple[str, str], CoolDown] = field(default_factory=dict)
     limits: Mapping[str, LimitRecord] = field(default_factory=dict)
     prices: str = ""
 
     def cool_downs(self, key_id: str | None, model: str) -> dict[str, CoolDown]:
-        """Those that a model is under, its own and its key's, by the name that each is under."""
+        """The cool-downs of a model, its own and its key's, by their names."""
         found = {name: self.cooldowns.get((key_id or "", name)) for name in (model, WHOLE_KEY)}
         return {name: each for name, each in found.items() if each is not None}
 
     def cool_down(self, key_id: str | None, model: str) -> CoolDown | None:
-        """The one that lasts longest."""
+        """The longest cool-down of a model."""
         found = self.cool_downs(key_id, model).values() if key_id is not None else ()
         return max(found, key=lambda each: each.until, default=None)
 
@@ -93,12 +92,12 @@ NOTHING_LEARNED = ModelFacts()
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """How what was learned is used.
+class ChoicePolicy:
+    """How the evidence is used.
 
-    `mean` takes the posterior's mean for a model's quality, `thompson` a draw from it, which
-    tries models of uncertain quality now and then. A model whose mean is under `quality_floor`
-    is never taken. `prior_strength` is over 0.
+    `mean` uses the posterior's mean as a model's quality. `thompson` uses a draw from it, which
+    tries models of uncertain quality now and then. A model with a mean under `quality_floor` is
+    never chosen. `prior_strength` is over 0.
     """
 
     name: Literal["mean", "thompson"] = "mean"
@@ -107,14 +106,14 @@ class Policy:
     half_life_seconds: float = WEEK_SECONDS
 
 
-THE_MEAN = Policy()
+THE_MEAN = ChoicePolicy()
 
 
 class Posterior(NamedTuple):
-    """What is believed of a model on a request type, 0 to 1, and how sure that is.
+    """The quality and speed of a model on a request type, 0 to 1, with their uncertainty.
 
-    `quality_sd` is the standard deviation of the quality. `rewards` and `calls` say how much
-    evidence there is, as of now.
+    `quality_sd` is the standard deviation of the quality. `rewards` and `calls` are the amount of
+    evidence as of now.
     """
 
     quality: float
@@ -125,9 +124,9 @@ class Posterior(NamedTuple):
 
 
 def posterior(
-    quality: float, speed: float, evidence: Evidence | None, policy: Policy, now: float
+    quality: float, speed: float, evidence: ModelEvidence | None, policy: ChoicePolicy, now: float
 ) -> Posterior:
-    """The prior of the catalogue, moved by what was seen. `now` is by Redis's clock."""
+    """The catalogue's prior, moved by the evidence. `now` is by Redis's clock."""
     strength = policy.prior_strength
     if evidence is None:
         return Posterior(quality, speed, _deviation(quality, strength), 0.0, 0.0)
@@ -138,22 +137,22 @@ def posterior(
     return Posterior(mean, quick, _deviation(mean, strength + rewards), rewards, calls)
 
 
-def measured_speed(evidence: Evidence) -> float:
-    """Tokens a second as a figure from 0 to 1: 50 are 0.5, 450 are 0.9. Without seconds 0."""
+def measured_speed(evidence: ModelEvidence) -> float:
+    """Tokens a second as a figure from 0 to 1: 50 give 0.5, 450 give 0.9. 0 without seconds."""
     if evidence.seconds <= 0.0:
         return 0.0
     return evidence.tokens / (evidence.tokens + MIDDLING_TOKENS_PER_SECOND * evidence.seconds)
 
 
-def drawn_quality(belief: Posterior, policy: Policy, rng: np.random.Generator) -> float:
-    """One draw from the Beta distribution of a model's quality, as Thompson sampling takes it."""
+def drawn_quality(belief: Posterior, policy: ChoicePolicy, rng: np.random.Generator) -> float:
+    """One draw from the Beta distribution of a model's quality, for Thompson sampling."""
     weight = policy.prior_strength + belief.rewards
-    # Beta has no shape of 0: a model of quality 0 or 1 draws as good as always that.
+    # Beta has no shape of 0. A model of quality 0 or 1 draws nearly always this value.
     good = max(LEAST_SHAPE, weight * belief.quality)
     bad = max(LEAST_SHAPE, weight * (1.0 - belief.quality))
     return float(rng.beta(good, bad))
 
 
 def _deviation(mean: float, weight: float) -> float:
-    """The standard deviation of a Beta distribution of that mean and sum of shapes."""
+    """The standard deviation of a Beta distribution with this mean and sum of shapes."""
     return sqrt(max(0.0, mean * (1.0 - mean)) / (weight + 1.0))

@@ -1,16 +1,15 @@
-"""Whether a model keeps the limit that is set to its answers, for the money that a call may take.
+"""Whether a model keeps its output limit, which bounds the cost of a call.
 
-Not every server does: some do not know the field that limits an answer, and write up to a default
-of their own. So what the answers of a model show is kept for the whole fleet:
+Not every server does: some ignore the field that limits an answer, and write up to a default of
+their own. So the fleet records what the answers of a model show:
 
-    it writes more than it was asked for     its limit holds no more: its calls are admitted at
-                                             what it really writes, with a margin
-    it stops at its limit                    its limit holds
-    it keeps within its limit                so do those `PROVEN_AFTER` in a row
+    an answer exceeds the limit              the limit does not hold: calls reserve money for what
+                                             the model really writes, with a margin
+    an answer stops at the limit             the limit holds
+    an answer is shorter than the limit      after `PROVEN_AFTER` in a row the limit holds
 
-Where neither the maker's documents nor an answer has shown that a limit holds, it is in doubt:
-where money is short, calls of the model take turns, so that the first can show what the others may
-take.
+A limit is in doubt if neither the maker's documents nor an answer shows that it holds. Then, if
+money is short, calls of the model take turns, so that the first shows what the others may cost.
 """
 
 from __future__ import annotations
@@ -19,19 +18,20 @@ from math import ceil
 from typing import NamedTuple
 
 PROVEN_AFTER = 3
-"""An answer that is short by itself says little of the limit: it takes some of them."""
+"""One short answer says little about the limit, so several in a row are needed."""
 
 MARGIN = 1.5
-"""Answers differ: the next may be longer than the longest so far."""
+"""The next answer may be longer than the longest so far."""
 
 UNKNOWN_WINDOW = 32_768
-"""Tokens that a server may write by itself, where the model's window is not known."""
+"""The assumed most tokens of an answer without a limit, if the model's window is unknown."""
 
 
 class LimitRecord(NamedTuple):
-    """What the answers of a model have shown: how many in a row kept their limit, and the tokens of
-    the largest that did not, 0 where none has since the limit was last shown to hold. `at` is when
-    the last one did not, in ms since 1970 by Redis's clock."""
+    """What the answers of a model have shown. `within` counts the answers in a row within the
+    limit. `largest` is the length in tokens of the longest answer over the limit, 0 if there is
+    none since the limit was last shown to hold. `at` is the time of the last one over the limit, in
+    ms since 1970 by Redis's clock."""
 
     within: int = 0
     largest: int = 0
@@ -44,12 +44,12 @@ class LimitRecord(NamedTuple):
 
     @property
     def is_broken(self) -> bool:
-        """Whether an answer has shown that it does not."""
+        """Whether an answer has shown that the limit does not hold."""
         return self.largest > 0
 
     @property
     def packed(self) -> str:
-        """As it is kept."""
+        """The stored form."""
         return f"{self.within},{self.largest},{self.at}"
 
     @classmethod
@@ -62,8 +62,8 @@ NO_RECORD = LimitRecord()
 
 
 class Shown(NamedTuple):
-    """What one answer shows: tokens that it was `asked` to take at most, and has `written`.
-    `at_limit` says that it stopped there."""
+    """What one answer shows: the limit that it was `asked` to keep, and the tokens `written`.
+    `at_limit` says that it stopped at the limit."""
 
     asked: int
     written: int
@@ -71,17 +71,17 @@ class Shown(NamedTuple):
 
     @property
     def breaks(self) -> bool:
-        """Whether it has broken its limit."""
+        """Whether the answer exceeds the limit."""
         return self.written > self.asked
 
     @property
     def proves(self) -> bool:
-        """Whether it alone shows that the limit holds."""
+        """Whether the answer alone shows that the limit holds."""
         return not self.breaks and (self.at_limit or self.written == self.asked)
 
 
 def tells(record: LimitRecord | None, shown: Shown, trusted: bool) -> bool:
-    """Whether what an answer shows has to be kept. `trusted` says that the maker documents it."""
+    """Whether to record what an answer shows. With `trusted` the maker documents the limit."""
     if shown.breaks:
         return True
     if record is None:
@@ -90,13 +90,12 @@ def tells(record: LimitRecord | None, shown: Shown, trusted: bool) -> bool:
 
 
 def max_output(max_tokens: int, record: LimitRecord | None) -> int:
-    """The most tokens that an answer is taken to have, which was asked to have no more than so
-    many."""
+    """The upper bound of an answer's tokens with an output limit of `max_tokens`."""
     if record is None or not record.is_broken:
         return max_tokens
     return max(max_tokens, ceil(record.largest * MARGIN))
 
 
 def unlimited_output(max_tokens: int, window: int | None) -> int:
-    """The most tokens that an answer can have where nothing limits it but the model's window."""
+    """The upper bound of an answer's tokens if only the model's window limits it."""
     return max(max_tokens, window or UNKNOWN_WINDOW)

@@ -1,7 +1,7 @@
-"""How much a model's quality and speed count for a task, and who said so.
+"""The weights of a model's quality and speed for a task, with their origins.
 
-Each of the two is taken from the first that names it: the submission, its request type, its tenant,
-the configuration. What is left of 1 is the weight of a low cost, so both together are at most 1.
+Each of the two comes from the first level that sets it: the submission, its request type, its
+tenant, the configuration. The rest to 1 is the weight of a low cost, so the sum is at most 1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SUBMISSION = "submission"
 
 
 class Level(NamedTuple):
-    """What one of those who may say something says; None where it is silent."""
+    """The priorities that one level sets; None if it does not set one."""
 
     origin: str
     quality: float | None = None
@@ -25,7 +25,7 @@ class Level(NamedTuple):
 
 
 class Priorities(NamedTuple):
-    """The priorities of a task, each 0 to 1, and whose word each is."""
+    """The priorities of a task, each 0 to 1, with their origins."""
 
     quality: float
     speed: float
@@ -34,7 +34,7 @@ class Priorities(NamedTuple):
 
     @property
     def asked(self) -> tuple[float | None, float | None]:
-        """Quality and speed as far as the submission itself named them."""
+        """Quality and speed if the submission itself set them, else None."""
         return (
             self.quality if self.quality_origin == SUBMISSION else None,
             self.speed if self.speed_origin == SUBMISSION else None,
@@ -42,9 +42,9 @@ class Priorities(NamedTuple):
 
 
 def in_force(levels: Sequence[Level]) -> Priorities:
-    """The priorities of a task, from the narrowest level to the widest, which names both.
+    """The priorities of a task. Levels go from the narrowest to the widest, which sets both.
 
-    Raises `InvalidRequest` for what is no number from 0 to 1, and where both are over 1 together.
+    Raises `InvalidRequest` for a priority that is no number from 0 to 1, and for a sum over 1.
     """
     quality, quality_origin = _first([(each.quality, each.origin) for each in levels], "quality")
     speed, speed_origin = _first([(each.speed, each.origin) for each in levels], "speed")
@@ -58,7 +58,7 @@ def in_force(levels: Sequence[Level]) -> Priorities:
 
 
 def _first(named: Sequence[tuple[object, str]], what: str) -> tuple[float, str]:
-    """What the first says that is not silent."""
+    """The first priority that is set, with its origin."""
     value, origin = next(pair for pair in named if pair[0] is not None)
     if not is_number(value) or not 0.0 <= value <= 1.0:
         raise InvalidRequest(

@@ -1,6 +1,6 @@
-"""The thoughts that a model writes into its answer, between tags, where its server leaves them in.
+"""Splits thoughts from the text of an answer, for servers that leave them there between tags.
 
-An answer is split once it has come in as a whole: a stream cuts a tag anywhere.
+An answer is split once it is complete, because a stream may cut a tag anywhere.
 """
 
 from __future__ import annotations
@@ -8,24 +8,24 @@ from __future__ import annotations
 from typing import NamedTuple
 
 TAGS = ("<think>", "</think>")
-"""As DeepSeek, Qwen and most others write them."""
+"""The tags of DeepSeek, Qwen and most others."""
 
 BETWEEN = "\n\n"
-"""What stands between pieces of text that thoughts have parted."""
+"""The separator of texts that thoughts have divided."""
 
 
-class Answer(NamedTuple):
-    """What a model has written: the text of its answer, and the thoughts among it."""
+class SplitAnswer(NamedTuple):
+    """The text of an answer, and the thoughts in it."""
 
     text: str
     thoughts: str
 
 
-def split(written: str, tags: tuple[str, str] = TAGS) -> Answer:
-    """The text and the thoughts of all that was written.
+def split(written: str, tags: tuple[str, str] = TAGS) -> SplitAnswer:
+    """Split an answer into text and thoughts.
 
-    Thoughts reach from an opening tag to the next closing one. An opening tag that is never closed
-    is left out and what follows it is text, as is a closing tag that was never opened.
+    Thoughts go from an opening tag to the next closing tag. An opening tag that is never closed is
+    dropped and the rest is text. A closing tag that was never opened is text.
     """
     opening, closing = tags
     texts, thoughts = [], []
@@ -42,4 +42,4 @@ def split(written: str, tags: tuple[str, str] = TAGS) -> Answer:
             text += rest
             rest = ""
         texts.append(text)
-    return Answer(BETWEEN.join(text for text in texts if text), "".join(thoughts))
+    return SplitAnswer(BETWEEN.join(text for text in texts if text), "".join(thoughts))

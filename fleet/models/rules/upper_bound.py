@@ -1,9 +1,9 @@
-"""The most that one model call can take, known before it is made.
+"""The upper bound of the tokens of a model call, before the call.
 
-A token is at least one byte of text, for every tokenizer in use works on bytes or on longer pieces.
-So the UTF-8 bytes of a prompt are a bound on its tokens that needs no tokenizer, and holds for
-models whose tokenizer nobody has published. Of English text it is about four times too high; the
-difference is given back when the call has ended.
+A token has at least one byte of text, because every tokenizer in use works on bytes or on longer
+pieces. So the UTF-8 bytes of a prompt bound its tokens. This needs no tokenizer, and holds for
+models with an unpublished one. For English text the bound is about four times too high. The
+difference is released when the call has ended.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 from fleet.money import Tokens
 
 FRAME_TOKENS = 64
-"""What a provider's template puts around a prompt and its instructions: some 10 tokens, doubled
-twice for those that say more."""
+"""The tokens of a provider's template around a prompt and its instructions: some 10, with a margin
+of four times for longer templates."""
 
 
 def upper_bound_tokens(prompt: str, instructions: str, max_tokens: int) -> Tokens:
@@ -23,28 +23,28 @@ def upper_bound_tokens(prompt: str, instructions: str, max_tokens: int) -> Token
 
 
 LONG_WORD = 16
-"""Bytes of a word for each token that it takes at least."""
+"""A word has at least one token for each of these bytes."""
 
 
 def least_tokens(text: str) -> int:
-    """A lower bound on the tokens of a text: its words.
+    """A lower bound of the tokens of a text: its words.
 
-    Tokenizers in use split a text at white space first, so that no token has two words. A run of
-    characters without white space counts one token for each `LONG_WORD` bytes of it.
+    Tokenizers in use split a text at white space first, so no token has two words. A run of
+    characters without white space counts as one token for each `LONG_WORD` bytes.
     """
     return sum(map(_least_of_word, text.split()))
 
 
 class WordCount:
-    """The same of a text that comes in piece by piece."""
+    """The lower bound for a text that arrives in pieces."""
 
     def __init__(self) -> None:
         self._whole = 0
         self._open = 0
-        """Bytes of the last word so far: it may go on with the next piece."""
+        """The bytes of the last word so far, which the next piece may continue."""
 
     def add(self, piece: str) -> int:
-        """The least tokens of all pieces so far; of the last word those that it has for certain."""
+        """The lower bound of all pieces so far, with the certain tokens of the last word."""
         words = piece.split()
         goes_on = bool(words) and not piece[0].isspace()
         if goes_on:

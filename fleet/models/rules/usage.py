@@ -1,18 +1,18 @@
-"""What a model call took, read from what its provider says of it.
+"""The usage of a model call, read from its provider's report.
 
-Providers name the same counts differently, and not all of them mean the same. Cached input is among
-the input for OpenAI and Google, beside it for Anthropic and Bedrock; reasoning is among the output
-for OpenAI and Anthropic, beside it for Google. Servers that speak a protocol of others mix these.
-So each way of reading the parts is held against the total:
+Providers use different names for the same counts, and equal names with different meanings. Cached
+input is included in the input for OpenAI and Google, and separate for Anthropic and Bedrock.
+Reasoning is included in the output for OpenAI and Anthropic, and separate for Google. Servers that
+speak another maker's protocol mix these. So each reading of the parts is compared with the total:
 
-    a reading makes the total          it holds; of two the one with more output
-    the total is more than any         the rest was written unseen: it is output. Where reasoning
-                                       was told apart already, the counts contradict each other
-    the total is less, or in between   they contradict each other: the largest counts
+    a reading equals the total         it is right; of two the one with more output
+    the total is above all readings    the rest is hidden output. If reasoning was reported
+                                       separately, the counts contradict each other
+    the total is below, or in between  the counts contradict each other: the largest counts
     there is no total                  the parts as their protocol documents them
 
-A count that is no whole number from 0 to `MAX_COUNT` was not told. Usage that leaves out the input,
-or the output of an answer that has some, is missing.
+A count that is no whole number from 0 to `MAX_COUNT` counts as not reported. Usage without the
+input, or without the output of an answer that has some, is missing.
 """
 
 from __future__ import annotations
@@ -22,15 +22,21 @@ from decimal import Decimal, InvalidOperation
 from math import ceil
 from typing import Any, NamedTuple
 
-from fleet.ledger.rules.entries import CONTRADICTORY, MISSING, SEEN
 from fleet.money import Tokens
 
+SEEN = "seen"
+MISSING = "missing"
+UNPRICED = "unpriced"
+CONTRADICTORY = "contradictory"
+"""What is known of a call's usage: told, not told, told of a model without a price, and told in two
+ways that contradict each other."""
+
 MAX_COUNT = 10_000_000
-"""Tokens: as many as the largest context window of any model has."""
+"""The tokens of the largest context window of any model."""
 
 PLAUSIBLE_WORDS = 4
-"""Words for each token told: an answer that has more was not told truly. A token is a word at most
-with nearly all tokenizers, and a few words with the others."""
+"""The most words for each reported token: with more, the report is wrong. A token is at most one
+word with nearly all tokenizers, and a few words with the others."""
 
 INPUT = (
     *("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_token_count", "inputTokens"),
@@ -66,18 +72,18 @@ CACHE_WRITE = (
     "cacheWriteInputTokens",
 )
 CACHED_BESIDE = ("input_tokens", "inputTokens")
-"""Names of an input that has no cached tokens among it, in the protocols that document them."""
+"""Names of an input without the cached tokens, in the protocols that document them."""
 
 
 class Reading(NamedTuple):
-    """Tokens, and how sure they are: `seen`, `missing` or `contradictory`, as in the ledger."""
+    """Tokens, and their status: `seen`, `missing` or `contradictory`, as in the ledger."""
 
     tokens: Tokens
     status: str
 
 
 class _Parts(NamedTuple):
-    """The counts that were told, None for those that were not; `flawed` where one is none."""
+    """The reported counts, None for missing ones. `flawed` says that one is no valid count."""
 
     input: int | None
     output: int | None
@@ -91,11 +97,11 @@ class _Parts(NamedTuple):
 
 
 def read_usage(told: object, words: int = 0, *, wrote: bool | None = None) -> Reading:
-    """The tokens of a call whose answer is whole.
+    """The tokens of a call with a complete answer.
 
-    `told` is the usage in the provider's words. `words` is
-    `fleet.models.rules.upper_bound.least_tokens` of what the answer shows, `wrote` says whether it
-    shows anything, also where that has no words.
+    `told` is the usage as the provider reports it. `words` is
+    `fleet.models.rules.upper_bound.least_tokens` of the shown answer. `wrote` says whether it shows
+    anything, even without words.
     """
     parts = _parts(told)
     found = _with_total(parts, words)
@@ -107,14 +113,14 @@ def read_usage(told: object, words: int = 0, *, wrote: bool | None = None) -> Re
 
 
 def told_so_far(told: object) -> Tokens:
-    """What the parts say of an answer that has not ended; what was not told is 0."""
+    """The reported parts of an answer that has not ended; 0 for missing ones."""
     parts = _parts(told)
     return _tokens(parts, _inputs(parts)[0], _outputs(parts, 0)[0])
 
 
 def larger_usage(before: object, after: object) -> object:
-    """Of two reports about one call, the larger of each count: some providers tell what it took so
-    far, some tell parts at different times, and some end with zeros."""
+    """The larger of each count of two reports about one call: some providers report the usage so
+    far, some report parts at different times, and some end with zeros."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         names = dict.fromkeys([*before, *after])
         return {name: larger_usage(before.get(name), after.get(name)) for name in names}
@@ -132,7 +138,7 @@ def _with_total(parts: _Parts, words: int) -> Reading:
     if total is None:
         return Reading(_tokens(parts, inputs[0], outputs[0]), SEEN)
     if not inputs[0] or (parts.output is None and not parts.reasoning):
-        # One of the two is what the total leaves of the other.
+        # One of the two is the total minus the other.
         input_tokens = inputs[0] or max(0, total - outputs[0])
         output_tokens = max(outputs[0], total - input_tokens)
         return Reading(_tokens(parts, input_tokens, output_tokens), SEEN)
@@ -146,7 +152,7 @@ def _with_total(parts: _Parts, words: int) -> Reading:
 
 
 def _inputs(parts: _Parts) -> list[int]:
-    """The input with the cached tokens among it and beside it, as documented first."""
+    """The input with cached tokens included and separate, the documented reading first."""
     told, cached = parts.input or 0, parts.cached + parts.cache_write
     within = [told] if cached <= told else []
     beside = [told + cached]
@@ -154,9 +160,9 @@ def _inputs(parts: _Parts) -> list[int]:
 
 
 def _outputs(parts: _Parts, words: int) -> list[int]:
-    """The output with the reasoning among it and beside it, as documented first."""
+    """The output with reasoning included and separate, the documented reading first."""
     told, reasoning = parts.output or 0, parts.reasoning
-    # What is no reasoning has to suffice for the words that are shown.
+    # The tokens beside reasoning must suffice for the shown words.
     is_among = reasoning <= told and words <= (told - reasoning) * PLAUSIBLE_WORDS
     within = [told] if is_among or not reasoning else []
     beside = [told + reasoning]
@@ -198,7 +204,7 @@ def _parts(told: object) -> _Parts:
     return _Parts(
         into,
         output,
-        # A total of nothing beside other counts was not told: some servers fill it in so.
+        # A total of 0 beside other counts was not reported: some servers fill it in so.
         total or None,
         cached or 0,
         written or 0,
@@ -218,7 +224,7 @@ def _at(told: Mapping[Any, Any], name: str) -> object:
 
 
 def _count(value: object) -> int | None:
-    """A count of tokens, rounded up; None for what is none."""
+    """A count of tokens, rounded up; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     try:

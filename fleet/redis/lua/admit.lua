@@ -1,106 +1,119 @@
--- Admit one step of a running task: bind the worst that it may cost, or refuse it.
+-- Admit one model call of a running task: bind its upper bound, or refuse it.
 --
--- KEYS  1 task record  2 policy  3 money  4 reservations  5 open steps  6 models
--- ARGV  1 task id  2 fence  3 a name for this very step  4 version of the policy that the limits are
---       of  5 nano-dollars, 6 tokens: the most it may take  7 limits of the task itself, as in
---       parts/limits.lua with the window t  8 what to write should the step be lost, see
+-- KEYS  1 task record  2 policy  3 usage counters  4 reservations  5 calls in flight  6 models
+-- ARGV  1 task id  2 fence  3 a name for this very call  4 version of the policy that the limits
+--       belong to  5 nano-dollars, 6 tokens: the upper bound  7 limits of the task itself, as in
+--       parts/limits.lua with the window t  8 what is written should the call be lost, see
 --       parts/reservation.lua  9 limits of everything, 10 of the tenant, 11 of the agent type,
 --       12 of the model  13 tenant, 14 agent type, 15 model
---       16 the record of the model's limit that 5 and 6 are made from, see limit.lua, '' for none, '*'
---       where that does not matter  17 nano-dollars, 18 tokens that it may take where the model
---       ignores its limit, '' where the limit is known to hold or to be broken  19 most ms of a turn
+--       16 the record of the model's limit that the upper bound was made from, see limit.lua, '' for
+--       none, '*' where that does not matter  17 nano-dollars, 18 tokens that the call may take where
+--       the model ignores its limit, '' where the limit is known to hold or to be broken  19 max ms of
+--       a turn
 -- Returns {'admitted', ''}, {'admitted', 'turn'} where the call has the model's turn now,
 --       {'limit', the record} where that is another, {'turn', ''} where another call has the turn,
---       {'replan', version of the policy in force}, {'lost', ''} where the task
---       runs elsewhere, or {'over', refusal as parts/limits.lua has it}; nothing was written then
+--       {'replan', version of the current policy}, {'lost', ''} where the task
+--       runs elsewhere, or {'over', refusal, see parts/limits.lua}; nothing was written then
 --
--- Invariant: settled and held never pass a limit, in any scope and window; what the task has spent
--- and bound never passes its own. What the reservation has free is taken first, the rest is held
--- beside it. The same step sent again is admitted once, and not again once it is settled. While nobody
--- knows whether a model keeps its limit, all of its calls under way would fit the limits if none did,
--- or one is under way at a time.
+-- Invariant: settled and held amounts never pass a limit, in any scope and window. The amounts that the
+-- task has spent and bound never pass its own limits. The free part of the reservation is taken first,
+-- and the rest is held beside it. The same call sent again is admitted once, and not again once it is
+-- settled. While it is not known whether a model keeps its limit, either all of its calls in flight
+-- would fit the limits even if none kept it, or one call is in flight at a time.
+
+local record, policy, money, reservations, open_calls, models = unpack(KEYS)
+local id, fence, call, version, nanodollars, tokens, task_limits, if_lost, all_limits,
+  tenant_limits, agent_type_limits, model_limits, tenant, agent_type, model, limit_record,
+  unlimited_nanodollars, unlimited_tokens, turn_ms = unpack(ARGV)
 
 -- include time
 -- include windows
--- include book
+-- include usage_counters
 -- include limits
 -- include reservation
 
-local id, call = ARGV[1], ARGV[3]
-local task = redis.call('HMGET', KEYS[1], 'state', 'fence', 'open', 'call:' .. call,
-  'cost_nanodollars', 'input_tokens', 'output_tokens', 'steps')
-if task[1] ~= 'running' or task[2] ~= ARGV[2] then
+local state, newest_fence, open, settled, spent_nanodollars, input_tokens, output_tokens, calls =
+  unpack(redis.call('HMGET', record, 'state', 'fence', 'open', 'call:' .. call,
+    'cost_nanodollars', 'input_tokens', 'output_tokens', 'steps'))
+if state ~= 'running' or newest_fence ~= fence then
   return {'lost', ''}
 end
-local turn = 'turn|' .. ARGV[15]
-local until_ms, taken = string.match(redis.call('HGET', KEYS[6], turn) or '', '^(%d+) (.*)$')
-local is_mine = taken == id .. ' ' .. call
-if task[4] or redis.call('HEXISTS', KEYS[5], id .. ' ' .. call) == 1 then
+local turn, this_call = 'turn|' .. model, id .. ' ' .. call
+local until_ms, taken = string.match(redis.call('HGET', models, turn) or '', '^(%d+) (.*)$')
+local is_mine = taken == this_call
+if settled or redis.call('HEXISTS', open_calls, this_call) == 1 then
   return {'admitted', is_mine and 'turn' or ''}
 end
-local version = redis.call('HGET', KEYS[2], 'version') or '0'
-if version ~= ARGV[4] then
-  return {'replan', version}
+local current_version = redis.call('HGET', policy, 'version') or '0'
+if current_version ~= version then
+  return {'replan', current_version}
 end
-local names = {ARGV[13], ARGV[14], ARGV[15]}
+local names = {tenant, agent_type, model}
 local scopes, packed_names = scopes_of(names), cjson.encode(names)
-local record = redis.call('HGET', KEYS[6], 'limit|' .. ARGV[15]) or ''
-if ARGV[16] ~= '*' and record ~= ARGV[16] then
-  return {'limit', record}
+local scope_of_model = {scopes[4]}
+local function scope_limits()
+  return {all_limits, tenant_limits, agent_type_limits, model_limits}
 end
-local need = {tonumber(ARGV[5]), tonumber(ARGV[6]), 1}
-local spent = {(task[5] or 0) + 0, (task[6] or 0) + (task[7] or 0), (task[8] or 0) + 0}
-local bound = bound_by(KEYS[5], id, task[3])
-for number, most in string.gmatch(ARGV[7], 't(.)=([^;]+)') do
-  local quantity, limit = tonumber(number), tonumber(most)
+local known_limit = redis.call('HGET', models, 'limit|' .. model) or ''
+if limit_record ~= '*' and known_limit ~= limit_record then
+  return {'limit', known_limit}
+end
+local need = {tonumber(nanodollars), tonumber(tokens), 1}
+local spent = {(spent_nanodollars or 0) + 0, (input_tokens or 0) + (output_tokens or 0),
+  (calls or 0) + 0}
+local bound = bound_by(open_calls, id, open)
+for number, packed in string.gmatch(task_limits, 't(.)=([^;]+)') do
+  local quantity, limit = tonumber(number), tonumber(packed)
   local asked = need[quantity]
   if asked > 0 and spent[quantity] + bound[quantity] + asked > limit then
-    local used, held = spent[quantity], bound[quantity]
-    return {'over', told({'task', 't', quantity, limit, used, held, asked, -1})}
+    return {'over', described({
+      scope = 'task', window = 't', quantity = quantity, limit = limit,
+      settled = spent[quantity], held = bound[quantity], requested = asked, wait_ms = -1
+    })}
   end
 end
 
-local book, windows = open_book(KEYS[3]), windows_of(now / 1000)
-local found = reservation_of(KEYS[4], id)
+local counters, windows = open_counters(money), windows_of(now / 1000)
+local found = reservation_of(reservations, id)
 local free = found and found.amounts or {0, 0, 0}
 local moves = found and found.packed_names ~= packed_names
 if found then
-  hold(book, scopes_of(found.names), {-free[1], -free[2], -free[3], -1})
+  hold(counters, scopes_of(found.names), {-free[1], -free[2], -free[3], -1})
 end
-local refusal = refusal_of(book, scopes, {unpack(ARGV, 9, 12)},
+local refusal = refusal_of(counters, scopes, scope_limits(),
   {need[1], need[2], 1, found and 0 or 1}, windows, now)
--- The task is among those of everything, its tenant and its agent type already; not of the model.
+-- The task counts already in everything, its tenant and its agent type; not in another model.
 if not refusal and moves then
-  refusal = refusal_of(book, {scopes[4]}, {ARGV[12]}, {0, 0, 0, 1}, windows, now)
+  refusal = refusal_of(counters, scope_of_model, {model_limits}, {0, 0, 0, 1}, windows, now)
 end
 if refusal then
-  return {'over', told(refusal)}
+  return {'over', described(refusal)}
 end
-if ARGV[17] ~= '' then
-  local calls = read(book, 'held ' .. scopes[4])[3] + 1
-  local widest = {calls * ARGV[17], calls * ARGV[18], 0, 0}
-  if refusal_of(book, scopes, {unpack(ARGV, 9, 12)}, widest, windows, now) then
+if unlimited_nanodollars ~= '' then
+  local in_flight = read(counters, 'held ' .. scopes[4])[3] + 1
+  local widest = {in_flight * unlimited_nanodollars, in_flight * unlimited_tokens, 0, 0}
+  if refusal_of(counters, scopes, scope_limits(), widest, windows, now) then
     if taken and not is_mine and tonumber(until_ms) > now then
       return {'turn', ''}
     end
     is_mine = true
-    redis.call('HSET', KEYS[6], turn, string.format('%.0f %s %s', now + ARGV[19], id, call))
+    redis.call('HSET', models, turn, string.format('%.0f %s', now + turn_ms, this_call))
   end
 end
-hold(book, scopes, {need[1], need[2], need[3], 1})
+hold(counters, scopes, {need[1], need[2], need[3], 1})
 
--- What stays free was held before: only the model's own limits may know nothing of it.
+-- The amounts that stay free were held before. Only the model's own limits may not count them yet.
 local rest = {}
 for i = 1, 3 do
   rest[i] = math.max(0, free[i] - need[i])
 end
-if refusal_of(book, {scopes[4]}, {ARGV[12]}, {rest[1], rest[2], rest[3], 0}, windows, now) then
+if refusal_of(counters, scope_of_model, {model_limits}, {rest[1], rest[2], rest[3], 0}, windows,
+  now) then
   rest = {0, 0, 0}
 end
-hold(book, scopes, rest)
-close_book(book)
-redis.call('HSET', KEYS[4], id, packed_amounts(rest, packed_names))
-redis.call('HSET', KEYS[5], id .. ' ' .. call,
-  packed_amounts(need, packed_names) .. '\n' .. ARGV[8])
-redis.call('HSET', KEYS[1], 'open', task[3] and task[3] .. ' ' .. call or call)
+hold(counters, scopes, rest)
+close_counters(counters)
+redis.call('HSET', reservations, id, packed_amounts(rest, packed_names))
+redis.call('HSET', open_calls, this_call, packed_amounts(need, packed_names) .. '\n' .. if_lost)
+redis.call('HSET', record, 'open', open and open .. ' ' .. call or call)
 return {'admitted', is_mine and 'turn' or ''}

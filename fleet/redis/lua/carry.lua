@@ -1,16 +1,19 @@
--- Copy what a dead letter has saved to the task that it is about to be retried as.
+-- Copy the checkpoints of a dead letter to the task that it is about to be retried as.
 --
--- KEYS  1 what the dead letter has saved  2 what the new task has saved  3 record of the new task
+-- KEYS  1 checkpoints of the dead letter  2 checkpoints of the new task  3 record of the new task
 -- ARGV  1 seconds to keep the copy, should the new task not be submitted after all
--- Returns 1 where it was copied; 0 where nothing is saved, or the new task is there already
+-- Returns 1 where they were copied; 0 where there are none, or the new task exists already
 --
--- Invariant: a task that is there has runs of its own, which may have gone on from here. claim.lua
--- and dead_done.lua keep the copy for as long as its task.
+-- Invariant: a task that exists has runs of its own, which may have resumed from these checkpoints.
+-- claim.lua and dead_done.lua keep the copy for as long as its task.
 
-if redis.call('EXISTS', KEYS[3]) == 1 or redis.call('EXISTS', KEYS[1]) == 0 then
+local checkpoints, copy, new_record = unpack(KEYS)
+local seconds = unpack(ARGV)
+
+if redis.call('EXISTS', new_record) == 1 or redis.call('EXISTS', checkpoints) == 0 then
   return 0
 end
-redis.call('DEL', KEYS[2])
-redis.call('COPY', KEYS[1], KEYS[2])
-redis.call('EXPIRE', KEYS[2], ARGV[1])
+redis.call('DEL', copy)
+redis.call('COPY', checkpoints, copy)
+redis.call('EXPIRE', copy, seconds)
 return 1

@@ -1,4 +1,4 @@
--- Notice that the server's clock was set, and hold for a while what its time would end.
+-- Notice that the server's clock was set, and hold for a while everything that its time would end.
 --
 -- KEYS  1 until when expiry is on hold  then for each pool: its agents, its unacked index
 -- ARGV  1 ms since 1970 that the caller expects, by a clock that nobody sets, '' where it has not
@@ -6,22 +6,29 @@
 -- Returns {ms since 1970, ms by which the clock was set, 0 where it was not, 1 where expiry is on hold
 --       now, else 0}
 --
--- Invariant: who was taken for alive just before the clock was set is so just after: each agent and each
--- unacknowledged message counts as heard of now. The dead among them are found a silence later.
+-- Invariant: an agent that counted as alive just before the clock was set counts as alive just after:
+-- each agent and each unacknowledged message counts as heard of now. The dead among them are found a
+-- silence later.
+
+-- include groups
+
+local expiry_hold = unpack(KEYS, 1, 1)
+local pools = groups(KEYS, 2, 2)
+local expected_ms, tolerance_ms, hold_ms = unpack(ARGV)
 
 -- include time
 -- include clock
 
-local step = clock_step(ARGV[1], ARGV[2])
+local step = clock_step(expected_ms, tolerance_ms)
 if step ~= 0 then
-  hold_expiry(KEYS[1], ARGV[3])
-  for i = 2, #KEYS, 2 do
-    for _, agent in ipairs(redis.call('ZRANGE', KEYS[i], 0, -1)) do
-      redis.call('ZADD', KEYS[i], now, agent)
+  hold_expiry(expiry_hold, hold_ms)
+  for agents, unacked_index in pools do
+    for _, agent in ipairs(redis.call('ZRANGE', agents, 0, -1)) do
+      redis.call('ZADD', agents, now, agent)
     end
-    for _, tag in ipairs(redis.call('ZRANGE', KEYS[i + 1], 0, -1)) do
-      redis.call('ZADD', KEYS[i + 1], now / 1000, tag)
+    for _, tag in ipairs(redis.call('ZRANGE', unacked_index, 0, -1)) do
+      redis.call('ZADD', unacked_index, now / 1000, tag)
     end
   end
 end
-return {now, step, expiry_is_held(KEYS[1], ARGV[3]) and 1 or 0}
+return {now, step, expiry_is_held(expiry_hold, hold_ms) and 1 or 0}

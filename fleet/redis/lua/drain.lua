@@ -4,17 +4,20 @@
 -- ARGV  1 agent id  2 'maintenance' or 'idle'
 -- Returns 1, or 0 where there is no such live agent
 --
--- Invariant: from this moment on the agent is no capacity and fetches nothing (or is and
--- may again). What it runs, it finishes.
+-- Invariant: from this moment on an agent in maintenance is no capacity and fetches nothing, and one
+-- that was taken out is capacity again. An agent in maintenance finishes the tasks that it runs.
 
-local status = redis.call('HGET', KEYS[1], 'status')
+local agent, agents = unpack(KEYS)
+local id, new_status = unpack(ARGV)
+
+local status = redis.call('HGET', agent, 'status')
 if not status or status == 'failed' then
   return 0
 end
-redis.call('HSET', KEYS[1], 'status', ARGV[2])
-if ARGV[2] == 'maintenance' then
-  redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('HSET', agent, 'status', new_status)
+if new_status == 'maintenance' then
+  redis.call('ZREM', agents, id)
 else
-  redis.call('ZADD', KEYS[2], redis.call('HGET', KEYS[1], 'heartbeat'), ARGV[1])
+  redis.call('ZADD', agents, redis.call('HGET', agent, 'heartbeat'), id)
 end
 return 1

@@ -1,23 +1,26 @@
--- Take the part of the schedule whose time has come, for the caller to queue, and tell which leases
--- have ended.
+-- Take the due part of the schedule, for the caller to queue, and list the leases that have ended.
 --
--- KEYS  1 delayed tasks  2 parked tasks  3 delayed messages  4 leases
--- ARGV  1 most to take of each  2 ms for which they are the caller's
--- Returns {ids of delayed tasks, ids of parked tasks, delayed messages, ids of running tasks whose
+-- KEYS  1 delayed tasks  2 tasks on hold  3 delayed messages  4 leases
+-- ARGV  1 max to take of each  2 ms for which they are the caller's
+-- Returns {ids of delayed tasks, ids of tasks on hold, delayed messages, ids of running tasks whose
 --       lease has ended}, first due first
 --
--- Invariant: nothing leaves the schedule here: unpark.lua and deliver.lua do that, in the step that
--- queues. What a caller took comes due again should it die, and two callers do not get the same.
+-- Invariant: nothing leaves the schedule here. release_task.lua and deliver.lua remove it, in the step
+-- that queues it. Anything that a caller took comes due again should the caller die, and two callers
+-- do not get the same.
+
+local delayed, on_hold, deferred, leases = unpack(KEYS)
+local max, taken_ms = unpack(ARGV)
 
 -- include time
 
 local function taken(schedule)
-  local found = redis.call('ZRANGEBYSCORE', schedule, '-inf', now, 'LIMIT', 0, ARGV[1])
+  local found = redis.call('ZRANGEBYSCORE', schedule, '-inf', now, 'LIMIT', 0, max)
   for _, member in ipairs(found) do
-    redis.call('ZADD', schedule, now + tonumber(ARGV[2]), member)
+    redis.call('ZADD', schedule, now + tonumber(taken_ms), member)
   end
   return found
 end
 
-local ended = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, ARGV[1])
-return {taken(KEYS[1]), taken(KEYS[2]), taken(KEYS[3]), ended}
+local ended = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, max)
+return {taken(delayed), taken(on_hold), taken(deferred), ended}

@@ -2,22 +2,27 @@
 --
 -- KEYS  1 agent  2 the pool's agents  3 agents  4 pool facts  5 pools
 -- ARGV  1 agent id  2 tasks running  3 pool  4 slots
--- Returns its status, or 'unknown' where it was taken for dead: it must register again
+-- Returns its status, or 'unknown' where it was declared dead: it must register again
 --
--- Invariant: an agent in maintenance stays out of its pool's capacity until it is resumed. What else
--- register.lua has written of an agent, and somebody has deleted, is there again after a beat.
+-- Invariant: an agent in maintenance stays out of its pool's capacity until it is resumed. Everything
+-- else that register.lua writes of an agent is there again after a heartbeat, should somebody have
+-- deleted it.
 
-local status = redis.call('HGET', KEYS[1], 'status')
+local agent, pool_agents, all_agents, pool_facts, pools = unpack(KEYS)
+local id, running, pool, slots = unpack(ARGV)
+
+-- include time
+
+local status = redis.call('HGET', agent, 'status')
 if not status or status == 'failed' then
   return 'unknown'
 end
--- include time
 if status ~= 'maintenance' then
-  status = tonumber(ARGV[2]) > 0 and 'busy' or 'idle'
-  redis.call('ZADD', KEYS[2], now, ARGV[1])
+  status = tonumber(running) > 0 and 'busy' or 'idle'
+  redis.call('ZADD', pool_agents, now, id)
 end
-redis.call('SADD', KEYS[3], ARGV[1])
-redis.call('HSETNX', KEYS[4], 'slots', ARGV[4])
-redis.call('SADD', KEYS[5], ARGV[3])
-redis.call('HSET', KEYS[1], 'heartbeat', now, 'running', ARGV[2], 'status', status)
+redis.call('SADD', all_agents, id)
+redis.call('HSETNX', pool_facts, 'slots', slots)
+redis.call('SADD', pools, pool)
+redis.call('HSET', agent, 'heartbeat', now, 'running', running, 'status', status)
 return status

@@ -4,9 +4,12 @@
 -- ARGV  1 agent id
 -- Returns 1
 --
--- Invariant: what has left is neither capacity nor shown.
+-- Invariant: an agent that has left is neither capacity nor shown.
 
-redis.call('DEL', KEYS[1])
-redis.call('SREM', KEYS[2], ARGV[1])
-redis.call('ZREM', KEYS[3], ARGV[1])
+local agent, all_agents, pool_agents = unpack(KEYS)
+local id = unpack(ARGV)
+
+redis.call('DEL', agent)
+redis.call('SREM', all_agents, id)
+redis.call('ZREM', pool_agents, id)
 return 1

@@ -1,25 +1,28 @@
--- Find the tasks that stand in a queue's line and whose message is not in the queue.
+-- Find the tasks that stand in a queue's index and whose message is not in the queue.
 --
--- KEYS  1 queue  2 its line
--- ARGV  1 most to find
--- Returns {id, its number in the line, id, number, ...}, who came first first
+-- KEYS  1 queue  2 its index
+-- ARGV  1 max to find
+-- Returns {id, its score in the index, id, score, ...}, lowest score first
 --
--- Invariant: a line is in the order of its queue (parts/line.lua), for whatever moves a message moves
--- both. So whoever has a lower number than those that are taken next is not there, and no queue is
--- searched. Nothing is written, and nobody is found who is there.
+-- Invariant: an index is in the order of its queue (parts/queue_index.lua), because every move of a
+-- message changes both. So a task with a lower score than the next messages is not in the queue, and
+-- no queue is searched. Nothing is written, and no task is found whose message is there.
+
+local queue, queue_index = unpack(KEYS)
+local max = unpack(ARGV)
 
 -- include message
 
 local horizon
-for _, message in ipairs(redis.call('LRANGE', KEYS[1], -20, -1)) do
+for _, message in ipairs(redis.call('LRANGE', queue, -20, -1)) do
   local id = task_of(message)
-  local number = id and redis.call('ZSCORE', KEYS[2], id)
-  if number and (not horizon or tonumber(number) < horizon) then
-    horizon = tonumber(number)
+  local score = id and redis.call('ZSCORE', queue_index, id)
+  if score and (not horizon or tonumber(score) < horizon) then
+    horizon = tonumber(score)
   end
 end
-if not horizon and redis.call('EXISTS', KEYS[1]) == 1 then
+if not horizon and redis.call('EXISTS', queue) == 1 then
   return {}
 end
 local below = horizon and '(' .. string.format('%.0f', horizon) or '+inf'
-return redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', below, 'WITHSCORES', 'LIMIT', 0, ARGV[1])
+return redis.call('ZRANGEBYSCORE', queue_index, '-inf', below, 'WITHSCORES', 'LIMIT', 0, max)

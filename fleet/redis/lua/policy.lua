@@ -1,14 +1,21 @@
 -- Change fields of the policy that all producers follow, all of them or none, and note each change.
 --
--- KEYS  1 policy  2 audit  3 what this very change was answered  4 parked tasks
--- ARGV  1 by whom  2 why  3 about how many entries the audit keeps  4 seconds to keep the answer
+-- KEYS  1 policy  2 audit  3 the answer to this very change  4 tasks on hold
+-- ARGV  1 actor  2 reason  3 about how many entries the audit keeps  4 seconds to keep the answer
 --       then for each change: field, value ('' to take the field away)
--- Returns {the version now, how many fields it changed}
+-- Returns {the version now, how many fields changed}
 --
--- Invariant: the version grows with every change, so a plan made under an older one is told
--- by submit.lua to be made again. Every change has an entry in the audit, and what changes nothing
--- has neither. A change sent again is not made again, whatever others have changed meanwhile. What is
--- parked is due to be looked at after every change, for it may fit now.
+-- Invariant: the version grows with every change, so submit.lua refuses a plan that was made under an
+-- older one, and the caller plans again. Every change has an entry in the audit. A value that is equal
+-- to the current one neither changes the version nor has an entry. A change that is sent again is not
+-- made again, whatever others have changed meanwhile. After every change all tasks on hold are due to
+-- be looked at, because they may fit now.
+
+-- include groups
+
+local policy, audit, answer, on_hold = unpack(KEYS)
+local actor, reason, max_entries, seconds = unpack(ARGV, 1, 4)
+local new_values = groups(ARGV, 5, 2)
 
 -- include time
 
@@ -16,34 +23,34 @@ local function noted(field, value)
   return field == 'difficulty' and value ~= '' and #value .. ' bytes' or value
 end
 
-local version, made = string.match(redis.call('GET', KEYS[3]) or '', '^(%d+),(%d+)$')
+local version, made = string.match(redis.call('GET', answer) or '', '^(%d+),(%d+)$')
 if version then
   return {tonumber(version), tonumber(made)}
 end
 local changes = {}
-for i = 5, #ARGV, 2 do
-  local before = redis.call('HGET', KEYS[1], ARGV[i]) or ''
-  if before ~= ARGV[i + 1] then
-    changes[#changes + 1] = {field = ARGV[i], before = before, after = ARGV[i + 1]}
+for field, after in new_values do
+  local before = redis.call('HGET', policy, field) or ''
+  if before ~= after then
+    changes[#changes + 1] = {field = field, before = before, after = after}
   end
 end
-version = tonumber(redis.call('HGET', KEYS[1], 'version') or 0)
+version = tonumber(redis.call('HGET', policy, 'version') or 0)
 if #changes > 0 then
-  version = redis.call('HINCRBY', KEYS[1], 'version', 1)
-  redis.call('ZUNIONSTORE', KEYS[4], 1, KEYS[4], 'WEIGHTS', 0)
+  version = redis.call('HINCRBY', policy, 'version', 1)
+  redis.call('ZUNIONSTORE', on_hold, 1, on_hold, 'WEIGHTS', 0)
 end
 for _, change in ipairs(changes) do
   if change.after == '' then
-    redis.call('HDEL', KEYS[1], change.field)
+    redis.call('HDEL', policy, change.field)
   else
-    redis.call('HSET', KEYS[1], change.field, change.after)
+    redis.call('HSET', policy, change.field, change.after)
   end
   if change.field == 'emergency' then
-    redis.call('HSET', KEYS[1], 'emergency_ms', now)
+    redis.call('HSET', policy, 'emergency_ms', now)
   end
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'version', version,
+  redis.call('XADD', audit, 'MAXLEN', '~', max_entries, '*', 'version', version,
     'field', change.field, 'before', noted(change.field, change.before),
-    'after', noted(change.field, change.after), 'by', ARGV[1], 'why', ARGV[2])
+    'after', noted(change.field, change.after), 'by', actor, 'why', reason)
 end
-redis.call('SET', KEYS[3], version .. ',' .. #changes, 'EX', ARGV[4])
+redis.call('SET', answer, version .. ',' .. #changes, 'EX', seconds)
 return {version, #changes}

@@ -7,12 +7,17 @@
 -- Invariant: an agent is in its pool's zset, and so counted as capacity, only while it is
 -- neither in maintenance nor dead.
 
+local agent, all_agents, pool_agents, pool_facts, pools = unpack(KEYS)
+local id, pool, slots = unpack(ARGV, 1, 3)
+local fields = {unpack(ARGV, 4)}
+
 -- include time
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'id', ARGV[1], 'pool', ARGV[2], 'slots', ARGV[3], 'status', 'idle',
-  'running', 0, 'registered', now, 'heartbeat', now, unpack(ARGV, 4))
-redis.call('SADD', KEYS[2], ARGV[1])
-redis.call('ZADD', KEYS[3], now, ARGV[1])
-redis.call('HSET', KEYS[4], 'slots', ARGV[3])
-redis.call('SADD', KEYS[5], ARGV[2])
+
+redis.call('DEL', agent)
+redis.call('HSET', agent, 'id', id, 'pool', pool, 'slots', slots, 'status', 'idle',
+  'running', 0, 'registered', now, 'heartbeat', now, unpack(fields))
+redis.call('SADD', all_agents, id)
+redis.call('ZADD', pool_agents, now, id)
+redis.call('HSET', pool_facts, 'slots', slots)
+redis.call('SADD', pools, pool)
 return 1

@@ -2,86 +2,93 @@
 --
 -- KEYS  1 task record  2 leases  3 in_flight of the pool it ran in  4 overflow queue
 --       5 its wake list  6 done channel  7 facts of the pool it ran in
---       8 ledger  9 money  10 reservations  11 open steps  12 line of the overflow queue
---       13 how many tasks wait  14 dead letters  15 cancelled
---       16 what is saved  17 until when expiry is on hold
--- ARGV  1 task id  2 fence that was seen  3 most crashes  4 seconds to keep a dead letter
---       5 error, as JSON, where it has crashed so often  6 outcomes to keep  7 request type
---       8 ms in which an old outcome loses half its weight  9 error, as JSON, where no message is kept
---       to run it again with  10 to 12 ARGV 1 to 3 of clock.lua
+--       8 ledger  9 usage counters  10 reservations  11 calls in flight  12 index of the overflow queue
+--       13 counts of waiting tasks  14 dead letters  15 cancelled
+--       16 checkpoints  17 until when expiry is on hold
+-- ARGV  1 task id  2 fence that was seen  3 max crashes  4 seconds to keep a dead letter
+--       5 error, as JSON, after too many crashes  6 outcomes to keep  7 request type
+--       8 ms in which an old outcome loses half its weight  9 error, as JSON, where the record has no
+--       message to run the task again with  10 expected time, 11 tolerance in ms, 12 ms to hold expiry
+--       for: the arguments of clock.lua
 -- Returns 'requeued', 'unwanted' where it was requeued and somebody wants it cancelled, 'failed', or
 --       'alive' where the lease was renewed, the task has ended or expiry is on hold
 -- Moves   running -> queued, failed
 --
--- Invariant: judged by the server's clock and by the fence, so two callers, or a caller
+-- Invariant: the server's clock and the fence decide, so two callers, or a caller
 -- and a worker that comes back, cannot both win. The run that nobody ended counts as a failure
--- of its pool, once: what began is counted as ended, whichever process died. One that stood aside had
--- not begun: it is no crash of the task, and says nothing of the pool. What its running step
--- may have cost at most is charged, as uncertain; the rest of what is held stays for the next run,
--- and is given back where there is none. Celery has the word of an end.
+-- of its pool, once: every run that began is counted as ended, whichever process died. A run that
+-- stood aside had not begun: it is no crash of the task, and says nothing about the pool. The model
+-- calls in flight are charged their upper bounds, as uncertain. The rest of the reservation stays for
+-- the next run, and is freed where there is none. The result backend is notified of an end.
+
+local record, leases, in_flight, overflow_queue, overflow_wake, done, pool_facts, ledger, money,
+  reservations, open_calls, overflow_index, waiting_counts, dead_letters, cancelled, checkpoints,
+  expiry_hold = unpack(KEYS)
+local id, fence, max_crashes, dead_seconds, crash_error, outcomes_kept, request_type, half_life_ms,
+  no_message_error, expected_ms, tolerance_ms, hold_ms = unpack(ARGV)
 
 -- include time
 -- include clock
--- include line
+-- include queue_index
 -- include moves
--- include dead
+-- include dead_letters
 -- include health
 -- include outcome
 -- include windows
--- include book
+-- include usage_counters
 -- include reservation
 -- include wake
--- include word
+-- include notify
 
-local id = ARGV[1]
-local seen = redis.call('HMGET', KEYS[1], 'state', 'fence', 'lease_until', 'message', 'started')
-if seen[1] ~= 'running' then
-  redis.call('ZREM', KEYS[2], id)
+local state, newest_fence, lease_until, message, started =
+  unpack(redis.call('HMGET', record, 'state', 'fence', 'lease_until', 'message', 'started'))
+if state ~= 'running' then
+  redis.call('ZREM', leases, id)
   return 'alive'
 end
-if seen[2] ~= ARGV[2] or tonumber(seen[3]) > now then
+if newest_fence ~= fence or tonumber(lease_until) > now then
   return 'alive'
 end
-if clock_step(ARGV[10], ARGV[11]) ~= 0 then
-  hold_expiry(KEYS[17], ARGV[12])
+if clock_step(expected_ms, tolerance_ms) ~= 0 then
+  hold_expiry(expiry_hold, hold_ms)
 end
-if expiry_is_held(KEYS[17], ARGV[12]) then
+if expiry_is_held(expiry_hold, hold_ms) then
   return 'alive'
 end
-redis.call('HINCRBY', KEYS[1], 'fence', 1)
-redis.call('ZREM', KEYS[2], id)
-redis.call('SREM', KEYS[3], id)
-local book = open_book(KEYS[9])
-charge_open_steps(KEYS[1], KEYS[8], book, KEYS[11], id, now)
-local crashes, why = 0, 'it stood aside when its lease ended'
-if redis.call('HDEL', KEYS[1], 'aside') == 0 then
-  count_outcome(KEYS[7], ARGV[7], 'failed', (now - tonumber(seen[5])) / 1000, now,
-    tonumber(ARGV[6]), tonumber(ARGV[8]))
-  crashes = redis.call('HINCRBY', KEYS[1], 'crashes', 1)
-  why = 'crash ' .. crashes .. ': its lease ended'
+redis.call('HINCRBY', record, 'fence', 1)
+redis.call('ZREM', leases, id)
+redis.call('SREM', in_flight, id)
+local counters = open_counters(money)
+charge_open_calls(record, ledger, counters, open_calls, id, now)
+local crashes, reason = 0, 'it stood aside when its lease ended'
+if redis.call('HDEL', record, 'aside') == 0 then
+  count_outcome(pool_facts, request_type, 'failed', (now - tonumber(started)) / 1000, now,
+    tonumber(outcomes_kept), tonumber(half_life_ms))
+  crashes = redis.call('HINCRBY', record, 'crashes', 1)
+  reason = 'crash ' .. crashes .. ': its lease ended'
 end
-if crashes >= tonumber(ARGV[3]) or not seen[4] then
-  release(book, KEYS[10], id)
-  close_book(book)
-  move(KEYS[1], KEYS[13], 'running', 'failed', 'reaper', why, 'ended', now,
-    'error', seen[4] and ARGV[5] or ARGV[9])
-  redis.call('HDEL', KEYS[1], 'lease_until')
-  bury(KEYS[1], KEYS[16], KEYS[14], id, 'crashes', ARGV[4])
-  redis.call('SREM', KEYS[15], id)
-  send_word(seen[4], KEYS[4], KEYS[5])
-  redis.call('PUBLISH', KEYS[6], 'failed')
+if crashes >= tonumber(max_crashes) or not message then
+  free_reservation(counters, reservations, id)
+  close_counters(counters)
+  move(record, waiting_counts, 'running', 'failed', 'reaper', reason, 'ended', now,
+    'error', message and crash_error or no_message_error)
+  redis.call('HDEL', record, 'lease_until')
+  bury(record, checkpoints, dead_letters, id, 'crashes', dead_seconds)
+  redis.call('SREM', cancelled, id)
+  notify_result_backend(message, overflow_queue, overflow_wake)
+  redis.call('PUBLISH', done, 'failed')
   return 'failed'
 end
-close_book(book)
-move(KEYS[1], KEYS[13], 'running', 'queued', 'reaper', why, 'pool', '')
-redis.call('HDEL', KEYS[1], 'lease_until')
--- In front, since it has waited; behind all others where one more crash would be the last.
-if crashes < tonumber(ARGV[3]) - 1 then
-  redis.call('RPUSH', KEYS[4], seen[4])
-  stand_first(KEYS[12], id)
+close_counters(counters)
+move(record, waiting_counts, 'running', 'queued', 'reaper', reason, 'pool', '')
+redis.call('HDEL', record, 'lease_until')
+-- In front, because it has waited; behind all others where one more crash would be the last.
+if crashes < tonumber(max_crashes) - 1 then
+  redis.call('RPUSH', overflow_queue, message)
+  index_first(overflow_index, id)
 else
-  redis.call('LPUSH', KEYS[4], seen[4])
-  stand_last(KEYS[12], id)
+  redis.call('LPUSH', overflow_queue, message)
+  index_last(overflow_index, id)
 end
-wake_worker(KEYS[5])
-return redis.call('SISMEMBER', KEYS[15], id) == 1 and 'unwanted' or 'requeued'
+wake_worker(overflow_wake)
+return redis.call('SISMEMBER', cancelled, id) == 1 and 'unwanted' or 'requeued'

@@ -1,70 +1,72 @@
 -- Submit tasks of several plans: all of them, or none.
 --
--- KEYS  those of submit.lua for each plan, one after the other
--- ARGV  1 how many plans there are, then for each how many keys and arguments it has
---       then the arguments of submit.lua for each plan, one after the other
--- Returns {version of the policy, ms since 1970, models, answers...}, as submit.lua does for all tasks
---       in their order. Where one is refused its answer is the last, and nothing was written
+-- KEYS  those of submit.lua for each plan, one plan after the other
+-- ARGV  1 the number of plans  then for each plan: how many keys and how many arguments it has
+--       then the arguments of submit.lua for each plan, one plan after the other
+-- Returns {version of the policy, ms since 1970, models, answers...}, as submit.lua does, for all
+--       tasks in their order. Where a task is refused its answer is the last, and nothing was written
 -- Moves   new -> queued, delayed, parked
 --
--- Invariant: that of submit.lua; and of these tasks nobody ever sees some and not the others. They
--- are placed one after the other, so that each counts for the next, and taken back where one is
--- refused: its book is not closed, and what else was written is removed in this same step.
+-- Invariant: that of submit.lua; and nobody ever sees some of these tasks without the others. The
+-- tasks are placed one after the other, so that each counts for the next. Where one is refused, the
+-- counters are not closed, and everything else that was written is removed in the same step.
 
--- include time
--- include line
--- include moves
--- include health
--- include row
--- include windows
--- include book
--- include limits
--- include reservation
--- include choice
--- include parked
--- include wake
--- include placing
-
-local function sections()
-  local found, key, argument = {}, 0, 1 + 2 * tonumber(ARGV[1])
-  for i = 2, 2 * tonumber(ARGV[1]), 2 do
-    local section = {keys = {}, arguments = {}}
-    for n = 1, tonumber(ARGV[i]) do
-      section.keys[n] = KEYS[key + n]
-    end
-    for n = 1, tonumber(ARGV[i + 1]) do
-      section.arguments[n] = ARGV[argument + n]
-    end
-    key, argument = key + tonumber(ARGV[i]), argument + tonumber(ARGV[i + 1])
-    found[#found + 1] = section
+local function sections(count)
+  local found, first_key, first_argument = {}, 1, 2 + 2 * count
+  for number = 1, count do
+    local keys, arguments = unpack(ARGV, 2 * number, 2 * number + 1)
+    local after_keys, after_arguments = first_key + keys, first_argument + arguments
+    found[number] = {
+      keys = {unpack(KEYS, first_key, after_keys - 1)},
+      arguments = {unpack(ARGV, first_argument, after_arguments - 1)}
+    }
+    first_key, first_argument = after_keys, after_arguments
   end
   return found
 end
+local plan_count = unpack(ARGV, 1, 1)
+local plans = sections(tonumber(plan_count))
+local policy, models, money = unpack(KEYS, 1, 3)
+local _, wants_models = unpack(plans[1].arguments, 1, 2)
 
-local plans = sections()
-local first = plans[1]
-local version = redis.call('HGET', first.keys[4], 'version') or '0'
-local answers = {version, now, first.arguments[7] == '1' and redis.call('HGETALL', first.keys[5])}
+-- include groups
+-- include time
+-- include queue_index
+-- include moves
+-- include health
+-- include pool_counts
+-- include windows
+-- include usage_counters
+-- include limits
+-- include reservation
+-- include choice
+-- include on_hold
+-- include wake
+-- include placing
+
+local version = redis.call('HGET', policy, 'version') or '0'
+local answers = {version, now, wants_models == '1' and redis.call('HGETALL', models)}
 for _, plan in ipairs(plans) do
-  if plan.arguments[6] ~= version then
+  local version_of_plan = unpack(plan.arguments, 1, 1)
+  if version_of_plan ~= version then
     return answers
   end
 end
 
-local book, undo = open_book(first.keys[6]), {wakes = {}}
+local counters, undo = open_counters(money), {wakes = {}}
 for _, plan in ipairs(plans) do
-  local placed, is_refused = place_tasks(plan.keys, plan.arguments, book, undo)
+  local placed, is_refused = place_tasks(plan.keys, plan.arguments, counters, undo)
   for _, answer in ipairs(placed) do
     answers[#answers + 1] = answer
   end
   if is_refused then
     for i = #undo, 1, -1 do
-      undo[i][1](unpack(undo[i], 2, 7))
+      undo[i]()
     end
     return answers
   end
 end
-close_book(book)
+close_counters(counters)
 for wake in pairs(undo.wakes) do
   wake_worker(wake)
 end

@@ -1,14 +1,15 @@
-"""What a router knows of the pools: facts of a snapshot, and the same facts as columns.
+"""What a router knows about the pools: the facts of a snapshot, and the same facts as columns.
 
-A `PoolTable` is made once per snapshot. It sorts the pools into one `PoolGroup` for each
-agent type and keeps their figures as arrays, so that a decision over thousands of pools
-does array arithmetic and touches no pool one by one.
+A `PoolTable` is made once per snapshot. It sorts the pools into one `PoolGroup` for each agent
+type and keeps their figures as arrays. So a decision over thousands of pools is array arithmetic,
+without a loop over the pools.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,40 +17,41 @@ import numpy.typing as npt
 
 from fleet.errors import InvalidConfig
 from fleet.routing.rules.scoring import BANDS, FloatArray, complexity_fit, response_term
-from fleet.routing.rules.statistics import Estimate
+from fleet.routing.rules.statistics import NO_OUTCOMES, Estimate, Statistic
 
-# A thousand sentences of "serves another agent type" explain no more than these do.
+# A thousand times "serves another agent type" explains no more than 16 times.
 NAMED_REJECTIONS = 16
 
 IN = "in"
-"""The standing of a pool that takes what it has slots for; see `fleet.routing.rules.health`."""
+"""The health state of a pool whose slots are all open; see `fleet.routing.rules.health`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolFacts:
-    """One pool as a snapshot saw it.
+    """One pool in a snapshot.
 
-    `weight` is 1 to 10, `helps` the agent types it takes beside its own, `capacity` the sum
-    of its live agents' slots, `success_rate` 0 to 1 over its last 100 tasks (1 before any),
-    `response_seconds` the moving average of its response time (0 before any). `standing` says
-    where it is in the circle of `fleet.routing.rules.health`, `open_slots` how many of its slots
-    that opens (None: all), and `because` why. `by_request` has what is expected of it for each
-    request type that it answered, `typical_seconds` is the geometric mean of its response times (0:
-    as the moving average), `likely_success` what its outcomes let expect (None: the success rate).
+    `weight` is 1 to 10. `spillover` are the agent types that it takes beside its own. `capacity` is
+    the sum of its live agents' slots. `success_rate` is 0 to 1 over its last 100 tasks (1 before
+    any). `response_seconds` is the moving average of its response time (0 before any).
+    `health_state` is its state in `fleet.routing.rules.health`, `open_slots` how many of its slots
+    this state opens (None: all), and `reason` why it is in that state. `by_request` has an estimate
+    for each request type that it answered. `typical_seconds` is the geometric mean of its response
+    times (0: use the moving average). `likely_success` is the success to expect from its outcomes
+    (None: use the success rate).
     """
 
     name: str
     agent_type: str
     queue: str
     weight: int
-    helps: frozenset[str]
+    spillover: frozenset[str]
     live_agents: int
     capacity: int
     in_flight: int
     success_rate: float = 1.0
     response_seconds: float = 0.0
-    standing: str = IN
-    because: str = ""
+    health_state: str = IN
+    reason: str = ""
     open_slots: int | None = None
     by_request: Mapping[str, Estimate] = field(default_factory=dict)
     typical_seconds: float = 0.0
@@ -57,7 +59,7 @@ class PoolFacts:
 
     @property
     def openings(self) -> int:
-        """The slots that may be taken: those of the live agents, unless its health says less."""
+        """How many slots may be taken: those of the live agents, or fewer if its health says so."""
         return self.capacity if self.open_slots is None else self.open_slots
 
     @property
@@ -72,45 +74,48 @@ class PoolFacts:
 
     def serves(self, agent_type: str) -> bool:
         """Whether tasks of this agent type may run here."""
-        return self.agent_type == agent_type or agent_type in self.helps
+        return self.agent_type == agent_type or agent_type in self.spillover
 
     def expects(self, request_type: str) -> Estimate:
-        """Success and response time to expect of a request type."""
+        """The success and response time to expect for a request type."""
         known = self.by_request.get(request_type)
         typical = self.typical_seconds or self.response_seconds
         likely = self.success_rate if self.likely_success is None else self.likely_success
         return known or Estimate(self.success_rate, self.response_seconds, typical, likely)
 
 
-class Load(NamedTuple):
-    """A pool's exact counts at the moment of a pick.
+class PoolCounts(NamedTuple):
+    """The exact counts of one pool at one moment, its health and its statistics.
 
-    `open_slots` is how many of its slots its health opens (None: all), `standing` where it is in
-    the circle of `fleet.routing.rules.health`, and `because` why.
+    `open_slots` is how many of its slots its health opens (None: all), `health_state` its state in
+    `fleet.routing.rules.health`, and `reason` why it is in that state. `by_request` has the
+    requested types that have outcomes.
     """
 
     live_agents: int
     in_flight: int
     capacity: int
     open_slots: int | None = None
-    standing: str = IN
-    because: str = ""
+    health_state: str = IN
+    reason: str = ""
+    overall: Statistic = NO_OUTCOMES
+    by_request: Mapping[str, Statistic] = MappingProxyType({})
 
     @property
     def openings(self) -> int:
-        """The slots that may be taken."""
+        """How many slots may be taken."""
         return self.capacity if self.open_slots is None else self.open_slots
 
 
 class Rejection(NamedTuple):
-    """A pool that was passed over, and the reason as a phrase for people."""
+    """A pool that was not considered, and the reason as a phrase for people."""
 
     pool: str
     reason: str
 
 
 class Expected(NamedTuple):
-    """What is expected of each pool, a column each. `response` is the unweighted term."""
+    """The estimates of all pools, one column for each figure. `response` is the unweighted term."""
 
     success_rate: FloatArray
     likely_success: FloatArray
@@ -119,7 +124,7 @@ class Expected(NamedTuple):
 
     @classmethod
     def of(cls, estimates: Sequence[Estimate]) -> Expected:
-        """The columns of these estimates."""
+        """The columns for these estimates."""
         return cls(
             _floats(each.success for each in estimates),
             _floats(each.likely_success for each in estimates),
@@ -132,10 +137,10 @@ class Expected(NamedTuple):
 class PoolGroup:
     """The pools that may serve one agent type, by name, and their figures as columns.
 
-    `overall` is what to expect of any request, `by_request` of those whose outcomes are known.
-    `fits` is the unweighted term, a column per complexity band, and `agent_type_of` the
-    place in `agent_types` of each pool's own type. `rejected` names the first pools that may
-    not serve the type, `unnamed` counts those beyond them.
+    `overall` is the estimate for any request, `by_request` for request types with known outcomes.
+    `fits` is the unweighted term, one column per complexity band. `agent_type_of` is the index in
+    `agent_types` of each pool's own type. `rejected` names the first pools that may not serve the
+    type, `unnamed` counts the others.
     """
 
     pools: tuple[PoolFacts, ...]
@@ -155,7 +160,7 @@ class PoolGroup:
 
     @classmethod
     def of(cls, pools: Iterable[PoolFacts], agent_type: str) -> PoolGroup:
-        """Sort out the pools that may serve `agent_type`."""
+        """Separate the pools that may serve `agent_type` from the others."""
         by_name = sorted(pools, key=lambda pool: pool.name)
         members = [pool for pool in by_name if pool.serves(agent_type)]
         others = [pool for pool in by_name if not pool.serves(agent_type)]
@@ -174,39 +179,39 @@ class PoolGroup:
             has_room=np.array([pool.has_room for pool in members], dtype=np.bool_),
             agent_types=types,
             agent_type_of=np.array([types.index(p.agent_type) for p in members], dtype=np.intp),
-            rejected=tuple(_stranger(pool, agent_type) for pool in others[:NAMED_REJECTIONS]),
+            rejected=tuple(_serves_others(pool, agent_type) for pool in others[:NAMED_REJECTIONS]),
             unnamed=max(0, len(others) - NAMED_REJECTIONS),
         )
 
     def expected(self, request_type: str) -> Expected:
-        """What to expect of each pool for a request type."""
+        """The estimates of each pool for a request type."""
         return self.by_request.get(request_type, self.overall)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PoolTable:
-    """A snapshot, ready for decisions. Make it with `PoolTable.of`, once per snapshot."""
+    """A snapshot prepared for decisions. Make it with `PoolTable.of`, once per snapshot."""
 
     pools: tuple[PoolFacts, ...]
     groups: Mapping[str, PoolGroup]
 
     @classmethod
     def of(cls, pools: Iterable[PoolFacts]) -> PoolTable:
-        """Lay out the facts. Raises `InvalidConfig` where two pools share a name."""
+        """Make the table. Raises `InvalidConfig` if two pools have the same name."""
         facts = tuple(pools)
-        _refuse_doubles(facts)
-        types = {pool.agent_type for pool in facts}.union(*(pool.helps for pool in facts))
+        _refuse_duplicates(facts)
+        types = {pool.agent_type for pool in facts}.union(*(pool.spillover for pool in facts))
         return cls(facts, {agent_type: PoolGroup.of(facts, agent_type) for agent_type in types})
 
     def group(self, agent_type: str) -> PoolGroup:
-        """The pools that may serve `agent_type`: an empty group where none does."""
+        """The pools that may serve `agent_type`; an empty group if no pool does."""
         return self.groups.get(agent_type) or PoolGroup.of(self.pools, agent_type)
 
-    def loads(self) -> dict[str, Load]:
-        """The snapshot's own counts, for a pick that asks nobody for exact ones."""
+    def counts(self) -> dict[str, PoolCounts]:
+        """The snapshot's own counts, for a pick without a question to Redis."""
         return {
-            p.name: Load(
-                p.live_agents, p.in_flight, p.capacity, p.open_slots, p.standing, p.because
+            p.name: PoolCounts(
+                p.live_agents, p.in_flight, p.capacity, p.open_slots, p.health_state, p.reason
             )
             for p in self.pools
         }
@@ -226,11 +231,11 @@ def _by_request(members: Sequence[PoolFacts]) -> dict[str, Expected]:
     }
 
 
-def _stranger(pool: PoolFacts, agent_type: str) -> Rejection:
+def _serves_others(pool: PoolFacts, agent_type: str) -> Rejection:
     return Rejection(pool.name, f"serves {pool.agent_type} and does not help {agent_type}")
 
 
-def _refuse_doubles(pools: tuple[PoolFacts, ...]) -> None:
+def _refuse_duplicates(pools: tuple[PoolFacts, ...]) -> None:
     seen: set[str] = set()
     for pool in pools:
         if pool.name in seen:

@@ -1,8 +1,7 @@
-"""The first half of a decision: which pools may serve a task, and how each is scored.
+"""The first half of a decision: which pools may serve a task, and the score of each.
 
-`rank` runs in the caller's process on a snapshot that may be stale: it turns the slow terms
-of the strategy into one `Rule` per pool. The exact load is added later, see
-`fleet.routing.rules.routing`.
+`rank` runs in the caller's process on a snapshot that may be stale. It turns the slow terms of the
+strategy into one `Rule` per pool. `fleet.routing.rules.routing` adds the exact load later.
 """
 
 from __future__ import annotations
@@ -17,27 +16,27 @@ import numpy.typing as npt
 
 from fleet.errors import FleetError, InvalidConfig, InvalidRequest
 from fleet.routing.rules.pools import PoolGroup, PoolTable, Rejection
-from fleet.routing.rules.scoring import REFERENCE_WEIGHTS, FloatArray, Weights
+from fleet.routing.rules.scoring import REFERENCE_WEIGHTS, FloatArray, ScoreWeights
 from fleet.routing.rules.strategies import (
     FIRST_TURN,
     NO_TURNS,
     STRATEGIES,
-    Given,
     Linear,
     RouteRequest,
     Strategy,
+    StrategyContext,
     Turns,
 )
 
-# So many rules go to the atomic step. Where there are more pools, the rest cannot win: a
-# task for which none of these has room waits in the overflow queue, which every pool reads.
+# The number of rules that go to the atomic step. With more pools, the others cannot win: if none of
+# these has a free slot the task waits in the overflow queue, which every pool reads.
 RULE_LIMIT = 16
 
 
 class Rule(NamedTuple):
     """How the atomic step scores one pool; see the head of `fleet.routing.rules.routing`.
 
-    `terms` are the values of the ranking's `terms`, in that order, where the strategy has any.
+    `terms` are the values for the ranking's `terms`, in the same order, if the strategy has terms.
     """
 
     pool: str
@@ -49,13 +48,13 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The first half of a decision: rules, best slow terms first, and who may not serve at all.
+    """The first half of a decision: rules, best slow terms first, and the rejected pools.
 
-    It can be stored, read back and decided again. Pools that were dead or full in the
-    snapshot have rules too, since only the atomic step knows. `omitted` counts the pools
-    that stand in neither list, for want of space. `terms` names the rules' terms, `weights`
-    says how much each counted, where the strategy weighs them; the load's own term is
-    `load_weight` more than what a rule adds for it.
+    It can be stored, read back and decided again. Pools that were dead or full in the snapshot have
+    rules too, because only the atomic step knows their state. `omitted` counts the pools that are
+    in neither list, to save space. `terms` names the rules' terms. `weights` are the weights of the
+    terms, if the strategy weighs them. The load's own term is `load_weight` plus the rule's
+    addition for the load.
     """
 
     strategy: str
@@ -98,15 +97,15 @@ def rank(
     table: PoolTable,
     turns: Turns = NO_TURNS,
     *,
-    weights: Weights = REFERENCE_WEIGHTS,
+    weights: ScoreWeights = REFERENCE_WEIGHTS,
     limit: int = RULE_LIMIT,
     rng: np.random.Generator | None = None,
     strategies: Mapping[str, Strategy] = STRATEGIES,
 ) -> Ranking:
-    """Rank the pools that may serve the request by everything but their exact load.
+    """Rank the pools that may serve the request by everything except their exact load.
 
-    Of more than `limit` pools, those that would win by the snapshot's own counts are kept.
-    Raises `InvalidRequest` for an unknown strategy or a complexity outside 0..1.
+    Of more than `limit` pools, the best by the snapshot's own counts are kept. Raises
+    `InvalidRequest` for an unknown strategy or a complexity outside 0..1.
     """
     if strategy not in strategies:
         known = ", ".join(sorted(strategies))
@@ -114,12 +113,12 @@ def rank(
     if not 0.0 <= request.complexity <= 1.0:
         raise InvalidRequest(f"complexity is {request.complexity!r}; give a number from 0 to 1")
     group = table.group(request.agent_type)
-    given = Given(turns.get(request.agent_type, FIRST_TURN), weights, rng)
+    given = StrategyContext(turns.get(request.agent_type, FIRST_TURN), weights, rng)
     linear = _ruled(strategy, strategies[strategy], group, request, given)
     if len(linear.base) != len(group.pools) or not np.isfinite(linear.base).all():
         raise InvalidRequest(
-            f"strategy {strategy} has to give each of {len(group.pools)} pools a finite number; "
-            "correct it, or route by another one (`fleet route set`)"
+            f"strategy {strategy} must give each of {len(group.pools)} pools a finite number; "
+            "correct it, or choose another strategy (`fleet route set`)"
         )
     rows = _shortlist(group, linear, limit)
     return Ranking(
@@ -134,17 +133,17 @@ def rank(
 
 
 def _ruled(
-    name: str, strategy: Strategy, group: PoolGroup, request: RouteRequest, given: Given
+    name: str, strategy: Strategy, group: PoolGroup, request: RouteRequest, given: StrategyContext
 ) -> Linear:
-    """What a strategy says. Raises `InvalidConfig` where it breaks: it may be a package's."""
+    """The result of a strategy. Raises `InvalidConfig` if it fails: a package may bring it."""
     try:
         return strategy.rule(group, request, given)
     except FleetError:
         raise
     except Exception as error:
         raise InvalidConfig(
-            f"strategy {name} ({strategy.rule.__module__}) broke: {type(error).__name__}: {error}; "
-            "correct it, or route by another one (`fleet route set`)"
+            f"strategy {name} ({strategy.rule.__module__}) failed: {type(error).__name__}: "
+            f"{error}; correct it, or choose another strategy (`fleet route set`)"
         ) from error
 
 
@@ -157,7 +156,7 @@ def _stored_rule(
 def _shortlist(group: PoolGroup, linear: Linear, limit: int) -> npt.NDArray[np.intp]:
     """The rows of the `limit` best pools, best slow terms first.
 
-    Rows are in the order of names and the sort is stable, so equals come by name.
+    Rows are ordered by name and the sort is stable, so equal pools stay ordered by name.
     """
     if len(group.pools) <= limit:
         return (-linear.base).argsort(kind="stable")
@@ -166,7 +165,7 @@ def _shortlist(group: PoolGroup, linear: Linear, limit: int) -> npt.NDArray[np.i
 
 
 def _best_now(group: PoolGroup, linear: Linear, limit: int) -> npt.NDArray[np.intp]:
-    """The rows of the `limit` pools that come first by the snapshot's counts, in row order."""
+    """The rows of the `limit` best pools by the snapshot's counts, in row order."""
     total = linear.base + linear.per_task * group.in_flight + linear.per_load * group.load
     total[~group.has_room] = -np.inf
     bar = np.partition(total, -limit)[-limit]
@@ -190,7 +189,7 @@ def _rules(group: PoolGroup, linear: Linear, rows: npt.NDArray[np.intp]) -> Iter
 
 
 def _each(figure: float | FloatArray, rows: npt.NDArray[np.intp]) -> Iterator[float]:
-    # A plain number: a strategy may have computed with NumPy's, which print as no number does.
+    # A plain float: a strategy may return a NumPy number, which prints in another form.
     return iter(figure[rows].tolist()) if isinstance(figure, np.ndarray) else repeat(float(figure))
 
 

@@ -2,9 +2,9 @@
 
     total = 0.30 success + 0.25 response + 0.20 load + 0.15 compatibility + 0.10 fit
 
-Every term lies in 0..1 before it is weighted, and a higher one is better. All but the load
-are slow to change and come from a snapshot; the load is added from exact counts when a
-pool is picked (`fleet.routing.rules.routing.decide`, and the atomic step in Redis).
+Every term is in 0..1 before it is weighted, and higher is better. All terms except the load change
+slowly and come from a snapshot. The load is added from exact counts when a pool is picked
+(`fleet.routing.rules.routing.decide`, and the atomic step in Redis).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ BANDS = (0, 1, 2)
 MIDDLE_WEIGHT, TOP_WEIGHT = 5, 10
 
 
-class Weights(NamedTuple):
-    """How much each term counts. With a sum of 1 the total lies in 0..1."""
+class ScoreWeights(NamedTuple):
+    """The weight of each term. With a sum of 1 the total is in 0..1."""
 
     success: float = 0.30
     response: float = 0.25
@@ -31,7 +31,7 @@ class Weights(NamedTuple):
     complexity_fit: float = 0.10
 
 
-REFERENCE_WEIGHTS = Weights()
+REFERENCE_WEIGHTS = ScoreWeights()
 
 
 def response_term(seconds: FloatArray) -> FloatArray:
@@ -40,15 +40,15 @@ def response_term(seconds: FloatArray) -> FloatArray:
 
 
 def complexity_band(complexity: float) -> int:
-    """0 for simple tasks (up to 0.3), 1 for middling ones (up to 0.7), 2 for complex ones."""
+    """0 for simple tasks (up to 0.3), 1 for medium ones (up to 0.7), 2 for complex ones."""
     return 0 if complexity <= SIMPLE else 1 if complexity <= MIDDLING else 2
 
 
 def complexity_fit(band: int, weight: FloatArray) -> FloatArray:
-    """How well pools of `weight` (1..10) suit the tasks of a complexity band.
+    """How well pools of `weight` (1..10) suit tasks of a complexity band.
 
-    Simple tasks suit all pools alike: 1. Middling ones suit those of middle weight:
-    1 - |w - 5| / 5. Complex ones suit the heavy: w / 10.
+    Simple tasks suit all pools equally: 1. Medium tasks suit pools of medium weight:
+    1 - |w - 5| / 5. Complex tasks suit heavy pools: w / 10.
     """
     if band == 0:
         return np.ones_like(weight)
@@ -60,6 +60,6 @@ def complexity_fit(band: int, weight: FloatArray) -> FloatArray:
 def expected_wait(in_flight: int, sent: int, capacity: int, response_seconds: float) -> float:
     """(in-flight + 1) / (capacity x speed), in seconds, speed = 1 / response time.
 
-    `sent` are the publisher's own sends, which the snapshot has not seen yet.
+    `sent` counts the publisher's own sends since the snapshot.
     """
     return (in_flight + sent + 1) * response_seconds / capacity

@@ -1,22 +1,22 @@
-"""How well and how quickly a pool answered of late, and how old knowledge fades.
+"""The recent success and response time of a pool, and how old outcomes decay.
 
-A statistic counts the last 100 outcomes exactly, as the reference figures want, and keeps a
-moving average of the response time. While nothing new comes in, what it says fades with a
-half-life towards what is assumed of a pool that was never tried: a success rate of 1 and a
-response time of 0. So an old failure does not keep tasks from an idle pool for ever.
+A statistic counts the last 100 outcomes exactly, as the reference figures require, and keeps a
+moving average of the response time. Without new outcomes it decays with a half-life towards the
+assumptions for an untried pool: a success rate of 1 and a response time of 0. So an old failure
+does not keep tasks from an idle pool for ever.
 
-A pool has one statistic over all its tasks, and one for each request type that it answered.
-The narrower one counts as far as it has outcomes:
+A pool has one statistic over all its tasks, and one for each request type that it answered. The
+narrower statistic counts in proportion to its outcomes:
 
     rate = (n x rate of the request type + 10 x rate of the pool) / (n + 10)
 
 With a single request type both are the same, and so is the blend.
 
-Beside the moving average, which the reference figures want, a statistic keeps the typical
+Beside the moving average, which the reference figures require, a statistic keeps the typical
 response time: the geometric mean, exp(m) with m <- m + a (ln latest - m), where a is 1/n for the
-nth outcome and at least 0.02. The times of runs have heavy tails: with a coefficient of variation
-of 2 the moving average of a steady pool is off by 46 %, one standard deviation, and the typical
-time by 13 %. What compares pools by their times goes by the latter.
+nth outcome and at least 0.02. Run times have heavy tails: with a coefficient of variation of 2 the
+standard deviation of a steady pool's moving average is 46 %, and of the typical time 13 %.
+Comparisons of pools by time use the typical time.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from math import exp, log
 from typing import NamedTuple
 
 ENOUGH_OUTCOMES = 10
-"""From so many outcomes on, a request type's own statistic counts for more than the pool's."""
+"""With more outcomes, a request type's own statistic counts for more than the pool's."""
 OUTCOMES_KEPT = 100
-"""A pool's success rate is that of its last 100 tasks."""
+"""A pool's success rate is over its last 100 tasks."""
 SUCCESSES_ASSUMED = 10
-"""A pool is taken to have so many behind it: a failure as its first outcome says little."""
+"""Each pool starts with this many assumed successes: a first failure says little."""
 LEAST_SHARE = 0.02
-"""What the newest run counts at least in the typical response time."""
+"""The least weight of the newest run in the typical response time."""
 SHORTEST_SECONDS = 0.001
-"""Redis tells times by the millisecond."""
+"""Redis records times in milliseconds."""
 
 
 class Estimate(NamedTuple):
-    """What is expected of a pool: success 0 to 1, response time in seconds (0: not known).
+    """The expected success of a pool, 0 to 1, and its response time in seconds (0: unknown).
 
-    `response_seconds` is the moving average, `typical_seconds` the geometric mean. `success` is
-    what was counted, `likely_success` what that lets expect: see `SUCCESSES_ASSUMED`.
+    `response_seconds` is the moving average, `typical_seconds` the geometric mean. `success` is the
+    counted rate, `likely_success` the rate to expect: see `SUCCESSES_ASSUMED`.
     """
 
     success: float = 1.0
@@ -55,9 +55,9 @@ UNTRIED = Estimate()
 class Statistic(NamedTuple):
     """Counts of the last outcomes, at most 100, as Redis keeps them.
 
-    `response_seconds` is r <- 0.1 x latest + 0.9 x r, from the first one on; `failures_in_row`
-    are those since the last success, `age_seconds` is the time since the last outcome,
-    `typical_seconds` the geometric mean of the response times.
+    `response_seconds` is r <- 0.1 x latest + 0.9 x r, starting with the first one.
+    `failures_in_row` counts the failures since the last success. `age_seconds` is the time since
+    the last outcome. `typical_seconds` is the geometric mean of the response times.
     """
 
     outcomes: int = 0
@@ -76,11 +76,11 @@ class Statistic(NamedTuple):
 NO_OUTCOMES = Statistic()
 
 
-class Window(NamedTuple):
-    """The last outcomes themselves, as `redis/lua/parts/outcome.lua` keeps them.
+class OutcomeWindow(NamedTuple):
+    """The last outcomes, as `redis/lua/parts/outcome.lua` keeps them.
 
-    `bits` are the outcomes, 1 for a success, the newest lowest; `at` is the time of the last one
-    in seconds, by whatever clock `counted` is given.
+    `bits` are the outcomes, 1 for a success, the newest in the lowest bit. `at` is the time of the
+    last outcome in seconds, by the clock of the caller of `counted`.
     """
 
     at: float = 0.0
@@ -91,7 +91,7 @@ class Window(NamedTuple):
     typical_seconds: float = 0.0
 
     def statistic(self, now: float) -> Statistic:
-        """What a snapshot taken at `now` says of it."""
+        """The statistic in a snapshot at `now`."""
         return Statistic(
             self.outcomes,
             self.bits.bit_count(),
@@ -102,21 +102,21 @@ class Window(NamedTuple):
         )
 
 
-NO_WINDOW = Window()
+NO_WINDOW = OutcomeWindow()
 
 
 def counted(
-    window: Window,
+    window: OutcomeWindow,
     success: bool,
     seconds: float,
     now: float,
     half_life_seconds: float,
     most: int = OUTCOMES_KEPT,
-) -> Window:
-    """The window after one more outcome, whose run took `seconds`: the count that Redis does.
+) -> OutcomeWindow:
+    """The window after one more outcome, whose run took `seconds`. Redis counts in the same way.
 
-    For each whole half-life without an outcome the window is halved, and the old average
-    counts half as much; the failures in a row begin anew.
+    Each whole half-life without an outcome halves the window and the weight of the old average, and
+    resets the failures in a row.
     """
     left, kept, failures = 1.0, 0, 0
     if window.outcomes:
@@ -124,7 +124,7 @@ def counted(
         kept = min(int(window.outcomes * left), most - 1)
         failures = window.failures_in_row if left == 1.0 else 0
     keep = 0.9 * left if window.outcomes else 0.0
-    return Window(
+    return OutcomeWindow(
         now,
         kept + 1,
         (window.bits & ((1 << kept) - 1)) << 1 | int(success),
@@ -135,19 +135,19 @@ def counted(
 
 
 def _typical(before: float, seconds: float, outcomes: int) -> float:
-    """The geometric mean after one more run, the `outcomes`th that counts."""
+    """The geometric mean after one more run, which is number `outcomes` in the window."""
     latest = log(max(seconds, SHORTEST_SECONDS))
     known = log(before) if before else latest
     return exp(known + max(1.0 / outcomes, LEAST_SHARE) * (latest - known))
 
 
 def fading(age_seconds: float, half_life_seconds: float) -> float:
-    """How much of what was known so long ago still counts: 1 at once, a half after a half-life."""
+    """The remaining weight of an outcome of this age: 1 when new, a half after a half-life."""
     return float(0.5 ** (max(age_seconds, 0.0) / half_life_seconds))
 
 
 def expected(statistic: Statistic, half_life_seconds: float) -> Estimate:
-    """What a statistic says now, faded by its age."""
+    """The estimate from a statistic now, decayed by its age."""
     if not statistic.outcomes:
         return UNTRIED
     left = fading(statistic.age_seconds, half_life_seconds)
@@ -161,7 +161,7 @@ def expected(statistic: Statistic, half_life_seconds: float) -> Estimate:
 
 
 def blended(narrow: Statistic, wide: Estimate, half_life_seconds: float) -> Estimate:
-    """A request type's own statistic, filled up with the pool's; see the head of this module."""
+    """The estimate for a request type, blended with the pool's; see the head of this module."""
     own = expected(narrow, half_life_seconds)
     share = narrow.outcomes / (narrow.outcomes + ENOUGH_OUTCOMES)
     return Estimate(

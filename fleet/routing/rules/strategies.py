@@ -1,13 +1,13 @@
-"""The ways to pick a pool, each as a linear rule that Redis can evaluate per pool.
+"""The strategies, each a linear rule that Redis can evaluate for every pool.
 
     total = base + per_task * in_flight + per_load * (in_flight / capacity)
 
-The highest total among the pools with room wins. The two in turn express their order in
-the base; whose turn it is belongs to the producer, comes in as a value, and moves on
-(`advance`) only for the pool that really got the task.
+The pool with the highest total wins, among the pools with a free slot. The two round-robin
+strategies express their order in the base. The producer keeps the turn, passes it in as a value,
+and moves it on (`advance`) only for the pool that got the task.
 
-A package adds a strategy of its own as an entry point of the group `fleet.strategies` that
-names a `Strategy`; its rule gets the same arguments as those below.
+A package adds its own strategy with an entry point of the group `fleet.strategies` that names a
+`Strategy`. Its rule gets the same arguments as the rules below.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ import numpy.typing as npt
 
 from fleet.errors import InvalidRequest
 from fleet.routing.rules.pools import PoolGroup, PoolTable
-from fleet.routing.rules.scoring import REFERENCE_WEIGHTS, FloatArray, Weights, complexity_band
+from fleet.routing.rules.scoring import REFERENCE_WEIGHTS, FloatArray, ScoreWeights, complexity_band
 from fleet.settings.names import SILENT_COMPATIBILITY
 
 CROWDING = 0.1
-"""`soonest` prefers the emptier of two pools whose expected times are within a tenth."""
+"""`soonest` prefers the emptier of two pools if their expected times differ by under a tenth."""
 BEHIND = 1e6
-"""Puts a pool behind all others, and leaves it as the last resort of a full fleet."""
+"""Ranks a pool behind all others, as the last choice of a full fleet."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteRequest:
-    """What is to be routed. `complexity` is 0..1, `compatibility` agent type -> 0..1."""
+    """The request to route. `complexity` is 0..1, `compatibility` maps agent types to 0..1."""
 
     request_type: str
     agent_type: str
@@ -43,10 +43,10 @@ class RouteRequest:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Where a producer's rotation over the pools of one agent type stands.
+    """The state of a producer's round robin over the pools of one agent type.
 
-    `last` is the pool that was picked last, `credits` what smooth weighted round robin
-    owes to each pool.
+    `last` is the pool that was picked last, `credits` the current weights of smooth weighted round
+    robin, by pool.
     """
 
     last: str = ""
@@ -58,23 +58,23 @@ NO_TURNS: Turns = {}
 FIRST_TURN = Turn()
 
 
-class Given(NamedTuple):
-    """What a strategy may go by beside the pools and the request.
+class StrategyContext(NamedTuple):
+    """The inputs of a strategy beside the pools and the request.
 
-    `rng` is there for strategies that draw lots; those alone are handed one.
+    `rng` is given only to strategies that choose at random.
     """
 
     turn: Turn = FIRST_TURN
-    weights: Weights = REFERENCE_WEIGHTS
+    weights: ScoreWeights = REFERENCE_WEIGHTS
     rng: np.random.Generator | None = None
 
 
 class Linear(NamedTuple):
-    """A strategy's answer: the rule above, a column or one number for all pools each.
+    """The result of a strategy: the factors of the rule above, each a column or one number.
 
-    `terms` are columns to show with the decision, by name, such as the weighted terms whose
-    sum is the base. The load's own term is `load_weight` more than what the rule adds for it.
-    `weights` are those that the terms were weighed with.
+    `terms` are columns to show with the decision, by name, such as the weighted terms that add up
+    to the base. The load's own term is `load_weight` plus the rule's addition for the load.
+    `weights` are the weights of the terms.
     """
 
     base: FloatArray
@@ -85,21 +85,21 @@ class Linear(NamedTuple):
     weights: Mapping[str, float] = {}
 
 
-Rule = Callable[[PoolGroup, RouteRequest, Given], Linear]
+StrategyRule = Callable[[PoolGroup, RouteRequest, StrategyContext], Linear]
 Advance = Callable[[Turn, PoolGroup, str], Turn]
 
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """A way to pick a pool. With `varies` each task needs a ranking of its own; `advance`
-    gives the turn after a pool was picked, where turns are taken."""
+    """A way to pick a pool. With `varies` each task needs its own ranking. `advance` gives the turn
+    after a pick, for strategies that take turns."""
 
-    rule: Rule
+    rule: StrategyRule
     varies: bool = False
     advance: Advance | None = None
 
 
-def ai_optimized(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+def ai_optimized(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
     """The highest weighted sum of success, response, load, compatibility and complexity fit.
 
     The load's term, w (1 - load), splits into w and -w load.
@@ -118,16 +118,16 @@ def ai_optimized(group: PoolGroup, request: RouteRequest, given: Given) -> Linea
     )
 
 
-def soonest(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
-    """The pool that is expected to bring a good answer soonest, the emptier of near equals.
+def soonest(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
+    """The pool with the shortest expected time to a good answer, the emptier of near equals.
 
         total = - seconds / (success x compatibility x (0.5 + 0.5 fit)) x (1 + 0.1 load)
 
-    A pool with room starts a task at once, so its expected time is its response time, and
-    that again for each answer that fails. Fastest first is asymptotically optimal for the mean
-    time in a work-conserving system: M. Armony, Dynamic routing in large-scale service
-    systems with heterogeneous servers, Queueing Systems 51 (2005). A pool that has no response
-    time yet is taken to be as quick as the quickest that has one.
+    A pool with a free slot starts a task at once, so its expected time is its response time, once
+    more for each failed answer. Fastest first is asymptotically optimal for the mean time in a
+    work-conserving system: M. Armony, Dynamic routing in large-scale service systems with
+    heterogeneous servers, Queueing Systems 51 (2005). A pool without a response time yet counts as
+    quick as the quickest known one.
     """
     expected = group.expected(request.request_type)
     seconds = _known_seconds(expected.typical_seconds)
@@ -144,20 +144,20 @@ def soonest(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
     return Linear(-time, 0.0, -CROWDING * time, terms)
 
 
-def expected_wait(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+def expected_wait(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
     """The shortest (in-flight + 1) x response time / capacity, in seconds."""
     seconds = _known_seconds(group.expected(request.request_type).typical_seconds)
     return Linear(-seconds / np.maximum(group.capacity, 1.0), 0.0, -seconds)
 
 
-def power_of_two(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
-    """The less loaded of two pools drawn by lot; the others where both are full.
+def power_of_two(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
+    """The less loaded of two random pools; the other pools if both are full.
 
     M. Mitzenmacher, The power of two choices in randomized load balancing (1996). Raises
     `InvalidRequest` without an `rng`.
     """
     if given.rng is None:
-        raise InvalidRequest("power_of_two draws lots: hand in an rng")
+        raise InvalidRequest("power_of_two chooses at random: pass an rng")
     base = np.full(len(group.pools), -BEHIND)
     with_room = np.flatnonzero(group.has_room)
     drawn = with_room if len(with_room) >= 2 else np.arange(len(base))
@@ -165,25 +165,25 @@ def power_of_two(group: PoolGroup, request: RouteRequest, given: Given) -> Linea
     return Linear(base, per_load=-1.0)
 
 
-def least_connections(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+def least_connections(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
     """The fewest tasks in flight."""
     return Linear(np.zeros(len(group.pools)), per_task=-1.0)
 
 
-def least_loaded(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
+def least_loaded(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
     """The smallest share of slots taken."""
     return Linear(np.zeros(len(group.pools)), per_load=-1.0)
 
 
-def round_robin(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
-    """The next in turn, by name, after the one that was picked last."""
+def round_robin(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
+    """The next pool by name after the one that was picked last."""
     count = len(group.pools)
     start = bisect_right(group.names, given.turn.last)
     return Linear(0.0 - (np.arange(count, dtype=np.float64) - start) % max(count, 1))
 
 
-def weighted_round_robin(group: PoolGroup, request: RouteRequest, given: Given) -> Linear:
-    """In proportion to the pools' weights, spread evenly: the richest in credit first."""
+def weighted_round_robin(group: PoolGroup, request: RouteRequest, given: StrategyContext) -> Linear:
+    """In proportion to the pools' weights, spread evenly: the pool with the most credit first."""
     order = _by_credit(group, _credits(group, given.turn))
     base = np.empty(len(order))
     base[order] = 0.0 - np.arange(len(order))
@@ -195,10 +195,10 @@ def _next_by_name(turn: Turn, group: PoolGroup, picked: str) -> Turn:
 
 
 def _pay(turn: Turn, group: PoolGroup, picked: str) -> Turn:
-    """Smooth weighted round robin as nginx does it: all earn their weight, the winner pays.
+    """Smooth weighted round robin as in nginx: each pool earns its weight, the winner pays the sum.
 
-    Those ahead of the winner had no room, or they would have won. They take no part, as
-    nginx leaves out a peer at its limit: else they would save up for a burst.
+    The pools ahead of the winner had no free slot, or they would have won. They do not take part,
+    as nginx skips a peer at its limit: otherwise they would save up for a burst.
     """
     if picked not in group.names:
         return turn
@@ -231,10 +231,10 @@ def advance(
     pool: str,
     strategies: Mapping[str, Strategy] = STRATEGIES,
 ) -> Turns:
-    """The turns after `pool` got a task of `agent_type`; the same ones where none are taken.
+    """The turns after `pool` got a task of `agent_type`; unchanged for strategies without turns.
 
-    `table` is the snapshot that the pick was ranked from. A task that went to the overflow
-    queue takes nobody's turn: do not call this for it.
+    `table` is the snapshot of the ranking. A task that went to the overflow queue takes no turn: do
+    not call this for it.
     """
     next_turn = strategies[strategy].advance
     if next_turn is None:
@@ -244,7 +244,7 @@ def advance(
 
 
 def _known_seconds(seconds: FloatArray) -> FloatArray:
-    """Response times, with that of the quickest for pools that have none yet; 1 s before any."""
+    """Response times, with the quickest one for pools without any; 1 s if no pool has one."""
     known = seconds[seconds > 0.0]
     quickest = known.min() if len(known) else 1.0
     return np.where(seconds > 0.0, seconds, quickest)

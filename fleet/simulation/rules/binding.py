@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from fleet.routing.rules.health import OWN_WORK
-from fleet.routing.rules.pools import Load
+from fleet.routing.rules.pools import PoolCounts
 from fleet.routing.rules.ranking import Ranking
 from fleet.routing.rules.routing import pick
 from fleet.simulation.rules.pools import Job, PoolState, SimulatedFleet
@@ -76,11 +76,11 @@ class LateBinding:
     def waiting(self, agent_type: str) -> int:
         return len(self.overflow.get(agent_type, ()))
 
-    def _loads(self, agent_type: str, now: float) -> Mapping[str, Load]:
+    def _loads(self, agent_type: str, now: float) -> Mapping[str, PoolCounts]:
         """The exact counts. Spillover pools whose own tasks wait have no open slots."""
         loads = self.fleet.loads(now)
         closed = {
-            state.pool.name: state.load(now)._replace(open_slots=0, standing=OWN_WORK)
+            state.pool.name: state.load(now)._replace(open_slots=0, health_state=OWN_WORK)
             for state in self.spillover[agent_type]
             if self.overflow.get(state.pool.agent_type)
         }
@@ -130,7 +130,7 @@ class Push:
 BINDINGS: Mapping[str, type[LateBinding] | type[Push]] = {"late": LateBinding, "push": Push}
 
 
-def _free(ranking: Ranking, loads: Mapping[str, Load]) -> int:
+def _free(ranking: Ranking, loads: Mapping[str, PoolCounts]) -> int:
     """The free slots of the ranked pools."""
     ranked = (loads[rule.pool] for rule in ranking.rules)
     return sum(max(0, load.openings - load.in_flight) for load in ranked)

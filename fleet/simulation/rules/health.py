@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fleet.routing.rules.health import EJECTED, PROBATION, RETURNING, HealthPolicy
 from fleet.routing.rules.pools import IN
-from fleet.routing.rules.statistics import Window
+from fleet.routing.rules.statistics import OutcomeWindow
 
 REMEMBERED = 10
 """A pool that fails again within this many times the first ejection is ejected for longer."""
@@ -71,7 +71,7 @@ class Health(NamedTuple):
 WELL = Health()
 
 
-def forgiven(window: Window, probes: int, now: float) -> Window:
+def forgiven(window: OutcomeWindow, probes: int, now: float) -> OutcomeWindow:
     """The outcomes of a returning pool: only its good probes. Older ones would eject it again."""
     times = (window.response_seconds, 0, window.typical_seconds)
-    return Window(now, probes, (1 << probes) - 1, *times)
+    return OutcomeWindow(now, probes, (1 << probes) - 1, *times)

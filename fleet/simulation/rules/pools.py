@@ -9,8 +9,8 @@ from math import inf
 from typing import NamedTuple
 
 from fleet.routing.rules.health import EJECTED, RETURNING, HealthPolicy, PoolHealth, judge, needed
-from fleet.routing.rules.pools import Load, PoolFacts, PoolTable
-from fleet.routing.rules.statistics import NO_WINDOW, Window, blended, counted, expected
+from fleet.routing.rules.pools import PoolCounts, PoolFacts, PoolTable
+from fleet.routing.rules.statistics import NO_WINDOW, OutcomeWindow, blended, counted, expected
 from fleet.simulation.rules.health import WELL, Health, forgiven
 
 USUAL_POLICY = HealthPolicy()
@@ -78,19 +78,19 @@ class PoolState:
         self.health: Health = WELL
         self.in_flight = 0
         self.queue: deque[Job] = deque()
-        self.overall: Window = NO_WINDOW
-        self.by_request: dict[str, Window] = {}
+        self.overall: OutcomeWindow = NO_WINDOW
+        self.by_request: dict[str, OutcomeWindow] = {}
 
     @property
     def has_free_slot(self) -> bool:
         return self.in_flight - len(self.queue) < self.pool.slots
 
-    def load(self, now: float) -> Load:
+    def load(self, now: float) -> PoolCounts:
         """The exact counts of the pool."""
         if self.health is WELL:
-            return Load(1, self.in_flight, self.pool.slots)
+            return PoolCounts(1, self.in_flight, self.pool.slots)
         standing = self.health.standing(now, self.policy)
-        return Load(1, self.in_flight, self.pool.slots, self.open_slots(now), standing)
+        return PoolCounts(1, self.in_flight, self.pool.slots, self.open_slots(now), standing)
 
     def open_slots(self, now: float) -> int:
         """The number of slots that may be taken, given its health."""
@@ -122,7 +122,7 @@ class PoolState:
             agent_type=pool.agent_type,
             queue=pool.name,
             weight=pool.weight,
-            helps=pool.helps,
+            spillover=pool.helps,
             live_agents=1,
             capacity=pool.slots,
             in_flight=self.in_flight,
@@ -130,7 +130,7 @@ class PoolState:
             response_seconds=overall.response_seconds,
             typical_seconds=overall.typical_seconds,
             likely_success=overall.likely_success,
-            standing=self.health.standing(now, self.policy),
+            health_state=self.health.standing(now, self.policy),
             open_slots=self.open_slots(now) if gated else UNGATED,
             by_request={
                 request_type: blended(window.statistic(now), overall, half_life)
@@ -153,7 +153,7 @@ class SimulatedFleet:
         self.states = {state.pool.name: state for state in states}
         self._loads = {name: state.load(0.0) for name, state in self.states.items()}
 
-    def loads(self, now: float) -> Mapping[str, Load]:
+    def loads(self, now: float) -> Mapping[str, PoolCounts]:
         """The exact counts of all pools, as the atomic step sees them now."""
         for state in self.unwell:
             self._loads[state.pool.name] = state.load(now)

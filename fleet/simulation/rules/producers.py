@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fleet.routing.rules.pools import Load, PoolTable
+from fleet.routing.rules.pools import PoolCounts, PoolTable
 from fleet.routing.rules.ranking import Ranking, rank
-from fleet.routing.rules.scoring import REFERENCE_WEIGHTS, Weights
+from fleet.routing.rules.scoring import REFERENCE_WEIGHTS, ScoreWeights
 from fleet.routing.rules.strategies import NO_TURNS, Strategy, advance
 from fleet.simulation.rules.pools import SimulatedFleet
 from fleet.simulation.rules.workload import Kind
@@ -24,7 +24,7 @@ class Way(NamedTuple):
     """How tasks of a kind are routed."""
 
     strategy: str
-    weights: Weights = REFERENCE_WEIGHTS
+    weights: ScoreWeights = REFERENCE_WEIGHTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Producer:
         self.taken_at = 0.0
         self.rankings: dict[int, Ranking] = {}
         self.turns = NO_TURNS
-        self._loads: dict[str, Load] | None = None
+        self._loads: dict[str, PoolCounts] | None = None
 
     def ranking(self, kind: int, now: float) -> Ranking:
         """The ranking for a task of this kind, from a snapshot below the maximum age."""
@@ -70,10 +70,10 @@ class Producer:
                 self.rankings[kind] = ranking
         return ranking
 
-    def loads(self, now: float) -> Mapping[str, Load]:
+    def loads(self, now: float) -> Mapping[str, PoolCounts]:
         """The counts in the snapshot, for a choice without exact counts."""
         if self._loads is None:
-            self._loads = self._snapshot(now).loads()
+            self._loads = self._snapshot(now).counts()
         return self._loads
 
     def took(self, kind: int, pool: str, now: float) -> None:

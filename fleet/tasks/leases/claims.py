@@ -10,14 +10,13 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
-from fleet.budgets.cached_policy import CachedPolicy
-from fleet.budgets.reservation import NO_LIMITS, StepLimits
-from fleet.errors import FleetError, RetryLater, Unavailable
+from fleet.budgets.cached_policy import CachedPolicy, keeps_changing
+from fleet.budgets.reservation import NO_LIMITS, CallLimits
+from fleet.errors import FleetError, RetryLater
 from fleet.redis.retry import retry_while_away
-from fleet.tasks.run.step_writer import MAX_CHANGES
 from fleet.tasks.store import Lease, Tasks, claims_of
 from fleet.tasks.submission.checks import USUAL_PRIORITY
-from fleet.tasks.submission.reservation import in_emergency, over_error, step_limits
+from fleet.tasks.submission.reservation import call_limits, in_emergency, over_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +76,13 @@ class Claims:
         plan, message = self._described(delivery, refused)
         known = json.loads(plan)
         names = (delivery.tenant, known["agent_type"], known["model"])
-        for _ in range(MAX_CHANGES):
-            version, controls = self.policy.now
-            lease = self._ask(delivery, plan, step_limits(controls, version, *names), message)
+        for version, controls in self.policy.versions():
+            lease = self._ask(delivery, plan, call_limits(controls, version, *names), message)
             if not isinstance(lease, str):
                 return Claimed(lease, refused or self._refusal(lease, delivery.priority))
             if lease != "replan":
                 return lease
-            self.policy.follow()
-        raise Unavailable(f"the policy has changed {MAX_CHANGES} times while a task was claimed")
+        raise keeps_changing("a task was claimed")
 
     def _described(self, delivery: Delivery, refused: FleetError | None) -> tuple[str, str]:
         """The plan and the message of a task without a record. Where it can have none, there will
@@ -111,7 +108,7 @@ class Claims:
         self,
         delivery: Delivery,
         plan: str = "",
-        limits: StepLimits = NO_LIMITS,
+        limits: CallLimits = NO_LIMITS,
         message: str = "",
     ) -> Lease | str:
         name = f"{self._name}.{next(self._number)}"

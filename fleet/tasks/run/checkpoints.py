@@ -7,7 +7,7 @@ from typing import Any
 
 from fleet.agent import ModelReply
 from fleet.tasks.checkpoints_store import checked_name
-from fleet.tasks.model_calls_store import Steps
+from fleet.tasks.model_calls_store import ModelCallStore
 from fleet.tasks.store import Lease
 from fleet.text import made_whole
 
@@ -15,9 +15,9 @@ from fleet.text import made_whole
 class Checkpoints:
     """Those of one run. What is saved is JSON: a tuple comes back as a list."""
 
-    def __init__(self, lease: Lease, steps: Steps) -> None:
+    def __init__(self, lease: Lease, store: ModelCallStore) -> None:
         self.lease = lease
-        self.steps = steps
+        self.store = store
         self._values = {each.name: each.value for each in lease.saved}
         self._fences = {each.name: each.fence for each in lease.saved}
 
@@ -41,10 +41,10 @@ class Checkpoints:
 
     def save(self, name: str, value: Any) -> None:
         """Save a value. Blocks. Raises `ValueError` for a name that cannot be, and `TypeError` or
-        `ValueError` for what is no JSON; else what `Steps.save` raises."""
+        `ValueError` for what is no JSON; else what `ModelCallStore.save` raises."""
         dumped = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         packed = made_whole(dumped)
-        self.steps.save(self.lease, checked_name(name), packed)
+        self.store.save(self.lease, checked_name(name), packed)
         self.note(name, packed)
 
     def note(self, name: str, packed: str) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fleet.agent import ModelReply
-from fleet.tasks.run.call_ends import Question
-from fleet.tasks.run.model_steps import ModelSteps
+from fleet.tasks.run.billing import Question
+from fleet.tasks.run.model_session import ModelSession
 from fleet.tasks.store import Lease, Tasks
 from fleet.text import made_whole
 
@@ -21,7 +21,7 @@ class RunContext:
         self,
         lease: Lease,
         tasks: Tasks,
-        models: ModelSteps,
+        session: ModelSession,
         read_roots: tuple[Path, ...],
         sandbox: Literal["auto", "bubblewrap", "landlock", "rlimits"],
     ) -> None:
@@ -33,8 +33,8 @@ class RunContext:
         self.sandbox: Literal["auto", "bubblewrap", "landlock", "rlimits"] = sandbox
         self._lease = lease
         self._tasks = tasks
-        self._models = models
-        self._checkpoints = models.writer.checkpoints
+        self._session = session
+        self._checkpoints = session.checkpoints
 
     async def ask(
         self,
@@ -48,18 +48,18 @@ class RunContext:
         """Ask the task's model, and the next best where it fails; all is charged to the task."""
         asked = made_whole(prompt), made_whole(instructions)
         question = Question(*asked, max_tokens, temperature)
-        return await self._models.ask(question, save_as)
+        return await self._session.ask(question, save_as)
 
     async def escalate(self, reason: str, score: float = 0.0) -> bool:
         """Go on with the next stronger model, where there is one."""
-        return await self._models.escalate(made_whole(reason), score)
+        return await self._session.escalate(made_whole(reason), score)
 
     async def report(self, progress: str) -> None:
         """Show a line with the task. Raises `LeaseLost` where another run has it now."""
         await asyncio.to_thread(self._tasks.report, self._lease, progress=made_whole(progress))
 
     async def save(self, name: str, value: Any) -> None:
-        """Save a step's result for the next run of the task."""
+        """Save a value for the next run of the task."""
         await asyncio.to_thread(self._checkpoints.save, name, value)
 
     def saved(self, name: str, default: Any = None) -> Any:

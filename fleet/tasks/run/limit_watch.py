@@ -18,7 +18,7 @@ from fleet.models.rules.output_limits import (
 from fleet.models.rules.upper_bound import upper_bound_tokens
 from fleet.models.store import ModelState
 from fleet.tasks.model_calls_store import LimitBasis
-from fleet.tasks.run.call_ends import Question
+from fleet.tasks.run.billing import Question
 
 if TYPE_CHECKING:
     from fleet.models.calls.call import ModelCaller
@@ -46,7 +46,7 @@ class LimitWatch:
         return max_output(question.max_tokens, self.records.get(caller.model.name))
 
     def basis(self, caller: ModelCaller, model: Model, question: Question) -> LimitBasis:
-        """What a call at worst rests on, and what it takes where the limit is ignored."""
+        """What a call's upper bound rests on, and the most it takes if the limit is ignored."""
         record = self.records.get(model.name)
         packed = record.packed if record else ""
         priced = model.free or model.price is not None

@@ -1,4 +1,4 @@
-"""How a run ends: what is written of it, and how its error is kept and told again."""
+"""The outcome of a run: what is written of it, and how its error is stored and read back."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from fleet.text import made_whole, with_whole_texts
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """How a run ended: a state, what to write, and what to raise for Celery.
+class RunOutcome:
+    """How a run ended: a state, the fields to write, and the error to raise for Celery.
 
-    `reward` says how good the last model's answer was, 0 to 1; None where the end does not tell.
+    `reward` says how good the last model's answer was, 0 to 1; None where that is not known.
     `dead` says why a failed task is a dead letter.
     """
 
@@ -32,28 +32,30 @@ class End:
     dead: Death = "permanent"
 
 
-def ended(outcome: Outcome) -> End:
-    """The end of a run whose agent gave an outcome."""
+def completed(outcome: Outcome) -> RunOutcome:
+    """Of a run whose agent gave an outcome."""
     fields = {"result": _result_json(outcome.result), "summary": made_whole(outcome.summary)}
     if outcome.model:
         fields["model"] = outcome.model
     reward = outcome.quality
     if outcome.state == "succeeded":
-        return End("succeeded", fields, reward=1.0 if reward is None else reward)
+        return RunOutcome("succeeded", fields, reward=1.0 if reward is None else reward)
     unverified = TaskUnverified(fields["summary"])
     fields["error"] = error_json(unverified)
-    return End("unverified", fields, unverified, 0.0 if reward is None else reward)
+    return RunOutcome("unverified", fields, unverified, 0.0 if reward is None else reward)
 
 
-def failed(error: FleetError) -> End:
-    """The end of a run that failed. What the error says can be written from then on."""
+def failed(error: FleetError) -> RunOutcome:
+    """Of a run that failed. From then on the text of the error can be written."""
     error.args = tuple(with_whole_texts(error.args))
-    return End("failed", {"error": error_json(error), "summary": str(error)}, error)
+    return RunOutcome("failed", {"error": error_json(error), "summary": str(error)}, error)
 
 
-def cancelled() -> End:
-    """The end of a run that somebody wanted stopped."""
-    return End("cancelled", {"summary": "cancelled"}, TaskCancelled("the task was cancelled"))
+def cancelled() -> RunOutcome:
+    """Of a run that somebody cancelled."""
+    return RunOutcome(
+        "cancelled", {"summary": "cancelled"}, TaskCancelled("the task was cancelled")
+    )
 
 
 def _result_json(result: Result) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 from fleet.agent import GENERAL_ESTIMATE, AgentSpec, TokenEstimate
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.models.priorities import task_priorities
-from fleet.models.rules.choice import Model, ModelDecision, Needs, choose
-from fleet.models.rules.learning import NOTHING_LEARNED, ModelFacts, Policy
+from fleet.models.rules.choice import Model, ModelDecision, ModelNeeds, choose
+from fleet.models.rules.learning import NOTHING_LEARNED, ChoicePolicy, ModelFacts
 from fleet.money import Tokens
 from fleet.routing.rules.routing import Ranking
 from fleet.settings import FleetConfig, Settings
@@ -120,9 +120,11 @@ def _model_tasks(agents: Mapping[str, AgentSpec]) -> dict[str, TokenEstimate]:
     return {GENERAL: GENERAL_ESTIMATE, **announced}
 
 
-def _needs(config: FleetConfig, request_type: str, tenant: str, payload_characters: int) -> Needs:
+def _needs(
+    config: FleetConfig, request_type: str, tenant: str, payload_characters: int
+) -> ModelNeeds:
     request = config.request_types.get(request_type)
-    return Needs(
+    return ModelNeeds(
         tenant,
         payload_characters,
         frozenset(request.needs if request else ()),
@@ -131,9 +133,9 @@ def _needs(config: FleetConfig, request_type: str, tenant: str, payload_characte
     )
 
 
-def model_policy(config: FleetConfig) -> Policy:
+def model_policy(config: FleetConfig) -> ChoicePolicy:
     """How what was learned of the models is used, as configured."""
     models = config.models
-    return Policy(
+    return ChoicePolicy(
         models.policy, models.quality_floor, models.prior_strength, models.learn_half_life_seconds
     )

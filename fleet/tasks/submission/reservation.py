@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import ceil
 
 from fleet.budgets.controls import Controls
-from fleet.budgets.reservation import Choice, MoneyRules, ScopeLimits, StepLimits
+from fleet.budgets.reservation import CallLimits, Choice, MoneyRules, ScopeLimits
 from fleet.budgets.rules.refusals import Refusal
 from fleet.errors import InEmergency, OverBudget, OverLimit
 from fleet.models.rules.decision import ModelDecision
-from fleet.models.rules.downgrades import resorts
+from fleet.models.rules.downgrades import fallback_models
 from fleet.policy.rules import Emergency
 
 
@@ -18,7 +18,7 @@ def money_rules(
 ) -> MoneyRules:
     """The rules for the tasks of a plan."""
     over = controls.over(request_type, tenant)
-    found = resorts(decision, controls.downgrade, goes_on=over == "downgrade")
+    found = fallback_models(decision, controls.downgrade, goes_on=over == "downgrade")
     choices = tuple(
         Choice(
             candidate.model,
@@ -26,21 +26,21 @@ def money_rules(
             candidate.input_tokens + candidate.output_tokens,
             kind,
             controls.limits.packed(f"model:{candidate.model}"),
-            because,
+            reason,
         )
-        for candidate, kind, because in found
+        for candidate, kind, reason in found
     )
     limits = scope_limits(controls, tenant, agent_type)
     return MoneyRules(agent_type, limits, choices, over, controls.downgrade.nearly)
 
 
-def step_limits(
+def call_limits(
     controls: Controls, version: str, tenant: str, agent_type: str, model: str
-) -> StepLimits:
-    """The limits that a step has to fit."""
+) -> CallLimits:
+    """The limits that a model call has to fit."""
     scopes = scope_limits(controls, tenant, agent_type)
     of_model = controls.limits.packed(f"model:{model}")
-    return StepLimits(version, scopes, of_model, controls.task_packed)
+    return CallLimits(version, scopes, of_model, controls.task_packed)
 
 
 def scope_limits(controls: Controls, tenant: str, agent_type: str) -> ScopeLimits:
@@ -54,7 +54,7 @@ def over_error(refusal: Refusal) -> OverBudget | OverLimit:
     wait = refusal.retry_after
     if wait is None:
         what = "ask for less, or raise the limit"
-        return OverBudget(f"{refusal.sentence}; no time will help: {what}", None)
+        return OverBudget(f"{refusal.sentence}; waiting does not help: {what}", None)
     later = f"try again in {ceil(wait)} s"
     if refusal.is_rate:
         return OverLimit(f"{refusal.sentence}; {later}", wait)

@@ -154,9 +154,9 @@ class Submissions(Store):
         pinned: bool = False,
     ) -> Route:
         """Lay out the ranked pools for the script."""
-        keys = [overflow_queue, wake(overflow_queue), self.keys.policy, self.keys.models]
-        keys += [self.keys.money, self.keys.reservations, self.keys.parked]
-        keys += [self.keys.delayed, line(overflow_queue), self.keys.waiting]
+        keys = [self.keys.policy, self.keys.models, self.keys.money, self.keys.tasks]
+        keys += [self.keys.reservations, self.keys.parked, self.keys.delayed, self.keys.waiting]
+        keys += [overflow_queue, wake(overflow_queue), line(overflow_queue)]
         rows = []
         for name, queue, base, per_task, per_load, own_overflow in pools:
             pool = self.keys.pool(name)
@@ -254,7 +254,7 @@ class Submissions(Store):
         route: Route,
         client: Redis | None,
         ask_models: bool,
-        tenant: str | None = None,
+        tenant: str = "",
     ) -> Any:
         keys, arguments = self._parameters(entries, route, ask_models, tenant)
         return self.scripts.submit(keys=keys, args=arguments, client=client)
@@ -275,24 +275,23 @@ class Submissions(Store):
         entries: Sequence[Entry],
         route: Route,
         ask_models: bool,
-        tenant: str | None = None,
+        tenant: str = "",
     ) -> tuple[list[str], list[str | int]]:
         """The keys and the arguments of `submit.lua`."""
-        keys = [self.keys.tasks, *route.keys]
+        keys = list(route.keys)
         arguments: list[str | int] = [
-            self.dead_after_ms,
-            entries[0].plan if entries else "",
-            len(route.pools),
-            route.rules,
-            route.request_type,
             route.version,
             int(ask_models),
+            self.dead_after_ms,
+            entries[0].plan if entries else "",
+            route.request_type,
             int(route.pinned),
-            *route.money,
+            len(route.pools),
+            route.rules,
             *self.max_waiting,
+            *route.money,
+            tenant,
         ]
-        if tenant is not None:
-            arguments.append(tenant)
         for entry in entries:
             keys += self._task_keys(entry)
             keep = ONCE_SECONDS if entry.idempotency_key else 0

@@ -24,7 +24,7 @@ from fleet.errors import (
 )
 from fleet.models.rules.choice import ModelDecision
 from fleet.routing.pools_store import parse_counts
-from fleet.routing.rules.routing import Load, Ranking, RouteDecision, decide
+from fleet.routing.rules.routing import Ranking, RouteDecision, decide
 from fleet.tasks.rules.back_pressure import QUEUE, Full, retry_after
 from fleet.tasks.submission.checks import Checked, RequestChecks, Submission
 from fleet.tasks.submission.planning import Plan, Planner
@@ -402,12 +402,9 @@ def too_busy(plan: Plan, placed: Placed) -> TooBusy:
 
 
 def route_decision(ranking: Ranking, loads: str, routed: str) -> RouteDecision:
-    """The decision with all its numbers, from what is stored with a task."""
-    rows = parse_counts(loads)
-    counts = {
-        rule.pool: Load(*row[:6])
-        for rule, row in zip(ranking.rules, rows, strict=True)
-    }
+    """The decision with all its numbers, from the values that are stored with a task."""
+    names = (rule.pool for rule in ranking.rules)
+    counts = dict(zip(names, parse_counts(loads), strict=True))
     return decide(ranking, counts, chosen=routed or None)
 
 

@@ -1,7 +1,7 @@
 """Parked tasks: they wait for room under a limit, and take no slot, no worker and no money.
 
-A task is parked at its submission (`submit.lua`), in its run (`park.lua`), or when its time has
-come (`unpark.lua`), and is queued when its cost fits (`unpark.lua`).
+A task is parked at its submission (`submit.lua`), in its run (`put_on_hold.lua`), or when its time
+has come (`release_task.lua`), and is queued when its cost fits (`release_task.lua`).
 `fleet.tasks.waiting.schedule_store` says when to look.
 """
 
@@ -23,7 +23,7 @@ MAX_WAITS = 5
 
 
 class Unparked(NamedTuple):
-    """What became of a task whose time has come: see the head of `lua/unpark.lua`."""
+    """What became of a task whose time has come: see the head of `lua/release_task.lua`."""
 
     status: str
     detail: str
@@ -33,14 +33,14 @@ class OnHold(Store):
     """Parks tasks and brings them back. Every method is one call to Redis unless it says more."""
 
     def park(self, lease: Lease, refusal: Refusal, wait_ms: int) -> str:
-        """Park a running task: see the head of `lua/park.lua` for what it answers."""
+        """Park a running task: see the head of `lua/put_on_hold.lua` for what it answers."""
         keys = [self.keys.task(lease.task_id), self.keys.leases]
         keys += [self.keys.pool(lease.pool).in_flight, self.keys.cancelled, self.keys.parked]
         keys += [self.keys.ledger, self.keys.money, self.keys.reservations, self.keys.open_steps]
         keys.append(self.keys.waiting)
         arguments: Arguments = [lease.task_id, lease.fence, refusal.packed, wait_ms, MAX_WAITS]
         with redis_errors(self.client):
-            return text(self.scripts.park(keys=keys, args=arguments))
+            return text(self.scripts.put_on_hold(keys=keys, args=arguments))
 
     def count(self) -> int:
         """How many tasks are parked."""
@@ -51,14 +51,13 @@ class OnHold(Store):
         self, record: TaskRecord, queue: str, version: str, money: MoneyRules
     ) -> Unparked:
         """Queue a delayed or parked task, where its cost fits now: see the head of
-        `lua/unpark.lua`."""
+        `lua/release_task.lua`."""
         keys = [self.keys.task(record.id), self.keys.parked, self.keys.policy, self.keys.money]
         keys += [self.keys.reservations, queue, wake(queue), self.keys.delayed, line(queue)]
         keys.append(self.keys.waiting)
-        arguments: Arguments = [record.id, version, record.tenant, money.agent_type]
-        arguments += [*money.limits, repr(money.nearly), *money.of_models, money.over]
+        arguments: Arguments = [record.id, version, record.tenant, *money.arguments]
         with redis_errors(self.client):
-            return Unparked(*map(text, self.scripts.unpark(keys=keys, args=arguments)))
+            return Unparked(*map(text, self.scripts.release_task(keys=keys, args=arguments)))
 
     def refuse(self, task_id: str, queue: str, error: str, dead_ttl: int) -> bool:
         """End a delayed task that fits no limit with an error, as JSON. Whether it was delayed.

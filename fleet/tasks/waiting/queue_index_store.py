@@ -1,6 +1,6 @@
 """Finds what has no holder: messages that are in no queue, and slots.
 
-Each queue has its line (`lua/parts/line.lua`): who is in it, in its order. It moves with the
+Each queue has its line (`lua/parts/queue_index.lua`): who is in it, in its order. It moves with the
 messages, in the same scripts. So whoever has a lower number than those at the front of the queue
 has no message in it, and no queue is searched: see `lua/missing.lua`. A task that was fetched holds
 a slot; `lua/repair.lua` looks for its message among those that workers hold.
@@ -163,8 +163,18 @@ class QueueIndex(Store):
         return [text(task_id) for task_id in freed]
 
 
+def free_slot(
+    scripts: Scripts, keys: Keys, task_id: str, pool: str, client: Redis | None = None
+) -> None:
+    """Free the slot that a delivery took, where the task does not run in the pool. One call, or one
+    command of the pipeline `client`."""
+    names = [keys.pool(pool).in_flight, keys.task(task_id)]
+    scripts.free_slot(keys=names, args=[task_id, pool], client=client)
+
+
 def _first(pipeline: Pipeline, index: str) -> None:
-    """Ask who came to a queue first, in front of all others and behind them: see `line.lua`."""
+    """Ask which task came to a queue first, in front of all others and behind them: see
+    `lua/parts/queue_index.lua`."""
     pipeline.zrevrangebyscore(index, "(0", "-inf", 0, 1, withscores=True)
     pipeline.zrangebyscore(index, 0, "+inf", 0, 1, withscores=True)
 

@@ -9,9 +9,14 @@ models it is the better one's expected reward less the other's:
 p_m(x) is m's expected reward, as it differs from m's mean on the request type; q_m is the quality
 that the fleet believes of m there, and n_m how many of its outcomes are on record.
 
-Each candidate has a line of its own for p, learned from the texts that it answered. The one answer
-to each text, of candidate a with reward r, corrects what was expected, the more the seldomer a is
-asked about such a text:
+What any candidate's outcomes say is shared: u(x) is how much better than usual a text ends, whoever
+answers it. Each candidate's p has its own square of u, for what all solve and what all fail need no
+better model, and a line of its own over the words for what is left over:
+
+    p_m(x)       = a_m + b_m u(x) + c_m u(x)^2 + line_m(x)
+
+The one answer to each text, of candidate a with reward r, corrects what was expected, the more the
+seldomer a is asked about such a text:
 
     observed(x)  = gain(x) + direction(a) (r - p_a(x)) / chance(a, x)
 
@@ -26,9 +31,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fleet.models.rules.difficulty.ridge import Floats, Texts, fit
+from fleet.models.rules.difficulty.ridge import PARTS, PENALTY, Floats, Texts, fit
 from fleet.models.rules.difficulty.text_features import Integers
 
+PENALTY_OF_OWN = 5 * PENALTY
+"""A candidate's own line only corrects what the others' outcomes say too."""
 LEAST_PROPENSITY = 0.05
 """A model is taken to have had at least this chance to answer, or one outcome might say it all."""
 
@@ -48,24 +55,54 @@ class Record(NamedTuple):
 
 class Gains(NamedTuple):
     """Of each example out of fold: its `expected` gain, and what it was `observed` to be.
-    `coefficients` (BUCKETS) are those of the line of the gain."""
+
+    The expected gain, but for a constant, is what the line `words` (BUCKETS) says of a text, and
+    `bend` x the square of what the line `usual` (BUCKETS) does.
+    """
 
     expected: Floats
     observed: Floats
-    coefficients: Floats
+    words: Floats
+    usual: Floats
+    bend: float
 
 
 def gains(record: Record) -> Gains:
     """Learn every example's gain, as the head of this module says."""
     answered = np.eye(record.shares.shape[1])[record.candidate]
-    lines = [fit(record.texts, record.rewards, own * record.weights) for own in answered.T]
-    rewards = np.column_stack([scores for scores, _ in lines])
+    own = (answered * record.weights[:, None]).T
+    usual, usual_line = fit(record.texts, record.rewards, record.weights)
+    powers = np.column_stack((np.ones(len(usual)), usual, usual**2))
+    curves = [_curve(record, powers, weights) for weights in own]
+    lines = [
+        fit(record.texts, record.rewards - curve, weights, PENALTY_OF_OWN)
+        for (curve, _), weights in zip(curves, own, strict=True)
+    ]
+    rewards = np.column_stack([a + b for (a, _), (b, _) in zip(curves, lines, strict=True)])
     expected = (record.directions * rewards).sum(axis=1)
     surprise = record.rewards - (answered * rewards).sum(axis=1)
     chance = (answered * _propensities(record, answered)).sum(axis=1)
     direction = (answered * record.directions).sum(axis=1)
-    coefficients = np.column_stack([line for _, line in lines]) @ record.directions.mean(axis=0)
-    return Gains(expected, expected + direction * surprise / chance, coefficients)
+    mean = record.directions.mean(axis=0)
+    constant, slope, bend = np.column_stack([factors for _, factors in curves]) @ mean
+    words = np.column_stack([line for _, line in lines]) @ mean + slope * usual_line
+    observed = expected + direction * surprise / chance
+    return Gains(expected - constant, observed, words, usual_line, float(bend))
+
+
+def _curve(record: Record, powers: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """What the squares of the other parts say of each text, and the mean of their factors."""
+    scale = powers.std(axis=0)
+    penalty = np.diag(PENALTY * scale**2)
+    scores, factors = np.zeros(len(powers)), np.zeros(powers.shape[1])
+    for part in range(PARTS):
+        inside = record.texts.parts == part
+        weighted = powers[~inside].T * weights[~inside]
+        square = weighted @ powers[~inside] + penalty
+        found = np.linalg.lstsq(square, weighted @ record.rewards[~inside])[0]
+        scores[inside] = powers[inside] @ found
+        factors += found / PARTS
+    return scores, factors
 
 
 def _propensities(record: Record, answered: Floats) -> Floats:

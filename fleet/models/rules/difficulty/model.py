@@ -3,7 +3,7 @@
 Stored, a model is a header and its arrays end to end, in little-endian order:
 
     8 bytes  FLEETDIF        1 byte  version        4 bytes  checksum of the rest, which is
-    rarity and words (BUCKETS each), halves; length (1) and shares, doubles
+    rarity, words and usual (BUCKETS each), halves; bend (1), length (1) and shares, doubles
 """
 
 from __future__ import annotations
@@ -25,29 +25,33 @@ NAME = b"FLEETDIF"
 VERSION = 2
 HEADER = struct.Struct("<8sBI")
 SHARES = np.linspace(0.0, 1.0, 65)
-HALVES_BYTES = 2 * 2 * BUCKETS
-BODY_BYTES = HALVES_BYTES + 8 * (1 + len(SHARES))
+HALVES_BYTES = 3 * 2 * BUCKETS
+BODY_BYTES = HALVES_BYTES + 8 * (2 + len(SHARES))
 
 
 @dataclass(frozen=True, slots=True)
 class DifficultyModel:
     """What was learned: a value of each text, and which share of texts has a lower one.
 
-        value = sum of words / sqrt(sum of rarity) over the text's buckets + length x its length
+        n     = sqrt(sum of rarity)
+        value = sum of words / n + bend x (sum of usual / n)^2 + length x its length
 
-    `buckets` (BUCKETS, 2) has for each bucket its squared rarity and what it adds, as halves can
+    The sums are over the text's buckets. `buckets` (BUCKETS, 3) has for each bucket its squared
+    rarity, and what it adds to the value and to how well such texts usually end, as halves
     hold it. `shares` are the values that each of `SHARES` of the texts learned from lies below.
     """
 
     buckets: npt.NDArray[np.float32]
+    bend: float
     length: float
     shares: Floats
 
     def estimate(self, text: str | Sketch) -> float:
         """The share of texts on which better models gain less than on this one, 0 to 1."""
         given = sketch(text) if isinstance(text, str) else text
-        squared, words = self.buckets.take(given.buckets, axis=0).sum(axis=0).tolist()
-        return self.share(words / (squared**0.5 or 1.0) + self.length * given.length)
+        squared, words, usual = self.buckets.take(given.buckets, axis=0).sum(axis=0).tolist()
+        bent = self.bend * usual**2 / (squared or 1.0)
+        return self.share(words / (squared**0.5 or 1.0) + bent + self.length * given.length)
 
     def share(self, value: float) -> float:
         """The share of a value; a half where no text differs from another."""
@@ -56,8 +60,8 @@ class DifficultyModel:
         return float(np.interp(value, self.shares, SHARES))
 
     def to_bytes(self) -> bytes:
-        """The stored form, 33 kB."""
-        figures = np.concatenate(((self.length,), self.shares))
+        """The stored form, 50 kB."""
+        figures = np.concatenate(((self.bend, self.length), self.shares))
         body = self.buckets.astype("<f2").tobytes() + figures.astype("<f8").tobytes()
         return HEADER.pack(NAME, VERSION, crc32(body)) + body
 
@@ -65,9 +69,9 @@ class DifficultyModel:
     def from_bytes(cls, stored: bytes) -> Self:
         """The inverse of `to_bytes`. Raises `InvalidConfig` for bytes that are not such a model."""
         body = _opened(stored)
-        buckets = np.frombuffer(body, "<f2", 2 * BUCKETS).reshape(BUCKETS, 2)
-        length, *shares = np.frombuffer(body, "<f8", offset=HALVES_BYTES).tolist()
-        return cls(buckets.astype(np.float32), length, np.array(shares))
+        buckets = np.frombuffer(body, "<f2", 3 * BUCKETS).reshape(BUCKETS, 3)
+        bend, length, *shares = np.frombuffer(body, "<f8", offset=HALVES_BYTES).tolist()
+        return cls(buckets.astype(np.float32), bend, length, np.array(shares))
 
 
 def is_of_an_earlier_version(stored: bytes) -> bool:

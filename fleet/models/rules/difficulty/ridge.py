@@ -6,7 +6,7 @@ that is kept is the mean of the parts' lines.
 
     value of a bucket b in a text  = idf(b) / sqrt(sum of idf^2 over the text's buckets)
     idf(b)                         = 1 + ln((1 + n) / (1 + texts with b))
-    minimised                      = sum w (y - x c)^2 + PENALTY |c|^2
+    minimised                      = sum w (y - x c)^2 + penalty |c|^2
 
 The normal equations are solved by conjugate gradients (Hestenes and Stiefel 1952). Few steps are
 enough: the penalty makes the system well conditioned.
@@ -87,7 +87,9 @@ class Texts(NamedTuple):
         return Rows.of([self.buckets[each] for each in chosen.nonzero()[0].tolist()], self.idf)
 
 
-def fit(texts: Texts, targets: Floats, weights: Floats) -> tuple[Floats, Floats]:
+def fit(
+    texts: Texts, targets: Floats, weights: Floats, penalty: float = PENALTY
+) -> tuple[Floats, Floats]:
     """What the lines of the other parts say of each text, and the mean of all lines' coefficients.
 
     `targets`, whose mean is about 0, and `weights` are one for each text. Those that weigh nothing
@@ -99,7 +101,7 @@ def fit(texts: Texts, targets: Floats, weights: Floats) -> tuple[Floats, Floats]
         learned = ~inside & (weights > 0.0)
         if not learned.any():
             continue
-        line = ridge(texts.rows(learned), targets[learned], weights[learned])
+        line = ridge(texts.rows(learned), targets[learned], weights[learned], penalty)
         scores[inside] = texts.rows(inside).times(line)
         coefficients += line / PARTS
     return scores, coefficients
@@ -111,7 +113,7 @@ def inverse_document_frequency(rows: Sequence[Integers]) -> Floats:
     return np.asarray(1.0 + np.log((1 + len(rows)) / (1 + seen)))
 
 
-def ridge(rows: Rows, targets: Floats, weights: Floats) -> Floats:
+def ridge(rows: Rows, targets: Floats, weights: Floats, penalty: float) -> Floats:
     """The coefficients of the line that fits the targets best under the penalty."""
     solution = np.zeros(BUCKETS)
     residual = rows.transposed_times(weights * targets)
@@ -119,7 +121,7 @@ def ridge(rows: Rows, targets: Floats, weights: Floats) -> Floats:
     for _ in range(STEPS):
         if power == 0.0:
             break
-        image = rows.transposed_times(weights * rows.times(direction)) + PENALTY * direction
+        image = rows.transposed_times(weights * rows.times(direction)) + penalty * direction
         step = power / float(direction @ image)
         solution += step * direction
         residual -= step * image

@@ -121,9 +121,10 @@ def _model(
         for part, column in zip(parts, (found.expected, lengths), strict=True)
     )
     values = words * found.expected + length * lengths
-    columns = np.column_stack((texts.idf**2, words * texts.idf * found.coefficients))
-    halves = columns.astype(np.float16).astype(np.float32)
-    return DifficultyModel(halves, float(length), np.quantile(values, SHARES)), values
+    added = texts.idf * np.vstack((words * found.words, found.usual))
+    halves = np.vstack((texts.idf**2, added)).T.astype(np.float16).astype(np.float32)
+    bend = float(words * found.bend)
+    return DifficultyModel(halves, bend, float(length), np.quantile(values, SHARES)), values
 
 
 def comparable(outcomes: Sequence[Outcome], counts: Mapping[Kind, int]) -> list[Outcome]:

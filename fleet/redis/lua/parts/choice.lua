@@ -1,28 +1,28 @@
--- The model that a task's money is held for, of those that its plan allows. Five arguments are the
--- planned one: model, nano-dollars, tokens, limits of the model, why it is the planned one ('' where
--- it scored best). One before them, as JSON, has what may take its place, in this order:
---   [[model, nano-dollars, tokens, "cheaper" by the mapping or "next" by its score, limits], ...]
--- Needs book, limits, windows and time.
+-- The model that a task's money is held for: one of those that the task's plan allows.
+--
+-- The choices, as the caller names them:
+--   others    JSON of the models that may take the place of the planned one, in this order:
+--             [[model, nano-dollars, tokens, "cheaper" by the mapping or "next" by its score,
+--             limits], ...]
+--   planned   {model, asked: nano-dollars, tokens, requests, tasks; limits, reason: why this model
+--             is the planned one, '' where it scored best}
+-- Needs usage_counters, limits, windows and time.
 
-local choice_args = 6
-
-local function read_choices(before, arguments)
-  local a, given = before + 1, arguments or ARGV
+local function choices_of(others, model, nanodollars, tokens, limits, reason)
+  local asked = {tonumber(nanodollars), tonumber(tokens), 1, 1}
   return {
-    others = given[a],
-    planned = {
-      model = given[a + 1], asked = {tonumber(given[a + 2]), tonumber(given[a + 3]), 1, 1},
-      limits = given[a + 4], because = given[a + 5]
-    }
+    others = others,
+    planned = {model = model, asked = asked, limits = limits, reason = reason}
   }
 end
 
--- Nil and a refusal where none fits. Near the end of a budget a cheaper one goes before the planned
--- one, where the mapping knows one; where the planned one does not fit, what comes behind it does.
-local function choose(book, scopes, limits, choices, nearly, windows, ms)
+-- Returns nil and a refusal where no model fits. Near the end of a budget a cheaper model goes
+-- before the planned one, where the mapping knows one. Where the planned model does not fit, the
+-- next ones are tried.
+local function choose(counters, scopes, limits, choices, nearly, windows, ms)
   local function fit(model, asked, of_model)
     scopes[4], limits[4] = 'model:' .. model, of_model
-    return refusal_of(book, scopes, limits, asked, windows, ms)
+    return refusal_of(counters, scopes, limits, asked, windows, ms)
   end
   local planned = choices.planned
   local refusal, share = fit(planned.model, planned.asked, planned.limits)
@@ -30,10 +30,11 @@ local function choose(book, scopes, limits, choices, nearly, windows, ms)
     return not refusal and planned or nil, refusal
   end
   for _, other in ipairs(cjson.decode(choices.others)) do
-    local asked = {other[2], other[3], 1, 1}
-    if (refusal or other[4] == 'cheaper') and not fit(other[1], asked, other[5]) then
-      local because = refusal and told(refusal) or string.format('nearly|%.4f', share)
-      return {model = other[1], asked = asked, because = because}
+    local model, nanodollars, tokens, kind, of_model = unpack(other)
+    local asked = {nanodollars, tokens, 1, 1}
+    if (refusal or kind == 'cheaper') and not fit(model, asked, of_model) then
+      local reason = refusal and described(refusal) or string.format('nearly|%.4f', share)
+      return {model = model, asked = asked, reason = reason}
     end
   end
   return not refusal and planned or nil, refusal

@@ -1,7 +1,7 @@
 -- What was learned of a model on a request type, one field of the models' hash:
 --   rewards,reward,calls,tokens,seconds,at in ms
--- All are sums that lose half their weight in a half-life, and a two-hundredth of it with each
--- newer reward, or call, of weight 1: so a sum weighs 200 at most.
+-- All are sums. A sum loses half its weight in a half-life, and a two-hundredth of it with each
+-- newer reward or call of weight 1. So a sum weighs 200 at most.
 
 local kept_by_count = 1 - 1 / 200
 

@@ -1,6 +1,7 @@
--- The id of the task that a message is of; nil for one that is no task's, as a stranger may send it.
+-- The id of the task that a message belongs to; nil for a message of no task, which other programs
+-- may send.
 
--- Whether a text is UTF-8, so that whoever reads it can name what it names.
+-- Whether a text is UTF-8, so that its reader can name what the text names.
 local function is_utf8(text)
   if not string.find(text, '[\128-\255]') then
     return true

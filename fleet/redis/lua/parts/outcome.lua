@@ -1,19 +1,21 @@
 -- The outcomes of a pool, over all its tasks and for each request type:
 --   stat, stat:TYPE      last ms,outcomes,successes,response,failures in a row,typical response
 --   window, window:TYPE  the last outcomes, 1 or 0 each, newest first
--- outcomes and successes always equal what the window holds. response is the moving average
+-- outcomes and successes always equal the counts in the window. response is the moving average
 -- r <- 0.1 x latest + 0.9 x r, from the first one on. For each whole half-life without an
 -- outcome the window is halved, and the old average counts half as much. The typical response is
--- the geometric mean, to which the newest run adds one part in as many as count, 2 % at least.
+-- the geometric mean. The newest of n runs weighs 1/n in it, and 2 % at least. Needs health.
 
--- An answer that did not pass its check is no success, and yet the pool did its part: it neither
--- adds to the failures in a row nor ends them.
-local function count(facts, suffix, state, seconds, now, most, half_life)
+-- An answer that did not pass its check is no success. The pool did its part all the same, so the
+-- answer neither adds to the failures in a row nor ends them. `kept` is the size of the window.
+local function count(facts, suffix, state, seconds, now, kept, half_life)
   local success = state == 'succeeded'
-  local found = redis.call('HMGET', facts, 'stat' .. suffix, 'window' .. suffix)
+  local statistic, window =
+    unpack(redis.call('HMGET', facts, 'stat' .. suffix, 'window' .. suffix))
   local last, outcomes, successes, response, failures, typical =
-    string.match(found[1] or '', '^(%d+),(%d+),(%d+),([^,]+),(%d+),([^,]+)$')
-  local window, keep = found[2] or '', 0
+    string.match(statistic or '', '^(%d+),(%d+),(%d+),([^,]+),(%d+),([^,]+)$')
+  local keep = 0
+  window = window or ''
   if last then
     local left = 0.5 ^ math.floor(math.max(0, now - tonumber(last)) / half_life)
     window = string.sub(window, 1, math.floor(#window * left))
@@ -21,7 +23,7 @@ local function count(facts, suffix, state, seconds, now, most, half_life)
     keep = 0.9 * left
   end
   response = (1 - keep) * seconds + keep * (tonumber(response) or 0)
-  window = string.sub((success and '1' or '0') .. window, 1, most)
+  window = string.sub((success and '1' or '0') .. window, 1, kept)
   local _, good = string.gsub(window, '1', '')
   local latest = math.log(math.max(seconds, 0.001))
   local known = typical and math.log(tonumber(typical)) or latest
@@ -31,8 +33,8 @@ local function count(facts, suffix, state, seconds, now, most, half_life)
     success and 0 or (failures or 0) + (state == 'unverified' and 0 or 1), typical))
 end
 
--- What an outcome means for a pool that is on its way back: see parts/health.lua. With the last
--- good probe the old outcomes are forgotten, or they would take the pool out again.
+-- Apply an outcome to the health of a pool that is ejected or returning: see parts/health.lua. The
+-- last good probe drops the old outcomes, which would eject the pool again.
 local function move_health(facts, state, now)
   local success = state ~= 'failed'
   local packed = redis.call('HGET', facts, 'health')
@@ -57,8 +59,13 @@ local function move_health(facts, state, now)
   end
 end
 
-local function count_outcome(facts, request_type, state, seconds, now, most, half_life)
-  count(facts, '', state, seconds, now, most, half_life)
-  count(facts, ':' .. request_type, state, seconds, now, most, half_life)
+local function count_outcome(facts, request_type, state, seconds, now, kept, half_life)
+  count(facts, '', state, seconds, now, kept, half_life)
+  count(facts, ':' .. request_type, state, seconds, now, kept, half_life)
   move_health(facts, state, now)
+end
+
+-- The pool's failures in a row.
+local function failures_in_row(facts)
+  return tonumber(string.match(redis.call('HGET', facts, 'stat'), ',(%d+),[^,]+$'))
 end

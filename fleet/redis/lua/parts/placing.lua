@@ -1,50 +1,71 @@
--- Place tasks that share a plan, each of them wholly or not at all: what submit.lua does, with its
--- keys and arguments, for one plan or, by submit_whole.lua, for several. Needs time, line, moves,
--- health, row, windows, book, limits, reservation, choice, parked and wake.
+-- Place tasks that share a plan, each of them wholly or not at all: the work of submit.lua for one
+-- plan, and of submit_whole.lua for several. `keys` and `arguments` are the lists that the head of
+-- submit.lua states. Needs groups, time, queue_index, moves, health, pool_counts, windows,
+-- usage_counters, limits, reservation, choice, on_hold and wake.
 
-local fixed, per_pool, per_task_args = 11, 7, 6
-local first_choice = 14
 local refused = {over = true, busy = true, no_agent = true, conflict = true}
 
--- The answers, see submit.lua. With `undo` it ends at the first task that is refused, and says so;
--- what has to be called then, from its end to its beginning, is added to `undo`, and to `undo.wakes`
--- the wake lists of what is placed, else.
-local function place_tasks(KEYS, ARGV, book, undo)
-  local first_task = first_choice + choice_args + 2
-  local most_in_queue, most_of_tenant = tonumber(ARGV[first_task - 1]), tonumber(ARGV[first_task])
-  local plan, pool_count, pinned = ARGV[2], tonumber(ARGV[3]), ARGV[8] == '1'
+-- The arguments by name. The closures below share this one table: that costs less than a captured
+-- variable for each.
+local function named(keys, arguments)
+  local _, _, _, task_index, reservations, on_hold, delayed, waiting_counts,
+    overflow_queue, overflow_wake, overflow_index = unpack(keys, 1, 11)
+  local _, _, silence_ms, plan, request_type, pinned, pool_count, rules, max_in_queue,
+    max_of_tenant, agent_type, all_limits, tenant_limits, agent_type_limits, on_refusal, nearly,
+    other_models, model, nanodollars, tokens, model_limits, reason, asking_tenant =
+    unpack(arguments, 1, 23)
+  return {
+    task_index = task_index, reservations = reservations, on_hold = on_hold, delayed = delayed,
+    waiting_counts = waiting_counts,
+    overflow = {
+      name = '', queue = overflow_queue, wake = overflow_wake, index = overflow_index
+    },
+    next_pool = groups(keys, 12, 7), next_record = groups(keys, 12 + pool_count * 7, 2),
+    silence_ms = tonumber(silence_ms), text = plan, request_type = request_type,
+    is_pinned = pinned == '1', rules = rules, max_in_queue = tonumber(max_in_queue),
+    max_of_tenant = tonumber(max_of_tenant), agent_type = agent_type,
+    limits = {all_limits, tenant_limits, agent_type_limits}, may_wait = on_refusal == 'wait',
+    nearly = tonumber(nearly),
+    choices = choices_of(other_models, model, nanodollars, tokens, model_limits, reason),
+    asking_tenant = asking_tenant, tasks = groups(arguments, 24, 6)
+  }
+end
 
-  local pools, types = {}, {'stat:' .. ARGV[5]}
+-- Returns the answers that the head of submit.lua states. With `undo` it stops at the first task that
+-- is refused, and returns true as well. It adds to `undo` the calls that take the written tasks back,
+-- to be made from the last to the first, and to `undo.wakes` the wake lists of the queues.
+local function place_tasks(keys, arguments, counters, undo)
+  local plan = named(keys, arguments)
+  local overflow = plan.overflow
+  local pools, types = {}, {'stat:' .. plan.request_type}
   local any_alive, free = false, 0
-  for name, base, per_task, per_load, helps in
-    string.gmatch(ARGV[4], '([^,;]+),([^,]+),([^,]+),([^,]+),([^;]+)') do
-    local k = fixed + #pools * per_pool
-    local pool = read_pool(KEYS[k + 1], KEYS[k + 2], KEYS[k + 3], types, now, tonumber(ARGV[1]))
+  for name, base, per_task, per_load, is_spillover in
+    string.gmatch(plan.rules, '([^,;]+),([^,]+),([^,]+),([^,]+),([^;]+)') do
+    local facts, agents, in_flight, queue, wake, own_overflow, index = plan.next_pool()
+    local pool = read_pool(facts, agents, in_flight, types, now, plan.silence_ms)
     any_alive = any_alive or (pool.live > 0 and not pool.maintenance)
-    if helps == '1' and pool.open > 0
-      and redis.call('LLEN', KEYS[k + 4]) + redis.call('LLEN', KEYS[k + 6]) > 0 then
-      pool.open, pool.standing = 0, 'own_work'
+    if is_spillover == '1' and pool.open > 0
+      and redis.call('LLEN', queue) + redis.call('LLEN', own_overflow) > 0 then
+      pool.open, pool.state = 0, 'own_work'
     end
     free = free + math.max(0, pool.open - pool.in_flight)
     pool.name, pool.base = name, tonumber(base)
     pool.per_task, pool.per_load = tonumber(per_task), tonumber(per_load)
-    pool.in_flight_key, pool.queue, pool.wake = KEYS[k + 3], KEYS[k + 4], KEYS[k + 5]
-    pool.line = KEYS[k + 7]
+    pool.in_flight_key, pool.queue, pool.wake, pool.index = in_flight, queue, wake, index
     pools[#pools + 1] = pool
   end
 
-  local overflow = {name = '', queue = KEYS[2], wake = KEYS[3], line = KEYS[10]}
-  if pinned and pools[1] then
-    overflow.queue, overflow.wake, overflow.line = pools[1].queue, pools[1].wake, pools[1].line
+  if plan.is_pinned and pools[1] then
+    overflow.queue, overflow.wake, overflow.index = pools[1].queue, pools[1].wake, pools[1].index
   end
-  local waiting = pinned and 0 or redis.call('LLEN', overflow.queue)
+  local waiting = plan.is_pinned and 0 or redis.call('LLEN', overflow.queue)
 
-  local function loads()
-    local rows = {}
+  local function counts()
+    local found = {}
     for i, pool in ipairs(pools) do
-      rows[i] = row(pool)
+      found[i] = packed_counts(pool)
     end
-    return table.concat(rows, ';')
+    return table.concat(found, ';')
   end
 
   local function best_with_room()
@@ -74,17 +95,17 @@ local function place_tasks(KEYS, ARGV, book, undo)
 
   -- Back-pressure
 
-  local function full(of, found, most)
-    return found >= most and string.format('%s|%d|%d', of, found, most)
+  local function full(name, found, max)
+    return found >= max and string.format('%s|%d|%d', name, found, max)
   end
 
   local function tenant_is_full(tenant)
-    local found = tonumber(redis.call('HGET', KEYS[11], tenant) or 0)
-    return full('tenant:' .. tenant, found, most_of_tenant)
+    local found = tonumber(redis.call('HGET', plan.waiting_counts, tenant) or 0)
+    return full('tenant:' .. tenant, found, plan.max_of_tenant)
   end
 
   local function queue_is_full(place)
-    return place == overflow and full('queue', redis.call('LLEN', overflow.queue), most_in_queue)
+    return place == overflow and full('queue', redis.call('LLEN', overflow.queue), plan.max_in_queue)
   end
 
   local function first_of(once_key, fingerprint)
@@ -100,75 +121,73 @@ local function place_tasks(KEYS, ARGV, book, undo)
   -- Money
 
   local windows = windows_of(now / 1000)
-  local choices = read_choices(first_choice, ARGV)
-  local limits, nearly = {ARGV[10], ARGV[11], ARGV[12]}, tonumber(ARGV[14])
 
   local function choose_for(tenant)
-    return choose(book, {'all', 'tenant:' .. tenant, 'agent_type:' .. ARGV[9]}, limits, choices,
-      nearly, windows, now)
+    return choose(counters, {'all', 'tenant:' .. tenant, 'agent_type:' .. plan.agent_type},
+      plan.limits, plan.choices, plan.nearly, windows, now)
   end
 
-  -- What every task's record begins with.
+  -- Records
+
   local function write(record, once_key, id, message, tenant, keep, fingerprint, packed, state, ...)
     redis.call('HSET', record, 'state', state, 'history', begun(state, 'submit'), 'submitted', now,
-      'loads', packed, 'tenant', tenant, 'plan', plan, 'message', message, ...)
-    redis.call('ZADD', KEYS[1], now, id)
-    count_waiting(KEYS[11], tenant, 1)
+      'loads', packed, 'tenant', tenant, 'plan', plan.text, 'message', message, ...)
+    redis.call('ZADD', plan.task_index, now, id)
+    count_waiting(plan.waiting_counts, tenant, 1)
     if keep ~= '0' then
       redis.call('SET', once_key, id .. ' ' .. fingerprint, 'EX', keep)
     end
   end
 
-  local function first_answer(known)
-    if known[1] == 'parked' then
-      return {'parked', known[4] or '', known[3]}
-    elseif known[1] == 'delayed' then
-      return {'delayed', '', known[3]}
+  -- The answer that the first submission of this task id got, or nil where there was none.
+  local function first_answer(record)
+    local state, routed, packed, refusal =
+      unpack(redis.call('HMGET', record, 'state', 'routed', 'loads', 'parked_for'))
+    if state == 'parked' then
+      return {'parked', refusal or '', packed}
+    elseif state == 'delayed' then
+      return {'delayed', '', packed}
     end
-    return {known[2] == '' and 'overflow' or 'pool', known[2], known[3]}
+    return state and {routed == '' and 'overflow' or 'pool', routed, packed}
   end
 
-  local function time_of(said)
-    local wait = string.match(said, '^%+(%d+)$')
-    return wait and now + wait or tonumber(said) or 0
+  local function time_of(not_before)
+    local wait = string.match(not_before, '^%+(%d+)$')
+    return wait and now + wait or tonumber(not_before) or 0
   end
 
   local function submit(record, once_key, id, message, tenant, keep, fingerprint, not_before)
-    local known = redis.call('HMGET', record, 'state', 'routed', 'loads', 'parked_for')
-    if known[1] then
-      return first_answer(known)
-    end
-    local first = keep ~= '0' and first_of(once_key, fingerprint)
+    local first = first_answer(record) or keep ~= '0' and first_of(once_key, fingerprint)
     if first then
       return first
     end
-    local packed, due = loads(), time_of(not_before)
+    local packed, due = counts(), time_of(not_before)
     local busy = tenant_is_full(tenant)
     if due > now and busy then
       return {'busy', busy, packed}
     elseif due > now then
       write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'delayed',
         'pool', '', 'routed', '', 'not_before', string.format('%.0f', due))
-      redis.call('ZADD', KEYS[9], due, id)
+      redis.call('ZADD', plan.delayed, due, id)
       return {'delayed', '', packed}, {}
     end
     if not any_alive then
-      -- Writes nothing. A server that takes no writes, so that no agent can beat, says so here.
-      redis.call('ZADD', KEYS[1], 'XX', 0, '')
+      -- Writes nothing. A server that takes no writes, so that no agent can beat, answers an error.
+      redis.call('ZADD', plan.task_index, 'XX', 0, '')
       return {'no_agent', '', packed}
     end
     if busy then
       return {'busy', busy, packed}
     end
     local choice, refusal = choose_for(tenant)
-    if not choice and (ARGV[13] ~= 'wait' or refusal[8] < 0) then
-      return {'over', told(refusal), packed}
+    if not choice and (not plan.may_wait or refusal.wait_ms < 0) then
+      return {'over', described(refusal), packed}
     elseif not choice then
       write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'parked',
-        'pool', '', 'routed', '', 'parked_for', told(refusal),
-        'parked_until', may_fit_at(now, refusal[8]))
-      redis.call('ZADD', KEYS[8], look_again_at(now, refusal[8]), id)
-      return {'parked', told(refusal), packed}, {}
+        'pool', '', 'routed', '', 'parked_for', described(refusal),
+        'parked_until', may_fit_at(now, refusal.wait_ms))
+      redis.call('ZADD', plan.on_hold, look_again_at(now, refusal.wait_ms), id)
+      return {'parked', described(refusal), packed}, {}
     end
     local place = place_of()
     busy = queue_is_full(place)
@@ -176,15 +195,15 @@ local function place_tasks(KEYS, ARGV, book, undo)
       waiting = waiting - 1
       return {'busy', busy, packed}
     end
-    reserve(book, KEYS[7], id, {tenant, ARGV[9], choice.model}, choice.asked)
+    reserve(counters, plan.reservations, id, {tenant, plan.agent_type, choice.model}, choice.asked)
     if place ~= overflow then
       redis.call('SADD', place.in_flight_key, id)
       place.in_flight = place.in_flight + 1
     end
     write(record, once_key, id, message, tenant, keep, fingerprint, packed, 'queued',
-      'pool', place.name, 'routed', place.name, 'chosen', choice.model, 'because', choice.because)
+      'pool', place.name, 'routed', place.name, 'chosen', choice.model, 'because', choice.reason)
     redis.call('LPUSH', place.queue, message)
-    stand_last(place.line, id)
+    index_last(place.index, id)
     if undo then
       undo.wakes[place.wake] = true
     elseif not place.woken then
@@ -194,57 +213,60 @@ local function place_tasks(KEYS, ARGV, book, undo)
     return {place == overflow and 'overflow' or 'pool', place.name, packed}, {place = place}
   end
 
-  -- What a task that was written here has left, but for the book.
+  -- Remove all that was written for a task, except its usage counters.
   local function take_back(record, once_key, id, tenant, keep, place)
     redis.call('DEL', record)
-    redis.call('ZREM', KEYS[1], id)
-    redis.call('HDEL', KEYS[7], id)
-    redis.call('ZREM', KEYS[8], id)
-    redis.call('ZREM', KEYS[9], id)
-    count_waiting(KEYS[11], tenant, -1)
+    redis.call('ZREM', plan.task_index, id)
+    redis.call('HDEL', plan.reservations, id)
+    redis.call('ZREM', plan.on_hold, id)
+    redis.call('ZREM', plan.delayed, id)
+    count_waiting(plan.waiting_counts, tenant, -1)
     if keep ~= '0' then
       redis.call('DEL', once_key)
     end
     if place then
       redis.call('LPOP', place.queue)
-      redis.call('ZREM', place.line, id)
+      redis.call('ZREM', place.index, id)
     end
     if place and place ~= overflow then
       redis.call('SREM', place.in_flight_key, id)
     end
   end
 
-  if #ARGV == first_task + 1 then
-    local packed, choice, refusal = loads(), choose_for(ARGV[first_task + 1])
+  if plan.asking_tenant ~= '' then
+    -- Where a task of this tenant would be placed. Writes nothing.
+    local packed, choice, refusal = counts(), choose_for(plan.asking_tenant)
     if not any_alive then
       return {{'no_agent', '', packed}}
     end
-    local busy = tenant_is_full(ARGV[first_task + 1])
+    local busy = tenant_is_full(plan.asking_tenant)
     if busy then
       return {{'busy', busy, packed}}
     elseif not choice then
-      local parks = ARGV[13] == 'wait' and refusal[8] >= 0
-      return {{parks and 'parked' or 'over', told(refusal), packed}}
+      local waits = plan.may_wait and refusal.wait_ms >= 0
+      return {{waits and 'parked' or 'over', described(refusal), packed}}
     end
     local place = place_of()
-    local status = place == overflow and 'overflow' or 'pool'
     busy = queue_is_full(place)
     if busy then
       return {{'busy', busy, packed}}
     end
-    return {{status, place.name, packed, choice.model, choice.because}}
+    local status = place == overflow and 'overflow' or 'pool'
+    return {{status, place.name, packed, choice.model, choice.reason}}
   end
-  local answers, k = {}, fixed + pool_count * per_pool
-  for a = first_task + 1, #ARGV, per_task_args do
-    local answer, written = submit(KEYS[k + 1], KEYS[k + 2], unpack(ARGV, a, a + per_task_args - 1))
+  local answers = {}
+  for id, message, tenant, keep, fingerprint, not_before in plan.tasks do
+    local record, once_key = plan.next_record()
+    local answer, written = submit(record, once_key, id, message, tenant, keep, fingerprint,
+      not_before)
     answers[#answers + 1] = answer
     if undo and written then
-      undo[#undo + 1] = {take_back, KEYS[k + 1], KEYS[k + 2], ARGV[a], ARGV[a + 2], ARGV[a + 3],
-        written.place}
+      undo[#undo + 1] = function()
+        take_back(record, once_key, id, tenant, keep, written.place)
+      end
     elseif undo and refused[answer[1]] then
       return answers, true
     end
-    k = k + 2
   end
   return answers
 end

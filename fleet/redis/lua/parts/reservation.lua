@@ -1,9 +1,10 @@
--- What is held for a task: in one hash what is free for its next steps, in another what is bound
--- by the steps that are under way. The scopes hold the sum of both.
+-- The amounts held for a task. One hash has what is free for the task's next model calls. Another
+-- hash has what the calls in flight bind. The scopes hold the sum of both.
 --   reservations  TASK        nano-dollars,tokens,requests,["tenant","agent type","model"]
---   open steps    TASK CALL   the same, a line break, and as JSON what to write should the step be
+--   open steps    TASK CALL   the same, a line break, and as JSON what is written should the call be
 --                             lost: {"entry": [names and values], "step": "..."}
--- The names of a task's open steps are in its record too, field `open`. Needs book and windows.
+-- The names of a task's calls in flight are in its record too, field `open`. Needs usage_counters and
+-- windows.
 
 local function packed_amounts(amounts, names)
   return string.format('%d,%d,%d,', amounts[1], amounts[2], amounts[3]) .. names
@@ -22,28 +23,28 @@ local function reservation_of(reservations, id)
   return packed and parsed_amounts(packed)
 end
 
--- Hold what a task asks for, for its tenant, agent type and model.
-local function reserve(book, reservations, id, names, asked)
-  hold(book, scopes_of(names), asked)
+-- Hold the requested amounts of a task for its {tenant, agent type, model}.
+local function reserve(counters, reservations, id, names, asked)
+  hold(counters, scopes_of(names), asked)
   redis.call('HSET', reservations, id, packed_amounts(asked, cjson.encode(names)))
 end
 
--- Give back what is free, and the task's place among those that have not ended.
-local function release(book, reservations, id)
+-- Free the task's unused amounts, and its place among the tasks that have not ended.
+local function free_reservation(counters, reservations, id)
   local found = reservation_of(reservations, id)
   if not found then
     return
   end
-  local free = found.amounts
-  hold(book, scopes_of(found.names), {-free[1], -free[2], -free[3], -1})
+  local nanodollars, tokens, requests = unpack(found.amounts)
+  hold(counters, scopes_of(found.names), {-nanodollars, -tokens, -requests, -1})
   redis.call('HDEL', reservations, id)
 end
 
--- What a task's open steps bind together.
-local function bound_by(open_steps, id, open)
+-- The sum of the amounts that a task's calls in flight bind.
+local function bound_by(open_calls, id, open)
   local sum = {0, 0, 0}
   for call in string.gmatch(open or '', '%S+') do
-    local packed = redis.call('HGET', open_steps, id .. ' ' .. call)
+    local packed = redis.call('HGET', open_calls, id .. ' ' .. call)
     local amounts = packed and parsed_amounts(packed).amounts or {0, 0, 0}
     for i = 1, 3 do
       sum[i] = sum[i] + amounts[i]
@@ -52,13 +53,14 @@ local function bound_by(open_steps, id, open)
   return sum
 end
 
-local function take_open(record, open_steps, id, call)
+-- Take a call off those in flight. Returns what it binds, nil where it is not in flight.
+local function take_call(record, open_calls, id, call)
   local field = id .. ' ' .. call
-  local packed = redis.call('HGET', open_steps, field)
+  local packed = redis.call('HGET', open_calls, field)
   if not packed then
     return nil
   end
-  redis.call('HDEL', open_steps, field)
+  redis.call('HDEL', open_calls, field)
   local left = {}
   for name in string.gmatch(redis.call('HGET', record, 'open') or '', '%S+') do
     if name ~= call then
@@ -73,29 +75,29 @@ local function take_open(record, open_steps, id, call)
   return parsed_amounts(packed)
 end
 
-local steps_kept = 50
+local calls_kept = 50
 
--- Keep a step with its task. All are counted, and the first ones kept.
-local function keep_step(record, step, now)
+-- Keep a model call with its task. All calls are counted, and the first ones are kept.
+local function keep_call(record, packed_call, now)
   local number = redis.call('HINCRBY', record, 'steps', 1)
-  if number <= steps_kept then
-    redis.call('HSET', record, 'step:' .. number, string.format('%.0f ', now) .. step)
+  if number <= calls_kept then
+    redis.call('HSET', record, 'step:' .. number, string.format('%.0f ', now) .. packed_call)
   end
 end
 
--- Charge a step the worst that it may have cost, and give back what was bound for it. Gives the
--- ledger's entry.
-local function charge_at_worst(ledger, book, step, lost, windows, minute)
-  local scopes = scopes_of(step.names)
-  hold(book, scopes, negative(step.amounts))
-  settle(book, scopes, windows, minute, minute, step.amounts)
+-- Charge a call its upper bound, and free what it bound. Returns the id of the ledger's entry.
+local function charge_upper_bound(ledger, counters, bound, lost, windows, minute)
+  local scopes = scopes_of(bound.names)
+  hold(counters, scopes, negative(bound.amounts))
+  settle(counters, scopes, windows, minute, minute, bound.amounts)
   return redis.call('XADD', ledger, '*', 'windows', table.concat(windows, ','),
     unpack(lost.entry))
 end
 
--- Charge the steps of a run that has ended, or died, without saying what they used: the worst
--- they may have cost. `lost:CALL` remembers it, for the usage may be seen after all.
-local function charge_open_steps(record, ledger, book, open_steps, id, now)
+-- Charge the calls in flight of a run that has ended, or died, before it reported their usage. Each
+-- is charged its upper bound. The field `lost:CALL` remembers the charge, because the usage may be
+-- reported later.
+local function charge_open_calls(record, ledger, counters, open_calls, id, now)
   local open = redis.call('HGET', record, 'open')
   if not open then
     return
@@ -103,13 +105,13 @@ local function charge_open_steps(record, ledger, book, open_steps, id, now)
   local seconds = math.floor(now / 1000)
   local windows, minute = windows_of(seconds), math.floor(seconds / 60)
   for call in string.gmatch(open, '%S+') do
-    local step = take_open(record, open_steps, id, call)
-    local lost = cjson.decode(step.lost)
-    local entry = charge_at_worst(ledger, book, step, lost, windows, minute)
-    local charged = string.format('%.0f', step.amounts[1])
+    local bound = take_call(record, open_calls, id, call)
+    local lost = cjson.decode(bound.lost)
+    local entry = charge_upper_bound(ledger, counters, bound, lost, windows, minute)
+    local charged = string.format('%.0f', bound.amounts[1])
     redis.call('HSET', record, 'call:' .. call, charged, 'lost:' .. call,
       string.format('%s %s %.0f %s', entry, charged, minute, table.concat(windows, ',')))
-    keep_step(record, lost.step, now)
+    keep_call(record, lost.step, now)
     redis.call('HINCRBY', record, 'input_tokens', lost.input)
     redis.call('HINCRBY', record, 'output_tokens', lost.output)
     redis.call('HINCRBY', record, 'uncertain_calls', 1)

@@ -1,4 +1,4 @@
--- Have a worker woken that sleeps beside a queue: its wake list holds a token, and no more than one.
+-- Wake a worker that sleeps beside a queue: the queue's wake list gets a token, and has at most one.
 
 local function wake_worker(wake)
   if redis.call('LLEN', wake) == 0 then

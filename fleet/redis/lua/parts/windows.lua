@@ -1,6 +1,6 @@
 -- The UTC hour, day and month of a moment, in seconds since 1970, as the names of windows:
 --   h2026112421, d20261124, m202611
--- The date is Howard Hinnant's civil_from_days: years begin in March, so that a leap day is last.
+-- The date is computed by Howard Hinnant's civil_from_days: years begin in March, so a leap day is last.
 
 local function windows_of(seconds)
   local floor = math.floor

@@ -1,0 +1,244 @@
+"""The models of one run: the current one is asked, and where it fails the next best.
+
+    answered           the current model stays
+    fails, or does     another model is asked: see `next_model`
+    not do otherwise
+    over a limit       as the policy says. downgrade: down the mapping, then the next best that
+                       fits; none: `OverBudget` or `OverLimit`. refuse: the error. wait: until
+                       another call of the run has ended and given back what it did not take, then
+                       `Parked`, and every further question too
+    fails its check    the agent escalates: the next stronger model is the current one, and those
+                       that failed are not asked again in this run
+
+How one call is made stands in `calls`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import structlog
+
+from fleet.agent import ModelReply
+from fleet.budgets.rules.refusals import Refusal
+from fleet.errors import (
+    ContextWindowExceeded,
+    FleetError,
+    InvalidConfig,
+    ModelRefused,
+    Parked,
+    RetryLater,
+    Unavailable,
+)
+from fleet.models.priced import follow
+from fleet.models.rules.catalogue import Model
+from fleet.models.rules.downgrade_reasons import describe_downgrade
+from fleet.models.rules.failover import FailoverContext, Option, cools_for, stronger
+from fleet.models.rules.learning import NOTHING_LEARNED, ModelFacts
+from fleet.models.rules.upper_bound import upper_bound_tokens
+from fleet.money import Tokens
+from fleet.tasks.run.billing import Question, failure_of
+from fleet.tasks.run.calls import ModelCalls
+from fleet.tasks.run.checkpoints import Checkpoints
+from fleet.tasks.run.learning import RunLearning
+from fleet.tasks.run.next_model import Search, why_cooling
+from fleet.tasks.run.services import ModelServices
+from fleet.tasks.store import Lease
+from fleet.tasks.submission.reservation import over_error
+
+log = structlog.get_logger(__name__)
+
+
+class ModelSession:
+    """Asks the models of one task, one question after the other."""
+
+    def __init__(self, lease: Lease, services: ModelServices, payload: Any) -> None:
+        """Of the payload the fleet learns, see `RunLearning`."""
+        self.lease = lease
+        self.services = services
+        self.checkpoints = Checkpoints(lease, services.calls)
+        self.learning = RunLearning(lease, services, payload)
+        self.calls = ModelCalls(lease, services, self.checkpoints, self.learning)
+        self.parked: Parked | None = None
+        """Once it is set the run is to end, whatever its agent makes of the error."""
+        models, callers = services.models, services.callers
+        self.options = tuple(
+            Option(candidate, models[candidate.model])
+            for candidate in lease.candidates
+            if candidate.model in callers and candidate.model in models
+        )
+        self.current = self._option(lease.model) or next(iter(self.options), None)
+        self._failed: set[str] = set()
+        self._refused: set[str] = set()
+        self._worst: Tokens | None = None
+        self._why = f"downgrade: {describe_downgrade(lease.because)}" if lease.because else "first"
+        if self.current and self.current.model.name != lease.model:
+            self._why = f"failover: {lease.model} cannot be reached by this worker"
+
+    async def ask(self, question: Question, save_as: str = "") -> ModelReply:
+        """One answer, saved under a name where one is given, or the one that is saved already.
+        Raises the first model's error where no other could answer either.
+
+        The most that a call may cost has to fit every limit, the task's own among them. Where it
+        does not, the policy decides: raises `OverBudget`, `OverLimit` or `Parked`.
+        """
+        saved = self._saved(save_as) if save_as else None
+        if saved is not None:
+            return saved
+        if self.current is None:
+            raise Unavailable(
+                f"this worker cannot reach model {self.lease.model}: set FLEET_MODEL_URL for a "
+                "local one, or its provider's key, for workers and applications alike"
+            )
+        self._worst = upper_bound_tokens(
+            question.prompt, question.instructions, question.max_tokens
+        )
+        if self.parked is not None:
+            raise self.parked
+        search = Search(self._worst, self._why)
+        # Two may ask at once: what comes later says so, whatever the first one is answered.
+        self._why = "again"
+        standing = await self._look(search)
+        option = self.current
+        if cools_for(option.model, standing):
+            reason = f"{option.model.name} cools down{why_cooling(option.model, standing)}"
+            option = await self._other(search, standing, reason)
+        while True:
+            began = time.monotonic()
+            reply = await self._call(option.model, search.why, question, save_as)
+            if isinstance(reply, ModelReply):
+                await self._answered(option, standing, search)
+                return reply
+            if isinstance(reply, Refusal):
+                option = await self._cheaper(option, reply, search, standing)
+                continue
+            reason = self._note_failure(search, option.model, reply, time.monotonic() - began)
+            standing = await self._look(search)
+            option = await self._other(search, standing, reason)
+
+    async def escalate(self, reason: str, score: float) -> bool:
+        """Make the next stronger model the current one, if there is one that may be used."""
+        if not 0.0 <= score <= 1.0:
+            raise ValueError(f"the answer's score is {score!r}; give 0 to 1")
+        if not self.services.policy.config.models.escalate or self.current is None:
+            return False
+        standing = await self._look(Search(self._worst))
+        failed = {*self._failed, self.current.model.name}
+        found = stronger(self.options, failed, self._refused, standing)
+        if found is None:
+            return False
+        self._failed = failed
+        await asyncio.to_thread(self.learning.learn, score)
+        self.current, self._why = found, f"escalation: {reason}"
+        return True
+
+    def _saved(self, name: str) -> ModelReply | None:
+        """The answer that is saved under a name: no call is made for it, and its model is the
+        current one."""
+        reply = self.checkpoints.reply(name)
+        if reply is not None:
+            self.learning.answered(reply.model, self.checkpoints.fence(name))
+            self.current, self._why = self._option(reply.model) or self.current, "again"
+        return reply
+
+    def _option(self, model: str) -> Option | None:
+        return next((each for each in self.options if each.model.name == model), None)
+
+    async def _call(
+        self, model: Model, why: str, question: Question, save_as: str
+    ) -> ModelReply | FleetError | Refusal:
+        try:
+            callers = self.services.callers
+            caller = await asyncio.to_thread(callers.__getitem__, model.name)
+        except InvalidConfig as error:
+            # The package for its provider is not installed here: another model's may be.
+            return error
+        return await self.calls.call(caller, why, question, save_as)
+
+    async def _answered(self, option: Option, standing: FailoverContext, search: Search) -> None:
+        self.current = option
+        await self.learning.close_circuit(option.model, standing)
+        for model, error in search.rejected:
+            await self.learning.open_circuit(model, error)
+        for model, error in search.keyless:
+            if model.key_id == option.model.key_id:
+                await self.learning.open_circuit(model, error, key_serves=True)
+
+    def _note_failure(self, search: Search, model: Model, error: FleetError, seconds: float) -> str:
+        """Note that a model did not do; why another one is asked."""
+        search.failed(model, error, seconds)
+        if isinstance(error, ModelRefused | ContextWindowExceeded):
+            self._refused.add(model.name)
+        ended = f": {error.reason}" if error.reason else f" {failure_of(error).ended}"
+        return f"{model.name}{ended}"
+
+    # Which model is next
+
+    async def _look(self, search: Search) -> FailoverContext:
+        """How things stand. Without Redis no model is known to cool down."""
+        now, facts = 0.0, NOTHING_LEARNED
+        try:
+            now, facts = await asyncio.to_thread(self._facts)
+        except RetryLater as error:
+            log.warning("cool-downs could not be read", error=str(error))
+        self._follow_prices()
+        self.calls.limits.records.update(facts.limits)
+        limit = self.lease.limit_nanodollars
+        # A call may cost more than its estimate, and a free model is never too expensive.
+        left = None if limit is None else max(0, limit - self.calls.spent)
+        return FailoverContext(facts, now, left, search.window, search.worst)
+
+    def _facts(self) -> tuple[float, ModelFacts]:
+        now, facts = self.services.state.look()
+        follow(self.services.models, facts.prices)
+        return now, facts
+
+    def _follow_prices(self) -> None:
+        """Take the models as they are priced now."""
+        models = self.services.models
+        self.options = tuple(each._replace(model=models[each.model.name]) for each in self.options)
+        if self.current is not None:
+            self.current = self._option(self.current.model.name)
+
+    async def _cheaper(
+        self, option: Option, refusal: Refusal, search: Search, standing: FailoverContext
+    ) -> Option:
+        """The model to ask in place of one whose call does not fit a limit, as the policy says."""
+        controls = self.services.policy.controls
+        over = controls.over(self.lease.request_type, self.lease.tenant)
+        if over == "wait" and refusal.retry_after is not None:
+            if await self.calls.another_has_ended():
+                return option
+            self.parked = Parked(f"the task waits: {refusal.sentence}", refusal)
+            raise self.parked
+        if over != "downgrade":
+            raise over_error(refusal)
+        search.over(option.model, refusal)
+        reason = f"{option.model.name} does not fit: {refusal.sentence}"
+        mapping = controls.downgrade.models
+        found = search.mapped(option.model.name, mapping, self._unfailed, standing)
+        found = found or await self._other(search, standing, reason)
+        search.why = f"downgrade: {reason}"
+        return found
+
+    async def _other(self, search: Search, standing: FailoverContext, reason: str) -> Option:
+        """The model to ask instead of one that does not do for this reason."""
+        options = self._unfailed
+        found = search.next_best(options, standing)
+        if found is not None:
+            search.why = f"failover: {reason}"
+            return found
+        seconds, cooling = search.worth_waiting(options, standing)
+        if cooling is None:
+            raise search.nothing_left(self.options, self._failed, standing, seconds)
+        search.waited = True
+        await asyncio.sleep(seconds)
+        search.why = f"failover: {reason}, waited {seconds:.1f} s"
+        return cooling
+
+    @property
+    def _unfailed(self) -> list[Option]:
+        """The models none of whose answers has failed its check in this run."""
+        return [each for each in self.options if each.model.name not in self._failed]
