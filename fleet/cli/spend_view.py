@@ -22,7 +22,7 @@ from fleet.text import plain_label
 if TYPE_CHECKING:
     from fleet.ledger.rules.intervals import Interval
     from fleet.ledger.rules.projection import Projection
-    from fleet.ledger.rules.spend import Analysis, Dimension, Totals
+    from fleet.ledger.rules.spend import Analysis, Dimension, SpendShare, Totals
     from fleet.ledger.spend import SpendReport
 
 USUAL: tuple[Dimension, ...] = ("model", "tenant", "agent_type")

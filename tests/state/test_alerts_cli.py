@@ -87,5 +87,5 @@ def test_a_model_that_ignores_its_limit_is_among_the_alerts(
     (told,) = json.loads(alerts(tmp_path, "--json"))
     assert (told["kind"], told["scope"]) == ("output_limit", "model:own")
     assert (told["asked"], told["written"], told["call"]) == (100, 4096, "task-1 1.1")
-    assert "4,096 tokens instead of 100 at most" in told["sentence"]
+    assert "4,096 tokens instead of at most 100" in told["sentence"]
     assert "4,096 tokens" in alerts(tmp_path)

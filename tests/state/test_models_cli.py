@@ -203,7 +203,7 @@ def test_without_prices_at_the_address_nothing_is_written(
 
 def test_without_a_network_a_file_is_the_advice(fleet: Command, tmp_path: Path) -> None:
     port = pick_ports({"FLEET_MODEL_PORT": 0})["FLEET_MODEL_PORT"]
-    refused(fleet("refresh", "--url", f"http://127.0.0.1:{port}/"), 1, "give it with --from")
+    refused(fleet("refresh", "--url", f"http://127.0.0.1:{port}/"), 1, "pass it with --from")
     assert not (tmp_path / ".fleet").exists()
 
 

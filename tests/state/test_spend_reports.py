@@ -152,7 +152,7 @@ def test_a_day_over_its_limit_is_logged_as_a_warning(
 
 def test_a_report_of_another_version_is_said_to_be_one(fleet: Connection) -> None:
     fleet.client.hset(fleet.keys.spend_report, "report", '{"old": 1}')
-    with pytest.raises(InvalidRequest, match="made by another version of fleet"):
+    with pytest.raises(InvalidRequest, match="from another version of fleet"):
         last_report(fleet.ledger)
 
 
