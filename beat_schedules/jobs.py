@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery
 
 from fleet.broker.app import fleet_of
-from fleet.broker.job_names import (
+from fleet.broker.known_tasks import (
     ARCHIVE,
     BUDGETS,
     HEALTH,
@@ -24,14 +24,13 @@ from fleet.budgets.alerts import look_at_budgets
 from fleet.budgets.controls import Controls
 from fleet.ledger.daily_spend import daily_report
 from fleet.ledger.spend import recorded_rows
-from fleet.tasks.reaper import look_at_health, reap, summarize_health
-from fleet.tasks.retention import retain
-from fleet.tasks.waiting.release import unpark
+from fleet.tasks.reaper import look_at_health, reap, retain, summarize_health
+from fleet.tasks.waiting.release import release_due
 
 
 def add_jobs(app: Celery) -> None:
     """Register the jobs with this application only."""
-    job = partial(app.task, ignore_result=True, shared=False, comes_again=True)
+    job = partial(app.task, ignore_result=True, shared=False, runs_again=True)
 
     @job(name=REAP)
     def reap_dead_agents() -> dict[str, list[str]]:
@@ -64,7 +63,7 @@ def add_jobs(app: Celery) -> None:
 
     @job(name=UNPARK)
     def release_on_hold() -> list[str]:
-        return unpark(fleet_of(app))
+        return release_due(fleet_of(app))
 
     @job(name=BUDGETS)
     def check_budgets() -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery.schedules import crontab
 
-from fleet.broker.job_names import (
+from fleet.broker.known_tasks import (
     ARCHIVE,
     BUDGETS,
     HEALTH,

@@ -129,8 +129,8 @@ class AgentContext(Protocol):
         `ContextWindowExceeded`, `ModelNotServed`, `NotAllowed` for a provider's key that is
         refused, or `NeverRetry` for a request that no model takes. What a call may cost at worst
         has to fit the task's limit and every budget: where that is so of no model, or the policy is
-        to refuse, `OverBudget` or `OverLimit` is raised. Where it is to wait, `Parked` is: let it
-        pass, for the run ends there whatever is made of it, and begins anew later.
+        to refuse, `OverBudget` or `OverLimit` is raised. Where it is to wait, `TaskOnHold` is: let
+        the error pass, for it ends the run even if it is caught; the task runs again later.
 
         With `save_as` the answer is saved under that name in the step that charges for it, and
         where it is saved already it is given without asking: a task pays for it once, whatever its

@@ -25,15 +25,16 @@ from fleet.routing.routes import Route, Routes, check_scope, set_route
 from fleet.routing.rules.pools import PoolFacts
 from fleet.routing.rules.routing import Ranking, RouteDecision
 from fleet.settings import Pool, Settings, load_settings
-from fleet.tasks.checkpoints_store import Saved
+from fleet.tasks.checkpoints_store import Checkpoint
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.dead_letters_client import DeadLetterAdministration
+from fleet.tasks.dead_letters import DeadLetterAdministration
 from fleet.tasks.ratings import rate
 from fleet.tasks.reaper import last_health
 from fleet.tasks.run.outcome import error_from
 from fleet.tasks.store import ENDED, TaskRecord
-from fleet.tasks.submission.checks import DEFAULT_TENANT, USUAL_PRIORITY, Submission
-from fleet.tasks.submission.submit import DryRun, Submitted, route_decision
+from fleet.tasks.submission.batch import Submitted
+from fleet.tasks.submission.checks import DEFAULT_PRIORITY, DEFAULT_TENANT, Submission
+from fleet.tasks.submission.submit import DryRun, route_decision
 from fleet.tasks.waiting.queue_index_store import Waiting
 from fleet.text import unknown
 
@@ -80,7 +81,7 @@ class Task:
         """All that is known of the task now. Raises `TaskNotFound`."""
         return self._connection.tasks.records.read(self.id)
 
-    def saved(self) -> tuple[Saved, ...]:
+    def saved(self) -> tuple[Checkpoint, ...]:
         """What its runs have saved for the next one to go on from, oldest first; nothing once it
         has ended, but as a dead letter."""
         return self._connection.tasks.model_calls.saved(self.id)
@@ -171,7 +172,7 @@ class Fleet(BudgetAdministration, DeadLetterAdministration):
         model: str | None = None,
         max_cost_usd: float | None = None,
         idempotency_key: str | None = None,
-        priority: int = USUAL_PRIORITY,
+        priority: int = DEFAULT_PRIORITY,
         delay: float | None = None,
         not_before: datetime | None = None,
         quality: float | None = None,

@@ -191,7 +191,7 @@ class TooBusy(RetryLater):
     `retry_after`."""
 
 
-class Parked(FleetError):
+class TaskOnHold(FleetError):
     """The task is put on hold until a limit has room. Its run ends here and starts anew later.
 
     An agent must not catch it. `refusal` is the `fleet.budgets.rules.refusals.Refusal`.

@@ -1,6 +1,6 @@
 """The application that workers, beat and Flower load: `celery -A workers.app worker`.
 
-With FLEET_POOL the process is an agent of this pool. Without it, the process is no agent.
+FLEET_POOL makes the process an agent of that pool. Without it, the process is no agent.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from fleet.settings import load_settings
 from fleet.telemetry.logs import set_up_logs
 from fleet.worker.agent import add_agent_step
 from fleet.worker.agent_tasks import add_agent_tasks
-from fleet.worker.event_batching import add_event_bundles
+from fleet.worker.event_batching import add_event_batching
 from fleet.worker.revoking import add_revocation
-from fleet.worker.shutdown import Ending, Notice
+from fleet.worker.shutdown import Notice, Shutdown
 from fleet.worker.slots import Slots
 
 
@@ -39,10 +39,10 @@ def build() -> Celery:
     add_agent_tasks(app, role, notice, slots)
     add_jobs(app)
     add_schedule(app, schedule(settings))
-    add_event_bundles(app)
+    add_event_batching(app)
     if notice:
         grace, data_dir = settings.config.workers.grace_seconds, settings.environment.data_dir
-        add_agent_step(app, role, Ending(grace, notice, data_dir), slots)
+        add_agent_step(app, role, Shutdown(grace, notice, data_dir), slots)
         add_revocation(app)
     return app
 

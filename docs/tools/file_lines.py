@@ -15,13 +15,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "internals.md"
 BEGIN, END = "<!-- files: begin -->", "<!-- files: end -->"
+LONGEST = 160
+"""Characters of a line of the list."""
 TOPS = ("fleet", "workers", "beat_schedules")
 
 
 def sentence(head: str) -> str:
     """The first sentence of a docstring or of the comment at the head of a file."""
     paragraph = " ".join(head.strip().split("\n\n")[0].split())
-    return re.split(r"(?<=\.)\s", paragraph, maxsplit=1)[0].rstrip(":.")
+    first = re.split(r"(?<=\.)\s", paragraph, maxsplit=1)[0]
+    # A long sentence goes on with a list of fields after its colon.
+    return (first.partition(": ")[0] if len(first) > LONGEST else first).rstrip(":.")
 
 
 def head_of(path: Path) -> str:

@@ -4,9 +4,9 @@ The lease is a key that expires. The active process renews it at every tick. If 
 another one takes over when the key has expired. The last start of each job is stored beside the
 lease. The new process continues from there, so each job starts once per period.
 
-Fleet's own jobs, listed in `fleet.broker.job_names`, run in threads of this process. They run even
-if all slots of all workers are taken, or without any worker. Other tasks of the schedule are sent
-as in stock Celery.
+Fleet's own jobs, listed in `JOBS` of `fleet.broker.known_tasks`, run in threads of this process.
+They run even if all slots of all workers are taken, or without any worker. Other tasks of the
+schedule are sent as in stock Celery.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from celery.beat import Scheduler
 from fleet.beat.job_events import JobEvents
 from fleet.beat.store import BeatLease
 from fleet.broker.app import fleet_of
-from fleet.broker.job_names import JOBS
-from fleet.broker.known_tasks import KnownJob
+from fleet.broker.known_tasks import JOBS, KnownJob
 from fleet.errors import FleetError
 from fleet.tasks.background_loops import FailureStreak
 
@@ -93,7 +92,7 @@ class LeasedScheduler(Scheduler):
         self.runs: dict[str, str] = {}
         #: Whether another process may have started jobs since `runs` was read.
         self.is_behind = True
-        app.lay_jobs()
+        app.add_jobs()
         super().__init__(app, **options)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
@@ -108,7 +107,7 @@ class LeasedScheduler(Scheduler):
             # Celery has removed the failed entry from its heap.
             self.held = self._heap = None
             return self.troubles.seconds(RETRY_SECONDS, self.tick_seconds)
-        self.troubles.passed()
+        self.troubles.succeeded()
         return seconds
 
     def _tick(self, *args: Any, **kwargs: Any) -> float:

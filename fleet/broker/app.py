@@ -1,4 +1,4 @@
-"""The Celery application of a fleet, for publishers, workers, beat and Flower alike."""
+"""The Celery application of a fleet, for publishers, workers, beat and Flower."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fleet.broker.transport.channel import transport_url
 from fleet.broker.transport.deliveries import add_known_deliveries
 from fleet.broker.transport.link import Link
 from fleet.broker.transport.set_aside import add_setting_aside
-from fleet.broker.whole_groups import send_groups_whole
+from fleet.broker.whole_groups import patch_groups
 from fleet.errors import InvalidConfig
 from fleet.redis.client import sentinel_options
 from fleet.redis.keys import NO_POOL, Keys
@@ -30,12 +30,12 @@ __all__ = ["Role", "add_schedule", "fleet_of", "make_app", "task_routes", "worke
 
 RESTORE_SECONDS = 10
 HEALTH_CHECK_SECONDS = 30
-"""A connection that was idle for so long is asked for a sign of life before it is used."""
+"""A connection that was idle for so long is pinged before it is used."""
 RESULT_WAITS = 4
-"""How many times the time-out of a call the result store may be away: with the default as long as
-Celery would wait for one that refuses to connect."""
+"""Retries of the result store end after this many socket time-outs: by default as long as Celery
+would wait for a server that refuses to connect."""
 KILL_GRACE_SECONDS = 60
-"""A prefork child is killed so long after the task's own time limit, should that not bite."""
+"""A prefork child is killed so long after the task's own time limit, if that has not ended it."""
 
 
 def make_app(
@@ -46,10 +46,11 @@ def make_app(
         app = make_app()
         app.send_task("agents.code_generator", args=[{"instruction": "..."}])
 
-    It becomes the current application, as `Celery()` does, and the default one of all threads where
-    the process has chosen none: `shared_task`, `signature` and `AsyncResult` use it.
+    It becomes the current application, as `Celery()` does. If the process has chosen no default
+    application, it becomes that too: `shared_task`, `signature` and `AsyncResult` use it in all
+    threads.
 
-    Reads the settings where none are given. Raises `InvalidConfig`.
+    Reads the settings if none are given. Raises `InvalidConfig`.
     """
     settings = settings or load_settings()
     role = role or Role()
@@ -65,10 +66,10 @@ def make_app(
         address=redis_address(settings.broker_url),
     )
     router = FleetRouter(settings, submitter)
-    laid_under = {**_celery_settings(settings, role, link), "task_routes": (router,)}
-    app = FleetCelery(connection, role, router, laid_under, set_as_current=set_as_current)
-    send_groups_whole()
-    add_known_tasks(app)
+    defaults = {**_celery_settings(settings, role, link), "task_routes": (router,)}
+    app = FleetCelery(connection, role, router, defaults, set_as_current=set_as_current)
+    patch_groups()
+    add_known_tasks(app, router.agent_tasks)
     add_setting_aside(app, connection)
     add_schedule_step(app, connection)
     add_known_deliveries(app)
@@ -83,8 +84,8 @@ def task_routes(settings: Settings | None = None) -> tuple[FleetRouter, ...]:
         app = Celery("shop", broker="redis://...")
         app.conf.task_routes = task_routes()
 
-    Without Fleet's transport there is no atomic step: tasks go where the expected wait is
-    shortest, and their records begin when a worker claims them. Raises `InvalidConfig`.
+    Without Fleet's transport there is no atomic step: a task goes to the pool with the shortest
+    expected wait, and its record begins when a worker claims it. Raises `InvalidConfig`.
     """
     settings = settings or load_settings()
     submitter = open_connection(settings).submitter(message_encoder())
@@ -92,23 +93,23 @@ def task_routes(settings: Settings | None = None) -> tuple[FleetRouter, ...]:
 
 
 def add_schedule(app: Celery, jobs: dict[str, dict[str, Any]]) -> None:
-    """Let the application's beats, which hold a lease, run these jobs beside the user's entries."""
+    """Have the application's beats (which hold a lease) run these jobs and the user's entries."""
     assert isinstance(app, FleetCelery)
     app.jobs = jobs
-    app.fleets_settings["beat_schedule"] = dict(jobs)
-    app.fleets_settings["beat_scheduler"] = "fleet.beat.scheduler:LeasedScheduler"
+    app.fleet_defaults["beat_schedule"] = dict(jobs)
+    app.fleet_defaults["beat_scheduler"] = "fleet.beat.scheduler:LeasedScheduler"
 
 
 def fleet_of(app: Any) -> Connection:
-    """The connection that `make_app` hung into an application."""
+    """The connection of an application that `make_app` has made."""
     connection = app.fleet
     assert isinstance(connection, Connection)
     return connection
 
 
 def worker_queues(settings: Settings, pool: str) -> tuple[str, ...]:
-    """The queues of a pool's workers, first things first: beat's jobs, which take no time, the
-    pool's own, its type's overflow, then the overflow of the types that it helps.
+    """The queues of a pool's workers, by priority: beat's jobs, which are short, the pool's own
+    queue, its agent type's overflow, then the overflow of the types that it takes spillover of.
 
     Raises `InvalidConfig` for a pool that is not configured.
     """
@@ -129,7 +130,7 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
-        # For ever: a worker that gave up would be missed by nobody.
+        # Without end: nobody would notice a worker that gave up.
         "broker_connection_max_retries": None,
         **_result_backend(address, timeout),
         "result_expires": settings.config.limits.result_ttl_seconds,
@@ -137,7 +138,7 @@ def _celery_settings(settings: Settings, role: Role, link: Link) -> dict[str, An
         "redis_socket_connect_timeout": timeout,
         "redis_socket_keepalive": True,
         "redis_backend_health_check_interval": HEALTH_CHECK_SECONDS,
-        # A result is written over with itself.
+        # Safe: writing a result twice changes nothing.
         "redis_retry_on_timeout": True,
         "accept_content": ["json"],
         "task_serializer": "json",
@@ -177,10 +178,10 @@ def _broker(settings: Settings, address: RedisAddress, role: Role, link: Link) -
             "socket_connect_timeout": timeout,
             "socket_keepalive": True,
             "health_check_interval": HEALTH_CHECK_SECONDS,
-            # What may have been done is sent again where that does no harm: by Celery, with the
-            # publisher's retry policy. Beneath it a push would be doubled by each slow answer.
+            # Celery resends after a lost answer by the publisher's retry policy, which is safe. A
+            # retry below it would push a message twice after each slow answer.
             "retry_on_timeout": False,
-            # For monitors: the channel knows it by its link.
+            # For monitors; the channel has it from its link.
             **({"master_name": address.master} if address.master else {}),
         },
         "worker_disable_prefetch": True,
@@ -188,12 +189,12 @@ def _broker(settings: Settings, address: RedisAddress, role: Role, link: Link) -
 
 
 def _result_backend(address: RedisAddress, timeout: float) -> dict[str, Any]:
-    """Results stay in Redis, by the scheme that Celery knows for where it is."""
-    # Celery tries twenty times, a second apart: two minutes, where the peer is silent.
-    patience = {"retry_policy": {"timeout": RESULT_WAITS * timeout}}
+    """Results are stored in Redis, under the URL scheme that Celery has for its kind."""
+    # Celery's own policy: twenty attempts, a second apart. A silent peer would take two minutes.
+    retries = {"retry_policy": {"timeout": RESULT_WAITS * timeout}}
     found: dict[str, Any] = {
         "redis_backend_use_ssl": address.tls,
-        "result_backend_transport_options": patience,
+        "result_backend_transport_options": retries,
     }
     if not address.master:
         scheme = "redis" if address.tls is None else "rediss"
@@ -202,10 +203,10 @@ def _result_backend(address: RedisAddress, timeout: float) -> dict[str, Any]:
     others = (f"sentinel://{host}:{port}" for host, port in address.hosts[1:])
     return {
         **found,
-        # Celery takes the login from the first alone, and shows the others as they are.
+        # Celery takes the login from the first URL only, and shows the others unmasked.
         "result_backend": ";".join((first, *others)),
         "result_backend_transport_options": {
-            **patience,
+            **retries,
             "master_name": address.master,
             "sentinel_kwargs": sentinel_options(address, timeout),
         },
@@ -218,7 +219,7 @@ def _queues(settings: Settings, role: Role) -> list[Queue]:
         if role.pool
         else (jobs_queue(settings), *(settings.queue(name) for name in settings.config.pools))
     )
-    # The default queue has the default exchange, which a user may have of any type.
+    # The default queue has the default exchange, whose type a user may choose.
     own, default = Exchange(settings.tag, type="direct"), jobs_queue(settings)
     return [Queue(name, None if name == default else own, name) for name in names]
 

@@ -1,10 +1,10 @@
-"""A chord goes on though a process died between the result of a header task and the chord's count.
+"""A chord completes even if a process died between a header task's result and the chord's count.
 
-Celery stores the result of a task first, and counts it in its chord then. A process that dies in
-between leaves a chord that nobody ends: the message comes again, its task has a result, and Celery
-looks no further. Here whoever gets the message again does the count. Celery's own script counts a
-task once, and lets one process alone send the callback; where that one died as well, its claim is
-waited for, some seconds.
+Celery first stores the result of a task, and then counts the task in its chord. If a process dies
+in between, the chord never ends: the message is delivered again, its task has a result, and Celery
+skips the count. Here the worker that gets the message again does the count. Celery's own script
+counts a task once, and lets only one process send the callback. If that process died as well, the
+next one waits some seconds for its claim to expire.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from celery.signals import worker_process_init
 from celery.states import FAILURE, READY_STATES, REJECTED, REVOKED
 
 STOCK_REQUEST = "celery.worker.request:Request"
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 
 log = structlog.get_logger(__name__)
 
 
 def has_result(task: Any, request: Any) -> bool:
-    """Whether the result store has the end of a task."""
-    # Messages that carry results cannot be looked at: they are their receiver's.
+    """Whether the result backend has the outcome of a task."""
+    # The RPC backend sends results as messages, which only their receiver can read.
     if request.ignore_result or isinstance(task.backend, RPCBackend | DisabledBackend):
         return False
-    # Not of an AsyncResult, which knows of the record too.
+    # Not by an AsyncResult, which would also read the record.
     return task.backend._get_task_meta_for(request.id)["status"] in READY_STATES
 
 
 def complete_count(task: Any, request: Any) -> None:
-    """Do what follows a stored result, once: count it in its chord, and fail the rest of its chain
-    where it is a failure. Error callbacks are not called again."""
+    """Do what follows a stored result, once: count the task in its chord and, if it failed, fail
+    the rest of its chain. Error callbacks are not called again."""
     while True:
         _count(task, request)
         if not _is_claimed(task.backend, request):
             return
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _count(task: Any, request: Any) -> None:
@@ -64,7 +64,7 @@ def _count(task: Any, request: Any) -> None:
 
 
 def _is_claimed(backend: Any, request: Any) -> bool:
-    """Whether a process, which may have died, was about to send the callback of the chord."""
+    """Whether another process, which may have died, has claimed the chord's callback."""
     if not (request.chord and request.group and isinstance(backend, RedisBackend)):
         return False
     size, claim = backend.client.mget(
@@ -75,24 +75,24 @@ def _is_claimed(backend: Any, request: Any) -> bool:
 
 
 def add_chord_counts(app: Celery) -> None:
-    """Let the application's workers complete the counts of plain tasks. Those of agents' tasks are
-    completed where their end is told, see `late_ends.py`."""
+    """Have the application's workers complete the counts of plain tasks. Those of agents' tasks are
+    completed with their late results, see `worker/late_results.py`."""
 
     class ChordCounts(bootsteps.StartStopStep):
-        """Has a plain task that comes again looked up before it runs."""
+        """Has the result of a redelivered plain task looked up before the task runs."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def __init__(self, consumer: Any, **options: Any) -> None:
             super().__init__(consumer, **options)
-            # Before Celery makes strategies of the tasks, and before children are forked.
+            # Before Celery builds the tasks' strategies, and before children are forked.
             for task in _plain(consumer.app):
                 if task.Request == STOCK_REQUEST:
-                    task.Request = "fleet.worker.plain_requests:PlainRequest"
-            worker_process_init.connect(lambda **_: _look_first(consumer.app), weak=False)
+                    task.Request = "fleet.worker.requests:PlainRequest"
+            worker_process_init.connect(lambda **_: _wrap_traces(consumer.app), weak=False)
 
         def start(self, consumer: Any) -> None:
-            _look_first(consumer.app)
+            _wrap_traces(consumer.app)
 
         def stop(self, consumer: Any) -> None:
             """Nothing to stop."""
@@ -106,14 +106,14 @@ def _plain(app: Celery) -> list[Any]:
     return [task for task in app.tasks.values() if not getattr(task, "comes_again", False)]
 
 
-def _look_first(app: Celery) -> None:
+def _wrap_traces(app: Celery) -> None:
     for task in _plain(app):
-        if task.__trace__ is not None and not hasattr(task.__trace__, "looks_first"):
-            task.__trace__ = _looking_first(task, task.__trace__)
+        if task.__trace__ is not None and not hasattr(task.__trace__, "checks_result"):
+            task.__trace__ = _checking_result(task, task.__trace__)
 
 
-def _looking_first(task: Any, trace: Callable[..., Any]) -> Callable[..., Any]:
-    def look(uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
+def _checking_result(task: Any, trace: Callable[..., Any]) -> Callable[..., Any]:
+    def check_first(uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
         delivery = (request or {}).get("delivery_info") or {}
         if not (delivery.get("redelivered") and (request or {}).get("chord")):
             return trace(uuid, args, kwargs, request)
@@ -121,20 +121,20 @@ def _looking_first(task: Any, trace: Callable[..., Any]) -> Callable[..., Any]:
         try:
             if not has_result(task, context):
                 return trace(uuid, args, kwargs, request)
-            log.info("a task had ended, and may not be counted in its chord", task=uuid)
+            log.info("redelivered task has a result; completing its chord count", task=uuid)
             complete_count(task, context)
         except Exception as error:
-            log.warning("a chord could not be counted now", task=uuid, error=repr(error))
-            time.sleep(LOOK_SECONDS)
-            return _gone_back()
+            log.warning("chord count failed, requeueing", task=uuid, error=repr(error))
+            time.sleep(POLL_SECONDS)
+            return _requeued()
         return trace_ok_t(None, None, 0.0, "")
 
-    look.looks_first = True  # type: ignore[attr-defined]
-    return look
+    check_first.checks_result = True  # type: ignore[attr-defined]
+    return check_first
 
 
-def _gone_back() -> Any:
+def _requeued() -> Any:
     try:
-        raise Reject("its chord could not be counted now", requeue=True)
+        raise Reject("chord count failed", requeue=True)
     except Reject as reject:
         return trace_ok_t(ExceptionInfo(internal=True), TraceInfo(REJECTED, reject), 0.0, None)

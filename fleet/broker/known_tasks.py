@@ -1,45 +1,58 @@
-"""Fleet's tasks as an application that does not run them knows them: by name, to be sent.
+"""The names of Fleet's own tasks, and how an application that does not run them sends them.
 
     app.tasks["agents.code_generator"].delay({"instruction": "..."}, tenant="acme")
 
-So do monitors: Flower applies and limits only what its application knows.
+Monitors need the tasks too: Flower applies and rate-limits only the tasks that its application has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from celery import Celery, Task
 from celery.app.registry import TaskRegistry
 
-from fleet.broker.application import FleetCelery
-from fleet.broker.job_names import JOBS
 from fleet.errors import InvalidRequest
+
+REAP = "fleet.reap"
+HEALTH = "fleet.health"
+POOLS = "fleet.pools"
+ROLL_UP = "fleet.rollup"
+ARCHIVE = "fleet.ledger_archive"
+SPEND = "fleet.spend"
+UNPARK = "fleet.unpark"
+BUDGETS = "fleet.budgets"
+PRUNE = "fleet.prune"
+RETAIN = "fleet.retain"
+
+JOBS = frozenset({REAP, HEALTH, POOLS, ROLL_UP, ARCHIVE, SPEND, UNPARK, BUDGETS, PRUNE, RETAIN})
+"""The Celery names of the jobs that beat runs. Any other task whose name begins with `fleet.` is a
+user's own."""
 
 
 class SentTask(Task):
-    """An agent's task for its sender. It runs in a worker of its pool, with a lease and under
-    budgets, or not at all."""
+    """An agent's task, as its sender has it. Only a worker of its pool can run it, with a lease and
+    under budgets."""
 
     abstract = True
-    # The router says what is wrong with the arguments.
+    # The router checks the arguments and describes what is wrong with them.
     typing = False
-    # Whatever holds for the user's own tasks: the record says how a task has ended.
+    # These settings of the user's own tasks do not apply: the record holds the task's outcome.
     acks_on_failure_or_timeout = True
     reject_on_worker_lost = False
 
     def apply(self, *_: Any, **__: Any) -> Any:
         """Raises `InvalidRequest`; so does `apply_async` with `task_always_eager`."""
         raise InvalidRequest(
-            f"{self.name} runs in a worker of the fleet alone, not by apply() or "
+            f"{self.name} runs only in a worker of the fleet, not by apply() or "
             "task_always_eager; send it by apply_async() or Fleet.submit(). In a test without a "
-            "fleet, put a function of your own in the place of the call"
+            "fleet, replace the call by a function of your own"
         )
 
 
 class KnownTask(SentTask):
-    """One that this process cannot run."""
+    """An agent's task that this process cannot run."""
 
     def run(self, *_: Any, **__: Any) -> Any:
         """Raises `InvalidRequest`."""
@@ -57,7 +70,7 @@ class KnownJob(Task):
 
 
 class NamedTask(Task):
-    """A task of some worker's, of which no more than the name is known here."""
+    """A task of another worker. Only its name is known here."""
 
     typing = False
 
@@ -67,7 +80,7 @@ class NamedTask(Task):
 
 
 class SeenTasks(TaskRegistry):
-    """The tasks of an application, and those of other names that are seen elsewhere."""
+    """The tasks of an application, and tasks that were seen elsewhere, by name."""
 
     def __init__(self, app: Celery, known: TaskRegistry, seen: Callable[[], set[str]]) -> None:
         super().__init__(known)
@@ -84,20 +97,21 @@ class SeenTasks(TaskRegistry):
         return self[name]
 
 
-def know_what_is_seen(app: FleetCelery, seen: Callable[[], set[str]]) -> None:
-    """Let a monitor's application send, and limit, what it has no code of. To be called before any
-    task is looked up; `seen` gives the names."""
+def add_seen_tasks(app: Celery, seen: Callable[[], set[str]]) -> None:
+    """Let a monitor's application send and rate-limit tasks whose code it does not have. Call this
+    before any task is looked up. `seen` returns the names."""
     app._tasks = SeenTasks(app, app._tasks, seen)
 
 
-def add_known_tasks(app: FleetCelery) -> None:
-    """Let the application know those of Fleet's tasks that it does not have by itself."""
+def add_known_tasks(app: Celery, agent_tasks: Collection[str]) -> None:
+    """Register those of Fleet's tasks that the application does not define itself. `agent_tasks`
+    are the Celery names of the agents' tasks."""
 
     def add(sender: Celery, **_: Any) -> None:
-        for name in sorted({*app.fleet_router.agent_tasks, *JOBS} - set(sender.tasks)):
+        for name in sorted({*agent_tasks, *JOBS} - set(sender.tasks)):
             _register(sender, KnownJob if name in JOBS else KnownTask, name)
 
-    # Once all others are there, whatever registers them.
+    # After all other tasks are registered, by whatever means.
     app.on_after_finalize.connect(add, weak=False)
 
 
@@ -106,7 +120,7 @@ def _register(app: Celery, kind: type[Task], name: str) -> None:
 
 
 def forget_known_tasks(app: Celery) -> None:
-    """Know only what runs here, as a worker does."""
+    """Unregister the tasks that this process cannot run, as a worker does."""
     for name, task in list(app.tasks.items()):
         if isinstance(task, KnownTask | KnownJob):
             app.tasks.pop(name)

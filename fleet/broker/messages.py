@@ -1,7 +1,7 @@
 """The Celery message of a task, protocol 2, as JSON text.
 
-That of a submission is written out by hand because a submission takes some 200 us in all, and
-Celery's own way to the same text takes as long. Any Celery worker reads it. The payload is JSON
+The message of a submission is written out by hand: a submission takes some 200 us in all, and
+Celery's own code takes as long for the same text. Any Celery worker reads it. The payload is JSON
 already and is not parsed again; a body of plain text needs no base64.
 """
 
@@ -24,17 +24,17 @@ from fleet.tasks.submission.checks import Checked
 
 TASK_PREFIX = "agents."
 HEADER = "fleet"
-"""The header that says what is asked of Fleet, see `router.py`."""
+"""The header that holds the request to Fleet, see `submission.py`."""
 
-FOLLOWS = ("callbacks", "errbacks", "chain", "chord")
-"""Parts of a body that say what is to follow the task."""
+FOLLOW_UPS = ("callbacks", "errbacks", "chain", "chord")
+"""Parts of a body that name the tasks to run after this one."""
 
-KEPT = (
+KEPT_HEADERS = (
     *("lang", "task", "id", "shadow", "expires", "group", "group_index", "retries", "timelimit"),
     *("root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result"),
     *("replaced_task_nesting", "stamped_headers", "stamps"),
 )
-"""Celery's headers of a message that it keeps when it is sent again: all but `eta`."""
+"""Celery's headers that a message keeps when it is sent again: all but `eta`."""
 
 EMBEDDED = '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}'
 
@@ -45,8 +45,8 @@ def task_name(agent_type: str) -> str:
 
 
 def agent_tasks_of(config: FleetConfig) -> frozenset[str]:
-    """The Celery names of a fleet's agents' tasks. Any other task is a user's own, however its name
-    begins."""
+    """The Celery names of a fleet's agents' tasks. Any other task is a user's own, whatever prefix
+    its name has."""
     return frozenset(map(task_name, config.agent_types))
 
 
@@ -72,7 +72,7 @@ def _priorities(checked: Checked) -> str:
 
 
 def _envelope(task_id: str, name: str, checked: Checked, origin: str, body: str) -> str:
-    # What Flower and the logs show of the arguments: never the payload, it may hold secrets.
+    # Flower and the logs show this in place of the arguments: the payload may hold secrets.
     shown = f"{checked.request_type} for {checked.tenant}"
     return (
         f'{{"body": {json.dumps(body)}, "content-encoding": "utf-8", '
@@ -88,8 +88,8 @@ def _envelope(task_id: str, name: str, checked: Checked, origin: str, body: str)
 
 
 def message_of(request: Context) -> str:
-    """The message of a delivered task, to send it again by: due at once, the rest as it came.
-    Raises `MalformedMessage` where it cannot be written."""
+    """The message of a delivered task, to send it again: due at once, otherwise unchanged.
+    Raises `MalformedMessage` if it cannot be written as JSON."""
     try:
         return _message_of(request)
     except (AttributeError, RecursionError, TypeError, ValueError) as error:
@@ -100,8 +100,8 @@ def message_of(request: Context) -> str:
 
 
 def _message_of(request: Context) -> str:
-    embedded = {name: request.get(name) for name in FOLLOWS}
-    headers = {name: request.get(name) for name in KEPT}
+    embedded = {name: request.get(name) for name in FOLLOW_UPS}
+    headers = {name: request.get(name) for name in KEPT_HEADERS}
     priority = (request.delivery_info or {}).get("priority") or 0
     message = {
         "body": dumps([request.args, request.kwargs, embedded]),
@@ -120,17 +120,16 @@ def _message_of(request: Context) -> str:
     return str(dumps(message))
 
 
-# The time before which a Celery message shall not run, taken from it.
-#
-# A worker of stock Celery takes such a message and keeps it in its memory. Here it waits in Redis,
-# and carries no time when it is taken.
+# A message with an ETA waits in Redis, and has no ETA when a worker takes it. A worker of stock
+# Celery takes such a message at once and keeps it in its memory.
+
 
 def seconds_until_eta(message: dict[str, Any]) -> float:
-    """How long a message has to wait from now on, at its publisher; 0 where it has not.
+    """How long a message still has to wait, in seconds, at its publisher; 0 if it need not.
 
-    Celery makes a time of a countdown by the publisher's clock. So the same clock makes a wait of
-    it again, which Redis's clock measures: a countdown is exact, whatever the publisher's clock
-    says.
+    Celery turns a countdown into a time by the publisher's clock. The same clock turns it back into
+    a wait here, which Redis's clock then measures. So a countdown is exact even if the publisher's
+    clock is wrong.
     """
     eta = (message.get("headers") or {}).get("eta")
     if not eta:
@@ -142,7 +141,7 @@ def seconds_until_eta(message: dict[str, Any]) -> float:
 
 
 def may_wait(message: dict[str, Any]) -> bool:
-    """Whether a message that anybody may have written has to wait, by a time that is one."""
+    """Whether a message, which anybody may have written, has a valid ETA in the future."""
     try:
         return seconds_until_eta(message) > 0
     except (AttributeError, OverflowError, TypeError, ValueError):
@@ -150,12 +149,12 @@ def may_wait(message: dict[str, Any]) -> bool:
 
 
 def content_of(message: dict[str, Any]) -> str:
-    """A short text that is another one for each message that may wait, however often it comes."""
+    """A digest of a waiting message: equal for its copies, different for any other message."""
     headers = message["headers"]
     parts = [headers.get("id"), headers.get("eta"), message.get("body")]
     return sha256(dumps(parts).encode()).hexdigest()
 
 
 def without_eta(message: dict[str, Any]) -> dict[str, Any]:
-    """The same message, to be run as soon as it is taken."""
+    """The same message without its ETA: it runs as soon as a worker takes it."""
     return {**message, "headers": {**message["headers"], "eta": None}}

@@ -1,8 +1,7 @@
-"""Celery's result store in Redis, which also knows the tasks of `Fleet.submit`.
+"""Celery's result backend in Redis, which also answers for the tasks of `Fleet.submit`.
 
-Such a task asks for no result of Celery's: its end is in its record, and a second write would
-cost every task. So an `AsyncResult` of its id is answered from the record, where Celery has kept
-nothing.
+Such a task stores no result of Celery's: its record holds the outcome, and a second write would
+cost every task time. If Celery has stored nothing, an `AsyncResult` is answered from the record.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from fleet.redis.client import redis_errors
 from fleet.redis.scripts import text
 from fleet.tasks.connection import Connection
 from fleet.tasks.record import TaskRecord
-from fleet.tasks.rules.states import ENDED
+from fleet.tasks.rules import ENDED
 from fleet.tasks.run.outcome import error_from
 
-LOOK_SECONDS = 0.2
-"""How often the records are looked at while somebody waits for one."""
+POLL_SECONDS = 0.2
+"""Between two polls of the records while a caller waits for a result."""
 
 STATES = {
     "running": states.STARTED,
@@ -37,20 +36,20 @@ STATES = {
     "failed": states.FAILURE,
     "cancelled": states.REVOKED,
 }
-"""Celery's state for one of a record; those that wait are pending."""
+"""Celery's state for each state of a record; all other states are pending."""
 
-NOTHING: Mapping[str, Any] = {"result": None, "traceback": None, "children": None}
+EMPTY_META: Mapping[str, Any] = {"result": None, "traceback": None, "children": None}
 
 
-class RecordsToo:
-    """What is added to a store of Celery's."""
+class RecordResults:
+    """A mixin for a result backend of Celery's: it adds the results in records."""
 
     app: Any
     _cache: Any
     task_result_exists: Any
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Any]:
-        """What is known of a task's result: by Celery, or else by the fleet."""
+        """A task's result: Celery's, or else that of its record."""
         meta: dict[str, Any] = super().get_task_meta(task_id, cache)  # type: ignore[misc]
         if meta.get("status") != states.PENDING:
             return meta
@@ -60,18 +59,18 @@ class RecordsToo:
         return meta
 
     def recorded(self, task_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Results as Celery would keep them, by id, of those that have begun by their records. One
-        round trip for all, and two for each that has ended. One that Celery has kept something of,
-        if only that it has started, asked for a result: that end is Celery's to tell."""
+        """Results in Celery's form, by id, of the tasks that have begun by their records. One round
+        trip for all, and two for each that has ended. If Celery has stored anything of a task, such
+        as its start, the task has a Celery result: its outcome is then read from Celery only."""
         found: dict[str, dict[str, Any]] = {}
         for task_id, state in recorded_states(self.app.fleet, task_ids).items():
             if state in ENDED:
-                # Its record may expire at this moment.
+                # The record may expire between the two reads.
                 with suppress(TaskNotFound):
                     if not self.task_result_exists(task_id):
                         found[task_id] = _ended(self.app.fleet.tasks.records.read(task_id))
             elif state in STATES:
-                found[task_id] = {**NOTHING, "task_id": task_id, "status": STATES[state]}
+                found[task_id] = {**EMPTY_META, "task_id": task_id, "status": STATES[state]}
         return found
 
     def _mget_to_results(self, values: Any, keys: Any, *more: Any) -> dict[str, Any]:
@@ -84,25 +83,25 @@ class RecordsToo:
     @cached_property
     def _transport_options(self) -> dict[str, Any]:
         of_user = self.app.conf.result_backend_transport_options or {}
-        fleets = self.app.fleets_settings
-        if self.app.conf.result_backend != fleets["result_backend"]:
+        defaults = self.app.fleet_defaults
+        if self.app.conf.result_backend != defaults["result_backend"]:
             return dict(of_user)
-        return result_options(fleets["result_backend_transport_options"], of_user)
+        return result_options(defaults["result_backend_transport_options"], of_user)
 
 
 class Consumer(ResultConsumer):
-    """Waits for results. Celery says on a channel when it keeps one. Where a task has a record,
-    that is looked at too."""
+    """Waits for results. Celery publishes on a channel when it stores one. The record of a task, if
+    it has one, is polled too."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._awaited: set[str] = set()
-        self._looked_at = float("-inf")
+        self._polled_at = float("-inf")
 
     def on_wait_for_pending(self, result: Any, **options: Any) -> None:
         super().on_wait_for_pending(result, **options)
         several = getattr(result, "results", None) or [result]
-        # To ask a result whether it is ready would resolve it here, beside those that collect it.
+        # `ready()` would resolve the result here, at the same time as the caller that collects it.
         pending = {each.id for each in several if getattr(each, "_cache", None) is None}
         self._awaited |= recorded_states(self.app.fleet, pending).keys()
 
@@ -110,11 +109,11 @@ class Consumer(ResultConsumer):
         if not self._awaited:
             super().drain_events(timeout)
             return
-        super().drain_events(LOOK_SECONDS if timeout is None else min(timeout, LOOK_SECONDS))
+        super().drain_events(POLL_SECONDS if timeout is None else min(timeout, POLL_SECONDS))
         now = time.monotonic()
-        if now - self._looked_at < LOOK_SECONDS:
+        if now - self._polled_at < POLL_SECONDS:
             return
-        self._looked_at = now
+        self._polled_at = now
         for task_id, meta in self.backend.recorded(tuple(self._awaited)).items():
             if _is_end(meta):
                 self._awaited.discard(task_id)
@@ -125,20 +124,20 @@ class Consumer(ResultConsumer):
         super().cancel_for(task_id)
 
 
-class RedisResults(RecordsToo, RedisBackend):
+class RedisResults(RecordResults, RedisBackend):
     """Results in Redis."""
 
     ResultConsumer = Consumer
 
 
-class SentinelResults(RecordsToo, SentinelBackend):
-    """Results in the Redis that Sentinels name."""
+class SentinelResults(RecordResults, SentinelBackend):
+    """Results in the Redis that Sentinels name as master."""
 
     ResultConsumer = Consumer
 
 
 def recorded_states(fleet: Connection, task_ids: Iterable[str]) -> dict[str, str]:
-    """The states of those that have a record, in one round trip."""
+    """The states of those tasks that have a record, by id, in one round trip."""
     ids = [str(each) for each in task_ids]
     with redis_errors(fleet.client):
         pipeline = fleet.client.pipeline(transaction=False)
@@ -154,11 +153,11 @@ def _is_end(meta: Mapping[str, Any]) -> bool:
 
 def _ended(record: TaskRecord) -> dict[str, Any]:
     ended = datetime.fromtimestamp(record.ended or 0, UTC).isoformat()
-    told = {"status": STATES[record.state], "result": _told(record), "date_done": ended}
-    return {**NOTHING, "task_id": record.id, **told}
+    found = {"status": STATES[record.state], "result": _result_of(record), "date_done": ended}
+    return {**EMPTY_META, "task_id": record.id, **found}
 
 
-def _told(record: TaskRecord) -> Any:
+def _result_of(record: TaskRecord) -> Any:
     if record.state == "cancelled":
         why = record.history[-1].why if record.history else ""
         return TaskRevokedError(why or "the task was cancelled")

@@ -1,13 +1,13 @@
-"""Revocations of plain tasks that outlive the worker that heard of them.
+"""Revocations of plain tasks are kept in Redis, where they outlive the workers.
 
-    app.control.revoke, revoke_by_stamped_headers     kept in Redis, then told to the workers
-    a worker hears of one, from whichever application kept in Redis, then done as in Celery
-    a worker starts, or connects again                learns all that is kept
-    a worker takes a message of Fleet's queues        is told in the same step whether it is revoked
+    app.control.revoke, revoke_by_stamped_headers     stored in Redis, then sent to the workers
+    a worker receives one, from any application       stored in Redis, then handled as in Celery
+    a worker starts, or connects again                reads all stored revocations
+    a worker takes a message of Fleet's queues        learns in the same step if it is revoked
 
-Celery keeps a revocation in the memory of each worker that hears it. That is enough where a task
-waits for its time in the memory of the same worker. Here it waits in Redis, a retry as well, and
-the worker that takes it may have started since.
+Celery keeps a revocation in the memory of each worker that receives it. That is enough if a task
+waits for its ETA in the memory of the same worker. Here tasks and retries wait in Redis, and the
+worker that takes one may have started after the revocation.
 """
 
 from __future__ import annotations
@@ -31,28 +31,30 @@ log = structlog.get_logger(__name__)
 
 
 class Control(control.Control):
-    """The control of an application, which keeps what it revokes before it tells the workers."""
+    """An application's control, which stores a revocation before it sends it to the workers."""
 
     def revoke(self, task_id: Any, *args: Any, **kwargs: Any) -> Any:
-        """As of Celery. Raises `Unavailable` where it cannot be kept; no worker is told then."""
+        """As in Celery. Raises `Unavailable`, before any worker hears of it, if it cannot be
+        stored."""
         self.app.fleet.tasks.revocations.add(_ids(task_id))
         return super().revoke(task_id, *args, **kwargs)
 
     def revoke_by_stamped_headers(self, headers: Any, *args: Any, **kwargs: Any) -> Any:
-        """As of Celery. Raises `Unavailable` where it cannot be kept; no worker is told then."""
+        """As in Celery. Raises `Unavailable`, before any worker hears of it, if it cannot be
+        stored."""
         self.app.fleet.tasks.revocations.add_stamps(_headers(headers))
         return super().revoke_by_stamped_headers(headers, *args, **kwargs)
 
 
 class Revoked:
-    """What a worker knows to be revoked: Celery's memory of it, which Celery asks before a run."""
+    """The revocations in Celery's memory, which Celery checks before it runs a task."""
 
     def __init__(self) -> None:
-        #: The place of the newest revoked stamp that is known, see `fetch.lua`.
+        #: The position of the newest known revoked stamp, see `fetch.lua`.
         self.stamps_until = "0"
 
     def note(self, ids: Iterable[bytes | str], stamps: Sequence[bytes | str]) -> None:
-        """Take ids, and stamps with their places one after the other."""
+        """Add ids, and stamps: each stamp is followed by its position."""
         state.merge_revoked([bytes_to_str(each) for each in ids])
         if not stamps:
             return
@@ -65,21 +67,21 @@ class Revoked:
 
 
 def add_kept_revocations(app: Celery, connection: Connection) -> None:
-    """Let the application's workers keep what they hear to be revoked, and learn what is kept."""
+    """Have the application's workers store received revocations, and read the stored ones."""
 
     class KeptRevocations(bootsteps.StartStopStep):
-        """Starts before the first message is taken, and again with each connection."""
+        """Runs before the worker takes its first message, and again after each reconnection."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def start(self, consumer: Any) -> None:
-            _keep_what_is_heard(connection)
+            _store_received(connection)
             try:
                 ids = connection.tasks.revocations.ids()
                 stamps = connection.tasks.revocations.stamps()
             except FleetError as error:
-                # What is in Fleet's queues is looked up when it is taken.
-                log.warning("what was revoked before could not be read", error=str(error))
+                # Messages in Fleet's queues are checked when they are taken.
+                log.warning("reading stored revocations failed", error=str(error))
                 return
             Revoked().note(ids, [part for row in stamps for part in row])
 
@@ -91,30 +93,33 @@ def add_kept_revocations(app: Celery, connection: Connection) -> None:
     app.steps["consumer"].add(KeptRevocations)
 
 
-def _keep_what_is_heard(connection: Connection) -> None:
-    """Put the keeping before the worker's own commands, once in a process."""
-    for name, keep in (
-        ("revoke", lambda said: connection.tasks.revocations.add(_ids(said["task_id"]))),
-        ("terminate", lambda said: connection.tasks.revocations.add(_ids(said["task_id"]))),
+def _store_received(connection: Connection) -> None:
+    """Wrap the worker's own commands so that they store first, once in a process."""
+    revocations = connection.tasks.revocations
+    for name, store in (
+        ("revoke", lambda options: revocations.add(_ids(options["task_id"]))),
+        ("terminate", lambda options: revocations.add(_ids(options["task_id"]))),
         (
             "revoke_by_stamped_headers",
-            lambda said: connection.tasks.revocations.add_stamps(_headers(said["headers"])),
+            lambda options: revocations.add_stamps(_headers(options["headers"])),
         ),
     ):
-        if not hasattr(Panel.data[name], "keeps"):
-            Panel.data[name] = _kept(Panel.data[name], keep)
+        if not hasattr(Panel.data[name], "stores"):
+            Panel.data[name] = _storing(Panel.data[name], store)
 
 
-def _kept(command: Any, keep: Any) -> Any:
-    def kept(panel_state: Any, **said: Any) -> Any:
+def _storing(command: Any, store: Any) -> Any:
+    def store_first(panel_state: Any, **options: Any) -> Any:
         try:
-            keep(said)
+            store(options)
         except FleetError as error:
-            log.warning("a revocation is known to the workers that run now alone", error=str(error))
-        return command(panel_state, **said)
+            log.warning(
+                "storing a revocation failed; only workers that run now know it", error=str(error)
+            )
+        return command(panel_state, **options)
 
-    kept.keeps = True  # type: ignore[attr-defined]
-    return kept
+    store_first.stores = True  # type: ignore[attr-defined]
+    return store_first
 
 
 def _ids(task_id: Any) -> list[str]:
@@ -122,7 +127,7 @@ def _ids(task_id: Any) -> list[str]:
 
 
 def _headers(headers: Any) -> dict[str, Any]:
-    """Values by header, also where they were told as `header=value`, one by one."""
+    """Values by header; the command line gives them as a list of `header=value`."""
     if isinstance(headers, dict):
         return headers
     found: dict[str, Any] = {}

@@ -1,9 +1,9 @@
 """The Celery router: a `task_routes` callable that sends agent tasks to the best pool.
 
-It runs in the publishing process at every publish. It checks the payload, plans, and hands
-the plan's request on in a header. Over Fleet's transport the atomic step then takes the
-exact load into account and picks the pool. Over any other the queue named here stands: the
-pool with the shortest expected wait, counting this publisher's own sends since the snapshot.
+It runs in the publishing process at every publish. It checks the payload, plans, and puts the
+checked request into a header. Over Fleet's transport, the atomic step then picks the pool by the
+exact load. Over any other transport the queue named here stands: that of the pool with the
+shortest expected wait, counting this publisher's own sends since the snapshot.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from kombu.utils.json import dumps
 
-from fleet.broker.job_names import JOBS
+from fleet.broker.known_tasks import JOBS
 from fleet.broker.messages import (
     HEADER,
     TASK_PREFIX,
@@ -23,7 +23,7 @@ from fleet.broker.messages import (
     seconds_until_eta,
     without_eta,
 )
-from fleet.broker.submission import ASKED, Header, checked_call, header_of
+from fleet.broker.submission import REQUEST_FIELDS, Header, checked_call, header_of
 from fleet.broker.whole_groups import group_that_is_sent
 from fleet.errors import InvalidRequest
 from fleet.routing.rules.pools import PoolTable
@@ -32,7 +32,8 @@ from fleet.settings import Settings
 from fleet.tasks.kept_messages import payload_of
 from fleet.tasks.submission.checks import Checked
 from fleet.tasks.submission.planning import Plan
-from fleet.tasks.submission.submit import Ready, Submitter, no_agent
+from fleet.tasks.submission.refusals import no_agent
+from fleet.tasks.submission.submit import Ready, Submitter
 
 
 def jobs_queue(settings: Settings) -> str:
@@ -41,7 +42,7 @@ def jobs_queue(settings: Settings) -> str:
 
 
 class FleetRouter:
-    """Put an instance into `task_routes`. Tasks that are not Fleet's pass untouched."""
+    """Put an instance into `task_routes`. It leaves tasks that are not Fleet's to other routes."""
 
     def __init__(self, settings: Settings, submitter: Submitter) -> None:
         self.settings = settings
@@ -52,7 +53,7 @@ class FleetRouter:
 
     def places(self, name: str) -> bool:
         """Whether a task is one of Fleet's: of a configured agent type, or a job of beat's. Any
-        other name is a user's own, however it begins."""
+        other task is a user's own, whatever prefix its name has."""
         return name in self.agent_tasks or name in JOBS
 
     def __call__(
@@ -76,22 +77,23 @@ class FleetRouter:
         self.submitter.check_emergency(checked)
         plan = self.submitter.planner.plan(checked)
         headers = {**(options.get("headers") or {}), HEADER: header_of(checked)}
-        # Set in place: what a caller passed would win over what is returned.
+        # Set in place: options of the caller override those of the returned route.
         options["headers"] = headers
         options["argsrepr"] = f"{checked.request_type} for {checked.tenant}"
         options["kwargsrepr"] = ""
-        # Whatever the application's own tasks are written in: every worker of agents reads this.
+        # Every agent reads JSON, whatever serializer the application's own tasks have.
         options["serializer"] = "json"
         return {"queue": self._queue(plan)}
 
     def _check_place(self, name: str, options: Mapping[str, Any]) -> None:
-        """A task that is sent again names the fleet's queue that it came from."""
+        """Raise `InvalidRequest` for a queue that is not the fleet's. A task that is sent again
+        names the fleet's queue that it came from."""
         queue = options.get("queue")
         place = getattr(queue, "name", queue) or options.get("routing_key")
         if place and not str(place).startswith(self.settings.tag + "."):
             raise InvalidRequest(
-                f"{name} is placed by Fleet, and queue {place} is none of the fleet's; leave the "
-                "queue out, also of task_annotations, and choose pools by fleet.toml"
+                f"{name} is placed by Fleet, and queue {place} is not one of the fleet's; leave "
+                "the queue out, also in task_annotations, and choose pools in fleet.toml"
             )
 
     def _queue(self, plan: Plan) -> str:
@@ -104,7 +106,7 @@ class FleetRouter:
             planner.refresh()
             pool = best_by_expected_wait(snapshot.table, plan.agent_type, self.sent)
         if pool is None:
-            # Where agents cannot beat, since Redis takes no writes, that is the reason.
+            # If Redis takes no writes, agents cannot send heartbeats: then this is the reason.
             self.submitter.submissions.check_writes()
             raise no_agent(plan)
         self.sent[pool] += 1
@@ -112,14 +114,14 @@ class FleetRouter:
 
 
 def _check_is_no_map(kwargs: Mapping[str, Any], agent_tasks: Collection[str]) -> None:
-    """Celery routes map, starmap and chunks by the name of the task within, or by their own."""
+    """Raise `InvalidRequest` for map, starmap and chunks of an agent's task. Celery routes these by
+    the name of the task within, or by their own."""
     within = kwargs.get("task") if "it" in kwargs else None
     name = str(within.get("task")) if isinstance(within, Mapping) else ""
     if name in agent_tasks:
         raise InvalidRequest(
-            f"map, starmap and chunks run many calls of {name} as one plain task, which would have "
-            "neither records nor leases nor budgets; send them as a group, which is checked and "
-            "held as a whole"
+            f"map, starmap and chunks run many calls of {name} as one plain task, without records, "
+            "leases and budgets; send them as a group, which is checked and held as a whole"
         )
 
 
@@ -134,7 +136,7 @@ class TaskPlacer:
         headers = message.get("headers") or {}
         asked = headers.get(HEADER)
         if str(headers.get("task")) not in self.agent_tasks or not isinstance(asked, Mapping):
-            # Of a task that is not Fleet's a header of this name is its publisher's own.
+            # In a task that is not Fleet's, a header of this name is its publisher's own.
             return False
         checked = self._checked(asked, headers, text)
         wait = seconds_until_eta(message)
@@ -149,11 +151,11 @@ class TaskPlacer:
         return True
 
     def _checked(self, asked: Any, headers: Mapping[str, Any], text: str) -> Checked:
-        """What is asked for, in order. Raises `InvalidRequest`."""
+        """The checked request. Raises `InvalidRequest`."""
         checks = self.submitter.checks
         if not isinstance(asked, Header):
-            # Nobody's word for it: the header is none that a router of this process has written.
-            named = {name: asked[name] for name in ASKED if name in asked}
+            # No router of this process has written this header, so its content is unchecked.
+            named = {name: asked[name] for name in REQUEST_FIELDS if name in asked}
             agent_type = str(headers.get("task")).removeprefix(TASK_PREFIX)
             payload = [payload_of(text)]
             asked = header_of(

@@ -1,4 +1,4 @@
-"""A worker looks into the fleet's schedule: what is due is queued although beat is down."""
+"""Each worker polls the fleet's schedule, so that due tasks are queued although beat is down."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from celery import Celery, bootsteps
 
 from fleet.tasks.background_loops import repeat
 from fleet.tasks.connection import Connection
-from fleet.tasks.waiting.release import unpark
+from fleet.tasks.waiting.release import release_due
 
-LOOK_SECONDS = 0.5
-"""Half of the second within which a due task is queued. A look costs Redis some 5 us."""
+POLL_SECONDS = 0.5
+"""Half of the second within which a due task is queued. A poll costs Redis some 5 us."""
 
-MAX_LOOK_SECONDS = 4.0
-"""Between two looks while Redis answers with errors."""
+MAX_POLL_SECONDS = 4.0
+"""At most so long between two polls while Redis answers with errors."""
 
 
 def add_schedule_step(app: Celery, connection: Connection) -> None:
-    """Let the application's workers look into the schedule."""
+    """Have the application's workers poll the schedule."""
 
     class ScheduleStep(bootsteps.StartStopStep):
-        """Runs while the consumer does."""
+        """Polls while the consumer runs."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -46,19 +46,19 @@ def add_schedule_step(app: Celery, connection: Connection) -> None:
 
 
 class ScheduleWatch:
-    """One thread of a worker's main process."""
+    """Polls in one thread of a worker's main process."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._ended = threading.Event()
-        look = partial(unpark, connection)
-        self._thread = repeat("schedule", look, LOOK_SECONDS, MAX_LOOK_SECONDS, self._ended)
+        poll = partial(release_due, connection)
+        self._thread = repeat("schedule", poll, POLL_SECONDS, MAX_POLL_SECONDS, self._ended)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Begin to poll."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End. What this worker had taken and not queued comes due again."""
+        """Stop polling. Tasks that this worker had taken and not queued become due again."""
         self._ended.set()
-        self._thread.join(timeout=LOOK_SECONDS)
+        self._thread.join(timeout=POLL_SECONDS)

@@ -1,8 +1,9 @@
-"""What a message asks of Fleet, as a submission: the same checks wherever a task enters.
+"""The request in a Celery message, checked as a submission: the same checks wherever a task enters.
 
-    a router publishes it        checked before it is sent
-    it is placed by its header   the router's own is trusted; one that anybody else wrote is checked
-    a worker claims it           where its publisher wrote no record
+    a router publishes the task          it is checked before it is sent
+    the transport places it by header    a header of this process's router is trusted; any other
+                                         is checked
+    a worker claims it                   it is checked if its publisher wrote no record
 """
 
 from __future__ import annotations
@@ -15,25 +16,26 @@ from fleet.broker.messages import TASK_PREFIX
 from fleet.errors import FleetError, InvalidRequest
 from fleet.settings import Settings
 from fleet.tasks.submission.checks import (
+    DEFAULT_PRIORITY,
     DEFAULT_TENANT,
-    USUAL_PRIORITY,
     Checked,
     RequestChecks,
     Submission,
 )
 from fleet.text import brief
 
-ASKED = ("request_type", "tenant", "complexity", "quality", "speed")
-HANDED_ON = (*ASKED, "payload_characters", "priority")
+REQUEST_FIELDS = ("request_type", "tenant", "complexity", "quality", "speed")
+HEADER_FIELDS = (*REQUEST_FIELDS, "payload_characters", "priority")
 
 
 class Header(dict[str, Any]):
-    """What a router has checked, and hands on in a header. As read from a message it is none."""
+    """A request that a router of this process has checked, as it goes into the message's header. A
+    header that is read from a message is a plain dictionary."""
 
 
 def header_of(checked: Checked) -> Header:
-    """What is handed on."""
-    return Header({name: getattr(checked, name) for name in HANDED_ON})
+    """The header for a checked request."""
+    return Header({name: getattr(checked, name) for name in HEADER_FIELDS})
 
 
 def checked_call(
@@ -43,17 +45,17 @@ def checked_call(
     kwargs: Mapping[str, Any],
     priority: Any = None,
 ) -> Checked:
-    """The call of an agent's task as a submission, in order. Raises `InvalidRequest`."""
+    """The call of an agent's task as a checked submission. Raises `InvalidRequest`."""
     name = f"{TASK_PREFIX}{agent_type}"
     if len(args) != 1 or not isinstance(args[0], Mapping):
         raise InvalidRequest(
             f"{name} takes its payload as its one argument, a dictionary; "
             "send_task(name, args=[payload], kwargs={'tenant': ..., 'complexity': ...})"
         )
-    unknown = sorted(str(each) for each in set(kwargs) - set(ASKED))
+    unknown = sorted(str(each) for each in set(kwargs) - set(REQUEST_FIELDS))
     if unknown:
         raise InvalidRequest(
-            f"{name} knows no {brief(', '.join(unknown))}; use {', '.join(ASKED)}"
+            f"{name} has no argument {brief(', '.join(unknown))}; use {', '.join(REQUEST_FIELDS)}"
         )
     asked = {"request_type": request_type_of(checks.settings, agent_type), **kwargs}
     if priority is not None:
@@ -63,7 +65,7 @@ def checked_call(
 
 
 def _check_answered(settings: Settings, agent_type: str, request_type: object) -> None:
-    """Raise `InvalidRequest` where another agent type answers a request type."""
+    """Raise `InvalidRequest` if another agent type answers a request type."""
     found = isinstance(request_type, str) and settings.config.request_types.get(request_type)
     if found and found.agent_type != agent_type:
         raise InvalidRequest(
@@ -83,11 +85,10 @@ def request_type_of(settings: Settings, agent_type: str) -> str:
     )
 
 
-class Delivered:
-    """What a delivered message asks for, where there is no record of its task.
+class DeliveredRequest:
+    """The request in a delivered message, for a task that has no record.
 
-    It is checked when it is first asked about: most deliveries are of tasks that have a record,
-    whose publisher was checked.
+    The checks run on first use: most delivered tasks have a record, which their publisher checked.
     """
 
     def __init__(
@@ -100,8 +101,8 @@ class Delivered:
 
     @cached_property
     def checked(self) -> Checked | FleetError:
-        """The submission, in order, or why it is none."""
-        named = {name: self.asked[name] for name in self.asked if name not in HANDED_ON[-2:]}
+        """The checked submission, or the error that refuses it."""
+        named = {name: self.asked[name] for name in self.asked if name not in HEADER_FIELDS[-2:]}
         try:
             priority = self.asked.get("priority")
             return checked_call(self.checks, self.agent_type, self.args, named, priority)
@@ -110,12 +111,12 @@ class Delivered:
 
     @property
     def refused(self) -> FleetError | None:
-        """Why it may not run."""
+        """The error for which it may not run; None if it may."""
         return self.checked if isinstance(self.checked, FleetError) else None
 
     @property
     def tenant(self) -> str:
-        """Whose it is: where nobody may say so, the default one's."""
+        """The tenant that the message names; the default one if the name is not allowed."""
         try:
             return self.checks.tenant(self.asked.get("tenant") or DEFAULT_TENANT)
         except InvalidRequest:
@@ -123,6 +124,6 @@ class Delivered:
 
     @property
     def priority(self) -> int:
-        """How urgent it is."""
+        """The priority that the message names, or the usual one."""
         priority = self.asked.get("priority")
-        return priority if isinstance(priority, int) else USUAL_PRIORITY
+        return priority if isinstance(priority, int) else DEFAULT_PRIORITY

@@ -1,8 +1,8 @@
-"""What a user's Celery settings may change of an application that `make_app` has made.
+"""The Celery settings that a user may change in an application that `make_app` has made.
 
-Fleet's settings lie under the user's: what a user sets holds, wherever it is set. Some that Fleet
-needs are laid together with the user's, here and in `amqp.py`. One that would break the fleet is an
-`InvalidConfig`, from the first connection of a publisher and from the start of a worker.
+A user's settings override Fleet's, wherever they are set. Dictionaries of options are merged with
+Fleet's, here and in `amqp.py`. A setting that would break the fleet raises `InvalidConfig`, at the
+first connection of a publisher and at the start of a worker.
 """
 
 from __future__ import annotations
@@ -21,46 +21,46 @@ FIXED_OPTIONS = (
     *("unacked_key", "unacked_index_key", "unacked_mutex_key"),
     *("unacked_restore_interval", "unacked_restore_throttle"),
 )
-"""Transport options that Fleet alone sets."""
+"""Transport options that only Fleet sets."""
 
-SPELLING = {"sep": SEPARATOR, "priority_steps": [0, 3, 6, 9], "global_keyprefix": ""}
-"""Transport options that name the lists of a queue, which Fleet's scripts know by these values."""
+FIXED_VALUES = {"sep": SEPARATOR, "priority_steps": [0, 3, 6, 9], "global_keyprefix": ""}
+"""Transport options that decide the key names of a queue; Fleet's scripts assume these values."""
 
 BROKER_URLS = ("broker_url", "broker_read_url", "broker_write_url")
 JSON = ("json", "application/json")
 
 
-def transport_options(fleets: Mapping[str, Any], of_user: Mapping[str, Any]) -> dict[str, Any]:
-    """A user's `broker_transport_options` over Fleet's. Raises `InvalidConfig`."""
+def transport_options(defaults: Mapping[str, Any], of_user: Mapping[str, Any]) -> dict[str, Any]:
+    """A user's `broker_transport_options`, merged over Fleet's. Raises `InvalidConfig`."""
     for name in FIXED_OPTIONS:
-        if of_user.get(name, fleets[name]) != fleets[name]:
+        if of_user.get(name, defaults[name]) != defaults[name]:
             raise InvalidConfig(f"broker_transport_options: {name} is set by Fleet; leave it out")
-    for name, value in SPELLING.items():
+    for name, value in FIXED_VALUES.items():
         found = of_user.get(name)
         if isinstance(found, tuple):
             found = list(found)
         if found is not None and found != value:
             raise InvalidConfig(
-                f"broker_transport_options: {name} would move messages to where no worker of the "
-                "fleet looks; leave it out. FLEET_NAMESPACE keeps two fleets in one Redis apart"
+                f"broker_transport_options: {name} would put messages into lists that no worker of "
+                "the fleet reads; leave it out. FLEET_NAMESPACE separates two fleets in one Redis"
             )
-    least = fleets["visibility_timeout"]
+    least = defaults["visibility_timeout"]
     timeout = of_user.get("visibility_timeout", least)
     if not (is_number(timeout) and timeout >= least):
         raise InvalidConfig(
             f"broker_transport_options: visibility_timeout must be {least:g} or more, the seconds "
             "after which a silent worker counts as dead (leases.dead_after_seconds); leave it out"
         )
-    return {**fleets, **of_user}
+    return {**defaults, **of_user}
 
 
-def result_options(fleets: Mapping[str, Any], of_user: Mapping[str, Any]) -> dict[str, Any]:
-    """A user's `result_backend_transport_options` over Fleet's. Raises `InvalidConfig`."""
+def result_options(defaults: Mapping[str, Any], of_user: Mapping[str, Any]) -> dict[str, Any]:
+    """A user's `result_backend_transport_options`, merged over Fleet's. Raises `InvalidConfig`."""
     of_user = check_dictionary("result_backend_transport_options", of_user)
     name = "result_backend_transport_options: retry_policy"
     of_retries = check_dictionary(name, of_user.get("retry_policy") or {})
-    retries = {**fleets.get("retry_policy", {}), **of_retries}
-    return {**fleets, **of_user, "retry_policy": retries}
+    retries = {**defaults.get("retry_policy", {}), **of_retries}
+    return {**defaults, **of_user, "retry_policy": retries}
 
 
 def check_dictionary(name: str, found: Any) -> Mapping[str, Any]:
@@ -70,25 +70,25 @@ def check_dictionary(name: str, found: Any) -> Mapping[str, Any]:
     return found
 
 
-def check_settings(conf: Any, settings: Settings, fleets: Mapping[str, Any]) -> None:
-    """Raises `InvalidConfig` where a setting would break the fleet."""
+def check_settings(conf: Any, settings: Settings, defaults: Mapping[str, Any]) -> None:
+    """Raise `InvalidConfig` if a setting would break the fleet."""
     for name in BROKER_URLS:
-        _check_broker(name, getattr(conf, name), settings, fleets["broker_url"])
+        _check_broker(name, getattr(conf, name), settings, defaults["broker_url"])
     if conf.broker_transport:
         raise InvalidConfig("broker_transport: Fleet has a transport of its own; leave it out")
     if conf.task_protocol != 2:
         raise InvalidConfig("task_protocol: Fleet's tasks need Celery's protocol 2; leave it out")
     of_user = check_dictionary("broker_transport_options", conf.broker_transport_options)
-    transport_options(fleets["broker_transport_options"], of_user)
-    of_results = fleets["result_backend_transport_options"]
+    transport_options(defaults["broker_transport_options"], of_user)
+    of_results = defaults["result_backend_transport_options"]
     result_options(of_results, conf.result_backend_transport_options)
 
 
 def check_agent_settings(conf: Any) -> None:
-    """Raises `InvalidConfig` where a setting would break a worker that is an agent."""
+    """Raise `InvalidConfig` if a setting would break a worker that is an agent."""
     if not set(JSON) & set(conf.accept_content):
         raise InvalidConfig(
-            "accept_content: agents' tasks come as JSON, which this worker would throw away; add "
+            "accept_content: agents' tasks are JSON, which this worker would discard; add "
             '"json"'
         )
     if not conf.worker_disable_prefetch:
@@ -98,10 +98,10 @@ def check_agent_settings(conf: Any) -> None:
         )
 
 
-def _check_broker(name: str, found: Any, settings: Settings, fleets: str) -> None:
-    if found == fleets or (isinstance(found, str) and _same_broker(found, settings)):
+def _check_broker(name: str, found: Any, settings: Settings, default: str) -> None:
+    if found == default or (isinstance(found, str) and _same_broker(found, settings)):
         return
-    # The variables that Celery reads in its place, such as CELERY_BROKER_URL, are named alike.
+    # Celery also reads environment variables of the same names, such as CELERY_BROKER_URL.
     raise InvalidConfig(
         f"{name} (or the variable CELERY_{name.upper()}) names another broker than the fleet's; "
         "leave it out, and set FLEET_BROKER_URL"

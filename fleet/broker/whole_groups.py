@@ -1,13 +1,13 @@
-"""Groups and chords with agents' tasks in them are sent as a whole, or not at all.
+"""Groups and chords that contain agents' tasks are sent as a whole, or not at all.
 
-Celery sends the tasks of a group one by one. Where a limit stopped the sixth of eight, five would
-run and be paid, the body of a chord would never be called, and nobody would have their ids.
+Celery sends the tasks of a group one by one. If a limit stopped the sixth of eight, five would run
+and be paid, the body of the chord would never be called, and the caller would not have their ids.
 
-So while a group of an application of Fleet's is sent, nothing leaves the process: the agents' tasks
-are collected (`TaskPlacer` in `router.py`), and whatever else it publishes waits. Then one atomic
-step checks and holds all of the agents' tasks, `Submitter.submit_whole`, and what waits is
-published. It is the same for what a worker sends: a group that is the next step of a chain, a
-callback, a replacement. A group without agents' tasks is sent as by any application of Celery.
+So while a Fleet application sends a group, nothing leaves the process. `TaskPlacer` in `router.py`
+collects the agents' tasks, and all other messages wait. Then one atomic step,
+`Submitter.submit_whole`, checks and holds all of the agents' tasks, and the other messages are
+published. The same applies to groups that a worker sends: the next step of a chain, a callback, a
+replacement. A group without agents' tasks is sent as in any Celery application.
 """
 
 from __future__ import annotations
@@ -28,21 +28,22 @@ from redis import RedisError
 from fleet.broker.messages import HEADER, agent_tasks_of
 from fleet.broker.submission import Header
 from fleet.errors import NotReplicated, PartlySubmitted, RetryLater
-from fleet.tasks.submission.submit import REFUSALS, Ready, Submitter
+from fleet.tasks.submission.refusals import REFUSALS
+from fleet.tasks.submission.submit import Ready, Submitter
 
-AWAY = (RetryLater, OperationalError, RedisError, OSError)
-"""Errors of what carries messages."""
+UNAVAILABLE_ERRORS = (RetryLater, OperationalError, RedisError, OSError)
+"""Errors that say that the broker or Redis is unavailable."""
 
 _sent_now: ContextVar[GroupProducer | None] = ContextVar("group_that_is_sent", default=None)
 
 
 def group_that_is_sent() -> GroupProducer | None:
-    """What collects the group that this thread sends now, if it does."""
+    """The collector of the group that this thread sends now; None if it sends none."""
     return _sent_now.get()
 
 
 class GroupProducer:
-    """Stands for a producer while a group is sent, and publishes nothing until `send`."""
+    """Replaces the producer while a group is sent, and publishes nothing until `send`."""
 
     def __init__(self, producer: Any) -> None:
         self._producer = producer
@@ -53,52 +54,56 @@ class GroupProducer:
         return getattr(self._producer, name)
 
     def publish(self, body: Any, *args: Any, **options: Any) -> None:
-        """Keep a message for later. An agent's task goes as far as `TaskPlacer`, which keeps it."""
+        """Keep a message for later. An agent's task passes to `TaskPlacer`, which collects it."""
         headers = options.get("headers") or {}
         publish = partial(self._producer.publish, body, *args, **options)
         # A user's own task may have a header of this name too.
         if isinstance(headers.get(HEADER), Header):
             publish()
         else:
-            # What cannot be written is known before anything has left.
+            # A body that cannot be serialized raises here, before anything is sent.
             if not options.get("content_type"):
                 dumps(body, serializer=options.get("serializer") or self._producer.serializer)
             self._others.append((str(headers.get("id") or ""), publish))
 
     def send(self, submitter: Submitter) -> None:
-        """Submit the agents' tasks as a whole, and publish the rest then."""
-        few = None
+        """Submit the agents' tasks as a whole, then publish the rest.
+
+        Raises `PartlySubmitted` if the broker fails in between, and `NotReplicated` after all is
+        sent."""
+        unreplicated = None
         try:
             done = submitter.submit_whole(self.tasks)
             sent = [each.task_id for each in done]
         except NotReplicated as error:
-            # They are written: what belongs to them has to be sent too.
-            few, sent = error, [each.task_id for each in self.tasks]
+            # They are written, so the rest of the group has to be sent too.
+            unreplicated, sent = error, [each.task_id for each in self.tasks]
         for task_id, publish in self._others:
             try:
                 publish()
             except Exception as error:
                 raise _partly(sent, task_id, error) from error
             sent += [task_id] if task_id else []
-        if few is not None:
-            raise few
+        if unreplicated is not None:
+            raise unreplicated
 
 
 def _partly(sent: list[str], unsure: str, error: Exception) -> PartlySubmitted:
     return PartlySubmitted(
         f"the broker took {len(sent)} tasks of a group and no more, agents' tasks first. This "
-        "error's `submitted` and `unsure` have the ids. Revoke them before you send the group "
+        "error's `submitted` and `unsure` hold the ids. Revoke them before you send the group "
         f"again, else they run twice. The cause: {error}",
         submitted=sent,
         unsure=[unsure] if unsure else [],
     )
 
 
-def send_groups_whole() -> None:
-    """Have Celery's groups and chords be sent so, in applications that have a `submitter`.
+def patch_groups() -> None:
+    """Patch Celery's `group` and `chord`, for applications that have a `submitter`. Groups of other
+    applications are sent as before.
 
-    There is no other place for it: a signature's class is Celery's own, and the loop over a group's
-    tasks is a method of it. What other applications send passes untouched.
+    Celery has no hook for this: it makes signatures of its own classes, whose method loops over the
+    tasks of a group.
     """
     if not hasattr(group._apply_tasks, "sends_whole"):
         group._apply_tasks = _for_groups(group._apply_tasks)
@@ -107,7 +112,7 @@ def send_groups_whole() -> None:
 
 @contextmanager
 def _whole(app: Any, producer: Any) -> Iterator[GroupProducer]:
-    """Collect what is sent within, and send it at the end."""
+    """Collect the messages that are sent within, and send them at the end."""
     with app.producer_or_acquire(producer) as real:
         collected = GroupProducer(real)
         token = _sent_now.set(collected)
@@ -126,7 +131,7 @@ def _for_groups(stock: Any) -> Any:
         if not hasattr(app, "submitter"):
             return stock(self, tasks, producer, app, *args, **options)  # type: ignore[no-any-return]
         if group_that_is_sent() is not None:
-            # A group within the group: one producer, one whole.
+            # A group within a group belongs to the outer one.
             return stock(self, tasks, None, app, *args, **options)  # type: ignore[no-any-return]
         tasks = list(tasks)
         agents = agent_tasks_of(app.submitter.checks.config)
@@ -136,7 +141,7 @@ def _for_groups(stock: Any) -> Any:
             with _whole(app, producer) as collected:
                 return list(stock(self, tasks, collected, app, *args, **options))
         except Exception as error:
-            if not _is_sent_or_comes_again(app, error, agents):
+            if not _is_sent_or_redelivered(app, error, agents):
                 _fail_unsent(app, [result for _, result, _ in tasks], error)
             raise
 
@@ -145,15 +150,15 @@ def _for_groups(stock: Any) -> Any:
 
 
 def _for_chords(stock: Any) -> Any:
-    """What a chord sends beside its header belongs to the whole: a task that looks whether the
-    header has ended, where the result store cannot count."""
+    """A chord may send a task beside its header: `celery.chord_unlock`, if the result backend
+    cannot count. This task belongs to the whole too."""
 
     def run(
         self: Any, header: Any, body: Any, partial_args: Any, app: Any = None, **options: Any
     ) -> Any:
         app = app or self._get_app(body)
-        is_whole = hasattr(app, "submitter") and group_that_is_sent() is None
-        if not is_whole or not _has_agents(header, agent_tasks_of(app.submitter.checks.config)):
+        is_outermost = hasattr(app, "submitter") and group_that_is_sent() is None
+        if not is_outermost or not _has_agents(header, agent_tasks_of(app.submitter.checks.config)):
             return stock(self, header, body, partial_args, app=app, **options)
         with _whole(app, None):
             return stock(self, header, body, partial_args, app=app, **options)
@@ -161,18 +166,19 @@ def _for_chords(stock: Any) -> Any:
     return run
 
 
-def _is_sent_or_comes_again(app: Any, error: Exception, agents: Collection[str]) -> bool:
-    """Whether a group that raised has left, or may leave yet: an agent's task whose broker was away
-    is delivered again, and sends it then."""
+def _is_sent_or_redelivered(app: Any, error: Exception, agents: Collection[str]) -> bool:
+    """Whether a group that raised is sent, or may still be sent: an agent's task that could not
+    reach the broker is delivered again, and sends the group then."""
     if isinstance(error, (PartlySubmitted, NotReplicated)):
         return True
-    is_away = isinstance(error, AWAY) and not isinstance(error, REFUSALS)
-    return is_away and getattr(app.current_worker_task, "name", "") in agents
+    is_unavailable = isinstance(error, UNAVAILABLE_ERRORS) and not isinstance(error, REFUSALS)
+    return is_unavailable and getattr(app.current_worker_task, "name", "") in agents
 
 
 def _fail_unsent(app: Any, results: Iterable[Any], error: Exception) -> None:
-    """Store the error as the result of all that a worker could not send: whoever began the chain
-    waits for these results, and Celery fails only those of tasks and of bodies of chords."""
+    """Store the error as the result of each task that a worker could not send. The caller that
+    began the chain waits for these results; Celery itself fails only single tasks and the bodies
+    of chords."""
     if not app.current_worker_task:
         return
     for each in results:

@@ -177,15 +177,15 @@ def _try(asked: Submission, as_json: bool) -> None:
     if as_json:
         money = {
             "held_for": found.chosen or None,
-            "because": describe_downgrade(found.because),
+            "because": describe_downgrade(found.reason),
             "refusal": found.refusal._asdict() if found.refusal else None,
         }
         shown = {"route": found.route.to_json(), "model": model_json(found.models)}
         print_json({**shown, "money": money})
         return
     console().print(decision_view(found.route, found.models))
-    if found.because:
-        why = describe_downgrade(found.because)
+    if found.reason:
+        why = describe_downgrade(found.reason)
         say(f"Money: would be reserved for {found.chosen}, since {why}")
     if found.refusal:
         say(f"Money: refused: {found.refusal.sentence}")

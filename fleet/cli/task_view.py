@@ -25,10 +25,10 @@ from fleet.models.rules.downgrade_reasons import describe_downgrade
 from fleet.models.rules.usage import CONTRADICTORY, MISSING, UNPRICED
 
 if TYPE_CHECKING:
-    from fleet.tasks.checkpoints_store import Saved
+    from fleet.tasks.checkpoints_store import Checkpoint
     from fleet.tasks.model_call import ModelCall
     from fleet.tasks.record import TaskRecord
-    from fleet.tasks.rules.states import Move
+    from fleet.tasks.rules import Move
 
 WHY_DEAD = {
     "permanent": "the error is permanent",
@@ -40,7 +40,7 @@ WHY_DEAD = {
 }
 
 
-def record_view(record: TaskRecord, saved: Sequence[Saved] = ()) -> Group:
+def record_view(record: TaskRecord, saved: Sequence[Checkpoint] = ()) -> Group:
     """A task in full: facts, model calls, checkpoints, history, and its error or result."""
     parts: list[RenderableType] = [_facts(record), *calls_view(record), *saved_view(saved)]
     parts += history_view(record)
@@ -94,7 +94,7 @@ def calls_view(record: TaskRecord) -> list[RenderableType]:
     return [*parts, Text(f"and {more} more calls")] if more else parts
 
 
-def saved_view(saved: Sequence[Saved]) -> Iterator[RenderableType]:
+def saved_view(saved: Sequence[Checkpoint]) -> Iterator[RenderableType]:
     """The checkpoints with size and time, after an empty line. Empty if there are none."""
     if saved:
         yield from (Text(), table(saved, SAVED))
@@ -106,7 +106,7 @@ def history_view(record: TaskRecord) -> Iterator[RenderableType]:
         yield from (Text(), table(record.history, HISTORY))
 
 
-def saved_json(saved: Sequence[Saved]) -> list[dict[str, Any]]:
+def saved_json(saved: Sequence[Checkpoint]) -> list[dict[str, Any]]:
     """The checkpoints without their values, which may be large."""
     return [{"name": each.name, "bytes": each.size, "at": each.at} for each in saved]
 
@@ -275,7 +275,7 @@ CALLS: tuple[Column[ModelCall], ...] = (
     figure("took", lambda call: seconds(call.seconds)),
     figure("at", lambda call: moment(call.at)),
 )
-SAVED: tuple[Column[Saved], ...] = (
+SAVED: tuple[Column[Checkpoint], ...] = (
     Column("checkpoint", lambda each: each.name),
     figure("bytes", lambda each: f"{each.size:,}"),
     figure("at", lambda each: moment(each.at)),

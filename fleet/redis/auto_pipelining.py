@@ -1,9 +1,9 @@
-"""Calls of many threads in bundles: what they call at the same time is one round trip.
+"""Auto-pipelining: simultaneous calls of many threads share one round trip.
 
-A worker's threads begin and end tasks together, and a round trip of its own costs each a wait for
-the socket and, after it, one for the interpreter. Here the first who calls leads: it sends, and
-what the others call meanwhile goes with the next bundle, which the first of those leads. So nobody
-waits for company, and no thread is kept for it. Each call is answered, or fails, by itself.
+A worker's threads begin and end tasks together. A separate round trip costs each thread a wait for
+the socket and then one for the interpreter. Here the first caller leads: it sends its call. The
+calls that arrive meanwhile form the next pipeline, led by the first of them. So no call is delayed
+to fill a pipeline, and no extra thread is needed. Each call has its own answer or error.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from redis import ConnectionError, ConnectionPool, ResponseError, TimeoutError
 
 
 class Undelivered(Exception):
-    """The call has to be sent in another way. The connection broke before its answer came, so it
-    may have been done, or not; or it cannot be made from here."""
+    """The call has to be sent in another way: the connection broke before the answer came, so that
+    the call may or may not have been executed, or it cannot be made from this thread now."""
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call: its answer, or its error, once it is `settled`. Whoever waits for it waits for
-    `turn`, which is also given to the one that is to lead."""
+    """One call: its answer, or its error, once it is `settled`. Its thread waits for `turn`, which
+    is released when the call is settled, or when the thread has to lead."""
 
     packed: bytes
     turn: threading.Lock = field(default_factory=threading.Lock)
@@ -44,11 +44,11 @@ class AutoPipelining:
         self._pool = pool
         self._begin()
         begin = weakref.WeakMethod(self._begin)
-        # Before any thread of the child can call: what leads in the parent does not lead there.
+        # Before any thread of the child can call: the parent's leader does not exist there.
         os.register_at_fork(after_in_child=lambda: (found := begin()) and found())
 
     def _begin(self) -> None:
-        #: Whether the thread is in a call: a handler of signals that called would wait for itself.
+        #: Whether this thread is in a call: a call of its signal handler would wait for itself.
         self._here = threading.local()
         self._guard = threading.Lock()
         self._calls: list[Call] = []
@@ -56,9 +56,10 @@ class AutoPipelining:
         self._connection: Any = None
 
     def call(self, *command: str | bytes | int | float) -> Any:
-        """The answer to a command. Raises what Redis says, or `Undelivered`."""
+        """The answer to a command. Raises Redis's error, an error of the connection, or
+        `Undelivered`."""
         if getattr(self._here, "calls", False):
-            raise Undelivered("a signal's handler calls while its thread is in a call")
+            raise Undelivered("a signal handler calls while its thread is in a call")
         call = Call(pack(command))  # type: ignore[arg-type]  # takes a tuple of any length
         self._here.calls = True
         try:
@@ -76,13 +77,13 @@ class AutoPipelining:
             try:
                 raise answer
             finally:
-                # Its traceback has this frame, and by that all callers' variables: a cycle would
-                # keep them until the garbage collector comes.
+                # The error's traceback refers to this frame, and so to all callers' variables. A
+                # reference cycle would keep them until the next garbage collection.
                 del answer, call
         return answer
 
     def _join(self, call: Call) -> bool:
-        """Whether the call is to lead; else its turn comes."""
+        """Queue a call. Whether its thread has to lead; else its turn comes."""
         call.turn.acquire()
         with self._guard:
             self._calls.append(call)
@@ -109,12 +110,12 @@ class AutoPipelining:
             for call in calls:
                 call.settle(_answer(connection))
         except TimeoutError as error:
-            # Every one of them would wait as long again.
+            # A retry of each would wait as long again.
             _settle_rest(calls, TimeoutError, *error.args)
         except (ConnectionError, OSError) as error:
             _settle_rest(calls, Undelivered, str(error))
         finally:
-            # Only where the leader was interrupted.
+            # This is so only if the leader was interrupted.
             if not calls[-1].settled:
                 connection.disconnect()
             _settle_rest(calls, Undelivered, "the thread that led was interrupted")
@@ -126,7 +127,7 @@ class AutoPipelining:
         return self._connection
 
     def _pass_on(self, leader: Call, calls: list[Call]) -> None:
-        """Wake the next to lead, and all who have their answers."""
+        """Wake the next leader, and all threads whose calls are settled."""
         with self._guard:
             following = self._follow()
         for call in following + calls:
@@ -134,13 +135,13 @@ class AutoPipelining:
                 call.turn.release()
 
     def _follow(self) -> list[Call]:
-        """Let the first who waits lead; whoever that is has to be woken."""
+        """Make the first waiting call the leader. Returns it; the caller has to wake its thread."""
         following = self._calls[:1]
         self._leader = following[0] if following else None
         return following
 
     def _withdraw(self, call: Call) -> None:
-        """Whoever was interrupted, as by Ctrl-C, waits no more and is not to lead."""
+        """Remove the call of an interrupted thread, as by Ctrl-C; it must not lead."""
         following: list[Call] = []
         with self._guard:
             if call in self._calls:
@@ -155,11 +156,12 @@ def _answer(connection: Any) -> Any:
     try:
         return connection.read_response()
     except ResponseError as error:
-        # The frames in it have the calls, which are to have the error: see `AutoPipelining.call`.
+        # The traceback's frames refer to the calls, which will refer to the error: a cycle, see
+        # `AutoPipelining.call`.
         return error.with_traceback(None)
 
 
-def _settle_rest(calls: list[Call], kind: type[Exception], *why: Any) -> None:
+def _settle_rest(calls: list[Call], kind: type[Exception], *reason: Any) -> None:
     for call in calls:
         if not call.settled:
-            call.settle(kind(*why))
+            call.settle(kind(*reason))

@@ -1,7 +1,10 @@
-"""One client of Redis, and what its errors mean to Fleet."""
+"""One client of Redis, and the translation of its errors into Fleet's."""
 
 from __future__ import annotations
 
+import os
+import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,20 +16,19 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from fleet.errors import FleetError, InvalidConfig, InvalidRequest, NotAllowed, Unavailable
-from fleet.redis.forks import renew_locks_after_forks
 from fleet.redis.replies import answer_of, translated
 from fleet.settings.addresses import CHECK, RedisAddress, check_files, redis_address, tls_error
 
 RETRIES = 2
-"""Every script may be sent twice: a lost answer is given again, see the heads in `lua/`."""
+"""Every script may be sent twice: the second call gets the lost answer, see the heads in `lua/`."""
 
 
 def connect(url: str, socket_timeout: float) -> redis.Redis:
     """A client with a pool of connections, opened when first used. Safe to keep across a fork.
 
-    `socket_timeout` in seconds bounds every call, so that a dead peer is an error, not a
-    hang. Raises `InvalidConfig` for an address that cannot be understood, and for a file of TLS
-    that is not there.
+    `socket_timeout`, in seconds, limits every call, so that a dead peer is an error, not a
+    hang. Raises `InvalidConfig` for an address that cannot be parsed, and for a missing TLS
+    file.
     """
     address = redis_address(url)
     check_files(address.tls)
@@ -47,8 +49,8 @@ def _options(socket_timeout: float) -> dict[str, Any]:
         "socket_connect_timeout": socket_timeout,
         "socket_keepalive": True,
         "health_check_interval": 30,
-        # A refused or cut connection is tried again at once; a server that hangs has
-        # taken its time already.
+        # A refused or cut connection is retried at once. A server that hangs is not: the time-out
+        # is over already.
         "retry": Retry(
             ExponentialWithJitterBackoff(base=0.05, cap=0.5),
             RETRIES,
@@ -58,7 +60,7 @@ def _options(socket_timeout: float) -> dict[str, Any]:
 
 
 def _master(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
-    """A client of whichever Redis is the master: each new connection asks the Sentinels."""
+    """A client of the current master: each new connection asks the Sentinels for it."""
     found: Any = Sentinel(  # type: ignore[no-untyped-call]
         address.hosts,
         sentinel_kwargs=sentinel_options(address, options["socket_timeout"]),
@@ -74,8 +76,8 @@ def _master(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
 
 
 def sentinel_options(address: RedisAddress, socket_timeout: float) -> dict[str, Any]:
-    """How the Sentinels themselves are reached. One that does not answer is not asked again: the
-    next one is, and all of them when the connection is tried again."""
+    """Options of the connections to the Sentinels. A Sentinel that does not answer is not retried:
+    the next one is asked, and all of them when the connection is retried."""
     return {
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": socket_timeout,
@@ -87,18 +89,35 @@ def sentinel_options(address: RedisAddress, socket_timeout: float) -> dict[str, 
 
 
 def tls_options(address: RedisAddress) -> dict[str, Any]:
-    """What redis-py wants for TLS; nothing without it."""
+    """redis-py's options for TLS; empty without TLS."""
     return {} if address.tls is None else {"ssl": True, **address.tls}
 
 
+def renew_locks_after_forks(client: redis.Redis) -> None:
+    """Give the client's connection pool new locks in each process that is forked from now on.
+
+    The children of prefork workers use a client that was made before the fork. In a child, the
+    stock pool empties itself under a lock that it inherits. If a thread of the parent held that
+    lock at the fork, the child would wait for that thread forever.
+    """
+    kept = weakref.ref(client.connection_pool)
+
+    def renew() -> None:
+        pool = kept()
+        if pool is not None:
+            pool._lock, pool._fork_lock = threading.RLock(), threading.RLock()
+
+    os.register_at_fork(after_in_child=renew)
+
+
 def place(url: str) -> str:
-    """Where an address is, without the user and password that it may hold."""
+    """The place of an address, without its user and password."""
     return redis_address(url).place
 
 
 @contextmanager
 def redis_errors(client: redis.Redis) -> Iterator[None]:
-    """Turn what redis-py raises into Fleet's errors, with the cause chained."""
+    """Turn errors of redis-py into Fleet's errors, with the cause chained."""
     try:
         yield
     except redis.RedisError as error:
@@ -108,13 +127,13 @@ def redis_errors(client: redis.Redis) -> Iterator[None]:
         raise found from error
     except UnicodeEncodeError:
         raise InvalidRequest(
-            "a name holds half a surrogate pair, or bytes that are no UTF-8, which nothing here is "
-            "called by; write it anew"
+            "a name holds half a surrogate pair, or bytes that are no UTF-8, which a name cannot "
+            "hold; correct it"
         ) from None
 
 
 def _fleet_error(error: redis.RedisError, client: redis.Redis) -> FleetError | None:
-    """What an error of redis-py means; None for one of whoever calls it."""
+    """Fleet's error for one of redis-py; None for an error that the caller made."""
     answer = answer_of(error)
     if answer is not None:
         return translated(answer, _where(client))
@@ -122,7 +141,7 @@ def _fleet_error(error: redis.RedisError, client: redis.Redis) -> FleetError | N
         return _no_master(client)
     if isinstance(error, InvalidResponse):
         return Unavailable(
-            f"what answers at {_where(client)} does not speak as Redis does; correct "
+            f"the server at {_where(client)} does not speak Redis's protocol; correct "
             "FLEET_BROKER_URL"
         )
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
@@ -140,8 +159,8 @@ def _not_reached(error: Exception, where: str) -> FleetError:
 
 
 def _no_master(client: redis.Redis) -> FleetError:
-    """Why there is none: redis-py does not tell what the Sentinels had against this side, so they
-    are asked."""
+    """The reason why no master was found. redis-py does not keep the Sentinels' errors, so they are
+    asked again."""
     where, pool = _where(client), client.connection_pool
     assert isinstance(pool, SentinelConnectionPool)
     for sentinel in pool.sentinel_manager.sentinels:
@@ -157,8 +176,8 @@ def _no_master(client: redis.Redis) -> FleetError:
         else:
             break
     return Unavailable(
-        f"no Sentinel names a {where} that is up; wait for the failover, start what is down, or "
-        "correct FLEET_BROKER_URL"
+        f"no Sentinel names a {where} that is up; wait for the failover, start the servers that "
+        "are down, or correct FLEET_BROKER_URL"
     )
 
 

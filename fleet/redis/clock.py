@@ -1,9 +1,9 @@
-"""Redis's clock, and whether somebody has set it.
+"""Redis's clock, and the detection of steps in it.
 
-A lease ends by Redis's clock. Where that is set forward, or a replica takes over whose clock is
-ahead, all leases would end at once: each task would run twice, and count a crash. So each process
-compares it with a clock that nobody sets, twice a second. Whoever sees the two disagree puts expiry
-on hold for as long as a lease lasts: live workers renew meanwhile, the dead are found after it.
+A lease ends by Redis's clock. If that clock is set forward, or a replica with a fast clock takes
+over, all leases would end at once: each task would run twice, and count a crash. So each process
+compares it with its monotonic clock, twice a second. A process that sees the two disagree suspends
+expiry for as long as a lease lasts: live workers renew meanwhile, and dead ones are found later.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from fleet.redis.scripts import Scripts
 from fleet.redis.store import Store
 
 FRESH_SECONDS = 30.0
-"""What a process has seen of the clock counts for so long: the hold of an older step is over."""
+"""How long a reading of the clock is valid. The suspension after an older step is over by then."""
 
 LEAST_STEP_SECONDS = 1.0
-"""A call may take this long on its way, and be no step."""
+"""A smaller difference is no step: the call itself may take this long."""
 
 
 class Look(NamedTuple):
-    """What a look at the clock has shown. `step_ms` is how far it was set since the last one."""
+    """A reading of the clock. `step_ms` is how far it was set since the last one; `is_held`: expiry
+    is suspended."""
 
     step_ms: int
     is_held: bool
 
 
 class ServerClock(Store):
-    """Redis's clock as one process knows it; safe among threads."""
+    """Redis's clock as one process has read it; thread-safe."""
 
     def __init__(
         self,
@@ -51,11 +52,11 @@ class ServerClock(Store):
         # A lease that is renewed in time outlives a smaller step.
         step = max(LEAST_STEP_SECONDS, (lease_seconds - renew_seconds) / 2)
         self.step_ms = int(step * 1000)
-        #: Redis's time, ms, and this machine's monotonic one, when it was asked for.
+        #: Redis's time in ms, and this machine's monotonic time before that call.
         self._seen: tuple[int, float] | None = None
 
     def look(self) -> Look:
-        """Look at the clock, and put expiry on hold where it was set. One call."""
+        """Read the clock, and suspend expiry if it was set. One call."""
         keys, asked_at = [self.keys.clock], time.monotonic()
         for pool in map(self.keys.pool, self.pools):
             keys += [pool.agents, pool.unacked_index]
@@ -66,14 +67,14 @@ class ServerClock(Store):
         return Look(step_ms, bool(is_held))
 
     def shorten(self, task_id: str) -> None:
-        """Let a task's lease last no longer than one that is given now."""
+        """Let a task's lease end no later than a lease that is granted now."""
         keys = [self.keys.task(task_id), self.keys.leases]
         with redis_errors(self.client):
             self.scripts.shorten(keys=keys, args=[task_id, self.hold_ms])
 
     def evidence(self) -> list[str | int]:
-        """What a script that ends leases has to know: the time that is expected, by how much it may
-        differ, and how long expiry is held; see `lua/parts/clock.lua`."""
+        """Arguments of scripts that end leases, in ms: the expected time ('' if unknown), by how
+        much it may differ, and how long expiry is suspended; see `lua/parts/clock.lua`."""
         expected: str | int = ""
         if self._seen is not None:
             then_ms, asked_at = self._seen

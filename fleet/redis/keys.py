@@ -4,12 +4,12 @@ Every key begins with the fleet's hash tag, such as `{fleet}`, so that all of th
 Redis Cluster slot and each script may touch several at once.
 
     {fleet}:task:ID            hash     a task's record: request, decision, state, lease, result
-    {fleet}:saved:ID           hash     what a task's runs have saved, by name: when, by whom, JSON
+    {fleet}:saved:ID           hash     a task's checkpoints, by name: when, by whom, JSON
     {fleet}:tasks              zset     task ids by the time of their submission, ms
     {fleet}:once:TENANT:KEY    string   task id and fingerprint behind an idempotency key
     {fleet}:leases             zset     ids of running tasks by the time their lease ends, ms
-    {fleet}:cancelled          set      ids of running tasks that somebody wants stopped
-    {fleet}:done:ID            channel  says that a task has ended
+    {fleet}:cancelled          set      ids of running tasks that are cancelled
+    {fleet}:done:ID            channel  announces that a task has ended
     {fleet}:pools              set      names of pools that had an agent
     {fleet}:pool:NAME          hash     slots of an agent; outcomes and response time, over all and
                                         by request type; health; whether it is in maintenance
@@ -18,47 +18,49 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:pool:NAME:unacked[_index|_mutex]   Kombu's messages that a worker holds
     {fleet}:agents             set      ids of known agents
     {fleet}:agent:ID           hash     an agent: pool, slots, status, load, where it runs
-    {fleet}:agent:ID:wake      list     what an agent in maintenance waits on: nobody feeds it
-    {fleet}:policy             hash     what all producers follow: routes, limits, version
-    {fleet}:audit              stream   changes of the policy: what, from what, by whom, why
-    {fleet}:change:ID          string   what a change of the policy was answered
-    {fleet}:models             hash     what is learned of models, and which are cooling down
+    {fleet}:agent:ID:wake      list     an agent in maintenance waits on it; it is never fed
+    {fleet}:policy             hash     the policy of all producers: routes, limits, version
+    {fleet}:audit              stream   changes of the policy: what, from what, by whom, reason
+    {fleet}:change:ID          string   the answer to a change of the policy
+    {fleet}:models             hash     evidence of models, and their cool-downs
     {fleet}:prices             hash     the price data of the last refresh, and its version
     {fleet}:clock              string   until when no lease ends, since the clock was set, ms
     {fleet}:beat               string   who is beat now (a lease)
     {fleet}:beat:runs          hash     when each job of beat began last, ms
     {fleet}:health             hash     beat's last health summary
     {fleet}:spend:report       hash     beat's last spend report, and when it was made
-    {fleet}:examples           stream   what became of tasks: type, model, reward, sketch of text
-    {fleet}:ledger             stream   what was spent: an entry for each settled step
+    {fleet}:examples           stream   outcomes of tasks: type, model, reward, text features
+    {fleet}:ledger             stream   spending: an entry for each settled model call
     {fleet}:ledger:corrections hash     corrections by the names they were sent under; their sums
-    {fleet}:ledger:archives    list     files that hold what was trimmed from the ledger
-    {fleet}:money              hash     what each scope has spent, by hour, day and month, and holds
-    {fleet}:reservations       hash     what is held for each task that has not ended
-    {fleet}:open_steps         hash     what is bound by each step that is under way
-    {fleet}:orphans            hash     how far the search for money without a task has come
-    {fleet}:alerts             stream   budget alerts: what was used of which limit
-    {fleet}:alerted:WINDOW     set      thresholds and scopes that were said of an hour, day, month
-    {fleet}:parked             zset     ids of tasks that wait for room under a limit, or
-                                        to be tried again, by when, ms
-    {fleet}:delayed            zset     ids of tasks that wait for their time, by when, ms
-    {fleet}:deferred           zset     other messages that wait for their time, by when, ms
-    {fleet}:revoked            zset     ids of tasks that plain Celery has revoked, by when, us
-    {fleet}:revoked:stamps     zset     stamps it has revoked tasks by, as JSON, by when, us
-    {fleet}:replicated         string   a counter that is written to see how far the replicas are
-    {fleet}:waiting            hash     how many tasks of each tenant wait: queued, delayed, parked
+    {fleet}:ledger:archives    list     files with the entries that were trimmed from the ledger
+    {fleet}:money              hash     usage counters: what each scope has spent, by hour, day
+                                        and month, and holds
+    {fleet}:reservations       hash     the amount held for each task that has not ended
+    {fleet}:open_steps         hash     the amount bound by each model call in flight
+    {fleet}:orphans            hash     the cursors of the search for holds without a task
+    {fleet}:alerts             stream   budget alerts: the limit, and its usage
+    {fleet}:alerted:WINDOW     set      thresholds and scopes already alerted in an hour, day, month
+    {fleet}:parked             zset     ids of tasks on hold (waiting for budget or retry), by
+                                        their time, ms
+    {fleet}:delayed            zset     ids of tasks that wait for their time, by it, ms
+    {fleet}:deferred           zset     other messages that wait for their time, by it, ms
+    {fleet}:revoked            zset     ids of tasks revoked through Celery, by when, us
+    {fleet}:revoked:stamps     zset     stamps revoked through Celery, as JSON, by when, us
+    {fleet}:replicated         string   a counter that is written to measure the replicas' lag
+    {fleet}:waiting            hash     waiting tasks of each tenant: queued, delayed, on hold
     {fleet}:dead               zset     ids of dead letters by the time they failed, ms
     {fleet}:set_aside          stream   messages that no worker can take: queue, reason, beginning
-    {fleet}:set_aside:count    string   how many there ever were
-    {fleet}:set_aside:seen:SHA string   that a broadcast was set aside, for a minute
+    {fleet}:set_aside:count    string   how many there have been in all
+    {fleet}:set_aside:seen:SHA string   marks a broadcast as set aside, for a minute
     {fleet}:rollups            set      hours and days that have a roll-up
     {fleet}:rollup:cursor      string   the last entry of the ledger that is rolled up
     {fleet}:rollup:h:HOUR, :d:DAY   hash   sums of the ledger's entries by all their names
     QUEUE                      list     messages; QUEUE is {fleet}.POOL or {fleet}.overflow.TYPE
     QUEUE:wake                 list     at most one token: there are messages to claim
-    QUEUE:pushed:TAG           string   that the message of a plain publisher came, for a minute
-    QUEUE:line                 zset     ids of the tasks in it, in its order: by when they came, us,
-                                        or the negative time at which they were put in front
+    QUEUE:pushed:TAG           string   marks a plain publisher's message as pushed, for a minute
+    QUEUE:line                 zset     the queue index: ids of the queue's tasks, in its order: by
+                                        arrival time, us, or by the negative time at which they
+                                        were put in front
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 NO_POOL = "none"
-"""Stands for the pool of a worker that is no agent: the messages that it holds are noted there."""
+"""The pool under which a worker that is no agent notes the messages that it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,8 +271,8 @@ class Keys:
 
 
 def foreign_keys() -> tuple[str, ...]:
-    """One key of each kind that Celery and Kombu name by themselves, beside the fleet's own:
-    routes, results, and the queues of events and of remote control."""
+    """One key of each kind that Celery and Kombu name themselves: routes, results, and the queues
+    of events and of remote control."""
     kinds = ("_kombu.binding.ID", "celery-task-meta-ID", "celeryev.ID")
     return (*kinds, "ID.celery.pidbox", "ID.reply.celery.pidbox")
 
@@ -281,12 +283,12 @@ def wake(queue: str) -> str:
 
 
 def pushed(queue: str, delivery_tag: str) -> str:
-    """What is kept of a message that was pushed to a queue, lest it be pushed again."""
+    """The mark of a message that was pushed to a queue, so that it is pushed once."""
     return f"{queue}:pushed:{delivery_tag}"
 
 
 def line(queue: str) -> str:
-    """The tasks that are in a queue, or in one of its `lists`, in its order."""
+    """The queue index: the ids of the tasks in a queue, or in one of its `lists`, in its order."""
     return f"{queue}:line"
 
 
@@ -296,8 +298,8 @@ PRIORITIES = ("", *(f"{SEPARATOR}{priority}" for priority in (3, 6, 9)))
 
 
 def lists(queue: str) -> tuple[str, ...]:
-    """The lists in which Kombu keeps a queue, by priority: Fleet pushes to the first, and Kombu
-    puts a message that has a priority of its own back into one of the others."""
+    """The lists in which Kombu keeps a queue, by priority. Fleet pushes to the first. Kombu
+    requeues a message with another priority into one of the others."""
     return tuple(queue + priority for priority in PRIORITIES)
 
 

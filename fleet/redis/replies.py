@@ -1,12 +1,12 @@
-"""What an answer of Redis that is an error means. Its first word decides.
+"""Translates error replies of Redis into Fleet's errors, by their first word.
 
     retry later      the server cannot take the call now: it loads, it is busy, its disk is full
-    not allowed      the user, the password or the user's rights
+    not allowed      the user, the password or the user's rights are wrong
     never retry      the server or its configuration has to be changed first
 
-redis-py has a class for some of these words and raises the others as `ResponseError`. It cuts the
-first word off where it knows it, and puts other words in front of an answer within a pipeline. A
-server before Redis 7 puts an error within a script behind words of its own. Here all four are read.
+redis-py has a class for some of these words, and then cuts the word off. It raises the others as
+`ResponseError`. In a pipeline, it puts text in front of the reply. A server before Redis 7 puts
+text in front of an error within a script. All four forms are read here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from redis import exceptions
 
 from fleet.errors import FleetError, InvalidConfig, NeverRetry, NotAllowed, Unavailable
 
-NOT_NOW = {
+TEMPORARY = {
     "BUSY": "a script runs there for too long; `SCRIPT KILL` ends one that has written nothing",
     "CLUSTERDOWN": "its cluster has lost a part",
     "EXECABORT": "a command of the transaction was refused",
@@ -40,9 +40,9 @@ NOT_NOW = {
     "UNBLOCKED": "it has become a replica",
     "UNKILLABLE": "a script that has written runs there for too long",
 }
-"""First words of a server that may take the same call later, and why it does not now."""
+"""First words of a server that may take the same call later, each with the reason."""
 
-NOT_YOU = frozenset({"DENIED", "NOAUTH", "NOPERM", "WRONGPASS"})
+ACCESS_DENIED = frozenset({"DENIED", "NOAUTH", "NOPERM", "WRONGPASS"})
 """First words of a server that refuses the caller."""
 
 NOT_A_CLUSTER = frozenset({"ASK", "CROSSSLOT", "MOVED"})
@@ -64,11 +64,11 @@ WORDS: dict[type[Exception], str] = {
     exceptions.ReadOnlyError: "READONLY",
     exceptions.TryAgainError: "TRYAGAIN",
 }
-"""The words that redis-py has cut off, by its classes; those that derive from others come first."""
+"""The words that redis-py has cut off, by its classes; derived classes come first."""
 
 TOO_MANY_CLIENTS = "max number of clients"
 NOT_IN_A_SCRIPT = ("ACL failure in script", "can't run this command or subcommand")
-"""How Redis and Valkey put it where a script may not do what its caller has no right to."""
+"""How Redis and Valkey report that a script's caller lacks a right."""
 
 IN_A_PIPELINE = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
 IN_A_SCRIPT = re.compile(r".*@user_script: ?\d+: -?(?=[A-Z]{2,}\b)", re.DOTALL)
@@ -76,7 +76,7 @@ FIRST_WORD = re.compile(r"^-?([A-Z]{2,})(?: |$)")
 
 
 class Answer(NamedTuple):
-    """An error that Redis has answered with: its first word, '' for none, and the rest."""
+    """An error reply of Redis: its first word, '' for none, and the rest."""
 
     word: str
     rest: str
@@ -86,39 +86,41 @@ class Answer(NamedTuple):
 
 
 def answer_of(error: redis.RedisError) -> Answer | None:
-    """What Redis has answered; None where no answer came."""
+    """The error reply of Redis in an error; None if no reply came."""
     words = (word for kind, word in WORDS.items() if isinstance(error, kind))
     known = next(words, getattr(error, "status_code", None) or "")
-    said = IN_A_PIPELINE.sub("", str(error))
+    reply = IN_A_PIPELINE.sub("", str(error))
     if not known and not isinstance(error, exceptions.ResponseError):
-        return Answer("ERR", said) if TOO_MANY_CLIENTS in said else None
+        return Answer("ERR", reply) if TOO_MANY_CLIENTS in reply else None
     if known in ("", "ERR"):
-        said = IN_A_SCRIPT.sub("", said)
-        first = FIRST_WORD.match(said)
-        known, said = (first[1], said[first.end() :]) if first else (known or "ERR", said)
-    return Answer(known, said)
+        reply = IN_A_SCRIPT.sub("", reply)
+        first = FIRST_WORD.match(reply)
+        known, reply = (first[1], reply[first.end() :]) if first else (known or "ERR", reply)
+    return Answer(known, reply)
 
 
 def translated(answer: Answer, where: str) -> FleetError:
-    """Fleet's error for what Redis at a place has answered."""
+    """Fleet's error for an error reply of the Redis at a place."""
     word, rest = answer
-    if word in NOT_YOU or any(words in str(answer) for words in NOT_IN_A_SCRIPT):
+    if word in ACCESS_DENIED or any(words in str(answer) for words in NOT_IN_A_SCRIPT):
         return NotAllowed(
             f"Redis refused the user, the password or the user's rights ({answer}); check "
             "FLEET_BROKER_URL, and give the user the rights that docs/brokers.md names"
         )
-    if word in NOT_NOW or TOO_MANY_CLIENTS in rest:
-        why = NOT_NOW.get(word, "it has as many clients as it takes; raise maxclients")
-        return Unavailable(f"Redis cannot take it now ({answer}); nothing was written. Why: {why}")
+    if word in TEMPORARY or TOO_MANY_CLIENTS in rest:
+        reason = TEMPORARY.get(word, "it has as many clients as it takes; raise maxclients")
+        return Unavailable(
+            f"Redis cannot take the call now ({answer}); nothing was written. Reason: {reason}"
+        )
     if word in NOT_A_CLUSTER:
         return InvalidConfig(
-            f"Redis at {where} is a part of a cluster ({answer}), which Fleet cannot use yet; let "
-            "FLEET_BROKER_URL name a single server, or its Sentinels"
+            f"Redis at {where} is a part of a cluster ({answer}), which Fleet cannot use yet; name "
+            "a single server, or its Sentinels, in FLEET_BROKER_URL"
         )
     if word not in ("ERR", "WRONGTYPE", "NOPROTO"):
-        # A module's, a proxy's or a newer server's: nobody knows that it will stay so.
-        return Unavailable(f"Redis at {where} did not do it ({answer})")
+        # An unknown error of a module, a proxy or a newer server may be temporary.
+        return Unavailable(f"Redis at {where} did not execute the call ({answer})")
     return NeverRetry(
-        f"Redis at {where} refused what it was asked ({answer}); Fleet needs Redis 6.2 or newer, "
+        f"Redis at {where} refused the call ({answer}); Fleet needs Redis 6.2 or newer, "
         "or Valkey, with scripts, and nobody else may write to its keys"
     )

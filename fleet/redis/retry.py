@@ -1,4 +1,4 @@
-"""Waits a bounded while for a Redis that is away: for what a run begins or ends with."""
+"""Retries a call while Redis is unavailable, for a limited time: at the start and end of a run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Written = TypeVar("Written")
 
 
 def retry_while_away(write: Callable[[], Written], seconds: float) -> Written:
-    """What `write` gives. It is called again while Redis cannot take it, for so long; then
+    """The result of `write`. While Redis cannot take the call, it is retried for `seconds`; then
     `RetryLater` is raised.
 
-    Given up, an end counts as that of a run whose worker has died.
+    A run whose outcome is given up counts as a run whose worker has died.
     """
     give_up = time.monotonic() + seconds
     while True:

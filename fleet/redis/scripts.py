@@ -1,8 +1,8 @@
-"""The Lua scripts, one file an operation, registered on a client.
+"""The Lua scripts, one file for each operation, registered on a client.
 
-Code that several scripts share is in `lua/parts`, and takes the place of a line `-- include NAME`.
-A script gives its keys and arguments names in its first lines, and its body uses the names alone.
-For each script one function in Python builds the keys and arguments.
+Code that several scripts share is in `lua/parts`. It replaces a line `-- include NAME`. A script
+names its keys and arguments in its first lines, and its body uses only these names. For each script
+one function in Python builds the keys and arguments.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INCLUDE = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 
 @cache
 def source(name: str) -> str:
-    """The text of a script, with the parts that it includes."""
+    """The source of a script, with the parts that it includes."""
     return INCLUDE.sub(lambda line: _text("parts", line[1]), _text(name))
 
 
@@ -35,22 +35,22 @@ def _text(*path: str) -> str:
 class Script:
     """One script, bound to a client."""
 
-    def __init__(self, client: Redis, bundles: AutoPipelining, text: str) -> None:
+    def __init__(self, client: Redis, pipelining: AutoPipelining, text: str) -> None:
         self._stock = client.register_script(text)
-        self._bundles = bundles
+        self._pipelining = pipelining
         self.sha = self._stock.sha
 
     def __call__(
         self, keys: Sequence[str], args: Sequence[Any] = (), client: Any = None
     ) -> Any:
-        """Run it, or put it into `client`, a pipeline.
+        """Run the script, or add it to `client`, a pipeline.
 
-        Where the connection breaks it is sent again, as often as the client tries anything.
+        If the connection breaks, the call is retried as often as any call of the client.
         """
         if client is not None:
             return self._stock(keys=keys, args=args, client=client)
         try:
-            return self._bundles.call("EVALSHA", self.sha, len(keys), *keys, *args)
+            return self._pipelining.call("EVALSHA", self.sha, len(keys), *keys, *args)
         except (NoScriptError, Undelivered):
             return self._stock(keys=keys, args=args)
 
@@ -120,9 +120,9 @@ class Scripts:
     usage: Script
 
     def __init__(self, client: Redis) -> None:
-        bundles = AutoPipelining(client.connection_pool)
+        pipelining = AutoPipelining(client.connection_pool)
         for name in NAMES:
-            setattr(self, name, Script(client, bundles, source(name)))
+            setattr(self, name, Script(client, pipelining, source(name)))
 
 
 NAMES = tuple(Scripts.__annotations__)
@@ -130,11 +130,11 @@ NAMES = tuple(Scripts.__annotations__)
 
 
 def text(value: Any) -> str:
-    """A reply's string, whichever way the client decodes. Bytes that are no UTF-8 are shown as
-    `\\xNN`: what a stranger wrote is no name of anything here, and keeps nobody from working."""
+    """A reply's string, whether or not the client decodes. Bytes that are no UTF-8 become `\\xNN`:
+    other programs may have written them, and they must not raise an error."""
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def raw(value: bytes | str) -> bytes:
-    """A reply's bytes, whichever way the client decodes."""
+    """A reply's bytes, whether or not the client decodes."""
     return value if isinstance(value, bytes) else value.encode()

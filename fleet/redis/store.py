@@ -1,4 +1,4 @@
-"""What every part of the state works with: one client, the key names, the scripts."""
+"""The base of all stores: one client, the key names, the scripts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fleet.redis.scripts import Scripts
 
 
 class Store:
-    """The ground that tasks, agents, pools and submissions stand on."""
+    """The base class of each room's store."""
 
     def __init__(self, client: Redis, keys: Keys, scripts: Scripts) -> None:
         self.client = client

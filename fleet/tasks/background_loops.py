@@ -1,8 +1,8 @@
-"""Loops that outlive every error: they keep leases, beat, look into the schedule, send jobs.
+"""Background loops that survive every error: lease renewal, heartbeats, the schedule, beat's jobs.
 
-A process without one of them seems to live and does not work. So no such loop asks of which class
-an error is. It logs the first error in a row, waits longer after each further one up to a bound,
-and goes on. It also logs that the row has ended.
+A process whose loop has ended looks alive and does no work. So a loop catches every error: it logs
+the first one of a streak, waits longer after each further one up to a bound, and continues. It logs
+the end of the streak too.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ log = structlog.get_logger(__name__)
 
 
 class FailureStreak:
-    """Counts the failures in a row of one loop, and logs the first of them."""
+    """Counts consecutive failures of one loop, and logs the first."""
 
     def __init__(self, loop: str) -> None:
         self.loop = loop
         self.in_a_row = 0
 
     def failed(self, error: Exception) -> None:
-        """Note a failure."""
+        """Record a failure."""
         self.in_a_row += 1
         if self.in_a_row > 1:
             return
         known = isinstance(error, FleetError)
-        told = {"error": str(error)} if known else {"exc_info": error}
-        log.warning("failed, continuing", loop=self.loop, **told)
+        detail = {"error": str(error)} if known else {"exc_info": error}
+        log.warning("failed, continuing", loop=self.loop, **detail)
 
-    def passed(self) -> None:
-        """Note that it went well."""
+    def succeeded(self) -> None:
+        """Record a success."""
         if self.in_a_row:
             log.info("works again", loop=self.loop, failures=self.in_a_row)
         self.in_a_row = 0
 
     def seconds(self, usual: float, most: float) -> float:
-        """How long to wait before the next try: `usual`, doubled by each failure after the first,
-        and no more than `most`."""
+        """Seconds until the next try: `usual`, doubled by each failure after the first, at most
+        `most`."""
         doublings = min(max(self.in_a_row - 1, 0), 16)
         return min(usual * 2.0**doublings, max(usual, most))
 
@@ -53,17 +53,17 @@ def repeat(
     max_seconds: float,
     ended: threading.Event | None = None,
 ) -> threading.Thread:
-    """A daemon thread, not started yet, that does something every `seconds` until `ended` is set;
-    after failures in a row it waits up to `most_seconds`."""
-    ended, troubles = ended or threading.Event(), FailureStreak(name)
+    """A daemon thread, not yet started, that calls `do` every `seconds` until `ended` is set. After
+    consecutive failures it waits up to `max_seconds`."""
+    ended, streak = ended or threading.Event(), FailureStreak(name)
 
     def run() -> None:
-        while not ended.wait(troubles.seconds(seconds, max_seconds)):
+        while not ended.wait(streak.seconds(seconds, max_seconds)):
             try:
                 do()
             except Exception as error:
-                troubles.failed(error)
+                streak.failed(error)
             else:
-                troubles.passed()
+                streak.succeeded()
 
     return threading.Thread(target=run, name=name, daemon=True)

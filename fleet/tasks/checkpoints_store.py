@@ -1,7 +1,7 @@
-"""Checkpoints: what the runs of a task have saved, for its next run to go on from.
+"""Checkpoints: values that the runs of a task save, so that its next run resumes from them.
 
-They stand in one hash beside the record of their task, see `lua/parts/checkpoints.lua`, and come
-with the lease. They go where the task ends, and stay with a dead letter, whose retry goes on from a
+One hash beside the task's record holds them, see `lua/parts/checkpoints.lua`. The lease carries
+them to the run. They are deleted when the task ends, except for a dead letter: its retry gets a
 copy.
 """
 
@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 from fleet.redis.scripts import text
 
 MAX_NAMES = 100
-"""As in `lua/parts/checkpoints.lua`."""
+"""Checkpoints of one task; `lua/parts/checkpoints.lua` has the same number."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
-class Saved(NamedTuple):
-    """What a run has saved under a name: when, in seconds since 1970 by Redis's clock; the fence of
-    the run; and the value, as JSON."""
+class Checkpoint(NamedTuple):
+    """A saved value: its name; when it was saved, in seconds since 1970 by Redis's clock; the fence
+    of the run that saved it; and the value as JSON."""
 
     name: str
     at: float
@@ -35,21 +35,23 @@ class Saved(NamedTuple):
 
 
 def checked_name(name: str) -> str:
-    """The name, where something can be saved under it. Raises `ValueError`."""
+    """The same name, if it is valid for a checkpoint. Raises `ValueError`."""
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"nothing can be saved as {name!r}; use up to 64 letters, digits and . _ : -, and "
+            f"{name!r} is no name for a checkpoint; use up to 64 letters, digits and . _ : -, and "
             "begin with a letter or a digit"
         )
     return name
 
 
-def parse_saved(flat: Sequence[Any]) -> tuple[Saved, ...]:
-    """What is saved, from the hash as a list of name, value, name, value; oldest first."""
+def parse_checkpoints(flat: Sequence[Any]) -> tuple[Checkpoint, ...]:
+    """Checkpoints from the hash, given as a list of name, value, name, value; oldest first."""
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    return tuple(sorted((_saved(text(n), text(v)) for n, v in pairs), key=lambda each: each.at))
+    return tuple(
+        sorted((_checkpoint(text(n), text(v)) for n, v in pairs), key=lambda each: each.at)
+    )
 
 
-def _saved(name: str, packed: str) -> Saved:
+def _checkpoint(name: str, packed: str) -> Checkpoint:
     at, fence, value = packed.split(" ", 2)
-    return Saved(name, int(at) / 1000, int(fence), value)
+    return Checkpoint(name, int(at) / 1000, int(fence), value)

@@ -1,4 +1,4 @@
-"""Wires one client of Redis to all that works on it. The composition roots call this once."""
+"""Builds all stores of a fleet on one Redis client. Each composition root calls this once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from fleet.settings import Settings
 from fleet.tasks.dead_letters_store import DeadLetters
 from fleet.tasks.model_calls_store import ModelCallStore
 from fleet.tasks.revocations_store import Revocations
-from fleet.tasks.rules.states import ENDED
+from fleet.tasks.rules import ENDED
 from fleet.tasks.set_aside_store import SetAside
 from fleet.tasks.store import Tasks
 from fleet.tasks.stores import TaskStores
@@ -57,7 +57,8 @@ from fleet.tasks.waiting.schedule_store import Schedule
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One fleet, reached through one client of Redis: each room's stores, and what is installed.
+    """One fleet, reached through one Redis client: each room's stores, the installed agents and the
+    installed strategies.
 
     `agents` are the installed agents by agent type, `strategies` the installed ones by name.
     """
@@ -76,7 +77,7 @@ class Connection:
     strategies: Mapping[str, Strategy]
 
     def submitter(self, encode: MessageEncoder) -> Submitter:
-        """The submit path, with a snapshot and plans of its own."""
+        """A new submitter with its own snapshot and plans."""
         complexity = Complexity(self.policy.store)
         planner = Planner(
             self.settings,
@@ -94,7 +95,7 @@ class Connection:
 
 
 def open_connection(settings: Settings) -> Connection:
-    """Wire everything up. Nothing is sent to Redis yet. Raises `InvalidConfig`."""
+    """Build the connection. Sends nothing to Redis yet. Raises `InvalidConfig`."""
     strategies, agents = installed_strategies(), installed_agents()
     check_strategies(settings, strategies)
     check_model_tasks(settings, agents)
@@ -182,7 +183,7 @@ def _task_stores(
 
 
 def _queues(settings: Settings) -> dict[str, str]:
-    """Every queue that tasks wait in, with its pool, '' for an overflow queue."""
+    """Every queue with its pool; '' for an overflow queue."""
     pools = {settings.queue(name): name for name in settings.config.pools}
     overflow = {settings.overflow_queue(name): "" for name in settings.config.agent_types}
     return {**pools, **overflow}

@@ -1,9 +1,9 @@
-"""Dead letters: found, retried as new tasks, dropped, and kept within their bounds.
+"""Dead letters: find them, retry them as new tasks, drop them, and bound their number.
 
-A dead letter is retried as a task of its own: what has ended stays as it is, its cost too. The new
-one is submitted as any other, so its money is held or it is refused, and then the letter stays. Its
-id follows from that of the old one: however many retry it at once, or again after a crash between
-the submission and its note, there is one new task. It goes on from what the old one has saved.
+A dead letter is retried as a new task; the old record stays unchanged, its cost included. The new
+task is submitted like any other: if it is refused, the dead letter stays. The new id is derived
+from the old one, so concurrent retries, and a retry after a crash, create one new task. The new
+task resumes from the checkpoints of the old one.
 """
 
 from __future__ import annotations
@@ -15,50 +15,52 @@ from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters_store import Letter
 from fleet.tasks.kept_messages import payload_of, readdressed
 from fleet.tasks.record import TaskRecord
-from fleet.tasks.rules.dead_letters import DeadFilter
-from fleet.tasks.set_aside_store import SetAsideMessage
+from fleet.tasks.rules import DeadFilter
+from fleet.tasks.set_aside_store import PREFIX, SetAsideMessage
+from fleet.tasks.submission.batch import Submitted
 from fleet.tasks.submission.checks import Submission
-from fleet.tasks.submission.submit import Submitted, Submitter
+from fleet.tasks.submission.submit import Submitter
 
 NANODOLLARS = 1_000_000_000
 MALFORMED = MalformedMessage.__name__
 
 
 def find_dead(fleet: Connection, wanted: DeadFilter) -> list[TaskRecord]:
-    """The dead letters that are meant, newest first, without their steps and history."""
+    """The selected dead letters, newest first, without their model calls and history."""
     now = fleet.tasks.dead_letters.now()
     found = {record.id: record for record in fleet.tasks.dead_letters.newest()}
     return [each for each in found.values() if _fits(each, wanted, now)]
 
 
 def find_malformed(fleet: Connection, wanted: DeadFilter) -> list[SetAsideMessage]:
-    """The malformed messages that are meant, newest first. They are of no tenant and no type."""
+    """The selected malformed messages, newest first. They have no tenant and no request type."""
     now = fleet.tasks.dead_letters.now()
     found = fleet.tasks.set_aside.newest()
     return [each for each in found if wanted.fits("", "", MALFORMED, now - each.at)]
 
 
 def refusal_to_retry(fleet: Connection, message_id: str) -> FleetError:
-    """Why a message that was set aside cannot be retried."""
+    """The error for an attempt to retry a message that was set aside."""
     for each in fleet.tasks.set_aside.newest():
         if each.id == message_id:
             return InvalidRequest(
-                f"{message_id} cannot be retried: the message is malformed ({each.reason}). Send "
-                f"the task anew, and give this up with `fleet dead drop {message_id}`"
+                f"{message_id} cannot be retried: the message is malformed ({each.reason}). Submit "
+                f"the task again, and drop this message: `fleet dead drop {message_id}`"
             )
-    return TaskNotFound(
-        f"{message_id} is no dead letter; `fleet dead list` has those there are"
-    )
+    return TaskNotFound(f"{message_id} is not a dead letter; `fleet dead list` shows them")
 
 
 def retry_dead(fleet: Connection, submitter: Submitter, task_id: str) -> Submitted:
-    """Submit a dead letter as a new task. Raises what a submission raises, `TaskNotFound` for what
-    is no dead letter, and `InvalidRequest` where no message was kept; the letter stays then."""
+    """Submit a dead letter as a new task.
+
+    Raises the errors of a submission, `TaskNotFound` if the task is not a dead letter, and
+    `InvalidRequest` if its message was not kept. After an error the dead letter stays.
+    """
     letter = fleet.tasks.dead_letters.letter(task_id)
     if not letter.message:
         raise InvalidRequest(
-            f"task {task_id} cannot be retried: its publisher wrote no record that keeps its "
-            "message; submit the request anew, and `fleet dead drop` this one"
+            f"task {task_id} cannot be retried: its publisher stored no message; submit the "
+            f"request again, and drop this one: `fleet dead drop {task_id}`"
         )
     new_id = retry_id(task_id)
     checked = submitter.checks.check(_submission(letter))
@@ -69,21 +71,22 @@ def retry_dead(fleet: Connection, submitter: Submitter, task_id: str) -> Submitt
 
 
 def drop_dead(fleet: Connection, task_id: str) -> None:
-    """Forget a dead letter: it can be shown for as long as other ended tasks, and not be retried.
+    """Drop a dead letter. Its record is kept as long as that of any ended task, without its
+    message.
 
-    Raises `TaskNotFound` for what is none.
+    Raises `TaskNotFound` if the task is not a dead letter.
     """
     if not fleet.tasks.dead_letters.end(task_id, _ttl(fleet)):
-        raise TaskNotFound(f"{task_id} is no dead letter; `fleet dead list` has those there are")
+        raise TaskNotFound(f"{task_id} is not a dead letter; `fleet dead list` shows them")
 
 
 def retry_id(task_id: str) -> str:
-    """The id of the task that a dead letter is retried as."""
+    """The id of the task that retries a dead letter."""
     return str(uuid5(NAMESPACE_URL, f"fleet:retry:{task_id}"))
 
 
 def bound_dead(fleet: Connection) -> list[str]:
-    """Drop the oldest dead letters that are too many; their ids."""
+    """Drop the oldest dead letters beyond `limits.dead_letters`; their ids."""
     most = fleet.settings.config.limits.dead_letters
     too_many = fleet.tasks.dead_letters.too_many(most)
     return [each for each in too_many if fleet.tasks.dead_letters.end(each, _ttl(fleet))]
@@ -114,3 +117,51 @@ def _fits(record: TaskRecord, wanted: DeadFilter, now: float) -> bool:
     kind = (record.error or {}).get("type", "")
     age = now - (record.ended or now)
     return wanted.fits(record.tenant, record.request_type, kind, age)
+
+
+class DeadLetterAdministration:
+    """The methods of `Fleet` for dead letters.
+
+    A failed task is a dead letter until a user retries or drops it, for at most
+    `limits.dead_ttl_seconds`, and among the newest `limits.dead_letters`.
+    """
+
+    _connection: Connection
+    _submitter: Submitter
+
+    def dead(
+        self,
+        *,
+        tenant: str = "",
+        request_type: str = "",
+        error: str = "",
+        older_than: float | None = None,
+        newer_than: float | None = None,
+    ) -> list[TaskRecord]:
+        """The dead letters, newest first, without their model calls and history, which
+        `fleet.task(id)` has.
+
+        `error` is the class of the error, such as `TaskTimedOut`; ages are in seconds since the
+        failure. `record.dead` is the reason: one of `fleet.tasks.rules.DEATHS`.
+        """
+        wanted = DeadFilter(tenant, request_type, error, older_than, newer_than)
+        return find_dead(self._connection, wanted)
+
+    def malformed(
+        self, *, older_than: float | None = None, newer_than: float | None = None
+    ) -> list[SetAsideMessage]:
+        """The malformed messages that workers have set aside, newest first. They belong to no task
+        and cannot be retried. Ages are in seconds."""
+        return find_malformed(self._connection, DeadFilter("", "", "", older_than, newer_than))
+
+    def drop_dead(self, task_id: str) -> None:
+        """Drop a dead letter or a malformed message. Raises `TaskNotFound` if the id is neither."""
+        if task_id.startswith(PREFIX):
+            self._connection.tasks.set_aside.drop(task_id)
+        else:
+            drop_dead(self._connection, task_id)
+
+    def _retry_dead(self, task_id: str) -> Submitted:
+        if task_id.startswith(PREFIX):
+            raise refusal_to_retry(self._connection, task_id)
+        return retry_dead(self._connection, self._submitter, task_id)

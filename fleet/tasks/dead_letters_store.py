@@ -1,4 +1,4 @@
-"""Dead letters: tasks that failed for good, by when, and their records, kept to be retried."""
+"""The index of dead letters, by time of failure, and their records."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FIELDS = (
     *("crashes", "retries", "cost_nanodollars", "input_tokens", "output_tokens", "error"),
     *("summary", "dead", "retry_of", "retried_as"),
 )
-"""What is read of a dead letter in a list: not its message, nor its steps."""
+"""The fields that a list of dead letters reads: without the message and the model calls."""
 
 
 class Letter(NamedTuple):
-    """What a dead letter is retried by: its record, and its message as it was sent."""
+    """A dead letter: its record, and its message as it was sent."""
 
     record: TaskRecord
     message: str
@@ -33,7 +33,7 @@ class DeadLetters(Store):
     """Reads and ends dead letters."""
 
     def count(self) -> int:
-        """How many there are."""
+        """The number of dead letters."""
         with redis_errors(self.client):
             return int(self.client.zcard(self.keys.dead))
 
@@ -42,8 +42,8 @@ class DeadLetters(Store):
         return self.now_us() / 1e6
 
     def newest(self) -> Iterator[TaskRecord]:
-        """All of them, newest first, without steps and history. Two calls for each page. Where
-        some are ended meanwhile, others may be missed, or come twice where some are added."""
+        """All dead letters, newest first, without model calls and history. Two calls for each page.
+        Concurrent removals may hide some, and concurrent additions may repeat some."""
         for start in count(step=PAGE):
             with redis_errors(self.client):
                 ids = self.client.zrevrange(self.keys.dead, start, start + PAGE - 1)
@@ -52,23 +52,20 @@ class DeadLetters(Store):
                 return
 
     def letter(self, task_id: str) -> Letter:
-        """One of them. Two calls. Raises `TaskNotFound`."""
+        """One dead letter. One round trip. Raises `TaskNotFound`."""
         with redis_errors(self.client):
             pipeline = self.client.pipeline(transaction=False)
             pipeline.zscore(self.keys.dead, task_id)
             pipeline.hgetall(self.keys.task(task_id))
             score, fields = pipeline.execute()
         if score is None or b"state" not in fields:
-            raise TaskNotFound(
-                f"{task_id} is no dead letter; `fleet dead list` has those there are"
-            )
+            raise TaskNotFound(f"{task_id} is not a dead letter; `fleet dead list` shows them")
         return Letter(parse_record(task_id, fields), text(fields.get(b"message", "")))
 
     def end(self, task_id: str, result_ttl: int, retried_as: str = "") -> bool:
-        """Take a task off the dead letters: dropped, or retried as another one. Whether it was one.
+        """Remove a dead letter that was dropped, or retried as `retried_as`; False if it was none.
 
-        One call. Its record is kept for `result_ttl` seconds more, without its message and what it
-        has saved.
+        One call. The record is kept for `result_ttl` more seconds, without message and checkpoints.
         """
         other = retried_as or task_id
         keys = [self.keys.task(task_id), self.keys.dead, self.keys.task(other)]
@@ -78,7 +75,7 @@ class DeadLetters(Store):
         return bool(done)
 
     def too_many(self, most: int) -> list[str]:
-        """Ids of the oldest, as many as there are over `most`."""
+        """Ids of the oldest dead letters beyond the newest `most`."""
         with redis_errors(self.client):
             ids: Any = self.client.zrange(self.keys.dead, 0, -1 - most)
         return [text(each) for each in ids]

@@ -1,4 +1,4 @@
-"""Messages that task records keep, as they were sent: by Fleet, or by Celery's own producer."""
+"""Reads the messages in task records, as Fleet or Celery's own producer sent them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from fleet.errors import InvalidRequest
 
-NO_MESSAGE = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
-"""What reading something else raises."""
+PARSE_ERRORS = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
+"""Raised while parsing anything but such a message."""
 
 
 def payload_of(message: str) -> Any:
     """The payload in a message: the first argument of the agent's task.
 
-    Raises `InvalidRequest` for a message that cannot be read here.
+    Raises `InvalidRequest` if the message cannot be parsed.
     """
     try:
         found = json.loads(message)
@@ -24,14 +24,15 @@ def payload_of(message: str) -> Any:
             body = base64.b64decode(body)
         args, named, _ = json.loads(body)
         return args[0] if args else named["payload"]
-    except NO_MESSAGE as error:
+    except PARSE_ERRORS as error:
         raise _unreadable() from error
 
 
 def readdressed(message: str, task_id: str) -> str:
-    """The message as one of another task: what follows it in a chain or a group stays with it.
+    """The message with another task's id. Its successors in a chain or group stay.
 
-    It is due at once and does not expire: its times were those of the first one.
+    It is due at once and never expires: the original times applied to the first task. Raises
+    `InvalidRequest` if the message cannot be parsed.
     """
     try:
         found = json.loads(message)
@@ -41,12 +42,12 @@ def readdressed(message: str, task_id: str) -> str:
         headers.update(id=task_id, retries=0, eta=None, expires=None)
         properties.update(correlation_id=task_id, delivery_tag=task_id)
         return json.dumps(found)
-    except NO_MESSAGE as error:
+    except PARSE_ERRORS as error:
         raise _unreadable() from error
 
 
 def _unreadable() -> InvalidRequest:
     return InvalidRequest(
-        "the message that is kept cannot be read: it is no JSON of Celery's protocol 2; submit "
-        "the request anew"
+        "the stored message cannot be read: it is no JSON of Celery's protocol 2; submit the "
+        "request again"
     )

@@ -1,4 +1,4 @@
-"""A call of a model: one record that is kept with its task, charged, and entered in the ledger."""
+"""The record of a model call: stored with its task, charged, and entered in the ledger."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from fleet.models.rules.usage import MISSING, SEEN
 from fleet.tasks.leases.lease import Lease
 
 ANSWERED = "ok"
-"""How a call ended that gave an answer."""
+"""`ended` of a call that gave an answer."""
 
 LOST_CALL = "lost"
-"""How a call ended whose worker was not heard of again."""
+"""`ended` of a call whose worker died."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
     """One call of a model.
 
-    `why` it began: `first`, `again`, `failover: ...`, `downgrade: ...` or `escalation: ...`.
-    `ended` is `ok`, or what came instead of an answer, such as `rate limited`, or `lost` where its
-    worker died. `cached_input_tokens`, read from the provider's cache, and `cache_write_tokens`,
-    written to it, are among the `input_tokens`, `reasoning_tokens` among the `output_tokens`.
-    `at` is when it ended, in seconds since 1970 by Redis's clock. `usage` says whether the tokens
-    were `seen`, are `missing`, so that the most was charged, are `contradictory`, so that the
-    largest reading of them was, or are `unpriced`.
+    `why` is the reason for the call: `first`, `again`, `failover: ...`, `downgrade: ...` or
+    `escalation: ...`. `ended` is `ok`, a failure such as `rate limited`, or `lost` if the worker
+    died. `input_tokens` include `cached_input_tokens`, read from the provider's cache, and
+    `cache_write_tokens`, written to it; `output_tokens` include `reasoning_tokens`. `at` is the
+    time of the end, in seconds since 1970 by Redis's clock. `usage` is `seen` if the provider
+    reported the tokens, `missing` if the upper bound was charged, `contradictory` if the largest
+    reading was charged, or `unpriced`.
 
-    Before a call is made, its record is an upper bound: `ended` is empty, and tokens and cost are
-    the most that it may take.
+    Before the call is made, the record is its upper bound: `ended` is empty, and tokens and cost
+    are maxima.
     """
 
     model: str
@@ -53,25 +53,25 @@ class ModelCall:
 
     @property
     def lost(self) -> ModelCall:
-        """The record of this upper bound, should the call's worker die."""
+        """This upper bound as it is recorded if the call's worker dies."""
         return replace(self, ended=LOST_CALL, usage=MISSING)
 
     @property
     def stored(self) -> str:
-        """As it is kept with its task, without its time, which the script puts before it."""
+        """The stored form, as JSON without `at`: the script prepends the time."""
         fields = asdict(self)
         del fields["at"]
         return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
     def parse(cls, stored: str) -> Self:
-        """The inverse of `stored`, with the time, in ms, before it."""
+        """Parse the stored form, preceded by the time in ms."""
         at, _, fields = stored.partition(" ")
         return cls(**json.loads(fields), at=int(at) / 1000)
 
     def ledger_entry(self, lease: Lease, number: int, kind: str = MODEL_CALL) -> LedgerEntry:
-        """As it is entered in the ledger; the script adds the id and the windows. `number` is the
-        call's within its run."""
+        """The ledger entry of the call; the script adds the id and the windows. `number` counts the
+        calls of the run."""
         return LedgerEntry(
             id="",
             kind=kind,

@@ -1,12 +1,12 @@
-"""The model calls of running tasks: each is admitted before it is made, and settled when it ended.
+"""The model calls of running tasks. Each call is admitted before it is made, and settled after.
 
-    admit.lua    binds the most that a call may cost, or refuses it
-    usage.lua    settles what it did cost: in the task, the ledger and the counters; and saves its
-                 answer, for the task's next run to go on from
-    save.lua     saves what else a run came to
+    admit.lua    reserves the upper bound of a call's cost, or refuses the call
+    usage.lua    charges the actual cost to the task, the ledger and the counters, and saves the
+                 answer as a checkpoint
+    save.lua     saves any other checkpoint
 
-A call that was admitted and never settled, because its worker died, is charged at its upper bound
-by whatever script ends its run; should its usage be told after all, the difference is put right.
+If a worker dies between admission and settlement, the script that ends the run charges the call at
+its upper bound. If its usage arrives later, a correction follows.
 """
 
 from __future__ import annotations
@@ -25,19 +25,21 @@ from fleet.redis.client import redis_errors
 from fleet.redis.keys import Keys
 from fleet.redis.scripts import Scripts, text
 from fleet.redis.store import Store
-from fleet.tasks.checkpoints_store import MAX_NAMES, Saved, parse_saved
+from fleet.tasks.checkpoints_store import MAX_NAMES, Checkpoint, parse_checkpoints
 from fleet.tasks.model_call import ModelCall
 from fleet.tasks.store import Lease
 
 COPY_SECONDS = 3600
-"""How long a copy is kept for a task that is not submitted after all."""
+"""How long copied checkpoints are kept if their task is never submitted."""
 
 
 class LimitBasis(NamedTuple):
-    """What the upper bound of a call rests on: the record of its model's limit, packed, '' where
-    there is none, `*` where that does not matter. What the call may take where the model ignores
-    its limit, in nano-dollars and tokens, '' where that is not in doubt. The ms that a turn lasts
-    at most."""
+    """The assumptions behind a call's upper bound.
+
+    `record` is the packed record of its model's output limit, '' for none, `*` if it does not
+    matter. `nanodollars` and `tokens` are what the call may take if the model ignores its limit, ''
+    if that is not in doubt. A turn lasts at most `turn_ms`.
+    """
 
     record: str = "*"
     nanodollars: int | str = ""
@@ -49,30 +51,32 @@ NO_BASIS = LimitBasis()
 
 
 class Turn(NamedTuple):
-    """While it is in doubt whether a model keeps its limit, and money is short, one call at a time
-    has the turn: this one where `is_mine`, which is admitted; else it has to wait."""
+    """Admission one call at a time, while a model may ignore its limit and money is short.
+
+    With `is_mine` this call is admitted; else it has to wait.
+    """
 
     is_mine: bool
 
 
 class LimitChanged(NamedTuple):
-    """The record of the model's limit is another one now; None where there is none."""
+    """The record of the model's limit has changed to `record`, None for no record."""
 
     record: LimitRecord | None
 
 
 class Settled(NamedTuple):
-    """What a task has `spent` by now, in nano-dollars, and whether the call's answer was saved: it
-    is not where it is too large, or was not to be."""
+    """What the task has `spent` so far, in nano-dollars, and whether the call's answer was saved.
+    It is not saved if it is too large or has no name."""
 
     spent: int
     is_saved: bool
 
 
 class ModelCallStore(Store):
-    """Admits, settles and saves. Every method is one call to Redis.
+    """Admits and settles model calls, and saves checkpoints. Every method is one call to Redis.
 
-    A call has a `number` within its run. A task may save `max_saved_bytes` in all, names included.
+    `number` counts the calls of a run. A task may save `max_saved_bytes` in total, names included.
     """
 
     def __init__(self, client: Redis, keys: Keys, scripts: Scripts, max_saved_bytes: int) -> None:
@@ -87,12 +91,12 @@ class ModelCallStore(Store):
         limits: CallLimits,
         basis: LimitBasis = NO_BASIS,
     ) -> Refusal | str | Turn | LimitChanged | None:
-        """Bind what a call may take at most: the tokens and the cost of `bound`.
+        """Reserve the upper bound of a call: the tokens and the cost of `bound`.
 
-        None where it is admitted, or the `Turn` that it has or has to wait for; the limit that has
-        no room for it; the version of the policy in force, where the limits are of another one;
-        `LimitChanged` where `bound` was made from another record than the `basis` says. Raises
-        `LeaseLost` where another run has the task now.
+        Gives None if the call is admitted; a `Turn` if calls of the model take turns; the `Refusal`
+        of a limit without room; the current version of the policy if `limits` are of another one;
+        `LimitChanged` if the record in `basis` is out of date. Raises `LeaseLost` if another run
+        has the task.
         """
         entry = bound.lost.ledger_entry(lease, number, LOST)
         arguments: Arguments = [lease.task_id, lease.fence, entry.call, limits.version]
@@ -117,12 +121,11 @@ class ModelCallStore(Store):
     def settle(
         self, lease: Lease, number: int, call: ModelCall, save_as: str = "", answer: str = ""
     ) -> Settled:
-        """Charge one model call to the task, once: among the calls of its record, in the ledger
-        and in the counters. Its answer, as JSON, is saved in the same step where it has a name.
+        """Charge one model call, exactly once: in the task's record, the ledger and the counters.
 
-        The cost is certain where the call's `usage` was seen. The time of the call is Redis's.
-        Raises `LeaseLost` where the answer cannot be saved since another run has the task now: the
-        call is charged then all the same.
+        With `save_as`, the same script saves the answer, JSON, as a checkpoint. The cost is certain
+        if the call's `usage` was seen. The time of the call is Redis's. Raises `LeaseLost` if the
+        answer cannot be saved because another run has the task; the call is charged even then.
         """
         entry = call.ledger_entry(lease, number)
         arguments: Arguments = [call.input_tokens, call.output_tokens, call.cost_nanodollars]
@@ -140,8 +143,8 @@ class ModelCallStore(Store):
         return Settled(int(spent), text(kept) == "saved")
 
     def save(self, lease: Lease, name: str, value: str) -> None:
-        """Save a value, as JSON. Raises `LeaseLost` where another run has the task now, and
-        `CheckpointTooLarge` where it is more than a task may save."""
+        """Save a value, as JSON. Raises `LeaseLost` if another run has the task, and
+        `CheckpointTooLarge` if the task would exceed what it may save."""
         keys = [self.keys.task(lease.task_id), self.keys.saved(lease.task_id)]
         arguments: Arguments = [lease.fence, name, value, self.max_saved_bytes]
         with redis_errors(self.client):
@@ -155,22 +158,23 @@ class ModelCallStore(Store):
                 "raise limits.checkpoint_bytes"
             )
 
-    def saved(self, task_id: str) -> tuple[Saved, ...]:
-        """What the runs of a task have saved, oldest first; nothing where it has ended well."""
+    def saved(self, task_id: str) -> tuple[Checkpoint, ...]:
+        """The checkpoints of a task, oldest first; empty if it ended other than as a dead
+        letter."""
         with redis_errors(self.client):
             found = self.client.hgetall(self.keys.saved(task_id))
-        return parse_saved([part for pair in found.items() for part in pair])
+        return parse_checkpoints([part for pair in found.items() for part in pair])
 
     def carry(self, task_id: str, new_id: str) -> bool:
-        """Copy what a dead letter has saved to the task that it is about to be retried as. Whether
-        there was something to copy, and that task was not there already."""
+        """Copy the checkpoints of a dead letter to the task that will retry it. False if there are
+        none, or if that task already exists."""
         keys = [self.keys.saved(task_id), self.keys.saved(new_id), self.keys.task(new_id)]
         with redis_errors(self.client):
             return bool(self.scripts.carry(keys=keys, args=[COPY_SECONDS]))
 
 
 def _lost(lease: Lease) -> LeaseLost:
-    return LeaseLost(f"task {lease.task_id} runs elsewhere now; stop without writing")
+    return LeaseLost(f"another run has task {lease.task_id} now; stop without writing")
 
 
 def _of_the_task(lease: Lease, limits: CallLimits) -> str:
@@ -180,7 +184,7 @@ def _of_the_task(lease: Lease, limits: CallLimits) -> str:
 
 
 def _if_lost(entry: LedgerEntry, lost: ModelCall) -> str:
-    """What is written should the call never be settled."""
+    """What is charged if the call is never settled, as JSON."""
     tokens = {"input": entry.input, "output": entry.output}
     return json.dumps({"entry": _flat(entry), "step": lost.stored, **tokens})
 

@@ -1,4 +1,4 @@
-"""What users think of results: kept with the task, and learned of the model that answered."""
+"""Users' ratings of results: stored with the task, and learned for the model that answered."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fleet.text import brief, is_number
 def rate(fleet: Connection, task_id: str, rating: float) -> None:
     """Rate a task's result, 0 (of no use) to 1 (as good as can be).
 
-    A newer rating takes the place of an older one. Raises `TaskNotFound`, and `InvalidRequest`
-    for a rating out of range, a task that has not ended, or one that no model has answered.
+    A new rating replaces the old one. Raises `TaskNotFound`, and `InvalidRequest` for a rating out
+    of range, a task that has not ended, or a task without a model's answer.
     """
     # NaN compares as false, so it is refused too.
     if not is_number(rating) or not 0.0 <= rating <= 1.0:

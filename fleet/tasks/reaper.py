@@ -1,4 +1,9 @@
-"""What beat does for the fleet: reap the dead, bring back what was lost, sum up the health."""
+"""Beat's upkeep of tasks: recover from dead workers, republish lost messages, drop what has
+expired, and summarize the health.
+
+Every function may run in several processes at once and be killed anywhere: each change is one
+script that judges by Redis's clock.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +19,25 @@ from fleet.redis.client import redis_errors
 from fleet.routing.health import look_at_pools
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection
-from fleet.tasks.leases.clock import expiry_is_held
+from fleet.tasks.dead_letters import bound_dead
 from fleet.tasks.record import TaskRecord
-from fleet.tasks.rules.retries import MAX_CRASHES
+from fleet.tasks.rules import MAX_CRASHES
 from fleet.tasks.run.outcome import error_json
 
 MAX_REPUBLISHED = 3
-"""A message that was lost so often, and is lost again, is dropped by whoever takes it."""
+"""Republications of one message. A message that is lost once more kills its task: a worker takes it
+and drops it each time."""
 
 log = structlog.get_logger(__name__)
 
 
 def reap(fleet: Connection) -> dict[str, list[str]]:
-    """Set right what died in the wrong moment; what was done, as lists of ids.
+    """Recover from crashed processes; the ids of what was recovered, by kind.
 
-    Agents that are silent are dead. What waits for them, or ran in them, goes to others. A slot, a
-    reservation or a message that somebody has lost comes back.
-
-    May run in several places at once and be killed anywhere: each step is one script that
-    judges by Redis's clock.
+    Silent agents are marked dead. Their waiting and running tasks go to other agents. Leaked slots
+    and reservations are freed, and lost messages are published again.
     """
-    done: dict[str, list[str]] = {} if expiry_is_held(fleet) else _take_from_the_silent(fleet)
+    done: dict[str, list[str]] = {} if expiry_is_held(fleet) else _recover_from_dead(fleet)
     done["repaired"] = _repair(fleet)
     done.update(_republish(fleet))
     done["orphaned"] = fleet.budgets.upkeep.release_orphans()
@@ -43,8 +46,8 @@ def reap(fleet: Connection) -> dict[str, list[str]]:
     return done
 
 
-def _take_from_the_silent(fleet: Connection) -> dict[str, list[str]]:
-    """What is judged by how long somebody has been silent."""
+def _recover_from_dead(fleet: Connection) -> dict[str, list[str]]:
+    """Recover the tasks of agents and runs that have been silent for too long."""
     dead = fleet.routing.agents.reap(fleet.settings.config.leases.dead_after_seconds)
     done = {"dead": dead, "restored": _restore(fleet), "rescued": _rescue(fleet)}
     done.update(requeue_expired(fleet, fleet.tasks.records.expired_leases()))
@@ -52,7 +55,8 @@ def _take_from_the_silent(fleet: Connection) -> dict[str, list[str]]:
 
 
 def _restore(fleet: Connection) -> list[str]:
-    """Put back what the workers of a pool took and did not begin, where all of them are dead."""
+    """Return to their queue the messages that a pool's workers took but did not claim, if all
+    workers of the pool are dead."""
     counts = fleet.routing.pools.counts(list(fleet.settings.config.pools))
     dead_after_ms = int(fleet.settings.config.leases.dead_after_seconds * 1000)
     deserted = [name for name, count in counts.items() if not count.live_agents]
@@ -62,7 +66,7 @@ def _restore(fleet: Connection) -> list[str]:
 
 
 def _rescue(fleet: Connection) -> list[str]:
-    """Move what waits for pools without live agents to where others may take it."""
+    """Move the tasks that wait for a pool without live agents to the overflow queue of its type."""
     settings = fleet.settings
     moved = []
     for name, pool in settings.config.pools.items():
@@ -72,7 +76,7 @@ def _rescue(fleet: Connection) -> list[str]:
 
 
 def _repair(fleet: Connection) -> list[str]:
-    """Free slots that a process which died in the wrong moment has left behind."""
+    """Free the slots that crashed processes still hold."""
     settings = fleet.settings
     pools = settings.config.pools
     return [
@@ -83,12 +87,12 @@ def _repair(fleet: Connection) -> list[str]:
 
 
 def _republish(fleet: Connection) -> dict[str, list[str]]:
-    """Bring back what is queued by its record and nowhere in the broker."""
+    """Publish again the messages of tasks that are queued by their record but in no queue."""
     ttl = fleet.settings.config.limits.dead_ttl_seconds
     error = error_json(
         TaskFailed(
             f"its message was lost {MAX_REPUBLISHED + 1} times: workers took it and dropped it; "
-            "their logs say why"
+            "see their logs for the reason"
         )
     )
     done: dict[str, list[str]] = {"republished": [], "dropped": []}
@@ -100,7 +104,7 @@ def _republish(fleet: Connection) -> dict[str, list[str]]:
 
 
 def look_at_health(fleet: Connection) -> dict[str, list[str]]:
-    """Take pools that are out of line with their peers out of the rotation, in every agent type."""
+    """Eject pools that perform worse than their peers, for every agent type."""
     done: dict[str, list[str]] = {}
     for agent_type in fleet.settings.config.agent_types:
         for what, names in look_at_pools(fleet.settings, fleet.routing.pools, agent_type).items():
@@ -109,7 +113,8 @@ def look_at_health(fleet: Connection) -> dict[str, list[str]]:
 
 
 def requeue_expired(fleet: Connection, task_ids: Iterable[str]) -> dict[str, list[str]]:
-    """Give tasks whose lease has ended to others, or end them after too many crashes."""
+    """Requeue tasks whose lease has expired, or fail them after too many crashes; ids by
+    outcome."""
     settings = fleet.settings
     done: dict[str, list[str]] = {"requeued": [], "failed": [], "unwanted": []}
     for task_id in task_ids:
@@ -133,16 +138,17 @@ def requeue_expired(fleet: Connection, task_ids: Iterable[str]) -> dict[str, lis
 
 
 def waiting_place(settings: Settings, record: TaskRecord) -> str:
-    """The queue in which a task waits without a slot: its one pool's, where it asked for one."""
+    """The queue in which a task waits for any worker: the overflow queue of its agent type, or the
+    queue of the pool that its submission named."""
     if record.pinned in settings.config.pools:
         return settings.queue(record.pinned)
     return settings.overflow_queue(record.agent_type)
 
 
 def summarize_health(fleet: Connection) -> dict[str, Any]:
-    """Count agents by status, look at each pool, and keep the summary for whoever asks.
+    """Store and return a summary: agents by status, the state of each pool, a verdict.
 
-    What is known of models and request types that are not configured any more is dropped too.
+    Also drops learned facts of models and request types that are no longer configured.
     """
     fleet.models.state.prune(
         {model.name for model in fleet.models.catalogue}, fleet.settings.config.request_types
@@ -180,3 +186,34 @@ def last_health(fleet: Connection) -> dict[str, Any]:
     if not found:
         return {}
     return {"age_seconds": seconds - int(found[b"at"]), **json.loads(found[b"summary"])}
+
+
+def retain(fleet: Connection) -> dict[str, int]:
+    """Drop surplus dead letters, and what still names or counts expired records; how many of each.
+
+    The records themselves expire in Redis.
+    """
+    dropped = len(bound_dead(fleet))
+    keys = fleet.keys
+    expired = sum(fleet.tasks.records.forget_expired(index) for index in (keys.tasks, keys.dead))
+    with redis_errors(fleet.client):
+        # Slots of no pool: earlier versions noted them for plain Celery workers.
+        fleet.client.delete(keys.pool("").in_flight)
+    if fleet.tasks.queue_index.recount_waiting():
+        log.warning("reset the counts of waiting tasks: no task waits, but some were counted")
+    return {"dead letters": dropped, "expired": expired}
+
+
+def expiry_is_held(fleet: Connection) -> bool:
+    """Check Redis's clock for a step; whether a step now forbids to judge anything as expired."""
+    look = fleet.clock.look()
+    if look.step_ms:
+        log.warning(
+            "Redis's clock was set; no lease ends and no agent is dead until the hold is over",
+            step_seconds=look.step_ms / 1000,
+            hold_seconds=fleet.clock.hold_ms / 1000,
+        )
+    if look.step_ms < 0:
+        for task_id in fleet.tasks.records.running():
+            fleet.clock.shorten(task_id)
+    return look.is_held

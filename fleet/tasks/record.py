@@ -1,4 +1,4 @@
-"""A task's record as a value: what is stored of it."""
+"""The record of a task, parsed."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Any
 from fleet.models.rules.priorities import Priorities
 from fleet.redis.scripts import text
 from fleet.tasks.model_call import ModelCall
-from fleet.tasks.rules.states import ENDED, Move, parse_history
+from fleet.tasks.rules import ENDED, Move, parse_history
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
     """A task as Redis knows it. Times are seconds since 1970 by Redis's clock.
 
-    `model` is the one that answered last, `answered_by` too, or the one whose answer the result
-    holds, where the agent kept an earlier one. Until one has answered, `model` is the one that was
-    chosen, and `answered_by` empty. `model_calls` are the first 50 of `model_call_count` calls.
-    `rating` is what a user thought of the result, 0 to 1.
+    `model` and `answered_by` are the model whose answer the result holds: the last one that
+    answered, unless the agent kept an earlier answer. Before the first answer, `model` is the
+    chosen model and `answered_by` is empty. `model_calls` are the first 50 of `model_call_count`
+    calls. `rating` is a user's rating of the result, 0 to 1.
 
-    `chosen` is the model that the task's money was held for, `because` why it is not the planned
-    best one, packed: see `fleet.models.rules.downgrade_reasons`; empty where it is. `parked_for` is
-    the packed refusal (`fleet.budgets.rules.refusals`) that a parked task waits for, `parked_until`
-    when it may fit. A delayed task is not queued before `not_before`. Of `uncertain_calls` the cost
-    is not known: the most it may be was charged.
+    `chosen` is the model that the task's money was reserved for. `because` is the packed reason why
+    it is not the planned best one (see `fleet.models.rules.downgrade_reasons`), empty if it is.
+    `parked_for` is the packed refusal (`fleet.budgets.rules.refusals`) of the limit that a task on
+    hold waits for, and `parked_until` when it may fit. A delayed task is not queued before
+    `not_before`. The cost of `uncertain_calls` is unknown: their upper bound was charged.
 
-    `history` has its moves, oldest first: the first one and the newest. Its workers died in
-    `crashes` of the `attempts`, and it was tried again `retries` times, `retry_error` being the
-    last error. A task that is to be tried again is parked, with no `parked_for`. `dead` says why it
-    is a dead letter, see `fleet.tasks.rules.retries`; a retried one names the task that it was
-    `retried_as`, and that one what it is a `retry_of`.
+    `history` has the first move and the newest ones, oldest first. Workers died in `crashes` of the
+    `attempts`. The task was retried `retries` times; `retry_error` is the last error. A task that
+    waits for a retry has the state `parked` and no `parked_for`. `dead` is the reason why it is a
+    dead letter, see `fleet.tasks.rules`. A retried dead letter names its new task in `retried_as`;
+    the new task names the old one in `retry_of`.
 
-    Its submission asked for `asked_model` alone, where it named one; it may cost
+    `asked_model` is the one model that the submission allowed, if it named one. The task may cost
     `limit_nanodollars`. Its model was chosen by its `priorities`.
     """
 
@@ -87,12 +87,12 @@ class TaskRecord:
 
     @property
     def wait_seconds(self) -> float | None:
-        """From submission to the start of the latest run."""
+        """Seconds from submission to the start of the latest run."""
         return self.started - self.submitted if self.started and self.submitted else None
 
     @property
     def run_seconds(self) -> float | None:
-        """From the start of the latest run to the end."""
+        """Seconds from the start of the latest run to the end."""
         return self.ended - self.started if self.ended and self.started else None
 
     @property
@@ -101,7 +101,7 @@ class TaskRecord:
 
 
 def parse_record(task_id: str, fields: Mapping[Any, Any]) -> TaskRecord:
-    """A record from a hash's fields."""
+    """Parse a record from the fields of its hash."""
     found = {text(name): text(value) for name, value in fields.items()}
 
     def seconds(name: str) -> float | None:

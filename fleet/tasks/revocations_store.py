@@ -1,9 +1,8 @@
-"""What plain Celery has revoked: task ids and stamps, kept in Redis.
+"""Revoked plain Celery tasks: their ids and stamps, in Redis.
 
-A worker of stock Celery keeps them in its memory, and what waits for its time in the memory of the
-same worker. Here a message waits in Redis (`fleet.tasks.waiting.schedule_store`), and any worker
-may take it. So what is revoked waits there too, and `fetch.lua` looks at it in the step that takes
-a message.
+A stock Celery worker keeps revocations in its memory, beside the delayed messages that it holds.
+Here delayed messages wait in Redis (`fleet.tasks.waiting.schedule_store`), and any worker may take
+them. So revocations are in Redis too, and `fetch.lua` checks them when it takes a message.
 """
 
 from __future__ import annotations
@@ -18,26 +17,26 @@ from fleet.redis.store import Store
 
 MAX_REVOKED = 50_000
 KEEP_MS = 3 * 3600 * 1000
-"""As Celery's workers keep in their memory (`CELERY_WORKER_REVOKES_MAX`,
-`CELERY_WORKER_REVOKE_EXPIRES`). A stamp or id of what still waits for its time is kept longer."""
+"""Celery's own defaults (`CELERY_WORKER_REVOKES_MAX`, `CELERY_WORKER_REVOKE_EXPIRES`). An id or
+stamp of a message that is still delayed is kept longer."""
 
 
 class Stamp(NamedTuple):
-    """A header that a task was stamped with, and one value of it."""
+    """A stamp: a header of a task, and one of its values."""
 
     header: str
     value: Any
 
 
 class Revocations(Store):
-    """Keeps and lists what is revoked. Every method is one call to Redis."""
+    """Stores and lists revocations. Every method is one call to Redis."""
 
     def add(self, task_ids: Sequence[str]) -> None:
         """Revoke tasks by their ids."""
         self._add(self.keys.revoked, task_ids)
 
     def add_stamps(self, headers: Mapping[str, Any]) -> None:
-        """Revoke tasks by their stamps: the values, one or many, by header."""
+        """Revoke tasks by their stamps: for each header one value or several."""
         stamps = (
             json.dumps([header, value])
             for header, values in headers.items()
@@ -46,7 +45,7 @@ class Revocations(Store):
         self._add(self.keys.revoked_stamps, list(stamps))
 
     def ids(self) -> list[str]:
-        """The ids of revoked tasks, the oldest revocation first."""
+        """The ids of revoked tasks, oldest revocation first."""
         with redis_errors(self.client):
             return [text(each) for each in self.client.zrange(self.keys.revoked, 0, -1)]
 
@@ -58,12 +57,12 @@ class Revocations(Store):
             self.scripts.revoke(keys=[key, self.keys.deferred], args=arguments)
 
     def stamps(self) -> list[tuple[str, str]]:
-        """The revoked stamps as they are stored, each with its place in their order."""
+        """The revoked stamps in stored form, each with its position."""
         with redis_errors(self.client):
             rows: Any = self.client.zrange(self.keys.revoked_stamps, 0, -1, withscores=True)
         return [(text(stamp), f"{place:.0f}") for stamp, place in rows]
 
 
 def parse_stamps(stored: Iterable[str]) -> list[Stamp]:
-    """Stamps from their stored form."""
+    """Parse stamps from their stored form."""
     return [Stamp(*json.loads(each)) for each in stored]

@@ -1,7 +1,7 @@
-"""Messages that no worker can take, set aside with the reason and the time.
+"""Malformed messages, set aside with the reason and the time.
 
-A stream holds them. It keeps the newest `MAX_KEPT`, and of each message the first `MAX_BYTES`, so
-it never takes more than some 8 MB. A counter says how many there ever were.
+A stream holds the newest `MAX_KEPT` of them, each cut to its first `MAX_BYTES`, so it takes at most
+some 8 MB. A counter has the total number.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ MAX_KEPT = 500
 MAX_BYTES = 16 * 1024
 MAX_REASON = 500
 SEEN_SECONDS = 60
-"""Every worker hears a broadcast; for so long a second one that says the same is not kept again."""
+"""Every worker receives a broadcast; repetitions within this time are not stored again."""
 PREFIX = "malformed-"
 ENTRY = re.compile(r"[0-9]{1,15}-[0-9]{1,15}")
 FIELDS = ("queue", "reason", "bytes", "message")
 
 
 class SetAsideMessage(NamedTuple):
-    """A message that was set aside. `message` is its beginning; `size` is that of the whole, in
-    bytes. `at` is in seconds since 1970 by Redis's clock."""
+    """A message that was set aside: `message` is its beginning, `size` its full size in bytes. `at`
+    is in seconds since 1970 by Redis's clock."""
 
     id: str
     queue: str
@@ -41,16 +41,18 @@ class SetAsideMessage(NamedTuple):
 
 
 class SetAside(Store):
-    """Keeps, shows and drops such messages. Every method is one call to Redis."""
+    """Stores, lists and drops malformed messages. Every method is one call to Redis unless it says
+    more."""
 
     def keep(self, queue: str, message: bytes, reason: str) -> None:
-        """Set a message aside. The caller acknowledges it afterwards: a worker that dies between
-        the two leaves it in its queue, to be set aside once more."""
+        """Set a message aside. The caller acknowledges it afterwards: if the worker dies in
+        between, the message stays in its queue and is set aside once more."""
         with redis_errors(self.client):
             self._add(queue, message, reason).execute()
 
     def keep_broadcast(self, name: str, message: bytes, reason: str) -> None:
-        """Set a message aside that every worker hears: the first one keeps it. Two calls."""
+        """Set aside a broadcast that every worker receives: the first worker stores it. Two
+        calls."""
         digest = hashlib.sha256(message).hexdigest()
         with redis_errors(self.client):
             seen = self.keys.set_aside_seen(digest)
@@ -58,14 +60,14 @@ class SetAside(Store):
                 self._add(name, message, reason).execute()
 
     def keep_due(self, member: bytes, reason: str) -> None:
-        """Set aside what stands in the schedule of messages and is none, and take it off."""
+        """Set aside a malformed member of the message schedule, and remove it there."""
         with redis_errors(self.client):
             pipeline = self._add(self.keys.deferred, member, reason)
             pipeline.zrem(self.keys.deferred, member)
             pipeline.execute()
 
     def keep_noted(self, unacked: str, index: str, tag: str, noted: bytes, reason: str) -> None:
-        """Set aside what is noted as unacknowledged and cannot go back to its queue."""
+        """Set aside an unacknowledged message that cannot return to its queue."""
         with redis_errors(self.client):
             pipeline = self._add(unacked, noted, reason)
             pipeline.hdel(unacked, tag)
@@ -73,30 +75,29 @@ class SetAside(Store):
             pipeline.execute()
 
     def count(self) -> int:
-        """How many are kept."""
+        """The number of stored messages."""
         with redis_errors(self.client):
             return int(self.client.xlen(self.keys.set_aside))
 
     def ever(self) -> int:
-        """How many were set aside since the fleet began, those too that are not kept any more."""
+        """The number of messages ever set aside, including those no longer stored."""
         with redis_errors(self.client):
             return int(self.client.get(self.keys.set_aside_count) or 0)
 
     def newest(self) -> list[SetAsideMessage]:
-        """All that are kept, newest first."""
+        """All stored messages, newest first."""
         with redis_errors(self.client):
             found: Any = self.client.xrevrange(self.keys.set_aside)
         return [_message(text(entry_id), fields) for entry_id, fields in found]
 
     def drop(self, message_id: str) -> None:
-        """Forget one. Raises `TaskNotFound` for what is none."""
+        """Drop one message. Raises `TaskNotFound` if there is none with this id."""
         name = message_id.removeprefix(PREFIX)
         with redis_errors(self.client):
             known = ENTRY.fullmatch(name) and self.client.xdel(self.keys.set_aside, name)
         if not known:
             raise TaskNotFound(
-                f"{message_id} is not among the messages that were set aside; `fleet dead list` "
-                "has those there are"
+                f"no message {message_id} is set aside; `fleet dead list` shows them"
             )
 
     def _add(self, queue: str, message: bytes, reason: str) -> Any:

@@ -1,8 +1,8 @@
-"""Task records: written once at submission, then only by the holder of the lease.
+"""Task records: written at submission, then only by the holder of the lease.
 
-A record is a hash. Its states, and the moves between them, are those of `tasks/rules/states.py`.
-Every move is one script in `lua/`, and leaves a line in the record's history; the fence, a number
-that grows with each claim, keeps a run that lost its lease from writing.
+A record is a hash. `tasks/rules.py` has its states and moves. Every move is one script in `lua/`
+and adds a line to the record's history. The fence, a number that grows with each claim, prevents a
+run that lost its lease from writing.
 """
 
 from __future__ import annotations
@@ -24,20 +24,19 @@ from fleet.redis.keys import Keys, line, wake
 from fleet.redis.scripts import Scripts, text
 from fleet.redis.store import Store
 from fleet.routing.rules.statistics import OUTCOMES_KEPT
-from fleet.tasks.leases.lease import Lease, made_lease
+from fleet.tasks.leases.lease import Lease, parse_lease
 from fleet.tasks.record import TaskRecord, parse_record
-from fleet.tasks.rules.retries import MAX_CRASHES, Death
-from fleet.tasks.rules.states import ENDED, STATES
+from fleet.tasks.rules import ENDED, MAX_CRASHES, STATES, Death
 from fleet.tasks.waiting.queue_index_store import free_slot
 
 __all__ = ["ENDED", "STATES", "Finished", "Lease", "TaskRecord", "Tasks"]
 
 PAGE = 500
-"""Ids of an index that one script looks at: half a millisecond."""
+"""Ids of an index that one script reads: half a millisecond."""
 
 
 class Finished(NamedTuple):
-    """Whether an end was written, and how often the pool has failed in a row since."""
+    """Whether the outcome was written, and the pool's current number of consecutive failures."""
 
     kept: bool
     failures_in_row: int
@@ -46,9 +45,9 @@ class Finished(NamedTuple):
 class Tasks(Store):
     """Reads and moves task records. Every method is one call to Redis unless it says more.
 
-    What the ends of tasks say about their pools fades with `half_life_seconds`. The record of a
-    dead letter is kept for `dead_ttl_seconds`. `overflow_queue` names the queue of an agent type
-    from which any worker of it takes.
+    Pool statistics decay with `half_life_seconds`. The record of a dead letter is kept for
+    `dead_ttl_seconds`. `overflow_queue` gives the queue of an agent type that all its workers
+    serve.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class Tasks(Store):
             fields = self.client.hgetall(self.keys.task(task_id))
         if b"state" not in fields:
             raise TaskNotFound(
-                f"no task {task_id} is known; `fleet tasks` lists those whose record is still kept"
+                f"no task {task_id} is known; `fleet tasks` lists those with a record"
             )
         return parse_record(task_id, fields)
 
@@ -88,10 +87,10 @@ class Tasks(Store):
     def newest(
         self, limit: int, state: str | None = None, tenant: str | None = None
     ) -> list[TaskRecord]:
-        """The newest records, of one state or tenant where given, newest first.
+        """The newest records, newest first, optionally of one state or tenant.
 
-        Without these: two calls. With them all tasks are searched until `limit` are found, with
-        three calls for each 1,000 tasks. Ids whose record has expired are forgotten.
+        Without a filter: two calls. With a filter, all tasks are searched until `limit` are found,
+        with three calls per 500 tasks. Ids whose record has expired are removed from the index.
         """
         found: dict[str, TaskRecord] = {}
         start, is_last = 0, False
@@ -106,7 +105,7 @@ class Tasks(Store):
                 if expired:
                     self.client.zrem(self.keys.tasks, *expired)
             records = (parse_record(i, rows[i]) for i in wanted if i not in expired)
-            # They may have moved since they were looked for.
+            # Their state may have changed since the filter read it.
             found |= {
                 each.id: each
                 for each in records
@@ -127,7 +126,7 @@ class Tasks(Store):
         return dict(zip(ids, pipeline.execute(), strict=True))
 
     def _of(self, ids: Sequence[str], state: str | None, tenant: str | None) -> list[str]:
-        """Those in a state, of a tenant; and those whose record has expired."""
+        """The ids in a state, of a tenant; and those whose record has expired."""
         pipeline = self.client.pipeline(transaction=False)
         for task_id in ids:
             pipeline.hmget(self.keys.task(task_id), "state", "tenant")
@@ -153,14 +152,15 @@ class Tasks(Store):
         limits: CallLimits = NO_LIMITS,
         message: str = "",
     ) -> Lease | str:
-        """The lease, or why there is none: 'held' by a live run, the task has 'ended', or its
-        crashes are 'spent': so many workers have died of it that the reaper ends it.
+        """Claim a task; the lease, or why there is none.
 
-        `name` is this claim's own, so that it may be sent again. `tenant`, `plan` and `message`,
-        '' for none, are written where the task has no record. Without a plan such a task is
-        'unknown'. What it is thought to take is held then under `limits`, or the lease says that it
-        does not fit them; 'replan' where they are of another version of the policy than the one in
-        force.
+        'held': a live run has the lease. 'ended': the task has ended. 'spent': it has crashed too
+        often, and the reaper ends it. 'unknown': it has no record, and `plan` is ''. 'replan':
+        `limits` are of another version of the policy than the current one.
+
+        `name` is unique to this claim, so the call may be repeated. For a task without a record,
+        the script writes `tenant`, `plan` and `message`, each '' for none, and reserves the
+        estimate under `limits`; the lease has the refusal if the estimate does not fit.
         """
         keys = [
             self.keys.task(task_id),
@@ -182,23 +182,26 @@ class Tasks(Store):
             status, fence, *found = self.scripts.claim(keys=keys, args=arguments)
         if text(status) != "claimed":
             return text(status)
-        return made_lease(task_id, pool, int(fence), asked_at, found)
+        return parse_lease(task_id, pool, int(fence), asked_at, found)
 
     def begin(self, lease: Lease) -> None:
-        """Begin a run that stood aside. Raises `LeaseLost` where another run has the task now."""
+        """Begin a run that had to wait until it runs alone. Raises `LeaseLost`."""
         with redis_errors(self.client):
             kept = self.scripts.begin(keys=[self.keys.task(lease.task_id)], args=[lease.fence])
         if not kept:
-            raise LeaseLost(f"task {lease.task_id} runs elsewhere now; do not begin it here")
+            raise LeaseLost(f"another run has task {lease.task_id} now; do not begin it here")
 
     def renew(self, lease: Lease, lease_seconds: float) -> bool:
-        """Whether the lease is still this run's; it then lasts for `lease_seconds` more."""
-        (status,) = self.look_at([(lease, True)], lease_seconds)
+        """Renew a lease for `lease_seconds`; False if another run has the task."""
+        (status,) = self.check_leases([(lease, True)], lease_seconds)
         return status != "lost"
 
-    def look_at(self, leases: Sequence[tuple[Lease, bool]], lease_seconds: float) -> list[str]:
-        """Look at many leases in one step, and renew those that are due, for `lease_seconds` from
-        now; for each 'kept', 'cancelled', or 'lost' to another run."""
+    def check_leases(self, leases: Sequence[tuple[Lease, bool]], lease_seconds: float) -> list[str]:
+        """Check many leases in one script; renew those paired with True, for `lease_seconds` from
+        now.
+
+        Gives for each lease 'kept', 'cancelled', or 'lost' if another run has the task.
+        """
         keys = [self.keys.leases, self.keys.cancelled]
         arguments: Arguments = [int(lease_seconds * 1000)]
         for lease, is_due in leases:
@@ -208,14 +211,14 @@ class Tasks(Store):
             return [text(each) for each in self.scripts.renew(keys=keys, args=arguments)]
 
     def report(self, lease: Lease, **fields: str) -> None:
-        """Write progress. Raises `LeaseLost` where another run has the task now."""
+        """Write progress. Raises `LeaseLost` if another run has the task."""
         flat = [part for pair in fields.items() for part in pair]
         with redis_errors(self.client):
             kept = self.scripts.progress(
                 keys=[self.keys.task(lease.task_id)], args=[lease.fence, *flat]
             )
         if not kept:
-            raise LeaseLost(f"task {lease.task_id} runs elsewhere now; stop without writing")
+            raise LeaseLost(f"another run has task {lease.task_id} now; stop without writing")
 
     def finish(
         self,
@@ -225,16 +228,16 @@ class Tasks(Store):
         result_ttl: int,
         fields: Mapping[str, str],
         *,
-        tells_of_pool: bool = True,
+        counts_for_pool: bool = True,
         dead: Death = "permanent",
     ) -> Finished:
-        """End the task, where no other run has it by now. `state` is one of `ENDED`; `dead` says
-        why a failed one is a dead letter.
+        """Write the outcome of a task, unless another run has the task.
 
-        `tells_of_pool` says whether the end counts for the pool's success and response time.
+        `state` is one of `ENDED`; `dead` is the reason why a failed task is a dead letter. With
+        `counts_for_pool` the outcome counts for the pool's success rate and response time.
         """
         if state not in ENDED:
-            raise ValueError(f"{state!r} is no end of a task")
+            raise ValueError(f"{state!r} is no final state of a task")
         pool_keys = self.keys.pool(pool)
         keys = [
             self.keys.task(lease.task_id),
@@ -250,7 +253,7 @@ class Tasks(Store):
         ]
         flat = [part for pair in fields.items() for part in pair]
         arguments: Arguments = [lease.task_id, lease.fence, state, result_ttl]
-        arguments += [OUTCOMES_KEPT, int(tells_of_pool), lease.request_type]
+        arguments += [OUTCOMES_KEPT, int(counts_for_pool), lease.request_type]
         arguments += [self.half_life_ms, dead, self.dead_ttl_seconds, *flat]
         with redis_errors(self.client):
             kept, failures = self.scripts.finish(keys=keys, args=arguments)
@@ -265,9 +268,9 @@ class Tasks(Store):
         *,
         stop_running: bool = True,
     ) -> str:
-        """Cancel a task; the state it was in. `by` is who does. Raises `TaskNotFound`.
+        """Cancel a task, on behalf of `by`; its state before. Raises `TaskNotFound`.
 
-        One that runs goes on where it is not to be stopped.
+        Without `stop_running`, a running task continues.
         """
         while True:
             record = self.read(task_id)
@@ -292,32 +295,32 @@ class Tasks(Store):
             with redis_errors(self.client):
                 before = text(self.scripts.cancel(keys=keys, args=arguments))
             if before == "unknown":
-                raise TaskNotFound(f"task {task_id} has expired meanwhile")
+                raise TaskNotFound(f"the record of task {task_id} has expired")
             if before != "moved":
                 return before
 
     def free_slot(self, task_id: str, pool: str) -> None:
-        """Give back the slot that a delivery took, where the task does not run in the pool."""
+        """Free the slot that a delivery took, unless the task runs in the pool."""
         with redis_errors(self.client):
             free_slot(self.scripts, self.keys, task_id, pool)
 
     def expired_leases(self, most: int = 1000) -> list[str]:
-        """Ids of running tasks whose lease has ended by Redis's clock. Two calls."""
+        """Ids of running tasks whose lease has expired by Redis's clock. Two calls."""
         with redis_errors(self.client):
             now_ms = self.now_us() // 1000
             ids = self.client.zrangebyscore(self.keys.leases, "-inf", now_ms, start=0, num=most)
         return [text(i) for i in ids]
 
     def expire(self, task_id: str, agent: str, process: int) -> int | None:
-        """End the lease that a process of an agent holds, since it is dead; the fence of its run.
-        None where it held none."""
+        """Expire the lease of a dead process of an agent; the fence of its run, None if the process
+        held no lease of the task."""
         keys = [self.keys.task(task_id), self.keys.leases]
         with redis_errors(self.client):
-            found = self.scripts.expire(keys=keys, args=[task_id, agent, claims_of(process)])
+            found = self.scripts.expire(keys=keys, args=[task_id, agent, claim_prefix(process)])
         return None if found is None else int(found)
 
     def running(self) -> list[str]:
-        """Ids of the tasks that run now, those first whose lease ends first."""
+        """Ids of the running tasks, the earliest end of a lease first."""
         with redis_errors(self.client):
             return [text(i) for i in self.client.zrange(self.keys.leases, 0, -1)]
 
@@ -327,11 +330,11 @@ class Tasks(Store):
         overflow_queue: str,
         max_crashes: int,
     ) -> str:
-        """Give a task with an ended lease to others: 'requeued', 'unwanted' where somebody wants it
-        cancelled, 'failed' or 'alive'.
+        """Requeue a task whose lease has expired: 'requeued', 'failed', 'alive', or 'unwanted' if a
+        user wants it cancelled.
 
-        `record` is the task as it was seen: a claim made since then wins. The run that nobody
-        ended counts as a failure of its pool.
+        `record` is the task as it was read: a later claim wins. The abandoned run counts as a
+        failure of its pool.
         """
         keys = [
             self.keys.task(record.id),
@@ -350,16 +353,16 @@ class Tasks(Store):
             self.keys.clock,
         ]
         died = _failure(f"its worker died in {max_crashes} attempts")
-        unkept = _failure("its worker died, and its publisher kept no message to run it again with")
+        unkept = _failure("its worker died, and its publisher stored no message to run it again")
         arguments: Arguments = [record.id, record.fence, max_crashes]
         arguments += [self.dead_ttl_seconds, died, OUTCOMES_KEPT, record.request_type]
         arguments += [self.half_life_ms, unkept, *self.clock.evidence()]
         with redis_errors(self.client):
             return text(self.scripts.requeue(keys=keys, args=arguments))
 
-    def give_back(self, lease: Lease, queue: str) -> str:
-        """Give a running task to others, who find it in `queue`: see the head of
-        `lua/requeue_on_shutdown.lua` for what it answers."""
+    def requeue_on_shutdown(self, lease: Lease, queue: str) -> str:
+        """Requeue a running task in `queue`, since its worker shuts down.
+        `lua/requeue_on_shutdown.lua` lists the answers."""
         keys = [
             self.keys.task(lease.task_id),
             self.keys.leases,
@@ -383,9 +386,11 @@ class Tasks(Store):
         return keys.ledger, keys.money, keys.reservations, keys.open_steps
 
     def forget_expired(self, index: str) -> int:
-        """Drop the ids from an index of tasks whose record has expired, and what these may have
-        saved; how many. Two calls for each page. Where others drop too, some may be missed until
-        the next time."""
+        """Drop the ids of expired records from an index, and their checkpoints; how many were
+        dropped.
+
+        Two calls for each page. Concurrent calls may miss some ids until the next time.
+        """
         dropped = 0
         with redis_errors(self.client):
             for start in range(0, self.client.zcard(index), PAGE):
@@ -403,8 +408,8 @@ class Tasks(Store):
             self.client.zrem(self.keys.leases, task_id)
 
 
-def claims_of(process: int) -> str:
-    """How the names of a process's claims begin."""
+def claim_prefix(process: int) -> str:
+    """The prefix of the names of a process's claims."""
     return f"{process}."
 
 
@@ -413,8 +418,7 @@ def _failure(message: str) -> str:
 
 
 def _asked(tenant: str, plan: str, limits: CallLimits, message: str) -> Arguments:
-    """What is held for a task that is only now written down: for whom, how much, under what; and
-    its message."""
+    """The arguments that reserve money for a task without a record, and its message."""
     if not plan:
         return []
     known = json.loads(plan)

@@ -1,4 +1,4 @@
-"""The tasks' part of Redis."""
+"""The stores of this room."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fleet.tasks.waiting.schedule_store import Schedule
 
 @dataclass(frozen=True, slots=True)
 class TaskStores:
-    """The records of tasks, and where each task is: queued, delayed, on hold, running or dead."""
+    """Task records, and the places of tasks: queued, delayed, on hold, running, dead letter."""
 
     records: Tasks
     submissions: Submissions

@@ -20,7 +20,7 @@ from tornado.log import enable_pretty_logging
 
 from fleet.broker.app import make_app
 from fleet.broker.application import FleetCelery
-from fleet.broker.known_tasks import know_what_is_seen
+from fleet.broker.known_tasks import add_seen_tasks
 from fleet.errors import InvalidConfig
 from fleet.local.ports import LOOPBACK, pick_ports
 from fleet.redis.client import sentinel_options
@@ -35,7 +35,7 @@ class FleetFlower(Flower):  # type: ignore[misc]
 
     def __init__(self, capp: FleetCelery, **options: Any) -> None:
         # This must happen before Flower looks up a task.
-        know_what_is_seen(capp, self._seen_tasks)
+        add_seen_tasks(capp, self._seen_tasks)
         super().__init__(capp=capp, **options)
 
     def _seen_tasks(self) -> set[str]:

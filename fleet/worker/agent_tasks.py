@@ -4,7 +4,7 @@
                   kwargs={"tenant": "acme", "complexity": 0.4})
 
 The task does not run the agent itself: it hands the delivery to the process's runner, which
-claims the lease, runs, and writes the end.
+claims the lease, runs the agent, and writes the outcome.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from celery.signals import worker_init, worker_process_init, worker_ready
 
 from fleet.broker.app import Role, fleet_of
 from fleet.broker.messages import HEADER, message_of, task_name
-from fleet.broker.submission import Delivered
+from fleet.broker.submission import DeliveredRequest
 from fleet.budgets.cached_policy import CachedPolicy
 from fleet.budgets.controls import Controls
 from fleet.errors import FleetError, LeaseLost, TaskCancelled
@@ -35,18 +35,18 @@ from fleet.policy.store import Policy
 from fleet.tasks.connection import Connection
 from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.leases.renewal import LeaseKeeper
-from fleet.tasks.leases.requeue import GivenBack
+from fleet.tasks.leases.requeue import Requeued
 from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.run.services import ModelServices, PoolAgent, RunProcess
 from fleet.tasks.submission.checks import RequestChecks
 from fleet.tasks.submission.model_planning import base_tokens, choose_model, stored_plan
 from fleet.worker.event_loop import LoopThread
-from fleet.worker.late_results import late_end, tell_revoked, tell_started
-from fleet.worker.revoking import agent_request
+from fleet.worker.late_results import late_result, notify_revoked, notify_started
+from fleet.worker.requests import AgentRequest
 from fleet.worker.shutdown import Notice
 from fleet.worker.slots import Slots
-from fleet.worker.tracing import AgentTask, goes_back, is_end, note_end
+from fleet.worker.tracing import AgentTask, is_outcome, note_outcome, requeue_delivery
 
 Runners = Callable[[], AgentRunner]
 
@@ -58,49 +58,45 @@ def add_agent_tasks(
 ) -> None:
     """Register a task for each agent type of the configuration that has an installed agent.
 
-    A worker's processes make their runner, and import its agents, before the first task, and give
-    back what they run when the notice is given. `slots` are told when an agent ends.
+    Before its first task, a worker's process makes its runner and imports the agents. When the
+    shutdown notice is given, it requeues the tasks that it runs. `slots` are freed when an agent
+    ends.
     """
     slots = slots or Slots()
     runner = _one_per_process(app, role, slots)
     if role.pool:
         in_threads = fleet_of(app).settings.config.pools[role.pool].execution == "threads"
         ready = worker_init if in_threads else worker_process_init
-        # Kept by the closure: Celery's signals hold their receivers weakly by default.
-        ready.connect(lambda **_: _get_ready(runner, notice), weak=False)
+        # `weak=False`: Celery's signals hold their receivers weakly by default.
+        ready.connect(lambda **_: _warm_up(runner, notice), weak=False)
         loaded = worker_ready if in_threads else worker_process_init
-        loaded.connect(lambda **_: _keep_what_is_loaded(), weak=False)
+        loaded.connect(lambda **_: _freeze_loaded_objects(), weak=False)
         if not in_threads:
-            # Before the fork: else each child that calls a model holds 50 MB of its own.
+            # Before the fork: else each child that calls a model needs 50 MB of its own.
             worker_init.connect(lambda **_: load_clients(), weak=False)
     connection = fleet_of(app)
     for agent_type in connection.settings.config.agent_types:
         if agent_type in connection.agents:
-            _add(app, connection, agent_type, runner, role, slots)
+            _add(app, connection, agent_type, runner, slots)
 
 
-def _get_ready(runner: Runners, notice: Notice | None) -> None:
+def _warm_up(runner: Runners, notice: Notice | None) -> None:
     if notice is not None:
-        notice.watch(lambda: runner().process.keeper.give_back())
+        notice.watch(lambda: runner().process.keeper.requeue_all())
     runner().warm_up()
 
 
-def _keep_what_is_loaded() -> None:
-    """Have Python look for garbage among the tasks' objects alone from now on.
+def _freeze_loaded_objects() -> None:
+    """Exclude all objects that exist now from garbage collection.
 
-    Some 200,000 objects are code and classes, which stay for good. Looking through them takes
-    hundreds of milliseconds, in which no task of the process gets on, and no lease is renewed.
+    Some 200,000 objects are code and classes, which are never freed. Scanning them takes hundreds
+    of milliseconds, in which no task of the process continues, and no lease is renewed.
     """
     gc.freeze()
 
 
 def _add(
-    app: Celery,
-    connection: Connection,
-    agent_type: str,
-    runner: Runners,
-    role: Role,
-    slots: Slots,
+    app: Celery, connection: Connection, agent_type: str, runner: Runners, slots: Slots
 ) -> None:
     checks = RequestChecks(
         connection.settings, connection.agents, Complexity(connection.policy.store)
@@ -111,66 +107,73 @@ def _add(
         bind=True,
         base=AgentTask,
         acks_late=True,
-        # Each application's own: another one of the process has a fleet of its own.
+        # Not shared with other applications of the process, which belong to other fleets.
         shared=False,
-        # A worker that stops gives it back, see `ending.py`.
-        comes_again=True,
-        Request=agent_request(connection, role),
-        # An error that the record explains already needs no traceback in the log,
+        # A worker that shuts down requeues it, see `shutdown.py`.
+        runs_again=True,
+        Request=AgentRequest,
+        # The record explains these errors already, so the log needs no traceback.
         throws=(FleetError,),
-        # nor does a result, which may hold anything, belong into log lines and events.
+        # A result may hold anything, so log lines and events do not show it.
         resultrepr_maxsize=1,
-        # It is told when the task is claimed: not of a delivery that is not to run.
+        # The claim notifies Celery of the start: not every delivery runs.
         track_started=False,
     )
     def run_agent(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        request = self.request
         if not args and "payload" in kwargs:
             args = (kwargs.pop("payload"),)
-        found = Delivered(checks, agent_type, args, {**kwargs, **(request.get(HEADER) or {})})
-        tag = request.properties.get("delivery_tag", "")
-        delivery = Delivery(
-            task_id=request.id,
-            payload=args[0] if len(args) == 1 else None,
-            tenant=found.tenant,
-            plan=partial(_plan, connection, found),
-            priority=found.priority,
-            message=partial(message_of, request),
-            refused=lambda: found.refused,
-            claimed=partial(tell_started, self),
-            runs_alone=partial(slots.close, tag),
-            agent_ended=partial(slots.free, tag),
-            ended=partial(note_end, self),
-        )
-        result = _run(self, runner, agent_type, delivery)
-        # None where it is parked, is another's to run, or has ended.
-        return late_end(self, connection) if result is None else result
+        fields = {**kwargs, **(self.request.get(HEADER) or {})}
+        found = DeliveredRequest(checks, agent_type, args, fields)
+        result = _run(self, runner, agent_type, _delivery(self, connection, found, slots))
+        # None if the task is on hold, is another worker's to run, or has ended.
+        return late_result(self, connection) if result is None else result
+
+
+def _delivery(
+    task: Any, connection: Connection, found: DeliveredRequest, slots: Slots
+) -> Delivery:
+    """The delivery that a task's process handles now, for its runner."""
+    request = task.request
+    tag = request.properties.get("delivery_tag", "")
+    return Delivery(
+        task_id=request.id,
+        payload=found.args[0] if len(found.args) == 1 else None,
+        tenant=found.tenant,
+        plan=partial(_plan, connection, found),
+        priority=found.priority,
+        message=partial(message_of, request),
+        refused=lambda: found.refused,
+        claimed=partial(notify_started, task),
+        runs_alone=partial(slots.close, tag),
+        agent_ended=partial(slots.free, tag),
+        ended=partial(note_outcome, task),
+    )
 
 
 def _run(task: Any, runner: Runners, agent_type: str, delivery: Delivery) -> dict[str, Any] | None:
-    """Run a delivery; what Celery is to be told of it: see `fleet.worker.tracing`."""
+    """Run a delivery. Returns or raises the outcome for Celery, see `fleet.worker.tracing`."""
     try:
         return runner().run(agent_type, delivery)
-    except GivenBack as given:
+    except Requeued as given:
         raise Ignore(str(given)) if given.is_queued else Reject(given, requeue=True) from None
     except LeaseLost as lost:
-        # Whoever has the task now has a delivery of it, too.
-        log.warning("a run has lost its lease", task=delivery.task_id, error=str(lost))
+        # The worker that has the task now also has a delivery of it.
+        log.warning("run lost its lease", task=delivery.task_id, error=str(lost))
         raise Ignore(str(lost)) from None
     except TaskCancelled as error:
-        if not is_end(task.request, error):
-            raise goes_back(delivery.task_id, error) from error
-        tell_revoked(task, str(error), terminated=True)
+        if not is_outcome(task.request, error):
+            raise requeue_delivery(delivery.task_id, error) from error
+        notify_revoked(task, str(error), terminated=True)
         raise Ignore(str(error)) from None
     except Exception as error:
-        if is_end(task.request, error):
+        if is_outcome(task.request, error):
             raise
-        log.exception("a run came to no end", task=delivery.task_id)
-        raise goes_back(delivery.task_id, error) from error
+        log.exception("run ended without an outcome", task=delivery.task_id)
+        raise requeue_delivery(delivery.task_id, error) from error
 
 
-def _plan(connection: Connection, found: Delivered) -> str:
-    """What is kept with a task whose publisher wrote no record: there was no ranking."""
+def _plan(connection: Connection, found: DeliveredRequest) -> str:
+    """The stored plan of a task whose publisher wrote no record, without a ranking of pools."""
     checked = found.checked
     if isinstance(checked, FleetError):
         request_type, complexity, characters = found.agent_type, DEFAULT_COMPLEXITY, 0
@@ -199,7 +202,7 @@ def _plan(connection: Connection, found: Delivered) -> str:
 
 
 def _one_per_process(app: Celery, role: Role, slots: Slots) -> Runners:
-    """A function that makes the runner when a process first needs it: after the fork."""
+    """A function that returns the process's runner, and makes it on first use: after the fork."""
     made: dict[int, AgentRunner] = {}
     guard = threading.Lock()
 

@@ -1,7 +1,7 @@
-"""Task events in bundles: what Flower is told of a task costs a message for many, not one each.
+"""Event batching: one message to Flower carries the events of many tasks.
 
-Celery sends the events that it has at every turn of its event loop, which makes a message of a
-few events. A monitor that learns of a task a tenth of a second later has lost nothing.
+Celery sends its pending events at every turn of its event loop, so each message holds a few events
+only. For a monitor, a delay of a tenth of a second does not matter.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Any
 import structlog
 from celery import Celery, bootsteps
 
-BUNDLE_SECONDS = 0.1
-MAX_IN_BUNDLE = 300
-"""Encoding a bundle holds the event loop up: this many take some milliseconds."""
+BATCH_SECONDS = 0.1
+MAX_BATCH = 300
+"""Events in a message. Encoding blocks the event loop: for this many, some milliseconds."""
 
 log = structlog.get_logger(__name__)
 
 
-def add_event_bundles(app: Celery) -> None:
-    """Let the application's workers send their task events in bundles."""
+def add_event_batching(app: Celery) -> None:
+    """Have the application's workers send their task events in batches."""
     app.steps["consumer"].add(EventBatching)
 
 
 class EventBatching(bootsteps.StartStopStep):
-    """Starts with the event dispatcher of a connection; sends what is left when it stops."""
+    """Starts with a connection's event dispatcher; sends the remaining events when it stops."""
 
     requires = ("celery.worker.consumer.events:Events",)
 
@@ -37,8 +37,8 @@ class EventBatching(bootsteps.StartStopStep):
         if consumer.hub is None or not dispatcher.enabled:
             return
         dispatcher.on_send_buffered = None
-        dispatcher.buffer_limit = MAX_IN_BUNDLE
-        self.timer = consumer.hub.call_repeatedly(BUNDLE_SECONDS, dispatcher.flush)
+        dispatcher.buffer_limit = MAX_BATCH
+        self.timer = consumer.hub.call_repeatedly(BATCH_SECONDS, dispatcher.flush)
 
     def stop(self, consumer: Any) -> None:
         if self.timer is None:
@@ -48,7 +48,7 @@ class EventBatching(bootsteps.StartStopStep):
         try:
             consumer.event_dispatcher.flush()
         except Exception as error:
-            # With the connection gone: Celery keeps them for the next one.
-            log.debug("events are sent later", error=str(error))
+            # The connection is lost: Celery keeps the events for the next one.
+            log.debug("sending events failed, kept for later", error=str(error))
 
     shutdown = stop

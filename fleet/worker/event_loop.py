@@ -1,7 +1,7 @@
 """One event loop for each worker process, in a thread of its own.
 
-Made on first use, which is after the fork: a loop does not survive one. One loop for all
-tasks lets them share the pooled connections of the model clients.
+The loop is made on first use, which is after the fork: a loop does not survive a fork. All tasks
+run in one loop, so that they share the pooled connections of the model clients.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ T = TypeVar("T")
 class LoopThread:
     """An event loop that runs until the process ends.
 
-    It does what `asyncio.run_coroutine_threadsafe` does, at half the cost: coroutines that come
-    together wake the loop once, and a result passes through one future instead of two.
+    It does what `asyncio.run_coroutine_threadsafe` does, at half the cost: coroutines that are
+    submitted together wake the loop once, and a result passes through one future instead of two.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,8 @@ class LoopThread:
         return future
 
     def _begin_new(self) -> None:
-        # In this order: what comes from here on wakes the loop again, or is begun now.
+        # The flag first: a coroutine that is submitted from here on wakes the loop again, or is
+        # begun now.
         self._is_woken = False
         while self._new:
             self._new.popleft()()

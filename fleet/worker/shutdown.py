@@ -1,21 +1,22 @@
-"""The end of a worker: what it was told, by when, and who in it has to know.
+"""The shutdown of a worker: what each signal does, and which tasks are requeued.
 
-    SIGTERM            nothing new is taken; agents' tasks that end in time, end, the others are
-                       given back; plain tasks are waited for without end, as by a stock worker
-    SIGINT             the same; a second one is as SIGQUIT, a third one ends the process
-    SIGQUIT            what runs may end within `worker_soft_shutdown_timeout`, 0 s by default; then
-                       agents' tasks are given back and plain ones are cut; a second one ends the
+    SIGTERM            the worker takes no new tasks; agents' tasks may end within the grace, and
+                       are requeued after it; plain tasks may run without a time limit, as in a
+                       stock worker
+    SIGINT             the same; a second one acts as SIGQUIT, a third one ends the process
+    SIGQUIT            tasks may end within `worker_soft_shutdown_timeout`, 0 s by default; then
+                       agents' tasks are requeued and plain ones are cut; a second one ends the
                        waiting, or the process
-    the grace is over  an agent that still runs is killed, and the process ends; where even that is
-                       not to be had, the kernel ends it. Not while plain tasks run
+    the grace is over  agents that still run are killed, and the process exits; if it does not, the
+                       kernel kills it. Not while plain tasks run
 
-A task that is given back runs elsewhere at once, and loses none of its attempts. A plain task
-cannot be given back: one that is acknowledged early is lost where its process ends, one that is
-acknowledged late runs again from its beginning. As in a stock worker, a further SIGTERM changes
-nothing, so whoever sends two by mistake loses nothing either.
+A requeued task runs elsewhere at once, and loses none of its attempts. A plain task cannot be
+requeued: if its process exits, a task that is acknowledged early is lost, and one that is
+acknowledged late runs again from its beginning. As in a stock worker, further SIGTERMs change
+nothing, so a second one by mistake loses nothing either.
 
 A signal may interrupt the main thread anywhere, and that thread may wait for the pool for as long
-as there are tasks. So a handler only notes what it was told, and a thread of its own does the rest.
+as there are tasks. So a handler only notes an order, and a thread of its own executes it.
 """
 
 from __future__ import annotations
@@ -42,21 +43,21 @@ from celery.worker import state
 from fleet.local import finishing
 from fleet.worker.rules.grace import STOP_SECONDS, Grace
 
-Order = Literal["drain", "give_back", "die"]
+Order = Literal["drain", "requeue", "exit"]
 
 RESTORE_SECONDS = 0.5
-LOOK_SECONDS = 0.2
-SAY_SECONDS = 60.0
-"""How often a worker says for which plain tasks it waits."""
+POLL_SECONDS = 0.2
+REPORT_SECONDS = 60.0
+"""How often a worker logs for which plain tasks it waits."""
 
 log = structlog.get_logger(__name__)
 
 
 class Notice:
-    """Tells every process of a worker, once, to give back what it runs.
+    """Tells each process of a worker, once, to requeue the tasks that it runs.
 
-    It is a pipe into which nobody writes: its end is the notice. So one notice reaches all pool
-    children, however many there are.
+    It is a pipe to which nothing is written: closing it is the notice. So one notice reaches any
+    number of pool children.
     """
 
     def __init__(self) -> None:
@@ -71,7 +72,7 @@ class Notice:
             os.close(self._write)
 
     def watch(self, noticed: Callable[[], None]) -> None:
-        """Call `noticed` in a thread when the notice is given. Call this once in each process."""
+        """Have a thread call `noticed` when the notice is given. Call this once in each process."""
         if os.getpid() != self._owner:
             os.close(self._write)
         threading.Thread(target=self._wait, args=(noticed,), name="notice", daemon=True).start()
@@ -83,30 +84,33 @@ class Notice:
 
 
 class SoftShutdown(NamedTuple):
-    """Celery's `worker_soft_shutdown_timeout`, in seconds, and whether it is kept by a worker that
-    runs nothing (`worker_enable_soft_shutdown_on_idle`)."""
+    """Celery's `worker_soft_shutdown_timeout`, in seconds, and whether an idle worker waits too
+    (`worker_enable_soft_shutdown_on_idle`)."""
 
     seconds: float = 0.0
     on_idle: bool = False
 
 
 def running_requests() -> list[Any]:
-    """The tasks that run in this worker, whosever they are."""
-    # Threads change the set meanwhile; this copy is one step of the interpreter.
+    """All tasks that run in this worker, agents' and plain ones."""
+    # Other threads change the set; the interpreter makes this copy in one step.
     requests = [reference() for reference in tuple(state.active_requests.data)]
     return [request for request in requests if request is not None]
 
 
 def plain_requests() -> list[Any]:
-    """Those of them that would be lost, or begin anew, with this process: not those of agents,
-    which are given back, and not Fleet's own jobs, which beat sends again."""
+    """The running tasks that would be lost, or begin anew, if this process exited: not those of
+    agents, which are requeued, and not Fleet's own jobs, which beat sends again."""
     return [each for each in running_requests() if not getattr(each.task, "comes_again", False)]
 
 
-class Ending:
-    """Ends one worker. `leave` takes it out of the registry, and `soft` is how it was set up. In
-    `data_dir` it says that it takes longer than its grace. `hand_over` gives back the agents' tasks
-    that have not stopped when the process ends."""
+class Shutdown:
+    """Shuts down one worker.
+
+    `leave` takes it out of the registry. `soft` holds Celery's settings. `requeue_running` requeues
+    the agents' tasks that have not stopped when the process exits. `restore` requeues the messages
+    that the worker holds. A file in `data_dir` shows that the worker takes longer than its grace.
+    """
 
     def __init__(
         self,
@@ -120,27 +124,27 @@ class Ending:
         self.data_dir = data_dir
         self.plain = plain
         self.soft = SoftShutdown()
-        #: Whether the process waits though it may run nothing.
+        #: Whether the process waits even if it runs no task.
         self.waits_idle = False
         self.began = False
         self.leave: Callable[[], None] = lambda: None
-        self.hand_over: Callable[[], None] = lambda: None
+        self.requeue_running: Callable[[], None] = lambda: None
         self.restore: Callable[[], None] = lambda: None
         self._orders: SimpleQueue[Order] = SimpleQueue()
 
     def start(self) -> None:
         """Wait for orders, in a daemon thread."""
-        threading.Thread(target=self._run, name="ending", daemon=True).start()
+        threading.Thread(target=self._run, name="shutdown", daemon=True).start()
 
     def order(self, order: Order) -> None:
-        """Note an order; safe in a signal handler, and as often as wanted."""
+        """Note an order. Safe in a signal handler, and may be called repeatedly."""
         self.began = True
-        if order == "give_back":
+        if order == "requeue":
             self.waits_idle = self.soft.on_idle and self.soft.seconds > 0
         self._orders.put(order)
 
     def has_begun(self) -> bool:
-        """Whether nothing may be taken any more."""
+        """Whether the worker takes no more tasks."""
         return self.began
 
     def _run(self) -> None:
@@ -149,53 +153,53 @@ class Ending:
         self._killed_at = self._began + self.grace.kill_seconds
         threading.Thread(target=self.leave, name="leave", daemon=True).start()
         if order == "drain":
-            order = self._warm()
-        if order == "give_back":
-            self._cold()
-        self._die()
+            order = self._warm_shutdown()
+        if order == "requeue":
+            self._cold_shutdown()
+        self._exit()
 
-    def _warm(self) -> Order | None:
-        """What comes after SIGTERM: the order that ended it, None where the time did."""
+    def _warm_shutdown(self) -> Order | None:
+        """Shut down after SIGTERM. Returns the order that ended it, None if the time did."""
         drained = self._began + self.grace.drain_seconds
         order = self._next(lambda: drained)
         if order is not None:
             return order
-        log.info("what still runs is given back")
+        log.info("requeueing running tasks")
         self.notice.give()
-        self._said = float("-inf")
+        self._reported_at = float("-inf")
         self._ends = self._began + self.grace.end_seconds
         return self._next(self._end_of_plain_tasks)
 
     def _end_of_plain_tasks(self) -> float:
-        """The process has to end so soon after the last plain task, and not before it."""
+        """When the process has to exit: never before its last plain task, and soon after it."""
         plain, now = self.plain(), time.monotonic()
         if plain:
             self._ends = max(self._ends, now + STOP_SECONDS)
             self._killed_at = self._ends + RESTORE_SECONDS
-            self._say_who_is_awaited(plain, now)
+            self._report_plain_tasks(plain, now)
         return self._ends
 
-    def _say_who_is_awaited(self, plain: list[Any], now: float) -> None:
-        if now < self._said + SAY_SECONDS:
+    def _report_plain_tasks(self, plain: list[Any], now: float) -> None:
+        if now < self._reported_at + REPORT_SECONDS:
             return
-        self._said = now
+        self._reported_at = now
         tasks = [f"{each.name}[{each.id}]" for each in plain]
-        log.warning("past its grace this worker waits for plain tasks to end", tasks=tasks)
+        log.warning("grace is over, waiting for plain tasks to end", tasks=tasks)
         try:
             finishing.begin(self.data_dir)
         except OSError as error:
-            log.warning("whoever supervises this worker may kill it meanwhile", error=str(error))
+            log.warning("supervisor not informed, it may kill this worker", error=str(error))
 
-    def _cold(self) -> None:
-        """What comes after SIGQUIT, and after a second SIGINT."""
+    def _cold_shutdown(self) -> None:
+        """Shut down after SIGQUIT, or after a second SIGINT."""
         seconds = self.soft.seconds
         if seconds > 0 and (self.soft.on_idle or running_requests()):
-            log.warning("soft shutdown: what runs may end", seconds=seconds)
+            log.warning("soft shutdown: waiting for running tasks to end", seconds=seconds)
             over = time.monotonic() + seconds
             self._killed_at = over + self.grace.seconds
             self._next(lambda: over if self.soft.on_idle or running_requests() else 0.0)
         self.waits_idle = False
-        log.info("what still runs is given back")
+        log.info("requeueing running tasks")
         self.notice.give()
         ends = time.monotonic() + self.grace.stop_seconds
         self._killed_at = ends + RESTORE_SECONDS
@@ -204,35 +208,36 @@ class Ending:
     def _next(
         self, until: Callable[[], float], *, spares_plain_tasks: bool = True
     ) -> Order | None:
-        """The next order that changes something; None where the time is over first."""
+        """The next order that changes something; None if the time is over first."""
         while (left := until() - time.monotonic()) > 0:
-            self._have_the_kernel_watch(spares_plain_tasks)
+            self._set_kernel_timer(spares_plain_tasks)
             try:
-                order = self._orders.get(timeout=min(left, LOOK_SECONDS))
+                order = self._orders.get(timeout=min(left, POLL_SECONDS))
             except Empty:
                 continue
             if order != "drain":
                 return order
         return None
 
-    def _have_the_kernel_watch(self, spares_plain_tasks: bool) -> None:
-        """Threads stand still where C code keeps the interpreter's lock, and while it is taken
-        down: then the kernel ends the process, unless that would cut a plain task."""
+    def _set_kernel_timer(self, spares_plain_tasks: bool) -> None:
+        """Have the kernel kill the process if its threads cannot run, unless that would cut a plain
+        task. Threads cannot run while C code holds the interpreter's lock, or while the interpreter
+        exits."""
         left = max(0.01, self._killed_at - time.monotonic())
         spared = spares_plain_tasks and bool(self.plain())
         signal.setitimer(signal.ITIMER_REAL, 0 if spared else left)
 
-    def _die(self) -> None:
-        """End the process though something in it does not. Its messages go back first, in so far
-        as Redis answers; else they do so when nobody renews them any more."""
-        log.warning("not all tasks could be stopped in time; this process ends now")
+    def _exit(self) -> None:
+        """Exit the process although some tasks have not stopped. Its messages are requeued first,
+        if Redis answers; else they are requeued when their renewal stops."""
+        log.warning("not all tasks stopped in time; this process exits now")
         lost = [f"{each.name}[{each.id}]" for each in self.plain() if each.acknowledged]
         if lost:
             log.error("plain tasks that were acknowledged early are cut, and lost", tasks=lost)
         for child in psutil.Process().children(recursive=True):
             child.kill()
-        # What runs in threads would go on beside whoever gets it next, but for a moment.
-        for last in (self.hand_over, self.restore):
+        # Tasks in threads would run beside their next run, but only for a moment.
+        for last in (self.requeue_running, self.restore):
             thread = threading.Thread(target=last, daemon=True)
             thread.start()
             thread.join(RESTORE_SECONDS)
@@ -241,66 +246,66 @@ class Ending:
         os._exit(EX_FAILURE)
 
 
-def ending_step(ending: Ending) -> type[bootsteps.StartStopStep]:
-    """The part of a worker that listens to signals, from when its pool has started."""
+def shutdown_step(shutdown: Shutdown) -> type[bootsteps.StartStopStep]:
+    """The boot step of a worker that handles signals, once its pool has started."""
 
-    class EndingStep(bootsteps.StartStopStep):
-        """Also hears of an end that came without a signal, such as a remote command."""
+    class ShutdownStep(bootsteps.StartStopStep):
+        """Also handles a shutdown without a signal, such as by a remote command."""
 
         requires = ("celery.worker.components:Pool",)
 
         def start(self, worker: Any) -> None:
             conf = worker.app.conf
-            ending.soft = SoftShutdown(
+            shutdown.soft = SoftShutdown(
                 float(conf.worker_soft_shutdown_timeout or 0),
                 bool(conf.worker_enable_soft_shutdown_on_idle),
             )
-            finishing.end(ending.data_dir)
-            ending.start()
+            finishing.end(shutdown.data_dir)
+            shutdown.start()
             # Sent by Celery's handlers of SIGTERM and of the first SIGINT.
-            worker_shutting_down.connect(lambda **_: ending.order("drain"), weak=False)
-            # Python looks at all its objects when it ends, which takes a busy machine seconds.
+            worker_shutting_down.connect(lambda **_: shutdown.order("drain"), weak=False)
+            # Python scans all its objects at exit, which takes seconds on a busy machine.
             worker_shutdown.connect(lambda **_: gc.freeze(), weak=False)
-            worker_shutdown.connect(lambda **_: finishing.end(ending.data_dir), weak=False)
-            _listen(worker, ending)
+            worker_shutdown.connect(lambda **_: finishing.end(shutdown.data_dir), weak=False)
+            _listen(worker, shutdown)
 
         def close(self, worker: Any) -> None:
-            ending.order("drain")
+            shutdown.order("drain")
 
         def stop(self, worker: Any) -> None:
-            """The pool's own stop waits for its tasks, where there are any."""
-            while ending.waits_idle:
-                time.sleep(LOOK_SECONDS)
+            """Wait if idle; if there are tasks, the pool's own stop waits for them."""
+            while shutdown.waits_idle:
+                time.sleep(POLL_SECONDS)
 
         terminate = stop
 
-    return EndingStep
+    return ShutdownStep
 
 
-def _listen(worker: Any, ending: Ending) -> None:
-    """Put Fleet's cold shutdown in the place of Celery's, which kills children and cannot stop
-    threads. Celery's handlers stay around it: they say what goes on and stop the consumer."""
+def _listen(worker: Any, shutdown: Shutdown) -> None:
+    """Replace Celery's cold shutdown, which kills children and cannot stop threads, by Fleet's.
+    Celery's handlers stay around it: they print messages and stop the consumer."""
 
     def first_interrupt(_: Any) -> None:
         handlers.safe_say(
-            "worker: Ctrl+C again gives back what runs, and cuts plain tasks", sys.__stdout__
+            "worker: Ctrl+C again requeues agents' tasks and cuts plain ones", sys.__stdout__
         )
-        _install(worker, "SIGINT", give_back)
+        _install(worker, "SIGINT", requeue)
 
-    def give_back(_: Any) -> None:
-        handlers.safe_say("worker: giving back what runs; once more ends it", sys.__stdout__)
-        ending.order("give_back")
+    def requeue(_: Any) -> None:
+        handlers.safe_say("worker: requeueing tasks; Ctrl+C again exits at once", sys.__stdout__)
+        shutdown.order("requeue")
         for name in cold:
-            _install(worker, name, die)
+            _install(worker, name, exit_now)
 
-    def die(_: Any) -> None:
-        ending.order("die")
+    def exit_now(_: Any) -> None:
+        shutdown.order("exit")
 
     remapped = ("SIGTERM",) if handlers.REMAP_SIGTERM == "SIGQUIT" else ()
     cold = ("SIGINT", "SIGQUIT", *remapped)
     handlers.install_worker_int_handler(worker, callback=first_interrupt)
     for name in ("SIGQUIT", *remapped):
-        _install(worker, name, give_back)
+        _install(worker, name, requeue)
 
 
 def _install(worker: Any, name: str, callback: Callable[[Any], None]) -> None:

@@ -1,8 +1,7 @@
 """The threads of a worker, in which plain tasks wait for a slot before they begin.
 
-A worker of threads has more of them than slots, see `fleet.worker.slots`. What bounds a stock
-worker, the number of its threads, bounds nothing here: the slots do, which agents take in their
-loop.
+A worker of threads has more threads than slots, see `fleet.worker.slots`. The number of threads
+limits a stock worker. Here the slots are the limit; agents take theirs in the event loop.
 """
 
 from __future__ import annotations
@@ -16,74 +15,74 @@ import structlog
 from billiard.einfo import ExceptionInfo
 
 from fleet.tasks.leases.slots import TaskSlots
-from fleet.worker.tracing import is_away
+from fleet.worker.tracing import is_unavailable
 
 log = structlog.get_logger(__name__)
 
 
 class SlotThreads(ThreadPoolExecutor):
-    """The executor of a pool of threads; an agent's task has its thread without a slot."""
+    """The executor of a pool of threads. A plain task waits for a slot in its thread."""
 
     def __init__(self, threads: int, slots: TaskSlots, agent_tasks: Collection[str]) -> None:
         super().__init__(threads)
         self._agent_tasks = agent_tasks
         self._slots = slots
         self._guard = threading.Lock()
-        self._asking: set[threading.Event] = set()
-        self._ends = False
+        self._waiting: set[threading.Event] = set()
+        self._is_cancelled = False
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
-        """Have a thread do `work(target, arguments, ...)`, as Celery's pool of threads asks for:
-        the first of a task's arguments is its name."""
+        """Run `work(target, arguments, ...)` in a thread. Celery's pool of threads calls this; the
+        first of a task's arguments is its name."""
         name = args[1][0] if len(args) > 1 and args[1] else ""
         if name in self._agent_tasks:
-            return super().submit(_told, work, *args, **options)
+            return super().submit(_reporting, work, *args, **options)
         return super().submit(self._in_slot, work, *args, **options)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As of any executor; with `cancel_futures` tasks that wait for a slot do not begin."""
+        """As in any executor; with `cancel_futures`, tasks that wait for a slot do not begin."""
         with self._guard:
-            self._ends = cancel_futures
-            asking = tuple(self._asking) if cancel_futures else ()
-        for told in asking:
-            told.set()
+            self._is_cancelled = cancel_futures
+            waiting = tuple(self._waiting) if cancel_futures else ()
+        for event in waiting:
+            event.set()
         super().shutdown(wait, cancel_futures=cancel_futures)
 
     def _in_slot(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
         self._take()
         try:
-            return _told(work, *args, **options)
+            return _reporting(work, *args, **options)
         finally:
-            self._slots.give_back()
+            self._slots.release()
 
     def _take(self) -> None:
-        """Wait for a slot. Raises `CancelledError` where the worker ends meanwhile."""
-        told = threading.Event()
+        """Wait for a slot. Raises `CancelledError` if the worker shuts down meanwhile."""
+        ready = threading.Event()
         with self._guard:
-            self._asking.add(told)
-            if self._ends:
-                told.set()
-        asking = self._slots.ask(told.set)
-        told.wait()
+            self._waiting.add(ready)
+            if self._is_cancelled:
+                ready.set()
+        asking = self._slots.request(ready.set)
+        ready.wait()
         with self._guard:
-            self._asking.discard(told)
-            ends = self._ends
-        if ends:
+            self._waiting.discard(ready)
+            is_cancelled = self._is_cancelled
+        if is_cancelled:
             self._slots.withdraw(asking)
             raise CancelledError
 
 
-def _told(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Do the work, and tell Celery of an error that came outside a task's body.
+def _reporting(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Do the work, and report an error outside the task's body to Celery.
 
-    Celery's pool of threads tells nobody: the worker would hold the message, and its slot, for as
-    long as it lives. What the message says of the tasks that follow raises such errors. Those of a
-    connection say nothing about the message, which goes back with the connection.
+    Celery's pool of threads does not report such errors: the worker would hold the message and its
+    slot for as long as it lives. Malformed callbacks, chains or chords in a message raise them.
+    Errors of the connection are not reported: the message is requeued when the connection closes.
     """
     try:
         return work(*args, **options)
     except Exception as error:
-        if is_away(error) or len(args) <= 3 or not callable(args[3]):
+        if is_unavailable(error) or len(args) <= 3 or not callable(args[3]):
             raise
         log.exception("a task failed outside its body")
         args[3]((1, ExceptionInfo(), 0.0))

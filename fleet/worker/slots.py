@@ -1,17 +1,18 @@
-"""Slots that are free when an agent ends, and taken again at once.
+"""A slot comes free when its agent ends, and the next task takes it at once.
 
-A slot is for an agent that runs. What comes after it, writing the end and telling Celery of it,
+Only a running agent needs a slot. Afterwards the outcome is written and Celery is notified, which
 takes a round trip and some turns of the interpreter; meanwhile the next task is fetched. So a
-worker of threads has a few more of them than slots. No more agents run than there are slots, and
-where ends cannot be written, the spare threads are soon taken and nothing more is fetched.
+worker of threads has a few more threads than slots. No more agents run than there are slots. If
+outcomes cannot be written, the spare threads are soon taken, and no more tasks are fetched.
 
 Under load a few tasks are fetched ahead of their slots, see `fleet.broker.rules.prefetch`. They are
-claimed, and wait in the agents' loop, which starts one in the moment in which another ends. One
-that gets no slot soon is given back, for another worker to run. While a task has the process to
-itself, or waits for that, nothing is fetched.
+claimed, and wait in the agents' loop, which starts one as soon as another ends. A task that gets no
+slot soon is requeued for another worker. While a task has the process to itself, or waits for that,
+no tasks are fetched.
 
-Plain tasks have no end before they are written, and nobody could give one back. So none is fetched
-ahead. One that comes while all slots are taken, as when its time has come, waits for the next.
+A plain task keeps its slot until its result is stored, and it cannot be requeued safely. So none
+is fetched ahead. A plain task that arrives while all slots are taken, as a due one may, waits for
+the next free slot.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ SLOTS_FOR_A_SPARE = 2
 
 
 def spares(slots: int) -> int:
-    """How many tasks of so many slots may be past their agent's end and not yet written, and how
-    many may be fetched ahead."""
+    """How many tasks may wait for their outcome to be written after their agent's end, and how many
+    may be fetched ahead, for a number of slots."""
     return max(1, slots // SLOTS_FOR_A_SPARE)
 
 
 class Slots:
-    """The slots of a worker's process, and what its agents tell of their ends to the consumer that
-    fetches for them."""
+    """The slots of a worker's process. It reports the ends of agents to the consumer that fetches
+    tasks for them."""
 
     def __init__(self, count: int = 1) -> None:
         self.tasks = TaskSlots(count)
@@ -46,8 +47,8 @@ class Slots:
         self._alone: set[str] = set()
 
     def serve(self, hub: Any, qos: Any, slots: int) -> None:
-        """Tell this consumer from now on. Celery's own bound to what it takes, which knows nothing
-        of ends that are being written, gives way to the transport's."""
+        """Report to this consumer from now on. The transport's limit replaces Celery's own one,
+        which does not know of outcomes that are being written."""
         vars(qos).pop("can_consume", None)
         qos.max_ended = spares(slots)
         qos.pace = Pace(spares(slots))
@@ -55,15 +56,15 @@ class Slots:
         self._hub, self._qos = hub, qos
 
     def leave(self) -> None:
-        """Tell nobody."""
+        """Stop reporting."""
         self._hub = self._qos = None
 
     def close(self, delivery_tag: str) -> None:
-        """A delivery wants the process to itself, until its agent has ended; from any thread."""
+        """Reserve the process for a delivery until its agent has ended; from any thread."""
         self._alone.add(delivery_tag)
 
     def free(self, delivery_tag: str) -> None:
-        """The agent of a delivery has ended; from any thread."""
+        """Free the slot of a delivery whose agent has ended; from any thread."""
         self._alone.discard(delivery_tag)
         hub, qos = self._hub, self._qos
         if hub is not None and delivery_tag:
@@ -71,12 +72,12 @@ class Slots:
 
 
 def add_spare_threads(app: Celery, slots: Slots, agent_tasks: Collection[str]) -> None:
-    """Give the application's workers of threads the spare ones, of which no more run than there are
-    slots."""
+    """Give the application's workers of threads their spare threads. No more tasks run than there
+    are slots."""
 
     class SpareThreads(bootsteps.StartStopStep):
-        """Widens the pool before it takes its first task. Its size, which Celery shows and reckons
-        with, stays the number of slots."""
+        """Replaces the pool's executor before its first task. The pool's size, which Celery shows
+        and calculates with, stays the number of slots."""
 
         requires = ("celery.worker.components:Pool",)
 

@@ -1,9 +1,9 @@
-"""How a worker is started: what Celery's options say has to agree with the fleet's configuration.
+"""The start of a worker: Celery's options have to match the fleet's configuration.
 
-A pool of the configuration says how many slots each of its workers has, and whether they are
-threads or processes. Routing, leases and shutdown depend on that: a worker that is started
-otherwise hangs, or runs more or less than the fleet counts on. So it ends at once, with a
-sentence, before it has registered anything.
+A pool's configuration sets how many slots each of its workers has, and whether they are threads or
+processes. Routing, leases and shutdown depend on both: a worker with other options hangs, or runs
+more or fewer tasks than the fleet expects. Such a worker exits at once with an error message,
+before it registers.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from fleet.errors import InvalidConfig
 from fleet.settings import Settings
 
 CAN_GROW = ("prefork", "gevent", "eventlet")
-"""Celery's pools that can be scaled while they run."""
+"""Celery's pools that can grow and shrink while they run."""
 
 
 class CannotStart(InvalidConfig, ClickException):
-    """A worker that its command, or the application's settings, start in a way that cannot work.
-    Celery's command shows the message and ends with status 1."""
+    """The command's options, or the application's settings, cannot work for this worker. Correct
+    them. Celery's command shows the message and exits with status 1."""
 
 
 class FleetWorker(Worker):
     """A worker of an application that `make_app` has made."""
 
     def on_after_init(self, **options: Any) -> None:
-        """Called when its options are known, before it does anything. Raises `CannotStart`."""
+        """Check the options. Celery calls this before the worker does anything. Raises
+        `CannotStart`."""
         super().on_after_init(**options)
-        if self.app.role.pool and not self._says_pool(options):
+        if self.app.role.pool and not self._names_pool(options):
             self.pool_cls = self.app.fleet.settings.config.pools[self.app.role.pool].execution
         try:
             self.app.check_all()
@@ -46,18 +47,18 @@ class FleetWorker(Worker):
             raise CannotStart(str(error)) from None
 
     def on_init_blueprint(self) -> None:
-        """Called when all tasks are loaded."""
+        """Check the tasks. Celery calls this when all are loaded. Raises `CannotStart`."""
         super().on_init_blueprint()
         forget_known_tasks(self.app)
         for name, task in self.app.tasks.items():
             if isinstance(task, SentTask) and not task.acks_late:
                 raise CannotStart(
                     f"task_annotations: {name} has to be acknowledged late, or a task would be "
-                    "lost with its worker; leave acks_late of the agents' tasks out"
+                    "lost with its worker; leave acks_late out for agents' tasks"
                 )
 
-    def _says_pool(self, options: Mapping[str, Any]) -> bool:
-        """Whether anybody has chosen the pool: by -P, or by the setting `worker_pool`."""
+    def _names_pool(self, options: Mapping[str, Any]) -> bool:
+        """Whether -P or the setting `worker_pool` names Celery's pool."""
         if self.app.conf.value_set_for("worker_pool"):
             return True
         context = get_current_context(silent=True)
@@ -85,7 +86,7 @@ class FleetWorker(Worker):
 
 
 def name_of(pool_cls: Any) -> str:
-    """The name of one of Celery's pools, which is given by its name or as its class."""
+    """The name of one of Celery's pools, given as a name or as a class."""
     if isinstance(pool_cls, str):
         path = ALIASES.get(pool_cls, pool_cls)
     else:
@@ -96,7 +97,7 @@ def name_of(pool_cls: Any) -> str:
 def check_execution(
     settings: Settings, role: Role, execution: str, concurrency: Any, autoscale: Any
 ) -> None:
-    """Hold a worker against `execution` and `slots` of its pool. Raises `InvalidConfig`."""
+    """Compare a worker with `execution` and `slots` of its pool. Raises `InvalidConfig`."""
     pool = settings.config.pools[role.pool]
     if execution != pool.execution:
         may_be = execution in ("threads", "prefork")
@@ -115,7 +116,7 @@ def check_execution(
 
 
 def check_queues(settings: Settings, role: Role, options: Mapping[str, Any]) -> None:
-    """An agent has to take the tasks that are sent to it. Raises `InvalidConfig`."""
+    """Check that an agent serves its pool's queues. Raises `InvalidConfig`."""
     agent_type = settings.config.pools[role.pool].agent_type
     needed = {settings.queue(role.pool), settings.overflow_queue(agent_type)}
     named, left_out = _names(options.get("queues")), _names(options.get("exclude_queues"))

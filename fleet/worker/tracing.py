@@ -1,11 +1,11 @@
-"""What Celery is told of an agent's task: the end that its record has, and nothing else.
+"""Celery is notified of the outcome in an agent's task's record, and of nothing else.
 
-Celery's tracer makes a failure of every exception: it stores FAILURE, fails the chord and sends the
-error callbacks. Of an agent's task that is right for one exception alone, the error that its record
-ended with. Any other says that this delivery came to nothing: the lease was lost, Redis was away
-when the end was to be written, or the callbacks could not be sent. The task goes on elsewhere then,
-or has ended well. So the delivery goes back to its queue, and whoever gets it next looks at the
-record: it is run, dropped, or Celery is told of its end (`late_ends.py`).
+Celery's tracer turns every exception into a failure: it stores FAILURE, fails the chord and sends
+the error callbacks. For an agent's task only one exception means that: the error that its record
+ended with. Any other exception means that this delivery had no outcome: the lease was lost, Redis
+was unavailable when the outcome was due, or the callbacks could not be sent. The task then runs
+elsewhere, or has succeeded. So the delivery is requeued, and the next worker reads the record: it
+runs the task, drops the message, or notifies Celery of the outcome (`late_results.py`).
 """
 
 from __future__ import annotations
@@ -24,67 +24,67 @@ from redis import DataError, RedisError
 
 from fleet.broker.known_tasks import SentTask
 from fleet.errors import FleetError, RetryLater
-from fleet.tasks.submission.submit import REFUSALS
+from fleet.tasks.submission.refusals import REFUSALS
 
 PAUSE_SECONDS = 1.0
-"""What goes back would be delivered again at once, and as often, while Redis refuses everything."""
+"""Wait before a requeue: without it, a Redis that refuses all calls would mean a busy loop."""
 
-TELL_SECONDS = 30.0
-"""How long Celery is told of a failure again, while the result store or the broker is away. Once
-the failure is stored nobody else would send the error callbacks."""
+NOTIFY_SECONDS = 30.0
+"""How long to retry notifying Celery of a failure while the result backend or the broker is
+unavailable. Once the failure is stored, no other process would send the error callbacks."""
 
-AWAY = (RetryLater, OperationalError, LimitExceeded, RedisError, OSError)
-"""Errors of what carries messages and results: they say nothing of the task. Others of Kombu's do:
-a serializer that nobody knows is as unknown at the next delivery."""
+UNAVAILABLE_ERRORS = (RetryLater, OperationalError, LimitExceeded, RedisError, OSError)
+"""Errors of the broker and the result backend: they say nothing about the task. Other errors of
+Kombu's do: a serializer that is unknown now is also unknown at the next delivery."""
 
-OF_WHAT_IS_SENT = (*REFUSALS, DataError)
-"""Errors like these that what is to be sent has itself."""
+MESSAGE_ERRORS = (*REFUSALS, DataError)
+"""Errors of these classes that the message itself causes."""
 
 log = structlog.get_logger(__name__)
 
 
-def is_away(error: BaseException) -> bool:
-    """Whether an error says that Redis, the broker or the result store could not do something now.
-    What is to follow a task may also be refused: that it is told."""
-    return isinstance(error, AWAY) and not isinstance(error, OF_WHAT_IS_SENT)
+def is_unavailable(error: BaseException) -> bool:
+    """Whether an error says that Redis, the broker or the result backend is unavailable now. False
+    for a refusal of the tasks that follow: that is a failure."""
+    return isinstance(error, UNAVAILABLE_ERRORS) and not isinstance(error, MESSAGE_ERRORS)
 
 
-def note_end(task: Any, error: BaseException) -> None:
-    """Note that an error is the end of the task that runs: Celery may make a failure of it."""
-    task.request.told_end = error
+def note_outcome(task: Any, error: BaseException) -> None:
+    """Note that an error is the outcome of the running task, so that Celery may store a failure."""
+    task.request.fleet_outcome = error
 
 
-def is_end(request: Any, error: BaseException) -> bool:
-    """Whether an error is the end of the task of a request, as it was noted."""
-    return error is getattr(request, "told_end", None)
+def is_outcome(request: Any, error: BaseException) -> bool:
+    """Whether an error was noted as the outcome of a request's task."""
+    return error is getattr(request, "fleet_outcome", None)
 
 
-def goes_back(task_id: str, error: BaseException) -> Reject:
-    """Give a delivery back to its queue, where an error kept it from coming to anything."""
-    # The error itself may not reach the main process of a prefork worker: it may hold anything.
-    told = repr(error) if isinstance(error, FleetError) else type(error).__name__
-    log.warning("a delivery goes back to its queue", task=task_id, error=told)
+def requeue_delivery(task_id: str, error: BaseException) -> Reject:
+    """An exception that requeues a delivery, after an error that is no outcome of its task."""
+    # The error's text may hold anything, so it must not reach a prefork worker's main process.
+    reason = repr(error) if isinstance(error, FleetError) else type(error).__name__
+    log.warning("requeueing a delivery", task=task_id, error=reason)
     time.sleep(PAUSE_SECONDS)
-    return Reject(told, requeue=True)
+    return Reject(reason, requeue=True)
 
 
 class AgentTrace(TraceInfo):
-    """How a delivery of an agent's task ended. `rejected` is set where it goes back."""
+    """How a delivery of an agent's task ended. `rejected` is set if it is requeued."""
 
     def __init__(self, state: str, retval: Any = None) -> None:
         super().__init__(state, retval)
         self.rejected: ExceptionInfo | None = None
 
     def handle_error_state(self, task: Any, req: Any, **options: Any) -> Any:
-        """Tell Celery of an error, or have the delivery go back."""
-        if not is_end(req, self.retval) and is_away(self.retval):
+        """Notify Celery of an error, or requeue the delivery."""
+        if not is_outcome(req, self.retval) and is_unavailable(self.retval):
             return self._reject(req, self.retval)
-        give_up = time.monotonic() + TELL_SECONDS
+        give_up = time.monotonic() + NOTIFY_SECONDS
         while True:
             try:
                 return super().handle_error_state(task, req, **options)
             except Exception as error:
-                if not is_away(error):
+                if not is_unavailable(error):
                     raise
                 if time.monotonic() > give_up:
                     return self._reject(req, error)
@@ -92,7 +92,7 @@ class AgentTrace(TraceInfo):
 
     def _reject(self, req: Any, error: BaseException) -> ExceptionInfo:
         try:
-            raise goes_back(req.id, error)
+            raise requeue_delivery(req.id, error)
         except Reject as reject:
             self.state, self.retval = REJECTED, reject
             self.rejected = ExceptionInfo(internal=True)
@@ -100,7 +100,7 @@ class AgentTrace(TraceInfo):
 
 
 class AgentTask(SentTask):
-    """The base of agents' tasks. Celery gives each a tracer; this one makes its own instead."""
+    """The base of agents' tasks. It replaces the tracer that Celery gives each task by its own."""
 
     abstract = True
     _trace: Callable[..., Any] | None = None
@@ -118,7 +118,7 @@ class AgentTask(SentTask):
         def run(*args: Any, **options: Any) -> Any:
             found = trace(*args, **options)
             rejected = getattr(found.info, "rejected", None)
-            # Celery keeps the first of several errors, and would acknowledge the delivery.
+            # Celery would keep the first of several errors, and acknowledge the delivery.
             return found if rejected is None else found._replace(retval=rejected)
 
         self._trace = run

@@ -29,9 +29,9 @@ from fleet.errors import (
     LeaseLost,
     OverBudget,
     OverLimit,
-    Parked,
     RateLimited,
     RetryLater,
+    TaskOnHold,
     Unavailable,
 )
 from fleet.ledger.verification import verify
@@ -451,10 +451,10 @@ def test_what_is_to_wait_ends_the_run_and_nothing_is_asked_any_more(
     run = start(more='[budgets]\nover = "wait"\n', **DEAR)
     run.ask()
     limit(run, 4_376_000, "tenant:default")
-    first = run.fails(Parked, "the task waits: Budget exceeded for tenant default")
+    first = run.fails(TaskOnHold, "the task waits: Budget exceeded for tenant default")
     limit(run, 10**12, "tenant:default")
-    assert run.fails(Parked, "the task waits") is first
-    assert (run.fake.count(), run.session.parked) == (1, first)
+    assert run.fails(TaskOnHold, "the task waits") is first
+    assert (run.fake.count(), run.session.on_hold) == (1, first)
 
 
 def test_what_no_time_will_help_is_refused_though_it_was_to_wait(start: Callable[..., Run]) -> None:

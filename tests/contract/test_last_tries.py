@@ -20,7 +20,7 @@ from fleet.errors import LeaseLost, TaskCancelled
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.leases.claims import Delivery
-from fleet.tasks.leases.requeue import GivenBack
+from fleet.tasks.leases.requeue import Requeued
 from fleet.tasks.submission.checks import Submission
 
 QUEUE = "{fleet}.overflow.code_generator"
@@ -73,7 +73,7 @@ class Crew:
 
     def stands_aside(self, task_id: str) -> bool:
         """And waits already for the others to end."""
-        waits = task_id in self.runner.process.keeper._held and self.runner.process.slots._asking
+        waits = task_id in self.runner.process.keeper._held and self.runner.process.slots._requests
         aside = self.fleet.client.hget(self.fleet.keys.task(task_id), "aside")
         return bool(waits) and aside == b"1"
 
@@ -126,7 +126,7 @@ def test_nothing_begins_beside_one_on_its_last_try_or_before_it(crew: Crew, cras
     eventually(lambda: Slow.begun == [first])
     running = crew.run(last)
     eventually(lambda: crew.stands_aside(last))
-    with pytest.raises(GivenBack):
+    with pytest.raises(Requeued):
         crew.run(crew.task(crashes)).result(timeout=30)
     Slow.go_on.set()
     running.result(timeout=30)
@@ -167,9 +167,9 @@ def test_one_that_stands_aside_is_given_back_with_the_others(crew: Crew) -> None
     eventually(lambda: Slow.begun == [first])
     runs.append(crew.run(second))
     eventually(lambda: crew.stands_aside(second))
-    crew.runner.process.keeper.give_back()
+    crew.runner.process.keeper.requeue_all()
     for run in runs:
-        with pytest.raises(GivenBack):
+        with pytest.raises(Requeued):
             run.result(timeout=30)
     assert [crew.fleet.tasks.records.state(task) for task in (first, second)] == ["queued"] * 2
     assert Slow.begun == [first]

@@ -23,12 +23,12 @@ from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.leases.claims import Delivery
-from fleet.tasks.leases.requeue import GivenBack
+from fleet.tasks.leases.requeue import Requeued
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
-from fleet.tasks.waiting.release import unpark
+from fleet.tasks.waiting.release import release_due
 
 WAIT = '[budgets]\nover = "wait"\n\n[leases]\nlease_seconds = 20\n'
 QUEUE = "{fleet}.overflow.code_generator"
@@ -171,9 +171,9 @@ def test_a_run_that_is_to_wait_is_parked_and_gives_up_all_it_has(crew: Crew) -> 
 
 def test_a_limit_that_is_raised_brings_it_back_and_it_ends(crew: Crew) -> None:
     let_it_park(crew)
-    assert unpark(crew.fleet) == []
+    assert release_due(crew.fleet) == []
     crew.limit(10**9)
-    assert unpark(crew.fleet) == [crew.task_id]
+    assert release_due(crew.fleet) == [crew.task_id]
     record = crew.record
     assert (record.state, record.parked_for, record.parked_until) == ("queued", "", None)
     assert crew.fleet.client.llen(QUEUE) == 1
@@ -185,7 +185,7 @@ def test_a_limit_that_is_raised_brings_it_back_and_it_ends(crew: Crew) -> None:
 def test_a_limit_that_still_has_no_room_has_it_wait_on(crew: Crew) -> None:
     let_it_park(crew)
     crew.limit(6_000_000)
-    assert unpark(crew.fleet) == []
+    assert release_due(crew.fleet) == []
     assert (crew.record.state, Refusal.parse(crew.record.parked_for).limit) == ("parked", 6_000_000)
 
 
@@ -193,13 +193,13 @@ def test_runs_that_were_parked_are_no_crashes(crew: Crew) -> None:
     let_it_park(crew)
     for number in range(1, 4):
         crew.limit(10**9)
-        assert unpark(crew.fleet) == [crew.task_id]
+        assert release_due(crew.fleet) == [crew.task_id]
         # The first call of this run fits just so, and the second does not.
         crew.limit(crew.record.cost_nanodollars + 4_376_000)
         assert crew.run() is None
         assert (crew.record.state, crew.record.attempts) == ("parked", number + 1)
     crew.limit(10**9)
-    assert unpark(crew.fleet) == [crew.task_id]
+    assert release_due(crew.fleet) == [crew.task_id]
     fleet = crew.fleet
     lease = fleet.tasks.records.claim(crew.task_id, "codegen-1", "codegen", 0, "x", "default", "")
     assert not isinstance(lease, str)
@@ -219,7 +219,7 @@ def test_a_parked_task_can_be_cancelled(crew: Crew) -> None:
     assert crew.record.state == "cancelled"
     assert crew.fleet.client.zcard(crew.fleet.keys.parked) == 0
     crew.limit(10**9)
-    assert unpark(crew.fleet) == []
+    assert release_due(crew.fleet) == []
 
 
 def test_a_run_that_is_cancelled_when_it_parks_is_cancelled(crew: Crew) -> None:
@@ -252,7 +252,7 @@ def test_a_delivery_that_could_not_be_claimed_goes_back(crew: Crew) -> None:
     away.client.connection_pool.connection_kwargs["port"] = 1
     crew.submit()
     crew.runner.claims.tasks, crew.runner.claims.lease_seconds = away, 0.1
-    with pytest.raises(GivenBack) as raised:
+    with pytest.raises(Requeued) as raised:
         crew.run()
     assert not raised.value.is_queued
     assert crew.record.state == "queued"
@@ -267,7 +267,7 @@ def test_a_run_that_lost_its_lease_before_it_parks_writes_nothing(crew: Crew) ->
         assert crew.fleet.tasks.records.requeue(crew.record, QUEUE, 3) == "requeued"
 
     crew.submit()
-    with while_it_asks(crew, lose), pytest.raises(LeaseLost, match="runs elsewhere now"):
+    with while_it_asks(crew, lose), pytest.raises(LeaseLost, match="another run has task"):
         crew.run()
     assert (crew.record.state, crew.record.fence) == ("queued", fences[0] + 1)
 

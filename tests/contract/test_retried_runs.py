@@ -23,7 +23,7 @@ from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.submission.checks import Submission
-from fleet.tasks.waiting.release import unpark
+from fleet.tasks.waiting.release import release_due
 
 RETRIES = "[retries]\nmost = 2\nbase_seconds = 0.05\ncap_seconds = 0.05\n"
 QUEUE = "{fleet}.overflow.code_generator"
@@ -75,7 +75,7 @@ class Crew:
 
     def come_back(self) -> None:
         """Wait until it is queued again."""
-        eventually(lambda: unpark(self.fleet) == [self.task_id])
+        eventually(lambda: release_due(self.fleet) == [self.task_id])
 
     @property
     def record(self) -> TaskRecord:
@@ -119,7 +119,7 @@ def crew(crew_of: Callable[[str], Crew]) -> Crew:
 
 
 def dead(crew: Crew) -> list[tuple[str, str]]:
-    from fleet.tasks.rules.dead_letters import DeadFilter
+    from fleet.tasks.rules import DeadFilter
 
     return [(each.id, each.dead) for each in find_dead(crew.fleet, DeadFilter())]
 
@@ -150,9 +150,9 @@ def test_it_is_not_tried_before_its_time_whatever_changes(crew: Crew) -> None:
     crew.submit(fails="later", after=600)
     assert crew.run() is None
     crew.fleet.policy.store.set_route(Scope(), {"strategy": "least_loaded"})
-    assert unpark(crew.fleet) == []
+    assert release_due(crew.fleet) == []
     assert crew.record.state == "parked"
-    assert unpark(crew.fleet) == []
+    assert release_due(crew.fleet) == []
 
 
 def test_it_comes_back_and_ends(crew: Crew) -> None:

@@ -17,7 +17,7 @@ from fleet.broker.messages import message_encoder
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.leases.claims import Delivery
-from fleet.tasks.leases.requeue import GivenBack
+from fleet.tasks.leases.requeue import Requeued
 from fleet.tasks.run import leased_run
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.submission.checks import Submission
@@ -95,7 +95,7 @@ def test_a_task_whose_slot_does_not_come_free_is_given_back(fleet: Connection) -
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(run, runner, first, 1)
         assert Gated.begun.wait(PATIENCE_SECONDS)
-        with pytest.raises(GivenBack) as given:
+        with pytest.raises(Requeued) as given:
             run(runner, second, 2)
         record = fleet.tasks.records.read(second)
         Gated.gate.set()

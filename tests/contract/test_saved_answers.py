@@ -14,7 +14,7 @@ from fleet.policy.store import AuditActor
 from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.reaper import reap
 from fleet.tasks.record import TaskRecord
-from fleet.tasks.waiting.release import unpark
+from fleet.tasks.waiting.release import release_due
 from workers.code_generator import SPEC
 
 WRONG = answer("```python\ndef subtract(a, b):\n    return a - b\n```", 100, 50)
@@ -139,7 +139,7 @@ def test_a_run_that_was_parked_goes_on_where_it_waited(begin: Callable[..., Run]
     assert run_again(run).state == "parked"
     assert run.fake.count() == 1
     run.fleet.policy.store.set_limits({BUDGET: 10**9}, AuditActor("ann", "more"))
-    assert unpark(run.fleet) == [run.lease.task_id]
+    assert release_due(run.fleet) == [run.lease.task_id]
     record = run_again(run)
     assert (record.state, run.fake.count()) == ("succeeded", 2)
 
@@ -149,7 +149,7 @@ def test_a_run_that_is_tried_again_goes_on_from_its_answers(begin: Callable[...,
     ask(run, 1)
     status, _ = run.fleet.tasks.retries.put_back(run.lease, "{}", "Unavailable", 0)
     assert status == "parked"
-    eventually(lambda: unpark(run.fleet) == [run.lease.task_id])
+    eventually(lambda: release_due(run.fleet) == [run.lease.task_id])
     later = resume_run(run.fleet, run.lease.task_id, run.fake, run.loop)
     ask(later, 1)
     assert (run.fake.count(), len(entries(run))) == (1, 1)

@@ -19,7 +19,7 @@ from fleet.errors import FleetError, LeaseLost, TaskCancelled, TaskFailed, TaskT
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.leases.claims import Delivery
-from fleet.tasks.leases.requeue import GivenBack
+from fleet.tasks.leases.requeue import Requeued
 from fleet.tasks.run import stopping
 from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.run.stopping import StoppableRun, Stopped
@@ -158,8 +158,8 @@ def test_a_run_that_is_to_be_given_back_is_so_when_it_has_ended(
     fleet: Connection, thread: ThreadPoolExecutor
 ) -> None:
     task = Started(fleet, thread, swallows=2)
-    task.runner.process.keeper.give_back()
-    assert isinstance(task.error(), GivenBack)
+    task.runner.process.keeper.requeue_all()
+    assert isinstance(task.error(), Requeued)
     assert (task.state, Stubborn.cancelled) == ("queued", 3)
 
 
@@ -167,7 +167,7 @@ def test_a_run_that_ends_well_while_it_is_to_be_given_back_has_ended_well(
     fleet: Connection, thread: ThreadPoolExecutor
 ) -> None:
     task = Started(fleet, thread, swallows=-1)
-    task.runner.process.keeper.give_back()
+    task.runner.process.keeper.requeue_all()
     eventually(lambda: Stubborn.cancelled > 2)
     Stubborn.let_go.set()
     assert task.run.result(PATIENCE_SECONDS) == {}

@@ -36,10 +36,10 @@ from fleet.tasks.leases.renewal import LeaseKeeper
 from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.model_call import ModelCall
 from fleet.tasks.reaper import reap
-from fleet.tasks.rules.retries import MAX_CRASHES
+from fleet.tasks.rules import MAX_CRASHES
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
-from fleet.tasks.waiting.release import unpark
+from fleet.tasks.waiting.release import release_due
 from fleet.worker.agent_tasks import _make_runner
 
 POOL, AGENT = "asking", "asking-1"
@@ -154,7 +154,7 @@ class World:
         """Another worker has begun a step, and is not heard of again."""
         found = self.fleet.tasks.records.claim(task_id, AGENT, POOL, 60, "other", "default", "")
         assert isinstance(found, Lease)
-        if found.stands_aside:
+        if found.must_run_alone:
             self.fleet.tasks.records.begin(found)
         version = self.fleet.policy.store.read().version
         worst = ModelCall("dear", "fake", "first", "", 10, 0, 10, 1000)
@@ -175,10 +175,10 @@ def parked(world: World) -> None:
     world.fleet.tasks.records.cancel(first, 60)
     world.raise_the_budget()
     world.fleet.policy.store.clear_limits([BUDGET], AuditActor("ann", "enough"))
-    unpark(world.fleet)
+    release_due(world.fleet)
     world.work()
     world.raise_the_budget()
-    unpark(world.fleet)
+    release_due(world.fleet)
     world.work()
 
 
@@ -192,7 +192,7 @@ def retried(world: World) -> None:
     found = world.fleet.tasks.records.claim(world.submit(), AGENT, POOL, 60, "other", "default", "")
     assert isinstance(found, Lease)
     assert world.fleet.tasks.retries.put_back(found, "{}", "Unavailable", 0).status == "parked"
-    unpark(world.fleet)
+    release_due(world.fleet)
     world.work()
 
 
@@ -210,7 +210,7 @@ def recovery(world: World) -> None:
     world.raise_the_budget()
     world.time_passes()
     reap(world.fleet)
-    unpark(world.fleet)
+    release_due(world.fleet)
     world.work()
 
 

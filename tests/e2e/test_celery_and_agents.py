@@ -21,7 +21,7 @@ from fleet.errors import OverLimit, TaskCancelled, TaskTimedOut
 from fleet.redis.keys import wake
 from fleet.tasks.connection import Connection
 from fleet.tasks.reaper import reap
-from fleet.tasks.rules.retries import MAX_CRASHES
+from fleet.tasks.rules import MAX_CRASHES
 from fleet.tasks.store import Lease
 
 NAP = "agents.napper"

@@ -14,7 +14,7 @@ import pytest
 from harness import Crew, eventually
 
 from fleet.broker.app import make_app
-from fleet.broker.job_names import BUDGETS, REAP, ROLL_UP, SPEND
+from fleet.broker.known_tasks import BUDGETS, REAP, ROLL_UP, SPEND
 from fleet.local.ports import pick_ports
 
 PASSWORD = "open sesame"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness import Crew, eventually
 
 from fleet.broker.app import Role, make_app
-from fleet.broker.job_names import ROLL_UP
+from fleet.broker.known_tasks import ROLL_UP
 from fleet.ledger.verification import verify
 from fleet.tasks.connection import open_connection
 

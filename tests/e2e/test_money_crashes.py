@@ -20,7 +20,7 @@ from money_life import Place
 
 from fleet.ledger.rules.entries import CORRECTION
 from fleet.tasks.record import ENDED
-from fleet.tasks.rules.retries import MAX_CRASHES
+from fleet.tasks.rules import MAX_CRASHES
 
 BUDGET = """
 [budgets]

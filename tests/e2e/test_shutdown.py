@@ -196,7 +196,7 @@ def test_a_second_interrupt_gives_back(workers: Workers, pool: str) -> None:
     workers.start("only", pool)
     nap = workers.nap(pool, seconds=LONG_SECONDS)
     told = workers.tell("only", signal.SIGINT)
-    eventually(lambda: "again gives back" in workers.processes.log("only"), 30, "the hint")
+    eventually(lambda: "again requeues" in workers.processes.log("only"), 30, "the hint")
     assert nap.record().state == "running"
     workers.tell("only", signal.SIGINT)
     eventually(lambda: nap.record().state == "queued", 30, "the nap to be given back")

@@ -25,7 +25,7 @@ from fleet.ledger.verification import verify
 from fleet.settings import load_settings
 from fleet.tasks.connection import Connection
 from fleet.tasks.record import ENDED
-from fleet.tasks.rules.states import parse_history
+from fleet.tasks.rules import parse_history
 
 LEASE_SECONDS = int(sized(3, 6))
 VISIBILITY_SECONDS = int(sized(4, 6))

@@ -116,7 +116,7 @@ def test_a_full_valkey_is_loud_and_loses_nothing(side: FleetSide) -> None:
     used = client.info("memory")["used_memory"]
     client.config_set("maxmemory", used + MORE_BYTES)
     try:
-        with pytest.raises(Unavailable, match="Redis cannot take it now"):
+        with pytest.raises(Unavailable, match="Redis cannot take the call now"):
             while True:
                 acknowledged += side.send(1, 0.1)
         # What runs meets the bound too, and is not lost for it.

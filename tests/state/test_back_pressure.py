@@ -71,7 +71,7 @@ def test_of_eight_processes_submits_exactly_as_many_are_let_in_as_may_wait(
 def test_the_error_says_who_waits_and_what_to_do(make: Callable[[str], Fleet]) -> None:
     fleet = make("waiting_per_tenant = 1\n")
     fleet.submit("code_generation", PAYLOAD, tenant="acme")
-    with pytest.raises(TooBusy, match=r"1 tasks of tenant:acme wait, and 1 may.*per_tenant"):
+    with pytest.raises(TooBusy, match=r"1 tasks of tenant:acme wait, the limit is 1;.*per_tenant"):
         fleet.submit("code_generation", PAYLOAD, tenant="acme")
     fleet.submit("code_generation", PAYLOAD, tenant="globex")
     with pytest.raises(TooBusy):
@@ -81,7 +81,7 @@ def test_the_error_says_who_waits_and_what_to_do(make: Callable[[str], Fleet]) -
 def test_a_full_queue_says_of_which_agent_type(make: Callable[[str], Fleet]) -> None:
     fleet = make("waiting_per_pool = 2")
     fleet.submit_many([ASK] * 12)
-    with pytest.raises(TooBusy, match=r"the queue of code_generator wait, and 2 may"):
+    with pytest.raises(TooBusy, match=r"the queue of code_generator wait, the limit is 2;"):
         fleet.submit("code_generation", PAYLOAD)
     with pytest.raises(TooBusy):
         fleet.dry_run(ASK)

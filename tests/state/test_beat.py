@@ -16,7 +16,7 @@ from beat_schedules.schedule import schedule
 from fleet.beat.scheduler import JobThreads, LeasedScheduler
 from fleet.beat.store import BeatLease
 from fleet.broker.app import Role, make_app
-from fleet.broker.job_names import ARCHIVE, BUDGETS, HEALTH, PRUNE, ROLL_UP
+from fleet.broker.known_tasks import ARCHIVE, BUDGETS, HEALTH, PRUNE, ROLL_UP
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import last_health, reap, summarize_health

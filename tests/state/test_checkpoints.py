@@ -26,8 +26,7 @@ from fleet.settings import Settings
 from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters import bound_dead, retry_id
 from fleet.tasks.model_call import ModelCall
-from fleet.tasks.reaper import reap
-from fleet.tasks.retention import retain
+from fleet.tasks.reaper import reap, retain
 from fleet.tasks.run.checkpoints import Checkpoints
 from fleet.tasks.run.context import RunContext
 from fleet.tasks.run.model_session import ModelSession
@@ -186,7 +185,7 @@ def test_what_is_saved_outlives_each_way_to_come_back(fleet: Connection, lease: 
     def unparked() -> None:
         fleet.client.hset(fleet.keys.task(task_id), mapping={"state": "queued"})
 
-    assert fleet.tasks.on_hold.park(lease, FULL, 1000) == "parked"
+    assert fleet.tasks.on_hold.add(lease, FULL, 1000) == "parked"
     unparked()
     lease = claim(fleet, task_id)
     assert names(lease.saved) == ["draft"]
@@ -194,7 +193,7 @@ def test_what_is_saved_outlives_each_way_to_come_back(fleet: Connection, lease: 
     unparked()
     lease = claim(fleet, task_id)
     assert names(lease.saved) == ["draft"]
-    assert fleet.tasks.records.give_back(lease, "{fleet}.codegen") == "given_back"
+    assert fleet.tasks.records.requeue_on_shutdown(lease, "{fleet}.codegen") == "given_back"
     lease = claim(fleet, task_id)
     end_the_lease(fleet, lease)
     assert names(claim(fleet, task_id).saved) == ["draft"]
@@ -203,7 +202,7 @@ def test_what_is_saved_outlives_each_way_to_come_back(fleet: Connection, lease: 
 
 def test_a_parked_task_that_is_cancelled_keeps_nothing(fleet: Connection, lease: Lease) -> None:
     fleet.tasks.model_calls.save(lease, "draft", DRAFT)
-    assert fleet.tasks.on_hold.park(lease, FULL, 1000) == "parked"
+    assert fleet.tasks.on_hold.add(lease, FULL, 1000) == "parked"
     assert fleet.tasks.records.cancel(lease.task_id, 60) == "parked"
     assert not fleet.client.exists(fleet.keys.saved(lease.task_id))
 
@@ -302,9 +301,9 @@ def test_an_agent_saves_what_it_will_be_given_again(fleet: Connection, lease: Le
 @pytest.mark.parametrize("name", ["", "-draft", "a b", "x" * 65, "näme", "a\nb"])
 def test_a_bad_name_is_refused(fleet: Connection, lease: Lease, name: str) -> None:
     context = context_of(fleet, lease)
-    with pytest.raises(ValueError, match="nothing can be saved as"):
+    with pytest.raises(ValueError, match="is no name for a checkpoint"):
         asyncio.run(context.save(name, 1))
-    with pytest.raises(ValueError, match="nothing can be saved as"):
+    with pytest.raises(ValueError, match="is no name for a checkpoint"):
         context.saved(name)
 
 

@@ -19,7 +19,7 @@ from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap, requeue_expired
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
-from fleet.tasks.waiting.release import unpark
+from fleet.tasks.waiting.release import release_due
 
 HOUR = 3600
 LEASE_SECONDS = 1.5
@@ -90,7 +90,7 @@ def until_the_hold_is_over(fleet: Connection) -> None:
 def test_a_step_ends_no_lease_and_counts_no_crash(fleet: Connection, seconds: float) -> None:
     lease = claimed(fleet)
     step(fleet, seconds)
-    unpark(fleet)
+    release_due(fleet)
     reap(fleet)
     assert claim(fleet, lease.task_id, "redelivered") == "held"
     record = fleet.tasks.records.read(lease.task_id)
@@ -108,11 +108,11 @@ def test_the_lease_of_a_dead_worker_ends_when_the_hold_is_over(
 ) -> None:
     lease = claimed(fleet)
     step(fleet, seconds)
-    unpark(fleet)
+    release_due(fleet)
     deadline = time.monotonic() + 20
     while fleet.tasks.records.state(lease.task_id) == "running":
         assert time.monotonic() < deadline
-        unpark(fleet)
+        release_due(fleet)
         time.sleep(0.05)
     record = fleet.tasks.records.read(lease.task_id)
     assert (record.state, record.crashes) == ("queued", 1)
@@ -153,7 +153,7 @@ def test_whoever_has_not_looked_itself_heeds_the_hold_of_another(
 ) -> None:
     other, lease = open_connection(load_settings()), claimed(fleet)
     step(fleet, HOUR)
-    unpark(fleet)
+    release_due(fleet)
     assert other.clock._seen is None
     assert requeue_expired(other, [lease.task_id])["requeued"] == []
     assert claim(other, lease.task_id, "redelivered") == "held"
@@ -181,7 +181,7 @@ def test_without_a_step_a_lease_ends_in_time_however_long_nobody_has_looked(
 ) -> None:
     lease = claimed(fleet)
     step(fleet, HOUR, was_seen=False)
-    unpark(fleet)
+    release_due(fleet)
     assert fleet.tasks.records.state(lease.task_id) == "queued"
 
 
@@ -198,6 +198,6 @@ def test_a_step_is_told_once(fleet: Connection) -> None:
     step(fleet, HOUR)
     with capture_logs() as logs:
         for _ in range(3):
-            unpark(fleet)
+            release_due(fleet)
     (told,) = [each for each in logs if "clock was set" in each["event"]]
     assert abs(told["step_seconds"] - HOUR) < 5

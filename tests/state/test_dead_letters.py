@@ -24,8 +24,7 @@ from fleet.settings import Settings
 from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters import retry_id
 from fleet.tasks.kept_messages import payload_of, readdressed
-from fleet.tasks.reaper import reap
-from fleet.tasks.retention import retain
+from fleet.tasks.reaper import reap, retain
 from fleet.tasks.store import Lease
 
 CONFIG = "[limits]\ndead_letters = 3\n"
@@ -180,7 +179,7 @@ def test_what_keeps_no_message_is_not_retried(
 ) -> None:
     old = fail(fleet)
     client.hdel(state.keys.task(old), "message")
-    with pytest.raises(InvalidRequest, match="submit the request anew"):
+    with pytest.raises(InvalidRequest, match="submit the request again"):
         fleet.retry_dead(old)
 
 
@@ -190,7 +189,7 @@ def test_a_dropped_letter_is_forgotten(fleet: Fleet, state: Connection) -> None:
     assert fleet.dead() == []
     assert state.tasks.records.read(old).state == "failed"
     for act in (fleet.drop_dead, fleet.retry_dead):
-        with pytest.raises(TaskNotFound, match="no dead letter"):
+        with pytest.raises(TaskNotFound, match="not a dead letter"):
             act(old)
 
 
@@ -275,7 +274,7 @@ def test_a_bulk_retry_goes_on_where_one_is_refused_and_says_so(
     assert code == 1
     refused, retried = json.loads(shown)
     assert (refused["id"], refused["retried"]) == (first, None)
-    assert "submit the request anew" in refused["refused"]
+    assert "submit the request again" in refused["refused"]
     assert retried == {"id": second, "retried": retry_id(second), "refused": None}
     assert [each.id for each in fleet.dead()] == [first]
 

@@ -18,7 +18,7 @@ from fleet.policy.rules import LimitKey
 from fleet.policy.store import AuditActor
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection
-from fleet.tasks.waiting.release import unpark
+from fleet.tasks.waiting.release import release_due
 
 OVERFLOW = "{fleet}.overflow.code_generator"
 PAYLOAD = {"instruction": "add"}
@@ -54,7 +54,7 @@ def test_a_delayed_task_is_in_no_queue_and_holds_nothing(
     assert record.not_before - record.submitted == pytest.approx(3600, abs=0.002)
     assert queued(client) == 0
     assert client.hlen(state.keys.reservations) == 0
-    assert unpark(state) == []
+    assert release_due(state) == []
     assert [each.id for each in fleet.tasks(state="delayed")] == [task.id]
 
 
@@ -67,8 +67,8 @@ def test_a_due_task_is_queued_once_and_holds_its_money_from_then_on(
 ) -> None:
     task = fleet.submit("code_generation", PAYLOAD, delay=3600)
     come(client, state.keys.delayed)
-    assert unpark(state) == [task.id]
-    assert unpark(state) == []
+    assert release_due(state) == [task.id]
+    assert release_due(state) == []
     assert task.state() == "queued"
     assert queued(client) == 1
     assert client.hkeys(state.keys.reservations) == [task.id.encode()]
@@ -80,7 +80,7 @@ def test_it_is_due_by_the_clock_of_redis_not_earlier_and_in_time(
 ) -> None:
     task = fleet.submit("code_generation", PAYLOAD, delay=0.4)
     deadline = time.monotonic() + 30
-    while not unpark(state):
+    while not release_due(state):
         assert time.monotonic() < deadline
     seconds, micros = client.time()
     due = task.record().not_before
@@ -139,7 +139,7 @@ def test_a_delayed_task_can_be_cancelled_and_never_runs(
     assert task.cancel() == "delayed"
     assert task.state() == "cancelled"
     come(client, state.keys.delayed)
-    assert unpark(state) == []
+    assert release_due(state) == []
     assert queued(client) == 0
 
 
@@ -164,7 +164,7 @@ def test_a_due_task_that_fits_no_limit_ends_or_is_parked_as_the_policy_says(
     fleet.submit("code_generation", PAYLOAD)
     task = fleet.submit("code_generation", PAYLOAD, delay=3600)
     come(client, state.keys.delayed)
-    assert unpark(state) == []
+    assert release_due(state) == []
     assert task.state() == becomes
     assert client.zcard(state.keys.delayed) == 0
     if becomes == "failed":
@@ -181,7 +181,7 @@ def test_a_due_task_that_was_refused_is_a_dead_letter_and_can_be_retried(
     fleet.submit("code_generation", PAYLOAD)
     task = fleet.submit("code_generation", PAYLOAD, delay=3600)
     come(client, state.keys.delayed)
-    unpark(state)
+    release_due(state)
     (letter,) = fleet.dead()
     assert (letter.id, letter.dead) == (task.id, "permanent")
     state.policy.store.set_limits(
@@ -205,7 +205,7 @@ def test_every_move_of_a_delayed_task_stands_in_its_history_and_counts_who_waits
     dropped.cancel()
     assert client.hgetall(state.keys.waiting) == {b"default": b"2"}
     client.zadd(state.keys.delayed, {first.id: 0, parked.id: 1})
-    assert unpark(state) == [first.id]
+    assert release_due(state) == [first.id]
     moves = {
         task.id: [(move.state, move.by) for move in task.record().history]
         for task in (first, parked)
@@ -236,7 +236,7 @@ def test_a_countdown_of_plain_celery_waits_in_the_schedule_and_carries_no_eta(
     assert record.not_before is not None and record.submitted is not None
     assert record.not_before - record.submitted == pytest.approx(30, abs=0.5)
     come(client, state.keys.delayed)
-    assert unpark(state) == [sent.id]
+    assert release_due(state) == [sent.id]
     (message,) = client.lrange(OVERFLOW, 0, -1)
     assert b'"eta": null' in message
 

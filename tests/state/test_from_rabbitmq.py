@@ -14,8 +14,7 @@ from fleet.broker.messages import message_encoder
 from fleet.redis.keys import line
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.reaper import reap
-from fleet.tasks.retention import retain
+from fleet.tasks.reaper import reap, retain
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 

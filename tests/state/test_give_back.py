@@ -12,8 +12,8 @@ from fleet.broker.messages import message_encoder
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.leases.renewal import LeaseKeeper
-from fleet.tasks.leases.requeue import GivenBack, give_back
-from fleet.tasks.rules.retries import MAX_CRASHES
+from fleet.tasks.leases.requeue import Requeued, requeue_on_shutdown
+from fleet.tasks.rules import MAX_CRASHES
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 
@@ -43,8 +43,8 @@ def test_a_task_given_back_waits_before_all_others_without_slot_or_lease(
 ) -> None:
     lease = claimed(fleet, submit(fleet))
     client.lpush(OVERFLOW, "another")
-    raised = give_back(fleet.settings, fleet.tasks.records, lease)
-    assert isinstance(raised, GivenBack)
+    raised = requeue_on_shutdown(fleet.settings, fleet.tasks.records, lease)
+    assert isinstance(raised, Requeued)
     assert raised.is_queued
     record = fleet.tasks.records.read(lease.task_id)
     assert (record.state, record.pool) == ("queued", "")
@@ -60,7 +60,7 @@ def test_a_message_that_was_given_back_and_is_lost_is_missed(
     fleet: Connection, client: redis.Redis
 ) -> None:
     lease = claimed(fleet, submit(fleet))
-    give_back(fleet.settings, fleet.tasks.records, lease)
+    requeue_on_shutdown(fleet.settings, fleet.tasks.records, lease)
     assert fleet.tasks.queue_index.missing() == []
     client.delete(OVERFLOW)
     assert [each.task_id for each in fleet.tasks.queue_index.missing()] == [lease.task_id]
@@ -68,14 +68,16 @@ def test_a_message_that_was_given_back_and_is_lost_is_missed(
 
 def test_giving_back_twice_queues_the_task_once(fleet: Connection, client: redis.Redis) -> None:
     lease = claimed(fleet, submit(fleet))
-    assert [fleet.tasks.records.give_back(lease, OVERFLOW) for _ in range(2)] == ["given_back"] * 2
+    assert [fleet.tasks.records.requeue_on_shutdown(lease, OVERFLOW) for _ in range(2)] == [
+        "given_back"
+    ] * 2
     assert client.llen(OVERFLOW) == 1
 
 
 def test_a_late_holder_gives_nothing_back(fleet: Connection, client: redis.Redis) -> None:
     late = claimed(fleet, submit(fleet), "a")
     new = claimed(fleet, late.task_id, "b")
-    assert fleet.tasks.records.give_back(late, OVERFLOW) == "lost"
+    assert fleet.tasks.records.requeue_on_shutdown(late, OVERFLOW) == "lost"
     assert client.llen(OVERFLOW) == 0
     assert fleet.tasks.records.renew(new, 30)
 
@@ -83,7 +85,7 @@ def test_a_late_holder_gives_nothing_back(fleet: Connection, client: redis.Redis
 def test_an_ended_task_is_not_given_back(fleet: Connection) -> None:
     lease = claimed(fleet, submit(fleet))
     fleet.tasks.records.finish(lease, "codegen", "succeeded", 60, {"result": "{}"})
-    assert fleet.tasks.records.give_back(lease, OVERFLOW) == "lost"
+    assert fleet.tasks.records.requeue_on_shutdown(lease, OVERFLOW) == "lost"
     assert fleet.tasks.records.read(lease.task_id).state == "succeeded"
 
 
@@ -91,7 +93,8 @@ def test_runs_that_were_given_back_are_no_crashes_of_task_or_pool(fleet: Connect
     task_id = submit(fleet)
     for name in "abcde":
         assert (
-            fleet.tasks.records.give_back(claimed(fleet, task_id, name), OVERFLOW) == "given_back"
+            fleet.tasks.records.requeue_on_shutdown(claimed(fleet, task_id, name), OVERFLOW)
+            == "given_back"
         )
     claimed(fleet, task_id, "f")
     record = fleet.tasks.records.read(task_id)
@@ -105,7 +108,7 @@ def test_the_task_keeps_its_money(fleet: Connection, client: redis.Redis) -> Non
     lease = claimed(fleet, submit(fleet))
     before = client.hget(fleet.keys.reservations, lease.task_id)
     assert before is not None
-    fleet.tasks.records.give_back(lease, OVERFLOW)
+    fleet.tasks.records.requeue_on_shutdown(lease, OVERFLOW)
     assert client.hget(fleet.keys.reservations, lease.task_id) == before
 
 
@@ -114,7 +117,7 @@ def test_a_task_that_somebody_cancelled_ends_when_it_is_given_back(
 ) -> None:
     lease = claimed(fleet, submit(fleet))
     assert fleet.tasks.records.cancel(lease.task_id, 60) == "running"
-    give_back(fleet.settings, fleet.tasks.records, lease)
+    requeue_on_shutdown(fleet.settings, fleet.tasks.records, lease)
     assert fleet.tasks.records.read(lease.task_id).state == "cancelled"
     assert client.scard(fleet.keys.cancelled) == 0
 
@@ -124,8 +127,8 @@ def test_a_task_without_a_message_of_its_own_needs_the_delivered_one(
 ) -> None:
     lease = claimed(fleet, submit(fleet))
     client.hdel(fleet.keys.task(lease.task_id), "message")
-    raised = give_back(fleet.settings, fleet.tasks.records, lease)
-    assert isinstance(raised, GivenBack)
+    raised = requeue_on_shutdown(fleet.settings, fleet.tasks.records, lease)
+    assert isinstance(raised, Requeued)
     assert not raised.is_queued
     assert client.llen(OVERFLOW) == 0
 
@@ -135,7 +138,7 @@ def test_a_task_of_one_pool_waits_in_the_queue_of_that_pool(
 ) -> None:
     lease = claimed(fleet, submit(fleet, replace(ASK, pool="codegen")))
     client.delete("{fleet}.codegen")
-    give_back(fleet.settings, fleet.tasks.records, lease)
+    requeue_on_shutdown(fleet.settings, fleet.tasks.records, lease)
     assert (client.llen("{fleet}.codegen"), client.llen(OVERFLOW)) == (1, 0)
 
 
@@ -144,6 +147,6 @@ def test_what_begins_after_the_notice_is_given_back_too(fleet: Connection) -> No
     before, after = claimed(fleet, submit(fleet)), claimed(fleet, submit(fleet), "b")
     told: list[str] = []
     keeper.hold(before, lambda verdict: told.append(f"before {verdict}"))
-    keeper.give_back()
+    keeper.requeue_all()
     keeper.hold(after, lambda verdict: told.append(f"after {verdict}"))
-    assert told == ["before given_back", "after given_back"]
+    assert told == ["before shutdown", "after shutdown"]

@@ -9,7 +9,7 @@ import redis
 from celery import Celery, chain, group
 
 from fleet.broker.app import Role, make_app
-from fleet.broker.known_tasks import forget_known_tasks, know_what_is_seen
+from fleet.broker.known_tasks import add_seen_tasks, forget_known_tasks
 from fleet.errors import InvalidRequest
 from fleet.settings import Settings
 from fleet.worker.agent_tasks import add_agent_tasks
@@ -74,7 +74,7 @@ def test_a_worker_that_is_no_agent_does_not_have_them(settings: Settings) -> Non
 
 def test_a_monitor_knows_what_it_has_seen(settings: Settings, client: redis.Redis) -> None:
     app, seen = make_app(settings, set_as_current=False), {"shop.bill"}
-    know_what_is_seen(app, lambda: seen)
+    add_seen_tasks(app, lambda: seen)
     assert "shop.bill" in app.tasks
     assert "shop.other" not in app.tasks
     app.tasks["shop.bill"].apply_async(args=[1, 2], ignore_result=True)

@@ -116,7 +116,7 @@ def test_a_pool_remembers_its_last_hundred_outcomes(fleet: Connection) -> None:
 
 def test_a_cancelled_task_says_nothing_about_its_pool(fleet: Connection, task_id: str) -> None:
     lease = claimed(fleet, task_id)
-    fleet.tasks.records.finish(lease, "codegen", "cancelled", 60, {}, tells_of_pool=False)
+    fleet.tasks.records.finish(lease, "codegen", "cancelled", 60, {}, counts_for_pool=False)
     assert fleet.routing.pools.counts(["codegen"])["codegen"].overall.outcomes == 0
 
 
@@ -139,9 +139,9 @@ def test_a_task_that_waits_without_a_slot_can_be_cancelled(
 
 def test_cancelling_a_running_task_asks_its_worker(fleet: Connection, task_id: str) -> None:
     lease = claimed(fleet, task_id)
-    assert fleet.tasks.records.look_at([(lease, False)], 30) == ["kept"]
+    assert fleet.tasks.records.check_leases([(lease, False)], 30) == ["kept"]
     assert fleet.tasks.records.cancel(task_id, 60) == "running"
-    assert fleet.tasks.records.look_at([(lease, False)], 30) == ["cancelled"]
+    assert fleet.tasks.records.check_leases([(lease, False)], 30) == ["cancelled"]
 
 
 def test_spend_is_counted_once_a_call_whoever_holds_the_lease(
@@ -234,10 +234,10 @@ def test_a_task_stands_aside_before_the_run_whose_crash_would_end_it(
     fleet: Connection, task_id: str
 ) -> None:
     for name in "ab":
-        assert not claimed(fleet, task_id, name, seconds=0).stands_aside
+        assert not claimed(fleet, task_id, name, seconds=0).must_run_alone
         reap(fleet)
-    assert claimed(fleet, task_id, "c").stands_aside
-    assert claimed(fleet, task_id, "c").stands_aside
+    assert claimed(fleet, task_id, "c").must_run_alone
+    assert claimed(fleet, task_id, "c").must_run_alone
 
 
 def test_a_death_while_it_stands_aside_is_no_crash_of_a_task_and_no_outcome_of_its_pool(
@@ -247,7 +247,7 @@ def test_a_death_while_it_stands_aside_is_no_crash_of_a_task_and_no_outcome_of_i
     claimed(fleet, task_id, "c", seconds=0)
     assert reap(fleet)["requeued"] == [task_id]
     claimed(fleet, task_id, "d", seconds=0)
-    assert claimed(fleet, task_id, "e", seconds=0).stands_aside
+    assert claimed(fleet, task_id, "e", seconds=0).must_run_alone
     record = fleet.tasks.records.read(task_id)
     assert (record.crashes, record.attempts) == (2, 5)
     whys = [move.why for move in record.history if "aside" in move.why]

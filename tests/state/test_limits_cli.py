@@ -230,7 +230,7 @@ def test_in_an_emergency_only_urgent_tasks_and_allowed_tenants_pass(
     many = [Submission("code_generation", payload, tenant) for tenant in ("acme", "vip")]
     with pytest.raises(InEmergency) as refused:
         state.submit_many(many)
-    assert "submitted all the same" in refused.value.__notes__[0]
+    assert "submitted nevertheless" in refused.value.__notes__[0]
     printed(fleet("emergency", "off", "--why", "it was stopped"))
     state.submit("code_generation", payload, tenant="acme")
     assert len(state.tasks()) == 5

@@ -12,9 +12,9 @@ from fleet.broker.messages import message_encoder
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import requeue_expired
-from fleet.tasks.store import Lease, claims_of
+from fleet.tasks.store import Lease, claim_prefix
 from fleet.tasks.submission.checks import Submission
-from fleet.worker.lost_children import comes_back, fail_over_limit
+from fleet.worker.lost_children import fail_over_limit, recover_lost_run
 
 ASK = Submission("code_generation", {"instruction": "add"})
 ROLE = Role("codegen", "codegen-1")
@@ -34,14 +34,14 @@ def task_id(fleet: Connection) -> str:
 
 
 def claimed(fleet: Connection, task_id: str, child: int, agent: str = ROLE.agent) -> Lease:
-    name = f"{claims_of(child)}{agent}"
+    name = f"{claim_prefix(child)}{agent}"
     found = fleet.tasks.records.claim(task_id, agent, ROLE.pool, 30, name, "default", "")
     assert isinstance(found, Lease)
     return found
 
 
 def lost(fleet: Connection, task_id: str, again: bool = False) -> bool:
-    return comes_back(fleet, ROLE, task_id, CHILD, again=again)
+    return recover_lost_run(fleet, ROLE, task_id, CHILD, redelivered=again)
 
 
 def test_what_the_child_ran_is_queued_again_as_a_crash(fleet: Connection, task_id: str) -> None:

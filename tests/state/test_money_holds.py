@@ -46,8 +46,7 @@ from fleet.redis.scripts import text
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.model_call import ModelCall
-from fleet.tasks.rules.retries import MAX_CRASHES
-from fleet.tasks.rules.states import HISTORY_KEPT, MOVES, NEW
+from fleet.tasks.rules import HISTORY_KEPT, MAX_CRASHES, MOVES, NEW
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.model_planning import stored_plan
 from fleet.tasks.submission.store import Entry, Placed, RankedPool
@@ -277,7 +276,7 @@ class Money(RuleBasedStateMachine):
     @rule(pick=picks, times=times)
     def park(self, pick: int, times: int) -> None:
         for task_id, lease in self.one_of(self.leases.items(), pick):
-            send = partial(self.fleet.tasks.on_hold.park, lease, FULL, 1000)
+            send = partial(self.fleet.tasks.on_hold.add, lease, FULL, 1000)
             strange = not self.fleet.client.hexists(self.fleet.keys.task(task_id), "message")
             with self.move():
                 wanted = "unwanted" if task_id in self.unwanted else "parked"
@@ -316,7 +315,7 @@ class Money(RuleBasedStateMachine):
             with self.move():
                 chosen = self.plain.chosen(self.limits, task, rules.choices, rules.nearly)
                 answers = [
-                    self.fleet.tasks.on_hold.unpark(record, queue, self.version, rules).status
+                    self.fleet.tasks.on_hold.release(record, queue, self.version, rules).status
                     for _ in range(times)
                 ]
                 if chosen is None or task_id in self.not_yet:
@@ -356,7 +355,7 @@ class Money(RuleBasedStateMachine):
             queue = self.overflow(lease.agent_type)
 
             def send(lease: Lease = lease, queue: str = queue) -> str:
-                return self.fleet.tasks.records.give_back(lease, queue)
+                return self.fleet.tasks.records.requeue_on_shutdown(lease, queue)
 
             strange = not self.fleet.client.hexists(self.fleet.keys.task(task_id), "message")
             with self.move():
@@ -564,9 +563,9 @@ class Money(RuleBasedStateMachine):
         assert isinstance(found[0], Lease)
         assert found == [found[0]] * times
         assert {each.name: each.value for each in found[0].saved} == self.saved[task_id]
-        assert found[0].stands_aside == (self.crashes[task_id] >= MAX_CRASHES - 1)
+        assert found[0].must_run_alone == (self.crashes[task_id] >= MAX_CRASHES - 1)
         self.aside.discard(task_id)
-        if found[0].stands_aside:
+        if found[0].must_run_alone:
             self.aside.add(task_id)
         return found[0]
 

@@ -14,7 +14,7 @@ from beat_schedules.jobs import add_jobs
 from beat_schedules.schedule import schedule
 from fleet.beat.scheduler import LeasedScheduler
 from fleet.broker.app import add_schedule, make_app
-from fleet.broker.job_names import JOBS, REAP
+from fleet.broker.known_tasks import JOBS, REAP
 from fleet.errors import InvalidRequest, NoAgentAvailable
 from fleet.settings import Settings
 from fleet.tasks.connection import open_connection

@@ -17,8 +17,8 @@ from fleet.broker.app import Role, make_app
 from fleet.errors import InvalidConfig
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.retention import retain
-from fleet.tasks.waiting.release import unpark
+from fleet.tasks.reaper import retain
+from fleet.tasks.waiting.release import release_due
 
 MINE, POOLS = "{fleet}.mine", "{fleet}.codegen"
 NO_AGENT, AGENT = Role(), Role("codegen", "codegen-1")
@@ -116,7 +116,7 @@ def test_a_queue_expires_too_where_its_message_has_waited_for_its_time(
         deadline = time.monotonic() + 10
         while not client.exists(MINE):
             assert time.monotonic() < deadline
-            unpark(fleet)
+            release_due(fleet)
             time.sleep(0.02)
     assert 0 < client.pttl(MINE) <= 60_000
 

@@ -64,7 +64,7 @@ def test_a_full_server_is_a_loud_error_and_nothing_is_written(
     found._connection.routing.agents.register("codegen-1", "codegen", 10, {})
     client.config_set("maxmemory", 1)
     try:
-        with pytest.raises(Unavailable, match="cannot take it now"):
+        with pytest.raises(Unavailable, match="cannot take the call now"):
             found.submit("code_generation", {"instruction": "x"})
     finally:
         client.config_set("maxmemory", 0)
@@ -80,11 +80,11 @@ def test_a_server_that_fills_up_loses_nothing_that_was_acknowledged(
     acknowledged: list[str] = []
     client.config_set("maxmemory", client.info("memory")["used_memory"] + 2_000_000)
     try:
-        with pytest.raises(Unavailable, match="cannot take it now") as told:
+        with pytest.raises(Unavailable, match="cannot take the call now") as told:
             for _ in range(10_000):
                 each = found.submit("code_generation", {"instruction": "x" * 2000}, delay=0)
                 acknowledged.append(each.id)
-        with pytest.raises(Unavailable, match="cannot take it now"):
+        with pytest.raises(Unavailable, match="cannot take the call now"):
             found.submit("code_generation", {"instruction": "x" * 2000}, delay=60)
     finally:
         client.config_set("maxmemory", 0)

@@ -161,7 +161,7 @@ def test_a_loop_outlives_any_error_and_waits_longer_each_time() -> None:
         waits.append(troubles.seconds(0.5, 3.0))
         troubles.failed(Odd())
     assert waits == [0.5, 0.5, 1.0, 2.0, 3.0]
-    troubles.passed()
+    troubles.succeeded()
     assert troubles.seconds(0.5, 3.0) == 0.5
 
 

@@ -8,11 +8,11 @@ import pytest
 import redis
 
 from beat_schedules.schedule import schedule
-from fleet.broker.job_names import RETAIN
+from fleet.broker.known_tasks import RETAIN
 from fleet.broker.messages import message_encoder
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.retention import retain
+from fleet.tasks.reaper import retain
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Submission
 

@@ -109,7 +109,7 @@ def test_a_route_that_cannot_be_is_refused_and_nothing_changes(
 
 def test_a_strategy_that_is_not_installed_here_is_no_silent_default(fleet: Connection) -> None:
     fleet.policy.store.set_route(Scope(), {"strategy": "of_others", "weights": {}})
-    with pytest.raises(InvalidConfig, match="install its package here too"):
+    with pytest.raises(InvalidConfig, match="install the package here too"):
         fleet.submitter(message_encoder()).submit(OTHER)
 
 

@@ -19,7 +19,7 @@ from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
 from fleet.tasks.set_aside_store import MAX_BYTES, MAX_KEPT
-from fleet.tasks.waiting.release import unpark
+from fleet.tasks.waiting.release import release_due
 
 PLAIN_QUEUE = "shop"
 
@@ -78,7 +78,7 @@ def test_what_another_transport_sends_before_its_time_waits_in_no_worker(
     assert early["headers"]["id"].encode() in kept and b'\\"eta\\": null' in kept
     assert fleet.tasks.set_aside.count() == 0
     client.zadd(fleet.keys.deferred, {kept: 0})
-    unpark(fleet)
+    release_due(fleet)
     assert client.zcard(fleet.keys.deferred) == 0
     assert early["headers"]["id"].encode() in client.lindex(queue, -1) + client.lindex(queue, 0)
 
@@ -187,7 +187,7 @@ def test_what_is_no_message_in_the_schedule_is_set_aside(
     client.zadd(fleet.keys.deferred, dict.fromkeys((*strange, good), 1))
     client.zadd(fleet.keys.delayed, {b"\xff": 1})
     client.zadd(fleet.keys.parked, {b"\xff": 1})
-    unpark(fleet)
+    release_due(fleet)
     assert client.lrange(PLAIN_QUEUE, 0, -1) == [b"a message"]
     assert client.zcard(fleet.keys.deferred) == 0
     assert fleet.tasks.set_aside.count() == len(strange)

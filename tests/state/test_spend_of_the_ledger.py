@@ -15,7 +15,7 @@ from commands import run_fleet
 from beat_schedules.jobs import add_jobs
 from beat_schedules.schedule import schedule
 from fleet.broker.app import make_app
-from fleet.broker.job_names import SPEND
+from fleet.broker.known_tasks import SPEND
 from fleet.broker.messages import message_encoder
 from fleet.ledger.daily_spend import last_report
 from fleet.ledger.spend import recorded_rows

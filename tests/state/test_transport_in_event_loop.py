@@ -193,7 +193,7 @@ def test_tasks_are_fetched_ahead_only_while_more_of_them_wait(
         qos.pace.end(monotonic() + 3600)
     assert qos.can_consume_max_estimate() == 2
     turn_until(hub, lambda: len(taker.got) == 4)
-    taker.channel.more_waits = False
+    taker.channel.has_more = False
     assert qos.can_consume_max_estimate() == 0
 
 

@@ -177,10 +177,10 @@ def test_a_route_that_names_an_agents_task_and_its_queue_is_an_error(app: Celery
 def test_an_agents_task_that_is_sent_to_a_plain_queue_is_refused(
     app: Celery, client: redis.Redis
 ) -> None:
-    with pytest.raises(InvalidRequest, match="queue shop is none of the fleet's"):
+    with pytest.raises(InvalidRequest, match="queue shop is not one of the fleet's"):
         app.send_task(AGENT, args=[PAYLOAD], queue="shop")
     app.conf.task_annotations = {"*": {"queue": "shop"}}
-    with pytest.raises(InvalidRequest, match="queue out, also of task_annotations"):
+    with pytest.raises(InvalidRequest, match="queue out, also in task_annotations"):
         app.tasks[AGENT].delay(PAYLOAD)
     assert shops(client) == []
 
@@ -202,9 +202,9 @@ def test_transport_options_lie_over_fleets(
 @pytest.mark.parametrize(
     ("setting", "value", "words"),
     [
-        ("broker_transport_options", {"global_keyprefix": "shop_"}, "global_keyprefix would move"),
-        ("broker_transport_options", {"sep": ":"}, "sep would move messages"),
-        ("broker_transport_options", {"priority_steps": [0, 9]}, "priority_steps would move"),
+        ("broker_transport_options", {"global_keyprefix": "shop_"}, "global_keyprefix would put"),
+        ("broker_transport_options", {"sep": ":"}, "sep would put messages"),
+        ("broker_transport_options", {"priority_steps": [0, 9]}, "priority_steps would put"),
         ("broker_transport_options", {"unacked_key": "mine"}, "unacked_key is set by Fleet"),
         ("broker_transport_options", {"fleet": None}, "fleet is set by Fleet"),
         ("broker_transport_options", {"visibility_timeout": 1}, "must be 30 or more"),

@@ -12,7 +12,7 @@ from fleet.broker.messages import message_encoder
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import reap
-from fleet.tasks.rules.retries import MAX_CRASHES
+from fleet.tasks.rules import MAX_CRASHES
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.checks import Checked, Submission
 

@@ -201,9 +201,9 @@ def names_of_fleet() -> set[str]:
     jobs = {
         node.value.removeprefix("fleet.")
         for path in files()
-        if path.endswith("job_names.py")
+        if path.endswith("known_tasks.py")
         for node in ast.walk(ast.parse((ROOT / path).read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if isinstance(node, ast.Constant) and str(node.value).startswith("fleet.")
     }
     return jobs | set(dir(Fleet)) | {"toml", "agents", "strategies", "cars"}
 

@@ -8,7 +8,7 @@ from redis import exceptions
 
 from fleet.errors import FleetError, InvalidConfig, NeverRetry, NotAllowed, Unavailable
 from fleet.redis.client import redis_errors
-from fleet.redis.replies import NOT_NOW
+from fleet.redis.replies import TEMPORARY
 
 CLIENT = redis.Redis(port=1)
 PARSE = redis._parsers.BaseParser.parse_error  # type: ignore[attr-defined]
@@ -74,7 +74,7 @@ def test_the_first_word_decides(answer: str, kind: type[FleetError]) -> None:
     assert "secret" not in str(told)
 
 
-@pytest.mark.parametrize("word", NOT_NOW)
+@pytest.mark.parametrize("word", TEMPORARY)
 def test_every_word_of_a_server_that_cannot_now_is_read_in_the_scripts_of_redis_6(
     word: str,
 ) -> None:
@@ -92,7 +92,7 @@ def test_a_silent_server_is_no_answer() -> None:
 def test_another_service_behind_the_address_is_named_as_that() -> None:
     told = translated(exceptions.InvalidResponse("Protocol error, got 'H' as reply type byte"))
     assert isinstance(told, Unavailable)
-    assert "does not speak as Redis does" in str(told)
+    assert "does not speak Redis's protocol" in str(told)
 
 
 def test_a_fault_of_the_caller_passes_as_it_is() -> None:

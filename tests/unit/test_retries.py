@@ -22,8 +22,7 @@ from fleet.errors import (
     Unavailable,
 )
 from fleet.settings.retries import Retries, RetryPolicy
-from fleet.tasks.rules.back_pressure import Full, retry_after
-from fleet.tasks.rules.retries import GiveUp, Retry, decide, is_retried
+from fleet.tasks.rules import FullQueue, GiveUp, Retry, decide_retry, is_retried, retry_after
 
 POLICY = RetryPolicy(most=5, base_seconds=2, cap_seconds=60, most_age_seconds=3600)
 
@@ -31,7 +30,7 @@ POLICY = RetryPolicy(most=5, base_seconds=2, cap_seconds=60, most_age_seconds=36
 @pytest.mark.parametrize("error", [Unavailable("a"), RateLimited("a"), RetryLater("a")])
 def test_what_time_may_heal_is_tried_again(error: FleetError) -> None:
     assert is_retried(error)
-    assert isinstance(decide(error, 0, 0, POLICY, random.Random(1)), Retry)
+    assert isinstance(decide_retry(error, 0, 0, POLICY, random.Random(1)), Retry)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +46,7 @@ def test_what_time_may_heal_is_tried_again(error: FleetError) -> None:
 )
 def test_what_no_time_heals_or_a_policy_has_refused_is_not(error: FleetError) -> None:
     assert not is_retried(error)
-    assert decide(error, 0, 0, POLICY, random.Random(1)) == GiveUp("permanent")
+    assert decide_retry(error, 0, 0, POLICY, random.Random(1)) == GiveUp("permanent")
 
 
 @given(
@@ -60,7 +59,7 @@ def test_no_retry_is_early_late_or_one_too_many(
     retries: int, age: float, after: float, seed: int
 ) -> None:
     policy = POLICY._replace(most=1500)
-    found = decide(Unavailable("a", after), retries, age, policy, random.Random(seed))
+    found = decide_retry(Unavailable("a", after), retries, age, policy, random.Random(seed))
     if isinstance(found, Retry):
         assert after <= found.seconds <= after + min(60, 2 * 2.0 ** min(retries, 100))
         assert age + found.seconds <= 3600
@@ -71,7 +70,7 @@ def test_no_retry_is_early_late_or_one_too_many(
 
 def test_the_jitter_fills_the_whole_range() -> None:
     rng = random.Random(7)
-    found = [decide(Unavailable("a", 1.0), 3, 0, POLICY, rng) for _ in range(2000)]
+    found = [decide_retry(Unavailable("a", 1.0), 3, 0, POLICY, rng) for _ in range(2000)]
     waits = [each.seconds - 1 for each in found if isinstance(each, Retry)]
     assert len(waits) == 2000
     assert min(waits) < 0.1
@@ -111,4 +110,4 @@ def test_whoever_is_refused_comes_back_when_a_tenth_is_taken() -> None:
 
 
 def test_a_full_tenant_is_read_whatever_its_name() -> None:
-    assert Full.parse("tenant:a|b|7|7") == ("tenant:a|b", 7, 7)
+    assert FullQueue.parse("tenant:a|b|7|7") == ("tenant:a|b", 7, 7)

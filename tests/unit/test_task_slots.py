@@ -29,26 +29,26 @@ class Asked:
 
     def __init__(self, slots: TaskSlots, wanted: int = 1) -> None:
         self.has_them = False
-        self.asking = slots.ask(self.tell, wanted)
+        self.request = slots.request(self.granted, wanted)
 
-    def tell(self) -> None:
+    def granted(self) -> None:
         self.has_them = True
 
 
 def test_who_has_asked_first_gets_the_next_slot() -> None:
     slots = TaskSlots(1)
     held, first, second = Asked(slots), Asked(slots), Asked(slots)
-    slots.give_back()
+    slots.release()
     assert (held.has_them, first.has_them, second.has_them) == (True, True, False)
 
 
 def test_who_wants_none_any_more_is_passed_over() -> None:
     slots = TaskSlots(1)
     _, first, second = Asked(slots), Asked(slots), Asked(slots)
-    slots.withdraw(first.asking)
-    slots.give_back()
+    slots.withdraw(first.request)
+    slots.release()
     assert (first.has_them, second.has_them) == (False, True)
-    slots.withdraw(second.asking)
+    slots.withdraw(second.request)
     assert Asked(slots).has_them
 
 
@@ -56,11 +56,11 @@ def test_who_asks_for_all_waits_until_all_others_have_ended_and_nobody_begins_be
     slots = TaskSlots(3)
     Asked(slots), Asked(slots)
     alone, later = Asked(slots, wanted=3), Asked(slots)
-    slots.give_back()
+    slots.release()
     assert not alone.has_them
-    slots.give_back()
+    slots.release()
     assert (alone.has_them, later.has_them) == (True, False)
-    slots.give_back(3)
+    slots.release(3)
     assert later.has_them
 
 
@@ -68,7 +68,7 @@ def test_those_behind_one_that_wanted_all_begin_when_it_does_not_any_more() -> N
     slots = TaskSlots(3)
     Asked(slots)
     alone, later, last = Asked(slots, wanted=3), Asked(slots), Asked(slots)
-    slots.withdraw(alone.asking)
+    slots.withdraw(alone.request)
     assert (later.has_them, last.has_them) == (True, True)
     assert not Asked(slots).has_them
 
@@ -77,8 +77,8 @@ def test_an_agent_that_has_waited_too_long_leaves_the_slot_to_others() -> None:
     slots = TaskSlots(1)
     Asked(slots)
     with pytest.raises(TimeoutError):
-        asyncio.run(slots.take(patience_seconds=0.01))
-    slots.give_back()
+        asyncio.run(slots.take(timeout_seconds=0.01))
+    slots.release()
     assert Asked(slots).has_them
 
 
@@ -87,9 +87,9 @@ def test_a_slot_that_is_given_to_an_agent_as_it_is_stopped_is_not_lost() -> None
 
     async def stopped_as_it_is_given() -> None:
         Asked(slots)
-        waits = asyncio.create_task(slots.take(patience_seconds=PATIENCE_SECONDS))
+        waits = asyncio.create_task(slots.take(timeout_seconds=PATIENCE_SECONDS))
         await asyncio.sleep(0)
-        slots.give_back()
+        slots.release()
         waits.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waits
@@ -98,14 +98,14 @@ def test_a_slot_that_is_given_to_an_agent_as_it_is_stopped_is_not_lost() -> None
     assert Asked(slots).has_them
 
 
-def test_an_agent_in_its_loop_is_told_by_a_thread() -> None:
+def test_a_thread_notifies_an_agent_in_its_loop() -> None:
     slots = TaskSlots(1)
 
     async def told() -> None:
         await slots.take()
-        waits = asyncio.create_task(slots.take(patience_seconds=PATIENCE_SECONDS))
+        waits = asyncio.create_task(slots.take(timeout_seconds=PATIENCE_SECONDS))
         await asyncio.sleep(0)
-        await asyncio.to_thread(slots.give_back)
+        await asyncio.to_thread(slots.release)
         await waits
 
     asyncio.run(told())
@@ -123,10 +123,10 @@ def test_an_agent_gets_the_slot_of_a_plain_task_that_ends() -> None:
         running = plain(threads, work)
         assert begun.wait(PATIENCE_SECONDS)
         with pytest.raises(TimeoutError):
-            asyncio.run(slots.take(patience_seconds=0.01))
+            asyncio.run(slots.take(timeout_seconds=0.01))
         goes_on.set()
         running.result(PATIENCE_SECONDS)
-        asyncio.run(slots.take(patience_seconds=0.01))
+        asyncio.run(slots.take(timeout_seconds=0.01))
 
 
 def test_an_agents_task_has_its_thread_without_a_slot_and_a_plain_one_begins_with_one() -> None:
@@ -136,7 +136,7 @@ def test_an_agents_task_has_its_thread_without_a_slot_and_a_plain_one_begins_wit
         waiting = plain(threads, lambda: "plain")
         assert agents(threads, lambda: "agent's").result(PATIENCE_SECONDS) == "agent's"
         assert not waiting.done()
-        slots.give_back()
+        slots.release()
         assert waiting.result(PATIENCE_SECONDS) == "plain"
 
 
@@ -154,7 +154,7 @@ def test_a_plain_task_that_waits_for_a_slot_does_not_begin_when_its_worker_ends(
     threads, begun = SlotThreads(1, slots, AGENT_TASKS), []
     waiting = [plain(threads, lambda: begun.append(1)) for _ in range(2)]
     threads.shutdown(cancel_futures=True)
-    slots.give_back()
+    slots.release()
     for each in waiting:
         with pytest.raises(CancelledError):
             each.result(PATIENCE_SECONDS)

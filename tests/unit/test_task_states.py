@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.tasks.rules.states import ENDED, HISTORY_KEPT, MOVES, NEW, STATES, parse_history
+from fleet.tasks.rules import ENDED, HISTORY_KEPT, MOVES, NEW, STATES, parse_history
 
 FOLDER = Path(str(files("fleet.redis"))) / "lua"
 # The two scripts that submit have their moves in a part that they share.

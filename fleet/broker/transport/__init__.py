@@ -1,1 +1,1 @@
-"""The kombu transport: publishing, fetching, acknowledging, and what no worker can take."""
+"""The kombu transport: publishing, fetching, acknowledging, and malformed messages."""

@@ -1,26 +1,23 @@
 """Fleet's Kombu transport: `fleet://HOST:PORT/DATABASE`, `fleets://` over TLS, and
 `fleet-sentinel://` for the master that Sentinels name.
 
-It is the stock Redis transport but for five things, and for Fleet's queues alone; any other
-queue is served as the stock one does it.
+It differs from the stock Redis transport in five points, for Fleet's queues only. Any other queue
+is served as by the stock one.
 
-1. Publishing keeps one client. A task that Fleet's router has planned is placed by the atomic
-   step of `submit.lua`: slot, record and message at once. Any other message to a queue of
-   Fleet's is pushed with a wake-up token.
+1. Publishing keeps one client, and places a planned task by one script, see `publishing.py`.
 2. Taking a message and noting it as unacknowledged is one script, `fetch.lua`. The stock
    transport pops first and notes later: a worker killed in between loses the message.
-3. A live worker's messages stay its own, however long they take: their time is renewed. A
-   message that nobody has renewed for the visibility timeout, by Redis's clock, goes back.
-   The stock transport renews nothing: a task that outlasts the timeout runs twice.
-4. A consumer blocks on the queues' wake lists, and then takes as many messages as it has
-   free slots, and a few more where they are about to come free, see `fleet.worker.slots`. A
-   blocking pop of the messages themselves could not be atomic with the noting.
-5. Under load there is nothing to wait for: where the last fetch filled every free slot, the
-   next slots that come free are filled at once, and what is done with is acknowledged in the
-   same round trip.
+3. A live worker keeps its messages, however long they take: their time is renewed. A message
+   whose time was not renewed for the visibility timeout, by Redis's clock, is requeued. The
+   stock transport renews nothing: a task that outlasts the timeout runs twice.
+4. A consumer blocks on the queues' wake lists. Then it takes as many messages as it has free
+   slots, and a few more if slots are about to come free, see `fleet.worker.slots`. A blocking
+   pop of the messages themselves could not be atomic with the noting.
+5. Under load it does not block: if the last fetch filled every free slot, the next free slots
+   are filled at once, and done messages are acknowledged in the same round trip.
 
-A token can get lost with the worker that popped it, and a stock publisher feeds none: so a
-wait that times out, after a second, looks into the queues too.
+A token can get lost with the worker that popped it, and a stock publisher pushes none. So after a
+wait that times out, which takes a second, the consumer checks the queues too.
 """
 
 from __future__ import annotations
@@ -33,149 +30,57 @@ from uuid import uuid4
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import dumps
-from redis.exceptions import ConnectionError, NoScriptError
+from redis.exceptions import NoScriptError
 from redis.sentinel import Sentinel
 
-from fleet.broker.messages import content_of, may_wait, seconds_until_eta, without_eta
 from fleet.broker.revocations import Revoked
-from fleet.broker.transport.link import Link
-from fleet.broker.transport.set_aside import GuardedChannel
+from fleet.broker.transport.publishing import PublishingChannel
 from fleet.broker.transport.unacknowledged import QoS
 from fleet.errors import InvalidConfig
 from fleet.redis.client import sentinel_options
-from fleet.redis.keys import Keys, line, pushed, wake
-from fleet.redis.scripts import Scripts
+from fleet.redis.keys import Keys, line, wake
 from fleet.settings.addresses import SENTINEL_PORT, redis_address
 from fleet.tasks.waiting.queue_index_store import free_slot
-from fleet.tasks.waiting.schedule_store import deferred
 
 PLAIN, TLS, SENTINEL = "fleet", "fleets", "fleet-sentinel"
 TRANSPORT_ALIASES[PLAIN] = TRANSPORT_ALIASES[TLS] = f"{__name__}:Transport"
 TRANSPORT_ALIASES[SENTINEL] = f"{__name__}:SentinelTransport"
 
 
-RESEND_SECONDS = 60
-"""For so long a message that is pushed a second time is known: the time-outs of all of Celery's own
-attempts, with the default some 20 s, are over by then."""
-
-
 def transport_url(url: str) -> str:
-    """The address under which this transport serves a Redis. The first of several Sentinels stands
-    for all: the others are in the `Link`, as is what TLS needs in the settings."""
+    """The URL under which this transport serves a Redis. It names the first of several Sentinels;
+    the others are in the `Link`, and TLS options are in the settings."""
     address = redis_address(url)
     if address.master:
         return address.url(SENTINEL, address.hosts[0])
     return address.url(PLAIN if address.tls is None else TLS, address.hosts[0])
 
 
-class PublisherTag(str):
-    """The delivery tag of an attempt to publish a message, which knows that of the first one."""
-
-    first: str
-
-
-class Channel(GuardedChannel):
-    """A channel of the stock transport with Fleet's way to publish and to consume."""
+class Channel(PublishingChannel):
+    """A channel of the stock transport that publishes and consumes as Fleet needs it."""
 
     QoS = QoS
-    fleet: Link | None = None
     from_transport_options = (*redis.Channel.from_transport_options, "fleet")
 
     def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
         _check_prefix(connection.client.transport_options)
         self.noted: set[str] = set()
-        #: What `fetch.lua` said to listen to. A pool that its health keeps from taking more hears
-        #: only its own queue; an agent or pool in maintenance hears nothing. Both look again
-        #: once a second.
+        #: The queues to listen to, by the last answer of `fetch.lua`. An ejected pool listens only
+        #: to its own queue; an agent or pool in maintenance listens to none. Both ask again once a
+        #: second.
         self.listen = "all"
-        #: Whether the worker ends: its tokens are for others then.
-        self.takes_nothing: Callable[[], bool] = lambda: False
+        #: Whether the worker shuts down: it then leaves tokens to other workers.
+        self.is_draining: Callable[[], bool] = lambda: False
         self.revoked = Revoked()
         #: Whether the last fetch got as many messages as it asked for: more may wait.
-        self.more_waits = False
+        self.has_more = False
         self._known_keys: dict[tuple[str, ...], list[str]] = {}
         self._fetches, self._prefix = count(), uuid4().hex
         #: The wake lists among the keys that the channel blocks on; the others are plain queues.
         self._tokens_awaited: frozenset[str] = frozenset()
-        #: Whether plain queues are looked at first: the two kinds take turns, as queues do.
+        #: Whether plain queues come first: the two kinds take turns, as queues do.
         self._plain_first = False
-        self._kept_client: Any = None
-        self._scripts: Scripts | None = None
         super().__init__(connection, *args, **kwargs)
-
-    # Publishing
-
-    def _create_client(self, asynchronous: bool = False) -> Any:
-        if asynchronous:
-            return super()._create_client(asynchronous=True)
-        if self.connection is None or self.connection.client is None:
-            # A task that outlived its connection is acknowledged here. Celery expects an error of
-            # the connection then; any other would end the worker.
-            raise ConnectionError("the connection of this channel has been closed")
-        if self._kept_client is None:
-            self._kept_client = super()._create_client()
-        return self._kept_client
-
-    def _disconnect_pools(self) -> None:
-        self._kept_client = self._scripts = None
-        super()._disconnect_pools()
-
-    @property
-    def scripts(self) -> Scripts:
-        """Fleet's scripts on the kept client."""
-        if self._scripts is None:
-            self._scripts = Scripts(self._create_client())
-        return self._scripts
-
-    def _next_delivery_tag(self) -> PublisherTag:
-        return PublisherTag(super()._next_delivery_tag())
-
-    def _inplace_augment_message(
-        self, message: dict[str, Any], exchange: str, routing_key: str
-    ) -> None:
-        # Each attempt of one publish has the same properties, a later publish has others.
-        properties = message["properties"]
-        earlier = properties.get("delivery_tag")
-        super()._inplace_augment_message(message, exchange, routing_key)
-        tag = properties["delivery_tag"]
-        tag.first = earlier.first if isinstance(earlier, PublisherTag) else tag
-
-    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
-        link = self.fleet
-        if link is None or not link.owns(queue):
-            super()._put(queue, message, **kwargs)
-            return
-        text = dumps(message)
-        if not link.place(message, text):
-            key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
-            tag = message["properties"]["delivery_tag"]
-            once = pushed(queue, getattr(tag, "first", tag))
-            self._push(key, queue, once, message, text)
-            self._maybe_update_queues_expire(self._create_client(), queue)
-
-    def _push(self, key: str, queue: str, once: str, message: dict[str, Any], text: str) -> None:
-        """Publish what is no task of Fleet's, or keep it in the schedule until its time."""
-        link, wait, wake_list = self.fleet, seconds_until_eta(message), wake(queue)
-        assert link is not None
-        if wait > 0:
-            expires_ms = self._expires.get(queue)
-            kept = deferred(key, wake_list, dumps(without_eta(message)), expires_ms)
-            keys = [Keys(link.tag).deferred, once]
-            self.scripts.defer(keys=keys, args=[kept, int(wait * 1000), RESEND_SECONDS])
-        else:
-            self.scripts.push(keys=[key, wake_list, once], args=[text, RESEND_SECONDS])
-
-    def put_off(self, queue: str, message: dict[str, Any]) -> bool:
-        """Keep a message in the schedule that another transport has sent before its time: in a
-        worker it would hold a slot until then. Whether it was kept."""
-        if not may_wait(message):
-            return False
-        key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
-        self._push(key, queue, pushed(queue, content_of(message)), message, "")
-        return True
-
-    # Consuming
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         if self.fleet is None:
@@ -198,8 +103,8 @@ class Channel(GuardedChannel):
         self.client.connection.send_command("BRPOP", *keys, wait or 0)
 
     def _fill_at_once(self, ours: Sequence[str], others: Sequence[str]) -> bool:
-        """Fill the free slots without a wait, where more may be there. Whether it was tried."""
-        wanted = self.more_waits and not self._closing
+        """Fill the free slots without a wait, if more messages may wait. Whether it was tried."""
+        wanted = self.has_more and not self._closing
         at_once = wanted and self.has_event_loop and bool(ours) and not others
         if at_once:
             self._fetch(ours)
@@ -219,7 +124,7 @@ class Channel(GuardedChannel):
             if key not in self._tokens_awaited:
                 return self._deliver_plain(key.rsplit(self.sep, 1)[0], popped[1])
             if self._closing:
-                # Nothing is taken any more: the token is for another worker.
+                # This worker takes no more: the token is for another one.
                 self._create_client().lpush(*popped)
         ours, _ = self._sorted_out(self.active_queues)
         if self._closing or not (ours and self._fetch(ours)):
@@ -227,8 +132,8 @@ class Channel(GuardedChannel):
         return True
 
     def _deliver_plain(self, queue: str, raw: bytes) -> bool:
-        """Hand on what was popped of a plain queue. It goes back where its consumer has just been
-        cancelled: the wait had begun before."""
+        """Pass on a message of a plain queue. If its consumer was cancelled during the wait, the
+        message is requeued."""
         self._plain_first = False
         self._queue_cycle.rotate(queue)
         self.hand_on_popped(queue, raw)
@@ -245,11 +150,11 @@ class Channel(GuardedChannel):
         assert self.fleet is not None
         if self.listen == "none":
             return [wake(self._agent_key)]
-        all_of_them = self.listen == "all"
-        return [wake(q) for q in queues if all_of_them or not self.fleet.is_overflow(q)]
+        listens_to_all = self.listen == "all"
+        return [wake(q) for q in queues if listens_to_all or not self.fleet.is_overflow(q)]
 
     def _plain_lists(self, queues: Sequence[str]) -> list[str]:
-        """What to listen to of plain queues: nothing of them is taken ahead of its slot."""
+        """The lists of plain queues to listen to: none without a free slot."""
         if not queues or (self.qos.prefetch_count and self.qos.free_slots() <= 0):
             return []
         return [self._q_for_pri(queue, step) for step in self.priority_steps for queue in queues]
@@ -260,7 +165,7 @@ class Channel(GuardedChannel):
         return Keys(self.fleet.tag).agent(self.fleet.agent)
 
     def _sorted_out(self, queues: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The fleet's queues, first things first, and the others."""
+        """The fleet's queues, by priority, and the others."""
         link = self.fleet
         assert link is not None
         ours = [queue for queue in queues if link.owns(queue)]
@@ -270,20 +175,20 @@ class Channel(GuardedChannel):
 
     @property
     def has_event_loop(self) -> bool:
-        """Whether this is a fleet's worker in its loop, which acknowledges at its next poll."""
+        """Whether this is an agent in its event loop, which acknowledges at its next poll."""
         worker = self.fleet is not None and self.fleet.pool
         return bool(worker and self.connection and self.connection.in_event_loop)
 
     def _fetch(self, queues: Sequence[str]) -> bool:
-        """Take as many messages as there are free slots. Whether there was one."""
-        # Asking for nothing puts the tokens back.
-        most, ahead = (0, 0) if self.takes_nothing() else self.qos.room()
+        """Take as many messages as there are free slots. Whether there were any."""
+        # A fetch of 0 messages pushes the tokens again.
+        most, ahead = (0, 0) if self.is_draining() else self.qos.room()
         arguments = self._fetch_arguments(queues, most, ahead)
         taken = self._run_fetch(self._fetch_keys(queues), arguments)
         listen, revoked, stamps, *rows = taken
         self.revoked.note(revoked, stamps)
         self.listen = bytes_to_str(listen)
-        self.more_waits = most > 0 and len(rows) == 3 * most
+        self.has_more = most > 0 and len(rows) == 3 * most
         failure: Exception | None = None
         for queue, noted, raw in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
             tag = bytes_to_str(noted)
@@ -291,20 +196,20 @@ class Channel(GuardedChannel):
             try:
                 self.hand_on_noted(bytes_to_str(queue), tag, raw)
             except Exception as error:
-                # The others are noted as this worker's: they have to reach it first.
+                # The other messages are noted as this worker's, so it has to get them first.
                 failure = failure or error
         if failure is not None:
             raise failure
         return bool(rows)
 
     def _run_fetch(self, keys: list[str], arguments: list[str | int]) -> Any:
-        """Run `fetch.lua`, and acknowledge what is done with in the same round trip."""
+        """Run `fetch.lua`, and acknowledge done messages in the same round trip."""
         done = self.qos.take_done()
         if not done:
             return self.scripts.fetch(keys=keys, args=arguments)
         pipe = self._create_client().pipeline(transaction=False)
         pipe.zrem(self.unacked_index_key, *done).hdel(self.unacked_key, *done)
-        # A pipeline would ask first, each time, whether the script is known.
+        # A registered script in a pipeline would cost a check of its presence each time.
         pipe.evalsha(self.scripts.fetch.sha, len(keys), *keys, *arguments)
         try:
             *acknowledged, taken = pipe.execute(raise_on_error=False)
@@ -356,7 +261,7 @@ class Channel(GuardedChannel):
             arguments += [queue, link.kind(queue)] * len(self.priority_steps)
         return arguments
 
-    # Giving back
+    # Requeueing
 
     def _do_restore_message(
         self, payload: Any, exchange: str, routing_key: str, pipe: Any, leftmost: bool = False
@@ -379,22 +284,22 @@ class Channel(GuardedChannel):
 
 
 def _check_prefix(options: Mapping[str, Any]) -> None:
-    """Raise `InvalidConfig` for a prefix of all keys: the scripts name theirs without it."""
+    """Raise `InvalidConfig` for a prefix of all keys: Fleet's scripts use none."""
     if options.get("fleet") is not None and options.get("global_keyprefix"):
         raise InvalidConfig(
-            "broker_transport_options: global_keyprefix puts messages where no worker of the fleet "
-            "looks; leave it out, and tell fleets in one Redis apart by FLEET_NAMESPACE"
+            "broker_transport_options: global_keyprefix puts messages into lists that no worker of "
+            "the fleet reads; leave it out, and separate fleets in one Redis by FLEET_NAMESPACE"
         )
 
 
 class SentinelChannel(Channel, redis.SentinelChannel):
-    """The same, on whichever Redis is the master: each new connection asks the Sentinels."""
+    """The same on the current master: each new connection asks the Sentinels for it."""
 
     from_transport_options = (*redis.SentinelChannel.from_transport_options, "fleet")
 
     def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
-        """The stock one would reach the Sentinels by the addresses of the broker, and without a
-        password or TLS of their own."""
+        """The stock method would use the broker's addresses for the Sentinels, and no password or
+        TLS of their own."""
         assert self.fleet is not None and self.fleet.address is not None
         address, options = self.fleet.address, self._connparams(asynchronous)
         del options["host"], options["port"]
@@ -403,7 +308,7 @@ class SentinelChannel(Channel, redis.SentinelChannel):
             sentinel_kwargs=sentinel_options(address, self.socket_timeout),
             **options,
         )
-        # Kombu closes what they hold.
+        # Kombu closes the connections of the manager in these attributes.
         if asynchronous:
             self._async_sentinel_manager = manager
         else:
@@ -412,7 +317,7 @@ class SentinelChannel(Channel, redis.SentinelChannel):
 
 
 class Poller(redis.MultiChannelPoller):
-    """The stock poller, which also sends the acknowledgements that no fetch has taken along."""
+    """The stock poller, which also sends the acknowledgements that no fetch has sent."""
 
     def on_poll_start(self) -> None:
         super().on_poll_start()
@@ -424,7 +329,7 @@ class Transport(redis.Transport):
     """The stock Redis transport with Fleet's channel."""
 
     Channel = Channel
-    #: Whether a worker's event loop polls, and acknowledgements can wait for it.
+    #: Whether a worker's event loop polls, so that acknowledgements can wait for it.
     in_event_loop = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -436,7 +341,7 @@ class Transport(redis.Transport):
         self.in_event_loop = True
 
     def leave_event_loop(self) -> None:
-        """The loop polls no more: from now on each message is acknowledged at once."""
+        """Acknowledge each message at once from now on: the loop polls no more."""
         self.in_event_loop = False
         for channel in self.channels:
             channel.qos.acknowledge_done()

@@ -1,8 +1,7 @@
-"""What a worker has begun, or is about to, for the transport that fetches for it.
+"""The tasks that a worker has begun, or has handed to its pool, for the transport's count of slots.
 
-The transport knows what it has handed over and what is not acknowledged. A task that is
-acknowledged before it runs takes a slot all the same, and so does one that came over a connection
-that was lost.
+The transport itself knows only unacknowledged messages. A task that is acknowledged before it runs
+takes a slot too, and so does one that came over a connection that is now lost.
 """
 
 from __future__ import annotations
@@ -18,26 +17,26 @@ from celery.worker import state
 from fleet.broker.transport.channel import Channel
 
 RENEWALS = 3
-"""How often a message is renewed within the time after which another worker takes it."""
+"""Renewals of a message within the visibility timeout, after which another worker takes it."""
 
 log = structlog.get_logger(__name__)
 
 
 def known_deliveries() -> set[str]:
     """The delivery tags of all tasks that the worker has begun, or has handed to its pool."""
-    # Threads change the set meanwhile; this copy is one step of the interpreter.
+    # Other threads change the set; the interpreter makes this copy in one step.
     requests = [reference() for reference in tuple(state.reserved_requests.data)]
     return {request.message.delivery_tag for request in requests if request is not None}
 
 
 def add_known_deliveries(app: Celery) -> None:
-    """Let the application's workers take no more messages than they have free slots."""
+    """Have the application's workers take no more messages than they have free slots."""
     app.steps["consumer"].add(KnownDeliveries)
 
 
 class KnownDeliveries(bootsteps.StartStopStep):
-    """Tells the consumer's channel, and goes on renewing what it holds when the loop has ended: a
-    worker that stops waits for its tasks, and nobody else may take these meanwhile."""
+    """Reports to the consumer's channel. After the event loop ends, it renews the held messages: a
+    worker that shuts down waits for its tasks, and no other worker may take these meanwhile."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -57,10 +56,10 @@ class KnownDeliveries(bootsteps.StartStopStep):
 
 
 def _renew(channel: Channel) -> None:
-    """Renew what a channel holds, until it closes."""
+    """Renew a channel's held messages until the channel closes."""
     while not channel.closed:
         try:
             channel.qos.renew()
         except Exception as error:
-            log.warning("held messages could not be renewed", error=repr(error))
+            log.warning("renewing held messages failed, continuing", error=repr(error))
         time.sleep(channel.visibility_timeout / RENEWALS)

@@ -1,4 +1,4 @@
-"""What a channel of Fleet's transports knows of its fleet."""
+"""The link from a channel of Fleet's transport to its fleet."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from fleet.settings.addresses import RedisAddress
 
 PlaceTask = Callable[[dict[str, Any], str], bool]
-"""Places a message (as a dictionary, and as its text) in the pool that its plan ranks best;
-False where the message is no task that Fleet's router has planned."""
+"""Places a message (as a dictionary, and as its text) in the pool that its plan ranks best. Returns
+False if the message is no task that Fleet's router has planned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a channel knows of its fleet; travels in `broker_transport_options["fleet"]`.
+    """A channel's facts about its fleet; stored in `broker_transport_options["fleet"]`.
 
-    `pool` and `agent` are empty in a process that is no worker. `queues` are those that the
-    worker looks into, first things first. `address` tells where the Sentinels are.
+    `pool` and `agent` are empty in a process that is no agent. `queues` are those that the worker
+    serves, by priority. `address` names the Sentinels.
     """
 
     tag: str
@@ -30,7 +30,7 @@ class Link:
     address: RedisAddress | None = None
 
     def __json__(self) -> str:
-        """What a worker shows of it when it is asked for its statistics."""
+        """The text that a worker's statistics show."""
         return self.tag
 
     def owns(self, queue: str) -> bool:
@@ -42,8 +42,8 @@ class Link:
         return queue.startswith(self.tag + ".overflow.")
 
     def kind(self, queue: str) -> str:
-        """What a queue is to `fetch.lua`: beat's jobs, the pool's own, an overflow queue, or any
-        other one, whose tasks take no slot of the pool."""
+        """The kind of a queue for `fetch.lua`: beat's jobs, the pool's own, an overflow queue, or
+        any other one, whose tasks take no slot of the pool."""
         if self.is_overflow(queue):
             return "overflow"
         if queue == self.tag + ".jobs":

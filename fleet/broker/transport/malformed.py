@@ -1,8 +1,8 @@
-"""What makes a message one that a worker can take: its envelope, its headers and its body.
+"""Checks the form of a message: its envelope, its headers and its body.
 
 The transport checks the envelope, before Kombu makes a message of it. The consumer checks headers
-and body, before Celery makes a task of them. Both check the form alone. Whether a well-formed task
-may run is for others to say: Celery knows the names of tasks, the agent its payload.
+and body, before Celery makes a task of them. Both check the form only. Celery decides whether the
+task's name is known, and the agent whether its payload is valid.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from kombu.utils.json import loads
 from fleet.errors import MalformedMessage
 
 MAX_NAME = 1000
-"""Characters of a task's name and of ids: they are parts of keys and of log lines."""
+"""Characters of a task's name and of ids, which become parts of keys and of log lines."""
 
 
 def read_envelope(raw: bytes | str) -> dict[str, Any]:
-    """A message as it stands in a queue. Raises `MalformedMessage`, whatever the bytes are."""
+    """The message in a queue's bytes. Raises `MalformedMessage`, whatever the bytes are."""
     try:
         found = loads(bytes_to_str(raw))
     except Exception as error:
-        # Kombu's reader makes dates and the like of some values, and raises what these raise.
+        # Kombu's reader converts some values to dates and the like, which may raise any error.
         raise MalformedMessage(f"it is no JSON ({type(error).__name__})") from error
     return check_envelope(found)
 
 
 def check_envelope(found: Any) -> dict[str, Any]:
-    """The same for what has been read. Raises `MalformedMessage`."""
+    """Check a decoded message, and return it. Raises `MalformedMessage`."""
     if not isinstance(found, dict):
         raise MalformedMessage(f"it is {_kind(found)}, not a JSON object")
     properties = found.get("properties")
@@ -50,7 +50,7 @@ def check_envelope(found: Any) -> dict[str, Any]:
 
 
 def check_addressed(found: Mapping[str, Any]) -> None:
-    """What Kombu needs besides to note a message of a plain queue."""
+    """Check what Kombu needs too to note a message of a plain queue. Raises `MalformedMessage`."""
     info = found["properties"].get("delivery_info") or {}
     if not all(isinstance(info.get(name), str) for name in ("exchange", "routing_key")):
         raise MalformedMessage("its delivery_info names no exchange and routing key")
@@ -60,7 +60,7 @@ def check_addressed(found: Mapping[str, Any]) -> None:
 
 
 def check_task(message: Any) -> None:
-    """Check the headers and the body of a Kombu message that is to be a task.
+    """Check the headers and the body of a Kombu message that should become a task.
 
     Raises `MalformedMessage`. The body that is decoded here is kept by the message.
     """
@@ -91,7 +91,7 @@ def _decoded(message: Any) -> Any:
 
 
 def _check_body(body: Any) -> None:
-    """Of both protocols: `[args, kwargs, what follows]`, or an object with these parts."""
+    """Check a body of either protocol: `[args, kwargs, embed]`, or an object with these parts."""
     if isinstance(body, Mapping):
         args, named, follows = body.get("args", ()), body.get("kwargs", {}), body
     elif isinstance(body, list | tuple) and len(body) == 3:
@@ -114,7 +114,7 @@ def _check(name: str, value: Any, allows: Callable[[Any], bool]) -> None:
 
 
 def _kind(value: Any) -> str:
-    """What a value is, in words that do not repeat it: it may be long, or a secret."""
+    """Describe a value without repeating it: it may be long, or a secret."""
     if value is None:
         return "missing"
     if isinstance(value, bool):
@@ -187,7 +187,7 @@ def _is_list_of_texts(value: Any) -> bool:
 
 
 def _is_signature(value: Any) -> bool:
-    """Whether a value may be a task that follows: a Celery signature as JSON."""
+    """Whether a value may be a task to run next: a Celery signature as JSON."""
     return (
         isinstance(value, Mapping)
         and _is_name(value.get("task"))
@@ -214,8 +214,8 @@ FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "stamped_headers": _is_list_of_texts,
     "stamps": _is_mapping,
     "fleet": _is_mapping,
-    # A header of a name that Celery has for a part of a request takes its place.
+    # A header with the name of an attribute of Celery's request replaces that attribute.
     **dict.fromkeys(("headers", "properties"), _is_mapping),
     **dict.fromkeys(("children", "_children"), _is_list),
 }
-"""What Celery's and Fleet's own headers may be, beside missing."""
+"""The check of each of Celery's and Fleet's own headers. Each may be missing."""

@@ -1,9 +1,9 @@
-"""Sets malformed messages aside: nothing that a queue holds ends a worker or its consumer.
+"""Sets malformed messages aside, so that no message can end a worker or its consumer.
 
-A message that lacks a part raises an error where the part is used. That would end the consumer or
-the worker, and the message would go back, for the next one. Here each is kept with its reason in a
-bounded list (`fleet.tasks.set_aside_store`), and acknowledged. Errors of the connection pass: they
-say nothing about the message.
+A message that lacks a part raises an error when the part is used. The error would end the consumer
+or the worker, and the message would be requeued for the next one. Here each such message is kept
+with a reason in a bounded list (`fleet.tasks.set_aside_store`), and acknowledged. Errors of the
+connection are raised as before: they say nothing about the message.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from fleet.redis.keys import Keys
 from fleet.tasks.connection import Connection
 from fleet.tasks.set_aside_store import SetAside
 
-NOT_ITS_FAULT = (
+OTHER_ERRORS = (
     *(RedisError, BrokerError, ChannelError, OperationalError, FleetError),
     *(ConnectionError, TimeoutError),
 )
-"""Errors that a message did not cause, while it was taken."""
+"""Errors that the message did not cause."""
 
 log = structlog.get_logger(__name__)
 
 
 class Message(virtual.Message):
-    """A message whose parts can be decoded; `MalformedMessage` where they cannot."""
+    """A message whose parts can be decoded. Raises `MalformedMessage` if they cannot."""
 
     def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
         try:
@@ -52,26 +52,26 @@ class Message(virtual.Message):
 
 
 class GuardedChannel(redis.Channel):
-    """A stock channel that hands messages on, and sets malformed ones aside."""
+    """A stock channel that sets malformed messages aside."""
 
     Message = Message
     fleet: Any = None
     scripts: Any
-    #: The delivery tags of what was taken and is not handed on yet.
+    #: The delivery tags of messages that were fetched and are not passed on yet.
     noted: set[str]
-    #: Keep a message for later whose time has not come. Whether it was kept.
-    put_off: Callable[[str, dict[str, Any]], bool]
+    #: Schedules a message whose time has not come. Returns whether it was scheduled.
+    defer: Callable[[str, dict[str, Any]], bool]
 
     @property
     def set_aside(self) -> SetAside:
-        """Where malformed messages go."""
+        """The list of malformed messages."""
         return SetAside(self._create_client(), Keys(self.fleet.tag), self.scripts)
 
     def hand_on_noted(self, queue: str, tag: str, raw: bytes) -> None:
-        """Hand on what `fetch.lua` took, and noted under `tag`."""
+        """Pass on a message that `fetch.lua` took and noted under `tag`."""
         try:
             message = read_envelope(raw)
-            if not self.put_off(queue, message):
+            if not self.defer(queue, message):
                 message["properties"]["delivery_tag"] = tag
                 self.connection._deliver(message, queue)
                 return
@@ -81,22 +81,22 @@ class GuardedChannel(redis.Channel):
         self.qos.ack(tag)
 
     def hand_on_popped(self, queue: str, raw: bytes) -> None:
-        """Hand on what was popped of a plain queue: it is noted nowhere yet."""
+        """Pass on a message that was popped from a plain queue, and is noted nowhere yet."""
         try:
             message = read_envelope(raw)
             check_addressed(message)
             if message["properties"]["delivery_tag"] in self.qos._delivered:
-                # Two with one tag would be acknowledged as one.
+                # Two messages with one tag would be acknowledged as one.
                 message["properties"]["delivery_tag"] = uuid4().hex
             self.connection._deliver(message, queue)
         except MalformedMessage as error:
             self._keep(queue, raw, error)
 
     def hand_on_broadcast(self, exchange: str, queue: str, raw: bytes) -> None:
-        """Hand on what every worker hears. In a worker's loop no error of its handling passes."""
+        """Pass on a broadcast. In a worker's event loop, errors of its handler are not raised."""
         try:
             self.connection._deliver(read_envelope(raw), queue)
-        except NOT_ITS_FAULT as error:
+        except OTHER_ERRORS as error:
             if not isinstance(error, MalformedMessage):
                 raise
             self._keep_broadcast(exchange, raw, error)
@@ -106,12 +106,12 @@ class GuardedChannel(redis.Channel):
             self._keep_broadcast(exchange, raw, error)
 
     def _keep(self, queue: str, raw: bytes, error: Exception) -> None:
-        log.error("a malformed message is set aside", queue=queue, reason=str(error))
+        log.error("setting a malformed message aside", queue=queue, reason=str(error))
         self.set_aside.keep(queue, raw, str(error))
 
     def _keep_broadcast(self, exchange: str, raw: bytes, error: Exception) -> None:
         reason = str(error) if isinstance(error, MalformedMessage) else _reason(error)
-        log.error("a malformed broadcast is set aside", exchange=exchange, reason=reason)
+        log.error("setting a malformed broadcast aside", exchange=exchange, reason=reason)
         self.set_aside.keep_broadcast(exchange, raw, reason)
 
     def _receive_one(self, c: Any) -> Any:
@@ -138,7 +138,7 @@ class GuardedChannel(redis.Channel):
     def _do_restore_message(
         self, payload: Any, exchange: Any, routing_key: Any, pipe: Any, leftmost: bool = False
     ) -> None:
-        # The stock channel would let go of one that cannot be put back.
+        # The stock channel would lose a message that cannot be requeued.
         check_envelope(payload)
         if not isinstance(exchange, str) or not isinstance(routing_key, str):
             raise MalformedMessage("it is noted under no exchange and routing key")
@@ -146,10 +146,10 @@ class GuardedChannel(redis.Channel):
 
 
 def add_setting_aside(app: Celery, fleet: Connection) -> None:
-    """Let the application's workers set aside what is no task, whatever broker brought it."""
+    """Have the application's workers set aside messages that are no tasks, with any broker."""
 
     class SettingAside(bootsteps.Step):
-        """Stands before Celery's own handlers, from before the first message."""
+        """Wraps Celery's own handlers before the first message."""
 
         def __init__(self, consumer: Any, **options: Any) -> None:
             super().__init__(consumer, **options)
@@ -180,7 +180,7 @@ def _keeper(fleet: Connection) -> Keeper:
     def keep(message: Any, reason: str, *, acknowledge: bool = True) -> None:
         info = message.delivery_info or {}
         queue = str(info.get("routing_key") or info.get("exchange") or "")
-        log.error("a malformed message is set aside", queue=queue, reason=reason)
+        log.error("setting a malformed message aside", queue=queue, reason=reason)
         fleet.tasks.set_aside.keep(queue, as_text(message), reason)
         if acknowledge and not message.acknowledged:
             message.ack()
@@ -198,10 +198,10 @@ def _guarded(create: Callable[..., Any], keep: Keeper) -> Callable[..., Any]:
                 return handle(message)
             except MalformedMessage as error:
                 return keep(message, str(error))
-            except NOT_ITS_FAULT:
+            except OTHER_ERRORS:
                 raise
             except Exception as error:
-                log.exception("a message could not be taken")
+                log.exception("handling a message failed")
                 return keep(message, _reason(error))
 
         return on_task_received
@@ -210,12 +210,12 @@ def _guarded(create: Callable[..., Any], keep: Keeper) -> Callable[..., Any]:
 
 
 def _reason(error: Exception) -> str:
-    """An error of others, in words: its own may repeat the message."""
-    return f"taking it raised {type(error).__name__}"
+    """A reason without the error's text, which may repeat the message."""
+    return f"handling it raised {type(error).__name__}"
 
 
 def as_text(message: Any) -> bytes:
-    """A Kombu message as it stood in its queue."""
+    """A Kombu message as it was in its queue."""
     try:
         return json.dumps(message._raw, default=repr).encode(errors="backslashreplace")
     except (RecursionError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Claims the tasks that are delivered to a process, those too that nobody has written down."""
+"""Claims delivered tasks, including tasks whose publisher wrote no record."""
 
 from __future__ import annotations
 
@@ -14,25 +14,29 @@ from fleet.budgets.cached_policy import CachedPolicy, keeps_changing
 from fleet.budgets.reservation import NO_LIMITS, CallLimits
 from fleet.errors import FleetError, RetryLater
 from fleet.redis.retry import retry_while_away
-from fleet.tasks.store import Lease, Tasks, claims_of
-from fleet.tasks.submission.checks import USUAL_PRIORITY
-from fleet.tasks.submission.reservation import call_limits, in_emergency, over_error
+from fleet.tasks.store import Lease, Tasks, claim_prefix
+from fleet.tasks.submission.checks import DEFAULT_PRIORITY
+from fleet.tasks.submission.refusals import in_emergency, over_error
+from fleet.tasks.submission.reservation import call_limits
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A task as a worker got it. `tenant`, `plan` and `message`, by which it can be queued again,
-    make a record where none was written; `refused` says why such a task may not run. `claimed`
-    is called when it is to run here, `runs_alone` where the process is to begin nothing else for
-    now, and `agent_ended` when the agent has ended, before that is written. `ended` is called
-    with the error that the task has ended with, once that is written: no other error that a run
-    raises is an end."""
+    """A task as a worker received it.
+
+    For a task without a record, `tenant`, `plan` and `message` make one, and `refused` gives the
+    reason why the task may not run. `message` allows to queue the task again.
+
+    Callbacks: `claimed` when the task will run here; `runs_alone` when the process must begin
+    nothing else for now; `agent_ended` when the agent has ended, before the outcome is written;
+    `ended` with the task's error, once it is written. Any other error of a run is no outcome.
+    """
 
     task_id: str
     payload: Any
     tenant: str
     plan: Callable[[], str]
-    priority: int = USUAL_PRIORITY
+    priority: int = DEFAULT_PRIORITY
     message: Callable[[], str] = lambda: ""
     refused: Callable[[], FleetError | None] = lambda: None
     claimed: Callable[[], None] = lambda: None
@@ -43,15 +47,15 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The right to run a task. `refused` says why it is not to run all the same: its publisher
-    could neither hold its money nor refuse it."""
+    """A claimed task. `refused` is the reason why it must not run although it is claimed: its
+    publisher could neither reserve money nor refuse it."""
 
     lease: Lease
     refused: FleetError | None = None
 
 
 class Claims:
-    """Claims for one agent."""
+    """Claims tasks for one agent."""
 
     def __init__(
         self, tasks: Tasks, policy: CachedPolicy, agent_id: str, pool: str, lease_seconds: float
@@ -61,17 +65,17 @@ class Claims:
         self.agent_id = agent_id
         self.pool = pool
         self.lease_seconds = lease_seconds
-        self._name, self._number = claims_of(os.getpid()) + uuid4().hex, count()
+        self._name, self._number = claim_prefix(os.getpid()) + uuid4().hex, count()
 
     def claim(self, delivery: Delivery) -> Claimed | str:
-        """The right to run a delivered task, or why there is none: see `Tasks.claim`."""
+        """Claim a delivered task, or give the reason why not: see `Tasks.claim`."""
         lease = self._ask(delivery)
         if lease == "unknown":
             return self._claim_unwritten(delivery)
         return lease if isinstance(lease, str) else Claimed(lease)
 
     def _claim_unwritten(self, delivery: Delivery) -> Claimed | str:
-        """Claim a task whose publisher wrote no record: its money is held now, or it is refused."""
+        """Claim a task without a record: reserve its money now, or refuse the task."""
         refused = delivery.refused()
         plan, message = self._described(delivery, refused)
         known = json.loads(plan)
@@ -85,9 +89,11 @@ class Claims:
         raise keeps_changing("a task was claimed")
 
     def _described(self, delivery: Delivery, refused: FleetError | None) -> tuple[str, str]:
-        """The plan and the message of a task without a record. Where it can have none, there will
-        be no record either, and the error is all that becomes of it. The message of a refused one
-        is not kept: a retry would run it for another tenant than it names."""
+        """The plan and the message of a task without a record.
+
+        Without a valid plan no record is written, and the error is the outcome. The message of a
+        refused task is not stored: a retry would run it for a tenant other than the named one.
+        """
         try:
             return delivery.plan(), "" if refused else delivery.message()
         except RetryLater:

@@ -1,4 +1,4 @@
-"""A lease: the right to run a task, and what its run has to know of the task."""
+"""A lease: the right to run a task, with the facts that the run needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from fleet.budgets.rules.refusals import Refusal
 from fleet.models.rules.decision import ModelCandidate, ModelDecision
 from fleet.redis.scripts import text
-from fleet.tasks.checkpoints_store import Saved, parse_saved
+from fleet.tasks.checkpoints_store import Checkpoint, parse_checkpoints
 
 PLANS_KEPT = 64
 
@@ -21,14 +21,14 @@ PLANS_KEPT = 64
 class Lease:
     """The right to run a task, as the claim script gave it.
 
-    `candidates` are the models that may serve, best first: the first is `model`; those that only
-    cooled down at submission come behind all others. The task may cost `limit_nanodollars` in
-    all, None where there is no limit, of which `spent_nanodollars` were spent by earlier runs.
-    `because` says why `model` is not the planned one, see `TaskRecord`. `refusal` is the limit that
-    had no room for a task whose publisher could hold no money for it: it is not to run. Where it
-    `stands_aside` it is to run beside no other such task of its process, and to `begin` first.
-    `saved` is what earlier runs have saved.
-    `asked_at` is when it was asked for, by this machine's monotonic clock: it holds from then on.
+    `candidates` are the models that may serve, best first; models that were cooling down at the
+    submission come last. The task may cost `limit_nanodollars` in total, None without a limit;
+    earlier runs spent `spent_nanodollars` of it. `reason` is why `model` is not the planned one,
+    see `because` of `TaskRecord`. `refusal` is the limit without room for a task that was submitted
+    without a reservation: the task must not run. With `must_run_alone` nothing else may run in the
+    process, and the run has to call `Tasks.begin` first. `saved` has the checkpoints of earlier
+    runs. `asked_at` is the time of the request, by this machine's monotonic clock: the lease lasts
+    from then on.
     """
 
     task_id: str
@@ -43,22 +43,22 @@ class Lease:
     spent_nanodollars: int = 0
     agent_type: str = ""
     pool: str = ""
-    because: str = ""
+    reason: str = ""
     refusal: Refusal | None = None
-    stands_aside: bool = False
-    saved: tuple[Saved, ...] = ()
+    must_run_alone: bool = False
+    saved: tuple[Checkpoint, ...] = ()
     asked_at: float = field(default_factory=time.monotonic, compare=False)
 
     def estimate(self, model: str) -> int:
-        """Nano-dollars that a run was thought to cost with a model; 0 where nobody estimated it."""
+        """The estimated cost of a run with a model, in nano-dollars; 0 without an estimate."""
         costs = (each.cost_nanodollars for each in self.candidates if each.model == model)
         return next(costs, 0)
 
 
-def made_lease(task_id: str, pool: str, fence: int, asked_at: float, found: list[Any]) -> Lease:
-    """A lease from what `lua/claim.lua` answers beside its fence."""
+def parse_lease(task_id: str, pool: str, fence: int, asked_at: float, found: list[Any]) -> Lease:
+    """Parse a lease from the answer of `lua/claim.lua`, without its status and fence."""
     *fields, saved = found
-    owner, attempt, stored, spent, chosen, because, refused, aside = map(text, fields)
+    owner, attempt, stored, spent, chosen, reason, refused, aside = map(text, fields)
     known, candidates = _parsed_plan(stored)
     return Lease(
         task_id=task_id,
@@ -73,17 +73,17 @@ def made_lease(task_id: str, pool: str, fence: int, asked_at: float, found: list
         spent_nanodollars=int(spent),
         agent_type=known["agent_type"],
         pool=pool,
-        because=because,
+        reason=reason,
         refusal=Refusal.parse(refused) if refused else None,
-        stands_aside=aside == "1",
-        saved=parse_saved(saved),
+        must_run_alone=aside == "1",
+        saved=parse_checkpoints(saved),
         asked_at=asked_at,
     )
 
 
 @lru_cache(maxsize=PLANS_KEPT)
 def _parsed_plan(stored: str) -> tuple[Mapping[str, Any], tuple[ModelCandidate, ...]]:
-    """What a run needs to know of its task's plan, which tasks that came together share."""
+    """Parse a stored plan and its candidates. Tasks of one batch share their plan."""
     known = json.loads(stored)
     decision = ModelDecision.from_json(known["model_decision"])
     return known, decision.ranking + decision.reserves

@@ -1,13 +1,13 @@
-"""Keeps the leases of all tasks that this process runs.
+"""Renews the leases of all tasks that run in this process.
 
-Twice a second one thread asks, of all of them in one step, which are cancelled and which have
-passed to another run; those that are due it renews in the same step. A run that must end is told
-why, once: `cancelled`, `lost` where the lease has passed to another or was not renewed in time,
-or `given_back` where its worker stops and others shall run it.
+Twice a second one thread asks Redis, in one script, which tasks are cancelled and which leases
+another run has; the same script renews the leases that are due. A run that must end is stopped with
+a verdict: `cancelled`; `lost` if another run has the lease or it was not renewed in time; or
+`shutdown` if the worker stops and the task is requeued.
 
-A lease lasts from when Redis has renewed it, which is after it was asked to. So here its time is
-counted from before the question, by a clock that nobody sets. A second thread looks at that alone:
-the first may hang in a call to a Redis that does not answer for as long as the socket's time-out.
+Redis counts a lease from its renewal, which is later than the request. This process counts from
+before the request, by the monotonic clock. A second thread only checks that time: the first thread
+may hang in a call to Redis for the socket's time-out.
 """
 
 from __future__ import annotations
@@ -21,42 +21,43 @@ from typing import Literal
 from fleet.tasks.background_loops import repeat
 from fleet.tasks.store import Lease, Tasks
 
-Verdict = Literal["cancelled", "lost", "given_back"]
+Verdict = Literal["cancelled", "lost", "shutdown"]
 
 LOOK_SECONDS = 0.5
-"""A run that is cancelled hears of it within this, and the time of one call."""
+"""A cancelled run is stopped within this time and the time of one call."""
 
 MAX_LOOK_SECONDS = 1.0
-"""It asks a Redis that answers with errors no seldomer than this: a lease may be short."""
+"""The longest pause between requests while Redis answers with errors: a lease may be short."""
 
 WATCH_SECONDS = 0.2
 
 MARGIN_SECONDS = 2.0
-"""A run stops itself so long before its lease can pass to another, so that two never overlap; a
-third of the lease, where that is shorter."""
+"""A run stops this long before another run can get its lease, so that two runs never overlap; at
+most a third of the lease."""
 
 MAX_AT_ONCE = 100
-"""Leases that one script looks at: half a millisecond of Redis's time, more where it renews."""
+"""Leases that one script checks: half a millisecond of Redis's time, more if it renews."""
 
 
 @dataclass(slots=True)
 class Held:
-    """A lease in use. Redis was asked at `renewed`, monotonic, for the lease that it has now."""
+    """A lease in use. `renewed` is the monotonic time of the latest renewal's request. `verdicts`
+    are those that its run was stopped with."""
 
     lease: Lease
     stop: Callable[[Verdict], None]
     renewed: float
-    told: set[Verdict] = field(default_factory=set)
+    verdicts: set[Verdict] = field(default_factory=set)
 
-    def tell(self, verdict: Verdict) -> None:
-        """Stop the run, unless it was told so before."""
-        if verdict not in self.told:
-            self.told.add(verdict)
+    def stop_once(self, verdict: Verdict) -> None:
+        """Stop the run, once for each verdict."""
+        if verdict not in self.verdicts:
+            self.verdicts.add(verdict)
             self.stop(verdict)
 
 
 class LeaseKeeper:
-    """One for each process; `start` it after the fork."""
+    """Renews the leases of one process; call `start` after the fork."""
 
     def __init__(self, tasks: Tasks, lease_seconds: float, renew_seconds: float) -> None:
         self.tasks = tasks
@@ -64,62 +65,62 @@ class LeaseKeeper:
         self.renew_seconds = renew_seconds
         self.max_seconds = lease_seconds - min(MARGIN_SECONDS, lease_seconds / 3)
         self._held: dict[str, Held] = {}
-        self._gives_back = False
+        self._shutting_down = False
         self._guard = threading.Lock()
 
     def start(self) -> None:
-        """Begin to keep and to watch, in daemon threads."""
+        """Start both threads, as daemons."""
         repeat("lease-keeper", self.look, LOOK_SECONDS, MAX_LOOK_SECONDS).start()
         repeat("lease-watch", self.stop_overdue, WATCH_SECONDS, WATCH_SECONDS).start()
 
     def hold(self, lease: Lease, stop: Callable[[Verdict], None]) -> None:
-        """Keep a lease until `release`. `stop` is called from the keeper's threads."""
+        """Renew a lease until `release`. The keeper's threads call `stop`."""
         held = Held(lease, stop, lease.asked_at)
         with self._guard:
             self._held[lease.task_id] = held
-            gives_back = self._gives_back
-        if gives_back:
-            held.tell("given_back")
+            shutting_down = self._shutting_down
+        if shutting_down:
+            held.stop_once("shutdown")
 
     def release(self, lease: Lease) -> None:
-        """Let go of a lease."""
+        """Renew a lease no longer."""
         with self._guard:
             self._held.pop(lease.task_id, None)
 
-    def give_back(self) -> None:
-        """Stop every run of this process for others to run, and those that begin from now on."""
+    def requeue_all(self) -> None:
+        """Stop every run of this process, and every later one, with the verdict `shutdown`."""
         with self._guard:
-            self._gives_back = True
+            self._shutting_down = True
         for each in self._all():
-            each.tell("given_back")
+            each.stop_once("shutdown")
 
     def look(self) -> None:
-        """One round: stop what is cancelled or lost, renew what is due. Raises what Redis has
-        against it."""
+        """One round: stop cancelled and lost runs, renew leases that are due. Raises the errors of
+        `fleet.redis.client.redis_errors`."""
         held = self._all()
         for first in range(0, len(held), MAX_AT_ONCE):
             self._look_at(held[first : first + MAX_AT_ONCE])
 
     def stop_overdue(self) -> None:
-        """Stop the runs whose lease could not be renewed, before it can pass to another."""
+        """Stop the runs whose lease was not renewed, before another run can get it."""
         now = time.monotonic()
         for each in self._all():
             if now - each.renewed > self.max_seconds:
-                each.tell("lost")
+                each.stop_once("lost")
 
     def _look_at(self, held: list[Held]) -> None:
         asked = time.monotonic()
         due = [asked - each.renewed >= self.renew_seconds for each in held]
         leases = [(each.lease, is_due) for each, is_due in zip(held, due, strict=True)]
-        statuses = self.tasks.look_at(leases, self.lease_seconds)
+        statuses = self.tasks.check_leases(leases, self.lease_seconds)
         for each, is_due, status in zip(held, due, statuses, strict=True):
             if status == "lost":
-                each.tell("lost")
+                each.stop_once("lost")
                 continue
             if is_due:
                 each.renewed = asked
             if status == "cancelled":
-                each.tell("cancelled")
+                each.stop_once("cancelled")
 
     def _all(self) -> list[Held]:
         with self._guard:

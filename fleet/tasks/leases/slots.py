@@ -1,9 +1,9 @@
-"""The slots of one process: no more tasks run in it at once.
+"""The slots of one process: they bound its concurrent tasks.
 
-Agents ask for theirs in the event loop, plain tasks in threads. Who has asked first gets the next
-slot, so neither kind starves the other, and none waits for the loop where an agent blocks it. A
-task that asks for all of them waits until every other one has ended, and nobody who asks after it
-begins before it has ended too: so it has the process to itself.
+Agents request slots in the event loop, plain tasks in threads. Requests are served in order, so
+neither kind starves the other, and plain tasks do not wait for an event loop that an agent blocks.
+A task that requests all slots waits until all others have ended, and later requests wait for it: so
+it runs alone in the process.
 """
 
 from __future__ import annotations
@@ -17,103 +17,107 @@ from functools import partial
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asking:
-    """Who waits for so many slots. `tell` is called, from any thread, when they are its own."""
+class SlotRequest:
+    """A request for `wanted` slots. `granted` is called, from any thread, when they are
+    assigned."""
 
     wanted: int
-    tell: Callable[[], None]
+    granted: Callable[[], None]
 
 
 class TaskSlots:
-    """So many slots; safe among threads and event loops."""
+    """A number of slots; safe for threads and event loops."""
 
     def __init__(self, count: int) -> None:
         self._count = self._free = count
         self._guard = threading.Lock()
-        self._asking: deque[Asking] = deque()
+        self._requests: deque[SlotRequest] = deque()
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of slots."""
         return self._count
 
     def limit_to(self, most: int) -> None:
-        """Have no more slots than this; to be said before one is taken."""
+        """Reduce the slots to at most `most`. Call it before any slot is taken."""
         with self._guard:
             spare = max(0, self._count - most)
             self._count -= spare
             self._free -= spare
 
-    def ask(self, tell: Callable[[], None], wanted: int = 1) -> Asking:
-        """Have `tell` called once so many slots are the caller's, at once where they are free. Who
-        was told has to `give_back`, who does not want them any more to `withdraw`."""
-        asking = Asking(wanted, tell)
-        with self._guard:
-            self._asking.append(asking)
-            served = self._served()
-        _tell(served)
-        return asking
+    def request(self, granted: Callable[[], None], wanted: int = 1) -> SlotRequest:
+        """Request slots; `granted` is called once they are assigned, at once if they are free.
 
-    def withdraw(self, asking: Asking) -> None:
-        """Want no slots any more; those that were given by now go to others."""
+        The caller has to `release` assigned slots, or to `withdraw` the request.
+        """
+        request = SlotRequest(wanted, granted)
         with self._guard:
-            if asking in self._asking:
-                self._asking.remove(asking)
+            self._requests.append(request)
+            served = self._served()
+        _notify(served)
+        return request
+
+    def withdraw(self, request: SlotRequest) -> None:
+        """Withdraw a request; slots already assigned go to the next requests."""
+        with self._guard:
+            if request in self._requests:
+                self._requests.remove(request)
             else:
-                self._free += asking.wanted
+                self._free += request.wanted
             served = self._served()
-        _tell(served)
+        _notify(served)
 
-    def give_back(self, count: int = 1) -> None:
-        """Hand slots on to whoever has asked first."""
+    def release(self, count: int = 1) -> None:
+        """Free slots; the earliest request gets them."""
         with self._guard:
             self._free += count
             served = self._served()
-        _tell(served)
+        _notify(served)
 
-    async def take(self, wanted: int = 1, patience_seconds: float | None = None) -> None:
-        """Wait for slots in an event loop. Raises `TimeoutError` where none come free in time."""
+    async def take(self, wanted: int = 1, timeout_seconds: float | None = None) -> None:
+        """Wait for slots in an event loop. Raises `TimeoutError` if they do not come free in
+        time."""
         if self._take_free(wanted):
             return
         loop = asyncio.get_running_loop()
-        given = loop.create_future()
-        asking = self.ask(partial(_settle_in, loop, given), wanted)
+        granted = loop.create_future()
+        request = self.request(partial(_settle_in, loop, granted), wanted)
         try:
-            async with asyncio.timeout(patience_seconds):
-                await given
+            async with asyncio.timeout(timeout_seconds):
+                await granted
         except BaseException:
-            self.withdraw(asking)
+            self.withdraw(request)
             raise
 
     def _take_free(self, wanted: int) -> bool:
-        """Take slots that nobody waits for: as a rule there are some, and no need of a future."""
+        """Take free slots if no request waits: the usual case, which needs no future."""
         with self._guard:
-            are_free = not self._asking and self._free >= wanted
+            are_free = not self._requests and self._free >= wanted
             self._free -= wanted * are_free
         return are_free
 
-    def _served(self) -> list[Asking]:
-        """Those in front whose slots are free now; to be told without the guard."""
+    def _served(self) -> list[SlotRequest]:
+        """Assign free slots to the earliest requests; notify these without holding the guard."""
         served = []
-        while self._asking and self._asking[0].wanted <= self._free:
-            served.append(self._asking.popleft())
+        while self._requests and self._requests[0].wanted <= self._free:
+            served.append(self._requests.popleft())
             self._free -= served[-1].wanted
         return served
 
 
-def _tell(served: list[Asking]) -> None:
+def _notify(served: list[SlotRequest]) -> None:
     for each in served:
-        each.tell()
+        each.granted()
 
 
-def _settle_in(loop: asyncio.AbstractEventLoop, given: asyncio.Future[None]) -> None:
-    """Tell a task of a loop, from it or from any thread."""
+def _settle_in(loop: asyncio.AbstractEventLoop, granted: asyncio.Future[None]) -> None:
+    """Settle a future of a loop, from that loop or from any thread."""
     if asyncio._get_running_loop() is loop:
-        _settle(given)
+        _settle(granted)
     else:
-        loop.call_soon_threadsafe(_settle, given)
+        loop.call_soon_threadsafe(_settle, granted)
 
 
-def _settle(given: asyncio.Future[None]) -> None:
-    if not given.done():
-        given.set_result(None)
+def _settle(granted: asyncio.Future[None]) -> None:
+    if not granted.done():
+        granted.set_result(None)

@@ -1,15 +1,15 @@
-"""Billing of a model call: how it may end, and what is charged for it then.
+"""Billing of a model call: how a call may end, and what is then charged.
 
-    answered                       what its provider says that it took
-    answered without usage         its upper bound, as uncertain
-    answered, and the usage        its largest reading, as uncertain: `fleet.models.rules.usage`
-    contradicts itself
-    may have been served, untold   its upper bound: a cut connection, a time-out, a cancellation
-    cut while its answer came in   a bound by what had arrived, as uncertain:
+    answered                       the usage that the provider reports
+    answered without usage         the upper bound, as uncertain
+    answered with contradictory    the largest reading, as uncertain: `fleet.models.rules.usage`
+    usage
+    possibly served, no usage      the upper bound: a cut connection, a time-out, a cancellation
+    cut during its answer          a bound from what had arrived, as uncertain:
                                    `fleet.models.rules.cut_calls`
-    was not served                 nothing: a provider's error, a refused connection or key
+    not served                     nothing: a provider's error, a refused connection or key
 
-Values in, values out: nothing here reads Redis or asks a model.
+Pure functions: nothing here reads Redis or calls a model.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from fleet.money import Tokens
 from fleet.tasks.model_call import ANSWERED, ModelCall
 
 NOT_MADE = "not made"
-"""How a call ended whose run was cancelled while it was admitted."""
+"""`ended` of a call whose run was cancelled during its admission."""
 
-MAX_WHY = 200
-"""Characters of a reason that are kept: an agent may give a long one."""
+MAX_REASON_CHARACTERS = 200
+"""A longer reason, which an agent may give, is cut to this."""
 
 
 class Question(NamedTuple):
-    """What a model is asked."""
+    """A question to a model."""
 
     prompt: str
     instructions: str
@@ -56,50 +56,50 @@ class Question(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A way for a call to end after which another model may do.
+    """A failure of a call after which another model is tried.
 
-    `cools` is why the model is left alone for a while then, empty where it is not: the prompt
-    was at fault. An error with a `reason` has it left alone until somebody may have mended that.
-    `burns` says that tokens may have been used that were never seen.
+    `cool_down_reason` is why the model then cools down; it is empty if the prompt was at fault and
+    no cool-down follows. An error with a `reason` causes a long cool-down, until a person may have
+    fixed the cause. With `may_be_billed` the provider may have used tokens that it did not report.
     """
 
     error: type[FleetError]
     ended: str
-    cools: str = ""
-    burns: bool = False
+    cool_down_reason: str = ""
+    may_be_billed: bool = False
 
 
-REJECTED = Failure(NeverRetry, "rejected", cools="refusing what others take")
-"""The provider would not take the request: no model has seen it. The model is left alone where
-another one takes it; where none does, the request is at fault."""
+REJECTED = Failure(NeverRetry, "rejected", cool_down_reason="refusing what others take")
+"""The provider rejected the request before any model saw it. If another model accepts the request,
+the rejecting one cools down; if none does, the request is at fault."""
 
 FAILURES = (
-    Failure(QuotaExhausted, "quota exhausted", cools="a lack of credit or quota"),
-    Failure(RateLimited, "rate limited", cools="a rate limit"),
-    Failure(Unavailable, "unavailable", cools="an outage", burns=True),
-    Failure(NotAllowed, "key refused", cools="a refused key"),
-    Failure(ModelNotServed, "not served", cools="not being served"),
+    Failure(QuotaExhausted, "quota exhausted", cool_down_reason="a lack of credit or quota"),
+    Failure(RateLimited, "rate limited", cool_down_reason="a rate limit"),
+    Failure(Unavailable, "unavailable", cool_down_reason="an outage", may_be_billed=True),
+    Failure(NotAllowed, "key refused", cool_down_reason="a refused key"),
+    Failure(ModelNotServed, "not served", cool_down_reason="not being served"),
     Failure(ContextWindowExceeded, "context window exceeded"),
     Failure(ModelRefused, "refused"),
     Failure(InvalidConfig, "cannot be reached by this worker"),
     REJECTED,
 )
-CANCELLED = Failure(FleetError, "cancelled", burns=True)
-FAILED = Failure(FleetError, "failed", burns=True)
+CANCELLED = Failure(FleetError, "cancelled", may_be_billed=True)
+FAILED = Failure(FleetError, "failed", may_be_billed=True)
 
 
 def failure_of(error: BaseException) -> Failure:
-    """The way in which a call ended with this error."""
+    """The kind of failure of an error."""
     if isinstance(error, asyncio.CancelledError):
         return CANCELLED
-    # In this order: some are kinds of what comes after them.
+    # The order matters: some errors are subclasses of later ones.
     return next((each for each in FAILURES if isinstance(error, each.error)), FAILED)
 
 
 def upper_bound(model: Model, why: str, question: Question, output: int | None = None) -> ModelCall:
-    """The most that a call may take. A model without a price has none here either.
+    """The upper bound of a call's tokens and cost; the cost is 0 for a model without a price.
 
-    `output` are the most tokens that its answer may have, where that is not what is asked for.
+    `output` is the maximum of the answer's tokens, if it differs from `question.max_tokens`.
     """
     most = question.max_tokens if output is None else output
     tokens = upper_bound_tokens(question.prompt, question.instructions, most)
@@ -107,7 +107,7 @@ def upper_bound(model: Model, why: str, question: Question, output: int | None =
     return ModelCall(
         model.name,
         model.provider,
-        why[:MAX_WHY],
+        why[:MAX_REASON_CHARACTERS],
         "",
         input_tokens=tokens.input,
         output_tokens=tokens.output,
@@ -116,7 +116,7 @@ def upper_bound(model: Model, why: str, question: Question, output: int | None =
 
 
 def bound_of_cut(bound: ModelCall, model: Model, cut: Cut) -> ModelCall:
-    """The most that a call may have taken, by what had arrived when it was cut."""
+    """The upper bound of a call that was cut, from what had arrived by then."""
     used = cut_tokens(Tokens(bound.input_tokens, bound.output_tokens), cut)
     priced = model.free or model.price is not None
     most = cut_nanodollars if cut.told.input else upper_bound_nanodollars
@@ -133,56 +133,55 @@ def bound_of_cut(bound: ModelCall, model: Model, cut: Cut) -> ModelCall:
 def bill_answer(
     bound: ModelCall, model: Model, reply: ModelReply, max_tokens: int, cut: Cut | None = None
 ) -> ModelCall:
-    """What is charged for a call that gave an answer, which was asked to have no more than
-    `max_tokens`."""
+    """The record of a call that gave an answer and was limited to `max_tokens`."""
     if cut is None and reply.usage_missing and least_tokens(reply.text) > max_tokens:
-        # The answer is longer than it was asked to be: a token is a byte of it at least.
+        # The answer exceeds its limit: each token has at least one byte.
         size = len(reply.text.encode(errors="surrogatepass"))
         cut = Cut(size, 0.0, Tokens(0, 0), over=True)
     most = bound_of_cut(bound, model, cut) if cut else bound
-    return _told(most, ANSWERED, reply, reply.seconds)
+    return _as_reported(most, ANSWERED, reply, reply.seconds)
 
 
 def bill_failure(
     bound: ModelCall, model: Model, error: BaseException, seconds: float, cut: Cut | None = None
 ) -> ModelCall:
-    """What is charged for a call that ended in an error after so long. `cut` is what had arrived of
-    its answer; None where it had not begun."""
+    """The record of a call that failed after `seconds`. `cut` is what had arrived of its answer,
+    None if it had not begun."""
     failure = failure_of(error)
     most = bound_of_cut(bound, model, cut) if cut else bound
     reply = error.reply if isinstance(error, ModelRefused | Unavailable) else None
     if isinstance(reply, ModelReply):
-        return _told(most, failure.ended, reply, seconds)
-    if cut or _burns(failure, error):
+        return _as_reported(most, failure.ended, reply, seconds)
+    if cut or _may_be_billed(failure, error):
         return _ended(most, failure.ended, seconds, MISSING)
     return _nothing_used(_ended(most, failure.ended, seconds))
 
 
 def bill_unmade(bound: ModelCall) -> ModelCall:
-    """What is charged for a call that was admitted, and not made after all."""
+    """The record of a call that was admitted but not made: nothing is charged."""
     return _nothing_used(_ended(bound, NOT_MADE, 0.0))
 
 
 def shown_by(
     reply: ModelReply, billed: ModelCall, max_tokens: int, *, was_cut: bool
 ) -> Shown | None:
-    """What an answer, and what is charged for it, show of the limit that it was asked to keep. None
-    where its provider does not tell, and its words do not either."""
+    """What an answer shows about its model's output limit. None if neither the reported usage nor
+    the text shows anything."""
     if reply.usage_missing and not was_cut and least_tokens(reply.text) <= max_tokens:
         return None
     written = max(billed.output_tokens, least_tokens(reply.text))
     return Shown(max_tokens, written, not was_cut and reply.finish_reason == "length")
 
 
-def _burns(failure: Failure, error: BaseException) -> bool:
-    """Whether a provider may bill the call, though it told nothing of what it took."""
-    return failure.burns and (not isinstance(error, Unavailable) or error.may_be_served)
+def _may_be_billed(failure: Failure, error: BaseException) -> bool:
+    """Whether the provider may bill the call although it reported no usage."""
+    return failure.may_be_billed and (not isinstance(error, Unavailable) or error.may_be_served)
 
 
-def _told(bound: ModelCall, ended: str, reply: ModelReply, seconds: float) -> ModelCall:
-    """What its provider told; its upper bound where that is nothing."""
+def _as_reported(bound: ModelCall, ended: str, reply: ModelReply, seconds: float) -> ModelCall:
+    """The record with the usage that the provider reported, or with its upper bound."""
     if reply.usage_missing:
-        return _ended(_with_told(bound, reply), ended, seconds, MISSING)
+        return _ended(_at_least_as_reported(bound, reply), ended, seconds, MISSING)
     return replace(
         _ended(bound, ended, seconds, _usage_of(reply)),
         input_tokens=reply.input_tokens,
@@ -194,9 +193,9 @@ def _told(bound: ModelCall, ended: str, reply: ModelReply, seconds: float) -> Mo
     )
 
 
-def _with_told(bound: ModelCall, reply: ModelReply) -> ModelCall:
-    """The upper bound, or what a part of the call's usage tells where that is more: a server may
-    put a prompt of its own before what it is asked."""
+def _at_least_as_reported(bound: ModelCall, reply: ModelReply) -> ModelCall:
+    """The upper bound, raised to a partial usage report if that is more: a server may prepend its
+    own prompt."""
     return replace(
         bound,
         input_tokens=max(bound.input_tokens, reply.input_tokens),

@@ -1,15 +1,15 @@
-"""The model calls of one run. Each is admitted, made, billed, and told to the fleet.
+"""The model calls of one run. Each call is admitted, made, billed, and reported to the fleet.
 
-    admitted   its upper bound is bound under every limit (`fleet.models.rules.upper_bound`); where
-               one has no room for it, the call is not made
-    made       by its model's caller: streamed, and cut where the answer is longer than it may be
-    billed     what it took is charged to the task, or the run fails: spend is never lost. What was
-               never told of a call that may have been served is charged as uncertain, see `billing`
-    told       what it shows of its model's limit before it is billed: when its money is free, the
-               fleet knows; whether the model answers, and how quick, after that
+    admitted   its upper bound is reserved under every limit (`fleet.models.rules.upper_bound`); if
+               a limit has no room, the call is not made
+    made       by its model's caller: streamed, and cut if the answer exceeds its limit
+    billed     its cost is charged to the task, or the run fails: spend is never lost. Unreported
+               usage of a call that may have been served is charged as uncertain, see `billing`
+    reported   before billing: whether the model kept its output limit, so that the fleet knows it
+               when the reservation is freed; after billing: that the model answers, and its speed
 
-A cancellation waits until what has begun in Redis is done: what was bound for a call which was not
-made after all is given back.
+A cancellation waits for scripts in progress. The reservation of a call that is then not made is
+freed.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ log = structlog.get_logger(__name__)
 
 
 class CallInFlight(NamedTuple):
-    """A call, by its number within its run: its model at the price that holds for it, the most that
-    it may take, and whether it has its model's turn."""
+    """An admitted call: its number within the run, its model with the price that applies, its upper
+    bound, and whether it has its model's turn."""
 
     number: int
     caller: ModelCaller
@@ -69,11 +69,11 @@ class CallInFlight(NamedTuple):
 
 
 Answer = Refusal | Turn | LimitChanged | None
-"""What is said to a call that asks to be admitted, see `ModelCallStore.admit`."""
+"""The answer to a request for admission, see `ModelCallStore.admit`."""
 
 
 class ModelCalls:
-    """The calls of one run, in order."""
+    """Makes the model calls of one run."""
 
     def __init__(
         self,
@@ -89,15 +89,15 @@ class ModelCalls:
         self.learning = learning
         self.limits = LimitWatch(services.state)
         self.spent = lease.spent_nanodollars
-        """Nano-dollars that the task has cost by now."""
+        """The cost of the task so far, in nano-dollars."""
         self._numbers = count(1)
         self._in_flight: set[asyncio.Future[None]] = set()
 
     async def call(
         self, caller: ModelCaller, why: str, question: Question, save_as: str = ""
     ) -> ModelReply | FleetError | Refusal:
-        """The reply, the error where another model may do better, or the limit that the call does
-        not fit: then it was not made. Raises any other error."""
+        """Make a call; the reply, an error after which another model is tried, or the refusal of a
+        limit without room, in which case no call was made. Raises any other error."""
         with self._one_more_in_flight():
             flight = await self._admitted(next(self._numbers), caller, why, question)
             if isinstance(flight, Refusal):
@@ -105,9 +105,9 @@ class ModelCalls:
             return await self._made(flight, save_as)
 
     async def another_has_ended(self) -> bool:
-        """Wait until one of the run's other calls has ended and given back what it did not take.
+        """Wait until another call of the run has ended and freed the rest of its reservation.
 
-        False where there is none.
+        False if there is no other call.
         """
         if not self._in_flight:
             return False
@@ -129,7 +129,7 @@ class ModelCalls:
     async def _admitted(
         self, number: int, caller: ModelCaller, why: str, question: Question
     ) -> Refusal | CallInFlight:
-        """Bind the most that a call may take, at the price that holds now."""
+        """Reserve the upper bound of a call, at the current price."""
         while True:
             model = caller.model
             most = self.limits.max_output(caller, question)
@@ -140,7 +140,7 @@ class ModelCalls:
             try:
                 answer = await asyncio.shield(admission)
             except asyncio.CancelledError:
-                await to_the_end(self._give_back(admission, flight))
+                await to_the_end(self._free_reservation(admission, flight))
                 raise
             if isinstance(answer, Refusal):
                 return answer
@@ -152,7 +152,7 @@ class ModelCalls:
                 await asyncio.sleep(LOOK_SECONDS)
 
     def admit(self, number: int, bound: ModelCall, basis: LimitBasis) -> Answer:
-        """Bind the most that a call may take under the limits in force. Blocks."""
+        """Reserve the upper bound of a call under the current limits. Blocks."""
         lease = self.lease
         for version, controls in self.policy.versions():
             limits = call_limits(controls, version, lease.tenant, lease.agent_type, bound.model)
@@ -167,8 +167,10 @@ class ModelCalls:
                 return answer
         raise keeps_changing("a model call was admitted")
 
-    async def _give_back(self, admission: asyncio.Future[Answer], flight: CallInFlight) -> None:
-        """Give back what a call was admitted for that is not made."""
+    async def _free_reservation(
+        self, admission: asyncio.Future[Answer], flight: CallInFlight
+    ) -> None:
+        """Free the reservation of a call that is not made."""
         with suppress(FleetError):
             answer = await admission
             if answer is None or answer == Turn(is_mine=True):
@@ -208,16 +210,19 @@ class ModelCalls:
         save_as: str = "",
         reply: ModelReply | None = None,
     ) -> None:
-        """Tell what a call shows, then charge it. To be waited for to the end: else the call would
-        be charged as lost first."""
-        if flight.has_turn or self.limits.is_news(flight.caller, shown):
+        """Report what a call shows about its model's limit, then charge it.
+
+        Callers await this even when cancelled: an interrupted call would be charged as lost.
+        """
+        if flight.has_turn or self.limits.must_report(flight.caller, shown):
             name = f"{self.lease.task_id} {self.lease.fence}.{flight.number}"
-            await asyncio.to_thread(self.limits.note, flight.caller, name, shown)
+            await asyncio.to_thread(self.limits.report, flight.caller, name, shown)
         try:
             spent = await asyncio.to_thread(self._settle, flight.number, call, save_as, reply)
         except Unavailable as error:
-            # Of another class: an agent may go on without a model, but not without the charge.
-            message = f"a model's call could not be charged to the task: {error}"
+            # Another class: an agent may catch `Unavailable` and continue, but it must not skip
+            # billing.
+            message = f"a model call could not be charged to the task: {error}"
             raise RetryLater(message, error.retry_after) from error
         self.spent = max(self.spent, spent)
         if call.cost_nanodollars > flight.bound.cost_nanodollars:
@@ -230,7 +235,7 @@ class ModelCalls:
             )
 
     def _settle(self, number: int, call: ModelCall, save_as: str, reply: ModelReply | None) -> int:
-        """Charge a call, and save its answer in the same step where that is asked for. Blocks."""
+        """Charge a call; with `save_as`, the same script saves its answer. Blocks."""
         if reply is None or not save_as:
             return self.store.settle(self.lease, number, call).spent
         answer = reply.model_dump_json()
@@ -238,5 +243,5 @@ class ModelCalls:
         if is_saved:
             self.checkpoints.note(save_as, answer)
         else:
-            log.warning("an answer is too large to be saved", task=self.lease.task_id, name=save_as)
+            log.warning("the answer is too large to save", task=self.lease.task_id, name=save_as)
         return spent

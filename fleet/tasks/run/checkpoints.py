@@ -1,4 +1,4 @@
-"""What a run saves for the next run of its task to go on from, and what earlier runs have saved."""
+"""The checkpoints of a run: those of earlier runs, and those that it saves itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fleet.text import made_whole
 
 
 class Checkpoints:
-    """Those of one run. What is saved is JSON: a tuple comes back as a list."""
+    """The checkpoints that one run sees. Values are JSON: a tuple comes back as a list."""
 
     def __init__(self, lease: Lease, store: ModelCallStore) -> None:
         self.lease = lease
@@ -25,29 +25,29 @@ class Checkpoints:
         return checked_name(name) in self._values
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The value of a name, or the default. Raises `ValueError` for a name that cannot be."""
+        """The value of a checkpoint, or the default. Raises `ValueError` for an invalid name."""
         return json.loads(self._values[name]) if name in self else default
 
     def reply(self, name: str) -> ModelReply | None:
-        """The answer of a model that is saved under a name. Raises `ValueError` where something
-        else is."""
+        """The saved answer of a model, None if there is none. Raises `ValueError` if the checkpoint
+        is something else."""
         if name not in self:
             return None
         return ModelReply.model_validate_json(self._values[name])
 
     def fence(self, name: str) -> int:
-        """The fence of the run that has saved it."""
+        """The fence of the run that saved the checkpoint."""
         return self._fences[name]
 
     def save(self, name: str, value: Any) -> None:
-        """Save a value. Blocks. Raises `ValueError` for a name that cannot be, and `TypeError` or
-        `ValueError` for what is no JSON; else what `ModelCallStore.save` raises."""
+        """Save a value. Blocks. Raises `ValueError` for an invalid name, `TypeError` or
+        `ValueError` for a value that is no JSON, and the errors of `ModelCallStore.save`."""
         dumped = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         packed = made_whole(dumped)
         self.store.save(self.lease, checked_name(name), packed)
         self.note(name, packed)
 
     def note(self, name: str, packed: str) -> None:
-        """Remember what this run has saved."""
+        """Remember a checkpoint that this run has saved."""
         self._values[name] = packed
         self._fences[name] = self.lease.fence

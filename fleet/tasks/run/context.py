@@ -1,4 +1,4 @@
-"""What a running agent is handed: its models, its progress, and the bounds it works in."""
+"""The context of a running agent: its models, its progress, its checkpoints, its bounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fleet.text import made_whole
 
 
 class RunContext:
-    """The context of one run, see `fleet.agent.AgentContext`."""
+    """Implements `fleet.agent.AgentContext` for one run."""
 
     def __init__(
         self,
@@ -45,17 +45,17 @@ class RunContext:
         temperature: float = 0.0,
         save_as: str = "",
     ) -> ModelReply:
-        """Ask the task's model, and the next best where it fails; all is charged to the task."""
+        """Ask the task's model, or the next best if it fails. Every call is charged to the task."""
         asked = made_whole(prompt), made_whole(instructions)
         question = Question(*asked, max_tokens, temperature)
         return await self._session.ask(question, save_as)
 
     async def escalate(self, reason: str, score: float = 0.0) -> bool:
-        """Go on with the next stronger model, where there is one."""
+        """Switch to the next stronger model; False if there is none."""
         return await self._session.escalate(made_whole(reason), score)
 
     async def report(self, progress: str) -> None:
-        """Show a line with the task. Raises `LeaseLost` where another run has it now."""
+        """Show a line of progress with the task. Raises `LeaseLost` if another run has the task."""
         await asyncio.to_thread(self._tasks.report, self._lease, progress=made_whole(progress))
 
     async def save(self, name: str, value: Any) -> None:
@@ -63,11 +63,11 @@ class RunContext:
         await asyncio.to_thread(self._checkpoints.save, name, value)
 
     def saved(self, name: str, default: Any = None) -> Any:
-        """What this run, or one before it, has saved under a name."""
+        """The value that this run or an earlier one saved under a name, or the default."""
         return self._checkpoints.get(name, default)
 
     async def once(self, name: str, make: Callable[[], Awaitable[Any]]) -> Any:
-        """What is saved under a name, or what is made and saved now."""
+        """The value saved under a name; if there is none, make it and save it now."""
         if name not in self._checkpoints:
             await self.save(name, await make())
         return self.saved(name)

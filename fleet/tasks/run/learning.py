@@ -1,6 +1,7 @@
-"""What one run teaches the fleet of its models: how good, how quick, and which to leave alone.
+"""What the fleet learns from one run: quality and speed of models, and which of them should cool
+down.
 
-It is a help to others, so that where it cannot be written a line in the log is enough.
+Other runs profit from it and no run depends on it, so a failed write is only logged.
 """
 
 from __future__ import annotations
@@ -32,14 +33,17 @@ from fleet.tasks.run.services import ModelServices
 from fleet.tasks.store import Lease
 
 SHORT_SECONDS = 5.0
-"""After an outage a model is left alone for so long at least, see `ModelState.cool`."""
+"""The shortest cool-down after an outage, see `ModelState.cool`."""
 
 log = structlog.get_logger(__name__)
 
 
 class RunLearning:
-    """The lessons of one run. The fleet learns how good and how quick models are from runs whose
-    request type is configured. Of the payload only a sketch without words is kept."""
+    """Records what one run shows about its models.
+
+    Quality and speed are learned from configured request types only. Of the payload only text
+    features without words are stored.
+    """
 
     def __init__(self, lease: Lease, services: ModelServices, payload: Any) -> None:
         self.lease = lease
@@ -52,15 +56,15 @@ class RunLearning:
         self._learned: set[str] = set()
 
     def answered(self, model: str, fence: int) -> None:
-        """Note the model that answered last, in the run of that fence, which may be an earlier
-        one."""
+        """Note the model that answered last, and the fence of the run that asked it: a saved answer
+        may come from an earlier run."""
         self._answered, self._answered_in = model, fence
 
     def learn(self, reward: float) -> None:
-        """Count how good the last answer was, 0 to 1, for the model that gave it. Blocks.
+        """Count the quality of the last answer, 0 to 1, for the model that gave it. Blocks.
 
-        A run says one thing of a model: what comes later is left out, and what is said by a later
-        run of an answer that it did not ask for itself.
+        Only the first reward of a run counts for a model. An answer counts once, even if a later
+        run rates the saved answer again.
         """
         model = self._answered
         if not self.learns or not model or model in self._learned:
@@ -68,58 +72,60 @@ class RunLearning:
         self._learned.add(model)
         kind = self.lease.request_type
         lesson = Lesson(self.lease.task_id, f"answer {self._answered_in} {model}")
-        if self._note(self.state.learn, model, kind, float(reward), 1.0, lesson):
+        if self._try_to_write(self.state.learn, model, kind, float(reward), 1.0, lesson):
             text = sketch(text_of(self.payload)).to_bytes()
-            self._note(self.examples.add, kind, model, float(reward), text)
+            self._try_to_write(self.examples.add, kind, model, float(reward), text)
 
     async def learn_speed(self, number: int, call: ModelCall) -> None:
-        """Count how quick an answer was."""
-        told = call.output_tokens if call.usage == SEEN else 0
-        if self.learns and told and call.seconds:
+        """Count the speed of an answer."""
+        tokens = call.output_tokens if call.usage == SEEN else 0
+        if self.learns and tokens and call.seconds:
             lesson = Lesson(self.lease.task_id, f"call {self.lease.fence}.{number}")
-            timed = (call.model, self.lease.request_type, told, call.seconds, lesson)
-            await asyncio.to_thread(self._note, self.state.timed, *timed)
+            timed = (call.model, self.lease.request_type, tokens, call.seconds, lesson)
+            await asyncio.to_thread(self._try_to_write, self.state.timed, *timed)
 
     async def open_circuit(
         self, model: Model, error: FleetError, *, key_serves: bool = False
     ) -> None:
-        """Have the fleet leave a model, or all of its key, alone after this error, as long as is of
-        use. `key_serves` says that another model of the key has answered."""
+        """Start the cool-down that an error calls for, of a model or of all models of its key.
+
+        `key_serves` says that another model of the key has answered.
+        """
         failure = failure_of(error)
-        if not failure.cools or model.key_id is None:
+        if not failure.cool_down_reason or model.key_id is None:
             return
         if error.reason:
             name = WHOLE_KEY if is_of_the_key(error) and not key_serves else model.name
             long = (model.key_id, name, error.reason)
-            await asyncio.to_thread(self._note, self.state.cool_for_long, *long)
+            await asyncio.to_thread(self._try_to_write, self.state.cool_for_long, *long)
         else:
-            cooled = (model.key_id, model.name, failure.cools, _asked_seconds(error))
-            await asyncio.to_thread(self._note, self.state.cool, *cooled)
+            cooled = (model.key_id, model.name, failure.cool_down_reason, _asked_seconds(error))
+            await asyncio.to_thread(self._try_to_write, self.state.cool, *cooled)
 
     async def close_circuit(self, model: Model, standing: FailoverContext) -> None:
-        """End the cool-downs, its own and its key's, that a model has answered after."""
+        """End the cool-downs of a model and of its key, since the model has answered."""
         for name, cool_down in standing.facts.cool_downs(model.key_id, model.name).items():
             ended = (model.key_id, name, cool_down.until)
-            await asyncio.to_thread(self._note, self.state.warm, *ended)
+            await asyncio.to_thread(self._try_to_write, self.state.warm, *ended)
 
-    def _note(self, write: Callable[..., Any], *what: Any) -> Any:
-        """Write what others may want to know, if that can be done; what the write gives. Blocks."""
+    def _try_to_write(self, write: Callable[..., Any], *what: Any) -> Any:
+        """Call `write`; its result, or None if Redis is away. Blocks."""
         try:
             return write(*what)
         except RetryLater as error:
-            log.warning("nothing was learned of a model", error=str(error), of=what)
+            log.warning("a fact about a model was not stored", error=str(error), of=what)
             return None
 
 
 def is_of_the_key(error: FleetError) -> bool:
-    """Whether it seems that no model of the key is served."""
+    """Whether the error seems to affect all models of the key."""
     return isinstance(error, NotAllowed) or (isinstance(error, QuotaExhausted) and error.whole_key)
 
 
 def _asked_seconds(error: FleetError) -> float | None:
-    """How long the model is to be left alone; None where nobody said, or said less than usual."""
+    """The cool-down that the error asks for; None if it asks for none, or for less than usual."""
     if not isinstance(error, Unavailable):
         return None
-    # An outage that says to come back at once may be the tenth in a row.
+    # An outage with a short `retry_after` may be the tenth in a row.
     short = not isinstance(error, RateLimited) and error.retry_after <= SHORT_SECONDS
     return None if short else error.retry_after

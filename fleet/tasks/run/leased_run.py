@@ -1,14 +1,14 @@
-"""One run of a claimed task, while its lease is kept: it takes its slot, runs its agent, and ends.
+"""One run of a claimed task under its lease: take a slot, run the agent, give the outcome.
 
     completed    the agent gave an outcome
-    cancelled    by a user
-    timed out    it ran over the task's time limit
+    cancelled    a user cancelled the task
+    timed out    the run exceeded the task's time limit
     failed       the agent raised an error
-    lost         the lease passed to another run: `LeaseLost`, nothing is written
-    given back   the worker is told to stop, or no slot came free in time: `GivenBack`
+    lost         another run has the lease: `LeaseLost`, nothing is written
+    requeued     the worker shuts down, or no slot came free in time: `Requeued`
 
-A task whose workers have died until one more death would end it first stands aside until nothing
-else runs in the process, and nothing else begins beside it: so it dies for itself alone.
+A task that may not crash once more runs alone: it waits until nothing else runs in the process, and
+nothing else begins beside it. So a crash hits no other task.
 """
 
 from __future__ import annotations
@@ -27,24 +27,25 @@ from fleet.redis.retry import retry_while_away
 from fleet.settings import Settings
 from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.leases.renewal import Verdict
-from fleet.tasks.leases.requeue import give_back
+from fleet.tasks.leases.requeue import requeue_on_shutdown
 from fleet.tasks.run.outcome import RunOutcome, cancelled, completed, failed
 from fleet.tasks.run.services import RunProcess
 from fleet.tasks.run.stopping import StoppableRun
 from fleet.tasks.store import Lease, Tasks
 
 SLOT_SECONDS = 0.25
-"""How long a claimed task waits for the slot that it was fetched ahead of, before it goes back."""
+"""How long a claimed task waits for a slot before it is requeued: tasks are fetched ahead of
+slots."""
 
 log = structlog.get_logger(__name__)
 
 
 class NoSlot(Exception):
-    """The slot that a task was fetched ahead of did not come free in time."""
+    """No slot came free in time for a task that was fetched ahead."""
 
 
 class LeasedRun:
-    """One run. It may take `limit_seconds` from when its agent begins."""
+    """One run. It may take `limit_seconds` from the start of its agent."""
 
     def __init__(
         self,
@@ -66,11 +67,11 @@ class LeasedRun:
 
     @property
     def was_stopped(self) -> bool:
-        """Whether it was cancelled or has lost its lease."""
-        return bool(set(self._verdicts) - {"given_back"})
+        """Whether the run was cancelled or has lost its lease."""
+        return bool(set(self._verdicts) - {"shutdown"})
 
     def outcome(self, run_agent: Callable[[], Coroutine[Any, Any, Outcome]]) -> RunOutcome:
-        """Run the agent, and wait until it has ended. Raises `LeaseLost` or `GivenBack`."""
+        """Run the agent and wait for its end. Raises `LeaseLost` or `Requeued`."""
         self.process.keeper.hold(self.lease, self._stop)
         try:
             outcome = self._run.result(self._work(run_agent), self.process.run_coroutine)
@@ -90,41 +91,41 @@ class LeasedRun:
                 self._run.begin()
                 return await run_agent()
         except (SystemExit, KeyboardInterrupt) as error:
-            # Out of a task it would end the loop, and with it every other run of the process.
+            # Leaving an asyncio task it would stop the event loop, and every other run with it.
             raise TaskFailed(f"the agent failed: {type(error).__name__}: {error}") from error
         finally:
             self.delivery.agent_ended()
 
     @asynccontextmanager
     async def _its_turn(self) -> AsyncIterator[None]:
-        """Have a slot, or all of them where the run stands aside, while it lasts. Whatever stops a
-        run stops one that waits, too."""
+        """Hold one slot, or all slots if the run must run alone. A waiting run can be stopped
+        too."""
         count = await self._take_slots()
         try:
-            if self.lease.stands_aside:
+            if self.lease.must_run_alone:
                 begin = partial(self.tasks.begin, self.lease)
                 await asyncio.to_thread(retry_while_away, begin, self.process.keeper.lease_seconds)
             yield
         finally:
-            self.process.slots.give_back(count)
+            self.process.slots.release(count)
 
     async def _take_slots(self) -> int:
-        """How many slots the run has now. Raises `NoSlot`."""
+        """Take the run's slots; how many. Raises `NoSlot`."""
         slots = self.process.slots
-        if self.lease.stands_aside:
+        if self.lease.must_run_alone:
             self.delivery.runs_alone()
             count = slots.count
             await slots.take(count)
-            log.info("runs alone, since one more crash would end it", task=self.lease.task_id)
+            log.info("the task runs alone: one more crash would fail it", task=self.lease.task_id)
             return count
         try:
-            await slots.take(patience_seconds=SLOT_SECONDS)
+            await slots.take(timeout_seconds=SLOT_SECONDS)
         except TimeoutError:
             raise NoSlot from None
         return 1
 
     def _cut_short(self) -> RunOutcome | None:
-        """The outcome of a run that was stopped for good; None where nothing did that."""
+        """The outcome of a run that was cancelled or timed out; None for any other."""
         if "cancelled" in self._verdicts:
             return cancelled()
         if self._run.timed_out:
@@ -133,15 +134,15 @@ class LeasedRun:
         return None
 
     def _explain(self, error: Exception) -> RunOutcome:
-        """What a raised error means for the task."""
+        """The outcome of a run that raised an error. Raises `LeaseLost` or `Requeued`."""
         task = self.lease.task_id
         if "lost" in self._verdicts or isinstance(error, LeaseLost):
-            raise LeaseLost(f"task {task} runs elsewhere now") from error
+            raise LeaseLost(f"another run has task {task} now") from error
         outcome = self._cut_short()
         if outcome is not None:
             return outcome
-        if "given_back" in self._verdicts or isinstance(error, NoSlot):
-            raise give_back(self.settings, self.tasks, self.lease) from None
+        if "shutdown" in self._verdicts or isinstance(error, NoSlot):
+            raise requeue_on_shutdown(self.settings, self.tasks, self.lease) from None
         if isinstance(error, FleetError):
             return failed(error)
         log.error("an agent failed", task=task, exc_info=error)

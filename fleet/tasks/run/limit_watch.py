@@ -1,4 +1,4 @@
-"""Whether models keep the limit of their answers, as one run sees it and tells the fleet."""
+"""Whether models keep the output limit of their answers, as one run knows and reports it."""
 
 from __future__ import annotations
 
@@ -24,29 +24,30 @@ if TYPE_CHECKING:
     from fleet.models.calls.call import ModelCaller
 
 TURN_SECONDS = 5.0
-"""Longer than a call may take: a turn whose worker died is over then."""
+"""A turn lasts this much longer than its call may take: so the turn of a dead worker ends."""
 
 LOOK_SECONDS = 0.2
-"""How often a call that waits for its turn looks whether it has come."""
+"""How often a waiting call asks for its turn."""
 
 log = structlog.get_logger(__name__)
 
 
 class LimitWatch:
-    """What is known of the models' limits; the scripts say where that is old."""
+    """The known records of the models' output limits. The scripts report an outdated record."""
 
     def __init__(self, state: ModelState) -> None:
         self._state = state
         self.records: dict[str, LimitRecord] = {}
 
     def max_output(self, caller: ModelCaller, question: Question) -> int:
-        """The most tokens that an answer may have, as far as anybody knows."""
+        """The maximum of an answer's tokens, by the known record."""
         if not caller.is_limited:
             return unlimited_output(question.max_tokens, caller.model.context_tokens)
         return max_output(question.max_tokens, self.records.get(caller.model.name))
 
     def basis(self, caller: ModelCaller, model: Model, question: Question) -> LimitBasis:
-        """What a call's upper bound rests on, and the most it takes if the limit is ignored."""
+        """The assumptions behind a call's upper bound, and its cost if the model ignores its
+        limit."""
         record = self.records.get(model.name)
         packed = record.packed if record else ""
         priced = model.free or model.price is not None
@@ -59,33 +60,35 @@ class LimitWatch:
         return LimitBasis(packed, cost, tokens.input + tokens.output, turn_ms)
 
     def changed(self, model: str, record: LimitRecord | None) -> None:
-        """Take the record that is in force."""
+        """Replace the known record of a model; None removes it."""
         if record is None:
             self.records.pop(model, None)
         else:
             self.records[model] = record
 
-    def is_news(self, caller: ModelCaller, shown: Shown | None) -> bool:
-        """Whether the fleet has to hear what an answer shows."""
+    def must_report(self, caller: ModelCaller, shown: Shown | None) -> bool:
+        """Whether an answer shows something new that the fleet has to know."""
         record = self.records.get(caller.model.name)
         return shown is not None and tells(record, shown, caller.keeps_limits)
 
-    def note(self, caller: ModelCaller, call: str, shown: Shown | None) -> None:
-        """Tell the fleet what an answer shows, and end the call's turn.
+    def report(self, caller: ModelCaller, call: str, shown: Shown | None) -> None:
+        """Report what an answer shows about its model's limit, and end the call's turn.
 
-        It comes before the call is charged: when what was bound for it is free, the others know.
+        Call it before the call is charged: other runs must know it when the reservation is freed.
         Blocks.
         """
         name = caller.model.name
         try:
             record, alert = self._state.note_limit(name, call, shown)
         except RetryLater as error:
-            log.warning("what an answer shows of its limit is not kept", error=str(error))
+            log.warning("an observation of an output limit was not stored", error=str(error))
             return
         self.changed(name, record)
         if alert is not None:
             tokens = {"asked": alert.asked, "written": alert.written}
-            log.error("a model has ignored the limit of an answer", model=name, call=call, **tokens)
+            log.error(
+                "a model exceeded the output limit of an answer", model=name, call=call, **tokens
+            )
 
     def _in_doubt(self, caller: ModelCaller, record: LimitRecord | None) -> bool:
         if record is None:

@@ -1,16 +1,15 @@
-"""The models of one run: the current one is asked, and where it fails the next best.
+"""The model session of one run: it asks the current model, and the next best if that one fails.
 
     answered           the current model stays
-    fails, or does     another model is asked: see `next_model`
-    not do otherwise
-    over a limit       as the policy says. downgrade: down the mapping, then the next best that
-                       fits; none: `OverBudget` or `OverLimit`. refuse: the error. wait: until
-                       another call of the run has ended and given back what it did not take, then
-                       `Parked`, and every further question too
-    fails its check    the agent escalates: the next stronger model is the current one, and those
-                       that failed are not asked again in this run
+    failed             another model is asked: see `next_model`
+    over a limit       as the policy says. downgrade: the mapped cheaper model, else the next best
+                       that fits, else `OverBudget` or `OverLimit`. refuse: that error. wait: until
+                       another call of the run has ended and freed the rest of its reservation, then
+                       `TaskOnHold`, for every later question too
+    fails its check    the agent escalates: the next stronger model becomes the current one, and
+                       models whose answer failed are not asked again in this run
 
-How one call is made stands in `calls`.
+`calls` makes each call.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from fleet.errors import (
     FleetError,
     InvalidConfig,
     ModelRefused,
-    Parked,
     RetryLater,
+    TaskOnHold,
     Unavailable,
 )
 from fleet.models.priced import follow
@@ -46,23 +45,23 @@ from fleet.tasks.run.learning import RunLearning
 from fleet.tasks.run.next_model import Search, why_cooling
 from fleet.tasks.run.services import ModelServices
 from fleet.tasks.store import Lease
-from fleet.tasks.submission.reservation import over_error
+from fleet.tasks.submission.refusals import over_error
 
 log = structlog.get_logger(__name__)
 
 
 class ModelSession:
-    """Asks the models of one task, one question after the other."""
+    """Asks the models of one run. Questions may be concurrent."""
 
     def __init__(self, lease: Lease, services: ModelServices, payload: Any) -> None:
-        """Of the payload the fleet learns, see `RunLearning`."""
+        """`payload` is what the fleet learns from, see `RunLearning`."""
         self.lease = lease
         self.services = services
         self.checkpoints = Checkpoints(lease, services.calls)
         self.learning = RunLearning(lease, services, payload)
         self.calls = ModelCalls(lease, services, self.checkpoints, self.learning)
-        self.parked: Parked | None = None
-        """Once it is set the run is to end, whatever its agent makes of the error."""
+        self.on_hold: TaskOnHold | None = None
+        """Once this is set the run has to end, even if its agent catches the error."""
         models, callers = services.models, services.callers
         self.options = tuple(
             Option(candidate, models[candidate.model])
@@ -72,17 +71,18 @@ class ModelSession:
         self.current = self._option(lease.model) or next(iter(self.options), None)
         self._failed: set[str] = set()
         self._refused: set[str] = set()
-        self._worst: Tokens | None = None
-        self._why = f"downgrade: {describe_downgrade(lease.because)}" if lease.because else "first"
+        self._upper_bound: Tokens | None = None
+        self._why = f"downgrade: {describe_downgrade(lease.reason)}" if lease.reason else "first"
         if self.current and self.current.model.name != lease.model:
             self._why = f"failover: {lease.model} cannot be reached by this worker"
 
     async def ask(self, question: Question, save_as: str = "") -> ModelReply:
-        """One answer, saved under a name where one is given, or the one that is saved already.
-        Raises the first model's error where no other could answer either.
+        """Ask for one answer. With `save_as` the answer is saved; a saved answer is returned at
+        once.
 
-        The most that a call may cost has to fit every limit, the task's own among them. Where it
-        does not, the policy decides: raises `OverBudget`, `OverLimit` or `Parked`.
+        Raises the first model's error if no other model could answer. The upper bound of a call's
+        cost has to fit every limit, the task's own included. If it does not, the policy decides:
+        raises `OverBudget`, `OverLimit` or `TaskOnHold`.
         """
         saved = self._saved(save_as) if save_as else None
         if saved is not None:
@@ -92,13 +92,14 @@ class ModelSession:
                 f"this worker cannot reach model {self.lease.model}: set FLEET_MODEL_URL for a "
                 "local one, or its provider's key, for workers and applications alike"
             )
-        self._worst = upper_bound_tokens(
+        self._upper_bound = upper_bound_tokens(
             question.prompt, question.instructions, question.max_tokens
         )
-        if self.parked is not None:
-            raise self.parked
-        search = Search(self._worst, self._why)
-        # Two may ask at once: what comes later says so, whatever the first one is answered.
+        if self.on_hold is not None:
+            raise self.on_hold
+        search = Search(self._upper_bound, self._why)
+        # Questions may be concurrent: a later one has the reason "again" before the first is
+        # answered.
         self._why = "again"
         standing = await self._look(search)
         option = self.current
@@ -119,12 +120,12 @@ class ModelSession:
             option = await self._other(search, standing, reason)
 
     async def escalate(self, reason: str, score: float) -> bool:
-        """Make the next stronger model the current one, if there is one that may be used."""
+        """Make the next stronger usable model the current one; False if there is none."""
         if not 0.0 <= score <= 1.0:
-            raise ValueError(f"the answer's score is {score!r}; give 0 to 1")
+            raise ValueError(f"the answer's score is {score!r}; give a number from 0 to 1")
         if not self.services.policy.config.models.escalate or self.current is None:
             return False
-        standing = await self._look(Search(self._worst))
+        standing = await self._look(Search(self._upper_bound))
         failed = {*self._failed, self.current.model.name}
         found = stronger(self.options, failed, self._refused, standing)
         if found is None:
@@ -135,8 +136,7 @@ class ModelSession:
         return True
 
     def _saved(self, name: str) -> ModelReply | None:
-        """The answer that is saved under a name: no call is made for it, and its model is the
-        current one."""
+        """The saved answer, None if there is none. Its model becomes the current one."""
         reply = self.checkpoints.reply(name)
         if reply is not None:
             self.learning.answered(reply.model, self.checkpoints.fence(name))
@@ -153,7 +153,7 @@ class ModelSession:
             callers = self.services.callers
             caller = await asyncio.to_thread(callers.__getitem__, model.name)
         except InvalidConfig as error:
-            # The package for its provider is not installed here: another model's may be.
+            # Its provider's package is not installed here; another model's package may be.
             return error
         return await self.calls.call(caller, why, question, save_as)
 
@@ -167,7 +167,7 @@ class ModelSession:
                 await self.learning.open_circuit(model, error, key_serves=True)
 
     def _note_failure(self, search: Search, model: Model, error: FleetError, seconds: float) -> str:
-        """Note that a model did not do; why another one is asked."""
+        """Record the failure of a model; the reason for asking another one."""
         search.failed(model, error, seconds)
         if isinstance(error, ModelRefused | ContextWindowExceeded):
             self._refused.add(model.name)
@@ -177,7 +177,7 @@ class ModelSession:
     # Which model is next
 
     async def _look(self, search: Search) -> FailoverContext:
-        """How things stand. Without Redis no model is known to cool down."""
+        """The current facts about the models. Without Redis no cool-down is known."""
         now, facts = 0.0, NOTHING_LEARNED
         try:
             now, facts = await asyncio.to_thread(self._facts)
@@ -186,9 +186,9 @@ class ModelSession:
         self._follow_prices()
         self.calls.limits.records.update(facts.limits)
         limit = self.lease.limit_nanodollars
-        # A call may cost more than its estimate, and a free model is never too expensive.
+        # The task may have spent more than its limit; a free model still fits then.
         left = None if limit is None else max(0, limit - self.calls.spent)
-        return FailoverContext(facts, now, left, search.window, search.worst)
+        return FailoverContext(facts, now, left, search.window, search.upper_bound)
 
     def _facts(self) -> tuple[float, ModelFacts]:
         now, facts = self.services.state.look()
@@ -196,7 +196,7 @@ class ModelSession:
         return now, facts
 
     def _follow_prices(self) -> None:
-        """Take the models as they are priced now."""
+        """Update the options to the current prices."""
         models = self.services.models
         self.options = tuple(each._replace(model=models[each.model.name]) for each in self.options)
         if self.current is not None:
@@ -205,14 +205,14 @@ class ModelSession:
     async def _cheaper(
         self, option: Option, refusal: Refusal, search: Search, standing: FailoverContext
     ) -> Option:
-        """The model to ask in place of one whose call does not fit a limit, as the policy says."""
+        """The model to ask instead of one whose call does not fit a limit, by the policy."""
         controls = self.services.policy.controls
         over = controls.over(self.lease.request_type, self.lease.tenant)
         if over == "wait" and refusal.retry_after is not None:
             if await self.calls.another_has_ended():
                 return option
-            self.parked = Parked(f"the task waits: {refusal.sentence}", refusal)
-            raise self.parked
+            self.on_hold = TaskOnHold(f"the task waits: {refusal.sentence}", refusal)
+            raise self.on_hold
         if over != "downgrade":
             raise over_error(refusal)
         search.over(option.model, refusal)
@@ -224,7 +224,7 @@ class ModelSession:
         return found
 
     async def _other(self, search: Search, standing: FailoverContext, reason: str) -> Option:
-        """The model to ask instead of one that does not do for this reason."""
+        """The next model to ask, after `reason` ruled one out. May wait for a cool-down."""
         options = self._unfailed
         found = search.next_best(options, standing)
         if found is not None:
@@ -240,5 +240,5 @@ class ModelSession:
 
     @property
     def _unfailed(self) -> list[Option]:
-        """The models none of whose answers has failed its check in this run."""
+        """The models without an answer that failed its check in this run."""
         return [each for each in self.options if each.model.name not in self._failed]

@@ -1,15 +1,15 @@
-"""Which model is asked next, for one question whose model could not answer it.
+"""Which model to ask next after a model could not answer a question.
 
-    fails              the next best of the ranking: see `fleet.models.rules.failover`
-    is cooling down    the same, without asking it
-    its key is left    the same; its other models come last, in case the fault is not the key's
-    will not take      the same; where another one takes the request it is left alone, and where
-    the request        none does the request is at fault
-    none is left       the soonest of those that cool down, if that is within seconds, once;
-                       else the first error, with what each model answered; one of a provider
-                       that somebody has to mend gives way to any other
+    failed             the next best of the ranking: see `fleet.models.rules.failover`
+    cooling down       the same, without asking it
+    key failed         the same; the key's other models come last, in case the key is not at fault
+    rejects the        the same; if another model accepts the request, this one cools down; if none
+    request            does, the request is at fault
+    none is left       the model whose cool-down ends first, if within seconds, once; else the first
+                       error, with the answer of each model; an error that a person has to fix at
+                       the provider yields to any other error
 
-A `Search` holds what one question has been answered so far; it decides, and `ModelSession` asks.
+A `Search` collects the failures of one question and decides; `ModelSession` asks.
 """
 
 from __future__ import annotations
@@ -43,28 +43,28 @@ from fleet.models.rules.failover import (
 from fleet.money import Tokens, dollars
 from fleet.tasks.run.billing import REJECTED, failure_of
 from fleet.tasks.run.learning import is_of_the_key
-from fleet.tasks.submission.reservation import over_error
+from fleet.tasks.submission.refusals import over_error
 
 MAX_WAIT_SECONDS = 10.0
-"""A model that is ready so soon is waited for, where there is no other."""
+"""The longest wait for a cool-down, if no other model is left."""
 
 SLOW_SECONDS = 10.0
-"""Unless it took longer than this to fail: it may do so again."""
+"""A model that took longer than this to fail is not waited for: it may be as slow again."""
 
 
 @dataclass(slots=True)
 class Search:
-    """The models that were asked one question, by name with what each answered, and the errors in
-    order.
+    """The failures of one question.
 
-    `worst` are the most tokens that a call may take, `why` says why the next one is made. `window`
-    is as in `FailoverContext`. `slow` are those that took long to fail, `waited` says that one was
-    waited for already. `waits` are the seconds until those may fit a limit that did not. `rejected`
-    are those that did not take the request, `keyless` those whose key was refused or has nothing
-    left, each with its error.
+    `upper_bound` is the maximum of a call's tokens; `why` is the reason for the next call. `tried`
+    has each asked model's failure by name, `errors` all errors in order. `window` is as in
+    `FailoverContext`. `slow` are the models that took long to fail. `waited` says that the one wait
+    for a cool-down is used. `waits` are the seconds until calls may fit a limit. `rejected` are the
+    models that rejected the request, `keyless` those whose key was refused or is exhausted, each
+    with its error.
     """
 
-    worst: Tokens | None = None
+    upper_bound: Tokens | None = None
     why: str = "first"
     tried: dict[str, str] = field(default_factory=dict)
     slow: set[str] = field(default_factory=set)
@@ -77,12 +77,12 @@ class Search:
 
     @property
     def error(self) -> FleetError | None:
-        """The first error that a provider's standing fault is not behind; else the first."""
-        others = (each for each in self.errors if not _waits_to_be_mended(each))
+        """The first error that a person does not have to fix; else the first error."""
+        others = (each for each in self.errors if not _needs_a_person(each))
         return next(others, self.errors[0] if self.errors else None)
 
     def failed(self, model: Model, error: FleetError, seconds: float) -> None:
-        """Note why a model did not do, and how long it took to say so."""
+        """Record the failure of a model, and the seconds that it took."""
         self.tried[model.name] = str(error)
         if seconds > SLOW_SECONDS:
             self.slow.add(model.name)
@@ -95,14 +95,14 @@ class Search:
             self.window = max(self.window or 0, model.context_tokens or 0)
 
     def over(self, model: Model, refusal: Refusal) -> None:
-        """Note that a call of a model does not fit a limit."""
+        """Record that a call of a model does not fit a limit."""
         self.tried[model.name] = refusal.sentence
         self.errors.append(over_error(refusal))
         if refusal.retry_after is not None:
             self.waits.append(refusal.retry_after)
 
     def next_best(self, options: Sequence[Option], standing: FailoverContext) -> Option | None:
-        """The best model that is left. One whose key was left by another model comes last."""
+        """The best remaining model. Models of a key that failed for another model come last."""
         found = next_best(options, self.tried, standing)
         doubted = {model.key_id for model, _ in self.keyless if model.key_id is not None}
         if found is None and doubted:
@@ -116,7 +116,7 @@ class Search:
         options: Sequence[Option],
         standing: FailoverContext,
     ) -> Option | None:
-        """The first model down the downgrade mapping that may be asked."""
+        """The first usable model along the downgrade mapping."""
         by_name = {each.model.name: each for each in options}
         while (below := mapping.get(model)) is not None:
             model = below
@@ -129,8 +129,8 @@ class Search:
     def worth_waiting(
         self, options: Sequence[Option], standing: FailoverContext
     ) -> tuple[float, Option | None]:
-        """The model that is ready first, and in how many seconds, where there is no other; None
-        where that is too long."""
+        """Seconds until the first cool-down ends, and its model; None for the model if that is too
+        long."""
         quick = [option for option in options if option.model.name not in self.slow]
         seconds, cooling = soonest(quick, standing) or (0.0, None)
         too_long = seconds > MAX_WAIT_SECONDS or self.waited
@@ -143,8 +143,10 @@ class Search:
         standing: FailoverContext,
         seconds: float,
     ) -> FleetError:
-        """The first error with what each model answered; of one model it says enough itself. The
-        first model that cools down is ready in `seconds`."""
+        """The error to raise: the first one, with the failure of each model if there are several.
+
+        `seconds` is the time until the first cool-down ends.
+        """
         if self.error is not None and len(options) == 1:
             return self.error
         reasons = {each.model.name: why_not(each, standing) for each in options}
@@ -154,7 +156,7 @@ class Search:
         all_reject = error is not None and len(self.rejected) == len(self.errors)
         message = f"no model {'takes the request' if all_reject else 'could answer'}: {detail}"
         later = soonest([o for o in options if o.model.name not in self.tried], standing)
-        if error is None or (later is not None and _waits_to_be_mended(error)):
+        if error is None or (later is not None and _needs_a_person(error)):
             return Unavailable(message, later[0] if later else seconds)
         if isinstance(error, OverBudget):
             return OverBudget(message, min(self.waits, default=None))
@@ -166,13 +168,13 @@ class Search:
 
 
 def why_cooling(model: Model, standing: FailoverContext) -> str:
-    """What a model cools down after."""
+    """The reason for a model's cool-down, as a phrase; empty if unknown."""
     found = standing.facts.cool_down(model.key_id, model.name)
     return f" after {found.reason}" if found else ""
 
 
 def why_not(option: Option, standing: FailoverContext) -> str:
-    """Why a model was not asked."""
+    """The reason why a model was not asked."""
     seconds = cools_for(option.model, standing)
     if seconds:
         return f"cools down for {seconds:.0f} s more{why_cooling(option.model, standing)}"
@@ -182,7 +184,7 @@ def why_not(option: Option, standing: FailoverContext) -> str:
     return f"has no larger window ({option.model.context_tokens or 0:,} tokens)"
 
 
-def _waits_to_be_mended(error: FleetError) -> bool:
-    """Whether only a person can help, which says nothing of other models."""
+def _needs_a_person(error: FleetError) -> bool:
+    """Whether a person has to fix the cause, which does not affect other models."""
     faults = (NotAllowed, ModelNotServed, InvalidConfig)
     return isinstance(error, faults) or failure_of(error) is REJECTED

@@ -1,4 +1,4 @@
-"""The outcome of a run: what is written of it, and how its error is stored and read back."""
+"""The outcome of a run, and the stored form of its error."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pydantic_core import PydanticSerializationError, to_json
 from fleet import errors
 from fleet.agent import Outcome, Result
 from fleet.errors import FleetError, TaskCancelled, TaskFailed, TaskUnverified
-from fleet.tasks.rules.retries import Death
+from fleet.tasks.rules import Death
 from fleet.text import made_whole, with_whole_texts
 
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How a run ended: a state, the fields to write, and the error to raise for Celery.
+    """The outcome of a run: its state, the fields to write, and the error to raise for Celery.
 
-    `reward` says how good the last model's answer was, 0 to 1; None where that is not known.
-    `dead` says why a failed task is a dead letter.
+    `reward` is the quality of the last model's answer, 0 to 1, None if unknown. `dead` is the
+    reason why a failed task is a dead letter.
     """
 
     state: str
@@ -33,7 +33,7 @@ class RunOutcome:
 
 
 def completed(outcome: Outcome) -> RunOutcome:
-    """Of a run whose agent gave an outcome."""
+    """The outcome of a run whose agent completed."""
     fields = {"result": _result_json(outcome.result), "summary": made_whole(outcome.summary)}
     if outcome.model:
         fields["model"] = outcome.model
@@ -46,13 +46,13 @@ def completed(outcome: Outcome) -> RunOutcome:
 
 
 def failed(error: FleetError) -> RunOutcome:
-    """Of a run that failed. From then on the text of the error can be written."""
+    """The outcome of a run that failed. Makes the texts in `error.args` valid Unicode."""
     error.args = tuple(with_whole_texts(error.args))
     return RunOutcome("failed", {"error": error_json(error), "summary": str(error)}, error)
 
 
 def cancelled() -> RunOutcome:
-    """Of a run that somebody cancelled."""
+    """The outcome of a cancelled run."""
     return RunOutcome(
         "cancelled", {"summary": "cancelled"}, TaskCancelled("the task was cancelled")
     )
@@ -62,20 +62,20 @@ def _result_json(result: Result) -> str:
     try:
         return result.model_dump_json()
     except PydanticSerializationError:
-        # It was paid for, and most of it can be kept where it is only a text that cannot.
+        # The result was paid for: replace what JSON cannot hold, and keep the rest.
         return to_json(with_whole_texts(result.model_dump()), inf_nan_mode="strings").decode()
 
 
 def error_json(error: FleetError) -> str:
-    """An error as it is stored with a task, with its `retry_after` in seconds where it has one."""
+    """The stored form of an error, with its `retry_after` in seconds if it has one."""
     stored = {"type": type(error).__name__, "message": str(error)}
     wait = getattr(error, "retry_after", None)
     return json.dumps(stored if wait is None else {**stored, "retry_after": wait})
 
 
 def error_from(stored: Mapping[str, Any], result: BaseModel | None) -> FleetError:
-    """The typed error that was stored with a task: its class, its message and its `retry_after`.
-    What else it had, such as ids of other tasks, is not stored."""
+    """The typed error from its stored form: class, message and `retry_after`. Other attributes,
+    such as ids of other tasks, are not stored."""
     kind, message = getattr(errors, stored["type"], TaskFailed), stored["message"]
     if kind is TaskUnverified:
         return TaskUnverified(message, result)

@@ -1,7 +1,7 @@
-"""Writes how a run ended: for good, parked until a limit has room, or put back to be tried again.
+"""Writes the outcome of a run: final, on hold until a limit has room, or put back for a retry.
 
-Each is one script, which only the newest lease may run. While Redis is away they are tried again,
-for as long as a lease lasts.
+Each is one script, which takes effect for the newest lease only. While Redis is away the script is
+tried again, for as long as a lease lasts.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from fleet.errors import (
     NotAllowed,
     OverBudget,
     OverLimit,
-    Parked,
     RateLimited,
     TaskCancelled,
+    TaskOnHold,
 )
 from fleet.redis.retry import retry_while_away
 from fleet.routing.health import look_at_pools
 from fleet.routing.pools_store import Pools
 from fleet.settings import Settings
-from fleet.tasks.rules.retries import Draws, GiveUp, Retry, decide, is_retried
+from fleet.tasks.rules import Draws, GiveUp, Retry, decide_retry, is_retried
 from fleet.tasks.run.outcome import RunOutcome, failed
 from fleet.tasks.run.services import PoolAgent
 from fleet.tasks.store import Lease
 from fleet.tasks.stores import TaskStores
-from fleet.tasks.submission.reservation import over_error
+from fleet.tasks.submission.refusals import over_error
 
 NOT_THE_POOLS_FAULT = (
     *(InvalidRequest, NotAllowed, OverBudget, OverLimit, TaskCancelled),
     *(RateLimited, ContextWindowExceeded, ModelRefused, ModelNotServed),
 )
-"""Ends that the request or its models brought about: they do not turn the router from the pool."""
+"""Errors caused by the request or its models: they do not count against the pool."""
 
 Written = TypeVar("Written")
 
@@ -61,15 +61,17 @@ class OutcomeWriter:
         self.pools = pools
         self.rng = rng
 
-    def park(self, lease: Lease, parked: Parked) -> RunOutcome | None:
-        """Give up slot, lease and money until the limit has room. A task that nothing could bring
-        back, since its publisher wrote no record, fails as if the policy was to refuse; so does
-        one that has waited in several runs, for each may pay for its first calls again. Gives the
-        outcome that was written then."""
-        refusal = parked.refusal
+    def hold(self, lease: Lease, on_hold: TaskOnHold) -> RunOutcome | None:
+        """Put a task on hold until the limit has room; it gives up slot, lease and money.
+
+        A task without a stored message could not return, so it fails as under the policy `refuse`.
+        So does a task that was on hold in too many runs: each run may pay for its first calls
+        again. Gives the outcome that was written in these cases, else None.
+        """
+        refusal = on_hold.refusal
         assert isinstance(refusal, Refusal)
-        status = self._patiently(lambda: self.tasks.on_hold.park(lease, refusal, refusal.wait_ms))
-        log.info(status, task=lease.task_id, because=refusal.sentence)
+        status = self._while_away(lambda: self.tasks.on_hold.add(lease, refusal, refusal.wait_ms))
+        log.info(status, task=lease.task_id, reason=refusal.sentence)
         if status in ("no_message", "spent"):
             outcome = failed(over_error(refusal))
             self._finish(lease, outcome)
@@ -79,8 +81,8 @@ class OutcomeWriter:
         return None
 
     def write(self, lease: Lease, outcome: RunOutcome) -> RunOutcome | None:
-        """Write an outcome for good, and give it as it was written. None where the task was put
-        back to be tried again. Raises `LeaseLost` where it went to another run."""
+        """Write a final outcome; the outcome as written, or None if the task was put back for a
+        retry. Raises `LeaseLost` if another run has the task."""
         if isinstance(outcome.error, FleetError) and is_retried(outcome.error):
             decision = self._retry_or_not(lease, outcome.error)
             if isinstance(decision, Retry) and self._put_back(lease, outcome, decision.seconds):
@@ -91,63 +93,69 @@ class OutcomeWriter:
         return outcome
 
     def _retry_or_not(self, lease: Lease, error: FleetError) -> Retry | GiveUp:
-        tried = self._patiently(lambda: self.tasks.retries.tried(lease.task_id))
+        tried = self._while_away(lambda: self.tasks.retries.prior(lease.task_id))
         policy = self.settings.config.retries.policy(error)
-        return decide(error, tried.retries, tried.age_seconds, policy, self.rng)
+        return decide_retry(error, tried.retries, tried.age_seconds, policy, self.rng)
 
     def _put_back(self, lease: Lease, outcome: RunOutcome, seconds: float) -> bool:
-        """Give up slot, lease and money until it is tried again. False for a task that nothing
-        could bring back, since its publisher wrote no record: it fails."""
-        status, failures = self._patiently(
+        """Put a task on hold until its retry; it gives up slot, lease and money.
+
+        False for a task without a stored message: it could not return, so it fails.
+        """
+        status, failures = self._while_away(
             lambda: self.tasks.retries.put_back(
                 lease,
                 outcome.fields["error"],
                 type(outcome.error).__name__,
                 seconds,
-                tells_of_pool=not isinstance(outcome.error, NOT_THE_POOLS_FAULT),
+                counts_for_pool=not isinstance(outcome.error, NOT_THE_POOLS_FAULT),
             )
         )
         log.info(
-            "put back", task=lease.task_id, status=status, seconds=seconds, error=outcome.error
+            "put back for a retry",
+            task=lease.task_id,
+            status=status,
+            seconds=seconds,
+            error=outcome.error,
         )
         if status == "lost":
-            raise LeaseLost(f"task {lease.task_id} runs elsewhere now") from outcome.error
+            raise LeaseLost(f"another run has task {lease.task_id} now") from outcome.error
         if status == "unwanted":
             self._cancel(lease)
         self._count(failures)
         return status != "no_message"
 
     def _finish(self, lease: Lease, outcome: RunOutcome) -> None:
-        finished = self._patiently(
+        finished = self._while_away(
             lambda: self.tasks.records.finish(
                 lease,
                 self.agent.pool,
                 outcome.state,
                 self.settings.config.limits.result_ttl_seconds,
                 outcome.fields,
-                tells_of_pool=not isinstance(outcome.error, NOT_THE_POOLS_FAULT),
+                counts_for_pool=not isinstance(outcome.error, NOT_THE_POOLS_FAULT),
                 dead=outcome.dead,
             )
         )
         if not finished.kept:
-            raise LeaseLost(f"task {lease.task_id} runs elsewhere now; its result was dropped")
+            raise LeaseLost(f"another run has task {lease.task_id} now; the result was dropped")
         self._count(finished.failures_in_row)
 
     def _cancel(self, lease: Lease) -> None:
         ttl = self.settings.config.limits.result_ttl_seconds
-        self._patiently(lambda: self.tasks.records.cancel(lease.task_id, ttl, self.agent.id))
+        self._while_away(lambda: self.tasks.records.cancel(lease.task_id, ttl, self.agent.id))
 
     def _count(self, failures_in_row: int) -> None:
-        """After so many have the pool taken out at once, if its peers do better: beat looks
-        seconds later."""
+        """After too many consecutive failures check the pool's health at once: beat would check it
+        only seconds later."""
         if failures_in_row < self.settings.config.health.failures_in_row:
             return
         agent_type = self.settings.config.pools[self.agent.pool].agent_type
         try:
             look_at_pools(self.settings, self.pools, agent_type)
         except Exception as error:
-            # The end is written, whatever comes of this.
-            log.warning("the pools' health could not be looked at", error=repr(error))
+            # The outcome is written already; this check may fail.
+            log.warning("the health of the pools could not be checked", error=repr(error))
 
-    def _patiently(self, write: Callable[[], Written]) -> Written:
+    def _while_away(self, write: Callable[[], Written]) -> Written:
         return retry_while_away(write, self.settings.config.leases.lease_seconds)

@@ -1,16 +1,16 @@
-"""Running one task: claim, run, write the outcome.
+"""Runs a task: claim it, run its agent, write the outcome.
 
-    claimed   -> the agent runs under the task's time limit, its lease kept: see `leased_run`
-    held      -> another run's lease is alive: this delivery is dropped, since the record
-                 brings the task back should that run die
-    parked    -> a model call does not fit a limit, and the policy says to wait; or the run ended in
-                 an error that time may heal, and is tried again
-    given back -> the worker was told to stop, and there was no time to end
+    claimed   -> the agent runs under the task's time limit while its lease is renewed: `leased_run`
+    held      -> another run has a live lease: this delivery is dropped; if that run dies, the
+                 reaper requeues the task from its record
     ended     -> a late redelivery, or a task cancelled while it waited: dropped
-    spent     -> so many workers have died of it that it is to end: dropped, the reaper ends it
+    spent     -> the task has crashed too often: dropped, the reaper fails it
 
-A run ends in exactly one write, which only the newest lease may make. A run that has lost
-its lease writes nothing.
+    on hold   <- a model call does not fit a limit and the policy is to wait, or a retry follows
+    requeued  <- the worker shuts down before the run has ended
+
+A run writes exactly one outcome, and only with the newest lease. A run that has lost its lease
+writes nothing.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from typing import Any
 import structlog
 
 from fleet.agent import Agent, AgentContext, AgentSpec, Outcome
-from fleet.errors import Parked, RetryLater
+from fleet.errors import RetryLater, TaskOnHold
 from fleet.routing.pools_store import Pools
 from fleet.settings import Settings
 from fleet.tasks.leases.claims import Claims, Delivery
-from fleet.tasks.leases.requeue import GivenBack
+from fleet.tasks.leases.requeue import Requeued
 from fleet.tasks.run.context import RunContext
 from fleet.tasks.run.leased_run import LeasedRun
 from fleet.tasks.run.model_session import ModelSession
@@ -69,33 +69,34 @@ class AgentRunner:
         self.outcomes = OutcomeWriter(settings, agent, tasks, pools, process.rng)
 
     def warm_up(self) -> None:
-        """Make the agents of the pool, so that the first task does not wait for imports."""
+        """Create the pool's agents, so that the first task does not wait for imports."""
         pool = self.settings.config.pools[self.agent.pool]
         for agent_type in (pool.agent_type, *self.settings.config.helped_by(self.agent.pool)):
             if agent_type in self.specs:
                 self._agent(self.specs[agent_type])
 
     def run(self, agent_type: str, delivery: Delivery) -> dict[str, Any] | None:
-        """Run a delivered task to its end. None where this delivery was not to run.
+        """Run a delivered task to its end; its result, or None if this delivery is dropped or the
+        task goes on hold.
 
-        Raises the task's own error after it was written and told to `delivery.ended`, `LeaseLost`
-        where the task went to another, and `GivenBack` where it was given back for another to run.
-        Whatever else it raises is no end: the record brings the task back.
+        Raises the task's own error, after it is written and passed to `delivery.ended`; `LeaseLost`
+        if another run has the task; `Requeued` if another worker will run it. After any other error
+        there is no outcome, and the reaper requeues the task from its record.
         """
         try:
             claimed = self.claims.claim(delivery)
         except RetryLater as error:
-            # Its message may be the only one there is: a stock publisher writes no record.
-            raise GivenBack(delivery.task_id, is_queued=False, why=str(error)) from error
+            # This message may be the only copy: a stock publisher writes no record.
+            raise Requeued(delivery.task_id, is_queued=False, reason=str(error)) from error
         if isinstance(claimed, str):
-            log.info("delivery dropped", task=delivery.task_id, because=claimed)
+            log.info("delivery dropped", task=delivery.task_id, reason=claimed)
             return None
         delivery.claimed()
         lease, refused = claimed.lease, claimed.refused
         session = ModelSession(lease, self.models, delivery.payload)
         outcome = failed(refused) if refused else self._run_claimed(agent_type, delivery, session)
-        if isinstance(outcome, Parked):
-            written = self.outcomes.park(lease, outcome)
+        if isinstance(outcome, TaskOnHold):
+            written = self.outcomes.hold(lease, outcome)
         else:
             written = self.outcomes.write(lease, outcome)
         if written is None:
@@ -109,7 +110,7 @@ class AgentRunner:
 
     def _run_claimed(
         self, agent_type: str, delivery: Delivery, session: ModelSession
-    ) -> RunOutcome | Parked:
+    ) -> RunOutcome | TaskOnHold:
         run = LeasedRun(
             self.settings,
             self.tasks,
@@ -119,8 +120,8 @@ class AgentRunner:
             self.limits.task_seconds,
         )
         outcome = run.outcome(partial(self._run_agent, agent_type, delivery.payload, session))
-        # Whatever the agent has made of it: what it was to wait for, it has done without.
-        return session.parked if session.parked and not run.was_stopped else outcome
+        # The agent may have caught `TaskOnHold` and ended without the call: its outcome is void.
+        return session.on_hold if session.on_hold and not run.was_stopped else outcome
 
     async def _run_agent(self, agent_type: str, payload: Any, session: ModelSession) -> Outcome:
         spec, lease = self.specs[agent_type], session.lease
@@ -136,8 +137,8 @@ class AgentRunner:
         return self._made[spec.agent_type]
 
     def _learn(self, session: ModelSession, reward: float) -> None:
-        """What the outcome says of its model. It is written, whatever comes of this."""
+        """Learn from the reward. The outcome is written already, so errors are only logged."""
         try:
             session.learning.learn(reward)
         except Exception as error:
-            log.warning("nothing was learned of a run", error=repr(error))
+            log.warning("the reward of a run was not stored", error=repr(error))

@@ -15,7 +15,7 @@ from fleet.models.store import ModelState
 from fleet.tasks.leases.renewal import LeaseKeeper
 from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.model_calls_store import ModelCallStore
-from fleet.tasks.rules.retries import Draws
+from fleet.tasks.rules import Draws
 
 if TYPE_CHECKING:
     from fleet.models.calls.call import ModelCaller
@@ -24,7 +24,7 @@ RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
 
 
 class PoolAgent(NamedTuple):
-    """The agent whose tasks the process runs: its pool and its id."""
+    """The agent of the process: its pool and its id."""
 
     pool: str
     id: str
@@ -32,8 +32,8 @@ class PoolAgent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModelServices:
-    """What sessions with models need. `models` are the catalogue's by name, each as it is priced
-    when it is looked up; `callers` are for those that this process can reach."""
+    """What model sessions need. `models` is the catalogue by name, with current prices; `callers`
+    has the models that this process can reach."""
 
     models: Mapping[str, Model]
     callers: Mapping[str, ModelCaller]
@@ -45,8 +45,8 @@ class ModelServices:
 
 @dataclass(frozen=True, slots=True)
 class RunProcess:
-    """What keeps runs going in the process: their leases, their event loop, their slots; and the
-    dice that retries are spread by."""
+    """The run-time of the process: lease renewal, event loop, slots, and the random numbers that
+    spread retries."""
 
     keeper: LeaseKeeper
     run_coroutine: RunCoroutine

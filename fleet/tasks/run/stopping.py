@@ -1,16 +1,15 @@
-"""One run as its thread sees it: it waits until the run has really ended, whatever is done to it.
+"""Stops a run and waits until it has really ended.
 
-    told to stop      by its lease's keeper, by its time limit, or by an error raised in the thread;
-                      its task is cancelled, and again every second until it has ended
-    ends all the same with the outcome, the error or the cancellation that the task ended with
-    does not end      the log says so, with where it hangs, and again after twice as long; the slot
-                      and the lease stay taken, for it may still do something. The end of the worker
-                      kills it with the process; a prefork child is killed over its hard limit
+    stop requested    by the lease keeper, by the time limit, or by an error raised in the thread;
+                      the asyncio task is cancelled, and again every second until it has ended
+    ended             the result is the outcome, the error or the cancellation of the asyncio task
+    does not end      the log names the line where it hangs, and again after twice as long; slot and
+                      lease stay taken, since the run may still act. The end of the worker process
+                      kills it; a prefork child is killed at its hard time limit
 
-One cancellation is not enough. An agent may swallow it, and so may a library that it waits for:
-before Python 3.12 `asyncio.wait_for` does where what it waits for ends in the same moment. Cleaning
-up that takes longer than a second has to go on when it is cancelled again, as
-`fleet.agent.to_the_end` does.
+One cancellation is not enough: the agent or a library may swallow it. Before Python 3.12
+`asyncio.wait_for` does so if the awaited object ends in the same moment. Clean-up that takes longer
+than a second has to survive further cancellations: use `fleet.agent.to_the_end`.
 """
 
 from __future__ import annotations
@@ -28,10 +27,11 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 CANCEL_SECONDS = 1.0
-"""A run that was cancelled is cancelled again after this."""
+"""Time between two cancellations of the same run."""
 
 FIRST_LOGGED = 4
-"""So many cancellations that changed nothing are worth a line; then twice as many, and so on."""
+"""Cancellations without effect before the first line in the log; the next line follows after twice
+as many, and so on."""
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 
 class Stopped(Exception):
-    """The run was told to stop, and has."""
+    """The run was cancelled, and has ended."""
 
 
 class StoppableRun(Generic[T]):
@@ -50,9 +50,9 @@ class StoppableRun(Generic[T]):
     def __init__(self, task_id: str, limit_seconds: float) -> None:
         self.task_id = task_id
         self.limit_seconds = limit_seconds
-        #: Whether it was stopped since it ran over its time limit.
+        #: Whether it was stopped by its time limit.
         self.timed_out = False
-        self.told_to_stop = False
+        self.stop_requested = False
         self._began: float | None = None
         self._changed = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -60,20 +60,19 @@ class StoppableRun(Generic[T]):
         self._task: asyncio.Task[T] | None = None
 
     def begin(self) -> None:
-        """The time limit counts from now on."""
+        """Start the time limit."""
         self._began = time.monotonic()
 
     def stop(self) -> None:
-        """Have the run end. It goes on until it has: see `result`."""
-        self.told_to_stop = True
+        """Request the end of the run; `result` returns when it has ended."""
+        self.stop_requested = True
         self._changed.set()
 
     def result(self, work: Coroutine[Any, Any, T], submit: Submit[T]) -> T:
-        """Run the work, and wait until it has ended. Gives or raises what it ended with; `Stopped`
-        where it ended by a cancellation.
+        """Run `work` and wait for its end; its result. Raises its error, or `Stopped` if it ended
+        by a cancellation.
 
-        An error that is raised in this thread meanwhile stops the run, and is raised when that has
-        ended.
+        An error raised in this thread meanwhile stops the run, and is raised after the run's end.
         """
         future = submit(self._in_the_loop(work))
         future.add_done_callback(lambda _: self._changed.set())
@@ -96,14 +95,14 @@ class StoppableRun(Generic[T]):
         self._task = asyncio.current_task()
         self._loop_thread = threading.get_ident()
         self._loop = asyncio.get_running_loop()
-        if self.told_to_stop:
+        if self.stop_requested:
             work.close()
             raise asyncio.CancelledError
         return await work
 
     def _wait(self, future: Future[T]) -> None:
-        """Wait until the run has ended, or is to."""
-        while not future.done() and not self.told_to_stop:
+        """Wait until the run has ended, or a stop is requested."""
+        while not future.done() and not self.stop_requested:
             self._changed.wait(self._seconds_left())
             self._changed.clear()
             if self._seconds_left() <= 0 and not future.done():
@@ -111,7 +110,7 @@ class StoppableRun(Generic[T]):
                 self.stop()
 
     def _seconds_left(self) -> float:
-        """Of its time limit; all of it while it waits for its turn."""
+        """The rest of the time limit; all of it before `begin`."""
         began = self._began
         return self.limit_seconds - (0.0 if began is None else time.monotonic() - began)
 
@@ -134,13 +133,13 @@ class StoppableRun(Generic[T]):
                 self._changed.wait(CANCEL_SECONDS)
 
     def _cancel(self) -> None:
-        # What has not begun yet looks for itself.
+        # Work that has not begun checks `stop_requested` itself.
         if self._loop is not None and self._task is not None:
             with suppress(RuntimeError):  # the loop is closed: its process ends
                 self._loop.call_soon_threadsafe(self._task.cancel)
 
     def _where(self) -> str:
-        """Where the run hangs: file, line and function, without any value."""
+        """Where the run hangs: file, line and function, without values."""
         frame = None
         awaited: Any = self._task.get_coro() if self._task is not None else None
         while awaited is not None:
@@ -154,5 +153,5 @@ class StoppableRun(Generic[T]):
         return f"{found.filename}:{found.lineno} in {found.name}"
 
     def _is_running(self) -> bool:
-        """Whether the run itself has the loop now: it holds up all others too."""
+        """Whether the run blocks the event loop right now, and all other runs with it."""
         return self._loop is not None and asyncio.current_task(self._loop) is self._task

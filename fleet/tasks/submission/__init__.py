@@ -1,1 +1,1 @@
-"""Submitting: checks, plan, reservation, and one atomic step in Redis."""
+"""Submission: checks, plan, reservation, and one atomic script in Redis."""

@@ -1,4 +1,4 @@
-"""Checks of what an application asks for, before anything is written."""
+"""Checks a submission before anything is written."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from fleet.text import brief, is_number, made_whole, unknown
 DEFAULT_TENANT = "default"
 MAX_DOLLARS = 1_000_000
 MAX_DELAY = 10 * 366 * 86_400
-USUAL_PRIORITY = 5
-LEAST_PRIORITY = 9
+DEFAULT_PRIORITY = 5
+MAX_PRIORITY_NUMBER = 9
 MAX_NAME = 300
 HALF_A_PAIR = "half a surrogate pair, which is no character"
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
@@ -32,16 +32,16 @@ KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One task as an application asks for it.
+    """One task as an application submits it.
 
-    `complexity` is 0 to 1, estimated from the payload's text where none is given; `pool` and
-    `model` restrict the choice to one; `max_cost_usd` leaves out models that would cost more; of
-    two submissions of a tenant with the same `idempotency_key` within a day the second is the
-    first. `priority` is 0, the most urgent, to 9: only 0 passes in an emergency. What waits is
-    taken oldest first, whatever its priority. `quality` and `speed`, 0 to 1 and at most 1 together,
-    are what a model's quality and speed count when it is chosen; without them the request type's,
-    the tenant's or the configuration's do. A task with a `delay`, in seconds, or that may not
-    begin `not_before` a time, waits in the fleet's schedule.
+    `complexity` is 0 to 1; the default is an estimate from the payload's text. `pool` and `model`
+    restrict the choice to one. `max_cost_usd` excludes models that would cost more. Submitting
+    again with the same tenant and `idempotency_key` within a day returns the first task. `priority`
+    is 0, the most urgent, to 9: in an emergency only 0 passes. Workers take waiting tasks oldest
+    first, regardless of priority. `quality` and `speed`, 0 to 1 and at most 1 together, are the
+    weights of a model's quality and speed in the choice; the default is those of the request type,
+    the tenant or the configuration. A task with a `delay`, in seconds, or with a time in
+    `not_before` waits in the schedule until then.
     """
 
     request_type: str
@@ -52,7 +52,7 @@ class Submission:
     model: str | None = None
     max_cost_usd: float | None = None
     idempotency_key: str | None = None
-    priority: int = USUAL_PRIORITY
+    priority: int = DEFAULT_PRIORITY
     delay: float | None = None
     not_before: datetime | None = None
     quality: float | None = None
@@ -61,7 +61,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A submission that is in order. `payload` is the payload's JSON."""
+    """A valid submission. `payload` is JSON."""
 
     request_type: str
     agent_type: str
@@ -74,17 +74,17 @@ class Checked:
     idempotency_key: str | None
     payload_characters: int = 0
     asked_complexity: float | None = None
-    """What the caller gave: an estimate may be another one next time."""
-    priority: int = USUAL_PRIORITY
+    """The caller's value, None if `complexity` is an estimate, which may differ next time."""
+    priority: int = DEFAULT_PRIORITY
     not_before: str = ""
     """As in `fleet.tasks.submission.store.Entry`."""
     quality: float | None = None
     speed: float | None = None
-    """What the caller gave."""
+    """The caller's values."""
 
 
 class RequestChecks:
-    """The checks, against one configuration and the agents that are installed."""
+    """Checks submissions against one configuration and the installed agents."""
 
     def __init__(
         self, settings: Settings, agents: Mapping[str, AgentSpec], complexity: Complexity
@@ -96,14 +96,15 @@ class RequestChecks:
         self.tenants = frozenset(settings.config.tenants)
 
     def check(self, asked: Submission) -> Checked:
-        """The submission, in order. Raises `InvalidRequest` with what to change, whatever values
-        it has: a message's are anybody's."""
+        """Check a submission. Raises `InvalidRequest`, which says what to change, for any values: a
+        message may come from anybody."""
         try:
             return self._check(asked)
         except (PydanticSerializationError, RecursionError):
             raise InvalidRequest(
-                "the payload cannot be written as JSON: it is nested too deeply, in a circle, or "
-                "holds what JSON has no word for; send text, numbers, lists and dictionaries"
+                "the payload cannot be written as JSON: it is nested too deeply, contains itself, "
+                "or holds a value that JSON cannot express; send text, numbers, lists and "
+                "dictionaries"
             ) from None
 
     def _check(self, asked: Submission) -> Checked:
@@ -145,12 +146,12 @@ class RequestChecks:
         )
 
     def spec(self, agent_type: str) -> AgentSpec:
-        """The installed agent of a type. Raises `InvalidConfig` where none is."""
+        """The installed agent of a type. Raises `InvalidConfig` if there is none."""
         spec = self.agents.get(agent_type)
         if spec is None:
             raise InvalidConfig(
-                f"{self.settings.source}: agent_types.{agent_type}: no installed package brings "
-                "such an agent; install one that has an entry point in fleet.agents"
+                f"{self.settings.source}: agent_types.{agent_type}: no installed package provides "
+                "this agent; install one with an entry point in fleet.agents"
             )
         return spec
 
@@ -160,7 +161,7 @@ class RequestChecks:
         return checked_payload(model, asked.request_type, asked.payload, limits.payload_bytes)[1]
 
     def tenant(self, tenant: object) -> str:
-        """The same name, where a tenant may have it. Raises `InvalidRequest`."""
+        """The same name, if it is a valid tenant. Raises `InvalidRequest`."""
         if not isinstance(tenant, str):
             raise InvalidRequest(f"tenant is {brief(tenant)}; give a string")
         if self.tenants and tenant not in self.tenants:
@@ -201,13 +202,13 @@ class RequestChecks:
 def _priority(priority: object) -> int:
     if isinstance(priority, bool) or not isinstance(priority, int):
         raise InvalidRequest(f"priority is {brief(priority)}; give a whole number from 0 to 9")
-    if not 0 <= priority <= LEAST_PRIORITY:
+    if not 0 <= priority <= MAX_PRIORITY_NUMBER:
         raise InvalidRequest(f"priority is {brief(priority)}; give 0, the most urgent, to 9")
     return priority
 
 
 def _not_before(delay: float | None, moment: datetime | None) -> str:
-    """When a task may be queued, by Redis's clock: see `fleet.tasks.submission.store.Entry`."""
+    """The stored form of a delay or a time: see `fleet.tasks.submission.store.Entry`."""
     if delay is not None and moment is not None:
         raise InvalidRequest("delay and not_before are both given; give one of them")
     if moment is not None:
@@ -234,7 +235,7 @@ def _moment(moment: datetime) -> str:
 def checked_payload(
     model: type[Payload], request_type: str, payload: object, max_bytes: int
 ) -> tuple[Payload, str]:
-    """A payload in its agent's own type, and as it is sent. Raises `InvalidRequest`."""
+    """The payload as its agent's type, and as JSON. Raises `InvalidRequest`."""
     try:
         found = payload if isinstance(payload, model) else model.model_validate(payload)
     except ValidationError as error:
@@ -242,7 +243,7 @@ def checked_payload(
     except RecursionError:
         raise
     except Exception as error:
-        # An agent's own check may raise anything. Its words may repeat the payload.
+        # An agent's own check may raise anything, and its message may contain the payload.
         raise InvalidRequest(
             f"the payload does not suit {request_type}: checking it raised {type(error).__name__}"
         ) from None
@@ -251,30 +252,30 @@ def checked_payload(
     if size > max_bytes:
         raise InvalidRequest(
             f"the payload has {size:,} bytes, more than the {max_bytes:,} allowed; send less, or "
-            "name files instead of carrying them"
+            "send the names of files instead of their content"
         )
     return found, text
 
 
 def _payload_json(request_type: str, payload: Payload) -> str:
-    """The payload as it is sent. Raises `InvalidRequest` for what JSON has no word for."""
+    """The payload as JSON. Raises `InvalidRequest` for a value that JSON cannot express."""
     try:
         text = payload.model_dump_json(exclude_defaults=True)
-        # Where JSON writes null a number may stand that is not finite, and would be lost.
+        # A null in the JSON may stand for a non-finite number, which would be lost.
         if "null" in text:
             json.dumps(payload.model_dump(exclude_defaults=True), allow_nan=False, default=str)
     except (PydanticSerializationError, ValueError) as error:
         number = "float" in str(error)
-        found = "a number that is not finite" if number else f"{HALF_A_PAIR}, or what is no JSON"
+        found = "a number that is not finite" if number else f"{HALF_A_PAIR}, or a non-JSON value"
         raise InvalidRequest(
             f"the payload does not suit {request_type}: it holds {found}; send text and numbers "
-            "that JSON can hold"
+            "that JSON can express"
         ) from None
     return text
 
 
 def _payload_faults(request_type: str, error: ValidationError) -> str:
-    # The values given are left out: a payload may hold what should not be in a log.
+    # Without the given values: a payload may hold what must not be in a log.
     faults = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"]) or "payload"

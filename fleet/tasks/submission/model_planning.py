@@ -1,4 +1,4 @@
-"""The model's half of a plan, and the plan as it is kept with its task."""
+"""The choice of the model for a plan, and the stored form of the plan."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fleet.tasks.submission.checks import DEFAULT_TENANT
 from fleet.text import unknown
 
 GENERAL = "general"
-"""The model task whose estimate holds where no agent announces one."""
+"""The model task whose estimate applies if no agent announces one."""
 
 
 def stored_plan(
@@ -32,7 +32,7 @@ def stored_plan(
     pinned: str | None = None,
     asked_model: str | None = None,
 ) -> str:
-    """The plan as it is kept with the task: one field, since a submission pays for each."""
+    """The stored form of a plan: one field, since every field costs time at the submission."""
     return json.dumps(
         {
             "request_type": request_type,
@@ -66,12 +66,13 @@ def choose_model(
     quality: float | None = None,
     speed: float | None = None,
 ) -> ModelDecision:
-    """The model for a request, by the priorities `quality` and `speed` where they are given, else
-    by those of its request type, its tenant or the configuration. `base` is `base_tokens`, `now`
-    is by Redis's clock.
-    Policy `thompson` draws from `rng`, or from a generator of its own where it is given none.
+    """Choose the model for a request.
 
-    Raises `InvalidRequest` where `only` is not in the catalogue, and what `choose` raises where no
+    The priorities are `quality` and `speed`, else those of the request type, the tenant or the
+    configuration. `base` is the result of `base_tokens`; `now` is by Redis's clock. Policy
+    `thompson` draws from `rng`, or from a new generator.
+
+    Raises `InvalidRequest` if `only` is not in the catalogue, and the errors of `choose` if no
     model may serve.
     """
     allowed = tuple(model for model in models if only in (None, model.name))
@@ -98,7 +99,7 @@ def choose_model(
 
 
 def base_tokens(config: FleetConfig, agents: Mapping[str, AgentSpec], request_type: str) -> Tokens:
-    """The estimate for a request type: of its `model_task` where it has one, else of its agent."""
+    """The token estimate of a request type: that of its `model_task`, else that of its agent."""
     request = config.request_types.get(request_type)
     if request and request.model_task:
         return Tokens(*_model_tasks(agents).get(request.model_task, GENERAL_ESTIMATE))
@@ -107,7 +108,7 @@ def base_tokens(config: FleetConfig, agents: Mapping[str, AgentSpec], request_ty
 
 
 def check_model_tasks(settings: Settings, agents: Mapping[str, AgentSpec]) -> None:
-    """Raise `InvalidConfig` where the configuration names a model task that no agent announces."""
+    """Raise `InvalidConfig` if the configuration names a model task that no agent announces."""
     known = _model_tasks(agents)
     for name, request in settings.config.request_types.items():
         if request.model_task and request.model_task not in known:
@@ -134,7 +135,7 @@ def _needs(
 
 
 def model_policy(config: FleetConfig) -> ChoicePolicy:
-    """How what was learned of the models is used, as configured."""
+    """The configured policy for using learned facts about models."""
     models = config.models
     return ChoicePolicy(
         models.policy, models.quality_floor, models.prior_strength, models.learn_half_life_seconds

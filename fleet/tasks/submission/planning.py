@@ -1,8 +1,8 @@
-"""Plans: ranks pools and chooses a model for submissions, from what this process knows.
+"""Planning: ranks pools and chooses a model for submissions, from facts cached in this process.
 
-Nothing is read on the way: see `fleet.routing.snapshot`. The one exception is price data that was
-shared since, which is read once: see `fleet.models.priced`. Tasks that ask for the same
-thing share a plan until the snapshot, the policy or a price changes.
+Planning reads nothing from Redis while the snapshot is fresh: see `fleet.routing.snapshot`. The
+exception is new shared price data, which is read once: see `fleet.models.priced`. Equal submissions
+share a plan until the snapshot, the policy or a price changes.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from fleet.settings import Settings
 from fleet.tasks.submission.checks import Checked
 from fleet.tasks.submission.model_planning import base_tokens, choose_model, stored_plan
 from fleet.tasks.submission.reservation import money_rules
-from fleet.tasks.submission.store import RankedPool, Step, Submissions
-from fleet.tasks.submission.store import Route as Keys
+from fleet.tasks.submission.store import RankedPool, Submissions, SubmitAnswer
+from fleet.tasks.submission.store import Route as ScriptRoute
 from fleet.text import unknown
 
 MAX_PLANS = 1024
@@ -40,21 +40,21 @@ BAND_CHARACTERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All of a decision that does not depend on exact counts, and its stored form."""
+    """The part of a decision that does not depend on exact counts, and its stored form."""
 
     request_type: str
     agent_type: str
     ranking: Ranking
     models: ModelDecision
-    route: Keys
+    route: ScriptRoute
     stored: str
     is_whole: bool
-    """Whether every pool that may serve the agent type is ranked."""
+    """Whether the ranking has every pool that serves the agent type."""
 
 
 class Planner:
-    """Makes plans. Not to be shared between threads that submit at once without a lock:
-    the worst that can happen is a plan made twice, or a turn taken twice."""
+    """Makes plans. Threads that submit concurrently should hold a lock: without one, a plan may be
+    made twice, or a turn taken twice."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Planner:
         }
 
     def plan(self, checked: Checked) -> Plan:
-        """The plan for a submission. Reads a snapshot only where the last one is stale."""
+        """The plan for a submission. Reads a new snapshot only if the last one is stale."""
         if self.snapshot.is_stale(checked.request_type):
             self.refresh()
         self._follow_prices()
@@ -118,7 +118,7 @@ class Planner:
         return plan
 
     def _is_special(self, tenant: str) -> bool:
-        """Whether something was said about this very tenant."""
+        """Whether a route, a model or a limit names this tenant."""
         return (
             tenant in self.routes.tenants
             or tenant in self.model_tenants
@@ -129,20 +129,20 @@ class Planner:
         return not self._strategy(plan).varies and plan.models.policy != "thompson"
 
     def refresh(self) -> None:
-        """Read the counts of all pools, and what is known of the models: two round trips."""
+        """Read the counts of all pools and the facts about models. Two round trips."""
         self.snapshot.refresh()
         self._take_facts(*self.model_state.look())
         self.plans.clear()
 
     def _follow_prices(self) -> None:
-        """Make plans anew where a price has changed: nothing is read for it but a clock."""
+        """Drop the plans if a price has changed. Reads only a clock."""
         priced = tuple(self.models)
         if priced != self.priced:
             self.priced = priced
             self.plans.clear()
 
     def follow_policy(self) -> None:
-        """Read the policy anew, in one round trip: the atomic step has said that it changed."""
+        """Read the policy again, after a script has reported a new version. One round trip."""
         policy = self.policies.read()
         self.routes = Routes(self.config, policy.routes)
         self.controls = Controls(self.config, policy)
@@ -151,22 +151,22 @@ class Planner:
         self.plans.clear()
 
     def learn(self, plan: Plan, packed: str) -> None:
-        """Take the counts that came back with a submission."""
+        """Take the pool counts from the answer of a submission."""
         if plan.is_whole and self.snapshot.learn(plan.request_type, plan.route.pools, packed):
             self.plans.clear()
 
-    def learn_models(self, step: Step) -> None:
-        """Take what came back about the models, where it was asked for."""
+    def learn_models(self, step: SubmitAnswer) -> None:
+        """Take the facts about models from the answer of a submission, if it has them."""
         if step.models is not None and self._take_facts(step.now, parse_facts(step.models)):
             self.plans.clear()
 
     def _take_facts(self, now: float, facts: ModelFacts) -> bool:
-        """Whether they say anything new. The document of shared prices is read where it is new."""
+        """Take facts about models; whether they are new. Reads new shared prices."""
         follow(self.models, facts.prices)
         return self.known_models.take(now, facts)
 
     def took(self, plan: Plan, pool: str) -> None:
-        """Note which pool got the task, for the strategies that go in turn."""
+        """Record which pool got the task, for strategies that take turns."""
         if self._strategy(plan).advance is not None:
             self.turns = advance(
                 self.turns,
@@ -219,12 +219,12 @@ class Planner:
         )
 
     def _limit(self, checked: Checked) -> int | None:
-        """Nano-dollars that the task may cost in all."""
+        """The task's own limit, in nano-dollars."""
         if checked.max_cost_usd is None:
             return self.controls.task_nanodollars
         return round(checked.max_cost_usd * NANODOLLARS)
 
-    def _keys(self, checked: Checked, ranking: Ranking, models: ModelDecision) -> Keys:
+    def _keys(self, checked: Checked, ranking: Ranking, models: ModelDecision) -> ScriptRoute:
         settings = self.settings
         pools = []
         for rule in ranking.rules:
@@ -256,7 +256,7 @@ class Planner:
         route = self._route(checked)
         if checked.pool is None:
             return self._ranked(route, request)
-        # Of many pools only the best are kept: here the one asked for has to be among them.
+        # A ranking keeps only the best pools; rank all, so that the named pool is among them.
         ranking = self._ranked(route, request, limit=len(self.snapshot.table.pools))
         rules = tuple(rule for rule in ranking.rules if rule.pool == checked.pool)
         if not rules:
@@ -282,12 +282,12 @@ class Planner:
         route = self.routes.of(checked.request_type, checked.tenant)
         if route.strategy not in self.strategies:
             raise InvalidConfig(
-                f"{unknown('strategy', route.strategy, self.strategies)}. It was set while the "
-                "fleet runs: install its package here too, or take it back with `fleet route clear`"
+                f"{unknown('strategy', route.strategy, self.strategies)}. A user set this route at "
+                "run time: install the package here too, or undo it with `fleet route clear`"
             )
         return route
 
 
 def _band(characters: int) -> int:
-    """Rounded up to a thousand, so that payloads of about one size share a plan."""
+    """Round up to a thousand, so that payloads of similar size share a plan."""
     return -(-characters // BAND_CHARACTERS) * BAND_CHARACTERS

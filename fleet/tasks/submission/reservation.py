@@ -1,22 +1,17 @@
-"""By which limits a task's money is held, and for which models."""
+"""The limits and models for the reservation of a task's money."""
 
 from __future__ import annotations
 
-from math import ceil
-
 from fleet.budgets.controls import Controls
 from fleet.budgets.reservation import CallLimits, Choice, MoneyRules, ScopeLimits
-from fleet.budgets.rules.refusals import Refusal
-from fleet.errors import InEmergency, OverBudget, OverLimit
 from fleet.models.rules.decision import ModelDecision
 from fleet.models.rules.downgrades import fallback_models
-from fleet.policy.rules import Emergency
 
 
 def money_rules(
     controls: Controls, request_type: str, tenant: str, agent_type: str, decision: ModelDecision
 ) -> MoneyRules:
-    """The rules for the tasks of a plan."""
+    """The reservation rules that the tasks of a plan share."""
     over = controls.over(request_type, tenant)
     found = fallback_models(decision, controls.downgrade, goes_on=over == "downgrade")
     choices = tuple(
@@ -44,26 +39,6 @@ def call_limits(
 
 
 def scope_limits(controls: Controls, tenant: str, agent_type: str) -> ScopeLimits:
-    """The packed limits of everything, of a tenant and of an agent type."""
+    """The packed limits of the whole fleet, of a tenant and of an agent type."""
     scopes = ("all", f"tenant:{tenant}", f"agent_type:{agent_type}")
     return ScopeLimits(*map(controls.limits.packed, scopes))
-
-
-def over_error(refusal: Refusal) -> OverBudget | OverLimit:
-    """The refusal as the error that says what to do."""
-    wait = refusal.retry_after
-    if wait is None:
-        what = "ask for less, or raise the limit"
-        return OverBudget(f"{refusal.sentence}; waiting does not help: {what}", None)
-    later = f"try again in {ceil(wait)} s"
-    if refusal.is_rate:
-        return OverLimit(f"{refusal.sentence}; {later}", wait)
-    return OverBudget(f"{refusal.sentence}; raise it with `fleet budget set`, or {later}", wait)
-
-
-def in_emergency(emergency: Emergency) -> InEmergency:
-    """The refusal of a task that does not pass."""
-    return InEmergency(
-        f"the fleet is in emergency mode, by {emergency.by}: {emergency.why}; only priority 0 and "
-        "allowed tenants pass until `fleet emergency off`"
-    )

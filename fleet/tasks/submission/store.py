@@ -1,9 +1,9 @@
-"""The atomic step of a submission, alone or many in one round trip.
+"""The atomic script of a submission, for one task or many in one round trip.
 
-The step is `lua/submit.lua`: refuse a duplicate, hold the money in every scope or park or
-refuse the task, take a slot in the best-ranked pool that has room or wait in the overflow
-queue, write the record, push the message. What it needs is prepared by the caller, so that
-nothing is computed twice inside Redis.
+`lua/submit.lua` refuses a duplicate; reserves the money in every scope, or puts the task on hold or
+refuses it; takes a slot in the best-ranked pool with room, or waits in the overflow queue; writes
+the record; and pushes the message. The caller prepares the arguments, so that Redis computes
+nothing twice.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ from fleet.redis.store import Store
 ONCE_SECONDS = 86400
 """How long an idempotency key is remembered: a day, as payment providers do."""
 
-
 MAX_IN_A_SCRIPT = 100
-"""Some 25 us of Redis's time each: longer scripts would hold up others."""
+"""Tasks in one script, some 25 us of Redis's time each: longer scripts would delay others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The part of the step that submissions of one plan share: keys, and the rules as text.
+    """The script arguments that submissions of one plan share: keys, and the rules as text.
 
-    With `pinned` they go to the one pool and no other. `version` is that of the policy under
-    which the plan was made. `money` are the arguments by which their money is held.
+    With `pinned` the tasks may use only the one pool. `version` is the policy's version at
+    planning. `money` are the arguments of the reservation.
     """
 
     keys: tuple[str, ...]
@@ -48,9 +47,9 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One task, ready to be written. `plan` is kept with it and explains it later.
+    """One task, ready to write. `plan` is stored with the task.
 
-    `not_before` says when it may be queued: "" for now, "+MS" from now on, or ms since 1970.
+    `not_before` is the earliest time of queueing: "" for now, "+MS" from now, or ms since 1970.
     """
 
     task_id: str
@@ -65,26 +64,26 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What the step did: see the head of `lua/submit.lua` for `status` and `detail`.
+    """The outcome for one task: the head of `lua/submit.lua` explains `status` and `detail`.
 
-    `chosen` and `because` are told of a task that was not written: see `TaskRecord`.
+    `chosen` and `reason` are set for a dry run: see `chosen` and `because` of `TaskRecord`.
     """
 
     status: str
     detail: str
     loads: str
     chosen: str = ""
-    because: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What one run of the script answered.
+class SubmitAnswer:
+    """The answer of one call of the script.
 
-    `placed` is empty where the plan was made under another version of the policy than the
-    one in force, `version`: nothing was written then. `now` is Redis's clock in seconds. `models`
-    are the fields and values of what is known of the models, None where that was not asked for.
-    `replicas` have what was placed; None where nobody waited for them.
+    `placed` is empty if the plan is of another version of the policy than the current `version`:
+    nothing was written. `now` is Redis's clock in seconds. `models` are the fields and values of
+    the facts about models, None if not requested. `replicas` is the number of replicas that have
+    the tasks, None without waiting for replicas.
     """
 
     version: str
@@ -95,15 +94,15 @@ class Step:
 
 
 class Unplaced(NamedTuple):
-    """Why a run of the script gave no answer, and whether it may have been done all the same."""
+    """Why a call of the script gave no answer, and whether it may have written all the same."""
 
     error: FleetError
     may_be_written: bool
 
 
 class RankedPool(NamedTuple):
-    """A pool as a plan ranks it: its queue, its rule, and the overflow queue of its own type
-    where it only helps the type of the task."""
+    """A ranked pool: its queue, its rule, and, for spillover, the overflow queue of its own agent
+    type."""
 
     name: str
     queue: str
@@ -114,21 +113,21 @@ class RankedPool(NamedTuple):
 
 
 class MaxWaiting(NamedTuple):
-    """How many tasks may wait for a slot in one queue, and how many of a tenant may wait in all."""
+    """The bounds on waiting tasks: in one queue, and of one tenant in all queues."""
 
     per_queue: int
     per_tenant: int
 
 
 class Replicas(NamedTuple):
-    """How many replicas are waited for, and how long at most."""
+    """How many replicas to wait for, and for how long at most."""
 
     least: int = 0
     wait_ms: int = 0
 
 
 class Submissions(Store):
-    """Sends entries to Redis."""
+    """Writes entries to Redis."""
 
     def __init__(
         self,
@@ -153,7 +152,7 @@ class Submissions(Store):
         money: MoneyRules,
         pinned: bool = False,
     ) -> Route:
-        """Lay out the ranked pools for the script."""
+        """Build the shared script arguments for ranked pools."""
         keys = [self.keys.policy, self.keys.models, self.keys.money, self.keys.tasks]
         keys += [self.keys.reservations, self.keys.parked, self.keys.delayed, self.keys.waiting]
         keys += [overflow_queue, wake(overflow_queue), line(overflow_queue)]
@@ -168,38 +167,38 @@ class Submissions(Store):
             tuple(keys), ";".join(rows), names, request_type, version, money.arguments, pinned
         )
 
-    def place(self, entry: Entry, ask_models: bool = False) -> Step:
-        """Submit one task, in one round trip. `ask_models` brings the models' facts along."""
+    def place(self, entry: Entry, ask_models: bool = False) -> SubmitAnswer:
+        """Submit one task, in one round trip. `ask_models` requests the facts about models too."""
         if self.replicas.least:
             ((_, step),) = self.place_many([entry], ask_models)
             if isinstance(step, Unplaced):
                 raise step.error
             return step
         with redis_errors(self.client):
-            return _step(self._submit([entry], entry.route, None, ask_models))
+            return _submit_answer(self._submit([entry], entry.route, None, ask_models))
 
     def place_none(self, route: Route, tenant: str) -> Placed:
-        """Where a task of a tenant would be placed now. Nothing is written. Raises `Unavailable`
-        where the policy has changed since the route was planned."""
+        """Where a task of a tenant would be placed now. Writes nothing. Raises `Unavailable` if the
+        policy has changed since the planning."""
         with redis_errors(self.client):
-            step = _step(self._submit([], route, None, ask_models=False, tenant=tenant))
+            step = _submit_answer(self._submit([], route, None, ask_models=False, tenant=tenant))
         if not step.placed:
-            raise Unavailable("the policy has changed in this moment; ask again")
+            raise Unavailable("the policy has just changed; try again")
         return step.placed[0]
 
     def check_writes(self) -> None:
-        """Raise `Unavailable` where Redis takes no writes now. Writes nothing itself."""
+        """Raise `Unavailable` if Redis accepts no writes now. Writes nothing itself."""
         with redis_errors(self.client):
             self.client.zadd(self.keys.tasks, {"": 0}, xx=True)
 
     def place_many(
         self, entries: Sequence[Entry], ask_models: bool = False, *, whole: bool = False
-    ) -> list[tuple[Sequence[Entry], Step | Unplaced]]:
-        """Submit many tasks in one round trip: those in a row that share a plan in one script, or
-        all in one where it is to be the `whole` of them or nothing.
+    ) -> list[tuple[Sequence[Entry], SubmitAnswer | Unplaced]]:
+        """Submit many tasks in one round trip.
 
-        The answer has each such run of entries with its step, in order. Where a whole is refused,
-        the last of its answers says why. Where nothing was sent, the error is raised.
+        Consecutive entries that share a plan go into one script; with `whole` all entries go into
+        one script, which writes all or none. Gives each group of entries with its answer, in order.
+        If a whole is refused, its last answer has the reason. Raises the error if nothing was sent.
         """
         groups = [entries] if whole else list(_groups(entries))
         with self.client.pipeline(transaction=False) as pipeline:
@@ -209,12 +208,12 @@ class Submissions(Store):
                 else:
                     self._submit(group, group[0].route, pipeline, ask_models and number == 0)
             if self.replicas.least:
-                # A submission that is sent again, since its answer was lost, writes nothing and
-                # would wait for nothing. What is written here comes after it in any case.
+                # A repeated submission writes nothing, so WAIT alone would not wait for the
+                # original. This write comes after the original in any case.
                 pipeline.incr(self.keys.replicated)
                 pipeline.wait(*self.replicas)
             with redis_errors(self.client):
-                # `execute` would do it. An error of this is none of the sending.
+                # `execute` would load them too, but an error here must not count as one of sending.
                 pipeline.load_scripts()  # type: ignore[no-untyped-call]
                 pipeline.scripts.clear()
             try:
@@ -228,16 +227,16 @@ class Submissions(Store):
             for group, answer in zip(groups, answers[: len(groups)], strict=True)
         ]
 
-    def _read(self, answer: Any, replicas: Any) -> Step | Unplaced:
+    def _read(self, answer: Any, replicas: Any) -> SubmitAnswer | Unplaced:
         refused = self._refused(answer)
         if refused is not None:
-            # The script is all or nothing: what it was refused, it has not begun.
+            # The script is all or nothing: Redis refused it before it began.
             return Unplaced(refused, may_be_written=False)
-        unheard = self._refused(replicas)
-        if unheard is not None:
-            # The script was done, and nobody may ask which replicas have what it wrote.
-            return Unplaced(unheard, may_be_written=True)
-        return _step(answer, replicas)
+        unconfirmed = self._refused(replicas)
+        if unconfirmed is not None:
+            # The script has run, but Redis refused WAIT: the number of replicas is unknown.
+            return Unplaced(unconfirmed, may_be_written=True)
+        return _submit_answer(answer, replicas)
 
     def _refused(self, answer: Any) -> FleetError | None:
         try:
@@ -307,7 +306,8 @@ class Submissions(Store):
 
 
 def _groups(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Runs of entries that share a plan, short enough not to hold up others in Redis."""
+    """Consecutive entries that share a plan, in groups short enough not to delay others in
+    Redis."""
     start = 0
     for end in range(1, len(entries) + 1):
         full = end - start == MAX_IN_A_SCRIPT
@@ -316,9 +316,9 @@ def _groups(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
             start = end
 
 
-def _step(answer: Sequence[Any], replicas: int | None = None) -> Step:
+def _submit_answer(answer: Sequence[Any], replicas: int | None = None) -> SubmitAnswer:
     version, now_ms, models, *placed = answer
-    return Step(
+    return SubmitAnswer(
         text(version),
         int(now_ms) / 1000,
         None if models is None else list(models),

@@ -1,1 +1,1 @@
-"""Tasks that wait: in a queue, for their time, for room in a budget, for their next try."""
+"""Waiting tasks: queued, delayed, or on hold for room under a limit or for a retry."""

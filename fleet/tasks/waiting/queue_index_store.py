@@ -1,11 +1,11 @@
-"""Finds what has no holder: messages that are in no queue, and slots.
+"""Finds lost messages and leaked slots.
 
-Each queue has its line (`lua/parts/queue_index.lua`): who is in it, in its order. It moves with the
-messages, in the same scripts. So whoever has a lower number than those at the front of the queue
-has no message in it, and no queue is searched: see `lua/missing.lua`. A task that was fetched holds
-a slot; `lua/repair.lua` looks for its message among those that workers hold.
+Each queue has an index (`lua/parts/queue_index.lua`): its task ids in the queue's order. The
+scripts that move messages update it. So a task with a lower number than those at the front of the
+queue has no message in it, and no queue is searched: see `lua/missing.lua`. A fetched task holds a
+slot; `lua/repair.lua` looks for its message among those that workers hold.
 
-All of it may run in several places at once, and be killed anywhere.
+Every method may run in several processes at once, and be killed anywhere.
 """
 
 from __future__ import annotations
@@ -24,15 +24,14 @@ from fleet.redis.store import Store
 from fleet.tasks.set_aside_store import SetAside
 
 MAX_MISSING = 2000
-"""Looked for in each list at a time. What is missing beyond that is found when those that were put
-in front of it are taken."""
-
+"""Tasks that one call finds in each list. Later calls find the rest, once workers have taken the
+republished ones."""
 
 MAX_RESTORED = 1000
 
 
 class Missing(NamedTuple):
-    """A task that stands in a line and has no message in the queue; `number` is its own there."""
+    """A task in a queue index without a message in the queue; `number` is its position number."""
 
     task_id: str
     number: str
@@ -41,15 +40,16 @@ class Missing(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """The messages that wait in a queue. `oldest_seconds` is how long ago the oldest of its agents'
-    tasks came to the queue, or came back to it; None where it has none."""
+    """The number of messages in a queue. `oldest_seconds` is the time since its oldest agent task
+    was queued, or requeued; None without such a task."""
 
     messages: int
     oldest_seconds: float | None
 
 
 class QueueIndex(Store):
-    """Looks at lines and slots. `queues` have their pool, '' for overflow ones."""
+    """Checks queue indexes and slots. `queues` maps each queue to its pool, '' for overflow
+    queues."""
 
     def __init__(
         self, client: Redis, keys: Keys, scripts: Scripts, queues: Mapping[str, str]
@@ -58,7 +58,7 @@ class QueueIndex(Store):
         self.queues = queues
 
     def waiting(self) -> dict[str, Waiting]:
-        """What waits in each queue, all at one moment. One round trip."""
+        """What waits in each queue, as one consistent snapshot. One round trip."""
         with redis_errors(self.client):
             pipeline = self.client.pipeline(transaction=True)
             pipeline.time()
@@ -74,8 +74,8 @@ class QueueIndex(Store):
         return {queue: _waiting(now_us, part) for queue, part in found}
 
     def missing(self) -> list[Missing]:
-        """Tasks whose message is gone, in each list who came last first: each is to be put in front
-        of those that came after it. One round trip."""
+        """Tasks whose message is lost, for each list the last queued first, so that republishing
+        each at the front restores the order. One round trip."""
         places = [(each, pool) for queue, pool in self.queues.items() for each in lists(queue)]
         with redis_errors(self.client):
             pipeline = self.client.pipeline(transaction=False)
@@ -91,8 +91,11 @@ class QueueIndex(Store):
         ]
 
     def republish(self, missing: Missing, most: int, error: str, dead_ttl: int) -> str:
-        """Publish the message again: see the head of `lua/republish.lua`. One that was lost too
-        often is a dead letter, whose record is kept for `dead_ttl` seconds."""
+        """Publish a lost message again. `lua/republish.lua` lists the answers.
+
+        After `most` losses the task becomes a dead letter with `error`, as JSON, and its record is
+        kept for `dead_ttl` seconds.
+        """
         task_id, number, queue, pool = missing
         keys = [self.keys.task(task_id), queue, wake(whole(queue)), line(queue)]
         keys += [self.keys.pool(pool).in_flight, self.keys.done(task_id)]
@@ -103,15 +106,15 @@ class QueueIndex(Store):
             return text(self.scripts.republish(keys=keys, args=arguments))
 
     def restore(self, pool: str, dead_after_ms: int) -> list[str]:
-        """Put back what a pool's workers took and did not claim, where all of them are dead; the
-        ids of its tasks. A call for each message."""
+        """Return unclaimed messages of a pool to their queue, if all its workers are dead; the ids
+        of their tasks. One call for each message."""
         with redis_errors(self.client):
             overdue = self._overdue(self.keys.pool(pool), dead_after_ms)
             found = [self._put_back(pool, dead_after_ms, *each) for each in overdue]
         return [task_id for task_id in found if task_id]
 
     def _overdue(self, held: PoolKeys, dead_after_ms: int) -> list[tuple[str, bytes]]:
-        """Delivery tags and what is noted of them."""
+        """Delivery tags with their stored messages."""
         before = self.now_us() / 1e6 - dead_after_ms / 1000
         found = self.client.zrangebyscore(held.unacked_index, 0, before, 0, MAX_RESTORED)
         tags = [text(tag) for tag in found]
@@ -119,12 +122,12 @@ class QueueIndex(Store):
         return [(tag, raw(each)) for tag, each in zip(tags, noted, strict=True) if each]
 
     def _put_back(self, pool: str, dead_after_ms: int, tag: str, noted: bytes) -> str:
-        """The task whose message was put back; '' where there is none."""
+        """Return one message to its queue; its task, or '' if nothing was returned."""
         held = self.keys.pool(pool)
         try:
             message, queue, task_id = _noted(noted)
         except (ValueError, RecursionError) as error:
-            reason = f"it cannot go back to its queue: {error}"
+            reason = f"it cannot return to its queue: {error}"
             aside = SetAside(self.client, self.keys, self.scripts)
             aside.keep_noted(held.unacked, held.unacked_index, tag, noted, reason)
             return ""
@@ -136,7 +139,7 @@ class QueueIndex(Store):
         return task_id if self.scripts.restore(keys=keys, args=arguments) else ""
 
     def recount_waiting(self) -> bool:
-        """Drop the counts of waiting tasks while nobody waits; whether there were any."""
+        """Reset the counts of waiting tasks if no task waits; whether there were any counts."""
         keys = [self.keys.waiting, self.keys.delayed, self.keys.parked]
         keys += [line(each) for queue in self.queues for each in lists(queue)]
         keys += [self.keys.pool(pool).in_flight for pool in self.queues.values() if pool]
@@ -144,9 +147,9 @@ class QueueIndex(Store):
             return bool(self.scripts.recount(keys=keys))
 
     def repair(self, pool: str, queue: str) -> list[str]:
-        """Free slots of a pool that are held by tasks which are not in it any more; their ids.
+        """Free the slots of a pool that are held by tasks no longer in it; their ids. Two calls.
 
-        A task of it whose message was lost is missing from its line afterwards. Two calls.
+        A task of the pool whose message was lost is then reported by `missing`.
         """
         in_flight = self.keys.pool(pool).in_flight
         others = [each for name in self.queues for each in lists(name) if each != queue]
@@ -173,30 +176,29 @@ def free_slot(
 
 
 def _first(pipeline: Pipeline, index: str) -> None:
-    """Ask which task came to a queue first, in front of all others and behind them: see
-    `lua/parts/queue_index.lua`."""
+    """Read both ends of a queue index for its oldest task: see `lua/parts/queue_index.lua`."""
     pipeline.zrevrangebyscore(index, "(0", "-inf", 0, 1, withscores=True)
     pipeline.zrangebyscore(index, 0, "+inf", 0, 1, withscores=True)
 
 
 def _waiting(now_us: int, answers: Sequence[Any]) -> Waiting:
-    """The figures of one queue from the three answers for each of its lists."""
+    """Parse the figures of one queue from the three answers for each of its lists."""
     came = [abs(score) for found in answers if isinstance(found, list) for _, score in found]
     oldest = max(0.0, (now_us - min(came)) / 1e6) if came else None
     return Waiting(sum(each for each in answers if isinstance(each, int)), oldest)
 
 
 def _noted(noted: bytes) -> tuple[dict[str, Any], str, str]:
-    """A message that a worker held, the queue that it came from, and its task, '' for one of none.
+    """Parse an unacknowledged message: the message, its queue, and its task or ''.
 
-    Raises `ValueError` for what is no such thing.
+    Raises `ValueError` if it is malformed.
     """
     found = json.loads(noted)
     if not isinstance(found, list) or len(found) != 3:
-        raise ValueError("it is noted as something else than a message and where it came from")
+        raise ValueError("it is stored as something other than a message and its origin")
     message, _, queue = found
     if not isinstance(message, dict) or not isinstance(queue, str) or not queue:
-        raise ValueError("it is no JSON object, or is noted under no queue")
+        raise ValueError("it is no JSON object, or has no queue")
     headers = message.get("headers")
     task_id = headers.get("id") if isinstance(headers, dict) else None
     return message, queue, task_id if isinstance(task_id, str) else ""

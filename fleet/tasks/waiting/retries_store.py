@@ -1,4 +1,4 @@
-"""Tasks that are put back to be tried again (`lua/retry.lua`). They wait among the parked ones."""
+"""Retries (`lua/retry.lua`): a task that waits for a retry is on hold."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from fleet.routing.rules.statistics import OUTCOMES_KEPT
 from fleet.tasks.store import Lease
 
 
-class Tried(NamedTuple):
-    """How often a task was tried again, and how many seconds ago it failed first, 0 for never."""
+class PriorRetries(NamedTuple):
+    """How often a task was retried, and how many seconds ago it first failed; 0 if never."""
 
     retries: int
     age_seconds: float
 
 
 class PutBack(NamedTuple):
-    """What `lua/retry.lua` answered."""
+    """The answer of `lua/retry.lua`: a status, and the pool's consecutive failures."""
 
     status: str
     failures_in_row: int
 
 
 class Retries(Store):
-    """Puts tasks back. What a failure says about its pool fades with `half_life_seconds`."""
+    """Puts tasks back for a retry. Pool statistics decay with `half_life_seconds`."""
 
     def __init__(
         self, client: Redis, keys: Keys, scripts: Scripts, half_life_seconds: float
@@ -38,30 +38,30 @@ class Retries(Store):
         super().__init__(client, keys, scripts)
         self.half_life_ms = int(half_life_seconds * 1000)
 
-    def tried(self, task_id: str) -> Tried:
-        """What was tried before, by Redis's clock. One round trip."""
+    def prior(self, task_id: str) -> PriorRetries:
+        """The earlier retries of a task, by Redis's clock. One round trip."""
         with redis_errors(self.client):
             pipeline = self.client.pipeline(transaction=False)
             pipeline.hmget(self.keys.task(task_id), "retries", "retrying_since")
             pipeline.time()
             (retries, since), (seconds, micros) = pipeline.execute()
         age = seconds + micros / 1e6 - int(since) / 1000 if since else 0.0
-        return Tried(int(retries or 0), max(0.0, age))
+        return PriorRetries(int(retries or 0), max(0.0, age))
 
     def put_back(
-        self, lease: Lease, error: str, kind: str, seconds: float, *, tells_of_pool: bool = True
+        self, lease: Lease, error: str, kind: str, seconds: float, *, counts_for_pool: bool = True
     ) -> PutBack:
-        """Put a running task back for so many seconds. One call.
+        """Put a running task on hold until its retry in `seconds`. One call.
 
-        `error` is JSON and `kind` its class; `tells_of_pool` says whether the failure counts for
-        the pool's success.
+        `error` is JSON and `kind` its class. With `counts_for_pool` the failure counts for the
+        pool's success rate.
         """
         keys, pool = self.keys, self.keys.pool(lease.pool)
         names = [keys.task(lease.task_id), keys.leases, pool.in_flight, keys.cancelled, keys.parked]
         names += [keys.ledger, keys.money, keys.reservations, keys.open_steps]
         names += [keys.waiting, pool.facts]
         arguments: Arguments = [lease.task_id, lease.fence, error, kind, round(seconds * 1000)]
-        arguments += [OUTCOMES_KEPT, int(tells_of_pool), lease.request_type, self.half_life_ms]
+        arguments += [OUTCOMES_KEPT, int(counts_for_pool), lease.request_type, self.half_life_ms]
         with redis_errors(self.client):
             status, failures = self.scripts.retry(keys=names, args=arguments)
         return PutBack(text(status), int(failures))

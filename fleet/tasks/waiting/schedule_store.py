@@ -1,8 +1,7 @@
-"""The schedule: what waits for its time in Redis, and in no worker's memory.
+"""The schedule: what is delayed waits in Redis, not in a worker's memory.
 
-Three sorted sets by when each member is due, in ms: delayed tasks, parked ones, and messages that
-are no tasks of Fleet's. Workers and beat look into it (`fleet.tasks.waiting.release`), each with
-one short script.
+Three sorted sets, scored by due time in ms: delayed tasks, tasks on hold, and delayed messages of
+plain Celery. Workers and beat read it (`fleet.tasks.waiting.release`), each with one short script.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ from fleet.redis.store import Store
 from fleet.tasks.set_aside_store import SetAside
 
 TAKEN_MS = 5000
-"""What a process has taken to queue it is looked at again so much later, should it have died."""
-MOST = 1000
+"""A member that a process has taken is due again after this time, in case the process has died."""
+MAX_DUE = 1000
 
 
 class Due(NamedTuple):
-    """What is due: ids of delayed tasks, first due first; of parked ones; messages; and ids of
-    running tasks whose lease has ended."""
+    """What is due: ids of delayed tasks, earliest first; ids of tasks on hold; messages; and ids of
+    running tasks whose lease has expired."""
 
     delayed: list[str]
-    parked: list[str]
+    on_hold: list[str]
     messages: list[bytes]
     ended: list[str]
 
@@ -34,9 +33,11 @@ class Due(NamedTuple):
 class Schedule(Store):
     """Takes what is due. Every method is one call to Redis unless it says more."""
 
-    def due(self, most: int = MOST) -> Due:
-        """What is due by Redis's clock. It is the caller's for 5 s: others are not given it, but
-        for the leases that have ended."""
+    def due(self, most: int = MAX_DUE) -> Due:
+        """Take what is due by Redis's clock, at most `most` of each kind.
+
+        Other callers do not get it for 5 s, except expired leases.
+        """
         keys = [self.keys.delayed, self.keys.parked, self.keys.deferred, self.keys.leases]
         with redis_errors(self.client):
             found: Any = self.scripts.due(keys=keys, args=[most, TAKEN_MS])
@@ -49,7 +50,7 @@ class Schedule(Store):
         )
 
     def oldest_first(self, task_ids: Sequence[str]) -> list[str]:
-        """The same ids by when their tasks were submitted."""
+        """The same ids, earliest submission first."""
         with redis_errors(self.client):
             pipeline = self.client.pipeline(transaction=False)
             for task_id in task_ids:
@@ -59,9 +60,9 @@ class Schedule(Store):
         return [task_id for _, task_id in sorted(ages)]
 
     def deliver(self, deferred: bytes) -> bool:
-        """Publish a message that is due. Whether nobody has done it before.
+        """Publish a delayed message; False if it was already published.
 
-        What is no such message is set aside: it must not keep the others from being published.
+        A malformed member is set aside, so that it does not block the others.
         """
         try:
             queue, wake_list, message, expires_ms = _parts(deferred)
@@ -77,15 +78,15 @@ class Schedule(Store):
 
 
 def deferred(queue: str, wake_list: str, message: str, expires_ms: int | None = None) -> str:
-    """A message and where it goes, as it stands in the schedule; `expires_ms` is after how long a
-    queue that nobody uses is dropped."""
+    """A message and its destination, in the form stored in the schedule. `expires_ms` is how long
+    an unused queue is kept."""
     kept: list[str | int] = [queue, wake_list, message]
     return json.dumps(kept if expires_ms is None else [*kept, expires_ms])
 
 
 def _parts(deferred: bytes) -> tuple[str, str, str, int | None]:
-    """Queue, wake list, message and the queue's `expires_ms`. Raises `ValueError` for what
-    `deferred` has not written."""
+    """Parse the stored form: queue, wake list, message and the queue's `expires_ms`. Raises
+    `ValueError` if it is malformed."""
     found = json.loads(deferred)
     kept, rest = (found[:3], found[3:]) if isinstance(found, list) else ([], [])
     is_kept = len(kept) == 3 and all(isinstance(each, str) and each for each in kept)

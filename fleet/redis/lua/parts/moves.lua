@@ -1,4 +1,4 @@
--- Moves of a task from one state to another, as fleet/tasks/rules/states.py has them. Each leaves an
+-- Moves of a task from one state to another, as fleet/tasks/rules.py has them. Each leaves an
 -- entry in the task's record, field `history`: ms, state, attempt, actor, reason. The first entry and
 -- the newest ones are kept. The count of a tenant's waiting tasks (queued, delayed or parked) moves
 -- with them. Needs time.

@@ -1,4 +1,4 @@
-"""Calls that threads make at the same time go together, and yet each is answered by itself."""
+"""Simultaneous calls of threads share a round trip, and each gets its own answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 30.0
 
 
 @pytest.fixture
-def bundles(valkey_url: str) -> AutoPipelining:
+def pipelining(valkey_url: str) -> AutoPipelining:
     return AutoPipelining(connect(valkey_url, 60).connection_pool)
 
 
@@ -41,22 +41,22 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 def together(
     threads: ThreadPoolExecutor,
-    bundles: AutoPipelining,
+    pipelining: AutoPipelining,
     client: redis.Redis,
     *commands: tuple[str, ...],
 ) -> list[Future[object]]:
     """Call them while a call that leads is not answered; the client's `gate` answers it."""
-    threads.submit(bundles.call, "BLPOP", "gate", 0)
+    threads.submit(pipelining.call, "BLPOP", "gate", 0)
     eventually(lambda: client.info("clients")["blocked_clients"] == 1)
-    waiting = [threads.submit(bundles.call, *command) for command in commands]
-    eventually(lambda: len(bundles._calls) == len(commands))
+    waiting = [threads.submit(pipelining.call, *command) for command in commands]
+    eventually(lambda: len(pipelining._calls) == len(commands))
     return waiting
 
 
 def test_what_is_called_while_another_call_is_under_way_is_one_round_trip(
-    bundles: AutoPipelining, threads: ThreadPoolExecutor, client: redis.Redis
+    pipelining: AutoPipelining, threads: ThreadPoolExecutor, client: redis.Redis
 ) -> None:
-    waiting = together(threads, bundles, client, *[("INCR", "n")] * 10)
+    waiting = together(threads, pipelining, client, *[("INCR", "n")] * 10)
     before = client.info("stats")["total_reads_processed"]
     client.lpush("gate", "open")
     answers = [call.result(PATIENCE_SECONDS) for call in waiting]
@@ -66,11 +66,11 @@ def test_what_is_called_while_another_call_is_under_way_is_one_round_trip(
 
 
 def test_an_error_is_that_of_its_own_call(
-    bundles: AutoPipelining, threads: ThreadPoolExecutor, client: redis.Redis
+    pipelining: AutoPipelining, threads: ThreadPoolExecutor, client: redis.Redis
 ) -> None:
     client.set("word", "no number")
     asked = [("ECHO", "a"), ("INCR", "word"), ("ECHO", "b")]
-    first, wrong, last = together(threads, bundles, client, *asked)
+    first, wrong, last = together(threads, pipelining, client, *asked)
     client.lpush("gate", "open")
     assert (first.result(PATIENCE_SECONDS), last.result(PATIENCE_SECONDS)) == (b"a", b"b")
     with pytest.raises(redis.ResponseError, match="not an integer"):
@@ -78,7 +78,7 @@ def test_an_error_is_that_of_its_own_call(
 
 
 def test_an_error_keeps_nothing_of_its_callers(
-    bundles: AutoPipelining, client: redis.Redis
+    pipelining: AutoPipelining, client: redis.Redis
 ) -> None:
     class Thing:
         """What a caller has in a variable."""
@@ -86,7 +86,7 @@ def test_an_error_keeps_nothing_of_its_callers(
     def ask() -> ref[Thing]:
         thing = Thing()
         with suppress(redis.ResponseError):
-            bundles.call("INCR", "word")
+            pipelining.call("INCR", "word")
         return ref(thing)
 
     client.set("word", "no number")
@@ -101,11 +101,11 @@ def test_an_error_keeps_nothing_of_its_callers(
 def test_a_late_answer_is_never_taken_for_that_of_the_next_call(
     valkey_url: str, client: redis.Redis
 ) -> None:
-    bundles = AutoPipelining(connect(valkey_url, 0.2).connection_pool)
+    pipelining = AutoPipelining(connect(valkey_url, 0.2).connection_pool)
     with pytest.raises(redis.TimeoutError):
-        bundles.call("BLPOP", "gate", 0)
+        pipelining.call("BLPOP", "gate", 0)
     client.lpush("gate", "late")
-    assert bundles.call("ECHO", "mine") == b"mine"
+    assert pipelining.call("ECHO", "mine") == b"mine"
 
 
 class Interrupted(Exception):
@@ -117,33 +117,33 @@ def interrupt(*_: object) -> None:
 
 
 def test_who_is_interrupted_while_waiting_holds_up_nobody(
-    bundles: AutoPipelining, threads: ThreadPoolExecutor, client: redis.Redis
+    pipelining: AutoPipelining, threads: ThreadPoolExecutor, client: redis.Redis
 ) -> None:
-    together(threads, bundles, client)
+    together(threads, pipelining, client)
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(Interrupted):
-            bundles.call("ECHO", "never mind")
+            pipelining.call("ECHO", "never mind")
     finally:
         signal.signal(signal.SIGALRM, before)
-    waiting = [threads.submit(bundles.call, "ECHO", str(n)) for n in range(2)]
-    eventually(lambda: len(bundles._calls) == 2)
+    waiting = [threads.submit(pipelining.call, "ECHO", str(n)) for n in range(2)]
+    eventually(lambda: len(pipelining._calls) == 2)
     client.lpush("gate", "open")
     assert [call.result(PATIENCE_SECONDS) for call in waiting] == [b"0", b"1"]
 
 
 def test_who_is_interrupted_while_leading_holds_up_nobody(
-    bundles: AutoPipelining, threads: ThreadPoolExecutor, client: redis.Redis
+    pipelining: AutoPipelining, threads: ThreadPoolExecutor, client: redis.Redis
 ) -> None:
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(Interrupted):
-            bundles.call("BLPOP", "gate", 0)
+            pipelining.call("BLPOP", "gate", 0)
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert threads.submit(bundles.call, "ECHO", "x").result(PATIENCE_SECONDS) == b"x"
+    assert threads.submit(pipelining.call, "ECHO", "x").result(PATIENCE_SECONDS) == b"x"
 
 
 def test_a_script_is_sent_again_where_the_connection_broke(
@@ -167,31 +167,31 @@ def test_a_script_that_redis_has_forgotten_is_loaded_again(
 
 
 def test_where_nobody_listens_every_call_fails(threads: ThreadPoolExecutor) -> None:
-    bundles = AutoPipelining(connect("redis://127.0.0.1:1/0", 1).connection_pool)
-    for call in [threads.submit(bundles.call, "PING") for _ in range(6)]:
+    pipelining = AutoPipelining(connect("redis://127.0.0.1:1/0", 1).connection_pool)
+    for call in [threads.submit(pipelining.call, "PING") for _ in range(6)]:
         with pytest.raises(redis.ConnectionError, match="refused"):
             call.result(PATIENCE_SECONDS)
 
 
-def test_a_child_has_a_connection_of_its_own(bundles: AutoPipelining) -> None:
-    mine = bundles.call("CLIENT", "ID")
+def test_a_child_has_a_connection_of_its_own(pipelining: AutoPipelining) -> None:
+    mine = pipelining.call("CLIENT", "ID")
     child = os.fork()
     if child == 0:
-        os._exit(0 if bundles.call("CLIENT", "ID") not in (mine, None) else 1)
+        os._exit(0 if pipelining.call("CLIENT", "ID") not in (mine, None) else 1)
     _, status = os.waitpid(child, 0)
     assert status == 0
-    assert bundles.call("CLIENT", "ID") == mine
+    assert pipelining.call("CLIENT", "ID") == mine
 
 
 def test_a_handler_of_signals_can_call_while_its_own_thread_is_in_a_call(
     valkey_url: str, client: redis.Redis, threads: ThreadPoolExecutor
 ) -> None:
-    bundles = AutoPipelining(connect(valkey_url, 60).connection_pool)
+    pipelining = AutoPipelining(connect(valkey_url, 60).connection_pool)
     refused: list[Exception] = []
 
     def handle(*_: object) -> None:
         try:
-            bundles.call("PING")
+            pipelining.call("PING")
         except Undelivered as error:
             refused.append(error)
         client.lpush("gate", "open")
@@ -203,8 +203,8 @@ def test_a_handler_of_signals_can_call_while_its_own_thread_is_in_a_call(
     before = signal.signal(signal.SIGUSR1, handle)
     try:
         threads.submit(interrupt)
-        assert bundles.call("BLPOP", "gate", 0) == [b"gate", b"open"]
+        assert pipelining.call("BLPOP", "gate", 0) == [b"gate", b"open"]
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert len(refused) == 1
-    assert bundles.call("PING")
+    assert pipelining.call("PING")

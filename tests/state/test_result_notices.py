@@ -31,7 +31,7 @@ from fleet.errors import (
 )
 from fleet.settings import Settings
 from fleet.tasks.leases.claims import Delivery
-from fleet.tasks.leases.requeue import GivenBack
+from fleet.tasks.leases.requeue import Requeued
 from fleet.worker import agent_tasks, tracing
 
 FOLLOWS = "what-follows"
@@ -53,8 +53,8 @@ NO_ENDS: list[Exception] = [
     CancelledError(),
     KeyError("a fault of Fleet's own"),
     AssertionError("another"),
-    GivenBack("id", is_queued=True),
-    GivenBack("id", is_queued=False),
+    Requeued("id", is_queued=True),
+    Requeued("id", is_queued=False),
 ]
 IGNORED = (LeaseLost,)
 
@@ -150,7 +150,7 @@ def name(error: Exception) -> str:
 @pytest.mark.parametrize("error", NO_ENDS, ids=name)
 def test_what_is_no_end_is_no_failure(told: Told, error: Exception) -> None:
     found = told.raises(error, is_end=False)
-    ignored = isinstance(error, IGNORED) or (isinstance(error, GivenBack) and error.is_queued)
+    ignored = isinstance(error, IGNORED) or (isinstance(error, Requeued) and error.is_queued)
     assert found.info.state == ("IGNORED" if ignored else "REJECTED")
     assert ignored or goes_back(found)
     assert (told.state, told.called()) == ("PENDING", [])
@@ -230,7 +230,7 @@ def test_a_failure_that_cannot_be_told_for_long_goes_back(
     def fail(*_: Any, **__: Any) -> Any:
         raise redis.ConnectionError("away")
 
-    monkeypatch.setattr(tracing, "TELL_SECONDS", 0.05)
+    monkeypatch.setattr(tracing, "NOTIFY_SECONDS", 0.05)
     monkeypatch.setattr(told.task.backend, "store_result", fail)
     found = told.raises(TaskFailed("it failed"), is_end=True)
     assert goes_back(found)
