@@ -1,1 +1,1 @@
-"""The jobs that beat runs: what, how often, and the thin tasks behind them."""
+"""The jobs that beat runs, and their schedule."""

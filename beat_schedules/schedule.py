@@ -1,4 +1,4 @@
-"""When the jobs run."""
+"""The schedule of the jobs."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ BUDGETS_SECONDS = 60
 RETAIN_SECONDS = 300
 HOUR = 3600
 NIGHTLY = crontab(hour=0, minute=17)
-"""UTC. By the clock, and not every day from its start: a beat may be restarted each day."""
+"""UTC. A fixed time, because an interval would start anew with each restart of beat."""
 LATER_AT_NIGHT = crontab(hour=0, minute=47)
 """UTC."""
 MORNINGS = crontab(hour=2, minute=0)
-"""UTC. By then what began yesterday has ended and is settled."""
+"""UTC. By then yesterday's tasks have ended and are settled."""
 
 
 def schedule(settings: Settings) -> dict[str, dict[str, Any]]:

@@ -52,9 +52,9 @@ from fleet.routing.rules.health import HealthPolicy
 from fleet.routing.rules.strategies import STRATEGIES, RouteRequest
 from fleet.settings.config import FleetConfig
 from fleet.simulation.rules.central import central_waits
-from fleet.simulation.rules.crew import SimulatedPool, Skill
 from fleet.simulation.rules.events import Conditions, simulate
 from fleet.simulation.rules.outcomes import Outcomes
+from fleet.simulation.rules.pools import SimulatedPool, Skill
 from fleet.simulation.rules.producers import Way
 from fleet.simulation.rules.workload import Kind, Workload, synthetic
 

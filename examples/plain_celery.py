@@ -1,11 +1,11 @@
-"""An application that uses only Celery: Fleet routes its tasks all the same.
+"""An application that uses only Celery's API. Fleet still routes its tasks.
 
     fleet up                            # in one terminal
     python examples/plain_celery.py     # in another, in the same folder
 
-`make_app()` is a Celery application with Fleet's transport, which takes the slot and writes
-the record in the step that publishes. If your application has to keep its own transport,
-give it Fleet's routes instead; the worker then writes the record:
+`make_app()` is a Celery application with Fleet's transport. Publishing takes the slot and writes the
+record in one atomic step. If your application must keep its own transport, give it Fleet's routes
+instead; the worker then writes the record:
 
     app.conf.task_routes = fleet.broker.app.task_routes()
 """
@@ -33,7 +33,7 @@ def main() -> None:
     print(f"task {sent.id}: {result['counts']}")
     for found in result["findings"]:
         print(f"{found['file']}:{found['line']} {found['rule']} {found['title']}")
-    print(f"why it went where it did: fleet explain {sent.id}")
+    print(f"why it got its pool and model: fleet explain {sent.id}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Submit tasks from Python, wait for their results, and see where they went.
+"""Submit tasks from Python, wait for their results, and show their pools and models.
 
     fleet up                      # in one terminal
     python examples/submit.py     # in another, in the same folder
@@ -22,7 +22,7 @@ def print_invoice(customer):
 def main() -> None:
     fleet = Fleet.from_env()
 
-    # One task. The call returns at once with its id and its pool; a worker does the work.
+    # One task. `submit` returns at once, with the id and the pool; a worker runs the task.
     task = fleet.submit(
         "code_generation",
         {
@@ -36,7 +36,7 @@ def main() -> None:
     print(f"{task.id}: pool {task.decision.pool}, model {task.model_decision.model}")
     print(f"scores: {task.decision.scores}")
 
-    # Its typed result. Code that failed its tests raises an error that holds the code.
+    # Its typed result. For code that failed its tests, the error holds the code.
     try:
         done = task.result(timeout=120)
     except TaskUnverified as doubtful:
@@ -59,7 +59,7 @@ def main() -> None:
         for found in scan.result(timeout=120).findings:
             print(f"{found.severity} CWE-{found.cwe} line {found.line}: {found.title}")
 
-    # Any process can look a task up by its id.
+    # Any process can read a task by its id.
     record = fleet.task(task.id).record()
     print(f"{record.state} after {record.run_seconds:.1f} s in pool {record.pool}")
 
@@ -68,6 +68,6 @@ if __name__ == "__main__":
     try:
         main()
     except NoAgentAvailable as error:
-        sys.exit(f"nobody is there to do it: {error}")
+        sys.exit(f"no agent is available: {error}")
     except FleetError as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -36,7 +36,7 @@ from fleet.tasks.submission.batch import Submitted
 from fleet.tasks.submission.checks import DEFAULT_PRIORITY, DEFAULT_TENANT, Submission
 from fleet.tasks.submission.submit import DryRun, route_decision
 from fleet.tasks.waiting.queue_index_store import Waiting
-from fleet.text.brief import unknown
+from fleet.text import unknown
 
 LOOK_SECONDS = 5.0
 PARKED = "waits for room under a limit, or to be tried again"

@@ -1,6 +1,6 @@
-"""Every error that Fleet raises on purpose. Each class means one action for the caller.
+"""The errors that Fleet raises on purpose. Each class calls for one action of the caller.
 
-The message of an error always says what was wrong and what to do about it.
+Each message says what is wrong and what to do.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 
 class FleetError(Exception):
-    """The root of the tree: catch this to catch anything that Fleet raises on purpose."""
+    """The base class of all errors that Fleet raises on purpose."""
 
     reason = ""
-    """Of a provider's standing fault: why its key or model is left alone for long, in few words."""
+    """For a lasting fault of a provider: why its key or model is not used, in a few words."""
 
 
 class RetryLater(FleetError):
-    """Nothing is wrong with the request: the same call may succeed after `retry_after` seconds."""
+    """The request is valid. The same call may succeed after `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
@@ -24,11 +24,11 @@ class RetryLater(FleetError):
 
 
 class Unavailable(RetryLater):
-    """A service that Fleet needs (Redis, a model provider) did not answer. Nothing was written, but
-    where it timed out: then it may have been. With an idempotency key it is safe to submit again.
+    """A service that Fleet needs (Redis, a model provider) did not answer.
 
-    `may_be_served` says that a provider may have done, and will bill, what it gave no answer to.
-    `reply` is the `ModelReply` that tells what the failed call took, where the provider told it.
+    Nothing was written, except perhaps after a timeout. With an idempotency key it is safe to
+    submit again. `may_be_served` says that a provider may have processed the call, and may bill it.
+    `reply` is the `ModelReply` with the usage of the failed call, if the provider reported it.
     """
 
     def __init__(
@@ -45,11 +45,10 @@ class Unavailable(RetryLater):
 
 
 class NotReplicated(RetryLater):
-    """The tasks are written, and fewer replicas than `redis.min_replicas` have them: should the
-    master be lost now, they may be too. `task_ids` names them.
+    """The tasks are written, but fewer replicas than `redis.min_replicas` have them.
 
-    Most of them end as any other. After a failover `Fleet.task` tells which are there; with an
-    idempotency key it is safe to submit again.
+    If the master is lost now, these tasks may be lost too. `task_ids` names them. After a failover,
+    `Fleet.task` shows which still exist. With an idempotency key it is safe to submit again.
     """
 
     def __init__(
@@ -60,12 +59,14 @@ class NotReplicated(RetryLater):
 
 
 class PartlySubmitted(FleetError):
-    """Some of many tasks are submitted, and others not. `submitted` names those that are written,
-    `unsure` those that may be, since their answer was lost: `Fleet.task` tells. The rest is not.
+    """Only some of many tasks are submitted.
 
-    Do not just call again: what has no idempotency key would be there twice. Where all have one the
-    same call is safe; else cancel these tasks first, or submit only what is missing. The cause says
-    what was wrong; notes say why one was refused, and which tasks too few replicas have.
+    `submitted` names the written tasks. `unsure` names tasks that may be written, because Redis's
+    answer was lost; `Fleet.task` shows whether they exist. The others are not written.
+
+    A repeated call would submit tasks without an idempotency key twice. If all tasks have a key,
+    repeat the call. Otherwise cancel these tasks first, or submit only the missing ones. The cause
+    is the original error. Notes say why a task was refused, and which tasks too few replicas have.
     """
 
     def __init__(
@@ -77,14 +78,14 @@ class PartlySubmitted(FleetError):
 
 
 class RateLimited(Unavailable):
-    """A model provider takes no more for now: another key or model may, or this one later."""
+    """A provider's rate limit is reached. Use another key or model, or try again later."""
 
 
 class QuotaExhausted(RateLimited):
-    """The account behind a provider's key has no credit, quota or allowance left: top it up, raise
-    its limit, or set another key. Another provider's model may answer.
+    """The account of a provider's key has no credit or quota left.
 
-    `whole_key` says that it is so for all models of the key.
+    Add credit, raise the limit, or set another key. Another provider's model may answer.
+    `whole_key` says that the error concerns all models of the key.
     """
 
     whole_key = True
@@ -98,43 +99,43 @@ class NoAgentAvailable(RetryLater):
 
 
 class ResultTimeout(RetryLater):
-    """The task had not ended within the time the caller was willing to wait. It goes on."""
+    """The task has not ended within the caller's timeout. It continues."""
 
 
 class NeverRetry(FleetError):
-    """The same call will fail again: change the request or the configuration first."""
+    """The same call will fail again. Change the request or the configuration first."""
 
 
 class InvalidRequest(NeverRetry):
-    """The request cannot be understood: an unknown name, a bad payload, a value out of range."""
+    """The request is invalid: an unknown name, a bad payload, or a value out of range."""
 
 
 class InvalidConfig(NeverRetry):
-    """The configuration is wrong; the message names the file, the key and what is allowed."""
+    """The configuration is invalid. The message names the file, the key and the allowed values."""
 
 
 class MalformedMessage(NeverRetry):
-    """A message in a queue is none that Fleet or Celery can read. Workers set it aside: see
-    `fleet dead list`. Send the task anew, as Celery or `Fleet.submit` writes it."""
+    """Neither Fleet nor Celery can read a message in a queue. Workers set it aside: see
+    `fleet dead list`. Send the task again with Celery or `Fleet.submit`."""
 
 
 class CheckpointTooLarge(NeverRetry):
-    """An agent saves more than a task may, `limits.checkpoint_bytes`: save less, or do without."""
+    """A task's checkpoints exceed `limits.checkpoint_bytes`. Save less."""
 
 
 class ContextWindowExceeded(NeverRetry):
-    """The prompt is too long for the model: ask one with a larger window, or send less."""
+    """The prompt is too long for the model. Use one with a larger window, or a shorter prompt."""
 
 
 class ModelNotServed(NeverRetry):
-    """A provider does not serve the model, or not to this key: correct the catalogue. Another model
+    """A provider does not serve the model, or not to this key. Correct the catalogue. Another model
     may answer."""
 
 
 class ModelRefused(NeverRetry):
-    """The model or its provider's filter would not answer this prompt: another model may.
+    """The model or its provider's filter refused this prompt. Another model may answer.
 
-    `reply` is the `ModelReply` that tells what the refusal took, where there was one.
+    `reply` is the `ModelReply` with the usage of the refusal, if there was one.
     """
 
     def __init__(self, message: str, reply: object = None) -> None:
@@ -143,15 +144,15 @@ class ModelRefused(NeverRetry):
 
 
 class TaskNotFound(NeverRetry):
-    """No task with this id is known: it never existed here, or its record has expired."""
+    """No task has this id. It never existed, or its record has expired."""
 
 
 class TaskFailed(NeverRetry):
-    """The task ran and ended in a failure; the message says which."""
+    """The task failed. The message gives the reason."""
 
 
 class TaskUnverified(TaskFailed):
-    """The agent produced an answer that did not pass its checks; `result` holds it."""
+    """The agent's answer did not pass its checks. `result` holds the answer."""
 
     def __init__(self, message: str, result: object = None) -> None:
         super().__init__(message)
@@ -159,7 +160,7 @@ class TaskUnverified(TaskFailed):
 
 
 class TaskCancelled(FleetError):
-    """Somebody cancelled the task before it ended."""
+    """The task was cancelled before it ended."""
 
 
 class TaskTimedOut(TaskFailed):
@@ -167,13 +168,13 @@ class TaskTimedOut(TaskFailed):
 
 
 class LeaseLost(FleetError):
-    """This worker no longer holds the right to run the task: stop, and write nothing."""
+    """This worker no longer holds the lease of the task. Stop, and write nothing."""
 
 
 class OverBudget(FleetError):
-    """The request costs more than a budget has left: its own, or one that others spend from too.
+    """The request exceeds a budget: its own, or a shared one.
 
-    `retry_after` is in how many seconds the budget's window turns; None where no time will help.
+    `retry_after` is the seconds until the budget's next window. None: waiting does not help.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -182,17 +183,18 @@ class OverBudget(FleetError):
 
 
 class OverLimit(RetryLater):
-    """A rate limit, or a bound on tasks at once, has no room: try again after `retry_after`."""
+    """A rate limit or a limit on concurrent tasks is reached. Try again after `retry_after`."""
 
 
 class TooBusy(RetryLater):
-    """As many tasks wait as may, for the pools or of the tenant: submit after `retry_after`."""
+    """The maximum number of tasks is waiting, for the pools or of the tenant. Submit again after
+    `retry_after`."""
 
 
 class TaskOnHold(FleetError):
-    """The task waits for room under a limit: this run ends, and the task runs again later.
+    """The task is put on hold until a limit has room. Its run ends here and starts anew later.
 
-    An agent lets the error pass. `refusal` is the `fleet.budgets.rules.refusals.Refusal`.
+    An agent must not catch it. `refusal` is the `fleet.budgets.rules.refusals.Refusal`.
     """
 
     def __init__(self, message: str, refusal: object = None) -> None:
@@ -201,18 +203,18 @@ class TaskOnHold(FleetError):
 
 
 class InEmergency(RetryLater):
-    """The fleet takes urgent tasks alone, until somebody ends the emergency."""
+    """The fleet accepts only urgent tasks until the emergency ends."""
 
     def __init__(self, message: str, retry_after: float = 60.0) -> None:
         super().__init__(message, retry_after)
 
 
 class NotAllowed(FleetError):
-    """The request asks for something its sender may not have, such as a path outside the roots."""
+    """The request needs a permission that is missing, such as a path outside the roots."""
 
 
 def extra_missing(what: str, extra: str) -> InvalidConfig:
-    """The error for `what` needs packages of an extra of Fleet that is not installed here."""
+    """The error if `what` needs packages of an extra that is not installed."""
     return InvalidConfig(
         f"{what} needs packages that are not installed here; run: pip install 'fleet[{extra}]'"
     )

@@ -1,1 +1,1 @@
-"""The leased scheduler."""
+"""The scheduler with a lease."""

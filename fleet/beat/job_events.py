@@ -1,7 +1,7 @@
-"""What monitors are told of the jobs that beat runs itself: the events that a worker sends.
+"""Celery events for the jobs that beat runs itself, as a worker sends them.
 
-So Flower shows each run with what it gave, and beat among the workers. Monitors alone need them:
-where they cannot be sent, the job runs all the same.
+With these events Flower lists beat as a worker, and each run of a job with its result. Only
+monitors need the events: if they cannot be sent, the job runs anyway.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from celery.worker.state import SOFTWARE_INFO
 from fleet.errors import FleetError
 
 ALIVE_SECONDS = 5.0
-"""Beat says so often that it works; it is told to be gone after twice the `freq` that it names."""
+"""The interval of heartbeats. Monitors declare beat dead after twice the `freq` in the event."""
 
 Job = Callable[[], Any]
 
@@ -28,22 +28,22 @@ log = structlog.get_logger(__name__)
 
 
 class JobEvents:
-    """Sends the events of one beat."""
+    """Sends the events of one beat process."""
 
     def __init__(self, app: Celery) -> None:
         self.app = app
         self.hostname = f"beat@{socket.gethostname()}"
-        self._said_at = float("-inf")
+        self._sent_at = float("-inf")
 
     def alive(self) -> None:
-        """Say that this beat works, where that was not said a moment ago."""
+        """Send a heartbeat, unless the last one is newer than `ALIVE_SECONDS`."""
         now = time.monotonic()
-        if now - self._said_at >= ALIVE_SECONDS:
-            self._said_at = now
+        if now - self._sent_at >= ALIVE_SECONDS:
+            self._sent_at = now
             self._send("worker-heartbeat", freq=2 * ALIVE_SECONDS, **SOFTWARE_INFO)
 
     def of(self, name: str, job: Job) -> Job:
-        """The job, told about when it begins and when it ends."""
+        """The job, wrapped to send an event when it starts and when it ends."""
 
         def run() -> Any:
             run_id, began = str(uuid4()), time.monotonic()
@@ -52,7 +52,7 @@ class JobEvents:
             try:
                 result = job()
             except Exception as error:
-                self._send("task-failed", uuid=run_id, exception=_told(error), traceback="")
+                self._send("task-failed", uuid=run_id, exception=_describe(error), traceback="")
                 raise
             runtime = time.monotonic() - began
             self._send("task-succeeded", uuid=run_id, result=saferepr(result), runtime=runtime)
@@ -70,7 +70,7 @@ class JobEvents:
             log.debug("an event was not sent", kind=kind, error=type(error).__name__)
 
 
-def _told(error: Exception) -> str:
-    """An error of Fleet's in its words; of any other, which may quote anything, its class."""
+def _describe(error: Exception) -> str:
+    """The message of an error of Fleet's. Of other errors, which may quote secrets, the class."""
     kind = type(error).__name__
     return f"{kind}: {error}" if isinstance(error, FleetError) else kind

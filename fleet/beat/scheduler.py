@@ -1,12 +1,12 @@
-"""Celery beat with a lease: of several beats one works, the others stand by.
+"""Celery beat with a lease: of several beat processes, one is active and the others stand by.
 
-The lease is a key with an expiry. The beat that holds it renews it at every tick; should
-it die, another takes over when the key has expired. When each job began last is kept beside it, so
-the other goes on where the first one stopped, and each job begins once a period.
+The lease is a key that expires. The active process renews it at every tick. If that process dies,
+another one takes over when the key has expired. The last start of each job is stored beside the
+lease. The new process continues from there, so each job starts once per period.
 
-Fleet's own jobs (`JOBS` of `fleet.broker.known_tasks`) run here, in threads: so they run though
-every slot of every worker is taken, and where there is no worker at all. Any other task of the
-schedule is sent as a stock beat sends it.
+Fleet's own jobs, listed in `JOBS` of `fleet.broker.known_tasks`, run in threads of this process.
+They run even if all slots of all workers are taken, or without any worker. Other tasks of the
+schedule are sent as in stock Celery.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ from fleet.errors import FleetError
 from fleet.tasks.background_loops import FailureStreak
 
 TICKS = 6
-"""How often at least beat looks, and renews its lease, while one lease lasts."""
+"""The minimum number of ticks, and so of renewals, within the time of a lease."""
 RETRY_SECONDS = 1.0
-"""After a tick that failed the next one comes so soon; later where it has failed again."""
+"""The wait after a failed tick. It grows with further failures."""
 END_SECONDS = 5.0
-"""How long a beat that ends waits for the jobs that it runs. They may be killed at any time."""
+"""How long beat waits for its running jobs at shutdown. A job may be killed at any time."""
 
 log = structlog.get_logger(__name__)
 
 
 class JobThreads:
-    """Runs jobs, each in a thread of its own and never twice at once."""
+    """Runs each job in its own thread, never two runs of a job at once."""
 
     def __init__(self) -> None:
         self._running: dict[str, threading.Thread] = {}
 
     def is_running(self, name: str) -> bool:
-        """Whether the job's last run has not ended."""
+        """Whether the last run of the job is still running."""
         return name in self._running and self._running[name].is_alive()
 
     def start(self, name: str, job: Callable[[], Any]) -> None:
-        """Run a job."""
+        """Run a job in a thread."""
         thread = threading.Thread(target=_run, args=(name, job), name=name, daemon=True)
         self._running[name] = thread
         thread.start()
 
     def wait(self, seconds: float) -> None:
-        """Wait for the jobs that run."""
+        """Wait for the running jobs, at most `seconds`."""
         deadline = time.monotonic() + seconds
         for thread in self._running.values():
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -68,7 +68,7 @@ def _run(name: str, job: Callable[[], Any]) -> None:
     try:
         job()
     except FleetError as error:
-        log.warning("a job failed; the next one does the same", job=name, error=str(error))
+        log.warning("a job failed; its next run repeats the work", job=name, error=str(error))
     except Exception:
         log.exception("a job failed", job=name)
     else:
@@ -76,7 +76,7 @@ def _run(name: str, job: Callable[[], Any]) -> None:
 
 
 class LeasedScheduler(Scheduler):
-    """Named by `beat_scheduler`. Ticks only while it holds the lease."""
+    """The value of the setting `beat_scheduler`. It ticks only while it holds the lease."""
 
     def __init__(self, app: Any, **options: Any) -> None:
         connection = fleet_of(app)
@@ -88,23 +88,23 @@ class LeasedScheduler(Scheduler):
         self.events = JobEvents(app)
         self.troubles = FailureStreak("beat")
         self.held: bool | None = None
-        #: The last run of each job as this beat knows it.
+        #: The last run of each job that this process knows.
         self.runs: dict[str, str] = {}
-        #: Whether another beat may have begun jobs since this one has looked.
+        #: Whether another process may have started jobs since `runs` was read.
         self.is_behind = True
         app.add_jobs()
         super().__init__(app, **options)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Begin what is due, where this beat holds the lease; seconds until the next look.
+        """Start due jobs, if this process holds the lease. Returns the seconds to wait.
 
-        Celery's beat ends with the first error of a tick. This one goes on.
+        Celery's beat exits on the first error of a tick. This one continues.
         """
         try:
             seconds = self._tick(*args, **kwargs)
         except Exception as error:
             self.troubles.failed(error)
-            # Celery has taken the entry that failed out of its heap.
+            # Celery has removed the failed entry from its heap.
             self.held = self._heap = None
             return self.troubles.seconds(RETRY_SECONDS, self.tick_seconds)
         self.troubles.succeeded()
@@ -119,16 +119,16 @@ class LeasedScheduler(Scheduler):
     def apply_async(
         self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any
     ) -> Any:
-        """Run a job of Fleet's, or send any other task, once a period."""
+        """Run one of Fleet's jobs, or send another task, once per period."""
         if self.jobs.is_running(entry.name):
-            log.warning("a job has not ended when it was due again", job=entry.name)
+            log.warning("a job is due again, but its last run has not ended", job=entry.name)
             return None
-        # Until it is sure that this beat has begun it, what Redis says is looked at again.
+        # If `begin` fails, the next tick reads the runs from Redis again.
         self.is_behind = True
-        begun = self.lease.begin(entry.name, self.runs.get(entry.name, ""))
-        if not begun:
+        run = self.lease.begin(entry.name, self.runs.get(entry.name, ""))
+        if not run:
             return None
-        self.runs[entry.name] = begun
+        self.runs[entry.name] = run
         self.is_behind = False
         task = self.app.tasks.get(entry.task)
         if entry.task not in JOBS or task is None or isinstance(task, KnownJob):
@@ -138,12 +138,12 @@ class LeasedScheduler(Scheduler):
         return None
 
     def close(self) -> None:
-        """Let another beat take over at once."""
+        """Shut down, and release the lease so that another process takes over at once."""
         self.jobs.wait(END_SECONDS)
         try:
             self.lease.release()
         except Exception as error:
-            log.warning("the beat lease runs out by itself", error=repr(error))
+            log.warning("releasing the beat lease failed; it expires by itself", error=repr(error))
         super().close()
 
     def _hold(self) -> bool:
@@ -151,12 +151,12 @@ class LeasedScheduler(Scheduler):
         if held and (not self.held or self.is_behind):
             self._catch_up()
         if held != self.held:
-            log.info("this beat sends the jobs" if held else "another beat sends the jobs")
+            log.info("this beat runs the jobs" if held else "another beat runs the jobs")
         self.held = held
         return held
 
     def _catch_up(self) -> None:
-        """Go on where another beat has stopped, by how long ago each job began."""
+        """Read when each job last started, to continue the schedule of another process."""
         for name, run in self.lease.runs().items():
             self.runs[name] = run.name
             entry = self.schedule.get(name)

@@ -1,4 +1,4 @@
-"""Who is beat now, and when it began each job: one key that only its holder may renew or drop."""
+"""The lease of the active beat process, and the last start of each job."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from fleet.redis.scripts import Scripts, text
 
 
 class Run(NamedTuple):
-    """The last run of a job: a name for it, and how long ago it began by Redis's clock."""
+    """The last run of a job: its name, and how long ago it started by Redis's clock."""
 
     name: str
     seconds_ago: float
 
 
 class BeatLease:
-    """A lease that one of several beats holds; judged by Redis's clock."""
+    """The lease that one of several beat processes holds, by Redis's clock. Only the holder may
+    renew or release it."""
 
     def __init__(self, client: Redis, keys: Keys, owner: str, seconds: int) -> None:
         self.client = client
@@ -30,12 +31,12 @@ class BeatLease:
         self.seconds = seconds
 
     def hold(self) -> bool:
-        """Take or renew the lease. Whether this owner has it now."""
+        """Take or renew the lease. Returns whether this owner holds it."""
         with redis_errors(self.client):
             return self._take(self.seconds)
 
     def runs(self) -> dict[str, Run]:
-        """The last run of each job that any beat has begun. Two calls."""
+        """The last run of each job, started by any process. Two calls."""
         with redis_errors(self.client):
             seconds, micros = self.client.time()
             found = self.client.hgetall(self.runs_key)
@@ -43,14 +44,17 @@ class BeatLease:
         return {text(job): Run(text(at), now - int(at) / 1000) for job, at in found.items()}
 
     def begin(self, job: str, last: str) -> str:
-        """Begin a job whose last run, as far as this owner knows, is `last`, '' for none. The new
-        run's name, or '' where another beat has begun it or has the lease."""
+        """Start a job. `last` is the last run that this owner knows, '' for none.
+
+        Returns the name of the new run, or '' if another process has started the job or holds the
+        lease.
+        """
         keys, arguments = [self.key, self.runs_key], [self.owner, job, last]
         with redis_errors(self.client):
             return text(self.scripts.begin_job(keys=keys, args=arguments))
 
     def release(self) -> None:
-        """Give the lease up, where this owner has it."""
+        """Release the lease, if this owner holds it."""
         with redis_errors(self.client):
             self._take(0)
 

@@ -23,7 +23,7 @@ from kombu.utils.objects import cached_property
 
 from fleet.broker.router import FleetRouter
 from fleet.errors import InvalidConfig
-from fleet.text.brief import brief
+from fleet.text import brief
 
 PLACE_OPTIONS = ("queue", "exchange", "exchange_type", "routing_key")
 """The options of a route that decide where a task goes."""

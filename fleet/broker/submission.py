@@ -22,7 +22,7 @@ from fleet.tasks.submission.checks import (
     RequestChecks,
     Submission,
 )
-from fleet.text.brief import brief
+from fleet.text import brief
 
 REQUEST_FIELDS = ("request_type", "tenant", "complexity", "quality", "speed")
 HEADER_FIELDS = (*REQUEST_FIELDS, "payload_characters", "priority")

@@ -14,7 +14,7 @@ from fleet.errors import InvalidConfig
 from fleet.redis.keys import SEPARATOR
 from fleet.settings import Settings
 from fleet.settings.addresses import redis_address
-from fleet.text.brief import brief, is_number
+from fleet.text import brief, is_number
 
 FIXED_OPTIONS = (
     "fleet",

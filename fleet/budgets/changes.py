@@ -18,7 +18,7 @@ from fleet.routing.routes import check_scope as check_tasks
 from fleet.settings import Settings
 from fleet.settings.budgets import MAX_DOLLARS
 from fleet.settings.names import ALL, EACH, Over, check_scope_name, scope_form
-from fleet.text.brief import unknown
+from fleet.text import unknown
 
 Amounts = Mapping[str, float | None]
 """Limits by their names in the configuration: US dollars or counts; None lifts one."""

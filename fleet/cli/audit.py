@@ -1,13 +1,13 @@
-"""`fleet audit`: who changed routes, limits and controls, when and why."""
+"""`fleet audit`: who changed routes, limits and other controls, when and why."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fleet.cli.output import JsonOption, dollars, moment, say
+from fleet.cli.output import JsonOption, LimitOption, dollars, moment, say
 from fleet.cli.rows import Column, CsvOption, print_rows
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ def add_to(parent: typer.Typer) -> None:
 
 
 def audit(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many of them.")] = 20,
+    limit: LimitOption = 20,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show the newest changes of routes, limits and controls first. Some 10,000 are kept.
+    """Show changes of routes, limits and other controls, newest first. About 10,000 are kept.
 
     Example: `fleet audit --limit 50 --json`
     """
@@ -34,17 +34,17 @@ def audit(
     if changes or as_json:
         print_rows(changes, CHANGES, _change_json, as_json, as_csv)
     else:
-        say("nothing was changed yet")
+        say("no changes yet")
 
 
 def _change_json(change: PolicyChange) -> dict[str, Any]:
-    """A change for programs; `at` is in seconds since 1970, what there was not is null."""
+    """A change for programs. `at` is in seconds since 1970; an absent value is null."""
     values = {"before": change.before or None, "after": change.after or None}
     return {**change._asdict(), "at": change.epoch, **values}
 
 
 def _value(change: PolicyChange, value: str) -> str:
-    """What was written, in few words; a dash where there was nothing."""
+    """A value in a few words. A dash stands for no value."""
     if not value:
         return "-"
     if change.kind == "limit" and change.about[2] == "dollars" and value.isdigit():
@@ -53,7 +53,7 @@ def _value(change: PolicyChange, value: str) -> str:
         return str(json.loads(value)["strategy"])
     if change.kind == "emergency":
         tenants = json.loads(value)["tenants"]
-        return f"on, but for {', '.join(tenants)}" if tenants else "on"
+        return f"on, except for {', '.join(tenants)}" if tenants else "on"
     return value
 
 
@@ -62,10 +62,10 @@ def _what(change: PolicyChange) -> str:
 
 
 CHANGES: tuple[Column[PolicyChange], ...] = (
-    Column("time", lambda change: moment(change.epoch), overflow="fold"),
-    Column("by", lambda change: change.by, overflow="fold"),
-    Column("what", _what, overflow="fold"),
-    Column("before", lambda change: _value(change, change.before), overflow="fold"),
-    Column("after", lambda change: _value(change, change.after), overflow="fold"),
-    Column("why", lambda change: change.why, overflow="fold"),
+    Column("time", lambda change: moment(change.epoch)),
+    Column("by", lambda change: change.by),
+    Column("what", _what),
+    Column("before", lambda change: _value(change, change.before)),
+    Column("after", lambda change: _value(change, change.after)),
+    Column("why", lambda change: change.why),
 )

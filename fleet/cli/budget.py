@@ -1,4 +1,4 @@
-"""`fleet budget`: what may be used in an hour, a day and a month, and what becomes of the rest."""
+"""`fleet budget`: limits by UTC hour, day and month, and what happens to calls over them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,30 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fleet.cli.controls import (
+from fleet.cli.emergency import describe_emergency, emergency_json
+from fleet.cli.limits import (
     ORIGINS,
-    ByOption,
     ScopeArgument,
-    WhyOption,
-    amounts,
     limit_json,
     limits_table,
-    tell_cleared,
-    tell_limits,
+    parse_limits,
+    print_cleared,
+    print_limits,
 )
-from fleet.cli.emergency import emergency_json, emergency_said
-from fleet.cli.output import JsonOption, console, dollars, moment, print_json, say, tasks_of
+from fleet.cli.output import (
+    ByOption,
+    JsonOption,
+    LimitOption,
+    RequestTypeOption,
+    TenantOption,
+    WhyOption,
+    console,
+    dollars,
+    moment,
+    print_json,
+    say,
+    tasks_of,
+)
 from fleet.cli.rows import Column, CsvOption, figure, print_rows, table
 
 if TYPE_CHECKING:
@@ -28,20 +39,20 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Budgets by UTC hour, day and month, changed while the fleet runs. "
-    "Example: `fleet budget show`",
+    help="Show and change budgets by UTC hour, day and month, while the fleet runs."
+    "\n\nExample: `fleet budget show`",
 )
 
 Window = Literal["hour", "day", "month"]
 NAMES = {"hour": "hourly", "day": "daily", "month": "monthly"}
 QUANTITIES = ("usd", "tokens", "requests")
-SAID = {
-    "downgrade": "a call that does not fit goes to a cheaper model from now on",
-    "wait": "a call that does not fit waits for the window to turn from now on",
-    "refuse": "a call that does not fit is refused from now on",
-    "configured": "the configuration holds again",
+CHANGED = {
+    "downgrade": "a call over a budget now goes to a cheaper model",
+    "wait": "a call over a budget now waits for the next window",
+    "refuse": "a call over a budget is now refused",
+    "configured": "the configuration applies again",
 }
-NOT_SET = "nothing was set, the configuration holds"
+NOT_SET = "no policy was set at run time; the configuration applies"
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -52,23 +63,24 @@ def add_to(parent: typer.Typer) -> None:
 @app.command("set")
 def set_(
     scope: ScopeArgument,
-    window: Annotated[Window, typer.Option(help="The UTC hour, day or month.")],
+    window: Annotated[Window, typer.Option(help="The length of the window, in UTC.")],
     why: WhyOption,
-    dollars: Annotated[str | None, typer.Option(help="US dollars, or none.")] = None,
-    tokens: Annotated[str | None, typer.Option(help="Tokens of input and output, or none.")] = None,
-    requests: Annotated[str | None, typer.Option(help="Model calls, or none.")] = None,
+    dollars: Annotated[str | None, typer.Option(help="US dollars, or `none`.")] = None,
+    tokens: Annotated[str | None, typer.Option(help="Input and output tokens, or `none`.")] = None,
+    requests: Annotated[str | None, typer.Option(help="Model calls, or `none`.")] = None,
     by: ByOption = "",
 ) -> None:
-    """Set a budget of a scope for the next task of every process, all of it or nothing.
+    """Set budgets of a scope. Either all of the given budgets are set, or none.
 
-    It goes before the configuration; none lifts what is configured.
+    The new budgets override the configuration. Every process applies them from its next task on.
+    `none` removes a configured budget.
 
     Example: `fleet budget set tenant:acme --window day --dollars 20 --why "as agreed"`
     """
     from fleet import Fleet
 
     named = NAMES[window]
-    wanted = amounts(
+    wanted = parse_limits(
         {
             f"{named}_usd": ("--dollars", dollars),
             f"{named}_tokens": ("--tokens", tokens),
@@ -77,19 +89,17 @@ def set_(
     )
     fleet = Fleet.from_env()
     fleet.set_limits(scope, wanted, why=why, by=by)
-    tell_limits(fleet, scope, wanted)
+    print_limits(fleet, scope, wanted)
 
 
 @app.command()
 def clear(
     scope: ScopeArgument,
     why: WhyOption,
-    window: Annotated[
-        Window | None, typer.Option(help="Only of the UTC hour, day or month.")
-    ] = None,
+    window: Annotated[Window | None, typer.Option(help="Only budgets of this window.")] = None,
     by: ByOption = "",
 ) -> None:
-    """Go back to what the configuration says, for all budgets of a scope or those of a window.
+    """Return a scope's budgets to the configuration: those of one window, or all of them.
 
     Example: `fleet budget clear tenant:acme --window day --why "back to the contract"`
     """
@@ -97,25 +107,26 @@ def clear(
 
     windows = [NAMES[window]] if window else NAMES.values()
     names = [f"{named}_{quantity}" for named in windows for quantity in QUANTITIES]
-    tell_cleared(scope, Fleet.from_env().clear_limits(scope, names, why=why, by=by))
+    print_cleared(scope, Fleet.from_env().clear_limits(scope, names, why=why, by=by))
 
 
 @app.command()
 def policy(
     over: Annotated[
         Literal["downgrade", "wait", "refuse", "configured"],
-        typer.Argument(help="To a cheaper model, wait for the window to turn, or not at all."),
+        typer.Argument(
+            help="Use a cheaper model, wait for the next window, or refuse the call. `configured` "
+            "returns to the configuration."
+        ),
     ],
     why: WhyOption,
-    request_type: Annotated[
-        str, typer.Option("--request-type", help="Only tasks of this request type.")
-    ] = "",
-    tenant: Annotated[str, typer.Option("--tenant", help="Only tasks of this tenant.")] = "",
+    request_type: RequestTypeOption = "",
+    tenant: TenantOption = "",
     by: ByOption = "",
 ) -> None:
-    """Say what becomes of model calls that do not fit a budget; the narrowest policy holds.
+    """Choose what happens to model calls over a budget.
 
-    With `configured` the configuration holds again.
+    If several policies match a task, the most specific one applies.
 
     Example: `fleet budget policy wait --tenant acme --why "they can wait for the morning"`
     """
@@ -124,13 +135,13 @@ def policy(
     new = Fleet.from_env().set_budget_policy(
         over, request_type=request_type, tenant=tenant, why=why, by=by
     )
-    said = NOT_SET if over == "configured" and not new else SAID[over]
-    say(f"{tasks_of(request_type, tenant)}: {said}")
+    done = NOT_SET if over == "configured" and not new else CHANGED[over]
+    say(f"{tasks_of(request_type, tenant)}: {done}")
 
 
 @app.command()
 def show(as_json: JsonOption = False) -> None:
-    """Show the budgets and policies in force, how much of each is used, and where it was said.
+    """Show the budgets and policies in force, their usage, and where each was set.
 
     Example: `fleet budget show --json`
     """
@@ -139,12 +150,12 @@ def show(as_json: JsonOption = False) -> None:
     fleet = Fleet.from_env()
     controls, budgets = fleet.controls(), fleet.settings.config.budgets
     limits = [each for each in controls.in_force() if each.key.window in NAMES]
-    found = fleet.limit_usage(limits)
+    usage = fleet.limit_usage(limits)
     if as_json:
         downgrade = controls.downgrade
         print_json(
             {
-                "limits": [limit_json(limit, found) for limit in limits],
+                "limits": [limit_json(limit, usage) for limit in limits],
                 "task_nanodollars": controls.task_nanodollars,
                 "task_tokens": budgets.task_tokens,
                 "task_requests": budgets.task_requests,
@@ -159,24 +170,25 @@ def show(as_json: JsonOption = False) -> None:
         )
         return
     screen = console()
-    screen.print(limits_table(limits, found))
+    screen.print(limits_table(limits, usage))
     screen.print()
     screen.print(table(controls.overs_in_force(), OVERS))
-    say("\n" + _downgrade_said(controls.downgrade))
-    say(emergency_said(controls.emergency))
+    say("\n" + _describe_downgrade(controls.downgrade))
+    say(describe_emergency(controls.emergency))
 
 
 @app.command()
 def alerts(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many of them.")] = 20,
+    limit: LimitOption = 20,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show which scopes have used 50, 80, 90 or 100 % of their dollars, the newest first, and which
-    models have ignored the limit of their answers.
+    """Show budget alerts, newest first.
 
-    What is reserved counts as used. Beat looks each minute and says each threshold once a window,
-    whatever becomes of the limit. Some 10,000 are kept.
+    An alert says that a scope has used 50, 80, 90 or 100 % of its dollars, or that a model has
+    ignored the limit on the length of its answers. Reserved money counts as used. Beat checks every
+    minute and reports each threshold once in a window, even if the limit changes. About 10,000
+    alerts are kept.
 
     Example: `fleet budget alerts --limit 50 --json`
     """
@@ -186,7 +198,7 @@ def alerts(
     if found or as_json:
         print_rows(found, ALERTS, _alert_json, as_json, as_csv)
     else:
-        say("no budget was used by half yet")
+        say("no alerts: no budget is half used yet")
 
 
 def _alert_json(alert: Alert) -> dict[str, Any]:
@@ -207,24 +219,23 @@ def _over_json(over: OverInForce) -> dict[str, Any]:
     }
 
 
-def _downgrade_said(downgrade: Downgrade) -> str:
-    """The way down to cheaper models, in words."""
+def _describe_downgrade(downgrade: Downgrade) -> str:
     if not downgrade.models:
-        return "no model goes down to a cheaper one"
-    ways = ", ".join(f"{expensive} to {cheap}" for expensive, cheap in downgrade.models.items())
+        return "no model has a cheaper replacement"
+    ways = ", ".join(f"{model} by {cheaper}" for model, cheaper in downgrade.models.items())
     return (
-        f"over {dollars(downgrade.over)} a task, and from {downgrade.nearly:.0%} of a budget on, "
-        f"models go down: {ways}"
+        f"over {dollars(downgrade.over)} per task, and from {downgrade.nearly:.0%} of a budget on, "
+        f"cheaper models are used: {ways}"
     )
 
 
 def _alert_cells(alert: Alert) -> tuple[str, str, str, str, str]:
-    """Window, what was reached, limit, spent and reserved."""
+    """The cells window, reached, limit, spent and reserved."""
     from fleet.budgets.rules.alerts import LimitAlert
 
     if isinstance(alert, LimitAlert):
         asked, written = f"{alert.asked:,} tokens", f"{alert.written:,} tokens"
-        return "an answer", "its limit", asked, written, ""
+        return "one answer", "its limit", asked, written, ""
     amounts = (dollars(alert.limit), dollars(alert.settled), dollars(alert.held))
     return alert.window_id, f"{alert.threshold} %", *amounts
 
@@ -239,8 +250,8 @@ ALERTS: tuple[Column[Alert], ...] = (
     figure("reserved", lambda alert: _alert_cells(alert)[4]),
 )
 OVERS: tuple[Column[OverInForce], ...] = (
-    Column("request type", lambda over: over.tasks.request_type or "any", overflow="fold"),
-    Column("tenant", lambda over: over.tasks.tenant or "any", overflow="fold"),
-    Column("a call that does not fit", lambda over: over.over, overflow="fold"),
-    Column("said in", lambda over: ORIGINS[over.origin], overflow="fold"),
+    Column("request type", lambda over: over.tasks.request_type or "any"),
+    Column("tenant", lambda over: over.tasks.tenant or "any"),
+    Column("a call over a budget", lambda over: over.over),
+    Column("set in", lambda over: ORIGINS[over.origin]),
 )

@@ -1,4 +1,4 @@
-"""`fleet config`: what the settings are, and whether they are right."""
+"""`fleet config`: check or show the settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from fleet.models.rules.catalogue import Model
     from fleet.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Check or show the configuration.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Check or show the configuration."
+    "\n\nExample: `fleet config check`",
+)
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -24,7 +28,7 @@ def add_to(parent: typer.Typer) -> None:
 
 @app.command()
 def check() -> None:
-    """Read fleet.toml and the FLEET_* variables, and say what is wrong with them.
+    """Check fleet.toml and the FLEET_* variables, and report the first error.
 
     Example: `FLEET_CONFIG=staging.toml fleet config check`
     """
@@ -41,21 +45,21 @@ def check() -> None:
     check_model_tasks(settings, installed_agents())
     models = catalogue(settings, os.environ)
     say(
-        f"{settings.source}: right ({len(config.pools)} pools, {len(config.request_types)} request "
+        f"{settings.source}: valid ({len(config.pools)} pools, {len(config.request_types)} request "
         f"types, {models_counted(models, config.models.catalogue)})"
     )
 
 
 def models_counted(models: Sequence[Model], kind: str) -> str:
-    """How many models the catalogue in force has, and how many of them can be had here."""
+    """The number of models in the catalogue, and of those that can be used here."""
     here = sum(not model.absent for model in models)
-    available = "" if here == len(models) else f", {here} of which can be had here"
+    available = "" if here == len(models) else f", {here} of them usable here"
     return f"{len(models)} models in the {kind} catalogue{available}"
 
 
 @app.command()
 def show(as_json: JsonOption = False) -> None:
-    """Show what is in force, defaults and all, with passwords masked: a fleet.toml again.
+    """Show the settings in force as a fleet.toml, with defaults. Passwords are masked.
 
     Example: `fleet config show --json`
     """
@@ -71,7 +75,7 @@ def show(as_json: JsonOption = False) -> None:
 
 
 def _environment(settings: Settings) -> dict[str, Any]:
-    """The variables in force. Addresses lose their password, secrets become stars."""
+    """The variables in force, without passwords in addresses and with stars for secrets."""
     from fleet.settings.addresses import masked
 
     shown = settings.environment.model_dump(mode="json", exclude_none=True)
@@ -83,7 +87,7 @@ def _environment(settings: Settings) -> dict[str, Any]:
 
 
 def to_toml(tables: dict[str, Any]) -> str:
-    """Nested tables as TOML. A key without a value is left out, since TOML has no null."""
+    """Nested tables as TOML. Keys with None are left out, because TOML has no null."""
     import tomli_w
 
     return tomli_w.dumps(_without_nulls(tables))

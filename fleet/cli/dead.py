@@ -1,13 +1,22 @@
-"""`fleet dead`: the tasks that failed for good, and what becomes of them."""
+"""`fleet dead`: list, retry or drop dead letters, the tasks that failed for good."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from fleet.cli.output import JsonOption, console, counting, dollars, moment, print_json, say
+from fleet.cli.output import (
+    JsonOption,
+    TenantOption,
+    console,
+    counting,
+    dollars,
+    moment,
+    print_json,
+    say,
+)
 from fleet.cli.rows import Column, figure, table
 
 if TYPE_CHECKING:
@@ -16,27 +25,27 @@ if TYPE_CHECKING:
     from fleet.tasks.store import TaskRecord
 
 SHOWN = 2000
-"""Characters of a malformed message that a terminal shows; `--json` has all that was kept."""
+"""Characters of a malformed message shown on a terminal. `--json` has all that was kept."""
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Dead letters: tasks that failed for good. Example: `fleet dead list`",
+    help="List, retry or drop dead letters: tasks that failed for good."
+    "\n\nExample: `fleet dead list`",
 )
 
-TenantOption = Annotated[str, typer.Option(help="Only those of this tenant.")]
-TypeOption = Annotated[str, typer.Option("--type", help="Only those of this request type.")]
+TypeOption = Annotated[str, typer.Option("--type", help="Only tasks of this request type.")]
 ErrorOption = Annotated[
-    str, typer.Option(help="Only those of this class of errors, such as TaskTimedOut.")
+    str, typer.Option(help="Only tasks with this error class, such as TaskTimedOut.")
 ]
 OlderOption = Annotated[
-    float | None, typer.Option(min=0, help="Only those that failed more hours ago.")
+    float | None, typer.Option(min=0, help="Only tasks that failed more than this many hours ago.")
 ]
 NewerOption = Annotated[
-    float | None, typer.Option(min=0, help="Only those that failed fewer hours ago.")
+    float | None, typer.Option(min=0, help="Only tasks that failed less than this many hours ago.")
 ]
-AllOption = Annotated[bool, typer.Option("--all", help="All that the options leave.")]
+AllOption = Annotated[bool, typer.Option("--all", help="All that match the other options.")]
 TasksArgument = Annotated[
-    list[str] | None, typer.Argument(help="Ids, or beginnings of them; none with --all.")
+    list[str] | None, typer.Argument(help="Task ids, or their first characters. None with --all.")
 ]
 
 
@@ -54,7 +63,7 @@ def list_(
     newer_than: NewerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the dead letters, newest first, with why each is one; malformed messages come last.
+    """List the dead letters and the reason for each, newest first. Malformed messages come last.
 
     Example: `fleet dead list --error TaskTimedOut --newer-than 24`
     """
@@ -63,8 +72,8 @@ def list_(
     from fleet import Fleet
 
     fleet = Fleet.from_env()
-    found = _find(fleet, tenant, request_type, error, older_than, newer_than)
-    malformed = _malformed(fleet, tenant, request_type, error, older_than, newer_than)
+    matching = _Filter(tenant, request_type, error, older_than, newer_than)
+    found, malformed = matching.letters(fleet), matching.malformed(fleet)
     if as_json:
         letters = [_letter_json(each) for each in found]
         print_json([*letters, *(_malformed_json(each) for each in malformed)])
@@ -77,10 +86,10 @@ def list_(
 
 @app.command()
 def show(
-    task_id: Annotated[str, typer.Argument(help="The id, or the beginning of one.")],
+    task_id: Annotated[str, typer.Argument(help="The task id, or its first characters.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Show a dead letter: its error, its history, its steps, what is saved and what it has cost.
+    """Show a dead letter: its error, history, model calls, saved checkpoints and cost.
 
     Example: `fleet dead show 0190c0de-...`
     """
@@ -89,7 +98,7 @@ def show(
 
     fleet = Fleet.from_env()
     malformed = {each.id: each for each in fleet.malformed()}
-    (found,) = _ids([*(each.id for each in fleet.dead()), *malformed], [task_id])
+    (found,) = _full_ids([*(each.id for each in fleet.dead()), *malformed], [task_id])
     if found not in malformed:
         show_task(fleet.task(found), as_json)
     elif as_json:
@@ -109,21 +118,21 @@ def retry(
     newer_than: NewerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Submit dead letters again, oldest first, each as a new task under its budget.
+    """Submit dead letters again, oldest first. Each becomes a new task and counts on its budget.
 
-    One that is refused stays a dead letter, and the exit status is 1. A malformed message cannot be
-    retried; --all leaves those out.
+    A refused task stays a dead letter; the exit status is then 1. Malformed messages cannot be
+    retried, and --all skips them.
 
     Example: `fleet dead retry --all --error Unavailable --newer-than 2`
     """
     from fleet import Fleet
 
     fleet = Fleet.from_env()
-    found = _find(fleet, tenant, request_type, error, older_than, newer_than)
-    letters = [each.id for each in found]
+    matching = _Filter(tenant, request_type, error, older_than, newer_than)
+    letters = [each.id for each in matching.letters(fleet)]
     known = letters if everything else [*letters, *(each.id for each in fleet.malformed())]
-    ids = _meant(known, tasks or [], everything)
-    _do(ids, lambda task_id: fleet.retry_dead(task_id).id, "retried", as_json)
+    ids = _selected(known, tasks or [], everything)
+    _for_each(ids, lambda task_id: fleet.retry_dead(task_id).id, "retried", as_json)
 
 
 @app.command()
@@ -137,141 +146,138 @@ def drop(
     newer_than: NewerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give dead letters and malformed messages up: they cannot be retried any more.
+    """Drop dead letters and malformed messages. They cannot be retried afterwards.
 
     Example: `fleet dead drop --all --tenant acme --older-than 72`
     """
     from fleet import Fleet
 
     fleet = Fleet.from_env()
-    wanted = (tenant, request_type, error, older_than, newer_than)
-    found = [each.id for each in _find(fleet, *wanted)]
-    found += [each.id for each in _malformed(fleet, *wanted)]
-    ids = _meant(found, tasks or [], everything)
-    _do(ids, _dropped(fleet), "dropped", as_json)
+    matching = _Filter(tenant, request_type, error, older_than, newer_than)
+    found = [each.id for each in matching.letters(fleet)]
+    found += [each.id for each in matching.malformed(fleet)]
+    _for_each(_selected(found, tasks or [], everything), fleet.drop_dead, "dropped", as_json)
 
 
-def _dropped(fleet: Fleet) -> Callable[[str], str]:
-    def drop_it(task_id: str) -> str:
-        fleet.drop_dead(task_id)
-        return ""
+class _Filter(NamedTuple):
+    """The options that select dead letters. Ages are in hours."""
 
-    return drop_it
+    tenant: str
+    request_type: str
+    error: str
+    older_than: float | None
+    newer_than: float | None
 
+    def letters(self, fleet: Fleet) -> list[TaskRecord]:
+        """The matching dead letters, newest first."""
+        return fleet.dead(
+            tenant=self.tenant,
+            request_type=self.request_type,
+            error=self.error,
+            older_than=_seconds(self.older_than),
+            newer_than=_seconds(self.newer_than),
+        )
 
-def _find(
-    fleet: Fleet,
-    tenant: str,
-    request_type: str,
-    error: str,
-    older_than: float | None,
-    newer_than: float | None,
-) -> list[TaskRecord]:
-    return fleet.dead(
-        tenant=tenant,
-        request_type=request_type,
-        error=error,
-        older_than=None if older_than is None else older_than * 3600,
-        newer_than=None if newer_than is None else newer_than * 3600,
-    )
+    def malformed(self, fleet: Fleet) -> list[SetAsideMessage]:
+        """The matching malformed messages. They have no tenant and no request type."""
+        from fleet.tasks.dead_letters import MALFORMED
 
-
-def _malformed(
-    fleet: Fleet,
-    tenant: str,
-    request_type: str,
-    error: str,
-    older_than: float | None,
-    newer_than: float | None,
-) -> list[SetAsideMessage]:
-    """Malformed messages are of no tenant and no request type."""
-    from fleet.tasks.dead_letters import MALFORMED
-
-    if tenant or request_type or error not in ("", MALFORMED):
-        return []
-    return fleet.malformed(
-        older_than=None if older_than is None else older_than * 3600,
-        newer_than=None if newer_than is None else newer_than * 3600,
-    )
+        if self.tenant or self.request_type or self.error not in ("", MALFORMED):
+            return []
+        older, newer = _seconds(self.older_than), _seconds(self.newer_than)
+        return fleet.malformed(older_than=older, newer_than=newer)
 
 
-def _meant(found: list[str], tasks: list[str], everything: bool) -> list[str]:
-    """Ids of those that are meant, oldest first."""
+def _seconds(hours: float | None) -> float | None:
+    return None if hours is None else hours * 3600
+
+
+def _selected(found: list[str], tasks: list[str], everything: bool) -> list[str]:
+    """The ids to act on, oldest first."""
     from fleet.errors import InvalidRequest
 
     if bool(tasks) == everything:
-        raise InvalidRequest("name dead letters by their ids, or give --all, and not both")
-    return list(reversed(found)) if everything else _ids(found, tasks)
+        raise InvalidRequest("give the ids of dead letters or --all, not both")
+    return list(reversed(found)) if everything else _full_ids(found, tasks)
 
 
-def _ids(found: list[str], beginnings: list[str]) -> list[str]:
-    """The id that each begins. Raises `TaskNotFound` and `InvalidRequest`; nothing is done then."""
+def _full_ids(found: list[str], beginnings: list[str]) -> list[str]:
+    """The id that begins with each of the given texts.
+
+    Raises `TaskNotFound` if there is none, `InvalidRequest` if there are several.
+    """
     from fleet.errors import InvalidRequest, TaskNotFound
 
     ids: list[str] = []
     for beginning in beginnings:
-        those = [each for each in found if each.startswith(beginning)]
-        if not those:
+        matches = [each for each in found if each.startswith(beginning)]
+        if not matches:
             raise TaskNotFound(
-                f"no dead letter begins with {beginning!r}; `fleet dead list` has those there are"
+                f"no dead letter begins with {beginning!r}; `fleet dead list` lists all of them"
             )
-        if len(those) > 1:
+        if len(matches) > 1:
             raise InvalidRequest(
-                f"{len(those)} dead letters begin with {beginning!r}; give more of the id"
+                f"{len(matches)} dead letters begin with {beginning!r}; give more of the id"
             )
-        ids += those
+        ids += matches
     return list(dict.fromkeys(ids))
 
 
-def _do(ids: list[str], act: Callable[[str], str], what: str, as_json: bool) -> None:
-    """Do it to each, with a bar; the others go on where one is refused."""
+def _for_each(
+    ids: list[str], act: Callable[[str], str | None], action: str, as_json: bool
+) -> None:
+    """Act on each id, with a progress bar. A refusal does not stop the others.
+
+    `act` returns the id of a new task, if there is one. `action` is `retried` or `dropped`.
+    """
     from fleet.errors import FleetError
 
     done: list[dict[str, Any]] = []
-    with counting(what, len(ids)) as tell:
+    with counting(action, len(ids)) as show_count:
         for number, task_id in enumerate(ids, start=1):
             try:
-                done.append({"id": task_id, what: act(task_id) or True, "refused": None})
+                done.append({"id": task_id, action: act(task_id) or True, "refused": None})
             except FleetError as error:
-                done.append({"id": task_id, what: None, "refused": str(error)})
-            tell(number)
+                done.append({"id": task_id, action: None, "refused": str(error)})
+            show_count(number)
     if as_json:
         print_json(done)
     else:
-        _tell(done, what)
+        _report(done, action)
     raise typer.Exit(1 if any(each["refused"] for each in done) else 0)
 
 
-def _tell(done: list[dict[str, Any]], what: str) -> None:
+def _report(done: list[dict[str, Any]], action: str) -> None:
     for each in done:
         if each["refused"]:
             say(f"{each['id']} stays a dead letter: {each['refused']}", err=True)
         else:
-            new = "" if each[what] is True else f" as {each[what]}"
-            say(f"{each['id']} is {what}{new}")
+            new = "" if each[action] is True else f" as {each[action]}"
+            say(f"{each['id']} is {action}{new}")
     count = sum(not each["refused"] for each in done)
     if len(done) != 1:
-        say(f"{count} of {len(done)} dead letters {what}")
+        say(f"{count} of {len(done)} dead letters {action}")
 
 
 def _letter_json(record: TaskRecord) -> dict[str, Any]:
-    """A dead letter for programs. Times are seconds since 1970, costs nano-dollars."""
+    """A dead letter for programs. Times are in seconds since 1970, costs in nano-dollars."""
     names = ("id", "request_type", "agent_type", "tenant", "submitted", "ended", "error", "dead")
     counts = ("attempts", "crashes", "retries", "cost_nanodollars", "retry_of")
     return {name: getattr(record, name) for name in (*names, *counts)}
 
 
 def _malformed_json(message: SetAsideMessage) -> dict[str, Any]:
-    """A malformed message for programs, with the names of a dead letter's."""
+    """A malformed message for programs, with the keys of a dead letter."""
     from fleet.errors import MalformedMessage
 
     error = {"type": MalformedMessage.__name__, "message": message.reason}
     names = ("request_type", "agent_type", "tenant", "submitted")
-    told = {"ended": message.at, "error": error, "dead": "malformed"}
     return {
         "id": message.id,
         **dict.fromkeys(names),
-        **told,
+        "ended": message.at,
+        "error": error,
+        "dead": "malformed",
         "queue": message.queue,
         "bytes": message.size,
     }
@@ -314,6 +320,6 @@ MALFORMED_MESSAGES: tuple[Column[SetAsideMessage], ...] = (
     figure("bytes", lambda each: f"{each.size:,}"),
 )
 FACTS: tuple[Column[tuple[str, str]], ...] = (
-    Column("what", lambda each: each[0]),
-    Column("", lambda each: each[1]),
+    Column("field", lambda each: each[0]),
+    Column("value", lambda each: each[1]),
 )

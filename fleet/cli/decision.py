@@ -1,4 +1,4 @@
-"""A decision with all its numbers: why this pool, why this model."""
+"""The choice of the pool and of the model, with the scores of every candidate."""
 
 from __future__ import annotations
 
@@ -6,49 +6,49 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from fleet.cli.output import dollars
-from fleet.cli.task_view import model_note, parked_note
+from fleet.cli.rows import Column, RowTable, figure, table
+from fleet.cli.task_view import model_note, on_hold_note
 from fleet.models.rules.decision import ModelWeights
 
 if TYPE_CHECKING:
-    from fleet.models.rules.decision import ModelDecision
+    from fleet.models.rules.decision import ModelCandidate, ModelDecision
     from fleet.models.rules.priorities import Priorities
     from fleet.routing.rules.pools import Rejection
-    from fleet.routing.rules.routing import RouteDecision
+    from fleet.routing.rules.routing import Candidate, RouteDecision
     from fleet.tasks.store import TaskRecord
 
 
 def decision_view(route: RouteDecision | None, model: ModelDecision) -> Group:
-    """The pool's and the model's candidates, best first, and why each other was passed over.
+    """The candidate pools and models, best first, and the reason for each rejection.
 
-    `route` is None for a task whose publisher had no ranking.
+    `route` is None if the application that published the task did not rank the pools.
     """
-    parts = [Text("Pool: chosen by its publisher")] if route is None else _route_view(route)
+    parts = [Text("Pool: chosen by the publisher")] if route is None else _route_view(route)
     return Group(*parts, Text(), *model_view(model))
 
 
 def _route_view(route: RouteDecision) -> list[RenderableType]:
-    parts: list[RenderableType] = [_headline(route), _pools(route)]
+    parts: list[RenderableType] = [_headline(route), *_pools(route)]
     parts += _second_pool(route)
     parts += _rejections(route.rejected)
     if route.omitted:
-        parts.append(Text(f"  and {route.omitted} further pools that could not have won"))
+        parts.append(Text(f"  and {route.omitted} more pools, whose scores are too low to win"))
     return parts
 
 
 def money_view(record: TaskRecord) -> list[RenderableType]:
-    """What the money of a task has to say, where it has: lines under the decision."""
-    downgrade, waits = model_note(record), parked_note(record)
-    lines = [f"Money: held for {downgrade}"] if downgrade else []
-    lines += [f"Parked {waits}"] if waits else []
+    """Lines under the decision: why a cheaper model was chosen, and what the task waits for."""
+    downgrade, waits = model_note(record), on_hold_note(record)
+    lines = [f"Money: reserved for {downgrade}"] if downgrade else []
+    lines += [f"On hold {waits}"] if waits else []
     return [Text(line, style="yellow") for line in lines]
 
 
 def model_view(decision: ModelDecision) -> list[RenderableType]:
-    """The half of the view that is about the model."""
+    """The choice of the model: candidates, weights, second place and rejections."""
     headline = Text.assemble("Model: ", (decision.model, "bold green"))
     parts: list[RenderableType] = [headline, _models(decision)]
     weights = decision.weights
@@ -61,7 +61,7 @@ def model_view(decision: ModelDecision) -> list[RenderableType]:
 
 
 def model_json(decision: ModelDecision) -> dict[str, Any]:
-    """The choice of the model for programs, with names for all numbers."""
+    """The choice of the model for programs."""
     weights = decision.weights
     return {
         "model": decision.model,
@@ -83,31 +83,34 @@ def model_json(decision: ModelDecision) -> dict[str, Any]:
 
 def _headline(route: RouteDecision) -> Text:
     if route.pool is None and route.candidates:
-        return Text("Pool: others wait already, so the task waits behind them", "yellow")
+        return Text("Pool: other tasks are waiting, so the task waits behind them", "yellow")
     if route.pool is None:
         return Text("Pool: none had a free slot, so the task waits in the overflow queue", "yellow")
     return Text.assemble("Pool: ", (route.pool, "bold green"), f" by strategy {route.strategy}")
 
 
-def _pools(route: RouteDecision) -> Table:
+def _pools(route: RouteDecision) -> list[RenderableType]:
     terms = tuple(route.candidates[0].terms) if route.candidates else ()
-    table = _table("pool", ("total", *terms, "in flight", "capacity"))
-    for candidate in route.candidates:
-        table.add_row(
-            candidate.pool,
-            f"{candidate.total:.4f}",
-            *(f"{term:.4f}" for term in candidate.terms.values()),
-            str(candidate.in_flight),
-            str(candidate.capacity),
-        )
-    if route.weights:
-        weights = (f"{route.weights[term]:g}" if term in route.weights else "" for term in terms)
-        table.add_row("weight", "", *weights, style="dim")
-    return table
+    columns: list[Column[Candidate]] = [
+        Column("pool", lambda each: each.pool),
+        figure("total", lambda each: f"{each.total:.4f}"),
+        *(_pool_term(name) for name in terms),
+        figure("in flight", lambda each: str(each.in_flight)),
+        figure("capacity", lambda each: str(each.capacity)),
+    ]
+    parts: list[RenderableType] = [table(route.candidates, columns)]
+    weights = [f"{name} {route.weights[name]:g}" for name in terms if name in route.weights]
+    if weights:
+        parts.append(Text(f"  weights: {', '.join(weights)}", style="dim"))
+    return parts
+
+
+def _pool_term(name: str) -> Column[Candidate]:
+    return figure(name, lambda each: f"{each.terms[name]:.4f}")
 
 
 def _second_pool(route: RouteDecision) -> list[Text]:
-    """How far the second place was from the first."""
+    """The second place, and its distance from the first."""
     second = route.second
     if route.pool is None or second is None:
         return []
@@ -115,38 +118,28 @@ def _second_pool(route: RouteDecision) -> list[Text]:
     return [Text(f"  second place: {second.pool}, {gap:.4f} behind", style="dim")]
 
 
-def _models(decision: ModelDecision) -> Table:
-    """The candidates; the terms of their scores where the decision was stored with its weights."""
+def _models(decision: ModelDecision) -> RowTable:
+    """The candidates, with the terms of their scores if the weights were stored."""
     weights = decision.weights
-    terms = tuple(f"from {name}" for name in ModelWeights._fields) if weights else ()
-    figures = ("score", *terms, "cost", "tokens in", "out", "quality", "sd", "speed", "evidence")
-    table = _table("model", figures)
-    for candidate in decision.ranking:
-        table.add_row(
-            candidate.model,
-            f"{candidate.score:.4f}",
-            *(f"{term:.4f}" for term in (candidate.terms(weights) if weights else ())),
-            dollars(candidate.cost_nanodollars),
-            str(candidate.input_tokens),
-            str(candidate.output_tokens),
-            f"{candidate.quality:.2f}",
-            f"{candidate.quality_sd:.2f}",
-            f"{candidate.speed:.2f}",
-            f"{candidate.rewards:.0f} + {candidate.calls:.0f}",
-        )
-    return table
+    terms = [_model_term(name, weights) for name in ModelWeights._fields] if weights else []
+    return table(decision.ranking, [*MODEL_SCORE, *terms, *MODEL_FIGURES])
+
+
+def _model_term(name: str, weights: ModelWeights) -> Column[ModelCandidate]:
+    return figure(f"from {name}", lambda each: f"{getattr(each.terms(weights), name):.4f}")
 
 
 def _sum(weights: ModelWeights, policy: str) -> str:
+    """The formula of the score."""
     terms = (f"{name} x {weight:.3g}" for name, weight in weights._asdict().items())
-    drawn = ", quality being a draw from what is believed of it" if policy == "thompson" else ""
+    drawn = " (quality is a random draw from its estimate)" if policy == "thompson" else ""
     return " + ".join(terms) + drawn + "; evidence = rewards + timed calls"
 
 
-def _priorities(asked: Priorities) -> str:
+def _priorities(found: Priorities) -> str:
     return (
-        f"quality priority {asked.quality:g} (from: {asked.quality_origin}), "
-        f"speed priority {asked.speed:g} (from: {asked.speed_origin})"
+        f"quality priority {found.quality:g} (from: {found.quality_origin}), "
+        f"speed priority {found.speed:g} (from: {found.speed_origin})"
     )
 
 
@@ -164,9 +157,16 @@ def _rejections(rejected: Sequence[Rejection]) -> list[Text]:
     return [Text(f"  not {rejection.pool}: {rejection.reason}") for rejection in rejected]
 
 
-def _table(name: str, figures: Sequence[str]) -> Table:
-    table = Table(box=None, padding=(0, 2), header_style="bold")
-    table.add_column(name)
-    for figure in figures:
-        table.add_column(figure, justify="right", no_wrap=True)
-    return table
+MODEL_SCORE: tuple[Column[ModelCandidate], ...] = (
+    Column("model", lambda each: each.model),
+    figure("score", lambda each: f"{each.score:.4f}"),
+)
+MODEL_FIGURES: tuple[Column[ModelCandidate], ...] = (
+    figure("cost", lambda each: dollars(each.cost_nanodollars)),
+    figure("tokens in", lambda each: str(each.input_tokens)),
+    figure("out", lambda each: str(each.output_tokens)),
+    figure("quality", lambda each: f"{each.quality:.2f}"),
+    figure("sd", lambda each: f"{each.quality_sd:.2f}"),
+    figure("speed", lambda each: f"{each.speed:.2f}"),
+    figure("evidence", lambda each: f"{each.rewards:.0f} + {each.calls:.0f}"),
+)

@@ -1,4 +1,4 @@
-"""`fleet emergency`: only urgent tasks pass, and those of tenants that are named."""
+"""`fleet emergency`: accept only urgent tasks, and those of named tenants."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.controls import ByOption, WhyOption
-from fleet.cli.output import JsonOption, moment, print_json, say
+from fleet.cli.output import ByOption, JsonOption, WhyOption, moment, print_json, say
 
 if TYPE_CHECKING:
     from fleet.policy.rules import Emergency
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Let only urgent tasks pass, and all again. Example: `fleet emergency show`",
+    help="Accept only urgent tasks while something is wrong."
+    "\n\nExample: `fleet emergency show`",
 )
 
 
@@ -28,13 +28,13 @@ def on(
     why: WhyOption,
     allow: Annotated[
         list[str] | None,
-        typer.Option(metavar="TENANT", help="A tenant whose tasks pass; may be given again."),
+        typer.Option(metavar="TENANT", help="Accept this tenant's tasks too. May be repeated."),
     ] = None,
     by: ByOption = "",
 ) -> None:
-    """Let only tasks of priority 0 pass, and those of allowed tenants, from the next one on.
+    """Accept only tasks of priority 0 and tasks of allowed tenants, from the next task on.
 
-    What is submitted already goes on.
+    Tasks already submitted continue.
 
     Example: `fleet emergency on --why "a loop burns money" --allow acme --allow other`
     """
@@ -42,19 +42,19 @@ def on(
 
     fleet = Fleet.from_env()
     fleet.set_emergency(allow or (), why=why, by=by)
-    say(emergency_said(fleet.emergency()))
+    say(describe_emergency(fleet.emergency()))
 
 
 @app.command()
 def off(why: WhyOption, by: ByOption = "") -> None:
-    """Let all tasks pass again.
+    """Accept all tasks again.
 
-    Example: `fleet emergency off --why "the loop is mended"`
+    Example: `fleet emergency off --why "the loop is fixed"`
     """
     from fleet import Fleet
 
     ended = Fleet.from_env().end_emergency(why=why, by=by)
-    say("all tasks pass again" if ended else "there was no emergency: all tasks pass")
+    say("all tasks are accepted again" if ended else "there was no emergency")
 
 
 @app.command()
@@ -69,20 +69,20 @@ def show(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(emergency_json(found))
     else:
-        say(emergency_said(found))
+        say(describe_emergency(found))
 
 
-def emergency_said(emergency: Emergency | None) -> str:
-    """The emergency mode, in words."""
+def describe_emergency(emergency: Emergency | None) -> str:
+    """A sentence for people: which tasks are accepted, since when, by whom and why."""
     if emergency is None:
-        return "no emergency: all tasks pass"
-    others = f", and those of {', '.join(sorted(emergency.tenants))}" if emergency.tenants else ""
+        return "no emergency: all tasks are accepted"
+    others = f" and tasks of {', '.join(sorted(emergency.tenants))}" if emergency.tenants else ""
     since = f"since {moment(emergency.at)}, by {emergency.by}: {emergency.why}"
-    return f"emergency: only tasks of priority 0 pass{others}\n{since}"
+    return f"emergency: only tasks of priority 0{others} are accepted\n{since}"
 
 
 def emergency_json(emergency: Emergency | None) -> dict[str, Any]:
-    """The emergency mode for programs; `at` is in seconds since 1970."""
+    """The emergency for programs. `at` is in seconds since 1970."""
     if emergency is None:
         return {"on": False}
     return {"on": True, **emergency._asdict(), "tenants": sorted(emergency.tenants)}

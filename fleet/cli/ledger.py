@@ -1,4 +1,4 @@
-"""`fleet ledger`: what was spent, entry by entry; whether it adds up; corrections and bills."""
+"""`fleet ledger`: show, verify, export and correct the entries; compare them with bills."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fleet.cli.output import JsonOption, console, counting, dollars, moment, print_json, say
+from fleet.cli.output import (
+    JsonOption,
+    LimitOption,
+    console,
+    counting,
+    dollars,
+    moment,
+    print_json,
+    say,
+)
 from fleet.cli.rows import Column, CsvOption, figure, print_rows, table
 
 if TYPE_CHECKING:
+    from fleet.ledger.reading import LedgerFilter
     from fleet.ledger.rules.entries import LedgerEntry
     from fleet.ledger.rules.reconciliation import Billed, Compared
     from fleet.ledger.stores import LedgerStores
@@ -20,10 +30,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Show, verify, export and correct the record of all spend. Example: `fleet ledger verify`",
+    help="Show, verify, export and correct the ledger of all spend."
+    "\n\nExample: `fleet ledger verify`",
 )
 
 DAY = "%Y-%m-%d"
+ONLY = "Only entries"
+Form = Literal["csv", "parquet", "json"]
+FormOption = Annotated[Form, typer.Option("--format", help="The format to write.")]
+Kind = Literal["step", "lost", "correction"]
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -33,11 +48,11 @@ def add_to(parent: typer.Typer) -> None:
 
 @app.command()
 def show(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many of them.")] = 20,
+    limit: LimitOption = 20,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Show the newest entries first, of those that are still in Redis.
+    """Show the entries that are still in Redis, newest first.
 
     Example: `fleet ledger show --limit 50`
     """
@@ -47,9 +62,9 @@ def show(
 
 @app.command()
 def verify(as_json: JsonOption = False) -> None:
-    """Recompute every counter and roll-up from the entries, and list what differs.
+    """Recompute every counter and roll-up from the entries, and list the differences.
 
-    Exit status 0 where all of it adds up, 1 where something does not. Charges may go on meanwhile.
+    The exit status is 0 without differences, else 1. The fleet may keep charging meanwhile.
 
     Example: `fleet ledger verify`
     """
@@ -66,16 +81,16 @@ def verify(as_json: JsonOption = False) -> None:
         if found.differences:
             console().print(table(found.differences, DIFFERENCES))
         else:
-            say("all of it adds up")
+            say("no differences: the ledger adds up")
     if found.differences:
         raise typer.Exit(1)
 
 
 @app.command()
 def export(
-    form: Annotated[Literal["csv", "parquet", "json"], typer.Option("--format")] = "csv",
+    form: FormOption = "csv",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A file; else the standard output.")
+        Path | None, typer.Option("--output", "-o", help="A file. Default: standard output.")
     ] = None,
     first: Annotated[
         datetime | None, typer.Option("--from", formats=[DAY], help="The first UTC day.")
@@ -83,41 +98,44 @@ def export(
     last: Annotated[
         datetime | None, typer.Option("--to", formats=[DAY], help="The last UTC day.")
     ] = None,
-    tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None,
-    request_type: Annotated[str | None, typer.Option(help="Only of this request type.")] = None,
-    agent_type: Annotated[str | None, typer.Option(help="Only of this agent type.")] = None,
-    pool: Annotated[str | None, typer.Option(help="Only of this pool.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
-    provider: Annotated[str | None, typer.Option(help="Only of this provider.")] = None,
-    kind: Annotated[
-        Literal["step", "lost", "correction"] | None, typer.Option(help="Only of this kind.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
+    tenant: Annotated[str | None, typer.Option(help=f"{ONLY} of this tenant.")] = None,
+    request_type: Annotated[str | None, typer.Option(help=f"{ONLY} of this request type.")] = None,
+    agent_type: Annotated[str | None, typer.Option(help=f"{ONLY} of this agent type.")] = None,
+    pool: Annotated[str | None, typer.Option(help=f"{ONLY} of this pool.")] = None,
+    model: Annotated[str | None, typer.Option(help=f"{ONLY} of this model.")] = None,
+    provider: Annotated[str | None, typer.Option(help=f"{ONLY} of this provider.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help=f"{ONLY} of this kind.")] = None,
+    task: Annotated[str | None, typer.Option(help=f"{ONLY} of this task.")] = None,
 ) -> None:
-    """Write entries for other tools, archived ones too. Amounts are nano-dollars.
+    """Write entries for other tools, archived ones included. Amounts are nano-dollars.
 
-    An entry is of the day that counts it: a correction is of its entry's day.
+    An entry belongs to the day that it is counted in. A correction is counted on the day of the
+    entry that it corrects.
 
     Example: `fleet ledger export --format parquet --from 2026-11-01 -o november.parquet`
     """
-    import sys
-
     from fleet.errors import InvalidRequest
-    from fleet.ledger.exports import export as write
-    from fleet.ledger.files import load_arrow
-    from fleet.ledger.reading import LedgerFilter, LedgerReader
+    from fleet.ledger.reading import LedgerFilter
 
     if form == "parquet" and output is None:
-        raise InvalidRequest("a Parquet file is no text; name a file with --output")
-    if form == "parquet":
-        # Before the ledger is read: an extra that is missing is told at once.
-        load_arrow()
+        raise InvalidRequest("Parquet is a binary format; name a file with --output")
     days = (first.date() if first else None, last.date() if last else None)
     if days[0] and days[1] and days[1] < days[0]:
-        raise InvalidRequest(f"--to {days[1]} is before --from {days[0]}; give the earlier first")
-    wanted = LedgerFilter(
-        *days, tenant, request_type, agent_type, pool, model, provider, kind, task
-    )
+        raise InvalidRequest(f"--to {days[1]} is before --from {days[0]}; exchange them")
+    names = (tenant, request_type, agent_type, pool, model, provider)
+    _export(form, output, LedgerFilter(*days, *names, kind, task))
+
+
+def _export(form: Form, output: Path | None, wanted: LedgerFilter) -> None:
+    import sys
+
+    from fleet.ledger.exports import export as write
+    from fleet.ledger.files import load_arrow
+    from fleet.ledger.reading import LedgerReader
+
+    if form == "parquet":
+        # Checked before the slow reading of the ledger: the extra may be missing.
+        load_arrow()
     reader = LedgerReader(_ledger())
     with counting("entries read", reader.length()) as seen:
         count = write(reader.matching(wanted, seen), form, output, sys.stdout.buffer)
@@ -126,17 +144,17 @@ def export(
 
 @app.command()
 def correct(
-    entry: Annotated[str, typer.Argument(help="The id of the entry.")],
+    entry: Annotated[str, typer.Argument(help="The entry's id, as `fleet ledger show` lists it.")],
     amount: Annotated[
-        str, typer.Option(help="US dollars to add to what it was charged, under 0 to take off.")
+        str, typer.Option(help="US dollars to add to the charge; negative to reduce it.")
     ],
-    why: Annotated[str, typer.Option(help="Why, for whoever reads the ledger.")],
+    why: Annotated[str, typer.Option(help="The reason, shown in the ledger.")],
     once: Annotated[
-        str | None, typer.Option(help="A name of your own: sent again it is not made again.")
+        str | None, typer.Option(help="A name of your own. Repeating it corrects nothing twice.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put right what an entry was charged: by another entry, in the windows of the first.
+    """Correct the charge of an entry. This adds an entry, in the same windows as the first one.
 
     Example: `fleet ledger correct 1795560000000-0 --amount -0.25 --why "the provider billed less"`
     """
@@ -164,19 +182,19 @@ def correct(
 def reconcile(
     file: Annotated[Path, typer.Argument(help="A provider's usage export, as CSV.")],
     tolerance: Annotated[
-        str, typer.Option(help="US dollars by which a day and model may differ.")
+        str, typer.Option(help="US dollars by which a model's day may differ.")
     ] = "0.01",
     provider: Annotated[
-        str | None, typer.Option(help="Count all that the ledger has of this provider.")
+        str | None, typer.Option(help="Compare all ledger entries of this provider.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare a provider's usage export with the ledger, by UTC day and model.
 
-    The file has the columns date (YYYY-MM-DD), model, input_tokens (cached ones among them),
-    output_tokens and cost_usd, and may have cached_input_tokens and requests. Lines of the same day
-    and model, such as those of several keys, are added up. Differences are what the bill has more
-    than the ledger. Exit status 1 where a day and model differs by more money than is tolerated.
+    The file has the columns date (YYYY-MM-DD), model, input_tokens (cached tokens included),
+    output_tokens and cost_usd. The columns cached_input_tokens and requests are optional. Lines of
+    the same day and model, such as those of several keys, are summed. A difference is the bill
+    minus the ledger. The exit status is 1 if a day and model differ by more than the tolerance.
 
     Example: `fleet ledger reconcile openai-november.csv --provider openai`
     """
@@ -185,10 +203,10 @@ def reconcile(
     from fleet.ledger.usage_exports import nanodollars
 
     try:
-        most = nanodollars(tolerance)
+        allowed = nanodollars(tolerance)
     except ValueError as error:
         raise InvalidRequest(f"--tolerance: {error}; write US dollars, such as 0.01") from None
-    found = compare(_ledger().rollups, file, most, provider)
+    found = compare(_ledger().rollups, file, allowed, provider)
     if as_json:
         lines = [_compared_json(line) for line in found.differing]
         print_json({"agrees": found.agrees, "compared": len(found.lines), "differences": lines})
@@ -208,7 +226,7 @@ def _ledger() -> LedgerStores:
 
 
 def _compared_json(line: Compared) -> dict[str, Any]:
-    """A day and model for programs; amounts are nano-dollars."""
+    """A day and model for programs. Amounts are nano-dollars."""
     return {
         **line.key._asdict(),
         "billed": line.billed._asdict(),
@@ -218,11 +236,11 @@ def _compared_json(line: Compared) -> dict[str, Any]:
 
 
 def _signed(nanodollars: int) -> str:
-    """An amount that may be under 0."""
+    """An amount that may be negative."""
     return f"-{dollars(-nanodollars)}" if nanodollars < 0 else dollars(nanodollars)
 
 
-def _more(of: Callable[[Billed], int]) -> Callable[[Compared], str]:
+def _surplus(of: Callable[[Billed], int]) -> Callable[[Compared], str]:
     return lambda line: f"{of(line.difference):+d}"
 
 
@@ -253,8 +271,8 @@ COMPARED: tuple[Column[Compared], ...] = (
     figure("billed", lambda line: _signed(line.billed.amount)),
     figure("ledger", lambda line: _signed(line.ledger.amount)),
     figure("difference", lambda line: _signed(line.difference.amount)),
-    figure("input", _more(lambda more: more.input)),
-    figure("cached", _more(lambda more: more.cached)),
-    figure("output", _more(lambda more: more.output)),
-    figure("requests", _more(lambda more: more.requests)),
+    figure("input", _surplus(lambda billed: billed.input)),
+    figure("cached", _surplus(lambda billed: billed.cached)),
+    figure("output", _surplus(lambda billed: billed.output)),
+    figure("requests", _surplus(lambda billed: billed.requests)),
 )

@@ -1,7 +1,7 @@
-"""The command `fleet`: its sub-commands, and what an error looks like.
+"""The command `fleet`: its sub-commands, and how errors are shown.
 
-The module of a command is imported when the command is used, and modules of commands import what
-they need when they run: so `fleet --help` stays quick.
+The module of a command is imported when the command is used. A command imports what it needs when
+it runs. This keeps `fleet --help` fast.
 """
 
 from __future__ import annotations
@@ -42,29 +42,29 @@ MODULES = {
     "configuration": ("config",),
     "service": ("service",),
 }
-"""The modules of `fleet.cli` and their commands, in the order of the help."""
+"""The modules of `fleet.cli` and their commands, in help order."""
 
 
 class LazyGroup(TyperGroup):
-    """Commands whose modules are imported when they are asked for.
+    """A group that imports the module of a command on first use.
 
-    The list of commands in the help takes their docstrings alone: to read the parameters of all
-    commands takes half a second.
+    The list of commands in the help reads the docstrings only. Reading the parameters of all
+    commands would take half a second.
     """
 
     def list_commands(self, ctx: Context) -> list[str]:
-        """Their names, in the order of the help."""
+        """The command names in help order."""
         return [name for names in MODULES.values() for name in names]
 
     def resolve_command(self, ctx: Context, args: list[str]) -> Any:
-        """The command that is to run, with its parameters."""
+        """The command to run, with its parameters."""
         if (part := _part(args[0])) is not None:
             self.commands.update(typer.main.get_group(part).commands)
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Context, cmd_name: str) -> Any:
-        """The command of a name, with its help alone until it is to run. None where there is
-        none."""
+        """The command with this name, or None. It has only its help text until
+        `resolve_command` loads its parameters."""
         if cmd_name in self.commands:
             return self.commands[cmd_name]
         part = _part(cmd_name)
@@ -72,7 +72,7 @@ class LazyGroup(TyperGroup):
 
 
 def _part(name: str) -> typer.Typer | None:
-    """The commands of the module that has a command of this name."""
+    """The commands of the module that defines this command."""
     for module, names in MODULES.items():
         if name in names:
             part = typer.Typer(rich_markup_mode="markdown")
@@ -83,8 +83,9 @@ def _part(name: str) -> typer.Typer | None:
 
 def _help(part: typer.Typer, name: str) -> str:
     for group in part.registered_groups:
-        if group.name == name and group.typer_instance is not None:
-            return str(group.typer_instance.info.help)
+        if group.name == name and (instance := group.typer_instance) is not None:
+            run = instance.registered_callback
+            return str(instance.info.help or (getdoc(run.callback) if run else ""))
     callbacks = (command.callback for command in part.registered_commands)
     return next(getdoc(each) or "" for each in callbacks if each and each.__name__ == name)
 
@@ -96,7 +97,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Runs AI agents as a fleet of Celery workers. Begin with `fleet demo` or `fleet up`.",
+    help="Run AI agents as a fleet of Celery workers. Start with `fleet demo` or `fleet up`.",
 )
 
 
@@ -117,11 +118,11 @@ def fleet(
         ),
     ] = False,
 ) -> None:
-    """Options of `fleet` itself."""
+    """Options of the command `fleet`."""
 
 
 def main() -> None:
-    """Run the command; exit status 2 for bad input, 1 for a failure, each with a sentence."""
+    """Run the command. On an error, print one sentence and exit: status 2 for bad input, else 1."""
     try:
         app(prog_name="fleet")
     except FleetError as error:

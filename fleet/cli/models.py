@@ -1,4 +1,4 @@
-"""`fleet models`: what there is to choose from, what was learned of it, and what it costs."""
+"""`fleet models`: the model catalogue, its prices, and what the fleet has learned."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from fleet.models.listing import CatalogueLine, Learned
     from fleet.models.price_refresh import Refreshed
     from fleet.models.prices import PriceBook
+    from fleet.models.rules.difficulty.evidence import Evidence
+    from fleet.models.rules.difficulty.training import TrainingReport
     from fleet.money import Price, TokenRate
     from fleet.settings import Settings
+    from fleet.tasks.connection import Connection
 
-app = typer.Typer(
-    help="Show the models of the catalogue. Example: `fleet models --request-type code_generation`"
-)
+app = typer.Typer()
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -33,14 +34,14 @@ def add_to(parent: typer.Typer) -> None:
 def models(
     context: typer.Context,
     request_type: Annotated[
-        str | None, typer.Option(help="Show what is believed of each model on this type.")
+        str | None, typer.Option(help="Show each model's learned quality and speed on this type.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the models: prices, what they can, whether they can be had, what was learned.
+    """Show the models of the catalogue, refresh their prices, or train the difficulty model.
 
-    Prices are US dollars for a million tokens. Quality and speed are 0 to 1: first the catalogue's
-    figure, then what is believed since there is evidence.
+    Prices are US dollars per million tokens. Quality and speed are from 0 to 1. The first table has
+    the catalogue's figures; a second one has the estimates learned from outcomes.
 
     Example: `fleet models --request-type code_generation`
     """
@@ -51,21 +52,21 @@ def models(
 @app.command()
 def refresh(
     url: Annotated[
-        str | None, typer.Option(help="Where to fetch from, if not from genai-prices itself.")
+        str | None, typer.Option(help="Fetch from this URL. Default: genai-prices.")
     ] = None,
     given: Annotated[
         Path | None,
-        typer.Option("--from", help="A file of price data, where there is no network."),
+        typer.Option("--from", help="Read this file of price data, if there is no network."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch the newest prices, check them, share them with the fleet, and show what changed.
+    """Fetch the newest prices, check them, share them with the fleet, and show the changes.
 
-    They are kept in the data folder and in Redis: workers and applications that run, on whatever
-    machine, take them with their next tasks and model calls, within a minute.
+    The prices are stored in the data folder and in Redis. Running workers and applications on all
+    machines use them within a minute.
 
-    Exit status 1 where no prices can be had; those that are here stay then. Also where Redis does
-    not take them: they are kept in the data folder then, for this machine alone.
+    The exit status is 1 if no prices can be fetched; the present ones stay in use. It is also 1 if
+    Redis does not accept the prices; then only this machine has them, in its data folder.
 
     Example: `fleet models refresh --from prices.json`
     """
@@ -83,29 +84,29 @@ def refresh(
     if as_json:
         print_json(_refreshed_json(done))
     else:
-        _tell(done)
+        _report(done)
     if done.not_shared and _names_redis(settings):
         raise Unavailable(
-            f"the prices are kept in {done.path} and reach no other machine: {done.not_shared}. "
-            "Run `fleet models refresh` again once Redis takes them"
+            f"the prices are stored in {done.path}, but not in Redis: {done.not_shared}. Other "
+            "machines do not have them. Run `fleet models refresh` again when Redis works"
         )
 
 
 def _names_redis(settings: Settings) -> bool:
-    """Whether somebody has said where Redis is. Else it is that of `fleet up`, which need not run
-    yet: it reads the data folder."""
+    """Whether FLEET_BROKER_URL is set. Without it, Redis belongs to a `fleet up` that may not run
+    yet and reads the prices from the data folder."""
     return settings.environment.broker_url is not None
 
 
 @app.command()
 def resume(
-    model: Annotated[str, typer.Argument(help="The model's name in the catalogue.")],
+    model: Annotated[str, typer.Argument(help="The model's name, as listed by `fleet models`.")],
     as_json: JsonOption = False,
 ) -> None:
-    """End a model's cool-down, and that of its provider's keys, so that it is asked again at once.
+    """End the cool-down of a model and of its provider's key, so that the fleet calls it at once.
 
-    Use it once what was wrong is mended: an account topped up, a limit raised, a key unblocked. A
-    key that was replaced needs no more than to be set.
+    Use it when the cause is fixed: the account has credit, the limit is raised, the key is
+    unblocked. A replaced key needs no command; set the new key.
 
     Example: `fleet models resume gpt-4o`
     """
@@ -116,7 +117,7 @@ def resume(
     from fleet.models.listing import end_cool_downs
     from fleet.settings import load_settings
     from fleet.tasks.connection import open_connection
-    from fleet.text.brief import unknown
+    from fleet.text import unknown
 
     settings = load_settings()
     known = {each.name: each for each in catalogue(settings, os.environ)}
@@ -127,24 +128,24 @@ def resume(
     if as_json:
         print_json({"model": model, "ended": reasons})
     elif not reasons:
-        say(f"{model} does not cool down")
+        say(f"{model} is not cooling down")
     for reason in () if as_json else reasons:
-        say(f"{model} no longer cools down after {reason}")
+        say(f"{model}: cool-down ended; its cause was {reason}")
 
 
 @app.command()
 def train(as_json: JsonOption = False) -> None:
-    """Learn from recorded outcomes which tasks need a better model, by their text.
+    """Learn from recorded outcomes how difficult a task is, from the text of its payload.
 
-    From the next task on it says how complex one is whose caller did not. No text is kept for
-    it: workers record a sketch without words. Exit status 2, and nothing is changed, where there
-    are too few outcomes yet, of one model alone, or none that tell the models apart.
+    From the next task on, the fleet estimates the complexity of tasks submitted without one. No
+    text is stored for this: workers record text features without words. If there are too few
+    outcomes, outcomes of one model only, or none that distinguish the models, the exit status is 2
+    and nothing changes.
 
     Example: `fleet models train`
     """
     from functools import partial
 
-    from fleet.cli.train import show_training
     from fleet.policy.actor import routine_actor
     from fleet.settings import load_settings
     from fleet.tasks.connection import open_connection
@@ -152,6 +153,58 @@ def train(as_json: JsonOption = False) -> None:
     fleet = open_connection(load_settings())
     cause = routine_actor(why="fleet models train")
     show_training(fleet, partial(fleet.policy.store.set_difficulty, actor=cause), as_json)
+
+
+def show_training(fleet: Connection, save: Callable[[bytes], object], as_json: bool) -> None:
+    """Train, save, and show the data, and how well the result distinguishes tasks."""
+    from fleet.models.difficulty import believed, train_difficulty
+    from fleet.tasks.submission.model_planning import model_policy
+
+    config, (now, facts) = fleet.settings.config, fleet.models.state.look()
+    # The qualities that the choice of a model uses now: training must mean the same by "better".
+    qualities = believed(
+        fleet.models.catalogue, config.request_types, facts, model_policy(config), now
+    )
+    if as_json:
+        print_json(_training_json(train_difficulty(fleet.models.examples, qualities, save)))
+        return
+    with console().status("learning from the recorded outcomes"):
+        report = train_difficulty(fleet.models.examples, qualities, save)
+    _show_report(report)
+
+
+def _training_json(report: TrainingReport) -> dict[str, Any]:
+    """The report for programs. Gains are shares of a success."""
+    return {
+        "examples": report.examples,
+        "passed": report.passed,
+        "words": report.words,
+        "text": report.text._asdict(),
+        "length": report.length._asdict(),
+        "spread": list(report.spread),
+        "by_type_and_model": [
+            {"request_type": request_type, "model": model, "examples": count}
+            for (request_type, model), count in sorted(report.counts.items())
+        ],
+    }
+
+
+def _show_report(report: TrainingReport) -> None:
+    say(f"Learned from {report.examples} tasks; {report.passed} of them passed.")
+    console().print(table(sorted(report.counts.items()), EXAMPLES))
+    low, middle, high = report.spread
+    say(
+        "On tasks not used for training, the advantage of the better models grows from the easiest "
+        f"to the most difficult tasks by {_points(report.text)}; with the length of the text alone "
+        f"by {_points(report.length)}.\n"
+        f"In the estimates, the words of a text count {report.words:.0%} and its length "
+        f"{1 - report.words:.0%}.\n"
+        f"Estimates: 5 % are below {low:.2f}, half below {middle:.2f}, 95 % below {high:.2f}."
+    )
+
+
+def _points(found: Evidence) -> str:
+    return f"{100 * found.gain:.0f} points (standard error {100 * found.error:.0f})"
 
 
 def _show(request_type: str | None, as_json: bool) -> None:
@@ -164,14 +217,14 @@ def _show(request_type: str | None, as_json: bool) -> None:
     screen = console()
     screen.print(table(lines, MODELS))
     if has_learned(lines):
-        screen.print("\nLearned, of 0 to 1 each:")
+        screen.print("\nLearned estimates, 0 to 1:")
         learned = ((line, each) for line in lines for each in line.learned)
         screen.print(table(learned, LEARNED))
     screen.print(f"\nPrices by {source}.")
 
 
 def _lines(request_type: str | None) -> tuple[list[CatalogueLine], str]:
-    """The models, and where their prices are from."""
+    """The models, and the source of their prices."""
     import os
 
     from fleet.errors import InvalidRequest
@@ -180,7 +233,7 @@ def _lines(request_type: str | None) -> tuple[list[CatalogueLine], str]:
     from fleet.settings import load_settings
     from fleet.tasks.connection import open_connection
     from fleet.tasks.submission.model_planning import model_policy
-    from fleet.text.brief import unknown
+    from fleet.text import unknown
 
     settings = load_settings()
     if request_type is not None and request_type not in settings.config.request_types:
@@ -193,7 +246,7 @@ def _lines(request_type: str | None) -> tuple[list[CatalogueLine], str]:
 
 
 def _book(settings: Settings) -> tuple[PriceBook, str]:
-    """The prices that the fleet goes by, and what is wrong with those in Redis."""
+    """The prices in use, and a note on what is wrong with those in Redis."""
     from fleet.errors import InvalidConfig
     from fleet.models.price_refresh import shared_prices
     from fleet.models.priced import read_shared
@@ -225,29 +278,29 @@ def _refreshed_json(done: Refreshed) -> dict[str, Any]:
     }
 
 
-def _tell(done: Refreshed) -> None:
-    say(f"{done.listed_models} models of {done.source} are kept in {done.path}")
+def _report(done: Refreshed) -> None:
+    say(f"{done.listed_models} models of {done.source} are stored in {done.path}")
     for change in done.changes:
         old, new = (" / ".join(_rates(price)) for price in (change.before, change.after))
         say(f"{change.model}: {old} -> {new}  ($/M in / out / cached)")
     if not done.changes:
-        say("no price of the catalogue has changed")
+        say("no price in the catalogue has changed")
     for name in done.unpriced:
-        say(f"{name}: has no price; set input_price and output_price, or remove it")
+        say(f"{name}: has no price; set input_price and output_price, or remove the model")
     if done.not_shared:
-        say("processes that share this folder use these prices within seconds")
+        say("processes that share this data folder use these prices within seconds")
     else:
         say("all workers and applications of the fleet use these prices within a minute")
 
 
 def _state(line: CatalogueLine) -> str:
     if line.state == "cooling down":
-        return f"cools down for {line.seconds:.0f} s after {line.reason}"
+        return f"cooling down for {line.seconds:.0f} s after {line.reason}"
     return line.reason or line.state
 
 
 def _rates(price: Price | None, between: str = ", ") -> list[str]:
-    """A price's three rates for people; a dash where there is none."""
+    """The rates for input, output and cached input. A dash stands for no price."""
     if price is None:
         return ["-", "-", "-"]
     kinds = (price.input, price.output, price.cached_input or price.input)
@@ -255,7 +308,7 @@ def _rates(price: Price | None, between: str = ", ") -> list[str]:
 
 
 def _rate(rate: TokenRate, between: str) -> str:
-    """`3`, or with a tier `3, over 200k 6`."""
+    """Such as `3`, or with a tier `3, over 200k 6`."""
     tiers = (f"over {tier.above // 1000}k {_plain(tier.dollars)}" for tier in rate.tiers)
     return between.join([_plain(rate.dollars), *tiers])
 
@@ -289,7 +342,7 @@ def _line_json(line: CatalogueLine) -> dict[str, Any]:
 
 
 def _price_json(price: Price | None) -> dict[str, Any] | None:
-    """A price for programs: US dollars for a million tokens, and for a request."""
+    """A price for programs: US dollars per million tokens, and per request."""
     if price is None:
         return None
     return {
@@ -303,7 +356,7 @@ def _price_json(price: Price | None) -> dict[str, Any] | None:
 
 
 def _rate_json(rate: TokenRate) -> dict[str, Any]:
-    """Decimals stay text: a float would be another number."""
+    """Decimals stay text, because a float may differ from them."""
     tiers = [{"above_input_tokens": t.above, "dollars": _plain(t.dollars)} for t in rate.tiers]
     return {"dollars": _plain(rate.dollars), "tiers": tiers}
 
@@ -320,27 +373,32 @@ def _window(line: CatalogueLine) -> str:
 
 
 MODELS: tuple[Column[CatalogueLine], ...] = (
-    Column("model", lambda line: line.model.name, whole=True, overflow="fold"),
-    Column("provider", lambda line: line.model.provider, overflow="fold"),
-    Column("can", lambda line: ", ".join(sorted(line.model.capabilities)) or "-", overflow="fold"),
-    Column("region", lambda line: line.model.region or "-", overflow="fold"),
-    Column("tenants", lambda line: ", ".join(sorted(line.model.tenants)) or "all", overflow="fold"),
-    figure("window", _window),
+    Column("model", lambda line: line.model.name, whole=True),
+    Column("provider", lambda line: line.model.provider),
     figure("$/M in", _priced(0)),
     figure("out", _priced(1)),
     figure("cached", _priced(2)),
     figure("quality", lambda line: f"{line.model.quality:.2f}"),
     figure("speed", lambda line: f"{line.model.speed:.2f}"),
-    Column("state", _state, overflow="fold"),
+    figure("window", _window),
+    Column("state", _state),
+    Column("capabilities", lambda line: ", ".join(sorted(line.model.capabilities)) or "-"),
+    Column("region", lambda line: line.model.region or "-"),
+    Column("tenants", lambda line: ", ".join(sorted(line.model.tenants)) or "all"),
 )
 LEARNED: tuple[Column[tuple[CatalogueLine, Learned]], ...] = (
-    Column("model", lambda each: each[0].model.name, whole=True, overflow="fold"),
-    Column("request type", lambda each: each[1].request_type, overflow="fold"),
+    Column("model", lambda each: each[0].model.name, whole=True),
+    Column("request type", lambda each: each[1].request_type),
     figure("quality", lambda each: f"{each[0].model.quality:.2f}"),
-    figure("believed", lambda each: f"{each[1].belief.quality:.3f}"),
-    figure("sd", lambda each: f"{each[1].belief.quality_sd:.3f}"),
+    figure("learned", lambda each: f"{each[1].belief.quality:.3f}"),
+    figure("std. dev.", lambda each: f"{each[1].belief.quality_sd:.3f}"),
     figure("speed", lambda each: f"{each[0].model.speed:.2f}"),
-    figure("believed", lambda each: f"{each[1].belief.speed:.3f}"),
+    figure("learned", lambda each: f"{each[1].belief.speed:.3f}"),
     figure("rewards", lambda each: f"{each[1].belief.rewards:.1f}"),
     figure("calls", lambda each: f"{each[1].belief.calls:.1f}"),
+)
+EXAMPLES: tuple[Column[tuple[tuple[str, str], int]], ...] = (
+    Column("request type", lambda each: each[0][0]),
+    Column("model", lambda each: each[0][1]),
+    figure("examples", lambda each: str(each[1])),
 )

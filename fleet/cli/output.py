@@ -1,4 +1,4 @@
-"""How values are written for people, and where output goes."""
+"""How values are written for people, where output goes, and options that commands share."""
 
 from __future__ import annotations
 
@@ -14,16 +14,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleet.errors import InvalidRequest, extra_missing
 from fleet.money import dollars as dollars
-from fleet.text.plain_text import plain_lines
+from fleet.text import plain_lines
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console
     from rich.text import Text
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+RequestTypeOption = Annotated[
+    str, typer.Option("--request-type", help="Only tasks of this request type.")
+]
+TenantOption = Annotated[str, typer.Option("--tenant", help="Only tasks of this tenant.")]
+WhyOption = Annotated[str, typer.Option("--why", help="The reason, shown by `fleet audit`.")]
+ByOption = Annotated[
+    str, typer.Option("--by", help="Who makes the change. Default: the operating system's user.")
+]
+LimitOption = Annotated[
+    int, typer.Option("--limit", min=1, max=10_000, help="Show at most this many.")
+]
 
 SHORT_ID = 8
+DOTS_PER_INCH = 110
 TROUBLESHOOTING = "docs/troubleshooting.md"
 STYLES = {
     "queued": "yellow",
@@ -42,7 +56,10 @@ STYLES = {
 
 @contextmanager
 def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], object]]:
-    """A bar on the error stream, where that is a terminal; it is told how many there were."""
+    """A progress bar on the error stream, if that is a terminal.
+
+    Call the function it yields with the number of items done so far.
+    """
     if not sys.stderr.isatty():
         yield lambda done: None
         return
@@ -56,7 +73,7 @@ def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], ob
 
 
 def console() -> Console:
-    """Where a command's answer goes. Off a terminal lines are wide and plain."""
+    """Standard output. If it is no terminal, lines are 160 characters wide and have no colours."""
     from fleet.cli.plain_console import PlainConsole
 
     if sys.stdout.isatty():
@@ -65,19 +82,19 @@ def console() -> Console:
 
 
 def error_console() -> Console:
-    """Where bars and errors go: the error stream."""
+    """Standard error, for progress bars and errors."""
     from fleet.cli.plain_console import PlainConsole
 
     return PlainConsole(stderr=True)
 
 
 def say(message: str, *, err: bool = False) -> None:
-    """A sentence on the output, or on the error stream. Names in it may be other people's."""
+    """Print a sentence on standard output or standard error, without control characters."""
     typer.echo(plain_lines(message), err=err)
 
 
 def complain(message: str, kind: str) -> None:
-    """One error for people, on the error stream, and where its class is explained."""
+    """Print an error on standard error, and the section of the docs that explains its class."""
     from rich.text import Text
 
     text = Text("error: ", style="bold red") + Text(plain_lines(message), style="red")
@@ -86,14 +103,14 @@ def complain(message: str, kind: str) -> None:
 
 
 def more_about(kind: str) -> str:
-    """Which section of the documentation explains a class of errors, such as `OverBudget`, or a
-    part of `fleet status`, such as `status beat`."""
+    """The section of the docs about a class of errors, such as `OverBudget`, or about a part of
+    `fleet status`, such as `status beat`."""
     words = re.findall(r"[A-Z]?[a-z]+", kind)
     return f"more: {TROUBLESHOOTING}#{'-'.join(words).lower()}"
 
 
 def highlighted(text: str, language: str) -> Text:
-    """Code in colours. As a text, since a `Syntax` fills its lines with spaces to the margin."""
+    """Code in colours. It is a `Text`, because a `Syntax` pads its lines with spaces."""
     from rich.syntax import Syntax
 
     coloured = Syntax("", language, background_color="default").highlight(text.strip("\n"))
@@ -102,7 +119,7 @@ def highlighted(text: str, language: str) -> Text:
 
 
 def own_command() -> str:
-    """How to type the command `fleet` here: where it is not on the PATH, with its folder."""
+    """How to type the command `fleet` here: with its folder, unless it is on the PATH."""
     own = Path(sys.executable).parent / "fleet"
     if shutil.which("fleet") == str(own):
         return "fleet"
@@ -112,30 +129,67 @@ def own_command() -> str:
 
 
 def print_json(value: Any) -> None:
-    """A value as JSON on the output, and nothing else."""
+    """Print a value as JSON on standard output."""
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
 def tasks_of(request_type: str, tenant: str) -> str:
-    """The tasks of a request type, a tenant, both, or all where both are empty, in a sentence."""
-    of = [f"{request_type} tasks" if request_type else "tasks", f"of {tenant}" if tenant else ""]
-    return " ".join(part for part in of if part) if any((request_type, tenant)) else "all tasks"
+    """Name the tasks of a request type and a tenant, such as `code_generation tasks of acme`.
+    Empty names stand for all."""
+    if not (request_type or tenant):
+        return "all tasks"
+    what = f"{request_type} tasks" if request_type else "tasks"
+    return f"{what} of {tenant}" if tenant else what
 
 
 def seconds(value: float | None) -> str:
-    """A duration, such as `0.42 s`; a dash where there is none yet."""
+    """A duration such as `0.42 s`. A dash stands for None."""
     return "-" if value is None else f"{value:.2f} s"
 
 
 def moment(epoch: float | None) -> str:
-    """A time of day here, from seconds since 1970; a dash where there is none yet."""
+    """Local date and time, from seconds since 1970. A dash stands for None."""
     if epoch is None:
         return "-"
     return datetime.fromtimestamp(epoch).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def state(name: str) -> Text:
-    """The state of a task or the status of an agent, in its colour."""
+    """The state of a task or the status of an agent, coloured."""
     from rich.text import Text
 
     return Text(name, style=STYLES.get(name, ""))
+
+
+def check_plot(path: Path | None) -> None:
+    """Check that a plot can be written to this path, before the slow work begins.
+
+    Raises `InvalidRequest` if the folder does not exist, `InvalidConfig` without matplotlib.
+    """
+    if path is None:
+        return
+    if not path.absolute().parent.is_dir():
+        raise InvalidRequest(f"--plot {path}: its folder does not exist; create it or name another")
+    _figure_class()
+
+
+def new_figure(wide: float, high: float) -> Figure:
+    """An empty matplotlib figure, size in inches. Raises `InvalidConfig` without matplotlib."""
+    return _figure_class()(figsize=(wide, high), dpi=DOTS_PER_INCH, layout="constrained")
+
+
+def _figure_class() -> type[Figure]:
+    # Imported only for a plot. Unlike pyplot, the Figure class keeps no global state.
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise extra_missing("a plot", "plots") from error
+    return Figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG. Raises `InvalidRequest` if the file cannot be written."""
+    try:
+        figure.savefig(path, format="png")
+    except OSError as error:
+        raise InvalidRequest(f"--plot {path}: {error.strerror}; name a file to write") from error

@@ -1,8 +1,8 @@
-"""The one way of commands to a terminal: every string is shown as it is, and none of it acts.
+"""The console of all commands: it shows strings literally.
 
-Rich reads markup in strings, such as `[red]`, and hands control characters on. Cells, lines and
-titles hold text of others. So here no string is markup: what is meant to have a style is a `Text`.
-Whatever is drawn, a table, a live view, a bar, loses its control characters on its way out.
+Rich reads markup in strings, such as `[red]`, and passes control characters on. Cells, lines and
+titles hold text from users and models. On this console no string is markup; styled text is a
+`Text`. Tables, live views and bars lose their control characters before they reach the terminal.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 
-from fleet.text.plain_text import plain, plain_lines
+from fleet.text import plain, plain_lines
 
 
 class PlainConsole(Console):
-    """A console without markup, and without control characters but its own."""
+    """A console without markup. It prints only its own control characters."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print; a string may have several lines, one in a table has one."""
+        """Print. A string may have several lines; a string in a table has one."""
         shown = (Text(plain_lines(each)) if isinstance(each, str) else each for each in objects)
         super().print(*shown, **options)
 
@@ -33,7 +33,7 @@ class PlainConsole(Console):
         return super().render_str(plain(text), **{**options, "markup": False, "emoji": False})
 
     def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
-        """What is drawn, piece by piece."""
+        """The segments to draw, without control characters in their text."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable():
                 yield segment

@@ -1,4 +1,4 @@
-"""`fleet pools` and `fleet agents`: who is there, and who or what shall rest."""
+"""`fleet pools` and `fleet agents`: list them, and put them into or out of maintenance."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from fleet.settings import Settings
     from fleet.tasks.waiting.queue_index_store import Waiting
 
-AgentArgument = Annotated[str, typer.Argument(help="The agent's id, as `fleet agents` lists it.")]
+AgentArgument = Annotated[str, typer.Argument(help="The agent's id, as listed by `fleet agents`.")]
 
-PoolArgument = Annotated[str, typer.Argument(help="The pool's name, as `fleet pools` lists it.")]
+PoolArgument = Annotated[str, typer.Argument(help="The pool's name, as listed by `fleet pools`.")]
 
-pools_app = typer.Typer(help="List the pools, or give one a rest. Example: `fleet pools`")
-agents_app = typer.Typer(help="List the agents, or give one a rest. Example: `fleet agents`")
+pools_app = typer.Typer()
+agents_app = typer.Typer()
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,7 +37,7 @@ def add_to(app: typer.Typer) -> None:
 def pools(
     context: typer.Context, as_json: JsonOption = False, as_csv: CsvOption = False
 ) -> None:
-    """List the pools, or give one a rest.
+    """List, drain or resume pools.
 
     Example: `fleet pools`
     """
@@ -47,10 +47,10 @@ def pools(
 
 @pools_app.command("list")
 def list_pools(as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
-    """List the pools with their load, success rate, response time, standing and what waits.
+    """List the pools with their load, success rate, response time, health and waiting tasks.
 
-    `waiting` counts the messages in a pool's queue, `oldest` is how long the oldest task in it has
-    waited. What waits for any pool of an agent type is in an overflow queue, and is listed below.
+    `waiting` counts the messages in the pool's queue. `oldest` is how long the oldest of them has
+    waited. Tasks that wait for any pool of an agent type are in an overflow queue, listed below.
 
     Example: `fleet pools list --json`
     """
@@ -70,19 +70,19 @@ def list_pools(as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
 
 @pools_app.command("drain")
 def drain_pool(pool: PoolArgument) -> None:
-    """Put a pool into maintenance: it gets nothing, and what waits for it goes to others.
+    """Drain a pool: it gets no new tasks, and its waiting tasks go to other pools.
 
     Example: `fleet pools drain codegen`
     """
     from fleet import Fleet
 
     Fleet.from_env().drain_pool(pool)
-    say(f"{pool} gets nothing; `fleet pools resume {pool}` ends its maintenance")
+    say(f"{pool} is draining and gets no new tasks. Undo: `fleet pools resume {pool}`")
 
 
 @pools_app.command("resume")
 def resume_pool(pool: PoolArgument) -> None:
-    """End a pool's maintenance, or put it back at once where its health took it out.
+    """Resume a pool that was drained, or that was ejected because of its health.
 
     Example: `fleet pools resume codegen`
     """
@@ -96,7 +96,7 @@ def resume_pool(pool: PoolArgument) -> None:
 def agents(
     context: typer.Context, as_json: JsonOption = False, as_csv: CsvOption = False
 ) -> None:
-    """List the agents, or give one a rest.
+    """List, drain or resume agents.
 
     Example: `fleet agents`
     """
@@ -106,7 +106,7 @@ def agents(
 
 @agents_app.command("list")
 def list_agents(as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
-    """List the agents: pool, status, load and last sign of life.
+    """List the agents with pool, status, load and time of the last heartbeat.
 
     Example: `fleet agents list --json`
     """
@@ -117,19 +117,19 @@ def list_agents(as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
 
 @agents_app.command()
 def drain(agent: AgentArgument) -> None:
-    """Put an agent into maintenance: it ends what it has and takes nothing new.
+    """Drain an agent: it finishes its tasks and takes no new ones.
 
     Example: `fleet agents drain codegen-4711@host`
     """
     from fleet import Fleet
 
     Fleet.from_env().drain(agent)
-    say(f"{agent} takes nothing new; `fleet agents resume {agent}` ends its maintenance")
+    say(f"{agent} is draining and takes no new tasks. Undo: `fleet agents resume {agent}`")
 
 
 @agents_app.command()
 def resume(agent: AgentArgument) -> None:
-    """End an agent's maintenance.
+    """Resume an agent that was drained.
 
     Example: `fleet agents resume codegen-4711@host`
     """
@@ -140,7 +140,7 @@ def resume(agent: AgentArgument) -> None:
 
 
 class PoolRow(NamedTuple):
-    """A pool, with what waits in its own queue and in the overflow queue of its agent type."""
+    """A pool, its own queue, and the overflow queue of its agent type."""
 
     pool: PoolFacts
     own: Waiting
@@ -170,7 +170,7 @@ def _age(waiting: Waiting) -> str:
     return "-" if waiting.oldest_seconds is None else f"{waiting.oldest_seconds:.0f} s"
 
 
-def _standing(pool: PoolFacts) -> Text:
+def _health(pool: PoolFacts) -> Text:
     from rich.text import Text
 
     from fleet.routing.rules.health import describe_health
@@ -193,7 +193,7 @@ POOL_COLUMNS: tuple[Column[PoolRow], ...] = (
     figure("response", lambda row: seconds(row.pool.response_seconds or None)),
     figure("waiting", lambda row: f"{row.own.messages:,}"),
     figure("oldest", lambda row: _age(row.own)),
-    Column("standing", lambda row: _standing(row.pool)),
+    Column("health", lambda row: _health(row.pool)),
 )
 AGENT_COLUMNS: tuple[Column[AgentRecord], ...] = (
     Column("id", lambda agent: agent.id, whole=True),
@@ -203,5 +203,5 @@ AGENT_COLUMNS: tuple[Column[AgentRecord], ...] = (
     figure("process", lambda agent: str(agent.pid)),
     figure("running", lambda agent: str(agent.running)),
     figure("slots", lambda agent: str(agent.slots)),
-    figure("last sign", lambda agent: f"{agent.heartbeat_age:.0f} s ago"),
+    figure("heartbeat", lambda agent: f"{agent.heartbeat_age:.0f} s ago"),
 )

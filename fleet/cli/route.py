@@ -1,4 +1,4 @@
-"""`fleet route`: how tasks are routed, changed while the fleet runs, and tried without sending."""
+"""`fleet route`: show or change how tasks are routed, or try a decision without sending a task."""
 
 from __future__ import annotations
 
@@ -6,22 +6,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.controls import ByOption, WhyOption
-from fleet.cli.output import JsonOption, console, print_json, say, tasks_of
+from fleet.cli import work
+from fleet.cli.output import (
+    ByOption,
+    JsonOption,
+    RequestTypeOption,
+    TenantOption,
+    WhyOption,
+    console,
+    print_json,
+    say,
+    tasks_of,
+)
 from fleet.cli.rows import Column, print_rows, table
 
 if TYPE_CHECKING:
     from fleet.policy.store import Scope
     from fleet.routing.routes import Route
+    from fleet.tasks.submission.checks import Submission
 
-route_app = typer.Typer(
-    help="Show, change or try how tasks are routed. Example: `fleet route set least_loaded`"
-)
-
-RequestTypeOption = Annotated[
-    str, typer.Option("--request-type", help="Only tasks of this request type.")
+route_app = typer.Typer()
+DryRunOption = Annotated[
+    str | None,
+    typer.Option(metavar="REQUEST_TYPE", help="Show the decision for such a task. Send nothing."),
 ]
-TenantOption = Annotated[str, typer.Option("--tenant", help="Only tasks of this tenant.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -32,30 +40,23 @@ def add_to(app: typer.Typer) -> None:
 @route_app.callback(invoke_without_command=True)
 def route(
     context: typer.Context,
-    dry_run: Annotated[
-        str | None,
-        typer.Option("--dry-run", metavar="REQUEST_TYPE", help="Decide on a task, send nothing."),
-    ] = None,
-    payload: Annotated[
-        str | None, typer.Option(help="JSON, @FILE with JSON, or - for standard input.")
-    ] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE of the payload.")
-    ] = None,
-    tenant: Annotated[str, typer.Option(help="On whose behalf.")] = "default",
-    complexity: Annotated[float | None, typer.Option(help="How hard it is, 0 to 1.")] = None,
-    quality: Annotated[
-        float | None, typer.Option(help="What a model's quality counts, 0 to 1.")
-    ] = None,
-    speed: Annotated[
-        float | None, typer.Option(help="What its speed counts; both together at most 1.")
-    ] = None,
-    pool: Annotated[str | None, typer.Option(help="This pool and no other.")] = None,
-    model: Annotated[str | None, typer.Option(help="This model and no other.")] = None,
-    max_cost_usd: Annotated[float | None, typer.Option(help="No model that costs more.")] = None,
+    dry_run: DryRunOption = None,
+    payload: work.PayloadOption = None,
+    sets: work.SetOption = None,
+    tenant: work.TenantOption = "default",
+    complexity: work.ComplexityOption = None,
+    quality: work.QualityOption = None,
+    speed: work.SpeedOption = None,
+    pool: work.PoolOption = None,
+    model: work.ModelOption = None,
+    max_cost_usd: work.MaxCostOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show, change or try how tasks are routed. Without more it shows what is in force.
+    """Show or change how tasks are routed, or try a decision.
+
+    Without --dry-run and without a command, the routes in force are shown.
+
+    Example: `fleet route set least_loaded`
 
     Example: `fleet route --dry-run code_generation --set instruction="Write add(a, b)."`
     """
@@ -65,17 +66,16 @@ def route(
 
     asked = (payload, sets, complexity, quality, speed, pool, model, max_cost_usd)
     if dry_run is None and any(value is not None for value in asked):
-        raise InvalidRequest("name what to decide on: `fleet route --dry-run REQUEST_TYPE ...`")
+        raise InvalidRequest("name a request type to try: `fleet route --dry-run REQUEST_TYPE ...`")
     if dry_run is None:
         show(as_json)
         return
-    from fleet.cli.payload import read_payload
     from fleet.tasks.submission.checks import Submission
 
     _try(
         Submission(
             dry_run,
-            read_payload(None, payload, sets or []),
+            work.read_payload(None, payload, sets or []),
             tenant,
             complexity,
             pool,
@@ -90,17 +90,21 @@ def route(
 
 @route_app.command("set")
 def set_(
-    strategy: Annotated[str, typer.Argument(help="As `fleet route strategies` lists them.")],
+    strategy: Annotated[str, typer.Argument(help="One of `fleet route strategies`.")],
     request_type: RequestTypeOption = "",
     tenant: TenantOption = "",
     weights: Annotated[
         list[str] | None,
-        typer.Option("--weight", help="TERM=NUMBER of ai_optimized, such as load=0.4."),
+        typer.Option(
+            "--weight",
+            metavar="TERM=NUMBER",
+            help="A weight of ai_optimized, such as load=0.4. May be repeated.",
+        ),
     ] = None,
     why: WhyOption = "",
     by: ByOption = "",
 ) -> None:
-    """Route by another strategy from the next task on, in every process.
+    """Use another strategy. Every process applies it from its next task on.
 
     Example: `fleet route set ai_optimized --tenant acme --weight load=0.4`
     """
@@ -114,7 +118,7 @@ def set_(
         why=why,
         by=by,
     )
-    say(f"{tasks_of(request_type, tenant)} go by {strategy} from now on")
+    say(f"{tasks_of(request_type, tenant)} are now routed by {strategy}")
 
 
 @route_app.command()
@@ -124,21 +128,21 @@ def clear(
     why: WhyOption = "",
     by: ByOption = "",
 ) -> None:
-    """Go back to what the configuration says.
+    """Return to the routes of the configuration.
 
     Example: `fleet route clear --tenant acme`
     """
     from fleet import Fleet
 
     if Fleet.from_env().clear_route(request_type=request_type, tenant=tenant, why=why, by=by):
-        say(f"{tasks_of(request_type, tenant)} go by the configuration again")
+        say(f"{tasks_of(request_type, tenant)} are routed by the configuration again")
     else:
-        say(f"nothing was set for {tasks_of(request_type, tenant)}")
+        say(f"no route was set at run time for {tasks_of(request_type, tenant)}")
 
 
 @route_app.command()
 def show(as_json: JsonOption = False) -> None:
-    """Show the routes in force: the narrowest that fits a task holds.
+    """Show the routes in force. If several match a task, the most specific one applies.
 
     Example: `fleet route show --json`
     """
@@ -150,7 +154,7 @@ def show(as_json: JsonOption = False) -> None:
 
 @route_app.command()
 def strategies(as_json: JsonOption = False) -> None:
-    """List the strategies that are installed here, and what they go by.
+    """List the installed strategies.
 
     Example: `fleet route strategies`
     """
@@ -164,7 +168,7 @@ def strategies(as_json: JsonOption = False) -> None:
         console().print(table(found.items(), STRATEGIES))
 
 
-def _try(asked: Any, as_json: bool) -> None:
+def _try(asked: Submission, as_json: bool) -> None:
     from fleet import Fleet
     from fleet.cli.decision import decision_view, model_json
     from fleet.models.rules.downgrade_reasons import describe_downgrade
@@ -181,9 +185,10 @@ def _try(asked: Any, as_json: bool) -> None:
         return
     console().print(decision_view(found.route, found.models))
     if found.reason:
-        say(f"Money: would be held for {found.chosen}, since {describe_downgrade(found.reason)}")
+        why = describe_downgrade(found.reason)
+        say(f"Money: would be reserved for {found.chosen}, since {why}")
     if found.refusal:
-        say(f"Money: does not fit: {found.refusal.sentence}")
+        say(f"Money: refused: {found.refusal.sentence}")
 
 
 def _weights(pairs: list[str]) -> dict[str, float]:
@@ -195,7 +200,7 @@ def _weights(pairs: list[str]) -> dict[str, float]:
         try:
             weights[name] = float(number)
         except ValueError:
-            example = "write TERM=NUMBER, such as load=0.4"
+            example = "give TERM=NUMBER, such as load=0.4"
             raise InvalidRequest(f"--weight {pair!r}: {example}") from None
     return weights
 
@@ -224,12 +229,12 @@ ROUTES: tuple[Column[tuple[Scope, Route]], ...] = (
     Column("tenant", lambda each: each[0].tenant or "any"),
     Column("strategy", lambda each: each[1].strategy),
     Column(
-        "said in",
+        "set in",
         lambda each: "fleet route set" if each[1].origin == "set" else "the configuration",
     ),
     Column("weights", lambda each: _weights_shown(each[1])),
 )
 STRATEGIES: tuple[Column[tuple[str, str]], ...] = (
     Column("strategy", lambda each: each[0]),
-    Column("goes by", lambda each: each[1]),
+    Column("rule", lambda each: each[1]),
 )

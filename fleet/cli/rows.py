@@ -1,7 +1,7 @@
-"""The one renderer of lists: rows as a table for people, as JSON or as CSV for programs.
+"""The one renderer of lists: rows as a table for people, as JSON or CSV for programs.
 
-A list has columns for people and one function that makes a row's JSON. CSV has the keys of the
-JSON as its columns; a value with parts of its own is JSON within its cell.
+A list has columns for people and one function that turns a row into JSON. The CSV columns are the
+keys of that JSON. A value that is itself a list or an object is written as JSON in its cell.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
@@ -18,24 +18,31 @@ import typer
 from fleet.cli.output import console, print_json
 
 if TYPE_CHECKING:
-    from rich.console import OverflowMethod
+    from rich.console import Console, ConsoleOptions
     from rich.table import Table
     from rich.text import Text
 
 Row = TypeVar("Row")
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV for spreadsheets.")]
+GAP = 2
+"""Spaces between two columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[Row]):
-    """A column of a table: its heading, and a row's cell in it. Figures stand to the right, and
-    neither they nor a `whole` column are wrapped."""
+    """A column of a table: its heading, and the cell of a row.
+
+    Figures are aligned to the right. A figure, or a cell of a `whole` column, stays on one line.
+    """
 
     heading: str
     cell: Callable[[Row], str | Text]
     is_figure: bool = False
     whole: bool = False
-    overflow: OverflowMethod = "ellipsis"
+
+    @property
+    def no_wrap(self) -> bool:
+        return self.is_figure or self.whole
 
 
 def figure(heading: str, cell: Callable[[Row], str | Text]) -> Column[Row]:
@@ -43,21 +50,70 @@ def figure(heading: str, cell: Callable[[Row], str | Text]) -> Column[Row]:
     return Column(heading, cell, is_figure=True)
 
 
-def table(rows: Iterable[Row], columns: Sequence[Column[Row]]) -> Table:
-    """The rows for people."""
-    from rich.table import Table
+@dataclass(frozen=True, slots=True)
+class RowTable:
+    """Rows drawn for people, a sequence of cells for each column.
 
-    found = Table(box=None, pad_edge=False, header_style="bold")
-    for each in columns:
-        found.add_column(
-            each.heading,
-            justify="right" if each.is_figure else "left",
-            no_wrap=each.is_figure or each.whole,
-            overflow=each.overflow,
-        )
-    for row in rows:
-        found.add_row(*(each.cell(row) for each in columns))
-    return found
+    A terminal that is too narrow for all columns shows several tables below each other. Each of
+    them begins with the first column.
+    """
+
+    columns: Sequence[Column[Any]]
+    cells: Sequence[Sequence[str | Text]]
+
+    def __rich_console__(self, screen: Console, options: ConsoleOptions) -> Iterator[Table | str]:
+        parts = self._parts(options.max_width) if screen.is_terminal else [range(len(self.columns))]
+        for number, part in enumerate(parts):
+            if number:
+                yield ""
+            yield self._drawn(part)
+
+    def _parts(self, width: int) -> list[list[int]]:
+        """The places of the columns in each table."""
+        needed = [self._needed(place, width) for place in range(len(self.columns))]
+        parts, used = [[0]], needed[0]
+        for place in range(1, len(self.columns)):
+            if used + GAP + needed[place] > width and len(parts[-1]) > 1:
+                parts.append([0])
+                used = needed[0]
+            parts[-1].append(place)
+            used += GAP + needed[place]
+        return parts
+
+    def _needed(self, place: int, width: int) -> int:
+        """The characters that keep a column's words whole, of long words up to a fourth of the
+        width."""
+        from rich.cells import cell_len
+
+        column = self.columns[place]
+        texts = [column.heading, *map(str, self.cells[place])]
+        if column.no_wrap:
+            return max(map(cell_len, texts))
+        longest = max((cell_len(word) for text in texts for word in text.split()), default=0)
+        return min(longest, width // 4)
+
+    def _drawn(self, places: Iterable[int]) -> Table:
+        from rich.table import Table
+
+        drawn = Table(box=None, pad_edge=False, header_style="bold")
+        shown = list(places)
+        for place in shown:
+            column = self.columns[place]
+            drawn.add_column(
+                column.heading,
+                justify="right" if column.is_figure else "left",
+                no_wrap=column.no_wrap,
+                overflow="ellipsis" if column.no_wrap else "fold",
+            )
+        for row in zip(*(self.cells[place] for place in shown), strict=True):
+            drawn.add_row(*row)
+        return drawn
+
+
+def table(rows: Iterable[Row], columns: Sequence[Column[Row]]) -> RowTable:
+    """The rows for people, to be printed on a console."""
+    found = list(rows)
+    return RowTable(columns, [[column.cell(row) for row in found] for column in columns])
 
 
 def print_rows(
@@ -67,7 +123,7 @@ def print_rows(
     as_json: bool,
     as_csv: bool = False,
 ) -> None:
-    """Print the rows: as JSON, as CSV, or as a table."""
+    """Print the rows as JSON, as CSV or as a table."""
     if as_json:
         print_json([to_json(row) for row in rows])
     elif as_csv:
@@ -77,7 +133,7 @@ def print_rows(
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows that have the same keys as CSV, with a line of the keys first; nothing for no rows."""
+    """Print rows with equal keys as CSV. The first line has the keys. No rows give no output."""
     if not rows:
         return
     writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")

@@ -1,4 +1,4 @@
-"""`fleet service X`: one process of the fleet, by hand, in a Procfile or in a container."""
+"""`fleet service NAME`: one process of the fleet, started by hand, by a Procfile or a container."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ BROKER_WAIT_SECONDS = 15.0
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Run one process of the fleet in the foreground, as the Procfile does.",
+    help="Run one process of the fleet in the foreground, as the Procfile does."
+    "\n\nExample: `fleet service worker codegen`",
 )
 
 
@@ -27,7 +28,7 @@ def add_to(parent: typer.Typer) -> None:
 
 @app.command()
 def broker() -> None:
-    """Run the embedded Valkey where FLEET_BROKER_URL says, saving to the data folder.
+    """Run the embedded Valkey at the address in FLEET_BROKER_URL. It saves to the data folder.
 
     Example: `FLEET_BROKER_URL=redis://:secret@127.0.0.1:6379/0 fleet service broker`
     """
@@ -49,7 +50,7 @@ def broker() -> None:
 
 @app.command()
 def model() -> None:
-    """Serve the local language model over the OpenAI protocol on FLEET_MODEL_PORT.
+    """Serve the local language model with the OpenAI API on FLEET_MODEL_PORT.
 
     Example: `FLEET_MODEL_PORT=8099 fleet service model`
     """
@@ -59,7 +60,7 @@ def model() -> None:
 
     wanted = {"FLEET_MODEL_PORT": load_settings().environment.model_port}
     port = pick_ports(wanted)["FLEET_MODEL_PORT"]
-    say(f"the local model will answer at http://{LOOPBACK}:{port}/v1")
+    say(f"starting the local model at http://{LOOPBACK}:{port}/v1")
     serve_model(port)
 
 
@@ -81,7 +82,7 @@ def worker(pool: Annotated[str, typer.Argument(help="The pool to serve.")]) -> N
 
 @app.command()
 def beat() -> None:
-    """Run Celery beat, which watches over agents and tasks. Two of them are harmless.
+    """Run Celery beat, which runs the periodic jobs. Several may run; one of them is active.
 
     Example: `fleet service beat`
     """
@@ -97,7 +98,7 @@ def beat() -> None:
 
 @app.command()
 def flower() -> None:
-    """Serve Flower on the loopback interface, behind a user and a password.
+    """Serve Flower on the loopback interface, protected by a user and a password.
 
     Example: `FLEET_FLOWER_PORT=5555 FLEET_FLOWER_PASSWORD=secret fleet service flower`
     """
@@ -116,5 +117,5 @@ def _wait_for_broker(settings: Settings) -> None:
 
 
 def _become(command: list[str]) -> None:
-    """Let the command take this process over, signals, output and all."""
+    """Replace this process with the command."""
     os.execvp(command[0], command)  # noqa: S606 - the command is built from checked settings

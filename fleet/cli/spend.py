@@ -1,4 +1,4 @@
-"""`fleet spend`: what was spent, on what, where it leads, and what could be saved."""
+"""`fleet spend`: a report on the spend of a period, or the last daily report."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fleet.cli.output import JsonOption, console, print_json
+from fleet.cli.output import JsonOption, check_plot, console, print_json
 
 Dimension = Literal["model", "tenant", "agent_type", "request_type", "pool", "provider"]
-"""Those of `fleet.ledger.rules.spend`, whose import takes long."""
+"""The values of `Dimension` in `fleet.ledger.rules.spend`, whose import is slow."""
 
 if TYPE_CHECKING:
     from fleet.ledger.spend import SpendReport
@@ -27,70 +27,75 @@ def spend(
         str | None, typer.Option("--from", metavar="DAY", help="The first UTC day: 2026-11-01.")
     ] = None,
     last: Annotated[
-        str | None, typer.Option("--to", metavar="DAY", help="The last UTC day; else today.")
+        str | None, typer.Option("--to", metavar="DAY", help="The last UTC day. Default: today.")
     ] = None,
     days: Annotated[
-        int | None, typer.Option(min=1, help="So many days up to the last one; else 30.")
+        int | None, typer.Option(min=1, help="The number of days up to the last. Default: 30.")
     ] = None,
     by: Annotated[
         Dimension | None,
-        typer.Option(help="Show the shares of these only; else model, tenant and agent type."),
+        typer.Option(help="Show only these shares. Default: by model, tenant and agent type."),
     ] = None,
-    tenant: Annotated[str | None, typer.Option(help="Look at this tenant's spend only.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Show only this tenant's spend.")] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Draw the days by model and the projection into this PNG."),
+        typer.Option(help="Draw the days by model, and the projection, into this PNG."),
     ] = None,
     last_report: Annotated[
-        bool, typer.Option("--last-report", help="Show the daily report that beat made last.")
+        bool, typer.Option("--last-report", help="Show the last daily report that beat made.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the spend of a period: total, trend, shares, suggestions, and the month's projection.
 
-    The figures are those of the ledger's roll-ups, which are brought up to date first. The trend
-    leaves a day that has not ended out. Amounts in JSON are nano-dollars. Exit status 2 for days
-    that are none.
+    The figures come from the ledger's roll-ups, which are updated first. The trend ignores a day
+    that has not ended. Amounts in JSON are nano-dollars. The exit status is 2 for invalid days.
 
     Example: `fleet spend --days 90 --by tenant --plot spend.png`
 
     Example: `fleet spend --from 2026-11-01 --to 2026-11-15 --tenant acme --json`
     """
-    from fleet.cli.plots import check_plot
-    from fleet.ledger.daily_spend import last_report as kept_report
-    from fleet.ledger.period import period_of, today_of
-    from fleet.ledger.spend import recorded_rows
+    if last_report:
+        _check_alone({"--from": first, "--to": last, "--days": days, "--tenant": tenant})
+    check_plot(plot)
+    report = _last_report() if last_report else _new_report(first, last, days, tenant)
+    show_report(report, by, plot, as_json)
+
+
+def _last_report() -> SpendReport | None:
+    from fleet.ledger.daily_spend import last_report
     from fleet.settings import load_settings
     from fleet.tasks.connection import open_connection
 
-    if last_report:
-        _alone("--last-report", {"--from": first, "--to": last, "--days": days, "--tenant": tenant})
-    check_plot(plot)
-    fleet = open_connection(load_settings())
-    if last_report:
-        show_report(kept_report(fleet.ledger), by, plot, as_json)
-    else:
-        from fleet.ledger.spend import spend_report
+    return last_report(open_connection(load_settings()).ledger)
 
-        today, now = today_of(fleet.ledger.entries)
-        asked = period_of(today, first, last, days)
-        config, policy = fleet.settings.config, fleet.policy.store.read()
-        rows = recorded_rows(fleet.ledger)
-        report = spend_report(config, policy, rows, asked, tenant, made_at=now)
-        show_report(report, by, plot, as_json)
+
+def _new_report(
+    first: str | None, last: str | None, days: int | None, tenant: str | None
+) -> SpendReport:
+    from fleet.ledger.period import period_of, today_of
+    from fleet.ledger.spend import recorded_rows, spend_report
+    from fleet.settings import load_settings
+    from fleet.tasks.connection import open_connection
+
+    fleet = open_connection(load_settings())
+    today, now = today_of(fleet.ledger.entries)
+    period = period_of(today, first, last, days)
+    config, policy = fleet.settings.config, fleet.policy.store.read()
+    rows = recorded_rows(fleet.ledger)
+    return spend_report(config, policy, rows, period, tenant, made_at=now)
 
 
 def show_report(
     report: SpendReport | None, by: Dimension | None, plot: Path | None, as_json: bool
 ) -> None:
-    """Draw a report where that is wanted, then print it. None: beat has made none yet."""
-    from fleet.cli.spend_plot import write_plot
-    from fleet.cli.spend_view import report_view
+    """Draw a report into `plot`, if given, and print it. None: beat has made no report yet."""
+    from fleet.cli.spend_view import report_view, write_plot
     from fleet.errors import InvalidRequest
     from fleet.ledger.daily_spend import report_json
 
     if report is None:
-        raise InvalidRequest("beat has made no report yet: it does at 2 o'clock UTC each day")
+        raise InvalidRequest("beat has made no report yet; it makes one each day at 02:00 UTC")
     if plot:
         write_plot(report, plot)
     if as_json:
@@ -99,10 +104,10 @@ def show_report(
         console().print(report_view(report, by))
 
 
-def _alone(option: str, others: Mapping[str, Any]) -> None:
-    """Raise `InvalidRequest` where an option comes with others that mean nothing beside it."""
+def _check_alone(others: Mapping[str, Any]) -> None:
+    """Raise `InvalidRequest` if `--last-report` comes with an option that it ignores."""
     from fleet.errors import InvalidRequest
 
     given = [name for name, value in others.items() if value]
     if given:
-        raise InvalidRequest(f"{option} goes without {', '.join(given)}: leave one of them out")
+        raise InvalidRequest(f"--last-report cannot be combined with {', '.join(given)}")

@@ -1,19 +1,23 @@
-"""A spend report as tables."""
+"""A spend report as tables, and as a plot."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fleet.cli.output import new_figure, save
+from fleet.cli.rows import Column, figure, table
 from fleet.ledger.rules.spend import WEEK
 from fleet.ledger.rules.spend_advice import limit_words
 from fleet.money import NANODOLLARS
 from fleet.settings.names import ALL
+from fleet.text import plain_label
 
 if TYPE_CHECKING:
     from fleet.ledger.rules.intervals import Interval
@@ -30,10 +34,14 @@ STYLES = {
     "medium": "yellow",
 }
 CENT = Decimal("0.01")
+INCHES = (11.0, 4.5)
+MAX_MODELS = 8
+"""The most expensive models have a colour each; the others share one."""
+MAX_LABELS = 16
 
 
 def money(nanodollars: float) -> str:
-    """Dollars to the cent; smaller amounts to two digits that say something, so never as $0."""
+    """Dollars to the cent. Below a cent, two significant digits: never `$0` for an amount."""
     exact = Decimal(round(nanodollars)) / NANODOLLARS
     if abs(exact) < CENT and exact:
         return f"{'-' if exact < 0 else ''}${Decimal(f'{abs(exact):.2g}'):f}"
@@ -41,35 +49,35 @@ def money(nanodollars: float) -> str:
 
 
 def written(day: str) -> str:
-    """A day, YYYYMMDD, as people write it."""
+    """A day YYYYMMDD as YYYY-MM-DD."""
     return f"{day[:4]}-{day[4:6]}-{day[6:]}"
 
 
 def report_view(report: SpendReport, by: Dimension | None) -> Group:
-    """The figures, the shares by one dimension or the usual three, and the suggestions."""
+    """The figures, the shares by one dimension or by the usual three, and the suggestions."""
     analysis = report.analysis
     whose = f", tenant {report.tenant}" if report.tenant else ""
     days = f"{written(analysis.days[0])} to {written(analysis.days[-1])}, {len(analysis.days)} days"
     parts: list[RenderableType] = [Text(f"Spend of {days} (UTC){whose}", style="bold")]
     parts += [_figures(report), *_doubts(analysis.totals)]
     for dimension in [by] if by else USUAL:
-        parts += [Text(), _shares(dimension, analysis.breakdowns[dimension])]
+        heading = dimension.replace("_", " ")
+        columns = (Column(heading, lambda part: part.name or "-"), *SHARES)
+        parts += [Text(), table(analysis.breakdowns[dimension], columns)]
     return Group(*parts, Text(), *_suggestions(analysis))
 
 
 def _figures(report: SpendReport) -> Table:
     analysis = report.analysis
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column()
-    table.add_column()
-    table.add_row("total", f"{money(analysis.totals.amount)} in {analysis.totals.requests} calls")
-    table.add_row("daily mean", money(analysis.daily_mean))
-    table.add_row("weekly trend", _trend(analysis, report.open_day))
-    table.add_row("burn rate", _burned(report))
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("total", f"{money(analysis.totals.amount)} in {analysis.totals.requests} calls")
+    facts.add_row("daily mean", money(analysis.daily_mean))
+    facts.add_row("weekly trend", _trend(analysis, report.open_day))
+    facts.add_row("burn rate", _burned(report))
     last = "today so far" if report.open_day else written(analysis.days[-1])
-    table.add_row(last, _last_day(report))
-    table.add_row(f"month {_month(report.projection)}", _projected(report.projection))
-    return table
+    facts.add_row(last, _last_day(report))
+    facts.add_row(f"month {_month(report.projection)}", _projected(report.projection))
+    return facts
 
 
 def _trend(analysis: Analysis, open_day: bool) -> str:
@@ -80,7 +88,7 @@ def _trend(analysis: Analysis, open_day: bool) -> str:
 
 
 def _burned(report: SpendReport) -> str:
-    """The period's spend held against the monthly limit, and against what its days may cost."""
+    """The spend as a share of the monthly limit, and of that limit for the period's days."""
     analysis, limits = report.analysis, report.limits
     whose = _whose(report, limits.monthly_scope)
     of = limit_words(analysis.burn_limit, limits.monthly, len(analysis.days))
@@ -97,12 +105,12 @@ def _last_day(report: SpendReport) -> Text:
     analysis, limits = report.analysis, report.limits
     whose = _whose(report, limits.daily_scope)
     limit = f"the daily limit of {money(limits.daily)}{whose}"
-    said = Text(f"{money(analysis.daily[-1])} of {limit}: ")
-    return said.append(analysis.verdict, STYLES[analysis.verdict])
+    spent = Text(f"{money(analysis.daily[-1])} of {limit}: ")
+    return spent.append(analysis.verdict, STYLES[analysis.verdict])
 
 
 def _whose(report: SpendReport, scope: str) -> str:
-    """Whose limit it is, where the spend is that of one tenant."""
+    """The owner of the limit. Empty unless the report is about one tenant."""
     if report.tenant is None:
         return ""
     return " of all tenants" if scope == ALL else f" of {report.tenant}"
@@ -115,61 +123,40 @@ def _month(projection: Projection) -> str:
 def _projected(projection: Projection) -> str:
     if projection.total is None:
         return f"{money(projection.spent)} so far; {projection.note}"
-    known = f"{money(projection.spent)} so far, "
-    told = "" if not projection.days else known
+    so_far = f"{money(projection.spent)} so far, " if projection.days else ""
     note = f"; {projection.note}" if projection.note else ""
-    return f"{told}{_between(projection.total)}{note}"
+    return f"{so_far}{_between(projection.total)}{note}"
 
 
 def _between(interval: Interval) -> str:
     if interval.low == interval.high:
-        return f"{money(interval.estimate)} in all"
+        return f"{money(interval.estimate)} in total"
     bounds = f"{money(interval.low)} to {money(interval.high)}"
-    return f"about {money(interval.estimate)} in all ({interval.confidence:.0%}: {bounds})"
+    return f"about {money(interval.estimate)} in total ({interval.confidence:.0%}: {bounds})"
 
 
 def _doubts(totals: Totals) -> list[Text]:
-    """What of the total is not sure. Nothing where all of it is."""
-    said = []
+    """A sentence for each kind of uncertain amount in the total."""
+    found = []
     if totals.uncertain_steps or totals.uncertain:
-        said.append(
-            f"uncertain: {money(totals.uncertain)} of {totals.uncertain_steps} steps whose use "
-            "nobody saw"
+        found.append(
+            f"uncertain: {money(totals.uncertain)} of {totals.uncertain_steps} model calls with "
+            "unknown usage"
         )
     if totals.missing:
-        said.append(f"missing: {totals.missing} steps whose provider told no tokens")
+        found.append(f"missing: {totals.missing} model calls whose provider reported no tokens")
     if totals.contradictory:
-        said.append(
-            f"contradictory: {totals.contradictory} steps whose provider told counts that do not "
-            "add up; the largest reading is charged"
+        found.append(
+            f"contradictory: {totals.contradictory} model calls whose provider reported counts "
+            "that do not add up; the largest interpretation is charged"
         )
     if totals.unpriced:
-        said.append(f"unpriced: {totals.unpriced} steps of models without a known price")
-    return [Text(sentence, style="yellow") for sentence in said]
+        found.append(f"unpriced: {totals.unpriced} calls of models without a known price")
+    return [Text(sentence, style="yellow") for sentence in found]
 
 
-def _shares(dimension: Dimension, parts: Sequence[SpendShare]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(dimension.replace("_", " "))
-    for heading in ("amount", "share", "calls", "tokens in", "cached", "out", "reasoning"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("uncertain", "missing", "contradictory", "unpriced"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for part in parts:
-        totals = part.totals
-        tokens = (totals.input_tokens, totals.cached_tokens, totals.output_tokens)
-        counts = (totals.requests, *tokens, totals.reasoning_tokens)
-        table.add_row(
-            Text(part.name or "-"),
-            money(totals.amount),
-            f"{part.share:.1%}",
-            *(f"{count:,}" for count in counts),
-            money(totals.uncertain),
-            str(totals.missing),
-            str(totals.contradictory),
-            str(totals.unpriced),
-        )
-    return table
+def _count(of: Callable[[Totals], int]) -> Callable[[SpendShare], str]:
+    return lambda part: f"{of(part.totals):,}"
 
 
 def _suggestions(analysis: Analysis) -> list[Text]:
@@ -180,3 +167,87 @@ def _suggestions(analysis: Analysis) -> list[Text]:
         + f": {each.action}; saves about {money(each.saves)}"
         for each in analysis.suggestions
     ]
+
+
+def write_plot(report: SpendReport, path: Path) -> None:
+    """Draw the days stacked by model, and the projected days with their interval, as PNG.
+
+    Raises `InvalidRequest` if the file cannot be written.
+    """
+    drawing = new_figure(*INCHES)
+    axes = drawing.subplots()
+    days = report.analysis.days
+    shown = tuple(dict.fromkeys((*days, *report.projection.days)))
+    places = {day: place for place, day in enumerate(shown)}
+    _draw_models(axes, [places[day] for day in days], stacked(report.analysis.daily_by_model))
+    _draw_projection(axes, places, report.projection)
+    axes.axhline(
+        report.limits.daily / NANODOLLARS, color="black", linestyle=":", label="daily limit"
+    )
+    _label(axes, shown)
+    axes.set_title(plain_label(_title(report.projection)))
+    drawing.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    save(drawing, path)
+
+
+def stacked(by_model: dict[str, tuple[int, ...]]) -> dict[str, list[float]]:
+    """Dollars per day of each model, the most expensive first, the ninth and later summed."""
+    rows = {name or "-": [x / NANODOLLARS for x in row] for name, row in by_model.items()}
+    named = dict(list(rows.items())[:MAX_MODELS])
+    others = list(rows.values())[MAX_MODELS:]
+    if others:
+        named[f"{len(others)} others"] = [sum(day) for day in zip(*others, strict=True)]
+    return named
+
+
+def _draw_models(axes: Any, places: Sequence[int], models: dict[str, list[float]]) -> None:
+    bottom = [0.0] * len(places)
+    for number, (name, row) in enumerate(models.items()):
+        axes.bar(places, row, bottom=bottom, label=plain_label(name), color=f"C{number}")
+        bottom = [low + high for low, high in zip(bottom, row, strict=True)]
+
+
+def _draw_projection(axes: Any, places: dict[str, int], projection: Projection) -> None:
+    if not projection.days:
+        return
+    at = [places[day] for day in projection.days]
+    low, middle, high = (
+        [getattr(day, bound) / NANODOLLARS for day in projection.daily]
+        for bound in ("low", "estimate", "high")
+    )
+    confidence = projection.daily[0].confidence
+    axes.fill_between(at, low, high, color="grey", alpha=0.3, label=f"{confidence:.0%} of days")
+    axes.plot(at, middle, "o-", color="dimgrey", markersize=3, label="projected")
+
+
+def _label(axes: Any, days: Sequence[str]) -> None:
+    """A label every few days, so that labels do not overlap."""
+    step = -(-len(days) // MAX_LABELS)
+    labels = [written(day) for day in days[::step]]
+    axes.set_xticks(range(0, len(days), step), labels, rotation=30, ha="right")
+    axes.set_ylabel("US dollars per day (UTC)")
+    axes.grid(axis="y", alpha=0.3)
+
+
+def _title(projection: Projection) -> str:
+    month = written(f"{projection.month}01")[:7]
+    if projection.total is None:
+        return f"{month}: {money(projection.spent)} so far"
+    total = projection.total
+    bounds = f"{total.confidence:.0%}: {money(total.low)} to {money(total.high)}"
+    return f"{month}: {money(total.estimate)} projected ({bounds})"
+
+
+SHARES: tuple[Column[SpendShare], ...] = (
+    figure("amount", lambda part: money(part.totals.amount)),
+    figure("share", lambda part: f"{part.share:.1%}"),
+    figure("calls", _count(lambda totals: totals.requests)),
+    figure("tokens in", _count(lambda totals: totals.input_tokens)),
+    figure("cached", _count(lambda totals: totals.cached_tokens)),
+    figure("out", _count(lambda totals: totals.output_tokens)),
+    figure("reasoning", _count(lambda totals: totals.reasoning_tokens)),
+    figure("uncertain", lambda part: money(part.totals.uncertain)),
+    figure("missing", _count(lambda totals: totals.missing)),
+    figure("contradictory", _count(lambda totals: totals.contradictory)),
+    figure("unpriced", _count(lambda totals: totals.unpriced)),
+)

@@ -1,4 +1,4 @@
-"""`fleet status`: what answers and what does not."""
+"""`fleet status`: the health of each part of the fleet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fleet.settings import Settings
 
 NOTES = ("parked", "malformed")
-"""Parts that are shown only where there is something to say."""
+"""Parts that are shown only if there is something to report."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,10 +26,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(as_json: JsonOption = False) -> None:
-    """Show whether the broker, the model, each pool, beat and Flower answer, and in which isolation
-    generated code runs.
+    """Show whether the broker, the model, each pool, beat and Flower are healthy.
 
-    Exit status 0 when all do, 1 otherwise.
+    The sandbox line says in which isolation generated code runs. The exit status is 0 if all parts
+    are healthy, else 1.
 
     Example: `fleet status --json`
     """
@@ -44,24 +44,24 @@ def status(as_json: JsonOption = False) -> None:
         print_json({"healthy": healthy, "isolation": isolation, "parts": shown})
     else:
         console().print(table(parts, PARTS))
-        for kind in sorted({part.name.split()[0] for part in parts if _complains(part)}):
+        for kind in sorted({part.name.split()[0] for part in parts if _has_hint(part)}):
             console().print(more_about(f"status {kind}"))
     raise typer.Exit(0 if healthy else 1)
 
 
 def look(settings: Settings) -> list[Part]:
-    """Ask every part. The pools and beat are known to the broker alone."""
+    """Check every part. The state of pools and beat is in the broker, so it must answer."""
     from fleet.operations import health
 
     broker = health.broker_part(settings)
     parts = [broker, health.model_part(settings), *health.sandbox_parts(settings)]
     if broker.ok:
-        parts += _told_by_the_broker(settings)
+        parts += _parts_in_broker(settings)
     flower = flower_url(settings)
     return [*parts, health.flower_part(flower)] if flower else parts
 
 
-def _told_by_the_broker(settings: Settings) -> list[Part]:
+def _parts_in_broker(settings: Settings) -> list[Part]:
     from fleet.operations import health
     from fleet.tasks.connection import open_connection
 
@@ -69,13 +69,13 @@ def _told_by_the_broker(settings: Settings) -> list[Part]:
     counts = connection.routing.pools.counts(list(settings.config.pools))
     pools = health.pool_parts(settings, connection.routing.agents.agents(), counts)
     beat = health.beat_part(connection)
-    parked = health.parked_parts(connection.tasks.on_hold.count())
+    on_hold = health.on_hold_parts(connection.tasks.on_hold.count())
     aside = connection.tasks.set_aside
-    return [*pools, beat, *parked, *health.malformed_parts(aside.count(), aside.ever())]
+    return [*pools, beat, *on_hold, *health.malformed_parts(aside.count(), aside.ever())]
 
 
 def flower_url(settings: Settings) -> str | None:
-    """Where Flower is: as `fleet up` wrote, else on the configured port; None if unknown."""
+    """The address of Flower: from the run file, else on the configured port. None if unknown."""
     from fleet.local.ports import LOOPBACK
     from fleet.local.run_file import running
 
@@ -86,11 +86,11 @@ def flower_url(settings: Settings) -> str | None:
     return f"http://{LOOPBACK}:{port}" if port else None
 
 
-def _complains(part: Part) -> bool:
+def _has_hint(part: Part) -> bool:
     return not part.ok or part.name in NOTES
 
 
-def _mark(part: Part) -> Text:
+def _state(part: Part) -> Text:
     from rich.text import Text
 
     return Text("ok", "green") if part.ok else Text("not ok", "bold red")
@@ -98,7 +98,7 @@ def _mark(part: Part) -> Text:
 
 PARTS: tuple[Column[Part], ...] = (
     Column("part", lambda part: part.name),
-    Column("", _mark),
+    Column("state", _state),
     Column("where", lambda part: part.where),
-    Column("what", lambda part: part.detail),
+    Column("detail", lambda part: part.detail),
 )

@@ -1,5 +1,7 @@
-"""A task: what it took, what it waits for and its result, for people and for programs. How a result
-is shown and exported is the agent's own, see `fleet.agent.AgentSpec`."""
+"""A task for people and for programs: facts, cost, model calls and result.
+
+Each agent decides how its results are shown and exported; see `fleet.agent.AgentSpec`.
+"""
 
 from __future__ import annotations
 
@@ -29,18 +31,17 @@ if TYPE_CHECKING:
     from fleet.tasks.rules import Move
 
 WHY_DEAD = {
-    "permanent": "an error that no time heals",
-    "retries": "its retries are used up",
-    "age": "the time for its retries is used up",
-    "crashes": "its worker died each time",
-    "lost": "its message was lost each time",
-    "malformed": "a message that no worker can take",
+    "permanent": "the error is permanent",
+    "retries": "no retries are left",
+    "age": "the time for retries is over",
+    "crashes": "its worker died in every attempt",
+    "lost": "its message was lost in every attempt",
+    "malformed": "no worker can read its message",
 }
 
 
 def record_view(record: TaskRecord, saved: Sequence[Checkpoint] = ()) -> Group:
-    """All of a task: its facts, its model calls, what is saved of them, its error and its result
-    where it has one."""
+    """A task in full: facts, model calls, checkpoints, history, and its error or result."""
     parts: list[RenderableType] = [_facts(record), *calls_view(record), *saved_view(saved)]
     parts += history_view(record)
     if record.error:
@@ -51,25 +52,29 @@ def record_view(record: TaskRecord, saved: Sequence[Checkpoint] = ()) -> Group:
 
 
 def result_view(agent_type: str, result: dict[str, Any], max_rows: int | None = None) -> Group:
-    """A result as its agent renders it, with at most `max_rows` lines of a long list; as JSON where
-    the agent is not installed here, or renders none."""
+    """A result as its agent renders it, with at most `max_rows` lines of a long list.
+
+    It is shown as JSON if the agent has no renderer or is not installed here.
+    """
     spec = installed_agents().get(agent_type)
     shown = spec.rendered(result, max_rows) if spec else None
     return Group(shown or highlighted(json.dumps(result, indent=2), "json"))
 
 
 def write_export(record: TaskRecord, form: str, target: Path | None) -> None:
-    """Write a task's result in a format of its agent, to the standard output without a target.
-    Raises `InvalidRequest` where there is no result or no such format."""
+    """Write a task's result in a format of its agent, to a file or to standard output.
+
+    Raises `InvalidRequest` if there is no result or no such format.
+    """
     spec = installed_agents().get(record.agent_type)
     if spec is None:
         raise InvalidRequest(f"no agent of type {record.agent_type} is installed here; install one")
     if record.result is None:
-        raise InvalidRequest("the task has no result; wait for it to end, or look at its error")
+        raise InvalidRequest("the task has no result; wait until it ends, or read its error")
     content = spec.export(record.result, form)
     if target is None:
         if isinstance(content, bytes):
-            raise InvalidRequest(f"{form} is no text; name a file with --output")
+            raise InvalidRequest(f"{form} is a binary format; name a file with --output")
         sys.stdout.write(content)
         return
     try:
@@ -81,7 +86,7 @@ def write_export(record: TaskRecord, form: str, target: Path | None) -> None:
 
 
 def calls_view(record: TaskRecord) -> list[RenderableType]:
-    """The model calls under an empty line; nothing where no model was asked."""
+    """The model calls, after an empty line. Empty if there are none."""
     if not record.model_calls:
         return []
     parts: list[RenderableType] = [Text(), table(record.model_calls, CALLS)]
@@ -89,46 +94,46 @@ def calls_view(record: TaskRecord) -> list[RenderableType]:
     return [*parts, Text(f"and {more} more calls")] if more else parts
 
 
-def saved_view(saved: Sequence[Checkpoint]) -> Iterator[Text | Table]:
-    """Names, sizes and times of what the runs have saved; nothing where nothing is saved."""
+def saved_view(saved: Sequence[Checkpoint]) -> Iterator[RenderableType]:
+    """The checkpoints with size and time, after an empty line. Empty if there are none."""
     if saved:
         yield from (Text(), table(saved, SAVED))
 
 
-def history_view(record: TaskRecord) -> Iterator[Text | Table]:
-    """Who moved the task to which state, when and in which attempt; nothing where none is kept."""
+def history_view(record: TaskRecord) -> Iterator[RenderableType]:
+    """The changes of state, after an empty line. Empty if none is stored."""
     if record.history:
         yield from (Text(), table(record.history, HISTORY))
 
 
 def saved_json(saved: Sequence[Checkpoint]) -> list[dict[str, Any]]:
-    """What the runs have saved, without the values: they may be large."""
+    """The checkpoints without their values, which may be large."""
     return [{"name": each.name, "bytes": each.size, "at": each.at} for each in saved]
 
 
 def _attempts(record: TaskRecord) -> str:
     crashes = f", {record.crashes} ended in a crash" if record.crashes else ""
-    retries = f", {record.retries} put back to be tried again" if record.retries else ""
+    retries = f", {record.retries} retried" if record.retries else ""
     return f"{record.attempts}{crashes}{retries}"
 
 
 def isolation_note(result: dict[str, Any] | None) -> str:
-    """In which isolation the task's code ran; empty where it is no task that runs code."""
+    """The isolation in which the task's code ran. Empty if the task runs no code."""
     if not result or "isolation" not in result:
         return ""
     isolation = result["isolation"]
     if isolation == "rlimits":
-        return "rlimits: limits only, the code could read files and use the network"
-    return str(isolation) or "none: no code was run"
+        return "rlimits: limits only; the code could read files and use the network"
+    return str(isolation) or "none: no code ran"
 
 
 def _facts(record: TaskRecord) -> Table:
-    table = Table.grid(padding=(0, 2))
+    facts = Table.grid(padding=(0, 2))
     tokens = f"{record.input_tokens} in, {record.output_tokens} out"
     rows: tuple[tuple[str, str | Text], ...] = (
         ("task", record.id),
         ("state", state(record.state)),
-        ("waits", parked_note(record)),
+        ("on hold", on_hold_note(record)),
         ("not before", moment(record.not_before) if record.state == "delayed" else ""),
         ("request", f"{record.request_type} for {record.tenant}, complexity {record.complexity:g}"),
         ("where", f"{record.agent or 'no agent yet'}, pool {record.pool or '-'}"),
@@ -149,28 +154,27 @@ def _facts(record: TaskRecord) -> Table:
     for name, value in rows:
         if not value:
             continue
-        table.add_row(Text(name, style="dim"), value)
-    return table
+        facts.add_row(Text(name, style="dim"), value)
+    return facts
 
 
 def dead_note(record: TaskRecord) -> str:
-    """Why a task is, or was, a dead letter; empty for any other."""
+    """Why a task is or was a dead letter. Empty for other tasks."""
     return WHY_DEAD.get(record.dead, record.dead)
 
 
 def waits_for(record: TaskRecord) -> Refusal | None:
-    """The limit that a parked task waits for; None for any other, and for one that is to be tried
-    again."""
+    """The limit that a task on hold waits for. None for other tasks, and before a retry."""
     waits = record.state == "parked" and record.parked_for
     return Refusal.parse(record.parked_for) if waits else None
 
 
-def parked_note(record: TaskRecord) -> str:
-    """What a parked task waits for, and about until when; empty for any other."""
+def on_hold_note(record: TaskRecord) -> str:
+    """What a task on hold waits for, and until when. Empty for other tasks."""
     if record.state == "parked" and not record.parked_for:
         error = record.retry_error or {}
         return (
-            f"until {moment(record.parked_until)}, to be tried again (retry {record.retries}): "
+            f"until {moment(record.parked_until)}, then retry {record.retries} follows: "
             f"{error.get('type')}: {error.get('message')}"
         )
     refusal = waits_for(record)
@@ -180,21 +184,24 @@ def parked_note(record: TaskRecord) -> str:
 
 
 def model_note(record: TaskRecord) -> str:
-    """The model that the money was held for, where it is not the best, and why."""
+    """The cheaper model that money was reserved for, and why. Empty if it is the best one."""
     return f"{record.chosen}, since {describe_downgrade(record.because)}" if record.because else ""
 
 
 def uncertain_note(record: TaskRecord) -> str:
-    """Of how many calls the cost is not known; empty where there is none."""
+    """How many calls have an unknown cost. Empty if there are none."""
     calls = record.uncertain_calls
     if not calls:
         return ""
     what = "1 call" if calls == 1 else f"{calls} calls"
-    return f"{what} of unknown usage: the most that may have been used is in the cost"
+    return f"{what} with unknown usage; the cost contains the upper bound"
 
 
 def money_json(record: TaskRecord) -> dict[str, Any]:
-    """The same for programs. Dollars are nano-dollars, times seconds since 1970."""
+    """What a task waits for, and the model its money is reserved for, for programs.
+
+    Dollars are nano-dollars, times are in seconds since 1970.
+    """
     refusal = waits_for(record)
     waits = None
     if refusal is not None:
@@ -207,7 +214,7 @@ def money_json(record: TaskRecord) -> dict[str, Any]:
 
 
 def record_json(record: TaskRecord) -> dict[str, Any]:
-    """A task for programs. Its decision is left to `fleet explain`."""
+    """A task for programs. `fleet explain --json` has its decision."""
     shown = asdict(record)
     for name in ("ranking", "model_decision", "loads", "routed", "pinned", "fence"):
         del shown[name]
@@ -219,12 +226,12 @@ def record_json(record: TaskRecord) -> dict[str, Any]:
     history = [move._asdict() for move in record.history]
     priorities = record.priorities._asdict() if record.priorities else None
     isolation = (record.result or {}).get("isolation")
-    told = {"isolation": isolation, "history": history, "priorities": priorities}
-    return {**shown, **money_json(record), **times, **told}
+    facts = {"isolation": isolation, "history": history, "priorities": priorities}
+    return {**shown, **money_json(record), **times, **facts}
 
 
 def _task_state(record: TaskRecord) -> Text:
-    """The state; of a delayed or parked task with until when."""
+    """The state, with the time when a delayed task or a task on hold continues."""
     if record.state == "delayed":
         return state(record.state).append(f" to {moment(record.not_before)}")
     if record.state != "parked":
@@ -233,7 +240,7 @@ def _task_state(record: TaskRecord) -> Text:
 
 
 def _cost(call: ModelCall) -> str:
-    """What a model call cost, as far as that is known."""
+    """The cost of a model call, or its upper bound if the usage is unknown."""
     if call.usage == UNPRICED:
         return "no price"
     cost = dollars(call.cost_nanodollars)
@@ -254,13 +261,12 @@ TASKS: tuple[Column[TaskRecord], ...] = (
     figure("run", lambda task: seconds(task.run_seconds)),
 )
 CALLS: tuple[Column[ModelCall], ...] = (
-    Column("model", lambda call: call.model, overflow="fold"),
-    Column("provider", lambda call: call.provider, overflow="fold"),
-    Column("why", lambda call: call.why, overflow="fold"),
+    Column("model", lambda call: call.model),
+    Column("provider", lambda call: call.provider),
+    Column("why", lambda call: call.why),
     Column(
         "ended",
         lambda call: Text(call.ended, style="green" if call.answered else "yellow"),
-        overflow="fold",
     ),
     figure("in", lambda call: str(call.input_tokens)),
     figure("cached", lambda call: str(call.cached_input_tokens)),
@@ -270,7 +276,7 @@ CALLS: tuple[Column[ModelCall], ...] = (
     figure("at", lambda call: moment(call.at)),
 )
 SAVED: tuple[Column[Checkpoint], ...] = (
-    Column("saved", lambda each: each.name),
+    Column("checkpoint", lambda each: each.name),
     figure("bytes", lambda each: f"{each.size:,}"),
     figure("at", lambda each: moment(each.at)),
 )

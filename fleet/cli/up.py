@@ -1,4 +1,4 @@
-"""`fleet up` and `fleet down`: a whole fleet on this machine."""
+"""`fleet up` and `fleet down`: start and stop a whole fleet on this machine."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 PROCFILE = "Procfile"
 DOWN_SECONDS = 20.0
-PATIENCE_SECONDS = 5.0
-"""So much longer than their grace workers may take before they are killed."""
+EXTRA_SECONDS = 5.0
+"""Workers are killed this long after the end of their grace period."""
 POLL_SECONDS = 0.1
+SHOWN = 5
+"""Running tasks that a message names."""
 SECRET_BYTES = 24
 
 
@@ -35,13 +37,13 @@ def add_to(app: typer.Typer) -> None:
 def up() -> None:
     """Run broker, model, workers, beat and Flower in the foreground until Ctrl-C.
 
-    The processes are those of the `Procfile` here, and one for each further pool of
-    `fleet.toml`. Where FLEET_BROKER_URL is set no broker is started; where FLEET_MODEL_URL or
-    a provider's key is set, no local model.
+    The processes are those of the `Procfile` in this folder, and one for each further pool of
+    `fleet.toml`. If FLEET_BROKER_URL is set, no broker is started. If FLEET_MODEL_URL or a
+    provider's key is set, no local model is started.
 
-    One that dies is started again; one that dies again and again ends all. Ctrl-C lets the workers
-    end what they run, for `[workers] grace_seconds` at most; what is left then, or at a second
-    Ctrl-C, is given back and runs when a worker is there again.
+    A process that dies is restarted. If it dies repeatedly, the fleet stops. On Ctrl-C the workers
+    finish their tasks, for at most `[workers] grace_seconds`. After that, or on a second Ctrl-C,
+    unfinished tasks are requeued and run when workers are available again.
 
     Example: `FLEET_FLOWER_PORT=5555 fleet up`
     """
@@ -49,7 +51,7 @@ def up() -> None:
     from fleet.local.ports import pick_ports
     from fleet.operations.broker import ping
 
-    settings = _settings_of_a_new_run()
+    settings = _settings_of_new_run()
     needed = stack.needs(settings, os.environ)
     plan = stack.plan(read_procfile(Path(PROCFILE)), settings.config, needed)
     if not needed.broker:
@@ -57,10 +59,10 @@ def up() -> None:
     ports = pick_ports(_wanted_ports(settings, needed.broker, needed.model))
     found = stack.addresses(settings, needed, ports, _secret())
     data_dir = settings.environment.data_dir
-    run_file.write_run_file(data_dir, _announcement(settings, plan, ports, found))
+    run_file.write_run_file(data_dir, _run_file(settings, plan, ports, found))
     try:
         password = _flower_password(settings)
-        _introduce(settings, plan, found)
+        _print_start(settings, plan, found)
         environment = stack.child_environment(settings, found, ports, password)
         _supervise(plan, environment, settings)
     finally:
@@ -68,16 +70,14 @@ def up() -> None:
 
 
 def down() -> None:
-    """Stop the fleet that `fleet up` runs in this data folder, and wait until it has stopped.
+    """Stop the fleet of this data folder, and wait until it has stopped.
 
-    Its workers may end what they run first, for `[workers] grace_seconds` at most. Plain Celery
-    tasks, which nobody could give back, are waited for without end.
+    Its workers may finish their tasks first, for at most `[workers] grace_seconds`. Plain Celery
+    tasks cannot be requeued, so the command waits for them without a time limit.
 
     Example: `fleet down`
     """
     from fleet.errors import Unavailable
-    from fleet.local.awaited_tasks import AwaitedTasks
-    from fleet.local.finishing import process_groups
     from fleet.local.run_file import running
     from fleet.settings import load_settings
 
@@ -90,36 +90,77 @@ def down() -> None:
     os.kill(run.pid, signal.SIGTERM)
     say(
         f"stopping the fleet in {data_dir} (process {run.pid}); its workers have {grace:g} s to "
-        "end what they run"
+        "finish their tasks"
     )
-    patience = grace + DOWN_SECONDS
-    deadline = time.monotonic() + patience
-    awaited = AwaitedTasks(settings)
-    told_of: set[int] = set()
-    while (found := running(data_dir)) and found.pid == run.pid:
-        finishing = process_groups(data_dir)
-        if finishing:
-            deadline = time.monotonic() + DOWN_SECONDS
-        if finishing - told_of:
-            told_of |= finishing
-            numbers = ", ".join(map(str, sorted(finishing)))
-            say(
-                f"past their grace, workers finish plain Celery tasks, which nobody could give "
-                f"back: process {numbers}. To cut them: `kill -QUIT {numbers.replace(',', '')}`"
-            )
-        if time.monotonic() > deadline:
-            raise Unavailable(
-                f"process {run.pid} has not ended within {patience:.0f} s; look at its output, "
-                f"or end it with `kill -9 {run.pid}`"
-            )
-        if said := awaited.news():
-            say(said)
-        time.sleep(POLL_SECONDS)
+    _wait_until_stopped(settings, run.pid, grace + DOWN_SECONDS)
     say(f"stopped: {', '.join(run.processes)}")
 
 
-def _settings_of_a_new_run() -> Settings:
-    """The settings, once it is sure that no other run holds this data folder."""
+def _wait_until_stopped(settings: Settings, pid: int, seconds: float) -> None:
+    """Wait for the end of `fleet up`, and print the tasks that it waits for.
+
+    Raises `Unavailable` after `seconds`. Workers that finish plain Celery tasks extend the time.
+    """
+    from fleet.errors import Unavailable
+    from fleet.local.finishing import process_groups
+    from fleet.local.run_file import running
+
+    data_dir = settings.environment.data_dir
+    deadline = time.monotonic() + seconds
+    awaited = _RunningTasks(settings)
+    announced: set[int] = set()
+    while (found := running(data_dir)) and found.pid == pid:
+        finishing = process_groups(data_dir)
+        if finishing:
+            deadline = time.monotonic() + DOWN_SECONDS
+        if finishing - announced:
+            announced |= finishing
+            numbers = ", ".join(map(str, sorted(finishing)))
+            say(
+                "past their grace period, workers finish plain Celery tasks, which cannot be "
+                f"requeued: process {numbers}. Stop them: `kill -QUIT {numbers.replace(',', '')}`"
+            )
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"process {pid} has not ended within {seconds:.0f} s; look at its output, or end "
+                f"it with `kill -9 {pid}`"
+            )
+        if news := awaited.news():
+            say(news)
+        time.sleep(POLL_SECONDS)
+
+
+class _RunningTasks:
+    """The running tasks that `fleet down` waits for."""
+
+    def __init__(self, settings: Settings) -> None:
+        from fleet.tasks.connection import open_connection
+
+        self._records = open_connection(settings).tasks.records
+        self._last: list[str] = []
+
+    def news(self) -> str:
+        """A sentence if the running tasks differ from those at the last call, else "".
+
+        The broker of the fleet stops too. After that there is no news.
+        """
+        from fleet.errors import RetryLater
+
+        try:
+            running = sorted(self._records.running())
+        except RetryLater:
+            return ""
+        if running == self._last:
+            return ""
+        self._last = running
+        if not running:
+            return "no task is running any more"
+        more = f" and {len(running) - SHOWN} more" if len(running) > SHOWN else ""
+        return f"waiting for running tasks: {', '.join(running[:SHOWN])}{more}"
+
+
+def _settings_of_new_run() -> Settings:
+    """The settings. Raises `RetryLater` if a fleet is running in the data folder."""
     from fleet.local import run_file
     from fleet.settings import load_settings
     from fleet.settings.environment import load_environment, read_run_file
@@ -128,7 +169,7 @@ def _settings_of_a_new_run() -> Settings:
     if run_file.running(data_dir):
         raise run_file.already_running(data_dir)
     if read_run_file(data_dir):
-        # A run that was killed left it: its addresses are nobody's any more.
+        # A killed run left it behind. Its addresses are no longer valid.
         run_file.remove_run_file(data_dir)
     settings = load_settings()
     run_file.make_data_dir(settings)
@@ -136,8 +177,7 @@ def _settings_of_a_new_run() -> Settings:
 
 
 def read_procfile(path: Path) -> dict[str, str]:
-    """The commands of a Procfile by their names; none where there is no file. Raises
-    `InvalidConfig`."""
+    """The commands of a Procfile by name. Empty without a file. Raises `InvalidConfig`."""
     from honcho.environ import PROCFILE_LINE
 
     from fleet.errors import InvalidConfig
@@ -153,7 +193,7 @@ def read_procfile(path: Path) -> dict[str, str]:
             continue
         name, command = named.groups()
         if name in found:
-            raise InvalidConfig(f"{path}: {name} stands there twice; remove a line, or rename it")
+            raise InvalidConfig(f"{path}: {name} is defined twice; remove or rename one")
         found[name] = command
     return found
 
@@ -168,7 +208,7 @@ def _wanted_ports(settings: Settings, broker: bool, model: bool) -> dict[str, in
     return wanted
 
 
-def _announcement(
+def _run_file(
     settings: Settings, plan: Plan, ports: dict[str, int], found: Addresses
 ) -> RunFile:
     from fleet.local.run_file import RunFile, own_start
@@ -185,23 +225,23 @@ def _announcement(
     )
 
 
-def _introduce(settings: Settings, plan: Plan, found: Addresses) -> None:
+def _print_start(settings: Settings, plan: Plan, found: Addresses) -> None:
     from fleet.operations.health import sandbox_parts
     from fleet.settings.addresses import masked
 
     say(f"broker {masked(found.broker_url)}, data in {settings.environment.data_dir}")
-    model = masked(found.model_url) if found.model_url else "of the providers whose key is set"
+    model = masked(found.model_url) if found.model_url else "from the providers whose key is set"
     say(f"model  {model}")
     say(f"flower {found.flower_url}, user {settings.environment.flower_user}")
     for part in sandbox_parts(settings):
         say(f"sandbox {part.where}, {part.detail}")
     for note in plan.notes:
         say(f"note: {note}")
-    say("look at it with `fleet status` from another terminal; stop it with Ctrl-C\n")
+    say("check it with `fleet status` from another terminal; stop it with Ctrl-C\n")
 
 
 def _flower_password(settings: Settings) -> str:
-    """The configured password, or a new one, shown this once."""
+    """The configured password, or a new one, which is printed once."""
     given = settings.environment.flower_password
     if given:
         return given.get_secret_value()
@@ -221,15 +261,15 @@ def _supervise(plan: Plan, environment: dict[str, str], settings: Settings) -> N
     from fleet.local.finishing import process_groups
     from fleet.local.supervisor import Supervisor
 
-    patience = settings.config.workers.grace_seconds + PATIENCE_SECONDS
+    seconds = settings.config.workers.grace_seconds + EXTRA_SECONDS
     finishing = partial(process_groups, settings.environment.data_dir)
-    supervisor = Supervisor(patience, finishing=finishing)
+    supervisor = Supervisor(seconds, finishing=finishing)
     for name, command in plan.commands.items():
         own = {**os.environ, **environment, "HONCHO_PROCESS_NAME": name}
         supervisor.add_process(name, command, env=own)
     supervisor.loop()
     if supervisor.gave_up_on is not None:
         raise Unavailable(
-            f"the fleet stopped because {supervisor.gave_up_on} ended by itself again and again "
-            f"(exit status {supervisor.returncode}); its last lines above say why"
+            f"the fleet stopped because {supervisor.gave_up_on} exited repeatedly (exit status "
+            f"{supervisor.returncode}); its last lines above show the reason"
         )

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from fleet.errors import InvalidRequest
 from fleet.ledger.rules.days import day_number, days_between, shifted
 from fleet.redis.store import Store
-from fleet.text.brief import brief
+from fleet.text import brief
 
 DEFAULT_DAYS = 30
 FIRST_DAY = "20000101"

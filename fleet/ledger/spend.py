@@ -18,7 +18,7 @@ from fleet.policy.rules import LimitKey
 from fleet.policy.store import Policy
 from fleet.settings.config import FleetConfig
 from fleet.settings.names import ALL
-from fleet.text.brief import unknown
+from fleet.text import unknown
 
 ReadRows = Callable[[str, str], Sequence[SpendRow]]
 """Reads the rows from a first to a last day, both included, as YYYYMMDD."""

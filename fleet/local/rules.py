@@ -1,4 +1,4 @@
-"""Whether and when a process that died is started again."""
+"""Whether and when a process that died is restarted."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """The wait begins with `first_seconds` and doubles with each death that is remembered, which
-    it is for `window_seconds`. The last of `max_deaths` is the end."""
+    """The wait is `first_seconds` and doubles with each death in the last `window_seconds`. After
+    `max_deaths` of them the process is not restarted."""
 
     first_seconds: float = 0.5
     max_deaths: int = 5
@@ -19,8 +19,8 @@ class RestartPolicy:
 def wait_before_restart(
     deaths: Sequence[float], now: float, policy: RestartPolicy
 ) -> float | None:
-    """Seconds to wait after the newest of a process's deaths, or None where it dies again and
-    again. `deaths` and `now` are seconds of one clock."""
+    """Seconds to wait after the last death of a process, or None if it must not be restarted.
+    `deaths` and `now` are seconds of one clock."""
     recent = sum(now - death <= policy.window_seconds for death in deaths)
     if recent >= policy.max_deaths:
         return None

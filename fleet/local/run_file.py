@@ -1,7 +1,7 @@
-"""The run file: what a running `fleet up` writes about itself for other terminals.
+"""The run file: a running `fleet up` writes its addresses into it for other terminals.
 
-It holds the broker's password and is readable by its owner alone. One data folder has at
-most one, whose process is told from a later one with the same id by when it started.
+It holds the broker's password, and only its owner may read it. A data folder has at most one. The
+start time in it tells its process from a later process with the same id.
 """
 
 from __future__ import annotations
@@ -38,38 +38,38 @@ class RunFile:
 
 
 def make_data_dir(settings: Settings) -> Path:
-    """The data folder, made if need be, for its owner alone."""
+    """The data folder. It is created if necessary, readable only by its owner."""
     folder = settings.environment.data_dir
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 
 def own_start(pid: int | None = None) -> float:
-    """When a process began, this one by default; seconds since 1970."""
+    """The start time of a process, by default of this one, in seconds since 1970."""
     return float(psutil.Process(pid).create_time())
 
 
 def running(data_dir: Path) -> RunFile | None:
-    """The run file of the folder, if the process that wrote it is alive."""
+    """The run file of the folder, or None if the process that wrote it is dead."""
     found = read_run_file(data_dir)
     if found is None:
         return None
     try:
         run = TypeAdapter(RunFile).validate_python(found)
     except ValidationError as error:
-        # Without the values: among them is the broker's password.
+        # Without the values: one of them is the broker's password.
         where = ", ".join(".".join(map(str, item["loc"])) for item in error.errors())
         path = data_dir / RUN_FILE
         raise InvalidConfig(
-            f"{path}: is not what `fleet up` writes, at {where}; delete it and run `fleet up` again"
+            f"{path}: invalid run file, at {where}; delete it and run `fleet up` again"
         ) from None
     return run if _is_alive(run) else None
 
 
 def write_run_file(data_dir: Path, run: RunFile) -> None:
-    """Announce a run. Raises `RetryLater` where another one is announced already.
+    """Write the run file atomically. It never replaces another one.
 
-    The file appears complete or not at all, and never replaces another.
+    Raises `RetryLater` if the folder already has a run file.
     """
     descriptor, name = tempfile.mkstemp(dir=data_dir, prefix=RUN_FILE)
     try:
@@ -83,15 +83,15 @@ def write_run_file(data_dir: Path, run: RunFile) -> None:
 
 
 def remove_run_file(data_dir: Path) -> None:
-    """Take back the announcement, or that of a run that died."""
+    """Remove the run file, also that of a dead run."""
     (data_dir / RUN_FILE).unlink(missing_ok=True)
 
 
 def already_running(data_dir: Path) -> RetryLater:
-    """The error that says so."""
+    """The error for a data folder whose fleet is running."""
     return RetryLater(
-        f"a fleet is running in {data_dir} already; stop it with `fleet down`, or set "
-        "FLEET_DATA_DIR to another folder for a second one"
+        f"a fleet is already running in {data_dir}; stop it with `fleet down`, or set "
+        "FLEET_DATA_DIR to another folder for a second fleet"
     )
 
 
@@ -101,5 +101,5 @@ def _is_alive(run: RunFile) -> bool:
         same = abs(process.create_time() - run.started) < CLOCK_SLACK_SECONDS
         return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except (psutil.Error, OverflowError, ValueError):
-        # Gone, another user's, or a number that no process can have.
+        # The process is gone, belongs to another user, or the number is out of range.
         return False

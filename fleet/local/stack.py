@@ -1,7 +1,7 @@
-"""What a fleet on one machine consists of: which processes, with which environment.
+"""The processes of a fleet on one machine, with their commands and environment.
 
-`fleet up` makes a plan here and hands it to the supervisor. The plan follows the Procfile
-of the working folder; what that leaves out is started in the usual way.
+`fleet up` makes a plan here and gives it to the supervisor. The plan follows the Procfile of the
+working folder. Processes that are missing there get their standard command.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SERVICES = ("broker", "model", "beat", "flower")
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Which of the services that can be had elsewhere have to run here."""
+    """Which of the services that may run elsewhere must run here."""
 
     broker: bool
     model: bool
@@ -29,7 +29,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Commands by process name, in order, and what was left out and why, as sentences."""
+    """Commands by process name, in order, and a sentence for each process that is left out."""
 
     commands: Mapping[str, str]
     notes: tuple[str, ...]
@@ -37,7 +37,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the services will be. `broker_url` holds the password; the others hold none."""
+    """The addresses of the services. Only `broker_url` contains a password."""
 
     broker_url: str
     model_url: str | None
@@ -45,20 +45,20 @@ class Addresses:
 
 
 def needs(settings: Settings, environment: Mapping[str, str]) -> Needs:
-    """A broker unless one was named; a model unless one was named or a provider has a key."""
+    """A broker unless FLEET_BROKER_URL is set. A model unless FLEET_MODEL_URL or a key is set."""
     keys = (provider.key(environment) for provider in settings.config.providers.values())
     provided = settings.environment.model_url or any(keys)
     return Needs(broker=settings.environment.broker_url is None, model=not provided)
 
 
 def plan(procfile: Mapping[str, str], config: FleetConfig, needed: Needs) -> Plan:
-    """Lay out the processes: `codegen.1`, `codegen.2` where a pool starts with two agents.
+    """Plan the processes. A pool that starts with two agents has `codegen.1` and `codegen.2`.
 
-    Raises `InvalidConfig` where a pool has the name of a service.
+    Raises `InvalidConfig` if a pool has the name of a service.
     """
     for name in SERVICES:
         if name in config.pools:
-            raise InvalidConfig(f"pools.{name}: a service has this name; call the pool otherwise")
+            raise InvalidConfig(f"pools.{name}: a service has this name; rename the pool")
     counts = _counts(config, needed)
     commands: dict[str, str] = {}
     for name, count in counts.items():
@@ -84,23 +84,23 @@ def _notes(procfile: Mapping[str, str], counts: Mapping[str, int]) -> tuple[str,
         for name, count in counts.items()
         if count == 0
     ]
-    strangers = [
-        f"{name}: not started, the Procfile's line names no pool of the configuration"
+    unknown = [
+        f"{name}: not started, the configuration has no such pool"
         for name in procfile
         if name not in counts
     ]
-    return (*skipped, *strangers)
+    return (*skipped, *unknown)
 
 
 def built_in(name: str) -> str:
-    """The Procfile line of a service or pool where the Procfile has none."""
+    """The standard command of a service or pool that the Procfile lacks."""
     return f"fleet service {name}" if name in SERVICES else f"fleet service worker {name}"
 
 
 def runnable(command: str) -> str:
-    """A Procfile command that runs this very Fleet, wherever `fleet` may be on the PATH.
+    """A Procfile command that runs this installation of Fleet, whatever is on the PATH.
 
-    `exec` spares a shell that would stand between the supervisor and the process.
+    `exec` avoids a shell between the supervisor and the process.
     """
     if command.split(maxsplit=1)[:1] != ["fleet"]:
         return command
@@ -110,7 +110,7 @@ def runnable(command: str) -> str:
 def addresses(
     settings: Settings, needed: Needs, ports: Mapping[str, int], secret: str
 ) -> Addresses:
-    """Where everything will be, from the ports that were picked and the broker's password."""
+    """The addresses of the services, from the chosen ports and the broker's password."""
     broker = f"redis://:{quote(secret, safe='')}@{LOOPBACK}:{ports.get('FLEET_BROKER_PORT')}/0"
     model = f"http://{LOOPBACK}:{ports.get('FLEET_MODEL_PORT')}/v1"
     return Addresses(
@@ -123,7 +123,7 @@ def addresses(
 def child_environment(
     settings: Settings, found: Addresses, ports: Mapping[str, int], flower_password: str
 ) -> dict[str, str]:
-    """The variables that every process of the fleet is given beside those of its parent."""
+    """The variables that every process of the fleet gets in addition to those of its parent."""
     given = {
         "FLEET_BROKER_URL": found.broker_url,
         "FLEET_DATA_DIR": str(settings.environment.data_dir.resolve()),
@@ -137,10 +137,10 @@ def child_environment(
 
 
 def worker_command(settings: Settings, pool_name: str, process: int) -> list[str]:
-    """The Celery worker that serves a pool; the application knows its queues by FLEET_POOL.
+    """The command of the Celery worker of a pool. The worker finds its queues by FLEET_POOL.
 
-    It is named after its process, since two fleets of one machine may share a broker.
-    Raises `InvalidConfig` for an unknown pool. No secret is among the arguments.
+    Its name contains the process id, because two fleets on one machine may share a broker. Raises
+    `InvalidConfig` for an unknown pool. No argument contains a secret.
     """
     pool = settings.config.pools.get(pool_name)
     if pool is None:
@@ -157,7 +157,7 @@ def worker_command(settings: Settings, pool_name: str, process: int) -> list[str
 
 
 def beat_command(settings: Settings) -> list[str]:
-    """The Celery beat process; what it ran last is remembered in Redis."""
+    """The command of Celery beat. The last run of each job is stored in Redis."""
     return _celery("beat", settings)
 
 

@@ -1,9 +1,11 @@
 """Runs the processes of a Procfile side by side, with honcho's processes and printer.
 
-Four things differ from honcho's own manager. A process that dies is started again, and only one
-that dies again and again ends the rest. Workers stop before what they work with (the model and the
-broker), so that a task that is still running can end or be given back. A stop reaches a worker
-itself, not the children that run its tasks. And no process outlives this one, however it ends.
+Four things differ from honcho's own manager:
+
+- A process that dies is restarted. Only one that dies repeatedly stops the others.
+- Workers stop before the model and the broker, so that a running task can finish or be requeued.
+- A stop signal reaches the worker itself, not the child processes that run its tasks.
+- No process outlives this one, however it ends.
 """
 
 from __future__ import annotations
@@ -26,38 +28,38 @@ from honcho.printer import Printer
 from honcho.process import Popen, Process
 
 from fleet.local.rules import RestartPolicy, wait_before_restart
-from fleet.text.plain_text import plain_lines
+from fleet.text import plain_lines
 
 STOP_LAST = ("model", "broker")
 NO_WORKERS = (*STOP_LAST, "beat", "flower")
-LAST_PATIENCE_SECONDS = 3.0
-# What a worker may take from the end of its last task to its own.
+LAST_TIMEOUT_SECONDS = 3.0
+# The time that a worker may take to exit after its last task.
 LEAVE_SECONDS = 5.0
 POLL_SECONDS = 0.05
-TELL_FIRST_SECONDS = 1.0
-TELL_SECONDS = 5.0
+FIRST_REPORT_SECONDS = 1.0
+REPORT_SECONDS = 5.0
 
 PR_SET_PDEATHSIG = 1
 
 
 class Supervisor(Manager):  # type: ignore[misc]
-    """honcho's manager with restarts and an orderly end. Call `loop` once, from the main thread.
+    """honcho's manager with restarts and an orderly shutdown. Call `loop` once, in the main thread.
 
-    Whoever has to stop has `patience_seconds` for it; then it is killed, unless its process group
-    is among those that are `finishing`: workers that end plain tasks of Celery.
+    A process that has not stopped after `timeout_seconds` is killed. `finishing` returns the
+    process groups that are spared: workers that finish plain Celery tasks.
     """
 
     def __init__(
         self,
-        patience_seconds: float,
+        timeout_seconds: float,
         policy: RestartPolicy | None = None,
         finishing: Callable[[], set[int]] = set,
     ) -> None:
         super().__init__(Printer(sys.stdout))
-        self.patience_seconds = patience_seconds
+        self.timeout_seconds = timeout_seconds
         self.finishing = finishing
         self.policy = policy or RestartPolicy()
-        #: The process that died again and again, which ended the others.
+        #: The process that died repeatedly, which stopped the others.
         self.gave_up_on: str | None = None
         self._terminating: bool = False
         self._interrupts = 0
@@ -67,26 +69,26 @@ class Supervisor(Manager):  # type: ignore[misc]
         self._process_ctor = _OwnedProcess
 
     def loop(self) -> None:
-        """Start all processes, show what they print, and return when the last one has ended."""
+        """Start all processes, print their output, and return when the last one has ended."""
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
         for name in self._processes:
             self._start_process(name)
         while not (self._terminating and not self._running(self._processes)):
             self._take_event()
-            self._start_what_is_due()
+            self._restart_due()
         while self._take_event():
             pass
 
     def terminate(self) -> None:
-        """Begin the end; `loop` returns when it is done. Later calls change nothing."""
+        """Begin the shutdown. `loop` returns when it is complete. Later calls have no effect."""
         if not self._terminating:
             self._terminating = True
-            Thread(target=self._wind_down, daemon=True).start()
+            Thread(target=self._shut_down, daemon=True).start()
 
     def _on_signal(self, number: int, _: object) -> None:
-        """A Ctrl-C while it ends gives back what the workers run, the next one kills what is left.
-        As with a worker, a further SIGTERM changes nothing."""
+        """Shut down. During the shutdown, Ctrl-C requeues the running tasks, and the next Ctrl-C
+        kills the remaining processes. As in a worker, a second SIGTERM has no effect."""
         self._system_print(f"{SIGNALS[number]['name']} received\n")
         if not self._terminating:
             self.returncode = SIGNALS[number]["rc"]
@@ -101,9 +103,9 @@ class Supervisor(Manager):  # type: ignore[misc]
             if number == signal.SIGKILL:
                 self._send(name, os.killpg, number)
             elif name.split(".")[0] not in NO_WORKERS:
-                self._tell(name, number)
+                self._signal(name, number)
 
-    # Starting, and starting again
+    # Start and restart
 
     def _start_process(self, name: str) -> None:
         found = self._processes[name]
@@ -139,50 +141,49 @@ class Supervisor(Manager):  # type: ignore[misc]
         deaths.append(now)
         wait = wait_before_restart(deaths, now, self.policy)
         if wait is None:
-            self._system_print(f"{name} ended by itself again and again; stopping the fleet\n")
+            self._system_print(f"{name} exited repeatedly; stopping the fleet\n")
             self.gave_up_on, self.returncode = name, status
             self.terminate()
         else:
-            self._system_print(f"{name} ended by itself; starting it again in {wait:g} s\n")
+            self._system_print(f"{name} exited; restarting it in {wait:g} s\n")
             self._due[name] = now + wait
 
-    def _start_what_is_due(self) -> None:
+    def _restart_due(self) -> None:
         now = time.monotonic()
         for name in [name for name, due in self._due.items() if due <= now]:
             del self._due[name]
             if not self._terminating:
                 self._start_process(name)
 
-    # The end
+    # Shutdown
 
-    def _wind_down(self) -> None:
+    def _shut_down(self) -> None:
         last = [name for name in self._processes if name.split(".")[0] in STOP_LAST]
         first = [name for name in self._processes if name not in last]
-        self._stop(first, self.patience_seconds)
-        self._stop(last, LAST_PATIENCE_SECONDS)
+        self._stop(first, self.timeout_seconds)
+        self._stop(last, LAST_TIMEOUT_SECONDS)
 
-    def _stop(self, names: list[str], patience: float) -> None:
-        told: set[str] = set()
+    def _stop(self, names: list[str], timeout: float) -> None:
+        signalled: set[str] = set()
         began = time.monotonic()
-        said = began - TELL_SECONDS + TELL_FIRST_SECONDS
+        reported = began - REPORT_SECONDS + FIRST_REPORT_SECONDS
         while left := self._running(names):
-            is_over = time.monotonic() >= began + patience
-            if is_over:
-                left = self._kill_but_those_that_finish(left)
+            if time.monotonic() >= began + timeout:
+                left = self._kill_unless_finishing(left)
                 if not left:
                     return
             for name in left:
-                # One that is just being started has no number yet.
-                if name not in told and "pid" in self._processes[name]:
-                    told.add(name)
-                    self._tell(name, signal.SIGTERM)
-            if time.monotonic() > said + TELL_SECONDS:
-                said = time.monotonic()
-                self._say_who_is_awaited(left, began + patience - said)
+                # A process that is just starting has no process id yet.
+                if name not in signalled and "pid" in self._processes[name]:
+                    signalled.add(name)
+                    self._signal(name, signal.SIGTERM)
+            if time.monotonic() > reported + REPORT_SECONDS:
+                reported = time.monotonic()
+                self._report_awaited(left, began + timeout - reported)
             time.sleep(POLL_SECONDS)
 
-    def _kill_but_those_that_finish(self, names: list[str]) -> list[str]:
-        """Kill the others, whose time is over, and return those that are left."""
+    def _kill_unless_finishing(self, names: list[str]) -> list[str]:
+        """Kill the processes that are not finishing plain tasks. Returns the others."""
         groups, now = self.finishing(), time.monotonic()
         for name in names:
             if self._processes[name].get("pid") in groups:
@@ -196,24 +197,24 @@ class Supervisor(Manager):  # type: ignore[misc]
     def _spared_until(self, name: str) -> float:
         return self._last_finishing.get(name, -math.inf) + LEAVE_SECONDS
 
-    def _say_who_is_awaited(self, names: list[str], seconds: float) -> None:
-        who = ", ".join(names)
+    def _report_awaited(self, names: list[str], seconds: float) -> None:
+        awaited = ", ".join(names)
         if seconds > 0:
             self._system_print(
-                f"waiting for {who} to end what they run, for {seconds:.0f} s at most; "
-                "Ctrl-C gives it back\n"
+                f"waiting at most {seconds:.0f} s for {awaited} to finish their tasks; Ctrl-C "
+                "requeues the tasks\n"
             )
         else:
             self._system_print(
-                f"waiting for {who}: past their grace they finish plain Celery tasks, which nobody "
-                "could give back; Ctrl-C cuts these\n"
+                f"waiting for {awaited}: past their grace period they finish plain Celery tasks, "
+                "which cannot be requeued; Ctrl-C stops these tasks\n"
             )
 
     def _running(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if "returncode" not in self._processes[name]]
 
-    def _tell(self, name: str, number: signal.Signals) -> None:
-        # Without `exec` a shell stands in front, and all behind it have to be told too.
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        # Without `exec` there is a shell in front: the whole process group needs the signal.
         alone = self._processes[name]["obj"].cmd.startswith("exec ")
         self._send(name, os.kill if alone else os.killpg, number)
 
@@ -225,11 +226,11 @@ class Supervisor(Manager):  # type: ignore[misc]
         try:
             send(pid, number)
         except ProcessLookupError:
-            self._system_print(f"{name} has ended already\n")
+            self._system_print(f"{name} has already ended\n")
 
 
 class _OwnedProcess(Process):  # type: ignore[misc]
-    """A child, and honcho's reader of its output, that both end when their parent does."""
+    """A child process, and honcho's reader of its output. Both end when their parent dies."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -237,21 +238,21 @@ class _OwnedProcess(Process):  # type: ignore[misc]
         self._child_ctor = partial(Popen, preexec_fn=ending)
 
     def run(self, *args: Any, **kwargs: Any) -> None:
-        # The reader ignores SIGTERM, so that it can pass on a child's last words.
+        # The reader ignores SIGTERM, so that it can pass on the last output of the child.
         end_with_parent(signal.SIGKILL)
         super().run(*args, **kwargs)
 
 
 def _plain(line: bytes | str) -> str:
-    """What a child printed, without what would act on the terminal."""
+    """A child's output without control characters."""
     return plain_lines(line.decode(errors="replace") if isinstance(line, bytes) else line)
 
 
 def end_with_parent(number: signal.Signals) -> None:
-    """Have Linux send this process a signal when its parent dies, even by SIGKILL.
+    """Make Linux send this process a signal when its parent dies, even by SIGKILL.
 
-    Call it in the child, before it becomes another program; it lasts through that.
-    Other systems know nothing like it: there, what a killed `fleet up` leaves behind goes on.
+    Call it in the child before `exec`, which keeps the setting. Other systems have no such setting:
+    there, the processes of a killed `fleet up` continue.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(number))

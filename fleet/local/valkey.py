@@ -1,4 +1,4 @@
-"""The Valkey server that comes with Fleet, for one machine without a Redis of its own."""
+"""The embedded Valkey server, for one machine without its own Redis."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ CONFIG_FILE = "valkey.conf"
 
 
 def prepare_valkey(folder: Path, port: int, password: str) -> list[str]:
-    """Write the server's configuration; the command that runs it, with `folder` as its cwd.
+    """Write the server's configuration. Returns the command to run in `folder`.
 
-    Every write is appended to a file that reaches the disk each second, so that tasks
-    outlive a crash. The password is in the configuration alone, which only its owner may
-    read. Raises `InvalidConfig` where there is no server for this platform.
+    The server appends every write to a file, which is synced to disk each second, so that tasks
+    survive a crash. The password is only in the configuration, which only its owner may read.
+    Raises `InvalidConfig` if there is no server for this platform.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     config = folder / CONFIG_FILE
@@ -43,7 +43,7 @@ def _config(port: int, password: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A string as Valkey's configuration reads it, whatever characters it has."""
+    """A string as Valkey's configuration reads it, with every byte escaped."""
     return '"' + "".join(f"\\x{byte:02x}" for byte in text.encode()) + '"'
 
 
@@ -55,5 +55,5 @@ def _binary() -> Path:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
         raise InvalidConfig(
-            f"{error} Run a Redis or Valkey of your own and set FLEET_BROKER_URL to it."
+            f"{error} Run your own Redis or Valkey and set FLEET_BROKER_URL to it."
         ) from error

@@ -1,1 +1,1 @@
-"""Whether the parts of a fleet answer."""
+"""Health checks of the parts of a fleet."""

@@ -1,4 +1,4 @@
-"""Whether the broker answers."""
+"""Checks of the broker."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PROBE_SECONDS = 2.0
 POLL_SECONDS = 0.1
 
 
-def wait_for_broker(settings: Settings, patience_seconds: float) -> None:
-    """Return once the broker answers. Raises `Unavailable` when it has not for so long."""
-    deadline = time.monotonic() + patience_seconds
+def wait_for_broker(settings: Settings, timeout_seconds: float) -> None:
+    """Return when the broker answers. Raises `Unavailable` after `timeout_seconds`."""
+    deadline = time.monotonic() + timeout_seconds
     while True:
         try:
             return ping(settings)
@@ -28,9 +28,9 @@ def wait_for_broker(settings: Settings, patience_seconds: float) -> None:
 
 
 def ping(settings: Settings) -> None:
-    """Ask the broker for a sign of life, and whether its user may do what a fleet does.
+    """Check that the broker answers and that its user has the permissions that a fleet needs.
 
-    Raises `Unavailable`, `NotAllowed` or, where TLS refuses the other side, `InvalidConfig`.
+    Raises `Unavailable`, `NotAllowed`, or `InvalidConfig` if TLS rejects a certificate.
     """
     client = connect(settings.broker_url, min(PROBE_SECONDS, settings.environment.socket_timeout))
     try:

@@ -1,4 +1,4 @@
-"""Whether the parts of a fleet answer, asked one by one."""
+"""The health of each part of a fleet, as `fleet status` shows it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from fleet.tasks.reaper import last_health
 
 ALIVE = ("idle", "busy", "maintenance")
 LATE_SECONDS = 60
-"""Beat has its health summed up four times as often."""
+"""A health summary older than this is late. Beat makes one every 15 seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of the fleet. `where` is an address without a password, or a number of agents."""
+    """One part of the fleet. `where` is an address without its password, or a count of agents."""
 
     name: str
     ok: bool
@@ -38,7 +38,7 @@ class Part:
 
 
 def broker_part(settings: Settings) -> Part:
-    """The broker: whether it answers a ping."""
+    """The broker. It must answer a ping."""
     where = place(settings.broker_url)
     try:
         ping(settings)
@@ -48,7 +48,7 @@ def broker_part(settings: Settings) -> Part:
 
 
 def model_part(settings: Settings, environment: Mapping[str, str] = os.environ) -> Part:
-    """The language model: a server that answers, or providers with a key, which are not asked."""
+    """The language model: a server that must answer, or providers with a key (not tested)."""
     url = settings.environment.model_url
     if url:
         problem = http_problem(f"{url.rstrip('/')}/models")
@@ -56,12 +56,12 @@ def model_part(settings: Settings, environment: Mapping[str, str] = os.environ) 
     providers = settings.config.providers.items()
     keyed = [name for name, provider in providers if provider.key(environment)]
     if keyed:
-        return Part("model", True, ", ".join(keyed), "a key is set; not asked")
+        return Part("model", True, ", ".join(keyed), "a key is set; not tested")
     return Part("model", False, "-", "neither FLEET_MODEL_URL nor a provider's key is set")
 
 
 def sandbox_parts(settings: Settings) -> list[Part]:
-    """How code that agents run is kept apart on this machine, where any of them runs code."""
+    """The isolation of code on this machine. Empty if no configured agent runs code."""
     specs = installed_agents()
     if not any(specs[name].runs_code for name in settings.config.agent_types if name in specs):
         return []
@@ -73,7 +73,7 @@ def sandbox_parts(settings: Settings) -> list[Part]:
 
 
 def flower_part(url: str) -> Part:
-    """Flower: whether its page for health checks answers."""
+    """Flower. Its health check page must answer."""
     problem = http_problem(f"{url}/healthcheck")
     return Part("flower", not problem, url, problem)
 
@@ -81,7 +81,7 @@ def flower_part(url: str) -> Part:
 def pool_parts(
     settings: Settings, agents: Sequence[AgentRecord], counts: Mapping[str, PoolCounts]
 ) -> list[Part]:
-    """The pools: each has to have an agent that is alive, unless it may do without."""
+    """The pools. Each needs a live agent, unless its `min` is 0."""
     alive = [agent for agent in agents if agent.status in ALIVE]
     return [
         _pool_part(name, pool.min, [a for a in alive if a.pool == name], counts[name].health_state)
@@ -89,51 +89,51 @@ def pool_parts(
     ]
 
 
-def _pool_part(name: str, least: int, alive: Sequence[AgentRecord], standing: str) -> Part:
-    resting = sum(agent.status == "maintenance" for agent in alive)
+def _pool_part(name: str, min_agents: int, alive: Sequence[AgentRecord], standing: str) -> Part:
+    in_maintenance = sum(agent.status == "maintenance" for agent in alive)
     running = sum(agent.running for agent in alive)
     slots = sum(agent.slots for agent in alive)
     where = f"{len(alive)} agent{'' if len(alive) == 1 else 's'}, {running} of {slots} slots busy"
-    if resting:
-        where += f", {resting} in maintenance"
-    ok = bool(alive) or least == 0
-    detail = "" if ok else f"start one: fleet service worker {name}"
+    if in_maintenance:
+        where += f", {in_maintenance} in maintenance"
+    ok = bool(alive) or min_agents == 0
+    detail = "" if ok else f"no live agent; start one: fleet service worker {name}"
     if ok and standing == MAINTENANCE:
-        detail = f"in maintenance, gets nothing: fleet pools resume {name}"
+        detail = f"draining, gets no new tasks; undo: fleet pools resume {name}"
     return Part(f"pool {name}", ok, where, detail)
 
 
 def beat_part(connection: Connection) -> Part:
-    """Beat: whether one holds the lease to run jobs, which it renews every few seconds."""
+    """Beat. One process must hold the lease to run jobs, which it renews every few seconds."""
     with redis_errors(connection.client):
         owner = connection.client.get(connection.keys.beat)
     if owner is None:
-        return Part("beat", False, "-", "none is running: fleet service beat")
+        return Part("beat", False, "-", "not running; start it: fleet service beat")
     health = last_health(connection)
     age = health.get("age_seconds")
     detail = "no health summary yet" if age is None else f"last health summary {age:.0f} s ago"
     late = age is not None and age > LATE_SECONDS
     if late:
-        detail += ": its log says why its jobs fail"
+        detail += "; its log shows why its jobs fail"
     return Part("beat", not late, text(owner), detail)
 
 
-def parked_parts(count: int) -> list[Part]:
-    """The tasks that wait for room under a limit, if any. Nothing is wrong with them."""
+def on_hold_parts(count: int) -> list[Part]:
+    """The tasks that wait for budget or for a retry, if any. This is not an error."""
     where = f"{count} task{'' if count == 1 else 's'}"
-    detail = "wait for room under a limit: fleet tasks --state parked"
+    detail = "on hold, waiting for budget or a retry: fleet tasks --state parked"
     return [Part("parked", True, where, detail)] if count else []
 
 
 def malformed_parts(count: int, ever: int) -> list[Part]:
-    """The malformed messages that are set aside, if any. The fleet works on without them."""
+    """The malformed messages that are set aside, if any. They do not stop the fleet."""
     where = f"{count} message{'' if count == 1 else 's'}"
-    detail = f"malformed and set aside, {ever} in all: fleet dead list"
+    detail = f"malformed and set aside, {ever} in total: fleet dead list"
     return [Part("malformed", True, where, detail)] if count else []
 
 
 def http_problem(url: str) -> str:
-    """What is wrong with an HTTP address; empty where it answers 200."""
+    """The problem with an HTTP address. Empty if it answers 200."""
     try:
         with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as answer:  # noqa: S310
             return "" if answer.status == 200 else f"answered {answer.status}"

@@ -6,7 +6,7 @@ import re
 from typing import Literal, NamedTuple
 
 from fleet.errors import InvalidRequest
-from fleet.text.brief import brief
+from fleet.text import brief
 
 Window = Literal["hour", "day", "month", "rolling", "now"]
 Quantity = Literal["dollars", "tokens", "requests", "tasks"]

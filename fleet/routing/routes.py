@@ -16,7 +16,7 @@ from fleet.routing.rules.scoring import ScoreWeights
 from fleet.routing.rules.strategies import Strategy
 from fleet.settings import Settings
 from fleet.settings.config import FleetConfig
-from fleet.text.brief import unknown
+from fleet.text import unknown
 
 EVERYTHING = Scope()
 

@@ -1,4 +1,4 @@
-"""What each fleet made of the tasks, beside what happened."""
+"""The report of a simulation: a row for each fleet, and one for what happened."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from fleet.simulation.what_if import WhatIf
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """What one fleet made of the tasks.
+    """The result of one fleet.
 
-    `cost` is in nano-dollars, `quality` 0 to 1; None where a record does not tell. `models` has
-    the share of the tasks that each answers, `waits` the seconds that each task waited.
+    `cost` is in nano-dollars, `quality` from 0 to 1; both are None if the record lacks them.
+    `models` has the share of the tasks that each model answers, `waits` the seconds that each task
+    waited.
     """
 
     name: str
@@ -32,7 +33,7 @@ class Row:
     waits: FloatArray
 
     def to_json(self) -> dict[str, object]:
-        """For `json.dumps`, without the single waits."""
+        """For `json.dumps`, without `waits`."""
         return {
             "name": self.name,
             **self.figures.to_json(),
@@ -44,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
-    """What happened, where a record tells, and what would happen."""
+    """What happened, if the tasks are recorded, and the result of each simulated fleet."""
 
     source: str
     tasks: int
@@ -73,7 +74,7 @@ class Report:
 
 
 def simulated_row(fleet: WhatIf, source: Source, outcomes: Outcomes) -> Row:
-    """What a simulation came to, with the models that this fleet would choose."""
+    """The result of a simulation, with the models that this fleet would choose."""
     chosen = fleet.chosen(source.kinds)
     answered = [chosen[kind] for kind in source.workload.kind.tolist()]
     runs = outcomes.runs.tolist()
@@ -94,7 +95,7 @@ def simulated_row(fleet: WhatIf, source: Source, outcomes: Outcomes) -> Row:
 
 
 def recorded_row(tasks: Sequence[Recorded], models: Sequence[Model]) -> Row:
-    """What happened, as the record tells it; waits are those of the tasks that have one."""
+    """What happened, from the record. Waits are those of the tasks that have one."""
     timed = [(t.wait_seconds, t.run_seconds) for t in tasks if t.wait_seconds is not None]
     waits = np.array([wait for wait, _ in timed], dtype=np.float64)
     answers = np.array([wait + run for wait, run in timed], dtype=np.float64)

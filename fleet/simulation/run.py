@@ -1,4 +1,4 @@
-"""What is asked of a simulation, from its parts to the report."""
+"""A simulation, from the request to the report."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fleet.routing.rules.strategies import Strategy
 from fleet.settings import FleetConfig, Settings, parse_config
 from fleet.simulation.record import from_csv, from_records
 from fleet.simulation.report import Report, recorded_row, simulated_row
-from fleet.simulation.rules.crew import SimulatedPool
 from fleet.simulation.rules.events import AS_THE_FLEET, Conditions, check, simulate
 from fleet.simulation.rules.outcomes import Outcomes
+from fleet.simulation.rules.pools import SimulatedPool
 from fleet.simulation.rules.producers import Way
 from fleet.simulation.rules.workload import Workload
 from fleet.simulation.source import (
@@ -31,16 +31,15 @@ from fleet.simulation.what_if import WhatIf, busiest
 from fleet.tasks.connection import Connection
 
 Progress = Callable[[str, int, int], None]
-"""Told what is simulated, how many of its tasks have arrived, and how many there are."""
+"""Called with the fleet's name, the number of tasks that have arrived, and their total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What to simulate: one of `recorded` (so many of the newest tasks), `csv` and `synthetic`.
+    """What to simulate: one of `recorded` (the number of newest tasks), `csv` and `synthetic`.
 
-    The changes hold together: each of `strategies`, or the configured routes where there is none,
-    with these `weights`, `pools` and `models`. A task whose run fails is submitted again, up to
-    `runs` runs.
+    The changes are combined: each of `strategies`, or else the configured routes, runs with these
+    `weights`, `pools` and `models`. A task whose run fails is submitted again, up to `runs` runs.
     """
 
     recorded: int | None = None
@@ -56,13 +55,13 @@ class Ask:
 
 
 def report(connection: Connection, ask: Ask, progress: Progress | None = None) -> Report:
-    """Simulate the fleet as it is configured, and with the changes asked for.
+    """Simulate the fleet as configured, and with the requested changes.
 
-    Raises `InvalidRequest` or `InvalidConfig` before any simulation where something asked for
-    cannot be, and `Unavailable` where recorded tasks cannot be read.
+    Raises `InvalidRequest` or `InvalidConfig` for an invalid request, before any simulation, and
+    `Unavailable` if recorded tasks cannot be read.
     """
     if [ask.recorded, ask.csv, ask.synthetic].count(None) != 2:
-        raise InvalidRequest("say what to simulate: one of --recorded, --csv FILE and --synthetic")
+        raise InvalidRequest("choose what to simulate: --recorded, --csv FILE or --synthetic")
     changed = connection.policy.store.read().routes if ask.recorded else {}
     config = connection.settings.config
     models, routes = tuple(connection.models.catalogue), Routes(config, changed)
@@ -84,7 +83,7 @@ def report(connection: Connection, ask: Ask, progress: Progress | None = None) -
 
 @dataclass(frozen=True, slots=True)
 class _Simulation:
-    """A fleet and what it makes of the kinds of tasks: checked, and ready to run."""
+    """A checked fleet with its workload, ready to run."""
 
     fleet: WhatIf
     workload: Workload
@@ -138,7 +137,7 @@ def _source(connection: Connection, ask: Ask, now: WhatIf) -> Source:
 
 
 def _changes(now: WhatIf, settings: Settings, ask: Ask) -> list[WhatIf]:
-    """The fleets with the changes asked for; none where nothing is to be changed."""
+    """The fleets with the requested changes. Empty without changes."""
     if not (ask.strategies or ask.weights or ask.pools or ask.models):
         return []
     changed = replace(now, name="what if", weights=ask.weights)
@@ -151,7 +150,7 @@ def _changes(now: WhatIf, settings: Settings, ask: Ask) -> list[WhatIf]:
 
 
 def _with_models(fleet: WhatIf, settings: Settings, path: Path) -> WhatIf:
-    """The fleet with the models of a file, as if each provider's key were at hand."""
+    """The fleet with the models of a file, as if every provider's key were set."""
     config = _config(path)
     used = {model.provider for model in config.catalogue.values()}
     providers = (p for name, p in config.providers.items() if name in used)

@@ -1,4 +1,4 @@
-"""The tasks to simulate: a record, or a load drawn by lot."""
+"""The tasks to simulate: recorded, or random."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ SYNTHETIC_COMPLEXITIES = (0.2, 0.5, 0.9)
 USUAL_LOAD = 0.8
 
 MEASURED = (
-    "when tasks came, what they asked for, how long their last run took and how it ended",
-    "tokens and cost, where the record has them",
+    "when tasks arrived, their request types, and the time and outcome of their last run",
+    "tokens and cost, if the record has them",
 )
-ASSUMED_OF_A_RECORD = (
-    "in another pool a run takes longer or shorter by the ratio of the two pools' mean run of that "
-    "request type; a pool with few such runs is taken to be like the others",
-    "a pool has its min agents, or as many as it once kept busy in the record",
-    "another model takes as many tokens and as long; its quality is that of the catalogue",
+ASSUMED_FOR_RECORD = (
+    "in another pool, the time of a run changes by the ratio of the two pools' mean run times of "
+    "that request type; a pool with few such runs is assumed to be like the others",
+    "a pool has its min agents, or as many as it kept busy at some time in the record",
+    "another model takes the same tokens and the same time; its quality is that of the catalogue",
 )
-ASSUMED_OF_A_LOT = (
-    "all pools are equally quick, and each has its min agents",
-    "answers are good; those of a pool that helps another agent type as often as it suits the "
-    "request",
-    "tokens and cost are the estimates that the model is chosen by; quality is that of the "
+ASSUMED_FOR_LOAD = (
+    "all pools have the same speed, and each has its min agents",
+    "answers are good; in a pool of another agent type (spillover), the share of good answers is "
+    "its compatibility with the request type",
+    "tokens and cost are the estimates used in the choice of the model; quality is that of the "
     "catalogue",
 )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """Tasks to simulate. Those of a record are in `tasks`, in the order of the workload, and
-    `left_out` counts its others. `kinds` are those of the workload, by name."""
+    """Tasks to simulate. `kinds` names the kinds of the workload. `tasks` has recorded tasks in the
+    order of the workload, and `left_out` counts recorded tasks that are not simulated."""
 
     name: str
     kinds: tuple[KindName, ...]
@@ -52,10 +52,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class SyntheticLoad:
-    """A load to draw. Without a `rate`, in tasks a second, the busiest agent type has load 0.8.
+    """A random load. `rate` is in tasks per second; None gives the busiest agent type load 0.8.
 
-    Runs are log-normal, with a mean in seconds and a coefficient of variation. `mix` says how
-    often each request type comes; empty: all alike.
+    Run times are log-normal, with a mean in seconds and a coefficient of variation. `mix` has the
+    share of each request type. If it is empty, all shares are equal.
     """
 
     tasks: int
@@ -68,7 +68,7 @@ class SyntheticLoad:
 def recorded_source(
     name: str, tasks: Sequence[Recorded], fleet: WhatIf, seed: int, max_runs: int, left_out: int
 ) -> Source:
-    """A record as a source. Raises `InvalidRequest` for a request type that `fleet` lacks."""
+    """Recorded tasks as a source. Raises `InvalidRequest` for a request type that `fleet` lacks."""
     in_order = sorted(tasks, key=lambda task: task.submitted)
     kinds = fleet.kinds(sorted({kind_of(task) for task in in_order}))
     experience = Experience.of(in_order)
@@ -78,7 +78,7 @@ def recorded_source(
         name,
         tuple(kinds),
         workload,
-        ASSUMED_OF_A_RECORD,
+        ASSUMED_FOR_RECORD,
         MEASURED,
         in_order,
         experience,
@@ -87,11 +87,11 @@ def recorded_source(
 
 
 def synthetic_source(load: SyntheticLoad, fleet: WhatIf, seed: int, max_runs: int) -> Source:
-    """A load drawn by lot. Raises `InvalidRequest` for a figure or a name that cannot be."""
+    """A random load as a source. Raises `InvalidRequest` for an invalid figure or name."""
     shares = dict(load.mix) or dict.fromkeys(fleet.config.request_types, 1.0)
     names = tuple((name, DEFAULT_TENANT, c) for name in shares for c in SYNTHETIC_COMPLEXITIES)
     kinds = fleet.kinds(names)
-    rate = bearable_rate(fleet, shares, load.mean_seconds) if load.rate is None else load.rate
+    rate = rate_for_load(fleet, shares, load.mean_seconds) if load.rate is None else load.rate
     workload = synthetic(
         tuple(kinds.values()),
         [shares[name] for name, _, _ in names],
@@ -103,17 +103,17 @@ def synthetic_source(load: SyntheticLoad, fleet: WhatIf, seed: int, max_runs: in
         rng=np.random.default_rng(seed),
     )
     drawn = (
-        f"{rate:.4g} tasks a second come at random, a third of them each simple, middling and "
-        f"complex; runs are log-normal with a mean of {load.mean_seconds:g} s and a coefficient "
-        f"of variation of {load.cv:g}"
+        f"{rate:.4g} tasks per second arrive at random: a third simple, a third medium, a third "
+        f"complex; run times are log-normal with a mean of {load.mean_seconds:g} s and a "
+        f"coefficient of variation of {load.cv:g}"
     )
-    return Source("synthetic", names, workload, (drawn, *ASSUMED_OF_A_LOT))
+    return Source("synthetic", names, workload, (drawn, *ASSUMED_FOR_LOAD))
 
 
-def bearable_rate(fleet: WhatIf, shares: Mapping[str, float], mean_seconds: float) -> float:
-    """Tasks a second that bring the busiest agent type to the usual load.
+def rate_for_load(fleet: WhatIf, shares: Mapping[str, float], mean_seconds: float) -> float:
+    """The tasks per second that give the busiest agent type the usual load.
 
-    Raises `InvalidRequest` where none follows.
+    Raises `InvalidRequest` if there is no such rate.
     """
     slots: dict[str, int] = {}
     for pool in fleet.pools():
@@ -126,7 +126,7 @@ def bearable_rate(fleet: WhatIf, shares: Mapping[str, float], mean_seconds: floa
     if not shared or not mean_seconds > 0:
         raise InvalidRequest(
             "no rate follows from this mix and mean; give shares and a mean of more than 0, or the "
-            "tasks a second with --rate"
+            "tasks per second with --rate"
         )
     most = min(slots[name] / share for name, share in shared.items())
     return USUAL_LOAD * most * sum(wanted.values()) / mean_seconds

@@ -1,4 +1,4 @@
-"""One way that a fleet might be: its pools, its routes and its models, for a simulation."""
+"""One possible fleet for a simulation: its pools, routes and models."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fleet.models.rules.choice import Model, ModelCandidate, Tokens, cost_nanodo
 from fleet.routing.routes import Routes, changed_weights
 from fleet.routing.rules.strategies import RouteRequest, Strategy
 from fleet.settings import FleetConfig, Pool
-from fleet.simulation.rules.crew import SimulatedPool, Skill
+from fleet.simulation.rules.pools import SimulatedPool, Skill
 from fleet.simulation.rules.producers import Way
 from fleet.simulation.rules.replay import Experience, Recorded
 from fleet.simulation.rules.workload import Kind
 from fleet.tasks.submission.model_planning import base_tokens, choose_model
-from fleet.text.brief import unknown
+from fleet.text import unknown
 
 KindName = tuple[str, str, float]
 """Request type, tenant and complexity."""
@@ -27,7 +27,7 @@ KindName = tuple[str, str, float]
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """What is simulated. `strategy` and `weights`, where given, hold for all tasks."""
+    """A fleet to simulate. `strategy` and `weights`, if given, apply to all tasks."""
 
     name: str
     config: FleetConfig
@@ -38,7 +38,7 @@ class WhatIf:
     weights: Mapping[str, float] | None = None
 
     def kinds(self, names: Iterable[KindName]) -> dict[KindName, Kind]:
-        """The kinds of tasks as this fleet takes them. Raises `InvalidRequest`."""
+        """The kinds of tasks as this fleet routes them. Raises `InvalidRequest`."""
         return {name: Kind(self._request(*name), name[1]) for name in names}
 
     def ways(self, names: Iterable[KindName], strategies: Mapping[str, Strategy]) -> list[Way]:
@@ -52,17 +52,17 @@ class WhatIf:
     def pools(
         self, experience: Experience | None = None, busiest: Mapping[str, int] | None = None
     ) -> list[SimulatedPool]:
-        """The pools, as skilled as the record shows them; without one all alike and faultless.
+        """The pools, with speed and success from the record. Without it all are equal and perfect.
 
-        A pool has its `min` agents, or as many as `busiest`, the most tasks that it is known to
-        have run at once, needs.
+        A pool has its `min` agents, or more if `busiest` requires it: the maximum number of tasks
+        that it ran at once.
         """
-        most = busiest or {}
+        peaks = busiest or {}
         return [
             SimulatedPool(
                 name=name,
                 agent_type=pool.agent_type,
-                slots=pool.slots * max(1, pool.min, ceil(most.get(name, 0) / pool.slots)),
+                slots=pool.slots * max(1, pool.min, ceil(peaks.get(name, 0) / pool.slots)),
                 weight=pool.weight,
                 helps=self.config.helped_by(name),
                 by_request=experience.skills(name) if experience else self._suited(pool),
@@ -85,10 +85,10 @@ class WhatIf:
         ]
 
     def cost(self, chosen: ModelCandidate, task: Recorded, runs: int) -> int:
-        """What a recorded task costs by the chosen model, in nano-dollars.
+        """The cost of a recorded task with the chosen model, in nano-dollars.
 
-        What it did cost where it is the same model, else its tokens at the price of the chosen
-        one. Where the record has no tokens, the estimate that the model was chosen by.
+        For the recorded model it is the recorded cost. For another model it is the recorded tokens
+        at its price, or the estimated cost if the record has no tokens.
         """
         if chosen.model == task.model and task.cost_nanodollars is not None:
             return task.cost_nanodollars
@@ -110,7 +110,7 @@ class WhatIf:
         return Way(self.strategy or route.strategy, weights)
 
     def _suited(self, pool: Pool) -> dict[str, Skill]:
-        """A helper's answers are good as often as it suits what is asked."""
+        """For other agent types (spillover), the success rate is the compatibility."""
         return {
             name: Skill(success=self.config.suits(name, pool.agent_type))
             for name, request in self.config.request_types.items()
@@ -119,7 +119,7 @@ class WhatIf:
 
 
 def busiest(tasks: Iterable[Recorded]) -> dict[str, int]:
-    """The most tasks that each pool ran at once, where the record tells when they began."""
+    """The maximum number of tasks that each pool ran at once, from tasks with a known start."""
     changes: dict[str, list[tuple[float, int]]] = {}
     for task in tasks:
         if task.pool and task.wait_seconds is not None:

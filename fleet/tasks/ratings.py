@@ -5,7 +5,7 @@ from __future__ import annotations
 from fleet.errors import InvalidRequest, TaskNotFound
 from fleet.models.store import learned_field
 from fleet.tasks.connection import Connection
-from fleet.text.brief import brief, is_number
+from fleet.text import brief, is_number
 
 
 def rate(fleet: Connection, task_id: str, rating: float) -> None:

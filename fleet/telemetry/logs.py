@@ -1,4 +1,4 @@
-"""Logs: one line an event, the same shape from Fleet and from Celery."""
+"""Logs: one line for each event, in the same format for Fleet and Celery."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from structlog.typing import Processor
 
-from fleet.text.plain_text import plain_lines
+from fleet.text import plain_lines
 
 
 def set_up_logs(level: str) -> None:
@@ -31,7 +31,7 @@ def set_up_logs(level: str) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                # Without local variables: they may hold a payload, or a key.
+                # Tracebacks have no local variables, which may hold a payload or a key.
                 structlog.dev.ConsoleRenderer(
                     colors=False, exception_formatter=structlog.dev.plain_traceback
                 ),
@@ -42,13 +42,13 @@ def set_up_logs(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # Its lines at info say that each model call was made, with the address.
+    # At level info they log each model call with its address.
     for library in ("httpx", "httpx2"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    # Bandit offers an output format that wants a package of its own; Fleet writes SARIF itself.
+    # Bandit warns about a missing package for an output format that Fleet does not use.
     logging.getLogger("stevedore").setLevel(logging.CRITICAL)
 
 
 def _without_controls(_logger: Any, _method: str, line: Any) -> Any:
-    """A line as text alone: names of tasks, reasons and errors may be a stranger's."""
+    """A line without control characters: names and errors may come from users."""
     return plain_lines(line) if isinstance(line, str) else line

@@ -1,7 +1,7 @@
-"""Flower on the loopback interface, behind basic authentication.
+"""Flower on the loopback interface, with basic authentication.
 
-It is built here and not by its own command, since that would want the password among the
-arguments, for every user of the machine to read.
+It is started here and not by its own command, which would take the password as an argument that
+every user of the machine can read.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ from fleet.settings.addresses import redis_address
 
 
 class FleetFlower(Flower):  # type: ignore[misc]
-    """Flower that finds Fleet's queues, and knows the tasks of all workers."""
+    """Flower with access to Fleet's queues and with the tasks of all workers."""
 
     fleet_broker_url: str
 
     def __init__(self, capp: FleetCelery, **options: Any) -> None:
-        # Before any task is looked up.
+        # This must happen before Flower looks up a task.
         add_seen_tasks(capp, self._seen_tasks)
         super().__init__(capp=capp, **options)
 
     def _seen_tasks(self) -> set[str]:
-        """The names of the tasks that workers have registered, and of those that have run."""
+        """The names of the tasks that workers have registered or run."""
         workers = tuple(self.inspector.workers.values())
         registered = (each for worker in workers for each in worker.get("registered") or ())
-        # One with a limit is told as `name [rate_limit=10/m]`.
+        # A task with a rate limit is listed as `name [rate_limit=10/m]`.
         names = {each.partition(" ")[0] for each in registered}
         return names | set(self.events.state.task_types())
 
     @cached_property
     def broker_uri_with_password(self) -> str:
-        """Where the queues are: of several Sentinels the first."""
+        """The address of the queues, or of the first Sentinel."""
         return self.fleet_broker_url
 
 
 def serve_flower(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
-    Raises `InvalidConfig` without a usable password, `RetryLater` where the port is in use.
+    Raises `InvalidConfig` without a usable password, `RetryLater` if the port is in use.
     """
     port = pick_ports({"FLEET_FLOWER_PORT": settings.environment.flower_port})
     _configure(port["FLEET_FLOWER_PORT"], credentials(settings))
@@ -63,15 +63,15 @@ def serve_flower(settings: Settings) -> None:
     atexit.register(flower.stop)
     signal.signal(signal.SIGTERM, _leave)
     bound = flower.start_http_server()
-    sys.stdout.write(f"Flower answers at http://{LOOPBACK}:{bound}\n")
+    sys.stdout.write(f"Flower is running at http://{LOOPBACK}:{bound}\n")
     try:
         flower.start()
     except (KeyboardInterrupt, SystemExit):
-        sys.stdout.write("Flower stops\n")
+        sys.stdout.write("Flower is stopping\n")
 
 
 def credentials(settings: Settings) -> str:
-    """`user:password` for basic authentication. Raises `InvalidConfig` where there is none."""
+    """`user:password` for basic authentication. Raises `InvalidConfig` without a password."""
     secret = settings.environment.flower_password
     password = secret.get_secret_value() if secret else ""
     if not password or not password.isascii():
@@ -94,7 +94,7 @@ def _build(settings: Settings) -> FleetFlower:
     flower = FleetFlower(capp=app, options=options, **web_settings)
     flower.fleet_broker_url = settings.broker_url
     if address.master:
-        # Flower asks one Sentinel. Its options stay in this process: a worker would show them.
+        # Flower asks one Sentinel. Only this process has the options: a worker would print them.
         flower.fleet_broker_url = address.url("sentinel", address.hosts[0])
         app.conf.broker_transport_options = {
             **app.conf.broker_transport_options,

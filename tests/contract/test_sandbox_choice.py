@@ -141,5 +141,5 @@ def test_the_status_is_bad_where_code_is_refused(
 def test_a_task_names_its_isolation() -> None:
     assert isolation_note({"isolation": "bubblewrap"}) == "bubblewrap"
     assert "limits only" in isolation_note({"isolation": "rlimits"})
-    assert "no code was run" in isolation_note({"isolation": ""})
+    assert "no code ran" in isolation_note({"isolation": ""})
     assert isolation_note({"findings": []}) == isolation_note(None) == ""

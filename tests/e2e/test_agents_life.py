@@ -84,10 +84,10 @@ def test_of_two_beats_one_sends_the_jobs_and_the_other_takes_over(crew: Crew) ->
         return words in crew.processes.log("second-beat")
 
     try:
-        eventually(lambda: says("another beat sends the jobs"), 30, "the second to stand by")
-        assert not says("this beat sends the jobs")
+        eventually(lambda: says("another beat runs the jobs"), 30, "the second to stand by")
+        assert not says("this beat runs the jobs")
         crew.processes.stop("beat")
-        eventually(lambda: says("this beat sends the jobs"), 30, "the second to take over")
+        eventually(lambda: says("this beat runs the jobs"), 30, "the second to take over")
     finally:
         crew.processes.stop("second-beat")
         if "beat" not in crew.processes.running:

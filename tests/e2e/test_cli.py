@@ -144,7 +144,7 @@ def test_a_running_task_is_cancelled(crew: Crew) -> None:
     eventually(lambda: task.state() == "running")
     assert "was running and is cancelled" in run(crew, "cancel", task.id).stdout
     eventually(lambda: task.state() == "cancelled")
-    assert "had ended already: cancelled" in run(crew, "cancel", task.id).stdout
+    assert "had already ended: cancelled" in run(crew, "cancel", task.id).stdout
 
 
 def test_findings_are_written_as_sarif(crew: Crew, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from harness import ROOT
 from missing import need_weights
 
-HEADINGS = ("Starting a fleet", "Submitting work", "Results", "What it took", "What next")
+HEADINGS = ("Starting a fleet", "Submitting tasks", "Results", "Cost", "Next steps")
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_the_python_example_submits_waits_and_shows_decisions_and_results(crew: 
 def test_the_python_example_says_in_a_sentence_that_nothing_runs(crew: Crew) -> None:
     done = run(crew, EXAMPLES / "submit.py", FLEET_NAMESPACE="deserted")
     assert done.returncode == 1
-    said = "nobody is there to do it: no pool that serves code_generator takes tasks now"
+    said = "no agent is available: no pool that serves code_generator takes tasks now"
     assert done.stderr.startswith(said)
 
 

@@ -51,7 +51,7 @@ def test_a_route_set_from_the_shell_holds_for_the_next_task_and_is_shown(routes:
     }
     assert "fleet route set" in printed(routes, "route")
     assert printed(routes, "route", "clear") == "all tasks go by the configuration again\n"
-    assert printed(routes, "route", "clear") == "nothing was set for all tasks\n"
+    assert printed(routes, "route", "clear") == "no route was set at run time for all tasks\n"
 
 
 def test_a_strategy_that_a_package_brings_can_be_used(routes: Crew) -> None:

@@ -71,7 +71,7 @@ def test_a_worker_that_finishes_plain_tasks_is_not_killed_for_its_grace(tmp_path
         for name in ("up", "hangs"):
             eventually((tmp_path / name).exists, PATIENCE, name)
         process.send_signal(signal.SIGTERM)
-        said = "waiting for finishing: past their grace they finish plain Celery tasks"
+        said = "waiting for finishing: past their grace period they finish plain Celery tasks"
         eventually(lambda: said in log.read_text(), PATIENCE, "a word of it")
         assert "sending SIGKILL to hanging" in log.read_text()
         assert len(finishing.process_groups(tmp_path)) == 1

@@ -168,7 +168,7 @@ def test_a_process_that_dies_is_started_again_and_the_fleet_goes_on(up: Place) -
     before = {each.pid for each in up.processes()}
     (beat,) = [each for each in up.processes() if "beat" in each.cmdline()]
     beat.kill()
-    eventually(lambda: "beat ended by itself; starting it again" in up.log(), 10, "the news")
+    eventually(lambda: "beat exited; restarting it" in up.log(), 10, "the news")
 
     def started_again() -> bool:
         return any("beat" in each.cmdline() for each in up.processes() if each.pid not in before)
@@ -243,7 +243,7 @@ def test_down_waits_for_what_runs_and_says_so(
     assert done.returncode == 0, done.stderr
     assert f"waiting for running tasks: {task}" in done.stdout
     assert process.wait(timeout=10) == 0
-    assert re.search(r"waiting for .*naps\.1.* to end what they run", place.log())
+    assert re.search(r"waiting at most .* for .*naps\.1.* to finish their tasks", place.log())
     assert "SIGKILL" not in place.log()
     place.start()
     eventually(lambda: running(place.folder / ".fleet") is not None, START_SECONDS, "another run")
@@ -255,7 +255,7 @@ def test_a_process_that_dies_again_and_again_ends_the_fleet(place: Place) -> Non
     (place.folder / "Procfile").write_text("beat: exit 3\n")
     process = place.start()
     assert process.wait(timeout=90) == 1
-    assert "because beat ended by itself again and again (exit status 3)" in place.log()
+    assert "because beat exited repeatedly (exit status 3)" in place.log()
     assert place.log().count("beat started") == 5
     assert place.processes() == []
 

@@ -114,7 +114,7 @@ def test_two_beats_run_each_job_once_a_period_also_where_one_is_killed(
     assert away <= BEAT_SECONDS * 1.5 + 5
 
 
-STANDS = {True: "this beat sends the jobs", False: "another beat sends the jobs"}
+STANDS = {True: "this beat runs the jobs", False: "another beat runs the jobs"}
 
 
 def both_logs(side: FleetSide) -> str:

@@ -59,7 +59,7 @@ def spend(state: Connection, call: int, dollars: int) -> None:
 def test_alerts_are_shown_the_newest_first(
     state: Connection, settings: Settings, tmp_path: Path
 ) -> None:
-    assert alerts(tmp_path) == "no budget was used by half yet\n"
+    assert alerts(tmp_path) == "no alerts: no budget is half used yet\n"
     assert alerts(tmp_path, "--json") == "[]\n"
     spend(state, 1, 6)
     spend(state, 2, 4)
@@ -87,5 +87,5 @@ def test_a_model_that_ignores_its_limit_is_among_the_alerts(
     (told,) = json.loads(alerts(tmp_path, "--json"))
     assert (told["kind"], told["scope"]) == ("output_limit", "model:own")
     assert (told["asked"], told["written"], told["call"]) == (100, 4096, "task-1 1.1")
-    assert "4,096 tokens instead of 100 at most" in told["sentence"]
+    assert "4,096 tokens instead of at most 100" in told["sentence"]
     assert "4,096 tokens" in alerts(tmp_path)

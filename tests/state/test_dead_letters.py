@@ -246,12 +246,12 @@ def test_the_command_lists_shows_retries_and_drops(fleet: Fleet, state: Connecti
     code, shown = fleet_dead("list", "--json")
     assert code == 0
     assert [each["id"] for each in json.loads(shown)] == [third, second, first]
-    assert "an error that no time heals" in fleet_dead("list")[1]
+    assert "the error is permanent" in fleet_dead("list")[1]
     code, shown = fleet_dead("show", first[:8], "--json")
     told = json.loads(shown)
     assert [move["state"] for move in told["history"]] == ["queued", "running", "failed"]
     assert told["dead"] == "permanent"
-    assert "an error that no time heals" in fleet_dead("show", first)[1]
+    assert "the error is permanent" in fleet_dead("show", first)[1]
 
     code, shown = fleet_dead("retry", "--all", "--error", "OverBudget")
     assert (code, "2 of 2 dead letters retried" in shown) == (0, True)
@@ -281,7 +281,7 @@ def test_a_bulk_retry_goes_on_where_one_is_refused_and_says_so(
 
 @pytest.mark.parametrize("arguments", [["retry"], ["drop"], ["retry", "abc", "--all"]])
 def test_nobody_retries_or_drops_all_by_mistake(fleet: Fleet, arguments: list[str]) -> None:
-    with pytest.raises(InvalidRequest, match="or give --all"):
+    with pytest.raises(InvalidRequest, match="or --all, not both"):
         fleet_dead(*arguments)
 
 

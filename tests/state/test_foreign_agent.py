@@ -84,8 +84,8 @@ def test_its_formats_are_written_as_it_says(task: Task, tmp_path: Path) -> None:
     ("options", "sentence"),
     [
         (("--format", "sarif"), "no format 'sarif'; their formats: pdf, verse"),
-        (("--format", "pdf"), "pdf is no text; name a file with --output"),
-        (("--output", "poem.pdf"), "--output is for --format; give both"),
+        (("--format", "pdf"), "pdf is a binary format; name a file with --output"),
+        (("--output", "poem.pdf"), "--output needs --format; give both"),
     ],
 )
 def test_a_format_that_cannot_be_written_is_refused(

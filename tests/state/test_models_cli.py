@@ -101,7 +101,7 @@ def test_a_request_type_shows_what_is_believed_and_an_unknown_one_is_refused(
     fleet: Command,
 ) -> None:
     done = fleet("--request-type", "code_generation")
-    assert "believed" in done.stdout
+    assert "learned" in done.stdout
     learned = answer(fleet("--request-type", "code_generation", "--json"))["models"][0]["learned"]
     assert [each["request_type"] for each in learned] == ["code_generation"]
     refused = fleet("--request-type", "knitting")
@@ -203,7 +203,7 @@ def test_without_prices_at_the_address_nothing_is_written(
 
 def test_without_a_network_a_file_is_the_advice(fleet: Command, tmp_path: Path) -> None:
     port = pick_ports({"FLEET_MODEL_PORT": 0})["FLEET_MODEL_PORT"]
-    refused(fleet("refresh", "--url", f"http://127.0.0.1:{port}/"), 1, "give it with --from")
+    refused(fleet("refresh", "--url", f"http://127.0.0.1:{port}/"), 1, "pass it with --from")
     assert not (tmp_path / ".fleet").exists()
 
 
@@ -247,8 +247,8 @@ def test_without_redis_prices_are_kept_and_the_status_says_that_they_are_not_sha
     away = f"redis://127.0.0.1:{port}/0"
     done = fleet("refresh", "--from", "given.json", FLEET_BROKER_URL=away)
     assert done.returncode == 1
-    assert "reach no other machine" in done.stderr
-    assert "share this folder" in done.stdout
+    assert "Other machines do not have them" in done.stderr
+    assert "share this data folder" in done.stdout
     assert (tmp_path / ".fleet" / "prices.json").exists()
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import redis
 
-from fleet.cli.train import show_training
+from fleet.cli.models import show_training
 from fleet.errors import InvalidRequest
 from fleet.models import examples_store as module
 from fleet.models.difficulty import train_difficulty
@@ -122,8 +122,9 @@ def test_the_command_shows_what_was_learned_for_people_and_for_programs(
     saved: list[bytes] = []
     show_training(fleet, saved.append, as_json=False)
     shown = capsys.readouterr().out
-    assert "Learned from 64 tasks, 48 of which passed." in shown
-    assert "advantage grows from the easiest to the most difficult by " in " ".join(shown.split())
+    assert "Learned from 64 tasks; 48 of them passed." in shown
+    gain = "models grows from the easiest to the most difficult tasks by "
+    assert gain in " ".join(shown.split())
     show_training(fleet, saved.append, as_json=True)
     report = json.loads(capsys.readouterr().out)
     assert report["by_type_and_model"] == [

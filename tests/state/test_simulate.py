@@ -1,4 +1,4 @@
-"""`fleet simulate`, as it is typed, on recorded tasks, on a file and on a load drawn by lot."""
+"""`fleet simulate`, as it is typed, on recorded tasks, on a file and on a random load."""
 
 from __future__ import annotations
 
@@ -163,8 +163,8 @@ def test_without_recorded_tasks_it_says_what_to_do(fleet: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "one of --recorded, --csv FILE and --synthetic"),
-        (("--synthetic", "--recorded"), "one of --recorded, --csv FILE and --synthetic"),
+        ((), "--recorded, --csv FILE or --synthetic"),
+        (("--synthetic", "--recorded"), "--recorded, --csv FILE or --synthetic"),
         (("--synthetic", "--strategy", "luck"), "no strategy is called 'luck'"),
         (("--synthetic", "--weights", "success=2"), "from 0 to 1"),
         (("--synthetic", "--weights", "charm=1"), "no weight is called 'charm'"),
@@ -172,7 +172,7 @@ def test_without_recorded_tasks_it_says_what_to_do(fleet: Run) -> None:
         (("--synthetic", "--mix", "nap=1"), "no request type is called 'nap'"),
         (("--synthetic", "--rate", "0"), "more than 0"),
         (("--synthetic", "--mean-seconds", "0"), "more than 0"),
-        (("--recorded", "--cv", "1"), "--cv is for a load drawn by --synthetic"),
+        (("--recorded", "--cv", "1"), "--cv needs --synthetic"),
         (("--synthetic", "--mix", "code_generation=0"), "no rate follows"),
         (("--synthetic", "--producers", "0"), "at least 1"),
         (("--synthetic", "--snapshot-age", "-1"), "0 or more"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fleet.redis import scripts
 from fleet.routing.pools_store import eject_arguments
 from fleet.routing.rules.health import HealthPolicy
-from fleet.simulation.rules.crew import PoolState, SimulatedPool
+from fleet.simulation.rules.pools import PoolState, SimulatedPool
 
 LUA = Path(scripts.__file__).parent / "lua"
 SLOTS = 7

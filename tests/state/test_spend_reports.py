@@ -15,8 +15,7 @@ from commands import run_fleet
 from structlog.testing import capture_logs
 
 from fleet.cli.spend import show_report
-from fleet.cli.spend_plot import MAX_MODELS, stacked
-from fleet.cli.spend_view import money
+from fleet.cli.spend_view import MAX_MODELS, money, stacked
 from fleet.errors import InvalidRequest
 from fleet.ledger.daily_spend import daily_report, last_report
 from fleet.ledger.period import Period, period_of, today_of
@@ -153,7 +152,7 @@ def test_a_day_over_its_limit_is_logged_as_a_warning(
 
 def test_a_report_of_another_version_is_said_to_be_one(fleet: Connection) -> None:
     fleet.client.hset(fleet.keys.spend_report, "report", '{"old": 1}')
-    with pytest.raises(InvalidRequest, match="made by another version of fleet"):
+    with pytest.raises(InvalidRequest, match="from another version of fleet"):
         last_report(fleet.ledger)
 
 
@@ -168,8 +167,8 @@ def test_the_tables_show_totals_shares_doubts_and_suggestions(
         "0.4% of the monthly limit of $15,000.00; ",
         " for 7 days",
         "needs a period of 7 whole days",
-        "uncertain: $5.80 of 14 steps",
-        "missing: 14 steps",
+        "uncertain: $5.80 of 14 model calls",
+        "missing: 14 model calls",
         "agent type",
         "high: substitute a cheaper model for gpt-5: it has 62% of the spend; saves about $10.80",
     ):
@@ -268,7 +267,7 @@ def test_small_amounts_are_never_shown_as_nothing(nanodollars: int, shown: str) 
     [
         ("--from 2026-02-30", "--from 2026-02-30: is no valid date"),
         ("--to 9999-01-01", "is after today"),
-        ("--last-report --tenant acme", "--last-report goes without --tenant"),
+        ("--last-report --tenant acme", "--last-report cannot be combined with --tenant"),
         ("--last-report", "beat has made no report yet"),
         ("--plot nowhere/spend.png", "its folder does not exist"),
     ],

@@ -18,8 +18,8 @@ import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fleet.cli.payload import read_payload
 from fleet.cli.up import read_procfile
+from fleet.cli.work import read_payload
 from fleet.errors import FleetError, InvalidConfig, InvalidRequest
 from fleet.ledger.period import period_of
 from fleet.ledger.usage_exports import NEEDED, nanodollars, read_usage_export

@@ -197,7 +197,7 @@ def test_the_check_of_a_configuration_counts_the_models_of_the_catalogue_in_forc
     reference = catalogue(settings('[models]\ncatalogue = "reference"'), {})
     assert models_counted(reference, "reference") == "5 models in the reference catalogue"
     configured = catalogue(settings(), OPENAI)
-    here = "6 models in the configured catalogue, 2 of which can be had here"
+    here = "6 models in the configured catalogue, 2 of them usable here"
     assert models_counted(configured, "configured") == here
 
 

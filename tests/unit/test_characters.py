@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.models.answers.fields import Characters
-from fleet.text.characters import is_whole, made_whole, with_whole_texts
+from fleet.text import is_whole, made_whole, with_whole_texts
 
 HALVES = st.sampled_from(["\ud83d", "\ude00", "a", "é", "\U0001f600", "\0", "\u2028"])
 BROKEN = st.lists(HALVES, max_size=12).map("".join)

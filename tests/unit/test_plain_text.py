@@ -13,10 +13,10 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from fleet.cli.output import new_figure
 from fleet.cli.plain_console import PlainConsole
-from fleet.cli.plots import new_figure
 from fleet.telemetry.logs import set_up_logs
-from fleet.text.plain_text import LINE_BREAK, plain, plain_label, plain_lines
+from fleet.text import LINE_BREAK, plain, plain_label, plain_lines
 
 OWN = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 """What Rich writes for its own styles and live views."""

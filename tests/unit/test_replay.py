@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fleet.routing.rules.strategies import RouteRequest
-from fleet.simulation.rules.crew import SimulatedPool
 from fleet.simulation.rules.events import Conditions, simulate
+from fleet.simulation.rules.pools import SimulatedPool
 from fleet.simulation.rules.producers import Way
 from fleet.simulation.rules.replay import Experience, Recorded, kind_of, replayed
 from fleet.simulation.rules.workload import Kind, Workload

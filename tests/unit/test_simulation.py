@@ -16,9 +16,9 @@ from fleet.routing.rules.pools import PoolCounts
 from fleet.routing.rules.routing import decide, pick, rank
 from fleet.routing.rules.strategies import STRATEGIES, RouteRequest
 from fleet.simulation.rules.central import central_waits
-from fleet.simulation.rules.crew import Crew, SimulatedPool, Skill
 from fleet.simulation.rules.events import Conditions, simulate
 from fleet.simulation.rules.outcomes import Outcomes, Run
+from fleet.simulation.rules.pools import SimulatedFleet, SimulatedPool, Skill
 from fleet.simulation.rules.producers import Way
 from fleet.simulation.rules.workload import Kind, Workload, lognormal, synthetic
 
@@ -171,7 +171,7 @@ counts = st.builds(
 def test_a_pick_is_what_decide_decides(
     pools: list[SimulatedPool], strategy: str, exact: list[PoolCounts], seed: int
 ) -> None:
-    table = Crew(pools, half_life_seconds=600.0).table(0.0, gated=True)
+    table = SimulatedFleet(pools, half_life_seconds=600.0).table(0.0, gated=True)
     ranking = rank(strategy, KINDS[0].request, table, rng=np.random.default_rng(seed))
     loads = {pool.name: load for pool, load in zip(pools, exact, strict=False)}
     assert pick(ranking, loads) == decide(ranking, loads).pool
@@ -272,7 +272,7 @@ def test_lognormal_runs_have_the_mean_and_the_variation_asked_for() -> None:
         ({"mean_seconds": -1.0}, "more than 0"),
         ({"cv": -0.1}, "0 or more"),
         ({"max_runs": 0}, "at least 1"),
-        ({"shares": [0.0, 0.0]}, "one of them more than 0"),
+        ({"shares": [0.0, 0.0]}, "at least one of them over 0"),
     ],
 )
 def test_a_load_that_cannot_be_is_refused(changed: dict[str, object], says: str) -> None:

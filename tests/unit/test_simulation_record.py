@@ -1,4 +1,4 @@
-"""Recorded tasks from a file of comma-separated values."""
+"""Recorded tasks from a CSV file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fleet.cli.main import app
+from fleet.cli.simulate import parse_pairs
 from fleet.errors import InvalidRequest
-from fleet.simulation.options import figures
 from fleet.simulation.record import CsvTask, from_csv
 from fleet.simulation.rules.replay import Recorded
 
@@ -47,8 +47,8 @@ def test_a_file_of_a_spreadsheet_with_its_mark_is_read(file: Path) -> None:
         (HEAD + "1,nap,2,1,1.5,0\n", "line 2: column complexity: '1.5'"),
         (HEAD + "1,nap,2,maybe,0.5,0\n", "line 2: column good: 'maybe'"),
         (HEAD + "1,,2,1,0.5,0\n", "line 2: column request_type is empty"),
-        (HEAD + "1,nap,2\n", "line 2: has not as many columns"),
-        (HEAD + "1,nap,2,1,0.5,0,9\n", "line 2: has not as many columns"),
+        (HEAD + "1,nap,2\n", "line 2: has another number of columns"),
+        (HEAD + "1,nap,2,1,0.5,0,9\n", "line 2: has another number of columns"),
     ],
 )
 def test_a_fault_names_its_line_and_column(file: Path, text: str, says: str) -> None:
@@ -60,7 +60,7 @@ def test_a_fault_names_its_line_and_column(file: Path, text: str, says: str) -> 
 
 def test_a_file_that_is_no_text_is_refused(file: Path) -> None:
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InvalidRequest, match="no CSV file in UTF-8"):
+    with pytest.raises(InvalidRequest, match="not a CSV file in UTF-8"):
         from_csv(file)
 
 
@@ -69,8 +69,8 @@ def test_the_help_names_every_column() -> None:
     assert all(name in shown for name in CsvTask.model_fields)
 
 
-def test_figures_are_pairs_with_commas_between() -> None:
-    assert figures("--mix", "a=1, b=0.5") == {"a": 1.0, "b": 0.5}
-    assert figures("--mix", "") == {}
-    with pytest.raises(InvalidRequest, match=r"--mix: 'b' is no NAME=NUMBER"):
-        figures("--mix", "a=1,b")
+def test_pairs_are_separated_by_commas() -> None:
+    assert parse_pairs("--mix", "a=1, b=0.5") == {"a": 1.0, "b": 0.5}
+    assert parse_pairs("--mix", "") == {}
+    with pytest.raises(InvalidRequest, match=r"--mix: 'b' is not NAME=NUMBER"):
+        parse_pairs("--mix", "a=1,b")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fleet.cli.configuration import to_toml
-from fleet.cli.payload import read_payload
+from fleet.cli.work import read_payload
 from fleet.errors import InvalidConfig, InvalidRequest, RetryLater
 from fleet.local import run_file, stack
 from fleet.local.ports import pick_ports
@@ -210,7 +210,7 @@ def test_a_payload_is_read_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (("{", None, []), "no JSON"),
+        (("{", None, []), "not JSON"),
         (("[1]", None, []), "JSON object"),
         (("{}", "{}", []), "twice"),
         (("@/nowhere.json", None, []), "No such file"),

@@ -52,7 +52,7 @@ def test_a_task_says_why_its_money_is_not_held_for_the_best_model() -> None:
     lower = record("running", chosen="gpt-4o", because="dear|gpt-5|250000000")
     why = "gpt-4o, since gpt-5 would cost $0.25, over the downgrade threshold"
     assert why in shown(record_view(lower))
-    assert shown(*money_view(lower)) == f"Money: held for {why}"
+    assert shown(*money_view(lower)) == f"Money: reserved for {why}"
     told = record_json(lower)
     assert (told["held_for"], told["because"]) == ("gpt-4o", why.partition("since ")[2])
 
@@ -64,7 +64,7 @@ def test_costs_that_are_not_known_are_shown_as_such() -> None:
     view = shown(record_view(record("failed", steps="2", uncertain_calls="2", **stored)))
     assert "lost 70 0 100 <= $0.005" in view
     assert "ok 70 0 100 no price" in view
-    assert "2 calls of unknown usage" in view
+    assert "2 calls with unknown usage" in view
 
 
 def test_what_is_told_to_programs_can_be_written_as_json() -> None:

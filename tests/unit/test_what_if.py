@@ -11,9 +11,9 @@ from fleet.routing.routes import Routes
 from fleet.routing.rules.scoring import ScoreWeights
 from fleet.routing.rules.strategies import STRATEGIES
 from fleet.settings import parse_config
-from fleet.simulation.rules.crew import Skill
+from fleet.simulation.rules.pools import Skill
 from fleet.simulation.rules.replay import Experience, Recorded
-from fleet.simulation.source import SyntheticLoad, bearable_rate, synthetic_source
+from fleet.simulation.source import SyntheticLoad, rate_for_load, synthetic_source
 from fleet.simulation.what_if import WhatIf
 
 CONFIG = """
@@ -103,7 +103,7 @@ def test_a_recorded_task_costs_what_it_did_or_its_tokens_at_the_chosen_models_pr
 def test_a_rate_is_found_that_loads_the_busiest_agent_type_to_four_fifths() -> None:
     # Eight slots for code, two for scans: of three tasks one is a scan, which takes 10 s.
     shares = {"code_generation": 2.0, "security_analysis": 1.0}
-    assert bearable_rate(what_if(), shares, 10.0) == pytest.approx(0.8 * 2 / 10.0 * 3)
+    assert rate_for_load(what_if(), shares, 10.0) == pytest.approx(0.8 * 2 / 10.0 * 3)
 
 
 def test_a_synthetic_source_draws_each_request_type_by_its_share() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fleet.text.plain_text import plain_label
+from fleet.text import plain_label
 from workers.performance_tester.models import Timing
 
 INCHES_WIDE, INCHES_PER_VARIANT, INCHES_AROUND = 8.0, 0.9, 1.2

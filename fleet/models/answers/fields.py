@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from fleet.text.characters import ends_in_half, made_whole
+from fleet.text import ends_in_half, made_whole
 
 Json = dict[str, Any]
 

@@ -16,7 +16,7 @@ from pydantic_ai.messages import (
 
 from fleet.agent import FinishReason
 from fleet.models.rules.thoughts import split
-from fleet.text.characters import made_whole
+from fleet.text import made_whole
 
 Tags = tuple[str, str]
 

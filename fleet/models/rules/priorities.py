@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fleet.errors import InvalidRequest
-from fleet.text.brief import brief, is_number
+from fleet.text import brief, is_number
 
 ROUNDING = 1e-9
 SUBMISSION = "submission"

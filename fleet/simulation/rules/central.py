@@ -1,4 +1,4 @@
-"""The ideal: one queue, first come first served, before all slots, which are all alike."""
+"""The ideal: one first-come first-served queue for all slots, which are equal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from fleet.routing.rules.scoring import FloatArray
 
 
 def central_waits(arrival: FloatArray, seconds: FloatArray, slots: int) -> FloatArray:
-    """How long each task waits, in seconds: J. Kiefer and J. Wolfowitz, On the theory of queues
-    with many servers (1955). `arrival` is in order."""
+    """The wait of each task, in seconds: J. Kiefer and J. Wolfowitz, On the theory of queues with
+    many servers (1955). `arrival` is sorted."""
     free_at = [0.0] * slots
     heapify(free_at)
     waits = []

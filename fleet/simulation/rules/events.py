@@ -1,4 +1,4 @@
-"""The loop of a simulation: tasks arrive, runs end, and slots that come free take what waits."""
+"""The event loop of a simulation: tasks arrive, runs end, and free slots take waiting tasks."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from fleet.errors import InvalidRequest
 from fleet.routing.rules.health import HealthPolicy
 from fleet.routing.rules.strategies import STRATEGIES, Strategy
 from fleet.simulation.rules.binding import BINDINGS, Binding
-from fleet.simulation.rules.crew import USUAL_POLICY, Crew, Job, PoolState, SimulatedPool
 from fleet.simulation.rules.outcomes import Outcomes, Run
+from fleet.simulation.rules.pools import USUAL_POLICY, Job, PoolState, SimulatedFleet, SimulatedPool
 from fleet.simulation.rules.producers import Planning, Producer, Way
 from fleet.simulation.rules.workload import Workload
 
 PROGRESS_EVERY = 1000
 TICK_SECONDS = 1.0
-"""So often a worker that was not woken looks for messages all the same."""
+"""The interval at which a worker checks for messages without being woken."""
 
 Progress = Callable[[int], None]
-"""Told how many tasks have arrived by now."""
+"""Called with the number of tasks that have arrived."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a simulation assumes beside tasks and pools.
+    """The assumptions of a simulation, besides tasks and pools.
 
-    `age` is how old a producer's snapshot may get, `handover` what passes between a free slot and
+    `age` is the maximum age of a producer's snapshot, `handover` the time between a free slot and
     the start of its next run, `half_life` that of the statistics, all in seconds. `binding` is
-    `late` or `push`. Pools are taken out by `health`, at which is looked each `look` seconds; None:
-    never.
+    `late` or `push`. Pools are ejected by the policy `health`, which is applied every `look`
+    seconds. None: pools are never ejected.
     """
 
     binding: str = "late"
@@ -59,23 +59,23 @@ def simulate(
     strategies: Mapping[str, Strategy] = STRATEGIES,
     progress: Progress | None = None,
 ) -> Outcomes:
-    """What becomes of the tasks. `ways` has one for each kind of the workload.
+    """The outcomes of the tasks. `ways` has one way for each kind of the workload.
 
-    The same arguments, with `rng` in the same state, give the same outcomes. Raises
-    `InvalidRequest` where no pool serves a kind, or a condition is out of range.
+    Equal arguments, with `rng` in the same state, give equal outcomes. Raises `InvalidRequest` if
+    no pool serves a kind, or if a condition is out of range.
     """
     check(workload, pools, conditions)
-    crew = Crew(pools, conditions.half_life, conditions.health or USUAL_POLICY)
+    fleet = SimulatedFleet(pools, conditions.half_life, conditions.health or USUAL_POLICY)
     bind = BINDINGS[conditions.binding]
     planning = Planning(workload.kinds, ways, conditions.age, bind.gated, rng, strategies)
-    producers = [Producer(crew, planning) for _ in range(conditions.producers)]
-    loop = _Loop(workload, crew, bind(crew, producers, workload.kinds), conditions)
+    producers = [Producer(fleet, planning) for _ in range(conditions.producers)]
+    loop = _Loop(workload, fleet, bind(fleet, producers, workload.kinds), conditions)
     loop.run(progress)
     return Outcomes.of(loop.log, workload, tuple(pool.name for pool in pools))
 
 
 class _Running(NamedTuple):
-    """A run that ends at `ended`; `number` decides between ends at the same moment."""
+    """A run that ends at `ended`. `number` orders runs that end at the same time."""
 
     ended: float
     number: int
@@ -87,17 +87,17 @@ class _Running(NamedTuple):
 
 class _Loop:
     def __init__(
-        self, workload: Workload, crew: Crew, binding: Binding, conditions: Conditions
+        self, workload: Workload, fleet: SimulatedFleet, binding: Binding, conditions: Conditions
     ) -> None:
-        self.crew = crew
+        self.fleet = fleet
         self.binding = binding
         self.conditions = conditions
         asked = {kind.request.agent_type for kind in workload.kinds}
-        self.agent_types = sorted(asked.union(s.pool.agent_type for s in crew.states.values()))
+        self.agent_types = sorted(asked.union(s.pool.agent_type for s in fleet.states.values()))
         self.next_tick = TICK_SECONDS if conditions.health else inf
         self.next_look = conditions.look
         self.request_types = [kind.request.request_type for kind in workload.kinds]
-        # Lists, since a loop takes a number out of one in a third of the time.
+        # Lists, because a loop reads a number from a list in a third of the time.
         self.arrival = workload.arrival.tolist()
         self.work = workload.work.tolist()
         self.kind = workload.kind.tolist()
@@ -116,7 +116,7 @@ class _Loop:
             self._pass_until(self.running[0].ended if self.running else self.next_tick)
 
     def _pass_until(self, now: float) -> None:
-        """All that happens up to a moment, in its order."""
+        """Process all events up to a time, in order."""
         running = self.running
         while True:
             ended = running[0].ended if running else inf
@@ -128,13 +128,13 @@ class _Loop:
                 self._tick(self.next_tick)
 
     def _tick(self, now: float) -> None:
-        """Beat looks at the pools, and workers look for work: a pool may have been put back."""
+        """Beat checks the pools, and workers check for tasks: a pool may have been readmitted."""
         self.next_tick = now + TICK_SECONDS
         if now >= self.next_look:
             self.next_look = now + self.conditions.look
             for agent_type in self.agent_types:
                 self._look(agent_type, now)
-        for state in self.crew.states.values():
+        for state in self.fleet.states.values():
             while state.has_free_slot and self._begin_following(state, now):
                 pass
 
@@ -155,7 +155,7 @@ class _Loop:
         job, state, now = run.job, run.state, run.ended
         self.log.append(Run(job.task, state.place, job.submitted, run.started, now, run.good))
         state.count(self.request_types[job.kind], run.good, now - run.started, now)
-        self.crew.give(state, -1, now)
+        self.fleet.give(state, -1, now)
         health = self.conditions.health
         if health and state.overall.failures_in_row >= health.failures_in_row:
             self._look(state.pool.agent_type, now)
@@ -164,10 +164,10 @@ class _Loop:
             self._submit(job._replace(run=job.run + 1, submitted=now), now)
 
     def _look(self, agent_type: str, now: float) -> None:
-        self.crew.look(agent_type, self.binding.waiting(agent_type), now)
+        self.fleet.look(agent_type, self.binding.waiting(agent_type), now)
 
     def _begin_following(self, state: PoolState, now: float) -> bool:
-        """Begin what waits, if the pool may take it; whether it did."""
+        """Start a waiting task if the pool may take one. Returns whether it did."""
         following = self.binding.following(state, now)
         if following is None:
             return False
@@ -176,18 +176,18 @@ class _Loop:
 
 
 def check(workload: Workload, pools: Sequence[SimulatedPool], conditions: Conditions) -> None:
-    """Raise `InvalidRequest` for what `simulate` would refuse."""
+    """Raise `InvalidRequest` for arguments that `simulate` refuses."""
     served = {pool.agent_type for pool in pools}.union(*(pool.helps for pool in pools))
     for kind in workload.kinds:
         if kind.request.agent_type not in served:
             raise InvalidRequest(
                 f"no pool serves {kind.request.request_type}: add one of agent type "
-                f"{kind.request.agent_type}, or leave such tasks out"
+                f"{kind.request.agent_type}, or leave out such tasks"
             )
     if conditions.binding not in BINDINGS:
         known = ", ".join(sorted(BINDINGS))
         raise InvalidRequest(f"no binding is called {conditions.binding!r}; use one of: {known}")
     if conditions.producers < 1:
-        raise InvalidRequest(f"{conditions.producers} producers send nothing; give at least 1")
+        raise InvalidRequest(f"{conditions.producers} producers submit nothing; give at least 1")
     if not conditions.age >= 0:
         raise InvalidRequest(f"a snapshot cannot be {conditions.age:g} s old; give 0 or more")

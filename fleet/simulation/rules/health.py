@@ -1,7 +1,7 @@
-"""The health of a simulated pool: what `redis/lua/parts/health.lua` and `eject.lua` do, in Python.
+"""The health of a simulated pool: `redis/lua/parts/health.lua` and `eject.lua` in Python.
 
-The circle is drawn in `fleet.routing.rules.health`, whose `judge` says who is taken out. A test
-holds what is here to the Lua.
+`fleet.routing.rules.health` shows the states; its `judge` chooses the pools to eject. A test
+compares this module with the Lua scripts.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from fleet.routing.rules.pools import IN
 from fleet.routing.rules.statistics import OutcomeWindow
 
 REMEMBERED = 10
-"""A pool that fails again within so many times the first ejection is out for longer."""
+"""A pool that fails again within this many times the first ejection is ejected for longer."""
 
 
 class Health(NamedTuple):
-    """Where a pool is in the circle.
+    """The health state of a pool.
 
-    `since` is when an ejection ends, or when a return began, in seconds; `ejections` are those in
-    a row, `good` the good probes since the last one.
+    `since` is the end of an ejection or the start of a return, in seconds. `ejections` counts the
+    ejections in a row, `good` the good probes since the last one.
     """
 
     state: str = IN
@@ -30,7 +30,7 @@ class Health(NamedTuple):
     good: int = 0
 
     def standing(self, now: float, policy: HealthPolicy) -> str:
-        """The state as others see it now."""
+        """The health state at a time."""
         if self.state == EJECTED:
             return EJECTED if now < self.since else PROBATION
         if self.state == RETURNING and now - self.since < policy.ramp_seconds:
@@ -38,7 +38,7 @@ class Health(NamedTuple):
         return IN
 
     def open_slots(self, slots: int, now: float, policy: HealthPolicy) -> int:
-        """How many of its slots may be taken now."""
+        """The number of slots that may be taken now."""
         match self.standing(now, policy):
             case "ejected":
                 return 0
@@ -50,7 +50,7 @@ class Health(NamedTuple):
         return slots
 
     def ejected(self, now: float, policy: HealthPolicy) -> Health:
-        """Taken out, or out for longer than it was before if it has failed of late."""
+        """The state after an ejection, which is longer if the pool failed recently."""
         memory = policy.ramp_seconds + REMEMBERED * policy.eject_seconds
         forgotten = self.state == RETURNING and now >= self.since + memory
         ejections = 1 if forgotten else self.ejections + 1
@@ -58,7 +58,7 @@ class Health(NamedTuple):
         return Health(EJECTED, now + min(seconds, policy.most_eject_seconds), ejections)
 
     def after(self, good: bool, now: float, policy: HealthPolicy) -> Health:
-        """After the end of a run: on probation a good one counts, a bad one ejects again."""
+        """The state after a run. On probation a good run counts, and a bad one ejects the pool."""
         if self.standing(now, policy) != PROBATION:
             return self
         if not good:
@@ -72,6 +72,6 @@ WELL = Health()
 
 
 def forgiven(window: OutcomeWindow, probes: int, now: float) -> OutcomeWindow:
-    """The outcomes of a pool that begins to return: its good probes, or it would be out again."""
+    """The outcomes of a returning pool: only its good probes. Older ones would eject it again."""
     times = (window.response_seconds, 0, window.typical_seconds)
     return OutcomeWindow(now, probes, (1 << probes) - 1, *times)

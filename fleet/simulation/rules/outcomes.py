@@ -1,4 +1,4 @@
-"""What became of the tasks of a simulation."""
+"""The outcomes of the tasks of a simulation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fleet.simulation.rules.workload import Workload
 
 
 class Run(NamedTuple):
-    """One run of a task: the pool's place, times in seconds, and whether its answer was good."""
+    """One run of a task: its pool's index, times in seconds, and whether its answer was good."""
 
     task: int
     pool: int
@@ -34,7 +34,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: FloatArray) -> Spread:
-        """Of no values all are 0."""
+        """The mean and quantiles of the values. All are 0 without values."""
         if not len(values):
             return cls(0.0, 0.0, 0.0)
         p50, p99 = np.quantile(values, (0.5, 0.99))
@@ -43,11 +43,11 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
-    """What became of each task, a column each, in the order of their arrival.
+    """The outcome of each task, as columns in the order of arrival.
 
-    `wait` sums the seconds before all runs of a task; `answer` is the time from its first
-    submission to the end of its last run, whose answer is `good` or was the last one tried;
-    `pool` is the place of that run's pool in `pools`. `runs` counts them. `log` are all runs, in
+    `wait` is the sum of the waits before all runs of a task, in seconds. `answer` is the time from
+    its first submission to the end of its last run. `good` says whether the answer of that run was
+    good, `pool` is the index of its pool in `pools`. `runs` counts the runs. `log` has all runs in
     the order of their ends.
     """
 
@@ -61,12 +61,12 @@ class Outcomes:
 
     @classmethod
     def of(cls, log: Sequence[Run], workload: Workload, pools: tuple[str, ...]) -> Outcomes:
-        """From the runs, of which every task has one at least."""
+        """The outcomes from all runs. Every task has at least one."""
         count = len(workload)
         columns = zip(*log, strict=True)
         task, pool, submitted, started, ended, good = (np.array(column) for column in columns)
         last = np.empty(count, dtype=np.intp)
-        last[task] = np.arange(len(task))  # of one task's runs the later one stays
+        last[task] = np.arange(len(task))  # the last run of each task wins
         return cls(
             pools,
             np.bincount(task, started - submitted, count).astype(np.float64),
@@ -78,7 +78,7 @@ class Outcomes:
         )
 
     def figures(self, first: int = 0) -> Figures:
-        """The figures of the tasks from the `first` on: those before it found an empty fleet."""
+        """The figures of the tasks from `first` on. Earlier tasks found an empty fleet."""
         pool = np.bincount(self.pool[first:], minlength=len(self.pools)) / len(self.pool[first:])
         return Figures(
             Spread.of(self.wait[first:]),
@@ -91,7 +91,7 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What became of all tasks: `good` and `again` are shares of them, 0 to 1, `by_pool` too."""
+    """Figures over all tasks. `good`, `again` (retried) and `by_pool` are shares from 0 to 1."""
 
     wait: Spread
     answer: Spread

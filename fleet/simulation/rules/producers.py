@@ -1,7 +1,7 @@
-"""The producers of a simulation: each plans from a snapshot of its own, as the planner does.
+"""The producers of a simulation. Each plans from its own snapshot, as the planner does.
 
-A ranking is kept for all tasks of a kind until the snapshot changes, unless the strategy
-wants one for each task.
+A ranking is cached for all tasks of a kind until the snapshot changes, unless the strategy needs
+one for each task.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fleet.routing.rules.pools import PoolCounts, PoolTable
 from fleet.routing.rules.ranking import Ranking, rank
 from fleet.routing.rules.scoring import REFERENCE_WEIGHTS, ScoreWeights
 from fleet.routing.rules.strategies import NO_TURNS, Strategy, advance
-from fleet.simulation.rules.crew import Crew
+from fleet.simulation.rules.pools import SimulatedFleet
 from fleet.simulation.rules.workload import Kind
 
 
@@ -29,7 +29,7 @@ class Way(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Planning:
-    """What all producers go by: a way for each kind, and how old a snapshot may get, in seconds."""
+    """What all producers share: a way for each kind, and the maximum snapshot age in seconds."""
 
     kinds: Sequence[Kind]
     ways: Sequence[Way]
@@ -42,8 +42,8 @@ class Planning:
 class Producer:
     """One process that submits tasks."""
 
-    def __init__(self, crew: Crew, planning: Planning) -> None:
-        self.crew = crew
+    def __init__(self, fleet: SimulatedFleet, planning: Planning) -> None:
+        self.fleet = fleet
         self.planning = planning
         self.table: PoolTable | None = None
         self.taken_at = 0.0
@@ -52,7 +52,7 @@ class Producer:
         self._loads: dict[str, PoolCounts] | None = None
 
     def ranking(self, kind: int, now: float) -> Ranking:
-        """The ranking for a task of this kind, from a snapshot that is no older than the age."""
+        """The ranking for a task of this kind, from a snapshot below the maximum age."""
         table = self._snapshot(now)
         ranking = self.rankings.get(kind)
         if ranking is None:
@@ -71,13 +71,13 @@ class Producer:
         return ranking
 
     def loads(self, now: float) -> Mapping[str, PoolCounts]:
-        """The counts of the snapshot, for a pick that asks nobody for exact ones."""
+        """The counts in the snapshot, for a choice without exact counts."""
         if self._loads is None:
             self._loads = self._snapshot(now).counts()
         return self._loads
 
     def took(self, kind: int, pool: str, now: float) -> None:
-        """Note which pool got the task, for the strategies that go in turn."""
+        """Record which pool got the task, for round-robin strategies."""
         planning = self.planning
         self.turns = advance(
             self.turns,
@@ -89,9 +89,9 @@ class Producer:
         )
 
     def _snapshot(self, now: float) -> PoolTable:
-        """The snapshot; a new one where the last is too old for a task that comes now."""
+        """The snapshot. A new one is taken if the last is too old."""
         if self.table is None or (now > self.taken_at and now - self.taken_at >= self.planning.age):
-            self.table = self.crew.table(now, self.planning.gated)
+            self.table = self.fleet.table(now, self.planning.gated)
             self.taken_at = now
             self.rankings.clear()
             self._loads = None

@@ -1,13 +1,13 @@
-"""Recorded tasks as a workload, and the pools as the record shows them.
+"""Recorded tasks as a workload, and pools estimated from the record.
 
-What a run would have taken in another pool nobody knows. It is assumed that the pools differ by
-a factor for each request type, so a run of s seconds in pool a takes
+The time of a run in another pool is unknown. The assumption is that pools differ by a factor for
+each request type. A run of s seconds in pool a takes
 
     s x seconds(b) / seconds(a)
 
-in pool b, where `seconds` is a pool's mean over the record. A pool with few runs of a request
-type is taken to be like the others: see `fleet.routing.rules.statistics.blended`. In the same way a
-run that was good in its own pool would have been so in a better one, and in a worse one by chance.
+in pool b, where `seconds` is a pool's mean over the record. A pool with few runs of a request type
+is assumed to be like the others: see `fleet.routing.rules.statistics.blended`. Likewise, a run that
+was good in its own pool is good in a better pool, and by chance in a worse one.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ import numpy as np
 
 from fleet.routing.rules.scoring import FloatArray
 from fleet.routing.rules.statistics import UNTRIED, Estimate, Statistic, blended, expected
-from fleet.simulation.rules.crew import Skill
+from fleet.simulation.rules.pools import Skill
 from fleet.simulation.rules.workload import Kind, Workload
 
 SHORTEST_SECONDS = 1e-3
-"""Redis tells times in milliseconds."""
+"""Redis stores times in milliseconds."""
 
 
 class Recorded(NamedTuple):
-    """A task that has ended. Times in seconds; what the record does not tell is None or empty.
+    """A task that has ended. Times are in seconds. Unknown values are None or empty.
 
-    `good` says whether its answer passed its checks; `runs` counts its attempts, of which
-    `run_seconds` is the last one's.
+    `good` says whether its answer passed its checks. `runs` counts its attempts; `run_seconds` is
+    the time of the last one.
     """
 
     submitted: float
@@ -53,20 +53,20 @@ class Recorded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """What the record shows of each request type, over all pools and by pool and request type."""
+    """Estimates from the record: by request type over all pools, and by pool and request type."""
 
     overall: Mapping[str, Estimate]
     by_pool: Mapping[tuple[str, str], Estimate]
 
     @classmethod
     def of(cls, tasks: Sequence[Recorded]) -> Experience:
-        """Sum up the record."""
+        """The estimates from recorded tasks."""
         by_type: dict[str, list[Recorded]] = defaultdict(list)
         by_place: dict[tuple[str, str], list[Recorded]] = defaultdict(list)
         for task in tasks:
             by_type[task.request_type].append(task)
             by_place[task.pool, task.request_type].append(task)
-        # Without age nothing fades, whatever the half-life.
+        # Samples without age do not fade, whatever the half-life.
         overall = {name: expected(_statistic(runs), 1.0) for name, runs in by_type.items()}
         by_pool = {
             place: blended(_statistic(runs), overall[place[1]], 1.0)
@@ -75,7 +75,7 @@ class Experience:
         return cls(overall, by_pool)
 
     def expects(self, pool: str, request_type: str) -> Estimate:
-        """What the record lets expect of a pool; of an unknown one what all pools did."""
+        """The estimate for a pool. For an unknown pool it is that over all pools."""
         usual = self.overall.get(request_type, UNTRIED)
         return self.by_pool.get((pool, request_type), usual)
 
@@ -98,7 +98,7 @@ def replayed(
 ) -> Workload:
     """The record as a workload. `kinds` is by (request type, tenant, complexity).
 
-    In its own pool a task takes as long and ends as well as it did.
+    In its own pool, each task has the recorded time and outcome.
     """
     in_order = sorted(tasks, key=attrgetter("submitted"))
     estimates = [experience.expects(task.pool, task.request_type) for task in in_order]
@@ -115,14 +115,14 @@ def replayed(
 
 
 def kind_of(task: Recorded) -> tuple[str, str, float]:
-    """What tasks that are ranked alike have in common."""
+    """The values that tasks with equal rankings share."""
     return task.request_type, task.tenant, task.complexity
 
 
 def _luck(
     tasks: Sequence[Recorded], success: FloatArray, max_runs: int, rng: np.random.Generator
 ) -> FloatArray:
-    """Luck under the success rate of its pool for a task that was good, else over it."""
+    """A draw below the success rate of its pool for a good task, else above it."""
     luck = rng.random((len(tasks), max_runs))
     good = np.array([task.good for task in tasks])
     luck[:, 0] = np.where(good, luck[:, 0] * success, success + luck[:, 0] * (1.0 - success))

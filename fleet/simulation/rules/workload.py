@@ -1,4 +1,4 @@
-"""The tasks of a simulation: drawn by lot here, or taken from a record (`replay`)."""
+"""The tasks of a simulation: random ones are made here, recorded ones in `replay`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fleet.routing.rules.strategies import RouteRequest
 
 
 class Kind(NamedTuple):
-    """What all tasks that are ranked alike have in common."""
+    """The values that tasks with equal rankings share."""
 
     request: RouteRequest
     tenant: str = "default"
@@ -23,13 +23,13 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Workload:
-    """Tasks in the order of their arrival, a column each.
+    """Tasks as columns, in the order of arrival.
 
-    `arrival` is in seconds; `work` are the seconds that a run takes in a pool of speed 1; `kind`
-    is the place in `kinds`. `luck`, of shape (tasks, most runs), is 0 to 1: a run is good where it
-    is under the pool's success rate. A task whose run was not good is submitted again for as
-    long as it has luck left. Two simulations of one workload share their luck, so they differ
-    by what was decided alone.
+    `arrival` is in seconds. `work` has the seconds that a run takes in a pool of speed 1. `kind` is
+    an index in `kinds`. `luck`, of shape (tasks, maximum runs), has random numbers from 0 to 1: a
+    run is good if its number is below the pool's success rate. A task whose run was not good is
+    submitted again while it has numbers left. Two simulations of one workload share these numbers,
+    so they differ only by their decisions.
     """
 
     arrival: FloatArray
@@ -40,7 +40,7 @@ class Workload:
 
     @property
     def max_runs(self) -> int:
-        """So often a task is tried."""
+        """The maximum number of runs of a task."""
         return int(self.luck.shape[1])
 
     def __len__(self) -> int:
@@ -48,7 +48,7 @@ class Workload:
 
 
 MOST = 1e9
-"""Of a rate, a time and a share: with more, figures of this size overflow."""
+"""The maximum of a rate, a time and a share. Larger values overflow."""
 
 
 def synthetic(
@@ -62,15 +62,15 @@ def synthetic(
     rng: np.random.Generator,
     max_runs: int = 1,
 ) -> Workload:
-    """A Poisson stream of `rate` tasks a second with log-normal work.
+    """A Poisson stream of `rate` tasks per second with log-normal work.
 
-    `shares` says how often each kind is drawn; they need not sum to 1. Raises
+    `shares` has the relative frequency of each kind; the sum need not be 1. Raises
     `InvalidRequest` for a figure out of range.
     """
-    _refuse(tasks < 1, f"{tasks} tasks are none to simulate; give at least 1")
+    _refuse(tasks < 1, f"{tasks} tasks: give at least 1")
     upto = f"and at most {MOST:g}"
     _refuse(
-        not 0 < rate <= MOST, f"a rate of {rate:g} tasks a second: give more than 0, {upto}"
+        not 0 < rate <= MOST, f"a rate of {rate:g} tasks per second: give more than 0, {upto}"
     )
     _refuse(
         not 0 < mean_seconds <= MOST, f"a mean of {mean_seconds:g} s: give more than 0, {upto}"
@@ -78,13 +78,13 @@ def synthetic(
     _refuse(
         not 0 <= cv <= MOST, f"a coefficient of variation of {cv:g}: give 0 or more, {upto}"
     )
-    _refuse(max_runs < 1, f"{max_runs} runs are none; give at least 1")
+    _refuse(max_runs < 1, f"{max_runs} runs: give at least 1")
     weights = np.asarray(shares, dtype=np.float64)
     _refuse(
         len(weights) != len(kinds)
         or not ((weights >= 0) & (weights <= MOST)).all()
         or not weights.sum() > 0,
-        f"give each kind of task a share from 0 to {MOST:g}, and one of them more than 0",
+        f"give each kind of task a share from 0 to {MOST:g}, at least one of them over 0",
     )
     return Workload(
         np.cumsum(rng.exponential(1.0 / rate, tasks)),
@@ -96,7 +96,7 @@ def synthetic(
 
 
 def lognormal(mean: float, cv: float, count: int, rng: np.random.Generator) -> FloatArray:
-    """So many draws with this mean and coefficient of variation; all the mean where that is 0."""
+    """Log-normal draws with this mean and coefficient of variation. With 0, all equal the mean."""
     variance = np.log1p(cv**2)
     return rng.lognormal(np.log(mean) - variance / 2, np.sqrt(variance), count)
 

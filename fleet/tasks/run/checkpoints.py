@@ -9,7 +9,7 @@ from fleet.agent import ModelReply
 from fleet.tasks.checkpoints_store import checked_name
 from fleet.tasks.model_calls_store import ModelCallStore
 from fleet.tasks.store import Lease
-from fleet.text.characters import made_whole
+from fleet.text import made_whole
 
 
 class Checkpoints:

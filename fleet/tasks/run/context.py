@@ -11,7 +11,7 @@ from fleet.agent import ModelReply
 from fleet.tasks.run.billing import Question
 from fleet.tasks.run.model_session import ModelSession
 from fleet.tasks.store import Lease, Tasks
-from fleet.text.characters import made_whole
+from fleet.text import made_whole
 
 
 class RunContext:

@@ -14,7 +14,7 @@ from fleet import errors
 from fleet.agent import Outcome, Result
 from fleet.errors import FleetError, TaskCancelled, TaskFailed, TaskUnverified
 from fleet.tasks.rules import Death
-from fleet.text.characters import made_whole, with_whole_texts
+from fleet.text import made_whole, with_whole_texts
 
 
 @dataclass(frozen=True, slots=True)

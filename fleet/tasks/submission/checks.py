@@ -18,8 +18,7 @@ from fleet.models.complexity import Complexity
 from fleet.models.priorities import task_priorities
 from fleet.policy.rules import check_tenant
 from fleet.settings import Settings
-from fleet.text.brief import brief, is_number, unknown
-from fleet.text.characters import made_whole
+from fleet.text import brief, is_number, made_whole, unknown
 
 DEFAULT_TENANT = "default"
 MAX_DOLLARS = 1_000_000

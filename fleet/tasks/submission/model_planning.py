@@ -17,7 +17,7 @@ from fleet.money import Tokens
 from fleet.routing.rules.routing import Ranking
 from fleet.settings import FleetConfig, Settings
 from fleet.tasks.submission.checks import DEFAULT_TENANT
-from fleet.text.brief import unknown
+from fleet.text import unknown
 
 GENERAL = "general"
 """The model task whose estimate applies if no agent announces one."""

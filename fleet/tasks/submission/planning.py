@@ -32,7 +32,7 @@ from fleet.tasks.submission.model_planning import base_tokens, choose_model, sto
 from fleet.tasks.submission.reservation import money_rules
 from fleet.tasks.submission.store import RankedPool, Submissions, SubmitAnswer
 from fleet.tasks.submission.store import Route as ScriptRoute
-from fleet.text.brief import unknown
+from fleet.text import unknown
 
 MAX_PLANS = 1024
 BAND_CHARACTERS = 1000

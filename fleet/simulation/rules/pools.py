@@ -1,4 +1,4 @@
-"""The pools of a simulation: what they can do, what they are doing, what is known of them."""
+"""The pools of a simulation: their abilities, their state, and what is known of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fleet.simulation.rules.health import WELL, Health, forgiven
 
 USUAL_POLICY = HealthPolicy()
 UNGATED = 10**9
-"""The open slots of a pool whose gateway does not look whether one is free."""
+"""The open slots of a pool whose gateway does not check for free slots."""
 
 
 class Skill(NamedTuple):
@@ -30,10 +30,10 @@ FAULTLESS = Skill()
 
 @dataclass(frozen=True, slots=True)
 class SimulatedPool:
-    """A pool as it truly is, which nobody in the simulation knows but by its outcomes.
+    """The true abilities of a pool. The simulated fleet learns them only from outcomes.
 
-    `slots` are those of all its agents together. `by_request` has the skill for single request
-    types. From `worse_from` on, in seconds, it is `worse`, whatever is asked.
+    `slots` counts the slots of all its agents. `by_request` has the skill for single request types.
+    From `worse_from` on, in seconds, the skill is `worse` for all requests.
     """
 
     name: str
@@ -47,14 +47,14 @@ class SimulatedPool:
     worse: Skill = FAULTLESS
 
     def skill_at(self, request_type: str, now: float) -> Skill:
-        """How it does a request now."""
+        """The skill for a request type now."""
         if now >= self.worse_from:
             return self.worse
         return self.by_request.get(request_type, self.skill)
 
 
 class Job(NamedTuple):
-    """A task that was submitted at `submitted`, for the `run`th time, counted from 0."""
+    """A run of a task, submitted at `submitted`. `run` counts from 0."""
 
     task: int
     kind: int
@@ -63,9 +63,9 @@ class Job(NamedTuple):
 
 
 class PoolState:
-    """A pool in the course of a simulation.
+    """The state of a pool during a simulation.
 
-    `in_flight` are the tasks that were given to it, of which those in `queue` wait for a slot.
+    `in_flight` counts the tasks given to it. Those in `queue` wait for a slot.
     """
 
     def __init__(
@@ -86,18 +86,18 @@ class PoolState:
         return self.in_flight - len(self.queue) < self.pool.slots
 
     def load(self, now: float) -> PoolCounts:
-        """Its exact counts."""
+        """The exact counts of the pool."""
         if self.health is WELL:
             return PoolCounts(1, self.in_flight, self.pool.slots)
         standing = self.health.standing(now, self.policy)
         return PoolCounts(1, self.in_flight, self.pool.slots, self.open_slots(now), standing)
 
     def open_slots(self, now: float) -> int:
-        """How many of its slots its health lets be taken."""
+        """The number of slots that may be taken, given its health."""
         return self.health.open_slots(self.pool.slots, now, self.policy)
 
     def seen(self, now: float) -> PoolHealth:
-        """What its judges see of it."""
+        """The values that `judge` decides on."""
         standing = self.health.standing(now, self.policy)
         statistic = self.overall.statistic(now)
         return PoolHealth(
@@ -114,7 +114,7 @@ class PoolState:
             self.overall = forgiven(self.overall, self.health.good, now)
 
     def facts(self, now: float, gated: bool) -> PoolFacts:
-        """What a snapshot taken now says of it."""
+        """The pool in a snapshot taken now."""
         pool, half_life = self.pool, self.half_life
         overall = expected(self.overall.statistic(now), half_life)
         return PoolFacts(
@@ -139,7 +139,7 @@ class PoolState:
         )
 
 
-class Crew:
+class SimulatedFleet:
     """All pools of a simulation."""
 
     def __init__(
@@ -161,17 +161,17 @@ class Crew:
 
     @property
     def unwell(self) -> list[PoolState]:
-        """The pools that are out, or were: what they may take changes with the time."""
+        """The pools that are or were ejected. Their open slots change with time."""
         return [state for state in self.states.values() if state.health is not WELL]
 
     def give(self, state: PoolState, tasks: int, now: float) -> None:
-        """Give a pool so many tasks more, or fewer."""
+        """Add tasks to a pool, or remove them."""
         state.in_flight += tasks
         self._loads[state.pool.name] = state.load(now)
 
     def look(self, agent_type: str, waiting: int, now: float) -> None:
-        """Take out the pools of a type that are out of line, as `look_at_pools` does it, and put
-        back those that are needed."""
+        """Eject the unhealthy pools of a type, as `look_at_pools` does, and readmit those that are
+        needed."""
         states = [s for s in self.states.values() if s.pool.agent_type == agent_type]
         seen = [state.seen(now) for state in states]
         for ejection in judge(seen, self.policy):

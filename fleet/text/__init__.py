@@ -1,1 +1,0 @@
-"""Text of others, made safe to show and to store."""
