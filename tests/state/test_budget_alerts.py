@@ -140,11 +140,11 @@ def test_one_that_dies_after_saying_it_leaves_nothing_to_say_again(fleet: Connec
 
 
 def _uses_of(fleet: Connection, scope: str) -> list[BudgetUse]:
-    standings = fleet.budgets.usage.window_usage([scope])
-    standing = standings.of[scope]
+    found = fleet.budgets.usage.window_usage([scope])
+    usage = found.scopes[scope]
     limit = Limit("day", "dollars", 100 * DOLLAR)
-    settled = standing.settled["day"].amount
-    return [BudgetUse(scope, limit, standings.windows["day"], settled, standing.held.amount)]
+    settled = usage.settled["day"].amount
+    return [BudgetUse(scope, limit, found.windows["day"], settled, usage.held.amount)]
 
 
 def test_a_limit_that_is_raised_says_no_threshold_again_and_the_higher_ones_when_they_are_reached(
