@@ -15,7 +15,7 @@ from task_runs import CONFIG, runner_of
 from test_parked_runs import SPEC
 
 from fleet.broker.messages import message_encoder
-from fleet.broker.submission import Delivered
+from fleet.broker.submission import DeliveredRequest
 from fleet.budgets.reservation import CallLimits
 from fleet.errors import FleetError, InEmergency, InvalidRequest, OverBudget, OverLimit
 from fleet.ledger.verification import verify
@@ -44,10 +44,10 @@ class Stranger:
         asked = {"request_type": "code_generation", "priority": priority, **more}
         return self.delivered_as(task_id, [order], asked)
 
-    def asks(self, args: list[Any], asked: dict[str, Any]) -> Delivered:
+    def asks(self, args: list[Any], asked: dict[str, Any]) -> DeliveredRequest:
         complexity = Complexity(self.fleet.policy.store)
         checks = RequestChecks(self.fleet.settings, {"code_generator": SPEC}, complexity)
-        return Delivered(checks, "code_generator", args, asked)
+        return DeliveredRequest(checks, "code_generator", args, asked)
 
     def delivered_as(
         self, task_id: str, args: list[Any], asked: dict[str, Any], message: str = ""

@@ -140,7 +140,7 @@ def test_one_that_dies_after_saying_it_leaves_nothing_to_say_again(fleet: Connec
 
 
 def _uses_of(fleet: Connection, scope: str) -> list[BudgetUse]:
-    standings = fleet.budgets.usage.limit_usages([scope])
+    standings = fleet.budgets.usage.window_usage([scope])
     standing = standings.of[scope]
     limit = Limit("day", "dollars", 100 * DOLLAR)
     settled = standing.settled["day"].amount

@@ -120,10 +120,10 @@ def test_the_script_judges_again_when_it_is_called(fleet: Connection) -> None:
     lease = run(fleet)
     before = fleet.budgets.usage.read(), fleet.budgets.usage.reserved()
     calls = [f"{lease.fence}.1"]
-    assert not fleet.budgets.upkeep.give_back(lease.task_id, calls)
+    assert not fleet.budgets.upkeep.release(lease.task_id, calls)
     assert (fleet.budgets.usage.read(), fleet.budgets.usage.reserved()) == before
     fleet.client.delete(fleet.keys.task(lease.task_id))
-    answers = [fleet.budgets.upkeep.give_back(lease.task_id, calls) for _ in range(3)]
+    answers = [fleet.budgets.upkeep.release(lease.task_id, calls) for _ in range(3)]
     assert answers == [True, False, False]
     assert fleet.ledger.entries.length() == 1
     assert adds_up(fleet)

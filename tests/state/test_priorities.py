@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from fleet import Fleet
 from fleet.broker.messages import HEADER, message_encoder
 from fleet.broker.router import FleetRouter, TaskPlacer
-from fleet.broker.submission import Delivered
+from fleet.broker.submission import DeliveredRequest
 from fleet.cli.decision import model_json, model_view
 from fleet.cli.main import app
 from fleet.cli.output import console
@@ -162,8 +162,8 @@ def test_a_task_of_any_celery_application_names_them_beside_its_tenant(fleet: Fl
 def test_a_worker_that_plans_for_a_foreign_publisher_goes_by_them(fleet: Fleet) -> None:
     checks = fleet._submitter.checks
 
-    def delivered(asked: dict[str, float]) -> Delivered:
-        return Delivered(checks, "code_generator", [PAYLOAD], asked)
+    def delivered(asked: dict[str, float]) -> DeliveredRequest:
+        return DeliveredRequest(checks, "code_generator", [PAYLOAD], asked)
 
     for asked, model in (({}, GOOD), ({"quality": 0.1, "speed": 0.9}, QUICK)):
         planned = json.loads(_plan(state(fleet), delivered(asked)))
