@@ -1,9 +1,9 @@
-"""Draws docs/demo.svg: runs the work of `fleet demo` on a real fleet and records what it shows.
+"""Draws docs/demo.svg: runs the tasks of `fleet demo` on a real fleet and records the output.
 
     make picture
 
-The picture holds the table of the tasks, the first result and the first decision. The times and
-the ids in it are those of this run.
+The picture holds the table of the tasks, the first result and the first decision. Times and ids
+are those of this run.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from unittest.mock import patch
 
 from fleet import Fleet
 from fleet.cli.decision import decision_view
-from fleet.cli.demo_fleet import DemoFleet, demo_fleet
-from fleet.cli.demo_view import show_start, show_work, work_table
-from fleet.cli.demo_work import errands
+from fleet.cli.demo import demo_tasks
+from fleet.cli.demo_fleet import DemoFleet, demo_fleet, show_start, show_work, work_table
 from fleet.cli.output import console
 from fleet.cli.plain_console import PlainConsole
 from fleet.cli.task_view import result_view
@@ -40,10 +39,10 @@ def main() -> None:
 
 
 def draw(started: DemoFleet) -> PlainConsole:
-    """Run the demo's work on a fleet that starts; a console that has recorded the picture."""
+    """Run the tasks of the demo, and record the picture on the returned console."""
     show_start(console(), started.parts_until_healthy(), started.began)
     fleet = Fleet.from_env()
-    chosen, _ = errands(Path(fleet.settings.config.agents.read_roots[0]))
+    chosen, _ = demo_tasks(Path(fleet.settings.config.agents.read_roots[0]))
     tasks = [
         fleet.submit(each.request_type, each.payload, tenant="demo", complexity=each.complexity)
         for each in chosen
@@ -53,7 +52,7 @@ def draw(started: DemoFleet) -> PlainConsole:
     picture.print(work_table(chosen, records))
     picture.print(f"\n{chosen[0].title}: {records[0].state}")
     picture.print(result_view(records[0].agent_type, records[0].result, None))
-    picture.print(f"\nWhy the task {chosen[0].title!r} went where it did")
+    picture.print(f"\nWhy the task {chosen[0].title!r} got its pool and its model")
     picture.print(decision_view(tasks[0].decision, tasks[0].model_decision))
     return picture
 
