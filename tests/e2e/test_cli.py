@@ -67,7 +67,7 @@ def test_a_task_that_fails_is_exit_status_one_when_waited_for(crew: Crew) -> Non
     ("arguments", "says"),
     [
         (("submit", "sleep"), "use one of: code_generation"),
-        (("submit", "nap", "{"), "no JSON"),
+        (("submit", "nap", "{"), "not JSON"),
         (("submit", "nap", '{"nite": 1}'), "nite"),
         (("submit", "nap", "--complexity", "1.5"), "from 0 to 1"),
         (("submit", "nap", "--tenant", "a b"), "tenant"),

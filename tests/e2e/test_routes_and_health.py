@@ -79,7 +79,7 @@ def test_a_dry_run_decides_and_sends_nothing(crew: Crew) -> None:
     [
         (("route", "set", "best"), "no strategy is called 'best'; use one of: ai_optimized"),
         (("route", "set", "soonest", "--request-type", "knit"), "no request type is called 'knit'"),
-        (("route", "set", "soonest", "--weight", "load"), "write TERM=NUMBER"),
+        (("route", "set", "soonest", "--weight", "load"), "give TERM=NUMBER"),
         (("route", "set", "soonest", "--weight", "taste=1"), "no weight is called 'taste'"),
         (("route", "--dry-run", "knit"), "no request type is called 'knit'"),
         (("route", "--dry-run", "nap", "--set", "hours=8"), "hours: Extra inputs"),

@@ -143,7 +143,7 @@ def test_other_commands_find_the_running_fleet_by_its_folder(up: Place) -> None:
 def test_a_second_fleet_in_the_folder_is_refused(up: Place) -> None:
     second = up.run("up")
     assert second.returncode == 1
-    assert "running in .fleet already" in second.stderr
+    assert "already running in .fleet" in second.stderr
     assert up.run("status").returncode == 0
 
 
