@@ -37,7 +37,7 @@ def pool(crew: Crew, name: str) -> PoolFacts:
 def test_a_route_set_from_the_shell_holds_for_the_next_task_and_is_shown(routes: Crew) -> None:
     printed(routes, "route", "set", "least_connections", "--tenant", "acme")
     said = printed(routes, "route", "set", "ai_optimized", "--weight", "load=0.5")
-    assert said == "all tasks go by ai_optimized from now on\n"
+    assert said == "all tasks are now routed by ai_optimized\n"
     acme, other = (routes.fleet.submit("nap", {}, tenant=tenant) for tenant in ("acme", "other"))
     assert acme.decision.strategy == "least_connections"
     assert other.decision.strategy == "ai_optimized"
@@ -50,7 +50,7 @@ def test_a_route_set_from_the_shell_holds_for_the_next_task_and_is_shown(routes:
         ("acme", "least_connections"),
     }
     assert "fleet route set" in printed(routes, "route")
-    assert printed(routes, "route", "clear") == "all tasks go by the configuration again\n"
+    assert printed(routes, "route", "clear") == "all tasks are routed by the configuration again\n"
     assert printed(routes, "route", "clear") == "no route was set at run time for all tasks\n"
 
 
