@@ -61,7 +61,7 @@ up: $(INSTALLED)  ## Run a fleet until Ctrl-C
 test: $(INSTALLED)  ## Lint, check types, run all tests (ARGS='tests/unit -x': some of them)
 	$(PYTHON) -m ruff check --config .ci/ruff.toml .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(PYTHON) -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 # The second command checks the properties with many examples.
 test-slow: $(INSTALLED)  ## Run the tests that take too long for every change
