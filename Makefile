@@ -55,7 +55,7 @@ demo: $(INSTALLED)  ## Run a fleet, submit real tasks, show the results (ARGS=--
 up: $(INSTALLED)  ## Run a fleet until Ctrl-C
 	@$(PYTHON) -m fleet up
 
-# Four tests run at a time on any number of cores, because most tests wait for processes.
+# Three groups of tests run at a time on any number of cores, because most tests wait for processes.
 # tests/conftest.py says which tests stay together and which start first. Python keeps compiled
 # tests for the next run, even where the environment forbids it.
 test: $(INSTALLED)  ## Lint, check types, run all tests (ARGS='tests/unit -x': some of them)
