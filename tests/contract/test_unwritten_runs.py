@@ -101,7 +101,7 @@ def test_its_money_is_held_when_it_is_claimed(stranger: Stranger) -> None:
 
 def test_what_fits_no_budget_is_refused(stranger: Stranger, fake: FakeProvider) -> None:
     stranger.limit("day", "dollars", 1)
-    stranger.refused("first", OverBudget, "tenant:default may take")
+    stranger.refused("first", OverBudget, "Budget exceeded for tenant default")
     assert fake.count() == 0
 
 
