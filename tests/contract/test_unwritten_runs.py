@@ -134,7 +134,7 @@ def test_in_an_emergency_only_what_is_urgent_passes(stranger: Stranger, fake: Fa
 
 
 def test_a_task_may_make_only_so_many_calls(stranger: Stranger, fake: FakeProvider) -> None:
-    with pytest.raises(OverBudget, match="2 requests in all"):
+    with pytest.raises(OverBudget, match="2 requests in total"):
         stranger.delivered("first", asks=3)
     assert fake.count() == 2
     assert stranger.delivered("second", asks=2)
