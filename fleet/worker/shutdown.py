@@ -101,7 +101,7 @@ def running_requests() -> list[Any]:
 def plain_requests() -> list[Any]:
     """The running tasks that would be lost, or begin anew, if this process exited: not those of
     agents, which are requeued, and not Fleet's own jobs, which beat sends again."""
-    return [each for each in running_requests() if not getattr(each.task, "comes_again", False)]
+    return [each for each in running_requests() if not getattr(each.task, "runs_again", False)]
 
 
 class Shutdown:
