@@ -103,7 +103,7 @@ def add_chord_counts(app: Celery) -> None:
 
 
 def _plain(app: Celery) -> list[Any]:
-    return [task for task in app.tasks.values() if not getattr(task, "comes_again", False)]
+    return [task for task in app.tasks.values() if not getattr(task, "runs_again", False)]
 
 
 def _wrap_traces(app: Celery) -> None:
