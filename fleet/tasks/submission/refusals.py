@@ -29,7 +29,7 @@ def over_error(refusal: Refusal) -> OverBudget | OverLimit:
     wait = refusal.retry_after
     if wait is None:
         what = "ask for less, or raise the limit"
-        return OverBudget(f"{refusal.sentence}; no time will help: {what}", None)
+        return OverBudget(f"{refusal.sentence}; waiting does not help: {what}", None)
     later = f"try again in {ceil(wait)} s"
     if refusal.is_rate:
         return OverLimit(f"{refusal.sentence}; {later}", wait)
