@@ -206,7 +206,7 @@ def test_an_only_models_error_is_raised_as_it_is(start: Callable[..., Run]) -> N
     run = start(limit=0.0)
     assert len(run.lease.candidates) == 1
     run.fake.script("small", rate_limited(retry_after=50))
-    error = run.fails(RateLimited, "^the provider of small takes no more")
+    error = run.fails(RateLimited, "^the provider of small accepts no more")
     assert isinstance(error, RateLimited)
     assert error.retry_after == 50
 
@@ -238,7 +238,7 @@ def test_where_all_cool_down_briefly_the_soonest_is_waited_for(start: Callable[.
 def test_a_wait_is_made_once(start: Callable[..., Run]) -> None:
     run = start(limit=0.0)
     run.fake.script("small", *[rate_limited(retry_after=1)] * 3)
-    run.fails(RateLimited, "takes no more")
+    run.fails(RateLimited, "accepts no more")
     assert run.fake.count("small") == 2
 
 

@@ -1,4 +1,4 @@
-"""A real worker whose first model takes no more: the task goes on with the second."""
+"""A real worker whose first model accepts no more: the task goes on with the second."""
 
 from __future__ import annotations
 

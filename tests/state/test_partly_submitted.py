@@ -1,4 +1,4 @@
-"""Redis goes away, or takes no more, while many tasks are submitted: which are, which may be."""
+"""Redis goes away, or accepts no more, while many tasks are submitted: which are, which may be."""
 
 from __future__ import annotations
 
