@@ -17,6 +17,7 @@ from fleet.broker.known_tasks import (
     REAP,
     RETAIN,
     ROLL_UP,
+    RUNS_AGAIN,
     SPEND,
     UNPARK,
 )
@@ -30,7 +31,7 @@ from fleet.tasks.waiting.release import release_due
 
 def add_jobs(app: Celery) -> None:
     """Register the jobs with this application only."""
-    job = partial(app.task, ignore_result=True, shared=False, runs_again=True)
+    job = partial(app.task, ignore_result=True, shared=False, **RUNS_AGAIN)
 
     @job(name=REAP)
     def reap_dead_agents() -> dict[str, list[str]]:

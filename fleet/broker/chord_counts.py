@@ -25,6 +25,8 @@ from celery.exceptions import Reject
 from celery.signals import worker_process_init
 from celery.states import FAILURE, READY_STATES, REJECTED, REVOKED
 
+from fleet.broker.known_tasks import is_plain
+
 STOCK_REQUEST = "celery.worker.request:Request"
 POLL_SECONDS = 0.5
 
@@ -103,7 +105,7 @@ def add_chord_counts(app: Celery) -> None:
 
 
 def _plain(app: Celery) -> list[Any]:
-    return [task for task in app.tasks.values() if not getattr(task, "runs_again", False)]
+    return [task for task in app.tasks.values() if is_plain(task)]
 
 
 def _wrap_traces(app: Celery) -> None:

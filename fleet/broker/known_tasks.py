@@ -31,6 +31,16 @@ JOBS = frozenset({REAP, HEALTH, POOLS, ROLL_UP, ARCHIVE, SPEND, UNPARK, BUDGETS,
 user's own."""
 
 
+RUNS_AGAIN = {"runs_again": True}
+"""The option of agents' tasks and jobs: a worker that exits may cut them, since Fleet itself runs
+them again."""
+
+
+def is_plain(task: Any) -> bool:
+    """Whether a task is the user's own: neither an agent's task nor a job of beat's."""
+    return not getattr(task, "runs_again", False)
+
+
 class SentTask(Task):
     """An agent's task, as its sender has it. Only a worker of its pool can run it, with a lease and
     under budgets."""

@@ -23,6 +23,7 @@ from celery.exceptions import Ignore, Reject
 from celery.signals import worker_init, worker_process_init, worker_ready
 
 from fleet.broker.app import Role, fleet_of
+from fleet.broker.known_tasks import RUNS_AGAIN
 from fleet.broker.messages import HEADER, message_of, task_name
 from fleet.broker.submission import DeliveredRequest
 from fleet.budgets.cached_policy import CachedPolicy
@@ -110,7 +111,7 @@ def _add(
         # Not shared with other applications of the process, which belong to other fleets.
         shared=False,
         # A worker that shuts down requeues it, see `shutdown.py`.
-        runs_again=True,
+        **RUNS_AGAIN,
         Request=AgentRequest,
         # The record explains these errors already, so the log needs no traceback.
         throws=(FleetError,),

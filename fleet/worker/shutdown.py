@@ -40,6 +40,7 @@ from celery.platforms import EX_FAILURE
 from celery.signals import worker_shutdown, worker_shutting_down
 from celery.worker import state
 
+from fleet.broker.known_tasks import is_plain
 from fleet.local import finishing
 from fleet.worker.rules.grace import STOP_SECONDS, Grace
 
@@ -101,7 +102,7 @@ def running_requests() -> list[Any]:
 def plain_requests() -> list[Any]:
     """The running tasks that would be lost, or begin anew, if this process exited: not those of
     agents, which are requeued, and not Fleet's own jobs, which beat sends again."""
-    return [each for each in running_requests() if not getattr(each.task, "runs_again", False)]
+    return [each for each in running_requests() if is_plain(each.task)]
 
 
 class Shutdown:

@@ -16,10 +16,19 @@ from beat_schedules.schedule import schedule
 from fleet.beat.scheduler import JobThreads, LeasedScheduler
 from fleet.beat.store import BeatLease
 from fleet.broker.app import Role, make_app
-from fleet.broker.known_tasks import ARCHIVE, BUDGETS, HEALTH, PRUNE, ROLL_UP
+from fleet.broker.known_tasks import (
+    ARCHIVE,
+    BUDGETS,
+    HEALTH,
+    JOBS,
+    PRUNE,
+    ROLL_UP,
+    is_plain,
+)
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.reaper import last_health, reap, summarize_health
+from fleet.worker.agent_tasks import add_agent_tasks
 
 DAILY, OFTEN = ARCHIVE, HEALTH
 
@@ -169,6 +178,21 @@ def test_beat_looks_at_the_money_each_minute_hour_and_night(fleet: Connection) -
     assert (jobs[PRUNE].hour, jobs[PRUNE].minute) == ({0}, {47})
     add_jobs(app := make_app(fleet.settings, Role("", "")))
     assert set(jobs) <= set(app.tasks)
+
+
+def test_only_the_tasks_of_users_are_waited_for_when_a_worker_exits(fleet: Connection) -> None:
+    role = Role("codegen", "codegen-1")
+    app = make_app(fleet.settings, role, set_as_current=False)
+    add_jobs(app)
+    add_agent_tasks(app, role)
+
+    @app.task(name="users.own", shared=False)
+    def own() -> None:
+        pass
+
+    plain = {name for name, task in app.tasks.items() if is_plain(task)}
+    assert "users.own" in plain
+    assert not plain & {*JOBS, "agents.code_generator"}
 
 
 def test_the_health_summary_is_kept_with_its_age(fleet: Connection) -> None:
