@@ -1,8 +1,8 @@
 """What an agent is: the protocol that the three agents of `workers/` and your own implement.
 
-An agent is announced by an `AgentSpec` under the entry point group `fleet.agents`. The
-spec is light, since applications load it to check payloads before they send them; the
-implementation that it names is imported by workers alone.
+A package announces an agent by an `AgentSpec` in the entry point group `fleet.agents`. The spec is
+light, because applications load it to check payloads before they send them. Only workers import
+the implementation that the spec names.
 
     # setup.cfg of your package
     [options.entry_points]
@@ -31,36 +31,38 @@ ENTRY_POINT_GROUP = "fleet.agents"
 
 
 class Payload(BaseModel):
-    """What an agent is given. Unknown keys are refused, so that a typo is not lost."""
+    """The input of an agent. Unknown keys are refused, so that a typo is found."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Result(BaseModel):
-    """What an agent gives back, stored as JSON with the task.
+    """The output of an agent, stored as JSON with the task.
 
-    Numbers that are not finite are stored as `"NaN"` and `"Infinity"`, and half a surrogate pair,
-    which is no character, as U+FFFD.
+    Numbers that are not finite are stored as `"NaN"` and `"Infinity"`. Half a surrogate pair is not
+    a character and is stored as U+FFFD.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "error", "unknown"]
-"""Why an answer ended: it was complete, cut at its limit of tokens or of the window, cut by a
-filter, a call of a tool, cut by an error of the provider; or the provider did not say."""
+"""Why an answer ended: it was complete (`stop`), reached its limit of tokens or the context window,
+was cut by a filter, calls a tool, was cut by an error of the provider, or the provider gave no
+reason (`unknown`)."""
 
 
 class ModelReply(BaseModel):
-    """One answer of a language model, and what it took.
+    """One answer of a language model, with its tokens and its cost.
 
-    `cached_input_tokens`, read from the provider's cache, and `cache_write_tokens`, written to it,
-    are among the `input_tokens`, `reasoning_tokens` among the `output_tokens`, where the provider
-    tells them. `seconds` is the time of the call. `finish_reason` says why the answer ended: one
-    that is not `stop` may lack its end.
-    `usage_missing` marks an answer whose provider told no tokens, `usage_contradictory` one whose
-    counts fit no reading, of which the largest is here; `unpriced` one of a model that
-    is not free and has no price: what is not known is 0 here.
+    `input_tokens` include `cached_input_tokens`, which were read from the provider's cache, and
+    `cache_write_tokens`, which were written to it. `output_tokens` include `reasoning_tokens`. A
+    count that the provider does not report is 0. `seconds` is the time of the call. If
+    `finish_reason` is not `stop`, the end of the answer may be missing.
+
+    `usage_missing`: the provider reported no tokens. `usage_contradictory`: its counts contradict
+    each other, and the largest reading is given. `unpriced`: the model is not free and has no
+    price, so the cost is 0.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -82,12 +84,12 @@ class ModelReply(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: `succeeded`, or `unverified` where the answer failed its checks.
+    """How a run ended: `succeeded`, or `unverified` if the answer failed its checks.
 
-    `quality` says how good the last model's answer was, 0 to 1, where the agent knows: the fleet
-    learns from it which model suits the request type. Where it is None a success counts as 1,
-    an unverified answer as 0. `model` is the `ModelReply.model` whose answer the result holds,
-    empty where that is the last one's: a user's rating goes to it.
+    `quality`, 0 to 1, is how good the last model's answer was. The fleet learns from it which model
+    suits the request type. None counts as 1 for a success and as 0 for an unverified answer.
+    `model` is the `ModelReply.model` whose answer is in the result; "" means the last one. A user's
+    rating is counted for that model.
     """
 
     state: Literal["succeeded", "unverified"]
@@ -102,7 +104,7 @@ class Outcome:
 
 
 class AgentContext(Protocol):
-    """What a running agent may use. Everything else it must bring along."""
+    """What a running agent may use. The agent must provide everything else itself."""
 
     task_id: str
     tenant: str
@@ -120,74 +122,76 @@ class AgentContext(Protocol):
         temperature: float = 0.0,
         save_as: str = "",
     ) -> ModelReply:
-        """Ask the task's model. Tokens and cost are added to the task, also when it is cancelled.
+        """Ask the task's model. Tokens and cost are added to the task, even if it is cancelled.
 
-        Where the model does not answer, refuses, or cannot take so long a prompt, the next best
-        one that suits and fits what is left of the task's limit is asked, and further questions
-        go to that one: `ModelReply.model` says which. Where none is left the first model's error
-        is raised: `Unavailable`, `RateLimited`, `QuotaExhausted`, `ModelRefused`,
+        If the model does not answer, refuses, or cannot take a prompt of this length, the next best
+        model that suits is asked, within what is left of the task's limit. Further questions go to
+        that model; `ModelReply.model` names it. If no model is left, the first model's error is
+        raised: `Unavailable`, `RateLimited`, `QuotaExhausted`, `ModelRefused`,
         `ContextWindowExceeded`, `ModelNotServed`, `NotAllowed` for a provider's key that is
-        refused, or `NeverRetry` for a request that no model takes. What a call may cost at worst
-        has to fit the task's limit and every budget: where that is so of no model, or the policy is
-        to refuse, `OverBudget` or `OverLimit` is raised. Where it is to wait, `TaskOnHold` is: let
-        the error pass, for it ends the run even if it is caught; the task runs again later.
+        refused, or `NeverRetry` for a request that no model takes.
 
-        With `save_as` the answer is saved under that name in the step that charges for it, and
-        where it is saved already it is given without asking: a task pays for it once, whatever its
-        runs come to. One that is larger than the task may save is given, and not saved.
+        The upper bound of a call's cost must fit the task's limit and every budget. If no model
+        fits, or the policy is to refuse, `OverBudget` or `OverLimit` is raised. If the policy is to
+        wait, `TaskOnHold` is raised. Do not catch it: the run ends in any case, and the task runs
+        again later.
 
-        A run that raises `RetryLater` or one of its kind, a model's or its own, is tried again
-        after a while, as `[retries]` says.
+        With `save_as`, the answer is saved under that name in the same step as its charge. If an
+        answer is saved already, it is returned without a call, so the task pays for it once however
+        often it runs. An answer larger than the task may save is returned but not saved.
+
+        If a run raises `RetryLater` or a subclass, from a model or its own, the task is tried again
+        later, by `[retries]`.
         """
         ...
 
     async def escalate(self, reason: str, score: float = 0.0) -> bool:
-        """Say that the model's answer failed its check, and have further questions go to the next
-        stronger one.
+        """Report that the model's answer failed its check. Further questions go to the next
+        stronger model, and the models whose answers failed are not asked again in this run.
 
-        `score`, 0 to 1, is how good the failed answer was; the fleet learns it of the model that
-        gave it. `reason` is shown with the task's next step. False where there is no stronger
-        model that may be used and fits what is left of the task's limit: then nothing changes.
-        Else those whose answers failed are not asked again in this run.
+        `score`, 0 to 1, is how good the failed answer was; the fleet learns from it about the
+        model. `reason` is shown with the task's next model call. Returns False, and changes
+        nothing, if there is no stronger usable model within what is left of the task's limit.
         Raises `ValueError` for a score out of range.
         """
         ...
 
     async def report(self, progress: str) -> None:
-        """Show one line of progress. Raises `LeaseLost` if the task went elsewhere."""
+        """Show one line of progress. Raises `LeaseLost` if another run has the task."""
         ...
 
     async def save(self, name: str, value: Any) -> None:
-        """Save what a step came to. A later run of the task, whatever this one ends in but an end
-        of the task, finds it by `saved`. So does the retry of a dead letter.
+        """Checkpoint a result. After a crash or a retry, the next run of the task reads it with
+        `saved`. So does the retry of a dead letter. The end of the task removes it.
 
-        The value is JSON, in which half a surrogate pair becomes U+FFFD. The name has up to 64
-        letters, digits and . _ : -, and the newest value of a name counts. Raises `ValueError` or
-        `TypeError` where they are not, `CheckpointTooLarge` for more than
-        `limits.checkpoint_bytes` of the task or 100 names, `LeaseLost` if the task went elsewhere,
-        and `Unavailable` where Redis does not answer.
+        The value is JSON; half a surrogate pair becomes U+FFFD. The name has up to 64 letters,
+        digits and . _ : -. Saving a name again replaces its value. Raises `ValueError` or
+        `TypeError` for other names and values, `CheckpointTooLarge` for more than
+        `limits.checkpoint_bytes` or 100 names in a task, `LeaseLost` if another run has the task,
+        and `Unavailable` if Redis does not answer.
         """
         ...
 
     def saved(self, name: str, default: Any = None) -> Any:
-        """What was saved under a name, by this run or one before it; else the default."""
+        """The value that this or an earlier run saved under a name; else the default."""
         ...
 
     async def once(self, name: str, make: Callable[[], Awaitable[Any]]) -> Any:
-        """What is saved under a name; else it is made, saved, and given as `saved` will give it."""
+        """The value saved under a name. If there is none, make and save it first."""
         ...
 
 
 class Agent(Protocol):
-    """One kind of worker. `run` may be cancelled at any await and then leaves nothing behind."""
+    """One kind of worker. `run` may be cancelled at any await, and must then leave nothing
+    behind."""
 
     async def run(self, payload: Any, context: AgentContext) -> Outcome:
-        """Do the work. Raise a `FleetError` for a failure that the caller should understand."""
+        """Do the work. Raises a `FleetError` for a failure that the caller should understand."""
         ...
 
 
 class TokenEstimate(NamedTuple):
-    """Tokens that a task takes at complexity 1/3, of a model with efficiency 1.
+    """Tokens that a task of complexity 1/3 takes with a model of efficiency 1.
 
     Complexity 0 takes half as many, complexity 1 twice as many. The estimate is used to choose the
     model and to reserve money.
@@ -198,7 +202,7 @@ class TokenEstimate(NamedTuple):
 
 
 GENERAL_ESTIMATE = TokenEstimate(300, 800)
-"""That of an agent that announces none."""
+"""The estimate of an agent that announces none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +218,9 @@ class AgentSpec:
     - `exports` has the formats for `fleet task ID --format NAME`. Each names a function of the
       result that returns text or bytes, and raises `InvalidRequest` where the result has none.
 
-    `estimate` is what a task takes. A request type of the configuration may have the estimate of
-    another agent: it gives that agent's `model_task`. `runs_code` says that the agent runs code in
-    the sandbox, whose state `fleet status` then shows.
+    `estimate` is the token estimate of a task. A request type of the configuration uses another
+    agent's estimate if it names that agent's `model_task`. If `runs_code`, the agent runs code in
+    the sandbox, and `fleet status` shows the sandbox's state.
     """
 
     agent_type: str
@@ -237,8 +241,8 @@ class AgentSpec:
     def rendered(
         self, stored: Mapping[str, Any], max_rows: int | None = None
     ) -> RenderableType | None:
-        """A stored result for people. None where the agent has no `render`, or where the result
-        is of another version of the agent."""
+        """A stored result for people. None if the agent has no `render`, or if another version of
+        the agent stored the result."""
         if not self.render:
             return None
         try:
@@ -249,7 +253,7 @@ class AgentSpec:
         return render(result, max_rows)
 
     def export(self, stored: Mapping[str, Any], form: str) -> str | bytes:
-        """A stored result in a format. Raises `InvalidRequest` for a format that it has not."""
+        """A stored result in a format. Raises `InvalidRequest` if the agent has no such format."""
         if form not in self.exports:
             formats = ", ".join(sorted(self.exports)) or "none"
             raise InvalidRequest(
@@ -265,7 +269,7 @@ def _named(place: str) -> Any:
 
 
 def installed_agents() -> dict[str, AgentSpec]:
-    """Every announced agent by its type. Raises `InvalidConfig` where two claim one type."""
+    """Every announced agent by its type. Raises `InvalidConfig` if two claim one type."""
     specs: dict[str, AgentSpec] = {}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         spec = entry.load()
@@ -286,10 +290,10 @@ T = TypeVar("T")
 
 
 async def to_the_end(work: Awaitable[T]) -> T:
-    """What `work` gives, which goes on until it ends though the run is cancelled meanwhile.
+    """The result of `work`, which runs to its end even if this run is cancelled meanwhile.
 
-    It is for cleaning up: a run that is told to stop is cancelled again every second until it has
-    ended. A cancellation that came meanwhile is raised when the work has ended.
+    Use it to clean up: a run that must stop is cancelled again every second until it has ended. A
+    cancellation that arrives during the work is raised after it.
     """
     job, cancelled = asyncio.ensure_future(work), None
     while not job.done():

@@ -78,12 +78,12 @@ class Task:
         return ModelDecision.from_json(stored)
 
     def record(self) -> TaskRecord:
-        """All that is known of the task now. Raises `TaskNotFound`."""
+        """The task's record, as it is now. Raises `TaskNotFound`."""
         return self._connection.tasks.records.read(self.id)
 
     def saved(self) -> tuple[Checkpoint, ...]:
-        """What its runs have saved for the next one to go on from, oldest first; nothing once it
-        has ended, but as a dead letter."""
+        """The checkpoints of the task, oldest first. None are kept after its end, unless it is a
+        dead letter."""
         return self._connection.tasks.model_calls.saved(self.id)
 
     def state(self) -> str:
@@ -91,24 +91,24 @@ class Task:
         return self._connection.tasks.records.state(self.id)
 
     def cancel(self) -> str:
-        """Cancel the task, waiting or running; the state it was in. An ended one stays as it is."""
+        """Cancel the task and return the state it was in. A task that has ended stays as it is."""
         ttl = self._connection.settings.config.limits.result_ttl_seconds
         return self._connection.tasks.records.cancel(self.id, ttl, user())
 
     def rate(self, rating: float) -> None:
-        """Say how good the result was, 0 (of no use) to 1: the fleet learns it of the model.
+        """Rate the result from 0 (useless) to 1. The fleet learns from it about the model.
 
-        Rating again replaces the rating. Raises `InvalidRequest` for one out of range, a task
-        that has not ended, or one that no model has answered.
+        Rating again replaces the rating. Raises `InvalidRequest` for a rating out of range, and for
+        a task that has not ended or that no model has answered.
         """
         rate(self._connection, self.id, rating)
 
     def result(self, timeout: float | None = None) -> Result:
-        """Wait for the end, up to `timeout` seconds, and give the typed result.
+        """Wait up to `timeout` seconds for the end and return the typed result.
 
-        Raises what the task ended with: `TaskFailed` and its like, `TaskUnverified` (its
-        `result` holds the answer that did not pass), `TaskCancelled`; `ResultTimeout` where
-        it goes on.
+        Raises the task's error: `TaskFailed` or another `FleetError`, `TaskUnverified` (its
+        `result` holds the answer that failed the checks) or `TaskCancelled`. Raises `ResultTimeout`
+        if the task has not ended.
         """
         record = self.wait(timeout)
         result = self._typed(record)
@@ -121,7 +121,7 @@ class Task:
         return result
 
     def wait(self, timeout: float | None = None) -> TaskRecord:
-        """Wait for the end, however it is, and give the record. What is parked is waited for too.
+        """Wait for the end, whatever it is, and return the record. Also waits for a task on hold.
 
         Raises `ResultTimeout`.
         """
@@ -158,7 +158,7 @@ class Fleet(BudgetAdministration, DeadLetterAdministration):
 
     @classmethod
     def from_env(cls) -> Self:
-        """The fleet that FLEET_* and fleet.toml, or a `fleet up` in this folder, name."""
+        """The fleet of FLEET_* and fleet.toml, or of a `fleet up` in this folder."""
         return cls(load_settings())
 
     def submit(
@@ -180,9 +180,9 @@ class Fleet(BudgetAdministration, DeadLetterAdministration):
     ) -> Task:
         """Submit a task, in one round trip. The options are those of `Submission`.
 
-        With `delay`, in seconds, or `not_before`, a datetime with a time zone, it waits in Redis
-        for its time, whatever restarts meanwhile. Its money is held when it is due; one that fits
-        no limit then is parked, or has failed, as the policy says.
+        With `delay`, in seconds, or `not_before`, a datetime with a time zone, the task waits in
+        Redis for its time, whatever restarts meanwhile. Its money is reserved when it is due. If it
+        fits no limit then, it is put on hold or fails, as the policy says.
 
         Raises `InvalidRequest`, `OverBudget`, `OverLimit`, `NoAgentAvailable`, `InEmergency`,
         `TooBusy` or `Unavailable`; nothing was written then. With `redis.min_replicas` also
@@ -208,9 +208,10 @@ class Fleet(BudgetAdministration, DeadLetterAdministration):
     def submit_many(self, submissions: Iterable[Submission]) -> list[Task]:
         """Submit many tasks, in one round trip. All are checked before one is written.
 
-        Raises what `submit` does: for the first that is refused, when the others are written, and
-        with their ids as notes. `PartlySubmitted` has the ids of those that were written before
-        Redis went away, or took no more; the same call again may double these.
+        Raises the same errors as `submit`. If some are refused, the others are written; the error
+        is that of the first refused task, and its notes have the ids of the written ones.
+        `PartlySubmitted` has the ids of the tasks that were written before Redis failed or accepted
+        no more. The same call again may submit these twice.
         """
         return [self._task(done) for done in self._submitter.submit_many(list(submissions))]
 
@@ -222,14 +223,14 @@ class Fleet(BudgetAdministration, DeadLetterAdministration):
     def tasks(
         self, limit: int = 50, state: str | None = None, tenant: str | None = None
     ) -> list[TaskRecord]:
-        """The newest `limit` tasks, of one state or tenant where asked. All tasks are searched."""
+        """The newest `limit` tasks, if given of one state or tenant. All tasks are searched."""
         return self._connection.tasks.records.newest(limit, state, tenant)
 
     def retry_dead(self, task_id: str) -> Task:
-        """Submit a dead letter again, as a new task that names the old one, and the old one it.
+        """Submit a dead letter again as a new task. Both records name each other.
 
-        Raises as `submit`, `TaskNotFound` for what is no dead letter, and `InvalidRequest` where
-        its message was not kept; it stays a dead letter then.
+        Raises the errors of `submit`, `TaskNotFound` if there is no such dead letter, and
+        `InvalidRequest` if its message was not kept. It stays a dead letter then.
         """
         return self._task(self._retry_dead(task_id))
 
@@ -240,13 +241,13 @@ class Fleet(BudgetAdministration, DeadLetterAdministration):
         return list(planner.snapshot.facts.values())
 
     def waiting(self) -> dict[str, Waiting]:
-        """What waits in each queue, those of the pools and the overflow queues, all at one moment.
-        One round trip."""
+        """The depth of each queue, and the age of its oldest task: pools' queues and overflow
+        queues. One round trip."""
         return self._connection.tasks.queue_index.waiting()
 
     def drain_pool(self, name: str) -> None:
-        """Put a pool into maintenance: it gets nothing, what waits for it goes to others, and
-        what it runs it ends. Raises `InvalidRequest`."""
+        """Put a pool into maintenance. It gets no new tasks, its waiting tasks move to other pools,
+        and its running tasks end. Raises `InvalidRequest`."""
         agent_type = self._known_pool(name).agent_type
         self._connection.routing.pools.maintain(name, True)
         self._connection.routing.pools.rescue(
@@ -260,7 +261,7 @@ class Fleet(BudgetAdministration, DeadLetterAdministration):
         self._connection.routing.pools.readmit(name)
 
     def routes(self) -> dict[Scope, Route]:
-        """The routes in force by what they hold for: the narrowest that fits a task counts."""
+        """The routes in force by their scope. The narrowest scope that fits a task counts."""
         policy = self._connection.policy.store.read()
         return Routes(self.settings.config, policy.routes).by_scope
 
@@ -276,8 +277,8 @@ class Fleet(BudgetAdministration, DeadLetterAdministration):
     ) -> None:
         """Route by another strategy from the next task on, in every process.
 
-        `weights` are those of `ai_optimized`. The audit keeps why, and by whom: by default the
-        user of the operating system. Raises `InvalidRequest`; nothing was changed then.
+        `weights` are those of `ai_optimized`. The audit keeps `why` and `by`, by default the user
+        of the operating system. If it raises `InvalidRequest`, nothing was changed.
         """
         set_route(
             self._connection.policy.store,
@@ -292,15 +293,16 @@ class Fleet(BudgetAdministration, DeadLetterAdministration):
     def clear_route(
         self, *, request_type: str = "", tenant: str = "", why: str = "", by: str = ""
     ) -> bool:
-        """Go back to the configuration for these tasks. Whether a route was set."""
+        """Route these tasks by the configuration again. Returns whether a route was set."""
         scope = Scope(request_type, tenant)
         check_scope(self.settings, scope)
         return bool(self._connection.policy.store.clear_route(scope, routine_actor(by, why)))
 
     def dry_run(self, asked: Submission) -> DryRun:
-        """The decision on a task as it would be now. Nothing is sent or written.
+        """The decision that a task would get now. Nothing is sent or written.
 
-        Raises as `submit`, but for `NoAgentAvailable` and limits: the decision says it.
+        Raises the errors of `submit`, except `NoAgentAvailable` and those of limits, which the
+        decision shows.
         """
         return self._submitter.dry_run(asked)
 
@@ -309,7 +311,7 @@ class Fleet(BudgetAdministration, DeadLetterAdministration):
         return self._connection.routing.agents.agents()
 
     def drain(self, agent_id: str) -> None:
-        """Put an agent into maintenance: it takes nothing new and finishes what it has. Raises
+        """Put an agent into maintenance: it takes no new tasks and finishes its own. Raises
         `InvalidRequest`."""
         self._connection.routing.agents.drain(agent_id)
 

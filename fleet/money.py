@@ -1,12 +1,12 @@
 """What tokens cost, in exact arithmetic.
 
-Prices are US dollars for a million tokens, as decimals that were written down; a cost is a
-whole number of nano-US-dollars, rounded up, so that a debt is never understated. In between
-there are only whole numbers: every rate of a price is brought to one denominator first.
+Prices are US dollars for a million tokens, as exact decimals. A cost is a whole number of
+nano-US-dollars, rounded up, so that a debt is never understated. All arithmetic in between is in
+whole numbers, because the rates of a price share one denominator.
 
-A rate may have tiers. As providers bill, and `genai-prices` computes, the tier is chosen by the
-input tokens of the whole call and then holds for all of its tokens, not only for those above
-the threshold.
+A rate may have tiers. The input tokens of the whole call select the tier, which then holds for all
+tokens of the call, not only for those above the threshold. Providers bill this way, and
+`genai-prices` computes it this way.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ THOUSANDS = 1000
 
 
 class Tokens(NamedTuple):
-    """Tokens of one answer: what goes in, and what comes out.
+    """Tokens of one answer.
 
-    Of the input some were read from the provider's cache, and some written to it, which a few
-    providers do unasked; of the output some were reasoning.
+    `input` includes `cached_input`, read from the provider's cache, and `cache_write`, written to
+    it, which a few providers do unasked. `output` includes `reasoning`.
     """
 
     input: int
@@ -52,7 +52,7 @@ class TokenRate:
     tiers: tuple[Tier, ...] = ()
 
     def at(self, input_tokens: int) -> Decimal:
-        """What holds for a call with so many input tokens."""
+        """The rate of a call with this number of input tokens."""
         applying = [tier.dollars for tier in self.tiers if input_tokens > tier.above]
         return applying[-1] if applying else self.dollars
 
@@ -120,7 +120,7 @@ class Price:
         return -(-above // rates.below)
 
     def most(self, input_tokens: int, output_tokens: int) -> int:
-        """What a call may cost at most, in nano-dollars, of whichever kind its tokens are."""
+        """The upper bound of a call's cost in nano-dollars, for tokens of any kind."""
         rates = self._at(input_tokens)
         above = (
             input_tokens * max(rates.input, rates.cached_input, rates.cache_write)
@@ -158,9 +158,9 @@ class Price:
 
 
 def _rest(tokens: int, among: int) -> int:
-    """Tokens that are of no kind of their own.
+    """Tokens that have no rate of their own.
 
-    Where a provider counts those beside the others, and not among them, both are charged.
+    If a provider counts `among` beside `tokens` and not among them, both are charged.
     """
     return tokens - among if among <= tokens else tokens
 

@@ -1,4 +1,4 @@
-"""Settings: FLEET_* variables and fleet.toml, read once by whoever composes a process."""
+"""Settings: FLEET_* variables and fleet.toml, read once by each composition root."""
 
 from __future__ import annotations
 

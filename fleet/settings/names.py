@@ -32,7 +32,7 @@ EACH = "*"
 """The name in a scope that stands for each of its kind."""
 
 Over = Literal["downgrade", "wait", "refuse"]
-"""What becomes of a model call that does not fit a budget."""
+"""What happens to a model call that does not fit a budget."""
 
 Capability = Literal["tools", "structured_output", "vision"]
 
