@@ -1,9 +1,8 @@
-"""How complex a task is taken to be where its caller did not say: estimated from its text.
+"""The complexity of a task whose caller gave none, estimated from its text.
 
-The estimate is that of the model that `fleet models train` made, which comes with the policy.
-Before any training every task counts as of middling complexity. So it does where an earlier version
-of Fleet has trained the model: that is left out, and `fleet models train` learns anew from what is
-recorded.
+The policy has the model that `fleet models train` made. Without a model every task has the
+complexity 0.5. A model of an earlier version of Fleet is ignored; `fleet models train` makes a new
+one from the recorded examples.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from fleet.policy.store import Policy, PolicyStore
 
 DEFAULT_COMPLEXITY = 0.5
 DECIMALS = 2
-"""Tasks of about the same complexity share a plan, and nobody knows it more exactly."""
+"""Tasks of nearly the same complexity share a plan. The estimate is not more exact than this."""
 
 log = structlog.get_logger(__name__)
 
@@ -38,8 +37,8 @@ class Complexity:
         return round(self._model.estimate(text_of(payload)), DECIMALS)
 
     def follow(self, policy: Policy) -> None:
-        """Go by the model of a policy that was just read. Raises `InvalidConfig` for one that a
-        newer version of Fleet has made."""
+        """Use the model of a policy that was just read. Raises `InvalidConfig` if a newer version
+        of Fleet made it."""
         stored = policy.difficulty
         if stored != self._stored:
             self._model = _read(stored)

@@ -1,4 +1,4 @@
-"""Learns which tasks need a better model from the examples that the workers have recorded."""
+"""Learns from the examples that workers record which tasks need a better model."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ UNKNOWN_QUALITY = 0.5
 log = structlog.get_logger(__name__)
 
 Qualities = Mapping[tuple[str, str], float]
-"""What is believed of a model on a request type, 0 to 1, by (model, request type)."""
+"""The believed quality of a model on a request type, 0 to 1, by (model, request type)."""
 
 
 class Recorded(Protocol):
-    """Where examples are read from: `fleet.models.examples_store.Examples` and its like."""
+    """The source of examples, such as `fleet.models.examples_store.Examples`."""
 
     def read(self) -> Sequence[Example]: ...
 
@@ -31,10 +31,10 @@ class Recorded(Protocol):
 def train_difficulty(
     examples: Recorded, qualities: Qualities, save: Callable[[bytes], object]
 ) -> TrainingReport:
-    """Learn from all recorded examples, and hand the stored form of the model to `save`.
+    """Learn from all recorded examples, and pass the stored form of the model to `save`.
 
-    A model that `qualities` does not name counts as middling. Raises `InvalidRequest`, and saves
-    nothing, where the examples do not suffice or do not tell the models apart.
+    A model without an entry in `qualities` has the quality 0.5. Raises `InvalidRequest`, and saves
+    nothing, if the examples are too few or show no difference between the models.
     """
     trained = train(outcomes(examples.read(), qualities))
     save(trained.model.to_bytes())
@@ -48,7 +48,7 @@ def believed(
     policy: ChoicePolicy,
     now: float,
 ) -> dict[tuple[str, str], float]:
-    """The quality by which the choice of a model goes now: the catalogue's, moved by evidence."""
+    """The quality that the choice of a model uses now: the catalogue's, updated by evidence."""
     names = tuple(request_types)
     return {
         (each.name, name): posterior(
@@ -60,7 +60,7 @@ def believed(
 
 
 def outcomes(examples: Iterable[Example], qualities: Qualities) -> list[Outcome]:
-    """The examples as the core learns from them. Those of another version's sketch are left out."""
+    """The examples as outcomes to learn from, without those of another version of the sketch."""
     found, foreign = [], 0
     for each in examples:
         try:

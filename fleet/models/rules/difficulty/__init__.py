@@ -1,1 +1,1 @@
-"""How difficult a task is, told from its text: learned from what became of earlier ones."""
+"""The difficulty of a task: estimated from its text, learned from outcomes of earlier tasks."""

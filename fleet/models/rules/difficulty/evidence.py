@@ -1,12 +1,12 @@
-"""Whether an estimate tells where a better model pays, on outcomes that it has not learned from.
+"""Whether an estimate predicts where a better model pays, on outcomes that were held out.
 
     gain = 12 x the mean of (rank - 1/2) (observed gain - its mean)
 
-The rank is the share of estimates that are lower, equal ones in the middle of their place. Where
-the gain rises evenly, this is by how much: from the easiest task to the most difficult one, in
-parts of a success. It is also proportional to what sorting by the estimate wins over a random
-order, averaged over all shares of tasks that may go to the better model; a random order has
-about 0.
+The rank is the share of estimates that are lower; equal ones share the middle rank. If the gain
+rises linearly with the rank, the figure is its rise from the easiest task to the most difficult
+one, in parts of a success. It is also proportional to the advantage of sorting by the estimate over
+a random order, averaged over all shares of tasks that may go to the better model. A random order
+has about 0.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Evidence(NamedTuple):
 
 
 def evidence(estimates: Floats, observed: Floats) -> Evidence:
-    """What an estimate of each task wins, by the gain that was observed of each."""
+    """The evidence for an estimate of each task, from the observed gain of each."""
     return _gain(ranked(estimates) - 0.5, observed)
 
 
@@ -51,10 +51,10 @@ def ranked(values: Floats) -> Floats:
 
 
 def parts_of(first: Floats, second: Floats, observed: Floats) -> tuple[float, float]:
-    """What two estimates count beside each other, each in units of its standard deviation.
+    """The weights of two estimates, each in units of its standard deviation.
 
-    The first counts alone where it is surely the better one; else both by least squares on the
-    observed gain, neither under 0.
+    The first has all the weight if it is significantly better. Otherwise least squares on the
+    observed gain give the weights, none under 0.
     """
     if _gain(ranked(first) - ranked(second), observed).beats_chance:
         return 1.0, 0.0

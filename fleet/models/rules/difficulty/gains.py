@@ -1,28 +1,28 @@
-"""How much better the better models do on each text, though every text was answered by one alone.
+"""The gain of better models on each text, estimated although one model alone answered each text.
 
-The gain of a text is what the better models are expected to win on it over the worse ones. Of two
-models it is the better one's expected reward less the other's:
+The gain of a text is the expected reward of the better models minus that of the worse ones. For two
+models it is the difference of their expected rewards:
 
     gain(x)      = sum over candidates m of direction(m) p_m(x)
     direction(m) is proportional to n_m (q_m - mean q), with the positive ones adding up to 1
 
-p_m(x) is m's expected reward, as it differs from m's mean on the request type; q_m is the quality
-that the fleet believes of m there, and n_m how many of its outcomes are on record.
+p_m(x) is the expected reward of m minus m's mean on the request type. q_m is the quality that the
+fleet believes m to have there, and n_m the number of its outcomes on record.
 
-What any candidate's outcomes say is shared: u(x) is how much better than usual a text ends, whoever
-answers it. Each candidate's p has its own square of u, for what all solve and what all fail need no
-better model, and a line of its own over the words for what is left over:
+The candidates share what their outcomes have in common: u(x) is the expected reward of a text above
+the mean, for any candidate. Each candidate has its own quadratic function of u, because a text that
+all solve or all fail needs no better model, and its own line over the words for the rest:
 
     p_m(x)       = a_m + b_m u(x) + c_m u(x)^2 + line_m(x)
 
-The one answer to each text, of candidate a with reward r, corrects what was expected, the more the
-seldomer a is asked about such a text:
+The one answer to each text, of candidate a with reward r, corrects the expectation. It counts more
+the less often a is asked about such texts:
 
     observed(x)  = gain(x) + direction(a) (r - p_a(x)) / chance(a, x)
 
-It is right on average and far off for each single text (doubly robust: J. Robins, A. Rotnitzky and
-L. Zhao, 1994). So a record in which some policy has sent the difficult texts to one model is judged
-as if lots had been drawn.
+The observed gain is unbiased, with a large variance for each text (doubly robust estimate:
+J. Robins, A. Rotnitzky and L. Zhao, 1994). So a record in which a policy sent the difficult texts
+to one model is judged as if the models had been drawn at random.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from fleet.models.rules.difficulty.ridge import PARTS, PENALTY, Floats, Texts, f
 from fleet.models.rules.difficulty.text_features import Integers
 
 PENALTY_OF_OWN = 5 * PENALTY
-"""A candidate's own line only corrects what the others' outcomes say too."""
+"""A candidate's own line is only a correction to the shared function."""
 LEAST_PROPENSITY = 0.05
-"""A model is taken to have had at least this chance to answer, or one outcome might say it all."""
+"""The least assumed chance that a model was asked. It bounds the influence of one outcome."""
 
 
 class Record(NamedTuple):
-    """Comparable outcomes as arrays: the candidate that answered each, its reward less the mean of
-    its kind (model and request type), what it weighs, the share that each candidate has of its
-    request type's outcomes, and the direction of each candidate (examples, candidates)."""
+    """Comparable outcomes as arrays: the candidate that answered each, its reward minus the mean of
+    its model and request type, its weight, each candidate's share of the request type's outcomes,
+    and each candidate's direction (both: examples, candidates)."""
 
     texts: Texts
     candidate: Integers
@@ -54,10 +54,10 @@ class Record(NamedTuple):
 
 
 class Gains(NamedTuple):
-    """Of each example out of fold: its `expected` gain, and what it was `observed` to be.
+    """For each example, out of fold: its `expected` and its `observed` gain.
 
-    The expected gain, but for a constant, is what the line `words` (BUCKETS) says of a text, and
-    `bend` x the square of what the line `usual` (BUCKETS) does.
+    Up to a constant, the expected gain is the value of the line `words` (BUCKETS) for the text,
+    plus `bend` x the square of the value of the line `usual` (BUCKETS).
     """
 
     expected: Floats
@@ -68,7 +68,7 @@ class Gains(NamedTuple):
 
 
 def gains(record: Record) -> Gains:
-    """Learn every example's gain, as the head of this module says."""
+    """The gain of every example, by the method at the head of this module."""
     answered = np.eye(record.shares.shape[1])[record.candidate]
     own = (answered * record.weights[:, None]).T
     usual, usual_line = fit(record.texts, record.rewards, record.weights)
@@ -91,7 +91,7 @@ def gains(record: Record) -> Gains:
 
 
 def _curve(record: Record, powers: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """What the squares of the other parts say of each text, and the mean of their factors."""
+    """The values of the quadratics fitted to the other parts, and the mean of their factors."""
     scale = powers.std(axis=0)
     penalty = np.diag(PENALTY * scale**2)
     scores, factors = np.zeros(len(powers)), np.zeros(powers.shape[1])
@@ -106,7 +106,7 @@ def _curve(record: Record, powers: Floats, weights: Floats) -> tuple[Floats, Flo
 
 
 def _propensities(record: Record, answered: Floats) -> Floats:
-    """How probable it was that a candidate was asked about a text (examples, candidates)."""
+    """The probability that a candidate was asked about a text (examples, candidates)."""
     even = np.ones(len(answered))
     ahead = [fit(record.texts, each, even)[0] for each in (answered - record.shares).T[:-1]]
     found = record.shares[:, :-1] + np.column_stack(ahead)

@@ -1,4 +1,4 @@
-"""The learned model that tells from a text how much its task needs a better model.
+"""The learned model that estimates from a text how much its task needs a better model.
 
 Stored, a model is a header and its arrays end to end, in little-endian order:
 
@@ -31,7 +31,7 @@ BODY_BYTES = HALVES_BYTES + 8 * (2 + len(SHARES))
 
 @dataclass(frozen=True, slots=True)
 class DifficultyModel:
-    """What was learned: a value of each text, and which share of texts has a lower one.
+    """A function of a text, and the quantiles of its values.
 
         n     = sqrt(sum of rarity)
         value = sum of words / n + bend x (sum of usual / n)^2 + length x its length

@@ -1,4 +1,4 @@
-"""Which text of a task's payload its difficulty is told from."""
+"""The text of a task's payload from which its difficulty is estimated."""
 
 from __future__ import annotations
 

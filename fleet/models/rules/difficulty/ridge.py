@@ -1,8 +1,8 @@
 """Ridge regression over sketches' buckets, weighted by how rare each bucket is.
 
-Nothing is judged by what it was fitted to. The texts are parted by a checksum of their sketch,
-equal texts together, and each part is scored by a line that was fitted to the other parts. The line
-that is kept is the mean of the parts' lines.
+Scores are cross-fitted. A checksum of the sketch divides the texts into parts, equal texts
+together, and a line fitted to the other parts scores each part. The final line is the mean of these
+lines.
 
     value of a bucket b in a text  = idf(b) / sqrt(sum of idf^2 over the text's buckets)
     idf(b)                         = 1 + ln((1 + n) / (1 + texts with b))
@@ -90,10 +90,10 @@ class Texts(NamedTuple):
 def fit(
     texts: Texts, targets: Floats, weights: Floats, penalty: float = PENALTY
 ) -> tuple[Floats, Floats]:
-    """What the lines of the other parts say of each text, and the mean of all lines' coefficients.
+    """The out-of-fold score of each text, and the mean of the lines' coefficients.
 
-    `targets`, whose mean is about 0, and `weights` are one for each text. Those that weigh nothing
-    are scored alone.
+    There is one of `targets`, whose mean is about 0, and of `weights` for each text. Texts of
+    weight 0 are scored, but no line is fitted to them.
     """
     scores, coefficients = np.zeros(len(targets)), np.zeros(BUCKETS)
     for part in range(PARTS):

@@ -1,8 +1,8 @@
-"""What the difficulty of a text is told from: which hashed pieces occur in it, and how long it is.
+"""The features of a text from which its difficulty is estimated: hashed words and the length.
 
-A text becomes a `Sketch` of 1,025 bytes: a bit for each of 2^13 buckets that a word or four letters
-of a word fall into, without order and count, and the length. The text cannot be read from it,
-though who guesses a word may test whether its bucket is set.
+A text becomes a `Sketch` of 1,025 bytes: one bit for each of 2^13 hash buckets, set if a word or
+four letters of a word fall into it, and the length. Order and counts are not kept. The text cannot
+be read from a sketch, but a guessed word can be tested against its bucket.
 
 All pieces are hashed at once. With s_i = sum over j < i of byte_j p^j modulo 2^64, the
 polynomial hash of the bytes from a to b is (s_b - s_a) p^-a (after Karp and Rabin, "Efficient
@@ -24,7 +24,7 @@ Integers = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 
 READ_BYTES = 1200
-"""So much of a text is read, which bounds the time of an estimate."""
+"""The part of a text that is read. It bounds the time of an estimate."""
 BUCKET_BITS = 13
 BUCKETS = 1 << BUCKET_BITS
 BITMAP_BYTES = BUCKETS // 8

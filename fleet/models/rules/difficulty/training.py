@@ -1,18 +1,17 @@
-"""Learning from what became of tasks which texts need a better model, and whether that is known.
+"""Learns from the outcomes of tasks which texts need a better model, and checks the evidence.
 
-Of each task it is known how good the answer of one model was, and never what another would have
-answered. A text is the more difficult the more the better models are expected to gain on it
-(`gains`). The complexity c that the fleet estimates is the share of texts that gain less. It counts
-in a model's score as quality x Q (0.5 + c), so that a better model is chosen from some c on, which
-the priorities set.
+The record has the reward of one model's answer for each task, never that of another model. A text
+is more difficult if better models are expected to gain more on it (`gains`). The complexity c is
+the share of texts with a smaller gain. A model's score contains quality x Q (0.5 + c), so a better
+model is chosen above some c, which the priorities set.
 
-    comparable   outcomes of a request type that two models or more have answered LEAST_OF_MODEL
-                 times each, and that the fleet does not believe to be equally good
-    evidence     `evidence.evidence`, of what was learned and of the plain length of the text
-    nothing      where neither beats chance: nothing of the record tells the models apart
-    words        where they surely tell more than the length
-    both         else: words and length are mixed by what each explains of the observed gains, for
-                 of few outcomes the length may say more than what was learned of words
+    comparable   outcomes of a request type that at least two models have answered LEAST_OF_MODEL
+                 times each, if the fleet does not believe that they are equally good
+    evidence     `evidence.evidence`, for the learned estimate and for the length of the text
+    nothing      is learned if neither beats chance
+    words        are used alone if they are significantly better than the length
+    both         are used otherwise, weighted by what each explains of the observed gains: with few
+                 outcomes the length may explain more than the words
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ Kind = tuple[str, str]
 
 
 class Outcome(NamedTuple):
-    """What became of one task. `reward` and the model's `quality`, as it is believed to be on the
-    request type, are 0 to 1, `weight` above 0."""
+    """The outcome of one task. `reward` is 0 to 1. `quality`, 0 to 1, is the fleet's belief about
+    the model on the request type. `weight` is above 0."""
 
     sketch: Sketch
     request_type: str
@@ -52,12 +51,12 @@ class Outcome(NamedTuple):
 
 
 class TrainingReport(NamedTuple):
-    """What was learned from, and how well it tells tasks apart that it has not seen.
+    """The data of a training, and the evidence on tasks that were held out.
 
-    `counts` is by (request type, model), of all outcomes; `examples` of them are comparable and
-    were learned from, of which `passed` had a reward of a half or more. `words` is the part, 0 to
-    1, that what was learned of texts has in the estimates, and their length the rest; `text` and
-    `length` are the evidence for both. `spread` are the estimates that 5, 50 and 95 % lie below.
+    `counts` has all outcomes by (request type, model). `examples` of them are comparable and were
+    used; `passed` of these had a reward of at least a half. `words` is the weight, 0 to 1, of the
+    words in the estimates; the rest is the weight of the length. `text` and `length` are the
+    evidence for both. `spread` has the quantiles of the estimates at 5, 50 and 95 %.
     """
 
     examples: int
@@ -70,7 +69,7 @@ class TrainingReport(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A model and how it was found to be, on outcomes that it had not learned from."""
+    """A model, and its evaluation on outcomes that were held out."""
 
     model: DifficultyModel
     report: TrainingReport
@@ -79,8 +78,8 @@ class Trained(NamedTuple):
 def train(outcomes: Sequence[Outcome]) -> Trained:
     """Learn which texts need a better model.
 
-    Raises `InvalidRequest` for a reward outside 0..1 or a weight that is not above 0, and where
-    the outcomes are too few, all of one kind, or do not tell the models apart.
+    Raises `InvalidRequest` for a reward outside 0 to 1 or a weight that is not above 0, and if the
+    outcomes are too few, all equal, or no evidence for a difference between the models.
     """
     counts = Counter((each.request_type, each.model) for each in outcomes)
     _check(outcomes)
@@ -128,9 +127,9 @@ def _model(
 
 
 def comparable(outcomes: Sequence[Outcome], counts: Mapping[Kind, int]) -> list[Outcome]:
-    """The outcomes that tell one model from another, see the head of this module.
+    """The outcomes that allow to compare models; see the head of this module.
 
-    Raises `InvalidRequest` where there are none.
+    Raises `InvalidRequest` if there are none.
     """
     enough = {kind for kind, count in counts.items() if count >= LEAST_OF_MODEL}
     beliefs: dict[str, dict[str, float]] = {}
