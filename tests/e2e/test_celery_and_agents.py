@@ -451,7 +451,7 @@ def test_a_later_step_that_fits_no_limit_fails_its_chain_and_calls_its_error_bac
         sent = shop.sign("replaced_by", group(bounded(shop, 4)))
     result = sent.on_error(told).apply_async()
     eventually(lambda: shop.lines(page), PATIENCE, "the error callback")
-    assert "tenant:bounded" in shop.lines(page)[0]
+    assert "tenant bounded" in shop.lines(page)[0]
     until(lambda: bool(result.ready()), True)
     with pytest.raises(Exception, match="tenant bounded"):
         result.get(timeout=PATIENCE)
