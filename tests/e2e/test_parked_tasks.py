@@ -67,7 +67,7 @@ def test_a_task_that_does_not_fit_waits_until_a_raised_limit_lets_beat_queue_it(
         "Budget exceeded for the whole fleet: limit $0.003 per UTC day, $0.001096 spent, "
         "$0 reserved, $0.002375 requested"
     )
-    assert submitted.stderr.startswith("parked until about ")
+    assert submitted.stderr.startswith("on hold until about ")
     assert why in submitted.stderr
 
     shown = told(asking, "task", task.id)
