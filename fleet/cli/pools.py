@@ -156,9 +156,14 @@ def _queues(
 
 
 def _pool_json(row: PoolRow) -> dict[str, Any]:
+    """A pool for programs. `standing` is the health state, `because` its reason, and `helps` names
+    the agent types that it takes spillover of."""
+    facts = asdict(row.pool)
     return {
-        **asdict(row.pool),
-        "helps": sorted(row.pool.spillover),
+        "helps": sorted(facts.pop("spillover")),
+        "standing": facts.pop("health_state"),
+        "because": facts.pop("reason"),
+        **facts,
         "waiting": row.own.messages,
         "oldest_waiting_seconds": row.own.oldest_seconds,
         "overflow_waiting": row.overflow.messages,

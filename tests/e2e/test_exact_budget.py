@@ -123,4 +123,4 @@ def test_workers_that_are_killed_at_any_moment_neither_overspend_nor_leave_anyth
     # What was asked is charged, and beside it what a killed worker was about to ask.
     asked = fake.count("dear")
     assert asked <= spent.requests <= asked + KILLS * SLOTS
-    assert {task.record().model_calls for task in tasks} >= {QUESTIONS["questions"]}
+    assert {task.record().model_call_count for task in tasks} >= {QUESTIONS["questions"]}

@@ -32,6 +32,8 @@ SHOWN: dict[str, Any] = json.loads((WRITTEN / "shown.json").read_text())
 TASKS: dict[str, str] = SHOWN["tasks"]
 STAND_IN = "http://provider.invalid/v1"
 
+WORDING = {"sentence"}
+"""A version words the values of a stored alert or refusal as it likes; the values beside stay."""
 BY_THE_CLOCK = {
     *("used", "counters", "heartbeat_age", "age_seconds"),
     *("live_agents", "capacity", "open_slots", "status"),
@@ -91,7 +93,7 @@ def answered(old: MoneyFleet, *command: str) -> Any:
 def steady(answer: Any, told: Any) -> Any:
     """As much of an answer as the previous version `told`, without what changes by itself."""
     if isinstance(answer, dict) and isinstance(told, dict):
-        names = told.keys() - BY_THE_CLOCK - FADING
+        names = told.keys() - BY_THE_CLOCK - FADING - WORDING
         return {name: steady(answer.get(name, "missing"), told[name]) for name in names}
     if isinstance(answer, list) and isinstance(told, list) and len(answer) == len(told):
         return [steady(*pair) for pair in zip(answer, told, strict=True)]
