@@ -1,0 +1,26 @@
+"""What makes a pool as large as it should be: local processes, Kubernetes, KEDA, or nobody.
+
+A package adds an actuator with an entry point of the group `fleet.scaling_actuators` that names a
+function from the fleet's connection to an `Actuator`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+
+
+class Actuator(Protocol):
+    """Starts and ends the workers of pools. Every method may be called again after a crash."""
+
+    name: str
+
+    def check(self) -> None:
+        """Raise `InvalidConfig` if this actuator cannot scale the configured pools."""
+
+    def apply(self, pool: str, workers: int, leaving: Collection[str]) -> None:
+        """Make a pool have so many workers that take tasks.
+
+        `leaving` are the ids of agents that are drained, run no task and may end now. Returns at
+        once; the workers start and end later. Raises `RetryLater` if it cannot act now.
+        """

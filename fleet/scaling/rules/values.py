@@ -1,0 +1,107 @@
+"""What a scaling policy may know about a pool, and its answer.
+
+The production job and the simulator fill in the same values and ask the same policies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Arrivals(NamedTuple):
+    """How many tasks arrived in each of several equal intervals, the oldest first.
+
+    `interval` in seconds. The last interval ended at `ended`, in seconds since 1970, and is
+    complete.
+    """
+
+    interval: float
+    ended: float
+    counts: tuple[int, ...]
+
+
+class ServiceTime(NamedTuple):
+    """How long a task occupies a slot: mean in seconds, variance in s², and from how many tasks."""
+
+    mean: float
+    variance: float
+    tasks: int
+
+
+class Sized(NamedTuple):
+    """A former decision: when it was made, in seconds since 1970, and how many workers it wanted."""
+
+    at: float
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLoad:
+    """What is known about one pool at one moment, by Redis's clock.
+
+    Times in seconds, amounts in US dollars, tasks and workers as counts.
+    """
+
+    pool: str
+    now: float
+    #: How many seconds ago the oldest of these figures was measured.
+    age: float
+    min: int
+    max: int
+    slots: int
+    #: The last decision, and those before it that still matter, the newest last.
+    desired: int
+    history: tuple[Sized, ...]
+    #: Workers that take tasks, that were started and are not ready, and that are drained to end.
+    ready: int
+    starting: int
+    draining: int
+    running: int
+    #: Waiting in the pool's own queue, and its share of the overflow queue.
+    queued: int
+    oldest_seconds: float
+    on_hold: int
+    #: A few minutes in short intervals, and up to two weeks in long ones.
+    recent: Arrivals
+    long_term: Arrivals
+    service: ServiceTime
+    #: From the start of a worker until it takes tasks, as measured on this fleet.
+    start_seconds: float
+    #: Why nothing may be spent now, such as "Budget exceeded for ...". '' if money is left.
+    out_of_money: str = ""
+    #: How many calls at once the pool's provider allows, learned from its refusals. None: unknown.
+    provider_slots: int | None = None
+    #: What a worker costs for an hour, and what idle workers of the pool may cost for an hour.
+    #: None: no limit.
+    worker_usd_per_hour: float = 0.0
+    idle_usd_per_hour: float | None = None
+
+    @property
+    def workers(self) -> int:
+        """Workers that take tasks, now or soon."""
+        return self.ready + self.starting
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleDecision:
+    """How many workers a pool should have, by which policy, and why, as sentences."""
+
+    pool: str
+    workers: int
+    policy: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingPolicy:
+    """A policy by name. `decide` is pure: the same load gives the same decision.
+
+    The bounds that hold for every policy (min, max, money, provider, stale figures, hold time) are
+    applied by `fleet.scaling.rules.policies.decide` to what this function wants.
+    """
+
+    name: str
+    description: str
+    decide: Callable[[PoolLoad], ScaleDecision]
