@@ -25,8 +25,10 @@ CLOCK_SLACK_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class RunFile:
-    """`started` is when the process began, in seconds since 1970. `ops_url` is
-    None in the file of an older version."""
+    """`started` is when the process began, in seconds since 1970.
+
+    `ops_url` is None in the file of an older version.
+    """
 
     pid: int
     started: float

@@ -24,7 +24,7 @@ COMMANDS = (
     *("budget", "budget set", "budget clear", "budget policy", "budget show"),
     "budget alerts",
     *("emergency", "emergency on", "emergency off", "emergency show", "audit"),
-    *("simulate", "spend"),
+    *("simulate", "spend", "deploy smoke", "deploy watch"),
     *(f"service {name}" for name in ("broker", "model", "worker", "beat", "flower", "ops")),
 )
 
