@@ -157,6 +157,16 @@ def test_flower_opens_with_its_password_alone(up: Place) -> None:
     assert urllib.request.urlopen(request).status == 200
 
 
+def test_the_ops_endpoint_shows_the_running_fleet(up: Place) -> None:
+    url = up.run_file()["ops_url"]
+    with urllib.request.urlopen(f"{url}/scale/codegen") as answer:
+        assert json.load(answer)["queued"] == 0
+    with urllib.request.urlopen(f"{url}/metrics") as answer:
+        metrics = answer.read().decode()
+    idle = 'ai_agents{status="idle",type="code_generator"} 1.0'
+    assert idle in metrics
+
+
 def test_no_password_is_among_the_arguments_of_a_process(up: Place) -> None:
     secret = up.run_file()["broker_url"].split("@")[0].rpartition(":")[2]
     arguments = [" ".join(process.cmdline()) for process in up.processes()]
