@@ -29,6 +29,7 @@ from fleet.settings.names import (
 from fleet.settings.providers import Provider
 from fleet.settings.retries import Retries
 from fleet.settings.routing import AgentType, Health, Pool, RequestType, Routing
+from fleet.settings.scaling import Scaling
 
 Prioritised = RequestType | TenantModels | Models
 
@@ -66,6 +67,7 @@ class FleetConfig(Section):
     agents: Agents = Agents()
     routing: Routing = Routing()
     health: Health = Health()
+    scaling: Scaling = Scaling()
 
     @classmethod
     def tables(cls) -> frozenset[str]:
