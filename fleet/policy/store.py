@@ -61,8 +61,8 @@ class Policy:
     """The stored policy. `routes` are by scope, as they were written.
 
     `difficulty` is the trained model of the difficulty of tasks, empty before training. A limit of
-    None is lifted. `overs` says by scope what happens to a call that exceeds a budget. `sizes` are the
-    pools' sizes that persons have set, `scaling` the scaling policies, of all pools under ''.
+    None is lifted. `overs` says by scope what happens to a call that exceeds a budget. `sizes` are
+    the pools' sizes that persons have set, `scaling` the scaling policies, of all pools under ''.
     """
 
     version: str = "0"

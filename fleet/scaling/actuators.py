@@ -17,6 +17,7 @@ from types import MappingProxyType
 from fleet.errors import InvalidConfig
 from fleet.scaling.actuator import Actuator
 from fleet.scaling.store import ScalingStore
+from fleet.settings import Settings
 from fleet.tasks.connection import Connection
 from fleet.text import unknown
 
@@ -89,13 +90,18 @@ def installed_actuators() -> Mapping[str, ActuatorFactory]:
 
 
 def actuator_of(connection: Connection) -> Actuator:
-    """The configured actuator. Raises `InvalidConfig` if there is none of this name, or if it
-    cannot scale the configured pools."""
-    name = connection.settings.config.scaling.actuator
-    installed = installed_actuators()
-    if name not in installed:
-        sentence = unknown("actuator", name, installed)
-        raise InvalidConfig(f"{connection.settings.source}: scaling.actuator: {sentence}")
-    actuator = installed[name](connection)
+    """The configured actuator. Raises `InvalidConfig` as `check_actuator`, and if it cannot scale
+    the configured pools."""
+    actuator = check_actuator(connection.settings)(connection)
     actuator.check()
     return actuator
+
+
+def check_actuator(settings: Settings) -> ActuatorFactory:
+    """The factory of the configured actuator. Raises `InvalidConfig` if there is none of this
+    name."""
+    name, installed = settings.config.scaling.actuator, installed_actuators()
+    if name not in installed:
+        sentence = unknown("actuator", name, installed)
+        raise InvalidConfig(f"{settings.source}: scaling.actuator: {sentence}")
+    return installed[name]

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import structlog
 
 from fleet.budgets.cached_policy import CachedPolicy
-from fleet.errors import InvalidConfig, RetryLater
+from fleet.errors import RetryLater
 from fleet.scaling.actuator import Actuator
 from fleet.scaling.actuators import NONE, PROCESSES, actuator_of, scaling_store
-from fleet.scaling.policies import installed_policies
+from fleet.scaling.policies import check_policies, installed_policies
 from fleet.scaling.rules.arrivals import LONG_TERM, RECENT, new_arrivals
 from fleet.scaling.rules.policies import decide
 from fleet.scaling.rules.readings import (
@@ -40,9 +40,8 @@ from fleet.scaling.rules.values import (
 )
 from fleet.scaling.rules.victims import change
 from fleet.scaling.store import HistoryEntry, Note, history_fields, remembered_fields
-from fleet.settings import FleetConfig, Settings
+from fleet.settings import FleetConfig
 from fleet.tasks.connection import Connection
-from fleet.text import unknown
 
 BY_HAND = "by hand"
 """The policy of a size that a person has set."""
@@ -106,7 +105,7 @@ class Scaler:
         return changed
 
     def _read(self) -> Reading:
-        """Read the pools with the limits in force. One round trip, unless the policy has changed."""
+        """Read the pools with the limits in force: one round trip, unless the policy has changed."""
         for version, controls in self.limits.versions():
             reading = self.store.read(controls)
             if reading.version == version:
@@ -215,19 +214,6 @@ def pool_bounds(config: FleetConfig) -> dict[str, Bounds]:
         )
         for name, pool in config.pools.items()
     }
-
-
-def check_policies(settings: Settings, policies: Mapping[str, ScalingPolicy]) -> None:
-    """Raise `InvalidConfig` if the configuration names a scaling policy that is not installed."""
-    config = settings.config
-    named = {"scaling.policy": config.scaling.policy}
-    for name, pool in config.pools.items():
-        if pool.scaling_policy is not None:
-            named[f"pools.{name}.scaling_policy"] = pool.scaling_policy
-    for key, policy in named.items():
-        if policy not in policies:
-            sentence = unknown("scaling policy", policy, policies)
-            raise InvalidConfig(f"{settings.source}: {key}: {sentence}")
 
 
 def _changes(reading: Reading, state: PoolState) -> list[tuple[str, str]]:

@@ -130,7 +130,8 @@ class ScalingStore(Store):
             scope = f"agent_type:{pool.agent_type}"
             limits = controls.limits
             arguments += [scope, limits.packed("all"), limits.packed(scope)]
-            arguments += [field_name(SIZE, name), field_name(SCALING, name), field_name(SCALING, "")]
+            arguments += [field_name(SIZE, name), field_name(SCALING, name)]
+            arguments.append(field_name(SCALING, ""))
         return arguments
 
     def write(self, notes: Iterable[Note]) -> dict[str, tuple[str, ...] | None]:

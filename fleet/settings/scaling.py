@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 from fleet.settings.names import Section
 
 PolicyName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-"""A name; whether there is such a policy or actuator is checked where the installed ones are known."""
+"""A name; whether it is installed is checked where the installed ones are known."""
 UsdPerHour = Annotated[float, Field(ge=0, le=1_000_000)]
 
 
@@ -19,9 +19,9 @@ class Scaling(Section):
 
     policy: PolicyName = Field(
         "square_root",
-        description="What decides how many workers a pool has: threshold, square_root, forecast, or "
-        "one that a package brings. `fleet scale policy` lists them and changes it while the fleet "
-        "runs.",
+        description="What decides how many workers a pool has: threshold, square_root, forecast, "
+        "or one that a package brings. `fleet scale policy` lists them, and changes it while the "
+        "fleet runs.",
     )
     actuator: PolicyName = Field(
         "processes",

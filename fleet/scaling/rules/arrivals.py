@@ -1,4 +1,4 @@
-"""How many tasks arrived, counted in equal intervals that begin at whole multiples of their length."""
+"""How many tasks arrived, counted in equal intervals since 1970."""
 
 from __future__ import annotations
 

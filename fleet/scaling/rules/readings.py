@@ -58,6 +58,9 @@ class Occupied(NamedTuple):
         )
 
 
+NO_RUNS = Occupied()
+
+
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """What the last decision on a pool left for the next one.
@@ -74,8 +77,8 @@ class Remembered:
     reasons: tuple[str, ...] = ()
     history: tuple[Sized, ...] = ()
     counted: int = 0
-    occupied: Occupied = Occupied()
-    service: Occupied = Occupied()
+    occupied: Occupied = NO_RUNS
+    service: Occupied = NO_RUNS
     start_seconds: float = START_SECONDS
     ordered: int | None = None
 
@@ -245,10 +248,8 @@ def pool_load(
 
 
 def running(pool: PoolReading, agents: Iterable[AgentReading]) -> int:
-    """How many slots are occupied: those of agents' tasks at once, those of plain tasks as reported."""
-    return max(
-        0, pool.in_flight - pool.own.messages, sum(agent.running for agent in agents)
-    )
+    """How many slots are occupied: by agents' tasks now, by plain tasks as last reported."""
+    return max(0, pool.in_flight - pool.own.messages, sum(agent.running for agent in agents))
 
 
 def workers_of(agents: Iterable[AgentReading], mean_seconds: float) -> list[Worker]:
