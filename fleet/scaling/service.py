@@ -105,7 +105,7 @@ class Scaler:
         return changed
 
     def _read(self) -> Reading:
-        """Read the pools with the limits in force: one round trip, unless the policy has changed."""
+        """Read the pools under the limits in force: one round trip, or more after a new policy."""
         for version, controls in self.limits.versions():
             reading = self.store.read(controls)
             if reading.version == version:
