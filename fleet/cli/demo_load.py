@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -88,10 +89,10 @@ class StandIn:
         stand_in = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 self._send({"object": "list", "data": []})
 
-            def do_POST(self) -> None:  # noqa: N802
+            def do_POST(self) -> None:
                 asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 found = NUMBER.search(asked)
                 number = int(found[1]) if found else -1
@@ -181,13 +182,13 @@ def _run(
     for number in range(bursts):
         screen.print(f"burst {number + 1} of {bursts}: {TASKS} tasks at once")
         tasks = _submit(fleet, number)
-        _follow(fleet, samples, started.began, lambda: _have_ended(tasks), BURST_SECONDS)
+        _follow(fleet, samples, started.began, partial(_have_ended, tasks), BURST_SECONDS)
         found = [task.record() for task in tasks]
         reaction = _reaction(fleet, found)
         reactions += [reaction] if reaction is not None else []
         records += found
         screen.print(_burst_line(found, reaction, samples))
-        _follow(fleet, samples, started.began, lambda: _is_calm(fleet), CALM_SECONDS)
+        _follow(fleet, samples, started.began, partial(_is_calm, fleet), CALM_SECONDS)
     _draw(samples, target)
     screen.print(f"queued, running, desired and ready over time: {target}")
     return _verdict(screen, started, stand_in, records, reactions)

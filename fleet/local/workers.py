@@ -1,8 +1,8 @@
 """The workers of `fleet up`, as many as each pool shall have.
 
-Beat decides; this follows, once a second. It starts missing workers, and ends those that the scaler
-has drained and that run nothing. If Redis is away, what runs goes on. Of several `fleet up` on one
-broker one starts the workers of a pool, and each ends its own.
+Beat decides; this follows, twice a second. It starts missing workers, and ends those that the
+scaler has drained and that run nothing. If Redis is away, what runs goes on. Of several `fleet up`
+on one broker one starts the workers of a pool, and each ends its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fleet.scaling.orders import Followed, LocalAgent, Orders
 from fleet.settings import Settings
 from fleet.tasks.background_loops import repeat
 
-FOLLOW_SECONDS = 1.0
+FOLLOW_SECONDS = 0.5
 MAX_SECONDS = 5.0
 """The longest wait while Redis is away."""
 
