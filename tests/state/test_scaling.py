@@ -157,6 +157,7 @@ def test_arrivals_are_counted_between_two_decisions(
     scaler = Scaler(fleet)
     scaler.scale()
     ids = [submitter.submit(ASK).task_id for _ in range(3)]
+    fleet.client.rpop("{fleet}.codegen")
     claimed(fleet, ids[0])
     scaler.scale()
     counts = fleet.client.hgetall(fleet.keys.pool("codegen").arrivals)
@@ -313,8 +314,10 @@ def test_a_pool_without_workers_takes_tasks_when_somebody_starts_one(
     scaler.scale()
     task = submitter.submit(ASK)
     assert task.placed.status == "overflow"
-    assert scaler.scale() == {"codegen": 1}
-    assert fleet.client.hget(fleet.keys.pool("codegen").scaling, "ordered") == b"1"
+    workers = scaler.scale()["codegen"]
+    assert workers >= 1
+    ordered = fleet.client.hget(fleet.keys.pool("codegen").scaling, "ordered")
+    assert ordered == str(workers).encode()
 
 
 @pytest.mark.parametrize("toml", [CONFIG, TO_ZERO + '[scaling]\nactuator = "none"\n'])

@@ -49,7 +49,8 @@ local function place_tasks(keys, arguments, counters, undo)
       pool.open, pool.state = 0, 'own_work'
     end
     free = free + math.max(0, pool.open - pool.in_flight)
-    pool.name, pool.base, pool.facts = name, tonumber(base), facts
+    pool.name, pool.base = name, tonumber(base)
+    pool.own_facts = is_spillover ~= '1' and facts
     pool.per_task, pool.per_load = tonumber(per_task), tonumber(per_load)
     pool.in_flight_key, pool.queue, pool.wake, pool.index = in_flight, queue, wake, index
     pools[#pools + 1] = pool
@@ -63,7 +64,8 @@ local function place_tasks(keys, arguments, counters, undo)
   -- Whether somebody starts a worker for a pool that has none: see size.lua.
   local function any_will_start()
     for _, pool in ipairs(pools) do
-      if now < tonumber(redis.call('HGET', pool.facts, 'starts_until') or 0) then
+      local starts_until = pool.own_facts and redis.call('HGET', pool.own_facts, 'starts_until')
+      if now < tonumber(starts_until or 0) then
         return true
       end
     end
