@@ -304,8 +304,8 @@ def _supervise(
 ) -> None:
     from fleet.errors import Unavailable
     from fleet.local.finishing import process_groups
+    from fleet.local.local_workers import LocalWorkers, own_orders
     from fleet.local.supervisor import Supervisor
-    from fleet.local.workers import LocalWorkers, own_orders
     from fleet.scaling.actuators import PROCESSES
 
     seconds = settings.config.workers.grace_seconds + EXTRA_SECONDS

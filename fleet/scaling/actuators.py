@@ -28,7 +28,7 @@ NONE = "none"
 
 class Processes:
     """Local workers: `fleet up` on each machine reads the order, and starts and ends its own
-    workers. See `fleet.local.workers`."""
+    workers. See `fleet.local.local_workers`."""
 
     name = PROCESSES
 

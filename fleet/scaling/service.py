@@ -178,7 +178,7 @@ class Scaler:
             pool=pool.name,
             known=pool.remembered.known,
             fields=remembered_fields(state.remembered),
-            counts={name: str(count) for name, count in counts.items()},
+            counts=counts,
             drops=[
                 field for each in intervals for field in each.outdated(pool.arrivals, reading.now)
             ],

@@ -58,7 +58,7 @@ def test_an_order_for_local_processes_is_what_supervisors_read(
     make: Make, settings_of: Callable[[str], Settings]
 ) -> None:
     make("processes").apply("codegen", 3, ())
-    from fleet.scaling.orders import Orders
+    from fleet.scaling.orders_store import Orders
 
     store = scaling_store(open_connection(settings_of("")))
     orders = Orders(store.client, store.keys, store.scripts, "here:1")

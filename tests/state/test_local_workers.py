@@ -11,11 +11,11 @@ import pytest
 import redis
 
 from fleet.errors import RetryLater
-from fleet.local.workers import LocalWorkers
+from fleet.local.local_workers import LocalWorkers
 from fleet.redis.client import connect
 from fleet.redis.scripts import Scripts
 from fleet.scaling.actuators import scaling_store
-from fleet.scaling.orders import Orders
+from fleet.scaling.orders_store import Orders
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 

@@ -19,7 +19,7 @@ from fleet.local.rules import pool_of
 from fleet.redis.client import connect
 from fleet.redis.keys import Keys
 from fleet.redis.scripts import Scripts
-from fleet.scaling.orders import Followed, LocalAgent, Orders
+from fleet.scaling.orders_store import Followed, LocalAgent, Orders
 from fleet.settings import Settings
 from fleet.tasks.background_loops import repeat
 
