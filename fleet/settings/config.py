@@ -30,6 +30,7 @@ from fleet.settings.names import (
 from fleet.settings.providers import Provider
 from fleet.settings.retries import Retries
 from fleet.settings.routing import AgentType, Health, Pool, RequestType, Routing
+from fleet.settings.scaling import Scaling
 
 Prioritised = RequestType | TenantModels | Models
 
@@ -68,6 +69,7 @@ class FleetConfig(Section):
     routing: Routing = Routing()
     health: Health = Health()
     kubernetes: Kubernetes = Kubernetes()
+    scaling: Scaling = Scaling()
 
     @classmethod
     def tables(cls) -> frozenset[str]:
