@@ -40,6 +40,7 @@ MODULES = {
     "ledger": ("ledger",),
     "spend": ("spend",),
     "simulate": ("simulate",),
+    "deploy": ("deploy",),
     "configuration": ("config",),
     "service": ("service",),
 }

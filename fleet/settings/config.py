@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from fleet.settings import defaults
 from fleet.settings.budgets import Budgets, Rates
+from fleet.settings.kubernetes import Kubernetes
 from fleet.settings.limits import Agents, Leases, Limits, Replication, Workers
 from fleet.settings.models import CatalogueModel, Models, TenantModels
 from fleet.settings.names import (
@@ -68,6 +69,7 @@ class FleetConfig(Section):
     routing: Routing = Routing()
     health: Health = Health()
     scaling: Scaling = Scaling()
+    kubernetes: Kubernetes = Kubernetes()
 
     @classmethod
     def tables(cls) -> frozenset[str]:

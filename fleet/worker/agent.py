@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from functools import partial
+from importlib import metadata
 from itertools import count
 from typing import Any
 
@@ -95,6 +96,7 @@ class Heartbeat:
         self._is_new = is_new
         self.slots = connection.settings.config.pools[role.pool].slots
         self.every_seconds = connection.settings.config.leases.heartbeat_seconds
+        self.version = connection.settings.environment.version or metadata.version("fleet")
         self._reported, self._reported_at = -1, float("-inf")
         self._ended = threading.Event()
         self._thread = repeat("heartbeat", self._beat, POLL_SECONDS, MAX_SECONDS, self._ended)
@@ -133,7 +135,7 @@ class Heartbeat:
                 self._leave()
 
     def _register(self) -> None:
-        facts = {"host": socket.gethostname(), "pid": str(os.getpid())}
+        facts = {"host": socket.gethostname(), "pid": str(os.getpid()), "version": self.version}
         if self._is_new:
             seconds = time.time() - psutil.Process().create_time()
             facts["start_seconds"] = f"{max(0.0, seconds):.3f}"
