@@ -68,8 +68,8 @@ class FleetConfig(Section):
     agents: Agents = Agents()
     routing: Routing = Routing()
     health: Health = Health()
-    kubernetes: Kubernetes = Kubernetes()
     scaling: Scaling = Scaling()
+    kubernetes: Kubernetes = Kubernetes()
 
     @classmethod
     def tables(cls) -> frozenset[str]:
