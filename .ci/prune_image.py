@@ -1,0 +1,80 @@
+"""Takes out of the image's environment what no process of a cluster needs.
+
+    /opt/fleet/bin/python prune_image.py --extras anthropic,google
+
+requirements.txt locks the tools of the tests too. All that is locked was installed, with its hashes;
+this removes each package that Fleet, with these extras, does not require. Fleet must be installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from importlib.metadata import Distribution, distribution, distributions
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+LEFT_OUT = {"xllamacpp"}
+"""The server of the local model, which the image does not hold."""
+PARTS = ("kubernetes/aio", "numpy/tests", "numpy/*/tests", "numpy/_core/lib", "numpy/f2py")
+"""Parts of packages that nothing imports, large ones: the asyncio twin of the client, tests, headers."""
+
+
+def required(extras: set[str]) -> set[str]:
+    """The names of all that `fleet` with these extras requires, with itself."""
+    found: set[str] = set()
+    waiting: list[tuple[str, frozenset[str]]] = [("fleet", frozenset(extras))]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while waiting:
+        name, wanted = waiting.pop()
+        if (name, wanted) in seen or name in LEFT_OUT:
+            continue
+        seen.add((name, wanted))
+        found.add(name)
+        for text in distribution(name).requires or ():
+            requirement = Requirement(text)
+            if _applies(requirement, wanted):
+                waiting.append(
+                    (canonicalize_name(requirement.name), frozenset(requirement.extras))
+                )
+    return found
+
+
+def _applies(requirement: Requirement, extras: frozenset[str]) -> bool:
+    marker = requirement.marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in {"", *extras})
+
+
+def remove(found: Distribution) -> None:
+    """Delete the files of a package, and its folders that are empty then."""
+    folders = set()
+    for file in found.files or ():
+        path = Path(str(found.locate_file(file)))
+        path.unlink(missing_ok=True)
+        folders.update((path.parent, *path.parent.parents))
+    root = Path(str(found.locate_file("")))
+    for folder in sorted(folders, key=lambda each: len(each.parts), reverse=True):
+        if root in folder.parents and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def main() -> None:
+    """Prune the environment of the running interpreter."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--extras", default="", help="extras of fleet, separated by commas")
+    extras = {each for each in parser.parse_args().extras.split(",") if each}
+    installed = list(distributions())
+    kept = required(extras)
+    site = Path(str(distribution("fleet").locate_file("")))
+    for found in installed:
+        if canonicalize_name(found.metadata["Name"]) not in kept:
+            remove(found)
+    for pattern in PARTS:
+        for path in site.glob(pattern):
+            shutil.rmtree(path)
+
+
+if __name__ == "__main__":
+    main()
