@@ -110,6 +110,22 @@ def flower() -> None:
     serve_flower(settings)
 
 
+@app.command()
+def ops() -> None:
+    """Serve health, readiness, metrics and the figures that KEDA scales by, without a login.
+
+    `/health` says that the process answers. `/ready` says that Redis answers too. `/metrics` has
+    the metrics for Prometheus, `/scale/POOL` what KEDA's metrics-api trigger reads. What cannot be
+    known is a 503 with the reason, never a 0.
+
+    Example: `FLEET_OPS_PORT=8080 fleet service ops`
+    """
+    from fleet.settings import load_settings
+    from fleet.web.ops import serve_ops
+
+    serve_ops(load_settings())
+
+
 def _wait_for_broker(settings: Settings) -> None:
     from fleet.operations.broker import wait_for_broker
 

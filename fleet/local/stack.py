@@ -16,7 +16,7 @@ from fleet.errors import InvalidConfig
 from fleet.local.ports import LOOPBACK
 from fleet.settings import FleetConfig, Settings
 
-SERVICES = ("broker", "model", "beat", "flower")
+SERVICES = ("broker", "model", "beat", "flower", "ops")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Addresses:
     broker_url: str
     model_url: str | None
     flower_url: str
+    ops_url: str
 
 
 def needs(settings: Settings, environment: Mapping[str, str]) -> Needs:
@@ -71,7 +72,7 @@ def plan(procfile: Mapping[str, str], config: FleetConfig, needed: Needs) -> Pla
 def _counts(config: FleetConfig, needed: Needs) -> dict[str, int]:
     counts = {"broker": int(needed.broker), "model": int(needed.model)}
     counts |= {name: pool.min for name, pool in config.pools.items()}
-    return counts | {"beat": 1, "flower": 1}
+    return counts | {"beat": 1, "flower": 1, "ops": 1}
 
 
 def _notes(procfile: Mapping[str, str], counts: Mapping[str, int]) -> tuple[str, ...]:
@@ -117,6 +118,7 @@ def addresses(
         broker_url=broker if needed.broker else settings.broker_url,
         model_url=model if needed.model else settings.environment.model_url,
         flower_url=f"http://{LOOPBACK}:{ports['FLEET_FLOWER_PORT']}",
+        ops_url=f"http://{LOOPBACK}:{ports['FLEET_OPS_PORT']}",
     )
 
 

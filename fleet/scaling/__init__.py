@@ -1,1 +1,1 @@
-"""How many workers each pool has: policies that decide, a job that asks them, actuators that act."""
+"""How many workers each pool has: policies decide, a job asks them, actuators act."""

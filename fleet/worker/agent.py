@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from functools import partial
+from importlib import metadata
 from typing import Any
 
 import structlog
@@ -95,6 +96,7 @@ class Heartbeat:
         self.data_dir, self.idle_seconds = environment.data_dir, environment.idle_seconds
         #: Since when no task runs.
         self._idle_since = time.monotonic()
+        self.version = environment.version or metadata.version("fleet")
         self._reported, self._reported_at = -1, float("-inf")
         self._ended = threading.Event()
         self._thread = repeat("heartbeat", self._beat, POLL_SECONDS, MAX_SECONDS, self._ended)
@@ -133,7 +135,7 @@ class Heartbeat:
                 self._leave()
 
     def _register(self) -> None:
-        facts = {"host": socket.gethostname(), "pid": str(os.getpid())}
+        facts = {"host": socket.gethostname(), "pid": str(os.getpid()), "version": self.version}
         self.registry.register(self.role.agent, self.role.pool, self.slots, facts)
 
     def _beat(self) -> None:

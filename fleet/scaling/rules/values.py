@@ -31,10 +31,18 @@ class ServiceTime(NamedTuple):
 
 
 class Sized(NamedTuple):
-    """A former decision: when it was made, in seconds since 1970, and how many workers it wanted."""
+    """A former decision: when it was made, in seconds since 1970, and how many workers it wanted.
+
+    `workers` is `ScaleDecision.wanted`, before the hold time and the bounds. With the held size
+    here, a pool would be held for ever.
+    """
 
     at: float
     workers: int
+
+
+MAX_HOLD_SECONDS = 600.0
+"""The longest time for which a size is kept before a scale-in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +59,9 @@ class PoolLoad:
     min: int
     max: int
     slots: int
-    #: The last decision, and those before it that still matter, the newest last.
+    #: The size last decided. It holds where nothing newer is known.
     desired: int
+    #: What was wanted by the decisions of the last `MAX_HOLD_SECONDS`, the newest last.
     history: tuple[Sized, ...]
     #: Workers that take tasks, that were started and are not ready, and that are drained to end.
     ready: int
@@ -84,24 +93,39 @@ class PoolLoad:
         return self.ready + self.starting
 
 
+class Wanted(NamedTuple):
+    """How many workers a policy wants, and why, as sentences."""
+
+    workers: int
+    reasons: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class ScaleDecision:
-    """How many workers a pool should have, by which policy, and why, as sentences."""
+    """How many workers a pool should have, by which policy, and why, as sentences.
+
+    `wanted` is what the policy wanted before the hold time and the bounds. It goes into
+    `PoolLoad.history` of the next decisions. Where stale figures hold the last size it equals
+    `workers`.
+    """
 
     pool: str
     workers: int
     policy: str
     reasons: tuple[str, ...]
+    wanted: int
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingPolicy:
-    """A policy by name. `decide` is pure: the same load gives the same decision.
+    """A policy by name. `decide` is pure: the same load gives the same answer.
 
     The bounds that hold for every policy (min, max, money, provider, stale figures, hold time) are
-    applied by `fleet.scaling.rules.policies.decide` to what this function wants.
+    applied by `fleet.scaling.rules.policies.decide` to what this function wants. `hold` gives the
+    seconds for which a size is kept before a scale-in, at most `MAX_HOLD_SECONDS`.
     """
 
     name: str
     description: str
-    decide: Callable[[PoolLoad], ScaleDecision]
+    decide: Callable[[PoolLoad], Wanted]
+    hold: Callable[[PoolLoad], float]
