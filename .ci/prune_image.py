@@ -2,8 +2,9 @@
 
     /opt/fleet/bin/python prune_image.py --extras anthropic,google
 
-requirements.txt locks the tools of the tests too. All that is locked was installed, with its hashes;
-this removes each package that Fleet, with these extras, does not require. Fleet must be installed.
+requirements.txt locks the tools of the tests too. All that is locked was installed, with its
+hashes. This removes each package that Fleet, with these extras, does not require. Fleet must be
+installed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from packaging.utils import canonicalize_name
 LEFT_OUT = {"xllamacpp"}
 """The server of the local model, which the image does not hold."""
 PARTS = ("kubernetes/aio", "numpy/tests", "numpy/*/tests", "numpy/_core/lib", "numpy/f2py")
-"""Parts of packages that nothing imports, large ones: the asyncio twin of the client, tests, headers."""
+"""Large parts of packages that nothing imports: the asyncio twin of the client, tests, headers."""
 
 
 def required(extras: set[str]) -> set[str]:
@@ -36,9 +37,7 @@ def required(extras: set[str]) -> set[str]:
         for text in distribution(name).requires or ():
             requirement = Requirement(text)
             if _applies(requirement, wanted):
-                waiting.append(
-                    (canonicalize_name(requirement.name), frozenset(requirement.extras))
-                )
+                waiting.append((canonicalize_name(requirement.name), frozenset(requirement.extras)))
     return found
 
 

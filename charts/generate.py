@@ -28,9 +28,6 @@ QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 CIDR = r"^[0-9a-fA-F.:]+/[0-9]{1,3}$"
 DURATION = r"^([0-9]+(ms|s|m|h))+$"
 LABEL = r"^[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?$"
-LARGE_NUMBERS = re.compile(r"(tokens|requests|tasks)$")
-"""Keys of fleet.toml whose whole numbers may be over 2**53. They may stand in quotes."""
-
 Quantity = Annotated[str, Field(pattern=QUANTITY)] | Annotated[float, Field(gt=0)]
 Cidr = Annotated[str, Field(pattern=CIDR)]
 Count = Annotated[int, Field(ge=0, le=1000)]
@@ -135,7 +132,12 @@ class Volume(Values):
 
 class InternalRedis(Values):
     enabled: bool
-    image: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._/:\-]*(:[A-Za-z0-9_][A-Za-z0-9_.\-]*|@sha256:[0-9a-f]{64})$")]
+    image: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9][a-z0-9._/:\-]*(:[A-Za-z0-9_][A-Za-z0-9_.\-]*|@sha256:[0-9a-f]{64})$"
+        ),
+    ]
     resources: Resources
     persistence: Volume
     password: Password
@@ -341,11 +343,14 @@ def _prefix(part: Any, prefix: str) -> None:
 
 
 def _simplify(part: Any) -> None:
-    """Leave out titles, defaults and what is required, and write references as draft 7 does."""
+    """Leave out titles, defaults and what is required, refuse names that fit no pattern, and write
+    references as draft 7 does."""
     for child in _children(part):
         for key in ("title", "default", "required", "examples"):
             if not isinstance(child.get(key), dict):
                 child.pop(key, None)
+        if "patternProperties" in child:
+            child["additionalProperties"] = False
         if isinstance(child.get("$ref"), str):
             reference = child["$ref"].replace("#/$defs/", "#/definitions/")
             child.clear()
@@ -353,13 +358,12 @@ def _simplify(part: Any) -> None:
 
 
 def _allow_large_numbers(part: Any) -> None:
+    """Let a whole number without a maximum stand in quotes. See `fleet.whole` of the templates."""
     for name, each in part.get("properties", {}).items():
-        if LARGE_NUMBERS.search(name) and not isinstance(each.get("$ref"), str):
-            description = each.pop("description", None)
+        if each.get("type") == "integer" and "maximum" not in each:
             quoted = {"type": "string", "pattern": "^[0-9]{1,18}$"}
-            part["properties"][name] = {"anyOf": [each, quoted]}
-            if description:
-                part["properties"][name]["description"] = description
+            description = each.pop("description")
+            part["properties"][name] = {"anyOf": [each, quoted], "description": description}
 
 
 def _children(part: Any) -> Any:
@@ -377,8 +381,8 @@ HEAD = """# The chart `fleet`
 Runs a fleet on Kubernetes: a Deployment for each pool, beat, Flower and the ops endpoint.
 [docs/kubernetes.md](../../docs/kubernetes.md) says how to install it, with values by example.
 
-`values.schema.json` refuses wrong values before anything is installed. `charts/generate.py` writes this
-file and the schema.
+`values.schema.json` refuses wrong values before anything is installed. `charts/generate.py` writes
+this file and the schema.
 
 | value | default | meaning |
 |---|---|---|

@@ -1,7 +1,7 @@
 """A file in the data folder shows that a process without HTTP lives.
 
-Kubernetes looks how old `alive/NAME` is, which costs no start of Python: see charts/fleet. The file says
-nothing about Redis. A worker is not restarted because Redis is away.
+Kubernetes looks how old `alive/NAME` is, which costs no start of Python: see charts/fleet. The file
+says nothing about Redis, because a restart does not help while Redis is away.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from charts import Chart, Rendered, features, values_of
+from helm_chart import Chart, Rendered, features, values_of
 
 
 @pytest.fixture(scope="session")

@@ -238,7 +238,9 @@ def egress(manifests: Sequence[Manifest]) -> Iterator[str]:
                     yield f"{name_of(each)}: an {direction} rule has no ports"
 
 
-def istio_rules(manifests: Sequence[Manifest], tcp_ports: Sequence[str] = ("6379",)) -> Iterator[str]:
+def istio_rules(
+    manifests: Sequence[Manifest], tcp_ports: Sequence[str] = ("6379",)
+) -> Iterator[str]:
     """Keys that Istio knows, and none of HTTP where a port is TCP."""
     for each in manifests:
         if each["kind"] != "AuthorizationPolicy":

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
-from charts import Rendered
+from helm_chart import Rendered
 
 from fleet.redis.keys import Keys, lists
 from fleet.redis.permissions import Permissions
@@ -46,9 +46,10 @@ def test_a_pool_is_sized_by_its_queues_and_by_what_its_workers_hold(
         assert running == keys.pool(pool).unacked
         own, overflow = f"{tag}.{pool}", f"{tag}.overflow.{config.agent_type}"
         assert set(counted.values()) == {*lists(own), *lists(overflow)}
-        assert formula_names(
-            each["spec"]["advanced"]["scalingModifiers"]["formula"]
-        ) == {*counted, "running"}
+        assert formula_names(each["spec"]["advanced"]["scalingModifiers"]["formula"]) == {
+            *counted,
+            "running",
+        }
 
 
 def test_pools_of_one_agent_type_share_its_overflow_queue(rendered: dict[str, Rendered]) -> None:
@@ -140,9 +141,9 @@ def test_keda_may_count_and_nothing_else(users: dict[str, redis.Redis]) -> None:
     assert keda.eval(COUNT, 1, "{fleet}.scanner") == 0
     with pytest.raises(redis.exceptions.NoPermissionError):
         keda.lpop(queue)
-    with pytest.raises(redis.exceptions.ResponseError, match="ACL|permission|NOPERM"):
+    with pytest.raises(redis.exceptions.ResponseError, match=r"ACL|permission"):
         keda.eval("return redis.call('lpop', KEYS[1])", 1, queue)
-    with pytest.raises(redis.exceptions.ResponseError, match="ACL|permission|NOPERM"):
+    with pytest.raises(redis.exceptions.ResponseError, match=r"ACL|permission"):
         keda.eval(COUNT, 1, "{fleet}:task:1")
 
 

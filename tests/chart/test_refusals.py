@@ -1,11 +1,11 @@
-"""Wrong values are refused with a sentence that names the value. `helm lint` would accept many of them."""
+"""Wrong values are refused with a sentence that names the value. `helm lint` accepts many."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from charts import Chart
+from helm_chart import Chart
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown value": ({"pool": {}}, "pool"),
@@ -23,7 +23,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "Codegen",
     ),
     "no pool": (
-        {"config": {"pools": {"codegen": None, "scanner": None, "perf": None}}, "pools": {"codegen": None}},
+        {
+            "config": {"pools": {"codegen": None, "scanner": None, "perf": None}},
+            "pools": {"codegen": None},
+        },
         "config.pools: no pool is left",
     ),
     "settings of a pool that is not there": ({"pools": {"gone": {}}}, "pools.gone"),
@@ -39,8 +42,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "config.pools: a-b and a_b would share the Deployment",
     ),
     "a number that has lost digits": (
-        {"config": {"budgets": {"monthly_tokens": 12345678901234567}}},
-        "config.budgets.monthly_tokens",
+        {"config": {"health": {"failures_in_row": 12345678901234567}}},
+        "config.health.failures_in_row: 12345678901234568 has lost digits",
     ),
     "a quantity with a word": (
         {"poolDefaults": {"resources": {"requests": {"cpu": "1 core"}}}},

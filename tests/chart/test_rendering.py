@@ -8,7 +8,7 @@ from typing import Any
 
 import manifests as m
 import pytest
-from charts import Chart, Rendered, features, values_of
+from helm_chart import Chart, Rendered, features, values_of
 
 from fleet.settings import FleetConfig, parse_config
 from fleet.settings.environment import Environment
@@ -77,12 +77,13 @@ def test_whole_numbers_of_any_size_stay_whole(rendered: dict[str, Rendered]) -> 
     pool = found["pools"]["codegen"]
     whole = (pool["min"], pool["slots"], pool["max"], found["limits"]["waiting_per_pool"])
     assert whole == (0, 1, 3, 1_000_000)
-    assert found["budgets"]["monthly_tokens"] == 12_345_678_901_234_567
-    assert all(type(each) is int for each in (*whole, found["budgets"]["monthly_tokens"]))
+    large = (found["budgets"]["monthly_tokens"], found["health"]["failures_in_row"])
+    assert large == (9_007_199_254_740_991, 12_345_678_901_234_567)
+    assert all(type(each) is int for each in (*whole, *large))
     assert found["budgets"]["downgrade"]["nearly"] == 0.8
     assert found["routing"]["rules"][0]["tenant"] == "0123"
     config = config_of(rendered["numbers"])
-    assert config.budgets.monthly_tokens == 12_345_678_901_234_567
+    assert config.health.failures_in_row == 12_345_678_901_234_567
 
 
 def test_null_removes_a_pool_of_the_defaults(rendered: dict[str, Rendered]) -> None:

@@ -19,7 +19,7 @@ whole again, in the map itself: {map, path}. A number that a float cannot hold i
 {{- $list = append $list $item.item -}}
 {{- end -}}
 {{- $_ := set $map $key $list -}}
-{{- else if and (kindIs "string" $value) (regexMatch "(tokens|requests|tasks)$" $key) (regexMatch "^[0-9]{1,18}$" $value) -}}
+{{- else if and (kindIs "string" $value) (has $key (list "failures_in_row" "probes")) (regexMatch "^[0-9]{1,18}$" $value) -}}
 {{- $_ := set $map $key (int64 (regexReplaceAll "^0+([0-9])" $value "${1}")) -}}
 {{- else if kindIs "float64" $value -}}
 {{- if eq (floor $value) $value -}}
