@@ -179,21 +179,18 @@ def _try(
     from fleet.errors import FleetError
 
     submitted: list[tuple[Canary, Task | FleetError]] = []
-    for canary in chosen:
+    for each in chosen:
         try:
-            task = fleet.submit(
-                canary.request_type, canary.payload, tenant=tenant, pool=canary.pool
-            )
-            submitted.append((canary, task))
+            task = fleet.submit(each.request_type, each.payload, tenant=tenant, pool=each.pool)
+            submitted.append((each, task))
         except FleetError as error:
-            submitted.append((canary, error))
-    for canary, task in submitted:
-        if isinstance(task, FleetError):
-            yield Tried(
-                canary.agent_type, canary.request_type, "", "", "refused", None, 0.0, str(task)
-            )
+            submitted.append((each, error))
+    for each, answer in submitted:
+        if isinstance(answer, FleetError):
+            reason = str(answer)
+            yield Tried(each.agent_type, each.request_type, "", "", "refused", None, 0.0, reason)
         else:
-            yield _await(canary, task, max(0.0, deadline - time.monotonic()))
+            yield _await(each, answer, max(0.0, deadline - time.monotonic()))
 
 
 def _await(canary: Canary, task: Task, seconds_left: float) -> Tried:

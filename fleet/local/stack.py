@@ -138,8 +138,8 @@ def child_environment(
     return given
 
 
-def worker_command(settings: Settings, pool_name: str, process: int) -> list[str]:
-    """The command of the Celery worker of a pool. The worker finds its queues by FLEET_POOL.
+def worker_arguments(settings: Settings, pool_name: str, process: int) -> list[str]:
+    """Celery's arguments for a worker of a pool. The worker finds its queues by FLEET_POOL.
 
     Its name contains the process id, because two fleets on one machine may share a broker. Raises
     `InvalidConfig` for an unknown pool. No argument contains a secret.
@@ -149,7 +149,7 @@ def worker_command(settings: Settings, pool_name: str, process: int) -> list[str
         known = ", ".join(sorted(settings.config.pools))
         raise InvalidConfig(f"no pool is called {pool_name!r}; use one of: {known}")
     return [
-        *_celery("worker", settings),
+        *_arguments(settings),
         "--pool", pool.execution,
         "--concurrency", str(pool.slots),
         "--hostname", f"{pool_name}-{process}@%h",
@@ -158,11 +158,10 @@ def worker_command(settings: Settings, pool_name: str, process: int) -> list[str
     ]  # fmt: skip
 
 
-def beat_command(settings: Settings) -> list[str]:
-    """The command of Celery beat. The last run of each job is stored in Redis."""
-    return _celery("beat", settings)
+def beat_arguments(settings: Settings) -> list[str]:
+    """Celery's arguments for beat. The last run of each job is stored in Redis."""
+    return _arguments(settings)
 
 
-def _celery(command: str, settings: Settings) -> list[str]:
-    level = settings.environment.log_level
-    return [sys.executable, "-m", "celery", "-A", "workers.app", command, "--loglevel", level]
+def _arguments(settings: Settings) -> list[str]:
+    return ["--loglevel", settings.environment.log_level]

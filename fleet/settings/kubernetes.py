@@ -11,8 +11,8 @@ from fleet.settings.names import Section
 LONGEST_NAME = 52
 """Kubernetes adds up to eleven characters to it and allows 63; the chart cuts at the same place."""
 
-Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?$")]
-Deployment = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9\-]*\{pool\}[a-z0-9\-]*$")]
+Namespace = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9\-]{0,62}$")]
+Deployment = Annotated[str, Field(pattern=r"^[a-z0-9\-]*\{pool\}[a-z0-9\-]*$")]
 
 
 class Kubernetes(Section):

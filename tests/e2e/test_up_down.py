@@ -26,6 +26,7 @@ from pydantic import SecretStr
 
 from fleet.cli.status import look
 from fleet.local.run_file import running
+from fleet.operations.health import http_problem
 from fleet.settings import Environment, Settings, parse_config
 
 PASSWORD = "open sesame"
@@ -159,12 +160,13 @@ def test_flower_opens_with_its_password_alone(up: Place) -> None:
 
 def test_the_ops_endpoint_shows_the_running_fleet(up: Place) -> None:
     url = up.run_file()["ops_url"]
+    # Until beat has looked at the fleet, nothing is known.
+    eventually(lambda: not http_problem(f"{url}/metrics"), 40, "metrics")
     with urllib.request.urlopen(f"{url}/scale/codegen") as answer:
         assert json.load(answer)["queued"] == 0
     with urllib.request.urlopen(f"{url}/metrics") as answer:
         metrics = answer.read().decode()
-    idle = 'ai_agents{status="idle",type="code_generator"} 1.0'
-    assert idle in metrics
+    assert 'ai_agents{status="idle",type="code_generator"} 1.0' in metrics
 
 
 def test_no_password_is_among_the_arguments_of_a_process(up: Place) -> None:

@@ -30,9 +30,9 @@ def test_an_equal_version_passes() -> None:
     assert judge(runs(200, failed=10), runs(200, failed=10)).passed
 
 
-@pytest.mark.parametrize("failed", [0, 3, 9])
-def test_the_same_errors_by_accident_pass(failed: int) -> None:
-    assert judge(runs(1000, failed=20), runs(100, failed=failed)).passed == (failed < 9)
+@pytest.mark.parametrize(("failed", "passed"), [(0, True), (4, True), (9, True), (12, False)])
+def test_errors_that_may_be_an_accident_pass(failed: int, passed: bool) -> None:
+    assert judge(runs(1000, failed=20), runs(100, failed=failed)).passed == passed
 
 
 def test_more_errors_are_named_with_their_share() -> None:
@@ -46,7 +46,7 @@ def test_more_errors_are_named_with_their_share() -> None:
 def test_a_slower_p95_is_named_and_a_little_slower_is_tolerated() -> None:
     assert judge(runs(200), runs(200, seconds=1.2)).passed
     (reason,) = judge(runs(200), runs(200, seconds=2.0)).reasons
-    assert "p95 of the run time is 2.89 s in the new version and 1.44 s in the old" in reason
+    assert "p95 of the run time is 2.90 s in the new version and 1.45 s in the old" in reason
 
 
 def test_a_dearer_task_is_named() -> None:

@@ -103,7 +103,7 @@ def test_a_workers_command_names_its_pool_and_holds_no_secret(
 ) -> None:
     clean_environment.setenv("FLEET_BROKER_URL", "redis://:hush@127.0.0.1:6379/0")
     clean_environment.setenv("FLEET_FLOWER_PASSWORD", "hush")
-    command = stack.worker_command(load_settings(), "scanner", 4711)
+    command = stack.worker_arguments(load_settings(), "scanner", 4711)
     assert command[command.index("--pool") + 1] == "prefork"
     assert command[command.index("--concurrency") + 1] == "2"
     assert command[command.index("--hostname") + 1] == "scanner-4711@%h"
@@ -112,7 +112,7 @@ def test_a_workers_command_names_its_pool_and_holds_no_secret(
 
 def test_a_worker_for_an_unknown_pool_is_refused_with_the_known_ones(settings: Settings) -> None:
     with pytest.raises(InvalidConfig, match="codegen, perf, scanner"):
-        stack.worker_command(settings, "scaner", 1)
+        stack.worker_arguments(settings, "scaner", 1)
 
 
 def test_children_are_told_where_everything_is(settings: Settings) -> None:
