@@ -83,7 +83,7 @@ def test_keda_asks_the_ops_endpoint_for_what_it_answers(rendered: dict[str, Rend
     triggers = rendered["keda-metrics-api"].named("ScaledObject", "fleet-pool-perf")["spec"][
         "triggers"
     ]
-    assert [t["metadata"]["valueLocation"] for t in triggers] == ["queued", "running"]
+    assert [t["metadata"]["valueLocation"] for t in triggers] == ["desired"]
     assert {t["metadata"]["url"] for t in triggers} == {
         "http://fleet-ops.agents.svc:8080/scale/perf"
     }
