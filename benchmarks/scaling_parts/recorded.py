@@ -79,12 +79,11 @@ def _within_steps(
     gaps = np.where(
         weibull[gaps_of], rng.weibull(shape[gaps_of]), rng.gamma(shape[gaps_of])
     )
-    gaps = np.maximum(gaps, 1e-12)
+    gaps = np.maximum(gaps, 1e-100)
     ends = np.cumsum(counts + 1)
-    total = np.cumsum(gaps)
-    before = np.append(0.0, total[ends[:-1] - 1])
-    length = total[ends - 1] - before
-    places = (total - before[gaps_of]) / length[gaps_of] * STEP_SECONDS + start[gaps_of]
+    shares = gaps / np.add.reduceat(gaps, ends - counts - 1)[gaps_of]
+    # The shares of each step add up to 1, so the sum before a step is its number.
+    places = (np.cumsum(shares) - gaps_of) * STEP_SECONDS + start[gaps_of]
     return np.delete(places, ends - 1)
 
 

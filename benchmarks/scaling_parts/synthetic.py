@@ -1,4 +1,4 @@
-"""A made day: twelve busy hours with bursts, and the two weeks before them."""
+"""A made day: twelve busy hours with bursts, and the week before them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fleet.simulation.rules.workload import lognormal
 
 HOUR = 3600.0
 DAY_SECONDS, BUSY_SECONDS = 24 * HOUR, 12 * HOUR
-DAYS_BEFORE = 14
+DAYS_BEFORE = 7
 INTERVAL = 300.0
 RATE = 2.0
 MEAN_SECONDS, CV = 10.0, 1.0
@@ -22,7 +22,7 @@ DAY_SPREAD = 0.15
 
 
 def day(seed: int) -> Trace:
-    """Twelve hours that are simulated, with the counts of the 14 days before as their past.
+    """Twelve hours that are simulated, with the counts of the 7 days before as their past.
 
     The rate of a day goes from half of `RATE` to one and a half of it and back, at night to a
     tenth. Each of twelve bursts a day multiplies it by 3 to 5 for 3 to 10 minutes, from one moment
@@ -32,9 +32,10 @@ def day(seed: int) -> Trace:
     """
     rng = np.random.default_rng(seed)
     plan = _bursts(rng, SCHEDULED)
-    counts = [rng.poisson(_rates(rng, plan, INTERVAL) * INTERVAL) for _ in range(DAYS_BEFORE)]
-    past = Arrivals(INTERVAL, 0.0, tuple(np.concatenate(counts).tolist()))
-    rates = _rates(rng, plan, 1.0)[: int(BUSY_SECONDS)]
+    counts = [rng.poisson(_rates(rng, plan)) for _ in range(DAYS_BEFORE)]
+    by_interval = np.concatenate(counts).reshape(-1, int(INTERVAL)).sum(axis=1)
+    past = Arrivals(INTERVAL, 0.0, tuple(by_interval.tolist()))
+    rates = _rates(rng, plan)[: int(BUSY_SECONDS)]
     arrival = np.repeat(np.arange(len(rates), dtype=np.float64), rng.poisson(rates))
     arrival = np.sort(arrival + rng.random(len(arrival)))
     return Trace(arrival, lognormal(MEAN_SECONDS, CV, len(arrival), rng), past)
@@ -47,8 +48,8 @@ def _bursts(rng: np.random.Generator, count: int) -> FloatArray:
     return np.column_stack([starts, lengths, rng.uniform(*FACTOR, count)])
 
 
-def _rates(rng: np.random.Generator, plan: FloatArray, interval: float) -> FloatArray:
-    """Tasks per second in each interval of a day that begins with its busy hours."""
+def _rates(rng: np.random.Generator, plan: FloatArray) -> FloatArray:
+    """Tasks per second in each second of a day that begins with its busy hours."""
     seconds = np.arange(0.0, DAY_SECONDS, 1.0)
     busy = 1.0 - 0.5 * np.cos(2 * np.pi * seconds / BUSY_SECONDS)
     rate = RATE * np.where(seconds < BUSY_SECONDS, busy, 0.1)
@@ -56,5 +57,5 @@ def _rates(rng: np.random.Generator, plan: FloatArray, interval: float) -> Float
     for start, length, factor in (*shifted, *_bursts(rng, BURSTS - SCHEDULED)):
         inside = (seconds >= start) & (seconds < start + length)
         rate[inside] = np.maximum(rate[inside], factor * RATE * busy[inside])
-    rate *= lognormal(1.0, DAY_SPREAD, 1, rng)
-    return rate.reshape(-1, int(interval)).mean(axis=1)
+    busier: FloatArray = rate * lognormal(1.0, DAY_SPREAD, 1, rng)
+    return busier

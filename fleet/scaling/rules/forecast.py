@@ -6,6 +6,9 @@ is (what `square_root` assumes), and the rate goes as on other days, times how m
 Where the second was not clearly better, the answer is that of `square_root`. Where it was, the two
 are combined by the inverse of their error variances (J. M. Bates and C. W. J. Granger, The
 combination of forecasts, 1969).
+
+Where a worker starts sooner than a task ends, the answer is that of `square_root` too: a slot for
+each waiting task is there as soon as a forecast could help.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from math import ceil, exp, sqrt
 from typing import NamedTuple
 
 from fleet.scaling.rules.demand import arrival_rate
-from fleet.scaling.rules.square_root import MARGIN, square_root
+from fleet.scaling.rules.square_root import MARGIN, staffed
 from fleet.scaling.rules.values import Arrivals, PoolLoad, Wanted
 
 DAY_SECONDS = 86_400.0
@@ -35,13 +38,19 @@ class Forecast(NamedTuple):
 
 def forecast(load: PoolLoad) -> Wanted:
     """What `square_root` wants, or more where the time of day lets a higher rate expect."""
-    base = square_root(load)
     rate = arrival_rate(load.recent).per_second
+    base = staffed(load, rate)
+    mean = load.service.mean
+    if not load.service.tasks or load.start_seconds <= mean:
+        reason = (
+            f"a worker starts in {load.start_seconds:.3g} s, a task takes {mean:.3g} s: "
+            "no forecast is needed"
+        )
+        return Wanted(base.workers, (reason, *base.reasons))
     ahead = expected_rate(load.long_term, load.now, load.start_seconds, rate)
-    if ahead is None or not load.service.tasks:
+    if ahead is None:
         reason = "the time of day says nothing more than the rate now"
         return Wanted(base.workers, (reason, *base.reasons))
-    mean = load.service.mean
     offered = ahead.per_second * mean
     slots = offered + MARGIN * sqrt(offered + (ahead.error * mean) ** 2)
     workers = ceil(slots / load.slots - 1e-9)

@@ -30,7 +30,7 @@ from fleet.scaling.rules.victims import Worker, change
 
 FloatArray = npt.NDArray[np.float64]
 RECENT_SECONDS, RECENT_COUNTS = 5.0, 60
-LONG_COUNTS = 14 * 24 * 12
+LONG_COUNTS = 7 * 24 * 12
 HALF_LIFE_SECONDS = 3600.0
 """How fast the times of ended tasks lose their weight."""
 SAMPLES = 2000
@@ -72,11 +72,13 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """Each task's wait in seconds, in the order of arrival; paid and busy slot-seconds."""
+    """Each task's wait in seconds, in the order of arrival; paid and busy slot-seconds; the most
+    workers at once."""
 
     waits: FloatArray
     paid: float
     busy: float
+    most_workers: int
     timeline: list[Moment]
 
 
@@ -210,7 +212,7 @@ class _Pool:
     def run(self) -> Outcome:
         step, total = self.conditions.decide_seconds, len(self.arrival)
         every = max(1, int((self.arrival[-1] if total else 0.0) / step / SAMPLES))
-        timeline = []
+        timeline, most = [], 0
         for _ in range(self.conditions.min):
             self.workers.start(0.0, 0.0)
         number = 0
@@ -223,14 +225,15 @@ class _Pool:
             self.history.append(Sized(now, decision.wanted))
             self.desired = decision.workers
             self.workers.resize(now, decision.workers, load.service.mean)
+            in_all = len(self.workers.started)
+            most = max(most, in_all)
             if number % every == 0:
-                in_all = load.workers + load.draining
                 timeline.append(Moment(now, load.queued, load.running, self.desired, in_all))
             number += 1
             self._take(number * step)
         self.workers.end_all(now)
         paid = self.workers.paid_seconds * self.conditions.slots
-        return Outcome(np.array(self.waits), paid, self.seconds[-1], timeline)
+        return Outcome(np.array(self.waits), paid, self.seconds[-1], most, timeline)
 
     def _take(self, until: float) -> None:
         """Tasks take slots, until a moment."""
