@@ -15,10 +15,10 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 # or ARGS=--rivals for the benchmarks, ARGS=--upgrade for the lock.
 ARGS :=
 
-test test-slow: export PYTHONDONTWRITEBYTECODE :=
+test test-slow test-cluster: export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-slow test-faults bench docs picture lock clean
+.PHONY: help install demo up test test-slow test-faults test-cluster bench docs picture lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -71,6 +71,10 @@ test-slow: $(INSTALLED)  ## Run the tests that take too long for every change
 # FLEET_FAULTS=full takes about an hour.
 test-faults: $(INSTALLED)  ## Run the fault tests, with stock Celery for comparison (FLEET_FAULTS=full: full length)
 	FLEET_FAULTS_STOCK=1 $(PYTHON) -m pytest tests/faults -m faults -s $(ARGS)
+
+# REAL_SERVICES names the program that starts a real Kubernetes API and KEDA on this machine.
+test-cluster: $(INSTALLED)  ## Run the tests against a real Kubernetes API (REAL_SERVICES=PROGRAM)
+	$(PYTHON) -m pytest tests/cluster -m cluster $(ARGS)
 
 bench: $(INSTALLED)  ## Run every benchmark and write benchmarks/RESULTS.md (ARGS=--quick: short)
 	$(PYTHON) benchmarks/run_all.py $(ARGS)

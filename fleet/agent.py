@@ -220,7 +220,8 @@ class AgentSpec:
 
     `estimate` is the token estimate of a task. A request type of the configuration uses another
     agent's estimate if it names that agent's `model_task`. If `runs_code`, the agent runs code in
-    the sandbox, and `fleet status` shows the sandbox's state.
+    the sandbox, and `fleet status` shows the sandbox's state. `canary` is the payload of a small,
+    cheap task that every working agent does; `fleet deploy smoke` submits it.
     """
 
     agent_type: str
@@ -232,6 +233,7 @@ class AgentSpec:
     runs_code: bool = False
     render: str = ""
     exports: Mapping[str, str] = field(default_factory=dict)
+    canary: Mapping[str, Any] | None = None
 
     def make(self) -> Agent:
         """Import and make the agent. Called once in each worker process."""

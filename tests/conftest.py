@@ -40,8 +40,10 @@ LONGEST = (
 """These groups start first, so that none of them runs alone at the end."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Iterator[None]:
     """Group tests by fleet or by file. A group runs in one process, and the longest start first."""
 
     def place(item: pytest.Item) -> int:
@@ -51,6 +53,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
+    yield
+    if config.getoption("loadgroup", default=False) and not all("@" in i.nodeid for i in items):
+        raise pytest.UsageError("this pytest-xdist groups no tests with this pytest: see setup.cfg")
 
 
 def _group(item: pytest.Item) -> str:

@@ -39,6 +39,7 @@ MODULES = {
     "ledger": ("ledger",),
     "spend": ("spend",),
     "simulate": ("simulate",),
+    "deploy": ("deploy",),
     "configuration": ("config",),
     "service": ("service",),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -70,14 +70,14 @@ def worker(pool: Annotated[str, typer.Argument(help="The pool to serve.")]) -> N
 
     Example: `fleet service worker codegen`
     """
-    from fleet.local.stack import worker_command
+    from fleet.local.stack import worker_arguments
     from fleet.settings import load_settings
 
     settings = load_settings()
-    command = worker_command(settings, pool, os.getpid())
+    arguments = worker_arguments(settings, pool, os.getpid())
     _wait_for_broker(settings)
     os.environ["FLEET_POOL"] = pool
-    _become(command)
+    _run_celery("worker", arguments, pool)
 
 
 @app.command()
@@ -87,13 +87,13 @@ def beat() -> None:
     Example: `fleet service beat`
     """
     from fleet.local.run_file import make_data_dir
-    from fleet.local.stack import beat_command
+    from fleet.local.stack import beat_arguments
     from fleet.settings import load_settings
 
     settings = load_settings()
     make_data_dir(settings)
     _wait_for_broker(settings)
-    _become(beat_command(settings))
+    _run_celery("beat", beat_arguments(settings))
 
 
 @app.command()
@@ -110,10 +110,32 @@ def flower() -> None:
     serve_flower(settings)
 
 
+@app.command()
+def ops() -> None:
+    """Serve health, readiness, metrics and the figures that KEDA scales by, without a login.
+
+    `/health` says that the process answers. `/ready` says that Redis answers too. `/metrics` has
+    the metrics for Prometheus, `/scale/POOL` what KEDA's metrics-api trigger reads. What cannot be
+    known is a 503 with the reason, never a 0.
+
+    Example: `FLEET_OPS_PORT=8080 fleet service ops`
+    """
+    from fleet.settings import load_settings
+    from fleet.web.ops import serve_ops
+
+    serve_ops(load_settings())
+
+
 def _wait_for_broker(settings: Settings) -> None:
     from fleet.operations.broker import wait_for_broker
 
     wait_for_broker(settings, BROKER_WAIT_SECONDS)
+
+
+def _run_celery(command: Literal["worker", "beat"], arguments: list[str], *own: str) -> None:
+    from fleet.broker.command import run_celery
+
+    run_celery(command, arguments, ["fleet", "service", command, *own])
 
 
 def _become(command: list[str]) -> None:

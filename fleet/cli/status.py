@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(as_json: JsonOption = False) -> None:
-    """Show whether the broker, the model, each pool, beat and Flower are healthy.
+    """Show whether broker, model, pools, beat, Flower and ops endpoint are healthy.
 
     The sandbox line says in which isolation generated code runs. The exit status is 0 if all parts
     are healthy, else 1.
@@ -57,8 +57,11 @@ def look(settings: Settings) -> list[Part]:
     parts = [broker, health.model_part(settings), *health.sandbox_parts(settings)]
     if broker.ok:
         parts += _parts_in_broker(settings)
-    flower = flower_url(settings)
-    return [*parts, health.flower_part(flower)] if flower else parts
+    if flower := flower_url(settings):
+        parts.append(health.flower_part(flower))
+    if ops := _ops_url(settings):
+        parts.append(health.ops_part(ops))
+    return parts
 
 
 def _parts_in_broker(settings: Settings) -> list[Part]:
@@ -84,6 +87,17 @@ def flower_url(settings: Settings) -> str | None:
         return run.flower_url
     port = settings.environment.flower_port
     return f"http://{LOOPBACK}:{port}" if port else None
+
+
+def _ops_url(settings: Settings) -> str | None:
+    """The address of the ops endpoint: from the run file, else on the configured port."""
+    from fleet.local.run_file import running
+
+    run = running(settings.environment.data_dir)
+    if run:
+        return run.ops_url
+    host, port = settings.environment.ops_host, settings.environment.ops_port
+    return f"http://{host}:{port}" if port else None
 
 
 def _has_hint(part: Part) -> bool:

@@ -35,7 +35,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def up() -> None:
-    """Run broker, model, workers, beat and Flower in the foreground until Ctrl-C.
+    """Run broker, model, workers, beat, Flower and ops endpoint in the foreground until Ctrl-C.
 
     The processes are those of the `Procfile` in this folder, and one for each further pool of
     `fleet.toml`. If FLEET_BROKER_URL is set, no broker is started. If FLEET_MODEL_URL or a
@@ -200,7 +200,10 @@ def read_procfile(path: Path) -> dict[str, str]:
 
 def _wanted_ports(settings: Settings, broker: bool, model: bool) -> dict[str, int]:
     environment = settings.environment
-    wanted = {"FLEET_FLOWER_PORT": environment.flower_port}
+    wanted = {
+        "FLEET_FLOWER_PORT": environment.flower_port,
+        "FLEET_OPS_PORT": environment.ops_port,
+    }
     if broker:
         wanted["FLEET_BROKER_PORT"] = environment.broker_port
     if model:
@@ -222,6 +225,7 @@ def _run_file(
         flower_user=settings.environment.flower_user,
         ports=ports,
         processes=tuple(plan.commands),
+        ops_url=found.ops_url,
     )
 
 
@@ -233,6 +237,7 @@ def _print_start(settings: Settings, plan: Plan, found: Addresses) -> None:
     model = masked(found.model_url) if found.model_url else "from the providers whose key is set"
     say(f"model  {model}")
     say(f"flower {found.flower_url}, user {settings.environment.flower_user}")
+    say(f"ops    {found.ops_url}, without a login: /health, /ready, /metrics, /scale/POOL")
     for part in sandbox_parts(settings):
         say(f"sandbox {part.where}, {part.detail}")
     for note in plan.notes:

@@ -25,7 +25,10 @@ CLOCK_SLACK_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class RunFile:
-    """`started` is when the process began, in seconds since 1970."""
+    """`started` is when the process began, in seconds since 1970.
+
+    `ops_url` is None in the file of an older version.
+    """
 
     pid: int
     started: float
@@ -35,6 +38,7 @@ class RunFile:
     flower_user: str
     ports: Mapping[str, int]
     processes: tuple[str, ...]
+    ops_url: str | None = None
 
 
 def make_data_dir(settings: Settings) -> Path:

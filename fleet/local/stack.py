@@ -16,7 +16,7 @@ from fleet.errors import InvalidConfig
 from fleet.local.ports import LOOPBACK
 from fleet.settings import FleetConfig, Settings
 
-SERVICES = ("broker", "model", "beat", "flower")
+SERVICES = ("broker", "model", "beat", "flower", "ops")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Addresses:
     broker_url: str
     model_url: str | None
     flower_url: str
+    ops_url: str
 
 
 def needs(settings: Settings, environment: Mapping[str, str]) -> Needs:
@@ -71,7 +72,7 @@ def plan(procfile: Mapping[str, str], config: FleetConfig, needed: Needs) -> Pla
 def _counts(config: FleetConfig, needed: Needs) -> dict[str, int]:
     counts = {"broker": int(needed.broker), "model": int(needed.model)}
     counts |= {name: pool.min for name, pool in config.pools.items()}
-    return counts | {"beat": 1, "flower": 1}
+    return counts | {"beat": 1, "flower": 1, "ops": 1}
 
 
 def _notes(procfile: Mapping[str, str], counts: Mapping[str, int]) -> tuple[str, ...]:
@@ -117,6 +118,7 @@ def addresses(
         broker_url=broker if needed.broker else settings.broker_url,
         model_url=model if needed.model else settings.environment.model_url,
         flower_url=f"http://{LOOPBACK}:{ports['FLEET_FLOWER_PORT']}",
+        ops_url=f"http://{LOOPBACK}:{ports['FLEET_OPS_PORT']}",
     )
 
 
@@ -136,8 +138,8 @@ def child_environment(
     return given
 
 
-def worker_command(settings: Settings, pool_name: str, process: int) -> list[str]:
-    """The command of the Celery worker of a pool. The worker finds its queues by FLEET_POOL.
+def worker_arguments(settings: Settings, pool_name: str, process: int) -> list[str]:
+    """Celery's arguments for a worker of a pool. The worker finds its queues by FLEET_POOL.
 
     Its name contains the process id, because two fleets on one machine may share a broker. Raises
     `InvalidConfig` for an unknown pool. No argument contains a secret.
@@ -147,7 +149,7 @@ def worker_command(settings: Settings, pool_name: str, process: int) -> list[str
         known = ", ".join(sorted(settings.config.pools))
         raise InvalidConfig(f"no pool is called {pool_name!r}; use one of: {known}")
     return [
-        *_celery("worker", settings),
+        *_arguments(settings),
         "--pool", pool.execution,
         "--concurrency", str(pool.slots),
         "--hostname", f"{pool_name}-{process}@%h",
@@ -156,11 +158,10 @@ def worker_command(settings: Settings, pool_name: str, process: int) -> list[str
     ]  # fmt: skip
 
 
-def beat_command(settings: Settings) -> list[str]:
-    """The command of Celery beat. The last run of each job is stored in Redis."""
-    return _celery("beat", settings)
+def beat_arguments(settings: Settings) -> list[str]:
+    """Celery's arguments for beat. The last run of each job is stored in Redis."""
+    return _arguments(settings)
 
 
-def _celery(command: str, settings: Settings) -> list[str]:
-    level = settings.environment.log_level
-    return [sys.executable, "-m", "celery", "-A", "workers.app", command, "--loglevel", level]
+def _arguments(settings: Settings) -> list[str]:
+    return ["--loglevel", settings.environment.log_level]

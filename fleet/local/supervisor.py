@@ -31,7 +31,7 @@ from fleet.local.rules import RestartPolicy, wait_before_restart
 from fleet.text import plain_lines
 
 STOP_LAST = ("model", "broker")
-NO_WORKERS = (*STOP_LAST, "beat", "flower")
+NO_WORKERS = (*STOP_LAST, "beat", "flower", "ops")
 LAST_TIMEOUT_SECONDS = 3.0
 # The time that a worker may take to exit after its last task.
 LEAVE_SECONDS = 5.0

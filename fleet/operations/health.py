@@ -78,6 +78,12 @@ def flower_part(url: str) -> Part:
     return Part("flower", not problem, url, problem)
 
 
+def ops_part(url: str) -> Part:
+    """The ops endpoint. It must answer."""
+    problem = http_problem(f"{url}/health")
+    return Part("ops", not problem, url, problem)
+
+
 def pool_parts(
     settings: Settings, agents: Sequence[AgentRecord], counts: Mapping[str, PoolCounts]
 ) -> list[Part]:

@@ -22,7 +22,10 @@ SHOW_FAILED_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class AgentRecord:
-    """One agent. `heartbeat_age` in seconds; `registered` in seconds since 1970."""
+    """One agent. `heartbeat_age` in seconds; `registered` in seconds since 1970.
+
+    `version` is that of its deployment, "" for an agent of an older Fleet.
+    """
 
     id: str
     pool: str
@@ -33,6 +36,7 @@ class AgentRecord:
     pid: int
     heartbeat_age: float
     registered: float
+    version: str = ""
 
 
 class AgentStore(Store):
@@ -93,7 +97,7 @@ class AgentStore(Store):
                 pipeline.hgetall(self.keys.agent(agent_id))
             (seconds, micros), *rows = pipeline.execute()
         now = seconds + micros / 1e6
-        found = [_parse(fields, now) for fields in rows if fields]
+        found = [parse_agent(fields, now) for fields in rows if fields]
         return sorted(found, key=lambda agent: (agent.pool, agent.id))
 
     def reap(self, dead_after_seconds: float) -> list[str]:
@@ -109,7 +113,8 @@ class AgentStore(Store):
         return dead
 
 
-def _parse(fields: Mapping[Any, Any], now: float) -> AgentRecord:
+def parse_agent(fields: Mapping[Any, Any], now: float) -> AgentRecord:
+    """An agent from the fields of its hash. `now` in seconds since 1970, by Redis's clock."""
     found = {text(name): text(value) for name, value in fields.items()}
     return AgentRecord(
         id=found["id"],
@@ -121,4 +126,5 @@ def _parse(fields: Mapping[Any, Any], now: float) -> AgentRecord:
         pid=int(found.get("pid", 0)),
         heartbeat_age=max(0.0, now - int(found["heartbeat"]) / 1000),
         registered=int(found["registered"]) / 1000,
+        version=found.get("version", ""),
     )

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from fleet.settings import defaults
 from fleet.settings.budgets import Budgets, Rates
+from fleet.settings.kubernetes import Kubernetes
 from fleet.settings.limits import Agents, Leases, Limits, Replication, Workers
 from fleet.settings.models import CatalogueModel, Models, TenantModels
 from fleet.settings.names import (
@@ -66,6 +67,7 @@ class FleetConfig(Section):
     agents: Agents = Agents()
     routing: Routing = Routing()
     health: Health = Health()
+    kubernetes: Kubernetes = Kubernetes()
 
     @classmethod
     def tables(cls) -> frozenset[str]:

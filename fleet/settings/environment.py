@@ -52,6 +52,17 @@ class Environment(BaseSettings):
         "fleet", description="The user of Flower."
     )
     flower_password: SecretStr | None = Field(None, description="The password of Flower.")
+    ops_port: Port = Field(0, description="The port of the ops endpoint.")
+    ops_host: str = Field(
+        "127.0.0.1",
+        description="The address that the ops endpoint listens on, such as 0.0.0.0 in a container. "
+        "It has no login.",
+    )
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-+]{1,64}$")] | None = Field(
+        None,
+        description="The version of the agents, as `fleet deploy watch` compares it. Default: "
+        "that of the package fleet.",
+    )
     socket_timeout: Annotated[float, Field(gt=0, le=120)] = Field(
         5.0, description="How long Redis may take to answer."
     )

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from functools import partial
+from importlib import metadata
 from typing import Any
 
 import structlog
@@ -89,6 +90,7 @@ class Heartbeat:
         self.role = role
         self.slots = connection.settings.config.pools[role.pool].slots
         self.every_seconds = connection.settings.config.leases.heartbeat_seconds
+        self.version = connection.settings.environment.version or metadata.version("fleet")
         self._reported, self._reported_at = -1, float("-inf")
         self._ended = threading.Event()
         self._thread = repeat("heartbeat", self._beat, POLL_SECONDS, MAX_SECONDS, self._ended)
@@ -127,7 +129,7 @@ class Heartbeat:
                 self._leave()
 
     def _register(self) -> None:
-        facts = {"host": socket.gethostname(), "pid": str(os.getpid())}
+        facts = {"host": socket.gethostname(), "pid": str(os.getpid()), "version": self.version}
         self.registry.register(self.role.agent, self.role.pool, self.slots, facts)
 
     def _beat(self) -> None:

@@ -114,7 +114,7 @@ class Shop:
     def order(self, execution: str, command: str, **arguments: Any) -> Any:
         """Have the worker do something, and wait until it has said so."""
         (reply,) = self.app.control.broadcast(
-            command, arguments, [self.worker(execution)], reply=True, timeout=5, limit=1
+            command, arguments, [self.worker(execution)], reply=True, timeout=60, limit=1
         )
         answer = reply[self.worker(execution)]
         assert "ok" in answer, answer

@@ -94,7 +94,7 @@ def test_tasks_run_over_tls_as_a_user_with_the_least_rights(crew: Crew, guarded:
     assert delayed.wait(30).state == "succeeded"
     app = make_app(fleet.settings)
     assert app.send_task("agents.napper", args=[{"note": "x"}]).get(timeout=30) == {"note": "x"}
-    stats = app.control.inspect(timeout=10, limit=1).stats()
+    stats = app.control.inspect(timeout=60, limit=1).stats()
     assert stats is not None and len(stats) == 1
     assert guarded.root.execute_command("ACL", "LOG") == []
 
@@ -103,7 +103,7 @@ def test_no_password_is_shown_by_logs_commands_or_remote_control(crew: Crew) -> 
     shown = [command(crew, *words) for words in (["config", "show", "--json"], ["status"])]
     told = [each.stdout + each.stderr for each in shown]
     told += [crew.processes.log(name) for name in ("beat", "naps")]
-    told.append(str(make_app(crew.fleet.settings).control.inspect(timeout=10, limit=1).conf()))
+    told.append(str(make_app(crew.fleet.settings).control.inspect(timeout=60, limit=1).conf()))
     told += [repr(crew.fleet), repr(crew.fleet.settings)]
     assert "rediss://**********@127.0.0.1" in told[0]
     assert "FLEET_BROKER_URL" not in told[1]

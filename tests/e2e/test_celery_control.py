@@ -79,7 +79,7 @@ def test_a_worker_takes_up_a_queue_and_lets_it_go(shop: Shop, execution: str) ->
 def shrink(shop: Shop) -> None:
     """Take a process away, as soon as one is seen to be idle."""
     ask, name = shop.app.control.pool_shrink, shop.worker("prefork")
-    eventually(lambda: "ok" in ask(1, [name], reply=True, timeout=5, limit=1)[0][name], PATIENCE)
+    eventually(lambda: "ok" in ask(1, [name], reply=True, timeout=60, limit=1)[0][name], PATIENCE)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from harness import eventually
 from money_fleet import HERE, SLOTS, MoneyFleet, money_fleet
 from money_producers import SPEND
 
+from fleet import Task
 from fleet.errors import OverBudget
 from fleet.money import NANODOLLARS
 from fleet.tasks.record import ENDED
@@ -99,14 +100,20 @@ def test_of_a_thousand_submits_from_eight_processes_exactly_as_many_are_let_in_a
     assert int(client.get(SPEND) or 0) > limit
 
 
+def ask(asking: MoneyFleet) -> Task:
+    """Submit a task, to an agent that has just given a sign of life."""
+    asking.state.routing.agents.heartbeat("asking-1", "asking", 0, SLOTS)
+    return asking.crew.fleet.submit("question", QUESTIONS, complexity=0.5)
+
+
 @dead_after([3], ids=["3s"])
 def test_workers_that_are_killed_at_any_moment_neither_overspend_nor_leave_anything_held(
     asking: MoneyFleet,
 ) -> None:
     crew, fake, dice = asking.crew, asking.fake, random.Random(137)
-    tasks = [crew.fleet.submit("question", QUESTIONS, complexity=0.5) for _ in range(FIT)]
+    tasks = [ask(asking) for _ in range(FIT)]
     with pytest.raises(OverBudget):
-        crew.fleet.submit("question", QUESTIONS, complexity=0.5)
+        ask(asking)
     crew.processes.start("beat", "beat")
     for _ in range(KILLS):
         crew.processes.start("asking", "worker", "asking")

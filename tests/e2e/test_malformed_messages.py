@@ -42,7 +42,7 @@ def test_a_worker_outlives_every_malformed_message(visited: tuple[Crew, redis.Re
     crew, client = visited
     worker = crew.processes.running[POOL]
     app = make_app(crew.fleet.settings)
-    assert app.control.add_consumer(SHOP, reply=True, timeout=5)
+    assert app.control.add_consumer(SHOP, reply=True, timeout=60, limit=1)
     expected = 0
     for queue in (*FLEETS, SHOP):
         shapes = {**ENVELOPES, **TASKS, **(PLAIN if queue == SHOP else {})}

@@ -86,7 +86,7 @@ def test_tasks_that_are_not_fleets_pass_the_router_untouched(crew: Crew) -> None
 def test_workers_answer_when_they_are_inspected(crew: Crew, app: Celery) -> None:
     workers = len(crew.fleet.settings.config.pools)
     # Nobody is waited for who is not there.
-    stats = app.control.inspect(timeout=10, limit=workers).stats()
+    stats = app.control.inspect(timeout=60, limit=workers).stats()
     assert stats is not None
     assert len(stats) == workers
 

@@ -26,6 +26,7 @@ from pydantic import SecretStr
 
 from fleet.cli.status import look
 from fleet.local.run_file import running
+from fleet.operations.health import http_problem
 from fleet.settings import Environment, Settings, parse_config
 
 PASSWORD = "open sesame"
@@ -127,7 +128,7 @@ def test_status_shows_every_part_and_no_password(up: Place) -> None:
     shown = up.run("status", "--json")
     parts = {part["name"]: part for part in json.loads(shown.stdout)["parts"]}
     pools = {"pool codegen", "pool scanner", "pool perf"}
-    assert parts.keys() == {"broker", "model", "sandbox", "beat", "flower", *pools}
+    assert parts.keys() == {"broker", "model", "sandbox", "beat", "flower", "ops", *pools}
     isolation = parts["sandbox"]["where"]
     assert json.loads(shown.stdout)["isolation"] == isolation in ("bubblewrap", "landlock")
     assert all(part["ok"] for part in parts.values())
@@ -155,6 +156,17 @@ def test_flower_opens_with_its_password_alone(up: Place) -> None:
     request = urllib.request.Request(url)
     request.add_header("Authorization", "Basic " + b64encode(f"fleet:{PASSWORD}".encode()).decode())
     assert urllib.request.urlopen(request).status == 200
+
+
+def test_the_ops_endpoint_shows_the_running_fleet(up: Place) -> None:
+    url = up.run_file()["ops_url"]
+    # Until beat has looked at the fleet, nothing is known.
+    eventually(lambda: not http_problem(f"{url}/metrics"), 40, "metrics")
+    with urllib.request.urlopen(f"{url}/scale/codegen") as answer:
+        assert json.load(answer)["queued"] == 0
+    with urllib.request.urlopen(f"{url}/metrics") as answer:
+        metrics = answer.read().decode()
+    assert 'ai_agents{status="idle",type="code_generator"} 1.0' in metrics
 
 
 def test_no_password_is_among_the_arguments_of_a_process(up: Place) -> None:

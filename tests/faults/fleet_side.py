@@ -191,9 +191,11 @@ class FleetSide:
         return self.agent(name) != ""
 
     def agent(self, name: str) -> str:
-        """The id of a worker, once it takes tasks."""
+        """The id of a worker, once it takes tasks. A silent one does not, also while nobody has
+        declared it dead."""
         pid = self.workers.running[name].pid
-        live = (a.id for a in self.fleet.agents() if a.status != "failed")
+        heard = [a for a in self.fleet.agents() if a.heartbeat_age < VISIBILITY_SECONDS]
+        live = (a.id for a in heard if a.status != "failed")
         return next((id_ for id_ in live if id_.endswith(f"-{pid}")), "")
 
     # Work

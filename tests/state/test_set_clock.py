@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,13 +38,13 @@ def library() -> str:
 
 
 LIBRARY = library()
-LEASE_SECONDS, HOUR = 1.5, 3600
+LEASE_SECONDS, HOUR = 4.0, 3600
 CONFIG = f"""
 [leases]
 lease_seconds = {LEASE_SECONDS}
 renew_seconds = 0.5
 heartbeat_seconds = 0.5
-dead_after_seconds = 2
+dead_after_seconds = 4
 reap_seconds = 1
 """
 
@@ -90,6 +91,13 @@ def fleet(
     return open_connection(load_settings())
 
 
+@pytest.fixture
+def ends() -> Iterator[ExitStack]:
+    """What is done when the test ends, however it does: no loop goes on without its server."""
+    with ExitStack() as found:
+        yield found
+
+
 def until(condition: Callable[[], object], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -103,12 +111,13 @@ def server_seconds(client: redis.Redis) -> float:
 
 @pytest.mark.parametrize("seconds", [HOUR, -HOUR])
 def test_a_run_outlives_a_set_clock_with_its_lease_and_without_a_crash(
-    clock: Clock, fleet: Connection, seconds: int
+    clock: Clock, fleet: Connection, ends: ExitStack, seconds: int
 ) -> None:
     beats, watch = Heartbeat(fleet, Role("codegen", "codegen-1")), ScheduleWatch(fleet)
     keeper = LeaseKeeper(fleet.tasks.records, LEASE_SECONDS, 0.5)
-    beats.start()
-    watch.start()
+    for each in (beats, watch):
+        each.start()
+        ends.callback(each.stop)
     keeper.start()
     asked, submitter = (
         Submission("code_generation", {"instruction": "add"}),
@@ -119,6 +128,7 @@ def test_a_run_outlives_a_set_clock_with_its_lease_and_without_a_crash(
     lease = fleet.tasks.records.claim(kept, "codegen-1", "codegen", LEASE_SECONDS, "a", "acme", "")
     assert isinstance(lease, Lease)
     keeper.hold(lease, verdicts.append)
+    ends.callback(keeper.release, lease)
     until(lambda: fleet.clock._seen is not None)
     # Nobody renews this one: its worker is dead.
     assert isinstance(
@@ -134,6 +144,3 @@ def test_a_run_outlives_a_set_clock_with_its_lease_and_without_a_crash(
     assert fleet.tasks.records.read(lost).crashes == 1
     assert fleet.routing.pools.counts(["codegen"])["codegen"].live_agents == 1
     assert fleet.tasks.records.finish(lease, "codegen", "succeeded", 60, {"result": "{}"}).kept
-    keeper.release(lease)
-    beats.stop()
-    watch.stop()

@@ -207,6 +207,7 @@ RUN: dict[str, Any] = {
     "flower_user": "fleet",
     "ports": {},
     "processes": ["worker"],
+    "ops_url": "http://127.0.0.1:2",
 }
 
 

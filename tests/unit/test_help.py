@@ -24,8 +24,8 @@ COMMANDS = (
     *("budget", "budget set", "budget clear", "budget policy", "budget show"),
     "budget alerts",
     *("emergency", "emergency on", "emergency off", "emergency show", "audit"),
-    *("simulate", "spend"),
-    *(f"service {name}" for name in ("broker", "model", "worker", "beat", "flower")),
+    *("simulate", "spend", "deploy smoke", "deploy watch"),
+    *(f"service {name}" for name in ("broker", "model", "worker", "beat", "flower", "ops")),
 )
 
 
@@ -45,7 +45,10 @@ def test_the_version_is_that_of_the_package() -> None:
 
 
 def test_the_help_of_all_imports_nothing_heavy() -> None:
-    heavy = "celery kombu redis pydantic numpy pyarrow matplotlib kubernetes fleet.settings"
+    heavy = (
+        "celery kombu redis pydantic numpy pyarrow matplotlib kubernetes starlette uvicorn "
+        "fleet.settings"
+    )
     code = (
         "import sys\nfrom fleet.cli.main import main\n"
         "try:\n    main()\nexcept SystemExit:\n"

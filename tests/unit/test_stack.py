@@ -22,7 +22,12 @@ from fleet.settings import Settings, load_settings, parse_config
 from fleet.settings.addresses import masked
 
 ALL = stack.Needs(broker=True, model=True)
-PORTS = {"FLEET_BROKER_PORT": 7001, "FLEET_MODEL_PORT": 7002, "FLEET_FLOWER_PORT": 7003}
+PORTS = {
+    "FLEET_BROKER_PORT": 7001,
+    "FLEET_MODEL_PORT": 7002,
+    "FLEET_FLOWER_PORT": 7003,
+    "FLEET_OPS_PORT": 7004,
+}
 
 
 @pytest.fixture
@@ -39,6 +44,7 @@ def plan(
 def test_without_a_procfile_every_service_and_pool_is_started() -> None:
     assert list(plan().commands) == [
         "broker", "model", "codegen.1", "scanner.1", "perf.1", "beat", "flower",
+        "ops",
     ]  # fmt: skip
 
 
@@ -89,6 +95,7 @@ def test_addresses_carry_the_brokers_password_in_its_url_alone(settings: Setting
     assert found.broker_url == "redis://:p%2Fw%40d@127.0.0.1:7001/0"
     assert found.model_url == "http://127.0.0.1:7002/v1"
     assert found.flower_url == "http://127.0.0.1:7003"
+    assert found.ops_url == "http://127.0.0.1:7004"
 
 
 def test_a_workers_command_names_its_pool_and_holds_no_secret(
@@ -96,7 +103,7 @@ def test_a_workers_command_names_its_pool_and_holds_no_secret(
 ) -> None:
     clean_environment.setenv("FLEET_BROKER_URL", "redis://:hush@127.0.0.1:6379/0")
     clean_environment.setenv("FLEET_FLOWER_PASSWORD", "hush")
-    command = stack.worker_command(load_settings(), "scanner", 4711)
+    command = stack.worker_arguments(load_settings(), "scanner", 4711)
     assert command[command.index("--pool") + 1] == "prefork"
     assert command[command.index("--concurrency") + 1] == "2"
     assert command[command.index("--hostname") + 1] == "scanner-4711@%h"
@@ -105,7 +112,7 @@ def test_a_workers_command_names_its_pool_and_holds_no_secret(
 
 def test_a_worker_for_an_unknown_pool_is_refused_with_the_known_ones(settings: Settings) -> None:
     with pytest.raises(InvalidConfig, match="codegen, perf, scanner"):
-        stack.worker_command(settings, "scaner", 1)
+        stack.worker_arguments(settings, "scaner", 1)
 
 
 def test_children_are_told_where_everything_is(settings: Settings) -> None:

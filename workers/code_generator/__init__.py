@@ -16,4 +16,8 @@ SPEC = AgentSpec(
     estimate=TokenEstimate(500, 2000),
     runs_code=True,
     render="workers.code_generator.view:code_view",
+    canary={
+        "instruction": "Write a function add(a, b) that returns the sum of a and b.",
+        "tests": "assert add(2, 3) == 5",
+    },
 )

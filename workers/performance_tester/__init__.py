@@ -17,4 +17,5 @@ SPEC = AgentSpec(
     runs_code=True,
     render="workers.performance_tester.view:timings_view",
     exports={"png": "workers.performance_tester.view:plot_png"},
+    canary={"variants": [{"name": "sum", "call": "sum(range(100))"}], "seconds": 1},
 )

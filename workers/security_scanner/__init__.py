@@ -16,4 +16,5 @@ SPEC = AgentSpec(
     estimate=TokenEstimate(1000, 1500),
     render="workers.security_scanner.view:findings_view",
     exports={"sarif": "workers.security_scanner.sarif:sarif_text"},
+    canary={"source": "import os\n", "triage": False},
 )

@@ -62,14 +62,21 @@ class QueueIndex(Store):
         with redis_errors(self.client):
             pipeline = self.client.pipeline(transaction=True)
             pipeline.time()
-            for queue in self.queues:
-                for each in lists(queue):
-                    pipeline.llen(each)
-                    _first(pipeline, line(each))
+            self.add_waiting(pipeline)
             (seconds, us), *answers = pipeline.execute()
+        return self.parse_waiting(seconds * 1_000_000 + us, answers)
+
+    def add_waiting(self, pipeline: Pipeline) -> None:
+        """Add the commands of `waiting` to a pipeline."""
+        for queue in self.queues:
+            for each in lists(queue):
+                pipeline.llen(each)
+                _first(pipeline, line(each))
+
+    def parse_waiting(self, now_us: int, answers: Sequence[Any]) -> dict[str, Waiting]:
+        """What waits in each queue, from the answers to the commands of `add_waiting`."""
         size = len(answers) // max(1, len(self.queues))
         parts = (answers[start : start + size] for start in range(0, len(answers), size))
-        now_us = seconds * 1_000_000 + us
         found = zip(self.queues, parts, strict=True)
         return {queue: _waiting(now_us, part) for queue, part in found}
 

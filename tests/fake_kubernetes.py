@@ -1,0 +1,164 @@
+"""A fake of the Kubernetes API: scales of Deployments, and annotations of pods, over HTTP.
+
+It keeps to the documented protocol and decides nothing by itself: `settle` does what the
+controllers of a cluster would do. It ends the pods of the lowest deletion cost.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+SCALE = re.compile(r"^/apis/apps/v1/namespaces/fleet/deployments/([^/?]+)/scale(\?.*)?$")
+POD = re.compile(r"^/api/v1/namespaces/fleet/pods/([^/?]+)(\?.*)?$")
+COST = "controller.kubernetes.io/pod-deletion-cost"
+
+
+@dataclass
+class FakePod:
+    """A pod. One that is ending is still there, and is no replica."""
+
+    annotations: dict[str, str] = field(default_factory=dict)
+    is_ending: bool = False
+
+
+class FakeKubernetes:
+    """A cluster with the namespace `fleet`. `requests` has each method and path."""
+
+    def __init__(self) -> None:
+        self.deployments: dict[str, int] = {}
+        self.pods: dict[str, dict[str, FakePod]] = {}
+        self.requests: list[tuple[str, str]] = []
+        #: Answered instead, as long as it is set: 401, 403, 500.
+        self.refusal: int | None = None
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self._answer(*owner.read(self.path))
+
+            def do_PATCH(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                kind = self.headers["Content-Type"]
+                self._answer(*owner.patch(self.path, kind, json.loads(body)))
+
+            def _answer(self, status: int, found: dict[str, Any]) -> None:
+                body = json.dumps(found).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def deploy(self, name: str, *pods: str) -> None:
+        """A Deployment that has these pods."""
+        self.deployments[name] = len(pods)
+        self.pods[name] = {pod: FakePod() for pod in pods}
+
+    def settle(self) -> None:
+        """What the controllers do: end surplus pods, create missing ones, forget ended ones."""
+        for name, replicas in self.deployments.items():
+            live = [pod for pod in self.pods[name].values() if not pod.is_ending]
+            by_cost = sorted(live, key=lambda pod: int(pod.annotations.get(COST, 0)))
+            for pod in by_cost[: max(0, len(live) - replicas)]:
+                pod.is_ending = True
+            for number in range(replicas - len(live)):
+                self.pods[name][f"{name}-new-{number}"] = FakePod()
+
+    def live(self, name: str) -> list[str]:
+        """The pods that are not ending."""
+        return [each for each, pod in self.pods[name].items() if not pod.is_ending]
+
+    def cost(self, pod: str) -> int:
+        """The deletion cost of a pod."""
+        (found,) = [pods[pod] for pods in self.pods.values() if pod in pods]
+        return int(found.annotations.get(COST, 0))
+
+    def read(self, path: str) -> tuple[int, dict[str, Any]]:
+        """The answer to a GET."""
+        self.requests.append(("GET", path))
+        if self.refusal:
+            return _status(self.refusal)
+        named = SCALE.match(path)
+        return self._scale(named[1]) if named and named[1] in self.deployments else _status(404)
+
+    def patch(self, path: str, kind: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """The answer to a PATCH."""
+        self.requests.append(("PATCH", path))
+        if self.refusal:
+            return _status(self.refusal)
+        if named := SCALE.match(path):
+            return self._apply(named[1], path, kind, body)
+        if named := POD.match(path):
+            return self._annotate(named[1], kind, body)
+        return _status(404)
+
+    def _apply(
+        self, name: str, path: str, kind: str, body: dict[str, Any]
+    ) -> tuple[int, dict[str, Any]]:
+        if name not in self.deployments:
+            return _status(404)
+        if kind != "application/apply-patch+yaml":
+            return _status(415)
+        if "fieldManager=" not in path or body.get("kind") != "Scale":
+            return _status(422)
+        self.deployments[name] = body["spec"]["replicas"]
+        return self._scale(name)
+
+    def _annotate(self, name: str, kind: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        found = next((pods[name] for pods in self.pods.values() if name in pods), None)
+        if found is None:
+            return _status(404)
+        if kind not in ("application/merge-patch+json", "application/strategic-merge-patch+json"):
+            return _status(415)
+        found.annotations |= body["metadata"]["annotations"]
+        metadata: dict[str, Any] = {"name": name, "annotations": found.annotations}
+        if found.is_ending:
+            metadata["deletionTimestamp"] = "2026-11-30T12:00:00Z"
+        return 200, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+
+    def _scale(self, name: str) -> tuple[int, dict[str, Any]]:
+        replicas, pods = self.deployments[name], len(self.live(name))
+        return 200, {
+            "apiVersion": "autoscaling/v1",
+            "kind": "Scale",
+            "metadata": {"name": name, "namespace": "fleet"},
+            # The API leaves a zero out of the specification.
+            "spec": {"replicas": replicas} if replicas else {},
+            "status": {"replicas": pods, "selector": f"fleet/pool={name}"},
+        }
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _status(code: int) -> tuple[int, dict[str, Any]]:
+    return code, {"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code}

@@ -1,0 +1,205 @@
+"""The ops endpoint: what is known is exact, and what is not known is an error, never a zero."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+from starlette.testclient import TestClient
+from tcp_proxy import Proxy
+
+from fleet.errors import RetryLater
+from fleet.operations.fleet_figures import overflow_shares
+from fleet.redis.keys import lists
+from fleet.settings import Environment, Settings, parse_config
+from fleet.tasks.connection import Connection, open_connection
+from fleet.tasks.reaper import summarize_health
+from fleet.web.metrics import STATUSES
+from fleet.web.ops import make_ops, serve_ops
+
+AGENT = "codegen-1"
+TWO_POOLS = """
+[pools.codegen]
+agent_type = "code_generator"
+slots = 10
+max = 3
+[pools.spare]
+agent_type = "code_generator"
+slots = 10
+max = 1
+"""
+
+
+@pytest.fixture
+def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
+    found = open_connection(settings_of(TWO_POOLS))
+    found.routing.agents.register(AGENT, "codegen", 10, {})
+    summarize_health(found)
+    return found
+
+
+@pytest.fixture
+def ops(fleet: Connection) -> TestClient:
+    return client_of(fleet)
+
+
+def client_of(fleet: Connection) -> TestClient:
+    return TestClient(make_ops(fleet), raise_server_exceptions=False)
+
+
+def behind(fleet: Connection, port: int) -> TestClient:
+    """A client of an endpoint that reaches Redis at a port of this machine."""
+    url = SecretStr(f"redis://127.0.0.1:{port}/0")
+    changes = {"broker_url": url, "socket_timeout": 0.2}
+    environment = fleet.settings.environment.model_copy(update=changes)
+    return client_of(open_connection(replace(fleet.settings, environment=environment)))
+
+
+def samples(ops: TestClient) -> dict[tuple[str, ...], float]:
+    """Each sample by its metric's name and its labels' values, in the order of the labels."""
+    answer = ops.get("/metrics")
+    assert answer.status_code == 200, answer.text
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def wait_in(fleet: Connection, queue: str, *counts: int) -> None:
+    """Put messages into the lists of a queue, by priority."""
+    for each, count in zip(lists(queue), counts, strict=False):
+        for _ in range(count):
+            fleet.client.lpush(each, "{}")
+
+
+def make_look_old(fleet: Connection, seconds: int) -> None:
+    looked_at = int(fleet.client.hget(fleet.keys.health, "at") or 0)
+    fleet.client.hset(fleet.keys.health, "at", looked_at - seconds)
+
+
+def test_the_queue_of_a_pool_counts_all_priorities_and_its_share_of_the_overflow(
+    fleet: Connection, ops: TestClient
+) -> None:
+    wait_in(fleet, fleet.settings.queue("codegen"), 3, 2, 0, 1)
+    wait_in(fleet, fleet.settings.overflow_queue("code_generator"), 2, 2)
+    found = samples(ops)
+    assert found["ai_agent_queue_length", "codegen"] == 6 + 3
+    assert found["ai_agent_queue_length", "spare"] == 0 + 1
+    assert found["fleet_overflow_queue_length", "code_generator"] == 4
+    assert ops.get("/scale/codegen").json()["queued"] == 9
+
+
+def test_agents_are_counted_by_type_and_status(fleet: Connection, ops: TestClient) -> None:
+    for name in ("codegen-2", "codegen-3"):
+        fleet.routing.agents.register(name, "codegen", 10, {})
+    fleet.routing.agents.heartbeat("codegen-2", "codegen", 4, 10)
+    fleet.routing.agents.drain("codegen-3")
+    found = samples(ops)
+    by_status = {status: found["ai_agents", status, "code_generator"] for status in STATUSES}
+    assert by_status == {"idle": 1, "busy": 1, "maintenance": 1, "failed": 0}
+    assert found["ai_agents", "idle", "security_scanner"] == 0
+    assert found["ai_agent_load", "codegen-2"] == 0.4
+    assert found["fleet_slots", "codegen"] == 20
+
+
+def test_what_a_worker_holds_is_running(fleet: Connection, ops: TestClient) -> None:
+    fleet.client.hset(fleet.keys.pool("codegen").unacked, mapping={"a": "{}", "b": "{}"})
+    assert samples(ops)["fleet_running_tasks", "codegen"] == 2
+    assert ops.get("/scale/codegen").json()["running"] == 2
+
+
+def test_a_scrape_is_one_round_trip_once_the_agents_are_known(
+    fleet: Connection, ops: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples(ops)
+    trips: list[str] = []
+    for kind in (redis.client.Pipeline, redis.Redis):
+        name = "execute" if kind is redis.client.Pipeline else "execute_command"
+        whole = getattr(kind, name)
+
+        def counted(self: Any, *args: Any, whole: Any = whole, **options: Any) -> Any:
+            if type(self) is redis.Redis or not args:
+                trips.append(str(args))
+            return whole(self, *args, **options)
+
+        monkeypatch.setattr(kind, name, counted)
+    assert samples(ops)["ai_agents", "idle", "code_generator"] == 1
+    assert len(trips) == 1
+    fleet.routing.agents.register("codegen-2", "codegen", 10, {})
+    trips.clear()
+    assert samples(ops)["ai_agents", "idle", "code_generator"] == 2
+    assert len(trips) == 2
+
+
+def test_an_agent_that_left_is_not_counted_any_more(fleet: Connection, ops: TestClient) -> None:
+    assert samples(ops)["ai_agents", "idle", "code_generator"] == 1
+    fleet.routing.agents.leave(AGENT, "codegen")
+    assert samples(ops)["ai_agents", "idle", "code_generator"] == 0
+
+
+def test_an_unknown_pool_is_named_with_the_known_ones(ops: TestClient) -> None:
+    answer = ops.get("/scale/codgen")
+    assert answer.status_code == 404
+    assert answer.json()["error"] == "no pool is called 'codgen'; use one of: codegen, spare"
+
+
+def test_without_redis_the_process_is_alive_and_nothing_is_known(
+    fleet: Connection, proxy: Proxy
+) -> None:
+    ops = behind(fleet, proxy.port)
+    assert ops.get("/ready").status_code == 200
+    proxy.cut()
+    assert ops.get("/health").status_code == 200
+    for path in ("/ready", "/metrics", "/scale/codegen"):
+        answer = ops.get(path)
+        assert answer.status_code == 503
+        assert f"Redis at 127.0.0.1:{proxy.port} does not answer" in answer.text
+    proxy.heal()
+    assert ops.get("/ready").status_code == 200
+    assert ops.get("/scale/codegen").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/scale/codegen"])
+def test_figures_are_not_known_while_beat_is_away(
+    fleet: Connection, ops: TestClient, path: str
+) -> None:
+    make_look_old(fleet, 59)
+    assert ops.get(path).status_code == 200
+    make_look_old(fleet, 20)
+    answer = ops.get(path)
+    assert answer.status_code == 503
+    assert "beat last looked at the fleet" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/scale/codegen"])
+def test_a_redis_that_has_lost_its_data_is_not_read_as_an_idle_fleet(
+    fleet: Connection, ops: TestClient, path: str
+) -> None:
+    fleet.client.flushall()
+    answer = ops.get(path)
+    assert answer.status_code == 503
+    assert "beat has not looked at this fleet yet" in answer.text
+    assert ops.get("/ready").status_code == 200
+
+
+def test_a_port_in_use_is_named_with_its_variable(fleet: Connection) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        changes = {"ops_port": taken.getsockname()[1]}
+        environment = Environment().model_copy(update=changes)
+        with pytest.raises(RetryLater, match="FLEET_OPS_PORT"):
+            serve_ops(replace(fleet.settings, environment=environment))
+
+
+@pytest.mark.parametrize(("messages", "codegen", "spare"), [(0, 0, 0), (1, 1, 1), (8, 6, 2)])
+def test_a_share_of_the_overflow_goes_by_slots_and_is_rounded_up(
+    messages: int, codegen: int, spare: int
+) -> None:
+    found = overflow_shares(parse_config(TWO_POOLS, "test"), "code_generator", messages)
+    assert found == {"codegen": codegen, "spare": spare}
