@@ -1,4 +1,4 @@
-"""`fleet scale plan`: what each scaling policy would have cost on a recorded load."""
+"""The command that replays a recorded load through each scaling policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fleet scale plan`: what each policy would have cost on a recorded load, and made wait."""
+"""Replays a recorded load through each policy: what it costs, and how long tasks wait."""
 
 from __future__ import annotations
 
