@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 
@@ -18,6 +18,7 @@ from fleet.broker.known_tasks import (
     RETAIN,
     ROLL_UP,
     RUNS_AGAIN,
+    SCALE,
     SPEND,
     UNPARK,
 )
@@ -27,6 +28,9 @@ from fleet.ledger.daily_spend import daily_report
 from fleet.ledger.spend import recorded_rows
 from fleet.tasks.reaper import look_at_health, reap, retain, summarize_health
 from fleet.tasks.waiting.release import release_due
+
+if TYPE_CHECKING:
+    from fleet.scaling.service import Scaler
 
 
 def add_jobs(app: Celery) -> None:
@@ -44,6 +48,17 @@ def add_jobs(app: Celery) -> None:
     @job(name=POOLS)
     def judge_pools() -> dict[str, list[str]]:
         return look_at_health(fleet_of(app))
+
+    @cache
+    def scaler() -> Scaler:
+        # Imported here because workers, which do not run the job, start sooner without it.
+        from fleet.scaling.service import Scaler
+
+        return Scaler(fleet_of(app))
+
+    @job(name=SCALE)
+    def scale_pools() -> dict[str, int]:
+        return scaler().scale()
 
     @job(name=ROLL_UP)
     def roll_up_ledger() -> int:

@@ -15,6 +15,7 @@ from fleet.broker.known_tasks import (
     REAP,
     RETAIN,
     ROLL_UP,
+    SCALE,
     SPEND,
     UNPARK,
 )
@@ -39,6 +40,7 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "reap-the-dead": _every(settings.config.leases.reap_seconds, REAP),
         "sum-up-health": _every(HEALTH_SECONDS, HEALTH),
         "look-at-the-pools": _every(settings.config.health.look_seconds, POOLS),
+        "scale-the-pools": _every(settings.config.scaling.seconds, SCALE),
         "bring-back-the-parked": _every(UNPARK_SECONDS, UNPARK),
         "look-at-the-budgets": _every(BUDGETS_SECONDS, BUDGETS),
         "keep-memory-flat": _every(RETAIN_SECONDS, RETAIN),

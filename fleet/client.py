@@ -24,6 +24,7 @@ from fleet.routing.agents_store import AgentRecord
 from fleet.routing.routes import Route, Routes, check_scope, set_route
 from fleet.routing.rules.pools import PoolFacts
 from fleet.routing.rules.routing import Ranking, RouteDecision
+from fleet.scaling.administration import ScalingAdministration
 from fleet.settings import Pool, Settings, load_settings
 from fleet.tasks.checkpoints_store import Checkpoint
 from fleet.tasks.connection import Connection, open_connection
@@ -147,7 +148,7 @@ class Task:
         return spec.result.model_validate(record.result)
 
 
-class Fleet(BudgetAdministration, DeadLetterAdministration):
+class Fleet(BudgetAdministration, DeadLetterAdministration, ScalingAdministration):
     """A fleet, as an application sees it."""
 
     def __init__(self, settings: Settings) -> None:

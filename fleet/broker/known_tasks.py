@@ -25,8 +25,11 @@ UNPARK = "fleet.unpark"
 BUDGETS = "fleet.budgets"
 PRUNE = "fleet.prune"
 RETAIN = "fleet.retain"
+SCALE = "fleet.scale"
 
-JOBS = frozenset({REAP, HEALTH, POOLS, ROLL_UP, ARCHIVE, SPEND, UNPARK, BUDGETS, PRUNE, RETAIN})
+JOBS = frozenset(
+    {REAP, HEALTH, POOLS, ROLL_UP, ARCHIVE, SPEND, UNPARK, BUDGETS, PRUNE, RETAIN, SCALE}
+)
 """The Celery names of the jobs that beat runs. Any other task whose name begins with `fleet.` is a
 user's own."""
 

@@ -106,6 +106,10 @@ class FleetRouter:
             planner.refresh()
             pool = best_by_expected_wait(snapshot.table, plan.agent_type, self.sent)
         if pool is None:
+            pools = snapshot.table.group(plan.agent_type).pools
+            names = [each.name for each in pools if each.agent_type == plan.agent_type]
+            pool = snapshot.pools.will_start(names)
+        if pool is None:
             # If Redis takes no writes, agents cannot send heartbeats: then this is the reason.
             self.submitter.submissions.check_writes()
             raise no_agent(plan)

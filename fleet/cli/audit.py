@@ -51,6 +51,9 @@ def _value(change: PolicyChange, value: str) -> str:
         return dollars(int(value))
     if change.kind == "route":
         return str(json.loads(value)["strategy"])
+    if change.kind == "size":
+        workers, until_ms = json.loads(value)
+        return f"{workers} workers" + (f" until {moment(until_ms / 1000)}" if until_ms else "")
     if change.kind == "emergency":
         tenants = json.loads(value)["tenants"]
         return f"on, except for {', '.join(tenants)}" if tenants else "on"

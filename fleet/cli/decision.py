@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fleet.models.rules.priorities import Priorities
     from fleet.routing.rules.pools import Rejection
     from fleet.routing.rules.routing import Candidate, RouteDecision
+    from fleet.scaling.administration import StartWait
     from fleet.tasks.store import TaskRecord
 
 
@@ -45,6 +46,18 @@ def money_view(record: TaskRecord) -> list[RenderableType]:
     lines = [f"Money: reserved for {downgrade}"] if downgrade else []
     lines += [f"On hold {waits}"] if waits else []
     return [Text(line, style="yellow") for line in lines]
+
+
+def start_view(wait: StartWait | None) -> list[RenderableType]:
+    """A line under the decision if no worker is up that could run the task."""
+    if wait is None:
+        return []
+    coming = f"{wait.starting} starting" if wait.starting else "one is started"
+    line = (
+        f"Waits for a worker of {wait.pool}, which has none: {coming}, ready in about "
+        f"{wait.seconds:.0f} s; {wait.queued} waiting in all"
+    )
+    return [Text(line, style="yellow")]
 
 
 def model_view(decision: ModelDecision) -> list[RenderableType]:

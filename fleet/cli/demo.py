@@ -35,8 +35,21 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the fleet running until Ctrl-C.")
     ] = False,
+    load: Annotated[
+        str, typer.Option("--load", help="burst: show how pools grow and shrink with the load.")
+    ] = "",
+    bursts: Annotated[
+        int, typer.Option("--bursts", min=1, max=20, help="How many bursts `--load burst` has.")
+    ] = 3,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Where `--load burst` writes its plot, a PNG.")
+    ] = None,
 ) -> None:
     """Start a fleet on this machine, submit real tasks, show the results, and stop the fleet.
+
+    `--load burst` submits many tasks at once to a fleet of its own, whose model is a stand-in that
+    answers after two seconds. It shows how fast the pool grows, and checks that no task is lost,
+    run twice or cut. Each burst takes about a minute.
 
     The exit status is 1 if a task failed. An answer that did not pass its checks is shown as
     unverified and does not count as a failure.
@@ -47,6 +60,11 @@ def demo(
     from fleet.settings import load_settings
 
     screen = console()
+    if load:
+        from fleet.cli.demo_load import check_load, run_burst
+
+        check_load(load)
+        raise typer.Exit(1 if run_burst(screen, load_settings(), bursts, plot) else 0)
     with demo_fleet(load_settings()) as started:
         _title(screen, "Starting a fleet")
         screen.print(f"Its processes log to {started.log}")

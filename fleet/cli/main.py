@@ -29,6 +29,7 @@ MODULES = {
     "status": ("status",),
     "work": ("submit", "tasks", "task", "explain", "cancel", "rate"),
     "pools": ("pools", "agents"),
+    "scale": ("scale",),
     "route": ("route",),
     "models": ("models",),
     "dead": ("dead",),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from fleet.routing.agents_store import AgentRecord
     from fleet.routing.rules.pools import PoolFacts
+    from fleet.scaling.administration import PoolSize
     from fleet.settings import Settings
     from fleet.tasks.waiting.queue_index_store import Waiting
 
@@ -49,6 +50,7 @@ def pools(
 def list_pools(as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
     """List the pools with their load, success rate, response time, health and waiting tasks.
 
+    `desired` is how many workers the pool should have: `fleet scale` says why.
     `waiting` counts the messages in the pool's queue. `oldest` is how long the oldest of them has
     waited. Tasks that wait for any pool of an agent type are in an overflow queue, listed below.
 
@@ -58,7 +60,11 @@ def list_pools(as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
 
     fleet = Fleet.from_env()
     waiting = fleet.waiting()
-    found = [PoolRow(pool, *_queues(fleet.settings, pool, waiting)) for pool in fleet.pools()]
+    sizes = {size.pool: size for size in fleet.sizes()}
+    found = [
+        PoolRow(pool, *_queues(fleet.settings, pool, waiting), sizes[pool.name])
+        for pool in fleet.pools()
+    ]
     print_rows(found, POOL_COLUMNS, _pool_json, as_json, as_csv)
     if as_json or as_csv:
         return
@@ -140,12 +146,13 @@ def resume(agent: AgentArgument) -> None:
 
 
 class PoolRow(NamedTuple):
-    """A pool, its own queue, and the overflow queue of its agent type."""
+    """A pool, its own queue, the overflow queue of its agent type, and its size."""
 
     pool: PoolFacts
     own: Waiting
     overflow_queue: str
     overflow: Waiting
+    size: PoolSize
 
 
 def _queues(
@@ -168,6 +175,8 @@ def _pool_json(row: PoolRow) -> dict[str, Any]:
         "oldest_waiting_seconds": row.own.oldest_seconds,
         "overflow_waiting": row.overflow.messages,
         "oldest_overflow_seconds": row.overflow.oldest_seconds,
+        "desired_workers": row.size.desired,
+        "starting_workers": row.size.starting,
     }
 
 
@@ -192,6 +201,7 @@ POOL_COLUMNS: tuple[Column[PoolRow], ...] = (
     Column("queue", lambda row: row.pool.queue),
     figure("weight", lambda row: str(row.pool.weight)),
     figure("agents", lambda row: str(row.pool.live_agents)),
+    figure("desired", lambda row: "-" if row.size.desired is None else str(row.size.desired)),
     figure("busy", lambda row: str(row.pool.in_flight)),
     figure("slots", lambda row: str(row.pool.capacity)),
     figure("success", lambda row: f"{row.pool.success_rate:.0%}"),

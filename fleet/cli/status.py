@@ -66,11 +66,13 @@ def look(settings: Settings) -> list[Part]:
 
 def _parts_in_broker(settings: Settings) -> list[Part]:
     from fleet.operations import health
+    from fleet.scaling.administration import pool_sizes
     from fleet.tasks.connection import open_connection
 
     connection = open_connection(settings)
     counts = connection.routing.pools.counts(list(settings.config.pools))
-    pools = health.pool_parts(settings, connection.routing.agents.agents(), counts)
+    sizes = pool_sizes(connection)
+    pools = health.pool_parts(connection.routing.agents.agents(), counts, sizes)
     beat = health.beat_part(connection)
     on_hold = health.on_hold_parts(connection.tasks.on_hold.count())
     aside = connection.tasks.set_aside

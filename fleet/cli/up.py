@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 import typer
@@ -16,6 +19,7 @@ from fleet.cli.output import say
 if TYPE_CHECKING:
     from fleet.local.run_file import RunFile
     from fleet.local.stack import Addresses, Plan
+    from fleet.local.supervisor import Supervisor
     from fleet.settings import Settings
 
 PROCFILE = "Procfile"
@@ -41,6 +45,9 @@ def up() -> None:
     `fleet.toml`. If FLEET_BROKER_URL is set, no broker is started. If FLEET_MODEL_URL or a
     provider's key is set, no local model is started.
 
+    Beat decides how many workers each pool has, between its `min` and `max`, and this starts and
+    ends them (`[scaling]`, `fleet scale`).
+
     A process that dies is restarted. If it dies repeatedly, the fleet stops. On Ctrl-C the workers
     finish their tasks, for at most `[workers] grace_seconds`. After that, or on a second Ctrl-C,
     unfinished tasks are requeued and run when workers are available again.
@@ -52,6 +59,7 @@ def up() -> None:
     from fleet.operations.broker import ping
 
     settings = _settings_of_new_run()
+    _check_scaling(settings)
     needed = stack.needs(settings, os.environ)
     plan = stack.plan(read_procfile(Path(PROCFILE)), settings.config, needed)
     if not needed.broker:
@@ -64,7 +72,7 @@ def up() -> None:
         password = _flower_password(settings)
         _print_start(settings, plan, found)
         environment = stack.child_environment(settings, found, ports, password)
-        _supervise(plan, environment, settings)
+        _supervise(plan, environment, settings, found.broker_url)
     finally:
         run_file.remove_run_file(data_dir)
 
@@ -261,18 +269,61 @@ def _secret() -> str:
     return secrets.token_urlsafe(SECRET_BYTES)
 
 
-def _supervise(plan: Plan, environment: dict[str, str], settings: Settings) -> None:
+def _check_scaling(settings: Settings) -> None:
+    """Raise `InvalidConfig` for an unknown scaling policy or actuator, before anything starts."""
+    from fleet.scaling.actuators import check_actuator
+    from fleet.scaling.policies import check_policies, installed_policies
+
+    check_policies(settings, installed_policies())
+    check_actuator(settings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Workers:
+    """The workers that a supervisor runs, and how it starts more of them."""
+
+    supervisor: Supervisor
+    plan: Plan
+    environment: Mapping[str, str]
+
+    def workers(self) -> Mapping[str, int | None]:
+        return self.supervisor.workers()
+
+    def start_worker(self, name: str) -> None:
+        from fleet.local.rules import pool_of
+
+        command = self.plan.workers[pool_of(name)]
+        self.supervisor.add_worker(name, command, _own(self.environment, name))
+
+    def end_worker(self, name: str) -> None:
+        self.supervisor.end_worker(name)
+
+
+def _own(environment: Mapping[str, str], name: str) -> dict[str, str]:
+    """The environment of one process."""
+    return {**os.environ, **environment, "HONCHO_PROCESS_NAME": name}
+
+
+def _supervise(
+    plan: Plan, environment: dict[str, str], settings: Settings, broker_url: str
+) -> None:
     from fleet.errors import Unavailable
     from fleet.local.finishing import process_groups
+    from fleet.local.local_workers import LocalWorkers, own_orders
     from fleet.local.supervisor import Supervisor
+    from fleet.scaling.actuators import PROCESSES
 
     seconds = settings.config.workers.grace_seconds + EXTRA_SECONDS
     finishing = partial(process_groups, settings.environment.data_dir)
     supervisor = Supervisor(seconds, finishing=finishing)
     for name, command in plan.commands.items():
-        own = {**os.environ, **environment, "HONCHO_PROCESS_NAME": name}
-        supervisor.add_process(name, command, env=own)
+        supervisor.add_process(name, command, env=_own(environment, name))
+    ended = Event()
+    if settings.config.scaling.actuator == PROCESSES:
+        workers = _Workers(supervisor, plan, environment)
+        LocalWorkers(own_orders(settings, broker_url), workers, plan.workers).thread(ended).start()
     supervisor.loop()
+    ended.set()
     if supervisor.gave_up_on is not None:
         raise Unavailable(
             f"the fleet stopped because {supervisor.gave_up_on} exited repeatedly (exit status "

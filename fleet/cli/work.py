@@ -198,26 +198,29 @@ def task(
 def explain(task_id: TaskArgument, as_json: JsonOption = False) -> None:
     """Show why a task got its pool and its model, with the scores of every candidate.
 
-    Also shown: the model calls, each attempt and the reason for its end, and the limit that a task
-    on hold waits for.
+    Also shown: the model calls, each attempt and the reason for its end, the limit that a task on
+    hold waits for, and how long a task waits for the first worker of a pool that has none.
 
     Example: `fleet explain 0190c0de-...`
     """
-    from fleet.cli.decision import decision_view, model_json, money_view
+    from fleet import Fleet
+    from fleet.cli.decision import decision_view, model_json, money_view, start_view
     from fleet.cli.task_view import calls_view, history_view, record_json
 
     found = _find(task_id)
     record = found.record()
     route = found.decision if record.ranking else None
     model = found.model_decision
+    wait = Fleet.from_env().start_wait(record.agent_type) if record.state == "queued" else None
     if as_json:
         shown = record_json(record)
         names = ("state", "waits_for", "held_for", "because", "uncertain_calls", "history")
         facts = {name: shown[name] for name in ("steps", "model_calls", *names)}
         routed = route.to_json() if route else None
+        facts["waits_for_worker"] = wait._asdict() if wait else None
         print_json({"id": found.id, "route": routed, "model": model_json(model), **facts})
     else:
-        parts = [*money_view(record), *calls_view(record), *history_view(record)]
+        parts = [*start_view(wait), *money_view(record), *calls_view(record), *history_view(record)]
         console().print(decision_view(route, model), *parts)
 
 

@@ -1,4 +1,4 @@
-"""Whether and when a process that died is restarted."""
+"""Whether and when a process that died is restarted, and the names of processes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ class RestartPolicy:
     first_seconds: float = 0.5
     max_deaths: int = 5
     window_seconds: float = 60.0
+
+
+def pool_of(process: str) -> str:
+    """The pool of a worker by its name: `codegen.2` is the second of codegen."""
+    return process.rpartition(".")[0]
 
 
 def wait_before_restart(

@@ -29,10 +29,12 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Commands by process name, in order, and a sentence for each process that is left out."""
+    """Commands by process name, in order, and a sentence for each process that is left out.
+    `workers` are the commands of workers by pool."""
 
     commands: Mapping[str, str]
     notes: tuple[str, ...]
+    workers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +64,14 @@ def plan(procfile: Mapping[str, str], config: FleetConfig, needed: Needs) -> Pla
             raise InvalidConfig(f"pools.{name}: a service has this name; rename the pool")
     counts = _counts(config, needed)
     commands: dict[str, str] = {}
+    workers: dict[str, str] = {}
     for name, count in counts.items():
         command = runnable(procfile.get(name, built_in(name)))
+        if name not in SERVICES:
+            workers[name] = command
         names = [name] if name in SERVICES else [f"{name}.{i + 1}" for i in range(count)]
         commands.update(dict.fromkeys(names[:count], command))
-    return Plan(commands, _notes(procfile, counts))
+    return Plan(commands, _notes(procfile, counts), workers)
 
 
 def _counts(config: FleetConfig, needed: Needs) -> dict[str, int]:
@@ -80,8 +85,9 @@ def _notes(procfile: Mapping[str, str], counts: Mapping[str, int]) -> tuple[str,
         "broker": "FLEET_BROKER_URL names a broker",
         "model": "FLEET_MODEL_URL or a provider's key is set",
     }
+    empty = "its pool has min = 0; the first task starts a worker"
     skipped = [
-        f"{name}: not started, {reasons.get(name, 'its pool has min = 0')}"
+        f"{name}: not started, {reasons.get(name, empty)}"
         for name, count in counts.items()
         if count == 0
     ]

@@ -1,8 +1,9 @@
 """Runs the processes of a Procfile side by side, with honcho's processes and printer.
 
-Four things differ from honcho's own manager:
+Five things differ from honcho's own manager:
 
 - A process that dies is restarted. Only one that dies repeatedly stops the others.
+- Workers may be added and ended while the others run.
 - Workers stop before the model and the broker, so that a running task can finish or be requeued.
 - A stop signal reaches the worker itself, not the child processes that run its tasks.
 - No process outlives this one, however it ends.
@@ -66,6 +67,9 @@ class Supervisor(Manager):  # type: ignore[misc]
         self._deaths: dict[str, list[float]] = {}
         self._due: dict[str, float] = {}
         self._last_finishing: dict[str, float] = {}
+        #: What other threads have asked for, and the workers that are to end.
+        self._asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._ending: set[str] = set()
         self._process_ctor = _OwnedProcess
 
     def loop(self) -> None:
@@ -76,6 +80,7 @@ class Supervisor(Manager):  # type: ignore[misc]
             self._start_process(name)
         while not (self._terminating and not self._running(self._processes)):
             self._take_event()
+            self._do_asked()
             self._restart_due()
         while self._take_event():
             pass
@@ -85,6 +90,43 @@ class Supervisor(Manager):  # type: ignore[misc]
         if not self._terminating:
             self._terminating = True
             Thread(target=self._shut_down, daemon=True).start()
+
+    # Workers that come and go, asked for by another thread
+
+    def workers(self) -> dict[str, int | None]:
+        """The processes that run, start or are about to be restarted, with their process ids."""
+        return {
+            name: found.get("pid") if "returncode" not in found else None
+            for name, found in list(self._processes.items())
+            if "returncode" not in found or name in self._due
+        }
+
+    def add_worker(self, name: str, command: str, env: dict[str, str]) -> None:
+        """Add and start a process, soon. One of this name that has ended is started again."""
+        self._asked.put(partial(self._add, name, command, env))
+
+    def end_worker(self, name: str) -> None:
+        """End a process by SIGTERM, soon, and do not restart it."""
+        self._asked.put(partial(self._end, name))
+
+    def _do_asked(self) -> None:
+        while not self._asked.empty():
+            self._asked.get()()
+
+    def _add(self, name: str, command: str, env: dict[str, str]) -> None:
+        if self._terminating or name in self.workers():
+            return
+        if name not in self._processes:
+            self.add_process(name, command, env=env)
+        self._start_process(name)
+
+    def _end(self, name: str) -> None:
+        if self._terminating or name not in self.workers():
+            return
+        self._due.pop(name, None)
+        if "returncode" not in self._processes[name]:
+            self._ending.add(name)
+            self._signal(name, signal.SIGTERM)
 
     def _on_signal(self, number: int, _: object) -> None:
         """Shut down. During the shutdown, Ctrl-C requeues the running tasks, and the next Ctrl-C
@@ -134,7 +176,8 @@ class Supervisor(Manager):  # type: ignore[misc]
     def _note_end(self, name: str, status: int) -> None:
         self._processes[name]["returncode"] = status
         self._system_print(f"{name} stopped (rc={status})\n")
-        if self._terminating:
+        if self._terminating or name in self._ending:
+            self._ending.discard(name)
             return
         now = time.monotonic()
         deaths = self._deaths.setdefault(name, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fleet.agent import installed_agents
@@ -17,6 +17,7 @@ from fleet.routing.agents_store import AgentRecord
 from fleet.routing.rules.health import MAINTENANCE
 from fleet.routing.rules.pools import PoolCounts
 from fleet.sandbox import DESCRIPTIONS, isolation_for
+from fleet.scaling.administration import PoolSize
 from fleet.settings import Settings
 from fleet.settings.addresses import masked
 from fleet.tasks.connection import Connection
@@ -85,25 +86,35 @@ def ops_part(url: str) -> Part:
 
 
 def pool_parts(
-    settings: Settings, agents: Sequence[AgentRecord], counts: Mapping[str, PoolCounts]
+    agents: Sequence[AgentRecord], counts: Mapping[str, PoolCounts], sizes: Iterable[PoolSize]
 ) -> list[Part]:
-    """The pools. Each needs a live agent, unless its `min` is 0."""
+    """The pools, with the workers that each has and should have. Each needs a live agent, unless
+    its size may be 0."""
     alive = [agent for agent in agents if agent.status in ALIVE]
     return [
-        _pool_part(name, pool.min, [a for a in alive if a.pool == name], counts[name].health_state)
-        for name, pool in settings.config.pools.items()
+        _pool_part(
+            size, [a for a in alive if a.pool == size.pool], counts[size.pool].health_state
+        )
+        for size in sizes
     ]
 
 
-def _pool_part(name: str, min_agents: int, alive: Sequence[AgentRecord], standing: str) -> Part:
+def _pool_part(size: PoolSize, alive: Sequence[AgentRecord], standing: str) -> Part:
+    name = size.pool
     in_maintenance = sum(agent.status == "maintenance" for agent in alive)
     running = sum(agent.running for agent in alive)
     slots = sum(agent.slots for agent in alive)
     where = f"{len(alive)} agent{'' if len(alive) == 1 else 's'}, {running} of {slots} slots busy"
     if in_maintenance:
         where += f", {in_maintenance} in maintenance"
-    ok = bool(alive) or min_agents == 0
+    if size.desired is not None and size.desired != size.ready:
+        where += f", {size.desired} wanted"
+    if size.starting:
+        where += f", {size.starting} starting"
+    ok = bool(alive) or size.min == 0 or size.desired == 0
     detail = "" if ok else f"no live agent; start one: fleet service worker {name}"
+    if ok and size.is_late:
+        detail = size.reasons[0]
     if ok and standing == MAINTENANCE:
         detail = f"draining, gets no new tasks; undo: fleet pools resume {name}"
     return Part(f"pool {name}", ok, where, detail)

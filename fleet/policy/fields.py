@@ -4,6 +4,8 @@
     route|REQUEST_TYPE|TENANT       how tasks are routed
     over|REQUEST_TYPE|TENANT        what happens to a call that exceeds a budget
     limit|SCOPE|WINDOW|QUANTITY     a number, or `none` if the limit is lifted
+    size|POOL                       how many workers a pool has, by hand
+    scaling|POOL                    the scaling policy of a pool, or of all with an empty name
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ EMERGENCY_MS = "emergency_ms"
 ROUTE = "route"
 OVER = "over"
 LIMIT = "limit"
+SIZE = "size"
+SCALING = "scaling"
 LIFTED = "none"
 SEPARATOR = "|"
 

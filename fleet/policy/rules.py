@@ -41,6 +41,18 @@ class Emergency(NamedTuple):
         return priority == FIRST_PRIORITY or tenant in self.tenants
 
 
+class SetSize(NamedTuple):
+    """The size of a pool that a person has set: workers, and until when it holds in ms since 1970,
+    by Redis's clock. None: until it is cleared."""
+
+    workers: int
+    until_ms: int | None = None
+
+    def holds(self, now: float) -> bool:
+        """Whether it holds at `now`, in seconds since 1970."""
+        return self.until_ms is None or now * 1000 < self.until_ms
+
+
 def check_tenant(tenant: str) -> None:
     """Raise `InvalidRequest` for an invalid tenant name."""
     if not TENANT.fullmatch(tenant):

@@ -23,11 +23,13 @@ from fleet.policy.fields import (
     LIMIT,
     OVER,
     ROUTE,
+    SCALING,
+    SIZE,
     VERSION,
     field_name,
     field_parts,
 )
-from fleet.policy.rules import Emergency, LimitKey
+from fleet.policy.rules import Emergency, LimitKey, SetSize
 from fleet.redis.client import redis_errors
 from fleet.redis.scripts import raw, text
 from fleet.redis.store import Store
@@ -59,7 +61,8 @@ class Policy:
     """The stored policy. `routes` are by scope, as they were written.
 
     `difficulty` is the trained model of the difficulty of tasks, empty before training. A limit of
-    None is lifted. `overs` says by scope what happens to a call that exceeds a budget.
+    None is lifted. `overs` says by scope what happens to a call that exceeds a budget. `sizes` are
+    the pools' sizes that persons have set, `scaling` the scaling policies, of all pools under ''.
     """
 
     version: str = "0"
@@ -68,6 +71,8 @@ class Policy:
     limits: Mapping[LimitKey, int | None] = field(default_factory=dict)
     overs: Mapping[Scope, Over] = field(default_factory=dict)
     emergency: Emergency | None = None
+    sizes: Mapping[str, SetSize] = field(default_factory=dict)
+    scaling: Mapping[str, str] = field(default_factory=dict)
 
 
 class PolicyStore(Store):
@@ -117,6 +122,19 @@ class PolicyStore(Store):
         """Return to the configuration for a scope."""
         return self.change({field_name(OVER, *scope): ""}, actor)
 
+    def set_size(self, pool: str, size: SetSize, actor: AuditActor) -> int:
+        """Set the size of a pool by hand."""
+        return self.change({field_name(SIZE, pool): json.dumps(size)}, actor)
+
+    def clear_size(self, pool: str, actor: AuditActor) -> int:
+        """Let the scaling policy decide the size of a pool again."""
+        return self.change({field_name(SIZE, pool): ""}, actor)
+
+    def set_scaling(self, pool: str, policy: str, actor: AuditActor) -> int:
+        """Set the scaling policy of a pool, or of all with an empty name. With an empty policy the
+        configuration holds again."""
+        return self.change({field_name(SCALING, pool): policy}, actor)
+
     def set_emergency(self, tenants: Iterable[str], actor: AuditActor) -> int:
         """Admit only urgent tasks, and those of some tenants."""
         value = {**actor._asdict(), "tenants": sorted(set(tenants))}
@@ -145,6 +163,8 @@ def _policy(fields: Mapping[str, Any]) -> Policy:
     routes: dict[Scope, Mapping[str, Any]] = {}
     limits: dict[LimitKey, int | None] = {}
     overs: dict[Scope, Any] = {}
+    sizes: dict[str, SetSize] = {}
+    scaling: dict[str, str] = {}
     for name, value in fields.items():
         kind, parts = field_parts(name)
         if kind == ROUTE:
@@ -153,6 +173,10 @@ def _policy(fields: Mapping[str, Any]) -> Policy:
             limits[_limit_key(*parts)] = None if text(value) == LIFTED else int(value)
         elif kind == OVER:
             overs[Scope(*parts)] = text(value)
+        elif kind == SIZE:
+            sizes[parts[0]] = SetSize(*json.loads(value))
+        elif kind == SCALING:
+            scaling[parts[0]] = text(value)
     return Policy(
         version=text(fields.get(VERSION, "0")),
         routes=routes,
@@ -160,6 +184,8 @@ def _policy(fields: Mapping[str, Any]) -> Policy:
         limits=limits,
         overs=overs,
         emergency=_emergency(fields),
+        sizes=sizes,
+        scaling=scaling,
     )
 
 

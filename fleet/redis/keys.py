@@ -12,10 +12,17 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:done:ID            channel  announces that a task has ended
     {fleet}:pools              set      names of pools that had an agent
     {fleet}:pool:NAME          hash     slots of an agent; outcomes and response time, over all and
-                                        by request type; health; whether it is in maintenance
+                                        by request type; health; whether it is in maintenance;
+                                        how many runs began and ended, and how long they took
     {fleet}:pool:NAME:agents   zset     the pool's agents by their last heartbeat, ms
     {fleet}:pool:NAME:in_flight set     ids of tasks that hold one of the pool's slots
     {fleet}:pool:NAME:unacked[_index|_mutex]   Kombu's messages that a worker holds
+    {fleet}:pool:NAME:scaling  hash     the last decision on the pool's size, and what it knew
+    {fleet}:pool:NAME:arrivals hash     how many tasks arrived, by interval
+    {fleet}:pool:NAME:starting hash     workers that each supervisor has started and that are not
+                                        ready, and when it said so, ms
+    {fleet}:pool:NAME:starter  string   the supervisor that starts the pool's workers (a lease)
+    {fleet}:scaling:history    stream   decisions that changed the size of a pool, and why
     {fleet}:agents             set      ids of known agents
     {fleet}:agent:ID           hash     an agent: pool, slots, status, load, where it runs
     {fleet}:agent:ID:wake      list     an agent in maintenance waits on it; it is never fed
@@ -81,6 +88,10 @@ class PoolKeys:
     unacked: str
     unacked_index: str
     unacked_mutex: str
+    scaling: str
+    arrivals: str
+    starting: str
+    starter: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,10 @@ class Keys:
     @property
     def audit(self) -> str:
         return f"{self.tag}:audit"
+
+    @property
+    def scaling_history(self) -> str:
+        return f"{self.tag}:scaling:history"
 
     @property
     def models(self) -> str:
@@ -267,6 +282,10 @@ class Keys:
             unacked=f"{root}:unacked",
             unacked_index=f"{root}:unacked_index",
             unacked_mutex=f"{root}:unacked_mutex",
+            scaling=f"{root}:scaling",
+            arrivals=f"{root}:arrivals",
+            starting=f"{root}:starting",
+            starter=f"{root}:starter",
         )
 
 

@@ -77,6 +77,7 @@ class Scripts:
     expire: Script
     fetch: Script
     finish: Script
+    follow: Script
     forget: Script
     free_slot: Script
     heartbeat: Script
@@ -111,7 +112,9 @@ class Scripts:
     rights: Script
     rollup: Script
     save: Script
+    scaling: Script
     shorten: Script
+    size: Script
     snapshot: Script
     submit: Script
     submit_whole: Script

@@ -85,7 +85,9 @@ class AgentStore(Store):
             keys = [self.keys.agent(agent_id), self.keys.pool(text(pool)).agents]
             moved = pool and self.scripts.drain(keys=keys, args=[agent_id, status])
         if not moved:
-            raise InvalidRequest(f"agent {agent_id} is unknown or dead; `fleet agents` lists all")
+            raise InvalidRequest(
+                f"agent {agent_id} is unknown, dead or about to end; `fleet agents` lists all"
+            )
 
     def agents(self) -> list[AgentRecord]:
         """All known agents by pool and id, recently failed ones included. Two calls."""

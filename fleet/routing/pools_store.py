@@ -80,6 +80,19 @@ class Pools(Store):
         with redis_errors(self.client):
             return self.client.llen(overflow_queue)
 
+    def will_start(self, names: Sequence[str]) -> str | None:
+        """The first of these pools for which a worker is started when tasks wait, or None. One
+        call."""
+        with redis_errors(self.client):
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.time()
+            for name in names:
+                pipeline.hget(self.keys.pool(name).facts, "starts_until")
+            (seconds, micros), *found = pipeline.execute()
+        now_ms = seconds * 1000 + micros // 1000
+        rows = zip(names, found, strict=True)
+        return next((name for name, until in rows if now_ms < int(until or 0)), None)
+
     def rescue(self, name: str, queue: str, overflow_queue: str, most: int = 1000) -> list[str]:
         """Move the waiting tasks of a pool that takes nothing to the overflow queue. Returns the
         task ids."""

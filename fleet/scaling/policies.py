@@ -15,6 +15,8 @@ from importlib.metadata import entry_points
 from fleet.errors import InvalidConfig
 from fleet.scaling.rules.policies import POLICIES
 from fleet.scaling.rules.values import ScalingPolicy
+from fleet.settings import Settings
+from fleet.text import unknown
 
 ENTRY_POINT_GROUP = "fleet.scaling_policies"
 
@@ -40,3 +42,16 @@ def installed_policies() -> Mapping[str, ScalingPolicy]:
             )
         found[entry.name] = policy
     return found
+
+
+def check_policies(settings: Settings, policies: Mapping[str, ScalingPolicy]) -> None:
+    """Raise `InvalidConfig` if the configuration names a scaling policy that is not installed."""
+    config = settings.config
+    named = {"scaling.policy": config.scaling.policy}
+    for name, pool in config.pools.items():
+        if pool.scaling_policy is not None:
+            named[f"pools.{name}.scaling_policy"] = pool.scaling_policy
+    for key, policy in named.items():
+        if policy not in policies:
+            sentence = unknown("scaling policy", policy, policies)
+            raise InvalidConfig(f"{settings.source}: {key}: {sentence}")

@@ -30,6 +30,7 @@ from fleet.settings.names import (
 from fleet.settings.providers import Provider
 from fleet.settings.retries import Retries
 from fleet.settings.routing import AgentType, Health, Pool, RequestType, Routing
+from fleet.settings.scaling import Scaling
 
 Prioritised = RequestType | TenantModels | Models
 
@@ -67,6 +68,7 @@ class FleetConfig(Section):
     agents: Agents = Agents()
     routing: Routing = Routing()
     health: Health = Health()
+    scaling: Scaling = Scaling()
     kubernetes: Kubernetes = Kubernetes()
 
     @classmethod

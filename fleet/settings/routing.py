@@ -16,6 +16,7 @@ from fleet.settings.names import (
     Strategy,
     TenantName,
 )
+from fleet.settings.scaling import PolicyName, UsdPerHour
 
 
 class AgentType(Section):
@@ -42,9 +43,19 @@ class Pool(Section):
         description="threads: for work that waits for a model. prefork: for tools that burn CPU.",
     )
     min: Annotated[int, Field(ge=0, le=1000)] = Field(
-        1, description="Workers that `fleet up` starts."
+        1,
+        description="Workers at least; `fleet up` starts with them. 0: the first task starts a "
+        "worker and waits for it.",
     )
     max: Annotated[int, Field(ge=1, le=1000)] = Field(4, description="Workers at most.")
+    scaling_policy: PolicyName | None = Field(
+        None,
+        description="What decides how many workers it has; else scaling.policy.",
+        examples=["threshold"],
+    )
+    worker_usd_per_hour: UsdPerHour = Field(
+        0, description="What one of its workers costs in an hour; see scaling.idle_usd_per_hour."
+    )
     helps: tuple[Name | Literal["*"], ...] = Field(
         (),
         description="Other agent types whose tasks the pool may take while it has none of its own. "

@@ -173,6 +173,7 @@ class Tasks(Store):
             self.keys.policy,
             self.keys.saved(task_id),
             self.keys.clock,
+            self.keys.pool(pool).facts,
         ]
         arguments: Arguments = [task_id, agent, pool, int(lease_seconds * 1000), name]
         arguments += [MAX_CRASHES, *self.clock.evidence(), tenant, plan]
@@ -375,6 +376,7 @@ class Tasks(Store):
             self.keys.open_steps,
             line(queue),
             self.keys.waiting,
+            self.keys.pool(lease.pool).facts,
         ]
         arguments: Arguments = [lease.task_id, lease.fence]
         with redis_errors(self.client):

@@ -12,8 +12,10 @@ import threading
 import time
 from functools import partial
 from importlib import metadata
+from itertools import count
 from typing import Any
 
+import psutil
 import structlog
 from celery import Celery, bootsteps
 from celery.worker import state
@@ -37,6 +39,8 @@ def add_agent_step(app: Celery, role: Role, shutdown: Shutdown, slots: Slots) ->
     """Make the application's workers agents of the role's pool. `shutdown` ends them, and they
     fetch tasks as `slots` come free."""
     config = fleet_of(app).settings.config.pools[role.pool]
+    # The consumer starts again after a lost connection.
+    starts = count()
 
     class AgentStep(bootsteps.StartStopStep):
         """Starts after the consumer, once it can take messages; stops before it."""
@@ -51,7 +55,7 @@ def add_agent_step(app: Celery, role: Role, shutdown: Shutdown, slots: Slots) ->
             channel = consumer.task_consumer.channel
             channel.is_draining = shutdown.has_begun
             shutdown.restore = lambda: channel.qos.restore_unacked_once()
-            self.heartbeat = Heartbeat(fleet_of(app), role)
+            self.heartbeat = Heartbeat(fleet_of(app), role, is_new=next(starts) == 0)
             shutdown.leave = self.heartbeat.stop
             shutdown.requeue_running = partial(requeue_running, fleet_of(app), role)
             self.heartbeat.start()
@@ -83,11 +87,13 @@ def _leave_event_loop(connection: Any) -> None:
 
 
 class Heartbeat:
-    """The life of one agent in the registry."""
+    """The life of one agent in the registry. `is_new` says that its process has just started: then
+    it registers with the seconds that the start took."""
 
-    def __init__(self, connection: Connection, role: Role) -> None:
+    def __init__(self, connection: Connection, role: Role, *, is_new: bool = False) -> None:
         self.registry = connection.routing.agents
         self.role = role
+        self._is_new = is_new
         self.slots = connection.settings.config.pools[role.pool].slots
         self.every_seconds = connection.settings.config.leases.heartbeat_seconds
         self.version = connection.settings.environment.version or metadata.version("fleet")
@@ -130,7 +136,11 @@ class Heartbeat:
 
     def _register(self) -> None:
         facts = {"host": socket.gethostname(), "pid": str(os.getpid()), "version": self.version}
+        if self._is_new:
+            seconds = time.time() - psutil.Process().create_time()
+            facts["start_seconds"] = f"{max(0.0, seconds):.3f}"
         self.registry.register(self.role.agent, self.role.pool, self.slots, facts)
+        self._is_new = False
 
     def _beat(self) -> None:
         """Send a heartbeat if one is due, or if the number of running tasks has changed."""

@@ -97,3 +97,62 @@ def test_what_a_killed_worker_left_behind_counts_for_nobody(tmp_path: Path) -> N
     finishing.end(tmp_path)
     assert finishing.process_groups(tmp_path) == set()
     assert list((tmp_path / finishing.FOLDER).iterdir()) == []
+
+
+GROWING = """
+import sys, threading, time
+from pathlib import Path
+
+from fleet.local.supervisor import Supervisor
+
+folder = Path(sys.argv[1])
+supervisor = Supervisor(5.0)
+command = f"exec {sys.executable} {folder}/worker.py {folder}"
+supervisor.add_process("pool.1", command)
+
+def run():
+    def wait(condition):
+        while not condition():
+            time.sleep(0.02)
+    def is_up(name):
+        return (folder / f"{name}.up").exists()
+    wait(lambda: is_up("pool.1"))
+    supervisor.add_worker("pool.2", command, {"HONCHO_PROCESS_NAME": "pool.2"})
+    wait(lambda: is_up("pool.2"))
+    supervisor.end_worker("pool.2")
+    wait(lambda: "pool.2" not in supervisor.workers())
+    (folder / "pool.2.up").unlink()
+    supervisor.add_worker("pool.2", command, {"HONCHO_PROCESS_NAME": "pool.2"})
+    wait(lambda: is_up("pool.2"))
+    supervisor.terminate()
+
+threading.Thread(target=run, daemon=True).start()
+supervisor.loop()
+"""
+
+WORKER = """
+import os, signal, sys
+from pathlib import Path
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+(Path(sys.argv[1]) / (os.environ.get("HONCHO_PROCESS_NAME", "pool.1") + ".up")).touch()
+while True:
+    signal.pause()
+"""
+
+
+def test_a_worker_comes_and_goes_without_a_restart(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(WORKER)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("HONCHO_PROCESS_NAME", None)
+    done = subprocess.run(
+        [sys.executable, "-c", GROWING, str(tmp_path)],
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.stdout.count("pool.2 started") == 2, done.stdout + done.stderr
+    assert done.stdout.count("sending SIGTERM to pool.2") == 2
+    assert "restarting" not in done.stdout

@@ -64,6 +64,15 @@ def test_an_agents_task_goes_to_the_queue_of_its_pool_and_has_no_record_yet(
     assert list(fleet.client.scan_iter(fleet.keys.task("*"))) == []
 
 
+def test_a_task_goes_to_a_pool_without_agents_whose_first_worker_will_be_started(
+    fleet: Connection, shop: Celery
+) -> None:
+    soon = fleet.policy.store.now_us() // 1000 + 60_000
+    fleet.client.hset(fleet.keys.pool("codegen").facts, "starts_until", soon)
+    shop.send_task(AGENT, (PAYLOAD,), {"tenant": "acme"})
+    assert taken(shop, QUEUE) == [(AGENT, [PAYLOAD], "acme")]
+
+
 def test_a_task_of_ones_own_passes_untouched(shop: Celery) -> None:
     shop.send_task("shop.bill", (1, 2), queue="shop")
     assert taken(shop, "shop") == [("shop.bill", [1, 2], "")]

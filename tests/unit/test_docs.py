@@ -205,7 +205,9 @@ def names_of_fleet() -> set[str]:
         for node in ast.walk(ast.parse((ROOT / path).read_text()))
         if isinstance(node, ast.Constant) and str(node.value).startswith("fleet.")
     }
-    return jobs | set(dir(Fleet)) | {"toml", "agents", "strategies", "cars"}
+    return jobs | set(dir(Fleet)) | {
+        *("toml", "agents", "strategies", "scaling_policies", "scaling_actuators", "cars")
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=of)

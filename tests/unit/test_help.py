@@ -15,6 +15,7 @@ COMMANDS = (
     *("up", "down", "status", "demo", "submit", "tasks", "task", "explain", "cancel", "rate"),
     *("pools", "pools list", "pools drain", "pools resume", "route", "route set", "route clear"),
     *("route show", "route strategies"),
+    *("scale", "scale set", "scale auto", "scale policy", "scale history"),
     *("models", "models refresh", "models train", "models resume", "rate"),
     *("agents", "agents list", "agents drain", "agents resume", "config check", "config show"),
     *("ledger", "ledger verify", "ledger show", "ledger export", "ledger correct"),

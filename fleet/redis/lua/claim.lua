@@ -2,7 +2,7 @@
 --
 -- KEYS  1 task record  2 leases  3 in_flight of the claiming pool  4 task index
 --       5 usage counters  6 reservations  7 counts of waiting tasks  8 policy  9 checkpoints
---       10 until when expiry is on hold
+--       10 until when expiry is on hold  11 facts of the claiming pool
 -- ARGV  1 task id  2 agent id  3 pool  4 lease in ms  5 a name for this very claim  6 max crashes
 --       7 expected time, 8 tolerance in ms, 9 ms to hold expiry for: the arguments of clock.lua
 --       10 tenant, 11 plan for a record that does not exist yet, because the publisher of the message
@@ -29,7 +29,7 @@
 -- may have. A run whose crash would be the last one stands aside first.
 
 local record, leases, in_flight, task_index, money, reservations, waiting_counts, policy,
-  checkpoints, expiry_hold = unpack(KEYS)
+  checkpoints, expiry_hold, pool_facts = unpack(KEYS)
 local id, agent, pool, lease_ms, name, max_crashes, expected_ms, tolerance_ms, hold_ms, tenant,
   plan, scope_names, version, nanodollars, tokens, all_limits, tenant_limits, agent_type_limits,
   model_limits, message = unpack(ARGV)
@@ -136,4 +136,5 @@ if crashes >= max_crashes - 1 then
 end
 redis.call('ZADD', leases, until_ms, id)
 redis.call('SADD', in_flight, id)
+redis.call('HINCRBY', pool_facts, 'claimed', 1)
 return claimed(fence)

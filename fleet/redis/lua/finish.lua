@@ -30,6 +30,7 @@ local fields = {unpack(ARGV, 11)}
 -- include dead_letters
 -- include health
 -- include outcome
+-- include occupancy
 -- include windows
 -- include usage_counters
 -- include reservation
@@ -57,6 +58,7 @@ local counters = open_counters(money)
 charge_open_calls(record, ledger, counters, open_calls, id, now)
 free_reservation(counters, reservations, id)
 close_counters(counters)
+count_occupancy(pool_facts, started)
 redis.call('PUBLISH', done, state)
 if counts_for_pool ~= '1' then
   return {1, 0}

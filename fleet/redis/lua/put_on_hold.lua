@@ -3,6 +3,7 @@
 --
 -- KEYS  1 task record  2 leases  3 in_flight  4 cancelled  5 tasks on hold  6 ledger  7 usage counters
 --       8 reservations  9 calls in flight  10 counts of waiting tasks
+--       11 pool facts
 -- ARGV  1 task id  2 fence  3 refusal, see parts/limits.lua  4 ms until it may fit  5 max times
 -- Returns 'parked', also where this was done before; 'unwanted' where it was put on hold and somebody
 --       wants it cancelled; 'no_message' where its record has no message to queue it again with;
@@ -14,7 +15,7 @@
 -- is no crash. But each run may pay for its first calls again, so the number of times is limited.
 
 local record, leases, in_flight, cancelled, on_hold, ledger, money, reservations, open_calls,
-  waiting_counts = unpack(KEYS)
+  waiting_counts, pool_facts = unpack(KEYS)
 local id, fence, refusal, wait_ms, max_times = unpack(ARGV)
 
 -- include time
@@ -23,13 +24,14 @@ local id, fence, refusal, wait_ms, max_times = unpack(ARGV)
 -- include usage_counters
 -- include reservation
 -- include on_hold
+-- include occupancy
 
 -- Whoever cancels the task on hold takes it off the list: until then a run that dies forgets nothing.
 local function answer()
   return redis.call('SISMEMBER', cancelled, id) == 1 and 'unwanted' or 'parked'
 end
-local newest_fence, state, message, times, agent =
-  unpack(redis.call('HMGET', record, 'fence', 'state', 'message', 'waits', 'agent'))
+local newest_fence, state, message, times, agent, started =
+  unpack(redis.call('HMGET', record, 'fence', 'state', 'message', 'waits', 'agent', 'started'))
 if newest_fence == fence and state == 'parked' then
   return answer()
 end
@@ -54,4 +56,5 @@ redis.call('HINCRBY', record, 'waits', 1)
 redis.call('ZREM', leases, id)
 redis.call('SREM', in_flight, id)
 redis.call('ZADD', on_hold, look_again_at(now, wait_ms), id)
+count_occupancy(pool_facts, started)
 return answer()

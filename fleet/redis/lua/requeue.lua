@@ -34,6 +34,7 @@ local id, fence, max_crashes, dead_seconds, crash_error, outcomes_kept, request_
 -- include dead_letters
 -- include health
 -- include outcome
+-- include occupancy
 -- include windows
 -- include usage_counters
 -- include reservation
@@ -58,6 +59,7 @@ end
 redis.call('HINCRBY', record, 'fence', 1)
 redis.call('ZREM', leases, id)
 redis.call('SREM', in_flight, id)
+count_occupancy(pool_facts, started)
 local counters = open_counters(money)
 charge_open_calls(record, ledger, counters, open_calls, id, now)
 local crashes, reason = 0, 'it stood aside when its lease ended'

@@ -3,7 +3,7 @@
 -- KEYS  1 task record  2 leases  3 in_flight of the pool it ran in  4 cancelled
 --       5 the queue in which it waits without a slot  6 its wake list
 --       7 ledger  8 usage counters  9 calls in flight  10 index of the queue  11 counts of waiting
---       tasks
+--       tasks  12 facts of the pool it ran in
 -- ARGV  1 task id  2 fence
 -- Returns 'given_back', also where this was done before; 'unwanted' where it was requeued and
 --       somebody wants it cancelled; 'no_message' where it was requeued and its record has no message
@@ -17,7 +17,7 @@
 -- reservation stays for the next run.
 
 local record, leases, in_flight, cancelled, queue, wake, ledger, money, open_calls, queue_index,
-  waiting_counts = unpack(KEYS)
+  waiting_counts, pool_facts = unpack(KEYS)
 local id, fence = unpack(ARGV)
 
 -- include time
@@ -27,9 +27,10 @@ local id, fence = unpack(ARGV)
 -- include usage_counters
 -- include reservation
 -- include wake
+-- include occupancy
 
-local newest_fence, state, message, agent =
-  unpack(redis.call('HMGET', record, 'fence', 'state', 'message', 'agent'))
+local newest_fence, state, message, agent, started =
+  unpack(redis.call('HMGET', record, 'fence', 'state', 'message', 'agent', 'started'))
 local function requeued()
   if not message then
     return 'no_message'
@@ -49,6 +50,7 @@ move(record, waiting_counts, 'running', 'queued', agent, 'given back', 'pool', '
 redis.call('HDEL', record, 'lease_until', 'aside')
 redis.call('ZREM', leases, id)
 redis.call('SREM', in_flight, id)
+count_occupancy(pool_facts, started)
 if message then
   redis.call('RPUSH', queue, message)
   index_first(queue_index, id)

@@ -25,6 +25,7 @@ local id, fence, error, error_class, wait_ms, outcomes_kept, counts_for_pool, re
 -- include moves
 -- include health
 -- include outcome
+-- include occupancy
 -- include windows
 -- include usage_counters
 -- include reservation
@@ -56,6 +57,7 @@ redis.call('HDEL', record, 'lease_until')
 redis.call('ZREM', leases, id)
 redis.call('SREM', in_flight, id)
 redis.call('ZADD', on_hold, at, id)
+count_occupancy(pool_facts, started)
 if counts_for_pool ~= '1' then
   return {status(), 0}
 end

@@ -38,7 +38,7 @@ class OnHold(Store):
         keys = [self.keys.task(lease.task_id), self.keys.leases]
         keys += [self.keys.pool(lease.pool).in_flight, self.keys.cancelled, self.keys.parked]
         keys += [self.keys.ledger, self.keys.money, self.keys.reservations, self.keys.open_steps]
-        keys.append(self.keys.waiting)
+        keys += [self.keys.waiting, self.keys.pool(lease.pool).facts]
         arguments: Arguments = [lease.task_id, lease.fence, refusal.packed, wait_ms, MAX_WAITS]
         with redis_errors(self.client):
             return text(self.scripts.put_on_hold(keys=keys, args=arguments))

@@ -50,6 +50,7 @@ local function place_tasks(keys, arguments, counters, undo)
     end
     free = free + math.max(0, pool.open - pool.in_flight)
     pool.name, pool.base = name, tonumber(base)
+    pool.own_facts = is_spillover ~= '1' and facts
     pool.per_task, pool.per_load = tonumber(per_task), tonumber(per_load)
     pool.in_flight_key, pool.queue, pool.wake, pool.index = in_flight, queue, wake, index
     pools[#pools + 1] = pool
@@ -59,6 +60,16 @@ local function place_tasks(keys, arguments, counters, undo)
     overflow.queue, overflow.wake, overflow.index = pools[1].queue, pools[1].wake, pools[1].index
   end
   local waiting = plan.is_pinned and 0 or redis.call('LLEN', overflow.queue)
+
+  -- Whether somebody starts a worker for a pool that has none: see size.lua.
+  local function any_will_start()
+    for _, pool in ipairs(pools) do
+      local starts_until = pool.own_facts and redis.call('HGET', pool.own_facts, 'starts_until')
+      if now < tonumber(starts_until or 0) then
+        return true
+      end
+    end
+  end
 
   local function counts()
     local found = {}
@@ -171,7 +182,7 @@ local function place_tasks(keys, arguments, counters, undo)
       redis.call('ZADD', plan.delayed, due, id)
       return {'delayed', '', packed}, {}
     end
-    if not any_alive then
+    if not any_alive and not any_will_start() then
       -- Writes nothing. A server that takes no writes, so that no agent can beat, answers an error.
       redis.call('ZADD', plan.task_index, 'XX', 0, '')
       return {'no_agent', '', packed}
@@ -236,7 +247,7 @@ local function place_tasks(keys, arguments, counters, undo)
   if plan.asking_tenant ~= '' then
     -- Where a task of this tenant would be placed. Writes nothing.
     local packed, choice, refusal = counts(), choose_for(plan.asking_tenant)
-    if not any_alive then
+    if not any_alive and not any_will_start() then
       return {{'no_agent', '', packed}}
     end
     local busy = tenant_is_full(plan.asking_tenant)

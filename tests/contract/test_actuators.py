@@ -1,0 +1,71 @@
+"""What every actuator does, whatever starts and ends its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from fleet.errors import InvalidConfig, RetryLater
+from fleet.scaling.actuator import Actuator
+from fleet.scaling.actuators import ACTUATORS, NONE, actuator_of, scaling_store
+from fleet.settings import Settings, load_settings
+from fleet.tasks.connection import open_connection
+
+NAMES = ("processes", "none")
+
+Make = Callable[[str], Actuator]
+
+
+@pytest.fixture
+def make(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Make:
+    """Makes an actuator by its name, for the default pools."""
+    return lambda name: actuator_of(
+        open_connection(settings_of(f'[scaling]\nactuator = "{name}"\n'))
+    )
+
+
+def test_each_actuator_is_checked_here() -> None:
+    assert set(NAMES) == set(ACTUATORS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_actuator_has_the_name_that_it_is_configured_by(name: str, make: Make) -> None:
+    assert make(name).name == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_order_may_be_given_again_and_by_another_process(name: str, make: Make) -> None:
+    for workers in (2, 2, 0, 1):
+        make(name).apply("codegen", workers, ())
+        make(name).apply("codegen", workers, ("codegen-host-7",))
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {NONE}))
+def test_an_actuator_that_cannot_act_now_says_so(
+    name: str, make: Make, clean_environment: pytest.MonkeyPatch
+) -> None:
+    make(name)
+    clean_environment.setenv("FLEET_BROKER_URL", "redis://127.0.0.1:1/0")
+    away = actuator_of(open_connection(load_settings()))
+    assert away.name == name
+    with pytest.raises(RetryLater):
+        away.apply("codegen", 1, ())
+
+
+def test_an_order_for_local_processes_is_what_supervisors_read(
+    make: Make, settings_of: Callable[[str], Settings]
+) -> None:
+    make("processes").apply("codegen", 3, ())
+    from fleet.scaling.orders_store import Orders
+
+    store = scaling_store(open_connection(settings_of("")))
+    orders = Orders(store.client, store.keys, store.scripts, "here:1")
+    found = orders.follow({"codegen": 0, "scanner": 0}).orders
+    assert (found["codegen"].workers, found["scanner"].workers) == (3, None)
+
+
+def test_an_unknown_actuator_is_refused_with_those_there_are(make: Make) -> None:
+    with pytest.raises(InvalidConfig, match=r"scaling\.actuator: no actuator is called 'clowns'"):
+        make("clowns")
