@@ -10,12 +10,13 @@ A package adds one with an entry point that names a function from the fleet's co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from fleet.errors import InvalidConfig
 from fleet.scaling.actuator import Actuator
+from fleet.scaling.rules.readings import AgentReading
 from fleet.scaling.store import ScalingStore
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection
@@ -31,12 +32,16 @@ class Processes:
     workers. See `fleet.local.local_workers`."""
 
     name = PROCESSES
+    ends_drained = True
 
     def __init__(self, store: ScalingStore) -> None:
         self.store = store
 
     def check(self) -> None:
         """`fleet up` can run workers of every pool."""
+
+    def note_agents(self, agents: Iterable[AgentReading]) -> None:
+        """Supervisors look at the agents themselves."""
 
     def apply(self, pool: str, workers: int, leaving: Collection[str]) -> None:
         """Order the workers. Those that may end are marked in the registry of agents already."""
@@ -47,9 +52,13 @@ class Nobody:
     """Starts and ends nothing. Decisions are kept and shown, and people act on them."""
 
     name = NONE
+    ends_drained = False
 
     def check(self) -> None:
         """There is nothing to check."""
+
+    def note_agents(self, agents: Iterable[AgentReading]) -> None:
+        """Do nothing."""
 
     def apply(self, pool: str, workers: int, leaving: Collection[str]) -> None:
         """Do nothing."""
@@ -63,9 +72,22 @@ def _nobody(_: Connection) -> Actuator:
     return Nobody()
 
 
+def _kubernetes(connection: Connection) -> Actuator:
+    # Imported here: the client takes half a second and 60 MB, and most fleets need none.
+    from fleet.scaling.kubernetes import kubernetes_actuator
+
+    return kubernetes_actuator(connection)
+
+
+def _keda(connection: Connection) -> Actuator:
+    from fleet.scaling.kubernetes import keda_actuator
+
+    return keda_actuator(connection)
+
+
 ActuatorFactory = Callable[[Connection], Actuator]
 ACTUATORS: Mapping[str, ActuatorFactory] = MappingProxyType(
-    {PROCESSES: _processes, NONE: _nobody}
+    {PROCESSES: _processes, "kubernetes": _kubernetes, "keda": _keda, NONE: _nobody}
 )
 """Fleet's own actuators by name."""
 

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import redis
+from fake_kubernetes import FakeKubernetes
 
 from fleet.errors import InvalidConfig, RetryLater
 from fleet.scaling.actuator import Actuator
-from fleet.scaling.actuators import ACTUATORS, NONE, actuator_of, scaling_store
-from fleet.settings import Settings, load_settings
+from fleet.scaling.actuators import ACTUATORS, actuator_of, scaling_store
+from fleet.scaling.rules.readings import AgentReading
+from fleet.settings import FleetConfig, Settings, load_settings
 from fleet.tasks.connection import open_connection
 
-NAMES = ("processes", "none")
+NAMES = ("processes", "kubernetes", "keda", "none")
+SILENT = {"keda", "none"}
+"""Those that only publish decisions."""
 
 Make = Callable[[str], Actuator]
 
 
 @pytest.fixture
-def make(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Make:
+def kubernetes(clean_environment: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeKubernetes]:
+    """A fake cluster with a Deployment for each of the default pools."""
+    with FakeKubernetes() as found:
+        for pool in FleetConfig().pools:
+            found.deploy(f"fleet-pool-{pool}", f"{pool}-pod")
+        (tmp_path / "kubeconfig").write_text(json.dumps(found.kubeconfig))
+        clean_environment.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        clean_environment.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        yield found
+
+
+@pytest.fixture
+def make(
+    client: redis.Redis, settings_of: Callable[[str], Settings], kubernetes: FakeKubernetes
+) -> Make:
     """Makes an actuator by its name, for the default pools."""
     return lambda name: actuator_of(
         open_connection(settings_of(f'[scaling]\nactuator = "{name}"\n'))
@@ -42,16 +62,33 @@ def test_the_same_order_may_be_given_again_and_by_another_process(name: str, mak
         make(name).apply("codegen", workers, ("codegen-host-7",))
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES} - {NONE}))
+@pytest.mark.parametrize("name", NAMES)
+def test_agents_may_be_noted_again_and_those_of_other_places_too(name: str, make: Make) -> None:
+    agents = [
+        AgentReading(f"codegen-7@{host}", "codegen", "busy", 1, 0.1, 1.8e9, None, "")
+        for host in ("codegen-pod", "laptop")
+    ]
+    actuator = make(name)
+    for known in (agents, agents, []):
+        actuator.note_agents(known)
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - SILENT))
 def test_an_actuator_that_cannot_act_now_says_so(
-    name: str, make: Make, clean_environment: pytest.MonkeyPatch
+    name: str, make: Make, kubernetes: FakeKubernetes, clean_environment: pytest.MonkeyPatch
 ) -> None:
     make(name)
     clean_environment.setenv("FLEET_BROKER_URL", "redis://127.0.0.1:1/0")
     away = actuator_of(open_connection(load_settings()))
     assert away.name == name
+    kubernetes.refusal = 503
     with pytest.raises(RetryLater):
-        away.apply("codegen", 1, ())
+        away.apply("codegen", 5, ())
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} & SILENT))
+def test_who_ends_no_agent_that_the_fleet_drains_says_so(name: str, make: Make) -> None:
+    assert not make(name).ends_drained
 
 
 def test_an_order_for_local_processes_is_what_supervisors_read(
