@@ -20,10 +20,10 @@ SERVEGEN_RATE = 3.0
 SERVEGEN_MEAN, SERVEGEN_CV = 10.0, 1.0
 
 
-def azure(path: Path, seed: int) -> Trace:
+def azure(path: Path, _seed: int, _days: float) -> Trace:
     """Every request of an Azure trace at its time.
 
-    It runs 0.3 ms for each context token and 20 ms for each generated one. `seed` is not needed.
+    It runs 0.3 ms for each context token and 20 ms for each generated one.
     """
     with gzip.open(path, "rt", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -35,7 +35,7 @@ def azure(path: Path, seed: int) -> Trace:
     return Trace(arrival[order] - arrival.min(), service[order])
 
 
-def servegen(path: Path, seed: int, days: float = 14.0) -> Trace:
+def servegen(path: Path, seed: int, days: float) -> Trace:
     """The clients of ServeGen's m-mid, scaled to 3 requests per second over the 14 days.
 
     The whole is 2.2 thousand million requests, some 1,100 a second. As ServeGen's own generator
@@ -87,7 +87,7 @@ def _within_steps(
     return np.delete(places, ends - 1)
 
 
-TRACES: Mapping[str, tuple[str, Callable[..., Trace]]] = {
+TRACES: Mapping[str, tuple[str, Callable[[Path, int, float], Trace]]] = {
     "azure_code": ("azure_llm_2023_code.csv.gz", azure),
     "azure_conv": ("azure_llm_2023_conv.csv.gz", azure),
     "servegen": ("servegen_m_mid.csv.gz", servegen),
