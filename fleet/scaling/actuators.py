@@ -10,12 +10,12 @@ A package adds one with an entry point that names a function from the fleet's co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from fleet.errors import InvalidConfig
-from fleet.scaling.actuator import Actuator
+from fleet.scaling.actuator import Actuator, SeenAgent
 from fleet.scaling.store import ScalingStore
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection
@@ -38,6 +38,9 @@ class Processes:
     def check(self) -> None:
         """`fleet up` can run workers of every pool."""
 
+    def note_agents(self, agents: Iterable[SeenAgent], leaving: Collection[str]) -> None:
+        """`fleet up` reads the registry of agents itself."""
+
     def apply(self, pool: str, workers: int, leaving: Collection[str]) -> None:
         """Order the workers. Those that may end are marked in the registry of agents already."""
         self.store.order(pool, workers)
@@ -51,6 +54,9 @@ class Nobody:
     def check(self) -> None:
         """There is nothing to check."""
 
+    def note_agents(self, agents: Iterable[SeenAgent], leaving: Collection[str]) -> None:
+        """Do nothing."""
+
     def apply(self, pool: str, workers: int, leaving: Collection[str]) -> None:
         """Do nothing."""
 
@@ -63,9 +69,22 @@ def _nobody(_: Connection) -> Actuator:
     return Nobody()
 
 
+def _kubernetes(connection: Connection) -> Actuator:
+    # The client of Kubernetes takes a second to import.
+    from fleet.scaling.kubernetes import kubernetes_actuator
+
+    return kubernetes_actuator(connection)
+
+
+def _keda(connection: Connection) -> Actuator:
+    from fleet.scaling.kubernetes import keda_actuator
+
+    return keda_actuator(connection)
+
+
 ActuatorFactory = Callable[[Connection], Actuator]
 ACTUATORS: Mapping[str, ActuatorFactory] = MappingProxyType(
-    {PROCESSES: _processes, NONE: _nobody}
+    {PROCESSES: _processes, "kubernetes": _kubernetes, "keda": _keda, NONE: _nobody}
 )
 """Fleet's own actuators by name."""
 

@@ -9,24 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from typing import Protocol
 
 from fleet.errors import InvalidConfig
+from fleet.scaling.actuator import SeenAgent
 from fleet.scaling.cluster import Cluster, connect_cluster
 from fleet.scaling.rules.deletion_cost import FIRST, deletion_cost
 from fleet.settings import FleetConfig
 from fleet.tasks.connection import Connection
-
-
-class SeenAgent(Protocol):
-    """What the deletion cost of an agent's pod depends on."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def running(self) -> int: ...
-    @property
-    def registered(self) -> float: ...
 
 
 class DeletionCosts:

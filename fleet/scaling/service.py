@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from fleet.budgets.cached_policy import CachedPolicy
-from fleet.errors import RetryLater
+from fleet.errors import FleetError
 from fleet.scaling.actuator import Actuator
 from fleet.scaling.actuators import NONE, PROCESSES, actuator_of, scaling_store
 from fleet.scaling.policies import check_policies, installed_policies
@@ -92,6 +92,7 @@ class Scaler:
             name: self._state(reading, pool, pool.own.messages + queued[name])
             for name, pool in reading.pools.items()
         }
+        self._note_agents(reading)
         written = self.store.write(self._note(reading, state) for state in states.values())
         changed = {}
         for name, may_end in written.items():
@@ -193,11 +194,19 @@ class Scaler:
             return 0.0
         return max(VOUCHED_SECONDS, 3 * self.settings.config.scaling.seconds)
 
+    def _note_agents(self, reading: Reading) -> None:
+        leaving = [agent.id for agent in reading.agents if agent.leaving]
+        agents = [each for each in reading.agents if each.takes_tasks or each.leaving]
+        try:
+            self.actuator.note_agents(agents, leaving)
+        except FleetError as error:
+            log.warning("noting agents failed, trying again", error=str(error))
+
     def _apply(self, state: PoolState, may_end: Sequence[str]) -> None:
         pool, workers = state.reading.name, state.decision.workers
         try:
             self.actuator.apply(pool, workers, may_end)
-        except RetryLater as error:
+        except FleetError as error:
             log.warning("scaling failed, trying again", pool=pool, error=str(error))
 
 
