@@ -68,6 +68,23 @@ class FakeKubernetes:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
+    @property
+    def kubeconfig(self) -> dict[str, Any]:
+        """How to reach it, as a kubeconfig."""
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "fake",
+            "clusters": [{"name": "fake", "cluster": {"server": self.url}}],
+            "users": [{"name": "beat", "user": {"token": "none"}}],
+            "contexts": [
+                {
+                    "name": "fake",
+                    "context": {"cluster": "fake", "user": "beat", "namespace": "fleet"},
+                }
+            ],
+        }
+
     def deploy(self, name: str, *pods: str) -> None:
         """A Deployment that has these pods."""
         self.deployments[name] = len(pods)

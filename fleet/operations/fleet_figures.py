@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 from fleet.errors import Unavailable
-from fleet.operations.health import LATE_SECONDS
 from fleet.redis.client import redis_errors
 from fleet.redis.scripts import text
 from fleet.routing.agents_store import AgentRecord, parse_agent
-from fleet.settings import FleetConfig
+from fleet.scaling.rules.readings import shares
 from fleet.tasks.connection import Connection
 from fleet.tasks.waiting.queue_index_store import Waiting
 
 NOTHING = Waiting(0, None)
+LATE_SECONDS = 60.0
+LATE_PERIODS = 3
+"""A decision that is older than both is late. Another beat takes over within 30 seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class PoolFigures:
     """One pool. Tasks and slots as counts.
 
     `own` waits in the pool's queue, over all priorities. `overflow_share` are the tasks of the
-    overflow queue of its agent type that fall to it, see `overflow_shares`. `running` counts the
-    messages that its workers hold.
+    overflow queue of its agent type that fall to it, by the slots that it may have. `running`
+    counts the messages that its workers hold. `desired` is how many workers it should have.
     """
 
     name: str
@@ -38,6 +39,7 @@ class PoolFigures:
     overflow: Waiting
     overflow_share: int
     running: int
+    desired: int
 
     @property
     def queued(self) -> int:
@@ -70,32 +72,33 @@ class FiguresReader:
     def read(self) -> FleetFigures:
         """All figures. One round trip, and one more when agents have come.
 
-        Raises `Unavailable` if Redis does not answer, or if beat has not looked at the fleet for a
-        minute: then dead agents and lost tasks are still counted, or Redis has lost its data.
+        Raises `Unavailable` if Redis does not answer, or if the last decision on a pool's size is
+        too old: then dead agents and lost tasks are still counted, or Redis has lost its data.
         """
         connection, known = self._connection, self._agent_ids
         with redis_errors(connection.client):
             pipeline = connection.client.pipeline(transaction=True)
             pipeline.time()
-            pipeline.hget(connection.keys.health, "at")
             pipeline.smembers(connection.keys.agents)
-            for pool in self._config.pools:
-                pipeline.hlen(connection.keys.pool(pool).unacked)
+            for pool in map(connection.keys.pool, self._config.pools):
+                pipeline.hlen(pool.unacked)
+                pipeline.hget(pool.facts, "maintenance")
+                pipeline.hmget(pool.scaling, "at", "desired")
             for agent_id in known:
                 pipeline.hgetall(connection.keys.agent(agent_id))
             connection.tasks.queue_index.add_waiting(pipeline)
-            (seconds, us), looked_at, members, *rest = pipeline.execute()
+            (seconds, us), members, *rest = pipeline.execute()
             ids = dict.fromkeys(map(text, members))
             came = self._rows([each for each in ids if each not in known])
         self._agent_ids = ids
-        _check_fresh(seconds, looked_at)
-        held, rest = rest[: len(self._config.pools)], rest[len(self._config.pools) :]
+        size = 3 * len(self._config.pools)
+        rows_of_pools, rest = rest[:size], rest[size:]
         listed = [row for each, row in zip(known, rest, strict=False) if each in ids]
         rows, answers = [*listed, *came], rest[len(known) :]
         now_us = seconds * 1_000_000 + us
         waiting = connection.tasks.queue_index.parse_waiting(now_us, answers)
         return FleetFigures(
-            self._pools(waiting, held),
+            self._pools(waiting, rows_of_pools, now_us / 1e6),
             {name: self._overflow(waiting, name) for name in self._config.agent_types},
             self._agents(rows, now_us / 1e6),
         )
@@ -116,38 +119,44 @@ class FiguresReader:
         return waiting.get(self._connection.settings.overflow_queue(agent_type), NOTHING)
 
     def _pools(
-        self, waiting: Mapping[str, Waiting], held: Sequence[int]
+        self, waiting: Mapping[str, Waiting], rows: Sequence[Any], now: float
     ) -> dict[str, PoolFigures]:
+        """The pools, from three answers for each: messages held, maintenance, last decision."""
         settings, found = self._connection.settings, {}
-        for (name, pool), running in zip(self._config.pools.items(), held, strict=True):
-            overflow = self._overflow(waiting, pool.agent_type)
-            share = overflow_shares(self._config, pool.agent_type, overflow.messages)[name]
-            own = waiting.get(settings.queue(name), NOTHING)
-            found[name] = PoolFigures(name, pool.agent_type, own, overflow, share, running)
+        held, maintenance, decisions = (
+            dict(zip(self._config.pools, rows[place::3], strict=True)) for place in range(3)
+        )
+        shared: dict[str, int] = {}
+        for agent_type in self._config.agent_types:
+            weights = {
+                name: 0 if maintenance[name] else pool.max * pool.slots
+                for name, pool in self._config.pools.items()
+                if pool.agent_type == agent_type
+            }
+            shared |= shares(self._overflow(waiting, agent_type).messages, weights)
+        for name, pool in self._config.pools.items():
+            found[name] = PoolFigures(
+                name,
+                pool.agent_type,
+                waiting.get(settings.queue(name), NOTHING),
+                self._overflow(waiting, pool.agent_type),
+                shared[name],
+                held[name],
+                self._desired(name, now, *decisions[name]),
+            )
         return found
 
-
-def overflow_shares(config: FleetConfig, agent_type: str, messages: int) -> dict[str, int]:
-    """How many tasks of an overflow queue fall to each pool of the agent type, by the slots that
-    the pool may have at most. Rounded up, so that one waiting task starts a worker somewhere."""
-    slots = {
-        name: pool.max * pool.slots
-        for name, pool in config.pools.items()
-        if pool.agent_type == agent_type
-    }
-    total = sum(slots.values())
-    return {name: ceil(messages * each / total) for name, each in slots.items()}
-
-
-def _check_fresh(now: int, looked_at: Any) -> None:
-    if looked_at is None:
-        raise Unavailable(
-            "beat has not looked at this fleet yet, so its figures are not known; start beat with "
-            "`fleet service beat`"
-        )
-    age = now - int(looked_at)
-    if age > LATE_SECONDS:
-        raise Unavailable(
-            f"beat last looked at the fleet {age} s ago, so its figures may be wrong; start beat "
-            "with `fleet service beat`, or read in its log why its jobs fail"
-        )
+    def _desired(self, name: str, now: float, at_ms: Any, desired: Any) -> int:
+        """The decision on a pool's size. Raises `Unavailable` if there is none, or a late one."""
+        if at_ms is None or desired is None:
+            raise Unavailable(
+                f"beat has not decided on the size of {name} yet, so its figures are not known; "
+                "start beat with `fleet service beat`"
+            )
+        age = now - int(at_ms) / 1000
+        if age > max(LATE_SECONDS, LATE_PERIODS * self._config.scaling.seconds):
+            raise Unavailable(
+                f"beat last decided on the size of {name} {age:.0f} s ago, so its figures may be "
+                "wrong; start beat with `fleet service beat`, or read in its log why its jobs fail"
+            )
+        return int(desired)

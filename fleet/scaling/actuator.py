@@ -9,32 +9,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
-
-class SeenAgent(Protocol):
-    """An agent that takes tasks or is drained to end."""
-
-    @property
-    def id(self) -> str:
-        """`POOL-PID@HOST`."""
-    @property
-    def running(self) -> int:
-        """How many tasks it runs."""
-    @property
-    def registered(self) -> float:
-        """When it became ready, in seconds since 1970."""
+from fleet.scaling.rules.readings import AgentReading
 
 
 class Actuator(Protocol):
     """Starts and ends the workers of pools. Every method may be called again after a crash."""
 
     name: str
+    #: Whether it ends those agents that the fleet drains. Else the fleet drains none.
+    ends_drained: bool
 
     def check(self) -> None:
         """Raise `InvalidConfig` if this actuator cannot scale the configured pools."""
 
-    def note_agents(self, agents: Iterable[SeenAgent], leaving: Collection[str]) -> None:
-        """Take note of all agents, before `apply`. `leaving` are the ids of those that are drained
-        to end. Raises `RetryLater` if it cannot act now."""
+    def note_agents(self, agents: Iterable[AgentReading]) -> None:
+        """Learn of all live agents, before the decision is applied. Raises `RetryLater`."""
 
     def apply(self, pool: str, workers: int, leaving: Collection[str]) -> None:
         """Make a pool have so many workers that take tasks.

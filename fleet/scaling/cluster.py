@@ -105,8 +105,10 @@ def connect_cluster(namespace: str | None) -> Cluster:
             config.load_incluster_config(settings)
             own = (SERVICE_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
         else:
-            config.load_kube_config(client_configuration=settings, persist_config=False)
-            _, context = config.list_kube_config_contexts()
+            # The client itself reads the variable when it is imported.
+            file = os.environ.get("KUBECONFIG")
+            config.load_kube_config(file, client_configuration=settings, persist_config=False)
+            _, context = config.list_kube_config_contexts(file)
             own = context["context"].get("namespace", "default")
     except (ConfigException, OSError) as error:
         raise InvalidConfig(

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from fleet.errors import InvalidConfig
-from fleet.scaling.actuator import SeenAgent
 from fleet.scaling.cluster import Cluster, connect_cluster
 from fleet.scaling.rules.deletion_cost import FIRST, deletion_cost
+from fleet.scaling.rules.readings import AgentReading
 from fleet.settings import FleetConfig
 from fleet.tasks.connection import Connection
 
@@ -32,14 +32,11 @@ class DeletionCosts:
             self._written[each] = FIRST
         return sum(self._cluster.set_deletion_cost(pod_of(each), FIRST) for each in leaving)
 
-    def update(self, agents: Iterable[SeenAgent], leaving: Collection[str]) -> None:
-        """Write the costs that differ from those written last. Forget agents that are gone.
-
-        `leaving` are the ids of agents that are drained to end. A beat that takes over writes all
-        of them once.
-        """
+    def update(self, agents: Iterable[AgentReading]) -> None:
+        """Write the costs that differ from those written last. Forget agents that are gone. A beat
+        that takes over writes all of them once."""
         wanted = {
-            agent.id: deletion_cost(agent.registered, agent.running, agent.id in leaving)
+            agent.id: deletion_cost(agent.registered, agent.running, bool(agent.leaving))
             for agent in agents
         }
         self._written = {each: cost for each, cost in self._written.items() if each in wanted}
@@ -53,6 +50,7 @@ class KubernetesActuator:
     """Sets the replicas of each pool's Deployment."""
 
     name = "kubernetes"
+    ends_drained = True
 
     def __init__(self, settings: FleetConfig, cluster: Cluster) -> None:
         self._config = settings
@@ -76,9 +74,9 @@ class KubernetesActuator:
                     "kubernetes.deployment"
                 )
 
-    def note_agents(self, agents: Iterable[SeenAgent], leaving: Collection[str]) -> None:
-        """Write the deletion costs that have changed. `leaving` are drained to end."""
-        self._costs.update(agents, leaving)
+    def note_agents(self, agents: Iterable[AgentReading]) -> None:
+        """Write the deletion costs that have changed."""
+        self._costs.update(agents)
 
     def apply(self, pool: str, workers: int, leaving: Collection[str]) -> None:
         """Set the replicas. A scale-in takes away no more pods than there are agents that may end:
@@ -104,6 +102,8 @@ class KedaActuator:
     """Leaves the replicas to KEDA, which reads `/scale/POOL` or the queues themselves."""
 
     name = "keda"
+    # KEDA takes away whom Kubernetes chooses, minutes later: drained agents would stand idle.
+    ends_drained = False
 
     def __init__(self, cluster: Cluster) -> None:
         self._costs = DeletionCosts(cluster)
@@ -111,13 +111,12 @@ class KedaActuator:
     def check(self) -> None:
         """Nothing can be checked from here: KEDA reads the fleet, not the fleet KEDA."""
 
-    def note_agents(self, agents: Iterable[SeenAgent], leaving: Collection[str]) -> None:
-        """Write the deletion costs that have changed. `leaving` are drained to end."""
-        self._costs.update(agents, leaving)
+    def note_agents(self, agents: Iterable[AgentReading]) -> None:
+        """Write the deletion costs that have changed."""
+        self._costs.update(agents)
 
     def apply(self, pool: str, workers: int, leaving: Collection[str]) -> None:
-        """Let Kubernetes end those agents first that may end."""
-        self._costs.put_first(leaving)
+        """KEDA reads the fleet itself."""
 
 
 def kubernetes_actuator(connection: Connection) -> KubernetesActuator:

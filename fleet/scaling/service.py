@@ -7,8 +7,9 @@ hold.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
@@ -92,8 +93,8 @@ class Scaler:
             name: self._state(reading, pool, pool.own.messages + queued[name])
             for name, pool in reading.pools.items()
         }
-        self._note_agents(reading)
         written = self.store.write(self._note(reading, state) for state in states.values())
+        self._act("marking agents", lambda: self.actuator.note_agents(reading.agents))
         changed = {}
         for name, may_end in written.items():
             if may_end is None:
@@ -102,7 +103,8 @@ class Scaler:
             if state.decision.workers != state.load.desired:
                 changed[name] = state.decision.workers
                 _log_change(state)
-            self._apply(state, may_end)
+            order = partial(self.actuator.apply, name, state.decision.workers, may_end)
+            self._act(f"pool {name}", order)
         return changed
 
     def _read(self) -> Reading:
@@ -184,7 +186,7 @@ class Scaler:
                 field for each in intervals for field in each.outdated(pool.arrivals, reading.now)
             ],
             entry=entry,
-            agents=_changes(reading, state),
+            agents=self._changes(reading, state),
             vouched_seconds=self._vouched(load, decision, pool),
         )
 
@@ -194,20 +196,28 @@ class Scaler:
             return 0.0
         return max(VOUCHED_SECONDS, 3 * self.settings.config.scaling.seconds)
 
-    def _note_agents(self, reading: Reading) -> None:
-        leaving = [agent.id for agent in reading.agents if agent.leaving]
-        agents = [each for each in reading.agents if each.takes_tasks or each.leaving]
-        try:
-            self.actuator.note_agents(agents, leaving)
-        except FleetError as error:
-            log.warning("noting agents failed, trying again", error=str(error))
+    def _changes(self, reading: Reading, state: PoolState) -> list[tuple[str, str]]:
+        """Which agents are drained, taken back, or end if they run nothing."""
+        agents = reading.of(state.reading.name)
+        if not self.actuator.ends_drained:
+            # Another actuator may have drained them.
+            return [(agent.id, "resume") for agent in agents if agent.leaving]
+        workers = workers_of(agents, state.load.service.mean)
+        wanted = change(workers, state.load.starting, state.decision.workers)
+        back = set(wanted.take_back)
+        leaving = [agent.id for agent in agents if agent.leaving and agent.id not in back]
+        return [
+            *((agent, "drain") for agent in wanted.drain),
+            *((agent, "resume") for agent in wanted.take_back),
+            *((agent, "end") for agent in leaving),
+        ]
 
-    def _apply(self, state: PoolState, may_end: Sequence[str]) -> None:
-        pool, workers = state.reading.name, state.decision.workers
+    def _act(self, what: str, act: Callable[[], None]) -> None:
+        """Have the actuator act. What one pool cannot get now does not keep the others from it."""
         try:
-            self.actuator.apply(pool, workers, may_end)
+            act()
         except FleetError as error:
-            log.warning("scaling failed, trying again", pool=pool, error=str(error))
+            log.warning("scaling failed, trying again", what=what, error=str(error))
 
 
 def pool_bounds(config: FleetConfig) -> dict[str, Bounds]:
@@ -223,20 +233,6 @@ def pool_bounds(config: FleetConfig) -> dict[str, Bounds]:
         )
         for name, pool in config.pools.items()
     }
-
-
-def _changes(reading: Reading, state: PoolState) -> list[tuple[str, str]]:
-    """Which agents are drained, taken back, or end if they run nothing."""
-    agents = reading.of(state.reading.name)
-    workers = workers_of(agents, state.load.service.mean)
-    wanted = change(workers, state.load.starting, state.decision.workers)
-    back = set(wanted.take_back)
-    leaving = [agent.id for agent in agents if agent.leaving and agent.id not in back]
-    return [
-        *((agent, "drain") for agent in wanted.drain),
-        *((agent, "resume") for agent in wanted.take_back),
-        *((agent, "end") for agent in leaving),
-    ]
 
 
 def _still_matters(sized: Sized, now: float) -> bool:

@@ -66,6 +66,11 @@ class FleetCollector(Collector):
             {pool.name: pool.running for pool in found},
         )
         yield _by_pool(
+            "fleet_desired_workers",
+            "Workers that the pool should have.",
+            {pool.name: pool.desired for pool in found},
+        )
+        yield _by_pool(
             "fleet_slots",
             "Slots of the pool's agents that take tasks.",
             {name: slots[name] for name in self._config.pools},

@@ -89,6 +89,7 @@ def _scale(figures: FiguresReader, name: str) -> dict[str, object]:
         "pool": name,
         "queued": pool.queued,
         "running": pool.running,
+        "desired": pool.desired,
         "oldest_seconds": round(pool.oldest_seconds, 3),
     }
 

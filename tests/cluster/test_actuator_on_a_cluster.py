@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from cluster_services import Services, make_account, until
@@ -13,6 +13,7 @@ from kubernetes.client.exceptions import ApiException
 from fleet.errors import InvalidConfig, NotAllowed
 from fleet.scaling.cluster import FIELD_MANAGER, Cluster
 from fleet.scaling.kubernetes import KubernetesActuator
+from fleet.scaling.rules.readings import AgentReading
 from fleet.settings import parse_config
 
 pytestmark = pytest.mark.cluster
@@ -21,12 +22,13 @@ NAME = "fleet-pool-codegen"
 CONFIG = parse_config('[pools.codegen]\nagent_type = "code_generator"\n', "test")
 
 
-class Seen(NamedTuple):
+def seen(pod: str, running: int = 0) -> AgentReading:
     """An agent as the scaler sees it."""
+    return AgentReading(agent(pod), "codegen", "busy", running, 0.1, 1_796_040_000.0, None, "")
 
-    id: str
-    running: int = 0
-    registered: float = 1_796_040_000.0
+
+def agent(pod: str) -> str:
+    return f"codegen-1@{pod}"
 
 
 @pytest.fixture
@@ -54,11 +56,11 @@ def test_a_pool_grows_from_zero_and_loses_the_pods_that_may_go(
     actuator.apply("codegen", 4, [])
     until(lambda: len(pods()) == 4, what="four pods")
     first, second, third, fourth = pods()
-    actuator.note_agents([Seen(f"codegen-1@{each}", running=1) for each in pods()], [])
-    actuator.apply("codegen", 2, [f"codegen-1@{third}"])
+    actuator.note_agents([seen(each, running=1) for each in pods()])
+    actuator.apply("codegen", 2, [agent(third)])
     until(lambda: third not in pods(), what="the end of the pod that may go")
     assert sorted(pods()) == sorted([first, second, fourth])
-    gone = [f"codegen-1@{each}" for each in (first, second, third, fourth)]
+    gone = [agent(each) for each in (first, second, third, fourth)]
 
     def is_empty() -> bool:
         actuator.apply("codegen", 0, gone)
@@ -73,8 +75,7 @@ def test_a_busy_pod_outlives_idle_ones_that_another_scaler_takes_away(
     actuator.apply("codegen", 3, [])
     until(lambda: len(pods()) == 3, what="three pods")
     busy, *idle = pods()
-    seen = [Seen(f"codegen-1@{busy}", running=2), *(Seen(f"codegen-1@{each}") for each in idle)]
-    actuator.note_agents(seen, [])
+    actuator.note_agents([seen(busy, running=2), *map(seen, idle)])
     cluster.scale(NAME, 1)
     until(lambda: len(pods()) == 1, what="one pod")
     assert pods() == [busy]

@@ -2,63 +2,52 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
-import tomli_w
 from fake_kubernetes import FakeKubernetes
-from kubernetes.config import kube_config
 
 from fleet.errors import InvalidConfig, RetryLater
 from fleet.scaling.actuator import Actuator
-from fleet.scaling.actuators import ACTUATORS, NONE, actuator_of, scaling_store
-from fleet.scaling.orders_store import Orders
+from fleet.scaling.actuators import ACTUATORS, actuator_of, scaling_store
 from fleet.scaling.rules.readings import AgentReading
-from fleet.settings import Settings, load_settings
+from fleet.settings import FleetConfig, Settings, load_settings
 from fleet.tasks.connection import open_connection
 
-NAMES = sorted(ACTUATORS)
-AGENT = "codegen-7@a"
-SEEN = AgentReading(AGENT, "codegen", "idle", 0, 0.1, 1_796_040_000.0, None, "")
-KUBECONFIG = """
-apiVersion: v1
-kind: Config
-current-context: fake
-contexts: [{name: fake, context: {cluster: fake, user: fake, namespace: fleet}}]
-clusters: [{name: fake, cluster: {server: "URL"}}]
-users: [{name: fake, user: {}}]
-"""
+NAMES = ("processes", "kubernetes", "keda", "none")
+SILENT = {"keda", "none"}
+"""Those that only publish decisions."""
 
 Make = Callable[[str], Actuator]
 
 
 @pytest.fixture
-def cluster() -> Iterator[FakeKubernetes]:
+def kubernetes(clean_environment: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeKubernetes]:
+    """A fake cluster with a Deployment for each of the default pools."""
     with FakeKubernetes() as found:
-        for pool in ("codegen", "scanner", "perf"):
-            found.deploy(f"fleet-pool-{pool}", *("a" if pool == "codegen" else pool,))
+        for pool in FleetConfig().pools:
+            found.deploy(f"fleet-pool-{pool}", f"{pool}-pod")
+        (tmp_path / "kubeconfig").write_text(json.dumps(found.kubeconfig))
+        clean_environment.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        clean_environment.delenv("KUBERNETES_SERVICE_HOST", raising=False)
         yield found
 
 
 @pytest.fixture
 def make(
-    client: redis.Redis,
-    settings_of: Callable[[str], Settings],
-    cluster: FakeKubernetes,
-    clean_environment: pytest.MonkeyPatch,
-    tmp_path: Path,
+    client: redis.Redis, settings_of: Callable[[str], Settings], kubernetes: FakeKubernetes
 ) -> Make:
-    """Makes an actuator by its name, for the default pools, as beat does."""
-    (tmp_path / "kubeconfig").write_text(KUBECONFIG.replace("URL", cluster.url))
-    # The client has read KUBECONFIG when it was imported.
-    location = str(tmp_path / "kubeconfig")
-    clean_environment.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", location)
-    clean_environment.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    """Makes an actuator by its name, for the default pools."""
     return lambda name: actuator_of(
-        open_connection(settings_of(tomli_w.dumps({"scaling": {"actuator": name}})))
+        open_connection(settings_of(f'[scaling]\nactuator = "{name}"\n'))
     )
+
+
+def test_each_actuator_is_checked_here() -> None:
+    assert set(NAMES) == set(ACTUATORS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,31 +58,45 @@ def test_an_actuator_has_the_name_that_it_is_configured_by(name: str, make: Make
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_order_may_be_given_again_and_by_another_process(name: str, make: Make) -> None:
     for workers in (2, 2, 0, 1):
-        for leaving in ((), (AGENT,), ("codegen-8@gone",)):
-            actuator = make(name)
-            actuator.note_agents([SEEN], leaving)
-            actuator.apply("codegen", workers, leaving)
+        make(name).apply("codegen", workers, ())
+        make(name).apply("codegen", workers, ("codegen-host-7",))
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES} - {NONE, "keda"}))
-def test_an_actuator_that_cannot_act_now_says_so_and_acts_later(
-    name: str, make: Make, cluster: FakeKubernetes, clean_environment: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_agents_may_be_noted_again_and_those_of_other_places_too(name: str, make: Make) -> None:
+    agents = [
+        AgentReading(f"codegen-7@{host}", "codegen", "busy", 1, 0.1, 1.8e9, None, "")
+        for host in ("codegen-pod", "laptop")
+    ]
     actuator = make(name)
-    if name == "processes":
-        clean_environment.setenv("FLEET_BROKER_URL", "redis://127.0.0.1:1/0")
-        actuator = actuator_of(open_connection(load_settings()))
-    cluster.refusal = 500
+    for known in (agents, agents, []):
+        actuator.note_agents(known)
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - SILENT))
+def test_an_actuator_that_cannot_act_now_says_so(
+    name: str, make: Make, kubernetes: FakeKubernetes, clean_environment: pytest.MonkeyPatch
+) -> None:
+    make(name)
+    clean_environment.setenv("FLEET_BROKER_URL", "redis://127.0.0.1:1/0")
+    away = actuator_of(open_connection(load_settings()))
+    assert away.name == name
+    kubernetes.refusal = 503
     with pytest.raises(RetryLater):
-        actuator.apply("codegen", 2, ())
-    cluster.refusal = None
-    make(name).apply("codegen", 2, ())
+        away.apply("codegen", 5, ())
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} & SILENT))
+def test_who_ends_no_agent_that_the_fleet_drains_says_so(name: str, make: Make) -> None:
+    assert not make(name).ends_drained
 
 
 def test_an_order_for_local_processes_is_what_supervisors_read(
     make: Make, settings_of: Callable[[str], Settings]
 ) -> None:
     make("processes").apply("codegen", 3, ())
+    from fleet.scaling.orders_store import Orders
+
     store = scaling_store(open_connection(settings_of("")))
     orders = Orders(store.client, store.keys, store.scripts, "here:1")
     found = orders.follow({"codegen": 0, "scanner": 0}).orders

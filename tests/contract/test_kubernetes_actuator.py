@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import pytest
 from fake_kubernetes import FakeKubernetes
@@ -14,6 +13,7 @@ from fleet.errors import FleetError, InvalidConfig, NotAllowed, Unavailable
 from fleet.scaling.cluster import Cluster
 from fleet.scaling.kubernetes import KedaActuator, KubernetesActuator
 from fleet.scaling.rules.deletion_cost import FIRST, deletion_cost
+from fleet.scaling.rules.readings import AgentReading
 from fleet.settings import FleetConfig, parse_config
 
 DEPLOYMENT = "fleet-pool-codegen"
@@ -22,12 +22,10 @@ DAY = 86400.0
 CODEGEN = '[pools.codegen]\nagent_type = "code_generator"\n'
 
 
-class Seen(NamedTuple):
+def seen(pod: str, running: int = 0, leaving: str = "") -> AgentReading:
     """An agent as the scaler sees it."""
-
-    id: str
-    running: int = 0
-    registered: float = NOON
+    status = "busy" if running else "idle"
+    return AgentReading(agent(pod), "codegen", status, running, 0.1, NOON, None, leaving)
 
 
 def agent(pod: str) -> str:
@@ -83,7 +81,7 @@ def test_a_scale_in_waits_for_agents_that_still_run_tasks(
 def test_the_agents_that_may_end_are_those_that_end(
     kubernetes: FakeKubernetes, actuator: KubernetesActuator
 ) -> None:
-    actuator.note_agents([Seen(agent("a"), 3), Seen(agent("b")), Seen(agent("c"))], [])
+    actuator.note_agents([seen("a", 3), seen("b"), seen("c")])
     actuator.apply("codegen", 1, [agent("c"), agent("a")])
     kubernetes.settle()
     assert kubernetes.live(DEPLOYMENT) == ["b"]
@@ -120,40 +118,39 @@ def test_a_pool_goes_to_zero_and_back(
 def test_deletion_costs_are_written_on_the_edges_between_busy_and_idle_alone(
     kubernetes: FakeKubernetes, actuator: KubernetesActuator
 ) -> None:
-    rows = [Seen(agent("a")), Seen(agent("b"), 2)]
-    actuator.note_agents(rows, [])
+    rows = [seen("a"), seen("b", 2)]
+    actuator.note_agents(rows)
     assert len(kubernetes.requests) == 2
-    actuator.note_agents([Seen(agent("a")), Seen(agent("b"), 5)], [])
+    actuator.note_agents([seen("a"), seen("b", 5)])
     assert len(kubernetes.requests) == 2
-    actuator.note_agents([Seen(agent("a"), 1), Seen(agent("b"), 1)], [])
+    actuator.note_agents([seen("a", 1), seen("b", 1)])
     assert [path.partition("?")[0][-1] for _, path in kubernetes.requests] == ["a", "b", "a"]
 
 
 def test_a_drained_agent_that_is_taken_back_costs_as_before(
     kubernetes: FakeKubernetes, actuator: KubernetesActuator
 ) -> None:
-    rows = [Seen(agent("a"))]
-    actuator.note_agents(rows, [agent("a")])
+    actuator.note_agents([seen("a", leaving="drained")])
     assert kubernetes.cost("a") < 0
-    actuator.note_agents(rows, [])
+    actuator.note_agents([seen("a")])
     assert kubernetes.cost("a") == deletion_cost(NOON, 0, False)
 
 
 def test_an_agent_outside_the_cluster_costs_nothing(
     kubernetes: FakeKubernetes, actuator: KubernetesActuator
 ) -> None:
-    actuator.note_agents([Seen("codegen-1@laptop")], [])
-    actuator.note_agents([Seen("codegen-1@laptop")], [])
+    actuator.note_agents([seen("laptop")])
+    actuator.note_agents([seen("laptop")])
     assert len(kubernetes.requests) == 1
 
 
-def test_keda_is_left_to_scale_and_told_who_may_end(kubernetes: FakeKubernetes) -> None:
+def test_keda_is_left_to_scale_and_ends_idle_agents_first(kubernetes: FakeKubernetes) -> None:
     actuator = KedaActuator(cluster_at(kubernetes.url))
     actuator.check()
-    actuator.note_agents([Seen(agent("a"), 1)], [])
-    actuator.apply("codegen", 1, [agent("b")])
+    actuator.note_agents([seen("a", 1), seen("b"), seen("c", 1)])
+    actuator.apply("codegen", 1, [])
     assert kubernetes.deployments[DEPLOYMENT] == 3
-    assert kubernetes.cost("b") == FIRST < 0 < kubernetes.cost("a")
+    assert kubernetes.cost("b") < kubernetes.cost("a") == kubernetes.cost("c")
 
 
 def test_costs_end_the_drained_first_then_the_idle_then_the_busy_and_the_oldest_among_equals() -> (

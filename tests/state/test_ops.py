@@ -15,11 +15,10 @@ from starlette.testclient import TestClient
 from tcp_proxy import Proxy
 
 from fleet.errors import RetryLater
-from fleet.operations.fleet_figures import overflow_shares
 from fleet.redis.keys import lists
-from fleet.settings import Environment, Settings, parse_config
+from fleet.scaling.service import Scaler
+from fleet.settings import Environment, Settings
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.reaper import summarize_health
 from fleet.web.metrics import STATUSES
 from fleet.web.ops import make_ops, serve_ops
 
@@ -40,7 +39,7 @@ max = 1
 def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Connection:
     found = open_connection(settings_of(TWO_POOLS))
     found.routing.agents.register(AGENT, "codegen", 10, {})
-    summarize_health(found)
+    Scaler(found).scale()
     return found
 
 
@@ -79,9 +78,9 @@ def wait_in(fleet: Connection, queue: str, *counts: int) -> None:
             fleet.client.lpush(each, "{}")
 
 
-def make_look_old(fleet: Connection, seconds: int) -> None:
-    looked_at = int(fleet.client.hget(fleet.keys.health, "at") or 0)
-    fleet.client.hset(fleet.keys.health, "at", looked_at - seconds)
+def make_old(fleet: Connection, pool: str, seconds: int) -> None:
+    """Make the last decision on a pool's size older."""
+    fleet.client.hincrby(fleet.keys.pool(pool).scaling, "at", -1000 * seconds)
 
 
 def test_the_queue_of_a_pool_counts_all_priorities_and_its_share_of_the_overflow(
@@ -94,6 +93,8 @@ def test_the_queue_of_a_pool_counts_all_priorities_and_its_share_of_the_overflow
     assert found["ai_agent_queue_length", "spare"] == 0 + 1
     assert found["fleet_overflow_queue_length", "code_generator"] == 4
     assert ops.get("/scale/codegen").json()["queued"] == 9
+    fleet.routing.pools.maintain("spare", True)
+    assert ops.get("/scale/codegen").json()["queued"] == 10
 
 
 def test_agents_are_counted_by_type_and_status(fleet: Connection, ops: TestClient) -> None:
@@ -107,6 +108,22 @@ def test_agents_are_counted_by_type_and_status(fleet: Connection, ops: TestClien
     assert found["ai_agents", "idle", "security_scanner"] == 0
     assert found["ai_agent_load", "codegen-2"] == 0.4
     assert found["fleet_slots", "codegen"] == 20
+
+
+def test_a_pool_is_shown_with_the_workers_that_it_should_have(
+    fleet: Connection, ops: TestClient
+) -> None:
+    assert ops.get("/scale/codegen").json() == {
+        "pool": "codegen",
+        "queued": 0,
+        "running": 0,
+        "desired": 1,
+        "oldest_seconds": 0,
+    }
+    wait_in(fleet, fleet.settings.queue("codegen"), 50)
+    Scaler(fleet).scale()
+    assert ops.get("/scale/codegen").json()["desired"] == 3
+    assert samples(ops)["fleet_desired_workers", "codegen"] == 3
 
 
 def test_what_a_worker_holds_is_running(fleet: Connection, ops: TestClient) -> None:
@@ -170,12 +187,12 @@ def test_without_redis_the_process_is_alive_and_nothing_is_known(
 def test_figures_are_not_known_while_beat_is_away(
     fleet: Connection, ops: TestClient, path: str
 ) -> None:
-    make_look_old(fleet, 59)
+    make_old(fleet, "codegen", 40)
     assert ops.get(path).status_code == 200
-    make_look_old(fleet, 20)
+    make_old(fleet, "codegen", 40)
     answer = ops.get(path)
     assert answer.status_code == 503
-    assert "beat last looked at the fleet" in answer.text
+    assert "beat last decided on the size of codegen" in answer.text
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/scale/codegen"])
@@ -185,7 +202,7 @@ def test_a_redis_that_has_lost_its_data_is_not_read_as_an_idle_fleet(
     fleet.client.flushall()
     answer = ops.get(path)
     assert answer.status_code == 503
-    assert "beat has not looked at this fleet yet" in answer.text
+    assert "beat has not decided on the size of codegen yet" in answer.text
     assert ops.get("/ready").status_code == 200
 
 
@@ -195,11 +212,3 @@ def test_a_port_in_use_is_named_with_its_variable(fleet: Connection) -> None:
         environment = Environment().model_copy(update=changes)
         with pytest.raises(RetryLater, match="FLEET_OPS_PORT"):
             serve_ops(replace(fleet.settings, environment=environment))
-
-
-@pytest.mark.parametrize(("messages", "codegen", "spare"), [(0, 0, 0), (1, 1, 1), (8, 6, 2)])
-def test_a_share_of_the_overflow_goes_by_slots_and_is_rounded_up(
-    messages: int, codegen: int, spare: int
-) -> None:
-    found = overflow_shares(parse_config(TWO_POOLS, "test"), "code_generator", messages)
-    assert found == {"codegen": codegen, "spare": spare}

@@ -216,9 +216,10 @@ def test_a_burst_is_noticed_in_one_interval() -> None:
     assert (rate.per_second, rate.seconds) == (8.0, 5.0)
 
 
-def test_the_rate_after_a_burst_is_averaged_from_its_end() -> None:
+def test_the_rate_after_a_burst_is_averaged_from_soon_after_its_end() -> None:
+    # Of the 20 intervals since, the newest 16: only powers of two are tried.
     rate = arrival_rate(Arrivals(5.0, NOW, (40,) * 30 + (9, 11, 10, 10) * 5))
-    assert (rate.per_second, rate.seconds) == (2.0, 100.0)
+    assert (rate.per_second, rate.seconds) == (2.0, 80.0)
 
 
 @given(counts)
@@ -258,3 +259,68 @@ def test_a_faulty_entry_point_is_refused(
     announce(monkeypatch, name, value)
     with pytest.raises(InvalidConfig, match=sentence):
         installed_policies()
+
+
+DAY = 24 * 12
+
+
+def week(days: int, burst: int | None = None, factor: int = 4) -> Arrivals:
+    """Days of 2 tasks per second in intervals of 300 s, and an hour more. The interval that comes
+    next is the one in which each day had a burst, if `burst` is 0."""
+    noise = (590, 610, 600, 585, 615)
+    counts = [noise[number % 5] for number in range(days * DAY + 12)]
+    for day in range(days):
+        if burst is not None:
+            counts[day * DAY + 12 + burst] *= factor
+    return Arrivals(300.0, NOW, tuple(counts))
+
+
+SLOW = replace(IDLE, recent=steady(2.0), start_seconds=90.0)
+
+
+def test_the_forecast_starts_workers_before_a_burst_that_comes_each_day() -> None:
+    # The interval after this one has the burst, and a worker started now is ready in it.
+    load = replace(SLOW, now=NOW + 250, long_term=week(7, burst=1))
+    assert decide(load, SQUARE_ROOT).workers == 29
+    decision = decide(load, POLICIES["forecast"])
+    assert decision.workers == pytest.approx(4 * 20 + 2 * (4 * 20) ** 0.5, abs=2)
+    assert decision.reasons[0].startswith("as on 7 days at this time, 8 tasks per second (+- ")
+    assert decision.reasons[1] == "that is more than the rate now needs: 29"
+
+
+@pytest.mark.parametrize(
+    ("past", "now"),
+    [
+        (week(7), NOW + 250),  # no day had a burst
+        (week(7, burst=5), NOW + 250),  # it comes later
+        (week(7, burst=0, factor=0), NOW + 10),  # a lull
+        (week(2, burst=1), NOW + 250),  # too few days
+        (NONE, NOW),
+        (Arrivals(301.0, NOW, (600,) * 5000), NOW),  # no whole number in a day
+    ],
+)
+def test_where_the_time_of_day_says_nothing_the_forecast_is_square_root(
+    past: Arrivals, now: float
+) -> None:
+    load = replace(SLOW, now=now, long_term=past)
+    assert decide(load, POLICIES["forecast"]).workers == decide(load, SQUARE_ROOT).workers
+
+
+def test_no_forecast_is_needed_where_workers_start_sooner_than_tasks_end() -> None:
+    load = replace(SLOW, now=NOW + 250, long_term=week(7, burst=1), start_seconds=9.0)
+    decision = decide(load, POLICIES["forecast"])
+    assert decision.workers == decide(load, SQUARE_ROOT).workers
+    assert decision.reasons[0] == (
+        "a worker starts in 9 s, a task takes 10 s: no forecast is needed"
+    )
+
+
+long_counts = st.lists(st.integers(0, 500), min_size=4 * 24, max_size=9 * 24).map(tuple)
+
+
+@given(loads, st.builds(Arrivals, st.just(3600.0), st.just(NOW), long_counts))
+def test_the_forecast_never_wants_less_than_square_root(load: PoolLoad, past: Arrivals) -> None:
+    load = replace(load, long_term=past)
+    wanted = decide(load, POLICIES["forecast"]).wanted
+    if load.age <= MAX_AGE_SECONDS:
+        assert wanted >= decide(load, SQUARE_ROOT).wanted

@@ -7,6 +7,7 @@ from math import ceil, floor
 from types import MappingProxyType
 
 from fleet.scaling.rules.demand import arrival_rate, offered_slots
+from fleet.scaling.rules.forecast import forecast
 from fleet.scaling.rules.square_root import hold_seconds, square_root
 from fleet.scaling.rules.threshold import threshold
 from fleet.scaling.rules.values import (
@@ -120,7 +121,13 @@ SQUARE_ROOT = ScalingPolicy(
     square_root,
     hold_seconds,
 )
+FORECAST = ScalingPolicy(
+    "forecast",
+    "square_root, and the rate that the same time of other days lets expect",
+    forecast,
+    hold_seconds,
+)
 POLICIES: Mapping[str, ScalingPolicy] = MappingProxyType(
-    {policy.name: policy for policy in (THRESHOLD, SQUARE_ROOT)}
+    {policy.name: policy for policy in (THRESHOLD, SQUARE_ROOT, FORECAST)}
 )
 """Fleet's own policies by name."""

@@ -15,8 +15,8 @@ from fleet.scaling.rules.values import PoolLoad, Wanted
 
 MARGIN = 2.0
 """Standard deviations above the mean: a Poisson number exceeds them in some 3 % of the time."""
-HOLD_SECONDS = 30.0
-"""The shortest hold time."""
+HOLD_SECONDS = 10.0
+"""The shortest hold time: two decisions."""
 
 
 def square_root(load: PoolLoad) -> Wanted:
@@ -57,11 +57,11 @@ def share_at_once(load: PoolLoad) -> float:
 def hold_seconds(load: PoolLoad) -> float:
     """How long a size is kept before a scale-in.
 
-    A worker that ends too early costs a wait of its start-up time, and one that ends too late costs
-    the time that it idles. Waiting as long as a start takes costs at most twice the best choice in
-    hindsight (the ski-rental bound).
+    A worker that ends too early costs twice its start-up time: the new one is paid and the task
+    waits. One that ends too late costs the time that it idles. Who idles for as long as the mistake
+    would cost pays at most twice what the best choice in hindsight does (the ski-rental bound).
     """
-    return max(HOLD_SECONDS, load.start_seconds)
+    return max(HOLD_SECONDS, 2 * load.start_seconds)
 
 
 def _offered(load: PoolLoad, rate: float, offered: float, margin: float) -> str:

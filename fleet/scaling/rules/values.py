@@ -72,7 +72,8 @@ class PoolLoad:
     queued: int
     oldest_seconds: float
     on_hold: int
-    #: A few minutes in short intervals, and up to two weeks in long ones.
+    #: A few minutes in short intervals, best of 5 s, and a week or two in long ones, best of 300 s:
+    #: the policies take any lengths, but notice a burst, and place a forecast one, by these.
     recent: Arrivals
     long_term: Arrivals
     service: ServiceTime
