@@ -45,9 +45,10 @@ from scaling_parts.synthetic import day
 
 from fleet.scaling.rules.policies import POLICIES
 from fleet.scaling.rules.simulation import Conditions, Trace, simulate
+from fleet.settings.config import FleetConfig
 
 STARTS = (5.0, 30.0, 90.0)
-DEFAULT = "square_root"
+DEFAULT = FleetConfig.model_fields["scaling"].default.policy
 ORACLE = "oracle"
 RIVALS = {policy.name: policy for policy in (KEDA, KEDA_PRESENT)}
 NAMES = (*POLICIES, *RIVALS, ORACLE)

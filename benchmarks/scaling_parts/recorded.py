@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from fleet.scaling.rules.simulation import FloatArray, Trace
-from fleet.scaling.rules.values import Arrivals
 from fleet.simulation.rules.workload import lognormal
 
 PREFILL_SECONDS, TOKEN_SECONDS = 0.0003, 0.020
@@ -59,7 +58,7 @@ def servegen(path: Path, seed: int, days: float) -> Trace:
     arrival = np.sort(_within_steps(start, counts, shape, weibull, rng))
     arrival -= arrival[0]
     service = lognormal(SERVEGEN_MEAN, SERVEGEN_CV, len(arrival), rng)
-    return Trace(arrival, service, Arrivals(300.0, 0.0, ()))
+    return Trace(arrival, service)
 
 
 def _shape(row: Mapping[str, str]) -> float:
