@@ -6,6 +6,7 @@ PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DOCS_INSTALLED := $(VENV)/.docs-installed
 LOCK_VENV := build/lock-venv
+IMAGE := build/image
 
 # The first of these that is new enough creates .venv. To name one: `make CANDIDATES=/opt/python3.12`.
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
@@ -14,11 +15,13 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 # Arguments to pass on: ARGS=--keep for the demo, ARGS='tests/unit -x' for the tests, ARGS=--quick
 # or ARGS=--rivals for the benchmarks, ARGS=--upgrade for the lock.
 ARGS :=
+# Kinds of providers in the image beside `openai`: EXTRAS=anthropic,google
+EXTRAS :=
 
 test test-slow test-cluster: export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-slow test-faults test-cluster bench docs picture lock clean
+.PHONY: help install demo up test test-slow test-faults test-cluster bench docs picture lock chart image-files sbom clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -97,6 +100,25 @@ lock: $(INSTALLED)  ## Update requirements.txt from setup.cfg (ARGS=--upgrade: n
 	$(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --extra test \
 	  --generate-hashes --custom-compile-command 'make lock' $(ARGS) \
 	  --output-file requirements.txt setup.cfg
+
+chart: $(INSTALLED)  ## Write schema and README of the chart again
+	$(PYTHON) charts/generate.py
+
+# The same steps as in the Dockerfile, for machines without Docker.
+image-files: $(INSTALLED)  ## Install what the image holds into build/image, and show its size
+	rm -rf $(IMAGE)
+	$(PYTHON) -m venv $(IMAGE)
+	$(IMAGE)/bin/pip install --quiet --disable-pip-version-check --no-compile --only-binary :all: \
+	  --require-hashes --requirement requirements.txt
+	$(IMAGE)/bin/pip install --quiet --disable-pip-version-check --no-compile --no-deps \
+	  --no-build-isolation .
+	$(IMAGE)/bin/python .ci/prune_image.py --extras "$(EXTRAS)"
+	@du -sm $(IMAGE)
+
+sbom: image-files  ## Write what the image holds to build/sbom.json (CycloneDX)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[release]'
+	$(PYTHON) -m cyclonedx_py environment $(IMAGE)/bin/python --pyproject pyproject.toml \
+	  --output-reproducible --output-format JSON --output-file build/sbom.json
 
 clean:  ## Stop the fleet of this folder, and remove all generated files, including its data
 	@if [ -e .fleet/run.json ] && [ -x $(PYTHON) ]; then $(PYTHON) -m fleet down || true; fi

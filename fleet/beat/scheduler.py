@@ -28,6 +28,7 @@ from fleet.beat.store import BeatLease
 from fleet.broker.app import fleet_of
 from fleet.broker.known_tasks import JOBS, KnownJob
 from fleet.errors import FleetError
+from fleet.local.alive import show_alive
 from fleet.tasks.background_loops import FailureStreak
 
 TICKS = 6
@@ -84,6 +85,7 @@ class LeasedScheduler(Scheduler):
         seconds = connection.settings.config.leases.beat_seconds
         self.lease = BeatLease(connection.client, connection.keys, owner, seconds)
         self.tick_seconds = seconds / TICKS
+        self.data_dir = connection.settings.environment.data_dir
         self.jobs = JobThreads()
         self.events = JobEvents(app)
         self.troubles = FailureStreak("beat")
@@ -100,6 +102,7 @@ class LeasedScheduler(Scheduler):
 
         Celery's beat exits on the first error of a tick. This one continues.
         """
+        show_alive(self.data_dir, "beat")
         try:
             seconds = self._tick(*args, **kwargs)
         except Exception as error:

@@ -98,7 +98,7 @@ def beat() -> None:
 
 @app.command()
 def flower() -> None:
-    """Serve Flower on the loopback interface, protected by a user and a password.
+    """Serve Flower on the loopback interface or FLEET_FLOWER_HOST, with a user and a password.
 
     Example: `FLEET_FLOWER_PORT=5555 FLEET_FLOWER_PASSWORD=secret fleet service flower`
     """

@@ -1,4 +1,4 @@
-"""TCP ports on the loopback interface."""
+"""TCP ports, on the loopback interface unless another address is given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fleet.errors import RetryLater
 LOOPBACK = "127.0.0.1"
 
 
-def pick_ports(wanted: Mapping[str, int]) -> dict[str, int]:
+def pick_ports(wanted: Mapping[str, int], host: str = LOOPBACK) -> dict[str, int]:
     """A port for each variable: the wanted one, or a free one for 0.
 
     All ports stay bound until the last is found, so no port is given twice. Raises `RetryLater`,
@@ -22,15 +22,15 @@ def pick_ports(wanted: Mapping[str, int]) -> dict[str, int]:
         # Wanted ports first: a free port could otherwise be one that is wanted later.
         for variable, port in sorted(wanted.items(), key=lambda pair: pair[1] == 0):
             listener = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            chosen[variable] = _hold(listener, variable, port)
+            chosen[variable] = _hold(listener, variable, host, port)
     return chosen
 
 
-def _hold(listener: socket.socket, variable: str, port: int) -> int:
+def _hold(listener: socket.socket, variable: str, host: str, port: int) -> int:
     # Without this, a port counts as in use for a minute after its last connection.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((LOOPBACK, port))
+        listener.bind((host, port))
         listener.listen()
     except OSError as error:
         raise RetryLater(

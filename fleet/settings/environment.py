@@ -48,6 +48,11 @@ class Environment(BaseSettings):
     )
     model_port: Port = Field(0, description="The port of the local model's server.")
     flower_port: Port = Field(0, description="The port of Flower.")
+    flower_host: str = Field(
+        "127.0.0.1",
+        pattern=r"^[A-Za-z0-9.:\-]{1,253}$",
+        description="The address that Flower listens on, such as 0.0.0.0 in a container.",
+    )
     flower_user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")] = Field(
         "fleet", description="The user of Flower."
     )
@@ -73,6 +78,11 @@ class Environment(BaseSettings):
         None,
         description="The pool that a Celery worker serves as an agent. `fleet service worker` sets "
         "it. Without it the worker is no agent.",
+    )
+    idle_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = Field(
+        None,
+        description="A worker that has run nothing for so long shuts down. Default: it waits for "
+        "tasks without end.",
     )
 
     @field_validator("broker_url")

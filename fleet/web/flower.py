@@ -1,4 +1,4 @@
-"""Flower on the loopback interface, with basic authentication.
+"""Flower with basic authentication, on the loopback interface unless FLEET_FLOWER_HOST differs.
 
 It is started here and not by its own command, which would take the password as an argument that
 every user of the machine can read.
@@ -22,7 +22,7 @@ from fleet.broker.app import make_app
 from fleet.broker.application import FleetCelery
 from fleet.broker.known_tasks import add_seen_tasks
 from fleet.errors import InvalidConfig
-from fleet.local.ports import LOOPBACK, pick_ports
+from fleet.local.ports import pick_ports
 from fleet.redis.client import sentinel_options
 from fleet.settings import Settings
 from fleet.settings.addresses import redis_address
@@ -57,13 +57,14 @@ def serve_flower(settings: Settings) -> None:
 
     Raises `InvalidConfig` without a usable password, `RetryLater` if the port is in use.
     """
-    port = pick_ports({"FLEET_FLOWER_PORT": settings.environment.flower_port})
-    _configure(port["FLEET_FLOWER_PORT"], credentials(settings))
+    host, wanted = settings.environment.flower_host, settings.environment.flower_port
+    port = pick_ports({"FLEET_FLOWER_PORT": wanted}, host)["FLEET_FLOWER_PORT"]
+    _configure(host, port, credentials(settings))
     flower = _build(settings)
     atexit.register(flower.stop)
     signal.signal(signal.SIGTERM, _leave)
     bound = flower.start_http_server()
-    sys.stdout.write(f"Flower is running at http://{LOOPBACK}:{bound}\n")
+    sys.stdout.write(f"Flower is running at http://{host}:{bound}\n")
     try:
         flower.start()
     except (KeyboardInterrupt, SystemExit):
@@ -79,8 +80,8 @@ def credentials(settings: Settings) -> str:
     return f"{settings.environment.flower_user}:{password}"
 
 
-def _configure(port: int, login: str) -> None:
-    options.address = LOOPBACK
+def _configure(host: str, port: int, login: str) -> None:
+    options.address = host
     options.port = port
     options.basic_auth = [login]
     options.logging = "warning"

@@ -7,6 +7,7 @@ in children, and reports a change of this count at once.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -22,6 +23,7 @@ from celery.worker import state
 
 from fleet.broker.app import Role, fleet_of
 from fleet.broker.messages import agent_tasks_of
+from fleet.local.alive import show_alive
 from fleet.tasks.background_loops import repeat
 from fleet.tasks.connection import Connection
 from fleet.worker.lost_children import requeue_running, watch_children
@@ -96,7 +98,11 @@ class Heartbeat:
         self._is_new = is_new
         self.slots = connection.settings.config.pools[role.pool].slots
         self.every_seconds = connection.settings.config.leases.heartbeat_seconds
-        self.version = connection.settings.environment.version or metadata.version("fleet")
+        environment = connection.settings.environment
+        self.data_dir, self.idle_seconds = environment.data_dir, environment.idle_seconds
+        #: Since when no task runs.
+        self._idle_since = time.monotonic()
+        self.version = environment.version or metadata.version("fleet")
         self._reported, self._reported_at = -1, float("-inf")
         self._ended = threading.Event()
         self._thread = repeat("heartbeat", self._beat, POLL_SECONDS, MAX_SECONDS, self._ended)
@@ -146,9 +152,21 @@ class Heartbeat:
         """Send a heartbeat if one is due, or if the number of running tasks has changed."""
         # Tasks whose outcome is being written have left their slot.
         running, now = min(len(state.active_requests), self.slots), time.monotonic()
+        self._end_if_idle(running, now)
         if running == self._reported and now - self._reported_at < self.every_seconds:
             return
+        show_alive(self.data_dir, "worker")
         status = self.registry.heartbeat(self.role.agent, self.role.pool, running, self.slots)
         if status == "unknown":
             self._enter()
         self._reported, self._reported_at = running, now
+
+    def _end_if_idle(self, running: int, now: float) -> None:
+        """Shut the worker down if it ran nothing for FLEET_IDLE_SECONDS. A task that it takes in
+        this moment is requeued."""
+        if running:
+            self._idle_since = now
+        elif self.idle_seconds is not None and now - self._idle_since >= self.idle_seconds:
+            log.info("this worker was idle for long enough, shutting down")
+            self.idle_seconds = None
+            os.kill(os.getpid(), signal.SIGTERM)

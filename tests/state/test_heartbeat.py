@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -71,3 +73,35 @@ def test_an_agent_that_is_told_to_leave_before_it_enters_stays_outside(fleet: Co
     heartbeat.start()
     heartbeat._thread.join()
     assert live(fleet) == 0
+
+
+def test_a_worker_that_is_idle_for_long_enough_ends_itself_once(
+    fleet: Connection, clean_environment: pytest.MonkeyPatch
+) -> None:
+    clean_environment.setenv("FLEET_IDLE_SECONDS", "5")
+    ended: list[tuple[int, int]] = []
+    clean_environment.setattr(os, "kill", lambda *what: ended.append(what))
+    heartbeat = Heartbeat(open_connection(load_settings()), ROLE)
+    began = time.monotonic()
+    heartbeat._end_if_idle(running=0, now=began + 4)
+    heartbeat._end_if_idle(running=1, now=began + 6)
+    heartbeat._end_if_idle(running=0, now=began + 10)
+    assert ended == []
+    heartbeat._end_if_idle(running=0, now=began + 11)
+    heartbeat._end_if_idle(running=0, now=began + 12)
+    assert ended == [(os.getpid(), signal.SIGTERM)]
+
+
+def test_a_worker_shows_that_it_lives_although_redis_is_away(
+    fleet: Connection, proxy: Proxy, clean_environment: pytest.MonkeyPatch
+) -> None:
+    clean_environment.setenv("FLEET_BROKER_URL", f"redis://127.0.0.1:{proxy.port}/0")
+    clean_environment.setenv("FLEET_SOCKET_TIMEOUT", "0.2")
+    connection = open_connection(load_settings())
+    file = connection.settings.environment.data_dir / "alive" / "worker"
+    proxy.drop_packets()
+    heartbeat = Heartbeat(connection, ROLE)
+    heartbeat._thread.start()
+    wait_until(file.exists)
+    heartbeat._ended.set()
+    heartbeat._thread.join()

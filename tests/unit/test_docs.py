@@ -33,8 +33,11 @@ PAGES = sorted(
         *(ROOT / "examples").rglob("*.md"),
     ]
 )
-TOPS = ("fleet", "workers", "beat_schedules", "tests", "benchmarks", "examples", "findings", "docs")
-SOURCES = (".py", ".lua", ".toml", ".cfg", ".sh", ".yml", ".txt", ".json")
+TOPS = (
+    *("fleet", "workers", "beat_schedules", "tests", "benchmarks", "examples", "findings"),
+    *("docs", "charts"),
+)
+SOURCES = (".py", ".lua", ".toml", ".cfg", ".sh", ".yml", ".txt", ".json", ".yaml", ".tpl")
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")

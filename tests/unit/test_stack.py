@@ -175,6 +175,14 @@ def test_a_port_in_use_is_named_with_its_variable() -> None:
             pick_ports({"FLEET_BROKER_PORT": 0, "FLEET_FLOWER_PORT": port})
 
 
+def test_a_port_may_be_of_all_interfaces() -> None:
+    with socket.create_server(("127.0.0.2", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert pick_ports({"FLEET_FLOWER_PORT": port}) == {"FLEET_FLOWER_PORT": port}
+        with pytest.raises(RetryLater, match="FLEET_FLOWER_PORT"):
+            pick_ports({"FLEET_FLOWER_PORT": port}, "0.0.0.0")
+
+
 def test_ports_are_never_given_twice() -> None:
     chosen = pick_ports({str(number): 0 for number in range(50)})
     assert len(set(chosen.values())) == 50
