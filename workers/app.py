@@ -24,7 +24,7 @@ from fleet.worker.slots import Slots
 
 
 def _role(pool: str) -> Role:
-    agent = f"{pool}-{socket.gethostname()}-{os.getpid()}" if pool else ""
+    agent = f"{pool}-{os.getpid()}@{socket.gethostname()}" if pool else ""
     return Role(pool, agent)
 
 
