@@ -84,7 +84,7 @@ def make_ops(connection: Connection) -> Starlette:
 
 
 def _scale(figures: FiguresReader, name: str) -> dict[str, object]:
-    pool = figures.read().pools[name]
+    pool = figures.read(with_agents=False).pools[name]
     return {
         "pool": name,
         "queued": pool.queued,
