@@ -208,7 +208,7 @@ def test_a_redis_that_has_lost_its_data_is_not_read_as_an_idle_fleet(
 
 def test_a_host_that_is_none_is_named_with_its_variable(fleet: Connection) -> None:
     environment = Environment().model_copy(update={"ops_host": "nowhere.invalid"})
-    with pytest.raises(InvalidConfig, match="FLEET_OPS_HOST: nowhere.invalid is no address"):
+    with pytest.raises(InvalidConfig, match=r"FLEET_OPS_HOST: nowhere\.invalid is no address"):
         serve_ops(replace(fleet.settings, environment=environment))
 
 
