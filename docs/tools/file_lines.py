@@ -1,4 +1,4 @@
-"""Writes the list of files in docs/internals.md: each file with the first sentence of its head.
+"""Writes the list of files in docs/internals/files.md: each file with the first sentence of its head.
 
     python docs/tools/file_lines.py
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "internals.md"
+PAGE = ROOT / "docs" / "internals" / "files.md"
 BEGIN, END = "<!-- files: begin -->", "<!-- files: end -->"
 LONGEST = 160
 """Characters of a line of the list."""

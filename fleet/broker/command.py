@@ -20,8 +20,8 @@ def run_celery(
 ) -> NoReturn:
     """Run `celery -A workers.app COMMAND ARGUMENTS`, and exit with its status.
 
-    `own` is the command line of Fleet's that led here. A worker that gets SIGHUP starts itself again
-    with it.
+    `own` is the command line of Fleet's that led here. A worker that gets SIGHUP starts itself
+    again with it.
     """
     from celery.app.utils import find_app
     from celery.bin.base import CLIContext

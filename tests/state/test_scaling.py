@@ -85,7 +85,7 @@ def load(fleet: Connection, pool: str = "codegen") -> PoolLoad:
 def let_time_pass(fleet: Connection, agent: str, seconds: float) -> None:
     """Set the times of an agent back."""
     key, ms = fleet.keys.agent(agent), -int(seconds * 1000)
-    for field in ("leaving_since", "heartbeat"):
+    for field in ("leaving_since", "changed"):
         if fleet.client.hexists(key, field):
             fleet.client.hincrby(key, field, ms)
 

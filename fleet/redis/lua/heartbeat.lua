@@ -13,7 +13,7 @@ local id, running, pool, slots = unpack(ARGV)
 
 -- include time
 
-local status = redis.call('HGET', agent, 'status')
+local status, ran = unpack(redis.call('HMGET', agent, 'status', 'running'))
 if not status or status == 'failed' then
   return 'unknown'
 end
@@ -25,4 +25,7 @@ redis.call('SADD', all_agents, id)
 redis.call('HSETNX', pool_facts, 'slots', slots)
 redis.call('SADD', pools, pool)
 redis.call('HSET', agent, 'heartbeat', now, 'running', running, 'status', status)
+if running ~= ran then
+  redis.call('HSET', agent, 'changed', now)
+end
 return status

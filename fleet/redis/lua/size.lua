@@ -8,16 +8,15 @@
 --       ... to add to its arrivals), drops (fields of these), entry (name, value, ... for the history;
 --       empty where the decision changes nothing)  2 max entries of the history
 --       3 ms for which a pool without agents takes tasks, 0 where nobody would start a worker
---       4 ms after its drain, and 5 ms since its last report, after which an agent that runs nothing
---       may end
+--       4 ms after its drain, and 5 ms since it began to run nothing, after which an agent may end
 --       then for each agent: its id, and what to do: 'drain', 'resume' or 'end'
 -- Returns the ids of the agents that may end now, or nil where somebody else has decided meanwhile and
 --       nothing was written
 --
 -- Invariant: of two callers that decided by the same last decision one writes. Only an agent that this
 -- script has drained is taken back or ended by it: a person's drain stays. A drained agent fetches
--- nothing. It reports a change of what it runs within half a second: one that has reported none for
--- longer runs nothing, and nothing is cut when it ends. Once it may end it is not taken back.
+-- nothing. It reports a change of what it runs within half a second: one that has run nothing for
+-- longer holds no task, and nothing is cut when it ends. Once it may end it is not taken back.
 
 -- include groups
 
@@ -50,8 +49,8 @@ end
 local ended = {}
 for id, change in changes do
   local agent = agents()
-  local status, leaving, since, running, heartbeat =
-    unpack(redis.call('HMGET', agent, 'status', 'leaving', 'leaving_since', 'running', 'heartbeat'))
+  local status, leaving, since, running, changed, heartbeat = unpack(redis.call('HMGET', agent,
+    'status', 'leaving', 'leaving_since', 'running', 'changed', 'heartbeat'))
   if change == 'drain' and (status == 'idle' or status == 'busy') then
     redis.call('HSET', agent, 'status', 'maintenance', 'leaving', 'drained', 'leaving_since', now)
     redis.call('ZREM', pool_agents, id)
@@ -62,7 +61,7 @@ for id, change in changes do
   elseif change == 'end' and leaving == 'ending' then
     ended[#ended + 1] = id
   elseif change == 'end' and leaving == 'drained' and running == '0'
-    and now - since >= tonumber(drained_ms) and now - heartbeat >= tonumber(unchanged_ms) then
+    and now - since >= tonumber(drained_ms) and now - (changed or since) >= tonumber(unchanged_ms) then
     redis.call('HSET', agent, 'leaving', 'ending')
     ended[#ended + 1] = id
   end

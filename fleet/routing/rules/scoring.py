@@ -1,4 +1,4 @@
-"""The score of `ai_optimized`, term by term, over columns of pools.
+"""The score of `ai_optimized` over columns of pools; Redis adds its load term at the end.
 
     total = 0.30 success + 0.25 response + 0.20 load + 0.15 compatibility + 0.10 fit
 

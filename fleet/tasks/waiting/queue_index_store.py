@@ -1,4 +1,4 @@
-"""Finds lost messages and leaked slots.
+"""The index of each queue: its depth, the age of its oldest task, lost messages, leaked slots.
 
 Each queue has an index (`lua/parts/queue_index.lua`): its task ids in the queue's order. The
 scripts that move messages update it. So a task with a lower number than those at the front of the

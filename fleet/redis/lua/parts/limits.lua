@@ -1,4 +1,5 @@
--- Limits, as the caller's policy has them: WINDOW QUANTITY=LIMIT, with ; between.
+-- Whether amounts fit every limit in its window. The caller passes the limits of its policy as
+-- WINDOW QUANTITY=LIMIT, with ; between.
 --   windows     h, d, m: UTC hour, day, month; r: the last 60 minutes; c: the amount held now
 --   quantities  1: nano-dollars, 2: tokens, 3: requests, 4: tasks
 -- Needs usage_counters, time and windows.
