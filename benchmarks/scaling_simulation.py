@@ -29,7 +29,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -45,9 +45,10 @@ from scaling_parts.synthetic import day
 
 from fleet.scaling.rules.policies import POLICIES
 from fleet.scaling.rules.simulation import Conditions, Trace, simulate
+from fleet.settings.config import FleetConfig
 
 STARTS = (5.0, 30.0, 90.0)
-DEFAULT = "square_root"
+DEFAULT = FleetConfig.model_fields["scaling"].default.policy
 ORACLE = "oracle"
 RIVALS = {policy.name: policy for policy in (KEDA, KEDA_PRESENT)}
 NAMES = (*POLICIES, *RIVALS, ORACLE)
@@ -72,7 +73,7 @@ class Result(NamedTuple):
 
 
 def run(job: Job, data: Path, days: float) -> Result:
-    trace = _trace(job, data, days)
+    trace = _trace(job.load, job.seed, data, days)
     conditions = Conditions(start_seconds=job.start)
     if job.policy in RIVALS:
         policy, conditions = RIVALS[job.policy], conditions._replace(decide_seconds=POLL_SECONDS)
@@ -84,12 +85,13 @@ def run(job: Job, data: Path, days: float) -> Result:
     return Result(outcome.paid / outcome.busy, mean, float(p95), float(p99))
 
 
-def _trace(job: Job, data: Path, days: float) -> Trace:
-    if job.load == "day":
-        return day(job.seed)
-    name, read = TRACES[job.load]
-    path = data / "traces" / name
-    return read(path, job.seed, days) if job.load == "servegen" else read(path, job.seed)
+@lru_cache(maxsize=2)
+def _trace(load: str, seed: int, data: Path, days: float) -> Trace:
+    """Kept, since the jobs of one load follow each other."""
+    if load == "day":
+        return day(seed)
+    name, read = TRACES[load]
+    return read(data / "traces" / name, seed, days)
 
 
 def simulated(
@@ -99,7 +101,7 @@ def simulated(
     jobs = [
         Job(load, start, name, seed)
         for load, seeds in loads.items()
-        for start, name, seed in product(STARTS, NAMES, range(seeds))
+        for seed, start, name in product(range(seeds), STARTS, NAMES)
     ]
     # The longest first, so that no place is left idle at the end.
     jobs.sort(key=lambda job: job.load != "servegen")
@@ -190,7 +192,7 @@ def main() -> None:
     present = {name: 1 for name, (file, _) in TRACES.items() if (data / "traces" / file).is_file()}
     missing = [name for name in TRACES if name not in present or not asked.data]
     recorded = {name: 1 for name in present if asked.data}
-    days, seeds = (1.0, 1) if asked.quick else (14.0, 7)
+    days, seeds = (0.5, 1) if asked.quick else (14.0, 7)
     with ProcessPoolExecutor(os.cpu_count()) as workers:
         found = simulated(workers, {"day": seeds, **recorded}, data, days)
     show(found, "day", f"A made day, {seeds} seeds")

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from fleet.scaling.rules.simulation import FloatArray, Trace
-from fleet.scaling.rules.values import Arrivals
 from fleet.simulation.rules.workload import lognormal
 
 PREFILL_SECONDS, TOKEN_SECONDS = 0.0003, 0.020
@@ -20,10 +19,10 @@ SERVEGEN_RATE = 3.0
 SERVEGEN_MEAN, SERVEGEN_CV = 10.0, 1.0
 
 
-def azure(path: Path, seed: int) -> Trace:
+def azure(path: Path, _seed: int, _days: float) -> Trace:
     """Every request of an Azure trace at its time.
 
-    It runs 0.3 ms for each context token and 20 ms for each generated one. `seed` is not needed.
+    It runs 0.3 ms for each context token and 20 ms for each generated one.
     """
     with gzip.open(path, "rt", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -35,7 +34,7 @@ def azure(path: Path, seed: int) -> Trace:
     return Trace(arrival[order] - arrival.min(), service[order])
 
 
-def servegen(path: Path, seed: int, days: float = 14.0) -> Trace:
+def servegen(path: Path, seed: int, days: float) -> Trace:
     """The clients of ServeGen's m-mid, scaled to 3 requests per second over the 14 days.
 
     The whole is 2.2 thousand million requests, some 1,100 a second. As ServeGen's own generator
@@ -59,7 +58,7 @@ def servegen(path: Path, seed: int, days: float = 14.0) -> Trace:
     arrival = np.sort(_within_steps(start, counts, shape, weibull, rng))
     arrival -= arrival[0]
     service = lognormal(SERVEGEN_MEAN, SERVEGEN_CV, len(arrival), rng)
-    return Trace(arrival, service, Arrivals(300.0, 0.0, ()))
+    return Trace(arrival, service)
 
 
 def _shape(row: Mapping[str, str]) -> float:
@@ -87,7 +86,7 @@ def _within_steps(
     return np.delete(places, ends - 1)
 
 
-TRACES: Mapping[str, tuple[str, Callable[..., Trace]]] = {
+TRACES: Mapping[str, tuple[str, Callable[[Path, int, float], Trace]]] = {
     "azure_code": ("azure_llm_2023_code.csv.gz", azure),
     "azure_conv": ("azure_llm_2023_conv.csv.gz", azure),
     "servegen": ("servegen_m_mid.csv.gz", servegen),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fleet.scaling.rules.arrivals import LONG_TERM
 from fleet.scaling.rules.simulation import FloatArray, Trace
 from fleet.scaling.rules.values import Arrivals
 from fleet.simulation.rules.workload import lognormal
@@ -11,7 +12,6 @@ from fleet.simulation.rules.workload import lognormal
 HOUR = 3600.0
 DAY_SECONDS, BUSY_SECONDS = 24 * HOUR, 12 * HOUR
 DAYS_BEFORE = 7
-INTERVAL = 300.0
 RATE = 2.0
 MEAN_SECONDS, CV = 10.0, 1.0
 BURSTS, SCHEDULED = 12, 6
@@ -33,8 +33,8 @@ def day(seed: int) -> Trace:
     rng = np.random.default_rng(seed)
     plan = _bursts(rng, SCHEDULED)
     counts = [rng.poisson(_rates(rng, plan)) for _ in range(DAYS_BEFORE)]
-    by_interval = np.concatenate(counts).reshape(-1, int(INTERVAL)).sum(axis=1)
-    past = Arrivals(INTERVAL, 0.0, tuple(by_interval.tolist()))
+    by_interval = np.concatenate(counts).reshape(-1, LONG_TERM.seconds).sum(axis=1)
+    past = Arrivals(LONG_TERM.seconds, 0.0, tuple(by_interval.tolist()))
     rates = _rates(rng, plan)[: int(BUSY_SECONDS)]
     arrival = np.repeat(np.arange(len(rates), dtype=np.float64), rng.poisson(rates))
     arrival = np.sort(arrival + rng.random(len(arrival)))

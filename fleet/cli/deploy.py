@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,6 +58,9 @@ def smoke(
         Path | None,
         typer.Option(help="A JSON file with payloads by request type, instead of the canaries."),
     ] = None,
+    version: Annotated[
+        str, typer.Option(help="Try until an agent of this version has run each canary.")
+    ] = "",
     tenant: Annotated[str, typer.Option(help="The tenant of the canaries.")] = "default",
     timeout: Annotated[
         float, typer.Option(min=1, help="Seconds in which all canaries must have succeeded.")
@@ -68,9 +70,10 @@ def smoke(
     """Submit a small task to each agent type, and wait for the results.
 
     The exit status is 0 if all of them succeeded, else 1. Tasks that have not ended in time are
-    cancelled. The canaries cost what such tasks cost.
+    cancelled. The canaries cost what such tasks cost. While an old version works on the same
+    queues, --version submits a canary again when an old agent has taken it.
 
-    Example: `fleet deploy smoke --pool codegen --timeout 60`
+    Example: `fleet deploy smoke --version 1.4.0 --timeout 60`
     """
     from fleet import Fleet
     from fleet.agent import installed_agents
@@ -79,7 +82,8 @@ def smoke(
     fleet = Fleet.from_env()
     given = _read_payloads(payloads)
     chosen, notes = canaries(fleet.settings.config, installed_agents(), pool or [], given)
-    tried = list(_try(fleet, chosen, tenant, time.monotonic() + timeout))
+    deadline = time.monotonic() + timeout
+    tried = [_try(fleet, canary, tenant, version, deadline) for canary in chosen]
     passed = bool(tried) and not any(each.problem for each in tried)
     if as_json:
         rows = [asdict(each) for each in tried]
@@ -172,25 +176,27 @@ def _read_payloads(path: Path | None) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _try(
-    fleet: Fleet, chosen: Sequence[Canary], tenant: str, deadline: float
-) -> Iterator[Tried]:
-    """Submit all, then wait for each."""
+def _try(fleet: Fleet, canary: Canary, tenant: str, version: str, deadline: float) -> Tried:
+    """Submit a canary, again while agents of other versions take it, and wait for its end."""
     from fleet.errors import FleetError
 
-    submitted: list[tuple[Canary, Task | FleetError]] = []
-    for each in chosen:
+    while True:
         try:
-            task = fleet.submit(each.request_type, each.payload, tenant=tenant, pool=each.pool)
-            submitted.append((each, task))
+            task = fleet.submit(
+                canary.request_type, canary.payload, tenant=tenant, pool=canary.pool
+            )
         except FleetError as error:
-            submitted.append((each, error))
-    for each, answer in submitted:
-        if isinstance(answer, FleetError):
-            reason = str(answer)
-            yield Tried(each.agent_type, each.request_type, "", "", "refused", None, 0.0, reason)
-        else:
-            yield _await(each, answer, max(0.0, deadline - time.monotonic()))
+            reason = str(error)
+            return Tried(canary.agent_type, canary.request_type, "", "", "refused", None, 0, reason)
+        tried = _await(canary, task, max(0.0, deadline - time.monotonic()))
+        if not version or tried.agent in _agents_of(fleet, version):
+            return tried
+        if time.monotonic() > deadline:
+            return replace(tried, problem=f"no agent of version {version} took it in time")
+
+
+def _agents_of(fleet: Fleet, version: str) -> set[str]:
+    return {agent.id for agent in fleet.agents() if agent.version == version}
 
 
 def _await(canary: Canary, task: Task, seconds_left: float) -> Tried:

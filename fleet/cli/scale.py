@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from fleet.cli import scale_plan
 from fleet.cli.output import (
     ByOption,
     JsonOption,
@@ -54,6 +55,7 @@ class ScaleGroup(TyperGroup):
 
 
 app = typer.Typer(cls=ScaleGroup)
+scale_plan.add_to(app)
 
 
 def add_to(parent: typer.Typer) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fleet.scaling.plan import Planned
     from fleet.scaling.rules.simulation import Conditions, Trace
     from fleet.settings.config import FleetConfig
+    from fleet.settings.routing import Pool
 
 INCHES = (11.0, 6.5)
 
@@ -102,8 +103,10 @@ def scale_plan(
             raise InvalidRequest(unknown("policy", name, policies))
     chosen = [policies[name] for name in policy or policies]
     given = {"slots": slots, "min": min_, "max": max_}
-    config = load_settings().config if pool else None
-    conditions = _conditions(config, pool, given, start_seconds)
+    own = _configured(load_settings().config, pool) if pool else None
+    conditions = _conditions(own, given, start_seconds)
+    if usd_per_hour is None and own is not None:
+        usd_per_hour = own.worker_usd_per_hour or None
     tasks = read_trace(trace, mean_seconds)
     with counting("policies", len(chosen)) as progress:
         rows = plan(tasks, conditions, chosen, usd_per_hour, progress)
@@ -115,18 +118,22 @@ def scale_plan(
         _show(tasks, conditions, rows)
 
 
+def _configured(config: FleetConfig, pool: str) -> Pool:
+    from fleet.text import unknown
+
+    if pool not in config.pools:
+        raise InvalidRequest(unknown("pool", pool, config.pools))
+    return config.pools[pool]
+
+
 def _conditions(
-    config: FleetConfig | None, pool: str, given: dict[str, int | None], start_seconds: float
+    own: Pool | None, given: dict[str, int | None], start_seconds: float
 ) -> Conditions:
     """The pool as configured, and what the options say about it."""
     from fleet.scaling.rules.simulation import Conditions
-    from fleet.text import unknown
 
     found = Conditions(slots=1, min=1, max=1000, start_seconds=start_seconds)
-    if config is not None:
-        if pool not in config.pools:
-            raise InvalidRequest(unknown("pool", pool, config.pools))
-        own = config.pools[pool]
+    if own is not None:
         found = found._replace(slots=own.slots, min=own.min, max=own.max)
     found = found._replace(**{name: value for name, value in given.items() if value is not None})
     if found.min > found.max:

@@ -18,7 +18,7 @@ from fleet.errors import FleetError
 from fleet.scaling.actuator import Actuator
 from fleet.scaling.actuators import NONE, PROCESSES, actuator_of, scaling_store
 from fleet.scaling.policies import check_policies, installed_policies
-from fleet.scaling.rules.arrivals import LONG_TERM, RECENT, new_arrivals
+from fleet.scaling.rules.arrivals import LONG_TERM, RECENT, added, new_arrivals
 from fleet.scaling.rules.policies import decide
 from fleet.scaling.rules.readings import (
     Bounds,
@@ -54,12 +54,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """A pool now: its load, and the decision that its load calls for."""
+    """A pool now: its load, and the decision that its load calls for. `arrivals` are those since
+    the last decision, by the fields that count them."""
 
     reading: PoolReading
     load: PoolLoad
     decision: ScaleDecision
     remembered: Remembered
+    arrivals: Mapping[str, int]
 
 
 class Scaler:
@@ -119,9 +121,11 @@ class Scaler:
         half_life = self.settings.config.routing.half_life_seconds
         service = faded_service(pool, reading.now, half_life)
         start_seconds = measured_start(reading, pool)
+        before, counted = pool.remembered, arrived(pool, queued)
+        new = new_arrivals(counted, before.counted, before.at, reading.now)
         load = pool_load(
             reading,
-            pool,
+            replace(pool, arrivals=added(pool.arrivals, new)),
             self.bounds[pool.name],
             queued,
             service,
@@ -138,12 +142,12 @@ class Scaler:
             policy=decision.policy,
             reasons=decision.reasons,
             history=(*history, Sized(round(reading.now, 3), decision.wanted)),
-            counted=arrived(pool, queued),
+            counted=counted,
             occupied=pool.occupied,
             service=service,
             start_seconds=start_seconds,
         )
-        return PoolState(pool, load, decision, kept)
+        return PoolState(pool, load, decision, kept, new)
 
     def _starting(self, reading: Reading, pool: PoolReading) -> int:
         """Workers that were started and are not ready: as supervisors report, else those that are
@@ -169,11 +173,7 @@ class Scaler:
 
     def _note(self, reading: Reading, state: PoolState) -> Note:
         pool, load, decision = state.reading, state.load, state.decision
-        new = new_arrivals(
-            state.remembered.counted, pool.remembered.counted, pool.remembered.at, reading.now
-        )
         intervals = (RECENT, LONG_TERM)
-        counts = {} if new is None else {each.field(reading.now): new for each in intervals}
         entry: Mapping[str, str] = {}
         if decision.workers != pool.remembered.desired:
             entry = history_fields(_entry(reading.now, state))
@@ -181,7 +181,7 @@ class Scaler:
             pool=pool.name,
             known=pool.remembered.known,
             fields=remembered_fields(state.remembered),
-            counts=counts,
+            counts=state.arrivals,
             drops=[
                 field for each in intervals for field in each.outdated(pool.arrivals, reading.now)
             ],

@@ -5,6 +5,7 @@ The program that builds and starts the services is named in REAL_SERVICES.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -34,6 +35,12 @@ class Services:
     def api(self) -> client.ApiClient:
         """A client of the administrator."""
         return config.new_client_from_config(config_file=str(self.kubeconfig))
+
+    def kubeconfig_of(self, token: str) -> str:
+        """A kubeconfig of whoever has a token."""
+        found = json.loads(self.kubeconfig.read_text())
+        found["users"][0]["user"] = {"token": token}
+        return json.dumps(found)
 
     def api_as(self, token: str) -> client.ApiClient:
         """A client of whoever has a token."""

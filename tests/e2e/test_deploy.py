@@ -46,6 +46,16 @@ def test_a_canary_that_does_not_succeed_fails_the_deployment(
     assert problem in tried["problem"]
 
 
+def test_a_canary_is_submitted_until_the_version_has_run_it(crew: Crew) -> None:
+    versions = {agent.version for agent in crew.fleet.agents()}
+    (version,) = versions - {""}
+    status, found = smoke(crew, "--version", version, payload={})
+    assert (status, found["canaries"][0]["problem"]) == (0, "")
+    status, found = smoke(crew, "--version", "9.9", "--timeout", "1", payload={})
+    assert status == 1
+    assert found["canaries"][0]["problem"] == "no agent of version 9.9 took it in time"
+
+
 def test_without_any_canary_nothing_is_shown_to_work(crew: Crew) -> None:
     assert smoke(crew, "--pool", "naps")[0] == 1
     assert smoke(crew, payload={"note": "rested"})[0] == 0

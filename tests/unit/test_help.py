@@ -16,6 +16,7 @@ COMMANDS = (
     *("pools", "pools list", "pools drain", "pools resume", "route", "route set", "route clear"),
     *("route show", "route strategies"),
     *("scale", "scale set", "scale auto", "scale policy", "scale history"),
+    "scale plan",
     *("models", "models refresh", "models train", "models resume", "rate"),
     *("agents", "agents list", "agents drain", "agents resume", "config check", "config show"),
     *("ledger", "ledger verify", "ledger show", "ledger export", "ledger correct"),

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from fleet.cli import scale_plan
+from fleet.cli.main import app
 from fleet.errors import InvalidRequest
 from fleet.scaling.plan import read_trace
 from fleet.scaling.rules.policies import POLICIES, SQUARE_ROOT
@@ -139,10 +138,7 @@ def test_a_faulty_trace_is_refused(tmp_path: Path, text: str, sentence: str) -> 
 
 
 def run_plan(*arguments: str) -> Any:
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    scale_plan.add_to(app)
-    return CliRunner().invoke(app, ["plan", *arguments])
+    return CliRunner().invoke(app, ["scale", "plan", *arguments])
 
 
 def test_a_plan_compares_the_policies(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fleet.scaling.rules.values import Arrivals
 
-MAX_GAP_SECONDS = 60.0
+MAX_GAP_SECONDS = 600.0
 """After a longer pause of the decisions nobody knows when in it the tasks arrived: they are not
 counted."""
 
@@ -20,9 +20,20 @@ class Interval(NamedTuple):
     seconds: int
     kept: int
 
-    def field(self, now: float) -> str:
-        """The field that counts what arrives now."""
-        return f"{self.letter}{int(now // self.seconds)}"
+    def spread(self, tasks: int, since: float, until: float) -> dict[str, int]:
+        """The fields that count the tasks that arrived in a time, and how many go to each.
+
+        They arrived evenly, as far as one knows. Each interval gets its share of the time, rounded
+        so that the shares add up.
+        """
+        first, last = int(since // self.seconds), int(until // self.seconds)
+        length, given, found = max(until - since, 1e-9), 0, {}
+        for number in range(first, last + 1):
+            ends = min((number + 1) * self.seconds, until)
+            so_far = tasks if number == last else round(tasks * (ends - since) / length)
+            found[f"{self.letter}{number}"] = so_far - given
+            given = so_far
+        return found
 
     def arrivals(self, counts: Mapping[str, int], now: float) -> Arrivals:
         """The complete intervals from the first one known, the newest last.
@@ -55,14 +66,21 @@ class Interval(NamedTuple):
                 yield int(field[1:]), count
 
 
-RECENT = Interval("r", 10, 60)
-"""Ten minutes in intervals of ten seconds."""
-LONG_TERM = Interval("l", 600, 2016)
-"""Two weeks in intervals of ten minutes."""
+RECENT = Interval("r", 5, 60)
+"""Five minutes in intervals of five seconds: a burst is noticed after one of them."""
+LONG_TERM = Interval("l", 300, 2016)
+"""A week in intervals of five minutes: the forecast places a burst of each day by them."""
 
 
-def new_arrivals(counted: int, before: int, at: float | None, now: float) -> int | None:
-    """How many tasks arrived since the last decision at `at`, or None if nobody knows."""
-    if at is None or now - at > MAX_GAP_SECONDS or counted < 0:
-        return None
-    return max(0, counted - before)
+def new_arrivals(counted: int, before: int, at: float | None, now: float) -> dict[str, int]:
+    """The fields that count the tasks since the last decision at `at`, and how many to add to each.
+    Empty if nobody knows."""
+    if at is None or not 0 <= now - at <= MAX_GAP_SECONDS or counted < 0:
+        return {}
+    tasks = max(0, counted - before)
+    return RECENT.spread(tasks, at, now) | LONG_TERM.spread(tasks, at, now)
+
+
+def added(counts: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
+    """Both together, field by field. A count of 0 stays: nothing arrived is known, too."""
+    return {field: counts.get(field, 0) + new.get(field, 0) for field in {**counts, **new}}

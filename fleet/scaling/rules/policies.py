@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 from math import ceil, floor
 from types import MappingProxyType
 
@@ -55,8 +56,8 @@ def _held(policy: ScalingPolicy) -> Callable[[PoolLoad, int], Limited]:
 
     def held(load: PoolLoad, workers: int) -> Limited:
         seconds = min(policy.hold(load), MAX_HOLD_SECONDS)
-        since = load.now - seconds
-        most = max((each.workers for each in load.history if each.at > since), default=0)
+        late = takewhile(lambda each: each.at > load.now - seconds, reversed(load.history))
+        most = max((each.workers for each in late), default=0)
         size = max(workers, min(most, load.desired))
         if size == workers:
             return workers, ""

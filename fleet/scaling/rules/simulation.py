@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fleet.scaling.rules.arrivals import LONG_TERM, RECENT
 from fleet.scaling.rules.policies import decide
 from fleet.scaling.rules.values import (
     MAX_HOLD_SECONDS,
@@ -29,8 +30,6 @@ from fleet.scaling.rules.values import (
 from fleet.scaling.rules.victims import Worker, change
 
 FloatArray = npt.NDArray[np.float64]
-RECENT_SECONDS, RECENT_COUNTS = 5.0, 60
-LONG_COUNTS = 7 * 24 * 12
 HALF_LIFE_SECONDS = 3600.0
 """How fast the times of ended tasks lose their weight."""
 SAMPLES = 2000
@@ -41,12 +40,13 @@ SAMPLES = 2000
 class Trace:
     """Tasks: when they arrive, in seconds from 0 and sorted, and the seconds that each runs.
 
-    `past` has the arrivals before them; its last interval ends at 0.
+    `past` has the arrivals before them, in intervals like those of `LONG_TERM`; its last one ends
+    at 0.
     """
 
     arrival: FloatArray
     service: FloatArray
-    past: Arrivals = field(default=Arrivals(300.0, 0.0, ()))
+    past: Arrivals = field(default=Arrivals(LONG_TERM.seconds, 0.0, ()))
 
 
 class Conditions(NamedTuple):
@@ -198,7 +198,7 @@ class _Pool:
         self.arrival, self.service = array("d", trace.arrival), array("d", trace.service)
         self.seconds = array("d", [0.0, *np.cumsum(trace.service)])
         self.squares = array("d", [0.0, *np.cumsum(trace.service**2)])
-        self.recent = _counts(trace.arrival, RECENT_SECONDS)
+        self.recent = _counts(trace.arrival, RECENT.seconds)
         self.long_term = [*trace.past.counts, *_counts(trace.arrival, trace.past.interval)]
         self.long_arrivals = trace.past
         self.workers = _Workers(conditions.slots, conditions.start_seconds)
@@ -295,10 +295,10 @@ class _Pool:
         self.known = known
 
     def _recent(self, now: float) -> Arrivals:
-        end = int(now // RECENT_SECONDS)
-        counts = self.recent[max(0, end - RECENT_COUNTS) : end]
-        counts += [0] * (min(end, RECENT_COUNTS) - len(counts))
-        return Arrivals(RECENT_SECONDS, end * RECENT_SECONDS, tuple(counts))
+        end = int(now // RECENT.seconds)
+        counts = self.recent[max(0, end - RECENT.kept) : end]
+        counts += [0] * (min(end, RECENT.kept) - len(counts))
+        return Arrivals(RECENT.seconds, end * RECENT.seconds, tuple(counts))
 
     def _long_term(self, now: float) -> Arrivals:
         """Made anew when an interval has ended."""
@@ -306,7 +306,7 @@ class _Pool:
         ended = int(now // interval)
         if self.long_arrivals.ended < ended * interval:
             end = len(self.trace.past.counts) + ended
-            counts = self.long_term[max(0, end - LONG_COUNTS) : end]
+            counts = self.long_term[max(0, end - LONG_TERM.kept) : end]
             self.long_arrivals = Arrivals(interval, ended * interval, tuple(counts))
         return self.long_arrivals
 
