@@ -13,6 +13,7 @@ from celery import Celery
 from beat_schedules.jobs import add_jobs
 from beat_schedules.schedule import schedule
 from fleet.broker.app import Role, add_schedule, make_app
+from fleet.routing.agents_store import agent_id
 from fleet.settings import load_settings
 from fleet.telemetry.logs import set_up_logs
 from fleet.worker.agent import add_agent_step
@@ -24,7 +25,7 @@ from fleet.worker.slots import Slots
 
 
 def _role(pool: str) -> Role:
-    agent = f"{pool}-{os.getpid()}@{socket.gethostname()}" if pool else ""
+    agent = agent_id(pool, socket.gethostname(), os.getpid()) if pool else ""
     return Role(pool, agent)
 
 

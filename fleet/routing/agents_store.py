@@ -39,6 +39,16 @@ class AgentRecord:
     version: str = ""
 
 
+def agent_id(pool: str, host: str, pid: int) -> str:
+    """The id of an agent. It is a new one after each start of the worker."""
+    return f"{pool}-{pid}@{host}"
+
+
+def host_of(agent_id: str) -> str:
+    """The host of an agent: in Kubernetes the name of its pod."""
+    return agent_id.rpartition("@")[2]
+
+
 class AgentStore(Store):
     """Reads and changes agents. Every method is one call to Redis unless its docstring says more.
     """

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from fleet.errors import InvalidConfig
+from fleet.routing.agents_store import host_of
 from fleet.scaling.cluster import Cluster, connect_cluster
 from fleet.scaling.rules.deletion_cost import FIRST, deletion_cost
 from fleet.scaling.rules.readings import AgentReading
@@ -30,7 +31,7 @@ class DeletionCosts:
         are not ending yet."""
         for each in leaving:
             self._written[each] = FIRST
-        return sum(self._cluster.set_deletion_cost(pod_of(each), FIRST) for each in leaving)
+        return sum(self._cluster.set_deletion_cost(host_of(each), FIRST) for each in leaving)
 
     def update(self, agents: Iterable[AgentReading]) -> None:
         """Write the costs that differ from those written last. Forget agents that are gone. A beat
@@ -42,7 +43,7 @@ class DeletionCosts:
         self._written = {each: cost for each, cost in self._written.items() if each in wanted}
         for each, cost in wanted.items():
             if self._written.get(each) not in (cost, FIRST):
-                self._cluster.set_deletion_cost(pod_of(each), cost)
+                self._cluster.set_deletion_cost(host_of(each), cost)
                 self._written[each] = cost
 
 
@@ -128,8 +129,3 @@ def kubernetes_actuator(connection: Connection) -> KubernetesActuator:
 def keda_actuator(connection: Connection) -> KedaActuator:
     """The actuator `keda` of a fleet."""
     return KedaActuator(connect_cluster(connection.settings.config.kubernetes.namespace))
-
-
-def pod_of(agent_id: str) -> str:
-    """The name of an agent's pod: an agent's id ends with its host."""
-    return agent_id.rpartition("@")[2]

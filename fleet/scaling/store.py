@@ -25,6 +25,7 @@ from fleet.scaling.rules.readings import (
     Occupied,
     PoolReading,
     Reading,
+    Refused,
     Remembered,
 )
 from fleet.scaling.rules.values import Sized
@@ -192,7 +193,7 @@ def _hash(flat: Sequence[Any]) -> dict[str, str]:
 
 def _pool(name: str, now: float, row: Sequence[Any]) -> PoolReading:
     cells: Iterator[Any] = iter(row)
-    maintenance, claimed, occupied, in_flight = (next(cells) for _ in range(4))
+    maintenance, claimed, occupied, provider, in_flight = (next(cells) for _ in range(5))
     own, overflow = (_depth(now, next(cells), next(cells)) for _ in range(2))
     without_room, set_size, set_policy, common = (text(next(cells)) for _ in range(4))
     scaling, arrivals, starting = (_hash(each) for each in cells)
@@ -201,6 +202,7 @@ def _pool(name: str, now: float, row: Sequence[Any]) -> PoolReading:
         maintenance=bool(text(maintenance)),
         claimed=int(claimed),
         occupied=_occupied(text(occupied)),
+        refused=_refused(text(provider), now),
         in_flight=int(in_flight),
         own=own,
         overflow=overflow,
@@ -228,6 +230,13 @@ def _set_size(packed: str, now: float) -> int | None:
 def _reported(packed: str, now: float) -> int:
     count, at_ms = packed.split(",")
     return int(count) if now - int(at_ms) / 1000 < REPORT_SECONDS else 0
+
+
+def _refused(packed: str, now: float) -> Refused | None:
+    if not packed:
+        return None
+    slots, at_ms = packed.split(",")
+    return Refused(int(slots), max(0.0, now - int(at_ms) / 1000))
 
 
 def _occupied(packed: str) -> Occupied:

@@ -10,6 +10,7 @@ from free_ports import free_port
 from kubernetes import client
 
 from fleet.errors import FleetError, InvalidConfig, NotAllowed, Unavailable
+from fleet.routing.agents_store import agent_id
 from fleet.scaling.cluster import Cluster
 from fleet.scaling.kubernetes import KedaActuator, KubernetesActuator
 from fleet.scaling.rules.deletion_cost import FIRST, deletion_cost
@@ -29,7 +30,7 @@ def seen(pod: str, running: int = 0, leaving: str = "") -> AgentReading:
 
 
 def agent(pod: str) -> str:
-    return f"codegen-1@{pod}"
+    return agent_id("codegen", pod, 1)
 
 
 @pytest.fixture

@@ -240,6 +240,28 @@ def test_a_pool_whose_money_is_spent_is_told_so_and_held_money_counts_for_what_w
     assert load(fleet).out_of_money.startswith("Budget exceeded for the whole fleet")
 
 
+def test_a_pool_that_its_provider_holds_back_is_not_scaled_up(
+    fleet: Connection, submitter: Submitter
+) -> None:
+    join(fleet, "codegen-1", "codegen-2")
+    assert load(fleet).provider_slots is None
+    leases = [claimed(fleet, submitter.submit(ASK).task_id) for _ in range(4)]
+    for lease in leases[:2]:
+        fleet.tasks.retries.put_back(lease, "{}", "RateLimited", 60)
+    # Three fourths of the four that ran; the second refusal came with the first.
+    assert load(fleet).provider_slots == 3
+    key = fleet.keys.pool("codegen").facts
+    at = fleet.policy.store.now_us() // 1000
+    fleet.client.hset(key, "provider", f"3,{at - 20_000}")
+    assert load(fleet).provider_slots == 5
+    fleet.tasks.retries.put_back(leases[2], "{}", "Unavailable", 60)
+    assert load(fleet).provider_slots == 5
+    fleet.tasks.retries.put_back(leases[3], "{}", "RateLimited", 60)
+    assert load(fleet).provider_slots == 1
+    fleet.client.hset(key, "provider", f"3,{at - 601_000}")
+    assert load(fleet).provider_slots is None
+
+
 def test_scale_in_drains_idle_agents_and_ends_them_only_when_they_run_nothing(
     fleet: Connection,
 ) -> None:

@@ -26,6 +26,7 @@ local id, fence, error, error_class, wait_ms, outcomes_kept, counts_for_pool, re
 -- include health
 -- include outcome
 -- include occupancy
+-- include provider
 -- include windows
 -- include usage_counters
 -- include reservation
@@ -58,6 +59,9 @@ redis.call('ZREM', leases, id)
 redis.call('SREM', in_flight, id)
 redis.call('ZADD', on_hold, at, id)
 count_occupancy(pool_facts, started)
+if error_class == 'RateLimited' then
+  note_refusal(pool_facts, redis.call('SCARD', in_flight) + 1)
+end
 if counts_for_pool ~= '1' then
   return {status(), 0}
 end

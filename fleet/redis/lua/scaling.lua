@@ -11,7 +11,7 @@
 --       of the size that a person set, field of the scaling policy that a person set for the pool, field
 --       of the one for all
 -- Returns {ms since 1970, version of the policy, ids of the agents, on hold, pools, agents}
---       pools   {maintenance, claimed, occupied, in flight, waiting in its queue, us since 1970 of
+--       pools   {maintenance, claimed, occupied, provider, in flight, waiting in its queue, us since 1970 of
 --               the oldest of these, waiting in the overflow queue, us of the oldest of these, the limit
 --               that has no room left, set size, set policy, policy set for all, size, arrivals, starting}:
 --               the last three are hashes, the limit is as in parts/limits.lua; '' for none
@@ -66,14 +66,14 @@ end
 local pools, agents = {}, {}
 for scope, all_limits, type_limits, size, own_policy, common_policy in pools_asked do
   local facts, in_flight, scaling, arrivals, starting = next_pool()
-  local maintenance, claimed, occupied =
-    unpack(redis.call('HMGET', facts, 'maintenance', 'claimed', 'occupied'))
+  local maintenance, claimed, occupied, provider =
+    unpack(redis.call('HMGET', facts, 'maintenance', 'claimed', 'occupied', 'provider'))
   local set_size, set_policy, common = unpack(redis.call('HMGET', policy, size, own_policy,
     common_policy))
   local waiting, oldest = depth()
   local overflow, oldest_overflow = depth()
   pools[#pools + 1] = {
-    maintenance or '', claimed or '0', occupied or '', redis.call('SCARD', in_flight),
+    maintenance or '', claimed or '0', occupied or '', provider or '', redis.call('SCARD', in_flight),
     waiting, oldest, overflow, oldest_overflow, without_room(scope, all_limits, type_limits),
     set_size or '', set_policy or '', common or '', redis.call('HGETALL', scaling),
     redis.call('HGETALL', arrivals), redis.call('HGETALL', starting)

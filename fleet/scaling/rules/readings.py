@@ -19,11 +19,24 @@ MIN_SHARE = 0.01
 """What is known of service times never loses more of its weight in one step."""
 
 
+SLOT_SECONDS = 10.0
+"""For each that passes without a refusal, a provider is taken to allow one call more."""
+FORGOTTEN_SECONDS = 600.0
+"""After so long without a refusal nothing is known of the provider."""
+
+
 class Depth(NamedTuple):
     """Messages in a queue, and for how many seconds the oldest task has waited."""
 
     messages: int
     oldest_seconds: float
+
+
+class Refused(NamedTuple):
+    """What a provider allowed after its last refusal, in calls at once, and seconds since then."""
+
+    slots: int
+    seconds: float
 
 
 class Occupied(NamedTuple):
@@ -96,6 +109,7 @@ class PoolReading:
     maintenance: bool
     claimed: int
     occupied: Occupied
+    refused: Refused | None
     in_flight: int
     own: Depth
     overflow: Depth
@@ -242,9 +256,18 @@ def pool_load(
         service=service.service,
         start_seconds=start_seconds,
         out_of_money=pool.without_room,
+        provider_slots=provider_slots(pool.refused),
         worker_usd_per_hour=bounds.worker_usd_per_hour,
         idle_usd_per_hour=bounds.idle_usd_per_hour,
     )
+
+
+def provider_slots(refused: Refused | None) -> int | None:
+    """How many calls at once the providers of a pool allow now, learned from its refusals: see
+    `lua/parts/provider.lua`. None if none refused lately."""
+    if refused is None or refused.seconds > FORGOTTEN_SECONDS:
+        return None
+    return refused.slots + int(refused.seconds / SLOT_SECONDS)
 
 
 def running(pool: PoolReading, agents: Iterable[AgentReading]) -> int:
