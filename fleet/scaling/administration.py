@@ -12,6 +12,7 @@ from fleet.policy.rules import SetSize
 from fleet.policy.store import Policy
 from fleet.scaling.actuators import NONE, scaling_store
 from fleet.scaling.policies import installed_policies
+from fleet.scaling.rules.demand import first_wait
 from fleet.scaling.rules.readings import PoolReading, Reading, overflow_shares, running
 from fleet.scaling.rules.values import ScalingPolicy
 from fleet.scaling.service import pool_bounds
@@ -83,11 +84,12 @@ class ScalingAdministration:
         pool = min(
             (reading.pools[name] for name in names), key=lambda each: each.remembered.start_seconds
         )
-        decision = 0.0 if pool.reported else self.settings.config.scaling.seconds / 2
+        start_seconds = pool.remembered.start_seconds
+        decision_seconds = self.settings.config.scaling.seconds
         queued = sum(reading.pools[name].own.messages for name in names)
         return StartWait(
             pool.name,
-            decision + pool.remembered.start_seconds,
+            first_wait(start_seconds, decision_seconds, bool(pool.reported)),
             sum(reading.pools[name].reported for name in names),
             queued + pool.overflow.messages,
         )

@@ -232,8 +232,8 @@ def test_a_rate_lies_between_the_least_and_the_most_of_its_intervals(
 
 
 def test_the_first_task_waits_for_a_decision_and_a_start() -> None:
-    assert first_wait(ready=0, start_seconds=30.0, decision_seconds=5.0) == 32.5
-    assert first_wait(ready=1, start_seconds=30.0, decision_seconds=5.0) == 0.0
+    assert first_wait(start_seconds=30.0, decision_seconds=5.0, starting=False) == 32.5
+    assert first_wait(start_seconds=30.0, decision_seconds=5.0, starting=True) == 30.0
 
 
 def announce(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

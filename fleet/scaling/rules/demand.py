@@ -82,10 +82,10 @@ def offered_slots(load: PoolLoad, per_second: float) -> float:
     return float(load.running + load.queued)
 
 
-def first_wait(ready: int, start_seconds: float, decision_seconds: float) -> float:
-    """The seconds that the next task of an idle pool is expected to wait for a worker.
+def first_wait(start_seconds: float, decision_seconds: float, starting: bool) -> float:
+    """The seconds that the first task of a pool without workers is expected to wait for one.
 
-    With a worker ready it is none. From zero workers it is half the time between two decisions and
-    the start of a worker.
+    On average half the time between two decisions passes until one is started, then its start. If
+    one starts already, its start is the upper bound.
     """
-    return 0.0 if ready else decision_seconds / 2 + start_seconds
+    return start_seconds if starting else decision_seconds / 2 + start_seconds
