@@ -69,51 +69,52 @@ class FiguresReader:
         # The ids of the last reading, so that the next one asks for them in its only round trip.
         self._agent_ids: dict[str, None] = {}
 
-    def read(self) -> FleetFigures:
-        """All figures. One round trip, and one more when agents have come.
+    def read(self, *, with_agents: bool = True) -> FleetFigures:
+        """All figures, or those without the agents. One round trip, and one more when agents have
+        come.
 
         Raises `Unavailable` if Redis does not answer, or if the last decision on a pool's size is
         too old: then dead agents and lost tasks are still counted, or Redis has lost its data.
         """
-        connection, known = self._connection, self._agent_ids
+        connection, known = self._connection, self._agent_ids if with_agents else {}
         with redis_errors(connection.client):
             pipeline = connection.client.pipeline(transaction=True)
             pipeline.time()
-            pipeline.smembers(connection.keys.agents)
             for pool in map(connection.keys.pool, self._config.pools):
                 pipeline.hlen(pool.unacked)
                 pipeline.hget(pool.facts, "maintenance")
                 pipeline.hmget(pool.scaling, "at", "desired")
+            connection.tasks.queue_index.add_waiting(pipeline)
+            place = len(pipeline)
             for agent_id in known:
                 pipeline.hgetall(connection.keys.agent(agent_id))
-            connection.tasks.queue_index.add_waiting(pipeline)
-            (seconds, us), members, *rest = pipeline.execute()
-            ids = dict.fromkeys(map(text, members))
-            came = self._rows([each for each in ids if each not in known])
-        self._agent_ids = ids
-        size = 3 * len(self._config.pools)
-        rows_of_pools, rest = rest[:size], rest[size:]
-        listed = [row for each, row in zip(known, rest, strict=False) if each in ids]
-        rows, answers = [*listed, *came], rest[len(known) :]
-        now_us = seconds * 1_000_000 + us
-        waiting = connection.tasks.queue_index.parse_waiting(now_us, answers)
+            if with_agents:
+                pipeline.smembers(connection.keys.agents)
+            answers = pipeline.execute()
+            rows = self._agent_rows(known, answers[place:]) if with_agents else []
+        (seconds, us), *answers = answers[:place]
+        now_us, size = seconds * 1_000_000 + us, 3 * len(self._config.pools)
+        waiting = connection.tasks.queue_index.parse_waiting(now_us, answers[size:])
+        agents = [parse_agent(fields, now_us / 1e6) for fields in rows if fields]
         return FleetFigures(
-            self._pools(waiting, rows_of_pools, now_us / 1e6),
+            self._pools(waiting, answers[:size], now_us / 1e6),
             {name: self._overflow(waiting, name) for name in self._config.agent_types},
-            self._agents(rows, now_us / 1e6),
+            sorted(agents, key=lambda agent: (agent.pool, agent.id)),
         )
 
-    def _rows(self, ids: Sequence[str]) -> list[Any]:
-        if not ids:
-            return []
+    def _agent_rows(self, known: Mapping[str, None], answers: Sequence[Any]) -> list[Any]:
+        """The hashes of all agents, from those of the known ones and the ids of all."""
+        *rows, members = answers
+        ids = dict.fromkeys(map(text, members))
+        self._agent_ids = ids
+        listed = [row for each, row in zip(known, rows, strict=True) if each in ids]
+        came = [each for each in ids if each not in known]
+        if not came:
+            return listed
         pipeline = self._connection.client.pipeline(transaction=False)
-        for agent_id in ids:
+        for agent_id in came:
             pipeline.hgetall(self._connection.keys.agent(agent_id))
-        return pipeline.execute()
-
-    def _agents(self, rows: Sequence[Mapping[Any, Any]], now: float) -> list[AgentRecord]:
-        found = [parse_agent(fields, now) for fields in rows if fields]
-        return sorted(found, key=lambda agent: (agent.pool, agent.id))
+        return [*listed, *pipeline.execute()]
 
     def _overflow(self, waiting: Mapping[str, Waiting], agent_type: str) -> Waiting:
         return waiting.get(self._connection.settings.overflow_queue(agent_type), NOTHING)

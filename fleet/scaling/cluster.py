@@ -23,6 +23,8 @@ FIELD_MANAGER = "fleet"
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+METADATA_ALONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+"""Has the API leave out the specification and the status of a pod."""
 TIMEOUT = (2.0, 5.0)
 """Seconds to connect, and to wait for an answer."""
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -88,6 +90,7 @@ class Cluster:
                     body,
                     field_manager=FIELD_MANAGER,
                     _content_type=MERGE,
+                    _headers={"Accept": METADATA_ALONE},
                     _request_timeout=TIMEOUT,
                 )
             )

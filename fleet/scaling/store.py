@@ -119,6 +119,7 @@ class ScalingStore(Store):
         for name in self.settings.config.pools:
             pool = self.keys.pool(name)
             keys += [pool.facts, pool.in_flight, pool.scaling, pool.arrivals, pool.starting]
+            keys.append(pool.starter)
         for name, pool_config in self.settings.config.pools.items():
             overflow = self.settings.overflow_queue(pool_config.agent_type)
             for each in (*lists(self.settings.queue(name)), *lists(overflow)):
@@ -196,7 +197,7 @@ def _pool(name: str, now: float, row: Sequence[Any]) -> PoolReading:
     maintenance, claimed, occupied, provider, in_flight = (next(cells) for _ in range(5))
     own, overflow = (_depth(now, next(cells), next(cells)) for _ in range(2))
     without_room, set_size, set_policy, common = (text(next(cells)) for _ in range(4))
-    scaling, arrivals, starting = (_hash(each) for each in cells)
+    scaling, arrivals, starting = (_hash(next(cells)) for _ in range(3))
     return PoolReading(
         name=name,
         maintenance=bool(text(maintenance)),
@@ -212,6 +213,7 @@ def _pool(name: str, now: float, row: Sequence[Any]) -> PoolReading:
         remembered=_remembered(scaling),
         arrivals={field: int(count) for field, count in arrivals.items()},
         reported=sum(_reported(each, now) for each in starting.values()),
+        is_followed=bool(next(cells)),
     )
 
 
@@ -284,7 +286,9 @@ def _number(packed: str | None) -> int | None:
 
 
 def _agent(agent_id: str, now: float, row: Sequence[Any]) -> AgentReading | None:
-    pool, status, running, heartbeat, registered, start, leaving = map(text, row)
+    pool, status, running, heartbeat, registered, start, leaving, supervised = map(
+        text, row
+    )
     if not status:
         return None
     return AgentReading(
@@ -296,6 +300,7 @@ def _agent(agent_id: str, now: float, row: Sequence[Any]) -> AgentReading | None
         registered=int(registered) / 1000,
         start_seconds=float(start) if start else None,
         leaving=leaving,
+        supervised=bool(supervised),
     )
 
 

@@ -6,10 +6,13 @@ cluster, a NetworkPolicy guards it. Every answer that cannot be known is a 503 w
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import FrameType
 
 import uvicorn
 from prometheus_client.exposition import choose_encoder
@@ -18,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from fleet.errors import FleetError, RetryLater
+from fleet.errors import FleetError, InvalidConfig, RetryLater
 from fleet.operations.broker import PROBE_SECONDS
 from fleet.operations.fleet_figures import FiguresReader
 from fleet.redis.client import redis_errors
@@ -45,7 +48,12 @@ def serve_ops(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    # Uvicorn raises the signal again after its orderly end.
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    except (KeyboardInterrupt, SystemExit):
+        sys.stdout.write("the ops endpoint is stopping\n")
 
 
 def make_ops(connection: Connection) -> Starlette:
@@ -84,7 +92,7 @@ def make_ops(connection: Connection) -> Starlette:
 
 
 def _scale(figures: FiguresReader, name: str) -> dict[str, object]:
-    pool = figures.read().pools[name]
+    pool = figures.read(with_agents=False).pools[name]
     return {
         "pool": name,
         "queued": pool.queued,
@@ -100,6 +108,10 @@ def _not_known(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, NOT_KNOWN)
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
 def _impatient(settings: Settings) -> Settings:
     """The settings with a shorter wait for Redis: probes and scrapes give up after seconds."""
     seconds = min(PROBE_SECONDS, settings.environment.socket_timeout)
@@ -112,9 +124,13 @@ def _listen(environment: Environment) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
+    except socket.gaierror as error:
+        raise InvalidConfig(
+            f"FLEET_OPS_HOST: {host} is no address of this machine ({error.strerror}); correct it"
+        ) from error
     except OSError as error:
+        reason = os.strerror(error.errno or 0)
         raise RetryLater(
-            f"FLEET_OPS_PORT: the ops endpoint cannot listen on port {port} of {host} "
-            f"({error.strerror}); stop what uses the port, or correct FLEET_OPS_PORT or "
-            "FLEET_OPS_HOST"
+            f"FLEET_OPS_PORT: the ops endpoint cannot listen on port {port} of {host} ({reason}); "
+            "stop what uses the port, or correct FLEET_OPS_PORT or FLEET_OPS_HOST"
         ) from error

@@ -23,7 +23,6 @@ from celery.worker import state
 
 from fleet.broker.app import Role, fleet_of
 from fleet.broker.messages import agent_tasks_of
-from fleet.local.alive import show_alive
 from fleet.tasks.background_loops import repeat
 from fleet.tasks.connection import Connection
 from fleet.worker.lost_children import requeue_running, watch_children
@@ -99,7 +98,8 @@ class Heartbeat:
         self.slots = connection.settings.config.pools[role.pool].slots
         self.every_seconds = connection.settings.config.leases.heartbeat_seconds
         environment = connection.settings.environment
-        self.data_dir, self.idle_seconds = environment.data_dir, environment.idle_seconds
+        self.idle_seconds = environment.idle_seconds
+        self.supervised = environment.supervised
         #: Since when no task runs.
         self._idle_since = time.monotonic()
         self.version = environment.version or metadata.version("fleet")
@@ -142,6 +142,8 @@ class Heartbeat:
 
     def _register(self) -> None:
         facts = {"host": socket.gethostname(), "pid": str(os.getpid()), "version": self.version}
+        if self.supervised:
+            facts["supervised"] = "1"
         if self._is_new:
             seconds = time.time() - psutil.Process().create_time()
             facts["start_seconds"] = f"{max(0.0, seconds):.3f}"
@@ -155,7 +157,6 @@ class Heartbeat:
         self._end_if_idle(running, now)
         if running == self._reported and now - self._reported_at < self.every_seconds:
             return
-        show_alive(self.data_dir, "worker")
         status = self.registry.heartbeat(self.role.agent, self.role.pool, running, self.slots)
         if status == "unknown":
             self._enter()

@@ -28,6 +28,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, NamedTuple
@@ -42,12 +43,15 @@ from celery.worker import state
 
 from fleet.broker.known_tasks import is_plain
 from fleet.local import finishing
+from fleet.local.alive import show_alive
+from fleet.tasks.background_loops import repeat
 from fleet.worker.rules.grace import STOP_SECONDS, Grace
 
 Order = Literal["drain", "requeue", "exit"]
 
 RESTORE_SECONDS = 0.5
 POLL_SECONDS = 0.2
+ALIVE_SECONDS = 2.0
 REPORT_SECONDS = 60.0
 """How often a worker logs for which plain tasks it waits."""
 
@@ -263,6 +267,10 @@ def shutdown_step(shutdown: Shutdown) -> type[bootsteps.StartStopStep]:
             )
             finishing.end(shutdown.data_dir)
             shutdown.start()
+            # Also while the consumer has lost Redis, and while the worker drains.
+            shows = partial(show_alive, shutdown.data_dir, "worker")
+            shows()
+            repeat("alive", shows, ALIVE_SECONDS, ALIVE_SECONDS).start()
             # Sent by Celery's handlers of SIGTERM and of the first SIGINT.
             worker_shutting_down.connect(lambda **_: shutdown.order("drain"), weak=False)
             # Python scans all its objects at exit, which takes seconds on a busy machine.

@@ -90,18 +90,3 @@ def test_a_worker_that_is_idle_for_long_enough_ends_itself_once(
     heartbeat._end_if_idle(running=0, now=began + 11)
     heartbeat._end_if_idle(running=0, now=began + 12)
     assert ended == [(os.getpid(), signal.SIGTERM)]
-
-
-def test_a_worker_shows_that_it_lives_although_redis_is_away(
-    fleet: Connection, proxy: Proxy, clean_environment: pytest.MonkeyPatch
-) -> None:
-    clean_environment.setenv("FLEET_BROKER_URL", f"redis://127.0.0.1:{proxy.port}/0")
-    clean_environment.setenv("FLEET_SOCKET_TIMEOUT", "0.2")
-    connection = open_connection(load_settings())
-    file = connection.settings.environment.data_dir / "alive" / "worker"
-    proxy.drop_packets()
-    heartbeat = Heartbeat(connection, ROLE)
-    heartbeat._thread.start()
-    wait_until(file.exists)
-    heartbeat._ended.set()
-    heartbeat._thread.join()

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 from tcp_proxy import Proxy
 
-from fleet.errors import RetryLater
+from fleet.errors import InvalidConfig, RetryLater
 from fleet.redis.keys import lists
 from fleet.scaling.service import Scaler
 from fleet.settings import Environment, Settings
@@ -204,6 +204,12 @@ def test_a_redis_that_has_lost_its_data_is_not_read_as_an_idle_fleet(
     assert answer.status_code == 503
     assert "beat has not decided on the size of codegen yet" in answer.text
     assert ops.get("/ready").status_code == 200
+
+
+def test_a_host_that_is_none_is_named_with_its_variable(fleet: Connection) -> None:
+    environment = Environment().model_copy(update={"ops_host": "nowhere.invalid"})
+    with pytest.raises(InvalidConfig, match=r"FLEET_OPS_HOST: nowhere\.invalid is no address"):
+        serve_ops(replace(fleet.settings, environment=environment))
 
 
 def test_a_port_in_use_is_named_with_its_variable(fleet: Connection) -> None:

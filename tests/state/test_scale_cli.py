@@ -14,6 +14,8 @@ import redis
 from commands import run_fleet
 
 from fleet import Fleet
+from fleet.redis.scripts import Scripts
+from fleet.scaling.orders_store import Orders
 from fleet.scaling.service import Scaler
 from fleet.settings import Settings
 
@@ -120,6 +122,8 @@ def test_the_history_is_drawn(fleet: Command, state: Fleet, scaler: Scaler, tmp_
 def test_what_waits_for_the_first_worker_is_told_how_long(
     fleet: Command, state: Fleet, scaler: Scaler
 ) -> None:
+    found = state._connection
+    Orders(found.client, found.keys, Scripts(found.client), "here:1").follow({"codegen": 0})
     scaler.scale()
     task = state.submit("code_generation", PAYLOAD)
     wait = answer(fleet("explain", task.id, "--json"))["waits_for_worker"]

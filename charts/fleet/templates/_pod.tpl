@@ -204,16 +204,17 @@ spec:
     {{- end }}
 {{- end -}}
 
-{{/* Probes of a process without HTTP: it touches a file in /data while it lives, and while it serves. */}}
+{{/* Probes of a process without HTTP, which touches a file in /data while it lives: {name, minutes}. */}}
 {{- define "fleet.file.probes" -}}
+{{- $young := printf "test -n \"$(find /data/alive -name %s -mmin -%d)\"" .name (int .minutes) -}}
 startupProbe:
   exec:
-    command: [test, -e, /data/alive/{{ . }}]
+    command: [sh, -c, {{ $young | squote }}]
   periodSeconds: 2
   failureThreshold: 60
 livenessProbe:
   exec:
-    command: [sh, -c, 'test -n "$(find /data/alive -name {{ . }} -mmin -2)"']
+    command: [sh, -c, {{ $young | squote }}]
   periodSeconds: 30
   timeoutSeconds: 5
   failureThreshold: 3

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 policy  2 usage counters  3 tasks on hold  4 agents
 --       then for each pool: facts, in_flight, what is known of its size, its arrivals, its
---       starting workers
+--       starting workers, the lease of its starter
 --       then for each pool: the lists of its queue, each with its index, and those of the overflow queue
 --       of its agent type
 --       then for each agent that the caller knows: its hash
@@ -13,10 +13,10 @@
 -- Returns {ms since 1970, version of the policy, ids of the agents, on hold, pools, agents}
 --       pools   {maintenance, claimed, occupied, provider, in flight, waiting in its queue, us since 1970 of
 --               the oldest of these, waiting in the overflow queue, us of the oldest of these, the limit
---               that has no room left, set size, set policy, policy set for all, size, arrivals, starting}:
---               the last three are hashes, the limit is as in parts/limits.lua; '' for none
---       agents  {pool, status, running, heartbeat, registered, start in s, leaving} of each hash, '' for
---               what it does not have
+--               that has no room left, set size, set policy, policy set for all, size, arrivals, starting,
+--               1 where a supervisor starts its workers}: the three before that are hashes, the limit is as in parts/limits.lua; '' for none
+--       agents  {pool, status, running, heartbeat, registered, start in s, leaving, supervised} of each
+--               hash, '' for what it does not have
 --
 -- Invariant: writes nothing. Every figure is of one moment, by the server's clock. A limit has no room
 -- where what is settled reaches it: what waits in a queue has its money, so what is held may be spent.
@@ -25,8 +25,8 @@
 
 local policy, money, on_hold, all_agents = unpack(KEYS, 1, 4)
 local pool_count, lists_of_queue = unpack(ARGV, 1, 2)
-local first_list, first_agent = 5 + 5 * pool_count, 5 + 5 * pool_count + 4 * pool_count * lists_of_queue
-local next_pool, next_list = groups(KEYS, 5, 5), groups(KEYS, first_list, 2)
+local first_list, first_agent = 5 + 6 * pool_count, 5 + 6 * pool_count + 4 * pool_count * lists_of_queue
+local next_pool, next_list = groups(KEYS, 5, 6), groups(KEYS, first_list, 2)
 local next_agent, pools_asked = groups(KEYS, first_agent, 1), groups(ARGV, 3, 6)
 
 -- include time
@@ -65,7 +65,7 @@ end
 
 local pools, agents = {}, {}
 for scope, all_limits, type_limits, size, own_policy, common_policy in pools_asked do
-  local facts, in_flight, scaling, arrivals, starting = next_pool()
+  local facts, in_flight, scaling, arrivals, starting, starter = next_pool()
   local maintenance, claimed, occupied, provider =
     unpack(redis.call('HMGET', facts, 'maintenance', 'claimed', 'occupied', 'provider'))
   local set_size, set_policy, common = unpack(redis.call('HMGET', policy, size, own_policy,
@@ -76,12 +76,12 @@ for scope, all_limits, type_limits, size, own_policy, common_policy in pools_ask
     maintenance or '', claimed or '0', occupied or '', provider or '', redis.call('SCARD', in_flight),
     waiting, oldest, overflow, oldest_overflow, without_room(scope, all_limits, type_limits),
     set_size or '', set_policy or '', common or '', redis.call('HGETALL', scaling),
-    redis.call('HGETALL', arrivals), redis.call('HGETALL', starting)
+    redis.call('HGETALL', arrivals), redis.call('HGETALL', starting), redis.call('EXISTS', starter)
   }
 end
 for agent in next_agent do
   local row = redis.call('HMGET', agent, 'pool', 'status', 'running', 'heartbeat', 'registered',
-    'start_seconds', 'leaving')
+    'start_seconds', 'leaving', 'supervised')
   for i = 1, #row do
     row[i] = row[i] or ''
   end

