@@ -94,6 +94,7 @@ class KedaRedis(Values):
     secretName: Optional
     usernameKey: Key
     passwordKey: Key
+    sentinelPasswordKey: OptionalKey
     caKey: OptionalKey
 
 
