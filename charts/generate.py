@@ -401,19 +401,21 @@ def readme() -> str:
 
 
 def _leaves(found: Any, path: str, described: dict[str, str]) -> Any:
-    """The values that stand for themselves: those with a description, and those without keys."""
+    """The values that stand for themselves: those without keys, and those of which no part is
+    described."""
     for name, value in found.items():
         key = f"{path}{name}"
-        deeper = isinstance(value, CommentedMap) and value and not value.fa.flow_style()
-        if key in described or not deeper:
-            shown = "..." if deeper else value
-            yield key, shown
-        if deeper:
-            yield from _leaves(value, f"{key}.", described)
+        parts = isinstance(value, CommentedMap) and value
+        if not parts or not any(each.startswith(f"{key}.") for each in described):
+            yield key, value
+            continue
+        if key in described:
+            yield key, ...
+        yield from _leaves(value, f"{key}.", described)
 
 
 def _shown(value: Any) -> str:
-    return value if value == "..." else json.dumps(value)
+    return "..." if value is ... else json.dumps(value)
 
 
 def _descriptions(text: str) -> dict[str, str]:

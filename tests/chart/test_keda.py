@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
-from helm_chart import Rendered
+from helm_chart import ROOT, Rendered
 
 from fleet.redis.keys import Keys, lists
 from fleet.redis.permissions import Permissions
@@ -129,6 +129,19 @@ def users(
     with keda, redis.Redis.from_url(url) as fleet:
         yield {"keda": keda, "fleet": fleet}
     client.acl_deluser("keda", "fleet")
+
+
+@pytest.mark.parametrize(("user", "page"), [("fleet", "brokers.md"), ("keda", "kubernetes.md")])
+def test_the_users_of_the_charts_redis_are_those_of_the_pages(
+    rendered: dict[str, Rendered], user: str, page: str
+) -> None:
+    lines = rendered["default"].named("Secret", "fleet-redis")["stringData"]["users.acl"]
+    (line,) = (each for each in lines.splitlines() if each.startswith(f"user {user} "))
+    text = (ROOT / "docs" / page).read_text()
+    (block,) = re.findall(rf"ACL SETUSER {user} on >PASSWORD (.*?)```", text, re.DOTALL)
+    # What a new user has anyway, and how all commands are taken away, is said in two ways.
+    usual = {"-@all", "nocommands", "resetkeys", "resetchannels"}
+    assert set(line.split()[4:]) - usual == set(block.split()) - usual
 
 
 def test_keda_may_count_and_nothing_else(users: dict[str, redis.Redis]) -> None:

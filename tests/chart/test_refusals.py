@@ -23,10 +23,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "Codegen",
     ),
     "no pool": (
-        {
-            "config": {"pools": {"codegen": None, "scanner": None, "perf": None}},
-            "pools": {"codegen": None},
-        },
+        {"config": {"pools": {"codegen": None, "scanner": None, "perf": None}}},
         "config.pools: no pool is left",
     ),
     "settings of a pool that is not there": ({"pools": {"gone": {}}}, "pools.gone"),
