@@ -162,3 +162,24 @@ def test_a_size_that_nothing_decides_any_more_is_said_to_hold(
     (size,) = answer(fleet("scale", "--json"))
     assert size["is_late"]
     assert size["reasons"][0].startswith("nothing was decided for 60 s: the last size holds")
+
+
+@pytest.mark.parametrize(
+    ("toml", "sentence"),
+    [
+        ('[scaling]\npolicy = "clowns"\n', "scaling.policy: no scaling policy is called 'clowns'"),
+        ('[scaling]\nactuator = "clowns"\n', "scaling.actuator: no actuator is called 'clowns'"),
+        (
+            CONFIG + 'scaling_policy = "clowns"\n',
+            "pools.codegen.scaling_policy: no scaling policy is called 'clowns'",
+        ),
+    ],
+)
+def test_a_policy_or_actuator_that_is_not_installed_is_found_before_the_start(
+    toml: str, sentence: str, fleet: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "fleet.toml").write_text(toml)
+    for command in (("config", "check"), ("up",)):
+        refused = fleet(*command)
+        assert refused.returncode == 2
+        assert sentence in " ".join(refused.stderr.split())

@@ -13,6 +13,7 @@ from fleet.policy.actor import routine_actor
 from fleet.policy.rules import LimitKey, SetSize
 from fleet.redis.scripts import Scripts
 from fleet.scaling.orders_store import Orders
+from fleet.scaling.rules.arrivals import LONG_TERM, RECENT
 from fleet.scaling.rules.values import PoolLoad
 from fleet.scaling.service import BY_HAND, PoolState, Scaler
 from fleet.settings import Settings
@@ -173,6 +174,20 @@ def test_arrivals_are_counted_between_two_decisions(
     counts = fleet.client.hgetall(fleet.keys.pool("codegen").arrivals)
     for letter in (b"r", b"l"):
         assert sum(int(n) for field, n in counts.items() if field.startswith(letter)) == 3
+
+
+def test_arrivals_of_long_ago_are_known_and_outdated_ones_dropped(fleet: Connection) -> None:
+    key, now = fleet.keys.pool("codegen").arrivals, fleet.policy.store.now_us() // 1_000_000
+    old = int(now // LONG_TERM.seconds) - LONG_TERM.kept - 1
+    kept = {f"l{int(now // LONG_TERM.seconds) - 2}": 7, f"r{int(now // RECENT.seconds) - 2}": 3}
+    fleet.client.hset(key, mapping={**kept, f"l{old}": 5, "r1": 5})
+    scaler = Scaler(fleet)
+    scaler.scale()
+    found = {name.decode() for name in fleet.client.hkeys(key)}
+    assert found >= set(kept) and not found & {f"l{old}", "r1"}
+    for _ in range(2):
+        (state,) = scaler.look()
+        assert (state.load.long_term.counts[0], state.load.recent.counts[0]) == (7, 3)
 
 
 def test_the_start_of_workers_is_measured(fleet: Connection) -> None:

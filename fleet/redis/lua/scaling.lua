@@ -6,7 +6,8 @@
 --       then for each pool: the lists of its queue, each with its index, and those of the overflow queue
 --       of its agent type
 --       then for each agent that the caller knows: its hash
--- ARGV  1 number of pools  2 lists of a queue
+-- ARGV  1 number of pools  2 lists of a queue  3 1 to return all arrivals, 0 for those of the last
+--       short intervals: 4 the letter of their fields, 5 their seconds, 6 how many
 --       then for each pool: scope of its agent type, limits of everything, limits of the agent type, field
 --       of the size that a person set, field of the scaling policy that a person set for the pool, field
 --       of the one for all
@@ -24,15 +25,33 @@
 -- include groups
 
 local policy, money, on_hold, all_agents = unpack(KEYS, 1, 4)
-local pool_count, lists_of_queue = unpack(ARGV, 1, 2)
+local pool_count, lists_of_queue, wants_all, letter, interval, kept = unpack(ARGV, 1, 6)
 local first_list, first_agent = 5 + 6 * pool_count, 5 + 6 * pool_count + 4 * pool_count * lists_of_queue
 local next_pool, next_list = groups(KEYS, 5, 6), groups(KEYS, first_list, 2)
-local next_agent, pools_asked = groups(KEYS, first_agent, 1), groups(ARGV, 3, 6)
+local next_agent, pools_asked = groups(KEYS, first_agent, 1), groups(ARGV, 7, 6)
 
 -- include time
 -- include windows
 -- include usage_counters
 -- include limits
+
+local recent = {}
+for number = math.floor(now / 1000 / interval) - kept, math.floor(now / 1000 / interval) do
+  recent[#recent + 1] = string.format('%s%.0f', letter, number)
+end
+
+local function arrivals_of(key)
+  if wants_all == '1' then
+    return redis.call('HGETALL', key)
+  end
+  local found = {}
+  for i, count in ipairs(redis.call('HMGET', key, unpack(recent))) do
+    if count then
+      found[#found + 1], found[#found + 2] = recent[i], count
+    end
+  end
+  return found
+end
 
 local counters, windows = open_counters(money), windows_of(now / 1000)
 
@@ -76,7 +95,7 @@ for scope, all_limits, type_limits, size, own_policy, common_policy in pools_ask
     maintenance or '', claimed or '0', occupied or '', provider or '', redis.call('SCARD', in_flight),
     waiting, oldest, overflow, oldest_overflow, without_room(scope, all_limits, type_limits),
     set_size or '', set_policy or '', common or '', redis.call('HGETALL', scaling),
-    redis.call('HGETALL', arrivals), redis.call('HGETALL', starting), redis.call('EXISTS', starter)
+    arrivals_of(arrivals), redis.call('HGETALL', starting), redis.call('EXISTS', starter)
   }
 end
 for agent in next_agent do
