@@ -17,12 +17,19 @@ Case = Callable[[], float]
 Samples = Mapping[str, list[float]]
 
 
-def arguments(description: str, *, data: bool = False) -> argparse.Namespace:
-    """Parse `--quick`, and `--data FOLDER` where the benchmark reads data."""
+def arguments(
+    description: str, *, data: bool = False, before: bool = False
+) -> argparse.Namespace:
+    """Parse `--quick`, and where the benchmark knows them `--data FOLDER` and `--before WORKTREE`.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="end within 30 s, less exactly")
     if data:
         parser.add_argument("--data", metavar="FOLDER", help="the folder with the shared data")
+    if before:
+        parser.add_argument(
+            "--before", metavar="WORKTREE", help="a folder with another version and its .venv"
+        )
     return parser.parse_args()
 
 

@@ -39,12 +39,16 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="end soon, less exactly")
     parser.add_argument("--data", metavar="FOLDER", help="the folder with the shared data")
     parser.add_argument(
+        "--before", metavar="WORKTREE", help="a folder with another version and its .venv"
+    )
+    parser.add_argument(
         "--rivals", action="store_true", help="install other task queues, and compare with them"
     )
     given = parser.parse_args()
     options = {
         "--quick": ["--quick"] if given.quick else [],
         "--data": ["--data", given.data] if given.data else [],
+        "--before": ["--before", given.before] if given.before else [],
         "--rivals": ["--rivals"] if given.rivals else [],
     }
     outcomes = [run(script, options) for script in scripts()]

@@ -204,8 +204,8 @@ def main() -> None:
         figures["forecast_to_square_root_worst"] = worst_forecast(found, recorded)
     rounded: dict[str, float | str] = {k: float(f"{v:.4g}") for k, v in figures.items()}
     if missing:
-        where = f"in {data / 'traces'}" if asked.data else "; give the folder with --data"
-        rounded["skipped"] = f"no recorded arrivals of {', '.join(missing)} {where}"
+        where = f" in {data / 'traces'}" if asked.data else "; give the folder with --data"
+        rounded["skipped"] = f"no recorded arrivals of {', '.join(missing)}{where}"
         print(f"\nskipped: {rounded['skipped']}")
     report.finish(rounded)
 

@@ -55,7 +55,7 @@ def servegen(path: Path, seed: int, days: float) -> Trace:
     inside = start < days * 86_400.0
     start, shape, weibull = start[inside], shape[inside], weibull[inside]
     counts = rng.poisson(rate[inside] * scale * STEP_SECONDS)
-    arrival = np.sort(_within_steps(start, counts, shape, weibull, rng))
+    arrival = np.sort(within_steps(start, counts, shape, weibull, rng))
     arrival -= arrival[0]
     service = lognormal(SERVEGEN_MEAN, SERVEGEN_CV, len(arrival), rng)
     return Trace(arrival, service)
@@ -66,7 +66,7 @@ def _shape(row: Mapping[str, str]) -> float:
     return float(row["parameter_1"] or 1.0) if row["distribution"] in ("Gamma", "Weibull") else 1.0
 
 
-def _within_steps(
+def within_steps(
     start: FloatArray,
     counts: np.ndarray,
     shape: FloatArray,

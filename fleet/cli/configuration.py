@@ -36,12 +36,16 @@ def check() -> None:
     from fleet.models.catalogue import catalogue
     from fleet.routing.routes import check_strategies
     from fleet.routing.strategies import installed_strategies
+    from fleet.scaling.actuators import check_actuator
+    from fleet.scaling.policies import check_policies, installed_policies
     from fleet.settings import load_settings
     from fleet.tasks.submission.model_planning import check_model_tasks
 
     settings = load_settings()
     config = settings.config
     check_strategies(settings, installed_strategies())
+    check_policies(settings, installed_policies())
+    check_actuator(settings)
     check_model_tasks(settings, installed_agents())
     models = catalogue(settings, os.environ)
     say(

@@ -49,7 +49,7 @@ def demo(
 
     `--load burst` submits many tasks at once to a fleet of its own, whose model is a stand-in that
     answers after two seconds. It shows how fast the pool grows, and checks that no task is lost,
-    run twice or cut. Each burst takes about a minute.
+    run twice or cut. Each burst takes one to two minutes.
 
     The exit status is 1 if a task failed. An answer that did not pass its checks is shown as
     unverified and does not count as a failure.

@@ -84,7 +84,8 @@ def scale_plan(
     """Replay a recorded load through each policy: what it costs, and how long tasks wait.
 
     The file has a line for each task: `submitted` in seconds or as a date with a time, and
-    `run_seconds`. Other columns are not read; it may be compressed (.gz). Nothing is started. A
+    `run_seconds`, such as `fleet tasks --csv` writes. With --pool only the tasks of that pool
+    count, if there is a column `pool`. The file may be compressed (.gz). Nothing is started. A
     worker is paid from its start until its last task has ended.
 
     Exit status: 0, or 2 for a faulty file or option.
@@ -107,7 +108,7 @@ def scale_plan(
     conditions = _conditions(own, given, start_seconds)
     if usd_per_hour is None and own is not None:
         usd_per_hour = own.worker_usd_per_hour or None
-    tasks = read_trace(trace, mean_seconds)
+    tasks = read_trace(trace, mean_seconds, pool)
     with counting("policies", len(chosen)) as progress:
         rows = plan(tasks, conditions, chosen, usd_per_hour, progress)
     if plot:
@@ -159,6 +160,7 @@ def write_plot(rows: list[Planned], path: Path) -> None:
         _draw(workers, waiting, row, f"C{number}")
     workers.set_ylabel("workers")
     waiting.set_ylabel("waiting tasks")
+    waiting.set_yscale("symlog")
     waiting.set_xlabel("hours")
     for axes in (workers, waiting):
         axes.grid(alpha=0.3)

@@ -1,6 +1,6 @@
 """The workers of `fleet up`, as many as each pool shall have.
 
-Beat decides; this follows, twice a second. It starts missing workers, and ends those that the
+Beat decides; this follows, five times a second. It starts missing workers, and ends those that the
 scaler has drained and that run nothing. If Redis is away, what runs goes on. Of several `fleet up`
 on one broker one starts the workers of a pool, and each ends its own.
 """
@@ -23,7 +23,7 @@ from fleet.scaling.orders_store import Followed, LocalAgent, Orders
 from fleet.settings import Settings
 from fleet.tasks.background_loops import repeat
 
-FOLLOW_SECONDS = 0.5
+FOLLOW_SECONDS = 0.2
 MAX_SECONDS = 5.0
 """The longest wait while Redis is away."""
 

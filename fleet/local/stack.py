@@ -134,6 +134,7 @@ def child_environment(
     """The variables that every process of the fleet gets in addition to those of its parent."""
     given = {
         "FLEET_BROKER_URL": found.broker_url,
+        "FLEET_SUPERVISED": "true",
         "FLEET_DATA_DIR": str(settings.environment.data_dir.resolve()),
         "FLEET_FLOWER_PASSWORD": flower_password,
         "PYTHONUNBUFFERED": "1",

@@ -10,7 +10,7 @@ from fleet.errors import InvalidRequest
 from fleet.policy.actor import routine_actor
 from fleet.policy.rules import SetSize
 from fleet.policy.store import Policy
-from fleet.scaling.actuators import NONE, scaling_store
+from fleet.scaling.actuators import NONE, PROCESSES, scaling_store
 from fleet.scaling.policies import installed_policies
 from fleet.scaling.rules.demand import first_wait
 from fleet.scaling.rules.readings import PoolReading, Reading, overflow_shares, running
@@ -176,11 +176,12 @@ def _size(config: FleetConfig, reading: Reading, pool: PoolReading, queued: int)
     agents, kept = reading.of(pool.name), pool.remembered
     bounds = config.pools[pool.name]
     age = None if kept.at is None else max(0.0, reading.now - kept.at)
+    ready = sum(agent.takes_tasks for agent in agents)
     late = _late(age, LATE_PERIODS * config.scaling.seconds + LATE_SECONDS)
     return PoolSize(
         pool=pool.name,
         desired=kept.desired,
-        ready=sum(agent.takes_tasks for agent in agents),
+        ready=ready,
         starting=pool.reported,
         draining=sum(bool(agent.leaving) for agent in agents),
         min=bounds.min,
@@ -188,11 +189,19 @@ def _size(config: FleetConfig, reading: Reading, pool: PoolReading, queued: int)
         queued=queued,
         running=running(pool, agents),
         policy=kept.policy,
-        reasons=(*late, *kept.reasons),
+        reasons=(*late, *_alone(config, pool, ready), *kept.reasons),
         decided_seconds=age,
         start_seconds=kept.start_seconds,
         is_late=bool(late),
     )
+
+
+def _alone(config: FleetConfig, pool: PoolReading, ready: int) -> tuple[str, ...]:
+    """A sentence if nobody acts on a decision."""
+    is_done = pool.remembered.desired in (None, ready)
+    if is_done or pool.is_followed or config.scaling.actuator != PROCESSES:
+        return ()
+    return ("no `fleet up` is running that would start or end workers",)
 
 
 def _late(age: float | None, most: float) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from fleet.scaling.rules.values import ScalingPolicy
 from fleet.text import brief
 
 ARRIVAL_COLUMNS = ("submitted", "arrival", "timestamp")
-SERVICE_COLUMN = "run_seconds"
+SERVICE_COLUMN, POOL_COLUMN = "run_seconds", "pool"
 MAX_SECONDS = 60 * 86_400.0
 """The longest trace, from its first task to its last."""
 
@@ -85,23 +85,28 @@ def _planned(name: str, outcome: Outcome, slots: int, usd_per_hour: float | None
     )
 
 
-def read_trace(path: Path, mean_seconds: float) -> Trace:
+def read_trace(path: Path, mean_seconds: float, pool: str = "") -> Trace:
     """The tasks of a CSV file, which may be compressed (`.gz`), the first at 0.
 
     The column `submitted` (or `arrival`, `timestamp`) has seconds from any start, or dates with
-    times; `run_seconds` how long each ran. Without that column all run `mean_seconds`. Other
-    columns are not read. Raises `InvalidRequest`, which names the line and the column.
+    times; `run_seconds` how long each ran. Without that column all run `mean_seconds`; a task whose
+    cell is empty never ran, and is left out. With a pool, so are those that the column `pool` gives
+    to others. Raises `InvalidRequest`, which names the line and the column.
     """
     try:
         with _opened(path) as file:
-            tasks = list(_rows(path, csv.DictReader(file, strict=True), mean_seconds))
+            rows = csv.DictReader(file, strict=True)
+            tasks = list(_rows(path, rows, mean_seconds, pool))
     except (OSError, EOFError) as error:
         why = getattr(error, "strerror", None) or "is no complete gzip file"
         raise InvalidRequest(f"{path}: {why}; give a readable file") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidRequest(f"{path}: not a CSV file in UTF-8: {error}") from error
     if not tasks:
-        raise InvalidRequest(f"{path}: has no tasks; write a header line, then one line per task")
+        which = f" of pool {pool}" if pool else ""
+        raise InvalidRequest(
+            f"{path}: has no tasks{which} that ran; write a header line, then one line per task"
+        )
     columns = np.array(sorted(tasks))
     arrival = columns[:, 0] - columns[0, 0]
     if arrival[-1] > MAX_SECONDS:
@@ -119,7 +124,7 @@ def _opened(path: Path) -> TextIO:
 
 
 def _rows(
-    path: Path, rows: csv.DictReader[str], mean_seconds: float
+    path: Path, rows: csv.DictReader[str], mean_seconds: float, pool: str
 ) -> Iterator[tuple[float, float]]:
     names = {name.strip().lower(): name for name in rows.fieldnames or ()}
     arrival = next((names[name] for name in ARRIVAL_COLUMNS if name in names), None)
@@ -130,6 +135,9 @@ def _rows(
             "arrival times so"
         )
     for row in rows:
+        elsewhere = pool and POOL_COLUMN in names and row[names[POOL_COLUMN]] != pool
+        if elsewhere or (service and row[service] == ""):
+            continue
         where = f"{path}: line {rows.line_num}"
         came = _number(where, arrival, row[arrival], _moment)
         yield came, mean_seconds if service is None else _service(where, row[service])

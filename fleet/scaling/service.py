@@ -192,7 +192,8 @@ class Scaler:
 
     def _vouched(self, load: PoolLoad, decision: ScaleDecision, pool: PoolReading) -> float:
         """For how long the pool takes tasks without a worker: not where nobody starts one."""
-        if self.actuator.name == NONE or load.min > 0 or pool.set_size == 0:
+        nobody = self.actuator.name == PROCESSES and not pool.is_followed
+        if nobody or self.actuator.name == NONE or load.min > 0 or pool.set_size == 0:
             return 0.0
         return max(VOUCHED_SECONDS, 3 * self.settings.config.scaling.seconds)
 
@@ -202,8 +203,13 @@ class Scaler:
         if not self.actuator.ends_drained:
             # Another actuator may have drained them.
             return [(agent.id, "resume") for agent in agents if agent.leaving]
-        workers = workers_of(agents, state.load.service.mean)
-        wanted = change(workers, state.load.starting, state.decision.workers)
+        # Local workers that nobody would end stay.
+        by_process = self.actuator.name == PROCESSES
+        may_leave = [agent for agent in agents if agent.supervised or not by_process]
+        stay = sum(agent.takes_tasks for agent in agents) - sum(a.takes_tasks for a in may_leave)
+        workers = workers_of(may_leave, state.load.service.mean)
+        size = max(0, state.decision.workers - stay)
+        wanted = change(workers, state.load.starting, size)
         back = set(wanted.take_back)
         leaving = [agent.id for agent in agents if agent.leaving and agent.id not in back]
         return [

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from redis import Redis
@@ -19,6 +22,7 @@ from fleet.redis.client import redis_errors
 from fleet.redis.keys import Keys, line, lists
 from fleet.redis.scripts import Scripts, text
 from fleet.redis.store import Store
+from fleet.scaling.rules.arrivals import LONG_TERM, RECENT
 from fleet.scaling.rules.readings import (
     AgentReading,
     Depth,
@@ -37,6 +41,7 @@ UNCHANGED_MS = 700
 """Longer than an agent takes to report a change of what it runs."""
 REPORT_SECONDS = 10.0
 """A supervisor that has said nothing for so long starts no workers."""
+LONG_TERM_SECONDS = 60.0
 MAX_READS = 4
 """Each further read knows the agents of the one before."""
 ALIVE = ("idle", "busy", "maintenance")
@@ -82,21 +87,36 @@ class ScalingStore(Store):
         self.settings = settings
         #: The agents that the last read has seen. The script needs their names.
         self._agents: tuple[str, ...] = ()
+        #: The arrivals of long ago, by pool, and when they were read: they hardly change.
+        self._long_term: dict[str, dict[str, int]] = {}
+        self._long_term_at = -math.inf
 
     def read(self, controls: Controls) -> Reading:
         """All pools and agents at one moment. One round trip, and one more if agents have come.
 
-        `controls` are the limits in force, as far as the caller knows them.
+        `controls` are the limits in force, as far as the caller knows them. The arrivals of long
+        ago are read again each minute.
         """
+        asked_at = time.monotonic()
+        wants_all = asked_at - self._long_term_at > LONG_TERM_SECONDS
         for _ in range(MAX_READS):
             with redis_errors(self.client):
                 now_ms, version, ids, on_hold, pools, agents = self.scripts.scaling(
-                    keys=self._keys(), args=self._arguments(controls)
+                    keys=self._keys(), args=self._arguments(controls, wants_all)
                 )
             asked, self._agents = self._agents, tuple(sorted(map(text, ids)))
             if set(self._agents) <= set(asked):
                 break
         now = int(now_ms) / 1000
+        found_pools = {
+            name: _pool(name, now, row)
+            for name, row in zip(self.settings.config.pools, pools, strict=True)
+        }
+        if wants_all:
+            self._long_term_at = asked_at
+            self._long_term = {
+                name: LONG_TERM.kept_of(pool.arrivals, now) for name, pool in found_pools.items()
+            }
         dead_after = self.settings.config.leases.dead_after_seconds
         found = [_agent(each, now, row) for each, row in zip(asked, agents, strict=True)]
         return Reading(
@@ -104,8 +124,8 @@ class ScalingStore(Store):
             version=text(version),
             on_hold=int(on_hold),
             pools={
-                name: _pool(name, now, row)
-                for name, row in zip(self.settings.config.pools, pools, strict=True)
+                name: replace(pool, arrivals={**self._long_term[name], **pool.arrivals})
+                for name, pool in found_pools.items()
             },
             agents=tuple(
                 each
@@ -119,14 +139,16 @@ class ScalingStore(Store):
         for name in self.settings.config.pools:
             pool = self.keys.pool(name)
             keys += [pool.facts, pool.in_flight, pool.scaling, pool.arrivals, pool.starting]
+            keys.append(pool.starter)
         for name, pool_config in self.settings.config.pools.items():
             overflow = self.settings.overflow_queue(pool_config.agent_type)
             for each in (*lists(self.settings.queue(name)), *lists(overflow)):
                 keys += [each, line(each)]
         return keys + [self.keys.agent(agent) for agent in self._agents]
 
-    def _arguments(self, controls: Controls) -> list[str | int]:
+    def _arguments(self, controls: Controls, wants_all: bool) -> list[str | int]:
         arguments: list[str | int] = [len(self.settings.config.pools), len(lists(""))]
+        arguments += [int(wants_all), RECENT.letter, RECENT.seconds, RECENT.kept]
         for name, pool in self.settings.config.pools.items():
             scope = f"agent_type:{pool.agent_type}"
             limits = controls.limits
@@ -196,7 +218,7 @@ def _pool(name: str, now: float, row: Sequence[Any]) -> PoolReading:
     maintenance, claimed, occupied, provider, in_flight = (next(cells) for _ in range(5))
     own, overflow = (_depth(now, next(cells), next(cells)) for _ in range(2))
     without_room, set_size, set_policy, common = (text(next(cells)) for _ in range(4))
-    scaling, arrivals, starting = (_hash(each) for each in cells)
+    scaling, arrivals, starting = (_hash(next(cells)) for _ in range(3))
     return PoolReading(
         name=name,
         maintenance=bool(text(maintenance)),
@@ -212,6 +234,7 @@ def _pool(name: str, now: float, row: Sequence[Any]) -> PoolReading:
         remembered=_remembered(scaling),
         arrivals={field: int(count) for field, count in arrivals.items()},
         reported=sum(_reported(each, now) for each in starting.values()),
+        is_followed=bool(next(cells)),
     )
 
 
@@ -284,7 +307,9 @@ def _number(packed: str | None) -> int | None:
 
 
 def _agent(agent_id: str, now: float, row: Sequence[Any]) -> AgentReading | None:
-    pool, status, running, heartbeat, registered, start, leaving = map(text, row)
+    pool, status, running, heartbeat, registered, start, leaving, supervised = map(
+        text, row
+    )
     if not status:
         return None
     return AgentReading(
@@ -296,6 +321,7 @@ def _agent(agent_id: str, now: float, row: Sequence[Any]) -> AgentReading | None
         registered=int(registered) / 1000,
         start_seconds=float(start) if start else None,
         leaving=leaving,
+        supervised=bool(supervised),
     )
 
 

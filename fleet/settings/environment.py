@@ -79,6 +79,11 @@ class Environment(BaseSettings):
         description="The pool that a Celery worker serves as an agent. `fleet service worker` sets "
         "it. Without it the worker is no agent.",
     )
+    supervised: bool = Field(
+        False,
+        description="Whether the process that started a worker also ends it, so that the fleet may "
+        "drain it to shrink its pool. `fleet up` sets it.",
+    )
     idle_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = Field(
         None,
         description="A worker that has run nothing for so long shuts down. Default: it waits for "

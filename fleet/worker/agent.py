@@ -99,6 +99,7 @@ class Heartbeat:
         self.every_seconds = connection.settings.config.leases.heartbeat_seconds
         environment = connection.settings.environment
         self.idle_seconds = environment.idle_seconds
+        self.supervised = environment.supervised
         #: Since when no task runs.
         self._idle_since = time.monotonic()
         self.version = environment.version or metadata.version("fleet")
@@ -141,6 +142,8 @@ class Heartbeat:
 
     def _register(self) -> None:
         facts = {"host": socket.gethostname(), "pid": str(os.getpid()), "version": self.version}
+        if self.supervised:
+            facts["supervised"] = "1"
         if self._is_new:
             seconds = time.time() - psutil.Process().create_time()
             facts["start_seconds"] = f"{max(0.0, seconds):.3f}"

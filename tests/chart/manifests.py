@@ -260,6 +260,28 @@ def istio_rules(
                 yield f"{name_of(each)}: {sorted(HTTP_FIELDS & set(operation))}, and Redis is TCP"
 
 
+def mesh_ports(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Istio's rules name ports of pods, not of Services."""
+    pods = list(templates(manifests))
+    for each in manifests:
+        if each["kind"] not in ("AuthorizationPolicy", "PeerAuthentication"):
+            continue
+        labels = each["spec"]["selector"]["matchLabels"]
+        served = {
+            str(port["containerPort"])
+            for _, template in pods
+            if _matches(labels, template["metadata"]["labels"])
+            for container in template["spec"]["containers"]
+            for port in container.get("ports", ())
+        }
+        named = set(each["spec"].get("portLevelMtls", ()))
+        for condition in (c for conditions in values_at(each["spec"], "when") for c in conditions):
+            if condition["key"] == "destination.port":
+                named |= set(condition["values"])
+        for port in sorted(named - served):
+            yield f"{name_of(each)}: no pod of it has the port {port}"
+
+
 def images(manifests: Sequence[Manifest]) -> Iterator[str]:
     for owner, container in containers(manifests):
         image = container["image"]
@@ -337,6 +359,7 @@ CHECKS: tuple[Callable[[Sequence[Manifest]], Iterator[str]], ...] = (
     targets,
     egress,
     istio_rules,
+    mesh_ports,
     images,
     probes,
     pod_security,

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
-from helm_chart import Rendered
+from helm_chart import ROOT, Rendered
 
 from fleet.redis.keys import Keys, lists
 from fleet.redis.permissions import Permissions
@@ -104,6 +104,18 @@ def test_keda_finds_the_master_through_the_sentinels(rendered: dict[str, Rendere
     assert trigger["authenticationRef"] == {"name": "fleet-keda-redis"}
 
 
+def test_keda_trusts_an_authority_of_ones_own(rendered: dict[str, Rendered]) -> None:
+    found = rendered["redis-tls"]
+    spec = found.one("TriggerAuthentication")["spec"]
+    assert {"parameter": "ca", "name": "keda-redis-login", "key": "ca.crt"} in spec[
+        "secretTargetRef"
+    ]
+    (tls,) = spec["configMapTargetRef"]
+    assert found.named("ConfigMap", tls["name"])["data"][tls["key"]] == "enable"
+    # KEDA refuses the switch in both places.
+    assert "enableTLS" not in found.of("ScaledObject")[0]["spec"]["triggers"][0]["metadata"]
+
+
 def test_a_one_shot_pool_has_jobs_and_no_deployment(rendered: dict[str, Rendered]) -> None:
     found = rendered["one-shot"]
     job = found.one("ScaledJob")["spec"]
@@ -129,6 +141,19 @@ def users(
     with keda, redis.Redis.from_url(url) as fleet:
         yield {"keda": keda, "fleet": fleet}
     client.acl_deluser("keda", "fleet")
+
+
+@pytest.mark.parametrize(("user", "page"), [("fleet", "brokers.md"), ("keda", "kubernetes.md")])
+def test_the_users_of_the_charts_redis_are_those_of_the_pages(
+    rendered: dict[str, Rendered], user: str, page: str
+) -> None:
+    lines = rendered["default"].named("Secret", "fleet-redis")["stringData"]["users.acl"]
+    (line,) = (each for each in lines.splitlines() if each.startswith(f"user {user} "))
+    text = (ROOT / "docs" / page).read_text()
+    (block,) = re.findall(rf"ACL SETUSER {user} on >PASSWORD (.*?)```", text, re.DOTALL)
+    # What a new user has anyway, and how all commands are taken away, is said in two ways.
+    usual = {"-@all", "nocommands", "resetkeys", "resetchannels"}
+    assert set(line.split()[4:]) - usual == set(block.split()) - usual
 
 
 def test_keda_may_count_and_nothing_else(users: dict[str, redis.Redis]) -> None:

@@ -141,6 +141,13 @@ def test_istio_keys_are_those_of_its_reference(
     assert (list(m.istio_rules([found])) == []) is known
 
 
+def test_a_port_that_no_pod_has_is_found(rendered: dict[str, Rendered]) -> None:
+    found = deepcopy(list(rendered["istio"].manifests))
+    policy = named(found, "AuthorizationPolicy", "fleet-ops")
+    policy["spec"]["rules"][0]["when"][1]["values"] = ["9090"]
+    assert "no pod of it has the port 9090" in "\n".join(m.mesh_ports(found))
+
+
 def test_redis_has_no_attributes_of_http(rendered: dict[str, Rendered]) -> None:
     found = deepcopy(rendered["istio"].named("AuthorizationPolicy", "fleet-redis"))
     found["spec"]["rules"][0]["to"] = [{"operation": {"methods": ["GET"]}}]

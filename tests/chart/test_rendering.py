@@ -111,8 +111,8 @@ def test_fleet_knows_who_sizes_its_pools(
 
 LOCAL_ONLY = {"FLEET_BROKER_PORT", "FLEET_MODEL_PORT"}
 """Read by `fleet up` alone, for what it starts on this machine."""
-BY_COMMAND = {"FLEET_POOL"}
-"""Set by `fleet service worker POOL`."""
+BY_COMMAND = {"FLEET_POOL", "FLEET_SUPERVISED"}
+"""Set by `fleet service worker POOL`, and by `fleet up` for the workers that it supervises."""
 
 
 def test_every_variable_that_is_read_is_set_and_no_other(rendered: dict[str, Rendered]) -> None:

@@ -114,11 +114,11 @@ def test_schema_and_readme_are_as_generated() -> None:
     assert (CHART / "README.md").read_text() == generate["readme"](), again
 
 
-def test_every_group_of_values_is_described() -> None:
+def test_every_value_is_described() -> None:
     text = (CHART / "README.md").read_text()
     rows = dict(re.findall(r"^\| `([^`]+)` \| .* \| (.*) \|$", text, re.MULTILINE))
-    for key in ("config", "pools", "scaling.by", "redis.url", "istio.enabled", "kubeVersion"):
-        assert len(rows[key]) > 20, key
+    assert len(rows) > 80
+    assert [key for key, meaning in rows.items() if len(meaning) < 10] == []
 
 
 def test_the_schema_is_one_that_helm_can_use() -> None:

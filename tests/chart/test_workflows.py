@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import threading
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +78,99 @@ def test_the_script_of_the_deployment_refuses_an_unknown_step() -> None:
     assert "fly: no such step" in found.stderr
 
 
+@dataclass
+class Deployment:
+    """`.ci/deploy` with a kubectl and a helm that note how they are called."""
+
+    folder: Path
+    live: str = ""
+
+    def run(self, *step: str) -> str:
+        tools = self.folder / "tools"
+        tools.mkdir(exist_ok=True)
+        for name, answer in (("kubectl", self.live), ("helm", "")):
+            note = f'printf "%s\\n" "{name} $*" >> "{self.calls}"'
+            (tools / name).write_text(f"#!/bin/sh\n{note}\nprintf '%s' '{answer}'\n")
+            (tools / name).chmod(0o755)
+        environment = {
+            "PATH": f"{tools}:{os.environ['PATH']}",
+            "RUNNER_TEMP": str(self.folder),
+            "GITHUB_ENV": str(self.folder / "env"),
+            "IMAGE": "registry.example.com/fleet@sha256:1",
+            "DIGEST": "sha256:1",
+            "VERSION": "v1.2.3",
+            "KUBECONFIG_TEXT": "secret",
+            "VALUES": "logLevel: debug",
+        }
+        found = subprocess.run([DEPLOY, *step], capture_output=True, text=True, env=environment)
+        assert found.returncode == 0, found.stderr
+        return self.calls.read_text() if self.calls.exists() else ""
+
+    @property
+    def calls(self) -> Path:
+        return self.folder / "calls"
+
+    @property
+    def variables(self) -> str:
+        return (self.folder / "env").read_text()
+
+
+@pytest.mark.parametrize(
+    ("live", "new"),
+    [("", "fleet-blue"), ("fleet-blue", "fleet-green"), ("fleet-green", "fleet-blue")],
+)
+def test_the_new_colour_is_the_one_that_is_not_live(tmp_path: Path, live: str, new: str) -> None:
+    deployment = Deployment(tmp_path, live)
+    deployment.run("colours")
+    assert deployment.variables == f"NEW={new}\nOLD={live}\n"
+
+
+def test_the_image_is_deployed_by_its_digest(tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path)
+    deployment.run("prepare")
+    assert (tmp_path / "deploy" / "kubeconfig").stat().st_mode & 0o077 == 0
+    called = deployment.run("upgrade", "fleet-green")
+    assert "image.repository=registry.example.com/fleet " in called
+    assert "image.digest=sha256:1" in called
+    assert "--rollback-on-failure" in called
+    called = deployment.run("watch", "fleet-green")
+    assert "exec deploy/fleet-green-beat -- fleet deploy watch --version v1.2.3" in called
+
+
+def test_nothing_is_removed_where_there_was_no_old_colour(tmp_path: Path) -> None:
+    assert Deployment(tmp_path).run("remove", "") == ""
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_the_health_check_of_the_image_asks_the_ops_endpoint(status: int, code: int) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/health" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    text = (ROOT / "Dockerfile").read_text()
+    (command,) = re.findall(r"HEALTHCHECK .*? CMD (.*?)\nENTRYPOINT", text, re.DOTALL)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    with server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        found = subprocess.run(
+            ["sh", "-c", command.replace("\\\n", "")],
+            env={
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "FLEET_OPS_PORT": str(server.server_port),
+            },
+            stderr=subprocess.DEVNULL,
+        )
+        server.shutdown()
+    assert found.returncode == code
+
+
 def test_zizmor_finds_nothing() -> None:
-    command = [Path(sys.executable).with_name("zizmor"), "--offline", "--no-progress", "--config", ROOT / ".ci/zizmor.yml"]
+    zizmor, config = Path(sys.executable).with_name("zizmor"), ROOT / ".ci/zizmor.yml"
+    command = [zizmor, "--offline", "--no-progress", "--config", config]
     found = subprocess.run([*command, *WORKFLOWS], capture_output=True, text=True)
     assert found.returncode == 0, found.stdout
 

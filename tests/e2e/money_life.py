@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from kombu import Consumer, Exchange, Queue
 
 from fleet.broker.app import Role, fleet_of, make_app, worker_queues
+from fleet.broker.application import FleetCelery
 from fleet.broker.messages import message_encoder
 from fleet.budgets.reservation import CallLimits, ScopeLimits
 from fleet.errors import FleetError
@@ -88,10 +89,10 @@ def record_calls(file: Path, deadly: Place | None) -> None:
 class World:
     """What happens to the tasks of a fleet: its worker, producer and beat in one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: FleetCelery) -> None:
         # Nobody renews by the clock: each run does so once, when it begins.
         LeaseKeeper.start = lambda self: None  # type: ignore[method-assign]
-        self.app = make_app(load_settings(), Role(POOL, AGENT))
+        self.app = app
         self.fleet = fleet_of(self.app)
         self.submitter = self.fleet.submitter(message_encoder())
         self.fleet.routing.agents.register(AGENT, POOL, 8, {})
@@ -219,10 +220,10 @@ def recovery(world: World) -> None:
 LIVES = {each.__name__: each for each in (usual, parked, lost, retried, buried, recovery)}
 
 
-def live(order: dict[str, Any], file: Path) -> None:
+def live(app: FleetCelery, order: dict[str, Any], file: Path) -> None:
     deadly = Place(*order["place"]) if order.get("place") else None
     record_calls(file, deadly)
-    LIVES[order["life"]](World())
+    LIVES[order["life"]](World(app))
 
 
 def main() -> None:
@@ -231,6 +232,8 @@ def main() -> None:
     folder = Path(mkdtemp())
     for name in LATE_IMPORTS:
         import_module(name)
+    # Made once: it connects to nothing before a life uses it.
+    app = make_app(load_settings(), Role(POOL, AGENT))
     for number, line in enumerate(sys.stdin):
         file = folder / str(number)
         file.touch()
@@ -238,7 +241,7 @@ def main() -> None:
         if child == 0:
             status = 1
             try:
-                live(json.loads(line), file)
+                live(app, json.loads(line), file)
                 status = 0
             except BaseException as error:
                 import traceback

@@ -14,6 +14,8 @@ import redis
 from commands import run_fleet
 
 from fleet import Fleet
+from fleet.redis.scripts import Scripts
+from fleet.scaling.orders_store import Orders
 from fleet.scaling.service import Scaler
 from fleet.settings import Settings
 
@@ -120,6 +122,8 @@ def test_the_history_is_drawn(fleet: Command, state: Fleet, scaler: Scaler, tmp_
 def test_what_waits_for_the_first_worker_is_told_how_long(
     fleet: Command, state: Fleet, scaler: Scaler
 ) -> None:
+    found = state._connection
+    Orders(found.client, found.keys, Scripts(found.client), "here:1").follow({"codegen": 0})
     scaler.scale()
     task = state.submit("code_generation", PAYLOAD)
     wait = answer(fleet("explain", task.id, "--json"))["waits_for_worker"]
@@ -158,3 +162,24 @@ def test_a_size_that_nothing_decides_any_more_is_said_to_hold(
     (size,) = answer(fleet("scale", "--json"))
     assert size["is_late"]
     assert size["reasons"][0].startswith("nothing was decided for 60 s: the last size holds")
+
+
+@pytest.mark.parametrize(
+    ("toml", "sentence"),
+    [
+        ('[scaling]\npolicy = "clowns"\n', "scaling.policy: no scaling policy is called 'clowns'"),
+        ('[scaling]\nactuator = "clowns"\n', "scaling.actuator: no actuator is called 'clowns'"),
+        (
+            CONFIG + 'scaling_policy = "clowns"\n',
+            "pools.codegen.scaling_policy: no scaling policy is called 'clowns'",
+        ),
+    ],
+)
+def test_a_policy_or_actuator_that_is_not_installed_is_found_before_the_start(
+    toml: str, sentence: str, fleet: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "fleet.toml").write_text(toml)
+    for command in (("config", "check"), ("up",)):
+        refused = fleet(*command)
+        assert refused.returncode == 2
+        assert sentence in " ".join(refused.stderr.split())

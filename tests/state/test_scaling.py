@@ -11,6 +11,9 @@ from fleet.broker.messages import message_encoder
 from fleet.errors import InvalidRequest, NoAgentAvailable
 from fleet.policy.actor import routine_actor
 from fleet.policy.rules import LimitKey, SetSize
+from fleet.redis.scripts import Scripts
+from fleet.scaling.orders_store import Orders
+from fleet.scaling.rules.arrivals import LONG_TERM, RECENT
 from fleet.scaling.rules.values import PoolLoad
 from fleet.scaling.service import BY_HAND, PoolState, Scaler
 from fleet.settings import Settings
@@ -57,12 +60,20 @@ def submitter(fleet: Connection) -> Submitter:
     return fleet.submitter(message_encoder())
 
 
-def join(fleet: Connection, *agents: str, start_seconds: float = 3.0) -> None:
+def join(
+    fleet: Connection, *agents: str, start_seconds: float = 3.0, supervised: bool = True
+) -> None:
     for agent in agents:
         facts = {"host": "here", "pid": "7", "start_seconds": str(start_seconds)}
+        facts |= {"supervised": "1"} if supervised else {}
         pool = agent.partition("-")[0]
         slots = fleet.settings.config.pools[pool].slots
         fleet.routing.agents.register(agent, pool, slots, facts)
+
+
+def follow(fleet: Connection) -> None:
+    """Have a supervisor that starts workers."""
+    Orders(fleet.client, fleet.keys, Scripts(fleet.client), "here:1").follow({"codegen": 0})
 
 
 def statuses(fleet: Connection) -> dict[str, str]:
@@ -163,6 +174,20 @@ def test_arrivals_are_counted_between_two_decisions(
     counts = fleet.client.hgetall(fleet.keys.pool("codegen").arrivals)
     for letter in (b"r", b"l"):
         assert sum(int(n) for field, n in counts.items() if field.startswith(letter)) == 3
+
+
+def test_arrivals_of_long_ago_are_known_and_outdated_ones_dropped(fleet: Connection) -> None:
+    key, now = fleet.keys.pool("codegen").arrivals, fleet.policy.store.now_us() // 1_000_000
+    old = int(now // LONG_TERM.seconds) - LONG_TERM.kept - 1
+    kept = {f"l{int(now // LONG_TERM.seconds) - 2}": 7, f"r{int(now // RECENT.seconds) - 2}": 3}
+    fleet.client.hset(key, mapping={**kept, f"l{old}": 5, "r1": 5})
+    scaler = Scaler(fleet)
+    scaler.scale()
+    found = {name.decode() for name in fleet.client.hkeys(key)}
+    assert found >= set(kept) and not found & {f"l{old}", "r1"}
+    for _ in range(2):
+        (state,) = scaler.look()
+        assert (state.load.long_term.counts[0], state.load.recent.counts[0]) == (7, 3)
 
 
 def test_the_start_of_workers_is_measured(fleet: Connection) -> None:
@@ -302,6 +327,18 @@ def test_a_burst_takes_draining_agents_back_but_not_those_that_end(fleet: Connec
         fleet.routing.agents.resume("codegen-1")
 
 
+def test_a_worker_that_nobody_would_end_is_not_drained_but_counts(fleet: Connection) -> None:
+    join(fleet, "codegen-1", "codegen-2", supervised=False)
+    join(fleet, "codegen-3", "codegen-4")
+    scaler = Scaler(fleet)
+    for size, drained in ((3, 1), (1, 2)):
+        set_size(fleet, size)
+        scaler.scale()
+        found = [agent for agent, status in statuses(fleet).items() if status == "maintenance"]
+        assert len(found) == drained
+        assert set(found) <= {"codegen-3", "codegen-4"}
+
+
 def test_what_a_person_has_drained_is_neither_taken_back_nor_ended(fleet: Connection) -> None:
     join(fleet, "codegen-1", "codegen-2")
     scaler = Scaler(fleet)
@@ -331,9 +368,11 @@ def test_a_pool_without_workers_takes_tasks_when_somebody_starts_one(
 ) -> None:
     fleet = open_fleet(TO_ZERO)
     submitter = fleet.submitter(message_encoder())
+    scaler = Scaler(fleet)
+    scaler.scale()
     with pytest.raises(NoAgentAvailable):
         submitter.submit(ASK)
-    scaler = Scaler(fleet)
+    follow(fleet)
     scaler.scale()
     task = submitter.submit(ASK)
     assert task.placed.status == "overflow"
@@ -348,6 +387,7 @@ def test_where_nobody_starts_a_worker_tasks_are_refused(
     toml: str, open_fleet: Callable[[str], Connection]
 ) -> None:
     fleet = open_fleet(toml)
+    follow(fleet)
     Scaler(fleet).scale()
     with pytest.raises(NoAgentAvailable):
         fleet.submitter(message_encoder()).submit(ASK)
@@ -357,6 +397,7 @@ def test_a_pool_that_a_person_set_to_zero_takes_no_task(
     open_fleet: Callable[[str], Connection],
 ) -> None:
     fleet = open_fleet(TO_ZERO)
+    follow(fleet)
     set_size(fleet, 0)
     Scaler(fleet).scale()
     with pytest.raises(NoAgentAvailable):

@@ -120,6 +120,13 @@ def test_a_trace_may_be_compressed(tmp_path: Path) -> None:
     assert read_trace(path, 4.0).service.tolist() == [4.0, 4.0]
 
 
+def test_a_trace_has_the_tasks_of_the_pool_that_ran(tmp_path: Path) -> None:
+    lines = "pool,submitted,run_seconds\nx,10,2\ny,11,3\nx,12,\nx,13,4\n"
+    path = write(tmp_path / "a.csv", lines)
+    assert read_trace(path, 10.0, "x").service.tolist() == [2.0, 4.0]
+    assert read_trace(path, 10.0).service.tolist() == [2.0, 3.0, 4.0]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -129,7 +136,8 @@ def test_a_trace_may_be_compressed(tmp_path: Path) -> None:
         ("submitted\nnan\n", "'nan' is no time"),
         ("submitted,run_seconds\n1\n", "column run_seconds: None is no time"),
         ("submitted\n0\n1e9\n", "its tasks span 11574 days; give at most 60"),
-        ("submitted\n", "has no tasks"),
+        ("submitted\n", "has no tasks that ran"),
+        ("submitted,run_seconds\n1,\n", "has no tasks that ran"),
     ],
 )
 def test_a_faulty_trace_is_refused(tmp_path: Path, text: str, sentence: str) -> None:

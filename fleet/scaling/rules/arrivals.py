@@ -60,6 +60,15 @@ class Interval(NamedTuple):
             if not current - self.kept <= number <= current
         ]
 
+    def kept_of(self, counts: Mapping[str, int], now: float) -> dict[str, int]:
+        """The fields of these intervals that are not outdated."""
+        dropped = set(self.outdated(counts, now))
+        return {
+            field: count
+            for field, count in counts.items()
+            if field[:1] == self.letter and field not in dropped
+        }
+
     def _numbers(self, counts: Mapping[str, int]) -> Iterable[tuple[int, int]]:
         for field, count in counts.items():
             if field[:1] == self.letter and field[1:].isdigit():

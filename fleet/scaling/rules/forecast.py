@@ -2,10 +2,10 @@
 
 A worker that is started now takes tasks only after its start-up time, so what counts is the rate
 then. Two forecasts of it are compared on the days before, at this time of day: the rate stays as it
-is (what `square_root` assumes), and the rate goes as on other days, times how much busier today is.
-Where the second was not clearly better, the answer is that of `square_root`. Where it was, the two
-are combined by the inverse of their error variances (J. M. Bates and C. W. J. Granger, The
-combination of forecasts, 1969).
+is (what `square_root` assumes), and the rate goes as on other days, times the trend: how much
+busier the last hour was than on those days. Where the second was not clearly better, the answer is
+that of `square_root`. Where it was, the two are combined by the inverse of their error variances
+(J. M. Bates and C. W. J. Granger, The combination of forecasts, 1969).
 
 Where a worker starts sooner than a task ends, the answer is that of `square_root` too: a slot for
 each waiting task is there as soon as a forecast could help.
@@ -38,7 +38,7 @@ class Forecast(NamedTuple):
 
 def forecast(load: PoolLoad) -> Wanted:
     """What `square_root` wants, or more where the time of day lets a higher rate expect."""
-    rate = arrival_rate(load.recent).per_second
+    rate = arrival_rate(load.recent)
     base = staffed(load, rate)
     mean = load.service.mean
     if not load.service.tasks or load.start_seconds <= mean:
@@ -47,7 +47,7 @@ def forecast(load: PoolLoad) -> Wanted:
             "no forecast is needed"
         )
         return Wanted(base.workers, (reason, *base.reasons))
-    ahead = expected_rate(load.long_term, load.now, load.start_seconds, rate)
+    ahead = expected_rate(load.long_term, load.now, load.start_seconds, rate.per_second)
     if ahead is None:
         reason = "the time of day says nothing more than the rate now"
         return Wanted(base.workers, (reason, *base.reasons))

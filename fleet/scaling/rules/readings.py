@@ -102,7 +102,7 @@ class PoolReading:
 
     `set_size` is the size that a person has set, if it holds. `set_policy` is the policy that a
     person has set for the pool, else for all, else ''. `reported` is how many workers supervisors
-    say they are starting.
+    say they are starting; `is_followed` says that there is a supervisor that starts them.
     """
 
     name: str
@@ -119,12 +119,14 @@ class PoolReading:
     remembered: Remembered
     arrivals: Mapping[str, int]
     reported: int
+    is_followed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class AgentReading:
     """An agent. `registered` in seconds since 1970, `heartbeat_age` in seconds. `leaving` is ''
-    unless the scaler has drained it: then `drained`, and `ending` once it may end."""
+    unless the scaler has drained it: then `drained`, and `ending` once it may end. A `supervised`
+    one is ended by the process that has started it."""
 
     id: str
     pool: str
@@ -134,6 +136,7 @@ class AgentReading:
     registered: float
     start_seconds: float | None
     leaving: str
+    supervised: bool = False
 
     @property
     def takes_tasks(self) -> bool:
