@@ -117,7 +117,7 @@ image-files: $(INSTALLED)  ## Install what the image holds into build/image, and
 
 sbom: image-files  ## Write what the image holds to build/sbom.json (CycloneDX)
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[release]'
-	$(PYTHON) -m cyclonedx_py environment $(IMAGE)/bin/python --pyproject pyproject.toml \
+	$(PYTHON) -m cyclonedx_py environment $(IMAGE)/bin/python \
 	  --output-reproducible --output-format JSON --output-file build/sbom.json
 
 clean:  ## Stop the fleet of this folder, and remove all generated files, including its data

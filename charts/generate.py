@@ -94,6 +94,7 @@ class KedaRedis(Values):
     secretName: Optional
     usernameKey: Key
     passwordKey: Key
+    sentinelPasswordKey: OptionalKey
     caKey: OptionalKey
 
 
@@ -311,8 +312,13 @@ class Chart(Values):
     namespace: Namespace
 
 
+IN_LISTS = ("Peer", "Variable")
+"""What stands in lists has no defaults, so that its keys are required."""
+
+
 def schema() -> str:
-    """The schema of the values. Nothing is required: a value that is left out has its default."""
+    """The schema of the values. A value that is left out has its default, except in lists and in
+    the named tables of fleet.toml."""
     found = Chart.model_json_schema(by_alias=True)
     config = FleetConfig.model_json_schema()
     definitions = {
@@ -326,8 +332,12 @@ def schema() -> str:
     found["properties"]["config"] = config
     for part in (found, *definitions.values()):
         _simplify(part)
-    for part in (config, *(definitions[n] for n in definitions if n.startswith("config."))):
-        _allow_large_numbers(part)
+    for name, part in definitions.items():
+        if name.startswith("config."):
+            _allow_large_numbers(part)
+        elif name not in IN_LISTS:
+            part.pop("required", None)
+    del found["required"]
     document = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         **found,
@@ -343,10 +353,9 @@ def _prefix(part: Any, prefix: str) -> None:
 
 
 def _simplify(part: Any) -> None:
-    """Leave out titles, defaults and what is required, refuse names that fit no pattern, and write
-    references as draft 7 does."""
+    """Leave out titles and defaults, refuse names that fit no pattern, write references as draft 7."""
     for child in _children(part):
-        for key in ("title", "default", "required", "examples"):
+        for key in ("title", "default", "examples"):
             if not isinstance(child.get(key), dict):
                 child.pop(key, None)
         if "patternProperties" in child:

@@ -104,6 +104,18 @@ def test_keda_finds_the_master_through_the_sentinels(rendered: dict[str, Rendere
     assert trigger["authenticationRef"] == {"name": "fleet-keda-redis"}
 
 
+def test_keda_trusts_an_authority_of_ones_own(rendered: dict[str, Rendered]) -> None:
+    found = rendered["redis-tls"]
+    spec = found.one("TriggerAuthentication")["spec"]
+    assert {"parameter": "ca", "name": "keda-redis-login", "key": "ca.crt"} in spec[
+        "secretTargetRef"
+    ]
+    (tls,) = spec["configMapTargetRef"]
+    assert found.named("ConfigMap", tls["name"])["data"][tls["key"]] == "enable"
+    # KEDA refuses the switch in both places.
+    assert "enableTLS" not in found.of("ScaledObject")[0]["spec"]["triggers"][0]["metadata"]
+
+
 def test_a_one_shot_pool_has_jobs_and_no_deployment(rendered: dict[str, Rendered]) -> None:
     found = rendered["one-shot"]
     job = found.one("ScaledJob")["spec"]

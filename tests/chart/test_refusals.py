@@ -22,6 +22,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"config": {"pools": {"Codegen": {"agent_type": "code_generator"}}}},
         "Codegen",
     ),
+    "a pool without an agent type": (
+        {"config": {"pools": {"new": {"slots": 3}}}},
+        "at '/config/pools/new': missing property 'agent_type'",
+    ),
+    "a variable without a name": ({"extraEnv": [{"value": "1"}]}, "extraEnv/0"),
+    "more workers at least than at most": (
+        {"config": {"pools": {"codegen": {"min": 11}}}},
+        "config.pools.codegen.min: 11 is over its max, 10",
+    ),
     "no pool": (
         {"config": {"pools": {"codegen": None, "scanner": None, "perf": None}}},
         "config.pools: no pool is left",

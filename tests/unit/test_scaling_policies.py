@@ -80,7 +80,7 @@ def test_square_root_adds_twice_the_root_of_the_offered_load() -> None:
     decision = decide(replace(IDLE, recent=steady(2.4)), SQUARE_ROOT)
     assert decision.workers == 34
     assert decision.reasons == (
-        "2.4 tasks per second x 10 s = 24.0 slots, + 2 x square root = 33.8",
+        "2.4 tasks per second (last 300 s) x 10 s = 24.0 slots, + 2 x square root = 33.8",
         "33.8 slots are 34 workers",
     )
 
@@ -228,7 +228,6 @@ def test_a_rate_lies_between_the_least_and_the_most_of_its_intervals(
 ) -> None:
     rate = arrival_rate(Arrivals(5.0, NOW, found))
     assert min(found, default=0) / 5 - 1e-9 <= rate.per_second <= max(found, default=0) / 5 + 1e-9
-    assert rate.dispersion >= 1
 
 
 def test_the_first_task_waits_for_a_decision_and_a_start() -> None:

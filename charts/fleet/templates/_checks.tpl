@@ -41,6 +41,11 @@
 {{- fail (printf "config.pools: %s and %s would share the Deployment %s; rename one" (get $seen $object) $name $object) -}}
 {{- end -}}
 {{- $_ := set $seen $object $name -}}
+{{- $min := include "fleet.pool.number" (dict "pool" $pool "key" "min") | int64 -}}
+{{- $max := include "fleet.pool.number" (dict "pool" $pool "key" "max") | int64 -}}
+{{- if gt $min $max -}}
+{{- fail (printf "config.pools.%s.min: %d is over its max, %d; lower min or raise max" $name $min $max) -}}
+{{- end -}}
 {{- end -}}
 {{- $grace := dig "workers" "grace_seconds" 0 .Values.config | int64 -}}
 {{- $most := include "fleet.termination" . | int64 -}}

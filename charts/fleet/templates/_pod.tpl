@@ -149,7 +149,7 @@ spec:
   {{- end }}
   {{- if and (get $settings "topologySpread") (ne (.restart | default "") "Never") }}
   topologySpreadConstraints:
-    {{- include "fleet.spread" . | nindent 4 }}
+    {{- include "fleet.spread" . | trim | nindent 4 }}
   {{- end }}
   containers:
     - name: {{ .component }}

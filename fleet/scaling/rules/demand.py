@@ -15,15 +15,10 @@ tried, one of equal rates reaches that in a thousandth of all cases at most."""
 
 
 class Rate(NamedTuple):
-    """Tasks per second, from how many seconds, and the index of dispersion of their counts.
-
-    The dispersion is variance over mean of the counts of short intervals: 1 for a Poisson stream,
-    never under 1 here.
-    """
+    """Tasks per second, and the seconds over which they were counted."""
 
     per_second: float
     seconds: float
-    dispersion: float
 
 
 def arrival_rate(arrivals: Arrivals) -> Rate:
@@ -36,17 +31,17 @@ def arrival_rate(arrivals: Arrivals) -> Rate:
     """
     counts = arrivals.counts
     if not counts or arrivals.interval <= 0:
-        return Rate(0.0, 0.0, 1.0)
+        return Rate(0.0, 0.0)
     spread = dispersion(counts)
     kept = len(counts)
     while (newer := _changed(counts[-kept:], spread)) is not None:
         kept = newer
     seconds = kept * arrivals.interval
-    return Rate(sum(counts[-kept:]) / seconds, seconds, spread)
+    return Rate(sum(counts[-kept:]) / seconds, seconds)
 
 
 def dispersion(counts: Sequence[int]) -> float:
-    """Variance over mean, at least 1.
+    """Variance over mean, 1 for a Poisson stream, and at least 1 here.
 
     The variance is half the mean square of successive differences (J. von Neumann, 1941), which a
     slow change of the rate does not raise.

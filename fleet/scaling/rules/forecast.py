@@ -38,7 +38,7 @@ class Forecast(NamedTuple):
 
 def forecast(load: PoolLoad) -> Wanted:
     """What `square_root` wants, or more where the time of day lets a higher rate expect."""
-    rate = arrival_rate(load.recent).per_second
+    rate = arrival_rate(load.recent)
     base = staffed(load, rate)
     mean = load.service.mean
     if not load.service.tasks or load.start_seconds <= mean:
@@ -47,7 +47,7 @@ def forecast(load: PoolLoad) -> Wanted:
             "no forecast is needed"
         )
         return Wanted(base.workers, (reason, *base.reasons))
-    ahead = expected_rate(load.long_term, load.now, load.start_seconds, rate)
+    ahead = expected_rate(load.long_term, load.now, load.start_seconds, rate.per_second)
     if ahead is None:
         reason = "the time of day says nothing more than the rate now"
         return Wanted(base.workers, (reason, *base.reasons))

@@ -30,8 +30,8 @@ from fleet.scaling.rules.values import (
 from fleet.scaling.rules.victims import Worker, change
 
 FloatArray = npt.NDArray[np.float64]
-HALF_LIFE_SECONDS = 3600.0
-"""How fast the times of ended tasks lose their weight."""
+HALF_LIFE_SECONDS = 600.0
+"""How fast the times of ended tasks lose their weight: the default of `routing`."""
 SAMPLES = 2000
 """About how many moments a timeline has."""
 

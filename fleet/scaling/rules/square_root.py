@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from math import ceil, sqrt
 
-from fleet.scaling.rules.demand import arrival_rate, offered_slots
+from fleet.scaling.rules.demand import Rate, arrival_rate, offered_slots
 from fleet.scaling.rules.values import PoolLoad, Wanted
 
 MARGIN = 2.0
@@ -21,12 +21,12 @@ HOLD_SECONDS = 10.0
 
 def square_root(load: PoolLoad) -> Wanted:
     """Rate x mean service, twice its square root, and the slots that clear the backlog."""
-    return staffed(load, arrival_rate(load.recent).per_second)
+    return staffed(load, arrival_rate(load.recent))
 
 
-def staffed(load: PoolLoad, rate: float) -> Wanted:
-    """The workers for a rate in tasks per second, and for the tasks that already wait."""
-    offered = offered_slots(load, rate)
+def staffed(load: PoolLoad, rate: Rate) -> Wanted:
+    """The workers for a rate, and for the tasks that already wait."""
+    offered = offered_slots(load, rate.per_second)
     margin = MARGIN * sqrt(offered)
     reasons = [_offered(load, rate, offered, margin)]
     slots = offered + margin
@@ -64,9 +64,10 @@ def hold_seconds(load: PoolLoad) -> float:
     return max(HOLD_SECONDS, 2 * load.start_seconds)
 
 
-def _offered(load: PoolLoad, rate: float, offered: float, margin: float) -> str:
+def _offered(load: PoolLoad, rate: Rate, offered: float, margin: float) -> str:
     if load.service.tasks:
-        work = f"{rate:.3g} tasks per second x {load.service.mean:.3g} s"
+        counted = f"{rate.per_second:.3g} tasks per second (last {rate.seconds:.0f} s)"
+        work = f"{counted} x {load.service.mean:.3g} s"
     else:
         work = f"no task has ended yet; {_tasks(load.running + load.queued)} running or waiting"
     return f"{work} = {offered:.1f} slots, + {MARGIN:g} x square root = {offered + margin:.1f}"
