@@ -44,13 +44,7 @@ class Services:
 
     def api_as(self, token: str) -> client.ApiClient:
         """A client of whoever has a token."""
-        settings = client.Configuration()
-        config.load_kube_config(
-            config_file=str(self.kubeconfig), client_configuration=settings, persist_config=False
-        )
-        settings.api_key = {"BearerToken": f"Bearer {token}"}
-        settings.retries = 0
-        return client.ApiClient(settings)
+        return config.new_client_from_config_dict(json.loads(self.kubeconfig_of(token)))
 
 
 def start(data: Path, *names: str) -> None:
