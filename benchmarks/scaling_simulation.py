@@ -20,7 +20,7 @@ First, a made day: twelve busy hours at 2 tasks per second of 10 s, with bursts 
 rate, half of them at the same time each day (`scaling_parts/synthetic.py`). Second, with
 `--data FOLDER`, recorded arrivals: Azure's code and conversation traces of an hour, and 14 days of
 ServeGen, scaled to 3 requests per second (`scaling_parts/recorded.py`). Workers take 5, 30 or 90 s
-to start. No constant of a policy was chosen on the recorded arrivals.
+to start. The constants of the policies come from theory and from made loads.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any
 import helm_python
 import pytest
 import yaml
-from cluster_services import Services, until
+from cluster_services import Services, make_account, until
 from kubernetes import client, dynamic
 from kubernetes.client.exceptions import ApiException
 
@@ -77,10 +77,7 @@ def fleet_toml(services: Services, namespace: str) -> FleetConfig:
 
 def as_beat(services: Services, namespace: str) -> client.ApiClient:
     """A client with beat's service account."""
-    core = client.CoreV1Api(services.api())
-    body: dict[str, Any] = {"spec": {}}
-    found = core.create_namespaced_service_account_token(f"{RELEASE}-beat", namespace, body)
-    return services.api_as(str(found.status.token))
+    return services.api_as(token_of(services, namespace, f"{RELEASE}-beat"))
 
 
 def test_every_pod_of_the_chart_is_admitted_under_restricted_pod_security(
@@ -172,7 +169,8 @@ def test_beat_has_the_rights_that_it_needs_and_no_others(
     by: str,
     expected: set[str],
 ) -> None:
-    everybody = rights(services.api_as(token_of(services, namespace, "default")), namespace)
+    nobody = make_account(services, namespace, "nobody", [])
+    everybody = rights(services.api_as(nobody), namespace)
     install(scaling={"by": by})
     assert rights(as_beat(services, namespace), namespace) - everybody == expected
 
@@ -180,7 +178,8 @@ def test_beat_has_the_rights_that_it_needs_and_no_others(
 def test_an_account_of_the_chart_that_is_not_beats_may_nothing(
     services: Services, namespace: str, install: Callable[..., None]
 ) -> None:
-    everybody = rights(services.api_as(token_of(services, namespace, "default")), namespace)
+    nobody = make_account(services, namespace, "nobody", [])
+    everybody = rights(services.api_as(nobody), namespace)
     install()
     for name in ("worker", "flower", "ops", "redis"):
         token = token_of(services, namespace, f"{RELEASE}-{name}")

@@ -212,8 +212,16 @@ def test_a_pool_goes_from_nothing_to_several_workers_and_back_and_every_task_run
     until(lambda: not kubelet.list_pods(), 90, "an empty pool")
     until(lambda: any(size.desired == 0 for size in fleet.sizes()), 60, "beat's first decision")
     tasks = [fleet.submit("nap", {"seconds": 6.0, "note": str(n)}) for n in range(9)]
+    first = tasks[0].result(timeout=120)
+    assert first
+    if by == "fleet":
+        until(lambda: kubelet.most == MOST, 60, "three pods")
+        # In the middle of the work: whoever is drained finishes first.
+        fleet.set_size(POOL, 1, why="the test")
     for task in tasks:
         assert task.result(timeout=180)
+    if by == "fleet":
+        fleet.set_size(POOL, 0, why="the test")
     records = [task.record() for task in tasks]
     assert {record.state for record in records} == {"succeeded"}
     assert {(record.attempts, record.crashes) for record in records} == {(1, 0)}
