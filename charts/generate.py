@@ -353,7 +353,7 @@ def _prefix(part: Any, prefix: str) -> None:
 
 
 def _simplify(part: Any) -> None:
-    """Leave out titles and defaults, refuse names that fit no pattern, write references as draft 7."""
+    """Leave out titles and defaults, refuse names that fit no pattern, refer as draft 7 does."""
     for child in _children(part):
         for key in ("title", "default", "examples"):
             if not isinstance(child.get(key), dict):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from commands import run_fleet
 from harness import ROOT
 from missing import need_weights
 
@@ -50,6 +51,37 @@ def test_the_demo_does_real_work_shows_it_and_leaves_nothing_running(
     (plot,) = (tmp_path / "data" / "demo").iterdir()
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert _given(environment["FLEET_DATA_DIR"]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_burst_makes_the_pool_grow_and_loses_repeats_and_cuts_nothing(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if "FLEET_" not in name}
+    environment["FLEET_DATA_DIR"] = str(tmp_path / "data")
+    plot = tmp_path / "burst.png"
+    done = subprocess.run(
+        [sys.executable, "-m", "fleet", "demo", "--load", "burst", "--bursts", "1", "--plot", plot],
+        cwd=tmp_path,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=580,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 workers at most" in done.stdout
+    assert "60 tasks submitted, 0 lost" in done.stdout
+    assert "0 run twice" in done.stdout
+    assert "0 runs cut, 2 workers ended, 0 killed" in done.stdout
+    assert "from a burst to the first new worker ready: p95" in done.stdout
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert _given(str(tmp_path / "data" / "demo" / "burst" / "data")) == []
+
+
+def test_a_load_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    refused = run_fleet("demo", "--load", "flood", folder=tmp_path)
+    assert refused.returncode == 2
+    assert "no load is called 'flood'; use one of: burst" in refused.stderr
 
 
 def _given(data_dir: str) -> list[psutil.Process]:
