@@ -36,6 +36,8 @@ class FakeKubernetes:
         self.requests: list[tuple[str, str]] = []
         #: Answered instead, as long as it is set: 401, 403, 500.
         self.refusal: int | None = None
+        #: Answers that the client's schema does not allow.
+        self.is_garbled = False
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -154,12 +156,13 @@ class FakeKubernetes:
 
     def _scale(self, name: str) -> tuple[int, dict[str, Any]]:
         replicas, pods = self.deployments[name], len(self.live(name))
+        shown = str(replicas) if self.is_garbled else replicas
         return 200, {
             "apiVersion": "autoscaling/v1",
             "kind": "Scale",
             "metadata": {"name": name, "namespace": "fleet"},
             # The API leaves a zero out of the specification.
-            "spec": {"replicas": replicas} if replicas else {},
+            "spec": {"replicas": shown} if replicas else {},
             "status": {"replicas": pods, "selector": f"fleet/pool={name}"},
         }
 

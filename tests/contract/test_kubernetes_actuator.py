@@ -207,6 +207,16 @@ def test_what_the_cluster_refuses_is_an_error_and_nothing_is_scaled(
     assert kubernetes.deployments[DEPLOYMENT] == 3
 
 
+def test_an_answer_that_the_client_cannot_read_is_an_error_and_nothing_is_scaled(
+    kubernetes: FakeKubernetes, actuator: KubernetesActuator
+) -> None:
+    # Version 37 of the client raises a ValidationError here, and no ApiException.
+    kubernetes.is_garbled = True
+    with pytest.raises(Unavailable, match="cannot read the answer"):
+        actuator.apply("codegen", 9, [])
+    assert kubernetes.deployments[DEPLOYMENT] == 3
+
+
 def test_a_cluster_that_does_not_answer_is_asked_again_later(config: FleetConfig) -> None:
     actuator = KubernetesActuator(config, cluster_at(f"http://127.0.0.1:{free_port()}"))
     with pytest.raises(Unavailable, match="Kubernetes does not answer"):
