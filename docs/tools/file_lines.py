@@ -1,4 +1,4 @@
-"""Writes the list of files in docs/internals/files.md: each file with the first sentence of its head.
+"""Writes docs/internals/files.md: each file with the first sentence of its own description.
 
     python docs/tools/file_lines.py
 

@@ -70,7 +70,7 @@ class Workers:
 
         def agents() -> set[str]:
             # Named after its process, which becomes the Celery worker.
-            return {a.id for a in self.fleet.agents() if a.id.endswith(f"-{process.pid}")} - known
+            return {a.id for a in self.fleet.agents() if a.pid == process.pid} - known
 
         eventually(agents, 40, f"the agent of {name}; its log:\n{self.processes.log(name)}")
         (agent,) = agents()

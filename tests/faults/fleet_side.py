@@ -195,8 +195,7 @@ class FleetSide:
         declared it dead."""
         pid = self.workers.running[name].pid
         heard = [a for a in self.fleet.agents() if a.heartbeat_age < VISIBILITY_SECONDS]
-        live = (a.id for a in heard if a.status != "failed")
-        return next((id_ for id_ in live if id_.endswith(f"-{pid}")), "")
+        return next((a.id for a in heard if a.pid == pid and a.status != "failed"), "")
 
     # Work
 
