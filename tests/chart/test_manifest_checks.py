@@ -101,7 +101,9 @@ BROKEN: tuple[tuple[Any, Any, str], ...] = (
 )
 
 
-@pytest.mark.parametrize(("break_it", "check", "sentence"), BROKEN, ids=lambda v: getattr(v, "__name__", None))
+@pytest.mark.parametrize(
+    ("break_it", "check", "sentence"), BROKEN, ids=lambda value: getattr(value, "__name__", None)
+)
 def test_each_check_finds_what_it_is_for(
     rendered: dict[str, Rendered], break_it: Any, check: Any, sentence: str
 ) -> None:
