@@ -42,7 +42,8 @@ def test_a_worker_outlives_every_malformed_message(visited: tuple[Crew, redis.Re
     crew, client = visited
     worker = crew.processes.running[POOL]
     app = make_app(crew.fleet.settings)
-    assert app.control.add_consumer(SHOP, reply=True, timeout=60, limit=1)
+    consumes = partial(app.control.add_consumer, SHOP, reply=True, timeout=5, limit=1)
+    eventually(consumes, 60, "the worker listens to commands")
     expected = 0
     for queue in (*FLEETS, SHOP):
         shapes = {**ENVELOPES, **TASKS, **(PLAIN if queue == SHOP else {})}
