@@ -304,8 +304,8 @@ def demo_tasks(read_root: Path) -> tuple[list[DemoTask], list[str]]:
 
 
 def _scans() -> tuple[tuple[str, str, int | None], ...]:
-    own = str(Path(__file__).parents[1])
+    own = str(Path(__file__).parents[1] / "sandbox")
     return (
         ("planted holes", EXAMPLE_APPLICATION, None),
-        ("Fleet's own source", own, 5),
+        ("Fleet's own sandbox", own, 5),
     )
