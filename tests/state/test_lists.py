@@ -30,8 +30,20 @@ def fleet(client: redis.Redis, settings_of: Callable[[str], Settings]) -> Fleet:
 
 
 def submit(fleet: Fleet, count: int, tenant: str = "acme") -> list[str]:
-    asked = [fleet.submit("code_generation", PAYLOAD, tenant=tenant) for _ in range(count)]
-    return [task.id for task in asked]
+    """Tasks that were submitted in different milliseconds, so that their order is known."""
+    asked = []
+    for _ in range(count):
+        asked.append(fleet.submit("code_generation", PAYLOAD, tenant=tenant).id)
+        submitted = milliseconds(fleet)
+        while milliseconds(fleet) == submitted:
+            pass
+    return asked
+
+
+def milliseconds(fleet: Fleet) -> int:
+    """The time of Redis."""
+    seconds, us = fleet._connection.client.time()
+    return int(seconds) * 1000 + us // 1000
 
 
 def aged(fleet: Fleet, queue: str, task_id: str, seconds: int, *, in_front: bool = False) -> None:
