@@ -49,7 +49,7 @@ from fleet.models.difficulty import train_difficulty
 from fleet.models.examples_store import MAX_EXAMPLES, Example
 from fleet.models.rules.difficulty.model import DifficultyModel
 from fleet.models.rules.difficulty.text_features import Sketch, sketch
-from fleet.models.rules.difficulty.training import Outcome, train
+from fleet.models.rules.difficulty.training import TaskOutcome, train
 from fleet.policy.store import Policy, PolicyStore
 
 Floats = npt.NDArray[np.float64]
@@ -235,7 +235,7 @@ def learned(questions: Questions, sketches: list[Sketch], places: Integers) -> D
     """A model of both answers to these questions, as it is after being stored and read again."""
     rewards = {"weak": questions.weak, "strong": questions.strong}
     outcomes = [
-        Outcome(sketches[place], KIND, name, rewards[name][place], quality)
+        TaskOutcome(sketches[place], KIND, name, rewards[name][place], quality)
         for place in places
         for (name, _), quality in QUALITIES.items()
     ]

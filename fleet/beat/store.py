@@ -11,7 +11,7 @@ from fleet.redis.keys import Keys
 from fleet.redis.scripts import Scripts, text
 
 
-class Run(NamedTuple):
+class JobRun(NamedTuple):
     """The last run of a job: its name, and how long ago it started by Redis's clock."""
 
     name: str
@@ -35,13 +35,13 @@ class BeatLease:
         with redis_errors(self.client):
             return self._take(self.seconds)
 
-    def runs(self) -> dict[str, Run]:
+    def runs(self) -> dict[str, JobRun]:
         """The last run of each job, started by any process. Two calls."""
         with redis_errors(self.client):
             seconds, micros = self.client.time()
             found = self.client.hgetall(self.runs_key)
         now = seconds + micros / 1e6
-        return {text(job): Run(text(at), now - int(at) / 1000) for job, at in found.items()}
+        return {text(job): JobRun(text(at), now - int(at) / 1000) for job, at in found.items()}
 
     def begin(self, job: str, last: str) -> str:
         """Start a job. `last` is the last run that this owner knows, '' for none.

@@ -34,7 +34,7 @@ to 30 s, and gives up after a hundred attempts. Here workers reconnect within se
 broker's return, however long it was away."""
 
 
-class Connection(KombuConnection):
+class FleetConnection(KombuConnection):
     """A connection that retries every few seconds, unless its caller gives another interval.
 
     Its transports have the names that Kombu gives their brokers: monitors such as Flower choose by
@@ -56,7 +56,7 @@ class Connection(KombuConnection):
         return super()._ensure_connection(*args, **options)
 
 
-class Routes(routes.Router):
+class CeleryRoutes(routes.Router):
     """Fleet's router first, then the routes of the user."""
 
     def lookup_route(
@@ -89,12 +89,12 @@ class Routes(routes.Router):
 class FleetAMQP(AMQP):
     """The `amqp` of an application that `make_app` has made."""
 
-    Connection = Connection
+    Connection = FleetConnection
 
-    def Router(self, queues: Any = None, create_missing: Any = None) -> Routes:  # noqa: N802
+    def Router(self, queues: Any = None, create_missing: Any = None) -> CeleryRoutes:  # noqa: N802
         """A router over the current routes."""
         create = self.app.either("task_create_missing_queues", create_missing)
-        return Routes(self.routes, queues or self.queues, create, app=self.app)
+        return CeleryRoutes(self.routes, queues or self.queues, create, app=self.app)
 
     def flush_routes(self) -> None:
         """Read `task_routes` again. Raises `InvalidConfig`."""

@@ -18,7 +18,7 @@ from fleet.cli.output import say
 
 if TYPE_CHECKING:
     from fleet.local.run_file import RunFile
-    from fleet.local.stack import Addresses, Plan
+    from fleet.local.stack import Addresses, ProcessPlan
     from fleet.local.supervisor import Supervisor
     from fleet.settings import Settings
 
@@ -220,7 +220,7 @@ def _wanted_ports(settings: Settings, broker: bool, model: bool) -> dict[str, in
 
 
 def _run_file(
-    settings: Settings, plan: Plan, ports: dict[str, int], found: Addresses
+    settings: Settings, plan: ProcessPlan, ports: dict[str, int], found: Addresses
 ) -> RunFile:
     from fleet.local.run_file import RunFile, own_start
 
@@ -237,7 +237,7 @@ def _run_file(
     )
 
 
-def _print_start(settings: Settings, plan: Plan, found: Addresses) -> None:
+def _print_start(settings: Settings, plan: ProcessPlan, found: Addresses) -> None:
     from fleet.operations.health import sandbox_parts
     from fleet.settings.addresses import masked
 
@@ -283,7 +283,7 @@ class _Workers:
     """The workers that a supervisor runs, and how it starts more of them."""
 
     supervisor: Supervisor
-    plan: Plan
+    plan: ProcessPlan
     environment: Mapping[str, str]
 
     def workers(self) -> Mapping[str, int | None]:
@@ -305,7 +305,7 @@ def _own(environment: Mapping[str, str], name: str) -> dict[str, str]:
 
 
 def _supervise(
-    plan: Plan, environment: dict[str, str], settings: Settings, broker_url: str
+    plan: ProcessPlan, environment: dict[str, str], settings: Settings, broker_url: str
 ) -> None:
     from fleet.errors import Unavailable
     from fleet.local.finishing import process_groups

@@ -28,7 +28,7 @@ class Needs:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ProcessPlan:
     """Commands by process name, in order, and a sentence for each process that is left out.
     `workers` are the commands of workers by pool."""
 
@@ -54,7 +54,7 @@ def needs(settings: Settings, environment: Mapping[str, str]) -> Needs:
     return Needs(broker=settings.environment.broker_url is None, model=not provided)
 
 
-def plan(procfile: Mapping[str, str], config: FleetConfig, needed: Needs) -> Plan:
+def plan(procfile: Mapping[str, str], config: FleetConfig, needed: Needs) -> ProcessPlan:
     """Plan the processes. A pool that starts with two agents has `codegen.1` and `codegen.2`.
 
     Raises `InvalidConfig` if a pool has the name of a service.
@@ -71,7 +71,7 @@ def plan(procfile: Mapping[str, str], config: FleetConfig, needed: Needs) -> Pla
             workers[name] = command
         names = [name] if name in SERVICES else [f"{name}.{i + 1}" for i in range(count)]
         commands.update(dict.fromkeys(names[:count], command))
-    return Plan(commands, _notes(procfile, counts), workers)
+    return ProcessPlan(commands, _notes(procfile, counts), workers)
 
 
 def _counts(config: FleetConfig, needed: Needs) -> dict[str, int]:

@@ -11,7 +11,7 @@ from fleet.errors import InvalidRequest
 from fleet.models.examples_store import Example
 from fleet.models.rules.catalogue import Model
 from fleet.models.rules.difficulty.text_features import Sketch
-from fleet.models.rules.difficulty.training import Outcome, TrainingReport, train
+from fleet.models.rules.difficulty.training import TaskOutcome, TrainingReport, train
 from fleet.models.rules.learning import ChoicePolicy, ModelFacts, posterior
 
 UNKNOWN_QUALITY = 0.5
@@ -22,14 +22,14 @@ Qualities = Mapping[tuple[str, str], float]
 """The believed quality of a model on a request type, 0 to 1, by (model, request type)."""
 
 
-class Recorded(Protocol):
+class RecordedExample(Protocol):
     """The source of examples, such as `fleet.models.examples_store.Examples`."""
 
     def read(self) -> Sequence[Example]: ...
 
 
 def train_difficulty(
-    examples: Recorded, qualities: Qualities, save: Callable[[bytes], object]
+    examples: RecordedExample, qualities: Qualities, save: Callable[[bytes], object]
 ) -> TrainingReport:
     """Learn from all recorded examples, and pass the stored form of the model to `save`.
 
@@ -59,7 +59,7 @@ def believed(
     }
 
 
-def outcomes(examples: Iterable[Example], qualities: Qualities) -> list[Outcome]:
+def outcomes(examples: Iterable[Example], qualities: Qualities) -> list[TaskOutcome]:
     """The examples as outcomes to learn from, without those of another version of the sketch."""
     found, foreign = [], 0
     for each in examples:
@@ -69,7 +69,7 @@ def outcomes(examples: Iterable[Example], qualities: Qualities) -> list[Outcome]
             foreign += 1
             continue
         quality = qualities.get((each.model, each.request_type), UNKNOWN_QUALITY)
-        found.append(Outcome(sketch, each.request_type, each.model, each.reward, quality))
+        found.append(TaskOutcome(sketch, each.request_type, each.model, each.reward, quality))
     if foreign:
         log.warning("examples of another version left out", count=foreign)
     return found

@@ -7,7 +7,7 @@ forgotten after it has left, so the watch notes which agents it has seen.
 from __future__ import annotations
 
 from fleet.errors import InvalidRequest
-from fleet.operations.rules.rollout import Run
+from fleet.operations.rules.rollout import TaskRun
 from fleet.redis.client import redis_errors
 from fleet.redis.scripts import text
 from fleet.tasks.connection import Connection
@@ -34,15 +34,15 @@ class VersionWatch:
         agents = self._connection.routing.agents.agents()
         self.agents.update(each.id for each in agents if each.version == self._version)
 
-    def runs(self, since: float) -> tuple[list[Run], list[Run]]:
+    def runs(self, since: float) -> tuple[list[TaskRun], list[TaskRun]]:
         """The runs of other versions, and those of this one, that ended after a time, in seconds
         since 1970. Three calls."""
-        old: list[Run] = []
-        new: list[Run] = []
+        old: list[TaskRun] = []
+        new: list[TaskRun] = []
         for record in self._records():
             if record.ended is None or record.ended < since or record.state not in ENDS:
                 continue
-            run = Run(
+            run = TaskRun(
                 record.request_type,
                 record.state == "succeeded",
                 record.run_seconds or 0.0,

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from fleet.errors import InvalidRequest
-from fleet.scaling.rules.simulation import Conditions, Moment, Outcome, Trace, simulate
+from fleet.scaling.rules.simulation import Conditions, Moment, SimulatedOutcome, Trace, simulate
 from fleet.scaling.rules.values import ScalingPolicy
 from fleet.text import brief
 
@@ -68,7 +68,9 @@ def plan(
     return found
 
 
-def _planned(name: str, outcome: Outcome, slots: int, usd_per_hour: float | None) -> Planned:
+def _planned(
+    name: str, outcome: SimulatedOutcome, slots: int, usd_per_hour: float | None
+) -> Planned:
     hours = outcome.paid / slots / 3600.0
     p50, p95, p99 = map(float, np.quantile(outcome.waits, (0.5, 0.95, 0.99)))
     return Planned(

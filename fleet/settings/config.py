@@ -24,7 +24,7 @@ from fleet.settings.names import (
     Fraction,
     Name,
     Section,
-    Strategy,
+    StrategyName,
     check_scope_name,
 )
 from fleet.settings.providers import Provider
@@ -38,7 +38,7 @@ Prioritised = RequestType | TenantModels | Models
 class FleetConfig(Section):
     """The whole file."""
 
-    strategy: Strategy = Field(
+    strategy: StrategyName = Field(
         "soonest",
         description="How pools are chosen: soonest, ai_optimized, expected_wait, power_of_two, "
         "least_loaded, least_connections, round_robin, weighted_round_robin, or one that a package "

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from fleet.settings.names import Capability, Fraction, Name, Seconds, Section, TenantName
 
-Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+UsdPerMillion = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class TenantModels(Section):
@@ -84,18 +84,18 @@ class CatalogueModel(Section):
     efficiency: Annotated[float, Field(gt=0, le=10)] = Field(
         1.0, description="The tokens that it takes where a plain model takes one."
     )
-    input_price: Price | None = Field(
+    input_price: UsdPerMillion | None = Field(
         None, description="The price of input tokens.", examples=[0.003]
     )
-    output_price: Price | None = Field(
+    output_price: UsdPerMillion | None = Field(
         None, description="The price of output tokens.", examples=[0.015]
     )
-    cached_input_price: Price | None = Field(
+    cached_input_price: UsdPerMillion | None = Field(
         None,
         description="The price of input that the provider reads from its cache.",
         examples=[0.0003],
     )
-    cache_write_price: Price | None = Field(
+    cache_write_price: UsdPerMillion | None = Field(
         None,
         description="The price of input that the provider writes to its cache.",
         examples=[0.004],

@@ -15,7 +15,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 LONGEST_SECONDS = 10 * 365 * 86_400
 """Ten years: what is longer Redis cannot keep as a time to live."""
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS)]
-Strategy = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+StrategyName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """A name; whether there is such a strategy is checked where the installed ones are known."""
 TenantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
 

@@ -13,7 +13,7 @@ from fleet.settings.names import (
     QueueName,
     Seconds,
     Section,
-    Strategy,
+    StrategyName,
     TenantName,
 )
 from fleet.settings.scaling import PolicyName, UsdPerHour
@@ -118,7 +118,7 @@ class RouteRule(Section):
     tenant: TenantName | None = Field(
         None, description="The tenant of the tasks.", examples=["acme"]
     )
-    strategy: Strategy = Field(description="The strategy for them.", examples=["least_loaded"])
+    strategy: StrategyName = Field(description="The strategy for them.", examples=["least_loaded"])
     weights: Weights | None = Field(
         None, description="Weights of `ai_optimized` for them; else those of [routing.weights]."
     )

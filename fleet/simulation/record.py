@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fleet.errors import InvalidRequest
 from fleet.models.rules.choice import NANODOLLARS
-from fleet.simulation.rules.replay import Recorded
+from fleet.simulation.rules.replay import PastTask
 from fleet.tasks.store import TaskRecord, Tasks
 from fleet.tasks.submission.checks import DEFAULT_TENANT
 from fleet.text import brief
@@ -38,13 +38,13 @@ class CsvTask(BaseModel):
     output_tokens: int | None = Field(None, ge=0, description="tokens out")
     cost_usd: float | None = Field(None, ge=0, description="what it cost, in US dollars")
 
-    def recorded(self) -> Recorded:
+    def recorded(self) -> PastTask:
         fields = self.model_dump(exclude={"cost_usd"})
         cost = None if self.cost_usd is None else round(self.cost_usd * NANODOLLARS)
-        return Recorded(**fields, cost_nanodollars=cost)
+        return PastTask(**fields, cost_nanodollars=cost)
 
 
-def from_csv(path: Path) -> list[Recorded]:
+def from_csv(path: Path) -> list[PastTask]:
     """The tasks of a file. Raises `InvalidRequest`, which names the line and the column."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -58,7 +58,7 @@ def from_csv(path: Path) -> list[Recorded]:
     return tasks
 
 
-def _lines(path: Path, rows: csv.DictReader[str]) -> Iterator[Recorded]:
+def _lines(path: Path, rows: csv.DictReader[str]) -> Iterator[PastTask]:
     _check_columns(path, rows.fieldnames or ())
     for row in rows:
         where = f"{path}: line {rows.line_num}"
@@ -88,7 +88,7 @@ def _fault(error: ValidationError) -> str:
     return f"column {column}: {given}: {first['msg'][:1].lower()}{first['msg'][1:]}"
 
 
-def from_records(tasks: Tasks, limit: int) -> tuple[list[Recorded], int]:
+def from_records(tasks: Tasks, limit: int) -> tuple[list[PastTask], int]:
     """Those of the newest `limit` tasks that have ended, and the number of the others. Two calls.
 
     Raises `InvalidRequest` if none has ended.
@@ -103,13 +103,13 @@ def from_records(tasks: Tasks, limit: int) -> tuple[list[Recorded], int]:
     return ended, len(found) - len(ended)
 
 
-def _recorded(record: TaskRecord) -> Recorded | None:
+def _recorded(record: TaskRecord) -> PastTask | None:
     submitted, run, wait = record.submitted, record.run_seconds, record.wait_seconds
     if record.state not in REPLAYED_STATES or not record.request_type:
         return None
     if submitted is None or run is None:
         return None
-    return Recorded(
+    return PastTask(
         submitted=submitted,
         request_type=record.request_type,
         run_seconds=max(run, 0.0),

@@ -11,7 +11,7 @@ import numpy as np
 from fleet.models.rules.choice import Model
 from fleet.routing.rules.scoring import FloatArray
 from fleet.simulation.rules.outcomes import Figures, Outcomes, Spread
-from fleet.simulation.rules.replay import Recorded
+from fleet.simulation.rules.replay import PastTask
 from fleet.simulation.source import Source
 from fleet.simulation.what_if import WhatIf
 
@@ -94,7 +94,7 @@ def simulated_row(fleet: WhatIf, source: Source, outcomes: Outcomes) -> Row:
     )
 
 
-def recorded_row(tasks: Sequence[Recorded], models: Sequence[Model]) -> Row:
+def recorded_row(tasks: Sequence[PastTask], models: Sequence[Model]) -> Row:
     """What happened, from the record. Waits are those of the tasks that have one."""
     timed = [(t.wait_seconds, t.run_seconds) for t in tasks if t.wait_seconds is not None]
     waits = np.array([wait for wait, _ in timed], dtype=np.float64)

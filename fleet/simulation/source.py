@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fleet.errors import InvalidRequest
-from fleet.simulation.rules.replay import Experience, Recorded, kind_of, replayed
+from fleet.simulation.rules.replay import Experience, PastTask, kind_of, replayed
 from fleet.simulation.rules.workload import Workload, synthetic
 from fleet.simulation.what_if import KindName, WhatIf
 from fleet.tasks.submission.checks import DEFAULT_TENANT
@@ -45,7 +45,7 @@ class Source:
     workload: Workload
     assumed: tuple[str, ...]
     measured: tuple[str, ...] = ()
-    tasks: list[Recorded] = field(default_factory=list)
+    tasks: list[PastTask] = field(default_factory=list)
     experience: Experience | None = None
     left_out: int = 0
 
@@ -66,7 +66,7 @@ class SyntheticLoad:
 
 
 def recorded_source(
-    name: str, tasks: Sequence[Recorded], fleet: WhatIf, seed: int, max_runs: int, left_out: int
+    name: str, tasks: Sequence[PastTask], fleet: WhatIf, seed: int, max_runs: int, left_out: int
 ) -> Source:
     """Recorded tasks as a source. Raises `InvalidRequest` for a request type that `fleet` lacks."""
     in_order = sorted(tasks, key=lambda task: task.submitted)

@@ -16,7 +16,7 @@ from fleet.routing.rules.strategies import RouteRequest, Strategy
 from fleet.settings import FleetConfig, Pool
 from fleet.simulation.rules.pools import SimulatedPool, Skill
 from fleet.simulation.rules.producers import Way
-from fleet.simulation.rules.replay import Experience, Recorded
+from fleet.simulation.rules.replay import Experience, PastTask
 from fleet.simulation.rules.workload import Kind
 from fleet.tasks.submission.model_planning import base_tokens, choose_model
 from fleet.text import unknown
@@ -84,7 +84,7 @@ class WhatIf:
             for request_type, tenant, complexity in names
         ]
 
-    def cost(self, chosen: ModelCandidate, task: Recorded, runs: int) -> int:
+    def cost(self, chosen: ModelCandidate, task: PastTask, runs: int) -> int:
         """The cost of a recorded task with the chosen model, in nano-dollars.
 
         For the recorded model it is the recorded cost. For another model it is the recorded tokens
@@ -118,7 +118,7 @@ class WhatIf:
         }
 
 
-def busiest(tasks: Iterable[Recorded]) -> dict[str, int]:
+def busiest(tasks: Iterable[PastTask]) -> dict[str, int]:
     """The maximum number of tasks that each pool ran at once, from tasks with a known start."""
     changes: dict[str, list[tuple[float, int]]] = {}
     for task in tasks:

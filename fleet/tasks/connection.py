@@ -51,7 +51,7 @@ from fleet.tasks.submission.store import MaxWaiting, Replicas, Submissions
 from fleet.tasks.submission.submit import MessageEncoder, Submitter
 from fleet.tasks.waiting.on_hold_store import OnHold
 from fleet.tasks.waiting.queue_index_store import QueueIndex
-from fleet.tasks.waiting.retries_store import Retries
+from fleet.tasks.waiting.retries_store import RetryStore
 from fleet.tasks.waiting.schedule_store import Schedule
 
 
@@ -175,7 +175,7 @@ def _task_stores(
         on_hold=OnHold(client, keys, scripts),
         schedule=Schedule(client, keys, scripts),
         queue_index=QueueIndex(client, keys, scripts, _queues(settings)),
-        retries=Retries(client, keys, scripts, half_life),
+        retries=RetryStore(client, keys, scripts, half_life),
         revocations=Revocations(client, keys, scripts),
         dead_letters=DeadLetters(client, keys, scripts),
         set_aside=SetAside(client, keys, scripts),

@@ -50,7 +50,7 @@ class LimitBasis(NamedTuple):
 NO_BASIS = LimitBasis()
 
 
-class Turn(NamedTuple):
+class CallTurn(NamedTuple):
     """Admission one call at a time, while a model may ignore its limit and money is short.
 
     With `is_mine` this call is admitted; else it has to wait.
@@ -90,7 +90,7 @@ class ModelCallStore(Store):
         bound: ModelCall,
         limits: CallLimits,
         basis: LimitBasis = NO_BASIS,
-    ) -> Refusal | str | Turn | LimitChanged | None:
+    ) -> Refusal | str | CallTurn | LimitChanged | None:
         """Reserve the upper bound of a call: the tokens and the cost of `bound`.
 
         Gives None if the call is admitted; a `Turn` if calls of the model take turns; the `Refusal`
@@ -116,7 +116,7 @@ class ModelCallStore(Store):
             return LimitChanged(LimitRecord.parse(detail) if detail else None)
         if status == "over":
             return Refusal.parse(detail)
-        return Turn(is_mine=status == "admitted") if detail or status == "turn" else None
+        return CallTurn(is_mine=status == "admitted") if detail or status == "turn" else None
 
     def settle(
         self, lease: Lease, number: int, call: ModelCall, save_as: str = "", answer: str = ""

@@ -12,7 +12,7 @@ from fleet.tasks.store import Tasks
 from fleet.tasks.submission.store import Submissions
 from fleet.tasks.waiting.on_hold_store import OnHold
 from fleet.tasks.waiting.queue_index_store import QueueIndex
-from fleet.tasks.waiting.retries_store import Retries
+from fleet.tasks.waiting.retries_store import RetryStore
 from fleet.tasks.waiting.schedule_store import Schedule
 
 
@@ -26,7 +26,7 @@ class TaskStores:
     on_hold: OnHold
     schedule: Schedule
     queue_index: QueueIndex
-    retries: Retries
+    retries: RetryStore
     revocations: Revocations
     dead_letters: DeadLetters
     set_aside: SetAside

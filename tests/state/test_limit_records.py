@@ -12,7 +12,7 @@ from fleet.models.rules.output_limits import LimitRecord, Shown
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.model_call import ModelCall
-from fleet.tasks.model_calls_store import LimitBasis, LimitChanged, Turn
+from fleet.tasks.model_calls_store import CallTurn, LimitBasis, LimitChanged
 from fleet.tasks.store import Lease
 
 CALL = ModelCall("own", "p", "first", "", input_tokens=10, output_tokens=10, cost_nanodollars=10)
@@ -36,23 +36,23 @@ def test_one_call_at_a_time_has_the_turn_where_money_is_short(fleet: Connection)
     assert fleet.tasks.model_calls.admit(first, 1, CALL, TIGHT, DOUBT) is None, (
         "the one has room at its most"
     )
-    assert fleet.tasks.model_calls.admit(second, 1, CALL, TIGHT, DOUBT) == Turn(is_mine=True)
-    assert fleet.tasks.model_calls.admit(second, 1, CALL, TIGHT, DOUBT) == Turn(is_mine=True), (
+    assert fleet.tasks.model_calls.admit(second, 1, CALL, TIGHT, DOUBT) == CallTurn(is_mine=True)
+    assert fleet.tasks.model_calls.admit(second, 1, CALL, TIGHT, DOUBT) == CallTurn(is_mine=True), (
         "sent again"
     )
-    assert fleet.tasks.model_calls.admit(third, 1, CALL, TIGHT, DOUBT) == Turn(is_mine=False)
+    assert fleet.tasks.model_calls.admit(third, 1, CALL, TIGHT, DOUBT) == CallTurn(is_mine=False)
     assert fleet.models.state.note_limit("own", "a 1.1", None) == (None, None)
-    assert fleet.tasks.model_calls.admit(third, 1, CALL, TIGHT, DOUBT) == Turn(is_mine=False)
+    assert fleet.tasks.model_calls.admit(third, 1, CALL, TIGHT, DOUBT) == CallTurn(is_mine=False)
     fleet.models.state.note_limit("own", "b 1.1", None)
-    assert fleet.tasks.model_calls.admit(third, 1, CALL, TIGHT, DOUBT) == Turn(is_mine=True)
+    assert fleet.tasks.model_calls.admit(third, 1, CALL, TIGHT, DOUBT) == CallTurn(is_mine=True)
 
 
 def test_a_turn_whose_worker_died_is_over_in_time(fleet: Connection) -> None:
     first, second, third = (lease(fleet, name) for name in ("a", "b", "c"))
     fleet.tasks.model_calls.admit(first, 1, CALL, TIGHT, DOUBT)
     short = DOUBT._replace(turn_ms=0)
-    assert fleet.tasks.model_calls.admit(second, 1, CALL, TIGHT, short) == Turn(is_mine=True)
-    assert fleet.tasks.model_calls.admit(third, 1, CALL, TIGHT, DOUBT) == Turn(is_mine=True)
+    assert fleet.tasks.model_calls.admit(second, 1, CALL, TIGHT, short) == CallTurn(is_mine=True)
+    assert fleet.tasks.model_calls.admit(third, 1, CALL, TIGHT, DOUBT) == CallTurn(is_mine=True)
 
 
 def test_a_worst_that_rests_on_an_old_record_is_not_admitted(fleet: Connection) -> None:

@@ -29,7 +29,7 @@ from fleet.models.rules.difficulty.text_features import (
     Sketch,
     sketch,
 )
-from fleet.models.rules.difficulty.training import LEAST_OF_MODEL, Outcome, Trained, train
+from fleet.models.rules.difficulty.training import LEAST_OF_MODEL, TaskOutcome, Trained, train
 
 EASY = (
     "Say hello to {} in a few friendly words of your own, as kindly as to an old friend",
@@ -45,7 +45,7 @@ HARD = (
 NAMES = [f"{first}{second}" for first in ("ba", "ko", "mi", "ru") for second in "tnlsvzdg"]
 
 
-def outcomes(noise: float = 0.1, seed: int = 1) -> list[Outcome]:
+def outcomes(noise: float = 0.1, seed: int = 1) -> list[TaskOutcome]:
     """One answer to each text, of one of two models by lot: easy texts mostly pass, hard ones
     mostly do with the strong model alone."""
     dice = np.random.default_rng(seed)
@@ -55,11 +55,11 @@ def outcomes(noise: float = 0.1, seed: int = 1) -> list[Outcome]:
             model, quality = (("strong", 0.9), ("weak", 0.4))[dice.integers(2)]
             good = float(is_easy or model == "strong")
             reward = good if dice.random() > noise else 1.0 - good
-            found.append(Outcome(sketch(text.format(name)), "general", model, reward, quality))
+            found.append(TaskOutcome(sketch(text.format(name)), "general", model, reward, quality))
     return found
 
 
-def trained(found: list[Outcome]) -> Trained:
+def trained(found: list[TaskOutcome]) -> Trained:
     return train(found)
 
 
@@ -120,7 +120,7 @@ def test_texts_that_every_model_fails_need_no_better_model() -> None:
         for text in (hopeless, worth_it, easy):
             model, quality = (("strong", 0.9), ("weak", 0.4))[dice.integers(2)]
             reward = float((text, model) in passes)
-            found.append(Outcome(sketch(text.format(name)), "general", model, reward, quality))
+            found.append(TaskOutcome(sketch(text.format(name)), "general", model, reward, quality))
     learned = trained(found).model
     assert learned.estimate(worth_it.format("x")) > learned.estimate(hopeless.format("x"))
     assert learned.estimate(worth_it.format("x")) > learned.estimate(easy.format("x"))
@@ -140,7 +140,7 @@ def test_neither_what_all_solve_nor_what_all_fail_needs_the_better_model() -> No
         share = float(dice.random())
         model, quality, least = (("strong", 0.9, 2 / 3), ("weak", 0.4, 1 / 3))[dice.integers(2)]
         reward = float(share < least)
-        found.append(Outcome(sketch(text(share)), "general", model, reward, quality))
+        found.append(TaskOutcome(sketch(text(share)), "general", model, reward, quality))
     learned = trained(found).model
     solved, between, failed = (
         np.mean([learned.estimate(text(share)) for _ in range(20)]) for share in (0.05, 0.5, 0.95)
@@ -198,7 +198,7 @@ def test_where_the_length_tells_more_than_the_words_it_is_gone_by() -> None:
         text = " ".join("".join(map(chr, dice.integers(97, 123, 9))) for _ in range(size))
         model, quality = (("strong", 0.9), ("weak", 0.4))[dice.integers(2)]
         reward = float(model == "strong" or dice.random() > size / 60)
-        found.append(Outcome(sketch(text), "general", model, reward, quality))
+        found.append(TaskOutcome(sketch(text), "general", model, reward, quality))
     done = trained(found)
     assert done.report.length.beats_chance
     short, long = "word " * 6, "word " * 50
@@ -213,7 +213,7 @@ def test_a_model_that_found_no_words_ranks_by_length() -> None:
         text = "".join(map(chr, dice.integers(97, 123, size)))
         for model, quality in (("strong", 0.9), ("weak", 0.4)):
             reward = float(model == "strong" or dice.random() > size / 1020)
-            found.append(Outcome(sketch(text), "general", model, reward, quality))
+            found.append(TaskOutcome(sketch(text), "general", model, reward, quality))
     model = trained(found).model
     flat = replace(model, buckets=np.zeros_like(model.buckets))
     estimates = [flat.estimate("y" * size) for size in range(10, 1000, 10)]
@@ -231,7 +231,7 @@ def test_a_policy_that_sent_hard_texts_to_the_strong_model_is_seen_through() -> 
             chance = 0.95 if is_easy else 0.6 if is_strong else 0.1
             model, quality = ("strong", 0.9) if is_strong else ("weak", 0.4)
             reward = float(dice.random() < chance)
-            found.append(Outcome(sketch(text.format(name)), "general", model, reward, quality))
+            found.append(TaskOutcome(sketch(text.format(name)), "general", model, reward, quality))
     done = trained(found)
     assert done.report.words > 0.4
     assert done.report.text.gain == pytest.approx(0.75, abs=0.3)
@@ -250,7 +250,7 @@ def test_three_models_are_told_apart_by_the_better_ones_gain() -> None:
             chance = 0.95 if is_easy else qualities[model]
             reward = float(dice.random() < chance)
             quality = qualities[model]
-            found.append(Outcome(sketch(text.format(name)), "general", model, reward, quality))
+            found.append(TaskOutcome(sketch(text.format(name)), "general", model, reward, quality))
     learned = trained(found).model
     easy = [learned.estimate(text.format("Quincy")) for text in EASY]
     assert max(easy) < min(learned.estimate(text.format("Quincy")) for text in HARD)

@@ -9,18 +9,18 @@ from fleet.routing.rules.strategies import RouteRequest
 from fleet.simulation.rules.events import Conditions, simulate
 from fleet.simulation.rules.pools import SimulatedPool
 from fleet.simulation.rules.producers import Way
-from fleet.simulation.rules.replay import Experience, Recorded, kind_of, replayed
+from fleet.simulation.rules.replay import Experience, PastTask, kind_of, replayed
 from fleet.simulation.rules.workload import Kind, Workload
 from fleet.simulation.what_if import busiest
 
 NAP = Kind(RouteRequest("nap", "napper", 0.5, {"napper": 1.0}))
 
 
-def nap(submitted: float, run: float, pool: str, good: bool = True) -> Recorded:
-    return Recorded(submitted, "nap", run, 0.0, good, pool)
+def nap(submitted: float, run: float, pool: str, good: bool = True) -> PastTask:
+    return PastTask(submitted, "nap", run, 0.0, good, pool)
 
 
-def workload(tasks: list[Recorded]) -> Workload:
+def workload(tasks: list[PastTask]) -> Workload:
     kinds = {kind_of(task): NAP for task in tasks}
     return replayed(tasks, kinds, Experience.of(tasks), rng=np.random.default_rng(0))
 
@@ -82,9 +82,9 @@ def test_tasks_come_in_the_order_of_their_submission_from_the_first_on() -> None
 
 def test_the_busiest_moment_of_each_pool_is_counted() -> None:
     tasks = [
-        Recorded(0.0, "nap", 5.0, 1.0, pool="a"),  # 1 to 6
-        Recorded(2.0, "nap", 1.0, 0.0, pool="a"),  # 2 to 3
-        Recorded(3.0, "nap", 1.0, 0.0, pool="a"),  # 3 to 4: after the one before
-        Recorded(0.0, "nap", 9.0, None, pool="b"),  # nobody knows when
+        PastTask(0.0, "nap", 5.0, 1.0, pool="a"),  # 1 to 6
+        PastTask(2.0, "nap", 1.0, 0.0, pool="a"),  # 2 to 3
+        PastTask(3.0, "nap", 1.0, 0.0, pool="a"),  # 3 to 4: after the one before
+        PastTask(0.0, "nap", 9.0, None, pool="b"),  # nobody knows when
     ]
     assert busiest(tasks) == {"a": 2}

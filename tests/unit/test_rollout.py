@@ -8,7 +8,7 @@ from fleet.agent import installed_agents
 from fleet.cli.deploy import duration
 from fleet.errors import InvalidRequest
 from fleet.operations.canaries import canaries
-from fleet.operations.rules.rollout import Run, Tolerance, Verdict, compare, figures_of, p95
+from fleet.operations.rules.rollout import TaskRun, Tolerance, Verdict, compare, figures_of, p95
 from fleet.settings import FleetConfig
 
 CENT = 10_000_000
@@ -16,13 +16,13 @@ CENT = 10_000_000
 
 def runs(
     count: int, failed: int = 0, seconds: float = 1.0, cost: int = CENT, name: str = "chat"
-) -> list[Run]:
+) -> list[TaskRun]:
     """Runs whose times spread from 0.5 to 1.5 of `seconds`."""
     spread = [seconds * (0.5 + i / max(1, count - 1)) for i in range(count)]
-    return [Run(name, i >= failed, each, cost) for i, each in enumerate(spread)]
+    return [TaskRun(name, i >= failed, each, cost) for i, each in enumerate(spread)]
 
 
-def judge(old: list[Run], new: list[Run]) -> Verdict:
+def judge(old: list[TaskRun], new: list[TaskRun]) -> Verdict:
     return compare(old, new, Tolerance())
 
 
@@ -59,7 +59,7 @@ def test_a_task_that_cost_nothing_may_not_begin_to_cost() -> None:
 
 
 def test_one_dear_task_among_many_is_an_accident() -> None:
-    new = [*runs(99), Run("chat", True, 1.0, 90 * CENT)]
+    new = [*runs(99), TaskRun("chat", True, 1.0, 90 * CENT)]
     assert judge(runs(100), new).passed
 
 

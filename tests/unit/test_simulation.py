@@ -17,7 +17,7 @@ from fleet.routing.rules.routing import decide, pick, rank
 from fleet.routing.rules.strategies import STRATEGIES, RouteRequest
 from fleet.simulation.rules.central import central_waits
 from fleet.simulation.rules.events import Conditions, simulate
-from fleet.simulation.rules.outcomes import Outcomes, Run
+from fleet.simulation.rules.outcomes import Outcomes, SimulatedRun
 from fleet.simulation.rules.pools import SimulatedFleet, SimulatedPool, Skill
 from fleet.simulation.rules.producers import Way
 from fleet.simulation.rules.workload import Kind, Workload, lognormal, synthetic
@@ -55,7 +55,7 @@ def ran(
     return simulate(workload, both, ways, conditions or Conditions(), rng=rng)
 
 
-def busy(log: list[Run], moment: float) -> Counter[int]:
+def busy(log: list[SimulatedRun], moment: float) -> Counter[int]:
     """The slots that each pool has in use just after a moment."""
     return Counter(run.pool for run in log if run.started <= moment < run.ended)
 

@@ -11,7 +11,7 @@ from fleet.cli.main import app
 from fleet.cli.simulate import parse_pairs
 from fleet.errors import InvalidRequest
 from fleet.simulation.record import CsvTask, from_csv
-from fleet.simulation.rules.replay import Recorded
+from fleet.simulation.rules.replay import PastTask
 
 HEAD = "submitted,request_type,run_seconds,good,complexity,cost_usd\n"
 
@@ -24,14 +24,14 @@ def file(tmp_path: Path) -> Path:
 def test_an_empty_cell_says_nothing(file: Path) -> None:
     file.write_text(HEAD + "1.5,nap,2,,,\n3,nap,0.25,0,0.7,0.0000000015\n")
     assert from_csv(file) == [
-        Recorded(1.5, "nap", 2.0),
-        Recorded(3.0, "nap", 0.25, good=False, complexity=0.7, cost_nanodollars=2),
+        PastTask(1.5, "nap", 2.0),
+        PastTask(3.0, "nap", 0.25, good=False, complexity=0.7, cost_nanodollars=2),
     ]
 
 
 def test_a_file_of_a_spreadsheet_with_its_mark_is_read(file: Path) -> None:
     file.write_text("submitted,request_type,run_seconds\r\n1,nap,2\r\n", encoding="utf-8-sig")
-    assert from_csv(file) == [Recorded(1.0, "nap", 2.0)]
+    assert from_csv(file) == [PastTask(1.0, "nap", 2.0)]
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def settings(clean_environment: pytest.MonkeyPatch) -> Settings:
 
 def plan(
     toml: str = "", procfile: dict[str, str] | None = None, needed: stack.Needs = ALL
-) -> stack.Plan:
+) -> stack.ProcessPlan:
     return stack.plan(procfile or {}, parse_config(toml, "test"), needed)
 
 

@@ -12,7 +12,7 @@ from fleet.routing.rules.scoring import ScoreWeights
 from fleet.routing.rules.strategies import STRATEGIES
 from fleet.settings import parse_config
 from fleet.simulation.rules.pools import Skill
-from fleet.simulation.rules.replay import Experience, Recorded
+from fleet.simulation.rules.replay import Experience, PastTask
 from fleet.simulation.source import SyntheticLoad, rate_for_load, synthetic_source
 from fleet.simulation.what_if import WhatIf
 
@@ -67,7 +67,7 @@ def test_without_a_record_a_helper_is_as_good_as_it_suits_the_request() -> None:
 
 
 def test_with_a_record_a_pool_is_as_skilled_as_it_shows() -> None:
-    tasks = [Recorded(0.0, "code_generation", 4.0, good=n < 8, pool="codegen") for n in range(10)]
+    tasks = [PastTask(0.0, "code_generation", 4.0, good=n < 8, pool="codegen") for n in range(10)]
     codegen, _ = what_if().pools(Experience.of(tasks))
     assert codegen.skill_at("code_generation", 0.0) == pytest.approx((0.25, 0.8))
 
@@ -92,9 +92,9 @@ def test_a_recorded_task_costs_what_it_did_or_its_tokens_at_the_chosen_models_pr
     fleet = what_if()
     (chosen,) = fleet.chosen([CODE])
     assert chosen.model == "gpt-5"
-    same = Recorded(0.0, "code_generation", 1.0, model="gpt-5", cost_nanodollars=77)
-    other = Recorded(0.0, "code_generation", 1.0, model="old", input_tokens=1000, output_tokens=500)
-    silent = Recorded(0.0, "code_generation", 1.0, model="old", cost_nanodollars=77)
+    same = PastTask(0.0, "code_generation", 1.0, model="gpt-5", cost_nanodollars=77)
+    other = PastTask(0.0, "code_generation", 1.0, model="old", input_tokens=1000, output_tokens=500)
+    silent = PastTask(0.0, "code_generation", 1.0, model="old", cost_nanodollars=77)
     assert fleet.cost(chosen, same, 1) == 77
     assert fleet.cost(chosen, other, 1) == 2_000_000 + 3_000_000
     assert fleet.cost(chosen, silent, 2) == 2 * chosen.cost_nanodollars

@@ -22,7 +22,7 @@ MAX_ERROR_RATE = 0.1
 """Judges a version that has no predecessor: that of the alert rule `high_error_rate`."""
 
 
-class Run(NamedTuple):
+class TaskRun(NamedTuple):
     """A task that ended. `seconds` is its run time; `cost` in nano-US-dollars."""
 
     request_type: str
@@ -74,7 +74,7 @@ class Verdict:
     types: tuple[TypeComparison, ...]
 
 
-def compare(old: Iterable[Run], new: Iterable[Run], tolerance: Tolerance) -> Verdict:
+def compare(old: Iterable[TaskRun], new: Iterable[TaskRun], tolerance: Tolerance) -> Verdict:
     """Judge the new version by the runs of both. A version that nothing shows to be good fails."""
     before, after = _by_type(old), _by_type(new)
     types = tuple(
@@ -91,7 +91,7 @@ def compare(old: Iterable[Run], new: Iterable[Run], tolerance: Tolerance) -> Ver
     return Verdict(not reasons, reasons, types)
 
 
-def figures_of(runs: Sequence[Run]) -> Figures:
+def figures_of(runs: Sequence[TaskRun]) -> Figures:
     """The figures of some runs. All are 0 without runs."""
     if not runs:
         return Figures(0, 0.0, 0.0, 0.0)
@@ -108,15 +108,15 @@ def p95(values: Sequence[float]) -> float:
     return sorted(values)[ceil(0.95 * len(values)) - 1]
 
 
-def _by_type(runs: Iterable[Run]) -> Mapping[str, Sequence[Run]]:
-    found: dict[str, list[Run]] = {}
+def _by_type(runs: Iterable[TaskRun]) -> Mapping[str, Sequence[TaskRun]]:
+    found: dict[str, list[TaskRun]] = {}
     for run in runs:
         found.setdefault(run.request_type, []).append(run)
     return found
 
 
 def _compare_type(
-    name: str, old: Sequence[Run], new: Sequence[Run], tolerance: Tolerance
+    name: str, old: Sequence[TaskRun], new: Sequence[TaskRun], tolerance: Tolerance
 ) -> TypeComparison:
     before, after = figures_of(old), figures_of(new)
     enough = after.tasks >= tolerance.tasks
@@ -136,7 +136,7 @@ def _compare_type(
 
 
 def _slower(
-    name: str, before: Figures, after: Figures, new: Sequence[Run], tolerance: Tolerance
+    name: str, before: Figures, after: Figures, new: Sequence[TaskRun], tolerance: Tolerance
 ) -> Iterable[str]:
     limit = before.p95_seconds * tolerance.slower
     late = sum(run.seconds > limit for run in new)
@@ -148,7 +148,7 @@ def _slower(
 
 
 def _dearer(
-    name: str, old: Sequence[Run], new: Sequence[Run], tolerance: Tolerance
+    name: str, old: Sequence[TaskRun], new: Sequence[TaskRun], tolerance: Tolerance
 ) -> Iterable[str]:
     before, after = [run.cost for run in old], [run.cost for run in new]
     surplus = fmean(after) - tolerance.dearer * fmean(before)

@@ -71,7 +71,7 @@ class Moment(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class SimulatedOutcome:
     """Each task's wait in seconds, in the order of arrival; paid and busy slot-seconds; the most
     workers at once."""
 
@@ -82,7 +82,7 @@ class Outcome:
     timeline: list[Moment]
 
 
-def simulate(trace: Trace, policy: ScalingPolicy, conditions: Conditions) -> Outcome:
+def simulate(trace: Trace, policy: ScalingPolicy, conditions: Conditions) -> SimulatedOutcome:
     """The tasks of a trace under a policy, until the last of them has ended."""
     return _Pool(trace, policy, conditions).run()
 
@@ -209,7 +209,7 @@ class _Pool:
         self.desired = conditions.min
         self.history: list[Sized] = []
 
-    def run(self) -> Outcome:
+    def run(self) -> SimulatedOutcome:
         step, total = self.conditions.decide_seconds, len(self.arrival)
         every = max(1, int((self.arrival[-1] if total else 0.0) / step / SAMPLES))
         timeline, most = [], 0
@@ -233,7 +233,7 @@ class _Pool:
             self._take(number * step)
         self.workers.end_all(now)
         paid = self.workers.paid_seconds * self.conditions.slots
-        return Outcome(np.array(self.waits), paid, self.seconds[-1], most, timeline)
+        return SimulatedOutcome(np.array(self.waits), paid, self.seconds[-1], most, timeline)
 
     def _take(self, until: float) -> None:
         """Tasks take slots, until a moment."""

@@ -14,7 +14,7 @@ from fleet.errors import InvalidRequest
 from fleet.routing.rules.health import HealthPolicy
 from fleet.routing.rules.strategies import STRATEGIES, Strategy
 from fleet.simulation.rules.binding import BINDINGS, Binding
-from fleet.simulation.rules.outcomes import Outcomes, Run
+from fleet.simulation.rules.outcomes import Outcomes, SimulatedRun
 from fleet.simulation.rules.pools import USUAL_POLICY, Job, PoolState, SimulatedFleet, SimulatedPool
 from fleet.simulation.rules.producers import Planning, Producer, Way
 from fleet.simulation.rules.workload import Workload
@@ -104,7 +104,7 @@ class _Loop:
         self.luck = workload.luck.tolist()
         self.running: list[_Running] = []
         self.begun = 0
-        self.log: list[Run] = []
+        self.log: list[SimulatedRun] = []
 
     def run(self, progress: Progress | None) -> None:
         for task, now in enumerate(self.arrival):
@@ -153,7 +153,9 @@ class _Loop:
 
     def _end(self, run: _Running) -> None:
         job, state, now = run.job, run.state, run.ended
-        self.log.append(Run(job.task, state.place, job.submitted, run.started, now, run.good))
+        self.log.append(
+            SimulatedRun(job.task, state.place, job.submitted, run.started, now, run.good)
+        )
         state.count(self.request_types[job.kind], run.good, now - run.started, now)
         self.fleet.give(state, -1, now)
         health = self.conditions.health

@@ -17,7 +17,7 @@ REMEMBERED = 10
 """A pool that fails again within this many times the first ejection is ejected for longer."""
 
 
-class Health(NamedTuple):
+class SimulatedHealth(NamedTuple):
     """The health state of a pool.
 
     `since` is the end of an ejection or the start of a return, in seconds. `ejections` counts the
@@ -49,15 +49,15 @@ class Health(NamedTuple):
                 return min(slots, max(policy.probes, ceil(slots * share)))
         return slots
 
-    def ejected(self, now: float, policy: HealthPolicy) -> Health:
+    def ejected(self, now: float, policy: HealthPolicy) -> SimulatedHealth:
         """The state after an ejection, which is longer if the pool failed recently."""
         memory = policy.ramp_seconds + REMEMBERED * policy.eject_seconds
         forgotten = self.state == RETURNING and now >= self.since + memory
         ejections = 1 if forgotten else self.ejections + 1
         seconds = policy.eject_seconds * 2.0 ** (ejections - 1)
-        return Health(EJECTED, now + min(seconds, policy.most_eject_seconds), ejections)
+        return SimulatedHealth(EJECTED, now + min(seconds, policy.most_eject_seconds), ejections)
 
-    def after(self, good: bool, now: float, policy: HealthPolicy) -> Health:
+    def after(self, good: bool, now: float, policy: HealthPolicy) -> SimulatedHealth:
         """The state after a run. On probation a good run counts, and a bad one ejects the pool."""
         if self.standing(now, policy) != PROBATION:
             return self
@@ -65,10 +65,10 @@ class Health(NamedTuple):
             return self.ejected(now, policy)
         if self.good + 1 < policy.good_probes:
             return self._replace(good=self.good + 1)
-        return Health(RETURNING, now, self.ejections, self.good + 1)
+        return SimulatedHealth(RETURNING, now, self.ejections, self.good + 1)
 
 
-WELL = Health()
+WELL = SimulatedHealth()
 
 
 def forgiven(window: OutcomeWindow, probes: int, now: float) -> OutcomeWindow:

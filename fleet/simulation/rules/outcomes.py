@@ -13,7 +13,7 @@ from fleet.routing.rules.scoring import FloatArray
 from fleet.simulation.rules.workload import Workload
 
 
-class Run(NamedTuple):
+class SimulatedRun(NamedTuple):
     """One run of a task: its pool's index, times in seconds, and whether its answer was good."""
 
     task: int
@@ -57,10 +57,12 @@ class Outcomes:
     good: npt.NDArray[np.bool_]
     runs: npt.NDArray[np.intp]
     pool: npt.NDArray[np.intp]
-    log: Sequence[Run]
+    log: Sequence[SimulatedRun]
 
     @classmethod
-    def of(cls, log: Sequence[Run], workload: Workload, pools: tuple[str, ...]) -> Outcomes:
+    def of(
+        cls, log: Sequence[SimulatedRun], workload: Workload, pools: tuple[str, ...]
+    ) -> Outcomes:
         """The outcomes from all runs. Every task has at least one."""
         count = len(workload)
         columns = zip(*log, strict=True)

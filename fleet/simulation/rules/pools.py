@@ -11,7 +11,7 @@ from typing import NamedTuple
 from fleet.routing.rules.health import EJECTED, RETURNING, HealthPolicy, PoolHealth, judge, needed
 from fleet.routing.rules.pools import PoolCounts, PoolFacts, PoolTable
 from fleet.routing.rules.statistics import NO_WINDOW, OutcomeWindow, blended, counted, expected
-from fleet.simulation.rules.health import WELL, Health, forgiven
+from fleet.simulation.rules.health import WELL, SimulatedHealth, forgiven
 
 USUAL_POLICY = HealthPolicy()
 UNGATED = 10**9
@@ -75,7 +75,7 @@ class PoolState:
         self.pool = pool
         self.half_life = half_life_seconds
         self.policy = policy
-        self.health: Health = WELL
+        self.health: SimulatedHealth = WELL
         self.in_flight = 0
         self.queue: deque[Job] = deque()
         self.overall: OutcomeWindow = NO_WINDOW

@@ -29,7 +29,7 @@ SHORTEST_SECONDS = 1e-3
 """Redis stores times in milliseconds."""
 
 
-class Recorded(NamedTuple):
+class PastTask(NamedTuple):
     """A task that has ended. Times are in seconds. Unknown values are None or empty.
 
     `good` says whether its answer passed its checks. `runs` counts its attempts; `run_seconds` is
@@ -59,10 +59,10 @@ class Experience:
     by_pool: Mapping[tuple[str, str], Estimate]
 
     @classmethod
-    def of(cls, tasks: Sequence[Recorded]) -> Experience:
+    def of(cls, tasks: Sequence[PastTask]) -> Experience:
         """The estimates from recorded tasks."""
-        by_type: dict[str, list[Recorded]] = defaultdict(list)
-        by_place: dict[tuple[str, str], list[Recorded]] = defaultdict(list)
+        by_type: dict[str, list[PastTask]] = defaultdict(list)
+        by_place: dict[tuple[str, str], list[PastTask]] = defaultdict(list)
         for task in tasks:
             by_type[task.request_type].append(task)
             by_place[task.pool, task.request_type].append(task)
@@ -89,7 +89,7 @@ class Experience:
 
 
 def replayed(
-    tasks: Sequence[Recorded],
+    tasks: Sequence[PastTask],
     kinds: Mapping[tuple[str, str, float], Kind],
     experience: Experience,
     *,
@@ -114,13 +114,13 @@ def replayed(
     )
 
 
-def kind_of(task: Recorded) -> tuple[str, str, float]:
+def kind_of(task: PastTask) -> tuple[str, str, float]:
     """The values that tasks with equal rankings share."""
     return task.request_type, task.tenant, task.complexity
 
 
 def _luck(
-    tasks: Sequence[Recorded], success: FloatArray, max_runs: int, rng: np.random.Generator
+    tasks: Sequence[PastTask], success: FloatArray, max_runs: int, rng: np.random.Generator
 ) -> FloatArray:
     """A draw below the success rate of its pool for a good task, else above it."""
     luck = rng.random((len(tasks), max_runs))
@@ -129,6 +129,6 @@ def _luck(
     return luck
 
 
-def _statistic(tasks: Sequence[Recorded]) -> Statistic:
+def _statistic(tasks: Sequence[PastTask]) -> Statistic:
     seconds = sum(task.run_seconds for task in tasks) / len(tasks)
     return Statistic(len(tasks), sum(task.good for task in tasks), seconds)

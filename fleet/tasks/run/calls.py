@@ -31,7 +31,7 @@ from fleet.models.rules.catalogue import Model
 from fleet.models.rules.cut_calls import CallProgress
 from fleet.models.rules.output_limits import Shown
 from fleet.tasks.model_call import ModelCall
-from fleet.tasks.model_calls_store import LimitBasis, LimitChanged, Turn
+from fleet.tasks.model_calls_store import CallTurn, LimitBasis, LimitChanged
 from fleet.tasks.run.billing import (
     FAILURES,
     REJECTED,
@@ -68,7 +68,7 @@ class CallInFlight(NamedTuple):
     has_turn: bool = False
 
 
-Answer = Refusal | Turn | LimitChanged | None
+Answer = Refusal | CallTurn | LimitChanged | None
 """The answer to a request for admission, see `ModelCallStore.admit`."""
 
 
@@ -173,7 +173,7 @@ class ModelCalls:
         """Free the reservation of a call that is not made."""
         with suppress(FleetError):
             answer = await admission
-            if answer is None or answer == Turn(is_mine=True):
+            if answer is None or answer == CallTurn(is_mine=True):
                 admitted = flight._replace(has_turn=answer is not None)
                 await self._billed(admitted, bill_unmade(flight.bound))
 

@@ -30,8 +30,7 @@ from fleet.settings import Settings
 from fleet.tasks.submission.checks import Checked
 from fleet.tasks.submission.model_planning import base_tokens, choose_model, stored_plan
 from fleet.tasks.submission.reservation import money_rules
-from fleet.tasks.submission.store import RankedPool, Submissions, SubmitAnswer
-from fleet.tasks.submission.store import Route as ScriptRoute
+from fleet.tasks.submission.store import RankedPool, ScriptRoute, Submissions, SubmitAnswer
 from fleet.text import unknown
 
 MAX_PLANS = 1024

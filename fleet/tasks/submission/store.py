@@ -29,7 +29,7 @@ MAX_IN_A_SCRIPT = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class ScriptRoute:
     """The script arguments that submissions of one plan share: keys, and the rules as text.
 
     With `pinned` the tasks may use only the one pool. `version` is the policy's version at
@@ -54,7 +54,7 @@ class Entry:
 
     task_id: str
     message: str
-    route: Route
+    route: ScriptRoute
     plan: str
     tenant: str
     idempotency_key: str | None = None
@@ -151,7 +151,7 @@ class Submissions(Store):
         version: str,
         money: MoneyRules,
         pinned: bool = False,
-    ) -> Route:
+    ) -> ScriptRoute:
         """Build the shared script arguments for ranked pools."""
         keys = [self.keys.policy, self.keys.models, self.keys.money, self.keys.tasks]
         keys += [self.keys.reservations, self.keys.parked, self.keys.delayed, self.keys.waiting]
@@ -163,7 +163,7 @@ class Submissions(Store):
             keys += [own_overflow or overflow_queue, line(queue)]
             rows.append(f"{name},{base!r},{per_task!r},{per_load!r},{int(bool(own_overflow))}")
         names = tuple(pool.name for pool in pools)
-        return Route(
+        return ScriptRoute(
             tuple(keys), ";".join(rows), names, request_type, version, money.arguments, pinned
         )
 
@@ -177,7 +177,7 @@ class Submissions(Store):
         with redis_errors(self.client):
             return _submit_answer(self._submit([entry], entry.route, None, ask_models))
 
-    def place_none(self, route: Route, tenant: str) -> Placed:
+    def place_none(self, route: ScriptRoute, tenant: str) -> Placed:
         """Where a task of a tenant would be placed now. Writes nothing. Raises `Unavailable` if the
         policy has changed since the planning."""
         with redis_errors(self.client):
@@ -250,7 +250,7 @@ class Submissions(Store):
     def _submit(
         self,
         entries: Sequence[Entry],
-        route: Route,
+        route: ScriptRoute,
         client: Redis | None,
         ask_models: bool,
         tenant: str = "",
@@ -272,7 +272,7 @@ class Submissions(Store):
     def _parameters(
         self,
         entries: Sequence[Entry],
-        route: Route,
+        route: ScriptRoute,
         ask_models: bool,
         tenant: str = "",
     ) -> tuple[list[str], list[str | int]]:

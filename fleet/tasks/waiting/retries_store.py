@@ -29,7 +29,7 @@ class PutBack(NamedTuple):
     failures_in_row: int
 
 
-class Retries(Store):
+class RetryStore(Store):
     """Puts tasks back for a retry. Pool statistics decay with `half_life_seconds`."""
 
     def __init__(

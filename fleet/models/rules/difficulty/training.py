@@ -38,7 +38,7 @@ Kind = tuple[str, str]
 """A request type and a model."""
 
 
-class Outcome(NamedTuple):
+class TaskOutcome(NamedTuple):
     """The outcome of one task. `reward` is 0 to 1. `quality`, 0 to 1, is the fleet's belief about
     the model on the request type. `weight` is above 0."""
 
@@ -75,7 +75,7 @@ class Trained(NamedTuple):
     report: TrainingReport
 
 
-def train(outcomes: Sequence[Outcome]) -> Trained:
+def train(outcomes: Sequence[TaskOutcome]) -> Trained:
     """Learn which texts need a better model.
 
     Raises `InvalidRequest` for a reward outside 0 to 1 or a weight that is not above 0, and if the
@@ -126,7 +126,7 @@ def _model(
     return DifficultyModel(halves, bend, float(length), np.quantile(values, SHARES)), values
 
 
-def comparable(outcomes: Sequence[Outcome], counts: Mapping[Kind, int]) -> list[Outcome]:
+def comparable(outcomes: Sequence[TaskOutcome], counts: Mapping[Kind, int]) -> list[TaskOutcome]:
     """The outcomes that allow to compare models; see the head of this module.
 
     Raises `InvalidRequest` if there are none.
@@ -173,7 +173,7 @@ def _points(found: Evidence) -> str:
     return f"{100 * found.gain:.0f} points (standard error {100 * found.error:.0f})"
 
 
-def _check_enough(outcomes: Sequence[Outcome]) -> None:
+def _check_enough(outcomes: Sequence[TaskOutcome]) -> None:
     if len(outcomes) < LEAST_EXAMPLES:
         raise InvalidRequest(
             f"{len(outcomes)} examples are too few to learn difficulty from; record at least "
@@ -181,14 +181,14 @@ def _check_enough(outcomes: Sequence[Outcome]) -> None:
         )
 
 
-def _check(outcomes: Sequence[Outcome]) -> None:
+def _check(outcomes: Sequence[TaskOutcome]) -> None:
     if not all(0.0 <= each.reward <= 1.0 for each in outcomes):
         raise InvalidRequest("a reward is outside 0 to 1; leave such outcomes out")
     if not all(each.weight > 0.0 for each in outcomes):
         raise InvalidRequest("an outcome's weight is not above 0; leave such outcomes out")
 
 
-def _record(outcomes: Sequence[Outcome]) -> Record:
+def _record(outcomes: Sequence[TaskOutcome]) -> Record:
     """The arrays of `gains.Record`."""
     models = sorted({each.model for each in outcomes})
     places: dict[str, list[int]] = {}
