@@ -129,7 +129,7 @@ def _completion(text: str) -> dict[str, Any]:
 
 
 def check_load(load: str) -> None:
-    """Raise `InvalidRequest` for a load that there is not."""
+    """Raise `InvalidRequest` for an unknown load."""
     if load != "burst":
         raise InvalidRequest(unknown("load", load, ["burst"]))
 

@@ -36,7 +36,7 @@ def add_to(parent: typer.Typer) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What came of a canary. `problem` is empty if it succeeded."""
+    """The outcome of a canary. `problem` is empty if it succeeded."""
 
     agent_type: str
     request_type: str

@@ -1,4 +1,4 @@
-"""The workers of `fleet up`, as many as each pool shall have.
+"""The workers of `fleet up`, as many as each pool should have.
 
 Beat decides; this follows, five times a second. It starts missing workers, and ends those that the
 scaler has drained and that run nothing. If Redis is away, what runs goes on. Of several `fleet up`

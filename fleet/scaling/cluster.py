@@ -31,7 +31,7 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class Scale(NamedTuple):
-    """How many pods a Deployment shall have, and how many it has; ending ones do not count."""
+    """How many pods a Deployment should have, and has without those that are ending."""
 
     replicas: int
     pods: int
@@ -58,7 +58,7 @@ class Cluster:
         return found and Scale(found.spec.replicas or 0, found.status.replicas or 0)
 
     def scale(self, deployment: str, replicas: int) -> None:
-        """Set how many pods a Deployment shall have, by server-side apply.
+        """Set how many pods a Deployment should have, by server-side apply.
 
         Other field managers lose the field: the fleet alone decides on it.
         """

@@ -1,4 +1,4 @@
-"""What supervisors of local processes are told, and what they report: `lua/follow.lua`."""
+"""The orders to supervisors of local processes, and their reports: `lua/follow.lua`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_READS = 4
 
 
 class Order(NamedTuple):
-    """How many workers a pool shall have, None before the first decision, and whether this
+    """How many workers a pool should have, None before the first decision, and whether this
     supervisor starts those that are missing."""
 
     workers: int | None

@@ -79,22 +79,13 @@ class Scaler:
 
     def look(self) -> list[PoolState]:
         """Every pool with the decision that it calls for now. Writes nothing."""
-        reading = self._read()
-        queued = overflow_shares(reading, self.bounds)
-        return [
-            self._state(reading, pool, pool.own.messages + queued[name])
-            for name, pool in reading.pools.items()
-        ]
+        return list(self._states(self._read()).values())
 
     def scale(self) -> dict[str, int]:
         """Decide for every pool, and have the actuator act. Returns the pools that changed, with
         their new size."""
         reading = self._read()
-        queued = overflow_shares(reading, self.bounds)
-        states = {
-            name: self._state(reading, pool, pool.own.messages + queued[name])
-            for name, pool in reading.pools.items()
-        }
+        states = self._states(reading)
         written = self.store.write(self._note(reading, state) for state in states.values())
         self._act("marking agents", lambda: self.actuator.note_agents(reading.agents))
         changed = {}
@@ -108,6 +99,13 @@ class Scaler:
             order = partial(self.actuator.apply, name, state.decision.workers, may_end)
             self._act(f"pool {name}", order)
         return changed
+
+    def _states(self, reading: Reading) -> dict[str, PoolState]:
+        queued = overflow_shares(reading, self.bounds)
+        return {
+            name: self._state(reading, pool, pool.own.messages + queued[name])
+            for name, pool in reading.pools.items()
+        }
 
     def _read(self) -> Reading:
         """Read the pools under the limits in force: one round trip, or more after a new policy."""

@@ -189,7 +189,7 @@ class ScalingStore(Store):
         self.scripts.size(keys=keys, args=arguments, client=pipeline)
 
     def order(self, pool: str, workers: int) -> None:
-        """Note how many workers the supervisors of local processes shall run. One call."""
+        """Note how many workers the supervisors of local processes should run. One call."""
         with redis_errors(self.client):
             self.client.hset(self.keys.pool(pool).scaling, "ordered", workers)
 
