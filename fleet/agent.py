@@ -16,13 +16,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fleet.errors import InvalidConfig, InvalidRequest
+from fleet.extensions import installed
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -273,13 +273,7 @@ def _named(place: str) -> Any:
 def installed_agents() -> dict[str, AgentSpec]:
     """Every announced agent by its type. Raises `InvalidConfig` if two claim one type."""
     specs: dict[str, AgentSpec] = {}
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        spec = entry.load()
-        if not isinstance(spec, AgentSpec):
-            raise InvalidConfig(
-                f"entry point {entry.name} of {ENTRY_POINT_GROUP} names {entry.value}, which is no "
-                "AgentSpec; let it name one"
-            )
+    for spec in installed(ENTRY_POINT_GROUP, "agent", {}, AgentSpec).values():
         if spec.agent_type in specs:
             raise InvalidConfig(
                 f"two installed packages bring an agent of type {spec.agent_type}; remove one"

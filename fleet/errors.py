@@ -91,6 +91,14 @@ class QuotaExhausted(RateLimited):
     whole_key = True
 
 
+class SecretsUnavailable(Unavailable):
+    """A store of secrets is away, sealed or too slow. Nothing was written."""
+
+
+class SecretConflict(RetryLater):
+    """Somebody else wrote the secret in the meantime. Read it again, then write."""
+
+
 class NoAgentAvailable(RetryLater):
     """No pool that serves the request has a live agent. Start one, or try again later."""
 
@@ -141,6 +149,10 @@ class ModelRefused(NeverRetry):
     def __init__(self, message: str, reply: object = None) -> None:
         super().__init__(message)
         self.reply = reply
+
+
+class SecretNotFound(NeverRetry):
+    """No store has this secret, or its version is destroyed. Set it, or correct the path."""
 
 
 class TaskNotFound(NeverRetry):

@@ -10,9 +10,8 @@ A package adds one with an entry point that names a `fleet.routing.rules.strateg
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 
-from fleet.errors import InvalidConfig
+from fleet.extensions import installed
 from fleet.routing.rules.strategies import STRATEGIES, Strategy
 
 ENTRY_POINT_GROUP = "fleet.strategies"
@@ -23,18 +22,4 @@ def installed_strategies() -> Mapping[str, Strategy]:
 
     Raises `InvalidConfig` for an entry point that names no `Strategy`, or that uses a known name.
     """
-    found = dict(STRATEGIES)
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        if entry.name in found:
-            raise InvalidConfig(
-                f"entry point {entry.value} of {ENTRY_POINT_GROUP} is called {entry.name}, like "
-                "another strategy; rename it"
-            )
-        strategy = entry.load()
-        if not isinstance(strategy, Strategy):
-            raise InvalidConfig(
-                f"entry point {entry.name} of {ENTRY_POINT_GROUP} names {entry.value}, which is no "
-                "Strategy; name a Strategy"
-            )
-        found[entry.name] = strategy
-    return found
+    return installed(ENTRY_POINT_GROUP, "strategy", STRATEGIES, Strategy)

@@ -1,20 +1,21 @@
 """The installed actuators: Fleet's own, and those of other packages.
 
-A package adds one with an entry point that names a function from the fleet's connection to a
-`fleet.scaling.actuator.Actuator`:
+A package adds one with an entry point that names an `ActuatorFactory`, which makes a
+`fleet.scaling.actuator.Actuator` from the fleet's connection:
 
     [options.entry_points]
     fleet.scaling_actuators =
-        nomad = acme.scaling:nomad_actuator
+        nomad = acme.scaling:NOMAD
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from importlib.metadata import entry_points
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from fleet.errors import InvalidConfig
+from fleet.extensions import installed
 from fleet.scaling.actuator import Actuator
 from fleet.scaling.rules.readings import AgentReading
 from fleet.scaling.store import ScalingStore
@@ -85,9 +86,20 @@ def _keda(connection: Connection) -> Actuator:
     return keda_actuator(connection)
 
 
-ActuatorFactory = Callable[[Connection], Actuator]
+@dataclass(frozen=True, slots=True)
+class ActuatorFactory:
+    """Makes an actuator from the connection of a fleet."""
+
+    make: Callable[[Connection], Actuator]
+
+
 ACTUATORS: Mapping[str, ActuatorFactory] = MappingProxyType(
-    {PROCESSES: _processes, "kubernetes": _kubernetes, "keda": _keda, NONE: _nobody}
+    {
+        PROCESSES: ActuatorFactory(_processes),
+        "kubernetes": ActuatorFactory(_kubernetes),
+        "keda": ActuatorFactory(_keda),
+        NONE: ActuatorFactory(_nobody),
+    }
 )
 """Fleet's own actuators by name."""
 
@@ -99,22 +111,14 @@ def scaling_store(connection: Connection) -> ScalingStore:
 
 
 def installed_actuators() -> Mapping[str, ActuatorFactory]:
-    """Every actuator by its name. Raises `InvalidConfig` for a name that is used twice."""
-    found = dict(ACTUATORS)
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        if entry.name in found:
-            raise InvalidConfig(
-                f"entry point {entry.value} of {ENTRY_POINT_GROUP} is called {entry.name}, like "
-                "another actuator; rename it"
-            )
-        found[entry.name] = entry.load()
-    return found
+    """Every actuator by its name. Raises the errors of `installed`."""
+    return installed(ENTRY_POINT_GROUP, "actuator", ACTUATORS, ActuatorFactory)
 
 
 def actuator_of(connection: Connection) -> Actuator:
     """The configured actuator. Raises `InvalidConfig` as `check_actuator`, and if it cannot scale
     the configured pools."""
-    actuator = check_actuator(connection.settings)(connection)
+    actuator = check_actuator(connection.settings).make(connection)
     actuator.check()
     return actuator
 
@@ -122,8 +126,8 @@ def actuator_of(connection: Connection) -> Actuator:
 def check_actuator(settings: Settings) -> ActuatorFactory:
     """The factory of the configured actuator. Raises `InvalidConfig` if there is none of this
     name."""
-    name, installed = settings.config.scaling.actuator, installed_actuators()
-    if name not in installed:
-        sentence = unknown("actuator", name, installed)
+    name, known = settings.config.scaling.actuator, installed_actuators()
+    if name not in known:
+        sentence = unknown("actuator", name, known)
         raise InvalidConfig(f"{settings.source}: scaling.actuator: {sentence}")
-    return installed[name]
+    return known[name]

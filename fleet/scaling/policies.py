@@ -10,9 +10,9 @@ A package adds one with an entry point that names a `fleet.scaling.rules.values.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 
 from fleet.errors import InvalidConfig
+from fleet.extensions import installed
 from fleet.scaling.rules.policies import POLICIES
 from fleet.scaling.rules.values import ScalingPolicy
 from fleet.settings import Settings
@@ -27,21 +27,7 @@ def installed_policies() -> Mapping[str, ScalingPolicy]:
     Raises `InvalidConfig` for an entry point that names no `ScalingPolicy`, or that uses a known
     name.
     """
-    found = dict(POLICIES)
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        if entry.name in found:
-            raise InvalidConfig(
-                f"entry point {entry.value} of {ENTRY_POINT_GROUP} is called {entry.name}, like "
-                "another policy; rename it"
-            )
-        policy = entry.load()
-        if not isinstance(policy, ScalingPolicy):
-            raise InvalidConfig(
-                f"entry point {entry.name} of {ENTRY_POINT_GROUP} names {entry.value}, which is no "
-                "ScalingPolicy; name a ScalingPolicy"
-            )
-        found[entry.name] = policy
-    return found
+    return installed(ENTRY_POINT_GROUP, "policy", POLICIES, ScalingPolicy)
 
 
 def check_policies(settings: Settings, policies: Mapping[str, ScalingPolicy]) -> None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.metadata import EntryPoint
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.errors import InvalidConfig
-from fleet.scaling import policies
-from fleet.scaling.policies import installed_policies
 from fleet.scaling.rules.demand import arrival_rate, first_wait
 from fleet.scaling.rules.policies import MAX_AGE_SECONDS, POLICIES, SQUARE_ROOT, THRESHOLD, decide
 from fleet.scaling.rules.values import Arrivals, PoolLoad, ScalingPolicy, ServiceTime, Sized, Wanted
@@ -233,31 +229,6 @@ def test_a_rate_lies_between_the_least_and_the_most_of_its_intervals(
 def test_the_first_task_waits_for_a_decision_and_a_start() -> None:
     assert first_wait(start_seconds=30.0, decision_seconds=5.0, starting=False) == 32.5
     assert first_wait(start_seconds=30.0, decision_seconds=5.0, starting=True) == 30.0
-
-
-def announce(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    entry = EntryPoint(name, value, policies.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(policies, "entry_points", lambda group: [entry])
-
-
-def test_a_policy_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    announce(monkeypatch, "acme", "fleet.scaling.rules.policies:SQUARE_ROOT")
-    assert set(installed_policies()) == {*POLICIES, "acme"}
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "sentence"),
-    [
-        ("acme", "fleet.scaling.rules.policies:decide", "which is no ScalingPolicy"),
-        ("threshold", "fleet.scaling.rules.policies:SQUARE_ROOT", "like another policy; rename"),
-    ],
-)
-def test_a_faulty_entry_point_is_refused(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
-) -> None:
-    announce(monkeypatch, name, value)
-    with pytest.raises(InvalidConfig, match=sentence):
-        installed_policies()
 
 
 DAY = 24 * 12

@@ -1,0 +1,1 @@
+"""Secrets: where they are stored, who reads them, and how they are rotated."""
