@@ -81,8 +81,9 @@ class _Callers(Mapping[str, "ModelCaller"]):
 
 def _endpoint(settings: Settings, provider: str, environment: Mapping[str, str]) -> Endpoint | None:
     if provider == LOCAL:
-        url, key = settings.environment.model_url, settings.environment.model_key
-        return Endpoint("openai", key.get_secret_value() if key else NO_KEY, url) if url else None
+        url, local = settings.environment.model_url, settings.environment.model_key
+        own = local.get_secret_value() if local else NO_KEY
+        return Endpoint("openai", own, url) if url else None
     found = settings.config.providers.get(provider)
     key = found and found.key(environment)
     if not found or not key:
