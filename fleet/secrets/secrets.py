@@ -16,13 +16,12 @@ from functools import partial
 from threading import Lock
 from typing import NamedTuple
 
-import structlog
-
 from fleet.errors import FleetError, SecretNotFound
 from fleet.secrets.store import SecretStore
 from fleet.secrets.values import Secret, check_path
+from fleet.telemetry.logger import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(slots=True)
