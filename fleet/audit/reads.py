@@ -22,18 +22,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import structlog
-
 from fleet.audit.log import AuditLog
 from fleet.audit.origin import origin_here
 from fleet.errors import FleetError
+from fleet.telemetry.logger import get_logger
 
 SECONDS = 60.0
 """How long a read waits in memory at most, while Redis answers."""
 MAX_ROWS = 1000
 """Different reads that wait while Redis is away. Further ones are counted alone."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Read(NamedTuple):

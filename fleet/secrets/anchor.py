@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import structlog
-
 from fleet.audit.log import AuditLog
 from fleet.audit.origin import Origin
 from fleet.audit.rules import AuditEntry, Chain, Head, Point, Problem, verify, verify_after
 from fleet.errors import NotAllowed, SecretNotFound, SecretsUnavailable
 from fleet.secrets.store import SecretStore
 from fleet.secrets.values import SecretVersion
+from fleet.telemetry.logger import get_logger
 
 PATH = "audit/anchor"
 MAX_ENTRIES = 50_000
 """About how many entries stay in Redis: some 20 MB."""
 MAX_NAMED = 5
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Anchors:
