@@ -13,6 +13,7 @@ from fleet.audit.log import AuditLog
 from fleet.audit.origin import Origin
 from fleet.audit.rules import AuditEntry, Chain, Head, Point, Problem, verify, verify_after
 from fleet.errors import NotAllowed, SecretNotFound, SecretsUnavailable
+from fleet.secrets.secrets import Secrets
 from fleet.secrets.store import SecretStore
 from fleet.secrets.values import SecretVersion
 from fleet.telemetry.logger import get_logger
@@ -63,6 +64,12 @@ class Anchors:
 
 def _point(fields: Mapping[str, str], prefix: str) -> Point:
     return Point(int(fields[f"{prefix}seq"]), fields[f"{prefix}hash"])
+
+
+def anchors_of(secrets: Secrets) -> Anchors | None:
+    """The anchors in the first store that can be written, or None."""
+    writable = (store for store in secrets.stores if store.is_writable)
+    return next(map(Anchors, writable), None)
 
 
 def move_anchor(
