@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from fleet.errors import InvalidConfig
+from fleet.settings.addresses import is_loopback
 from fleet.settings.names import Section
 
 ProviderKind = Literal["openai", "anthropic", "google", "bedrock", "mistral", "groq"]
@@ -152,9 +152,6 @@ class Provider(Section):
 def _is_known(url: str) -> bool:
     """Whether one of `MAKERS` answers there, also in one of its regions, or this machine."""
     host = urlsplit(url).hostname or ""
-    if any(host == maker or host.endswith(f".{maker}") for maker in MAKERS):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_loopback(host) or any(
+        host == maker or host.endswith(f".{maker}") for maker in MAKERS
+    )
