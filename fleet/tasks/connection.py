@@ -18,6 +18,7 @@ from fleet.ledger.store import Ledger
 from fleet.ledger.stores import LedgerStores
 from fleet.models.complexity import Complexity
 from fleet.models.examples_store import Examples
+from fleet.models.keys import ProviderKeys
 from fleet.models.priced import PricedModels
 from fleet.models.prices_store import SharedPrices
 from fleet.models.store import ModelState
@@ -140,11 +141,13 @@ def open_connection(settings: Settings) -> Connection:
 def _model_stores(settings: Settings, client: Redis, keys: Keys, scripts: Scripts) -> ModelStores:
     half_life = settings.config.models.learn_half_life_seconds
     prices = SharedPrices(client, keys, scripts)
+    provider_keys = ProviderKeys(settings.config.providers, os.environ)
     return ModelStores(
         state=ModelState(client, keys, scripts, half_life),
         examples=Examples(client, keys, scripts),
         prices=prices,
-        catalogue=PricedModels(settings, os.environ, shared=prices),
+        keys=provider_keys,
+        catalogue=PricedModels(settings, provider_keys, shared=prices),
     )
 
 
