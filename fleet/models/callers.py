@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 CLIENTS = "fleet.models.calls.call"
 
+NO_KEY = "local"
+"""Sent to a server of the local model that needs no key: the protocol's client wants one."""
+
 
 def load_clients() -> type[ModelCaller]:
     """Import the providers' clients: about a second of one core and 50 MB.
@@ -89,8 +92,9 @@ class ModelCallers(Collection[str]):
 def _endpoint(settings: Settings, provider: str, keys: ProviderKeys) -> Endpoint | None:
     """Where a provider's models are served, without its key."""
     if provider == LOCAL:
-        url = settings.environment.model_url
-        return Endpoint("openai", "local", url) if url else None
+        url, local = settings.environment.model_url, settings.environment.model_key
+        own = local.get_secret_value() if local else NO_KEY
+        return Endpoint("openai", own, url) if url else None
     found: Provider | None = settings.config.providers.get(provider)
     if not found or not keys.of(provider):
         return None
