@@ -67,11 +67,17 @@ class Growth:
         """How many tasks the worker may run at once, those of drained parts included."""
         return self.slots * (1 + len(self._parts))
 
+    @property
+    def _taking(self) -> int:
+        """How many agents of this worker take tasks, unless a person has drained it."""
+        return 1 + sum(part.takes_tasks for part in self._parts.values())
+
     def leave(self) -> None:
-        """Take every part out of the registry; nothing is resized any more."""
+        """Take every part out of the registry, until the worker goes on; resize nothing."""
         self._consumer = None
-        for part in tuple(self._parts):
-            self.registry.leave(part, self.role.pool)
+        for name, part in self._parts.items():
+            part.reported_at = float("-inf")
+            self.registry.leave(name, self.role.pool)
 
     def follow(self, running: int, *, is_drained: bool) -> None:
         """Do what is ordered, and report `running` tasks. `is_drained`: the worker takes no tasks,
@@ -98,9 +104,10 @@ class Growth:
         order = followed.orders[self.role.pool]
         if order.workers is None or not order.is_starter:
             return
-        taking = [agent for agent in followed.agents if agent.pool == self.role.pool]
-        missing = order.workers - sum(agent.takes_tasks for agent in taking)
-        for _ in range(missing):
+        own = {self.role.agent, *self._parts}
+        others = [each for each in followed.agents if each.pool == self.role.pool]
+        taking = sum(each.takes_tasks for each in others if each.id not in own)
+        for _ in range(order.workers - taking - self._taking):
             name, _, host = self.role.agent.rpartition("@")
             agent = f"{name}.{next(self._numbers)}@{host}"
             self._register(agent)
@@ -130,7 +137,7 @@ class Growth:
             pool.grow(grown - back)
             pool.maintain_pool()
         self._end_idle(pool)
-        taking = self.slots * (1 + sum(part.takes_tasks for part in self._parts.values()))
+        taking = self.slots * self._taking
         change = taking - consumer.qos.value
         if change > 0:
             consumer.qos.increment_eventually(change)
