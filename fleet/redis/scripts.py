@@ -60,6 +60,7 @@ class Scripts:
 
     admit: Script
     alert: Script
+    audit: Script
     begin: Script
     begin_job: Script
     cancel: Script
@@ -120,6 +121,7 @@ class Scripts:
     submit_whole: Script
     take_lease: Script
     trim: Script
+    trim_audit: Script
     usage: Script
 
     def __init__(self, client: Redis) -> None:

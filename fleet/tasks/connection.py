@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from redis import Redis
 
 from fleet.agent import AgentSpec, installed_agents
+from fleet.audit.log import AuditLog
 from fleet.budgets.alerts_store import Alerts
 from fleet.budgets.stores import BudgetStores
 from fleet.budgets.upkeep_store import UsageUpkeep
@@ -22,7 +23,6 @@ from fleet.models.priced import PricedModels
 from fleet.models.prices_store import SharedPrices
 from fleet.models.store import ModelState
 from fleet.models.stores import ModelStores
-from fleet.policy.audit_store import Audit
 from fleet.policy.store import PolicyStore
 from fleet.policy.stores import PolicyStores
 from fleet.redis.client import connect
@@ -115,7 +115,7 @@ def open_connection(settings: Settings) -> Connection:
         client=client,
         keys=keys,
         clock=clock,
-        policy=PolicyStores(PolicyStore(client, keys, scripts), Audit(client, keys, scripts)),
+        policy=PolicyStores(PolicyStore(client, keys, scripts), AuditLog(client, keys, scripts)),
         routing=RoutingStores(
             AgentStore(client, keys, scripts),
             Pools(client, keys, scripts, leases.dead_after_seconds),
