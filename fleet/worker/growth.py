@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-import structlog
-
 from fleet.broker.app import Role
 from fleet.redis.scripts import Scripts
 from fleet.scaling.orders_store import Followed, Orders
 from fleet.tasks.connection import Connection
+from fleet.telemetry.logger import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(slots=True)
