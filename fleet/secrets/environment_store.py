@@ -2,8 +2,7 @@
 
 The variable of a field is `FLEET_SECRET_`, the parts of the path and the field, in capitals, joined
 by two underscores. `-` and `.` are written as `_`. So the field `api_key` of `providers/openai` is
-`FLEET_SECRET_PROVIDERS__OPENAI__API_KEY`. The key of a provider is also read from the variable that
-its `key_variable` names, such as `OPENAI_API_KEY`.
+`FLEET_SECRET_PROVIDERS__OPENAI__API_KEY`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from collections.abc import Mapping
 
 from fleet.errors import NotAllowed, SecretNotFound
 from fleet.secrets.values import UNVERSIONED, Secret, SecretVersion, check_path
-from fleet.settings import FleetConfig
 
 PREFIX = "FLEET_SECRET_"
 JOINT = "__"
@@ -28,10 +26,8 @@ class EnvironmentStore:
     name = "environment"
     is_writable = False
 
-    def __init__(self, environment: Mapping[str, str], aliases: Mapping[str, str]) -> None:
-        """`aliases` are the variables of providers' keys by path, such as `providers/openai`."""
+    def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
-        self._aliases = aliases
         # The time at which this process first saw them: variables have no time of their own.
         self._epoch = time.time()
 
@@ -57,33 +53,26 @@ class EnvironmentStore:
         named = {
             "/".join(name.removeprefix(PREFIX).split(JOINT)[:-1]).lower()
             for name, value in self._environment.items()
-            if name.startswith(PREFIX) and VARIABLE.fullmatch(name.removeprefix(PREFIX)) and value
+            if value.strip() and _is_variable(name)
         }
-        aliased = {path for path, name in self._aliases.items() if self._environment.get(name)}
-        return sorted(path for path in named | aliased if path.startswith(prefix))
+        return sorted(path for path in named if path.startswith(prefix))
 
     def destroy(self, path: str, version: int) -> None:
         """Raise `NotAllowed`: a process cannot unset the variables of others."""
         raise NotAllowed(f"the store {self.name} is read only; unset the variables of {path}")
 
-    def variables(self, path: str) -> dict[str, str]:
-        """The variables that are set for a path, by field. An own variable of Fleet wins over the
-        variable of the provider's key."""
-        found = {}
-        alias = self._aliases.get(path)
-        if alias and self._environment.get(alias, "").strip():
-            found["api_key"] = alias
-        head = variable(path, "")
-        for name, value in self._environment.items():
-            field = name.removeprefix(head)
-            whole = VARIABLE.fullmatch(name.removeprefix(PREFIX))
-            if name.startswith(head) and JOINT not in field and whole and value.strip():
-                found[field.lower()] = name
-        return found
-
     def _fields(self, path: str) -> dict[str, str]:
-        found = self.variables(path)
-        return {field: self._environment[name].strip() for field, name in found.items()}
+        head = variable(path, "")
+        return {
+            name.removeprefix(head).lower(): value.strip()
+            for name, value in self._environment.items()
+            if name.startswith(head) and JOINT not in name.removeprefix(head)
+            if value.strip() and _is_variable(name)
+        }
+
+
+def _is_variable(name: str) -> bool:
+    return name.startswith(PREFIX) and bool(VARIABLE.fullmatch(name.removeprefix(PREFIX)))
 
 
 def variable(path: str, field: str) -> str:
@@ -92,11 +81,3 @@ def variable(path: str, field: str) -> str:
     parts = [*path.split("/"), field]
     return PREFIX + JOINT.join(re.sub(r"[.\-]", "_", part) for part in parts).upper()
 
-
-def aliases_of(config: FleetConfig) -> dict[str, str]:
-    """The variables of providers' keys, by path."""
-    return {
-        f"providers/{name}": provider.key_variable
-        for name, provider in config.providers.items()
-        if provider.key_variable
-    }

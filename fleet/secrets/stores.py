@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from fleet.errors import InvalidConfig
 from fleet.extensions import installed
-from fleet.secrets.environment_store import EnvironmentStore, aliases_of
+from fleet.secrets.environment_store import EnvironmentStore
 from fleet.secrets.file_store import FileStore
 from fleet.secrets.master_key import master_key_of
 from fleet.secrets.store import SecretStore, StoreFactory
@@ -18,8 +18,8 @@ from fleet.text import unknown
 ENTRY_POINT_GROUP = "fleet.secret_stores"
 
 
-def _environment(settings: Settings) -> SecretStore:
-    return EnvironmentStore(os.environ, aliases_of(settings.config))
+def _environment(_: Settings) -> SecretStore:
+    return EnvironmentStore(os.environ)
 
 
 def _file(settings: Settings) -> SecretStore:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fleet.errors import InvalidRequest
+from fleet.settings.names import PATH_PATTERN
 from fleet.text import brief, is_whole
 
-PATH = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,62}(/[a-z0-9][a-z0-9_.\-]{0,62}){0,5}")
+PATH = re.compile(PATH_PATTERN)
 FIELD = re.compile(r"[a-z][a-z0-9_]{0,62}")
 MAX_BYTES = 32 * 1024
 """The fields of a version together. Every store can keep ten versions of this size."""
