@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fleet.errors import InvalidRequest
+from fleet.settings.names import PATH_PATTERN
 from fleet.text import brief
 
-PATH = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,62}(/[a-z0-9][a-z0-9_.\-]{0,62}){0,5}")
+PATH = re.compile(PATH_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from redis import Redis
 
 from fleet.agent import AgentSpec, installed_agents
+from fleet.audit.log import AuditLog
 from fleet.budgets.alerts_store import Alerts
 from fleet.budgets.stores import BudgetStores
 from fleet.budgets.upkeep_store import UsageUpkeep
@@ -18,11 +19,11 @@ from fleet.ledger.store import Ledger
 from fleet.ledger.stores import LedgerStores
 from fleet.models.complexity import Complexity
 from fleet.models.examples_store import Examples
+from fleet.models.keys import ProviderKeys
 from fleet.models.priced import PricedModels
 from fleet.models.prices_store import SharedPrices
 from fleet.models.store import ModelState
 from fleet.models.stores import ModelStores
-from fleet.policy.audit_store import Audit
 from fleet.policy.store import PolicyStore
 from fleet.policy.stores import PolicyStores
 from fleet.redis.client import connect
@@ -115,7 +116,7 @@ def open_connection(settings: Settings) -> Connection:
         client=client,
         keys=keys,
         clock=clock,
-        policy=PolicyStores(PolicyStore(client, keys, scripts), Audit(client, keys, scripts)),
+        policy=PolicyStores(PolicyStore(client, keys, scripts), AuditLog(client, keys, scripts)),
         routing=RoutingStores(
             AgentStore(client, keys, scripts),
             Pools(client, keys, scripts, leases.dead_after_seconds),
@@ -140,11 +141,13 @@ def open_connection(settings: Settings) -> Connection:
 def _model_stores(settings: Settings, client: Redis, keys: Keys, scripts: Scripts) -> ModelStores:
     half_life = settings.config.models.learn_half_life_seconds
     prices = SharedPrices(client, keys, scripts)
+    provider_keys = ProviderKeys(settings.config.providers, os.environ)
     return ModelStores(
         state=ModelState(client, keys, scripts, half_life),
         examples=Examples(client, keys, scripts),
         prices=prices,
-        catalogue=PricedModels(settings, os.environ, shared=prices),
+        keys=provider_keys,
+        catalogue=PricedModels(settings, provider_keys, shared=prices),
     )
 
 

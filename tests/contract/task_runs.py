@@ -17,7 +17,7 @@ from fleet.agent import AgentSpec, ModelReply
 from fleet.broker.messages import message_encoder
 from fleet.budgets.cached_policy import CachedPolicy
 from fleet.errors import FleetError
-from fleet.models.callers import model_callers
+from fleet.models.callers import ModelCallers
 from fleet.models.priced import ModelsByName
 from fleet.secrets.known import KnownSecrets
 from fleet.settings import Settings
@@ -178,7 +178,9 @@ def services_of(fleet: Connection) -> ModelServices:
     """What sessions with models need, as a worker process makes it."""
     return ModelServices(
         models=ModelsByName(fleet.models.catalogue),
-        callers=model_callers(fleet.settings, fleet.models.catalogue, os.environ),
+        callers=ModelCallers(
+            fleet.settings, fleet.models.catalogue, fleet.models.keys, random.Random(1)
+        ),
         calls=fleet.tasks.model_calls,
         state=fleet.models.state,
         examples=fleet.models.examples,
