@@ -32,6 +32,7 @@ from fleet.models.callers import ModelCallers, load_clients
 from fleet.models.complexity import DEFAULT_COMPLEXITY, Complexity
 from fleet.models.priced import ModelsByName, follow
 from fleet.policy.store import Policy
+from fleet.secrets.known import KnownSecrets
 from fleet.tasks.connection import Connection
 from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.leases.renewal import LeaseKeeper
@@ -241,5 +242,11 @@ def _make_runner(app: Celery, role: Role, slots: TaskSlots) -> AgentRunner:
         connection.tasks,
         connection.routing.pools,
         models,
-        RunProcess(keeper, LoopThread().submit, slots, random.Random()),
+        RunProcess(
+            keeper,
+            LoopThread().submit,
+            slots,
+            random.Random(),
+            KnownSecrets(settings, os.environ).hidden,
+        ),
     )
