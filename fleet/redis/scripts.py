@@ -103,6 +103,7 @@ class Scripts:
     release_task: Script
     renew: Script
     repair: Script
+    replace_key: Script
     republish: Script
     requeue: Script
     requeue_on_shutdown: Script
