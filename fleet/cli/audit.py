@@ -263,8 +263,8 @@ def _rows_of(entry: AuditEntry) -> Iterator[Row]:
         return
     by, where, why = (facts.get(name, "") for name in ("by", "where", "why"))
     for read in _reads(facts.get("reads", "")):
-        about = (read["what"], read["path"], read["outcome"])
-        yield Row(entry.id, entry.seq, read["version"], entry.kind, about, None, None,
+        used = (read["what"], read["path"], read["outcome"])
+        yield Row(entry.id, entry.seq, read["version"], entry.kind, used, None, None,
                   by, where, why, read["times"], at - read["last_ms_ago"] / 1000)
     if entry.kind != "reads":
         about = tuple(filter(None, map(facts.get, ("what", "path", "about"))))
