@@ -49,6 +49,7 @@ MODULES = {
     "spend": ("spend",),
     "simulate": ("simulate",),
     "deploy": ("deploy",),
+    "redis": ("redis",),
     "configuration": ("config",),
     "service": ("service",),
 }

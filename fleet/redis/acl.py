@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
 from fleet.redis.keys import Keys, celery_keys, done_channels, fanout_channels, own_queue_keys
-from fleet.redis.roles import FOR_ALL, Grant, Role
+from fleet.redis.roles import BY_CHANNELS, BY_SCRIPTS, Grant, Role
 
 KEEPS_CONNECTION = ("+@connection", "-@dangerous")
 
@@ -38,14 +37,17 @@ def _is_of_queues(grant: Grant, place: AclPlace) -> bool:
 
 
 def acl_rule(role: Role, place: AclPlace) -> list[str]:
-    """The words of the rule that gives a user the rights of a role, without its password. A
-    selector, in parentheses, is one word."""
+    """The words of the rule that gives a user the rights of a role and no others. The user is off
+    and has no password after it. A selector, in parentheses, is one word."""
     grants = grants_of(role, place)
-    words = ["resetkeys", "resetchannels", "-@all", *KEEPS_CONNECTION]
+    words = ["reset", "resetchannels", *KEEPS_CONNECTION]
     if role.scripts:
-        words += [f"+{command}" for command in FOR_ALL if f"+{command}" not in words]
-        # The keys of scripts, Kombu's included.
-        words += [f"~{key}" for key in (f"{place.keys.tag}*", *celery_keys(), *_plain(place))]
+        # The keys of scripts. What a script does there, its commands' own rights decide.
+        words += [f"+{command}" for command in BY_SCRIPTS]
+        words += [f"~{key}" for key in (f"{place.keys.tag}*", *_plain(place))]
+    if role.channels:
+        words += [f"+{command}" for command in BY_CHANNELS]
+        words += [f"~{key}" for key in celery_keys()]
         words += [f"&{channel}" for channel in channels_of(role, place)]
     if place.has_selectors:
         return words + [f"({' '.join(_words(grant))})" for grant in grants]
@@ -65,14 +67,11 @@ def _words(grant: Grant) -> list[str]:
 
 
 def channels_of(role: Role, place: AclPlace) -> list[str]:
-    """Patterns of the channels that a role sends to and hears."""
+    """Patterns of the channels that a role sends to and hears; none for one without Celery."""
+    if not role.channels:
+        return []
     fanout = fanout_channels(place.database)
     return [*done_channels(place.keys.tag), *(fanout[name] for name in role.channels)]
-
-
-def user_line(name: str, rule: Sequence[str], password: str) -> str:
-    """The line of an ACL file. It has the SHA-256 of the password."""
-    return " ".join(("user", name, "on", password_hash(password), *rule))
 
 
 def password_hash(password: str) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from fleet.redis.keys import Keys, celery_keys, queue_keys
+from fleet.redis.keys import Keys, celery_keys, line, queue_keys
 from fleet.redis.scripts import NAMES, source
 
 CALLED = re.compile(r"redis\.call\('([A-Z]+)'")
@@ -37,12 +37,9 @@ BY_CELERY = (
     *("WATCH", "ZADD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZREM"),
 )
 """Commands on results, routes and the queues of remote control, Kombu's scripts included."""
-FOR_ALL = (
-    *("@connection", "@transaction"),
-    *("evalsha", "script|load", "script|exists", "time", "wait"),
-    *("publish", "subscribe", "psubscribe", "unsubscribe", "punsubscribe"),
-)
-"""What each process of the fleet may send. None of it reads or changes a key by itself."""
+BY_SCRIPTS = ("evalsha", "script|load", "script|exists", "time", "wait", "@transaction")
+"""What a process that runs scripts sends. A script's commands need rights of their own."""
+BY_CHANNELS = ("publish", "subscribe", "psubscribe", "unsubscribe", "punsubscribe")
 KEDA_READS = ("HLEN", "LLEN", "TYPE")
 
 SUBMITS = frozenset(
@@ -165,13 +162,13 @@ def _rollups(keys: Keys) -> tuple[str, ...]:
 
 
 def _exporter(keys: Keys, scripts: frozenset[str]) -> tuple[Grant, ...]:
-    """It reads no task, and of a queue only how long it is."""
+    """It reads no task, and of a queue only its index and how long it is."""
     shown = (
         *(keys.agents, keys.agent("*"), keys.pools, keys.pool("*").facts, keys.policy, keys.money),
         *(keys.reservations, keys.open_steps, keys.waiting, keys.parked, keys.delayed, keys.health),
         *(keys.beat, keys.beat_runs, keys.leases, keys.models, keys.prices, keys.spend_report),
         *(keys.dead, keys.clock, keys.rollups, keys.alerts, keys.scaling_history, keys.deferred),
-        *(*_rollups(keys), f"{keys.set_aside}*", keys.tasks),
+        *(*_rollups(keys), f"{keys.set_aside}*", keys.tasks, *map(line, queue_keys(keys.tag))),
     )
     return (
         Grant(READS, tuple(f"%R~{key}" for key in shown)),

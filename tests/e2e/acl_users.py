@@ -28,7 +28,7 @@ def create_users(root: redis.Redis, password: str, queues: tuple[str, ...] = ())
     place = AclPlace(Keys("{fleet}"), queues=queues)
     for name, role in ROLES.items():
         rule = acl_rule(role, place)
-        root.execute_command("ACL", "SETUSER", name, "on", f">{password}", *rule)
+        root.execute_command("ACL", "SETUSER", name, *rule, "on", f">{password}")
 
 
 def environment_of(

