@@ -102,7 +102,8 @@ class KubernetesStore:
             found = self._core.list_namespaced_secret(
                 self._namespace, label_selector=SELECTOR, _request_timeout=TIMEOUT
             )
-        named = ((each.metadata.annotations or {}).get(PATH_ANNOTATION) for each in found.items)
+        facts = (each.metadata and each.metadata.annotations for each in found.items)
+        named = ((each or {}).get(PATH_ANNOTATION) for each in facts)
         return sorted(path for path in named if path and path.startswith(prefix))
 
     def destroy(self, path: str, version: int) -> None:
@@ -176,7 +177,7 @@ def name_of(path: str) -> str:
     return NAME.format(f"{slug}-{hashlib.sha256(path.encode()).hexdigest()[:HASH_CHARACTERS]}")
 
 
-def _body(path: str, resource_version: str | None, kept: dict[int, _Kept]) -> dict[str, Any]:
+def _body(path: str, resource_version: str | None, kept: dict[int, _Kept]) -> Any:
     """A Secret as the API takes it. Its values are Base64 as text: the client's own V1Secret takes
     bytes, and then cannot send them."""
     newest = dict(sorted(kept.items())[-MAX_VERSIONS:])
@@ -197,7 +198,8 @@ def _body(path: str, resource_version: str | None, kept: dict[int, _Kept]) -> di
 
 
 def _versions(data: Mapping[str, str]) -> dict[int, _Kept]:
-    """The versions in the data of a Secret, oldest first. What Fleet did not write fails somehow."""
+    """The versions in the data of a Secret, oldest first. Any error means: Fleet did not write it.
+    """
     found = {}
     for key, encoded in data.items():
         if number := VERSION_KEY.fullmatch(key):
