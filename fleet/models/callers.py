@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 CLIENTS = "fleet.models.calls.call"
 
+NO_KEY = "local"
+"""Sent to a server of the local model that needs no key: the protocol's client wants one."""
+
 
 def model_callers(
     settings: Settings, models: Sequence[Model], environment: Mapping[str, str]
@@ -78,8 +81,9 @@ class _Callers(Mapping[str, "ModelCaller"]):
 
 def _endpoint(settings: Settings, provider: str, environment: Mapping[str, str]) -> Endpoint | None:
     if provider == LOCAL:
-        url = settings.environment.model_url
-        return Endpoint("openai", "local", url) if url else None
+        url, local = settings.environment.model_url, settings.environment.model_key
+        own = local.get_secret_value() if local else NO_KEY
+        return Endpoint("openai", own, url) if url else None
     found = settings.config.providers.get(provider)
     key = found and found.key(environment)
     if not found or not key:

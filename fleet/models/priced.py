@@ -18,8 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import overload
 
-import structlog
-
 from fleet.errors import FleetError, InvalidConfig
 from fleet.models.catalogue import catalogue, is_fixed, listed
 from fleet.models.price_files import PRICES_FILE, Stored, read_stored, unpacked
@@ -27,6 +25,7 @@ from fleet.models.prices import PriceBook, newest_prices
 from fleet.models.prices_store import SharedPrices
 from fleet.models.rules.catalogue import Model
 from fleet.settings import Settings
+from fleet.telemetry.logger import get_logger
 
 CHECK_SECONDS = 10.0
 SHARED = "the prices in Redis"
@@ -34,7 +33,7 @@ SHARED = "the prices in Redis"
 
 Clock = Callable[[], datetime]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def utc_now() -> datetime:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-import structlog
-
 from fleet.budgets.cached_policy import CachedPolicy
 from fleet.errors import FleetError
 from fleet.scaling.actuator import Actuator
@@ -43,13 +41,14 @@ from fleet.scaling.rules.victims import change
 from fleet.scaling.store import HistoryEntry, Note, history_fields, remembered_fields
 from fleet.settings import FleetConfig
 from fleet.tasks.connection import Connection
+from fleet.telemetry.logger import get_logger
 
 BY_HAND = "by hand"
 """The policy of a size that a person has set."""
 VOUCHED_SECONDS = 60.0
 """For so long after a decision an empty pool takes tasks, because a worker will be started."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

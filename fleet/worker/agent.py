@@ -17,7 +17,6 @@ from itertools import count
 from typing import Any
 
 import psutil
-import structlog
 from celery import Celery, bootsteps
 from celery.worker import state
 
@@ -25,6 +24,7 @@ from fleet.broker.app import Role, fleet_of
 from fleet.broker.messages import agent_tasks_of
 from fleet.tasks.background_loops import repeat
 from fleet.tasks.connection import Connection
+from fleet.telemetry.logger import get_logger
 from fleet.worker.lost_children import requeue_running, watch_children
 from fleet.worker.shutdown import Shutdown, shutdown_step
 from fleet.worker.slots import Slots, add_spare_threads
@@ -33,7 +33,7 @@ POLL_SECONDS = 0.5
 MAX_SECONDS = 2.0
 """The longest wait between two attempts of a worker whose heartbeats fail."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def add_agent_step(app: Celery, role: Role, shutdown: Shutdown, slots: Slots) -> None:

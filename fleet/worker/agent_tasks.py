@@ -17,7 +17,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import structlog
 from celery import Celery
 from celery.exceptions import Ignore, Reject
 from celery.signals import worker_init, worker_process_init, worker_ready
@@ -42,6 +41,7 @@ from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.run.services import ModelServices, PoolAgent, RunProcess
 from fleet.tasks.submission.checks import RequestChecks
 from fleet.tasks.submission.model_planning import base_tokens, choose_model, stored_plan
+from fleet.telemetry.logger import get_logger
 from fleet.worker.event_loop import LoopThread
 from fleet.worker.late_results import late_result, notify_revoked, notify_started
 from fleet.worker.requests import AgentRequest
@@ -51,7 +51,7 @@ from fleet.worker.tracing import AgentTask, is_outcome, note_outcome, requeue_de
 
 Runners = Callable[[], AgentRunner]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def add_agent_tasks(

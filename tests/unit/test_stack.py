@@ -92,7 +92,7 @@ def test_a_broker_address_or_a_providers_key_spares_the_process(
 
 
 def test_addresses_carry_the_brokers_password_in_its_url_alone(settings: Settings) -> None:
-    found = stack.addresses(settings, ALL, PORTS, "p/w@d")
+    found = stack.addresses(settings, ALL, PORTS, "p/w@d", "key")
     assert found.broker_url == "redis://:p%2Fw%40d@127.0.0.1:7001/0"
     assert found.model_url == "http://127.0.0.1:7002/v1"
     assert found.flower_url == "http://127.0.0.1:7003"
@@ -117,10 +117,12 @@ def test_a_worker_for_an_unknown_pool_is_refused_with_the_known_ones(settings: S
 
 
 def test_children_are_told_where_everything_is(settings: Settings) -> None:
-    found = stack.addresses(settings, ALL, PORTS, "secret")
+    found = stack.addresses(settings, ALL, PORTS, "secret", "key")
     told = stack.child_environment(settings, found, PORTS, "flower secret")
     assert told["FLEET_BROKER_URL"] == found.broker_url
     assert told["FLEET_MODEL_PORT"] == "7002"
+    assert told["FLEET_MODEL_KEY"] == "key"
+    assert "secret" not in repr(found)
     assert told["FLEET_DATA_DIR"] == str(Path(".fleet").resolve())
     assert told["FLEET_FLOWER_PASSWORD"] == "flower secret"
 

@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import structlog
-
 from fleet.errors import (
     FleetError,
     NotAllowed,
@@ -31,11 +29,12 @@ from fleet.tasks.model_call import ModelCall
 from fleet.tasks.run.billing import failure_of
 from fleet.tasks.run.services import ModelServices
 from fleet.tasks.store import Lease
+from fleet.telemetry.logger import get_logger
 
 SHORT_SECONDS = 5.0
 """The shortest cool-down after an outage, see `ModelState.cool`."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class RunLearning:

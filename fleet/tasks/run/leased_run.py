@@ -19,8 +19,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-import structlog
-
 from fleet.agent import Outcome
 from fleet.errors import FleetError, LeaseLost, TaskFailed, TaskTimedOut
 from fleet.redis.retry import retry_while_away
@@ -32,12 +30,13 @@ from fleet.tasks.run.outcome import RunOutcome, cancelled, completed, failed
 from fleet.tasks.run.services import RunProcess
 from fleet.tasks.run.stopping import StoppableRun
 from fleet.tasks.store import Lease, Tasks
+from fleet.telemetry.logger import get_logger
 
 SLOT_SECONDS = 0.25
 """How long a claimed task waits for a slot before it is requeued: tasks are fetched ahead of
 slots."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class NoSlot(Exception):

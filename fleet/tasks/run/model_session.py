@@ -18,8 +18,6 @@ import asyncio
 import time
 from typing import Any
 
-import structlog
-
 from fleet.agent import ModelReply
 from fleet.budgets.rules.refusals import Refusal
 from fleet.errors import (
@@ -46,8 +44,9 @@ from fleet.tasks.run.next_model import Search, why_cooling
 from fleet.tasks.run.services import ModelServices
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.refusals import over_error
+from fleet.telemetry.logger import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class ModelSession:
