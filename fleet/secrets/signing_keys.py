@@ -5,8 +5,8 @@
                    whose store holds only `public_key` can check, and not sign.
 
 The kind of a key is what its version holds. No message chooses it. The key id is the number of the
-version, so that several versions are valid at once: the current one signs, and every version that
-its store has not destroyed is accepted. Rotation destroys the previous one when its grace has ended.
+version, so several versions are valid at once: the current one signs, and every version that its
+store has not destroyed is accepted. Rotation destroys the previous one when its grace has ended.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import NamedTuple
 from fleet.errors import InvalidConfig, NotAllowed, SecretNotFound, SecretsUnavailable
 from fleet.secrets.secrets import Secrets
 from fleet.secrets.values import Secret
-from fleet.telemetry.logs import get_logger
+from fleet.telemetry.logger import get_logger
 
 PATH = "messages/signing"
 """Where the keys are."""

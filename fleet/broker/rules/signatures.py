@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, NamedTuple
 
 FORM = "fleet-message-1"
@@ -30,7 +31,7 @@ SIGNATURE = "fleet_signature"
 """The header that holds the signature."""
 
 UNSIGNED_HEADERS = frozenset({SIGNATURE, "eta", "redelivered"})
-"""Headers outside the signed object: brokers add `redelivered`, and the signature has its own ETA."""
+"""Headers that are not signed: Kombu adds `redelivered`, and the signature has its own ETA."""
 
 BROKER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
 """How the headers begin that RabbitMQ adds; they are not signed either."""
@@ -99,22 +100,27 @@ def signed_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def signed_text(
-    key_id: str, until: int, eta: str | None, content: Content, headers: str, dump: Dump
+    key_id: str, until: int, eta: str | None, content: Content, headers: str
 ) -> bytes:
     """The text that a signature is computed over. `headers` are the signed headers as JSON with
     sorted keys."""
-    parts = (FORM, key_id, until, eta, content.content_type, content.content_encoding)
-    parts += (content.priority, content.reply_to, content.correlation_id)
+    due = "null" if eta is None else quoted(eta)
+    kind = f"{quoted(content.content_type)}, {quoted(content.content_encoding)}"
+    address = f"{quoted(content.reply_to)}, {quoted(content.correlation_id)}"
     digest = sha256(content.body).hexdigest()
-    return f'{dump([*parts, digest])[:-1]}, {headers}]'.encode()
+    return (
+        f'["{FORM}", {quoted(key_id)}, {until}, {due}, {kind}, {content.priority}, {address}, '
+        f'"{digest}", {headers}]'
+    ).encode()
 
 
 @dataclass(frozen=True, slots=True)
 class MessageCheck:
     """Why a message may not run. A check changes nothing and reads no clock.
 
-    `verifier` has the key of a key id, or None. `max_bytes` bounds a body. An agent's task has to be
-    JSON, and with `signed` every task. `accepts_unsigned` lets messages without a signature pass.
+    `verifier` has the key of a key id, or None. `max_bytes` bounds a body. An agent's task has to
+    be JSON, and with `signed` every task. `accepts_unsigned` lets messages without a signature
+    pass. `never_sent` are the names of tasks that no message may have.
     """
 
     verifier: Callable[[str], Verify | None]
@@ -161,15 +167,16 @@ class MessageCheck:
             return "its signature has another form"
         verify = self.verifier(signature.key_id)
         if verify is None:
-            return f"its signature names key {signature.key_id!r:.40}, which is not valid (any more)"
+            return f"its signature names key {signature.key_id!r:.40}, which is not valid"
         eta = message.headers.get("eta")
         if eta is not None and eta != signature.eta:
             return "its ETA does not fit its signature"
         headers = self.dump(signed_headers(message.headers))
         signed = (signature.key_id, signature.until, signature.eta)
-        if not verify(signed_text(*signed, message, headers, self.dump), signature.code):
+        if not verify(signed_text(*signed, message, headers), signature.code):
             return "its signature does not fit: it was altered, or signed with another key"
         task_id = message.headers.get("id")
         if now > signature.until and not (isinstance(task_id, str) and is_recorded(task_id)):
-            return f"its signature has expired {now - signature.until:.0f} s ago, and no record of the task is left"
+            ago = f"{now - signature.until:.0f} s ago"
+            return f"its signature expired {ago}, and the fleet has no record of the task"
         return ""
