@@ -14,7 +14,7 @@ from fleet.broker.messages import message_encoder
 from fleet.broker.revocations import add_kept_revocations
 from fleet.broker.router import FleetRouter, TaskPlacer, jobs_queue
 from fleet.broker.schedule import add_schedule_step
-from fleet.broker.signing import message_signer
+from fleet.broker.signing import MessageGuard, message_signer
 from fleet.broker.transport.channel import transport_url
 from fleet.broker.transport.deliveries import add_known_deliveries
 from fleet.broker.transport.link import Link
@@ -56,7 +56,8 @@ def make_app(
     settings = settings or load_settings()
     role = role or Role()
     connection = open_connection(settings)
-    messages = message_encoder(message_signer(connection))
+    signer = message_signer(connection)
+    messages, guard = message_encoder(signer), MessageGuard(connection, signer)
     submitter = connection.submitter(messages)
     link = Link(
         tag=settings.tag,
@@ -71,11 +72,11 @@ def make_app(
     router = FleetRouter(settings, submitter)
     defaults = {**_celery_settings(settings, role, link), "task_routes": (router,)}
     app = FleetCelery(
-        connection, role, router, defaults, messages, set_as_current=set_as_current
+        connection, role, router, defaults, messages, guard, set_as_current=set_as_current
     )
     patch_groups()
     add_known_tasks(app, router.agent_tasks)
-    add_setting_aside(app, connection, app.guard.refusal)
+    add_setting_aside(app, connection, guard.refusal)
     add_schedule_step(app, connection)
     add_known_deliveries(app)
     add_chord_counts(app)

@@ -55,13 +55,15 @@ class FleetCelery(Celery):
         router: FleetRouter,
         fleet_defaults: Mapping[str, Any],
         messages: CeleryMessages,
+        guard: MessageGuard,
         *,
         set_as_current: bool,
     ) -> None:
         self.fleet = fleet
         #: Writes messages, and signs them if the fleet's messages are signed.
         self.messages = messages
-        self.guard = MessageGuard(fleet, messages.signer)
+        #: Says which messages a worker refuses.
+        self.guard = guard
         #: Submits the agents' tasks of a group or chord as a whole.
         self.submitter = router.submitter
         self.role = role

@@ -68,7 +68,7 @@ class Signer(Protocol):
 
 def canonical(value: Any) -> str:
     """A value as JSON with sorted keys."""
-    return dumps(value, sort_keys=True)
+    return str(dumps(value, sort_keys=True))
 
 
 class CeleryMessages:
