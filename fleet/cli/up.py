@@ -56,11 +56,13 @@ def up() -> None:
     """
     from fleet.local import run_file, stack
     from fleet.local.ports import pick_ports
+    from fleet.models.keys import ProviderKeys
     from fleet.operations.broker import ping
 
     settings = _settings_of_new_run()
     _check_scaling(settings)
-    needed = stack.needs(settings, os.environ)
+    keys = ProviderKeys(settings.config.providers, os.environ)
+    needed = stack.needs(settings, keys)
     plan = stack.plan(read_procfile(Path(PROCFILE)), settings.config, needed)
     if not needed.broker:
         ping(settings)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from fleet.errors import InvalidConfig
 from fleet.local.ports import LOOPBACK
+from fleet.models.keys import ProviderKeys
 from fleet.settings import FleetConfig, Settings
 
 SERVICES = ("broker", "model", "beat", "flower", "ops")
@@ -49,10 +50,9 @@ class Addresses:
     model_key: str | None = field(default=None, repr=False)
 
 
-def needs(settings: Settings, environment: Mapping[str, str]) -> Needs:
+def needs(settings: Settings, keys: ProviderKeys) -> Needs:
     """A broker unless FLEET_BROKER_URL is set. A model unless FLEET_MODEL_URL or a key is set."""
-    keys = (provider.key(environment) for provider in settings.config.providers.values())
-    provided = settings.environment.model_url or any(keys)
+    provided = settings.environment.model_url or keys.providers
     return Needs(broker=settings.environment.broker_url is None, model=not provided)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from types import MappingProxyType
 
 from fleet.agent import installed_agents
 from fleet.errors import FleetError, NotAllowed
+from fleet.models.keys import ProviderKeys
 from fleet.operations.broker import PROBE_SECONDS, ping
 from fleet.redis.client import place, redis_errors
 from fleet.redis.scripts import text
@@ -49,17 +49,15 @@ def broker_part(settings: Settings) -> Part:
     return Part("broker", True, where)
 
 
-def model_part(settings: Settings, environment: Mapping[str, str] = os.environ) -> Part:
+def model_part(settings: Settings, keys: ProviderKeys) -> Part:
     """The language model: a server that must answer, or providers with a key (not tested)."""
     url, key = settings.environment.model_url, settings.environment.model_key
     if url:
         headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
         problem = http_problem(f"{url.rstrip('/')}/models", headers)
         return Part("model", not problem, masked(url), problem)
-    providers = settings.config.providers.items()
-    keyed = [name for name, provider in providers if provider.key(environment)]
-    if keyed:
-        return Part("model", True, ", ".join(keyed), "a key is set; not tested")
+    if keys.providers:
+        return Part("model", True, ", ".join(keys.providers), "a key is set; not tested")
     return Part("model", False, "-", "neither FLEET_MODEL_URL nor a provider's key is set")
 
 

@@ -18,6 +18,7 @@ from fleet.errors import InvalidConfig, InvalidRequest, RetryLater
 from fleet.local import run_file, stack
 from fleet.local.ports import pick_ports
 from fleet.local.valkey import prepare_valkey
+from fleet.models.keys import ProviderKeys
 from fleet.settings import Settings, load_settings, parse_config
 from fleet.settings.addresses import masked
 
@@ -81,14 +82,19 @@ def test_fleet_commands_run_with_this_very_interpreter_and_no_shell_in_between()
     assert stack.runnable("fleet service beat") == f"exec {sys.executable} -m fleet service beat"
 
 
+def needs(environment: dict[str, str]) -> stack.Needs:
+    settings = load_settings()
+    return stack.needs(settings, ProviderKeys(settings.config.providers, environment))
+
+
 def test_a_broker_address_or_a_providers_key_spares_the_process(
     clean_environment: pytest.MonkeyPatch,
 ) -> None:
-    assert stack.needs(load_settings(), {}) == stack.Needs(broker=True, model=True)
-    assert not stack.needs(load_settings(), {"OPENAI_API_KEY": "sk-x"}).model
+    assert needs({}) == stack.Needs(broker=True, model=True)
+    assert not needs({"OPENAI_API_KEY": "sk-x"}).model
     clean_environment.setenv("FLEET_BROKER_URL", "redis://elsewhere:6379/0")
     clean_environment.setenv("FLEET_MODEL_URL", "http://elsewhere/v1")
-    assert stack.needs(load_settings(), {}) == stack.Needs(broker=False, model=False)
+    assert needs({}) == stack.Needs(broker=False, model=False)
 
 
 def test_addresses_carry_the_brokers_password_in_its_url_alone(settings: Settings) -> None:
