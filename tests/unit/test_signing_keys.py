@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from signed_messages import ED25519, HMAC, KeyStore, check_of, keys_of, refusal, signer_of, submitted
+from signed_messages import (
+    ED25519,
+    HMAC,
+    KeyStore,
+    check_of,
+    keys_of,
+    refusal,
+    signer_of,
+    submitted,
+)
 
 from fleet.errors import InvalidConfig, NotAllowed, SecretNotFound, SecretsUnavailable
 from fleet.secrets.signing_keys import MAX_VERSIONS, REFRESH_SECONDS, new_key, signing_key
