@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.output import JsonOption, console, moment, print_json, say
+from fleet.cli.output import JsonOption, WhyOption, console, moment, print_json, say
 from fleet.cli.rows import Column, CsvOption, figure, print_rows, table
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def set_(
     replace: Annotated[
         bool, typer.Option("--replace", help="Drop the fields that are not named.")
     ] = False,
+    why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Write the next version of a secret. Values are asked for, without showing them.
@@ -79,6 +80,7 @@ def set_(
     if expected is None:
         expected = newest
     values = _values(names, stdin, file)
+    _note(connection, "set", path, expected + 1, why)
     version = store.write(path, values if replace else {**kept, **values}, expected)
     connection.secrets.forget(path)
     hidden_by = _hidden_by(connection, path)
@@ -102,6 +104,7 @@ def get(
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show the values. This is written to the audit.")
     ] = False,
+    why: WhyOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Show the fields of a secret, its version and its store. Values are hidden without --reveal.
@@ -114,7 +117,8 @@ def get(
     found = _version(connection, path, version)
     shown = _chosen(found, fields)
     if reveal:
-        note_access(connection, found, sorted(shown))
+        names = ", ".join(sorted(shown))
+        _note(connection, "reveal", found.path, found.version, why or f"fields: {names}")
     values = shown if reveal else dict.fromkeys(shown, HIDDEN)
     if as_json:
         facts = {"path": found.path, "version": found.version, "store": found.store}
@@ -174,12 +178,12 @@ def history(
     print_rows(rows, VERSIONS, _version_json, as_json, as_csv)
 
 
-def note_access(connection: Connection, secret: Secret, fields: Sequence[str]) -> None:
-    """Write to the audit that somebody was shown values of a secret, before they are shown."""
-    from fleet.policy.actor import user
+def _note(connection: Connection, what: str, path: str, version: int, why: str) -> None:
+    """Write an act to the audit before it is done. Raises `Unavailable` if Redis does not answer:
+    then it is not done."""
+    from fleet.audit.origin import origin_here
 
-    names = ", ".join(fields)
-    say(f"{user()} is shown {names} of {secret.path}, version {secret.version}", err=True)
+    connection.policy.audit.act(what, path, version, origin_here(), why)
 
 
 def _connection() -> Connection:
