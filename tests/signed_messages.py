@@ -77,7 +77,7 @@ def keys_of(
     current: int | None = None,
 ) -> SigningKeys:
     """The keys in a store. `current` is the version that signs, by default the newest."""
-    return SigningKeys(Secrets([store], lambda _: current, 0.0, monotonic), kind, monotonic)
+    return SigningKeys(Secrets([store], lambda _: current, 1.0, monotonic), kind, monotonic)
 
 
 def config_of(**messages: Any) -> FleetConfig:
