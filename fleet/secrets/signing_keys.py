@@ -74,7 +74,7 @@ def signing_key(secret: Secret) -> SigningKey:
         raise InvalidConfig(
             f"version {key_id} of secret {PATH} has no field `key` of at least {MIN_CHARACTERS} "
             "characters, and no `private_key` and `public_key`; write one with "
-            "`fleet secrets rotate messages/signing`"
+            "`fleet secrets set messages/signing key`"
         )
     return _hmac(key_id, key.encode())
 
@@ -110,7 +110,7 @@ def _ed25519(key_id: str, fields: Mapping[str, str]) -> SigningKey:
         raise InvalidConfig(
             f"version {key_id} of secret {PATH} is no Ed25519 key: private_key and public_key are "
             "base64 of 32 bytes each, and belong together; write one with "
-            "`fleet secrets rotate messages/signing`"
+            "`fleet secrets set messages/signing key`"
         ) from None
 
     def verify(text: bytes, code: bytes) -> bool:
@@ -205,5 +205,5 @@ class SigningKeys:
             return found
         raise SecretNotFound(
             f"messages.signing is on, and no secret is stored at {PATH}; write a key with "
-            f"`fleet secrets rotate {PATH}`, or set messages.signing to \"off\""
+            f"`fleet secrets set {PATH} key`, or set messages.signing to \"off\""
         )
