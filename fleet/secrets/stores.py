@@ -12,6 +12,8 @@ from fleet.secrets.environment_store import EnvironmentStore
 from fleet.secrets.file_store import FileStore
 from fleet.secrets.master_key import master_key_of
 from fleet.secrets.store import SecretStore, StoreFactory
+from fleet.secrets.vault_client import VaultClient
+from fleet.secrets.vault_store import VaultStore
 from fleet.settings import Settings
 from fleet.text import unknown
 
@@ -26,10 +28,16 @@ def _file(settings: Settings) -> SecretStore:
     return FileStore(settings.environment.data_dir, master_key_of(settings))
 
 
+def _vault(settings: Settings) -> SecretStore:
+    token, vault = settings.environment.vault_token, settings.config.secrets.vault
+    return VaultStore(vault, VaultClient(vault, token.get_secret_value() if token else None))
+
+
 STORES: Mapping[str, StoreFactory] = MappingProxyType(
     {
         "environment": StoreFactory(_environment),
         "file": StoreFactory(_file),
+        "vault": StoreFactory(_vault),
     }
 )
 """Fleet's own stores by name."""
