@@ -114,13 +114,15 @@ def resume(
 
     from fleet.errors import InvalidRequest
     from fleet.models.catalogue import catalogue
+    from fleet.models.keys import ProviderKeys
     from fleet.models.listing import end_cool_downs
     from fleet.settings import load_settings
     from fleet.tasks.connection import open_connection
     from fleet.text import unknown
 
     settings = load_settings()
-    known = {each.name: each for each in catalogue(settings, os.environ)}
+    keys = ProviderKeys(settings.config.providers, os.environ)
+    known = {each.name: each for each in catalogue(settings, keys)}
     if model not in known:
         raise InvalidRequest(unknown("model", model, known))
     ended = end_cool_downs(open_connection(settings).models.state, known[model])
@@ -229,6 +231,7 @@ def _lines(request_type: str | None) -> tuple[list[CatalogueLine], str]:
 
     from fleet.errors import InvalidRequest
     from fleet.models.catalogue import catalogue
+    from fleet.models.keys import ProviderKeys
     from fleet.models.listing import listing
     from fleet.settings import load_settings
     from fleet.tasks.connection import open_connection
@@ -239,7 +242,8 @@ def _lines(request_type: str | None) -> tuple[list[CatalogueLine], str]:
     if request_type is not None and request_type not in settings.config.request_types:
         raise InvalidRequest(unknown("request type", request_type, settings.config.request_types))
     book, problem = _book(settings)
-    found = catalogue(settings, os.environ, price_all=True, book=book)
+    keys = ProviderKeys(settings.config.providers, os.environ)
+    found = catalogue(settings, keys, price_all=True, book=book)
     now, facts = open_connection(settings).models.state.look()
     policy = model_policy(settings.config)
     return listing(found, facts, policy, now, request_type), book.source + problem

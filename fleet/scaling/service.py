@@ -14,7 +14,7 @@ from functools import partial
 from fleet.budgets.cached_policy import CachedPolicy
 from fleet.errors import FleetError
 from fleet.scaling.actuator import Actuator
-from fleet.scaling.actuators import NONE, PROCESSES, actuator_of, scaling_store
+from fleet.scaling.actuators import NONE, POOL, PROCESSES, actuator_of, scaling_store
 from fleet.scaling.policies import check_policies, installed_policies
 from fleet.scaling.rules.arrivals import LONG_TERM, RECENT, added, new_arrivals
 from fleet.scaling.rules.policies import decide
@@ -201,8 +201,8 @@ class Scaler:
             # Another actuator may have drained them.
             return [(agent.id, "resume") for agent in agents if agent.leaving]
         # Local workers that nobody would end stay.
-        by_process = self.actuator.name == PROCESSES
-        may_leave = [agent for agent in agents if agent.supervised or not by_process]
+        some_stay = self.actuator.name in (PROCESSES, POOL)
+        may_leave = [agent for agent in agents if agent.supervised or not some_stay]
         stay = sum(agent.takes_tasks for agent in agents) - sum(a.takes_tasks for a in may_leave)
         workers = workers_of(may_leave, state.load.service.mean)
         size = max(0, state.decision.workers - stay)

@@ -25,6 +25,7 @@ COMMANDS = (
     *("limits", "limits set", "limits show", "limits clear"),
     *("budget", "budget set", "budget clear", "budget policy", "budget show"),
     "budget alerts",
+    *("secrets", "secrets set", "secrets get", "secrets list", "secrets history"),
     *("emergency", "emergency on", "emergency off", "emergency show", "audit"),
     *("simulate", "spend", "deploy smoke", "deploy watch"),
     *(f"service {name}" for name in ("broker", "model", "worker", "beat", "flower", "ops")),

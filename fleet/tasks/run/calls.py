@@ -190,7 +190,7 @@ class ModelCalls:
             if failure not in FAILURES or not isinstance(error, FleetError):
                 raise
             if failure is not REJECTED:
-                await self.learning.open_circuit(model, error)
+                await self.learning.open_circuit(model.name, caller.used_key, error)
             return error
         call = bill_answer(bound, model, reply, question.max_tokens, progress.cut)
         shown = shown_by(reply, call, question.max_tokens, was_cut=progress.cut is not None)
