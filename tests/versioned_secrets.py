@@ -104,4 +104,4 @@ def rotated(
 ) -> RotatedSecret:
     """A secret of the fake provider's."""
     rule = Rule(set, every, grace, waits_for_grace, provider.by_person)
-    return RotatedSecret(rule, lambda: provider)
+    return RotatedSecret(rule, provider)

@@ -54,7 +54,7 @@ def make_app(
     """
     settings = settings or load_settings()
     role = role or Role()
-    connection = open_connection(settings)
+    connection = open_connection(settings, role.agent)
     submitter = connection.submitter(message_encoder())
     link = Link(
         tag=settings.tag,

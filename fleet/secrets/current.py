@@ -15,6 +15,7 @@ import os
 import socket
 import time
 import weakref
+from collections.abc import Collection
 from functools import partial
 from threading import RLock, Thread
 from uuid import uuid4
@@ -29,12 +30,16 @@ log = get_logger(__name__)
 class CurrentSecrets:
     """The current versions of secrets, as one process knows and obeys them. Threads may share it.
 
-    `agent` is the id of the process's agent, '' if it is none. `seconds` is the time between two
+    `paths` are rotated; of others the newest version is current, and nothing is reported. `agent`
+    is the id of the process's agent, '' if it is none. `seconds` is the time between two
     reports; with None it only reports when `look` is called. A forked child announces itself anew.
     """
 
-    def __init__(self, store: RotationStore, agent: str, seconds: float | None) -> None:
+    def __init__(
+        self, store: RotationStore, paths: Collection[str], agent: str, seconds: float | None
+    ) -> None:
         self._store = store
+        self._paths = paths
         self._agent = agent
         self._seconds = seconds
         self._secrets: weakref.ref[Secrets] | None = None
@@ -53,8 +58,10 @@ class CurrentSecrets:
         self._secrets = weakref.ref(secrets)
 
     def version(self, path: str) -> int | None:
-        """The current version of a path, None if no rotation knows it. The first call of a process
-        announces it. Raises `Unavailable`."""
+        """The current version of a path, None if no rotation knows it. The first call for a path
+        that is rotated announces the process. Raises `Unavailable`."""
+        if path not in self._paths:
+            return None
         if not self._process:
             self._announce()
         known = self._known.versions.get(path)
@@ -70,12 +77,20 @@ class CurrentSecrets:
             secrets = self._secrets() if self._secrets else None
             if secrets is None:
                 return
+            versions = self._versions()
+            loaded = secrets.usage().loaded
+            if any(versions.get(path, version) != version for path, version in loaded.items()):
+                # A new version could not be read last time.
+                secrets.adopt(versions)
             while newer := self._store.acknowledge(
                 self._process, self._agent, self._obeyed, secrets.usage()
             ):
                 self._known = newer
-                secrets.adopt({path: each.version for path, each in newer.versions.items()})
+                secrets.adopt(self._versions())
                 self._obeyed = newer.generation
+
+    def _versions(self) -> dict[str, int]:
+        return {path: each.version for path, each in self._known.versions.items()}
 
     def _announce(self) -> None:
         with self._guard:

@@ -69,7 +69,7 @@ class RotatedSecret(NamedTuple):
     """How one path is rotated."""
 
     rule: Rule
-    rotator: Callable[[], Rotator]
+    rotator: Rotator
 
 
 class Who(NamedTuple):
@@ -307,7 +307,7 @@ class Rotations:
         assert unfinished is not None and current is not None
         if step == "finish":
             return
-        rotator = self._rotated(rotation.path).rotator()
+        rotator = self._rotated(rotation.path).rotator
         old = self._store.read(rotation.path, current.version).fields
         turn = Turn(rotation.path, unfinished.version, rotation.id, old)
         if step == "create":
@@ -385,7 +385,7 @@ class Rotations:
             # Somebody else's version is left alone.
             fields = fields if fields.get(MARK) == rotation.id else None
         if fields is not None:
-            self._rotated(rotation.path).rotator().revoke(fields)
+            self._rotated(rotation.path).rotator.revoke(fields)
             self._store.destroy(rotation.path, version)
         lease.write(stored, following)
 
