@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
+from fleet.audit.log import AuditLog
+from fleet.audit.origin import origin_here
 from fleet.errors import InvalidConfig
-from fleet.secrets.rotation import RotatedSecret, Rotations
+from fleet.secrets.rotation import RotatedSecret, Rotations, Who
 from fleet.secrets.rotation_store import RotationStore
 from fleet.secrets.rotator import Fields, installed_rotators, make_rotator
 from fleet.secrets.rules.rotation import Rule
@@ -19,7 +22,9 @@ GRACE_SECONDS = 60.0
 still writes its outcome."""
 
 
-def rotations_of(settings: Settings, state: RotationStore, secrets: Secrets) -> Rotations:
+def rotations_of(
+    settings: Settings, state: RotationStore, secrets: Secrets, audit: AuditLog
+) -> Rotations:
     """The rotations of a fleet. Sends nothing yet.
 
     Raises `InvalidConfig` for a rotator that is not installed, and for options that it refuses.
@@ -39,7 +44,12 @@ def rotations_of(settings: Settings, state: RotationStore, secrets: Secrets) -> 
     leases = settings.config.leases
     # A run ends with its lease, and a worker that is silent for longer is dead.
     silence = max(leases.dead_after_seconds, leases.lease_seconds)
-    return Rotations(rotated, secrets.writable, state, silence, random.random)
+    note = partial(_note, audit)
+    return Rotations(rotated, secrets.writable, state, note, silence, random.random)
+
+
+def _note(audit: AuditLog, what: str, path: str, version: int, who: Who) -> None:
+    audit.act(what, path, version, origin_here(who.by), who.why)
 
 
 def _rule(settings: Settings, path: str, asked: SecretRotation, by_person: bool) -> Rule:

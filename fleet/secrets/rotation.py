@@ -17,7 +17,7 @@ Redis holds no value, the store no stage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -79,7 +79,12 @@ class Who(NamedTuple):
     why: str = ""
 
 
-BEAT = Who("beat", "due")
+DUE = Who("beat", "it was due")
+UNUSED = Who("beat", "no process uses it")
+OVER = Who("beat", "its grace has ended")
+
+Note = Callable[[str, str, int, Who], object]
+"""Writes an act, its path and version to the audit, before it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +101,8 @@ class SecretStatus:
 class Rotations:
     """Rotates the configured secrets of one fleet.
 
-    `store` has their values, `state` their stages. `silence_seconds` is how long a live process may
-    be silent. `draw` returns a random number from 0 to 1.
+    `store` has their values, `state` their stages, `note` writes to the audit. `silence_seconds` is
+    how long a live process may be silent. `draw` returns a random number from 0 to 1.
     """
 
     def __init__(
@@ -105,12 +110,14 @@ class Rotations:
         secrets: Mapping[str, RotatedSecret],
         store: SecretStore,
         state: RotationStore,
+        note: Note,
         silence_seconds: float,
         draw: Callable[[], float],
     ) -> None:
         self._secrets = secrets
         self._store = store
         self._state = state
+        self._note = note
         self._silence_seconds = silence_seconds
         self._draw = draw
 
@@ -133,6 +140,7 @@ class Rotations:
             newest = self._store.versions(path)[-1].version
             begins = begun(stored.rotation, newest, self._state.now(), uuid4().hex)
             begins = replace(begins, by=who.by, why=who.why)
+            self._note("rotate", path, newest + 1, who)
             return self._finish(lease, lease.write(stored, begins), brought)
 
     def resume(self, path: str, brought: Fields | None = None) -> Rotation:
@@ -187,12 +195,16 @@ class Rotations:
                     f"{held_by[0].process}; wait for them (`fleet secrets status {path}`), or use "
                     "--force with a reason, which may fail their calls"
                 )
-            named = replace(stored.rotation, by=who.by, why=who.why)
-            self._revoke(lease, stored, named, version)
+            following = revoked(stored.rotation, version, self._state.now())
+            self._note("revoke", path, version, who)
+            self._end(stored.rotation, version)
+            lease.write(stored, replace(following, by=who.by, why=who.why))
 
     def work(self) -> dict[str, list[str]]:
         """What beat does: resume, begin and revoke what is due. Returns the paths of each. A
         failure of one path does not stop the others."""
+        if not self._secrets:
+            return {}
         self._learn_paths()
         done: dict[str, list[str]] = {"resumed": [], "rotated": [], "revoked": [], "failed": []}
         rotations, now = self._configured(), self._state.now()
@@ -200,10 +212,10 @@ class Rotations:
         for path in to_resume(rotations, now):
             self._try(path, "resumed", done, partial(self.resume, path))
         for path in to_begin(rotations, rules, now):
-            self._try(path, "rotated", done, partial(self.rotate, path, BEAT))
+            self._try(path, "rotated", done, partial(self.rotate, path, DUE))
         for rotation in self._configured():
-            for version in self._revocable(rotation):
-                act = partial(self.revoke, rotation.path, version, BEAT, force=True)
+            for version, who in self._revocable(rotation):
+                act = partial(self.revoke, rotation.path, version, who, force=True)
                 self._try(rotation.path, "revoked", done, act)
         return {name: paths for name, paths in done.items() if paths}
 
@@ -363,18 +375,16 @@ class Rotations:
             path, previous.version, current.generation, reports, self._silence_seconds
         )
 
-    def _revocable(self, rotation: Rotation) -> list[int]:
+    def _revocable(self, rotation: Rotation) -> Iterator[tuple[int, Who]]:
+        """The versions that may be revoked, and why."""
         rule, now = self._secrets[rotation.path].rule, self._state.now()
-        return [
-            each.version
-            for each in rotation.previous
-            if may_revoke(each, rule, self._holders(rotation.path, each), now)
-        ]
+        for each in rotation.previous:
+            held_by = self._holders(rotation.path, each)
+            if may_revoke(each, rule, held_by, now):
+                yield each.version, OVER if held_by else UNUSED
 
-    def _revoke(
-        self, lease: SetLease, stored: Stored, rotation: Rotation, version: int
-    ) -> None:
-        following = revoked(rotation, version, self._state.now())
+    def _end(self, rotation: Rotation, version: int) -> None:
+        """Have the provider refuse a version, and destroy its values. Can be repeated."""
         try:
             fields = self._store.read(rotation.path, version).fields
         except SecretNotFound:
@@ -387,7 +397,6 @@ class Rotations:
         if fields is not None:
             self._rotated(rotation.path).rotator.revoke(fields)
             self._store.destroy(rotation.path, version)
-        lease.write(stored, following)
 
     def _try(
         self, path: str, what: str, done: dict[str, list[str]], act: Callable[[], object]
@@ -403,7 +412,7 @@ class Rotations:
             log.warning("a rotation did not go on", path=path, error=type(error).__name__)
         else:
             done[what].append(path)
-            log.info(f"a secret was {what}", path=path)
+            log.info("a rotation went on", path=path, what=what)
 
 
 def _check_brought(path: str, rotated: RotatedSecret, brought: Fields | None) -> None:
