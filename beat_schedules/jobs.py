@@ -9,6 +9,7 @@ from celery import Celery
 
 from fleet.broker.app import fleet_of
 from fleet.broker.known_tasks import (
+    ANCHOR,
     ARCHIVE,
     BUDGETS,
     HEALTH,
@@ -17,6 +18,7 @@ from fleet.broker.known_tasks import (
     REAP,
     RETAIN,
     ROLL_UP,
+    ROTATE,
     RUNS_AGAIN,
     SCALE,
     SPEND,
@@ -26,11 +28,13 @@ from fleet.budgets.alerts import look_at_budgets
 from fleet.budgets.controls import Controls
 from fleet.ledger.daily_spend import daily_report
 from fleet.ledger.spend import recorded_rows
+from fleet.secrets.anchor import anchors_of, move_anchor
 from fleet.tasks.reaper import look_at_health, reap, retain, summarize_health
 from fleet.tasks.waiting.release import release_due
 
 if TYPE_CHECKING:
     from fleet.scaling.service import Scaler
+    from fleet.secrets.rotation import Rotations
 
 
 def add_jobs(app: Celery) -> None:
@@ -90,6 +94,23 @@ def add_jobs(app: Celery) -> None:
     @job(name=PRUNE)
     def prune_usage_counters() -> int:
         return fleet_of(app).budgets.upkeep.prune()
+
+    @job(name=ANCHOR)
+    def anchor_audit() -> int:
+        fleet = fleet_of(app)
+        return len(move_anchor(fleet.policy.audit, anchors_of(fleet.secrets)))
+
+    @cache
+    def rotations() -> Rotations:
+        # Imported here because workers, which do not run the job, start sooner without it.
+        from fleet.secrets.configured_rotations import rotations_of
+
+        fleet = fleet_of(app)
+        return rotations_of(fleet.settings, fleet.rotations, fleet.secrets, fleet.policy.audit)
+
+    @job(name=ROTATE)
+    def rotate_secrets() -> dict[str, list[str]]:
+        return rotations().work() if fleet_of(app).settings.config.secrets.rotation else {}
 
     @job(name=RETAIN)
     def expire_old_records() -> dict[str, int]:

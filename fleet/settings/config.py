@@ -16,6 +16,7 @@ from fleet.settings import defaults
 from fleet.settings.budgets import Budgets, Rates
 from fleet.settings.kubernetes import Kubernetes
 from fleet.settings.limits import Agents, Leases, Limits, Replication, Workers
+from fleet.settings.messages import Messages
 from fleet.settings.models import CatalogueModel, Models, TenantModels
 from fleet.settings.names import (
     EVERY_TYPE,
@@ -65,6 +66,7 @@ class FleetConfig(Section):
     rates: Rates = Rates()
     leases: Leases = Leases()
     workers: Workers = Workers()
+    messages: Messages = Messages()
     redis: Replication = Replication()
     agents: Agents = Agents()
     routing: Routing = Routing()
@@ -77,6 +79,17 @@ class FleetConfig(Section):
     def tables(cls) -> frozenset[str]:
         """The keys that are tables."""
         return frozenset(cls.model_fields) - {"strategy", "tenants"}
+
+    @property
+    def message_bytes(self) -> int:
+        """The bytes that the body of a message may have. Quotes and backslashes of a payload take
+        two characters each."""
+        return max(self.messages.max_bytes, 2 * self.limits.payload_bytes + 64 * 1024)
+
+    @property
+    def raw_message_bytes(self) -> int:
+        """The bytes that a message may have in its queue: JSON within JSON, or base64."""
+        return 4 * self.message_bytes
 
     def suits(self, request_type: str, agent_type: str) -> float:
         """How well an agent type suits a request type, 0 to 1."""

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from fake_kubernetes import FakeKubernetes
+from fake_vault import ROLE_ID, SECRET_ID, FakeVault
+from kubernetes import client
 
 from fleet.errors import InvalidRequest, SecretConflict, SecretNotFound
 from fleet.secrets.file_store import FileStore
+from fleet.secrets.kubernetes_store import KubernetesStore
 from fleet.secrets.master_key import KeyFile
 from fleet.secrets.store import SecretStore
 from fleet.secrets.values import MAX_BYTES
+from fleet.secrets.vault_client import VaultClient
+from fleet.secrets.vault_store import VaultStore
+from fleet.settings.secrets import Vault
 
 PATH = "providers/openai"
 CANARY = "sk-canary-7f3a"
@@ -21,7 +28,7 @@ CANARY = "sk-canary-7f3a"
 Make = Callable[[], SecretStore]
 
 
-@pytest.fixture(params=["file"])
+@pytest.fixture(params=["file", "vault", "transit", "kubernetes"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Makes a store, each time a new client of the same data: a second process."""
     found: Make = request.getfixturevalue(f"{request.param}_store")
@@ -32,6 +39,42 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
 def file_store(tmp_path: Path) -> Make:
     data_dir = tmp_path / "data"
     return lambda: FileStore(data_dir, KeyFile(tmp_path / "keys" / "master.key", data_dir))
+
+
+@pytest.fixture
+def vault_settings(vault: FakeVault, tmp_path: Path) -> Vault:
+    secret_id = tmp_path / "secret-id"
+    secret_id.write_text(SECRET_ID)
+    return Vault(address=vault.url, login="approle", role_id=ROLE_ID, secret_id_file=secret_id)
+
+
+@pytest.fixture
+def vault() -> Iterator[FakeVault]:
+    with FakeVault() as found:
+        yield found
+
+
+@pytest.fixture
+def vault_store(vault_settings: Vault) -> Make:
+    return lambda: VaultStore(vault_settings, VaultClient(vault_settings, None))
+
+
+@pytest.fixture
+def transit_store(vault_settings: Vault) -> Make:
+    sealing = vault_settings.model_copy(update={"transit_key": "fleet", "prefix": "teams/a"})
+    return lambda: VaultStore(sealing, VaultClient(sealing, None))
+
+
+@pytest.fixture
+def kubernetes_store() -> Iterator[Make]:
+    with FakeKubernetes() as found:
+        yield lambda: KubernetesStore(None, lambda _: (client_of(found), "fleet"))
+
+
+def client_of(kubernetes: FakeKubernetes) -> client.ApiClient:
+    settings = client.Configuration()
+    settings.host, settings.retries = kubernetes.url, 0
+    return client.ApiClient(settings)
 
 
 @pytest.fixture

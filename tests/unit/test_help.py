@@ -26,7 +26,8 @@ COMMANDS = (
     *("budget", "budget set", "budget clear", "budget policy", "budget show"),
     "budget alerts",
     *("secrets", "secrets set", "secrets get", "secrets list", "secrets history"),
-    *("emergency", "emergency on", "emergency off", "emergency show", "audit"),
+    *("emergency", "emergency on", "emergency off", "emergency show"),
+    *("audit", "audit show", "audit verify", "audit export", "audit accept"),
     *("simulate", "spend", "deploy smoke", "deploy watch"),
     *(f"service {name}" for name in ("broker", "model", "worker", "beat", "flower", "ops")),
 )
