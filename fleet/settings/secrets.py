@@ -166,7 +166,9 @@ class SecretSettings(Section):
     )
     vault: Vault = Vault()
     kubernetes: KubernetesSecrets = KubernetesSecrets()
-    rotation: dict[SecretPath, SecretRotation] = Field(default_factory=dict)
+    rotation: dict[SecretPath, SecretRotation] = Field(
+        default_factory=dict, examples=["providers/openai"]
+    )
 
     @model_validator(mode="after")
     def _stores_can_work(self) -> Self:
