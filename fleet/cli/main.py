@@ -37,6 +37,7 @@ MODULES = {
     "budget": ("budget",),
     "emergency": ("emergency",),
     "audit": ("audit",),
+    "access": ("access",),
     "ledger": ("ledger",),
     "spend": ("spend",),
     "simulate": ("simulate",),

@@ -17,9 +17,9 @@ class PolicyChange(NamedTuple):
     """The change of one field of the policy.
 
     `id` is `<ms>-<n>`, the ms since 1970 by Redis's clock. `kind` is `route`, `limit`, `over`,
-    `emergency`, `difficulty`, `size` or `scaling`. `about` names the subject, such as the scope,
-    window and quantity of a limit. `before` and `after` are the written values, empty if there was
-    none.
+    `emergency`, `difficulty`, `size`, `scaling` or `access`. `about` names the subject, such as the
+    scope, window and quantity of a limit, or the tenant and id of a token. `before` and `after` are
+    the written values, empty if there was none.
     """
 
     id: str

@@ -28,6 +28,7 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:agent:ID:wake      list     an agent in maintenance waits on it; it is never fed
     {fleet}:policy             hash     the policy of all producers: routes, limits, version
     {fleet}:audit              stream   changes of the policy: what, from what, by whom, reason
+    {fleet}:tokens             hash     what each token grants, as JSON, by the token's SHA-256
     {fleet}:change:ID          string   the answer to a change of the policy
     {fleet}:models             hash     evidence of models, and their cool-downs
     {fleet}:prices             hash     the price data of the last refresh, and its version
@@ -127,6 +128,10 @@ class Keys:
     @property
     def audit(self) -> str:
         return f"{self.tag}:audit"
+
+    @property
+    def tokens(self) -> str:
+        return f"{self.tag}:tokens"
 
     @property
     def scaling_history(self) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from redis import Redis
 
+from fleet.access.access import Access
+from fleet.access.store import TokenStore
 from fleet.agent import AgentSpec, installed_agents
 from fleet.budgets.alerts_store import Alerts
 from fleet.budgets.stores import BudgetStores
@@ -67,6 +69,7 @@ class Connection:
     client: Redis
     keys: Keys
     clock: ServerClock
+    access: Access
     policy: PolicyStores
     routing: RoutingStores
     budgets: BudgetStores
@@ -115,6 +118,7 @@ def open_connection(settings: Settings) -> Connection:
         client=client,
         keys=keys,
         clock=clock,
+        access=Access(TokenStore(client, keys, scripts), settings.config.access.mode),
         policy=PolicyStores(PolicyStore(client, keys, scripts), Audit(client, keys, scripts)),
         routing=RoutingStores(
             AgentStore(client, keys, scripts),
