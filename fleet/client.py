@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Self
 
@@ -62,9 +61,9 @@ TASK_NEEDS: Mapping[str, Need] = {
 }
 FLEET_NEEDS: Mapping[str, Need] = {
     **dict.fromkeys(("submit", "submit_many", "dry_run", "retry_dead", "drop_dead"), SUBMIT),
-    **dict.fromkeys(("tasks", "dead", "ledger", "spend", "start_wait"), READ),
+    **dict.fromkeys(("tasks", "dead", "malformed", "ledger", "spend", "start_wait"), READ),
     **dict.fromkeys(("controls", "limits", "limit_usage", "alerts", "emergency"), READ),
-    **dict.fromkeys(("agents", "audit", "health", "malformed", "pools", "routes"), SEE_FLEET),
+    **dict.fromkeys(("agents", "audit", "health", "pools", "routes"), SEE_FLEET),
     **dict.fromkeys(("scaling_history", "scaling_policies", "scaling_policy_of"), SEE_FLEET),
     **dict.fromkeys(("sizes", "waiting"), SEE_FLEET),
     **dict.fromkeys(("drain", "drain_pool", "resume", "resume_pool"), OPERATE),
@@ -214,9 +213,10 @@ class Fleet(
         given = SecretStr(token) if isinstance(token, str) else token
         self._access = self._connection.access
         self._guard = Guard(self._access, given or settings.environment.token)
+        self._guard.check_given()
         self._policy, self._budgets = self._connection.policy, self._connection.budgets
         self._ledger = self._connection.ledger
-        self._submitter = self._connection.submitter(message_encoder())
+        self._submitter = self._connection.submitter(message_encoder(), self._guard)
 
     @classmethod
     def from_env(cls) -> Self:
@@ -255,7 +255,7 @@ class Fleet(
         asked = Submission(
             request_type,
             payload,
-            self._guard.submits_for(tenant, DEFAULT_TENANT),
+            tenant,
             complexity,
             pool,
             model,
@@ -277,8 +277,7 @@ class Fleet(
         `PartlySubmitted` has the ids of the tasks that were written before Redis failed or accepted
         no more. The same call again may submit these twice.
         """
-        asked = [self._own(each) for each in submissions]
-        return [self._task(done) for done in self._submitter.submit_many(asked)]
+        return [self._task(done) for done in self._submitter.submit_many(list(submissions))]
 
     def task(self, task_id: str) -> Task:
         """A task that any process has submitted. Raises `TaskNotFound`, also for a task of another
@@ -372,7 +371,7 @@ class Fleet(
         Raises the errors of `submit`, except `NoAgentAvailable` and those of limits, which the
         decision shows.
         """
-        return self._submitter.dry_run(self._own(asked))
+        return self._submitter.dry_run(asked)
 
     def agents(self) -> list[AgentRecord]:
         """Every known agent."""
@@ -393,11 +392,6 @@ class Fleet(
 
     def _admit(self, need: Need, what: str) -> None:
         self._guard.check(need, what)
-
-    def _own(self, asked: Submission) -> Submission:
-        """The submission for the handle's tenant."""
-        tenant = self._guard.submits_for(asked.tenant, DEFAULT_TENANT)
-        return asked if tenant == asked.tenant else replace(asked, tenant=tenant)
 
     def _known_pool(self, name: str) -> Pool:
         found = self.settings.config.pools.get(name)

@@ -107,13 +107,16 @@ class Access:
 
 
 class Guard:
-    """The rights of one handle. Raises `NotAllowed` if a token is needed and missing."""
+    """The rights of one handle, or of one process."""
 
     def __init__(self, access: Access, token: SecretStr | None) -> None:
         self._access = access
         self._token = token.get_secret_value() if token else None
+
+    def check_given(self) -> None:
+        """Raise `NotAllowed` if a token is needed and none was given. Asks nobody."""
         if not self._token:
-            access.identify(None)
+            self._access.identify(None)
 
     def identity(self) -> Identity:
         """Who acts. Raises `NotAllowed`, and `Unavailable` if Redis does not answer."""

@@ -7,6 +7,7 @@ from typing import Any
 from celery import Celery
 from kombu import Exchange, Queue
 
+from fleet.access.access import Guard
 from fleet.broker.application import FleetCelery, Role
 from fleet.broker.chord_counts import add_chord_counts
 from fleet.broker.known_tasks import add_known_tasks
@@ -50,12 +51,17 @@ def make_app(
     application, it becomes that too: `shared_task`, `signature` and `AsyncResult` use it in all
     threads.
 
+    Where `access.mode` is `tokens`, an application without a role submits agents' tasks for the
+    tenant of FLEET_TOKEN.
+
     Reads the settings if none are given. Raises `InvalidConfig`.
     """
     settings = settings or load_settings()
-    role = role or Role()
     connection = open_connection(settings)
-    submitter = connection.submitter(message_encoder())
+    # Workers and beat send on what others have submitted.
+    guard = Guard(connection.access, settings.environment.token) if role is None else None
+    role = role or Role()
+    submitter = connection.submitter(message_encoder(), guard)
     link = Link(
         tag=settings.tag,
         place=TaskPlacer(submitter),
@@ -88,8 +94,9 @@ def task_routes(settings: Settings | None = None) -> tuple[FleetRouter, ...]:
     expected wait, and its record begins when a worker claims it. Raises `InvalidConfig`.
     """
     settings = settings or load_settings()
-    submitter = open_connection(settings).submitter(message_encoder())
-    return (FleetRouter(settings, submitter),)
+    connection = open_connection(settings)
+    guard = Guard(connection.access, settings.environment.token)
+    return (FleetRouter(settings, connection.submitter(message_encoder(), guard)),)
 
 
 def add_schedule(app: Celery, jobs: dict[str, dict[str, Any]]) -> None:

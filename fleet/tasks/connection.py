@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from fleet.access.access import Access
+from fleet.access.access import Access, Guard
 from fleet.access.store import TokenStore
 from fleet.agent import AgentSpec, installed_agents
 from fleet.budgets.alerts_store import Alerts
@@ -79,8 +79,8 @@ class Connection:
     agents: Mapping[str, AgentSpec]
     strategies: Mapping[str, Strategy]
 
-    def submitter(self, encode: MessageEncoder) -> Submitter:
-        """A new submitter with its own snapshot and plans."""
+    def submitter(self, encode: MessageEncoder, guard: Guard | None = None) -> Submitter:
+        """A new submitter with its own snapshot and plans, for what the guard allows."""
         complexity = Complexity(self.policy.store)
         planner = Planner(
             self.settings,
@@ -93,7 +93,7 @@ class Connection:
             complexity,
             self.agents,
         )
-        checks = RequestChecks(self.settings, self.agents, complexity)
+        checks = RequestChecks(self.settings, self.agents, complexity, guard)
         return Submitter(checks, planner, self.tasks.submissions, encode)
 
 

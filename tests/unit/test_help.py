@@ -26,6 +26,7 @@ COMMANDS = (
     *("budget", "budget set", "budget clear", "budget policy", "budget show"),
     "budget alerts",
     *("emergency", "emergency on", "emergency off", "emergency show", "audit"),
+    *("access grant", "access list", "access rotate", "access revoke", "access whoami"),
     *("simulate", "spend", "deploy smoke", "deploy watch"),
     *(f"service {name}" for name in ("broker", "model", "worker", "beat", "flower", "ops")),
 )
