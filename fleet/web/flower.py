@@ -26,6 +26,7 @@ from flower.app import Flower
 from flower.command import extract_settings, setup_logging
 from flower.options import options
 from flower.urls import settings as web_settings
+from flower.views.tasks import TasksDataTable
 from pydantic import SecretStr
 from tornado.httputil import HTTPServerRequest
 from tornado.log import enable_pretty_logging
@@ -44,6 +45,8 @@ VIEWER = "viewer"
 """The user with FLEET_FLOWER_VIEWER_PASSWORD."""
 READING = ("GET", "HEAD", "OPTIONS")
 """The methods with which no route of Flower changes anything."""
+READING_POSTS = (TasksDataTable,)
+"""The routes that only read, and are asked with POST: the list of tasks on the page of tasks."""
 
 
 class Logins(NamedTuple):
@@ -121,7 +124,8 @@ class FleetFlower(Flower):  # type: ignore[misc]
         role = self._logins.role(request.headers.get("Authorization", ""))
         if role is None:
             return super().get_handler_delegate(request, Refusal, {"status": 401})
-        if role == "read" and request.method not in READING:
+        reads = request.method in READING or target_class in READING_POSTS
+        if role == "read" and not reads:
             return super().get_handler_delegate(request, Refusal, {"status": 403})
         shown = self if role == "operate" else self._for_viewers
         return super(FleetFlower, shown).get_handler_delegate(

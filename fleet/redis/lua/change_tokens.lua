@@ -14,9 +14,10 @@
 
 local tokens, audit, policy = unpack(KEYS)
 local actor, reason, max_entries = unpack(ARGV, 1, 3)
+local wanted = groups(ARGV, 4, 6)
 
 local changes, done = {}, true
-for hash, field, before, after, was, is in groups(ARGV, 4, 6) do
+for hash, field, before, after, was, is in wanted do
   local found = redis.call('HGET', tokens, hash) or ''
   if found ~= after then
     done = false
