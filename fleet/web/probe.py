@@ -1,24 +1,35 @@
-"""`python -m fleet.web.probe`: exit status 0 if Flower answers on FLEET_FLOWER_PORT here, else 1.
+"""`python -m fleet.web.probe`: exit status 0 if the HTTP server of this container answers, else 1.
 
-For the probes of Kubernetes, which cannot send a password from a Secret. That Flower asks for the
-login shows that it serves.
+It asks the ops endpoint on FLEET_OPS_PORT, or else Flower on FLEET_FLOWER_PORT. For the probes of
+Kubernetes, which cannot send a password from a Secret. That Flower asks for the login shows that it
+serves.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 
 SECONDS = 3.0
+PAGES = {
+    "FLEET_OPS_PORT": ("/health", (200,)),
+    "FLEET_FLOWER_PORT": ("/healthcheck", (200, 401)),
+}
+"""What is asked, and which answers show that it serves."""
 
 
-def answers(port: int) -> bool:
-    """Whether Flower answers on a port of this machine."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+def answers(environment: Mapping[str, str]) -> bool:
+    """Whether the server whose port the environment names answers on this machine."""
+    named = next((name for name in PAGES if environment.get(name, "").isdigit()), None)
+    if named is None:
+        return False
+    path, good = PAGES[named]
+    connection = HTTPConnection("127.0.0.1", int(environment[named]), timeout=SECONDS)
     try:
-        connection.request("GET", "/healthcheck")
-        return connection.getresponse().status in (200, 401)
+        connection.request("GET", path)
+        return connection.getresponse().status in good
     except (OSError, HTTPException):
         return False
     finally:
@@ -26,4 +37,4 @@ def answers(port: int) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if answers(int(os.environ.get("FLEET_FLOWER_PORT", "0"))) else 1)
+    sys.exit(0 if answers(os.environ) else 1)

@@ -218,10 +218,11 @@ def test_only_the_viewers_pages_are_without_buttons(flower: Served) -> None:
 def test_a_probe_knows_a_flower_that_asks_for_the_login(flower: Served) -> None:
     async def use(ask: Ask) -> bool:
         port = int((await ask("/")).effective_url.split(":")[2].split("/")[0])
-        return await asyncio.to_thread(answers, port)
+        return await asyncio.to_thread(answers, {"FLEET_FLOWER_PORT": str(port)})
 
     assert flower.run(use)
-    assert not answers(1)
+    for nobody in ({"FLEET_FLOWER_PORT": "1"}, {"FLEET_OPS_PORT": "1"}, {}):
+        assert not answers(nobody)
 
 
 def with_passwords(settings: Settings, **changes: Any) -> Settings:
