@@ -19,12 +19,13 @@ from fleet.access.administration import AccessAdministration
 from fleet.access.guarded import guarded
 from fleet.access.rules import Need
 from fleet.agent import Payload, Result
+from fleet.audit.origin import user
 from fleet.broker.messages import message_encoder
 from fleet.budgets.administration import BudgetAdministration
 from fleet.errors import InvalidRequest, ResultTimeout, TaskCancelled, TaskNotFound
 from fleet.ledger.administration import SpendReading
 from fleet.models.rules.choice import ModelDecision
-from fleet.policy.actor import routine_actor, user
+from fleet.policy.actor import routine_actor
 from fleet.policy.store import Scope
 from fleet.redis.client import redis_errors
 from fleet.routing.agents_store import AgentRecord

@@ -35,6 +35,7 @@ FORBIDDEN = {
         "fleet.operations.health",
         "redis",
     ),
+    "structlog is imported in fleet.telemetry alone": ("fleet.tasks.reaper", "structlog"),
     "Agents know what an agent is, the sandbox and the errors, and nothing of the fleet that "
     "runs them": ("workers.code_generator.agent", "fleet.tasks.store"),
 }

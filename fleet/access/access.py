@@ -20,6 +20,7 @@ from fleet.access.rules import (
     EVERY_TENANT,
     EVERYBODY,
     FORM,
+    SECRETS_OF_TENANTS,
     Identity,
     Need,
     Role,
@@ -130,6 +131,11 @@ class Guard:
     def check_secret(self, role: Role, path: str) -> None:
         """Raise `NotAllowed` unless the handle may use the secret of this path."""
         self._access.check_secret(self.identity(), role, path)
+
+    def secret_prefix(self, prefix: str) -> str:
+        """The beginning of the paths to list: those of the handle's tenant if none is asked for."""
+        own = self.tenant
+        return prefix or (f"{SECRETS_OF_TENANTS}{own}/" if own else "")
 
     @property
     def tenant(self) -> str:

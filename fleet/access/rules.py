@@ -148,9 +148,8 @@ def foreign(who: Identity, tenant: str) -> str:
 
 def secret_tenant(path: str) -> str | None:
     """The tenant whose secret has this path; None for a secret of the fleet."""
-    if not path.startswith(SECRETS_OF_TENANTS):
-        return None
-    return path.removeprefix(SECRETS_OF_TENANTS).partition("/")[0]
+    tenant, slash, _ = path.removeprefix(SECRETS_OF_TENANTS).partition("/")
+    return tenant if slash and path.startswith(SECRETS_OF_TENANTS) else None
 
 
 def new_grant(

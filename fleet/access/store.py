@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from fleet.access.rules import Grant, in_order, token_id, whose
+from fleet.audit.origin import origin_here
 from fleet.errors import RetryLater
-from fleet.policy.audit_store import MAX_ENTRIES
-from fleet.policy.fields import ACCESS, field_name
 from fleet.policy.store import AuditActor
 from fleet.redis.client import redis_errors
 from fleet.redis.scripts import text
@@ -22,6 +21,20 @@ class TokenChange(NamedTuple):
     digested: str
     before: Grant | None
     after: Grant | None
+
+    @property
+    def what(self) -> str:
+        """What is done, for the audit."""
+        if self.before is None:
+            return "grant"
+        return "revoke" if self.after is None else "replace"
+
+    @property
+    def about(self) -> str:
+        """The token and what it grants, for the audit."""
+        grant = self.after or self.before
+        assert grant is not None
+        return f"token {token_id(self.digested)}: {described(grant)}"
 
 
 class TokenStore(Store):
@@ -50,13 +63,12 @@ class TokenStore(Store):
 
         Raises `RetryLater` if another process has changed one of the tokens meanwhile.
         """
-        keys = [self.keys.tokens, self.keys.audit, self.keys.policy]
-        arguments: list[str | int] = [*actor, MAX_ENTRIES]
-        for digested, before, after in changes:
-            tenant = next(each.tenant for each in (after, before) if each is not None)
-            arguments += [digested, field_name(ACCESS, tenant, token_id(digested))]
-            arguments += [each.to_json() if each else "" for each in (before, after)]
-            arguments += [described(each) if each else "" for each in (before, after)]
+        keys = [self.keys.tokens, self.keys.audit, self.keys.audit_head]
+        by, where = origin_here(actor.by)
+        arguments = [by, where, actor.why]
+        for change in changes:
+            before, after = (each.to_json() if each else "" for each in change[1:])
+            arguments += [change.digested, before, after, change.what, change.about]
         with redis_errors(self.client):
             done = self.scripts.change_tokens(keys=keys, args=arguments)
         if not int(done):

@@ -12,19 +12,19 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-import structlog
 from celery import Celery
 from celery.utils.saferepr import saferepr
 from celery.worker.state import SOFTWARE_INFO
 
 from fleet.errors import FleetError
+from fleet.telemetry.logger import get_logger
 
 ALIVE_SECONDS = 5.0
 """The interval of heartbeats. Monitors declare beat dead after twice the `freq` in the event."""
 
 Job = Callable[[], Any]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class JobEvents:

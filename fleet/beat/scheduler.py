@@ -20,7 +20,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import structlog
 from celery.beat import Scheduler
 
 from fleet.beat.job_events import JobEvents
@@ -30,6 +29,7 @@ from fleet.broker.known_tasks import JOBS, KnownJob
 from fleet.errors import FleetError
 from fleet.local.alive import show_alive
 from fleet.tasks.background_loops import FailureStreak
+from fleet.telemetry.logger import get_logger
 
 TICKS = 6
 """The minimum number of ticks, and so of renewals, within the time of a lease."""
@@ -38,7 +38,7 @@ RETRY_SECONDS = 1.0
 END_SECONDS = 5.0
 """How long beat waits for its running jobs at shutdown. A job may be killed at any time."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class JobThreads:

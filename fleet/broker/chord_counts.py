@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import structlog
 from billiard.einfo import ExceptionInfo
 from celery import Celery, bootsteps
 from celery.app.task import Context
@@ -26,11 +25,12 @@ from celery.signals import worker_process_init
 from celery.states import FAILURE, READY_STATES, REJECTED, REVOKED
 
 from fleet.broker.known_tasks import is_plain
+from fleet.telemetry.logger import get_logger
 
 STOCK_REQUEST = "celery.worker.request:Request"
 POLL_SECONDS = 0.5
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def has_result(task: Any, request: Any) -> bool:

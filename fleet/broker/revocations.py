@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import structlog
 from celery import Celery, bootsteps
 from celery.app import control
 from celery.utils.functional import maybe_list
@@ -26,8 +25,9 @@ from kombu.utils.encoding import bytes_to_str
 from fleet.errors import FleetError
 from fleet.tasks.connection import Connection
 from fleet.tasks.revocations_store import parse_stamps
+from fleet.telemetry.logger import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Control(control.Control):

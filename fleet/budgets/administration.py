@@ -25,7 +25,7 @@ from fleet.budgets.rules.alerts import Alert
 from fleet.budgets.stores import BudgetStores
 from fleet.budgets.usage import LimitUsage, limit_usages
 from fleet.policy.actor import actor_of
-from fleet.policy.audit_store import PolicyChange
+from fleet.policy.audit_store import PolicyChange, newest_changes
 from fleet.policy.rules import Emergency
 from fleet.policy.store import Scope
 from fleet.policy.stores import PolicyStores
@@ -121,7 +121,7 @@ class BudgetAdministration:
 
     def audit(self, limit: int = 50) -> list[PolicyChange]:
         """Changes of the policy (routes, limits, controls), newest first."""
-        return self._policy.audit.newest(limit)
+        return newest_changes(self._policy.audit, limit)
 
     def alerts(self, limit: int = 50) -> list[Alert]:
         """Alerts, newest first: a scope has used 50, 80, 90 or 100 % of its dollars, or a model has

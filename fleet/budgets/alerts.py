@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import structlog
-
 from fleet.budgets.controls import Controls
 from fleet.budgets.rules.alerts import BudgetAlert, BudgetUse
 from fleet.budgets.rules.limits import Limit, Limits
@@ -13,10 +11,11 @@ from fleet.budgets.stores import BudgetStores
 from fleet.budgets.usage_store import UsageReading, UsageStore
 from fleet.policy.rules import LimitKey
 from fleet.settings.names import EACH
+from fleet.telemetry.logger import get_logger
 
 BUDGET_WINDOWS = ("hour", "day", "month")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def look_at_budgets(controls: Controls, budgets: BudgetStores) -> list[str]:

@@ -34,6 +34,7 @@ def check() -> None:
     """
     from fleet.agent import installed_agents
     from fleet.models.catalogue import catalogue
+    from fleet.models.keys import ProviderKeys
     from fleet.routing.routes import check_strategies
     from fleet.routing.strategies import installed_strategies
     from fleet.scaling.actuators import check_actuator
@@ -47,7 +48,7 @@ def check() -> None:
     check_policies(settings, installed_policies())
     check_actuator(settings)
     check_model_tasks(settings, installed_agents())
-    models = catalogue(settings, os.environ)
+    models = catalogue(settings, ProviderKeys(settings.config.providers, os.environ))
     say(
         f"{settings.source}: valid ({len(config.pools)} pools, {len(config.request_types)} request "
         f"types, {models_counted(models, config.models.catalogue)})"

@@ -116,11 +116,14 @@ def resume(
 
     from fleet.errors import InvalidRequest
     from fleet.models.catalogue import catalogue
+    from fleet.models.keys import ProviderKeys
     from fleet.models.listing import end_cool_downs
     from fleet.settings import load_settings
     from fleet.text import unknown
 
-    known = {each.name: each for each in catalogue(load_settings(), os.environ)}
+    settings = load_settings()
+    keys = ProviderKeys(settings.config.providers, os.environ)
+    known = {each.name: each for each in catalogue(settings, keys)}
     if model not in known:
         raise InvalidRequest(unknown("model", model, known))
     state = connect("operate", "fleet models resume").models.state
@@ -230,6 +233,7 @@ def _lines(request_type: str | None) -> tuple[list[CatalogueLine], str]:
 
     from fleet.errors import InvalidRequest
     from fleet.models.catalogue import catalogue
+    from fleet.models.keys import ProviderKeys
     from fleet.models.listing import listing
     from fleet.settings import load_settings
     from fleet.tasks.submission.model_planning import model_policy
@@ -239,7 +243,8 @@ def _lines(request_type: str | None) -> tuple[list[CatalogueLine], str]:
     if request_type is not None and request_type not in settings.config.request_types:
         raise InvalidRequest(unknown("request type", request_type, settings.config.request_types))
     book, problem = _book(settings)
-    found = catalogue(settings, os.environ, price_all=True, book=book)
+    keys = ProviderKeys(settings.config.providers, os.environ)
+    found = catalogue(settings, keys, price_all=True, book=book)
     now, facts = connect("read", "fleet models").models.state.look()
     policy = model_policy(settings.config)
     return listing(found, facts, policy, now, request_type), book.source + problem

@@ -52,16 +52,19 @@ def broker() -> None:
 def model() -> None:
     """Serve the local language model with the OpenAI API on FLEET_MODEL_PORT.
 
-    Example: `FLEET_MODEL_PORT=8099 fleet service model`
+    It answers callers that have the key in FLEET_MODEL_KEY, and no web page.
+
+    Example: `FLEET_MODEL_PORT=8099 FLEET_MODEL_KEY=secret fleet service model`
     """
-    from fleet.local.model import serve_model
+    from fleet.local.model import key_of, serve_model
     from fleet.local.ports import LOOPBACK, pick_ports
     from fleet.settings import load_settings
 
-    wanted = {"FLEET_MODEL_PORT": load_settings().environment.model_port}
-    port = pick_ports(wanted)["FLEET_MODEL_PORT"]
+    environment = load_settings().environment
+    key = key_of(environment)
+    port = pick_ports({"FLEET_MODEL_PORT": environment.model_port})["FLEET_MODEL_PORT"]
     say(f"starting the local model at http://{LOOPBACK}:{port}/v1")
-    serve_model(port)
+    serve_model(port, key)
 
 
 @app.command()

@@ -51,10 +51,14 @@ def status(as_json: JsonOption = False) -> None:
 
 def look(settings: Settings) -> list[Part]:
     """Check every part. The state of pools and beat is in the broker, so it must answer."""
+    import os
+
+    from fleet.models.keys import ProviderKeys
     from fleet.operations import health
 
     broker = health.broker_part(settings)
-    parts = [broker, health.model_part(settings), *health.sandbox_parts(settings)]
+    keys = ProviderKeys(settings.config.providers, os.environ)
+    parts = [broker, health.model_part(settings, keys), *health.sandbox_parts(settings)]
     if broker.ok:
         parts += _parts_in_broker(settings)
     if flower := flower_url(settings):

@@ -56,16 +56,18 @@ def up() -> None:
     """
     from fleet.local import run_file, stack
     from fleet.local.ports import pick_ports
+    from fleet.models.keys import ProviderKeys
     from fleet.operations.broker import ping
 
     settings = _settings_of_new_run()
     _check_scaling(settings)
-    needed = stack.needs(settings, os.environ)
+    keys = ProviderKeys(settings.config.providers, os.environ)
+    needed = stack.needs(settings, keys)
     plan = stack.plan(read_procfile(Path(PROCFILE)), settings.config, needed)
     if not needed.broker:
         ping(settings)
     ports = pick_ports(_wanted_ports(settings, needed.broker, needed.model))
-    found = stack.addresses(settings, needed, ports, _secret())
+    found = stack.addresses(settings, needed, ports, _secret(), _model_key(settings))
     data_dir = settings.environment.data_dir
     run_file.write_run_file(data_dir, _run_file(settings, plan, ports, found))
     try:
@@ -234,6 +236,7 @@ def _run_file(
         ports=ports,
         processes=tuple(plan.commands),
         ops_url=found.ops_url,
+        model_key=found.model_key,
     )
 
 
@@ -261,6 +264,13 @@ def _flower_password(settings: Settings) -> str:
     password = _secret()
     say(f"Flower's password for this run: {password}   (FLEET_FLOWER_PASSWORD sets one)")
     return password
+
+
+def _model_key(settings: Settings) -> str:
+    from fleet.local.model import key_of
+
+    environment = settings.environment
+    return _secret() if environment.model_key is None else key_of(environment)
 
 
 def _secret() -> str:

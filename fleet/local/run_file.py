@@ -1,7 +1,8 @@
 """The run file: a running `fleet up` writes its addresses into it for other terminals.
 
-It holds the broker's password, and only its owner may read it. A data folder has at most one. The
-start time in it tells its process from a later process with the same id.
+It holds the broker's password and the local model's key, and only its owner may read it. A data
+folder has at most one. The start time in it tells its process from a later process with the same
+id.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
@@ -27,18 +28,19 @@ CLOCK_SLACK_SECONDS = 2.0
 class RunFile:
     """`started` is when the process began, in seconds since 1970.
 
-    `ops_url` is None in the file of an older version.
+    `ops_url` and `model_key` are None in the file of an older version.
     """
 
     pid: int
     started: float
-    broker_url: str
+    broker_url: str = field(repr=False)
     model_url: str | None
     flower_url: str
     flower_user: str
     ports: Mapping[str, int]
     processes: tuple[str, ...]
     ops_url: str | None = None
+    model_key: str | None = field(default=None, repr=False)
 
 
 def make_data_dir(settings: Settings) -> Path:

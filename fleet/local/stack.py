@@ -9,11 +9,12 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from fleet.errors import InvalidConfig
 from fleet.local.ports import LOOPBACK
+from fleet.models.keys import ProviderKeys
 from fleet.settings import FleetConfig, Settings
 
 SERVICES = ("broker", "model", "beat", "flower", "ops")
@@ -39,18 +40,19 @@ class ProcessPlan:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """The addresses of the services. Only `broker_url` contains a password."""
+    """The addresses of the services. Only `broker_url` contains a password. `model_key` is the key
+    of the local model that is started here."""
 
-    broker_url: str
+    broker_url: str = field(repr=False)
     model_url: str | None
     flower_url: str
     ops_url: str
+    model_key: str | None = field(default=None, repr=False)
 
 
-def needs(settings: Settings, environment: Mapping[str, str]) -> Needs:
+def needs(settings: Settings, keys: ProviderKeys) -> Needs:
     """A broker unless FLEET_BROKER_URL is set. A model unless FLEET_MODEL_URL or a key is set."""
-    keys = (provider.key(environment) for provider in settings.config.providers.values())
-    provided = settings.environment.model_url or any(keys)
+    provided = settings.environment.model_url or keys.providers
     return Needs(broker=settings.environment.broker_url is None, model=not provided)
 
 
@@ -115,9 +117,10 @@ def runnable(command: str) -> str:
 
 
 def addresses(
-    settings: Settings, needed: Needs, ports: Mapping[str, int], secret: str
+    settings: Settings, needed: Needs, ports: Mapping[str, int], secret: str, model_key: str
 ) -> Addresses:
-    """The addresses of the services, from the chosen ports and the broker's password."""
+    """The addresses of the services, from the chosen ports, the broker's password and the key of
+    the local model."""
     broker = f"redis://:{quote(secret, safe='')}@{LOOPBACK}:{ports.get('FLEET_BROKER_PORT')}/0"
     model = f"http://{LOOPBACK}:{ports.get('FLEET_MODEL_PORT')}/v1"
     return Addresses(
@@ -125,6 +128,7 @@ def addresses(
         model_url=model if needed.model else settings.environment.model_url,
         flower_url=f"http://{LOOPBACK}:{ports['FLEET_FLOWER_PORT']}",
         ops_url=f"http://{LOOPBACK}:{ports['FLEET_OPS_PORT']}",
+        model_key=model_key if needed.model else None,
     )
 
 
@@ -142,6 +146,8 @@ def child_environment(
     }
     if found.model_url:
         given["FLEET_MODEL_URL"] = found.model_url
+    if found.model_key:
+        given["FLEET_MODEL_KEY"] = found.model_key
     return given
 
 

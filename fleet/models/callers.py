@@ -1,34 +1,30 @@
-"""The callers of the models that this process can reach."""
+"""The callers of the models that this process can reach, one for each model and key."""
 
 from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
+from random import Random
 from typing import TYPE_CHECKING
 
 from fleet.models.calls.endpoint import Endpoint
+from fleet.models.keys import DeclaredKey, KeyAccess, ProviderKeys
 from fleet.models.priced import ModelsByName
 from fleet.models.rules.catalogue import Model
+from fleet.models.rules.key_choice import by_share
 from fleet.settings import Settings
 from fleet.settings.names import LOCAL
+from fleet.settings.providers import Provider
 
 if TYPE_CHECKING:
     from fleet.models.calls.call import ModelCaller
 
 CLIENTS = "fleet.models.calls.call"
 
-
-def model_callers(
-    settings: Settings, models: Sequence[Model], environment: Mapping[str, str]
-) -> Mapping[str, ModelCaller]:
-    """A caller for each reachable model, by the model's name.
-
-    A caller is made on first use: only then is the provider's package imported. A look-up raises
-    `InvalidConfig` if the package is not installed.
-    """
-    return _Callers(settings, models, environment)
+NO_KEY = "local"
+"""Sent to a server of the local model that needs no key: the protocol's client wants one."""
 
 
 def load_clients() -> type[ModelCaller]:
@@ -46,47 +42,65 @@ def load_clients() -> type[ModelCaller]:
     return ModelCaller
 
 
-class _Callers(Mapping[str, "ModelCaller"]):
+class ModelCallers(Collection[str]):
+    """The names of the reachable models, and a caller for each model and key.
+
+    A caller is made on first use: only then is the provider's package imported. `rng` spreads the
+    calls over the keys of a provider.
+    """
+
     def __init__(
-        self, settings: Settings, models: Sequence[Model], environment: Mapping[str, str]
+        self, settings: Settings, models: Sequence[Model], keys: ProviderKeys, rng: Random
     ) -> None:
-        self.timeout = settings.config.limits.model_call_seconds
-        self.reachable = {
+        self.keys = keys
+        self._timeout = settings.config.limits.model_call_seconds
+        self._rng = rng
+        self._reachable = {
             model.name: (model, endpoint)
             for model in models
-            if (endpoint := _endpoint(settings, model.provider, environment)) is not None
+            if (endpoint := _endpoint(settings, model.provider, keys)) is not None
         }
-        self.now = ModelsByName(models)
-        self.made: dict[str, ModelCaller] = {}
+        self._now = ModelsByName(models)
+        self._made: dict[tuple[str, str], ModelCaller] = {}
 
-    def __getitem__(self, name: str) -> ModelCaller:
-        if name not in self.made:
-            model, endpoint = self.reachable[name]
-            now = partial(self.now.__getitem__, name)
-            self.made[name] = load_clients()(model, endpoint, self.timeout, now)
-        return self.made[name]
+    def keys_of(self, name: str) -> list[DeclaredKey]:
+        """The keys to call a model with, in random order by their shares. Empty for a local model,
+        which needs none."""
+        return by_share(self.keys.of(self._reachable[name][0].provider), self._rng)
+
+    def caller(self, name: str, key: DeclaredKey | None) -> ModelCaller:
+        """The caller of a model with a key. Raises `InvalidConfig` if the package for the
+        provider's protocol is not installed."""
+        at = name, key.id if key else ""
+        if at not in self._made:
+            model, endpoint = self._reachable[name]
+            now = partial(self._now.__getitem__, name)
+            access = KeyAccess(self.keys, key) if key else None
+            self._made[at] = load_clients()(model, endpoint, self._timeout, now, access)
+        return self._made[at]
 
     def __contains__(self, name: object) -> bool:
-        return name in self.reachable
+        return name in self._reachable
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.reachable)
+        return iter(self._reachable)
 
     def __len__(self) -> int:
-        return len(self.reachable)
+        return len(self._reachable)
 
 
-def _endpoint(settings: Settings, provider: str, environment: Mapping[str, str]) -> Endpoint | None:
+def _endpoint(settings: Settings, provider: str, keys: ProviderKeys) -> Endpoint | None:
+    """Where a provider's models are served, without its key."""
     if provider == LOCAL:
-        url = settings.environment.model_url
-        return Endpoint("openai", "local", url) if url else None
-    found = settings.config.providers.get(provider)
-    key = found and found.key(environment)
-    if not found or not key:
+        url, local = settings.environment.model_url, settings.environment.model_key
+        own = local.get_secret_value() if local else NO_KEY
+        return Endpoint("openai", own, url) if url else None
+    found: Provider | None = settings.config.providers.get(provider)
+    if not found or not keys.of(provider):
         return None
     return Endpoint(
         found.kind,
-        key,
+        "",
         found.base_url,
         found.region,
         found.streams,

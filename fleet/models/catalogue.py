@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from fleet.errors import InvalidConfig
+from fleet.models.keys import ProviderKeys
 from fleet.models.prices import Listed, PriceBook, current_prices
 from fleet.models.rules.choice import REFERENCE_CATALOGUE, Model, Price
 from fleet.settings import Settings
 from fleet.settings.models import CatalogueModel
 from fleet.settings.names import LOCAL
 
-KEY_ID_DIGITS = 8
-
 
 def catalogue(
     settings: Settings,
-    environment: Mapping[str, str],
+    keys: ProviderKeys,
     *,
     price_all: bool = False,
     now: datetime | None = None,
@@ -26,17 +23,18 @@ def catalogue(
 ) -> tuple[Model, ...]:
     """All models of the catalogue. The `absent` field says why a model is not available.
 
-    A hosted model is available if its provider's key is in the environment. A local model is
-    available if no provider has a key, or if FLEET_MODEL_URL names a server. Prices come from the
-    `book`, or from the newest data here, as of `now`, or of this moment. `fleet.models.priced`
-    follows their changes. Unavailable models are priced only with `price_all`, for display.
+    A hosted model is available if its provider has a key here, see `fleet.models.keys`. A local
+    model is available if no provider has a key, or if FLEET_MODEL_URL names a server. Prices come
+    from the `book`, or from the newest data here, as of `now`, or of this moment.
+    `fleet.models.priced` follows their changes. Unavailable models are priced only with
+    `price_all`, for display.
 
     Raises `InvalidConfig` if no model is available, or if an available one has no price and is not
     marked free.
     """
     if settings.config.models.catalogue == "reference":
         return REFERENCE_CATALOGUE
-    builder = _ModelBuilder(settings, environment, price_all, now or datetime.now(UTC), book)
+    builder = _ModelBuilder(settings, keys, price_all, now or datetime.now(UTC), book)
     models = tuple(builder.model(name, each) for name, each in settings.config.catalogue.items())
     if all(model.absent for model in models):
         reasons = "; ".join(f"{model.name}: {model.absent}" for model in models)
@@ -47,18 +45,13 @@ def catalogue(
     return models
 
 
-def key_id(provider: str, key: str) -> str:
-    """A name for a provider's key that does not reveal it: the beginning of its SHA-256."""
-    return f"{provider}:{hashlib.sha256(key.encode()).hexdigest()[:KEY_ID_DIGITS]}"
-
-
 class _ModelBuilder:
     """Makes models from the catalogue's lines. Reads the prices when they are first needed."""
 
     def __init__(
         self,
         settings: Settings,
-        environment: Mapping[str, str],
+        keys: ProviderKeys,
         price_all: bool,
         now: datetime,
         book: PriceBook | None,
@@ -66,10 +59,8 @@ class _ModelBuilder:
         self.settings = settings
         self.price_all = price_all
         self.now = now
-        self.providers = settings.config.providers
-        found = {name: each.key(environment) for name, each in self.providers.items()}
-        self.keys = {name: key for name, key in found.items() if key}
-        self.serves_local = not self.keys or settings.environment.model_url is not None
+        self.keys = keys
+        self.serves_local = not keys.providers or settings.environment.model_url is not None
         self.book = book
 
     def model(self, name: str, line: CatalogueModel) -> Model:
@@ -92,7 +83,8 @@ class _ModelBuilder:
             capabilities=frozenset(line.capabilities),
             region=line.region,
             tenants=frozenset(line.tenants),
-            key_id=self._key_id(line.provider),
+            # The local model never cools down: it has no key whose quota others could use up.
+            key_ids=tuple(key.id for key in self.keys.of(line.provider)),
             absent=absent,
         )
 
@@ -100,15 +92,7 @@ class _ModelBuilder:
         if provider == LOCAL:
             # `fleet up` starts no local model if a provider has a key.
             return "" if self.serves_local else "not served: set FLEET_MODEL_URL"
-        if provider in self.keys:
-            return ""
-        return f"no key: set {' or '.join(self.providers[provider].variables)}"
-
-    def _key_id(self, provider: str) -> str | None:
-        # The local model never cools down: it has no key whose quota others could use up.
-        if provider == LOCAL:
-            return None
-        return key_id(provider, self.keys[provider]) if provider in self.keys else None
+        return "" if self.keys.of(provider) else f"no key: set {self.keys.missing(provider)}"
 
     def _listed(self, name: str, line: CatalogueModel) -> Listed:
         if is_fixed(line):

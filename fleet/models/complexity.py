@@ -7,17 +7,16 @@ one from the recorded examples.
 
 from __future__ import annotations
 
-import structlog
-
 from fleet.models.rules.difficulty.model import DifficultyModel, is_of_an_earlier_version
 from fleet.models.rules.difficulty.payload_text import text_of
 from fleet.policy.store import Policy, PolicyStore
+from fleet.telemetry.logger import get_logger
 
 DEFAULT_COMPLEXITY = 0.5
 DECIMALS = 2
 """Tasks of nearly the same complexity share a plan. The estimate is not more exact than this."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Complexity:

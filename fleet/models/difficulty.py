@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-import structlog
-
 from fleet.errors import InvalidRequest
 from fleet.models.examples_store import Example
 from fleet.models.rules.catalogue import Model
 from fleet.models.rules.difficulty.text_features import Sketch
 from fleet.models.rules.difficulty.training import TaskOutcome, TrainingReport, train
 from fleet.models.rules.learning import ChoicePolicy, ModelFacts, posterior
+from fleet.telemetry.logger import get_logger
 
 UNKNOWN_QUALITY = 0.5
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Qualities = Mapping[tuple[str, str], float]
 """The believed quality of a model on a request type, 0 to 1, by (model, request type)."""

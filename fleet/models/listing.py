@@ -63,7 +63,7 @@ def _line(
     learned = tuple(Learned(kind, _belief(model, seen.get(kind), policy, now)) for kind in kinds)
     if model.absent:
         return CatalogueLine(model, "absent", model.absent, 0.0, learned)
-    cooling = facts.cool_down(model.key_id, model.name)
+    cooling = facts.cool_down(model.key_ids, model.name)
     if cooling is not None and cooling.until > now:
         return CatalogueLine(model, "cooling down", cooling.reason, cooling.until - now, learned)
     return CatalogueLine(model, "ready", _of_limit(model, facts), 0.0, learned)

@@ -18,15 +18,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import overload
 
-import structlog
-
 from fleet.errors import FleetError, InvalidConfig
 from fleet.models.catalogue import catalogue, is_fixed, listed
+from fleet.models.keys import ProviderKeys
 from fleet.models.price_files import PRICES_FILE, Stored, read_stored, unpacked
 from fleet.models.prices import PriceBook, newest_prices
 from fleet.models.prices_store import SharedPrices
 from fleet.models.rules.catalogue import Model
 from fleet.settings import Settings
+from fleet.telemetry.logger import get_logger
 
 CHECK_SECONDS = 10.0
 SHARED = "the prices in Redis"
@@ -34,7 +34,7 @@ SHARED = "the prices in Redis"
 
 Clock = Callable[[], datetime]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def utc_now() -> datetime:
@@ -56,7 +56,7 @@ class PricedModels(Sequence[Model]):
     def __init__(
         self,
         settings: Settings,
-        environment: Mapping[str, str],
+        keys: ProviderKeys,
         clock: Clock = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
         shared: SharedPrices | None = None,
@@ -67,7 +67,7 @@ class PricedModels(Sequence[Model]):
         self._monotonic = monotonic
         self._folder = settings.environment.data_dir
         now = clock()
-        self._models = catalogue(settings, environment, now=now)
+        self._models = catalogue(settings, keys, now=now)
         self._second = int(now.timestamp())
         self._follows = frozenset(self._moving())
         self._book: PriceBook | None = None

@@ -5,6 +5,7 @@
     cool|KEY|                    the same of all models of a key
     limit|MODEL                  whether answers keep their limit: see
                                  `fleet.models.rules.output_limits`
+    version|KEY                  the newest version known of a key in a secret that has failed
     prices                       the version of the shared prices: see `fleet.models.prices_store`
     turn|MODEL                   until in ms and which call, if its calls take turns: `admit.lua`
 
@@ -34,6 +35,7 @@ Arguments = list[str | int]
 LEARNED = "learned"
 COOL = "cool"
 LIMIT = "limit"
+VERSION = "version"
 PRICES = "prices"
 SEPARATOR = "|"
 
@@ -56,7 +58,7 @@ RATING_WEIGHT = 2
 def parse_facts(flat: Sequence[Any]) -> ModelFacts:
     """The facts from the hash, as a list of fields and values in the form of Redis's answer."""
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    evidence, cooldowns, limits, prices = {}, {}, {}, ""
+    evidence, cooldowns, limits, versions, prices = {}, {}, {}, {}, ""
     for name, value in ((text(name), text(value)) for name, value in pairs):
         kind, _, rest = name.partition(SEPARATOR)
         if kind == LEARNED:
@@ -67,9 +69,11 @@ def parse_facts(flat: Sequence[Any]) -> ModelFacts:
             cooldowns[key_id, model] = _cool_down(value)
         elif kind == LIMIT:
             limits[rest] = LimitRecord.parse(value)
+        elif kind == VERSION:
+            versions[rest] = int(value)
         elif kind == PRICES:
             prices = value
-    return ModelFacts(evidence, cooldowns, limits, prices)
+    return ModelFacts(evidence, cooldowns, limits, prices, versions)
 
 
 def _evidence(packed: str) -> ModelEvidence:
@@ -153,28 +157,41 @@ class ModelState(Store):
         with redis_errors(self.client):
             return bool(self.scripts.learn(keys=[self.keys.models, record], args=arguments))
 
-    def cool(self, key_id: str, model: str, reason: str, retry_after: float | None) -> float:
+    def cool(
+        self, key_id: str, model: str, reason: str, retry_after: float | None, version: int = 0
+    ) -> float:
         """Start a cool-down of the model for the whole fleet. Returns its seconds from now.
+
+        `version` is that of the key that failed, 0 for a key without versions. If a newer one is
+        known, nothing cools down.
 
         These are the `retry_after` seconds of the provider, up to an hour. Without them: 5 s,
         doubled with each failure in a row, up to 5 minutes.
         """
         # 0 counts as no request: otherwise the whole fleet would call again at once.
         asked = int(min(retry_after or 0, MAX_ASKED_SECONDS) * 1000) or ""
-        return self._cool(key_id, model, reason, asked, (FIRST_COOL_MS, MAX_COOL_MS))
+        return self._cool(key_id, model, reason, asked, (FIRST_COOL_MS, MAX_COOL_MS), version)
 
-    def cool_for_long(self, key_id: str, model: str, reason: str) -> float:
+    def cool_for_long(self, key_id: str, model: str, reason: str, version: int = 0) -> float:
         """Start a long cool-down of a model, or with `WHOLE_KEY` of all models of the key, for a
         fault that a person must fix. Returns its seconds from now.
 
         These are an hour, doubled with each failure in a row, up to 6 hours.
         """
-        return self._cool(key_id, model, reason, "", (FIRST_STANDING_MS, MAX_STANDING_MS))
+        growth = (FIRST_STANDING_MS, MAX_STANDING_MS)
+        return self._cool(key_id, model, reason, "", growth, version)
 
     def _cool(
-        self, key_id: str, model: str, reason: str, asked: int | str, growth: tuple[int, int]
+        self,
+        key_id: str,
+        model: str,
+        reason: str,
+        asked: int | str,
+        growth: tuple[int, int],
+        version: int,
     ) -> float:
         arguments: Arguments = [_cool_field(key_id, model), reason, asked, *growth]
+        arguments += [_field((VERSION, key_id)), version]
         with redis_errors(self.client):
             return int(self.scripts.open_circuit(keys=[self.keys.models], args=arguments)) / 1000
 
@@ -187,6 +204,13 @@ class ModelState(Store):
         arguments: Arguments = [_cool_field(key_id, model), round(until * 1000)]
         with redis_errors(self.client):
             self.scripts.close_circuit(keys=[self.keys.models], args=arguments)
+
+    def replaced(self, key_id: str, version: int) -> bool:
+        """End the cool-downs of a key, if this version of it is newer than the one that led to
+        them. Returns whether it is."""
+        arguments: Arguments = [_field((VERSION, key_id)), version, _cool_field(key_id, "")]
+        with redis_errors(self.client):
+            return bool(self.scripts.replace_key(keys=[self.keys.models], args=arguments))
 
     def note_limit(
         self, model: str, call: str, shown: Shown | None

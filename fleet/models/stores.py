@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fleet.models.examples_store import Examples
+from fleet.models.keys import ProviderKeys
 from fleet.models.priced import PricedModels
 from fleet.models.prices_store import SharedPrices
 from fleet.models.store import ModelState
@@ -12,9 +13,11 @@ from fleet.models.store import ModelState
 
 @dataclass(frozen=True, slots=True)
 class ModelStores:
-    """The learned facts about models, the examples, the shared prices, and the catalogue."""
+    """The learned facts about models, the examples, the shared prices, the providers' keys, and the
+    catalogue."""
 
     state: ModelState
     examples: Examples
     prices: SharedPrices
+    keys: ProviderKeys
     catalogue: PricedModels

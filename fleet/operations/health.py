@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from fleet.agent import installed_agents
 from fleet.errors import FleetError, NotAllowed
+from fleet.models.keys import ProviderKeys
 from fleet.operations.broker import PROBE_SECONDS, ping
 from fleet.redis.client import place, redis_errors
 from fleet.redis.scripts import text
@@ -55,16 +56,15 @@ def access_part(settings: Settings, problem: str = "") -> Part:
     return Part("access", not problem, "tokens", problem)
 
 
-def model_part(settings: Settings, environment: Mapping[str, str] = os.environ) -> Part:
+def model_part(settings: Settings, keys: ProviderKeys) -> Part:
     """The language model: a server that must answer, or providers with a key (not tested)."""
-    url = settings.environment.model_url
+    url, key = settings.environment.model_url, settings.environment.model_key
     if url:
-        problem = http_problem(f"{url.rstrip('/')}/models")
+        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+        problem = http_problem(f"{url.rstrip('/')}/models", headers)
         return Part("model", not problem, masked(url), problem)
-    providers = settings.config.providers.items()
-    keyed = [name for name, provider in providers if provider.key(environment)]
-    if keyed:
-        return Part("model", True, ", ".join(keyed), "a key is set; not tested")
+    if keys.providers:
+        return Part("model", True, ", ".join(keys.providers), "a key is set; not tested")
     return Part("model", False, "-", "neither FLEET_MODEL_URL nor a provider's key is set")
 
 
@@ -156,11 +156,14 @@ def malformed_parts(count: int, ever: int) -> list[Part]:
     return [Part("malformed", True, where, detail)] if count else []
 
 
-def http_problem(url: str, *, asks_for_login: bool = False) -> str:
+def http_problem(
+    url: str, headers: Mapping[str, str] = MappingProxyType({}), *, asks_for_login: bool = False
+) -> str:
     """The problem with an HTTP address. Empty if it answers 200, or asks for a login where it
     should."""
     try:
-        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as answer:  # noqa: S310
+        request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310
+        with urllib.request.urlopen(request, timeout=PROBE_SECONDS) as answer:  # noqa: S310
             return "" if answer.status == 200 else f"answered {answer.status}"
     except urllib.error.HTTPError as error:
         return "" if asks_for_login and error.code == 401 else f"answered {error.code}"

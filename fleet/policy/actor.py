@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from getpass import getuser
-
+from fleet.audit.origin import user
 from fleet.errors import InvalidRequest
 from fleet.policy.store import AuditActor
 
@@ -31,11 +29,3 @@ def routine_actor(by: str = "", why: str = "") -> AuditActor:
                 f"{name}: write one line of at most {MAX_CHARACTERS} printable characters"
             )
     return actor
-
-
-def user() -> str:
-    """The user of the operating system; the user id if a container does not know the user."""
-    try:
-        return getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"

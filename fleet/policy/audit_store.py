@@ -1,25 +1,22 @@
-"""The audit: who changed which part of the policy, when and why. `policy.lua` writes it."""
+"""Changes of the policy in the audit: who changed what, when and why. `policy.lua` writes them."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import NamedTuple
 
+from fleet.audit.log import AuditLog
+from fleet.audit.rules import AuditEntry
 from fleet.policy.fields import field_parts
-from fleet.redis.client import redis_errors
-from fleet.redis.scripts import text
-from fleet.redis.store import Store
-
-MAX_ENTRIES = 10_000
-"""The approximate number of entries kept: a few megabytes."""
 
 
 class PolicyChange(NamedTuple):
     """The change of one field of the policy.
 
     `id` is `<ms>-<n>`, the ms since 1970 by Redis's clock. `kind` is `route`, `limit`, `over`,
-    `emergency`, `difficulty`, `size`, `scaling` or `access`. `about` names the subject, such as the
-    scope, window and quantity of a limit, or the tenant and id of a token. `before` and `after` are
-    the written values, empty if there was none.
+    `emergency`, `difficulty`, `size` or `scaling`. `about` names the subject, such as the scope,
+    window and quantity of a limit. `before` and `after` are the written values, empty if there was
+    none.
     """
 
     id: str
@@ -37,18 +34,26 @@ class PolicyChange(NamedTuple):
         return int(self.id.partition("-")[0]) / 1000
 
 
-class Audit(Store):
-    """Reads the audit."""
-
-    def newest(self, most: int) -> list[PolicyChange]:
-        """Changes, newest first. One call to Redis."""
-        with redis_errors(self.client):
-            found: Any = self.client.xrevrange(self.keys.audit, count=most)
-        return [_change(text(entry_id), fields) for entry_id, fields in found]
+def newest_changes(audit: AuditLog, most: int) -> list[PolicyChange]:
+    """Changes of the policy, newest first. One call to Redis for each 1,000 entries of the audit
+    among which it looks for them."""
+    entries = (entry for entry in audit.newest() if is_change(entry))
+    return [policy_change(entry) for entry in islice(entries, most)]
 
 
-def _change(entry_id: str, fields: dict[Any, Any]) -> PolicyChange:
-    found = {text(name): text(value) for name, value in fields.items()}
-    kind, about = field_parts(found.pop("field"))
-    version = int(found.pop("version"))
-    return PolicyChange(id=entry_id, version=version, kind=kind, about=tuple(about), **found)
+def is_change(entry: AuditEntry) -> bool:
+    """Whether an entry of the audit is a change of the policy."""
+    return entry.kind == "policy" and "field" in entry.fields
+
+
+def policy_change(entry: AuditEntry) -> PolicyChange:
+    """The change of the policy in an entry of the audit."""
+    facts = entry.facts
+    kind, about = field_parts(facts["field"])
+    return PolicyChange(
+        id=entry.id,
+        version=int(facts["version"]),
+        kind=kind,
+        about=tuple(about),
+        **{name: facts[name] for name in ("before", "after", "by", "why")},
+    )

@@ -6,8 +6,6 @@
     limit|SCOPE|WINDOW|QUANTITY     a number, or `none` if the limit is lifted
     size|POOL                       how many workers a pool has, by hand
     scaling|POOL                    the scaling policy of a pool, or of all with an empty name
-
-The audit also has changes of tokens, which are stored elsewhere: access|TENANT|TOKEN_ID.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ OVER = "over"
 LIMIT = "limit"
 SIZE = "size"
 SCALING = "scaling"
-ACCESS = "access"
 LIFTED = "none"
 SEPARATOR = "|"
 

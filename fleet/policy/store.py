@@ -3,7 +3,7 @@
 A plan is made under a version of the policy. Each change makes a new version, and the atomic step
 of a submission refuses a plan of another version. So a change holds from the next task of every
 producer on, at no cost while nothing changes. The same step records each change in the audit, see
-`fleet.policy.audit_store`.
+`fleet.audit.log`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from fleet.policy.audit_store import MAX_ENTRIES
 from fleet.policy.fields import (
     DIFFICULTY,
     EMERGENCY,
@@ -149,9 +148,9 @@ class PolicyStore(Store):
     ) -> int:
         """Set fields, and remove those with an empty value. Returns how many changed. A change that
         is repeated with the same `change_id` is made once."""
-        keys = [self.keys.policy, self.keys.audit, self.keys.change(change_id or uuid4().hex)]
-        keys.append(self.keys.parked)
-        arguments: list[str | bytes | int] = [*actor, MAX_ENTRIES, ANSWER_SECONDS]
+        answer = self.keys.change(change_id or uuid4().hex)
+        keys = [self.keys.policy, self.keys.audit, self.keys.audit_head, answer, self.keys.parked]
+        arguments: list[str | bytes | int] = [*actor, ANSWER_SECONDS]
         arguments += [part for pair in fields.items() for part in pair]
         with redis_errors(self.client):
             _, changed = self.scripts.policy(keys=keys, args=arguments)

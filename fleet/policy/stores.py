@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fleet.policy.audit_store import Audit
+from fleet.audit.log import AuditLog
 from fleet.policy.store import PolicyStore
 
 
@@ -13,4 +13,4 @@ class PolicyStores:
     """The policy that is in force, and who changed it."""
 
     store: PolicyStore
-    audit: Audit
+    audit: AuditLog

@@ -27,9 +27,13 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:agent:ID           hash     an agent: pool, slots, status, load, where it runs
     {fleet}:agent:ID:wake      list     an agent in maintenance waits on it; it is never fed
     {fleet}:policy             hash     the policy of all producers: routes, limits, version
-    {fleet}:audit              stream   changes of the policy: what, from what, by whom, reason
+    {fleet}:audit              stream   changes of the policy, acts on secrets, grants, and reads of
+                                        secrets, each chained to the entry before by its hash
+    {fleet}:audit:head         hash     the number and hash of its last entry, and of the last one
+                                        that was trimmed
     {fleet}:tokens             hash     what each token grants, as JSON, by the token's SHA-256
-    {fleet}:change:ID          string   the answer to a change of the policy
+    {fleet}:change:ID          string   the answer to a change of the policy, or to another entry
+                                        of the audit
     {fleet}:models             hash     evidence of models, and their cool-downs
     {fleet}:prices             hash     the price data of the last refresh, and its version
     {fleet}:clock              string   until when no lease ends, since the clock was set, ms
@@ -132,6 +136,10 @@ class Keys:
     @property
     def tokens(self) -> str:
         return f"{self.tag}:tokens"
+
+    @property
+    def audit_head(self) -> str:
+        return f"{self.tag}:audit:head"
 
     @property
     def scaling_history(self) -> str:

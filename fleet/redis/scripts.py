@@ -60,6 +60,7 @@ class Scripts:
 
     admit: Script
     alert: Script
+    audit: Script
     begin: Script
     begin_job: Script
     cancel: Script
@@ -103,6 +104,7 @@ class Scripts:
     release_task: Script
     renew: Script
     repair: Script
+    replace_key: Script
     republish: Script
     requeue: Script
     requeue_on_shutdown: Script
@@ -121,6 +123,7 @@ class Scripts:
     submit_whole: Script
     take_lease: Script
     trim: Script
+    trim_audit: Script
     usage: Script
 
     def __init__(self, client: Redis) -> None:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-import structlog
-
 from fleet.routing.pools_store import Pools
 from fleet.routing.rules.health import HealthPolicy, PoolHealth, judge, needed
 from fleet.routing.rules.pools import PoolCounts
 from fleet.settings import FleetConfig, Settings
+from fleet.telemetry.logger import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def health_policy(config: FleetConfig) -> HealthPolicy:

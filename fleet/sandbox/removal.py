@@ -7,7 +7,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from structlog import get_logger
+from fleet.telemetry.logger import get_logger
 
 log = get_logger(__name__)
 PASSES_AT_MOST = 100_000

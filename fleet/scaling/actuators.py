@@ -25,6 +25,7 @@ from fleet.text import unknown
 
 ENTRY_POINT_GROUP = "fleet.scaling_actuators"
 PROCESSES = "processes"
+POOL = "pool"
 NONE = "none"
 
 
@@ -49,6 +50,28 @@ class Processes:
         self.store.order(pool, workers)
 
 
+class GrowingWorkers:
+    """Workers of processes that grow and shrink while they run: each reads the order, see
+    `fleet.worker.growth`."""
+
+    name = POOL
+    ends_drained = True
+
+    def __init__(self, store: ScalingStore) -> None:
+        self.store = store
+
+    def check(self) -> None:
+        """Raise `InvalidConfig` for a pool whose workers cannot grow."""
+        check_growing(self.store.settings)
+
+    def note_agents(self, agents: Iterable[AgentReading]) -> None:
+        """Workers look at the agents themselves."""
+
+    def apply(self, pool: str, workers: int, leaving: Collection[str]) -> None:
+        """Order the size. The parts that may end are marked in the registry of agents already."""
+        self.store.order(pool, workers)
+
+
 class Nobody:
     """Starts and ends nothing. Decisions are kept and shown, and people act on them."""
 
@@ -67,6 +90,10 @@ class Nobody:
 
 def _processes(connection: Connection) -> Actuator:
     return Processes(scaling_store(connection))
+
+
+def _growing_workers(connection: Connection) -> Actuator:
+    return GrowingWorkers(scaling_store(connection))
 
 
 def _nobody(_: Connection) -> Actuator:
@@ -96,6 +123,7 @@ class ActuatorFactory:
 ACTUATORS: Mapping[str, ActuatorFactory] = MappingProxyType(
     {
         PROCESSES: ActuatorFactory(_processes),
+        POOL: ActuatorFactory(_growing_workers),
         "kubernetes": ActuatorFactory(_kubernetes),
         "keda": ActuatorFactory(_keda),
         NONE: ActuatorFactory(_nobody),
@@ -124,10 +152,28 @@ def actuator_of(connection: Connection) -> Actuator:
 
 
 def check_actuator(settings: Settings) -> ActuatorFactory:
-    """The factory of the configured actuator. Raises `InvalidConfig` if there is none of this
-    name."""
+    """The factory of the configured actuator. Raises `InvalidConfig` if there is none of this name,
+    and for `pool` if the workers of a pool cannot grow."""
     name, known = settings.config.scaling.actuator, installed_actuators()
     if name not in known:
         sentence = unknown("actuator", name, known)
         raise InvalidConfig(f"{settings.source}: scaling.actuator: {sentence}")
+    if name == POOL:
+        check_growing(settings)
     return known[name]
+
+
+def check_growing(settings: Settings) -> None:
+    """Raise `InvalidConfig` for a pool whose workers cannot grow and shrink while they run."""
+    for name, pool in settings.config.pools.items():
+        where = f"{settings.source}: pools.{name}"
+        if pool.execution != "prefork":
+            raise InvalidConfig(
+                f"{where}: its workers are threads, and Celery cannot add threads to a running "
+                'worker; set execution = "prefork" there, or another scaling.actuator'
+            )
+        if pool.min < 1:
+            raise InvalidConfig(
+                f"{where}: min is 0, and a running worker keeps its first part; set min = 1 or "
+                "another scaling.actuator"
+            )

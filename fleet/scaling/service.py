@@ -11,12 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-import structlog
-
 from fleet.budgets.cached_policy import CachedPolicy
 from fleet.errors import FleetError
 from fleet.scaling.actuator import Actuator
-from fleet.scaling.actuators import NONE, PROCESSES, actuator_of, scaling_store
+from fleet.scaling.actuators import NONE, POOL, PROCESSES, actuator_of, scaling_store
 from fleet.scaling.policies import check_policies, installed_policies
 from fleet.scaling.rules.arrivals import LONG_TERM, RECENT, added, new_arrivals
 from fleet.scaling.rules.policies import decide
@@ -43,13 +41,14 @@ from fleet.scaling.rules.victims import change
 from fleet.scaling.store import HistoryEntry, Note, history_fields, remembered_fields
 from fleet.settings import FleetConfig
 from fleet.tasks.connection import Connection
+from fleet.telemetry.logger import get_logger
 
 BY_HAND = "by hand"
 """The policy of a size that a person has set."""
 VOUCHED_SECONDS = 60.0
 """For so long after a decision an empty pool takes tasks, because a worker will be started."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +201,8 @@ class Scaler:
             # Another actuator may have drained them.
             return [(agent.id, "resume") for agent in agents if agent.leaving]
         # Local workers that nobody would end stay.
-        by_process = self.actuator.name == PROCESSES
-        may_leave = [agent for agent in agents if agent.supervised or not by_process]
+        some_stay = self.actuator.name in (PROCESSES, POOL)
+        may_leave = [agent for agent in agents if agent.supervised or not some_stay]
         stay = sum(agent.takes_tasks for agent in agents) - sum(a.takes_tasks for a in may_leave)
         workers = workers_of(may_leave, state.load.service.mean)
         size = max(0, state.decision.workers - stay)

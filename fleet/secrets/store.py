@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from fleet.errors import SecretConflict, SecretNotFound
 from fleet.secrets.values import Secret, SecretVersion
 from fleet.settings import Settings
 
@@ -34,21 +35,50 @@ class SecretStore(Protocol):
 
     def write(self, path: str, fields: Mapping[str, str], expected: int) -> int:
         """Write the next version and return its number, if `expected` is the newest version there
-        is, destroyed ones included; 0 if there is none. Raises `SecretConflict` otherwise, and
-        `NotAllowed` if the store is read only."""
+        is, destroyed ones included; 0 if there is none.
+
+        The same write again, after a lost answer, returns the number of the first. Raises
+        `SecretConflict` if somebody else wrote, `NotAllowed` if the store is read only, and
+        `InvalidRequest` for fields that `fleet.secrets.values.check_fields` refuses.
+        """
 
     def versions(self, path: str) -> list[SecretVersion]:
         """Every version that the store knows, oldest first. Raises `SecretNotFound`."""
 
     def paths(self, prefix: str = "") -> list[str]:
-        """The paths of all secrets below a prefix, sorted."""
+        """The paths of all secrets below a prefix, such as `providers/`, sorted."""
 
     def destroy(self, path: str, version: int) -> None:
-        """Delete the values of a version for good. Nothing happens if they are gone already."""
+        """Delete the values of a version for good. Nothing happens if they are gone already, or
+        never existed."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFactory:
-    """Makes a store from the settings. Sends nothing yet."""
+    """Makes a store from the settings. It sends nothing yet, and imports no large package."""
 
     make: Callable[[Settings], SecretStore]
+
+
+def written_before(
+    store: SecretStore, path: str, fields: Mapping[str, str], expected: int
+) -> int:
+    """The version after `expected`, if it holds these fields: then the write is a repeated one.
+
+    Raises `SecretConflict` otherwise.
+    """
+    version = expected + 1
+    try:
+        if store.read(path, version).fields == fields:
+            return version
+    except SecretNotFound:
+        pass
+    raise SecretConflict(
+        f"{path} has another newest version than {expected}: somebody else wrote it; read it "
+        "again, then write"
+    )
+
+
+def newest_of(versions: list[SecretVersion]) -> int:
+    """The newest version of a list, destroyed ones included. 0 if there is none."""
+    return versions[-1].version if versions else 0

@@ -31,6 +31,7 @@ from fleet.settings.providers import Provider
 from fleet.settings.retries import Retries
 from fleet.settings.routing import AgentType, Health, Pool, RequestType, Routing
 from fleet.settings.scaling import Scaling
+from fleet.settings.secrets import SecretSettings
 
 Prioritised = RequestType | TenantModels | Models
 
@@ -71,6 +72,7 @@ class FleetConfig(Section):
     health: Health = Health()
     scaling: Scaling = Scaling()
     kubernetes: Kubernetes = Kubernetes()
+    secrets: SecretSettings = SecretSettings()
 
     @classmethod
     def tables(cls) -> frozenset[str]:

@@ -51,6 +51,11 @@ class Environment(BaseSettings):
     model_url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
         None, description="The address of a server of the local model."
     )
+    model_key: SecretStr | None = Field(
+        None,
+        description="The key of the server of the local model. `fleet up` makes one for the model "
+        "that it starts.",
+    )
     model_port: Port = Field(0, description="The port of the local model's server.")
     flower_port: Port = Field(0, description="The port of Flower.")
     flower_host: str = Field(
@@ -66,6 +71,14 @@ class Environment(BaseSettings):
         None,
         description="The password of Flower's second user, `viewer`, who sees everything and "
         "changes nothing. Default: there is no such user.",
+    )
+    vault_token: SecretStr | None = Field(
+        None, description="The token for `secrets.vault.login = \"token\"`, for development."
+    )
+    master_key_file: Path | None = Field(
+        None,
+        description="The file with the key that protects the store `file` of secrets, outside the "
+        "data folder. Default: ~/.config/fleet/master.key. The first write creates it.",
     )
     ops_port: Port = Field(0, description="The port of the ops endpoint.")
     ops_host: str = Field(
@@ -127,6 +140,8 @@ def load_environment() -> Environment:
     update: dict[str, Any] = {"broker_url": SecretStr(found["broker_url"])}
     if environment.model_url is None:
         update["model_url"] = found.get("model_url")
+        if key := found.get("model_key"):
+            update["model_key"] = SecretStr(key)
     return environment.model_copy(update=update)
 
 
@@ -143,8 +158,9 @@ def read_run_file(data_dir: Path) -> dict[str, Any] | None:
         ) from error
     if not isinstance(found, dict) or not isinstance(found.get("broker_url"), str):
         raise InvalidConfig(f"{path}: names no broker_url; delete it and run `fleet up` again")
-    if not isinstance(found.get("model_url"), str | None):
-        raise InvalidConfig(f"{path}: model_url is no text; delete it and run `fleet up` again")
+    for name in ("model_url", "model_key"):
+        if not isinstance(found.get(name), str | None):
+            raise InvalidConfig(f"{path}: {name} is no text; delete it and run `fleet up` again")
     return found
 
 

@@ -19,6 +19,10 @@ StrategyName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$
 """A name; whether there is such a strategy is checked where the installed ones are known."""
 TenantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
 
+PATH_PATTERN = r"[a-z0-9][a-z0-9_.\-]{0,62}(/[a-z0-9][a-z0-9_.\-]{0,62}){0,5}"
+SecretPath = Annotated[str, StringConstraints(pattern=f"^{PATH_PATTERN}$")]
+"""Where a secret is, such as providers/openai."""
+
 SILENT_COMPATIBILITY = 0.5
 """How well an agent type suits a request type where the table is silent."""
 

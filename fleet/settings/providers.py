@@ -1,18 +1,19 @@
-"""What fleet.toml may say of a provider of models, and which of its variables hold its key."""
+"""What fleet.toml may say of a provider of models, and where its keys are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from fleet.errors import InvalidConfig
-from fleet.settings.names import Section
+from fleet.settings.addresses import is_loopback
+from fleet.settings.budgets import Dollars
+from fleet.settings.names import Name, SecretPath, Section
 
 ProviderKind = Literal["openai", "anthropic", "google", "bedrock", "mistral", "groq"]
+
+VARIABLE = r"^[A-Z][A-Z0-9_]*$"
 
 LimitField = Literal["max_tokens", "max_completion_tokens", "none"]
 
@@ -34,12 +35,54 @@ AWS_VARIABLES = (
 """Those by which AWS's own client finds credentials. An instance's role is named by a profile."""
 
 
+class PoolKey(Section):
+    """One of several keys of a provider. Its value is in a secret or in an environment variable.
+
+    Calls are spread over the keys by their shares. A key that cools down, has no place left or has
+    spent its budget gets no calls, and the others serve.
+    """
+
+    secret: SecretPath | None = Field(
+        None,
+        description="The path of the secret that holds the key, in the field api_key.",
+        examples=["providers/openai-batch"],
+    )
+    variable: str | None = Field(
+        None,
+        pattern=VARIABLE,
+        description="The environment variable that holds the key, instead of a secret.",
+        examples=["OPENAI_BATCH_KEY"],
+    )
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1_000_000,
+        description="The key's part of the calls, in proportion to the other keys.",
+    )
+    concurrency: int | None = Field(
+        None,
+        ge=1,
+        description="The most calls of a model in flight with the key, whatever is learned.",
+        examples=[20],
+    )
+    daily_usd: Dollars | None = Field(
+        None, description="US dollars in a UTC day with the key.", examples=[50]
+    )
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> Self:
+        if (self.secret is None) == (self.variable is None):
+            raise ValueError("set secret or variable, one of them: where the key is")
+        return self
+
+
 class Provider(Section):
     """Where models are served, and which protocol is spoken there.
 
-    A provider counts as configured when the variable of its key is set. `openai` is any endpoint
-    that speaks OpenAI's protocol. Each other kind has an address of its own, and needs an extra:
-    `pip install 'fleet[KIND]'`. `bedrock` takes its credentials from the variables of AWS.
+    A provider counts as configured when the variable of its key is set, or when it names a secret.
+    `openai` is any endpoint that speaks OpenAI's protocol. Each other kind has an address of its
+    own, and needs an extra: `pip install 'fleet[KIND]'`. `bedrock` takes its credentials from the
+    variables of AWS.
     """
 
     kind: ProviderKind = Field("openai", description="The protocol.")
@@ -51,10 +94,18 @@ class Provider(Section):
     )
     key_variable: str | None = Field(
         None,
-        pattern=r"^[A-Z][A-Z0-9_]*$",
+        pattern=VARIABLE,
         description="The environment variable that holds the key. Every kind but bedrock needs "
-        "one.",
+        "this, a secret, or keys.",
         examples=["EXAMPLE_API_KEY"],
+    )
+    secret: SecretPath | None = Field(
+        None,
+        description="The path of the secret that holds the key, in the field api_key.",
+        examples=["providers/openai"],
+    )
+    keys: dict[Name, PoolKey] = Field(
+        default_factory=dict, description="Several keys, each with its own share and limits."
     )
     region: str | None = Field(
         None,
@@ -100,15 +151,25 @@ class Provider(Section):
         aws = self.kind == "bedrock"
         if self.kind == "openai" and self.base_url is None:
             raise ValueError("kind openai needs base_url, such as https://api.openai.com/v1")
-        if not aws and self.key_variable is None:
-            raise ValueError("set key_variable, the name of the variable that holds the key")
-        if aws and self.key_variable is not None:
-            known = ", ".join(AWS_VARIABLES[:3])
-            raise ValueError(f"kind bedrock has no key_variable; remove it, and set one of {known}")
+        self._has_one_place_of_keys()
         if not aws and self.region is not None:
             raise ValueError(f"region is for kind bedrock, and this is {self.kind}; remove it")
         self._has_fields_of_its_kind()
         return self
+
+    def _has_one_place_of_keys(self) -> None:
+        """Raise `ValueError` unless the table says in one way where the key is."""
+        places = ("key_variable", "secret", "keys")
+        named = [name for name in places if getattr(self, name)]
+        if self.kind == "bedrock" and named:
+            known = ", ".join(AWS_VARIABLES[:3])
+            raise ValueError(f"kind bedrock has no {named[0]}; remove it, and set one of {known}")
+        if self.kind != "bedrock" and not named:
+            raise ValueError(
+                "set key_variable, the name of the variable that holds the key, or secret"
+            )
+        if len(named) > 1:
+            raise ValueError(f"set one of {' and '.join(named)}; remove the others")
 
     def _has_fields_of_its_kind(self) -> None:
         """Raise `ValueError` for a field of the request that is not this kind's to choose."""
@@ -128,33 +189,10 @@ class Provider(Section):
             return self.stream
         return self.kind in STREAMED and (self.base_url is None or _is_known(self.base_url))
 
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """The variables of which one has to be set."""
-        return (self.key_variable,) if self.key_variable else AWS_VARIABLES
-
-    def key(self, environment: Mapping[str, str]) -> str | None:
-        """The key without white space around it, or for `bedrock` what stands for the credentials.
-
-        None where there is none. Raises `InvalidConfig` for a key that no request can carry: a
-        client would show it in its complaint.
-        """
-        stripped = (environment.get(name, "").strip() for name in self.variables)
-        key = next(filter(None, stripped), None)
-        if key and self.key_variable and not (key.isascii() and key.isprintable()):
-            raise InvalidConfig(
-                f"{self.key_variable}: the key holds characters that are not printable ASCII; "
-                "copy it again from the provider"
-            )
-        return key
-
 
 def _is_known(url: str) -> bool:
     """Whether one of `MAKERS` answers there, also in one of its regions, or this machine."""
     host = urlsplit(url).hostname or ""
-    if any(host == maker or host.endswith(f".{maker}") for maker in MAKERS):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_loopback(host) or any(
+        host == maker or host.endswith(f".{maker}") for maker in MAKERS
+    )

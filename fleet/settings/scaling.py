@@ -25,7 +25,8 @@ class Scaling(Section):
     )
     actuator: PolicyName = Field(
         "processes",
-        description="What starts and ends workers: processes (`fleet up` on its machine), "
+        description="What starts and ends workers: processes (`fleet up` on its machine), pool "
+        "(each worker grows and shrinks while it runs; its execution has to be prefork), "
         "kubernetes, keda, none, or one that a package brings.",
     )
     seconds: Annotated[float, Field(ge=1, le=300)] = Field(

@@ -10,6 +10,7 @@ import numpy as np
 
 from fleet.errors import InvalidRequest
 from fleet.models.catalogue import catalogue
+from fleet.models.keys import ProviderKeys, variables
 from fleet.routing.health import health_policy
 from fleet.routing.routes import Routes
 from fleet.routing.rules.strategies import Strategy
@@ -154,7 +155,8 @@ def _with_models(fleet: WhatIf, settings: Settings, path: Path) -> WhatIf:
     config = _config(path)
     used = {model.provider for model in config.catalogue.values()}
     providers = (p for name, p in config.providers.items() if name in used)
-    keys = {provider.variables[0]: "assumed" for provider in providers}
+    assumed = {name: "assumed" for provider in providers for name in variables(provider)}
+    keys = ProviderKeys(config.providers, assumed)
     models = catalogue(replace(settings, config=config, source=str(path)), keys)
     return replace(
         fleet, models=models, config=fleet.config.model_copy(update={"models": config.models})

@@ -11,6 +11,7 @@ from redis import Redis
 from fleet.access.access import Access, Guard
 from fleet.access.store import TokenStore
 from fleet.agent import AgentSpec, installed_agents
+from fleet.audit.log import AuditLog
 from fleet.budgets.alerts_store import Alerts
 from fleet.budgets.stores import BudgetStores
 from fleet.budgets.upkeep_store import UsageUpkeep
@@ -20,11 +21,11 @@ from fleet.ledger.store import Ledger
 from fleet.ledger.stores import LedgerStores
 from fleet.models.complexity import Complexity
 from fleet.models.examples_store import Examples
+from fleet.models.keys import ProviderKeys
 from fleet.models.priced import PricedModels
 from fleet.models.prices_store import SharedPrices
 from fleet.models.store import ModelState
 from fleet.models.stores import ModelStores
-from fleet.policy.audit_store import Audit
 from fleet.policy.store import PolicyStore
 from fleet.policy.stores import PolicyStores
 from fleet.redis.client import connect
@@ -38,6 +39,7 @@ from fleet.routing.rules.strategies import Strategy
 from fleet.routing.snapshot import Snapshot
 from fleet.routing.stores import RoutingStores
 from fleet.routing.strategies import installed_strategies
+from fleet.secrets.secrets import Secrets, secrets_of
 from fleet.settings import Settings
 from fleet.tasks.dead_letters_store import DeadLetters
 from fleet.tasks.model_calls_store import ModelCallStore
@@ -78,6 +80,7 @@ class Connection:
     tasks: TaskStores
     agents: Mapping[str, AgentSpec]
     strategies: Mapping[str, Strategy]
+    secrets: Secrets
 
     def submitter(self, encode: MessageEncoder, guard: Guard | None = None) -> Submitter:
         """A new submitter with its own snapshot and plans, for what the guard allows."""
@@ -119,7 +122,7 @@ def open_connection(settings: Settings) -> Connection:
         keys=keys,
         clock=clock,
         access=Access(TokenStore(client, keys, scripts), settings.config.access.mode),
-        policy=PolicyStores(PolicyStore(client, keys, scripts), Audit(client, keys, scripts)),
+        policy=PolicyStores(PolicyStore(client, keys, scripts), AuditLog(client, keys, scripts)),
         routing=RoutingStores(
             AgentStore(client, keys, scripts),
             Pools(client, keys, scripts, leases.dead_after_seconds),
@@ -138,17 +141,24 @@ def open_connection(settings: Settings) -> Connection:
         tasks=_task_stores(settings, client, keys, scripts, clock),
         agents=agents,
         strategies=strategies,
+        secrets=secrets_of(settings, _newest),
     )
+
+
+def _newest(path: str) -> None:
+    """The version of a path that the fleet uses: no rotation says another than the newest."""
 
 
 def _model_stores(settings: Settings, client: Redis, keys: Keys, scripts: Scripts) -> ModelStores:
     half_life = settings.config.models.learn_half_life_seconds
     prices = SharedPrices(client, keys, scripts)
+    provider_keys = ProviderKeys(settings.config.providers, os.environ)
     return ModelStores(
         state=ModelState(client, keys, scripts, half_life),
         examples=Examples(client, keys, scripts),
         prices=prices,
-        catalogue=PricedModels(settings, os.environ, shared=prices),
+        keys=provider_keys,
+        catalogue=PricedModels(settings, provider_keys, shared=prices),
     )
 
 

@@ -12,8 +12,6 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-import structlog
-
 from fleet.errors import TaskFailed, TaskNotFound
 from fleet.redis.client import redis_errors
 from fleet.routing.health import look_at_pools
@@ -23,12 +21,13 @@ from fleet.tasks.dead_letters import bound_dead
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.rules import MAX_CRASHES
 from fleet.tasks.run.outcome import error_json
+from fleet.telemetry.logger import get_logger
 
 MAX_REPUBLISHED = 3
 """Republications of one message. A message that is lost once more kills its task: a worker takes it
 and drops it each time."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def reap(fleet: Connection) -> dict[str, list[str]]:

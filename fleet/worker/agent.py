@@ -14,10 +14,9 @@ import time
 from functools import partial
 from importlib import metadata
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
-import structlog
 from celery import Celery, bootsteps
 from celery.worker import state
 
@@ -25,15 +24,19 @@ from fleet.broker.app import Role, fleet_of
 from fleet.broker.messages import agent_tasks_of
 from fleet.tasks.background_loops import repeat
 from fleet.tasks.connection import Connection
+from fleet.telemetry.logger import get_logger
 from fleet.worker.lost_children import requeue_running, watch_children
 from fleet.worker.shutdown import Shutdown, shutdown_step
 from fleet.worker.slots import Slots, add_spare_threads
+
+if TYPE_CHECKING:
+    from fleet.worker.growth import Growth
 
 POLL_SECONDS = 0.5
 MAX_SECONDS = 2.0
 """The longest wait between two attempts of a worker whose heartbeats fail."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def add_agent_step(app: Celery, role: Role, shutdown: Shutdown, slots: Slots) -> None:
@@ -42,6 +45,7 @@ def add_agent_step(app: Celery, role: Role, shutdown: Shutdown, slots: Slots) ->
     config = fleet_of(app).settings.config.pools[role.pool]
     # The consumer starts again after a lost connection.
     starts = count()
+    growth = _growth(fleet_of(app), role)
 
     class AgentStep(bootsteps.StartStopStep):
         """Starts after the consumer, once it can take messages; stops before it."""
@@ -56,7 +60,9 @@ def add_agent_step(app: Celery, role: Role, shutdown: Shutdown, slots: Slots) ->
             channel = consumer.task_consumer.channel
             channel.is_draining = shutdown.has_begun
             shutdown.restore = lambda: channel.qos.restore_unacked_once()
-            self.heartbeat = Heartbeat(fleet_of(app), role, is_new=next(starts) == 0)
+            self.heartbeat = Heartbeat(fleet_of(app), role, growth, is_new=next(starts) == 0)
+            if growth is not None:
+                growth.serve(consumer)
             shutdown.leave = self.heartbeat.stop
             shutdown.requeue_running = partial(requeue_running, fleet_of(app), role)
             self.heartbeat.start()
@@ -79,6 +85,17 @@ def add_agent_step(app: Celery, role: Role, shutdown: Shutdown, slots: Slots) ->
     watch_children(app)
 
 
+def _growth(connection: Connection, role: Role) -> Growth | None:
+    """What resizes the worker, where the configured actuator does."""
+    from fleet.scaling.actuators import POOL
+
+    if connection.settings.config.scaling.actuator != POOL:
+        return None
+    from fleet.worker.growth import Growth
+
+    return Growth(connection, role)
+
+
 def _leave_event_loop(connection: Any) -> None:
     try:
         connection.transport.leave_event_loop()
@@ -88,12 +105,21 @@ def _leave_event_loop(connection: Any) -> None:
 
 
 class Heartbeat:
-    """The life of one agent in the registry. `is_new` says that its process has just started: then
-    it registers with the seconds that the start took."""
+    """The life of one agent in the registry, and of the parts that its worker has grown by.
+    `is_new` says that its process has just started: then it registers with the seconds that the
+    start took."""
 
-    def __init__(self, connection: Connection, role: Role, *, is_new: bool = False) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        role: Role,
+        growth: Growth | None = None,
+        *,
+        is_new: bool = False,
+    ) -> None:
         self.registry = connection.routing.agents
         self.role = role
+        self.growth = growth
         self._is_new = is_new
         self.slots = connection.settings.config.pools[role.pool].slots
         self.every_seconds = connection.settings.config.leases.heartbeat_seconds
@@ -104,6 +130,7 @@ class Heartbeat:
         self._idle_since = time.monotonic()
         self.version = environment.version or metadata.version("fleet")
         self._reported, self._reported_at = -1, float("-inf")
+        self._status = ""
         self._ended = threading.Event()
         self._thread = repeat("heartbeat", self._beat, POLL_SECONDS, MAX_SECONDS, self._ended)
 
@@ -126,6 +153,8 @@ class Heartbeat:
     def _leave(self) -> None:
         try:
             self.registry.leave(self.role.agent, self.role.pool)
+            if self.growth is not None:
+                self.growth.leave()
         except Exception as error:
             # Nothing is lost: the reaper declares a silent agent dead.
             log.warning("leaving the registry failed", error=repr(error))
@@ -142,7 +171,7 @@ class Heartbeat:
 
     def _register(self) -> None:
         facts = {"host": socket.gethostname(), "pid": str(os.getpid()), "version": self.version}
-        if self.supervised:
+        if self.supervised and self.growth is None:
             facts["supervised"] = "1"
         if self._is_new:
             seconds = time.time() - psutil.Process().create_time()
@@ -153,11 +182,16 @@ class Heartbeat:
     def _beat(self) -> None:
         """Send a heartbeat if one is due, or if the number of running tasks has changed."""
         # Tasks whose outcome is being written have left their slot.
-        running, now = min(len(state.active_requests), self.slots), time.monotonic()
+        capacity = self.slots if self.growth is None else self.growth.capacity
+        total, now = min(len(state.active_requests), capacity), time.monotonic()
+        running = min(total, self.slots)
         self._end_if_idle(running, now)
+        if self.growth is not None:
+            self.growth.follow(total, is_drained=self._status == "maintenance")
         if running == self._reported and now - self._reported_at < self.every_seconds:
             return
         status = self.registry.heartbeat(self.role.agent, self.role.pool, running, self.slots)
+        self._status = status
         if status == "unknown":
             self._enter()
         self._reported, self._reported_at = running, now

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import structlog
 from celery import Celery
 from celery.exceptions import Ignore, Reject
 from celery.signals import worker_init, worker_process_init, worker_ready
@@ -29,10 +28,11 @@ from fleet.broker.submission import DeliveredRequest
 from fleet.budgets.cached_policy import CachedPolicy
 from fleet.budgets.controls import Controls
 from fleet.errors import FleetError, LeaseLost, TaskCancelled
-from fleet.models.callers import load_clients, model_callers
+from fleet.models.callers import ModelCallers, load_clients
 from fleet.models.complexity import DEFAULT_COMPLEXITY, Complexity
 from fleet.models.priced import ModelsByName, follow
 from fleet.policy.store import Policy
+from fleet.secrets.known import KnownSecrets
 from fleet.tasks.connection import Connection
 from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.leases.renewal import LeaseKeeper
@@ -42,6 +42,7 @@ from fleet.tasks.run.runner import AgentRunner
 from fleet.tasks.run.services import ModelServices, PoolAgent, RunProcess
 from fleet.tasks.submission.checks import RequestChecks
 from fleet.tasks.submission.model_planning import base_tokens, choose_model, stored_plan
+from fleet.telemetry.logger import get_logger
 from fleet.worker.event_loop import LoopThread
 from fleet.worker.late_results import late_result, notify_revoked, notify_started
 from fleet.worker.requests import AgentRequest
@@ -51,7 +52,7 @@ from fleet.worker.tracing import AgentTask, is_outcome, note_outcome, requeue_de
 
 Runners = Callable[[], AgentRunner]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def add_agent_tasks(
@@ -226,7 +227,9 @@ def _make_runner(app: Celery, role: Role, slots: TaskSlots) -> AgentRunner:
     keeper.start()
     models = ModelServices(
         models=ModelsByName(connection.models.catalogue),
-        callers=model_callers(settings, connection.models.catalogue, os.environ),
+        callers=ModelCallers(
+            settings, connection.models.catalogue, connection.models.keys, random.Random()
+        ),
         calls=connection.tasks.model_calls,
         state=connection.models.state,
         examples=connection.models.examples,
@@ -239,5 +242,11 @@ def _make_runner(app: Celery, role: Role, slots: TaskSlots) -> AgentRunner:
         connection.tasks,
         connection.routing.pools,
         models,
-        RunProcess(keeper, LoopThread().submit, slots, random.Random()),
+        RunProcess(
+            keeper,
+            LoopThread().submit,
+            slots,
+            random.Random(),
+            KnownSecrets(settings, os.environ).hidden,
+        ),
     )

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import structlog
 from celery import Celery, bootsteps
+
+from fleet.telemetry.logger import get_logger
 
 BATCH_SECONDS = 0.1
 MAX_BATCH = 300
 """Events in a message. Encoding blocks the event loop: for this many, some milliseconds."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def add_event_batching(app: Celery) -> None:

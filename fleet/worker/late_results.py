@@ -13,7 +13,6 @@ import os
 import time
 from typing import Any
 
-import structlog
 from celery.exceptions import Ignore, Reject
 from celery.states import STARTED
 
@@ -23,11 +22,12 @@ from fleet.errors import FleetError, TaskNotFound
 from fleet.tasks.connection import Connection
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.run.outcome import error_from
+from fleet.telemetry.logger import get_logger
 
 OWN_NOTICE_SECONDS = 2.0
 """How long a live process that has ended a task gets to notify Celery itself."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def late_result(task: Any, connection: Connection) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import structlog
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import Celery, bootsteps
@@ -36,11 +35,12 @@ from fleet.tasks.leases.requeue import requeue_on_shutdown
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.run.outcome import failed
 from fleet.tasks.store import Lease
+from fleet.telemetry.logger import get_logger
 
 POLL_SECONDS = 0.5
 START_SECONDS = 60.0
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def watch_children(app: Celery) -> None:

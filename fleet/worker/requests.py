@@ -8,13 +8,13 @@ from contextlib import suppress
 from signal import SIGKILL
 from typing import Any
 
-import structlog
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
 from fleet.broker.app import fleet_of
 from fleet.broker.chord_counts import complete_count, has_result
 from fleet.errors import FleetError
+from fleet.telemetry.logger import get_logger
 from fleet.worker.lost_children import (
     fail_over_limit,
     is_lost,
@@ -25,7 +25,7 @@ from fleet.worker.revoking import REVOKED, withdraw
 
 EXPIRED = "it had expired before it ran"
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class AgentRequest(Request):

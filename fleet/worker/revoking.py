@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import structlog
 from celery import Celery
 from celery.utils.functional import maybe_list
 from celery.worker.control import Panel, control_command
@@ -21,10 +20,11 @@ from celery.worker.control import Panel, control_command
 from fleet.broker.app import fleet_of
 from fleet.errors import FleetError, TaskNotFound
 from fleet.tasks.connection import Connection
+from fleet.telemetry.logger import get_logger
 
 REVOKED = "revoked through Celery"
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def add_revocation(app: Celery) -> None:

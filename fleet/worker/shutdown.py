@@ -34,7 +34,6 @@ from queue import Empty, SimpleQueue
 from typing import Any, Literal, NamedTuple
 
 import psutil
-import structlog
 from celery import bootsteps
 from celery.apps import worker as handlers
 from celery.platforms import EX_FAILURE
@@ -45,6 +44,7 @@ from fleet.broker.known_tasks import is_plain
 from fleet.local import finishing
 from fleet.local.alive import show_alive
 from fleet.tasks.background_loops import repeat
+from fleet.telemetry.logger import get_logger
 from fleet.worker.rules.grace import STOP_SECONDS, Grace
 
 Order = Literal["drain", "requeue", "exit"]
@@ -55,7 +55,7 @@ ALIVE_SECONDS = 2.0
 REPORT_SECONDS = 60.0
 """How often a worker logs for which plain tasks it waits."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Notice:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
-import structlog
 from billiard.einfo import ExceptionInfo
 
 from fleet.tasks.leases.slots import TaskSlots
+from fleet.telemetry.logger import get_logger
 from fleet.worker.tracing import is_unavailable
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class SlotThreads(ThreadPoolExecutor):

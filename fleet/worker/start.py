@@ -20,6 +20,7 @@ from fleet.broker.application import Role
 from fleet.broker.known_tasks import SentTask, forget_known_tasks
 from fleet.broker.user_settings import check_agent_settings
 from fleet.errors import InvalidConfig
+from fleet.scaling.actuators import POOL, check_actuator
 from fleet.settings import Settings
 
 CAN_GROW = ("prefork", "gevent", "eventlet")
@@ -80,6 +81,7 @@ class FleetWorker(Worker):
                 "leave it out"
             )
         if role.pool:
+            check_actuator(settings)
             check_execution(settings, role, execution, self.concurrency, autoscale)
             check_queues(settings, role, options)
             check_agent_settings(self.app.conf)
@@ -105,6 +107,10 @@ def check_execution(
         raise InvalidConfig(
             f'-P {execution}: the workers of pool {role.pool} run "{pool.execution}" (execution in '
             f"[pools.{role.pool}] of fleet.toml); leave -P out{change}"
+        )
+    if autoscale and settings.config.scaling.actuator == POOL:
+        raise InvalidConfig(
+            "--autoscale: the fleet grows and shrinks this worker (scaling.actuator); leave it out"
         )
     most = max(autoscale) if autoscale else concurrency
     if str(most) != str(pool.slots):

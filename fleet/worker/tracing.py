@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import structlog
 from billiard.einfo import ExceptionInfo
 from celery.app.trace import TraceInfo, build_tracer
 from celery.exceptions import Reject
@@ -25,6 +24,7 @@ from redis import DataError, RedisError
 from fleet.broker.known_tasks import SentTask
 from fleet.errors import FleetError, RetryLater
 from fleet.tasks.submission.refusals import REFUSALS
+from fleet.telemetry.logger import get_logger
 
 PAUSE_SECONDS = 1.0
 """Wait before a requeue: without it, a Redis that refuses all calls would mean a busy loop."""
@@ -40,7 +40,7 @@ Kombu's do: a serializer that is unknown now is also unknown at the next deliver
 MESSAGE_ERRORS = (*REFUSALS, DataError)
 """Errors of these classes that the message itself causes."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def is_unavailable(error: BaseException) -> bool:

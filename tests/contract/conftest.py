@@ -19,7 +19,7 @@ from fleet.settings import Settings
 @pytest.fixture(scope="session")
 def local_model_url() -> Iterator[str]:
     need_weights()
-    server = start_model(0)
+    server = start_model(0, "local")
     yield f"{server.listening_address}/v1"
     del server
 

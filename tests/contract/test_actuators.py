@@ -12,12 +12,12 @@ from fake_kubernetes import FakeKubernetes
 
 from fleet.errors import InvalidConfig, RetryLater
 from fleet.scaling.actuator import Actuator
-from fleet.scaling.actuators import ACTUATORS, actuator_of, scaling_store
+from fleet.scaling.actuators import ACTUATORS, actuator_of, check_actuator, scaling_store
 from fleet.scaling.rules.readings import AgentReading
 from fleet.settings import FleetConfig, Settings, load_settings
 from fleet.tasks.connection import open_connection
 
-NAMES = ("processes", "kubernetes", "keda", "none")
+NAMES = ("processes", "pool", "kubernetes", "keda", "none")
 SILENT = {"keda", "none"}
 """Those that only publish decisions."""
 
@@ -41,9 +41,38 @@ def make(
     client: redis.Redis, settings_of: Callable[[str], Settings], kubernetes: FakeKubernetes
 ) -> Make:
     """Makes an actuator by its name, for the default pools."""
-    return lambda name: actuator_of(
-        open_connection(settings_of(f'[scaling]\nactuator = "{name}"\n'))
-    )
+
+    def make(name: str) -> Actuator:
+        pools = FleetConfig().pools if name == "pool" else ()
+        processes = "".join(_prefork(pool) for pool in pools)
+        return actuator_of(
+            open_connection(settings_of(f'[scaling]\nactuator = "{name}"\n{processes}'))
+        )
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("pool", "sentence"),
+    [
+        ("", "pools.codegen: its workers are threads, and Celery cannot add threads"),
+        ("min = 0\n", "pools.codegen: min is 0"),
+    ],
+    ids=["threads", "to-zero"],
+)
+def test_a_pool_whose_workers_cannot_grow_is_refused(
+    pool: str, sentence: str, settings_of: Callable[[str], Settings]
+) -> None:
+    codegen = _prefork("codegen") + pool if pool else ""
+    settings = settings_of(f'[scaling]\nactuator = "pool"\n{codegen}')
+    with pytest.raises(InvalidConfig, match=sentence):
+        check_actuator(settings)
+
+
+def _prefork(pool: str) -> str:
+    """One of the default pools, with workers of processes."""
+    agent_type = FleetConfig().pools[pool].agent_type
+    return f'[pools.{pool}]\nagent_type = "{agent_type}"\nexecution = "prefork"\n'
 
 
 def test_each_actuator_is_checked_here() -> None:

@@ -311,8 +311,7 @@ def test_where_the_current_model_is_too_dear_by_now_one_that_fits_is_asked(
     run.fake.script("small", rate_limited(retry_after=60))
     run.fake.script("middle", answer("hi", 70, 3000))
     assert run.ask(max_tokens=3000).model == "middle"
-    (key_id,) = {model.key_id for model in run.fleet.models.catalogue}
-    assert key_id is not None
+    ((key_id,),) = {model.key_ids for model in run.fleet.models.catalogue}
     until = run.fleet.models.state.read().cooldowns[key_id, "small"].until
     run.fleet.models.state.warm(key_id, "small", until)
     assert run.ask().model == "small"

@@ -90,8 +90,7 @@ def test_a_model_that_began_to_cool_down_after_the_choice_is_not_asked(
     start: Callable[..., Run],
 ) -> None:
     run = start()
-    (key_id,) = {model.key_id for model in run.fleet.models.catalogue if model.name == "small"}
-    assert key_id is not None
+    ((key_id,),) = {model.key_ids for model in run.fleet.models.catalogue if model.name == "small"}
     run.fleet.models.state.cool(key_id, "small", "an outage", 60)
     assert run.ask().model == "middle"
     assert run.told() == [("middle", "failover: small cools down after an outage", "ok")]
@@ -214,8 +213,7 @@ def test_an_only_models_error_is_raised_as_it_is(start: Callable[..., Run]) -> N
 def test_models_that_cool_down_for_long_are_not_waited_for(start: Callable[..., Run]) -> None:
     run = start(limit=0.004)
     for model in run.fleet.models.catalogue:
-        assert model.key_id is not None
-        run.fleet.models.state.cool(model.key_id, model.name, "an outage", 60)
+        run.fleet.models.state.cool(model.key_ids[0], model.name, "an outage", 60)
     why = "cools down for 60 s more after an outage"
     error = run.fails(Unavailable, f"small: {why}; middle: {why}")
     assert isinstance(error, Unavailable)
@@ -256,7 +254,7 @@ def test_a_success_after_a_cool_down_ends_the_failures_in_a_row(
     start: Callable[..., Run], client: redis.Redis
 ) -> None:
     run = start()
-    (key_id,) = {model.key_id for model in run.fleet.models.catalogue}
+    ((key_id,),) = {model.key_ids for model in run.fleet.models.catalogue}
     client.hset("{fleet}:models", f"cool|{key_id}|small", "1000,7,an outage")
     assert run.ask().model == "small"
     assert run.cooling == {}
@@ -466,8 +464,7 @@ def test_a_model_that_cooled_down_at_submission_is_asked_once_it_is_ready(
     start: Callable[..., Run],
 ) -> None:
     known = start()
-    (key_id,) = {model.key_id for model in known.fleet.models.catalogue}
-    assert key_id is not None
+    ((key_id,),) = {model.key_ids for model in known.fleet.models.catalogue}
     for model in ("small", "large"):
         known.fleet.models.state.cool(key_id, model, "an outage", 60)
     run = start()

@@ -85,9 +85,7 @@ def fleet(
     clock = Clock()
     clean_environment.setattr(
         "fleet.tasks.connection.PricedModels",
-        lambda settings, environment, shared: PricedModels(
-            settings, environment, clock, shared=shared
-        ),
+        lambda settings, keys, shared: PricedModels(settings, keys, clock, shared=shared),
     )
     found = open_connection(settings_of(CONFIG.format(url=fake.base_url)))
     found.routing.agents.register("codegen-1", "codegen", 10, {"host": "here", "pid": "1"})

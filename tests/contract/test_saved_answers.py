@@ -123,8 +123,7 @@ def test_an_answer_that_was_paid_for_is_looked_at_though_nobody_stronger_may_be_
     die(run)
     for model in ("middle", "large", "huge"):
         known = next(each for each in run.fleet.models.catalogue if each.name == model)
-        assert known.key_id is not None
-        run.fleet.models.state.cool(known.key_id, model, "an outage", 600)
+        run.fleet.models.state.cool(known.key_ids[0], model, "an outage", 600)
     record = run_again(run, max_attempts=1)
     assert (record.state, record.model, run.fake.count()) == ("succeeded", "middle", 2)
 

@@ -317,8 +317,7 @@ def test_beside_a_standing_fault_what_cools_down_is_worth_coming_back_for(
     start: Callable[..., Run],
 ) -> None:
     run = start(limit=0.004)
-    (key_id,) = {model.key_id for model in run.fleet.models.catalogue}
-    assert key_id is not None
+    ((key_id,),) = {model.key_ids for model in run.fleet.models.catalogue}
     run.fleet.models.state.cool(key_id, "middle", "an outage", 60)
     run.fake.script("small", MODEL["a withdrawn model"])
     error = run.fails(

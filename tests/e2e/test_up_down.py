@@ -80,7 +80,10 @@ class Place:
         if run is None:
             return False
         environment = Environment(
-            data_dir=data_dir, broker_url=SecretStr(run.broker_url), model_url=run.model_url
+            data_dir=data_dir,
+            broker_url=SecretStr(run.broker_url),
+            model_url=run.model_url,
+            model_key=SecretStr(run.model_key or ""),
         )
         parts = look(Settings(environment, parse_config("", "defaults"), "defaults"))
         return all(part.ok for part in parts)
@@ -170,10 +173,12 @@ def test_the_ops_endpoint_shows_the_running_fleet(up: Place) -> None:
 
 
 def test_no_password_is_among_the_arguments_of_a_process(up: Place) -> None:
-    secret = up.run_file()["broker_url"].split("@")[0].rpartition(":")[2]
+    run = up.run_file()
+    secret = run["broker_url"].split("@")[0].rpartition(":")[2]
     arguments = [" ".join(process.cmdline()) for process in up.processes()]
     assert len(arguments) >= 7
     assert not [line for line in arguments if secret in line or PASSWORD in line]
+    assert not [line for line in arguments if run["model_key"] in line]
 
 
 def test_a_process_that_dies_is_started_again_and_the_fleet_goes_on(up: Place) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import threading
 import time
@@ -23,7 +24,7 @@ from fleet.broker.messages import message_encoder
 from fleet.budgets.cached_policy import CachedPolicy
 from fleet.errors import Unavailable
 from fleet.ledger.verification import verify
-from fleet.models.callers import model_callers
+from fleet.models.callers import ModelCallers
 from fleet.redis.client import RETRIES
 from fleet.settings import load_settings
 from fleet.tasks.connection import Connection, open_connection
@@ -91,7 +92,9 @@ class Money:
         lease = fleet.tasks.records.claim(task_id, "codegen-1", "codegen", 60, "a", "default", "")
         assert isinstance(lease, Lease)
         policy = CachedPolicy(fleet.settings.config, fleet.policy.store)
-        callers = model_callers(fleet.settings, fleet.models.catalogue, os.environ)
+        callers = ModelCallers(
+            fleet.settings, fleet.models.catalogue, fleet.models.keys, random.Random(1)
+        )
         models = {model.name: model for model in fleet.models.catalogue}
         stores = fleet.models
         services = ModelServices(

@@ -58,8 +58,7 @@ def fleet(make: Callable[[str], Connection]) -> Connection:
 
 
 def key_id(fleet: Connection) -> str:
-    found = fleet.models.catalogue[0].key_id
-    assert found is not None
+    (found,) = fleet.models.catalogue[0].key_ids
     return found
 
 

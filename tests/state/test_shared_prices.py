@@ -16,6 +16,7 @@ from tcp_proxy import Proxy
 
 from fleet.errors import InvalidRequest
 from fleet.models import price_files
+from fleet.models.keys import ProviderKeys
 from fleet.models.price_files import (
     document_text,
     installed_at,
@@ -63,7 +64,7 @@ class Machine:
         self.store(1.0, NOW - timedelta(days=1))
         self.models = PricedModels(
             self.settings,
-            {"OPENAI_API_KEY": "k"},
+            ProviderKeys(config.providers, {"OPENAI_API_KEY": "k"}),
             lambda: NOW + timedelta(seconds=self.passed),
             lambda: self.passed,
             self.shared,

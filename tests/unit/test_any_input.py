@@ -208,6 +208,7 @@ RUN: dict[str, Any] = {
     "ports": {},
     "processes": ["worker"],
     "ops_url": "http://127.0.0.1:2",
+    "model_key": "key",
 }
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import traceback
+from random import Random
 from typing import Any
 
 import pytest
 
 from fleet.errors import InvalidConfig
 from fleet.local.stack import needs
-from fleet.models.callers import model_callers
-from fleet.models.catalogue import catalogue
+from fleet.models.callers import ModelCallers
+from fleet.models.catalogue import catalogue as catalogue_of
+from fleet.models.keys import ProviderKeys
 from fleet.models.rules.catalogue import Model
 from fleet.settings import Settings, parse_config
 from fleet.settings.environment import Environment
@@ -56,9 +58,21 @@ def settings(toml: str = PROVIDERS, **environment: Any) -> Settings:
     return Settings(Environment(**environment), parse_config(toml, "fleet.toml"), "fleet.toml")
 
 
+def keys_of(found: Settings, environment: dict[str, str]) -> ProviderKeys:
+    return ProviderKeys(found.config.providers, environment)
+
+
+def catalogue(found: Settings, environment: dict[str, str]) -> tuple[Model, ...]:
+    return catalogue_of(found, keys_of(found, environment))
+
+
+def callers_of(found: Settings, environment: dict[str, str]) -> ModelCallers:
+    keys = keys_of(found, environment)
+    return ModelCallers(found, catalogue(found, environment), keys, Random(1))
+
+
 def callable_models(environment: dict[str, str], **own: Any) -> list[str]:
-    found = settings(**own)
-    return list(model_callers(found, catalogue(found, environment), environment))
+    return list(callers_of(settings(**own), environment))
 
 
 def test_a_model_can_be_called_where_its_providers_key_is_set() -> None:
@@ -69,20 +83,18 @@ def test_a_model_can_be_called_where_its_providers_key_is_set() -> None:
 
 
 def test_a_caller_is_made_when_it_is_first_asked_for_and_then_kept() -> None:
-    found = settings()
-    callers = model_callers(found, catalogue(found, {"MY_KEY": "k"}), {"MY_KEY": "k"})
-    assert callers["own"] is callers["own"]
+    callers = callers_of(settings(), {"MY_KEY": "k"})
+    (key,) = callers.keys_of("own")
+    assert callers.caller("own", key) is callers.caller("own", key)
     assert "claude-sonnet-4-6" not in callers
-    assert callers.get("claude-sonnet-4-6") is None
 
 
 def test_answers_are_streamed_where_a_closed_stream_ends_the_bill_or_as_it_is_set() -> None:
     environment = {"MY_KEY": "k", "ANTHROPIC_API_KEY": "k", "AWS_PROFILE": "work"}
 
     def streams(toml: str) -> dict[str, bool]:
-        found = settings(toml)
-        callers = model_callers(found, catalogue(found, environment), environment)
-        return {name: caller.streams for name, caller in callers.items()}
+        callers = callers_of(settings(toml), environment)
+        return {name: callers.caller(name, callers.keys_of(name)[0]).streams for name in callers}
 
     kinds = {"own": True, "claude-sonnet-4-6": True, "amazon.nova-lite-v1:0": False}
     assert streams(PROVIDERS) == kinds
@@ -126,9 +138,10 @@ def test_the_default_providers_stream_but_google() -> None:
 
 
 def test_white_space_around_a_key_is_no_part_of_it() -> None:
-    provider = settings().config.providers["mine"]
-    assert provider.key({"MY_KEY": " sk-1\n"}) == "sk-1"
-    assert provider.key({"MY_KEY": " \n"}) is None
+    keys = keys_of(settings(), {"MY_KEY": " sk-1\n"})
+    with keys.use(keys.of("mine")[0]) as key:
+        assert key.value == "sk-1"
+    assert keys_of(settings(), {"MY_KEY": " \n"}).of("mine") == ()
 
 
 @pytest.mark.parametrize("key", ["sk-SECRET\u00e9", "sk-SECRET\nmore", "\u201csk-SECRET\u201d"])
@@ -140,20 +153,20 @@ def test_a_key_that_no_header_can_carry_is_refused_by_its_variables_name(key: st
 
 def test_a_model_of_a_provider_that_is_not_configured_cannot_be_called() -> None:
     strange = Model("m", "nobody", None, 0.5, 0.5)
-    assert len(model_callers(settings(), [strange], {})) == 0
+    assert len(ModelCallers(settings(), [strange], keys_of(settings(), {}), Random(1))) == 0
 
 
 def test_the_catalogue_knows_bedrocks_credentials_by_awss_variables() -> None:
     models = {model.name: model for model in catalogue(settings(), {"MY_KEY": "k"})}
     nova = models["amazon.nova-lite-v1:0"]
     assert nova.absent.startswith("no key: set AWS_BEARER_TOKEN_BEDROCK or AWS_ACCESS_KEY_ID")
-    assert nova.key_id is None
+    assert nova.key_ids == ()
     first, second = (
         {model.name: model for model in catalogue(settings(), {"AWS_ACCESS_KEY_ID": key})}
         for key in ("AKIA1", "AKIA2")
     )
     assert not first[nova.name].absent
-    assert first[nova.name].key_id != second[nova.name].key_id
+    assert first[nova.name].key_ids != second[nova.name].key_ids
 
 
 def test_a_makers_prices_hold_whatever_its_table_is_called() -> None:
@@ -164,8 +177,8 @@ def test_a_makers_prices_hold_whatever_its_table_is_called() -> None:
 
 
 def test_no_local_model_is_needed_beside_bedrock() -> None:
-    assert needs(settings(), {}).model
-    assert not needs(settings(), {"AWS_PROFILE": "work"}).model
+    assert needs(settings(), keys_of(settings(), {})).model
+    assert not needs(settings(), keys_of(settings(), {"AWS_PROFILE": "work"})).model
 
 
 @pytest.mark.parametrize(

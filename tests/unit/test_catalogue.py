@@ -13,7 +13,8 @@ from fleet.agent import installed_agents
 from fleet.cli.configuration import models_counted
 from fleet.errors import InvalidConfig, InvalidRequest, NotAllowed
 from fleet.models.calls.endpoint import Endpoint
-from fleet.models.catalogue import catalogue, key_id
+from fleet.models.catalogue import catalogue as catalogue_of
+from fleet.models.keys import ProviderKeys, key_id
 from fleet.models.prices import installed_prices
 from fleet.models.rules.choice import REFERENCE_CATALOGUE, Model, Price, Tokens, cost_nanodollars
 from fleet.models.rules.decision import ModelDecision
@@ -40,6 +41,10 @@ def settings(toml: str = "", **environment: Any) -> Settings:
     return Settings(Environment(**environment), parse_config(toml, "fleet.toml"), "fleet.toml")
 
 
+def catalogue(found: Settings, environment: dict[str, str], **more: Any) -> tuple[Model, ...]:
+    return catalogue_of(found, ProviderKeys(found.config.providers, environment), **more)
+
+
 def choose_model(*asked: Any, **more: Any) -> ModelDecision:
     return choose_of(*asked, base=Tokens(500, 2000), **more)
 
@@ -51,7 +56,7 @@ def ready(models: tuple[Model, ...]) -> list[str]:
 def test_without_a_key_the_local_model_is_all_that_can_be_had_and_costs_nothing() -> None:
     models = catalogue(settings(), {})
     (model,) = [each for each in models if not each.absent]
-    assert (model.provider, model.free, model.key_id) == ("local", True, None)
+    assert (model.provider, model.free, model.key_ids) == ("local", True, ())
     assert cost_nanodollars(model, Tokens(10**6, 10**6)) == 0
     assert choose_model(settings().config, models, "code_generation", 0.5).model == model.name
 
@@ -175,7 +180,7 @@ def test_the_id_of_a_key_is_its_own_and_does_not_tell_it() -> None:
     ids = {key_id("openai", "sk-secret"), key_id("openai", "sk-other"), key_id("x", "sk-secret")}
     assert len(ids) == 3
     models = catalogue(settings(), OPENAI)
-    assert models[0].key_id in ids
+    assert models[0].key_ids[0] in ids
     assert "secret" not in repr(models)
 
 

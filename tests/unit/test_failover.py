@@ -22,7 +22,7 @@ from fleet.money import Tokens
 def option(
     name: str, quality: float = 0.5, cost: int = 0, window: int | None = None
 ) -> Option:
-    model = Model(name, "p", None, quality, 0.5, free=True, context_tokens=window, key_id="key")
+    model = Model(name, "p", None, quality, 0.5, free=True, context_tokens=window, key_ids=("key",))
     return Option(ModelCandidate(name, "p", 1.0, cost, 0, 0, quality, 0.5), model)
 
 

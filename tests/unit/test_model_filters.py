@@ -31,7 +31,7 @@ def reason(model: Model, **asked: Any) -> str:
         capabilities=frozenset({"tools", "vision"}),
         region="eu",
         tenants=frozenset(),
-        key_id=None,
+        key_ids=(),
         free=True,
         quality=1.0,
     )
@@ -85,13 +85,13 @@ def test_a_model_over_the_limit_says_what_it_would_cost() -> None:
 
 
 def test_a_model_that_cools_down_is_left_alone_until_it_is_ready() -> None:
-    model = replace(GPT_5, key_id="key")
+    model = replace(GPT_5, key_ids=("key",))
     why = reason(model, facts=COOLING, now=100.0)
     assert why == "cools down for 12 s more after HTTP 429"
     assert choose([model], GENERAL, facts=COOLING, now=112.4).model == "gpt-5"
 
 
-@pytest.mark.parametrize("model", [replace(GPT_5, key_id="other"), GPT_5, GPT_4O])
+@pytest.mark.parametrize("model", [replace(GPT_5, key_ids=("other",)), GPT_5, GPT_4O])
 def test_a_cool_down_is_of_one_key_and_model(model: Model) -> None:
     assert choose([model], GENERAL, facts=COOLING, now=100.0).model == model.name
 
@@ -104,7 +104,7 @@ def test_of_several_reasons_the_lasting_one_is_given() -> None:
         capabilities=frozenset(),
         tenants=frozenset({"acme"}),
         region="us",
-        key_id="key",
+        key_ids=("key",),
         quality=0.1,
     )
     asked: dict[str, Any] = {
@@ -132,7 +132,7 @@ def test_of_several_reasons_the_lasting_one_is_given() -> None:
 
 
 def test_models_that_only_cool_down_are_kept_in_reserve_best_first() -> None:
-    first = replace(GPT_5, key_id="key")
+    first = replace(GPT_5, key_ids=("key",))
     others = [replace(first, name=name, quality=q) for name, q in (("weak", 0.2), ("mid", 0.5))]
     expensive = replace(first, name="dear", efficiency=9.0)
     cooldowns = {("key", name): CoolDown(112.4, 1, "HTTP 429") for name in ("gpt-5", "mid", "dear")}
@@ -150,7 +150,8 @@ def test_models_that_only_cool_down_are_kept_in_reserve_best_first() -> None:
 
 
 def test_where_all_cool_down_the_error_says_when_the_first_is_ready() -> None:
-    models = [replace(GPT_5, key_id="key"), replace(OPUS, key_id="key"), replace(FLASH, absent="x")]
+    models = [replace(each, key_ids=("key",)) for each in (GPT_5, OPUS)]
+    models.append(replace(FLASH, absent="x"))
     cooldowns = {
         ("key", "gpt-5"): CoolDown(130.0, 1, "HTTP 500"),
         ("key", "claude-opus-4.1"): CoolDown(107.5, 1, "a time-out"),

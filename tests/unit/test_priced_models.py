@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fleet.models.keys import ProviderKeys
 from fleet.models.price_files import store
 from fleet.models.priced import CHECK_SECONDS, ModelsByName, PricedModels
 from fleet.money import Price
@@ -70,7 +71,8 @@ def made(folder: Path, now: datetime = NIGHT) -> tuple[PricedModels, Clocks]:
     config = parse_config(CATALOGUE, "fleet.toml")
     settings = Settings(Environment(data_dir=folder), config, "fleet.toml")
     clocks = Clocks(now)
-    return PricedModels(settings, KEY, clocks.utc, clocks.monotonic), clocks
+    keys = ProviderKeys(config.providers, KEY)
+    return PricedModels(settings, keys, clocks.utc, clocks.monotonic), clocks
 
 
 def price_of(models: PricedModels, name: str = "hourly") -> Price | None:

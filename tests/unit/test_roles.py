@@ -140,7 +140,7 @@ def test_a_tenant_acts_for_itself_alone() -> None:
     ("path", "tenant"),
     [
         ("tenants/acme/openai", "acme"),
-        ("tenants/acme", "acme"),
+        ("tenants/acme", None),
         ("providers/openai", None),
         ("tenantsacme/openai", None),
         ("tenants//openai", ""),

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from fleet.errors import InvalidConfig
 from fleet.settings import load_settings, parse_config
@@ -165,12 +166,18 @@ def test_a_running_fleet_in_this_folder_is_found(
     clean_environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / ".fleet").mkdir()
-    found = {"broker_url": "redis://:pw@127.0.0.1:7001/0", "model_url": "http://127.0.0.1:7002/v1"}
+    found = {
+        "broker_url": "redis://:pw@127.0.0.1:7001/0",
+        "model_url": "http://127.0.0.1:7002/v1",
+        "model_key": "the key",
+    }
     (tmp_path / ".fleet" / RUN_FILE).write_text(json.dumps(found))
     settings = load_settings()
     assert settings.broker_url == found["broker_url"]
     assert settings.environment.model_url == found["model_url"]
+    assert settings.environment.model_key == SecretStr("the key")
     assert "pw" not in repr(settings)
+    assert "the key" not in repr(settings)
 
 
 def test_the_environment_wins_over_a_running_fleet(

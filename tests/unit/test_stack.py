@@ -18,6 +18,7 @@ from fleet.errors import InvalidConfig, InvalidRequest, RetryLater
 from fleet.local import run_file, stack
 from fleet.local.ports import pick_ports
 from fleet.local.valkey import prepare_valkey
+from fleet.models.keys import ProviderKeys
 from fleet.settings import Settings, load_settings, parse_config
 from fleet.settings.addresses import masked
 
@@ -81,18 +82,23 @@ def test_fleet_commands_run_with_this_very_interpreter_and_no_shell_in_between()
     assert stack.runnable("fleet service beat") == f"exec {sys.executable} -m fleet service beat"
 
 
+def needs(environment: dict[str, str]) -> stack.Needs:
+    settings = load_settings()
+    return stack.needs(settings, ProviderKeys(settings.config.providers, environment))
+
+
 def test_a_broker_address_or_a_providers_key_spares_the_process(
     clean_environment: pytest.MonkeyPatch,
 ) -> None:
-    assert stack.needs(load_settings(), {}) == stack.Needs(broker=True, model=True)
-    assert not stack.needs(load_settings(), {"OPENAI_API_KEY": "sk-x"}).model
+    assert needs({}) == stack.Needs(broker=True, model=True)
+    assert not needs({"OPENAI_API_KEY": "sk-x"}).model
     clean_environment.setenv("FLEET_BROKER_URL", "redis://elsewhere:6379/0")
     clean_environment.setenv("FLEET_MODEL_URL", "http://elsewhere/v1")
-    assert stack.needs(load_settings(), {}) == stack.Needs(broker=False, model=False)
+    assert needs({}) == stack.Needs(broker=False, model=False)
 
 
 def test_addresses_carry_the_brokers_password_in_its_url_alone(settings: Settings) -> None:
-    found = stack.addresses(settings, ALL, PORTS, "p/w@d")
+    found = stack.addresses(settings, ALL, PORTS, "p/w@d", "key")
     assert found.broker_url == "redis://:p%2Fw%40d@127.0.0.1:7001/0"
     assert found.model_url == "http://127.0.0.1:7002/v1"
     assert found.flower_url == "http://127.0.0.1:7003"
@@ -117,10 +123,12 @@ def test_a_worker_for_an_unknown_pool_is_refused_with_the_known_ones(settings: S
 
 
 def test_children_are_told_where_everything_is(settings: Settings) -> None:
-    found = stack.addresses(settings, ALL, PORTS, "secret")
+    found = stack.addresses(settings, ALL, PORTS, "secret", "key")
     told = stack.child_environment(settings, found, PORTS, "flower secret")
     assert told["FLEET_BROKER_URL"] == found.broker_url
     assert told["FLEET_MODEL_PORT"] == "7002"
+    assert told["FLEET_MODEL_KEY"] == "key"
+    assert "secret" not in repr(found)
     assert told["FLEET_DATA_DIR"] == str(Path(".fleet").resolve())
     assert told["FLEET_FLOWER_PASSWORD"] == "flower secret"
 

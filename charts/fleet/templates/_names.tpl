@@ -107,7 +107,8 @@ labels:
 {{- $found := list -}}
 {{- if hasKey .Values.config "providers" -}}
 {{- range $name, $provider := .Values.config.providers -}}
-{{- with $provider }}{{ with .key_variable }}{{ $found = append $found . }}{{ end }}{{ end -}}
+{{- with $provider }}{{ with .key_variable }}{{ $found = append $found . }}{{ end -}}
+{{- range $own, $key := .keys }}{{ with $key.variable }}{{ $found = append $found . }}{{ end }}{{ end }}{{ end -}}
 {{- end -}}
 {{- else -}}
 {{- $found = list "ANTHROPIC_API_KEY" "GEMINI_API_KEY" "OPENAI_API_KEY" -}}

@@ -10,16 +10,16 @@ import threading
 import time
 from typing import Any
 
-import structlog
 from celery import Celery, bootsteps
 from celery.worker import state
 
 from fleet.broker.transport.channel import Channel
+from fleet.telemetry.logger import get_logger
 
 RENEWALS = 3
 """Renewals of a message within the visibility timeout, after which another worker takes it."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def known_deliveries() -> set[str]:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-import structlog
 from celery import Celery, bootsteps
 from kombu.exceptions import ChannelError, OperationalError
 from kombu.exceptions import ConnectionError as BrokerError
@@ -31,6 +30,7 @@ from fleet.errors import FleetError, MalformedMessage
 from fleet.redis.keys import Keys
 from fleet.tasks.connection import Connection
 from fleet.tasks.set_aside_store import SetAside
+from fleet.telemetry.logger import get_logger
 
 OTHER_ERRORS = (
     *(RedisError, BrokerError, ChannelError, OperationalError, FleetError),
@@ -38,7 +38,7 @@ OTHER_ERRORS = (
 )
 """Errors that the message did not cause."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Message(virtual.Message):

@@ -14,20 +14,20 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
-import structlog
 from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 
 from fleet.broker.rules.prefetch import Pace
 from fleet.errors import MalformedMessage
 from fleet.redis.keys import Keys
+from fleet.telemetry.logger import get_logger
 
 RESTORE_AT_ONCE = 100
 
 MAX_DRIFT_SECONDS = 2.0
 """By how much two clocks may differ from one check to the next."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class QoS(redis.QoS):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import cast
+from typing import NamedTuple, cast
 
 from openai import omit
 from openai.types import CompletionUsage
@@ -100,7 +100,14 @@ def _with_usage(response: ModelResponse, told: object) -> ModelResponse:
     return response
 
 
-def chat_model(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+class Client(NamedTuple):
+    """A client for a model. `http` is its network, None where the client brings its own."""
+
+    chat: ChatModel
+    http: AnswerClient | None = None
+
+
+def chat_client(name: str, endpoint: Endpoint, timeout: float) -> Client:
     """The client for a model, with a timeout of `timeout` seconds and without retries.
 
     Raises `InvalidConfig` if the package for the protocol is not installed.
@@ -116,65 +123,62 @@ def _settings(timeout: float) -> ModelSettings:
     return ModelSettings(timeout=timeout, request_timeout=timeout, max_retries=0)
 
 
-def _openai(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+def _openai(name: str, endpoint: Endpoint, timeout: float) -> Client:
+    http = AnswerClient(CHAT, timeout)
     provider = OpenAIProvider(
-        api_key=endpoint.api_key,
-        base_url=endpoint.base_url,
-        http_client=AnswerClient(CHAT, timeout),
+        api_key=endpoint.api_key, base_url=endpoint.base_url, http_client=http
     )
     known = chat_profile(name, endpoint.base_url, endpoint.limit_field)
     profile = merge_profile(known, UNSPLIT)
     model = _OpenAIModel(name, provider=provider, profile=profile, settings=_settings(timeout))
     model.asks_for_usage = asks_for_usage(endpoint.base_url, endpoint.stream_usage)
-    return model
+    return Client(model, http)
 
 
-def _anthropic(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+def _anthropic(name: str, endpoint: Endpoint, timeout: float) -> Client:
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
 
+    http = AnswerClient(ANTHROPIC, timeout)
     provider = AnthropicProvider(
-        api_key=endpoint.api_key,
-        base_url=endpoint.base_url,
-        http_client=AnswerClient(ANTHROPIC, timeout),
+        api_key=endpoint.api_key, base_url=endpoint.base_url, http_client=http
     )
-    return AnthropicModel(name, provider=provider, settings=_settings(timeout))
+    return Client(AnthropicModel(name, provider=provider, settings=_settings(timeout)), http)
 
 
-def _google(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+def _google(name: str, endpoint: Endpoint, timeout: float) -> Client:
     from pydantic_ai.providers.google import GoogleProvider
 
     from fleet.models.calls.google import ToldGoogleModel
 
+    http = AnswerClient(GOOGLE, timeout)
     provider = GoogleProvider(
-        api_key=endpoint.api_key,
-        base_url=endpoint.base_url,
-        http_client=AnswerClient(GOOGLE, timeout),
+        api_key=endpoint.api_key, base_url=endpoint.base_url, http_client=http
     )
-    return ToldGoogleModel(name, provider=provider, settings=_settings(timeout))
+    return Client(ToldGoogleModel(name, provider=provider, settings=_settings(timeout)), http)
 
 
-def _mistral(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+def _mistral(name: str, endpoint: Endpoint, timeout: float) -> Client:
     from pydantic_ai.models.mistral import MistralModel
     from pydantic_ai.providers.mistral import MistralProvider
 
+    http = AnswerClient(MISTRAL, timeout)
     provider = MistralProvider(
-        api_key=endpoint.api_key,
-        base_url=endpoint.base_url,
-        http_client=AnswerClient(MISTRAL, timeout),
+        api_key=endpoint.api_key, base_url=endpoint.base_url, http_client=http
     )
-    return MistralModel(name, provider=provider, settings=_settings(timeout))
+    return Client(MistralModel(name, provider=provider, settings=_settings(timeout)), http)
 
 
-def _groq(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+def _groq(name: str, endpoint: Endpoint, timeout: float) -> Client:
     from pydantic_ai.models.groq import GroqModel
     from pydantic_ai.providers.groq import GroqProvider
 
     provider = GroqProvider(api_key=endpoint.api_key, base_url=endpoint.base_url)
-    return GroqModel(name, provider=provider, profile=UNSPLIT, settings=_settings(timeout))
+    chat = GroqModel(name, provider=provider, profile=UNSPLIT, settings=_settings(timeout))
+    return Client(chat)
 
 
-def _bedrock(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
+def _bedrock(name: str, endpoint: Endpoint, timeout: float) -> Client:
     # Imported first, because their import errors name the extra.
     import boto3
     from botocore.config import Config
@@ -198,10 +202,10 @@ def _bedrock(name: str, endpoint: Endpoint, timeout: float) -> ChatModel:
         ) from error
     settings = ModelSettings(request_timeout=timeout)
     provider = BedrockProvider(bedrock_client=client)
-    return BedrockConverseModel(name, provider=provider, settings=settings)
+    return Client(BedrockConverseModel(name, provider=provider, settings=settings))
 
 
-_MAKERS: Mapping[ProviderKind, Callable[[str, Endpoint, float], ChatModel]] = MappingProxyType(
+_MAKERS: Mapping[ProviderKind, Callable[[str, Endpoint, float], Client]] = MappingProxyType(
     {
         "openai": _openai,
         "anthropic": _anthropic,

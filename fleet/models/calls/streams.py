@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 
-import structlog
 from pydantic_ai import ModelRequest, ModelResponse, ModelSettings
 from pydantic_ai.direct import model_request_stream
 from pydantic_ai.exceptions import UnexpectedModelBehavior
@@ -20,11 +19,12 @@ from fleet.models.rules.cut_calls import CallProgress, Cut, shows_all
 from fleet.models.rules.upper_bound import WordCount, least_tokens
 from fleet.models.rules.usage import Reading, read_usage, told_so_far
 from fleet.money import Tokens
+from fleet.telemetry.logger import get_logger
 
 TOLD = "usage"
 """The key in a response's details for the usage as its provider reports it."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 async def streamed(

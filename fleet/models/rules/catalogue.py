@@ -17,8 +17,8 @@ class Model:
     `quality` and `speed` are 0 to 1. `efficiency` is the number of tokens it takes for one token of
     an average model. A `free` model costs nothing. `context_tokens` is the window for input and
     output together, None if unknown. `capabilities` are some of `CAPABILITIES`. `region` is empty
-    if unknown. Only the named `tenants` may use it; all if none is named. `key_id` identifies the
-    provider's key without revealing it. `absent` says why the model is not available here; empty
+    if unknown. Only the named `tenants` may use it; all if none is named. `key_ids` identify the
+    provider's keys without revealing them. `absent` says why the model is not available here; empty
     if it is. Only a free or an absent model may have no price.
     """
 
@@ -33,7 +33,7 @@ class Model:
     capabilities: frozenset[str] = frozenset()
     region: str = ""
     tenants: frozenset[str] = frozenset()
-    key_id: str | None = None
+    key_ids: tuple[str, ...] = ()
     absent: str = ""
 
 

@@ -51,8 +51,14 @@ def but_for_keys(standing: FailoverContext, key_ids: Collection[str]) -> Failove
 
 
 def cools_for(model: Model, standing: FailoverContext) -> float:
-    """The remaining seconds of the model's cool-down; 0 if it is ready."""
-    found = standing.facts.cool_down(model.key_id, model.name)
+    """The remaining seconds of the model's cool-down; 0 if it is ready with one of its keys."""
+    found = standing.facts.cool_down(model.key_ids, model.name)
+    return max(0.0, found.until - standing.now) if found else 0.0
+
+
+def key_cools_for(key_id: str, model: str, standing: FailoverContext) -> float:
+    """The remaining seconds of the cool-down of a model with one of its keys."""
+    found = standing.facts.cool_down((key_id,), model)
     return max(0.0, found.until - standing.now) if found else 0.0
 
 

@@ -107,7 +107,7 @@ def unready(model: Model, cost: int, quality: float, bounds: Bounds) -> Filtered
         reason = f"would cost {dollars(cost)}, over the limit of {dollars(limit)}"
         return FilteredModel(model.name, "budget", reason, cost)
     if bounds.facts.cooldowns:
-        cooling = bounds.facts.cool_down(model.key_id, model.name)
+        cooling = bounds.facts.cool_down(model.key_ids, model.name)
         if cooling is not None and cooling.until > bounds.now:
             seconds = cooling.until - bounds.now
             reason = f"cools down for {seconds:.0f} s more after {cooling.reason}"

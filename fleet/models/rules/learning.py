@@ -14,7 +14,7 @@ which has the same mean and adds noise.) Without evidence the posterior equals t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import sqrt
 from typing import Literal, NamedTuple
@@ -69,23 +69,35 @@ class ModelFacts:
     `evidence` is by (model, request type), `cooldowns` by (key id, model). A key id identifies a
     provider's key without revealing it. `WHOLE_KEY` stands for all models of a key. `limits` says
     by model whether its answers keep their output limit. `prices` is the version of the shared
-    price data, empty if there is none.
+    price data, empty if there is none. `versions` says by key id which version of a key has failed.
     """
 
     evidence: Mapping[tuple[str, str], ModelEvidence] = field(default_factory=dict)
     cooldowns: Mapping[tuple[str, str], CoolDown] = field(default_factory=dict)
     limits: Mapping[str, LimitRecord] = field(default_factory=dict)
     prices: str = ""
+    versions: Mapping[str, int] = field(default_factory=dict)
 
-    def cool_downs(self, key_id: str | None, model: str) -> dict[str, CoolDown]:
-        """The cool-downs of a model, its own and its key's, by their names."""
-        found = {name: self.cooldowns.get((key_id or "", name)) for name in (model, WHOLE_KEY)}
+    def cool_downs(self, key_id: str, model: str) -> dict[str, CoolDown]:
+        """The cool-downs of a model with a key, its own and its key's, by their names."""
+        found = {name: self.cooldowns.get((key_id, name)) for name in (model, WHOLE_KEY)}
         return {name: each for name, each in found.items() if each is not None}
 
-    def cool_down(self, key_id: str | None, model: str) -> CoolDown | None:
-        """The longest cool-down of a model."""
-        found = self.cool_downs(key_id, model).values() if key_id is not None else ()
-        return max(found, key=lambda each: each.until, default=None)
+    def cool_down(self, key_ids: Iterable[str], model: str) -> CoolDown | None:
+        """The cool-down of a model: of its keys, that which ends first; None if one has none."""
+        longest = (
+            max(self.cool_downs(each, model).values(), key=_end, default=None) for each in key_ids
+        )
+        first: CoolDown | None = None
+        for found in longest:
+            if found is None:
+                return None
+            first = found if first is None else min(first, found, key=_end)
+        return first
+
+
+def _end(cool_down: CoolDown) -> float:
+    return cool_down.until
 
 
 NOTHING_LEARNED = ModelFacts()

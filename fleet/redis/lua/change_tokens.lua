@@ -1,9 +1,9 @@
 -- Change what tokens grant, all of them or none, and note each change in the audit.
 --
--- KEYS  1 tokens  2 audit  3 policy
--- ARGV  1 actor  2 reason  3 about how many entries the audit keeps
---       then for each token: hash of the token, name of its field in the audit, stored grant before
---       ('' if there was none), grant after ('' to take the token away), both in words for the audit
+-- KEYS  1 tokens  2 audit  3 the audit's head
+-- ARGV  1 actor  2 where the actor is  3 reason
+--       then for each token: hash of the token, stored grant before ('' if there was none), grant after
+--       ('' to take the token away), and for the audit: what is done, and about which token
 -- Returns 1 if the tokens are as wanted now; 0 if another process has changed one of them
 --
 -- Invariant: a grant is replaced only by a caller that knows it, and each change has an entry in the
@@ -12,12 +12,16 @@
 
 -- include groups
 
-local tokens, audit, policy = unpack(KEYS)
-local actor, reason, max_entries = unpack(ARGV, 1, 3)
-local wanted = groups(ARGV, 4, 6)
+local tokens, audit, head = unpack(KEYS)
+local actor, where, reason = unpack(ARGV, 1, 3)
+local wanted = groups(ARGV, 4, 5)
+
+-- include time
+-- include sha256
+-- include chain
 
 local changes, done = {}, true
-for hash, field, before, after, was, is in wanted do
+for hash, before, after, what, about in wanted do
   local found = redis.call('HGET', tokens, hash) or ''
   if found ~= after then
     done = false
@@ -25,19 +29,21 @@ for hash, field, before, after, was, is in wanted do
       return 0
     end
   end
-  changes[#changes + 1] = {hash = hash, field = field, after = after, was = was, is = is}
+  changes[#changes + 1] = {hash = hash, after = after, what = what, about = about}
 end
 if done then
   return 1
 end
-local version = redis.call('HGET', policy, 'version') or '0'
 for _, change in ipairs(changes) do
   if change.after == '' then
     redis.call('HDEL', tokens, change.hash)
   else
     redis.call('HSET', tokens, change.hash, change.after)
   end
-  redis.call('XADD', audit, 'MAXLEN', '~', max_entries, '*', 'version', version,
-    'field', change.field, 'before', change.was, 'after', change.is, 'by', actor, 'why', reason)
+  local facts = {
+    'kind', 'grant', 'what', change.what, 'about', change.about,
+    'by', actor, 'where', where, 'why', reason,
+  }
+  chained(audit, head, now, facts_digest(facts), facts)
 end
 return 1

@@ -4,17 +4,26 @@
 -- KEYS  1 models
 -- ARGV  1 field of the cool-down  2 reason  3 ms that the provider asked for, '' where it did not
 --       4 ms after the first failure in a row, doubled with each  5 max ms of these
--- Returns the ms that the model cools down for, from now on
+--       6 field of the key's version, see replace_key.lua  7 the version that failed, 0 for a key
+--       without versions
+-- Returns the ms that the model cools down for, from now on; 0 where the key has a newer version
 --
 -- Invariant: calls that were in flight together fail together, and count as one failure: during a
 -- cool-down the model's failures are not counted, and its time only grows. The reason is that of
--- the failure which set the time.
+-- the failure which set the time. A failure of an older version of the key says nothing of the key.
 
 local models = unpack(KEYS)
-local field, new_reason, asked_ms, first_ms, max_ms = unpack(ARGV)
+local field, new_reason, asked_ms, first_ms, max_ms, version_field, version = unpack(ARGV)
 
 -- include time
 
+if version ~= '0' then
+  local newest = tonumber(redis.call('HGET', models, version_field) or 0)
+  if tonumber(version) < newest then
+    return 0
+  end
+  redis.call('HSET', models, version_field, version)
+end
 local packed = redis.call('HGET', models, field) or '0,0,'
 local until_ms, failures, reason = string.match(packed, '^(%d+),(%d+),(.*)$')
 until_ms, failures = tonumber(until_ms), tonumber(failures)

@@ -1,7 +1,7 @@
 -- Change fields of the policy that all producers follow, all of them or none, and note each change.
 --
--- KEYS  1 policy  2 audit  3 the answer to this very change  4 tasks on hold
--- ARGV  1 actor  2 reason  3 about how many entries the audit keeps  4 seconds to keep the answer
+-- KEYS  1 policy  2 audit  3 the audit's head  4 the answer to this very change  5 tasks on hold
+-- ARGV  1 actor  2 reason  3 seconds to keep the answer
 --       then for each change: field, value ('' to take the field away)
 -- Returns {the version now, how many fields changed}
 --
@@ -13,11 +13,13 @@
 
 -- include groups
 
-local policy, audit, answer, on_hold = unpack(KEYS)
-local actor, reason, max_entries, seconds = unpack(ARGV, 1, 4)
-local new_values = groups(ARGV, 5, 2)
+local policy, audit, head, answer, on_hold = unpack(KEYS)
+local actor, reason, seconds = unpack(ARGV, 1, 3)
+local new_values = groups(ARGV, 4, 2)
 
 -- include time
+-- include sha256
+-- include chain
 
 local function noted(field, value)
   return field == 'difficulty' and value ~= '' and #value .. ' bytes' or value
@@ -48,9 +50,12 @@ for _, change in ipairs(changes) do
   if change.field == 'emergency' then
     redis.call('HSET', policy, 'emergency_ms', now)
   end
-  redis.call('XADD', audit, 'MAXLEN', '~', max_entries, '*', 'version', version,
-    'field', change.field, 'before', noted(change.field, change.before),
-    'after', noted(change.field, change.after), 'by', actor, 'why', reason)
+  local facts = {
+    'kind', 'policy', 'version', tostring(version), 'field', change.field,
+    'before', noted(change.field, change.before), 'after', noted(change.field, change.after),
+    'by', actor, 'why', reason,
+  }
+  chained(audit, head, now, facts_digest(facts), facts)
 end
 redis.call('SET', answer, version .. ',' .. #changes, 'EX', seconds)
 return {version, #changes}

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import structlog
-
 from fleet.errors import FleetError, LeaseLost, RetryLater
 from fleet.redis.retry import retry_while_away
 from fleet.settings import Settings
 from fleet.tasks.reaper import waiting_place
 from fleet.tasks.store import Lease, Tasks
+from fleet.telemetry.logger import get_logger
 
 REDIS_AWAY_SECONDS = 1.0
 """How long a stopping worker waits for a Redis that is away: its grace period is short."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Requeued(Exception):

@@ -29,6 +29,7 @@ from fleet.errors import (
     NotAllowed,
     QuotaExhausted,
     RateLimited,
+    SecretsUnavailable,
     Unavailable,
 )
 from fleet.models.rules.catalogue import Model, cut_nanodollars, upper_bound_nanodollars
@@ -76,6 +77,7 @@ the rejecting one cools down; if none does, the request is at fault."""
 FAILURES = (
     Failure(QuotaExhausted, "quota exhausted", cool_down_reason="a lack of credit or quota"),
     Failure(RateLimited, "rate limited", cool_down_reason="a rate limit"),
+    Failure(SecretsUnavailable, "key not readable"),
     Failure(Unavailable, "unavailable", cool_down_reason="an outage", may_be_billed=True),
     Failure(NotAllowed, "key refused", cool_down_reason="a refused key"),
     Failure(ModelNotServed, "not served", cool_down_reason="not being served"),

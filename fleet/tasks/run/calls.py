@@ -21,8 +21,6 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
-import structlog
-
 from fleet.agent import ModelReply, to_the_end
 from fleet.budgets.cached_policy import keeps_changing
 from fleet.budgets.rules.refusals import Refusal
@@ -49,11 +47,12 @@ from fleet.tasks.run.limit_watch import LOOK_SECONDS, LimitWatch
 from fleet.tasks.run.services import ModelServices
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.reservation import call_limits
+from fleet.telemetry.logger import get_logger
 
 if TYPE_CHECKING:
     from fleet.models.calls.call import ModelCaller
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class CallInFlight(NamedTuple):
@@ -191,7 +190,7 @@ class ModelCalls:
             if failure not in FAILURES or not isinstance(error, FleetError):
                 raise
             if failure is not REJECTED:
-                await self.learning.open_circuit(model, error)
+                await self.learning.open_circuit(model.name, caller.used_key, error)
             return error
         call = bill_answer(bound, model, reply, question.max_tokens, progress.cut)
         shown = shown_by(reply, call, question.max_tokens, was_cut=progress.cut is not None)

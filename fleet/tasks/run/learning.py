@@ -10,17 +10,17 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import structlog
-
 from fleet.errors import (
     FleetError,
+    InvalidConfig,
     NotAllowed,
     QuotaExhausted,
     RateLimited,
     RetryLater,
+    SecretsUnavailable,
     Unavailable,
 )
-from fleet.models.rules.catalogue import Model
+from fleet.models.keys import DeclaredKey, UsedKey
 from fleet.models.rules.difficulty.payload_text import text_of
 from fleet.models.rules.difficulty.text_features import sketch
 from fleet.models.rules.failover import FailoverContext
@@ -31,11 +31,12 @@ from fleet.tasks.model_call import ModelCall
 from fleet.tasks.run.billing import failure_of
 from fleet.tasks.run.services import ModelServices
 from fleet.tasks.store import Lease
+from fleet.telemetry.logger import get_logger
 
 SHORT_SECONDS = 5.0
 """The shortest cool-down after an outage, see `ModelState.cool`."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class RunLearning:
@@ -85,27 +86,32 @@ class RunLearning:
             await asyncio.to_thread(self._try_to_write, self.state.timed, *timed)
 
     async def open_circuit(
-        self, model: Model, error: FleetError, *, key_serves: bool = False
+        self, model: str, key: UsedKey | None, error: FleetError, *, key_serves: bool = False
     ) -> None:
         """Start the cool-down that an error calls for, of a model or of all models of its key.
 
         `key_serves` says that another model of the key has answered.
         """
         failure = failure_of(error)
-        if not failure.cool_down_reason or model.key_id is None:
+        if not failure.cool_down_reason or key is None:
             return
         if error.reason:
-            name = WHOLE_KEY if is_of_the_key(error) and not key_serves else model.name
-            long = (model.key_id, name, error.reason)
+            name = WHOLE_KEY if is_of_the_key(error) and not key_serves else model
+            long = (key.id, name, error.reason, key.version)
             await asyncio.to_thread(self._try_to_write, self.state.cool_for_long, *long)
         else:
-            cooled = (model.key_id, model.name, failure.cool_down_reason, _asked_seconds(error))
+            asked = _asked_seconds(error)
+            cooled = (key.id, model, failure.cool_down_reason, asked, key.version)
             await asyncio.to_thread(self._try_to_write, self.state.cool, *cooled)
 
-    async def close_circuit(self, model: Model, standing: FailoverContext) -> None:
+    async def close_circuit(
+        self, model: str, key: DeclaredKey | None, standing: FailoverContext
+    ) -> None:
         """End the cool-downs of a model and of its key, since the model has answered."""
-        for name, cool_down in standing.facts.cool_downs(model.key_id, model.name).items():
-            ended = (model.key_id, name, cool_down.until)
+        if key is None:
+            return
+        for name, cool_down in standing.facts.cool_downs(key.id, model).items():
+            ended = (key.id, name, cool_down.until)
             await asyncio.to_thread(self._try_to_write, self.state.warm, *ended)
 
     def _try_to_write(self, write: Callable[..., Any], *what: Any) -> Any:
@@ -120,6 +126,11 @@ class RunLearning:
 def is_of_the_key(error: FleetError) -> bool:
     """Whether the error seems to affect all models of the key."""
     return isinstance(error, NotAllowed) or (isinstance(error, QuotaExhausted) and error.whole_key)
+
+
+def is_of_one_key(error: FleetError) -> bool:
+    """Whether another key of the same provider may serve the request."""
+    return isinstance(error, NotAllowed | RateLimited | InvalidConfig | SecretsUnavailable)
 
 
 def _asked_seconds(error: FleetError) -> float | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
-
 from fleet.errors import RetryLater
 from fleet.models.rules.catalogue import Model, upper_bound_nanodollars
 from fleet.models.rules.output_limits import (
@@ -19,6 +17,7 @@ from fleet.models.rules.upper_bound import upper_bound_tokens
 from fleet.models.store import ModelState
 from fleet.tasks.model_calls_store import LimitBasis
 from fleet.tasks.run.billing import Question
+from fleet.telemetry.logger import get_logger
 
 if TYPE_CHECKING:
     from fleet.models.calls.call import ModelCaller
@@ -29,7 +28,7 @@ TURN_SECONDS = 5.0
 LOOK_SECONDS = 0.2
 """How often a waiting call asks for its turn."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class LimitWatch:

@@ -18,8 +18,6 @@ import asyncio
 import time
 from typing import Any
 
-import structlog
-
 from fleet.agent import ModelReply
 from fleet.budgets.rules.refusals import Refusal
 from fleet.errors import (
@@ -28,9 +26,11 @@ from fleet.errors import (
     InvalidConfig,
     ModelRefused,
     RetryLater,
+    SecretsUnavailable,
     TaskOnHold,
     Unavailable,
 )
+from fleet.models.keys import DeclaredKey, UsedKey
 from fleet.models.priced import follow
 from fleet.models.rules.catalogue import Model
 from fleet.models.rules.downgrade_reasons import describe_downgrade
@@ -41,13 +41,14 @@ from fleet.money import Tokens
 from fleet.tasks.run.billing import Question, failure_of
 from fleet.tasks.run.calls import ModelCalls
 from fleet.tasks.run.checkpoints import Checkpoints
-from fleet.tasks.run.learning import RunLearning
+from fleet.tasks.run.learning import RunLearning, is_of_one_key
 from fleet.tasks.run.next_model import Search, why_cooling
 from fleet.tasks.run.services import ModelServices
 from fleet.tasks.store import Lease
 from fleet.tasks.submission.refusals import over_error
+from fleet.telemetry.logger import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class ModelSession:
@@ -108,15 +109,20 @@ class ModelSession:
             option = await self._other(search, standing, reason)
         while True:
             began = time.monotonic()
-            reply = await self._call(option.model, search.why, question, save_as)
+            key = self._key(option.model, search, standing)
+            reply, used = await self._call(option.model, key, search.why, question, save_as)
             if isinstance(reply, ModelReply):
-                await self._answered(option, standing, search)
+                await self._answered(option, key, standing, search)
                 return reply
             if isinstance(reply, Refusal):
                 option = await self._cheaper(option, reply, search, standing)
                 continue
-            reason = self._note_failure(search, option.model, reply, time.monotonic() - began)
+            seconds = time.monotonic() - began
+            reason = self._note_failure(search, option.model, used, reply, seconds)
             standing = await self._look(search)
+            if is_of_one_key(reply) and self._other_key(option.model, search, standing):
+                search.why = f"failover: {reason}"
+                continue
             option = await self._other(search, standing, reason)
 
     async def escalate(self, reason: str, score: float) -> bool:
@@ -146,29 +152,49 @@ class ModelSession:
     def _option(self, model: str) -> Option | None:
         return next((each for each in self.options if each.model.name == model), None)
 
+    def _key(
+        self, model: Model, search: Search, standing: FailoverContext
+    ) -> DeclaredKey | None:
+        """The key for the next call of a model, None for a model without keys."""
+        keys = self.services.callers.keys_of(model.name)
+        key = search.next_key(model.name, keys, standing) or next(iter(keys), None)
+        if key is not None:
+            search.keys_tried.setdefault(model.name, set()).add(key.id)
+        return key
+
+    def _other_key(self, model: Model, search: Search, standing: FailoverContext) -> bool:
+        """Whether the model can be asked with another of its keys."""
+        keys = self.services.callers.keys_of(model.name)
+        return search.next_key(model.name, keys, standing) is not None
+
     async def _call(
-        self, model: Model, why: str, question: Question, save_as: str
-    ) -> ModelReply | FleetError | Refusal:
+        self, model: Model, key: DeclaredKey | None, why: str, question: Question, save_as: str
+    ) -> tuple[ModelReply | FleetError | Refusal, UsedKey | None]:
+        """Ask a model with a key. The answer, and the key with the version that was used."""
         try:
-            callers = self.services.callers
-            caller = await asyncio.to_thread(callers.__getitem__, model.name)
-        except InvalidConfig as error:
-            # Its provider's package is not installed here; another model's package may be.
-            return error
-        return await self.calls.call(caller, why, question, save_as)
+            caller = await asyncio.to_thread(self.services.callers.caller, model.name, key)
+        except (InvalidConfig, SecretsUnavailable) as error:
+            # Its provider's package is not installed here, or its key cannot be read; another
+            # model's may be.
+            return error, UsedKey(key.id) if key else None
+        return await self.calls.call(caller, why, question, save_as), caller.used_key
 
-    async def _answered(self, option: Option, standing: FailoverContext, search: Search) -> None:
+    async def _answered(
+        self, option: Option, key: DeclaredKey | None, standing: FailoverContext, search: Search
+    ) -> None:
         self.current = option
-        await self.learning.close_circuit(option.model, standing)
-        for model, error in search.rejected:
-            await self.learning.open_circuit(model, error)
-        for model, error in search.keyless:
-            if model.key_id == option.model.key_id:
-                await self.learning.open_circuit(model, error, key_serves=True)
+        await self.learning.close_circuit(option.model.name, key, standing)
+        for failed in search.rejected:
+            await self.learning.open_circuit(*failed)
+        for failed in search.keyless:
+            if key is not None and failed.key is not None and failed.key.id == key.id:
+                await self.learning.open_circuit(*failed, key_serves=True)
 
-    def _note_failure(self, search: Search, model: Model, error: FleetError, seconds: float) -> str:
+    def _note_failure(
+        self, search: Search, model: Model, key: UsedKey | None, error: FleetError, seconds: float
+    ) -> str:
         """Record the failure of a model; the reason for asking another one."""
-        search.failed(model, error, seconds)
+        search.failed(model, key, error, seconds)
         if isinstance(error, ModelRefused | ContextWindowExceeded):
             self._refused.add(model.name)
         ended = f": {error.reason}" if error.reason else f" {failure_of(error).ended}"

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fleet.budgets.rules.refusals import Refusal
 from fleet.errors import (
@@ -29,6 +30,7 @@ from fleet.errors import (
     RetryLater,
     Unavailable,
 )
+from fleet.models.keys import DeclaredKey, UsedKey
 from fleet.models.rules.catalogue import Model
 from fleet.models.rules.failover import (
     FailoverContext,
@@ -37,6 +39,7 @@ from fleet.models.rules.failover import (
     cools_for,
     cost_at_worst,
     fits,
+    key_cools_for,
     next_best,
     soonest,
 )
@@ -52,6 +55,14 @@ SLOW_SECONDS = 10.0
 """A model that took longer than this to fail is not waited for: it may be as slow again."""
 
 
+class FailedCall(NamedTuple):
+    """A failed call: its model, its key if it has any, and the error."""
+
+    model: str
+    key: UsedKey | None
+    error: FleetError
+
+
 @dataclass(slots=True)
 class Search:
     """The failures of one question.
@@ -60,8 +71,8 @@ class Search:
     has each asked model's failure by name, `errors` all errors in order. `window` is as in
     `FailoverContext`. `slow` are the models that took long to fail. `waited` says that the one wait
     for a cool-down is used. `waits` are the seconds until calls may fit a limit. `rejected` are the
-    models that rejected the request, `keyless` those whose key was refused or is exhausted, each
-    with its error.
+    models that rejected the request, `keyless` those whose key was refused or is exhausted.
+    `keys_tried` are the ids of the keys that each model was asked with.
     """
 
     upper_bound: Tokens | None = None
@@ -72,8 +83,9 @@ class Search:
     window: int | None = None
     waited: bool = False
     waits: list[float] = field(default_factory=list)
-    rejected: list[tuple[Model, FleetError]] = field(default_factory=list)
-    keyless: list[tuple[Model, FleetError]] = field(default_factory=list)
+    rejected: list[FailedCall] = field(default_factory=list)
+    keyless: list[FailedCall] = field(default_factory=list)
+    keys_tried: dict[str, set[str]] = field(default_factory=dict)
 
     @property
     def error(self) -> FleetError | None:
@@ -81,16 +93,18 @@ class Search:
         others = (each for each in self.errors if not _needs_a_person(each))
         return next(others, self.errors[0] if self.errors else None)
 
-    def failed(self, model: Model, error: FleetError, seconds: float) -> None:
+    def failed(
+        self, model: Model, key: UsedKey | None, error: FleetError, seconds: float
+    ) -> None:
         """Record the failure of a model, and the seconds that it took."""
         self.tried[model.name] = str(error)
         if seconds > SLOW_SECONDS:
             self.slow.add(model.name)
         self.errors.append(error)
         if failure_of(error) is REJECTED:
-            self.rejected.append((model, error))
+            self.rejected.append(FailedCall(model.name, key, error))
         if is_of_the_key(error):
-            self.keyless.append((model, error))
+            self.keyless.append(FailedCall(model.name, key, error))
         if isinstance(error, ContextWindowExceeded):
             self.window = max(self.window or 0, model.context_tokens or 0)
 
@@ -104,10 +118,24 @@ class Search:
     def next_best(self, options: Sequence[Option], standing: FailoverContext) -> Option | None:
         """The best remaining model. Models of a key that failed for another model come last."""
         found = next_best(options, self.tried, standing)
-        doubted = {model.key_id for model, _ in self.keyless if model.key_id is not None}
+        doubted = {call.key.id for call in self.keyless if call.key is not None}
         if found is None and doubted:
             found = next_best(options, self.tried, but_for_keys(standing, doubted))
         return found
+
+    def next_key(
+        self, model: str, keys: Sequence[DeclaredKey], standing: FailoverContext
+    ) -> DeclaredKey | None:
+        """The first of the keys that is ready for the model and was not tried with it."""
+        tried = self.keys_tried.get(model, ())
+        return next(
+            (
+                key
+                for key in keys
+                if key.id not in tried and not key_cools_for(key.id, model, standing)
+            ),
+            None,
+        )
 
     def mapped(
         self,
@@ -169,7 +197,7 @@ class Search:
 
 def why_cooling(model: Model, standing: FailoverContext) -> str:
     """The reason for a model's cool-down, as a phrase; empty if unknown."""
-    found = standing.facts.cool_down(model.key_id, model.name)
+    found = standing.facts.cool_down(model.key_ids, model.name)
     return f" after {found.reason}" if found else ""
 
 

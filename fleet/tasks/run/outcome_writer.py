@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-import structlog
-
 from fleet.budgets.rules.refusals import Refusal
 from fleet.errors import (
     ContextWindowExceeded,
@@ -37,6 +35,7 @@ from fleet.tasks.run.services import PoolAgent
 from fleet.tasks.store import Lease
 from fleet.tasks.stores import TaskStores
 from fleet.tasks.submission.refusals import over_error
+from fleet.telemetry.logger import get_logger
 
 NOT_THE_POOLS_FAULT = (
     *(InvalidRequest, NotAllowed, OverBudget, OverLimit, TaskCancelled),
@@ -46,7 +45,7 @@ NOT_THE_POOLS_FAULT = (
 
 Written = TypeVar("Written")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class OutcomeWriter:

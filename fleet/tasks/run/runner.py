@@ -21,8 +21,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from fleet.agent import Agent, AgentContext, AgentSpec, Outcome
 from fleet.errors import RetryLater, TaskOnHold
 from fleet.routing.pools_store import Pools
@@ -37,8 +35,9 @@ from fleet.tasks.run.outcome_writer import OutcomeWriter
 from fleet.tasks.run.services import ModelServices, PoolAgent, RunProcess
 from fleet.tasks.stores import TaskStores
 from fleet.tasks.submission.checks import checked_payload
+from fleet.telemetry.logger import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class AgentRunner:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from fleet.agent import Outcome
 from fleet.budgets.cached_policy import CachedPolicy
+from fleet.models.callers import ModelCallers
 from fleet.models.examples_store import Examples
 from fleet.models.rules.catalogue import Model
 from fleet.models.store import ModelState
@@ -16,9 +17,6 @@ from fleet.tasks.leases.renewal import LeaseKeeper
 from fleet.tasks.leases.slots import TaskSlots
 from fleet.tasks.model_calls_store import ModelCallStore
 from fleet.tasks.rules import Draws
-
-if TYPE_CHECKING:
-    from fleet.models.calls.call import ModelCaller
 
 RunCoroutine = Callable[[Coroutine[Any, Any, Outcome]], "Future[Outcome]"]
 
@@ -36,7 +34,7 @@ class ModelServices:
     has the models that this process can reach."""
 
     models: Mapping[str, Model]
-    callers: Mapping[str, ModelCaller]
+    callers: ModelCallers
     calls: ModelCallStore
     state: ModelState
     examples: Examples
@@ -46,9 +44,10 @@ class ModelServices:
 @dataclass(frozen=True, slots=True)
 class RunProcess:
     """The run-time of the process: lease renewal, event loop, slots, and the random numbers that
-    spread retries."""
+    spread retries. `hidden` replaces the secrets that the process knows in the text of an error."""
 
     keeper: LeaseKeeper
     run_coroutine: RunCoroutine
     slots: TaskSlots
     rng: Draws
+    hidden: Callable[[str], str]

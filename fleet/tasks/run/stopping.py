@@ -24,7 +24,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-import structlog
+from fleet.telemetry.logger import get_logger
 
 CANCEL_SECONDS = 1.0
 """Time between two cancellations of the same run."""
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 Submit = Callable[[Coroutine[Any, Any, T]], "Future[T]"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Stopped(Exception):

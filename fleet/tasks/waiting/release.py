@@ -7,8 +7,6 @@ second even if beat is down.
 
 from __future__ import annotations
 
-import structlog
-
 from fleet.budgets.controls import Controls
 from fleet.budgets.rules.refusals import Refusal
 from fleet.errors import RetryLater, TaskNotFound
@@ -18,8 +16,9 @@ from fleet.tasks.reaper import expiry_is_held, requeue_expired, waiting_place
 from fleet.tasks.run.outcome import error_json
 from fleet.tasks.submission.refusals import over_error
 from fleet.tasks.submission.reservation import money_rules
+from fleet.telemetry.logger import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def release_due(fleet: Connection) -> list[str]:
