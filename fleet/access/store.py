@@ -26,8 +26,8 @@ class TokenChange(NamedTuple):
     def what(self) -> str:
         """What is done, for the audit."""
         if self.before is None:
-            return "grant"
-        return "revoke" if self.after is None else "replace"
+            return "made"
+        return "revoked" if self.after is None else "replaced"
 
     @property
     def about(self) -> str:

@@ -461,7 +461,7 @@ def test_tokens_are_granted_rotated_and_revoked_on_the_command_line(
     assert "is revoked" in command(*revoke, token=boss).stdout
     assert command("tasks", token=made["token"]).returncode == 2
     table = " ".join(command("audit", token=boss).stdout.split())
-    for shown in ("a pilot", "a log had it", f"grant grant token {who['id']}"):
+    for shown in ("a pilot", "a log had it", f"grant made token {who['id']}"):
         assert shown in table
 
 
@@ -478,6 +478,10 @@ def test_tokens_are_granted_rotated_and_revoked_on_the_command_line(
         ("models", "train"),
         ("limits", "set", "tenant:acme", "--requests", "5", "--why", "x"),
         ("access", "list"),
+        ("secrets", "list", "providers/"),
+        ("secrets", "list", "tenants/"),
+        ("secrets", "get", "tenants/other/openai"),
+        ("secrets", "get", "tenants/acme/openai", "--reveal"),
         ("tasks", "--tenant", "other"),
         ("submit", "code_generation", "{}", "--tenant", "other"),
     ],
@@ -505,6 +509,7 @@ def test_a_tenant_is_refused_what_is_not_its_own(
         ("budget", "show"),
         ("budget", "alerts"),
         ("emergency", "show"),
+        ("secrets", "list"),
     ],
     ids=" ".join,
 )
