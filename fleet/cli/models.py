@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.connect import connect, guarded_connection
+from fleet.cli.connect import check_alone, connect, guarded_connection
 from fleet.cli.output import JsonOption, console, print_json, say
 from fleet.cli.rows import Column, figure, table
 
@@ -81,7 +81,7 @@ def refresh(
     if url and given:
         raise InvalidRequest("give --url or --from, not both")
     settings = load_settings()
-    connect("operate", "fleet models refresh")
+    check_alone(settings, "operate", "fleet models refresh")
     done = refresh_prices(settings, shared_prices(settings), url or DEFAULT_UPDATE_URL, given)
     if as_json:
         print_json(_refreshed_json(done))

@@ -476,6 +476,7 @@ def test_tokens_are_granted_rotated_and_revoked_on_the_command_line(
         ("spend", "--last-report"),
         ("models",),
         ("models", "train"),
+        ("models", "refresh", "--from", "none.json"),
         ("limits", "set", "tenant:acme", "--requests", "5", "--why", "x"),
         ("access", "list"),
         ("secrets", "list", "providers/"),
