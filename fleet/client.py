@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from fleet.access.rules import Need
 from fleet.agent import Payload, Result
 from fleet.audit.origin import user
 from fleet.broker.messages import message_encoder
+from fleet.broker.signing import message_signer
 from fleet.budgets.administration import BudgetAdministration
 from fleet.errors import InvalidRequest, ResultTimeout, TaskCancelled, TaskNotFound
 from fleet.ledger.administration import SpendReading
@@ -217,7 +218,8 @@ class Fleet(
         self._guard.check_given()
         self._policy, self._budgets = self._connection.policy, self._connection.budgets
         self._ledger = self._connection.ledger
-        self._submitter = self._connection.submitter(message_encoder(), self._guard)
+        encode = message_encoder(message_signer(self._connection))
+        self._submitter = self._connection.submitter(encode, self._guard)
 
     @classmethod
     def from_env(cls) -> Self:
@@ -240,6 +242,10 @@ class Fleet(
         not_before: datetime | None = None,
         quality: float | None = None,
         speed: float | None = None,
+        tools: Sequence[str] | None = None,
+        approve: Sequence[str] = (),
+        approved_by: str = "",
+        untrusted: bool = False,
     ) -> Task:
         """Submit a task, in one round trip. The options are those of `Submission`.
 
@@ -267,6 +273,10 @@ class Fleet(
             not_before,
             quality,
             speed,
+            tools,
+            approve,
+            approved_by,
+            untrusted,
         )
         return self._task(self._submitter.submit(asked))
 

@@ -15,7 +15,7 @@ from fleet.access.rules import Need
 from fleet.errors import FleetError, InvalidRequest, MalformedMessage, TaskNotFound
 from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters_store import Letter
-from fleet.tasks.kept_messages import payload_of, readdressed
+from fleet.tasks.kept_messages import payload_of
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.rules import DeadFilter
 from fleet.tasks.set_aside_store import PREFIX, SetAsideMessage
@@ -73,7 +73,7 @@ def retry_dead(fleet: Connection, submitter: Submitter, task_id: str) -> Submitt
     new_id = retry_id(task_id)
     checked = submitter.checks.check(_submission(letter))
     fleet.tasks.model_calls.carry(task_id, new_id)
-    submitted = submitter.place(new_id, readdressed(letter.message, new_id), checked)
+    submitted = submitter.place(new_id, submitter.encode.readdress(letter.message, new_id), checked)
     fleet.tasks.dead_letters.end(task_id, _ttl(fleet), retried_as=new_id)
     return submitted
 
@@ -118,6 +118,10 @@ def _submission(letter: Letter) -> Submission:
         max_cost_usd=None if limit is None else limit / NANODOLLARS,
         quality=quality,
         speed=speed,
+        tools=record.grants.tools,
+        approve=record.grants.approved,
+        approved_by=record.grants.by,
+        untrusted=record.grants.untrusted,
     )
 
 
