@@ -42,6 +42,17 @@
 {{- end }}
 {{- end -}}
 
+{{/* The token of `fleet` in the pods of beat and Flower. */}}
+{{- define "fleet.token.env" -}}
+{{- with .Values.access.secretName -}}
+- name: FLEET_TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ . }}
+      key: {{ $.Values.access.secretKey }}
+{{- end }}
+{{- end -}}
+
 {{- define "fleet.container.security" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
