@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 from fleet.settings import defaults
 from fleet.settings.budgets import Budgets, Rates
 from fleet.settings.kubernetes import Kubernetes
-from fleet.settings.limits import Agents, Leases, Limits, Replication, Workers
+from fleet.settings.limits import Access, Agents, Leases, Limits, Replication, Workers
+from fleet.settings.messages import Messages
 from fleet.settings.models import CatalogueModel, Models, TenantModels
 from fleet.settings.names import (
     EVERY_TYPE,
@@ -65,8 +66,10 @@ class FleetConfig(Section):
     rates: Rates = Rates()
     leases: Leases = Leases()
     workers: Workers = Workers()
+    messages: Messages = Messages()
     redis: Replication = Replication()
     agents: Agents = Agents()
+    access: Access = Access()
     routing: Routing = Routing()
     health: Health = Health()
     scaling: Scaling = Scaling()
@@ -77,6 +80,17 @@ class FleetConfig(Section):
     def tables(cls) -> frozenset[str]:
         """The keys that are tables."""
         return frozenset(cls.model_fields) - {"strategy", "tenants"}
+
+    @property
+    def message_bytes(self) -> int:
+        """The bytes that the body of a message may have. Quotes and backslashes of a payload take
+        two characters each."""
+        return max(self.messages.max_bytes, 2 * self.limits.payload_bytes + 64 * 1024)
+
+    @property
+    def raw_message_bytes(self) -> int:
+        """The bytes that a message may have in its queue: JSON within JSON, or base64."""
+        return 4 * self.message_bytes
 
     def suits(self, request_type: str, agent_type: str) -> float:
         """How well an agent type suits a request type, 0 to 1."""
@@ -189,6 +203,18 @@ class FleetConfig(Section):
                         f"with {fit:g} only, under routing.helper_floor ({floor:g}); remove it, or "
                         "lower the floor"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _graces_outlast_tasks(self) -> Self:
+        longest = self.limits.task_seconds
+        for path, rotation in self.secrets.rotation.items():
+            if rotation.grace_seconds is not None and rotation.grace_seconds < longest:
+                raise ValueError(
+                    f'secrets.rotation."{path}".grace_seconds ({rotation.grace_seconds:g}) is '
+                    f"under limits.task_seconds ({longest:g}), so a task might outlive the version "
+                    "that it uses; raise it"
+                )
         return self
 
     @model_validator(mode="after")

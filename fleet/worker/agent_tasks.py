@@ -23,7 +23,7 @@ from celery.signals import worker_init, worker_process_init, worker_ready
 
 from fleet.broker.app import Role, fleet_of
 from fleet.broker.known_tasks import RUNS_AGAIN
-from fleet.broker.messages import HEADER, message_of, task_name
+from fleet.broker.messages import HEADER, task_name
 from fleet.broker.submission import DeliveredRequest
 from fleet.budgets.cached_policy import CachedPolicy
 from fleet.budgets.controls import Controls
@@ -143,7 +143,7 @@ def _delivery(
         tenant=found.tenant,
         plan=partial(_plan, connection, found),
         priority=found.priority,
-        message=partial(message_of, request),
+        message=partial(task.app.messages.of_delivery, request),
         refused=lambda: found.refused,
         claimed=partial(notify_started, task),
         runs_alone=partial(slots.close, tag),

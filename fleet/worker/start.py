@@ -9,6 +9,7 @@ before it registers.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from celery.apps.worker import Worker
@@ -19,9 +20,10 @@ from click.core import ParameterSource
 from fleet.broker.application import Role
 from fleet.broker.known_tasks import SentTask, forget_known_tasks
 from fleet.broker.user_settings import check_agent_settings
-from fleet.errors import InvalidConfig
+from fleet.errors import InvalidConfig, NotAllowed, SecretNotFound, SecretsUnavailable
 from fleet.scaling.actuators import POOL, check_actuator
 from fleet.settings import Settings
+from fleet.settings.data_folder import make_private
 
 CAN_GROW = ("prefork", "gevent", "eventlet")
 """Celery's pools that can grow and shrink while they run."""
@@ -44,7 +46,11 @@ class FleetWorker(Worker):
         try:
             self.app.check_all()
             self._check(options)
-        except InvalidConfig as error:
+            self.app.guard.prepare()
+            with suppress(OSError):
+                # A worker without a disk of its own works too.
+                make_private(self.app.fleet.settings.environment.data_dir)
+        except (InvalidConfig, SecretNotFound, SecretsUnavailable, NotAllowed) as error:
             raise CannotStart(str(error)) from None
 
     def on_init_blueprint(self) -> None:

@@ -41,10 +41,14 @@ slow_factor = 1000
 
 @contextmanager
 def small_crew(
-    folder: Path, addresses: dict[str, str], url_of: Callable[[str], str] | None = None
+    folder: Path,
+    addresses: dict[str, str],
+    more: str = "",
+    url_of: Callable[[str], str] | None = None,
 ) -> Iterator[Crew]:
-    """`addresses` are the variables FLEET_*_URL, `url_of` gives the address for a Redis role."""
-    (folder / "fleet.toml").write_text(CONFIG)
+    """`addresses` are variables FLEET_*, `more` is added to the configuration. `url_of` gives the
+    address of the broker for a Redis role."""
+    (folder / "fleet.toml").write_text(CONFIG + more)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("FLEET_")}
     environment = {
         **kept,

@@ -74,7 +74,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 @pytest.fixture(scope="module")
 def crew(guarded: Guarded) -> Iterator[Crew]:
     """Each process is a user with the rights of its role."""
-    with small_crew(guarded.folder, {"FLEET_BROKER_URL": guarded.url()}, guarded.url) as found:
+    address = {"FLEET_BROKER_URL": guarded.url()}
+    with small_crew(guarded.folder, address, url_of=guarded.url) as found:
         yield found
 
 
