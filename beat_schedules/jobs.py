@@ -9,6 +9,7 @@ from celery import Celery
 
 from fleet.broker.app import fleet_of
 from fleet.broker.known_tasks import (
+    ANCHOR,
     ARCHIVE,
     BUDGETS,
     HEALTH,
@@ -26,6 +27,7 @@ from fleet.budgets.alerts import look_at_budgets
 from fleet.budgets.controls import Controls
 from fleet.ledger.daily_spend import daily_report
 from fleet.ledger.spend import recorded_rows
+from fleet.secrets.anchor import anchors_of, move_anchor
 from fleet.tasks.reaper import look_at_health, reap, retain, summarize_health
 from fleet.tasks.waiting.release import release_due
 
@@ -90,6 +92,11 @@ def add_jobs(app: Celery) -> None:
     @job(name=PRUNE)
     def prune_usage_counters() -> int:
         return fleet_of(app).budgets.upkeep.prune()
+
+    @job(name=ANCHOR)
+    def anchor_audit() -> int:
+        fleet = fleet_of(app)
+        return len(move_anchor(fleet.policy.audit, anchors_of(fleet.secrets)))
 
     @job(name=RETAIN)
     def expire_old_records() -> dict[str, int]:

@@ -7,6 +7,7 @@ from typing import Any
 from celery.schedules import crontab
 
 from fleet.broker.known_tasks import (
+    ANCHOR,
     ARCHIVE,
     BUDGETS,
     HEALTH,
@@ -44,6 +45,7 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "bring-back-the-parked": _every(UNPARK_SECONDS, UNPARK),
         "look-at-the-budgets": _every(BUDGETS_SECONDS, BUDGETS),
         "keep-memory-flat": _every(RETAIN_SECONDS, RETAIN),
+        "anchor-the-audit": _every(HOUR, ANCHOR),
         "roll-up-the-ledger": _every(HOUR, ROLL_UP),
         "archive-the-ledger": {"task": ARCHIVE, "schedule": NIGHTLY},
         "prune-the-book": {"task": PRUNE, "schedule": LATER_AT_NIGHT},

@@ -15,6 +15,7 @@ from typing import Any, Self
 from fleet.agent import Payload, Result
 from fleet.audit.origin import user
 from fleet.broker.messages import message_encoder
+from fleet.broker.signing import message_signer
 from fleet.budgets.administration import BudgetAdministration
 from fleet.errors import InvalidRequest, ResultTimeout, TaskCancelled, TaskNotFound
 from fleet.models.rules.choice import ModelDecision
@@ -156,7 +157,8 @@ class Fleet(BudgetAdministration, DeadLetterAdministration, ScalingAdministratio
         self.settings = settings
         self._connection = open_connection(settings)
         self._policy, self._budgets = self._connection.policy, self._connection.budgets
-        self._submitter = self._connection.submitter(message_encoder())
+        signer = message_signer(self._connection)
+        self._submitter = self._connection.submitter(message_encoder(signer))
 
     @classmethod
     def from_env(cls) -> Self:

@@ -14,6 +14,7 @@ from beat_schedules.jobs import add_jobs
 from beat_schedules.schedule import schedule
 from fleet.broker.app import Role, add_schedule, make_app
 from fleet.routing.agents_store import agent_id
+from fleet.secrets.known import KnownSecrets
 from fleet.settings import load_settings
 from fleet.telemetry.logs import set_up_logs
 from fleet.worker.agent import add_agent_step
@@ -32,7 +33,7 @@ def _role(pool: str) -> Role:
 def build() -> Celery:
     """Read the settings and compose the application."""
     settings = load_settings()
-    set_up_logs(settings.environment.log_level)
+    set_up_logs(settings.environment.log_level, KnownSecrets(settings, os.environ).hidden)
     role = _role(settings.environment.pool or "")
     app = make_app(settings, role)
     notice = Notice() if role.pool else None

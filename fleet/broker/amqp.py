@@ -12,7 +12,7 @@ and Fleet's tasks would go to any queue. So the two are merged here, however the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from celery.app import routes
@@ -22,6 +22,7 @@ from kombu.utils.functional import maybe_evaluate
 from kombu.utils.objects import cached_property
 
 from fleet.broker.router import FleetRouter
+from fleet.broker.signing import SigningProducer
 from fleet.errors import InvalidConfig
 from fleet.text import brief
 
@@ -95,6 +96,15 @@ class FleetAMQP(AMQP):
         """A router over the current routes."""
         create = self.app.either("task_create_missing_queues", create_missing)
         return CeleryRoutes(self.routes, queues or self.queues, create, app=self.app)
+
+    def _create_task_sender(self) -> Callable[..., Any]:
+        send = super()._create_task_sender()
+        signer, max_bytes = self.app.messages.signer, self.app.fleet.settings.config.message_bytes
+
+        def send_task_message(producer: Any, *args: Any, **options: Any) -> Any:
+            return send(SigningProducer(producer, signer, max_bytes), *args, **options)
+
+        return send_task_message
 
     def flush_routes(self) -> None:
         """Read `task_routes` again. Raises `InvalidConfig`."""

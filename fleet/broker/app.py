@@ -14,6 +14,7 @@ from fleet.broker.messages import message_encoder
 from fleet.broker.revocations import add_kept_revocations
 from fleet.broker.router import FleetRouter, TaskPlacer, jobs_queue
 from fleet.broker.schedule import add_schedule_step
+from fleet.broker.signing import MessageGuard, message_signer
 from fleet.broker.transport.channel import transport_url
 from fleet.broker.transport.deliveries import add_known_deliveries
 from fleet.broker.transport.link import Link
@@ -55,7 +56,9 @@ def make_app(
     settings = settings or load_settings()
     role = role or Role()
     connection = open_connection(settings)
-    submitter = connection.submitter(message_encoder())
+    signer = message_signer(connection)
+    messages, guard = message_encoder(signer), MessageGuard(connection, signer)
+    submitter = connection.submitter(messages)
     link = Link(
         tag=settings.tag,
         place=TaskPlacer(submitter),
@@ -64,13 +67,16 @@ def make_app(
         queues=worker_queues(settings, role.pool) if role.pool else (),
         dead_after_ms=int(settings.config.leases.dead_after_seconds * 1000),
         address=redis_address(settings.broker_url),
+        max_bytes=settings.config.raw_message_bytes,
     )
     router = FleetRouter(settings, submitter)
     defaults = {**_celery_settings(settings, role, link), "task_routes": (router,)}
-    app = FleetCelery(connection, role, router, defaults, set_as_current=set_as_current)
+    app = FleetCelery(
+        connection, role, router, defaults, messages, guard, set_as_current=set_as_current
+    )
     patch_groups()
     add_known_tasks(app, router.agent_tasks)
-    add_setting_aside(app, connection)
+    add_setting_aside(app, connection, guard.refusal)
     add_schedule_step(app, connection)
     add_known_deliveries(app)
     add_chord_counts(app)
@@ -85,11 +91,14 @@ def task_routes(settings: Settings | None = None) -> tuple[FleetRouter, ...]:
         app.conf.task_routes = task_routes()
 
     Without Fleet's transport there is no atomic step: a task goes to the pool with the shortest
-    expected wait, and its record begins when a worker claims it. Raises `InvalidConfig`.
+    expected wait, and its record begins when a worker claims it. If messages are signed, the router
+    signs the agents' tasks, and no others. Raises `InvalidConfig`.
     """
     settings = settings or load_settings()
-    submitter = open_connection(settings).submitter(message_encoder())
-    return (FleetRouter(settings, submitter),)
+    connection = open_connection(settings)
+    signer = message_signer(connection)
+    submitter = connection.submitter(message_encoder(signer))
+    return (FleetRouter(settings, submitter, signer),)
 
 
 def add_schedule(app: Celery, jobs: dict[str, dict[str, Any]]) -> None:

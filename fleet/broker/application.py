@@ -12,7 +12,9 @@ from kombu import Queue
 from kombu.exceptions import OperationalError
 from kombu.utils.objects import cached_property
 
+from fleet.broker.messages import CeleryMessages
 from fleet.broker.router import FleetRouter
+from fleet.broker.signing import MessageGuard
 from fleet.broker.user_settings import (
     check_dictionary,
     check_settings,
@@ -52,10 +54,16 @@ class FleetCelery(Celery):
         role: Role,
         router: FleetRouter,
         fleet_defaults: Mapping[str, Any],
+        messages: CeleryMessages,
+        guard: MessageGuard,
         *,
         set_as_current: bool,
     ) -> None:
         self.fleet = fleet
+        #: Writes messages, and signs them if the fleet's messages are signed.
+        self.messages = messages
+        #: Says which messages a worker refuses.
+        self.guard = guard
         #: Submits the agents' tasks of a group or chord as a whole.
         self.submitter = router.submitter
         self.role = role

@@ -26,9 +26,10 @@ BUDGETS = "fleet.budgets"
 PRUNE = "fleet.prune"
 RETAIN = "fleet.retain"
 SCALE = "fleet.scale"
+ANCHOR = "fleet.audit_anchor"
 
 JOBS = frozenset(
-    {REAP, HEALTH, POOLS, ROLL_UP, ARCHIVE, SPEND, UNPARK, BUDGETS, PRUNE, RETAIN, SCALE}
+    {REAP, HEALTH, POOLS, ROLL_UP, ARCHIVE, SPEND, UNPARK, BUDGETS, PRUNE, RETAIN, SCALE, ANCHOR}
 )
 """The Celery names of the jobs that beat runs. Any other task whose name begins with `fleet.` is a
 user's own."""

@@ -19,10 +19,12 @@ from fleet.broker.known_tasks import JOBS
 from fleet.broker.messages import (
     HEADER,
     TASK_PREFIX,
+    Signer,
     agent_tasks_of,
     seconds_until_eta,
     without_eta,
 )
+from fleet.broker.signing import sign_what_is_published
 from fleet.broker.submission import REQUEST_FIELDS, Header, checked_call, header_of
 from fleet.broker.whole_groups import group_that_is_sent
 from fleet.errors import InvalidRequest
@@ -44,9 +46,13 @@ def jobs_queue(settings: Settings) -> str:
 class FleetRouter:
     """Put an instance into `task_routes`. It leaves tasks that are not Fleet's to other routes."""
 
-    def __init__(self, settings: Settings, submitter: Submitter) -> None:
+    def __init__(
+        self, settings: Settings, submitter: Submitter, signer: Signer | None = None
+    ) -> None:
+        """`signer` signs agents' tasks where nothing else does: see `task_routes`."""
         self.settings = settings
         self.submitter = submitter
+        self.signer = signer
         self.agent_tasks = agent_tasks_of(settings.config)
         self.sent: Counter[str] = Counter()
         self.sent_since: PoolTable | None = None
@@ -76,7 +82,11 @@ class FleetRouter:
         checked = checked_call(self.submitter.checks, agent_type, *called)
         self.submitter.check_emergency(checked)
         plan = self.submitter.planner.plan(checked)
-        headers = {**(options.get("headers") or {}), HEADER: header_of(checked)}
+        asked = header_of(checked)
+        if self.signer is not None:
+            asked.signer = self.signer
+            sign_what_is_published()
+        headers = {**(options.get("headers") or {}), HEADER: asked}
         # Set in place: options of the caller override those of the returned route.
         options["headers"] = headers
         options["argsrepr"] = f"{checked.request_type} for {checked.tenant}"

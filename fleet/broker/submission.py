@@ -30,7 +30,10 @@ HEADER_FIELDS = (*REQUEST_FIELDS, "payload_characters", "priority")
 
 class Header(dict[str, Any]):
     """A request that a router of this process has checked, as it goes into the message's header. A
-    header that is read from a message is a plain dictionary."""
+    header that is read from a message is a plain dictionary. `signer` signs the message when it is
+    published, see `fleet.broker.signing.sign_published`."""
+
+    signer: Any = None
 
 
 def header_of(checked: Checked) -> Header:

@@ -14,12 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from fleet.errors import FleetError, InvalidConfig, InvalidRequest, NotAllowed, TaskNotFound
+from fleet.errors import (
+    FleetError,
+    InvalidConfig,
+    InvalidRequest,
+    NotAllowed,
+    SecretNotFound,
+    TaskNotFound,
+)
 
 if TYPE_CHECKING:
     from typer._click import Context
 
-USAGE_ERRORS = (InvalidRequest, InvalidConfig, NotAllowed, TaskNotFound)
+USAGE_ERRORS = (InvalidRequest, InvalidConfig, NotAllowed, SecretNotFound, TaskNotFound)
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 
@@ -36,6 +43,7 @@ MODULES = {
     "limits": ("limits",),
     "budget": ("budget",),
     "emergency": ("emergency",),
+    "secrets": ("secrets",),
     "audit": ("audit",),
     "ledger": ("ledger",),
     "spend": ("spend",),

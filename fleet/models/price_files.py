@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from fleet.errors import InvalidConfig, InvalidRequest, Unavailable
+from fleet.outside import first_line
 from fleet.settings.addresses import masked
 
 # Imported where it is used: see `fleet.models.prices`.
@@ -76,9 +77,9 @@ def fetched(url: str) -> Any:
             content = answer.read(MAX_BYTES + 1)
     except (OSError, ValueError, HTTPException) as error:
         raise Unavailable(
-            f"fetching prices from {masked(url)} failed ({getattr(error, 'reason', error)}); the "
-            "present prices stay. Without a network, copy a file here and pass it with --from"
-        ) from error
+            f"fetching prices from {masked(url)} failed ({_cause(error)}); the present prices "
+            "stay. Without a network, copy a file here and pass it with --from"
+        ) from None
     if len(content) > MAX_BYTES:
         raise Unavailable(
             f"{masked(url)}: sent more than {MAX_BYTES:,} bytes, which is no price data"
@@ -87,6 +88,13 @@ def fetched(url: str) -> Any:
         return _document(content, masked(url))
     except InvalidRequest as error:
         raise Unavailable(f"{error}; the present prices stay") from error
+
+
+def _cause(error: Exception) -> str:
+    """The status of an answer without the server's words for it, or the reason for no answer."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP {error.code}"
+    return first_line(str(getattr(error, "reason", error)))
 
 
 def _request(url: str) -> urllib.request.Request:
@@ -127,7 +135,7 @@ def parsed(document: Any, source: str) -> DataSnapshot:
         # The public function, `UpdatePrices.fetch`, only reads from the network and keeps no text.
         providers = _providers_from_raw(document)
     except (*NO_PROVIDERS, AssertionError, RecursionError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        first = first_line(str(error)) or type(error).__name__
         raise InvalidRequest(f"{source}: is no price data of genai-prices: {first}") from error
     return DataSnapshot(providers, from_auto_update=True)
 

@@ -71,6 +71,8 @@ NOT_IN_A_SCRIPT = ("ACL failure in script", "can't run this command or subcomman
 """How Redis and Valkey report that a script's caller lacks a right."""
 
 IN_A_PIPELINE = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
+ARGUMENTS = re.compile(r",? with args beginning with: .*", re.DOTALL)
+"""What follows an unknown command: its arguments, of which one may be a password."""
 IN_A_SCRIPT = re.compile(r".*@user_script: ?\d+: -?(?=[A-Z]{2,}\b)", re.DOTALL)
 FIRST_WORD = re.compile(r"^-?([A-Z]{2,})(?: |$)")
 
@@ -89,7 +91,7 @@ def answer_of(error: redis.RedisError) -> Answer | None:
     """The error reply of Redis in an error; None if no reply came."""
     words = (word for kind, word in WORDS.items() if isinstance(error, kind))
     known = next(words, getattr(error, "status_code", None) or "")
-    reply = IN_A_PIPELINE.sub("", str(error))
+    reply = ARGUMENTS.sub("", IN_A_PIPELINE.sub("", str(error)))
     if not known and not isinstance(error, exceptions.ResponseError):
         return Answer("ERR", reply) if TOO_MANY_CLIENTS in reply else None
     if known in ("", "ERR"):

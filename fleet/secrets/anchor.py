@@ -13,6 +13,7 @@ from fleet.audit.log import AuditLog
 from fleet.audit.origin import Origin
 from fleet.audit.rules import AuditEntry, Chain, Head, Point, Problem, verify, verify_after
 from fleet.errors import NotAllowed, SecretNotFound, SecretsUnavailable
+from fleet.secrets.secrets import Secrets
 from fleet.secrets.store import SecretStore
 from fleet.secrets.values import SecretVersion
 from fleet.telemetry.logger import get_logger
@@ -30,6 +31,11 @@ class Anchors:
 
     def __init__(self, store: SecretStore) -> None:
         self._store = store
+
+    def is_used(self) -> bool:
+        """Whether the store has any secret. A store that has none may have no master key yet, and
+        an anchor is no reason to make one."""
+        return bool(self._store.paths())
 
     def read(self) -> Head | None:
         """The anchor, or None before the first. Raises the errors of the store."""
@@ -65,6 +71,12 @@ def _point(fields: Mapping[str, str], prefix: str) -> Point:
     return Point(int(fields[f"{prefix}seq"]), fields[f"{prefix}hash"])
 
 
+def anchors_of(secrets: Secrets) -> Anchors | None:
+    """The anchors in the first store that can be written, or None."""
+    writable = (store for store in secrets.stores if store.is_writable)
+    return next(map(Anchors, writable), None)
+
+
 def move_anchor(
     audit: AuditLog, anchors: Anchors | None, max_entries: int = MAX_ENTRIES
 ) -> tuple[Problem, ...]:
@@ -75,31 +87,43 @@ def move_anchor(
     is None) the log alone has the anchor. A stream of twice `max_entries` is trimmed in any case.
     Returns what is broken.
     """
-    chain, anchor = audit.chain(), anchors.read() if anchors else None
+    chain = audit.chain()
+    try:
+        anchors = anchors if anchors and anchors.is_used() else None
+        anchor = anchors.read() if anchors else None
+    except (NotAllowed, SecretsUnavailable) as error:
+        log.warning("audit's anchor cannot be read", error=str(error))
+        _trim(audit, chain, 2 * max_entries)
+        return ()
     problems = _problems(chain, anchor)
-    spare = _last_spare(chain, max_entries)
-    moved = Head(chain.head.last, spare.point if spare else chain.head.trimmed)
-    if not problems:
-        _write(anchors, moved, anchor)
-    else:
+    if problems:
         log.error("audit is broken, anchor not moved", problem=problems[0].text)
-        spare = _last_spare(chain, 2 * max_entries)
+        _trim(audit, chain, 2 * max_entries)
+        return problems
+    spare = _last_spare(chain, max_entries)
+    _write(anchors, Head(chain.head.last, spare.point if spare else chain.head.trimmed), anchor)
+    _trim(audit, chain, max_entries)
+    return ()
+
+
+def _trim(audit: AuditLog, chain: Chain, max_entries: int) -> None:
+    spare = _last_spare(chain, max_entries)
     if spare:
         audit.trim(spare)
-    return problems
 
 
 def accept_broken(
     audit: AuditLog, anchors: Anchors | None, origin: Origin, why: str
 ) -> tuple[Problem, ...]:
     """Move the anchor over a broken part, so that it can follow the chain again. The broken places
-    are still found. Notes this in the audit, and returns what is broken."""
+    are still found. Notes this in the audit, and returns what is broken.
+    Raises the errors of the store."""
     anchor = anchors.read() if anchors else None
     problems = _problems(audit.chain(), anchor)
     facts = {"what": "accept", "about": "; ".join(each.text for each in problems[:MAX_NAMED])}
     audit.append("anchor", {**facts, **origin._asdict(), "why": why})
-    head = audit.head()
-    _write(anchors, head, anchor)
+    if anchors:
+        anchors.write(audit.head())
     return problems
 
 

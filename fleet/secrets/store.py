@@ -9,10 +9,15 @@ A package adds a store with an entry point that names a `StoreFactory`:
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from threading import Lock
 from typing import Protocol
 
+from fleet.errors import SecretConflict, SecretNotFound
 from fleet.secrets.values import Secret, SecretVersion
 from fleet.settings import Settings
 
@@ -34,21 +39,100 @@ class SecretStore(Protocol):
 
     def write(self, path: str, fields: Mapping[str, str], expected: int) -> int:
         """Write the next version and return its number, if `expected` is the newest version there
-        is, destroyed ones included; 0 if there is none. Raises `SecretConflict` otherwise, and
-        `NotAllowed` if the store is read only."""
+        is, destroyed ones included; 0 if there is none.
+
+        The same write again, after a lost answer, returns the number of the first. Raises
+        `SecretConflict` if somebody else wrote, `NotAllowed` if the store is read only, and
+        `InvalidRequest` for fields that `fleet.secrets.values.check_fields` refuses.
+        """
 
     def versions(self, path: str) -> list[SecretVersion]:
         """Every version that the store knows, oldest first. Raises `SecretNotFound`."""
 
     def paths(self, prefix: str = "") -> list[str]:
-        """The paths of all secrets below a prefix, sorted."""
+        """The paths of all secrets below a prefix, such as `providers/`, sorted."""
 
     def destroy(self, path: str, version: int) -> None:
-        """Delete the values of a version for good. Nothing happens if they are gone already."""
+        """Delete the values of a version for good. Nothing happens if they are gone already, or
+        never existed."""
+
+
+class LateStore:
+    """A store that is made at its first use, since its client is a large package. A forked child
+    makes its own."""
+
+    is_writable = True
+
+    def __init__(self, name: str, make: Callable[[], SecretStore]) -> None:
+        self.name = name
+        self._make = make
+        self._begin()
+        os.register_at_fork(after_in_child=partial(_begin_anew, weakref.ref(self)))
+
+    def _begin(self) -> None:
+        self._lock = Lock()
+        self._made: SecretStore | None = None
+
+    @property
+    def _store(self) -> SecretStore:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def read(self, path: str, version: int | None = None) -> Secret:
+        """As the store."""
+        return self._store.read(path, version)
+
+    def write(self, path: str, fields: Mapping[str, str], expected: int) -> int:
+        """As the store."""
+        return self._store.write(path, fields, expected)
+
+    def versions(self, path: str) -> list[SecretVersion]:
+        """As the store."""
+        return self._store.versions(path)
+
+    def paths(self, prefix: str = "") -> list[str]:
+        """As the store."""
+        return self._store.paths(prefix)
+
+    def destroy(self, path: str, version: int) -> None:
+        """As the store."""
+        self._store.destroy(path, version)
+
+
+def _begin_anew(kept: weakref.ref[LateStore]) -> None:
+    store = kept()
+    if store is not None:
+        store._begin()
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFactory:
-    """Makes a store from the settings. Sends nothing yet."""
+    """Makes a store from the settings. It sends nothing yet, and imports no large package."""
 
     make: Callable[[Settings], SecretStore]
+
+
+def written_before(
+    store: SecretStore, path: str, fields: Mapping[str, str], expected: int
+) -> int:
+    """The version after `expected`, if it holds these fields: then the write is a repeated one.
+
+    Raises `SecretConflict` otherwise.
+    """
+    version = expected + 1
+    try:
+        if store.read(path, version).fields == fields:
+            return version
+    except SecretNotFound:
+        pass
+    raise SecretConflict(
+        f"{path} has another newest version than {expected}: somebody else wrote it; read it "
+        "again, then write"
+    )
+
+
+def newest_of(versions: list[SecretVersion]) -> int:
+    """The newest version of a list, destroyed ones included. 0 if there is none."""
+    return versions[-1].version if versions else 0

@@ -9,17 +9,24 @@ from typing import NamedTuple
 
 from fleet.errors import InvalidRequest
 from fleet.settings.names import PATH_PATTERN
-from fleet.text import brief
+from fleet.text import brief, is_whole
 
 PATH = re.compile(PATH_PATTERN)
+FIELD = re.compile(r"[a-z][a-z0-9_]{0,62}")
+MAX_BYTES = 32 * 1024
+"""The fields of a version together. Every store can keep ten versions of this size."""
+UNVERSIONED = 0
+"""The version of a secret that its store keeps in one version alone, such as a variable. Every
+version of a store that can be written is newer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
     """One version of a secret: named fields, such as `api_key`, with their values.
 
-    `version` counts from 1 and only grows. `epoch` is when it was written, in seconds since 1970 by
-    the clock of its store. `store` is the name of the store that it came from.
+    `version` counts from 1 and only grows; it is `UNVERSIONED` for a variable. `epoch` is when it
+    was written, in seconds since 1970 by the clock of its store. `store` is the name of the store
+    that it came from.
     """
 
     path: str
@@ -44,3 +51,26 @@ def check_path(path: str) -> None:
             f"{brief(path)} is no path of a secret; use up to six parts of lower-case letters, "
             "digits, '_', '.' and '-', separated by '/', such as providers/openai"
         )
+
+
+def check_field(name: str) -> None:
+    """Raise `InvalidRequest` for a text that is no name of a field."""
+    if not FIELD.fullmatch(name):
+        raise InvalidRequest(
+            f"{brief(name)} is no name of a field; use lower-case letters, digits and '_', such "
+            "as api_key"
+        )
+
+
+def check_fields(fields: Mapping[str, str]) -> None:
+    """Raise `InvalidRequest` for fields that not every store can keep. No value is shown."""
+    if not fields:
+        raise InvalidRequest("a secret needs at least one field, such as api_key")
+    for name, value in fields.items():
+        check_field(name)
+        if not isinstance(value, str) or not is_whole(value):
+            raise InvalidRequest(f"field {name}: the value is no text that UTF-8 can encode")
+        if not value:
+            raise InvalidRequest(f"field {name}: the value is empty; give one")
+    if sum(len(name) + len(value.encode()) for name, value in fields.items()) > MAX_BYTES:
+        raise InvalidRequest(f"a secret has at most {MAX_BYTES:,} bytes; split it into several")

@@ -16,6 +16,7 @@ from fleet.settings import defaults
 from fleet.settings.budgets import Budgets, Rates
 from fleet.settings.kubernetes import Kubernetes
 from fleet.settings.limits import Agents, Leases, Limits, Replication, Workers
+from fleet.settings.messages import Messages
 from fleet.settings.models import CatalogueModel, Models, TenantModels
 from fleet.settings.names import (
     EVERY_TYPE,
@@ -31,6 +32,7 @@ from fleet.settings.providers import Provider
 from fleet.settings.retries import Retries
 from fleet.settings.routing import AgentType, Health, Pool, RequestType, Routing
 from fleet.settings.scaling import Scaling
+from fleet.settings.secrets import SecretSettings
 
 Prioritised = RequestType | TenantModels | Models
 
@@ -64,17 +66,30 @@ class FleetConfig(Section):
     rates: Rates = Rates()
     leases: Leases = Leases()
     workers: Workers = Workers()
+    messages: Messages = Messages()
     redis: Replication = Replication()
     agents: Agents = Agents()
     routing: Routing = Routing()
     health: Health = Health()
     scaling: Scaling = Scaling()
     kubernetes: Kubernetes = Kubernetes()
+    secrets: SecretSettings = SecretSettings()
 
     @classmethod
     def tables(cls) -> frozenset[str]:
         """The keys that are tables."""
         return frozenset(cls.model_fields) - {"strategy", "tenants"}
+
+    @property
+    def message_bytes(self) -> int:
+        """The bytes that the body of a message may have. Quotes and backslashes of a payload take
+        two characters each."""
+        return max(self.messages.max_bytes, 2 * self.limits.payload_bytes + 64 * 1024)
+
+    @property
+    def raw_message_bytes(self) -> int:
+        """The bytes that a message may have in its queue: JSON within JSON, or base64."""
+        return 4 * self.message_bytes
 
     def suits(self, request_type: str, agent_type: str) -> float:
         """How well an agent type suits a request type, 0 to 1."""

@@ -140,7 +140,7 @@ def _keys(table: BaseModel, *, explained: bool) -> Iterator[str]:
         elif value == field.default:
             continue
         if value is not None:
-            yield f"{name} = {json.dumps(value)}"
+            yield f"{name} = {json.dumps(value, default=str)}"
         elif explained:
             yield f"# {name} = {json.dumps(_example(field))}"
 

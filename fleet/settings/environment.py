@@ -62,6 +62,14 @@ class Environment(BaseSettings):
         "fleet", description="The user of Flower."
     )
     flower_password: SecretStr | None = Field(None, description="The password of Flower.")
+    vault_token: SecretStr | None = Field(
+        None, description="The token for `secrets.vault.login = \"token\"`, for development."
+    )
+    master_key_file: Path | None = Field(
+        None,
+        description="The file with the key that protects the store `file` of secrets, outside the "
+        "data folder. Default: ~/.config/fleet/master.key. The first write creates it.",
+    )
     ops_port: Port = Field(0, description="The port of the ops endpoint.")
     ops_host: str = Field(
         "127.0.0.1",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from fleet.settings.addresses import is_loopback
 from fleet.settings.budgets import Dollars
 from fleet.settings.names import Name, SecretPath, Section
 
@@ -193,9 +193,6 @@ class Provider(Section):
 def _is_known(url: str) -> bool:
     """Whether one of `MAKERS` answers there, also in one of its regions, or this machine."""
     host = urlsplit(url).hostname or ""
-    if any(host == maker or host.endswith(f".{maker}") for maker in MAKERS):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_loopback(host) or any(
+        host == maker or host.endswith(f".{maker}") for maker in MAKERS
+    )

@@ -37,6 +37,7 @@ from fleet.routing.rules.strategies import Strategy
 from fleet.routing.snapshot import Snapshot
 from fleet.routing.stores import RoutingStores
 from fleet.routing.strategies import installed_strategies
+from fleet.secrets.secrets import Secrets, secrets_of
 from fleet.settings import Settings
 from fleet.tasks.dead_letters_store import DeadLetters
 from fleet.tasks.model_calls_store import ModelCallStore
@@ -76,6 +77,7 @@ class Connection:
     tasks: TaskStores
     agents: Mapping[str, AgentSpec]
     strategies: Mapping[str, Strategy]
+    secrets: Secrets
 
     def submitter(self, encode: MessageEncoder) -> Submitter:
         """A new submitter with its own snapshot and plans."""
@@ -135,7 +137,12 @@ def open_connection(settings: Settings) -> Connection:
         tasks=_task_stores(settings, client, keys, scripts, clock),
         agents=agents,
         strategies=strategies,
+        secrets=secrets_of(settings, _newest),
     )
+
+
+def _newest(path: str) -> None:
+    """The version of a path that the fleet uses: no rotation says another than the newest."""
 
 
 def _model_stores(settings: Settings, client: Redis, keys: Keys, scripts: Scripts) -> ModelStores:

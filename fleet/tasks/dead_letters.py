@@ -13,7 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 from fleet.errors import FleetError, InvalidRequest, MalformedMessage, TaskNotFound
 from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters_store import Letter
-from fleet.tasks.kept_messages import payload_of, readdressed
+from fleet.tasks.kept_messages import payload_of
 from fleet.tasks.record import TaskRecord
 from fleet.tasks.rules import DeadFilter
 from fleet.tasks.set_aside_store import PREFIX, SetAsideMessage
@@ -65,7 +65,7 @@ def retry_dead(fleet: Connection, submitter: Submitter, task_id: str) -> Submitt
     new_id = retry_id(task_id)
     checked = submitter.checks.check(_submission(letter))
     fleet.tasks.model_calls.carry(task_id, new_id)
-    submitted = submitter.place(new_id, readdressed(letter.message, new_id), checked)
+    submitted = submitter.place(new_id, submitter.encode.readdress(letter.message, new_id), checked)
     fleet.tasks.dead_letters.end(task_id, _ttl(fleet), retried_as=new_id)
     return submitted
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -12,8 +14,11 @@ from structlog.typing import Processor
 from fleet.text import plain_lines
 
 
-def set_up_logs(level: str) -> None:
-    """Send structlog's events and the standard library's records to standard error."""
+def set_up_logs(level: str, hidden: Callable[[str], str]) -> None:
+    """Send structlog's events and the standard library's records to standard error.
+
+    `hidden` is applied to each line: it replaces the secrets that the process knows.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -35,7 +40,7 @@ def set_up_logs(level: str) -> None:
                 structlog.dev.ConsoleRenderer(
                     colors=False, exception_formatter=structlog.dev.plain_traceback
                 ),
-                _without_controls,
+                partial(_made_safe, hidden),
             ],
         )
     )
@@ -49,6 +54,6 @@ def set_up_logs(level: str) -> None:
     logging.getLogger("stevedore").setLevel(logging.CRITICAL)
 
 
-def _without_controls(_logger: Any, _method: str, line: Any) -> Any:
-    """A line without control characters: names and errors may come from users."""
-    return plain_lines(line) if isinstance(line, str) else line
+def _made_safe(hidden: Callable[[str], str], _logger: Any, _method: str, line: Any) -> Any:
+    """A line without secrets and control characters: names and errors may come from users."""
+    return plain_lines(hidden(line)) if isinstance(line, str) else line

@@ -23,7 +23,7 @@ from celery.signals import worker_init, worker_process_init, worker_ready
 
 from fleet.broker.app import Role, fleet_of
 from fleet.broker.known_tasks import RUNS_AGAIN
-from fleet.broker.messages import HEADER, message_of, task_name
+from fleet.broker.messages import HEADER, task_name
 from fleet.broker.submission import DeliveredRequest
 from fleet.budgets.cached_policy import CachedPolicy
 from fleet.budgets.controls import Controls
@@ -32,6 +32,7 @@ from fleet.models.callers import ModelCallers, load_clients
 from fleet.models.complexity import DEFAULT_COMPLEXITY, Complexity
 from fleet.models.priced import ModelsByName, follow
 from fleet.policy.store import Policy
+from fleet.secrets.known import KnownSecrets
 from fleet.tasks.connection import Connection
 from fleet.tasks.leases.claims import Delivery
 from fleet.tasks.leases.renewal import LeaseKeeper
@@ -142,7 +143,7 @@ def _delivery(
         tenant=found.tenant,
         plan=partial(_plan, connection, found),
         priority=found.priority,
-        message=partial(message_of, request),
+        message=partial(task.app.messages.of_delivery, request),
         refused=lambda: found.refused,
         claimed=partial(notify_started, task),
         runs_alone=partial(slots.close, tag),
@@ -241,5 +242,11 @@ def _make_runner(app: Celery, role: Role, slots: TaskSlots) -> AgentRunner:
         connection.tasks,
         connection.routing.pools,
         models,
-        RunProcess(keeper, LoopThread().submit, slots, random.Random()),
+        RunProcess(
+            keeper,
+            LoopThread().submit,
+            slots,
+            random.Random(),
+            KnownSecrets(settings, os.environ).hidden,
+        ),
     )

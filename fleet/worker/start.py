@@ -19,7 +19,7 @@ from click.core import ParameterSource
 from fleet.broker.application import Role
 from fleet.broker.known_tasks import SentTask, forget_known_tasks
 from fleet.broker.user_settings import check_agent_settings
-from fleet.errors import InvalidConfig
+from fleet.errors import InvalidConfig, NotAllowed, SecretNotFound, SecretsUnavailable
 from fleet.scaling.actuators import POOL, check_actuator
 from fleet.settings import Settings
 
@@ -44,7 +44,8 @@ class FleetWorker(Worker):
         try:
             self.app.check_all()
             self._check(options)
-        except InvalidConfig as error:
+            self.app.guard.prepare()
+        except (InvalidConfig, SecretNotFound, SecretsUnavailable, NotAllowed) as error:
             raise CannotStart(str(error)) from None
 
     def on_init_blueprint(self) -> None:

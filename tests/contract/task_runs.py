@@ -19,6 +19,7 @@ from fleet.budgets.cached_policy import CachedPolicy
 from fleet.errors import FleetError
 from fleet.models.callers import ModelCallers
 from fleet.models.priced import ModelsByName
+from fleet.secrets.known import KnownSecrets
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 from fleet.tasks.leases.renewal import LeaseKeeper
@@ -191,6 +192,7 @@ def runner_of(fleet: Connection, spec: AgentSpec) -> AgentRunner:
     """What runs tasks in a worker process, with one agent."""
     settings = fleet.settings
     slots = TaskSlots(settings.config.pools["codegen"].slots)
+    hidden = KnownSecrets(settings, os.environ).hidden
     keeper = LeaseKeeper(fleet.tasks.records, 30, 10)
     return AgentRunner(
         settings,
@@ -199,5 +201,5 @@ def runner_of(fleet: Connection, spec: AgentSpec) -> AgentRunner:
         fleet.tasks,
         fleet.routing.pools,
         services_of(fleet),
-        RunProcess(keeper, LoopThread().submit, slots, random.Random(1)),
+        RunProcess(keeper, LoopThread().submit, slots, random.Random(1), hidden),
     )

@@ -57,7 +57,8 @@ def fake() -> Iterator[FakeProvider]:
 
 
 def ask(url: str, model: Model = PAID, timeout: float = 30, prompt: str = "hello") -> ModelReply:
-    caller = ModelCaller(model, Endpoint("openai", "sk-secret", url), timeout)
+    key = "local" if model is LOCAL else "sk-secret"
+    caller = ModelCaller(model, Endpoint("openai", key, url), timeout)
     return asyncio.run(caller.ask(prompt, "be brief", 64, 0.0))
 
 

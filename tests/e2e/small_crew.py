@@ -40,9 +40,9 @@ slow_factor = 1000
 
 
 @contextmanager
-def small_crew(folder: Path, addresses: dict[str, str]) -> Iterator[Crew]:
-    """`addresses` are the variables FLEET_*_URL."""
-    (folder / "fleet.toml").write_text(CONFIG)
+def small_crew(folder: Path, addresses: dict[str, str], more: str = "") -> Iterator[Crew]:
+    """`addresses` are variables FLEET_*, `more` is added to the configuration."""
+    (folder / "fleet.toml").write_text(CONFIG + more)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("FLEET_")}
     environment = {
         **kept,

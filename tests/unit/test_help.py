@@ -25,7 +25,9 @@ COMMANDS = (
     *("limits", "limits set", "limits show", "limits clear"),
     *("budget", "budget set", "budget clear", "budget policy", "budget show"),
     "budget alerts",
-    *("emergency", "emergency on", "emergency off", "emergency show", "audit"),
+    *("secrets", "secrets set", "secrets get", "secrets list", "secrets history"),
+    *("emergency", "emergency on", "emergency off", "emergency show"),
+    *("audit", "audit show", "audit verify", "audit export", "audit accept"),
     *("simulate", "spend", "deploy smoke", "deploy watch"),
     *(f"service {name}" for name in ("broker", "model", "worker", "beat", "flower", "ops")),
 )

@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 from celery.app.task import Context
 
-from fleet.broker.messages import message_encoder, message_of
+from fleet.broker.messages import message_encoder
 from fleet.tasks.submission.checks import Checked
 
 
@@ -67,7 +67,7 @@ def test_a_delivered_message_can_be_sent_again_with_all_that_follows_it() -> Non
         delivery_info={"exchange": "", "routing_key": "there", "priority": 3},
         **sent.properties,
     )
-    again = json.loads(message_of(delivered))
+    again = json.loads(message_encoder().of_delivery(delivered))
     assert json.loads(again["body"]) == json.loads(json.dumps(sent.body))
     asked = {"traceparent": "00-1", "fleet": {"tenant": "acme"}}
     assert again["headers"] == json.loads(json.dumps({**sent.headers, "eta": None, **asked}))

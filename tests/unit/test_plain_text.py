@@ -69,7 +69,7 @@ def test_no_line_of_the_logs_acts(capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     before = root.handlers[:], root.level
     try:
-        set_up_logs("info")
+        set_up_logs("info", str)
         structlog.get_logger("test").error(HOSTILE, reason=HOSTILE, spaceless="a\x1b[31mb")
         logging.getLogger("celery.test").error("Task %s received", HOSTILE)
     finally:

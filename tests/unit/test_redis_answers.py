@@ -74,6 +74,13 @@ def test_the_first_word_decides(answer: str, kind: type[FleetError]) -> None:
     assert "secret" not in str(told)
 
 
+def test_the_arguments_of_an_unknown_command_are_not_repeated() -> None:
+    reply = "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'fleet' 'hush-hush'"
+    told = str(translated(PARSE(reply)))
+    assert "unknown command 'HELLO')" in told
+    assert "hush" not in told
+
+
 @pytest.mark.parametrize("word", TEMPORARY)
 def test_every_word_of_a_server_that_cannot_now_is_read_in_the_scripts_of_redis_6(
     word: str,

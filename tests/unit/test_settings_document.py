@@ -54,7 +54,8 @@ def values(default: Any) -> list[Any]:
         return [not default]
     if isinstance(default, int | float):
         return [default + 1, default + 0.01, default - 0.01, default - 1]
-    return ["reference", "thompson", "open", "wait", "rlimits", "{pool}s"]
+    return ["reference", "thompson", "open", "wait", "rlimits", "hmac", "keyring", "approle",
+            "{pool}s"]
 
 
 def test_the_commented_defaults_are_written_from_the_settings() -> None:

@@ -18,7 +18,7 @@ class Link:
     """A channel's facts about its fleet; stored in `broker_transport_options["fleet"]`.
 
     `pool` and `agent` are empty in a process that is no agent. `queues` are those that the worker
-    serves, by priority. `address` names the Sentinels.
+    serves, by priority. `max_bytes` bounds a message, `address` names the Sentinels.
     """
 
     tag: str
@@ -27,6 +27,7 @@ class Link:
     agent: str = ""
     queues: Sequence[str] = field(default_factory=tuple)
     dead_after_ms: int = 60_000
+    max_bytes: int = 64 * 1024 * 1024
     address: RedisAddress | None = None
 
     def __json__(self) -> str:

@@ -22,8 +22,11 @@ MAX_NAME = 1000
 """Characters of a task's name and of ids, which become parts of keys and of log lines."""
 
 
-def read_envelope(raw: bytes | str) -> dict[str, Any]:
-    """The message in a queue's bytes. Raises `MalformedMessage`, whatever the bytes are."""
+def read_envelope(raw: bytes | str, max_bytes: int | None = None) -> dict[str, Any]:
+    """The message in a queue's bytes. Raises `MalformedMessage`, whatever the bytes are, and if
+    there are more than `max_bytes`."""
+    if max_bytes is not None and len(raw) > max_bytes:
+        raise MalformedMessage(f"it has {len(raw)} bytes, and {max_bytes} are allowed")
     try:
         found = loads(bytes_to_str(raw))
     except Exception as error:

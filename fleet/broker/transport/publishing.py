@@ -12,7 +12,7 @@ from typing import Any
 from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError
 
-from fleet.broker.messages import content_of, may_wait, seconds_until_eta, without_eta
+from fleet.broker.messages import digest_of, may_wait, seconds_until_eta, without_eta
 from fleet.broker.transport.link import Link
 from fleet.broker.transport.set_aside import GuardedChannel
 from fleet.redis.keys import Keys, pushed, wake
@@ -107,5 +107,5 @@ class PublishingChannel(GuardedChannel):
         if not may_wait(message):
             return False
         key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
-        self._push(key, queue, pushed(queue, content_of(message)), message, "")
+        self._push(key, queue, pushed(queue, digest_of(message)), message, "")
         return True

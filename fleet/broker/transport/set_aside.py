@@ -70,7 +70,7 @@ class GuardedChannel(redis.Channel):
     def hand_on_noted(self, queue: str, tag: str, raw: bytes) -> None:
         """Pass on a message that `fetch.lua` took and noted under `tag`."""
         try:
-            message = read_envelope(raw)
+            message = read_envelope(raw, self.fleet.max_bytes)
             if not self.defer(queue, message):
                 message["properties"]["delivery_tag"] = tag
                 self.connection._deliver(message, queue)
@@ -83,7 +83,7 @@ class GuardedChannel(redis.Channel):
     def hand_on_popped(self, queue: str, raw: bytes) -> None:
         """Pass on a message that was popped from a plain queue, and is noted nowhere yet."""
         try:
-            message = read_envelope(raw)
+            message = read_envelope(raw, self.fleet.max_bytes)
             check_addressed(message)
             if message["properties"]["delivery_tag"] in self.qos._delivered:
                 # Two messages with one tag would be acknowledged as one.
@@ -145,8 +145,11 @@ class GuardedChannel(redis.Channel):
         super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)
 
 
-def add_setting_aside(app: Celery, fleet: Connection) -> None:
-    """Have the application's workers set aside messages that are no tasks, with any broker."""
+def add_setting_aside(
+    app: Celery, fleet: Connection, refusal: Callable[[Any], str]
+) -> None:
+    """Have the application's workers set aside messages that are no tasks, with any broker.
+    `refusal` says why a message may not become a task, or ''."""
 
     class SettingAside(bootsteps.Step):
         """Wraps Celery's own handlers before the first message."""
@@ -156,7 +159,7 @@ def add_setting_aside(app: Celery, fleet: Connection) -> None:
             if not hasattr(consumer, "create_task_handler"):
                 return
             keep = _keeper(fleet)
-            consumer.create_task_handler = _guarded(consumer.create_task_handler, keep)
+            consumer.create_task_handler = _guarded(consumer.create_task_handler, refusal, keep)
             unknown = consumer.on_unknown_task
 
             def on_decode_error(message: Any, error: Exception) -> None:
@@ -188,12 +191,17 @@ def _keeper(fleet: Connection) -> Keeper:
     return keep
 
 
-def _guarded(create: Callable[..., Any], keep: Keeper) -> Callable[..., Any]:
+def _guarded(
+    create: Callable[..., Any], refusal: Callable[[Any], str], keep: Keeper
+) -> Callable[..., Any]:
     def create_task_handler(*args: Any, **options: Any) -> Callable[[Any], Any]:
         handle = create(*args, **options)
 
         def on_task_received(message: Any) -> Any:
             try:
+                refused = refusal(message)
+                if refused:
+                    return keep(message, f"refused: {refused}")
                 check_task(message)
                 return handle(message)
             except MalformedMessage as error:

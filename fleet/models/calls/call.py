@@ -128,7 +128,7 @@ class ModelCaller:
         # Never with its cause: a traceback would show the provider's answer or the client's
         # message, and either may repeat the key.
         except AgentRunError as error:
-            raise translated(model.name, error) from None
+            raise translated(model.name, error, [self.endpoint.api_key]) from None
         except UNREADABLE as error:
             raise Unavailable(
                 f"model {model.name} gave an answer that cannot be read ({type(error).__name__})",

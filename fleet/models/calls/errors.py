@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from pydantic_ai.exceptions import (
@@ -42,6 +41,7 @@ from fleet.models.calls.provider_messages import (
     told_in,
 )
 from fleet.models.calls.retry_after import seconds_to_wait
+from fleet.outside import code_word
 
 RETRY_SECONDS = 1.0
 """The wait for a provider that gives no time."""
@@ -60,9 +60,6 @@ TRY_LATER = frozenset({408, 409, 424, 425, 498, 499})
 
 CONTENT_TOO_LARGE = 413
 
-CODE = re.compile(r"[\w.:/-]{1,80}", re.ASCII)
-"""The form of a provider's codes that are shown: words, and no text."""
-
 REASONS: Mapping[FaultKind, str] = {
     "credit": "a lack of credit or quota",
     "region": "a region that is not served",
@@ -73,13 +70,14 @@ REASONS: Mapping[FaultKind, str] = {
 """The reasons for a long cool-down of a model, as lists show them."""
 
 
-def translated(model: str, error: AgentRunError) -> FleetError:
+def translated(model: str, error: AgentRunError, secrets: Iterable[str]) -> FleetError:
     """Fleet's error for one of Pydantic AI's.
 
     The message has the status and the provider's codes, never the body of its answer, which may
-    repeat the prompt or the key.
+    repeat the prompt or the key. A code that is none, or has a part of one of the `secrets` that
+    the request carried, is left out.
     """
-    reason = _reason(error)
+    reason = _reason(error, tuple(secrets))
     if _is_too_long(error):
         return ContextWindowExceeded(
             f"the prompt is too long for model {model} ({reason}); take one with a larger window, "
@@ -209,11 +207,11 @@ def _wait(error: AgentRunError, otherwise: float) -> float:
     return told if told and told > 0 else otherwise
 
 
-def _reason(error: AgentRunError) -> str:
+def _reason(error: AgentRunError, secrets: Iterable[str]) -> str:
     if not isinstance(error, ModelHTTPError):
         return ", ".join(dict.fromkeys(_kinds(error)))
     codes = (error.provider_error_type, error.provider_error_code)
-    shown = (code for code in codes if code and CODE.fullmatch(code) and not code.isdigit())
+    shown = (found for code in codes if code and (found := code_word(code, secrets)))
     return ", ".join([f"HTTP {error.status_code}", *dict.fromkeys(shown)])
 
 

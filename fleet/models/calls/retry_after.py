@@ -6,7 +6,8 @@
                                                 since 1970; OpenAI, Groq, OpenRouter, Mistral
     anthropic-ratelimit-requests-reset, ...     a time of RFC 3339; Anthropic
 
-The first header with a value counts. Of the resets, only those of used-up limits count.
+The first header with a value counts. Of the resets, only those of used-up limits count. A time of
+more than a week counts as a week.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from email.utils import parsedate_to_datetime
 RESET = re.compile(r"(?:x-ratelimit-reset(?:-[a-z0-9-]+)?|anthropic-ratelimit-[a-z0-9-]+-reset)\Z")
 PARTS = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?\Z")
 PART_SECONDS = (86_400.0, 3600.0, 60.0, 1.0, 0.001)
+MAX_SECONDS = 7 * 86_400.0
 SINCE_1970 = 1e9
 """A larger number of seconds is a point in time; over a thousand times this, in milliseconds."""
 
@@ -34,7 +36,7 @@ def seconds_to_wait(headers: Mapping[str, str], now: datetime, *, limited: bool)
     told.append(_until_date(after, now))
     if limited:
         told.append(_until_reset(headers, now))
-    return next((seconds for seconds in told if seconds > 0), None)
+    return next((min(seconds, MAX_SECONDS) for seconds in told if seconds > 0), None)
 
 
 def _number(text: str) -> float:

@@ -91,7 +91,7 @@ class LeasedRun:
                 return await run_agent()
         except (SystemExit, KeyboardInterrupt) as error:
             # Leaving an asyncio task it would stop the event loop, and every other run with it.
-            raise TaskFailed(f"the agent failed: {type(error).__name__}: {error}") from error
+            raise TaskFailed(f"the agent failed: {type(error).__name__}: {error}") from None
         finally:
             self.delivery.agent_ended()
 
@@ -143,6 +143,13 @@ class LeasedRun:
         if "shutdown" in self._verdicts or isinstance(error, NoSlot):
             raise requeue_on_shutdown(self.settings, self.tasks, self.lease) from None
         if isinstance(error, FleetError):
-            return failed(error)
+            return failed(self._without_secrets(error))
         log.error("an agent failed", task=task, exc_info=error)
-        return failed(TaskFailed(f"the agent failed: {type(error).__name__}: {error}"))
+        told = TaskFailed(f"the agent failed: {type(error).__name__}: {error}")
+        return failed(self._without_secrets(told))
+
+    def _without_secrets(self, error: FleetError) -> FleetError:
+        """The error of an agent, whose text may hold anything that the process knows."""
+        hidden = self.process.hidden
+        error.args = tuple(hidden(arg) if isinstance(arg, str) else arg for arg in error.args)
+        return error

@@ -44,9 +44,10 @@ class ModelServices:
 @dataclass(frozen=True, slots=True)
 class RunProcess:
     """The run-time of the process: lease renewal, event loop, slots, and the random numbers that
-    spread retries."""
+    spread retries. `hidden` replaces the secrets that the process knows in the text of an error."""
 
     keeper: LeaseKeeper
     run_coroutine: RunCoroutine
     slots: TaskSlots
     rng: Draws
+    hidden: Callable[[str], str]

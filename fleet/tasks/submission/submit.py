@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import uuid4
 
 from fleet.budgets.cached_policy import MAX_CHANGES, keeps_changing
@@ -34,8 +34,15 @@ from fleet.tasks.submission.store import Entry, Placed, Submissions, SubmitAnswe
 MAX_WHOLE = 10_000
 """Tasks that one script may submit as a whole: some 0.1 ms each, which block Redis."""
 
-MessageEncoder = Callable[[str, Checked], str]
-"""Encodes the queue's message from a task id and the checked submission."""
+
+class MessageEncoder(Protocol):
+    """Writes the messages of tasks for their queue."""
+
+    def __call__(self, task_id: str, checked: Checked) -> str:
+        """The message of a checked submission."""
+
+    def readdress(self, message: str, task_id: str) -> str:
+        """The message of a kept task for another task. Raises `InvalidRequest`."""
 
 
 class DryRun(NamedTuple):
