@@ -1,4 +1,4 @@
-"""Some of the fleet's workers, in one process: each runs one task, which asks the model without end.
+"""Some of the workers, in one process: each runs one task, which asks the model without end.
 
 With `fixed` the callers share nothing: each calls the provider, and after a refusal waits as long
 as the provider asks. Otherwise they call as agents do: admitted, placed, billed. The last line has
@@ -35,7 +35,8 @@ QUESTION = Question("say done", "", 16, 0.0)
 def main(count: int, seconds: float, *, is_fixed: bool) -> None:
     """Run so many workers for so long, from the first line of the input on."""
     fleet = open_connection(load_settings())
-    callers = ModelCallers(fleet.settings, fleet.models.catalogue, fleet.models.keys, random.Random())
+    stores, rng = fleet.models, random.Random()
+    callers = ModelCallers(fleet.settings, stores.catalogue, stores.keys, rng)
     services = ModelServices(
         ModelsByName(fleet.models.catalogue),
         callers,

@@ -113,6 +113,7 @@ def open_connection(settings: Settings) -> Connection:
         leases.lease_seconds,
         leases.renew_seconds,
     )
+    secrets = secrets_of(settings, _newest)
     return Connection(
         settings=settings,
         client=client,
@@ -128,7 +129,7 @@ def open_connection(settings: Settings) -> Connection:
             Alerts(client, keys, scripts),
             UsageUpkeep(client, keys, scripts, ENDED),
         ),
-        models=_model_stores(settings, client, keys, scripts),
+        models=_model_stores(settings, client, keys, scripts, secrets),
         ledger=LedgerStores(
             Ledger(client, keys, scripts),
             Rollups(client, keys, scripts),
@@ -137,7 +138,7 @@ def open_connection(settings: Settings) -> Connection:
         tasks=_task_stores(settings, client, keys, scripts, clock),
         agents=agents,
         strategies=strategies,
-        secrets=secrets_of(settings, _newest),
+        secrets=secrets,
     )
 
 
@@ -145,10 +146,12 @@ def _newest(path: str) -> None:
     """The version of a path that the fleet uses: no rotation says another than the newest."""
 
 
-def _model_stores(settings: Settings, client: Redis, keys: Keys, scripts: Scripts) -> ModelStores:
+def _model_stores(
+    settings: Settings, client: Redis, keys: Keys, scripts: Scripts, secrets: Secrets
+) -> ModelStores:
     half_life = settings.config.models.learn_half_life_seconds
     prices = SharedPrices(client, keys, scripts)
-    provider_keys = ProviderKeys(settings.config.providers, os.environ)
+    provider_keys = ProviderKeys(settings.config.providers, os.environ, secrets)
     return ModelStores(
         state=ModelState(client, keys, scripts, half_life),
         examples=Examples(client, keys, scripts),

@@ -26,7 +26,7 @@ Times are in ms.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil, floor
+from math import ceil
 
 FIRST_LIMIT = 4.0
 """The calls at once with a key and a model of which nothing is known."""
@@ -88,7 +88,7 @@ NEW = Pace()
 
 def places(pace: Pace, most: int | None = None) -> int:
     """How many calls at once are allowed. `most` is the configured bound of the key."""
-    learned = ceil(pace.limit) if pace.cut_ms else floor(pace.limit)
+    learned = ceil(pace.limit)
     return learned if most is None else min(learned, most)
 
 

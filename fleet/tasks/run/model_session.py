@@ -261,7 +261,13 @@ class ModelSession:
         return FailoverContext(facts, now, left, search.window, search.upper_bound)
 
     def _facts(self) -> tuple[float, ModelFacts]:
-        now, facts = self.services.state.look()
+        state = self.services.state
+        now, facts = state.look()
+        replaced = self.services.callers.keys.replaced(facts) if facts.cooldowns else []
+        if replaced:
+            for key_id, version in replaced:
+                state.replaced(key_id, version)
+            now, facts = state.look()
         follow(self.services.models, facts.prices)
         return now, facts
 

@@ -43,7 +43,7 @@ local function keep_pace(facts, model, pace)
 end
 
 local function places_of(pace, most)
-  local learned = pace.cut > 0 and math.ceil(pace.limit) or math.floor(pace.limit)
+  local learned = math.ceil(pace.limit)
   return most == '' and learned or math.min(learned, tonumber(most))
 end
 
