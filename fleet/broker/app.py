@@ -55,7 +55,7 @@ def make_app(
     """
     settings = settings or load_settings()
     role = role or Role()
-    connection = open_connection(settings)
+    connection = open_connection(settings, role.agent)
     signer = message_signer(connection)
     messages, guard = message_encoder(signer), MessageGuard(connection, signer)
     submitter = connection.submitter(messages)

@@ -58,6 +58,7 @@ class Script:
 class Scripts:
     """The scripts, bound to one client: `scripts.submit(keys=[...], args=[...])`."""
 
+    acknowledge: Script
     admit: Script
     alert: Script
     audit: Script
@@ -113,8 +114,10 @@ class Scripts:
     revoke: Script
     rights: Script
     rollup: Script
+    rotate: Script
     save: Script
     scaling: Script
+    secret_processes: Script
     shorten: Script
     size: Script
     snapshot: Script

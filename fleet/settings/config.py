@@ -205,6 +205,18 @@ class FleetConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _graces_outlast_tasks(self) -> Self:
+        longest = self.limits.task_seconds
+        for path, rotation in self.secrets.rotation.items():
+            if rotation.grace_seconds is not None and rotation.grace_seconds < longest:
+                raise ValueError(
+                    f'secrets.rotation."{path}".grace_seconds ({rotation.grace_seconds:g}) is '
+                    f"under limits.task_seconds ({longest:g}), so a task might outlive the version "
+                    "that it uses; raise it"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _queues_are_not_shared(self) -> Self:
         owners: dict[str, str] = {}
         for name, pool in self.pools.items():

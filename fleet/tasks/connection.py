@@ -37,6 +37,8 @@ from fleet.routing.rules.strategies import Strategy
 from fleet.routing.snapshot import Snapshot
 from fleet.routing.stores import RoutingStores
 from fleet.routing.strategies import installed_strategies
+from fleet.secrets.current import CurrentSecrets
+from fleet.secrets.rotation_store import RotationStore
 from fleet.secrets.secrets import Secrets, secrets_of
 from fleet.settings import Settings
 from fleet.tasks.dead_letters_store import DeadLetters
@@ -78,6 +80,7 @@ class Connection:
     agents: Mapping[str, AgentSpec]
     strategies: Mapping[str, Strategy]
     secrets: Secrets
+    rotations: RotationStore
 
     def submitter(self, encode: MessageEncoder) -> Submitter:
         """A new submitter with its own snapshot and plans."""
@@ -97,14 +100,15 @@ class Connection:
         return Submitter(checks, planner, self.tasks.submissions, encode)
 
 
-def open_connection(settings: Settings) -> Connection:
-    """Build the connection. Sends nothing to Redis yet. Raises `InvalidConfig`."""
+def open_connection(settings: Settings, agent: str = "") -> Connection:
+    """Build the connection of a process. `agent` is the id of its agent, '' if it is none. Sends
+    nothing to Redis yet. Raises `InvalidConfig`."""
     strategies, agents = installed_strategies(), installed_agents()
     check_strategies(settings, strategies)
     check_model_tasks(settings, agents)
     client = connect(settings.broker_url, settings.environment.socket_timeout)
     keys, scripts = Keys(settings.tag), Scripts(client)
-    leases = settings.config.leases
+    rotations, leases = RotationStore(client, keys, scripts), settings.config.leases
     clock = ServerClock(
         client,
         keys,
@@ -113,7 +117,7 @@ def open_connection(settings: Settings) -> Connection:
         leases.lease_seconds,
         leases.renew_seconds,
     )
-    secrets = secrets_of(settings, _newest)
+    secrets = _secrets(settings, rotations, agent)
     return Connection(
         settings=settings,
         client=client,
@@ -139,11 +143,17 @@ def open_connection(settings: Settings) -> Connection:
         agents=agents,
         strategies=strategies,
         secrets=secrets,
+        rotations=rotations,
     )
 
 
-def _newest(path: str) -> None:
-    """The version of a path that the fleet uses: no rotation says another than the newest."""
+def _secrets(settings: Settings, rotations: RotationStore, agent: str) -> Secrets:
+    """The secrets of this process, which obey the rotations."""
+    seconds = settings.config.leases.heartbeat_seconds
+    current = CurrentSecrets(rotations, settings.config.secrets.rotation, agent, seconds)
+    secrets = secrets_of(settings, current.version)
+    current.serve(secrets)
+    return secrets
 
 
 def _model_stores(
