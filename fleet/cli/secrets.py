@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleet.cli import rotation
 from fleet.cli.output import JsonOption, WhyOption, console, moment, print_json, say
 from fleet.cli.rows import Column, CsvOption, figure, print_rows, table
 
@@ -38,6 +39,7 @@ FieldsArgument = Annotated[
 
 def add_to(parent: typer.Typer) -> None:
     """Give the command line these commands."""
+    rotation.add_to(app)
     parent.add_typer(app, name="secrets")
 
 
@@ -79,10 +81,12 @@ def set_(
     newest, kept = _newest(store, path)
     if expected is None:
         expected = newest
-    values = _values(names, stdin, file)
+    rotation.check_writable(connection, path)
+    values = values_of(names, stdin, file)
     _note(connection, "set", path, expected + 1, why)
     version = store.write(path, values if replace else {**kept, **values}, expected)
     connection.secrets.forget(path)
+    rotation.note_written(connection, path, version, why)
     hidden_by = _hidden_by(connection, path)
     if as_json:
         print_json(
@@ -239,7 +243,7 @@ def _hidden_by(connection: Connection, path: str) -> str | None:
     return None
 
 
-def _values(names: Sequence[str], stdin: bool, file: Path | None) -> dict[str, str]:
+def values_of(names: Sequence[str], stdin: bool, file: Path | None) -> dict[str, str]:
     """The values of fields: asked for, or read from standard input or a file."""
     from fleet.errors import InvalidRequest
 

@@ -26,6 +26,7 @@ COMMANDS = (
     *("budget", "budget set", "budget clear", "budget policy", "budget show"),
     "budget alerts",
     *("secrets", "secrets set", "secrets get", "secrets list", "secrets history"),
+    *("secrets rotate", "secrets revoke", "secrets status"),
     *("emergency", "emergency on", "emergency off", "emergency show"),
     *("audit", "audit show", "audit verify", "audit export", "audit accept"),
     *("simulate", "spend", "deploy smoke", "deploy watch"),
