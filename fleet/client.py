@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self
 
@@ -181,6 +181,10 @@ class Fleet(BudgetAdministration, DeadLetterAdministration, ScalingAdministratio
         not_before: datetime | None = None,
         quality: float | None = None,
         speed: float | None = None,
+        tools: Sequence[str] | None = None,
+        approve: Sequence[str] = (),
+        approved_by: str = "",
+        untrusted: bool = False,
     ) -> Task:
         """Submit a task, in one round trip. The options are those of `Submission`.
 
@@ -206,6 +210,10 @@ class Fleet(BudgetAdministration, DeadLetterAdministration, ScalingAdministratio
             not_before,
             quality,
             speed,
+            tools,
+            approve,
+            approved_by,
+            untrusted,
         )
         return self._task(self._submitter.submit(asked))
 

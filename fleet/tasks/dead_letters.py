@@ -110,6 +110,10 @@ def _submission(letter: Letter) -> Submission:
         max_cost_usd=None if limit is None else limit / NANODOLLARS,
         quality=quality,
         speed=speed,
+        tools=record.grants.tools,
+        approve=record.grants.approved,
+        approved_by=record.grants.by,
+        untrusted=record.grants.untrusted,
     )
 
 

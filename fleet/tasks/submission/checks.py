@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,9 +16,11 @@ from fleet.agent import AgentSpec, Payload
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.models.complexity import Complexity
 from fleet.models.priorities import task_priorities
+from fleet.policy.actor import routine_actor
 from fleet.policy.rules import check_tenant
 from fleet.settings import Settings
 from fleet.text import brief, is_number, made_whole, unknown
+from fleet.untrusted import NO_GRANTS, Grants, Tool
 
 DEFAULT_TENANT = "default"
 MAX_DOLLARS = 1_000_000
@@ -42,6 +44,11 @@ class Submission:
     weights of a model's quality and speed in the choice; the default is those of the request type,
     the tenant or the configuration. A task with a `delay`, in seconds, or with a time in
     `not_before` waits in the schedule until then.
+
+    `tools` are the tools that its agent may use; the default is those that are not outward. After
+    the agent has read text of strangers, it may use an outward tool only if `approve` names it. The
+    task's record keeps who `approved_by`, by default the user of the operating system. `untrusted`
+    says that the payload itself is text of strangers.
     """
 
     request_type: str
@@ -57,6 +64,10 @@ class Submission:
     not_before: datetime | None = None
     quality: float | None = None
     speed: float | None = None
+    tools: Sequence[str] | None = None
+    approve: Sequence[str] = ()
+    approved_by: str = ""
+    untrusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,7 @@ class Checked:
     quality: float | None = None
     speed: float | None = None
     """The caller's values."""
+    grants: Grants = NO_GRANTS
 
 
 class RequestChecks:
@@ -143,7 +155,19 @@ class RequestChecks:
             not_before=_not_before(asked.delay, asked.not_before),
             quality=quality,
             speed=speed,
+            grants=self._grants(request.agent_type, asked),
         )
+
+    def _grants(self, agent_type: str, asked: Submission) -> Grants:
+        if asked.tools is None and not asked.approve and asked.untrusted is False:
+            return NO_GRANTS
+        tools = self.spec(agent_type).tools
+        chosen = None if asked.tools is None else _tool_names("tools", asked.tools, tools)
+        approved = _tool_names("approve", asked.approve, tools)
+        if not isinstance(asked.untrusted, bool):
+            raise InvalidRequest(f"untrusted is {brief(asked.untrusted)}; give True or False")
+        by = routine_actor(asked.approved_by).by if approved else ""
+        return Grants(chosen, approved, by, asked.untrusted)
 
     def spec(self, agent_type: str) -> AgentSpec:
         """The installed agent of a type. Raises `InvalidConfig` if there is none."""
@@ -197,6 +221,19 @@ class RequestChecks:
                 "the idempotency key must be 1 to 200 printable ASCII characters without spaces"
             )
         return key
+
+
+def _tool_names(
+    option: str, names: Sequence[str], tools: Mapping[str, Tool]
+) -> tuple[str, ...]:
+    """The names of tools, sorted. Raises `InvalidRequest` for one that the agent does not have."""
+    is_list = isinstance(names, list | tuple | set | frozenset)
+    if not is_list or not all(isinstance(name, str) for name in names):
+        raise InvalidRequest(f"{option} is {brief(names)}; give a list of names of tools")
+    for name in names:
+        if name not in tools:
+            raise InvalidRequest(unknown("tool of this agent", name, tools))
+    return tuple(sorted(set(names)))
 
 
 def _priority(priority: object) -> int:
