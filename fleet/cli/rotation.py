@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleet.cli.connect import guarded_connection
 from fleet.cli.output import ByOption, JsonOption, WhyOption, console, moment, print_json, say
 from fleet.cli.rows import Column, figure, table
 
@@ -48,9 +49,9 @@ def rotate(
 
     Example: `fleet secrets rotate providers/openai`
     """
-    from fleet.cli.secrets import DEFAULT_FIELD, values_of
+    from fleet.cli.secrets import DEFAULT_FIELD, connection_of, values_of
 
-    connection = _connection()
+    connection = connection_of("administer", path)
     rotations = _rotations(connection)
     brought = None
     if rotations.needs_value(path) or stdin or file is not None:
@@ -58,7 +59,7 @@ def rotate(
     if resume:
         rotation = rotations.resume(path, brought)
     else:
-        rotation = rotations.rotate(path, _who(by, why or "by hand"), brought)
+        rotation = rotations.rotate(path, _who(connection, by, why or "by hand"), brought)
     assert rotation.current is not None
     if as_json:
         print_json(_rotation_json(rotation))
@@ -84,11 +85,14 @@ def revoke(
 
     Example: `fleet secrets revoke providers/openai 3`
     """
+    from fleet.cli.secrets import connection_of
     from fleet.errors import InvalidRequest
 
     if force and not why.strip():
         raise InvalidRequest("--force: give the reason with --why")
-    _rotations(_connection()).revoke(path, version, _who(by, why or "by hand"), force=force)
+    connection = connection_of("administer", path)
+    who = _who(connection, by, why or "by hand")
+    _rotations(connection).revoke(path, version, who, force=force)
     if as_json:
         print_json({"path": path, "version": version, "stage": "revoked"})
     else:
@@ -103,8 +107,12 @@ def status(
 
     Example: `fleet secrets status providers/openai`
     """
-    rotations = _rotations(_connection())
+    connection, guard = guarded_connection()
+    beginning = guard.secret_prefix(path)
+    guard.check_secret("read", beginning)
+    rotations = _rotations(connection)
     found, reports = rotations.status(path), rotations.reports()
+    found = [each for each in found if each.rotation.path.startswith(beginning)]
     if as_json:
         print_json([_status_json(each, reports) for each in found])
     elif not found:
@@ -139,14 +147,8 @@ def check_writable(connection: Connection, path: str) -> None:
 def note_written(connection: Connection, path: str, version: int, why: str) -> None:
     """Have every process use the version that was written by hand, if the path is rotated."""
     if path in connection.settings.config.secrets.rotation:
-        _rotations(connection).note_written(path, version, _who("", why or "set by hand"))
-
-
-def _connection() -> Connection:
-    from fleet.settings import load_settings
-    from fleet.tasks.connection import open_connection
-
-    return open_connection(load_settings())
+        who = _who(connection, "", why or "set by hand")
+        _rotations(connection).note_written(path, version, who)
 
 
 def _rotations(connection: Connection) -> Rotations:
@@ -157,11 +159,13 @@ def _rotations(connection: Connection) -> Rotations:
     )
 
 
-def _who(by: str, why: str) -> Who:
+def _who(connection: Connection, by: str, why: str) -> Who:
+    from fleet.access.access import Guard
     from fleet.policy.actor import routine_actor
     from fleet.secrets.rotation import Who
 
-    actor = routine_actor(by, why)
+    guard = Guard(connection.access, connection.settings.environment.token)
+    actor = routine_actor(guard.actor(by), why)
     return Who(actor.by, actor.why)
 
 
