@@ -70,7 +70,7 @@ def set_(
 
     Example: `fleet secrets set providers/openai`
     """
-    from fleet.secrets.values import check_field, check_path
+    from fleet.secrets.values import check_field, check_fields, check_path
 
     names = fields or [DEFAULT_FIELD]
     check_path(path)
@@ -82,6 +82,7 @@ def set_(
     if expected is None:
         expected = newest
     values = _values(names, stdin, file)
+    check_fields(values)
     _note(connection, "set", path, expected + 1, why)
     version = store.write(path, values if replace else {**kept, **values}, expected)
     connection.secrets.forget(path)
