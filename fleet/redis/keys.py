@@ -31,6 +31,7 @@ Redis Cluster slot and each script may touch several at once.
                                         secrets, each chained to the entry before by its hash
     {fleet}:audit:head         hash     the number and hash of its last entry, and of the last one
                                         that was trimmed
+    {fleet}:tokens             hash     what each token grants, as JSON, by the token's SHA-256
     {fleet}:change:ID          string   the answer to a change of the policy, or to another entry
                                         of the audit
     {fleet}:models             hash     evidence of models, and their cool-downs
@@ -136,6 +137,10 @@ class Keys:
     @property
     def audit(self) -> str:
         return f"{self.tag}:audit"
+
+    @property
+    def tokens(self) -> str:
+        return f"{self.tag}:tokens"
 
     @property
     def audit_head(self) -> str:

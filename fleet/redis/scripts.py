@@ -66,6 +66,7 @@ class Scripts:
     begin_job: Script
     cancel: Script
     carry: Script
+    change_tokens: Script
     claim: Script
     clock: Script
     close_circuit: Script

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from fleet.settings import defaults
 from fleet.settings.budgets import Budgets, Rates
 from fleet.settings.kubernetes import Kubernetes
-from fleet.settings.limits import Agents, Leases, Limits, Replication, Workers
+from fleet.settings.limits import Access, Agents, Leases, Limits, Replication, Workers
 from fleet.settings.messages import Messages
 from fleet.settings.models import CatalogueModel, Models, TenantModels
 from fleet.settings.names import (
@@ -69,6 +69,7 @@ class FleetConfig(Section):
     messages: Messages = Messages()
     redis: Replication = Replication()
     agents: Agents = Agents()
+    access: Access = Access()
     routing: Routing = Routing()
     health: Health = Health()
     scaling: Scaling = Scaling()

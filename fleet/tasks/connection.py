@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from redis import Redis
 
+from fleet.access.access import Access, Guard
+from fleet.access.store import TokenStore
 from fleet.agent import AgentSpec, installed_agents
 from fleet.audit.log import AuditLog
 from fleet.budgets.alerts_store import Alerts
@@ -71,6 +73,7 @@ class Connection:
     client: Redis
     keys: Keys
     clock: ServerClock
+    access: Access
     policy: PolicyStores
     routing: RoutingStores
     budgets: BudgetStores
@@ -82,8 +85,8 @@ class Connection:
     secrets: Secrets
     rotations: RotationStore
 
-    def submitter(self, encode: MessageEncoder) -> Submitter:
-        """A new submitter with its own snapshot and plans."""
+    def submitter(self, encode: MessageEncoder, guard: Guard | None = None) -> Submitter:
+        """A new submitter with its own snapshot and plans, for what the guard allows."""
         complexity = Complexity(self.policy.store)
         planner = Planner(
             self.settings,
@@ -96,7 +99,7 @@ class Connection:
             complexity,
             self.agents,
         )
-        checks = RequestChecks(self.settings, self.agents, complexity)
+        checks = RequestChecks(self.settings, self.agents, complexity, guard)
         return Submitter(checks, planner, self.tasks.submissions, encode)
 
 
@@ -122,6 +125,7 @@ def open_connection(settings: Settings, agent: str = "") -> Connection:
         client=client,
         keys=keys,
         clock=clock,
+        access=Access(TokenStore(client, keys, scripts), settings.config.access.mode),
         policy=PolicyStores(PolicyStore(client, keys, scripts), AuditLog(client, keys, scripts)),
         routing=RoutingStores(
             AgentStore(client, keys, scripts),

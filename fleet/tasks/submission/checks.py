@@ -12,6 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from fleet.access.access import Guard
+from fleet.access.rules import Need
 from fleet.agent import AgentSpec, Payload
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.models.complexity import Complexity
@@ -96,12 +98,21 @@ class Checked:
 
 
 class RequestChecks:
-    """Checks submissions against one configuration and the installed agents."""
+    """Checks submissions against one configuration and the installed agents.
+
+    The guard is that of the submitting process. A worker, which checks what others have submitted,
+    has none.
+    """
 
     def __init__(
-        self, settings: Settings, agents: Mapping[str, AgentSpec], complexity: Complexity
+        self,
+        settings: Settings,
+        agents: Mapping[str, AgentSpec],
+        complexity: Complexity,
+        guard: Guard | None = None,
     ) -> None:
         self.settings = settings
+        self.guard = guard
         self.complexity = complexity
         self.config = settings.config
         self.agents = agents
@@ -109,7 +120,7 @@ class RequestChecks:
 
     def check(self, asked: Submission) -> Checked:
         """Check a submission. Raises `InvalidRequest`, which says what to change, for any values: a
-        message may come from anybody."""
+        message may come from anybody. Raises `NotAllowed` if the guard does not allow it."""
         try:
             return self._check(asked)
         except (PydanticSerializationError, RecursionError):
@@ -137,7 +148,7 @@ class RequestChecks:
                 f"no model is called {brief(asked.model)}; use a name that `fleet models` shows"
             )
         payload = self._payload(request.agent_type, asked)
-        tenant = self.tenant(asked.tenant)
+        tenant = self.tenant(self._submitting(asked.tenant))
         quality, speed = self._priorities(asked, tenant)
         return Checked(
             request_type=asked.request_type,
@@ -192,6 +203,13 @@ class RequestChecks:
             raise InvalidRequest(unknown("tenant", tenant, self.tenants))
         check_tenant(tenant)
         return tenant
+
+    def _submitting(self, tenant: str) -> str:
+        """The tenant that the process submits for: its own instead of the default one."""
+        if self.guard is None:
+            return tenant
+        self.guard.check(Need("submit"), "submitting a task")
+        return self.guard.submits_for(tenant, DEFAULT_TENANT)
 
     def _complexity(self, complexity: float | None, payload: str) -> float:
         if complexity is None:
