@@ -33,8 +33,8 @@ def value_of(call: str, names: Namespace) -> object:
     """The value of a call that is an expression; NOTHING after running statements."""
     tree = ast.parse(call)
     if len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr):
-        call = compile(ast.Expression(tree.body[0].value), "<call>", "eval")
-        return eval(call, names)  # noqa: S307  # nosec B307
+        expression = compile(ast.Expression(tree.body[0].value), "<call>", "eval")
+        return eval(expression, names)  # noqa: S307  # nosec B307
     exec(compile(tree, "<call>", "exec"), names)  # noqa: S102  # nosec B102
     return NOTHING
 
