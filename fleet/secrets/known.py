@@ -50,5 +50,7 @@ def _given(settings: Settings, environment: Mapping[str, str]) -> Iterator[str]:
     providers = settings.config.providers.values()
     for url in (settings.environment.model_url, *(each.base_url for each in providers)):
         yield unquote(urlsplit(url or "").password or "")
-    for variable in (*(each.key_variable for each in providers), *AWS_SECRETS):
-        yield environment.get(variable or "", "").strip()
+    # Not those of AWS, most of which are no secrets.
+    hosted = (each for each in providers if each.kind != "bedrock")
+    for variable in (*(name for each in hosted for name in each.variables), *AWS_SECRETS):
+        yield environment.get(variable, "").strip()
