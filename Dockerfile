@@ -43,9 +43,6 @@ USER 1000:1000
 # hadolint ignore=DL3025
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 CMD \
     find /data/alive -type f -mmin -2 2>/dev/null | grep -q . \
-    || python -c "import os, urllib.request; e = os.environ; \
-ops = e.get('FLEET_OPS_PORT'); \
-urllib.request.urlopen(f'http://127.0.0.1:{ops}/health' if ops \
-else f'http://127.0.0.1:{e[\"FLEET_FLOWER_PORT\"]}/healthcheck', timeout=4)"
+    || python -m fleet.web.probe
 ENTRYPOINT ["fleet"]
 CMD ["--help"]

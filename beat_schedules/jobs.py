@@ -18,6 +18,7 @@ from fleet.broker.known_tasks import (
     REAP,
     RETAIN,
     ROLL_UP,
+    ROTATE,
     RUNS_AGAIN,
     SCALE,
     SPEND,
@@ -33,6 +34,7 @@ from fleet.tasks.waiting.release import release_due
 
 if TYPE_CHECKING:
     from fleet.scaling.service import Scaler
+    from fleet.secrets.rotation import Rotations
 
 
 def add_jobs(app: Celery) -> None:
@@ -97,6 +99,18 @@ def add_jobs(app: Celery) -> None:
     def anchor_audit() -> int:
         fleet = fleet_of(app)
         return len(move_anchor(fleet.policy.audit, anchors_of(fleet.secrets)))
+
+    @cache
+    def rotations() -> Rotations:
+        # Imported here because workers, which do not run the job, start sooner without it.
+        from fleet.secrets.configured_rotations import rotations_of
+
+        fleet = fleet_of(app)
+        return rotations_of(fleet.settings, fleet.rotations, fleet.secrets, fleet.policy.audit)
+
+    @job(name=ROTATE)
+    def rotate_secrets() -> dict[str, list[str]]:
+        return rotations().work() if fleet_of(app).settings.config.secrets.rotation else {}
 
     @job(name=RETAIN)
     def expire_old_records() -> dict[str, int]:

@@ -16,6 +16,7 @@ from fleet.broker.known_tasks import (
     REAP,
     RETAIN,
     ROLL_UP,
+    ROTATE,
     SCALE,
     SPEND,
     UNPARK,
@@ -25,6 +26,7 @@ from fleet.settings import Settings
 HEALTH_SECONDS = 15
 UNPARK_SECONDS = 5
 BUDGETS_SECONDS = 60
+ROTATE_SECONDS = 5
 RETAIN_SECONDS = 300
 HOUR = 3600
 NIGHTLY = crontab(hour=0, minute=17)
@@ -44,6 +46,7 @@ def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "scale-the-pools": _every(settings.config.scaling.seconds, SCALE),
         "bring-back-the-parked": _every(UNPARK_SECONDS, UNPARK),
         "look-at-the-budgets": _every(BUDGETS_SECONDS, BUDGETS),
+        "rotate-the-secrets": _every(ROTATE_SECONDS, ROTATE),
         "keep-memory-flat": _every(RETAIN_SECONDS, RETAIN),
         "anchor-the-audit": _every(HOUR, ANCHOR),
         "roll-up-the-ledger": _every(HOUR, ROLL_UP),

@@ -190,11 +190,17 @@ class Beat(Values):
     persistence: Archive
 
 
+class Token(Values):
+    secretName: Optional
+    secretKey: Key
+
+
 class Flower(Values):
     enabled: bool
     user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")]
     secretName: Optional
     secretKey: Key
+    viewerKey: OptionalKey
     resources: Resources
 
 
@@ -210,6 +216,8 @@ class OpsScaling(Values):
 
 class Ops(Values):
     enabled: bool
+    secretName: Optional
+    secretKey: Key
     replicas: Some
     resources: Resources
     autoscaling: OpsScaling
@@ -302,6 +310,7 @@ class Chart(Values):
     extraEnv: list[Variable]
     providerKeys: ProviderKeys
     beat: Beat
+    access: Token
     flower: Flower
     ops: Ops
     priorityClasses: Priorities

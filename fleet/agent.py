@@ -13,7 +13,7 @@ the implementation that the spec names.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.extensions import installed
+from fleet.untrusted import Tool, Untrusted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -121,6 +122,7 @@ class AgentContext(Protocol):
         max_tokens: int = 1024,
         temperature: float = 0.0,
         save_as: str = "",
+        untrusted: Sequence[Untrusted] = (),
     ) -> ModelReply:
         """Ask the task's model. Tokens and cost are added to the task, even if it is cancelled.
 
@@ -135,6 +137,10 @@ class AgentContext(Protocol):
         fits, or the policy is to refuse, `OverBudget` or `OverLimit` is raised. If the policy is to
         wait, `TaskOnHold` is raised. Do not catch it: the run ends in any case, and the task runs
         again later.
+
+        `untrusted` are texts that strangers may have written. They follow the prompt between marks,
+        and the instructions say that they are data. From then on the task may use no outward tool
+        that its caller has not approved; see `use`.
 
         With `save_as`, the answer is saved under that name in the same step as its charge. If an
         answer is saved already, it is returned without a call, so the task pays for it once however
@@ -153,6 +159,16 @@ class AgentContext(Protocol):
         model. `reason` is shown with the task's next model call. Returns False, and changes
         nothing, if there is no stronger usable model within what is left of the task's limit.
         Raises `ValueError` for a score out of range.
+        """
+        ...
+
+    async def use(self, tool: str, **arguments: Any) -> Any:
+        """Use a tool that `AgentSpec.tools` announces, and return what it returns. The text of a
+        tool that reads text of strangers is an `Untrusted`.
+
+        Raises `NotAllowed` for a tool that the task does not grant, and for an outward tool after
+        this or an earlier run of the task has read text of strangers, unless the caller of the task
+        has approved the tool.
         """
         ...
 
@@ -222,6 +238,9 @@ class AgentSpec:
     agent's estimate if it names that agent's `model_task`. If `runs_code`, the agent runs code in
     the sandbox, and `fleet status` shows the sandbox's state. `canary` is the payload of a small,
     cheap task that every working agent does; `fleet deploy smoke` submits it.
+
+    `tools` are the tools of `AgentContext.use` by their names. A task may use those that are not
+    outward, or else those that its caller names: see `Submission.tools`.
     """
 
     agent_type: str
@@ -234,10 +253,11 @@ class AgentSpec:
     render: str = ""
     exports: Mapping[str, str] = field(default_factory=dict)
     canary: Mapping[str, Any] | None = None
+    tools: Mapping[str, Tool] = field(default_factory=dict)
 
     def make(self) -> Agent:
         """Import and make the agent. Called once in each worker process."""
-        maker: Callable[[], Agent] = _named(self.implementation)
+        maker: Callable[[], Agent] = named(self.implementation)
         return maker()
 
     def rendered(
@@ -251,7 +271,7 @@ class AgentSpec:
             result = self.result.model_validate(stored)
         except ValidationError:
             return None
-        render: Callable[[Result, int | None], RenderableType] = _named(self.render)
+        render: Callable[[Result, int | None], RenderableType] = named(self.render)
         return render(result, max_rows)
 
     def export(self, stored: Mapping[str, Any], form: str) -> str | bytes:
@@ -261,11 +281,12 @@ class AgentSpec:
             raise InvalidRequest(
                 f"results of {self.agent_type} have no format {form!r}; their formats: {formats}"
             )
-        write: Callable[[Result], str | bytes] = _named(self.exports[form])
+        write: Callable[[Result], str | bytes] = named(self.exports[form])
         return write(self.result.model_validate(stored))
 
 
-def _named(place: str) -> Any:
+def named(place: str) -> Any:
+    """What `module:name` names, imported now."""
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)
 

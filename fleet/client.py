@@ -8,16 +8,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self
 
+from pydantic import SecretStr
+
+from fleet.access.access import Guard
+from fleet.access.administration import AccessAdministration
+from fleet.access.guarded import guarded
+from fleet.access.rules import Need
 from fleet.agent import Payload, Result
 from fleet.audit.origin import user
 from fleet.broker.messages import message_encoder
 from fleet.broker.signing import message_signer
 from fleet.budgets.administration import BudgetAdministration
 from fleet.errors import InvalidRequest, ResultTimeout, TaskCancelled, TaskNotFound
+from fleet.ledger.administration import SpendReading
 from fleet.models.rules.choice import ModelDecision
 from fleet.policy.actor import routine_actor
 from fleet.policy.store import Scope
@@ -30,7 +37,7 @@ from fleet.scaling.administration import ScalingAdministration
 from fleet.settings import Pool, Settings, load_settings
 from fleet.tasks.checkpoints_store import Checkpoint
 from fleet.tasks.connection import Connection, open_connection
-from fleet.tasks.dead_letters import DeadLetterAdministration
+from fleet.tasks.dead_letters import DeadLetterAdministration, check_own
 from fleet.tasks.ratings import rate
 from fleet.tasks.reaper import last_health
 from fleet.tasks.run.outcome import error_from
@@ -44,13 +51,47 @@ from fleet.text import unknown
 LOOK_SECONDS = 5.0
 PARKED = "waits for room under a limit, or to be tried again"
 
+SUBMIT, READ = Need("submit"), Need("read")
+SEE_FLEET = Need("read", whole_fleet=True)
+OPERATE = Need("operate", whole_fleet=True)
+ADMINISTER = Need("administer", whole_fleet=True)
 
+TASK_NEEDS: Mapping[str, Need] = {
+    **dict.fromkeys(("cancel", "rate"), SUBMIT),
+    **dict.fromkeys(("decision", "model_decision", "record", "saved", "state"), READ),
+    **dict.fromkeys(("result", "wait"), READ),
+}
+FLEET_NEEDS: Mapping[str, Need] = {
+    **dict.fromkeys(("submit", "submit_many", "dry_run", "retry_dead", "drop_dead"), SUBMIT),
+    **dict.fromkeys(("tasks", "dead", "malformed", "ledger", "spend", "start_wait"), READ),
+    **dict.fromkeys(("controls", "limits", "limit_usage", "alerts", "emergency"), READ),
+    **dict.fromkeys(("agents", "audit", "health", "pools", "routes"), SEE_FLEET),
+    **dict.fromkeys(("scaling_history", "scaling_policies", "scaling_policy_of"), SEE_FLEET),
+    **dict.fromkeys(("sizes", "waiting"), SEE_FLEET),
+    **dict.fromkeys(("drain", "drain_pool", "resume", "resume_pool"), OPERATE),
+    **dict.fromkeys(("set_route", "clear_route", "set_size", "clear_size"), OPERATE),
+    **dict.fromkeys(("set_scaling_policy", "set_emergency", "end_emergency"), OPERATE),
+    **dict.fromkeys(("set_limits", "clear_limits", "set_budget_policy"), ADMINISTER),
+    **dict.fromkeys(("identity", "task"), Need(None)),
+    **dict.fromkeys(("tokens", "grant_token", "rotate_token", "revoke_token"), Need("administer")),
+}
+"""What each public method needs. `guarded` refuses a class whose table is not complete."""
+
+
+@guarded(TASK_NEEDS)
 class Task:
     """A submitted task. Cheap to hold: it reads from Redis only when asked."""
 
-    def __init__(self, connection: Connection, task_id: str, submitted: Submitted | None = None):
+    def __init__(
+        self,
+        connection: Connection,
+        guard: Guard,
+        task_id: str,
+        submitted: Submitted | None = None,
+    ) -> None:
         self.id = task_id
         self._connection = connection
+        self._guard = guard
         self._submitted = submitted if submitted and submitted.is_new else None
 
     def __repr__(self) -> str:
@@ -96,7 +137,7 @@ class Task:
     def cancel(self) -> str:
         """Cancel the task and return the state it was in. A task that has ended stays as it is."""
         ttl = self._connection.settings.config.limits.result_ttl_seconds
-        return self._connection.tasks.records.cancel(self.id, ttl, user())
+        return self._connection.tasks.records.cancel(self.id, ttl, self._guard.actor("") or user())
 
     def rate(self, rating: float) -> None:
         """Rate the result from 0 (useless) to 1. The fleet learns from it about the model.
@@ -143,6 +184,9 @@ class Task:
                 news.get_message(timeout=min(left, LOOK_SECONDS))
         return self.record()
 
+    def _admit(self, need: Need, what: str) -> None:
+        self._guard.check(need, what)
+
     def _typed(self, record: TaskRecord) -> Result | None:
         spec = self._connection.agents.get(record.agent_type)
         if record.result is None or spec is None:
@@ -150,15 +194,32 @@ class Task:
         return spec.result.model_validate(record.result)
 
 
-class Fleet(BudgetAdministration, DeadLetterAdministration, ScalingAdministration):
-    """A fleet, as an application sees it."""
+@guarded(FLEET_NEEDS)
+class Fleet(
+    BudgetAdministration,
+    DeadLetterAdministration,
+    ScalingAdministration,
+    SpendReading,
+    AccessAdministration,
+):
+    """A fleet, as an application sees it.
 
-    def __init__(self, settings: Settings) -> None:
+    Where `access.mode` is `tokens`, a handle acts for the tenant of its `token`, by default that of
+    FLEET_TOKEN, and each method raises `NotAllowed` without the role that it needs. The making of a
+    handle raises it only where there is no token.
+    """
+
+    def __init__(self, settings: Settings, *, token: SecretStr | str | None = None) -> None:
         self.settings = settings
         self._connection = open_connection(settings)
+        given = SecretStr(token) if isinstance(token, str) else token
+        self._access = self._connection.access
+        self._guard = Guard(self._access, given or settings.environment.token)
+        self._guard.check_given()
         self._policy, self._budgets = self._connection.policy, self._connection.budgets
-        signer = message_signer(self._connection)
-        self._submitter = self._connection.submitter(message_encoder(signer))
+        self._ledger = self._connection.ledger
+        encode = message_encoder(message_signer(self._connection))
+        self._submitter = self._connection.submitter(encode, self._guard)
 
     @classmethod
     def from_env(cls) -> Self:
@@ -181,6 +242,10 @@ class Fleet(BudgetAdministration, DeadLetterAdministration, ScalingAdministratio
         not_before: datetime | None = None,
         quality: float | None = None,
         speed: float | None = None,
+        tools: Sequence[str] | None = None,
+        approve: Sequence[str] = (),
+        approved_by: str = "",
+        untrusted: bool = False,
     ) -> Task:
         """Submit a task, in one round trip. The options are those of `Submission`.
 
@@ -191,6 +256,8 @@ class Fleet(BudgetAdministration, DeadLetterAdministration, ScalingAdministratio
         Raises `InvalidRequest`, `OverBudget`, `OverLimit`, `NoAgentAvailable`, `InEmergency`,
         `TooBusy` or `Unavailable`; nothing was written then. With `redis.min_replicas` also
         `NotReplicated`; the task is written then.
+
+        A handle of one tenant submits for its tenant, which it need not name.
         """
         asked = Submission(
             request_type,
@@ -206,6 +273,10 @@ class Fleet(BudgetAdministration, DeadLetterAdministration, ScalingAdministratio
             not_before,
             quality,
             speed,
+            tools,
+            approve,
+            approved_by,
+            untrusted,
         )
         return self._task(self._submitter.submit(asked))
 
@@ -220,15 +291,18 @@ class Fleet(BudgetAdministration, DeadLetterAdministration, ScalingAdministratio
         return [self._task(done) for done in self._submitter.submit_many(list(submissions))]
 
     def task(self, task_id: str) -> Task:
-        """A task that any process has submitted. Raises `TaskNotFound`."""
+        """A task that any process has submitted. Raises `TaskNotFound`, also for a task of another
+        tenant than the handle's."""
+        check_own(self._connection, self._guard, task_id)
         self._connection.tasks.records.state(task_id)
-        return Task(self._connection, task_id)
+        return Task(self._connection, self._guard, task_id)
 
     def tasks(
         self, limit: int = 50, state: str | None = None, tenant: str | None = None
     ) -> list[TaskRecord]:
         """The newest `limit` tasks, if given of one state or tenant. All tasks are searched."""
-        return self._connection.tasks.records.newest(limit, state, tenant)
+        own = self._guard.narrowed(tenant)
+        return self._connection.tasks.records.newest(limit, state, own)
 
     def retry_dead(self, task_id: str) -> Task:
         """Submit a dead letter again as a new task. Both records name each other.
@@ -327,6 +401,9 @@ class Fleet(BudgetAdministration, DeadLetterAdministration, ScalingAdministratio
         """Beat's last health summary, or an empty dictionary before the first."""
         return last_health(self._connection)
 
+    def _admit(self, need: Need, what: str) -> None:
+        self._guard.check(need, what)
+
     def _known_pool(self, name: str) -> Pool:
         found = self.settings.config.pools.get(name)
         if found is None:
@@ -334,4 +411,4 @@ class Fleet(BudgetAdministration, DeadLetterAdministration, ScalingAdministratio
         return found
 
     def _task(self, submitted: Submitted) -> Task:
-        return Task(self._connection, submitted.task_id, submitted)
+        return Task(self._connection, self._guard, submitted.task_id, submitted)

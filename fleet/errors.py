@@ -99,6 +99,11 @@ class SecretConflict(RetryLater):
     """Somebody else wrote the secret in the meantime. Read it again, then write."""
 
 
+class RotationFailed(RetryLater):
+    """A step of a secret's rotation failed. The current version stays current, and the rotation is
+    resumed after `retry_after` seconds by beat, or at once by hand."""
+
+
 class NoAgentAvailable(RetryLater):
     """No pool that serves the request has a live agent. Start one, or try again later."""
 

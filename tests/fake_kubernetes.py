@@ -1,4 +1,4 @@
-"""A fake of the Kubernetes API: scales of Deployments, and annotations of pods, over HTTP.
+"""A fake of the Kubernetes API: scales of Deployments, annotations of pods, Secrets, over HTTP.
 
 It keeps to the documented protocol and decides nothing by itself: `settle` does what the
 controllers of a cluster would do. It ends the pods of the lowest deletion cost.
@@ -6,6 +6,7 @@ controllers of a cluster would do. It ends the pods of the lowest deletion cost.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import threading
@@ -13,9 +14,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
 
 SCALE = re.compile(r"^/apis/apps/v1/namespaces/fleet/deployments/([^/?]+)/scale(\?.*)?$")
 POD = re.compile(r"^/api/v1/namespaces/fleet/pods/([^/?]+)(\?.*)?$")
+SECRET = re.compile(r"^/api/v1/namespaces/fleet/secrets(/([^/?]+))?(\?.*)?$")
+NAME = re.compile(r"[a-z0-9]([a-z0-9.\-]{0,251}[a-z0-9])?")
 COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
@@ -33,6 +37,10 @@ class FakeKubernetes:
     def __init__(self) -> None:
         self.deployments: dict[str, int] = {}
         self.pods: dict[str, dict[str, FakePod]] = {}
+        self.secrets: dict[str, dict[str, Any]] = {}
+        #: Counts the writes of Secrets: their resource versions.
+        self.writes = 0
+        self.lock = threading.Lock()
         self.requests: list[tuple[str, str]] = []
         #: Answered instead, as long as it is set: 401, 403, 500.
         self.refusal: int | None = None
@@ -42,14 +50,26 @@ class FakeKubernetes:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Headers and body leave in one packet, or the client would wait for the second.
+            wbufsize = -1
 
             def do_GET(self) -> None:
                 self._answer(*owner.read(self.path))
 
+            def do_POST(self) -> None:
+                self._answer(*owner.put(self.path, self._body()))
+
+            do_PUT = do_POST  # noqa: N815
+
+            def _body(self) -> dict[str, Any]:
+                found: dict[str, Any] = json.loads(
+                    self.rfile.read(int(self.headers["Content-Length"]))
+                )
+                return found
+
             def do_PATCH(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
                 kind = self.headers["Content-Type"]
-                self._answer(*owner.patch(self.path, kind, json.loads(body)))
+                self._answer(*owner.patch(self.path, kind, self._body()))
 
             def _answer(self, status: int, found: dict[str, Any]) -> None:
                 body = json.dumps(found).encode()
@@ -64,7 +84,9 @@ class FakeKubernetes:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=[0.01], daemon=True
+        )
 
     @property
     def url(self) -> str:
@@ -116,8 +138,41 @@ class FakeKubernetes:
         self.requests.append(("GET", path))
         if self.refusal:
             return _status(self.refusal)
+        if named := SECRET.match(path):
+            return self._secrets(named[2], path)
         named = SCALE.match(path)
         return self._scale(named[1]) if named and named[1] in self.deployments else _status(404)
+
+    def put(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """The answer to a POST or PUT of a Secret. It needs the resource version that is there."""
+        named = SECRET.match(path)
+        self.requests.append(("PUT" if named and named[2] else "POST", path))
+        name, version = body["metadata"]["name"], body["metadata"].get("resourceVersion")
+        if self.refusal or named is None:
+            return _status(self.refusal or 404)
+        if not NAME.fullmatch(name) or not all(map(_is_base64, body["data"].values())):
+            return _status(422)
+        with self.lock:
+            present = self.secrets.get(name)
+            if version != (present and present["metadata"]["resourceVersion"]):
+                return _status(409)
+            self.writes += 1
+            body["metadata"] |= {"resourceVersion": str(self.writes), "namespace": "fleet"}
+            self.secrets[name] = body
+        return (200 if named[2] else 201), body
+
+    def _secrets(self, name: str | None, path: str) -> tuple[int, dict[str, Any]]:
+        if name is not None:
+            found = self.secrets.get(name)
+            return (200, found) if found else _status(404)
+        query = parse_qs(urlsplit(path).query).get("labelSelector", [""])[0]
+        wanted = set(filter(None, query.split(",")))
+        items = [
+            each
+            for each in self.secrets.values()
+            if wanted <= {"=".join(pair) for pair in each["metadata"]["labels"].items()}
+        ]
+        return 200, {"apiVersion": "v1", "kind": "SecretList", "metadata": {}, "items": items}
 
     def patch(self, path: str, kind: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """The answer to a PATCH."""
@@ -178,6 +233,13 @@ class FakeKubernetes:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        return bool(base64.b64decode(text, validate=True))
+    except ValueError:
+        return False
 
 
 def _status(code: int) -> tuple[int, dict[str, Any]]:

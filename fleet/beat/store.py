@@ -8,6 +8,7 @@ from redis import Redis
 
 from fleet.redis.client import redis_errors
 from fleet.redis.keys import Keys
+from fleet.redis.lease import Lease
 from fleet.redis.scripts import Scripts, text
 
 
@@ -32,8 +33,7 @@ class BeatLease:
 
     def hold(self) -> bool:
         """Take or renew the lease. Returns whether this owner holds it."""
-        with redis_errors(self.client):
-            return self._take(self.seconds)
+        return self._lease().hold()
 
     def runs(self) -> dict[str, JobRun]:
         """The last run of each job, started by any process. Two calls."""
@@ -55,8 +55,7 @@ class BeatLease:
 
     def release(self) -> None:
         """Release the lease, if this owner holds it."""
-        with redis_errors(self.client):
-            self._take(0)
+        self._lease().release()
 
-    def _take(self, seconds: int) -> bool:
-        return bool(self.scripts.take_lease(keys=[self.key], args=[self.owner, seconds]))
+    def _lease(self) -> Lease:
+        return Lease(self.client, self.scripts, self.key, self.owner, self.seconds)

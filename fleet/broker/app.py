@@ -7,6 +7,7 @@ from typing import Any
 from celery import Celery
 from kombu import Exchange, Queue
 
+from fleet.access.access import Guard
 from fleet.broker.application import FleetCelery, Role
 from fleet.broker.chord_counts import add_chord_counts
 from fleet.broker.known_tasks import add_known_tasks
@@ -51,14 +52,19 @@ def make_app(
     application, it becomes that too: `shared_task`, `signature` and `AsyncResult` use it in all
     threads.
 
+    Where `access.mode` is `tokens`, an application without a role submits agents' tasks for the
+    tenant of FLEET_TOKEN.
+
     Reads the settings if none are given. Raises `InvalidConfig`.
     """
     settings = settings or load_settings()
-    role = role or Role()
-    connection = open_connection(settings)
+    # Workers and beat send on what others have submitted.
+    is_publisher, role = role is None, role or Role()
+    connection = open_connection(settings, role.agent)
     signer = message_signer(connection)
     messages, guard = message_encoder(signer), MessageGuard(connection, signer)
-    submitter = connection.submitter(messages)
+    rights = Guard(connection.access, settings.environment.token) if is_publisher else None
+    submitter = connection.submitter(messages, rights)
     link = Link(
         tag=settings.tag,
         place=TaskPlacer(submitter),
@@ -97,7 +103,8 @@ def task_routes(settings: Settings | None = None) -> tuple[FleetRouter, ...]:
     settings = settings or load_settings()
     connection = open_connection(settings)
     signer = message_signer(connection)
-    submitter = connection.submitter(message_encoder(signer))
+    rights = Guard(connection.access, settings.environment.token)
+    submitter = connection.submitter(message_encoder(signer), rights)
     return (FleetRouter(settings, submitter, signer),)
 
 

@@ -27,9 +27,13 @@ PRUNE = "fleet.prune"
 RETAIN = "fleet.retain"
 SCALE = "fleet.scale"
 ANCHOR = "fleet.audit_anchor"
+ROTATE = "fleet.rotate"
 
 JOBS = frozenset(
-    {REAP, HEALTH, POOLS, ROLL_UP, ARCHIVE, SPEND, UNPARK, BUDGETS, PRUNE, RETAIN, SCALE, ANCHOR}
+    {
+        *(REAP, HEALTH, POOLS, ROLL_UP, ARCHIVE, SPEND, UNPARK, BUDGETS, PRUNE, RETAIN, SCALE),
+        *(ANCHOR, ROTATE),
+    }
 )
 """The Celery names of the jobs that beat runs. Any other task whose name begins with `fleet.` is a
 user's own."""

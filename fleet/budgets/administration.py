@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from fleet.access.access import Guard
 from fleet.budgets.changes import (
     Amounts,
     clear_limits,
@@ -13,7 +14,13 @@ from fleet.budgets.changes import (
     set_limits,
     set_over,
 )
-from fleet.budgets.controls import CONFIGURED, Controls, LimitInForce
+from fleet.budgets.controls import (
+    CONFIGURED,
+    Controls,
+    LimitInForce,
+    limits_of_tenant,
+    policy_for_tenant,
+)
 from fleet.budgets.rules.alerts import Alert
 from fleet.budgets.stores import BudgetStores
 from fleet.budgets.usage import LimitUsage, limit_usages
@@ -23,7 +30,7 @@ from fleet.policy.rules import Emergency
 from fleet.policy.store import Scope
 from fleet.policy.stores import PolicyStores
 from fleet.settings import Settings
-from fleet.settings.names import Over
+from fleet.settings.names import Over, tenant_scope
 
 
 class BudgetAdministration:
@@ -32,21 +39,28 @@ class BudgetAdministration:
     """
 
     settings: Settings
+    _guard: Guard
     _policy: PolicyStores
     _budgets: BudgetStores
 
     def controls(self) -> Controls:
-        """The limits and controls in force."""
-        return Controls(self.settings.config, self._policy.store.read())
+        """The limits and controls in force. A handle of one tenant sees what was set for it and for
+        all."""
+        policy, own = self._policy.store.read(), self._guard.tenant
+        return Controls(self.settings.config, policy_for_tenant(policy, own) if own else policy)
 
     def limits(self) -> list[LimitInForce]:
-        """Every limit in force, and every lifted one."""
-        return self.controls().in_force()
+        """Every limit in force, and every lifted one. A handle of one tenant sees the limits of its
+        tenant."""
+        found, own = self.controls().in_force(), self._guard.tenant
+        return limits_of_tenant(found, own) if own else found
 
     def limit_usage(self, limits: Sequence[LimitInForce]) -> list[LimitUsage]:
         """How much of each limit is spent and reserved now. A limit for each scope of a kind is
-        reported for the scopes that have used most of it."""
-        return limit_usages(self._budgets.usage, limits)
+        reported for the scopes that have used most of it. A handle of one tenant gets the usage of
+        its tenant."""
+        own = self._guard.tenant
+        return limit_usages(self._budgets.usage, limits_of_tenant(limits, own) if own else limits)
 
     def set_limits(self, scope: str, limits: Amounts, *, why: str, by: str = "") -> int:
         """Override limits of a scope. Returns how many changed.
@@ -91,7 +105,7 @@ class BudgetAdministration:
 
     def emergency(self) -> Emergency | None:
         """The emergency mode, with who set it and why, or None if all tasks are admitted."""
-        return self._policy.store.read().emergency
+        return self.controls().emergency
 
     def set_emergency(self, tenants: Iterable[str] = (), *, why: str, by: str = "") -> bool:
         """Admit only tasks of priority 0, and those of some tenants. Returns whether this was new.
@@ -111,5 +125,6 @@ class BudgetAdministration:
 
     def alerts(self, limit: int = 50) -> list[Alert]:
         """Alerts, newest first: a scope has used 50, 80, 90 or 100 % of its dollars, or a model has
-        ignored its output limit."""
-        return self._budgets.alerts.newest(limit)
+        ignored its output limit. A handle of one tenant sees the alerts of its tenant."""
+        own = self._guard.tenant
+        return self._budgets.alerts.newest(limit, tenant_scope(own) if own else None)

@@ -64,11 +64,13 @@ class Alerts(Store):
             raised = text(self.scripts.alert(keys=keys, args=arguments))
         return alert._replace(id=raised) if raised else None
 
-    def newest(self, most: int) -> list[Alert]:
-        """Alerts, newest first."""
+    def newest(self, most: int, scope: str | None = None) -> list[Alert]:
+        """Alerts, newest first. Those of one scope are searched for among all."""
         with redis_errors(self.client):
-            found: Any = self.client.xrevrange(self.keys.alerts, count=most)
-        return [_alert(text(alert_id), fields) for alert_id, fields in found]
+            count = most if scope is None else None
+            found: Any = self.client.xrevrange(self.keys.alerts, count=count)
+        alerts = (_alert(text(alert_id), fields) for alert_id, fields in found)
+        return [each for each in alerts if scope in (None, each.scope)][:most]
 
 
 def _alert(alert_id: str, fields: Mapping[Any, Any]) -> Alert:

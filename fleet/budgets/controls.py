@@ -5,7 +5,8 @@ A limit that was set while the fleet runs wins over the same limit in the config
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from fleet.budgets.rules.controls import Downgrade
@@ -15,7 +16,7 @@ from fleet.policy.rules import LimitKey, Quantity, Window
 from fleet.policy.store import Policy, Scope
 from fleet.settings.budgets import Budget, Rate
 from fleet.settings.config import FleetConfig
-from fleet.settings.names import ALL, Over
+from fleet.settings.names import ALL, EACH, Over, tenant_scope
 
 CONFIGURED: Mapping[str, tuple[Window, Quantity]] = {
     "hourly_usd": ("hour", "dollars"),
@@ -105,6 +106,29 @@ class Controls:
         ruled = {scope.tenant for scope in self._overs if scope.tenant}
         passing = self.emergency.tenants if self.emergency else frozenset()
         return self.limits.named_tenants | ruled | passing
+
+
+def policy_for_tenant(policy: Policy, tenant: str) -> Policy:
+    """The part of the policy that concerns a tenant: nothing in it names another one."""
+    scopes, emergency = (tenant_scope(tenant), tenant_scope(EACH)), policy.emergency
+    return replace(
+        policy,
+        limits={key: most for key, most in policy.limits.items() if key.scope in scopes},
+        overs={key: over for key, over in policy.overs.items() if key.tenant in ("", tenant)},
+        emergency=emergency and emergency._replace(tenants=emergency.tenants & {tenant}),
+    )
+
+
+def limits_of_tenant(limits: Sequence[LimitInForce], tenant: str) -> list[LimitInForce]:
+    """The limits of a tenant: its own, and those of each tenant where it has none."""
+    scope, each = tenant_scope(tenant), tenant_scope(EACH)
+    own = {limit.key: limit for limit in limits if limit.key.scope == scope}
+    common = (
+        limit._replace(key=limit.key._replace(scope=scope))
+        for limit in limits
+        if limit.key.scope == each
+    )
+    return list({**{limit.key: limit for limit in common}, **own}.values())
 
 
 def configured_limits(config: FleetConfig) -> dict[LimitKey, int]:

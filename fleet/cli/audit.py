@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from fleet.cli.connect import connect
 from fleet.cli.output import (
     ByOption,
     JsonOption,
@@ -26,6 +27,7 @@ from fleet.cli.output import (
 from fleet.cli.rows import Column, CsvOption, figure, print_rows, table
 
 if TYPE_CHECKING:
+    from fleet.access.rules import Role
     from fleet.audit.log import AuditLog
     from fleet.audit.rules import AuditEntry, Chain, Head, Problem, Verdict
     from fleet.secrets.anchor import Anchors
@@ -149,7 +151,7 @@ def accept(why: WhyOption, by: ByOption = "", as_json: JsonOption = False) -> No
     from fleet.secrets.anchor import accept_broken
 
     actor = actor_of(by, why)
-    log, anchors = _log_and_anchors()
+    log, anchors = _log_and_anchors("administer")
     problems = accept_broken(log, anchors, origin_here(actor.by), actor.why)
     if as_json:
         print_json({"accepted": [_problem_json(each) for each in problems]})
@@ -161,12 +163,10 @@ def _log() -> AuditLog:
     return _log_and_anchors()[0]
 
 
-def _log_and_anchors() -> tuple[AuditLog, Anchors | None]:
+def _log_and_anchors(role: Role = "read") -> tuple[AuditLog, Anchors | None]:
     from fleet.secrets.anchor import anchors_of
-    from fleet.settings import load_settings
-    from fleet.tasks.connection import open_connection
 
-    connection = open_connection(load_settings())
+    connection = connect(role, "fleet audit")
     return connection.policy.audit, anchors_of(connection.secrets)
 
 

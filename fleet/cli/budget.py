@@ -149,7 +149,7 @@ def show(as_json: JsonOption = False) -> None:
 
     fleet = Fleet.from_env()
     controls, budgets = fleet.controls(), fleet.settings.config.budgets
-    limits = [each for each in controls.in_force() if each.key.window in NAMES]
+    limits = [each for each in fleet.limits() if each.key.window in NAMES]
     usage = fleet.limit_usage(limits)
     if as_json:
         downgrade = controls.downgrade

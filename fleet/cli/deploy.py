@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleet.cli.connect import connect
 from fleet.cli.output import JsonOption, console, counting, dollars, print_json, say, seconds, state
 from fleet.cli.rows import Column, figure, table
 
@@ -132,11 +133,9 @@ def watch(
     """
     from fleet.operations.rollout import VersionWatch, newest_version
     from fleet.operations.rules.rollout import Tolerance, compare
-    from fleet.settings import load_settings
-    from fleet.tasks.connection import open_connection
 
     watch_seconds, before = duration(watch_for, "--for"), duration(baseline, "--baseline")
-    connection = open_connection(load_settings())
+    connection = connect("read", "fleet deploy watch")
     chosen = version or newest_version(connection)
     seen = VersionWatch(connection, chosen)
     since = connection.tasks.records.now_us() / 1e6 - before

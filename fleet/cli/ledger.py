@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from fleet.cli.connect import connect, guarded_connection
 from fleet.cli.output import (
     JsonOption,
     LimitOption,
@@ -49,6 +50,7 @@ def add_to(parent: typer.Typer) -> None:
 @app.command()
 def show(
     limit: LimitOption = 20,
+    tenant: Annotated[str | None, typer.Option(help=f"{ONLY} of this tenant.")] = None,
     as_json: JsonOption = False,
     as_csv: CsvOption = False,
 ) -> None:
@@ -56,7 +58,9 @@ def show(
 
     Example: `fleet ledger show --limit 50`
     """
-    entries = _ledger().entries.newest(limit)
+    from fleet import Fleet
+
+    entries = Fleet.from_env().ledger(limit, tenant)
     print_rows(entries, ENTRIES, lambda entry: entry._asdict(), as_json, as_csv)
 
 
@@ -71,7 +75,7 @@ def verify(as_json: JsonOption = False) -> None:
     from fleet.ledger.verification import verify as verify_ledger
 
     with counting("entries read") as seen:
-        found = verify_ledger(_ledger(), seen)
+        found = verify_ledger(connect("read", "fleet ledger verify").ledger, seen)
     if as_json:
         shown = found._asdict() | {"differences": [each._asdict() for each in found.differences]}
         print_json({"adds_up": not found.differences, **shown})
@@ -114,6 +118,7 @@ def export(
 
     Example: `fleet ledger export --format parquet --from 2026-11-01 -o november.parquet`
     """
+    from fleet.access.rules import Need
     from fleet.errors import InvalidRequest
     from fleet.ledger.reading import LedgerFilter
 
@@ -122,11 +127,13 @@ def export(
     days = (first.date() if first else None, last.date() if last else None)
     if days[0] and days[1] and days[1] < days[0]:
         raise InvalidRequest(f"--to {days[1]} is before --from {days[0]}; exchange them")
-    names = (tenant, request_type, agent_type, pool, model, provider)
-    _export(form, output, LedgerFilter(*days, *names, kind, task))
+    connection, guard = guarded_connection()
+    guard.check(Need("read"), "fleet ledger export")
+    names = (guard.narrowed(tenant), request_type, agent_type, pool, model, provider)
+    _export(connection.ledger, form, output, LedgerFilter(*days, *names, kind, task))
 
 
-def _export(form: Form, output: Path | None, wanted: LedgerFilter) -> None:
+def _export(ledger: LedgerStores, form: Form, output: Path | None, wanted: LedgerFilter) -> None:
     import sys
 
     from fleet.ledger.exports import export as write
@@ -136,7 +143,7 @@ def _export(form: Form, output: Path | None, wanted: LedgerFilter) -> None:
     if form == "parquet":
         # Checked before the slow reading of the ledger: the extra may be missing.
         load_arrow()
-    reader = LedgerReader(_ledger())
+    reader = LedgerReader(ledger)
     with counting("entries read", reader.length()) as seen:
         count = write(reader.matching(wanted, seen), form, output, sys.stdout.buffer)
     say(f"{count} entries written" + (f" to {output}" if output else ""), err=True)
@@ -161,6 +168,7 @@ def correct(
     from getpass import getuser
     from uuid import uuid4
 
+    from fleet.access.rules import Need
     from fleet.errors import InvalidRequest
     from fleet.ledger.reading import LedgerReader
     from fleet.ledger.usage_exports import nanodollars
@@ -169,9 +177,11 @@ def correct(
         nano = nanodollars(amount)
     except ValueError as error:
         raise InvalidRequest(f"--amount: {error}; write US dollars, such as -0.25") from None
-    ledger = _ledger()
+    connection, guard = guarded_connection()
+    guard.check(Need("administer", whole_fleet=True), "fleet ledger correct")
+    ledger, by = connection.ledger, guard.actor(getuser())
     found = LedgerReader(ledger).find(entry)
-    made = ledger.entries.correct(found, nano, getuser(), why, once or uuid4().hex)
+    made = ledger.entries.correct(found, nano, by, why, once or uuid4().hex)
     if as_json:
         print_json({"correction": made, "of": entry, "amount": nano})
     else:
@@ -206,7 +216,8 @@ def reconcile(
         allowed = nanodollars(tolerance)
     except ValueError as error:
         raise InvalidRequest(f"--tolerance: {error}; write US dollars, such as 0.01") from None
-    found = compare(_ledger().rollups, file, allowed, provider)
+    ledger = connect("read", "fleet ledger reconcile").ledger
+    found = compare(ledger.rollups, file, allowed, provider)
     if as_json:
         lines = [_compared_json(line) for line in found.differing]
         print_json({"agrees": found.agrees, "compared": len(found.lines), "differences": lines})
@@ -216,13 +227,6 @@ def reconcile(
             console().print(table(found.differing, COMPARED))
     if not found.agrees:
         raise typer.Exit(1)
-
-
-def _ledger() -> LedgerStores:
-    from fleet.settings import load_settings
-    from fleet.tasks.connection import open_connection
-
-    return open_connection(load_settings()).ledger
 
 
 def _compared_json(line: Compared) -> dict[str, Any]:

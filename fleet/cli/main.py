@@ -45,6 +45,7 @@ MODULES = {
     "emergency": ("emergency",),
     "secrets": ("secrets",),
     "audit": ("audit",),
+    "access": ("access",),
     "ledger": ("ledger",),
     "spend": ("spend",),
     "simulate": ("simulate",),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleet.cli.connect import check_alone, connect, guarded_connection
 from fleet.cli.output import JsonOption, console, print_json, say
 from fleet.cli.rows import Column, figure, table
 
@@ -80,6 +81,7 @@ def refresh(
     if url and given:
         raise InvalidRequest("give --url or --from, not both")
     settings = load_settings()
+    check_alone(settings, "operate", "fleet models refresh")
     done = refresh_prices(settings, shared_prices(settings), url or DEFAULT_UPDATE_URL, given)
     if as_json:
         print_json(_refreshed_json(done))
@@ -117,7 +119,6 @@ def resume(
     from fleet.models.keys import ProviderKeys
     from fleet.models.listing import end_cool_downs
     from fleet.settings import load_settings
-    from fleet.tasks.connection import open_connection
     from fleet.text import unknown
 
     settings = load_settings()
@@ -125,7 +126,8 @@ def resume(
     known = {each.name: each for each in catalogue(settings, keys)}
     if model not in known:
         raise InvalidRequest(unknown("model", model, known))
-    ended = end_cool_downs(open_connection(settings).models.state, known[model])
+    state = connect("operate", "fleet models resume").models.state
+    ended = end_cool_downs(state, known[model])
     reasons = [each.reason for each in ended]
     if as_json:
         print_json({"model": model, "ended": reasons})
@@ -148,12 +150,12 @@ def train(as_json: JsonOption = False) -> None:
     """
     from functools import partial
 
+    from fleet.access.rules import Need
     from fleet.policy.actor import routine_actor
-    from fleet.settings import load_settings
-    from fleet.tasks.connection import open_connection
 
-    fleet = open_connection(load_settings())
-    cause = routine_actor(why="fleet models train")
+    fleet, guard = guarded_connection()
+    guard.check(Need("operate", whole_fleet=True), "fleet models train")
+    cause = routine_actor(guard.actor(""), "fleet models train")
     show_training(fleet, partial(fleet.policy.store.set_difficulty, actor=cause), as_json)
 
 
@@ -234,7 +236,6 @@ def _lines(request_type: str | None) -> tuple[list[CatalogueLine], str]:
     from fleet.models.keys import ProviderKeys
     from fleet.models.listing import listing
     from fleet.settings import load_settings
-    from fleet.tasks.connection import open_connection
     from fleet.tasks.submission.model_planning import model_policy
     from fleet.text import unknown
 
@@ -244,7 +245,7 @@ def _lines(request_type: str | None) -> tuple[list[CatalogueLine], str]:
     book, problem = _book(settings)
     keys = ProviderKeys(settings.config.providers, os.environ)
     found = catalogue(settings, keys, price_all=True, book=book)
-    now, facts = open_connection(settings).models.state.look()
+    now, facts = connect("read", "fleet models").models.state.look()
     policy = model_policy(settings.config)
     return listing(found, facts, policy, now, request_type), book.source + problem
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleet.cli.connect import guarded_connection
 from fleet.cli.output import JsonOption, WhyOption, console, moment, print_json, say
 from fleet.cli.rows import Column, CsvOption, figure, print_rows, table
 
 if TYPE_CHECKING:
+    from fleet.access.rules import Role
     from fleet.secrets.store import SecretStore
     from fleet.secrets.values import Secret, SecretVersion
     from fleet.tasks.connection import Connection
@@ -74,7 +76,7 @@ def set_(
     check_path(path)
     for name in names:
         check_field(name)
-    connection = _connection()
+    connection = _connection("administer", path)
     store = connection.secrets.writable
     newest, kept = _newest(store, path)
     if expected is None:
@@ -113,7 +115,7 @@ def get(
 
     Example: `fleet secrets get providers/openai api_key --reveal`
     """
-    connection = _connection()
+    connection = _connection("administer" if reveal else "read", path)
     found = _version(connection, path, version)
     shown = _chosen(found, fields)
     if reveal:
@@ -144,8 +146,11 @@ def list_(
     Example: `fleet secrets list providers/`
     """
     places: dict[str, list[str]] = {}
-    for store in _connection().secrets.stores:
-        for path in store.paths(prefix):
+    connection, guard = guarded_connection()
+    beginning = guard.secret_prefix(prefix)
+    guard.check_secret("read", beginning)
+    for store in connection.secrets.stores:
+        for path in store.paths(beginning):
             places.setdefault(path, []).append(store.name)
     if places or as_json or as_csv:
         print_rows(sorted(places.items()), PATHS, _place_json, as_json, as_csv)
@@ -166,7 +171,7 @@ def history(
     from fleet.errors import SecretNotFound
 
     rows: list[tuple[str, SecretVersion]] = []
-    stores = _connection().secrets.stores
+    stores = _connection("read", path).secrets.stores
     for store in stores:
         try:
             rows += [(store.name, each) for each in reversed(store.versions(path))]
@@ -181,16 +186,19 @@ def history(
 def _note(connection: Connection, what: str, path: str, version: int, why: str) -> None:
     """Write an act to the audit before it is done. Raises `Unavailable` if Redis does not answer:
     then it is not done."""
+    from fleet.access.access import Guard
     from fleet.audit.origin import origin_here
 
-    connection.policy.audit.act(what, path, version, origin_here(), why)
+    guard = Guard(connection.access, connection.settings.environment.token)
+    connection.policy.audit.act(what, path, version, origin_here(guard.actor("")), why)
 
 
-def _connection() -> Connection:
-    from fleet.settings import load_settings
-    from fleet.tasks.connection import open_connection
-
-    return open_connection(load_settings())
+def _connection(role: Role, path: str) -> Connection:
+    """The connection, if FLEET_TOKEN may use the secrets of this path. A tenant's token may use
+    those under `tenants/NAME/`. Raises `NotAllowed`."""
+    connection, guard = guarded_connection()
+    guard.check_secret(role, path)
+    return connection
 
 
 def _newest(store: SecretStore, path: str) -> tuple[int, Mapping[str, str]]:

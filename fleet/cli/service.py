@@ -103,6 +103,9 @@ def beat() -> None:
 def flower() -> None:
     """Serve Flower on the loopback interface or FLEET_FLOWER_HOST, with a user and a password.
 
+    With FLEET_FLOWER_VIEWER_PASSWORD there is a second user, `viewer`, who sees everything and
+    changes nothing.
+
     Example: `FLEET_FLOWER_PORT=5555 FLEET_FLOWER_PASSWORD=secret fleet service flower`
     """
     from fleet.settings import load_settings
@@ -115,11 +118,12 @@ def flower() -> None:
 
 @app.command()
 def ops() -> None:
-    """Serve health, readiness, metrics and the figures that KEDA scales by, without a login.
+    """Serve health, readiness, metrics and the figures that KEDA scales by.
 
     `/health` says that the process answers. `/ready` says that Redis answers too. `/metrics` has
     the metrics for Prometheus, `/scale/POOL` what KEDA's metrics-api trigger reads. What cannot be
-    known is a 503 with the reason, never a 0.
+    known is a 503 with the reason, never a 0. With FLEET_OPS_TOKEN, `/metrics` and `/scale/POOL`
+    need that bearer token.
 
     Example: `FLEET_OPS_PORT=8080 fleet service ops`
     """

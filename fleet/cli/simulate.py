@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleet.cli.connect import connect
 from fleet.cli.output import (
     JsonOption,
     check_plot,
@@ -155,13 +156,12 @@ def simulate(
 
 
 def _simulate(ask: Ask, plot: Path | None, as_json: bool) -> None:
-    from fleet.settings import load_settings
     from fleet.simulation.run import report
-    from fleet.tasks.connection import open_connection
 
     check_plot(plot)
+    connection = connect("read", "fleet simulate")
     with _progress() as progress:
-        found = report(open_connection(load_settings()), ask, progress)
+        found = report(connection, ask, progress)
     if plot:
         write_plot(found, plot)
     if as_json:

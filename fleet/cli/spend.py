@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from fleet.cli.connect import connect
 from fleet.cli.output import JsonOption, check_plot, console, print_json
 
 Dimension = Literal["model", "tenant", "agent_type", "request_type", "pool", "provider"]
@@ -64,26 +65,16 @@ def spend(
 
 def _last_report() -> SpendReport | None:
     from fleet.ledger.daily_spend import last_report
-    from fleet.settings import load_settings
-    from fleet.tasks.connection import open_connection
 
-    return last_report(open_connection(load_settings()).ledger)
+    return last_report(connect("read", "fleet spend --last-report").ledger)
 
 
 def _new_report(
     first: str | None, last: str | None, days: int | None, tenant: str | None
 ) -> SpendReport:
-    from fleet.ledger.period import period_of, today_of
-    from fleet.ledger.spend import recorded_rows, spend_report
-    from fleet.settings import load_settings
-    from fleet.tasks.connection import open_connection
+    from fleet import Fleet
 
-    fleet = open_connection(load_settings())
-    today, now = today_of(fleet.ledger.entries)
-    period = period_of(today, first, last, days)
-    config, policy = fleet.settings.config, fleet.policy.store.read()
-    rows = recorded_rows(fleet.ledger)
-    return spend_report(config, policy, rows, period, tenant, made_at=now)
+    return Fleet.from_env().spend(first, last, days=days, tenant=tenant)
 
 
 def show_report(

@@ -69,18 +69,27 @@ def look(settings: Settings) -> list[Part]:
 
 
 def _parts_in_broker(settings: Settings) -> list[Part]:
+    from fleet.access.access import Guard
+    from fleet.access.rules import Need
+    from fleet.errors import NotAllowed
     from fleet.operations import health
     from fleet.scaling.administration import pool_sizes
     from fleet.tasks.connection import open_connection
 
     connection = open_connection(settings)
+    try:
+        guard = Guard(connection.access, settings.environment.token)
+        guard.check(Need("read", whole_fleet=True), "the state of pools and beat")
+    except NotAllowed as refused:
+        return [health.access_part(settings, str(refused))]
     counts = connection.routing.pools.counts(list(settings.config.pools))
     sizes = pool_sizes(connection)
     pools = health.pool_parts(connection.routing.agents.agents(), counts, sizes)
     beat = health.beat_part(connection)
     on_hold = health.on_hold_parts(connection.tasks.on_hold.count())
     aside = connection.tasks.set_aside
-    return [*pools, beat, *on_hold, *health.malformed_parts(aside.count(), aside.ever())]
+    access = health.access_part(settings)
+    return [access, *pools, beat, *on_hold, *health.malformed_parts(aside.count(), aside.ever())]
 
 
 def flower_url(settings: Settings) -> str | None:

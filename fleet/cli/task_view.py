@@ -127,6 +127,17 @@ def isolation_note(result: dict[str, Any] | None) -> str:
     return str(isolation) or "none: no code ran"
 
 
+def tools_note(record: TaskRecord) -> str:
+    """The tools that the caller of a task has granted and approved. Empty by default."""
+    tools, approved, by, untrusted = record.grants
+    parts = [] if tools is None else [", ".join(tools) or "none"]
+    if approved:
+        parts.append(f"approved by {by}: {', '.join(approved)}")
+    if untrusted:
+        parts.append("the payload is untrusted")
+    return "; ".join(parts)
+
+
 def _facts(record: TaskRecord) -> Table:
     facts = Table.grid(padding=(0, 2))
     tokens = f"{record.input_tokens} in, {record.output_tokens} out"
@@ -140,6 +151,7 @@ def _facts(record: TaskRecord) -> Table:
         ("model", f"{record.model or '-'}, tokens {tokens}, {dollars(record.cost_nanodollars)}"),
         ("downgrade", model_note(record)),
         ("uncertain", uncertain_note(record)),
+        ("tools", tools_note(record)),
         ("submitted", moment(record.submitted)),
         ("took", f"wait {seconds(record.wait_seconds)}, run {seconds(record.run_seconds)}"),
         ("attempts", _attempts(record)),

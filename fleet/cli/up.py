@@ -248,7 +248,7 @@ def _print_start(settings: Settings, plan: ProcessPlan, found: Addresses) -> Non
     model = masked(found.model_url) if found.model_url else "from the providers whose key is set"
     say(f"model  {model}")
     say(f"flower {found.flower_url}, user {settings.environment.flower_user}")
-    say(f"ops    {found.ops_url}, without a login: /health, /ready, /metrics, /scale/POOL")
+    say(f"ops    {found.ops_url}: /health, /ready, /metrics, /scale/POOL")
     for part in sandbox_parts(settings):
         say(f"sandbox {part.where}, {part.detail}")
     for note in plan.notes:

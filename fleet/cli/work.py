@@ -60,6 +60,19 @@ DelayOption = Annotated[
 PriorityOption = Annotated[
     int, typer.Option("--priority", help="0 (most urgent) to 9. An emergency accepts only 0.")
 ]
+ToolOption = Annotated[
+    list[str] | None,
+    typer.Option("--tool", help="A tool that the agent may use. Default: all but outward tools."),
+]
+ApproveOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--approve", help="An outward tool to use even after the agent has read text of strangers."
+    ),
+]
+UntrustedOption = Annotated[
+    bool, typer.Option("--untrusted", help="The payload is text of strangers.")
+]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait for the result and show it.")]
 TimeoutOption = Annotated[
     float | None,
@@ -95,6 +108,9 @@ def submit(
     idempotency_key: KeyOption = None,
     delay: DelayOption = None,
     priority: PriorityOption = 5,
+    tool: ToolOption = None,
+    approve: ApproveOption = None,
+    untrusted: UntrustedOption = False,
     wait: WaitOption = False,
     timeout: TimeoutOption = None,
     as_json: JsonOption = False,
@@ -121,6 +137,9 @@ def submit(
         idempotency_key=idempotency_key,
         delay=delay,
         priority=priority,
+        tools=tool or None,
+        approve=approve or (),
+        untrusted=untrusted,
     )
     _show_submitted(submitted, wait or timeout is not None, timeout, as_json)
 

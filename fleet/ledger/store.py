@@ -74,11 +74,19 @@ class Ledger(Store):
         with redis_errors(self.client):
             return int(self.client.xlen(self.keys.ledger))
 
-    def newest(self, most: int) -> list[LedgerEntry]:
-        """Entries of the stream, newest first."""
-        with redis_errors(self.client):
-            found: Any = self.client.xrevrange(self.keys.ledger, count=most)
-        return _entries(found)
+    def newest(self, most: int, tenant: str | None = None) -> list[LedgerEntry]:
+        """Entries of the stream, newest first. For those of one tenant the stream is searched, with
+        a call for each `PAGE` entries."""
+        size, last = (most if tenant is None else PAGE), "+"
+        found: list[LedgerEntry] = []
+        while True:
+            with redis_errors(self.client):
+                page: Any = self.client.xrevrange(self.keys.ledger, last, count=size)
+            entries = _entries(page)
+            found += [each for each in entries if tenant in (None, each.tenant)]
+            if tenant is None or len(found) >= most or len(entries) < size:
+                return found[:most]
+            last = f"({entries[-1].id}"
 
     def find(self, entry_id: str) -> LedgerEntry | None:
         """One entry of the stream."""

@@ -49,6 +49,13 @@ def broker_part(settings: Settings) -> Part:
     return Part("broker", True, where)
 
 
+def access_part(settings: Settings, problem: str = "") -> Part:
+    """Who may do what. Open access is no fault, but it is said."""
+    if settings.config.access.mode == "open":
+        return Part("access", True, "open", "each process that reaches Redis may do everything")
+    return Part("access", not problem, "tokens", problem)
+
+
 def model_part(settings: Settings, keys: ProviderKeys) -> Part:
     """The language model: a server that must answer, or providers with a key (not tested)."""
     url, key = settings.environment.model_url, settings.environment.model_key
@@ -74,8 +81,8 @@ def sandbox_parts(settings: Settings) -> list[Part]:
 
 
 def flower_part(url: str) -> Part:
-    """Flower. Its health check page must answer."""
-    problem = http_problem(f"{url}/healthcheck")
+    """Flower. It must answer, if only by asking for the login, which this process may not know."""
+    problem = http_problem(f"{url}/healthcheck", asks_for_login=True)
     return Part("flower", not problem, url, problem)
 
 
@@ -149,13 +156,16 @@ def malformed_parts(count: int, ever: int) -> list[Part]:
     return [Part("malformed", True, where, detail)] if count else []
 
 
-def http_problem(url: str, headers: Mapping[str, str] = MappingProxyType({})) -> str:
-    """The problem with an HTTP address. Empty if it answers 200."""
+def http_problem(
+    url: str, headers: Mapping[str, str] = MappingProxyType({}), *, asks_for_login: bool = False
+) -> str:
+    """The problem with an HTTP address. Empty if it answers 200, or asks for a login where it
+    should."""
     try:
         request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310
         with urllib.request.urlopen(request, timeout=PROBE_SECONDS) as answer:  # noqa: S310
             return "" if answer.status == 200 else f"answered {answer.status}"
     except urllib.error.HTTPError as error:
-        return f"answered {error.code}"
+        return "" if asks_for_login and error.code == 401 else f"answered {error.code}"
     except (OSError, ValueError) as error:
         return f"does not answer ({getattr(error, 'reason', error)})"

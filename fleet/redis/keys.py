@@ -31,11 +31,17 @@ Redis Cluster slot and each script may touch several at once.
                                         secrets, each chained to the entry before by its hash
     {fleet}:audit:head         hash     the number and hash of its last entry, and of the last one
                                         that was trimmed
+    {fleet}:tokens             hash     what each token grants, as JSON, by the token's SHA-256
     {fleet}:change:ID          string   the answer to a change of the policy, or to another entry
                                         of the audit
     {fleet}:models             hash     evidence of models, and their cool-downs
     {fleet}:prices             hash     the price data of the last refresh, and its version
     {fleet}:clock              string   until when no lease ends, since the clock was set, ms
+    {fleet}:secrets            hash     the current version of each secret, and the generation: how
+                                        often one has changed; never a value
+    {fleet}:secrets:rotations  hash     the rotation of each secret as JSON: versions, stages, times
+    {fleet}:secrets:processes  hash     which versions each process has and uses, and since when
+    {fleet}:secrets:set:NAME   string   who rotates a secret of this set now (a lease)
     {fleet}:beat               string   who is beat now (a lease)
     {fleet}:beat:runs          hash     when each job of beat began last, ms
     {fleet}:health             hash     beat's last health summary
@@ -133,6 +139,10 @@ class Keys:
         return f"{self.tag}:audit"
 
     @property
+    def tokens(self) -> str:
+        return f"{self.tag}:tokens"
+
+    @property
     def audit_head(self) -> str:
         return f"{self.tag}:audit:head"
 
@@ -151,6 +161,21 @@ class Keys:
     @property
     def clock(self) -> str:
         return f"{self.tag}:clock"
+
+    @property
+    def secrets(self) -> str:
+        return f"{self.tag}:secrets"
+
+    @property
+    def rotations(self) -> str:
+        return f"{self.tag}:secrets:rotations"
+
+    @property
+    def secret_processes(self) -> str:
+        return f"{self.tag}:secrets:processes"
+
+    def secret_set(self, name: str) -> str:
+        return f"{self.tag}:secrets:set:{name}"
 
     @property
     def beat(self) -> str:

@@ -58,6 +58,7 @@ class Script:
 class Scripts:
     """The scripts, bound to one client: `scripts.submit(keys=[...], args=[...])`."""
 
+    acknowledge: Script
     admit: Script
     alert: Script
     audit: Script
@@ -65,6 +66,7 @@ class Scripts:
     begin_job: Script
     cancel: Script
     carry: Script
+    change_tokens: Script
     claim: Script
     clock: Script
     close_circuit: Script
@@ -113,8 +115,10 @@ class Scripts:
     revoke: Script
     rights: Script
     rollup: Script
+    rotate: Script
     save: Script
     scaling: Script
+    secret_processes: Script
     shorten: Script
     size: Script
     snapshot: Script

@@ -5,19 +5,12 @@ The rights that it needs there: `get` and `patch` of `deployments/scale`, and `p
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager
+from typing import NamedTuple
 
-import pydantic
-import urllib3
-from kubernetes import client, config
-from kubernetes.client.exceptions import ApiException
-from kubernetes.config.config_exception import ConfigException
+from kubernetes import client
 
-from fleet.errors import InvalidConfig, NotAllowed, Unavailable
+from fleet.kubernetes_api import TIMEOUT, connect_api, kubernetes_errors, or_none
 
 FIELD_MANAGER = "fleet"
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -25,9 +18,7 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 METADATA_ALONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 """Has the API leave out the specification and the status of a pod."""
-TIMEOUT = (2.0, 5.0)
-"""Seconds to connect, and to wait for an answer."""
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+RIGHTS = "get and patch of deployments/scale, patch of pods"
 
 
 class Scale(NamedTuple):
@@ -49,7 +40,7 @@ class Cluster:
     def scale_of(self, deployment: str) -> Scale | None:
         """The scale of a Deployment. None without such a Deployment."""
         with _cluster_errors(f"read the scale of Deployment {deployment}", self.namespace):
-            found = _or_none(
+            found = or_none(
                 lambda: self._apps.read_namespaced_deployment_scale(
                     deployment, self.namespace, _request_timeout=TIMEOUT
                 )
@@ -83,7 +74,7 @@ class Cluster:
         """Set the deletion cost of a pod. False if there is none, or if it is ending already."""
         body = {"metadata": {"annotations": {DELETION_COST: str(cost)}}}
         with _cluster_errors(f"annotate pod {pod}", self.namespace):
-            found = _or_none(
+            found = or_none(
                 lambda: self._core.patch_namespaced_pod(
                     pod,
                     self.namespace,
@@ -98,64 +89,10 @@ class Cluster:
 
 
 def connect_cluster(namespace: str | None) -> Cluster:
-    """The cluster of this pod's service account, else that of the kubeconfig (KUBECONFIG).
-
-    Raises `InvalidConfig` if there is neither.
-    """
-    settings = client.Configuration()
-    try:
-        if "KUBERNETES_SERVICE_HOST" in os.environ:
-            config.load_incluster_config(settings)
-            own = (SERVICE_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
-        else:
-            # The client itself reads the variable when it is imported.
-            file = os.environ.get("KUBECONFIG")
-            config.load_kube_config(file, client_configuration=settings, persist_config=False)
-            _, context = config.list_kube_config_contexts(file)
-            own = context["context"].get("namespace", "default")
-    except (ConfigException, OSError) as error:
-        raise InvalidConfig(
-            f"scaling.actuator: the cluster is not known ({error}); run beat in a pod with a "
-            "service account, or name a kubeconfig in KUBECONFIG"
-        ) from error
-    # The next decision tries again.
-    settings.retries = 0
-    return Cluster(client.ApiClient(settings), namespace or own)
+    """The cluster of this process, see `connect_api`. Raises `InvalidConfig` if there is none."""
+    api, own = connect_api("scaling.actuator")
+    return Cluster(api, namespace or own)
 
 
-def _or_none(ask: Callable[[], Any]) -> Any:
-    """The answer. None if there is no such object."""
-    try:
-        return ask()
-    except ApiException as error:
-        if error.status == 404:
-            return None
-        raise
-
-
-@contextmanager
-def _cluster_errors(what: str, namespace: str) -> Iterator[None]:
-    """Translate the client's errors. None of its texts is passed on: headers may hold a token."""
-    try:
-        yield
-    except ApiException as error:
-        if error.status in (401, 403):
-            raise NotAllowed(
-                f"Kubernetes does not allow the fleet to {what} in namespace {namespace}; give its "
-                "service account the Role of the chart: get and patch of deployments/scale, patch "
-                "of pods"
-            ) from None
-        raise Unavailable(
-            f"Kubernetes could not {what} in namespace {namespace} (status {error.status}); the "
-            "next decision tries again"
-        ) from None
-    except urllib3.exceptions.HTTPError as error:
-        raise Unavailable(
-            f"Kubernetes does not answer ({type(error).__name__}), so the fleet could not {what}; "
-            "the next decision tries again"
-        ) from None
-    except pydantic.ValidationError as error:
-        raise Unavailable(
-            f"the Kubernetes client cannot read the answer to: {what} ({error.error_count()} "
-            "fields differ from its schema); use a cluster of a version that it supports"
-        ) from None
+def _cluster_errors(what: str, namespace: str) -> AbstractContextManager[None]:
+    return kubernetes_errors(what, namespace, RIGHTS)

@@ -9,8 +9,12 @@ A package adds a store with an entry point that names a `StoreFactory`:
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from threading import Lock
 from typing import Protocol
 
 from fleet.errors import SecretConflict, SecretNotFound
@@ -51,6 +55,56 @@ class SecretStore(Protocol):
     def destroy(self, path: str, version: int) -> None:
         """Delete the values of a version for good. Nothing happens if they are gone already, or
         never existed."""
+
+
+class LateStore:
+    """A store that is made at its first use, since its client is a large package. A forked child
+    makes its own."""
+
+    is_writable = True
+
+    def __init__(self, name: str, make: Callable[[], SecretStore]) -> None:
+        self.name = name
+        self._make = make
+        self._begin()
+        os.register_at_fork(after_in_child=partial(_begin_anew, weakref.ref(self)))
+
+    def _begin(self) -> None:
+        self._lock = Lock()
+        self._made: SecretStore | None = None
+
+    @property
+    def _store(self) -> SecretStore:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def read(self, path: str, version: int | None = None) -> Secret:
+        """As the store."""
+        return self._store.read(path, version)
+
+    def write(self, path: str, fields: Mapping[str, str], expected: int) -> int:
+        """As the store."""
+        return self._store.write(path, fields, expected)
+
+    def versions(self, path: str) -> list[SecretVersion]:
+        """As the store."""
+        return self._store.versions(path)
+
+    def paths(self, prefix: str = "") -> list[str]:
+        """As the store."""
+        return self._store.paths(prefix)
+
+    def destroy(self, path: str, version: int) -> None:
+        """As the store."""
+        self._store.destroy(path, version)
+
+
+def _begin_anew(kept: weakref.ref[LateStore]) -> None:
+    store = kept()
+    if store is not None:
+        store._begin()
 
 
 @dataclass(frozen=True, slots=True)

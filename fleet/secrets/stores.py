@@ -11,9 +11,7 @@ from fleet.extensions import installed
 from fleet.secrets.environment_store import EnvironmentStore
 from fleet.secrets.file_store import FileStore
 from fleet.secrets.master_key import master_key_of
-from fleet.secrets.store import SecretStore, StoreFactory
-from fleet.secrets.vault_client import VaultClient
-from fleet.secrets.vault_store import VaultStore
+from fleet.secrets.store import LateStore, SecretStore, StoreFactory
 from fleet.settings import Settings
 from fleet.text import unknown
 
@@ -30,7 +28,25 @@ def _file(settings: Settings) -> SecretStore:
 
 def _vault(settings: Settings) -> SecretStore:
     token, vault = settings.environment.vault_token, settings.config.secrets.vault
-    return VaultStore(vault, VaultClient(vault, token.get_secret_value() if token else None))
+
+    def make() -> SecretStore:
+        from fleet.secrets.vault_client import VaultClient
+        from fleet.secrets.vault_store import VaultStore
+
+        return VaultStore(vault, VaultClient(vault, token.get_secret_value() if token else None))
+
+    return LateStore("vault", make)
+
+
+def _kubernetes(settings: Settings) -> SecretStore:
+    namespace = settings.config.secrets.kubernetes.namespace
+
+    def make() -> SecretStore:
+        from fleet.secrets.kubernetes_store import KubernetesStore
+
+        return KubernetesStore(namespace)
+
+    return LateStore("kubernetes", make)
 
 
 STORES: Mapping[str, StoreFactory] = MappingProxyType(
@@ -38,6 +54,7 @@ STORES: Mapping[str, StoreFactory] = MappingProxyType(
         "environment": StoreFactory(_environment),
         "file": StoreFactory(_file),
         "vault": StoreFactory(_vault),
+        "kubernetes": StoreFactory(_kubernetes),
     }
 )
 """Fleet's own stores by name."""

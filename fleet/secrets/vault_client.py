@@ -6,21 +6,18 @@ little more, the client logs in anew; also if Vault no longer knows the token.
 
 from __future__ import annotations
 
-import os
 import time
-import weakref
 from collections.abc import Callable, Collection
-from functools import partial
 from math import inf
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import hvac
 
 from fleet.errors import InvalidConfig, NotAllowed, SecretsUnavailable
+from fleet.secrets.vault_adapter import StatusAdapter, VaultRefusal, translated
 from fleet.settings.secrets import Vault
-
-if TYPE_CHECKING:
-    import hvac
 
 CONNECT_SECONDS = 2.0
 RENEW_AFTER = 2 / 3
@@ -39,7 +36,7 @@ class Life(NamedTuple):
 
 
 class VaultClient:
-    """Sends requests to one Vault. Threads may share it. A forked child logs in for itself."""
+    """Sends requests to one Vault. Threads may share it, but not a forked child."""
 
     def __init__(
         self,
@@ -50,11 +47,6 @@ class VaultClient:
         self._settings = settings
         self._own_token = token
         self._monotonic = monotonic
-        self.begin()
-        os.register_at_fork(after_in_child=partial(_begin_anew, weakref.ref(self)))
-
-    def begin(self) -> None:
-        """Forget connection and token."""
         self._lock = Lock()
         self._client: hvac.Client | None = None
         self._life: Life | None = None
@@ -77,8 +69,6 @@ class VaultClient:
         `InvalidRequest` by the status of the answer, and `VaultRefusal` for the statuses in
         `passing`.
         """
-        from fleet.secrets.vault_adapter import VaultRefusal, translated
-
         client = self._ready()
         token = client.token
         try:
@@ -105,11 +95,6 @@ class VaultClient:
             return client
 
     def _connected(self) -> hvac.Client:
-        # Imported on first use: hvac and requests take a tenth of a second.
-        import hvac
-
-        from fleet.secrets.vault_adapter import StatusAdapter
-
         settings = self._settings
         if settings.ca_file is not None and not settings.ca_file.is_file():
             raise InvalidConfig(
@@ -130,8 +115,6 @@ class VaultClient:
 
     def _replaced(self, client: hvac.Client, token: str) -> bool:
         """Whether there is a new token for one that Vault does not know any more."""
-        from fleet.secrets.vault_adapter import VaultRefusal
-
         with self._lock:
             if client.token != token:
                 # Another thread was first.
@@ -147,8 +130,6 @@ class VaultClient:
 
     def _renew(self, client: hvac.Client, life: Life, now: float) -> None:
         """Renew the token. Log in anew if that fails, or if less than half of its life is left."""
-        from fleet.secrets.vault_adapter import VaultRefusal
-
         seconds = 0.0
         try:
             if life.can_renew:
@@ -167,8 +148,6 @@ class VaultClient:
             self._log_in(client)
 
     def _log_in(self, client: hvac.Client) -> None:
-        from fleet.secrets.vault_adapter import VaultRefusal, translated
-
         now, settings = self._monotonic(), self._settings
         mount = settings.login_mount or settings.login
         try:
@@ -235,8 +214,3 @@ def _read(file: Path | None, key: str) -> str:
         raise InvalidConfig(f"secrets.vault.{key}: {file} is empty")
     return found
 
-
-def _begin_anew(kept: weakref.ref[VaultClient]) -> None:
-    client = kept()
-    if client is not None:
-        client.begin()

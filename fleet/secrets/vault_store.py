@@ -16,6 +16,7 @@ from typing import Any
 from fleet.errors import InvalidConfig, SecretNotFound, SecretsUnavailable
 from fleet.secrets.store import newest_of, written_before
 from fleet.secrets.values import PATH, Secret, SecretVersion, check_fields, check_path
+from fleet.secrets.vault_adapter import VaultRefusal, translated
 from fleet.secrets.vault_client import VaultClient
 from fleet.settings.secrets import Vault
 
@@ -69,8 +70,6 @@ class VaultStore:
 
     def write(self, path: str, fields: Mapping[str, str], expected: int) -> int:
         """Write the next version with check-and-set."""
-        from fleet.secrets.vault_adapter import VaultRefusal, translated
-
         check_path(path)
         check_fields(fields)
         version = expected + 1

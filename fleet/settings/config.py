@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from fleet.settings import defaults
 from fleet.settings.budgets import Budgets, Rates
 from fleet.settings.kubernetes import Kubernetes
-from fleet.settings.limits import Agents, Leases, Limits, Replication, Workers
+from fleet.settings.limits import Access, Agents, Leases, Limits, Replication, Workers
 from fleet.settings.messages import Messages
 from fleet.settings.models import CatalogueModel, Models, TenantModels
 from fleet.settings.names import (
@@ -69,6 +69,7 @@ class FleetConfig(Section):
     messages: Messages = Messages()
     redis: Replication = Replication()
     agents: Agents = Agents()
+    access: Access = Access()
     routing: Routing = Routing()
     health: Health = Health()
     scaling: Scaling = Scaling()
@@ -202,6 +203,18 @@ class FleetConfig(Section):
                         f"with {fit:g} only, under routing.helper_floor ({floor:g}); remove it, or "
                         "lower the floor"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _graces_outlast_tasks(self) -> Self:
+        longest = self.limits.task_seconds
+        for path, rotation in self.secrets.rotation.items():
+            if rotation.grace_seconds is not None and rotation.grace_seconds < longest:
+                raise ValueError(
+                    f'secrets.rotation."{path}".grace_seconds ({rotation.grace_seconds:g}) is '
+                    f"under limits.task_seconds ({longest:g}), so a task might outlive the version "
+                    "that it uses; raise it"
+                )
         return self
 
     @model_validator(mode="after")

@@ -43,6 +43,11 @@ class Environment(BaseSettings):
         description=f"The address of Redis. Default: {DEFAULT_BROKER_URL}",
     )
     broker_port: Port = Field(0, description="The port of the embedded Valkey of `fleet up`.")
+    token: SecretStr | None = Field(
+        None,
+        description="The token of this process, where access.mode is tokens. `fleet access grant` "
+        "makes one.",
+    )
     model_url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
         None, description="The address of a server of the local model."
     )
@@ -62,6 +67,11 @@ class Environment(BaseSettings):
         "fleet", description="The user of Flower."
     )
     flower_password: SecretStr | None = Field(None, description="The password of Flower.")
+    flower_viewer_password: SecretStr | None = Field(
+        None,
+        description="The password of Flower's second user, `viewer`, who sees everything and "
+        "changes nothing. Default: there is no such user.",
+    )
     vault_token: SecretStr | None = Field(
         None, description="The token for `secrets.vault.login = \"token\"`, for development."
     )
@@ -73,8 +83,12 @@ class Environment(BaseSettings):
     ops_port: Port = Field(0, description="The port of the ops endpoint.")
     ops_host: str = Field(
         "127.0.0.1",
-        description="The address that the ops endpoint listens on, such as 0.0.0.0 in a container. "
-        "It has no login.",
+        description="The address that the ops endpoint listens on, such as 0.0.0.0 in a container.",
+    )
+    ops_token: SecretStr | None = Field(
+        None,
+        description="The bearer token that /metrics and /scale of the ops endpoint need. Default: "
+        "they are open. /health and /ready always are.",
     )
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-+]{1,64}$")] | None = Field(
         None,

@@ -104,6 +104,17 @@ class Replication(Section):
     )
 
 
+class Access(Section):
+    """Who may submit, read and operate: see docs/access.md."""
+
+    mode: Literal["open", "tokens"] = Field(
+        "open",
+        description="open: each process that reaches Redis may do everything, for each tenant. "
+        "tokens: `Fleet` and the command line need a token, FLEET_TOKEN, and do what its roles and "
+        "its tenant allow.",
+    )
+
+
 class Agents(Section):
     """What agents may read, and where generated code runs."""
 

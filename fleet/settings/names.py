@@ -47,6 +47,11 @@ FORMS = ", ".join(f"{kind}:NAME" for kind in SCOPE_KINDS)
 MAX_CHARACTERS = 200
 
 
+def tenant_scope(tenant: str) -> str:
+    """The scope of a tenant."""
+    return f"tenant:{tenant}"
+
+
 def scope_form(scope: str) -> str:
     """A scope other than `all`, as it is. Raises `ValueError` for what is none.
 

@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from fleet.settings.addresses import is_loopback
 from fleet.settings.kubernetes import Namespace
 from fleet.settings.names import Section
+from fleet.settings.rotation import SecretPath, SecretRotation
 
 StoreName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_\-]{0,62}$")]
 """A name; whether it is installed is checked where the installed ones are known."""
@@ -165,6 +166,9 @@ class SecretSettings(Section):
     )
     vault: Vault = Vault()
     kubernetes: KubernetesSecrets = KubernetesSecrets()
+    rotation: dict[SecretPath, SecretRotation] = Field(
+        default_factory=dict, examples=["providers/openai"]
+    )
 
     @model_validator(mode="after")
     def _stores_can_work(self) -> Self:

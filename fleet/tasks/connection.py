@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from redis import Redis
 
+from fleet.access.access import Access, Guard
+from fleet.access.store import TokenStore
 from fleet.agent import AgentSpec, installed_agents
 from fleet.audit.log import AuditLog
 from fleet.budgets.alerts_store import Alerts
@@ -37,6 +39,8 @@ from fleet.routing.rules.strategies import Strategy
 from fleet.routing.snapshot import Snapshot
 from fleet.routing.stores import RoutingStores
 from fleet.routing.strategies import installed_strategies
+from fleet.secrets.current import CurrentSecrets
+from fleet.secrets.rotation_store import RotationStore
 from fleet.secrets.secrets import Secrets, secrets_of
 from fleet.settings import Settings
 from fleet.tasks.dead_letters_store import DeadLetters
@@ -69,6 +73,7 @@ class Connection:
     client: Redis
     keys: Keys
     clock: ServerClock
+    access: Access
     policy: PolicyStores
     routing: RoutingStores
     budgets: BudgetStores
@@ -78,9 +83,10 @@ class Connection:
     agents: Mapping[str, AgentSpec]
     strategies: Mapping[str, Strategy]
     secrets: Secrets
+    rotations: RotationStore
 
-    def submitter(self, encode: MessageEncoder) -> Submitter:
-        """A new submitter with its own snapshot and plans."""
+    def submitter(self, encode: MessageEncoder, guard: Guard | None = None) -> Submitter:
+        """A new submitter with its own snapshot and plans, for what the guard allows."""
         complexity = Complexity(self.policy.store)
         planner = Planner(
             self.settings,
@@ -93,18 +99,19 @@ class Connection:
             complexity,
             self.agents,
         )
-        checks = RequestChecks(self.settings, self.agents, complexity)
+        checks = RequestChecks(self.settings, self.agents, complexity, guard)
         return Submitter(checks, planner, self.tasks.submissions, encode)
 
 
-def open_connection(settings: Settings) -> Connection:
-    """Build the connection. Sends nothing to Redis yet. Raises `InvalidConfig`."""
+def open_connection(settings: Settings, agent: str = "") -> Connection:
+    """Build the connection of a process. `agent` is the id of its agent, '' if it is none. Sends
+    nothing to Redis yet. Raises `InvalidConfig`."""
     strategies, agents = installed_strategies(), installed_agents()
     check_strategies(settings, strategies)
     check_model_tasks(settings, agents)
     client = connect(settings.broker_url, settings.environment.socket_timeout)
     keys, scripts = Keys(settings.tag), Scripts(client)
-    leases = settings.config.leases
+    rotations, leases = RotationStore(client, keys, scripts), settings.config.leases
     clock = ServerClock(
         client,
         keys,
@@ -118,6 +125,7 @@ def open_connection(settings: Settings) -> Connection:
         client=client,
         keys=keys,
         clock=clock,
+        access=Access(TokenStore(client, keys, scripts), settings.config.access.mode),
         policy=PolicyStores(PolicyStore(client, keys, scripts), AuditLog(client, keys, scripts)),
         routing=RoutingStores(
             AgentStore(client, keys, scripts),
@@ -137,12 +145,18 @@ def open_connection(settings: Settings) -> Connection:
         tasks=_task_stores(settings, client, keys, scripts, clock),
         agents=agents,
         strategies=strategies,
-        secrets=secrets_of(settings, _newest),
+        secrets=_secrets(settings, rotations, agent),
+        rotations=rotations,
     )
 
 
-def _newest(path: str) -> None:
-    """The version of a path that the fleet uses: no rotation says another than the newest."""
+def _secrets(settings: Settings, rotations: RotationStore, agent: str) -> Secrets:
+    """The secrets of this process, which obey the rotations."""
+    seconds = settings.config.leases.heartbeat_seconds
+    current = CurrentSecrets(rotations, settings.config.secrets.rotation, agent, seconds)
+    secrets = secrets_of(settings, current.version)
+    current.serve(secrets)
+    return secrets
 
 
 def _model_stores(settings: Settings, client: Redis, keys: Keys, scripts: Scripts) -> ModelStores:

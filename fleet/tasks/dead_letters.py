@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from uuid import NAMESPACE_URL, uuid5
 
+from fleet.access.access import Guard
+from fleet.access.rules import Need
 from fleet.errors import FleetError, InvalidRequest, MalformedMessage, TaskNotFound
 from fleet.tasks.connection import Connection
 from fleet.tasks.dead_letters_store import Letter
@@ -30,6 +32,12 @@ def find_dead(fleet: Connection, wanted: DeadFilter) -> list[TaskRecord]:
     now = fleet.tasks.dead_letters.now()
     found = {record.id: record for record in fleet.tasks.dead_letters.newest()}
     return [each for each in found.values() if _fits(each, wanted, now)]
+
+
+def check_own(fleet: Connection, guard: Guard, task_id: str) -> None:
+    """Raise `TaskNotFound` for another tenant's task, in the words for a task that is unknown."""
+    if own := guard.tenant:
+        fleet.tasks.records.check_tenant(task_id, own)
 
 
 def find_malformed(fleet: Connection, wanted: DeadFilter) -> list[SetAsideMessage]:
@@ -110,6 +118,10 @@ def _submission(letter: Letter) -> Submission:
         max_cost_usd=None if limit is None else limit / NANODOLLARS,
         quality=quality,
         speed=speed,
+        tools=record.grants.tools,
+        approve=record.grants.approved,
+        approved_by=record.grants.by,
+        untrusted=record.grants.untrusted,
     )
 
 
@@ -127,6 +139,7 @@ class DeadLetterAdministration:
     """
 
     _connection: Connection
+    _guard: Guard
     _submitter: Submitter
 
     def dead(
@@ -144,24 +157,35 @@ class DeadLetterAdministration:
         `error` is the class of the error, such as `TaskTimedOut`; ages are in seconds since the
         failure. `record.dead` is the reason: one of `fleet.tasks.rules.DEATHS`.
         """
-        wanted = DeadFilter(tenant, request_type, error, older_than, newer_than)
+        own = self._guard.narrowed(tenant) or ""
+        wanted = DeadFilter(own, request_type, error, older_than, newer_than)
         return find_dead(self._connection, wanted)
 
     def malformed(
         self, *, older_than: float | None = None, newer_than: float | None = None
     ) -> list[SetAsideMessage]:
         """The malformed messages that workers have set aside, newest first. They belong to no task
-        and cannot be retried. Ages are in seconds."""
+        and cannot be retried. Ages are in seconds. A handle of one tenant sees none: nobody knows
+        whose they are."""
+        if self._guard.tenant:
+            return []
         return find_malformed(self._connection, DeadFilter("", "", "", older_than, newer_than))
 
     def drop_dead(self, task_id: str) -> None:
-        """Drop a dead letter or a malformed message. Raises `TaskNotFound` if the id is neither."""
+        """Drop a dead letter or a malformed message. Raises `TaskNotFound` if the id is neither.
+
+        A malformed message belongs to no tenant: the role operate drops it.
+        """
         if task_id.startswith(PREFIX):
+            self._guard.check(Need("operate", whole_fleet=True), "drop_dead of malformed messages")
             self._connection.tasks.set_aside.drop(task_id)
         else:
+            check_own(self._connection, self._guard, task_id)
             drop_dead(self._connection, task_id)
 
     def _retry_dead(self, task_id: str) -> Submitted:
         if task_id.startswith(PREFIX):
+            self._guard.check(Need("read", whole_fleet=True), "retry_dead of malformed messages")
             raise refusal_to_retry(self._connection, task_id)
+        check_own(self._connection, self._guard, task_id)
         return retry_dead(self._connection, self._submitter, task_id)

@@ -11,6 +11,7 @@ from fleet.models.rules.priorities import Priorities
 from fleet.redis.scripts import text
 from fleet.tasks.model_call import ModelCall
 from fleet.tasks.rules import ENDED, Move, parse_history
+from fleet.untrusted import NO_GRANTS, Grants
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class TaskRecord:
     the new task names the old one in `retry_of`.
 
     `asked_model` is the one model that the submission allowed, if it named one. The task may cost
-    `limit_nanodollars`. Its model was chosen by its `priorities`.
+    `limit_nanodollars`. Its model was chosen by its `priorities`. `grants` are the tools that its
+    agent may use.
     """
 
     id: str
@@ -84,6 +86,7 @@ class TaskRecord:
     asked_model: str = ""
     limit_nanodollars: int | None = None
     priorities: Priorities | None = None
+    grants: Grants = NO_GRANTS
 
     @property
     def wait_seconds(self) -> float | None:
@@ -158,6 +161,7 @@ def parse_record(task_id: str, fields: Mapping[Any, Any]) -> TaskRecord:
         asked_model=plan.get("asked_model") or "",
         limit_nanodollars=plan.get("limit_nanodollars"),
         priorities=_priorities(plan.get("model_decision")),
+        grants=Grants.from_json(plan.get("grants")),
     )
 
 

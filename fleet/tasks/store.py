@@ -81,8 +81,16 @@ class Tasks(Store):
         with redis_errors(self.client):
             state = self.client.hget(self.keys.task(task_id), "state")
         if state is None:
-            raise TaskNotFound(f"no task {task_id} is known; its record may have expired")
+            raise _unknown(task_id)
         return text(state)
+
+    def check_tenant(self, task_id: str, tenant: str) -> None:
+        """Raise `TaskNotFound` unless the task is of this tenant. A task of another one is reported
+        as `state` reports an unknown one."""
+        with redis_errors(self.client):
+            found = self.client.hget(self.keys.task(task_id), "tenant")
+        if found is None or text(found) != tenant:
+            raise _unknown(task_id)
 
     def newest(
         self, limit: int, state: str | None = None, tenant: str | None = None
@@ -429,3 +437,7 @@ def _asked(tenant: str, plan: str, limits: CallLimits, message: str) -> Argument
     tokens = best.input_tokens + best.output_tokens
     asked: Arguments = [names, limits.version, best.cost_nanodollars, tokens]
     return [*asked, *limits.scopes, limits.model, message]
+
+
+def _unknown(task_id: str) -> TaskNotFound:
+    return TaskNotFound(f"no task {task_id} is known; its record may have expired")

@@ -1,7 +1,9 @@
 """The ops endpoint: health, readiness, metrics, and the figures that KEDA scales by.
 
-It has no login. It listens on the loopback interface unless FLEET_OPS_HOST says otherwise; in a
-cluster, a NetworkPolicy guards it. Every answer that cannot be known is a 503 with a sentence.
+It listens on the loopback interface unless FLEET_OPS_HOST says otherwise; in a cluster, a
+NetworkPolicy guards it. /health and /ready need no login: they tell nothing about tasks and pools.
+With FLEET_OPS_TOKEN, /metrics and /scale need that bearer token, which Prometheus and KEDA can
+send. Every answer that cannot be known is a 503 with a sentence.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from hmac import compare_digest
 from types import FrameType
 
 import uvicorn
@@ -59,6 +62,8 @@ def serve_ops(settings: Settings) -> None:
 def make_ops(connection: Connection) -> Starlette:
     """The application for one fleet."""
     figures = FiguresReader(connection)
+    secret = connection.settings.environment.ops_token
+    wanted = f"Bearer {secret.get_secret_value()}".encode() if secret else b""
 
     async def health(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -67,6 +72,13 @@ def make_ops(connection: Connection) -> Starlette:
         with redis_errors(connection.client):
             connection.client.ping()
         return JSONResponse({"status": "ready"})
+
+    def refused(request: Request) -> Response | None:
+        given = request.headers.get("authorization", "").encode()
+        if not wanted or compare_digest(given, wanted):
+            return None
+        sentence = "this needs FLEET_OPS_TOKEN as a bearer token"
+        return JSONResponse({"error": sentence}, 401, {"WWW-Authenticate": "Bearer"})
 
     def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
@@ -79,11 +91,14 @@ def make_ops(connection: Connection) -> Starlette:
             return JSONResponse({"error": unknown("pool", name, pools)}, 404)
         return JSONResponse(_scale(figures, name))
 
+    def closed(answer: Callable[[Request], Response]) -> Callable[[Request], Response]:
+        return lambda request: refused(request) or answer(request)
+
     routes: Mapping[str, Callable[[Request], object]] = {
         "/health": health,
         "/ready": ready,
-        "/metrics": metrics,
-        "/scale/{pool}": scale,
+        "/metrics": closed(metrics),
+        "/scale/{pool}": closed(scale),
     }
     return Starlette(
         routes=[Route(path, answer) for path, answer in routes.items()],

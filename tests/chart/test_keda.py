@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
-from helm_chart import ROOT, Rendered
+from helm_chart import ROOT, Chart, Rendered
 
 from fleet.redis.keys import Keys, lists
 from fleet.redis.permissions import Permissions
@@ -87,6 +87,23 @@ def test_keda_asks_the_ops_endpoint_for_what_it_answers(rendered: dict[str, Rend
     assert {t["metadata"]["url"] for t in triggers} == {
         "http://fleet-ops.agents.svc:8080/scale/perf"
     }
+
+
+def test_keda_sends_the_token_of_the_ops_endpoint(rendered: dict[str, Rendered]) -> None:
+    found = rendered["keda-metrics-api"]
+    (trigger,) = found.named("ScaledObject", "fleet-pool-perf")["spec"]["triggers"]
+    assert trigger["metadata"]["authMode"] == "bearer"
+    given = found.named("TriggerAuthentication", trigger["authenticationRef"]["name"])
+    assert given["spec"]["secretTargetRef"] == [
+        {"parameter": "token", "name": "fleet-ops-token", "key": "token"}
+    ]
+
+
+def test_keda_needs_no_token_by_default(chart: Chart) -> None:
+    found = chart.render({"scaling": {"keda": {"trigger": "metrics-api"}}})
+    (trigger,) = found.named("ScaledObject", "fleet-pool-perf")["spec"]["triggers"]
+    assert "authMode" not in trigger["metadata"]
+    assert "authenticationRef" not in trigger
 
 
 def test_keda_finds_the_master_through_the_sentinels(rendered: dict[str, Rendered]) -> None:

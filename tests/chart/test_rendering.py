@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ OUTSIDE = {
     "redis-sentinel": ("fleet-redis-login", "keda-redis-login"),
     "providers": ("provider-keys",),
     "blue-green": ("fleet-archive",),
+    "keda-metrics-api": ("fleet-ops-token",),
+    "monitoring": ("fleet-ops-token", "operators-token"),
 }
 """The objects that a values file expects in the cluster."""
 
@@ -111,6 +114,8 @@ def test_fleet_knows_who_sizes_its_pools(
 
 LOCAL_ONLY = {"FLEET_BROKER_PORT", "FLEET_MODEL_PORT"}
 """Read by `fleet up` alone, for what it starts on this machine."""
+NOT_IN_A_CLUSTER = {"FLEET_VAULT_TOKEN", "FLEET_MASTER_KEY_FILE"}
+"""For development, and for secrets in files: a pod keeps them in Vault or in Kubernetes."""
 BY_COMMAND = {"FLEET_POOL", "FLEET_SUPERVISED"}
 """Set by `fleet service worker POOL`, and by `fleet up` for the workers that it supervises."""
 
@@ -124,7 +129,7 @@ def test_every_variable_that_is_read_is_set_and_no_other(rendered: dict[str, Ren
         for variable in container.get("env", ())
     }
     fleets = {name for name in found if name.startswith("FLEET_")}
-    assert fleets == read - LOCAL_ONLY - BY_COMMAND
+    assert fleets == read - LOCAL_ONLY - NOT_IN_A_CLUSTER - BY_COMMAND
     keys = {
         provider.key_variable
         for each in rendered.values()
@@ -203,6 +208,47 @@ def test_the_ops_endpoint_has_its_figures(rendered: dict[str, Rendered]) -> None
         5,
         5,
     )
+
+
+def container_of(found: Rendered, name: str) -> Any:
+    """The one container of a Deployment, and its variables by name."""
+    (only,) = found.named("Deployment", name)["spec"]["template"]["spec"]["containers"]
+    return only, {each["name"]: each for each in only["env"]}
+
+
+def test_flower_is_probed_without_a_login(rendered: dict[str, Rendered]) -> None:
+    container, _ = container_of(rendered["default"], "fleet-flower")
+    for kind in ("livenessProbe", "readinessProbe"):
+        assert container[kind]["exec"]["command"] == ["python", "-m", "fleet.web.probe"]
+    assert find_spec("fleet.web.probe") is not None
+
+
+def test_a_viewer_of_flower_has_a_password_of_its_own(rendered: dict[str, Rendered]) -> None:
+    name = "FLEET_FLOWER_VIEWER_PASSWORD"
+    assert name not in container_of(rendered["default"], "fleet-flower")[1]
+    found = rendered["monitoring"]
+    named = container_of(found, "fleet-flower")[1][name]["valueFrom"]["secretKeyRef"]
+    assert named == {"name": "fleet-flower", "key": "viewer-password"}
+    made = found.named("Secret", "fleet-flower")["stringData"]
+    assert len(set(made.values())) == len(made) == 2
+
+
+def test_the_command_line_in_beats_pod_has_a_token(rendered: dict[str, Rendered]) -> None:
+    for name in ("fleet-beat", "fleet-flower"):
+        named = container_of(rendered["monitoring"], name)[1]["FLEET_TOKEN"]
+        token = {"name": "operators-token", "key": "fleet-token"}
+        assert named["valueFrom"]["secretKeyRef"] == token
+        assert "FLEET_TOKEN" not in container_of(rendered["default"], name)[1]
+    assert 'mode = "tokens"' in rendered["monitoring"].toml
+
+
+def test_who_asks_the_ops_endpoint_sends_its_token(rendered: dict[str, Rendered]) -> None:
+    assert "FLEET_OPS_TOKEN" not in container_of(rendered["default"], "fleet-ops")[1]
+    named = container_of(rendered["monitoring"], "fleet-ops")[1]["FLEET_OPS_TOKEN"]
+    token = {"name": "fleet-ops-token", "key": "ops-token"}
+    assert named["valueFrom"]["secretKeyRef"] == token
+    (endpoint,) = rendered["monitoring"].one("ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["authorization"] == {"credentials": token}
 
 
 def test_no_pod_talks_to_anything_by_default_but_what_it_needs(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,8 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from fleet.agent import ModelReply
+from fleet.errors import NotAllowed
+from fleet.untrusted import Untrusted
 
 MODEL = "smollm2-135m-instruct"
 
@@ -40,6 +42,7 @@ class LocalContext:
         max_tokens: int = 1024,
         temperature: float = 0.0,
         save_as: str = "",
+        untrusted: Sequence[Untrusted] = (),
     ) -> ModelReply:
         self.prompts.append(prompt)
         provider = OpenAIProvider(base_url=self.model_url, api_key="local")
@@ -60,6 +63,9 @@ class LocalContext:
         """There is no stronger model here: the score is noted."""
         self.escalations.append(score)
         return False
+
+    async def use(self, tool: str, **arguments: Any) -> Any:
+        raise NotAllowed(f"no test grants the tool {tool}")
 
     async def report(self, progress: str) -> None:
         self.reports.append(progress)

@@ -19,6 +19,7 @@ from harness import Crew, eventually
 from fleet.local.ports import pick_ports
 
 PASSWORD = "open sesame"
+VIEWERS_PASSWORD = "look only"
 USERS_APP = "from fleet.broker.app import make_app\n\napp = make_app()\n"
 NAP = "agents.napper"
 
@@ -26,9 +27,10 @@ NAP = "agents.napper"
 class Api:
     """Flower's API at a port."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, login: str = f"fleet:{PASSWORD}") -> None:
+        self.port = port
         self.address = f"http://127.0.0.1:{port}/api/"
-        self.login = "Basic " + b64encode(f"fleet:{PASSWORD}".encode()).decode()
+        self.login = "Basic " + b64encode(login.encode()).decode()
 
     def ask(self, path: str, body: Any = None, **query: str) -> tuple[int, Any]:
         """The status and the answer; a POST where there is a body."""
@@ -40,6 +42,12 @@ class Api:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
+
+    def page(self, path: str) -> str:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
+        request.add_header("Authorization", self.login)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return str(answer.read().decode())
 
     def workers(self) -> list[str]:
         try:
@@ -56,6 +64,7 @@ def flowers(crew: Crew) -> Iterator[dict[str, Api]]:
     added = {
         "FLEET_FLOWER_PORT": str(ports["FLEET_FLOWER_PORT"]),
         "FLEET_FLOWER_PASSWORD": PASSWORD,
+        "FLEET_FLOWER_VIEWER_PASSWORD": VIEWERS_PASSWORD,
     }
     environment |= added
     crew.processes.start("flower", "flower")
@@ -109,3 +118,17 @@ def test_a_flower_applies_and_limits_agents_tasks(
     for path, asked in (("rate-limit", {"ratelimit": "1000/s"}), ("timeout", {"hard": "60"})):
         status, answer = api.ask(f"task/{path}/{NAP}", {}, workername=worker, **asked)
         assert status == 200, answer
+
+
+def test_a_viewer_sees_a_worker_without_buttons_and_cannot_end_it(
+    flowers: dict[str, Api],
+) -> None:
+    operator, viewer = flowers["fleets"], Api(flowers["fleets"].port, f"viewer:{VIEWERS_PASSWORD}")
+    (worker,) = [each for each in viewer.workers() if each.startswith("naps-")]
+    shown = {name: api.page(f"/worker/{worker}") for name, api in (("v", viewer), ("o", operator))}
+    assert ("worker-shutdown" in shown["o"], "worker-shutdown" in shown["v"]) == (True, False)
+    assert ("Grow" in shown["o"], "Grow" in shown["v"]) == (True, False)
+    assert viewer.ask(f"worker/shutdown/{worker}", {})[0] == 403
+    assert worker in viewer.page("/metrics")
+    assert worker in viewer.workers()
+    assert Api(viewer.port, "viewer:wrong").ask("workers")[0] == 401

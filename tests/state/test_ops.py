@@ -218,3 +218,17 @@ def test_a_port_in_use_is_named_with_its_variable(fleet: Connection) -> None:
         environment = Environment().model_copy(update=changes)
         with pytest.raises(RetryLater, match="FLEET_OPS_PORT"):
             serve_ops(replace(fleet.settings, environment=environment))
+
+
+def test_figures_need_the_token_and_health_needs_none(fleet: Connection) -> None:
+    environment = fleet.settings.environment.model_copy(update={"ops_token": SecretStr("s3cret")})
+    closed = client_of(open_connection(replace(fleet.settings, environment=environment)))
+    for path in ("/health", "/ready"):
+        assert closed.get(path).status_code == 200
+    for path in ("/metrics", "/scale/codegen", "/scale/nobody"):
+        for given in ("", "Bearer", "Bearer wrong", "s3cret", "Basic s3cret"):
+            answer = closed.get(path, headers={"Authorization": given} if given else {})
+            assert (path, given, answer.status_code) == (path, given, 401)
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+        answer = closed.get(path, headers={"Authorization": "Bearer s3cret"})
+        assert answer.status_code == (404 if path.endswith("nobody") else 200)

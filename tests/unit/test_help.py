@@ -25,6 +25,7 @@ COMMANDS = (
     *("limits", "limits set", "limits show", "limits clear"),
     *("budget", "budget set", "budget clear", "budget policy", "budget show"),
     "budget alerts",
+    *("access grant", "access list", "access rotate", "access revoke", "access whoami"),
     *("secrets", "secrets set", "secrets get", "secrets list", "secrets history"),
     *("emergency", "emergency on", "emergency off", "emergency show"),
     *("audit", "audit show", "audit verify", "audit export", "audit accept"),

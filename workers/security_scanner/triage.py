@@ -1,9 +1,10 @@
 """A short text on what to fix first, written by the model and checked against the findings.
 
-The model sees ids and the tools' own messages, never the source, so that a comment in the scanned
-code cannot influence it. Its answer is split into sentences, and only sentences that name findings
-and nothing else are kept. If none is left after a second attempt, or no model answers, a summary
-made by rules replaces the text and says so.
+The model sees ids, and the names and severities of rules. It sees no text of the scanned code,
+which may have been written to influence it: no line, no name of a file, and no message of a tool,
+because some messages repeat the source. Its answer is split into sentences, and only sentences that
+name findings and nothing else are kept. If none is left after a second attempt, or no model
+answers, a summary made by rules replaces the text and says so.
 """
 
 from __future__ import annotations
@@ -115,4 +116,5 @@ def _second_prompt(findings: Sequence[Finding]) -> str:
 
 
 def _compact(finding: Finding) -> str:
-    return f"{finding.id}: {finding.message.rstrip('.')} ({finding.severity})"
+    title = finding.title[:1].upper() + finding.title[1:]
+    return f"{finding.id}: {title}, {finding.rule} ({finding.severity})"

@@ -13,6 +13,7 @@ from fleet.budgets.rules.refusals import Refusal
 from fleet.models.rules.decision import ModelCandidate, ModelDecision
 from fleet.redis.scripts import text
 from fleet.tasks.checkpoints_store import Checkpoint, parse_checkpoints
+from fleet.untrusted import NO_GRANTS, Grants
 
 PLANS_KEPT = 64
 
@@ -27,8 +28,8 @@ class Lease:
     see `because` of `TaskRecord`. `refusal` is the limit without room for a task that was submitted
     without a reservation: the task must not run. With `must_run_alone` nothing else may run in the
     process, and the run has to call `Tasks.begin` first. `saved` has the checkpoints of earlier
-    runs. `asked_at` is the time of the request, by this machine's monotonic clock: the lease lasts
-    from then on.
+    runs. `grants` are the tools that the task's caller allows. `asked_at` is the time of the
+    request, by this machine's monotonic clock: the lease lasts from then on.
     """
 
     task_id: str
@@ -47,6 +48,7 @@ class Lease:
     refusal: Refusal | None = None
     must_run_alone: bool = False
     saved: tuple[Checkpoint, ...] = ()
+    grants: Grants = NO_GRANTS
     asked_at: float = field(default_factory=time.monotonic, compare=False)
 
     def estimate(self, model: str) -> int:
@@ -77,6 +79,7 @@ def parse_lease(task_id: str, pool: str, fence: int, asked_at: float, found: lis
         refusal=Refusal.parse(refused) if refused else None,
         must_run_alone=aside == "1",
         saved=parse_checkpoints(saved),
+        grants=Grants.from_json(known.get("grants")),
         asked_at=asked_at,
     )
 

@@ -127,7 +127,9 @@ class AgentRunner:
         max_bytes = self.settings.config.limits.payload_bytes
         checked, _ = checked_payload(spec.payload, lease.request_type, payload, max_bytes)
         sandbox = self.settings.config.agents.sandbox
-        context: AgentContext = RunContext(lease, self.tasks, session, self.read_roots, sandbox)
+        context: AgentContext = RunContext(
+            lease, self.tasks, session, self.read_roots, sandbox, spec.tools
+        )
         return await self._agent(spec).run(checked, context)
 
     def _agent(self, spec: AgentSpec) -> Agent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,13 +12,17 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from fleet.access.access import Guard
+from fleet.access.rules import Need
 from fleet.agent import AgentSpec, Payload
 from fleet.errors import InvalidConfig, InvalidRequest
 from fleet.models.complexity import Complexity
 from fleet.models.priorities import task_priorities
+from fleet.policy.actor import routine_actor
 from fleet.policy.rules import check_tenant
 from fleet.settings import Settings
 from fleet.text import brief, is_number, made_whole, unknown
+from fleet.untrusted import NO_GRANTS, Grants, Tool
 
 DEFAULT_TENANT = "default"
 MAX_DOLLARS = 1_000_000
@@ -42,6 +46,11 @@ class Submission:
     weights of a model's quality and speed in the choice; the default is those of the request type,
     the tenant or the configuration. A task with a `delay`, in seconds, or with a time in
     `not_before` waits in the schedule until then.
+
+    `tools` are the tools that its agent may use; the default is those that are not outward. After
+    the agent has read text of strangers, it may use an outward tool only if `approve` names it. The
+    task's record keeps who `approved_by`, by default the user of the operating system. `untrusted`
+    says that the payload itself is text of strangers.
     """
 
     request_type: str
@@ -57,6 +66,10 @@ class Submission:
     not_before: datetime | None = None
     quality: float | None = None
     speed: float | None = None
+    tools: Sequence[str] | None = None
+    approve: Sequence[str] = ()
+    approved_by: str = ""
+    untrusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +94,25 @@ class Checked:
     quality: float | None = None
     speed: float | None = None
     """The caller's values."""
+    grants: Grants = NO_GRANTS
 
 
 class RequestChecks:
-    """Checks submissions against one configuration and the installed agents."""
+    """Checks submissions against one configuration and the installed agents.
+
+    The guard is that of the submitting process. A worker, which checks what others have submitted,
+    has none.
+    """
 
     def __init__(
-        self, settings: Settings, agents: Mapping[str, AgentSpec], complexity: Complexity
+        self,
+        settings: Settings,
+        agents: Mapping[str, AgentSpec],
+        complexity: Complexity,
+        guard: Guard | None = None,
     ) -> None:
         self.settings = settings
+        self.guard = guard
         self.complexity = complexity
         self.config = settings.config
         self.agents = agents
@@ -97,7 +120,7 @@ class RequestChecks:
 
     def check(self, asked: Submission) -> Checked:
         """Check a submission. Raises `InvalidRequest`, which says what to change, for any values: a
-        message may come from anybody."""
+        message may come from anybody. Raises `NotAllowed` if the guard does not allow it."""
         try:
             return self._check(asked)
         except (PydanticSerializationError, RecursionError):
@@ -125,7 +148,7 @@ class RequestChecks:
                 f"no model is called {brief(asked.model)}; use a name that `fleet models` shows"
             )
         payload = self._payload(request.agent_type, asked)
-        tenant = self.tenant(asked.tenant)
+        tenant = self.tenant(self._submitting(asked.tenant))
         quality, speed = self._priorities(asked, tenant)
         return Checked(
             request_type=asked.request_type,
@@ -143,7 +166,19 @@ class RequestChecks:
             not_before=_not_before(asked.delay, asked.not_before),
             quality=quality,
             speed=speed,
+            grants=self._grants(request.agent_type, asked),
         )
+
+    def _grants(self, agent_type: str, asked: Submission) -> Grants:
+        if asked.tools is None and not asked.approve and asked.untrusted is False:
+            return NO_GRANTS
+        tools = self.spec(agent_type).tools
+        chosen = None if asked.tools is None else _tool_names("tools", asked.tools, tools)
+        approved = _tool_names("approve", asked.approve, tools)
+        if not isinstance(asked.untrusted, bool):
+            raise InvalidRequest(f"untrusted is {brief(asked.untrusted)}; give True or False")
+        by = routine_actor(asked.approved_by).by if approved else ""
+        return Grants(chosen, approved, by, asked.untrusted)
 
     def spec(self, agent_type: str) -> AgentSpec:
         """The installed agent of a type. Raises `InvalidConfig` if there is none."""
@@ -168,6 +203,13 @@ class RequestChecks:
             raise InvalidRequest(unknown("tenant", tenant, self.tenants))
         check_tenant(tenant)
         return tenant
+
+    def _submitting(self, tenant: str) -> str:
+        """The tenant that the process submits for: its own instead of the default one."""
+        if self.guard is None:
+            return tenant
+        self.guard.check(Need("submit"), "submitting a task")
+        return self.guard.submits_for(tenant, DEFAULT_TENANT)
 
     def _complexity(self, complexity: float | None, payload: str) -> float:
         if complexity is None:
@@ -197,6 +239,19 @@ class RequestChecks:
                 "the idempotency key must be 1 to 200 printable ASCII characters without spaces"
             )
         return key
+
+
+def _tool_names(
+    option: str, names: Sequence[str], tools: Mapping[str, Tool]
+) -> tuple[str, ...]:
+    """The names of tools, sorted. Raises `InvalidRequest` for one that the agent does not have."""
+    is_list = isinstance(names, list | tuple | set | frozenset)
+    if not is_list or not all(isinstance(name, str) for name in names):
+        raise InvalidRequest(f"{option} is {brief(names)}; give a list of names of tools")
+    for name in names:
+        if name not in tools:
+            raise InvalidRequest(unknown("tool of this agent", name, tools))
+    return tuple(sorted(set(names)))
 
 
 def _priority(priority: object) -> int:

@@ -18,6 +18,7 @@ from fleet.routing.rules.routing import Ranking
 from fleet.settings import FleetConfig, Settings
 from fleet.tasks.submission.checks import DEFAULT_TENANT
 from fleet.text import unknown
+from fleet.untrusted import NO_GRANTS, Grants
 
 GENERAL = "general"
 """The model task whose estimate applies if no agent announces one."""
@@ -31,6 +32,7 @@ def stored_plan(
     ranking: Ranking | None,
     pinned: str | None = None,
     asked_model: str | None = None,
+    grants: Grants = NO_GRANTS,
 ) -> str:
     """The stored form of a plan: one field, since every field costs time at the submission."""
     return json.dumps(
@@ -44,6 +46,7 @@ def stored_plan(
             "ranking": ranking.to_json() if ranking else None,
             "pinned": pinned,
             "asked_model": asked_model,
+            "grants": None if grants == NO_GRANTS else grants.to_json(),
         },
         separators=(",", ":"),
     )

@@ -108,6 +108,7 @@ class Planner:
             _band(checked.payload_characters),
             checked.quality,
             checked.speed,
+            checked.grants,
         )
         plan = self.plans.get(key)
         if plan is None:
@@ -205,6 +206,7 @@ class Planner:
             ranking,
             checked.pool,
             checked.model,
+            checked.grants,
         )
         group = self.snapshot.table.group(checked.agent_type)
         return Plan(

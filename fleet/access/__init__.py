@@ -1,0 +1,1 @@
+"""Tenants, roles and tokens: who may do what with a fleet."""

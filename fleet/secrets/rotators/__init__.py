@@ -1,0 +1,1 @@
+"""Fleet's own rotators, by the services whose keys they turn over."""
