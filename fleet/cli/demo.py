@@ -138,8 +138,9 @@ def _show_result(
 
 def _export(settings: Settings, record: TaskRecord, form: str) -> Path:
     from fleet.cli.task_view import write_export
+    from fleet.local.run_file import make_data_dir
 
-    folder = settings.environment.data_dir / "demo"
+    folder = make_data_dir(settings) / "demo"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = folder / f"{record.id}.{form}"
     write_export(record, form, target)

@@ -137,9 +137,10 @@ def check_load(load: str) -> None:
 def run_burst(screen: Console, settings: Settings, bursts: int, plot: Path | None) -> bool:
     """Run the demo. Returns whether a check failed."""
     from fleet.cli.demo_fleet import demo_fleet
+    from fleet.local.run_file import make_data_dir
     from fleet.settings import load_settings
 
-    folder = settings.environment.data_dir / "demo" / "burst"
+    folder = make_data_dir(settings) / "demo" / "burst"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = plot or folder / "burst.png"
     check_plot(target)

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from fleet.errors import InvalidConfig, Unavailable, extra_missing
 from fleet.ledger.rules.entries import NUMBERS, LedgerEntry
+from fleet.settings.data_folder import make_private
 
 FOLDER = "ledger"
 ROWS = 2000
@@ -69,6 +70,7 @@ class LedgerFiles:
         name = f"{day}/{entries[0].id}_{entries[-1].id}.parquet"
         path = self.folder / name
         try:
+            make_private(self.folder.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
             _drop_left_over(path.parent)
             with whole_file(path) as part:

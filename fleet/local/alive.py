@@ -9,12 +9,14 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from fleet.settings.data_folder import make_private
+
 FOLDER = "alive"
 
 
 def show_alive(data_dir: Path, name: str) -> None:
     """Touch the file. A full disk does not stop the process."""
     with suppress(OSError):
-        folder = data_dir / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_private(data_dir) / FOLDER
+        folder.mkdir(exist_ok=True)
         (folder / name).touch()

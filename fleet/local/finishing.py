@@ -10,13 +10,15 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from fleet.settings.data_folder import make_private
+
 FOLDER = "finishing"
 
 
 def begin(data_dir: Path) -> None:
     """Announce that this process finishes such tasks. Raises `OSError` if the file fails."""
-    folder = data_dir / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_private(data_dir) / FOLDER
+    folder.mkdir(exist_ok=True)
     (folder / str(os.getpid())).touch()
 
 

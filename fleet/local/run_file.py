@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fleet.errors import InvalidConfig, RetryLater
 from fleet.settings import Settings
+from fleet.settings.data_folder import make_private
 from fleet.settings.environment import RUN_FILE, read_run_file
 
 CLOCK_SLACK_SECONDS = 2.0
@@ -44,10 +45,8 @@ class RunFile:
 
 
 def make_data_dir(settings: Settings) -> Path:
-    """The data folder. It is created if necessary, readable only by its owner."""
-    folder = settings.environment.data_dir
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    """The data folder, see `make_private`. Raises `InvalidConfig`."""
+    return make_private(settings.environment.data_dir)
 
 
 def own_start(pid: int | None = None) -> float:

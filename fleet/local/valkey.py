@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fleet.errors import InvalidConfig
+from fleet.settings.data_folder import make_private
 
 CONFIG_FILE = "valkey.conf"
 
@@ -16,7 +17,7 @@ def prepare_valkey(folder: Path, port: int, password: str) -> list[str]:
     survive a crash. The password is only in the configuration, which only its owner may read.
     Raises `InvalidConfig` if there is no server for this platform.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(folder)
     config = folder / CONFIG_FILE
     config.touch(mode=0o600)
     config.chmod(0o600)

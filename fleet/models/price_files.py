@@ -24,6 +24,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from fleet.errors import InvalidConfig, InvalidRequest, Unavailable
 from fleet.outside import first_line
 from fleet.settings.addresses import masked
+from fleet.settings.data_folder import make_private
 
 # Imported where it is used: see `fleet.models.prices`.
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def store(data_dir: Path, document: Any, source: str) -> Path:
 
 def store_text(data_dir: Path, content: bytes) -> Path:
     """Store a `document_text`. The file appears complete or not at all."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(data_dir)
     descriptor, name = tempfile.mkstemp(dir=data_dir, prefix=PRICES_FILE)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -67,9 +67,7 @@ class FileStore:
             return written_before(self, path, fields, expected)
         version = expected + 1
         sealed = self._sealed(path, version, fields)
-        try:
-            self._create(path, version, sealed)
-        except FileExistsError:
+        if not self._create(path, version, sealed):
             return written_before(self, path, fields, expected)
         return version
 
@@ -160,15 +158,18 @@ class FileStore:
             raise InvalidConfig(f"{self._master_key.place}: there is no master key; {RESTORE}")
         return key
 
-    def _create(self, path: str, version: int, content: Mapping[str, Any]) -> None:
-        """Write the file of a version. Raises `FileExistsError` if there is one."""
+    def _create(self, path: str, version: int, content: Mapping[str, Any]) -> bool:
+        """Write the file of a version. False if there is one."""
         with _refusals(self._root):
             part = self._part(path, content)
             try:
                 os.link(part, self._file(path, version))
+            except FileExistsError:
+                return False
             finally:
                 part.unlink(missing_ok=True)
             _sync(part.parent)
+        return True
 
     def _part(self, path: str, content: Mapping[str, Any]) -> Path:
         """A complete file with another name in the folder of a secret."""
@@ -222,11 +223,9 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def _refusals(root: Path) -> Iterator[None]:
-    """Translate the errors of the file system. That a file exists is no error here."""
+    """Translate the errors of the file system."""
     try:
         yield
-    except FileExistsError:
-        raise
     except PermissionError as error:
         raise NotAllowed(
             f"{error.filename or root}: the user of this process may not use it; run the command "

@@ -175,7 +175,8 @@ def _sections(path: str, field: FieldInfo, named: bool = False) -> Iterator[str]
         if _is_dict(field):
             yield f"## `[{path}]`\n"
             yield f"{field.description}\n"
-            yield f"Default:\n\n```toml\n{_default_tables(path, field)}\n```\n"
+            if field.get_default(call_default_factory=True):
+                yield f"Default:\n\n```toml\n{_default_tables(path, field)}\n```\n"
         return
     several = "[[{}]]" if _is_tuple(field) else "[{}.NAME]" if _is_dict(field) else "[{}]"
     yield f"## `{several.format(path)}`\n"

@@ -9,6 +9,7 @@ before it registers.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from celery.apps.worker import Worker
@@ -22,6 +23,7 @@ from fleet.broker.user_settings import check_agent_settings
 from fleet.errors import InvalidConfig, NotAllowed, SecretNotFound, SecretsUnavailable
 from fleet.scaling.actuators import POOL, check_actuator
 from fleet.settings import Settings
+from fleet.settings.data_folder import make_private
 
 CAN_GROW = ("prefork", "gevent", "eventlet")
 """Celery's pools that can grow and shrink while they run."""
@@ -45,6 +47,9 @@ class FleetWorker(Worker):
             self.app.check_all()
             self._check(options)
             self.app.guard.prepare()
+            with suppress(OSError):
+                # A worker without a disk of its own works too.
+                make_private(self.app.fleet.settings.environment.data_dir)
         except (InvalidConfig, SecretNotFound, SecretsUnavailable, NotAllowed) as error:
             raise CannotStart(str(error)) from None
 

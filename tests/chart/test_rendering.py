@@ -114,6 +114,8 @@ def test_fleet_knows_who_sizes_its_pools(
 
 LOCAL_ONLY = {"FLEET_BROKER_PORT", "FLEET_MODEL_PORT"}
 """Read by `fleet up` alone, for what it starts on this machine."""
+NOT_IN_A_CLUSTER = {"FLEET_VAULT_TOKEN", "FLEET_MASTER_KEY_FILE"}
+"""For development, and for secrets in files: a pod keeps them in Vault or in Kubernetes."""
 BY_COMMAND = {"FLEET_POOL", "FLEET_SUPERVISED"}
 """Set by `fleet service worker POOL`, and by `fleet up` for the workers that it supervises."""
 
@@ -127,7 +129,7 @@ def test_every_variable_that_is_read_is_set_and_no_other(rendered: dict[str, Ren
         for variable in container.get("env", ())
     }
     fleets = {name for name in found if name.startswith("FLEET_")}
-    assert fleets == read - LOCAL_ONLY - BY_COMMAND
+    assert fleets == read - LOCAL_ONLY - NOT_IN_A_CLUSTER - BY_COMMAND
     keys = {
         provider.key_variable
         for each in rendered.values()

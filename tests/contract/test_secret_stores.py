@@ -11,6 +11,7 @@ import pytest
 from fake_kubernetes import FakeKubernetes
 from fake_vault import ROLE_ID, SECRET_ID, FakeVault
 from kubernetes import client
+from real_vault import RealVault
 
 from fleet.errors import InvalidRequest, SecretConflict, SecretNotFound
 from fleet.secrets.file_store import FileStore
@@ -28,7 +29,14 @@ CANARY = "sk-canary-7f3a"
 Make = Callable[[], SecretStore]
 
 
-@pytest.fixture(params=["file", "vault", "transit", "kubernetes"])
+STORES = (
+    *("file", "vault", "transit", "kubernetes"),
+    pytest.param("real_vault", marks=pytest.mark.vault),
+    pytest.param("real_transit", marks=pytest.mark.vault),
+)
+
+
+@pytest.fixture(params=STORES)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Makes a store, each time a new client of the same data: a second process."""
     found: Make = request.getfixturevalue(f"{request.param}_store")
@@ -63,6 +71,18 @@ def vault_store(vault_settings: Vault) -> Make:
 def transit_store(vault_settings: Vault) -> Make:
     sealing = vault_settings.model_copy(update={"transit_key": "fleet", "prefix": "teams/a"})
     return lambda: VaultStore(sealing, VaultClient(sealing, None))
+
+
+@pytest.fixture
+def real_vault_store(real_vault: RealVault) -> Make:
+    settings = real_vault.tenant().settings()
+    return lambda: VaultStore(settings, VaultClient(settings, None))
+
+
+@pytest.fixture
+def real_transit_store(real_vault: RealVault) -> Make:
+    settings = real_vault.tenant().settings(transit=True, prefix="teams/a")
+    return lambda: VaultStore(settings, VaultClient(settings, None))
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 - name: FLEET_CONFIG
   value: /etc/fleet/fleet.toml
 - name: FLEET_DATA_DIR
-  value: /data
+  # The volume itself is open to its group: a folder in it is the fleet's own.
+  value: /data/fleet
 - name: FLEET_NAMESPACE
   value: {{ .Values.fleetNamespace | quote }}
 - name: FLEET_VERSION
@@ -215,9 +216,9 @@ spec:
     {{- end }}
 {{- end -}}
 
-{{/* Probes of a process without HTTP, which touches a file in /data while it lives: {name, minutes}. */}}
+{{/* Probes of a process without HTTP, which touches a file in its data folder while it lives: {name, minutes}. */}}
 {{- define "fleet.file.probes" -}}
-{{- $young := printf "test -n \"$(find /data/alive -name %s -mmin -%d)\"" .name (int .minutes) -}}
+{{- $young := printf "test -n \"$(find /data/fleet/alive -name %s -mmin -%d)\"" .name (int .minutes) -}}
 startupProbe:
   exec:
     command: [sh, -c, {{ $young | squote }}]
