@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleet.cli import rotation
 from fleet.cli.connect import guarded_connection
 from fleet.cli.output import JsonOption, WhyOption, console, moment, print_json, say
 from fleet.cli.rows import Column, CsvOption, figure, print_rows, table
@@ -40,6 +41,7 @@ FieldsArgument = Annotated[
 
 def add_to(parent: typer.Typer) -> None:
     """Give the command line these commands."""
+    rotation.add_to(app)
     parent.add_typer(app, name="secrets")
 
 
@@ -70,21 +72,24 @@ def set_(
 
     Example: `fleet secrets set providers/openai`
     """
-    from fleet.secrets.values import check_field, check_path
+    from fleet.secrets.values import check_field, check_fields, check_path
 
     names = fields or [DEFAULT_FIELD]
     check_path(path)
     for name in names:
         check_field(name)
-    connection = _connection("administer", path)
+    connection = connection_of("administer", path)
     store = connection.secrets.writable
     newest, kept = _newest(store, path)
     if expected is None:
         expected = newest
-    values = _values(names, stdin, file)
+    rotation.check_writable(connection, path)
+    values = values_of(names, stdin, file)
+    check_fields(values)
     _note(connection, "set", path, expected + 1, why)
     version = store.write(path, values if replace else {**kept, **values}, expected)
     connection.secrets.forget(path)
+    rotation.note_written(connection, path, version, why)
     hidden_by = _hidden_by(connection, path)
     if as_json:
         print_json(
@@ -115,7 +120,7 @@ def get(
 
     Example: `fleet secrets get providers/openai api_key --reveal`
     """
-    connection = _connection("administer" if reveal else "read", path)
+    connection = connection_of("administer" if reveal else "read", path)
     found = _version(connection, path, version)
     shown = _chosen(found, fields)
     if reveal:
@@ -171,7 +176,7 @@ def history(
     from fleet.errors import SecretNotFound
 
     rows: list[tuple[str, SecretVersion]] = []
-    stores = _connection("read", path).secrets.stores
+    stores = connection_of("read", path).secrets.stores
     for store in stores:
         try:
             rows += [(store.name, each) for each in reversed(store.versions(path))]
@@ -193,7 +198,7 @@ def _note(connection: Connection, what: str, path: str, version: int, why: str) 
     connection.policy.audit.act(what, path, version, origin_here(guard.actor("")), why)
 
 
-def _connection(role: Role, path: str) -> Connection:
+def connection_of(role: Role, path: str) -> Connection:
     """The connection, if FLEET_TOKEN may use the secrets of this path. A tenant's token may use
     those under `tenants/NAME/`. Raises `NotAllowed`."""
     connection, guard = guarded_connection()
@@ -247,7 +252,7 @@ def _hidden_by(connection: Connection, path: str) -> str | None:
     return None
 
 
-def _values(names: Sequence[str], stdin: bool, file: Path | None) -> dict[str, str]:
+def values_of(names: Sequence[str], stdin: bool, file: Path | None) -> dict[str, str]:
     """The values of fields: asked for, or read from standard input or a file."""
     from fleet.errors import InvalidRequest
 

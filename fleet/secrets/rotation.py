@@ -90,11 +90,14 @@ Note = Callable[[str, str, int, Who], object]
 @dataclass(frozen=True, slots=True)
 class SecretStatus:
     """The rotation of one path as it is now. `due` in seconds since 1970, None if only by hand.
-    `held_by` has the live processes that hold each previous version."""
+    `generation` is that in which the path got its current version. `held_by` has the live processes
+    that hold each previous version.
+    """
 
     rotation: Rotation
     rule: Rule | None
     due: float | None
+    generation: int
     held_by: Mapping[int, Sequence[Holder]]
 
 
@@ -121,9 +124,11 @@ class Rotations:
         self._silence_seconds = silence_seconds
         self._draw = draw
 
-    def needs_person(self, path: str) -> bool:
-        """Whether a person has to bring the new value of a path. Raises `InvalidConfig`."""
-        return self._rotated(path).rule.by_person
+    def needs_value(self, path: str) -> bool:
+        """Whether a person has to bring the new value of a path now: its rotator makes none, and
+        the store has none from an unfinished rotation. Raises `InvalidConfig`."""
+        rotation = self._state.read(path).rotation
+        return self._rotated(path).rule.by_person and self._pending(rotation) is None
 
     def rotate(self, path: str, who: Who, brought: Fields | None = None) -> Rotation:
         """Rotate a secret now. `brought` are the fields that a person brings, for rotators that
@@ -254,7 +259,8 @@ class Rotations:
             for each in rotation.previous
         }
         rule = rotated.rule if rotated else None
-        return SecretStatus(rotation, rule, due_at(rotation, rule) if rule else None, held_by)
+        due = due_at(rotation, rule) if rule else None
+        return SecretStatus(rotation, rule, due, generation, held_by)
 
     def _rotated(self, path: str) -> RotatedSecret:
         if path not in self._secrets:
@@ -329,7 +335,8 @@ class Rotations:
                     f"{rotation.path} --resume`"
                 )
             fields = brought if rotator.by_person and brought else rotator.create(turn)
-            marked = {**fields, MARK: rotation.id}
+            # Fields that the rotator does not make stay as they are.
+            marked = {**old, **fields, MARK: rotation.id}
             self._store.write(rotation.path, marked, unfinished.version - 1)
         elif step == "set":
             rotator.set(turn, _given(new))
@@ -419,7 +426,9 @@ def _check_brought(path: str, rotated: RotatedSecret, brought: Fields | None) ->
     if rotated.rule.by_person and not brought:
         raise InvalidRequest(f"{path}: its rotator makes no values; bring the new one")
     if brought and not rotated.rule.by_person:
-        raise InvalidRequest(f"{path}: its rotator makes the new value; bring none")
+        raise InvalidRequest(
+            f"{path}: its rotator makes the new value; leave out --stdin and --file"
+        )
 
 
 def _given(new: Fields | None) -> Fields:

@@ -27,6 +27,7 @@ COMMANDS = (
     "budget alerts",
     *("access grant", "access list", "access rotate", "access revoke", "access whoami"),
     *("secrets", "secrets set", "secrets get", "secrets list", "secrets history"),
+    *("secrets rotate", "secrets revoke", "secrets status"),
     *("emergency", "emergency on", "emergency off", "emergency show"),
     *("audit", "audit show", "audit verify", "audit export", "audit accept"),
     *("redis", "redis acl"),
