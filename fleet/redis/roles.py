@@ -20,7 +20,7 @@ READS = (
     *("EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSCAN", "HSTRLEN"),
     *("HVALS", "LINDEX", "LLEN", "LRANGE", "MGET", "PTTL", "SCARD", "SISMEMBER", "SMEMBERS"),
     *("SMISMEMBER", "TTL", "TYPE", "XLEN", "XRANGE", "XREVRANGE", "ZCARD", "ZCOUNT", "ZMSCORE"),
-    *("ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZREVRANGEBYSCORE", "ZSCORE", "WATCH"),
+    *("ZRANGE", "ZRANGEBYSCORE", "ZRANK", "ZREVRANGE", "ZREVRANGEBYSCORE", "ZSCORE", "WATCH"),
 )
 """Commands that change nothing."""
 COUNTS = ("EXISTS", "HLEN", "LLEN", "SCARD", "TYPE", "XLEN", "ZCARD", "ZCOUNT", "ZSCORE")
@@ -44,8 +44,8 @@ KEDA_READS = ("HLEN", "LLEN", "TYPE")
 
 SUBMITS = frozenset(
     {
-        *("audit", "cancel", "defer", "push", "rate", "rights", "snapshot", "submit"),
-        *("submit_whole",),
+        *("acknowledge", "audit", "cancel", "defer", "push", "rate", "rights", "snapshot"),
+        *("submit", "submit_whole"),
     }
 )
 RUNS = frozenset(
@@ -63,8 +63,8 @@ KEEPS_UP = frozenset(
         *("alert", "begin_job", "clock", "deliver", "drain", "due", "eject", "expire", "forget"),
         *("free_slot", "limit", "missing", "orphan", "prune", "put_on_hold", "readmit", "reap"),
         *("recount", "refuse", "release_task", "repair", "republish", "requeue", "rescue"),
-        *("restore", "rollup", "scaling", "shorten", "size", "take_lease", "trim", "trim_audit"),
-        "usage",
+        *("restore", "rollup", "rotate", "scaling", "secret_processes", "shorten", "size"),
+        *("take_lease", "trim", "trim_audit", "usage"),
     }
 )
 LOOKS = frozenset({"rights", "scaling", "snapshot"})
@@ -119,6 +119,7 @@ def _submitted(keys: Keys) -> tuple[str, ...]:
         *(keys.task("*"), keys.tasks, keys.pool("*").in_flight, keys.waiting, keys.money),
         *(keys.reservations, keys.parked, keys.delayed, keys.once("*", "*"), keys.saved("*")),
         *(keys.cancelled, keys.deferred, keys.models, keys.change("*"), keys.replicated),
+        keys.secret_processes,
     )
 
 
@@ -127,7 +128,7 @@ def _run(keys: Keys) -> tuple[str, ...]:
     return (
         *(keys.pool("*").facts, keys.leases, keys.clock, keys.open_steps, keys.agent("*")),
         *(keys.agents, keys.pools, keys.dead, keys.corrections, keys.orphans),
-        *(keys.alerted("*"), f"{keys.revoked}*"),
+        *(keys.alerted("*"), f"{keys.revoked}*", keys.places("*", "").facts),
     )
 
 
@@ -146,7 +147,7 @@ def _worker(keys: Keys, scripts: frozenset[str]) -> tuple[Grant, ...]:
 def _beat(keys: Keys, scripts: frozenset[str]) -> tuple[Grant, ...]:
     own = (
         *(f"{keys.beat}*", keys.health, keys.spend_report, keys.prices, keys.archives),
-        *(keys.rollups, *_rollups(keys)),
+        *(keys.rollups, *_rollups(keys), keys.secrets, keys.rotations, keys.secret_set("*")),
     )
     appended = (keys.ledger, keys.alerts, keys.examples, keys.scaling_history)
     return (

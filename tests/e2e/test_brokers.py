@@ -112,9 +112,8 @@ def test_flower_and_the_ops_endpoint_run_as_users_of_their_roles(
     ops = f"http://127.0.0.1:{ports['FLEET_OPS_PORT']}"
     flower = f"http://127.0.0.1:{ports['FLEET_FLOWER_PORT']}/api/"
     eventually(lambda: is_found(f"{ops}/ready"), 40, "the ops endpoint")
-    metrics = http.get(f"{ops}/metrics").text
-    assert 'fleet_slots{pool="naps"' in metrics
-    assert is_found(f"{ops}/scale/naps")
+    eventually(lambda: is_found(f"{ops}/scale/naps"), 40, "beat's first decision on the size")
+    assert 'fleet_slots{pool="naps"' in http.get(f"{ops}/metrics").text
 
     def workers() -> object:
         found = is_found(f"{flower}workers?refresh=1") and http.get(f"{flower}workers", auth=AUTH)

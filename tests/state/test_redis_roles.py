@@ -28,7 +28,7 @@ from fleet.tasks.connection import open_connection
 KEYS = Keys("{fleet}")
 PLACE = AclPlace(KEYS, queues=("shop",))
 PASSWORD = "a password of a role"
-ONLY_ADMINISTRATORS = {"correct", "dead_done", "policy"}
+ONLY_ADMINISTRATORS = {"change_tokens", "correct", "dead_done", "policy"}
 TASK, LEDGER, AUDIT, POLICY = KEYS.task("1"), KEYS.ledger, KEYS.audit, KEYS.policy
 NEVER = (
     *(["EVAL", "return 1", "1", TASK], ["CONFIG", "GET", "*"], ["KEYS", "*"], ["FLUSHALL"]),
@@ -52,6 +52,9 @@ WRITES = {
     "beat's lease": ["SET", KEYS.beat, "x"],
     "an agent": ["HSET", KEYS.agent("a"), "status", "idle"],
     "a roll-up": ["HSET", KEYS.rollup("20261201"), "a", "b"],
+    "who has which secret": ["HSET", KEYS.secret_processes, "a", "b"],
+    "which secret is current": ["HSET", KEYS.secrets, "a", "1"],
+    "grants": ["HSET", KEYS.tokens, "a", "b"],
     "remote control": ["PUBLISH", "/0.celery.pidbox", "x"],
 }
 READ = {
@@ -61,13 +64,13 @@ READ = {
     "an agent's record": ["HGETALL", KEYS.agent("a")],
     "a result of Celery's": ["GET", "celery-task-meta-1"],
 }
+SUBMITTED = {"a task", "a queue", "the audit", "who has which secret"}
 MAY_WRITE = {
-    "producer": {"a task", "a queue", "the audit"},
-    "worker": {"a task", "a queue", "a lease", "the ledger", "the audit", "an agent"}
-    | {"remote control"},
-    "beat": set(WRITES) - {"the audit itself", "the policy", "remote control"},
+    "producer": SUBMITTED,
+    "worker": SUBMITTED | {"a lease", "the ledger", "an agent", "remote control"},
+    "beat": set(WRITES) - {"the audit itself", "the policy", "grants", "remote control"},
     "exporter": set(),
-    "flower": {"a task", "a queue", "the audit", "remote control"},
+    "flower": SUBMITTED | {"remote control"},
     "keda": set(),
     "administrator": set(WRITES),
 }
