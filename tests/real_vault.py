@@ -92,11 +92,12 @@ class RealTenant:
 @contextmanager
 def running_vault(data: Path) -> Iterator[RealVault]:
     """A Vault for this run alone. Skips the test if it is not there, or not built."""
-    start(data, "vault")
     try:
+        start(data, "vault")
         yield _administered(data)
     finally:
-        subprocess.run([str(TOOL), "stop", "--data", str(data)], check=False)
+        if TOOL.exists():
+            subprocess.run([str(TOOL), "stop", "--data", str(data)], check=False)
 
 
 def _administered(data: Path) -> RealVault:
