@@ -309,6 +309,7 @@ class Chart(Values):
     scaling: Scaling
     redis: Redis
     modelUrl: Annotated[str, Field(pattern=r"^(https?://.+)?$")]
+    modelKey: Token
     logLevel: Literal["debug", "info", "warning", "error"]
     extraEnv: list[Variable]
     providerKeys: ProviderKeys
