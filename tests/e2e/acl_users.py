@@ -26,11 +26,12 @@ PASSWORD = "role"
 def create_users(
     root: redis.Redis, password: str, queues: tuple[str, ...] = (), namespace: str = "fleet"
 ) -> None:
-    """Create or change a user for each role, by its name."""
+    """Create or change a user for each role: by its name, in another namespace with that before."""
     place = AclPlace(Keys(f"{{{namespace}}}"), queues=queues)
     for name, role in ROLES.items():
         rule = acl_rule(role, place)
-        root.execute_command("ACL", "SETUSER", name, *rule, "on", f">{password}")
+        user = user_of(name, namespace)
+        root.execute_command("ACL", "SETUSER", user, *rule, "on", f">{password}")
 
 
 def environment_of(
@@ -49,9 +50,14 @@ def environment_of(
 
 def _prepared(url: str, role: str, environment: Mapping[str, str]) -> str:
     """The address for a role, on a server that has its user from now on."""
-    parts = urlsplit(url)
+    parts, namespace = urlsplit(url), environment.get("FLEET_NAMESPACE", "fleet")
     if parts.scheme != "redis" or parts.username or parts.password:
         return url
     with redis.Redis.from_url(url) as root:
-        create_users(root, PASSWORD, QUEUES, environment.get("FLEET_NAMESPACE", "fleet"))
-    return parts._replace(netloc=f"{role}:{quote(PASSWORD)}@{parts.netloc}").geturl()
+        create_users(root, PASSWORD, QUEUES, namespace)
+    user = user_of(role, namespace)
+    return parts._replace(netloc=f"{user}:{quote(PASSWORD)}@{parts.netloc}").geturl()
+
+
+def user_of(role: str, namespace: str) -> str:
+    return role if namespace == "fleet" else f"{namespace}-{role}"
