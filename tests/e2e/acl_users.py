@@ -23,31 +23,35 @@ QUEUES = ("shop*", "celery*")
 PASSWORD = "role"
 
 
-def create_users(root: redis.Redis, password: str, queues: tuple[str, ...] = ()) -> None:
+def create_users(
+    root: redis.Redis, password: str, queues: tuple[str, ...] = (), namespace: str = "fleet"
+) -> None:
     """Create or change a user for each role, by its name."""
-    place = AclPlace(Keys("{fleet}"), queues=queues)
+    place = AclPlace(Keys(f"{{{namespace}}}"), queues=queues)
     for name, role in ROLES.items():
         rule = acl_rule(role, place)
         root.execute_command("ACL", "SETUSER", name, *rule, "on", f">{password}")
 
 
 def environment_of(
-    environment: Mapping[str, str], role: str | None, url_of: Callable[[str], str] | None
+    environment: Mapping[str, str],
+    role: str | None,
+    url_of: Callable[[str], str] | None = None,
 ) -> dict[str, str]:
     """The environment of a process that has a role in Redis, or none."""
     url = environment.get("FLEET_BROKER_URL", "")
     if role is None or not url:
         return dict(environment)
     if url_of is None and os.environ.get(EVERYWHERE):
-        return {**environment, "FLEET_BROKER_URL": _prepared(url, role)}
+        return {**environment, "FLEET_BROKER_URL": _prepared(url, role, environment)}
     return {**environment, "FLEET_BROKER_URL": url_of(role) if url_of else url}
 
 
-def _prepared(url: str, role: str) -> str:
+def _prepared(url: str, role: str, environment: Mapping[str, str]) -> str:
     """The address for a role, on a server that has its user from now on."""
     parts = urlsplit(url)
     if parts.scheme != "redis" or parts.username or parts.password:
         return url
     with redis.Redis.from_url(url) as root:
-        create_users(root, PASSWORD, QUEUES)
+        create_users(root, PASSWORD, QUEUES, environment.get("FLEET_NAMESPACE", "fleet"))
     return parts._replace(netloc=f"{role}:{quote(PASSWORD)}@{parts.netloc}").geturl()
