@@ -4,8 +4,8 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
-DOCS_INSTALLED := $(VENV)/.docs-installed
-LOCK_VENV := build/lock-venv
+TOOLS := build/tools
+TOOLS_INSTALLED := $(TOOLS)/.installed
 IMAGE := build/image
 
 # The first of these that is new enough creates .venv. To name one: `make CANDIDATES=/opt/python3.12`.
@@ -21,7 +21,7 @@ EXTRAS :=
 test test-slow test-cluster test-vault: export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-slow test-faults test-cluster test-vault bench docs picture lock chart image-files sbom clean
+.PHONY: help install demo up test test-slow test-faults test-cluster test-vault bench docs audit picture lock chart image-files sbom clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -86,24 +86,31 @@ test-vault: $(INSTALLED)  ## Run the tests against a real Vault (REAL_SERVICES=P
 bench: $(INSTALLED)  ## Run every benchmark and write benchmarks/RESULTS.md (ARGS=--quick: short)
 	$(PYTHON) benchmarks/run_all.py $(ARGS)
 
-# The tools of the pages come from the extra `docs`, into the same environment.
-$(DOCS_INSTALLED): $(INSTALLED)
-	@echo "Installing the documentation tools"
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[docs]'
+# Tools that neither Fleet nor its tests import have an environment of their own.
+$(TOOLS_INSTALLED): .ci/requirements-tools.txt | $(PYTHON)
+	@echo "Installing the locked tools"
+	@$(PYTHON) -m venv --clear $(TOOLS)
+	@$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r .ci/requirements-tools.txt
 	@touch $@
 
-docs: $(DOCS_INSTALLED)  ## Build the documentation as a site with search, in build/site
-	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --config-file .ci/mkdocs.yml
+docs: $(TOOLS_INSTALLED)  ## Build the documentation as a site with search, in build/site
+	@NO_MKDOCS_2_WARNING=1 $(TOOLS)/bin/python -m mkdocs build --config-file .ci/mkdocs.yml
+
+# Bandit warns of each exception that holds for a part of its line alone, so its warnings are left out.
+audit: $(INSTALLED) $(TOOLS_INSTALLED)  ## Search Fleet's code for holes, and the locked packages for known ones
+	$(PYTHON) -m bandit --quiet --recursive --configfile .ci/bandit.yaml fleet workers beat_schedules 2>/dev/null
+	$(TOOLS)/bin/python .ci/audit.py requirements.txt requirements-model.txt .ci/requirements-tools.txt
 
 picture: $(INSTALLED)  ## Run the demo and draw docs/demo.svg again
 	@$(PYTHON) docs/tools/demo_picture.py
 
-lock: $(INSTALLED)  ## Update requirements.txt from setup.cfg (ARGS=--upgrade: newer versions)
-	$(PYTHON) -m venv --clear $(LOCK_VENV)
-	$(LOCK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
-	$(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --extra test \
+lock: $(TOOLS_INSTALLED)  ## Update requirements.txt from setup.cfg, and the tools (ARGS=--upgrade: newer versions)
+	$(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --extra test \
 	  --generate-hashes --custom-compile-command 'make lock' $(ARGS) \
 	  --output-file requirements.txt setup.cfg
+	$(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --constraint requirements.txt \
+	  --generate-hashes --custom-compile-command 'make lock' $(ARGS) \
+	  --output-file .ci/requirements-tools.txt .ci/requirements-tools.in
 
 chart: $(INSTALLED)  ## Write schema and README of the chart again
 	$(PYTHON) charts/generate.py
@@ -119,9 +126,8 @@ image-files: $(INSTALLED)  ## Install what the image holds into build/image, and
 	$(IMAGE)/bin/python .ci/prune_image.py --extras "$(EXTRAS)"
 	@du -sm $(IMAGE)
 
-sbom: image-files  ## Write what the image holds to build/sbom.json (CycloneDX)
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[release]'
-	$(PYTHON) -m cyclonedx_py environment $(IMAGE)/bin/python \
+sbom: image-files $(TOOLS_INSTALLED)  ## Write what the image holds to build/sbom.json (CycloneDX)
+	$(TOOLS)/bin/python -m cyclonedx_py environment $(IMAGE)/bin/python \
 	  --output-reproducible --output-format JSON --output-file build/sbom.json
 
 clean:  ## Stop the fleet of this folder, and remove all generated files, including its data

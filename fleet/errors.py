@@ -78,7 +78,14 @@ class PartlySubmitted(FleetError):
 
 
 class RateLimited(Unavailable):
-    """A provider's rate limit is reached. Use another key or model, or try again later."""
+    """A provider's rate limit is reached. Use another key or model, or try again later.
+
+    `asked_seconds` is the wait that the provider asked for, 0 if it asked for none. `is_paced`: the
+    provider serves other calls of the fleet, and the same call may be served in a moment.
+    """
+
+    asked_seconds = 0.0
+    is_paced = False
 
 
 class QuotaExhausted(RateLimited):

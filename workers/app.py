@@ -12,7 +12,7 @@ from celery import Celery
 
 from beat_schedules.jobs import add_jobs
 from beat_schedules.schedule import schedule
-from fleet.broker.app import Role, add_schedule, make_app
+from fleet.broker.app import Role, add_schedule, fleet_of, make_app
 from fleet.routing.agents_store import agent_id
 from fleet.secrets.known import KnownSecrets
 from fleet.settings import load_settings
@@ -33,9 +33,11 @@ def _role(pool: str) -> Role:
 def build() -> Celery:
     """Read the settings and compose the application."""
     settings = load_settings()
-    set_up_logs(settings.environment.log_level, KnownSecrets(settings, os.environ).hidden)
+    known = KnownSecrets(settings, os.environ)
+    set_up_logs(settings.environment.log_level, known.hidden)
     role = _role(settings.environment.pool or "")
     app = make_app(settings, role)
+    known.include(fleet_of(app).secrets.values)
     notice = Notice() if role.pool else None
     slots = Slots(settings.config.pools[role.pool].slots) if role.pool else Slots()
     add_agent_tasks(app, role, notice, slots)

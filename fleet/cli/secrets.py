@@ -72,7 +72,7 @@ def set_(
 
     Example: `fleet secrets set providers/openai`
     """
-    from fleet.secrets.values import check_field, check_path
+    from fleet.secrets.values import check_field, check_fields, check_path
 
     names = fields or [DEFAULT_FIELD]
     check_path(path)
@@ -85,6 +85,7 @@ def set_(
         expected = newest
     rotation.check_writable(connection, path)
     values = values_of(names, stdin, file)
+    check_fields(values)
     _note(connection, "set", path, expected + 1, why)
     version = store.write(path, values if replace else {**kept, **values}, expected)
     connection.secrets.forget(path)

@@ -14,10 +14,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from fleet.errors import InvalidConfig, NotAllowed, SecretNotFound
+from fleet.errors import FleetError, InvalidConfig, NotAllowed, SecretNotFound
+from fleet.models.rules.learning import ModelFacts
 from fleet.money import nanodollars
 from fleet.secrets.secrets import Secrets
-from fleet.settings.providers import AWS_VARIABLES, PoolKey, Provider
+from fleet.settings.providers import PoolKey, Provider
+from fleet.telemetry.logger import get_logger
 
 FIELD = "api_key"
 """The field of a secret that holds a provider's key."""
@@ -26,6 +28,8 @@ DEFAULT = "default"
 """The name of a provider's only key."""
 
 KEY_ID_DIGITS = 8
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,13 @@ class ProviderKey:
     value: str = field(repr=False)
 
 
+class UsedKey(NamedTuple):
+    """The id of a key, and the version of it that a call has used; 0 for a key without versions."""
+
+    id: str
+    version: int = 0
+
+
 class ProviderKeys:
     """The keys of all providers, as one process sees them. Threads may share it.
 
@@ -89,13 +100,9 @@ class ProviderKeys:
         """The providers with an available key."""
         return [name for name, keys in self._keys.items() if keys]
 
-    def in_secret(self, path: str) -> list[DeclaredKey]:
-        """The keys whose value is in the secret at this path."""
-        return [key for keys in self._keys.values() for key in keys if key.secret == path]
-
     def missing(self, provider: str) -> str:
         """What to set for a provider without an available key."""
-        return " or ".join(variables(self._providers[provider]))
+        return " or ".join(self._providers[provider].variables)
 
     @contextmanager
     def use(self, key: DeclaredKey) -> Iterator[ProviderKey]:
@@ -129,6 +136,28 @@ class ProviderKeys:
         if key.secret and self._secrets is not None:
             self._secrets.forget(key.secret)
 
+    def replaced(self, facts: ModelFacts) -> list[UsedKey]:
+        """The keys that cool down although a newer version than the one that failed is in use.
+
+        Blocks if a secret is not in memory. A secret that cannot be read now is left out.
+        """
+        cooling = {key_id for key_id, _ in facts.cooldowns}
+        found = (
+            self._used(key)
+            for keys in self._keys.values()
+            for key in keys
+            if key.secret and key.id in cooling
+        )
+        return [used for used in found if used.version > facts.versions.get(used.id, 0)]
+
+    def _used(self, key: DeclaredKey) -> UsedKey:
+        try:
+            with self.use(key) as current:
+                return UsedKey(key.id, current.version)
+        except FleetError as error:
+            log.warning("the version of a key is not known", key=key.id, error=str(error))
+            return UsedKey(key.id)
+
     def _declared(
         self, name: str, provider: Provider, environment: Mapping[str, str]
     ) -> Iterator[DeclaredKey]:
@@ -138,7 +167,7 @@ class ProviderKeys:
             for own_name, line in provider.keys.items():
                 yield from self._of_pool(name, own_name, line, environment)
         else:
-            value = _value(variables(provider), environment, checked=provider.kind != "bedrock")
+            value = _value(provider.variables, environment, checked=provider.kind != "bedrock")
             if value:
                 yield DeclaredKey(name, DEFAULT, self._keep(name, value))
 
@@ -166,13 +195,6 @@ class ProviderKeys:
         return own
 
 
-class UsedKey(NamedTuple):
-    """The id of a key, and the version of it that a call has used; 0 for a key without versions."""
-
-    id: str
-    version: int = 0
-
-
 class KeyAccess(NamedTuple):
     """A key, and where its value comes from."""
 
@@ -183,15 +205,6 @@ class KeyAccess(NamedTuple):
 def key_id(provider: str, key: str) -> str:
     """A name for a provider's key that does not reveal it: the beginning of its SHA-256."""
     return f"{provider}:{hashlib.sha256(key.encode()).hexdigest()[:KEY_ID_DIGITS]}"
-
-
-def variables(provider: Provider) -> tuple[str, ...]:
-    """The environment variables that may hold a provider's keys."""
-    if provider.kind == "bedrock":
-        return AWS_VARIABLES
-    if provider.key_variable:
-        return (provider.key_variable,)
-    return tuple(key.variable for key in provider.keys.values() if key.variable)
 
 
 def _value(

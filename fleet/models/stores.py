@@ -21,3 +21,10 @@ class ModelStores:
     prices: SharedPrices
     keys: ProviderKeys
     catalogue: PricedModels
+
+
+def end_cool_downs_of_replaced(models: ModelStores) -> None:
+    """End the cool-downs of keys whose secret was replaced since. Reads the facts about models, and
+    the secrets of keys that cool down."""
+    for key_id, version in models.keys.replaced(models.state.read()):
+        models.state.replaced(key_id, version)

@@ -35,6 +35,11 @@ Redis Cluster slot and each script may touch several at once.
     {fleet}:change:ID          string   the answer to a change of the policy, or to another entry
                                         of the audit
     {fleet}:models             hash     evidence of models, and their cool-downs
+    {fleet}:key:ID             hash     a provider's key: what it has spent in a UTC day, what its
+                                        calls in flight bind, and by model how many are in flight
+                                        and how many its provider allows
+    {fleet}:key:ID:calls       zset     the key's calls in flight, by the end of their places, ms
+    {fleet}:key:ID:queue:MODEL zset     calls that wait for a place, by when they came, ms
     {fleet}:prices             hash     the price data of the last refresh, and its version
     {fleet}:clock              string   until when no lease ends, since the clock was set, ms
     {fleet}:secrets            hash     the current version of each secret, and the generation: how
@@ -83,6 +88,7 @@ Redis Cluster slot and each script may touch several at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 NO_POOL = "none"
 """The pool under which a worker that is no agent notes the messages that it holds."""
@@ -102,6 +108,14 @@ class PoolKeys:
     arrivals: str
     starting: str
     starter: str
+
+
+class PlaceKeys(NamedTuple):
+    """The names for the places of one provider's key with one model."""
+
+    facts: str
+    calls: str
+    queue: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +167,11 @@ class Keys:
     @property
     def models(self) -> str:
         return f"{self.tag}:models"
+
+    def places(self, key_id: str, model: str) -> PlaceKeys:
+        """The places of a key with a model. Without a key the names are declared and not used."""
+        own = f"{self.tag}:key:{key_id}"
+        return PlaceKeys(own, f"{own}:calls", f"{own}:queue:{model}")
 
     @property
     def prices(self) -> str:

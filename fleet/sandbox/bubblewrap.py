@@ -88,7 +88,8 @@ def _as_user(tool: str, folder: Path, user: int) -> list[str]:
         *("--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"),
         *("--die-with-parent", "--clearenv"),
         *("--bind", "/proc", "/proc", "--dev-bind", "/dev", "/dev"),
-        *("--perms", "0755", "--dir", "/tmp"),  # noqa: S108
+        # This /tmp is the sandbox's own.
+        *("--perms", "0755", "--dir", "/tmp"),  # noqa: S108  # nosec B108
         *(word for path in seen_folders() for word in binding(path)),
         *binding(str(folder)),
         *("--", sys.executable, "-I", "-S", "-c", GIVE_UP_ROOT, str(user)),
@@ -106,7 +107,8 @@ def _namespaces(
         *("--die-with-parent", "--as-pid-1", "--new-session", "--clearenv"),
         *("--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"),
         *("--perms", "0777", "--size", str(written_bytes), "--tmpfs", INSIDE),
-        *("--symlink", INSIDE.removeprefix("/"), "/tmp"),  # noqa: S108
+        # This /tmp is the sandbox's own.
+        *("--symlink", INSIDE.removeprefix("/"), "/tmp"),  # noqa: S108  # nosec B108
         *(word for path in seen_folders() for word in binding(path)),
         *(word for bound in files for word in bound),
         *("--remount-ro", "/", "--chdir", INSIDE),

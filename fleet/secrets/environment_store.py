@@ -63,6 +63,9 @@ class EnvironmentStore:
 
     def _fields(self, path: str) -> dict[str, str]:
         head = variable(path, "")
+        if head.removeprefix(PREFIX).count(JOINT) != path.count("/") + 1 or "___" in head:
+            # These would be the variables of another path too: `a__b` is `a/b` there.
+            return {}
         return {
             name.removeprefix(head).lower(): value.strip()
             for name, value in self._environment.items()
@@ -76,8 +79,7 @@ def _is_variable(name: str) -> bool:
 
 
 def variable(path: str, field: str) -> str:
-    """The variable of a field. That of a path such as `a__b` is no `VARIABLE`, since it would be
-    the variable of `a/b` too."""
+    """The variable of a field."""
     parts = [*path.split("/"), field]
     return PREFIX + JOINT.join(re.sub(r"[.\-]", "_", part) for part in parts).upper()
 

@@ -11,6 +11,7 @@ where there is none of its name: this is the check-and-set, also between process
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from fleet.secrets.values import Secret, SecretVersion, check_fields, check_path
 from fleet.settings.data_folder import make_private
 
 FOLDER = "secrets"
+LOCK_FILE = ".master-key.lock"
 VERSION_FILE = re.compile(r"@([1-9][0-9]{0,8})\.json")
 KEY_BYTES, NONCE_BYTES = 32, 12
 
@@ -153,7 +155,10 @@ class FileStore:
         """The master key. A new one is made only if nothing is stored yet."""
         key = self._master_key.read()
         if key is None and or_new and not self.paths():
-            key = self._master_key.create()
+            make_private(self._data_dir)
+            with _refusals(self._root), _locked(self._data_dir / LOCK_FILE):
+                # A keyring has no check-and-set: two first keys would replace each other.
+                key = self._master_key.read() or self._master_key.create()
         if key is None:
             raise InvalidConfig(f"{self._master_key.place}: there is no master key; {RESTORE}")
         return key
@@ -205,6 +210,17 @@ def _decrypted(key: bytes, content: str, bound: bytes) -> bytes:
 
     whole = base64.b64decode(content, validate=True)
     return AESGCM(key).decrypt(whole[:NONCE_BYTES], whole[NONCE_BYTES:], bound)
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Hold a lock between processes."""
+    number = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def _unless_absent(error: OSError) -> None:

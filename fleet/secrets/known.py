@@ -7,6 +7,7 @@ errors show `***` in its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
@@ -19,16 +20,16 @@ AWS_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_B
 
 
 class KnownSecrets:
-    """The secrets of the settings and the environment, and those that `stored` answers now."""
+    """The secrets of the settings and the environment, and those that `include` adds."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        environment: Mapping[str, str],
-        stored: Callable[[], Iterable[str]] = tuple,
-    ) -> None:
+    def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
         self._given = frozenset(filter(None, _given(settings, environment)))
+        self._stored: Callable[[], Iterable[str]] = tuple
+
+    def include(self, stored: Callable[[], Iterable[str]]) -> Self:
+        """Hide also what `stored` answers at each time, such as the secrets in memory."""
         self._stored = stored
+        return self
 
     def values(self) -> frozenset[str]:
         """The secrets themselves: never log them."""
@@ -49,5 +50,7 @@ def _given(settings: Settings, environment: Mapping[str, str]) -> Iterator[str]:
     providers = settings.config.providers.values()
     for url in (settings.environment.model_url, *(each.base_url for each in providers)):
         yield unquote(urlsplit(url or "").password or "")
-    for variable in (*(each.key_variable for each in providers), *AWS_SECRETS):
-        yield environment.get(variable or "", "").strip()
+    # Not those of AWS, most of which are no secrets.
+    hosted = (each for each in providers if each.kind != "bedrock")
+    for variable in (*(name for each in hosted for name in each.variables), *AWS_SECRETS):
+        yield environment.get(variable, "").strip()

@@ -162,6 +162,12 @@ class Secrets:
             if not own.done():
                 own.set_result(None)
 
+    def values(self) -> frozenset[str]:
+        """The values of the secrets in memory, to hide them in texts: never log them."""
+        with self._lock:
+            kept = [each.secret.fields.values() for each in self._cache.values()]
+        return frozenset(value for values in kept for value in values)
+
     def _counted(self, path: str, cached: _Cached, uses: int) -> Secret:
         self._cache.move_to_end(path)
         self.stale_reads += cached.is_stale

@@ -103,7 +103,7 @@ class VaultClient:
         return hvac.Client(
             url=self.address,
             # With None, hvac takes VAULT_TOKEN or ~/.vault-token.
-            token="",
+            token="",  # nosec B106
             verify=str(settings.ca_file) if settings.ca_file else True,
             timeout=(min(CONNECT_SECONDS, settings.timeout_seconds), settings.timeout_seconds),
             namespace=settings.namespace,
@@ -184,7 +184,8 @@ class VaultClient:
 HINTS = {
     "approle": "check role_id, and write a new secret id to secret_id_file",
     "kubernetes": "check role, and that Vault's role is bound to this service account",
-    "token": "set FLEET_VAULT_TOKEN to a token that has not expired",
+    # A sentence, and no token.
+    "token": "set FLEET_VAULT_TOKEN to a token that has not expired",  # nosec B105
 }
 """What to do about a login that is refused."""
 

@@ -222,7 +222,8 @@ def _type(schema: Mapping[str, Any], unit: str = "") -> str:
     if "const" in schema:
         return f"`{schema['const']}`"
     name = {"boolean": "`true`, `false`", "string": "text"}.get(schema["type"], schema["type"])
-    name = {"password": "secret text", "path": "path"}.get(schema.get("format", ""), name)
+    # The names of formats in a schema.
+    name = {"password": "secret text", "path": "path"}.get(schema.get("format", ""), name)  # nosec B105
     if "pattern" in schema:
         return f"{name} like `{schema['pattern']}`"
     return ", ".join([f"{name} of {unit}" if unit else name, *_range(schema)])

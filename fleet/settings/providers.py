@@ -189,6 +189,15 @@ class Provider(Section):
             return self.stream
         return self.kind in STREAMED and (self.base_url is None or _is_known(self.base_url))
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables that may hold the provider's keys."""
+        if self.kind == "bedrock":
+            return AWS_VARIABLES
+        if self.key_variable:
+            return (self.key_variable,)
+        return tuple(key.variable for key in self.keys.values() if key.variable)
+
 
 def _is_known(url: str) -> bool:
     """Whether one of `MAKERS` answers there, also in one of its regions, or this machine."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from fleet.errors import InvalidRequest
 from fleet.models.catalogue import catalogue
-from fleet.models.keys import ProviderKeys, variables
+from fleet.models.keys import ProviderKeys
 from fleet.routing.health import health_policy
 from fleet.routing.routes import Routes
 from fleet.routing.rules.strategies import Strategy
@@ -155,7 +155,7 @@ def _with_models(fleet: WhatIf, settings: Settings, path: Path) -> WhatIf:
     config = _config(path)
     used = {model.provider for model in config.catalogue.values()}
     providers = (p for name, p in config.providers.items() if name in used)
-    assumed = {name: "assumed" for provider in providers for name in variables(provider)}
+    assumed = {name: "assumed" for provider in providers for name in provider.variables}
     keys = ProviderKeys(config.providers, assumed)
     models = catalogue(replace(settings, config=config, source=str(path)), keys)
     return replace(

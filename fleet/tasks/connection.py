@@ -120,6 +120,7 @@ def open_connection(settings: Settings, agent: str = "") -> Connection:
         leases.lease_seconds,
         leases.renew_seconds,
     )
+    secrets = _secrets(settings, rotations, agent)
     return Connection(
         settings=settings,
         client=client,
@@ -136,7 +137,7 @@ def open_connection(settings: Settings, agent: str = "") -> Connection:
             Alerts(client, keys, scripts),
             UsageUpkeep(client, keys, scripts, ENDED),
         ),
-        models=_model_stores(settings, client, keys, scripts),
+        models=_model_stores(settings, client, keys, scripts, secrets),
         ledger=LedgerStores(
             Ledger(client, keys, scripts),
             Rollups(client, keys, scripts),
@@ -145,7 +146,7 @@ def open_connection(settings: Settings, agent: str = "") -> Connection:
         tasks=_task_stores(settings, client, keys, scripts, clock),
         agents=agents,
         strategies=strategies,
-        secrets=_secrets(settings, rotations, agent),
+        secrets=secrets,
         rotations=rotations,
     )
 
@@ -159,10 +160,12 @@ def _secrets(settings: Settings, rotations: RotationStore, agent: str) -> Secret
     return secrets
 
 
-def _model_stores(settings: Settings, client: Redis, keys: Keys, scripts: Scripts) -> ModelStores:
+def _model_stores(
+    settings: Settings, client: Redis, keys: Keys, scripts: Scripts, secrets: Secrets
+) -> ModelStores:
     half_life = settings.config.models.learn_half_life_seconds
     prices = SharedPrices(client, keys, scripts)
-    provider_keys = ProviderKeys(settings.config.providers, os.environ)
+    provider_keys = ProviderKeys(settings.config.providers, os.environ, secrets)
     return ModelStores(
         state=ModelState(client, keys, scripts, half_life),
         examples=Examples(client, keys, scripts),

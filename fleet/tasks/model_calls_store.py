@@ -50,6 +50,46 @@ class LimitBasis(NamedTuple):
 NO_BASIS = LimitBasis()
 
 
+class KeyPlace(NamedTuple):
+    """The place of a call among those in flight with its provider's key.
+
+    `most` is the key's bound of calls of a model, and `daily_nanodollars` its budget for a UTC day,
+    '' for none. A place that is not freed lasts `ms`. With `may_queue` a call without a place keeps
+    its turn while it waits. An empty `id` is for a model without keys.
+    """
+
+    id: str = ""
+    most: int | str = ""
+    daily_nanodollars: int | str = ""
+    ms: int = 0
+    may_queue: int = 0
+
+
+NO_PLACE = KeyPlace()
+
+
+class LeftPlace(NamedTuple):
+    """A place that is freed, which was taken with `bound_nanodollars`.
+
+    The `outcome` is what its call shows of the key: `answered`, `refused` if the provider serves no
+    more calls at once, or '' if neither shows. The provider asks for a wait of `retry_ms`.
+    """
+
+    place: KeyPlace = NO_PLACE
+    bound_nanodollars: int = 0
+    outcome: str = ""
+    retry_ms: int = 0
+
+
+NONE_LEFT = LeftPlace()
+
+
+class Busy(NamedTuple):
+    """The key has no place now. Ask again after so many seconds."""
+
+    seconds: float
+
+
 class CallTurn(NamedTuple):
     """Admission one call at a time, while a model may ignore its limit and money is short.
 
@@ -67,10 +107,12 @@ class LimitChanged(NamedTuple):
 
 class Settled(NamedTuple):
     """What the task has `spent` so far, in nano-dollars, and whether the call's answer was saved.
-    It is not saved if it is too large or has no name."""
+    It is not saved if it is too large or has no name. `is_paced`: the provider refused the call,
+    and serves others with the same key; later calls keep to what it allows."""
 
     spent: int
     is_saved: bool
+    is_paced: bool = False
 
 
 class ModelCallStore(Store):
@@ -90,22 +132,24 @@ class ModelCallStore(Store):
         bound: ModelCall,
         limits: CallLimits,
         basis: LimitBasis = NO_BASIS,
-    ) -> Refusal | str | CallTurn | LimitChanged | None:
-        """Reserve the upper bound of a call: the tokens and the cost of `bound`.
+        place: KeyPlace = NO_PLACE,
+    ) -> Refusal | str | CallTurn | LimitChanged | Busy | None:
+        """Reserve the upper bound of a call, the tokens and the cost of `bound`, and its place.
 
         Gives None if the call is admitted; a `Turn` if calls of the model take turns; the `Refusal`
-        of a limit without room; the current version of the policy if `limits` are of another one;
-        `LimitChanged` if the record in `basis` is out of date. Raises `LeaseLost` if another run
-        has the task.
+        of a limit without room, also of the key's budget; `Busy` if the key has no place; the
+        current version of the policy if `limits` are of another one; `LimitChanged` if the record
+        in `basis` is out of date. Raises `LeaseLost` if another run has the task.
         """
         entry = bound.lost.ledger_entry(lease, number, LOST)
         arguments: Arguments = [lease.task_id, lease.fence, entry.call, limits.version]
         arguments += [bound.cost_nanodollars, bound.input_tokens + bound.output_tokens]
         arguments += [_of_the_task(lease, limits), _if_lost(entry, bound.lost)]
         arguments += [*limits.scopes, limits.model, lease.tenant, lease.agent_type, bound.model]
-        arguments += basis
+        arguments += [*basis, *place]
         keys = [self.keys.task(lease.task_id), self.keys.policy, self.keys.money]
         keys += [self.keys.reservations, self.keys.open_steps, self.keys.models]
+        keys += self.keys.places(place.id, bound.model)
         with redis_errors(self.client):
             status, detail = map(text, self.scripts.admit(keys=keys, args=arguments))
         if status == "lost":
@@ -116,31 +160,48 @@ class ModelCallStore(Store):
             return LimitChanged(LimitRecord.parse(detail) if detail else None)
         if status == "over":
             return Refusal.parse(detail)
+        if status == "busy":
+            return Busy(int(detail) / 1000)
         return CallTurn(is_mine=status == "admitted") if detail or status == "turn" else None
 
+    def leave_queue(self, lease: Lease, number: int, model: str, place: KeyPlace) -> None:
+        """Wait no longer for a place."""
+        queue = self.keys.places(place.id, model).queue
+        with redis_errors(self.client):
+            self.client.zrem(queue, f"{lease.task_id} {lease.fence}.{number}")
+
     def settle(
-        self, lease: Lease, number: int, call: ModelCall, save_as: str = "", answer: str = ""
+        self,
+        lease: Lease,
+        number: int,
+        call: ModelCall,
+        save_as: str = "",
+        answer: str = "",
+        left: LeftPlace = NONE_LEFT,
     ) -> Settled:
         """Charge one model call, exactly once: in the task's record, the ledger and the counters.
 
         With `save_as`, the same script saves the answer, JSON, as a checkpoint. The cost is certain
-        if the call's `usage` was seen. The time of the call is Redis's. Raises `LeaseLost` if the
-        answer cannot be saved because another run has the task; the call is charged even then.
+        if the call's `usage` was seen. The script frees the place that is `left`. The time of the
+        call is Redis's. Raises `LeaseLost` if the answer cannot be saved because another run has
+        the task; the call is charged even then.
         """
         entry = call.ledger_entry(lease, number)
         arguments: Arguments = [call.input_tokens, call.output_tokens, call.cost_nanodollars]
         arguments += [1 - entry.certain, entry.call, call.stored]
         arguments += [call.model if call.answered else "", lease.task_id]
         arguments += [lease.tenant, lease.agent_type, call.model, lease.fence, save_as, answer]
-        arguments += [self.max_saved_bytes, *_flat(entry)]
+        place = left.place
+        arguments += [self.max_saved_bytes, place.id, *left[1:], place.ms, place.most]
+        arguments += _flat(entry)
         keys = [self.keys.task(lease.task_id), self.keys.ledger, self.keys.money]
         keys += [self.keys.reservations, self.keys.open_steps, self.keys.corrections]
-        keys.append(self.keys.saved(lease.task_id))
+        keys += [self.keys.saved(lease.task_id), *self.keys.places(place.id, call.model)[:2]]
         with redis_errors(self.client):
-            spent, kept = self.scripts.usage(keys=keys, args=arguments)
+            spent, kept, is_paced = self.scripts.usage(keys=keys, args=arguments)
         if text(kept) == "lost":
             raise _lost(lease)
-        return Settled(int(spent), text(kept) == "saved")
+        return Settled(int(spent), text(kept) == "saved", bool(is_paced))
 
     def save(self, lease: Lease, name: str, value: str) -> None:
         """Save a value, as JSON. Raises `LeaseLost` if another run has the task, and

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fleet.errors import TaskFailed, TaskNotFound
+from fleet.models.stores import end_cool_downs_of_replaced
 from fleet.redis.client import redis_errors
 from fleet.routing.health import look_at_pools
 from fleet.settings import Settings
@@ -149,6 +150,7 @@ def summarize_health(fleet: Connection) -> dict[str, Any]:
 
     Also drops learned facts of models and request types that are no longer configured.
     """
+    end_cool_downs_of_replaced(fleet.models)
     fleet.models.state.prune(
         {model.name for model in fleet.models.catalogue}, fleet.settings.config.request_types
     )

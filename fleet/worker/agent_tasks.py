@@ -247,6 +247,6 @@ def _make_runner(app: Celery, role: Role, slots: TaskSlots) -> AgentRunner:
             LoopThread().submit,
             slots,
             random.Random(),
-            KnownSecrets(settings, os.environ).hidden,
+            KnownSecrets(settings, os.environ).include(connection.secrets.values).hidden,
         ),
     )

@@ -114,6 +114,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"providerKeys": {"vault": {"enabled": True, "path": "secret/data/fleet"}}},
         "providerKeys.vault",
     ),
+    "secrets in the files of a pod": (
+        {"config": {"secrets": {"stores": ["file"]}}},
+        "config.secrets.stores: each pod would have files of its own",
+    ),
     "a variable of the chart's": (
         {"extraEnv": [{"name": "FLEET_NAMESPACE", "value": "other"}]},
         "extraEnv: FLEET_NAMESPACE",

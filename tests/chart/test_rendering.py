@@ -112,6 +112,54 @@ def test_fleet_knows_who_sizes_its_pools(
     assert sized == ([2, 0, 1] if actuator == "none" else [None, None, None])
 
 
+def token_users(rendered: Rendered) -> set[str]:
+    """The components whose pods have the token of their service account."""
+    return {
+        template["metadata"]["labels"]["app.kubernetes.io/component"]
+        for _, template in m.templates(rendered.manifests)
+        if template["spec"]["automountServiceAccountToken"]
+    }
+
+
+def rights_on_secrets(rendered: Rendered) -> dict[str, list[str]]:
+    return {
+        each["metadata"]["labels"]["app.kubernetes.io/component"]: rule["verbs"]
+        for each in rendered.of("Role")
+        for rule in each["rules"]
+        if "secrets" in rule["resources"]
+    }
+
+
+def test_by_default_a_pod_reads_secrets_from_variables_and_has_no_right_on_others(
+    rendered: dict[str, Rendered],
+) -> None:
+    found = rendered["default"]
+    assert config_of(found).secrets.stores == ("environment",)
+    assert rights_on_secrets(found) == {}
+    assert token_users(found) == {"beat"}
+
+
+def test_with_vault_each_process_logs_in_and_reaches_it(rendered: dict[str, Rendered]) -> None:
+    found = rendered["secrets-vault"]
+    assert {"pool", "beat", "ops", "flower"} <= token_users(found)
+    assert rights_on_secrets(found) == {}
+    (out,) = (p for p in found.of("NetworkPolicy") if p["metadata"]["name"].endswith("-out"))
+    assert [{"protocol": "TCP", "port": 8200}] in [rule["ports"] for rule in out["spec"]["egress"]]
+
+
+def test_with_secrets_of_kubernetes_beat_alone_may_write_them(
+    rendered: dict[str, Rendered],
+) -> None:
+    found = rendered["secrets-kubernetes"]
+    reads = ["get", "list"]
+    assert rights_on_secrets(found) == {
+        "beat": ["get", "list", "create", "update"],
+        **dict.fromkeys(("worker", "flower", "ops"), reads),
+    }
+    (api,) = (p for p in found.of("NetworkPolicy") if p["metadata"]["name"].endswith("api-server"))
+    assert "matchExpressions" in api["spec"]["podSelector"]
+
+
 LOCAL_ONLY = {"FLEET_BROKER_PORT", "FLEET_MODEL_PORT"}
 """Read by `fleet up` alone, for what it starts on this machine."""
 NOT_IN_A_CLUSTER = {"FLEET_VAULT_TOKEN", "FLEET_MASTER_KEY_FILE"}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 from fake_provider import Behaviour, FakeProvider, answer, stubborn
+from task_runs import Run
 
 from fleet.agent import ModelReply
 from fleet.errors import FleetError
@@ -113,6 +114,16 @@ def test_only_the_text_of_an_answer_can_show_the_key(
     assert found.text == "good day"
     assert found.finish_reason == "unknown"
     assert key not in found.model_dump_json()
+
+
+def test_a_run_knows_the_key_that_its_call_has_used(start: Callable[..., Run]) -> None:
+    run = start()
+    for model in run.fleet.models.catalogue:
+        run.fake.script(model.name, Behaviour(400, error_body("code", "bad_sk-secret")))
+    with pytest.raises(FleetError) as caught:
+        run.loop.run(run.context.ask("hello"))
+    assert {each.key for each in run.fake.requests()} == {"sk-secret"}
+    assert "sk-secret" not in shown(caught.value)
 
 
 def test_a_wait_of_centuries_counts_as_a_week(proxy: Proxy) -> None:

@@ -30,7 +30,7 @@ CANARIES = [
 def known(clean_environment: pytest.MonkeyPatch) -> KnownSecrets:
     for name, value in VARIABLES.items():
         clean_environment.setenv(name, value)
-    return KnownSecrets(load_settings(), VARIABLES, lambda: ["stored-canary"])
+    return KnownSecrets(load_settings(), VARIABLES).include(lambda: ["stored-canary"])
 
 
 @pytest.mark.parametrize("canary", [*CANARIES, "broker%2Fcanary"])

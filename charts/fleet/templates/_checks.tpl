@@ -125,6 +125,9 @@
 {{- fail "providerKeys.vault: it needs role and path; set both" -}}
 {{- end -}}
 {{- end -}}
+{{- if include "fleet.secrets.in" (dict "root" . "store" "file") -}}
+{{- fail "config.secrets.stores: each pod would have files of its own; use vault or kubernetes instead of file" -}}
+{{- end -}}
 {{- range .Values.extraEnv -}}
 {{- if hasPrefix "FLEET_" .name -}}
 {{- fail (printf "extraEnv: %s is set by the chart; use the value that README.md names for it" .name) -}}

@@ -130,7 +130,7 @@ metadata:
     {{- include "fleet.pod.annotations" (dict "root" $root "annotations" $settings.podAnnotations) | nindent 4 }}
 spec:
   serviceAccountName: {{ .account }}
-  automountServiceAccountToken: {{ or .token $root.Values.providerKeys.vault.enabled | default false }}
+  automountServiceAccountToken: {{ or .token $root.Values.providerKeys.vault.enabled (eq (include "fleet.secrets.token" $root) "yes") | default false }}
   enableServiceLinks: false
   {{- with .restart }}
   restartPolicy: {{ . }}

@@ -32,6 +32,25 @@ whole again, in the map itself: {map, path}. A number that a float cannot hold i
 {{- end -}}
 {{- end -}}
 
+{{/* "yes" if the fleet keeps secrets in this store: {root, store}. */}}
+{{- define "fleet.secrets.in" -}}
+{{- if has .store (dig "secrets" "stores" list .root.Values.config) -}}yes{{- end -}}
+{{- end -}}
+
+{{/* The port of Vault. */}}
+{{- define "fleet.vault.port" -}}
+{{- $place := urlParse (dig "secrets" "vault" "address" "" .Values.config) -}}
+{{- $given := regexFind ":[0-9]+$" $place.host -}}
+{{- if $given -}}{{- trimPrefix ":" $given -}}{{- else -}}{{- ternary 443 80 (eq $place.scheme "https") -}}{{- end -}}
+{{- end -}}
+
+{{/* "yes" if every process needs the token of its service account, to reach the store of secrets. */}}
+{{- define "fleet.secrets.token" -}}
+{{- $byKubernetes := eq (dig "secrets" "vault" "login" "kubernetes" .Values.config) "kubernetes" -}}
+{{- $vault := include "fleet.secrets.in" (dict "root" . "store" "vault") -}}
+{{- if or (include "fleet.secrets.in" (dict "root" . "store" "kubernetes")) (and $vault $byKubernetes) -}}yes{{- end -}}
+{{- end -}}
+
 {{/* fleet.toml: `config`, and what follows from the other values. */}}
 {{- define "fleet.toml" -}}
 {{- $config := deepCopy .Values.config -}}
@@ -42,6 +61,7 @@ whole again, in the map itself: {map, path}. A number that a float cannot hold i
 {{- $scaling := $config.scaling | default dict -}}
 {{- $_ := set $config "scaling" (mergeOverwrite $scaling (dict "actuator" $actuator)) -}}
 {{- $_ := set $config "kubernetes" (dict "namespace" .Release.Namespace "deployment" (printf "%s-pool-{pool}" (include "fleet.fullname" .))) -}}
+{{- $_ := set $config "secrets" (mergeOverwrite (dict "stores" (list "environment")) ($config.secrets | default dict)) -}}
 {{- include "fleet.whole" (dict "map" $config "path" "config") -}}
 {{- toToml $config -}}
 {{- end -}}

@@ -13,7 +13,7 @@ from pydantic_ai.models import Model as ChatModel
 
 from fleet.agent import ModelReply
 from fleet.errors import ModelRefused, NotAllowed, Unavailable
-from fleet.models.calls.clients import Clients
+from fleet.models.calls.clients import Clients, KeyedClient
 from fleet.models.calls.endpoint import Endpoint
 from fleet.models.calls.errors import translated
 from fleet.models.calls.request_fields import keeps_limits
@@ -110,25 +110,25 @@ class ModelCaller:
         asked = _Asked(request, settings, progress, max_tokens, model)
         async with self.clients.use() as client:
             try:
-                return await self._answer(client.chat, asked)
+                return await self._answer(client, asked)
             except NotAllowed as error:
                 refused, refusal = client.version, error
         if refused:
             self.clients.forget()
             async with self.clients.use() as client:
                 if client.version != refused:
-                    return await self._answer(client.chat, asked)
+                    return await self._answer(client, asked)
         raise refusal
 
-    async def _answer(self, chat: ChatModel, asked: _Asked) -> ModelReply:
+    async def _answer(self, client: KeyedClient, asked: _Asked) -> ModelReply:
         model, progress = asked.model, asked.progress
         began = time.perf_counter()
         try:
-            response = await self._response(chat, asked)
+            response = await self._response(client.chat, asked)
         # Never with its cause: a traceback would show the provider's answer or the client's
         # message, and either may repeat the key.
         except AgentRunError as error:
-            raise translated(model.name, error, [self.endpoint.api_key]) from None
+            raise translated(model.name, error, [client.key]) from None
         except UNREADABLE as error:
             raise Unavailable(
                 f"model {model.name} gave an answer that cannot be read ({type(error).__name__})",

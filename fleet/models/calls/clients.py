@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
 
 from pydantic_ai.models import Model as ChatModel
 
@@ -21,12 +20,14 @@ from fleet.models.calls.providers import Client, chat_client
 from fleet.models.keys import KeyAccess
 
 
-class KeyedClient(NamedTuple):
-    """The client of a call, and the version of the key that it uses; 0 for a key without versions.
-    """
+@dataclass(frozen=True, slots=True)
+class KeyedClient:
+    """The client of a call, the key that it uses, and the version of the key; 0 for a key without
+    versions."""
 
     chat: ChatModel
     version: int
+    key: str = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ class Clients:
             used = self._client(version, value)
             used.calls += 1
             try:
-                yield KeyedClient(used.client.chat, version)
+                yield KeyedClient(used.client.chat, version, value)
             finally:
                 used.calls -= 1
                 await self._close_old()

@@ -86,10 +86,7 @@ def translated(model: str, error: AgentRunError, secrets: Iterable[str]) -> Flee
     if isinstance(error, ModelQuotaExceededError) or no_credit(_told(error)):
         return _standing(model, "credit", error, reason)
     if isinstance(error, ModelRateLimitError):
-        return RateLimited(
-            f"the provider of {model} accepts no more calls for now ({reason})",
-            _wait(error, RATE_LIMIT_SECONDS),
-        )
+        return _limited(model, error, reason)
     if isinstance(error, ModelHTTPError):
         return _rejection(model, error, reason)
     if isinstance(error, UnexpectedModelBehavior) or Unreadable.__name__ in _kinds(error):
@@ -117,10 +114,7 @@ def _rejection(model: str, error: ModelHTTPError, reason: str) -> FleetError:
     is_page = not isinstance(error.body, Mapping)
     kind = lasting_fault(status, _told(error), is_page=is_page)
     if kind is None and says(_told(error), OF_RATES):
-        wait = _wait(error, RATE_LIMIT_SECONDS)
-        return RateLimited(
-            f"the provider of {model} accepts no more calls for now ({reason})", wait
-        )
+        return _limited(model, error, reason)
     if kind is None and says(_told(error), OVERLOADED):
         wait = _wait(error, RETRY_SECONDS)
         return Unavailable(f"model {model} cannot be had now ({reason})", wait)
@@ -132,6 +126,17 @@ def _rejection(model: str, error: ModelHTTPError, reason: str) -> FleetError:
     if kind is None:
         return NeverRetry(f"the provider of {model} refused the request ({reason})")
     return _standing(model, kind, error, reason)
+
+
+def _limited(model: str, error: AgentRunError, reason: str) -> RateLimited:
+    """The error for a rate limit."""
+    asked = _wait(error, 0.0)
+    limited = RateLimited(
+        f"the provider of {model} accepts no more calls for now ({reason})",
+        asked or RATE_LIMIT_SECONDS,
+    )
+    limited.asked_seconds = asked
+    return limited
 
 
 def _standing(model: str, kind: FaultKind, error: AgentRunError, reason: str) -> FleetError:

@@ -3,14 +3,18 @@
 -- same step may checkpoint its answer.
 --
 -- KEYS  1 task record  2 ledger  3 usage counters  4 reservations  5 calls in flight  6 corrections
---       7 checkpoints
+--       7 checkpoints  8 facts, 9 calls of the provider's key, see parts/key_places.lua
 -- ARGV  1 input tokens  2 output tokens  3 nano-dollars  4 1 where the cost is not certain
 --       5 the call's name  6 the call, as JSON  7 the model, '' where it did not answer
 --       8 task id  9 tenant  10 agent type  11 the call's model
 --       12 fence  13 name to save its answer under, '' for not  14 the answer, as JSON  15 max bytes
---       that a task may save  16... names and values of the ledger's entry
+--       that a task may save  16 id of the provider's key, '' for none  17 nano-dollars that the call
+--       bound  18 answered, refused where the provider serves no more calls at once, '' where that does
+--       not show  19 ms that it asks for  20 ms that a place lasts  21 the most calls of a model with
+--       the key, '' for no such bound  22... names and values of the ledger's entry
 -- Returns {nano-dollars that the task has cost by now, 0 where there is no such record; the status of
---       the checkpoint, as in parts/checkpoints.lua, '' where none was asked for}
+--       the checkpoint, as in parts/checkpoints.lua, '' where none was asked for; 1 where the provider
+--       serves calls, only no more at once, else 0}
 --
 -- Invariant: spend is counted even after the lease has passed to another run, because the tokens are
 -- used; and once, however often the same call is sent. Of a call that was charged as lost before, the
@@ -19,27 +23,51 @@
 
 -- include groups
 
-local record, ledger, money, reservations, open_calls, corrections, checkpoints = unpack(KEYS)
+local record, ledger, money, reservations, open_calls, corrections, checkpoints, key_facts, key_calls =
+  unpack(KEYS)
 local input_tokens, output_tokens, nanodollars, is_uncertain, call, packed_call, answering_model,
-  id, tenant, agent_type, model, fence, checkpoint, value, max_bytes = unpack(ARGV, 1, 15)
-local entry = {unpack(ARGV, 16)}
+  id, tenant, agent_type, model, fence, checkpoint, value, max_bytes, key_id, bound_nanodollars,
+  key_outcome, retry_ms, place_ms, most_calls = unpack(ARGV, 1, 21)
+local entry = {unpack(ARGV, 22)}
 
 -- include time
 -- include windows
 -- include usage_counters
 -- include reservation
 -- include checkpoints
+-- include key_places
+
+local amount, is_paced = tonumber(nanodollars), 0
+
+-- Free the call's place with its key, which has spent the amount, and learn from how the call ended.
+-- A call whose place was lost counted as spent what it bound.
+local function leave_key(counts_without_place)
+  if key_id == '' then
+    return
+  end
+  local place = place_of(model, bound_nanodollars, id .. ' ' .. call)
+  local ends = redis.call('ZSCORE', key_calls, place)
+  local began = ends and ends - place_ms
+  if began and key_outcome == 'answered' then
+    note_answer(key_facts, model, began, most_calls)
+  elseif began and key_outcome == 'refused' then
+    is_paced = note_key_refusal(key_facts, model, began, tonumber(retry_ms)) and 0 or 1
+  end
+  if free_place(key_facts, key_calls, place, 0) or counts_without_place then
+    spend(key_facts, windows_of(now / 1000)[2], amount)
+  end
+end
 
 if redis.call('EXISTS', record) == 0 then
-  return {0, checkpoint == '' and '' or 'lost'}
+  leave_key(false)
+  return {0, checkpoint == '' and '' or 'lost', is_paced}
 end
-local amount = tonumber(nanodollars)
 local function answer()
   local status = ''
   if checkpoint ~= '' then
     status = save(record, checkpoints, fence, checkpoint, value, max_bytes)
   end
-  return {tonumber(redis.call('HGET', record, 'cost_nanodollars')), status}
+  return {tonumber(redis.call('HGET', record, 'cost_nanodollars')), status, is_paced}
 end
 local counters = open_counters(money)
 local scopes, minute = scopes_of({tenant, agent_type, model}), math.floor(now / 60000)
@@ -84,6 +112,7 @@ local function put_right(lost)
 end
 
 if redis.call('HSETNX', record, 'call:' .. call, nanodollars) == 0 then
+  leave_key(false)
   local lost = redis.call('HGET', record, 'lost:' .. call)
   if lost then
     put_right(lost)
@@ -92,6 +121,7 @@ if redis.call('HSETNX', record, 'call:' .. call, nanodollars) == 0 then
   return answer()
 end
 
+leave_key(true)
 -- A call that was never admitted takes from the free amounts.
 local used = {amount, input_tokens + output_tokens, 1}
 local bound, reserved = take_call(record, open_calls, id, call), reservation_of(reservations, id)

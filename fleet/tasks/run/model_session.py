@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from fleet.agent import ModelReply
 from fleet.budgets.rules.refusals import Refusal
@@ -25,6 +25,7 @@ from fleet.errors import (
     FleetError,
     InvalidConfig,
     ModelRefused,
+    RateLimited,
     RetryLater,
     SecretsUnavailable,
     TaskOnHold,
@@ -39,7 +40,7 @@ from fleet.models.rules.learning import NOTHING_LEARNED, ModelFacts
 from fleet.models.rules.upper_bound import upper_bound_tokens
 from fleet.money import Tokens
 from fleet.tasks.run.billing import Question, failure_of
-from fleet.tasks.run.calls import ModelCalls
+from fleet.tasks.run.calls import CallAnswer, ModelCalls
 from fleet.tasks.run.checkpoints import Checkpoints
 from fleet.tasks.run.learning import RunLearning, is_of_one_key
 from fleet.tasks.run.next_model import Search, why_cooling
@@ -48,7 +49,33 @@ from fleet.tasks.store import Lease
 from fleet.tasks.submission.refusals import over_error
 from fleet.telemetry.logger import get_logger
 
+MAX_TIMES_AGAIN = 3
+"""How often a question asks the same models again, after refusals of providers that serve others.
+"""
+
+OF_KEY = "key:"
+"""The beginning of the scope of a key's budget."""
+
 log = get_logger(__name__)
+
+
+class KeyAnswer(NamedTuple):
+    """What a model answered to a call with a key, and the version of the key that was used."""
+
+    key: DeclaredKey | None
+    answer: CallAnswer
+    used: UsedKey | None
+
+
+def _is_over_key(answer: object) -> bool:
+    """Whether a call did not fit the budget of its key, or found no place with it."""
+    return isinstance(answer, Refusal) and answer.scope.startswith(OF_KEY)
+
+
+def _again(option: Option, error: FleetError, search: Search) -> Option | None:
+    """The same model, if its provider may serve the call in a moment."""
+    is_paced = isinstance(error, RateLimited) and error.is_paced
+    return option if is_paced and search.times_again < MAX_TIMES_AGAIN else None
 
 
 class ModelSession:
@@ -109,8 +136,7 @@ class ModelSession:
             option = await self._other(search, standing, reason)
         while True:
             began = time.monotonic()
-            key = self._key(option.model, search, standing)
-            reply, used = await self._call(option.model, key, search.why, question, save_as)
+            key, reply, used = await self._call(option.model, search, standing, question, save_as)
             if isinstance(reply, ModelReply):
                 await self._answered(option, key, standing, search)
                 return reply
@@ -123,7 +149,8 @@ class ModelSession:
             if is_of_one_key(reply) and self._other_key(option.model, search, standing):
                 search.why = f"failover: {reason}"
                 continue
-            option = await self._other(search, standing, reason)
+            again = _again(option, reply, search)
+            option = await self._other(search, standing, reason, again)
 
     async def escalate(self, reason: str, score: float) -> bool:
         """Make the next stronger usable model the current one; False if there is none."""
@@ -152,32 +179,49 @@ class ModelSession:
     def _option(self, model: str) -> Option | None:
         return next((each for each in self.options if each.model.name == model), None)
 
-    def _key(
-        self, model: Model, search: Search, standing: FailoverContext
-    ) -> DeclaredKey | None:
-        """The key for the next call of a model, None for a model without keys."""
-        keys = self.services.callers.keys_of(model.name)
-        key = search.next_key(model.name, keys, standing) or next(iter(keys), None)
-        if key is not None:
-            search.keys_tried.setdefault(model.name, set()).add(key.id)
-        return key
-
     def _other_key(self, model: Model, search: Search, standing: FailoverContext) -> bool:
         """Whether the model can be asked with another of its keys."""
         keys = self.services.callers.keys_of(model.name)
-        return search.next_key(model.name, keys, standing) is not None
+        return any(search.is_ready(model.name, key, standing) for key in keys)
 
     async def _call(
-        self, model: Model, key: DeclaredKey | None, why: str, question: Question, save_as: str
-    ) -> tuple[ModelReply | FleetError | Refusal, UsedKey | None]:
-        """Ask a model with a key. The answer, and the key with the version that was used."""
+        self,
+        model: Model,
+        search: Search,
+        standing: FailoverContext,
+        question: Question,
+        save_as: str,
+    ) -> KeyAnswer:
+        """Ask a model with the first of its keys that has a place for the call. The last key may
+        make the call wait for a place."""
+        keys = search.ready_keys(model.name, self.services.callers.keys_of(model.name), standing)
+        for key in keys[:-1]:
+            found = await self._call_with(model, key, search, question, save_as, may_wait=False)
+            if not _is_over_key(found.answer):
+                return found
+        return await self._call_with(model, keys[-1], search, question, save_as, may_wait=True)
+
+    async def _call_with(
+        self,
+        model: Model,
+        key: DeclaredKey | None,
+        search: Search,
+        question: Question,
+        save_as: str,
+        *,
+        may_wait: bool,
+    ) -> KeyAnswer:
+        """Ask a model with a key."""
+        if key is not None:
+            search.keys_tried.setdefault(model.name, set()).add(key.id)
         try:
             caller = await asyncio.to_thread(self.services.callers.caller, model.name, key)
         except (InvalidConfig, SecretsUnavailable) as error:
             # Its provider's package is not installed here, or its key cannot be read; another
             # model's may be.
-            return error, UsedKey(key.id) if key else None
-        return await self.calls.call(caller, why, question, save_as), caller.used_key
+            return KeyAnswer(key, error, UsedKey(key.id) if key else None)
+        answer = await self.calls.call(caller, search.why, question, save_as, may_wait=may_wait)
+        return KeyAnswer(key, answer, caller.used_key)
 
     async def _answered(
         self, option: Option, key: DeclaredKey | None, standing: FailoverContext, search: Search
@@ -217,7 +261,13 @@ class ModelSession:
         return FailoverContext(facts, now, left, search.window, search.upper_bound)
 
     def _facts(self) -> tuple[float, ModelFacts]:
-        now, facts = self.services.state.look()
+        state = self.services.state
+        now, facts = state.look()
+        replaced = self.services.callers.keys.replaced(facts) if facts.cooldowns else []
+        if replaced:
+            for key_id, version in replaced:
+                state.replaced(key_id, version)
+            now, facts = state.look()
         follow(self.services.models, facts.prices)
         return now, facts
 
@@ -249,14 +299,25 @@ class ModelSession:
         search.why = f"downgrade: {reason}"
         return found
 
-    async def _other(self, search: Search, standing: FailoverContext, reason: str) -> Option:
-        """The next model to ask, after `reason` ruled one out. May wait for a cool-down."""
+    async def _other(
+        self,
+        search: Search,
+        standing: FailoverContext,
+        reason: str,
+        again: Option | None = None,
+    ) -> Option:
+        """The next model to ask, after `reason` ruled one out. May wait for a cool-down. If none is
+        left, the model to ask `again`."""
         options = self._unfailed
         found = search.next_best(options, standing)
         if found is not None:
             search.why = f"failover: {reason}"
             return found
         seconds, cooling = search.worth_waiting(options, standing)
+        if cooling is None and again is not None:
+            search.asked_again(again.model.name)
+            search.why = f"again after {reason}"
+            return again
         if cooling is None:
             raise search.nothing_left(self.options, self._failed, standing, seconds)
         search.waited = True

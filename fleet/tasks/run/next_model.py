@@ -72,7 +72,8 @@ class Search:
     `FailoverContext`. `slow` are the models that took long to fail. `waited` says that the one wait
     for a cool-down is used. `waits` are the seconds until calls may fit a limit. `rejected` are the
     models that rejected the request, `keyless` those whose key was refused or is exhausted.
-    `keys_tried` are the ids of the keys that each model was asked with.
+    `keys_tried` are the ids of the keys that each model was asked with. `times_again` counts how
+    often a model was asked again.
     """
 
     upper_bound: Tokens | None = None
@@ -86,6 +87,7 @@ class Search:
     rejected: list[FailedCall] = field(default_factory=list)
     keyless: list[FailedCall] = field(default_factory=list)
     keys_tried: dict[str, set[str]] = field(default_factory=dict)
+    times_again: int = 0
 
     @property
     def error(self) -> FleetError | None:
@@ -123,19 +125,23 @@ class Search:
             found = next_best(options, self.tried, but_for_keys(standing, doubted))
         return found
 
-    def next_key(
-        self, model: str, keys: Sequence[DeclaredKey], standing: FailoverContext
-    ) -> DeclaredKey | None:
-        """The first of the keys that is ready for the model and was not tried with it."""
+    def asked_again(self, model: str) -> None:
+        """Record that a model is asked again, with any of its keys."""
+        self.times_again += 1
+        self.keys_tried.pop(model, None)
+
+    def is_ready(self, model: str, key: DeclaredKey, standing: FailoverContext) -> bool:
+        """Whether a key does not cool down for the model, and was not tried with it."""
         tried = self.keys_tried.get(model, ())
-        return next(
-            (
-                key
-                for key in keys
-                if key.id not in tried and not key_cools_for(key.id, model, standing)
-            ),
-            None,
-        )
+        return key.id not in tried and not key_cools_for(key.id, model, standing)
+
+    def ready_keys(
+        self, model: str, keys: Sequence[DeclaredKey], standing: FailoverContext
+    ) -> Sequence[DeclaredKey | None]:
+        """The keys to call a model with, in their order: those that are ready, else the first one;
+        None for a model without keys."""
+        ready = [key for key in keys if self.is_ready(model, key, standing)]
+        return ready or keys[:1] or [None]
 
     def mapped(
         self,
