@@ -116,7 +116,8 @@ headers.Authorization = "Bearer {{admin.api_key}}"
 
 @dataclass
 class Load:
-    """Tasks that are submitted and waited for, a bounded number at a time."""
+    """At least so many tasks that are submitted and waited for, a bounded number at a time, until
+    they may end."""
 
     fleet: Fleet
     tasks: int
@@ -124,14 +125,17 @@ class Load:
     attempts: int = 0
     done: int = 0
     reasons: list[str] = field(default_factory=list)
+    may_end: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Run all tasks."""
+        """Run the tasks."""
         open_tasks: list[Task] = []
-        for _ in range(self.tasks):
+        submitted = 0
+        while submitted < self.tasks or not self.may_end.is_set():
             if len(open_tasks) >= IN_FLIGHT:
                 self._end(open_tasks.pop(0))
             open_tasks.append(self.fleet.submit("question", {}))
+            submitted += 1
         for task in open_tasks:
             self._end(task)
 
@@ -147,14 +151,14 @@ class Load:
 
 @dataclass
 class Round:
-    """What one load met. `turned` counts the rotations that ended while tasks ran."""
+    """What one load met, and how long each old version waited for its revocation, in seconds."""
 
+    tasks: int
     failed: int
     retried: int
     refused: int
     cut: int
     calls: int
-    turned: int
     versions_used: int
     waits: list[float]
     reasons: list[str]
@@ -169,7 +173,7 @@ def main() -> None:
     for name, each in (("acknowledged", found), ("at once", at_once)):
         print(
             f"{name:>13}: {each.calls} calls with {each.versions_used} versions of two keys, "
-            f"{each.turned} rotations under load; failed {each.failed}, retried {each.retried}, "
+            f"{len(each.waits)} rotations; failed {each.failed}, retried {each.retried}, "
             f"refused {each.refused}, cut {each.cut}"
         )
     for reason in found.reasons[:3]:
@@ -177,8 +181,8 @@ def main() -> None:
     waits = sorted(found.waits)
     finish(
         {
-            "tasks": tasks,
-            "rotations_under_load": found.turned,
+            "tasks": found.tasks,
+            "rotations_under_load": len(found.waits),
             "tasks_failed": found.failed,
             "calls": found.calls,
             "calls_refused": found.refused,
@@ -198,19 +202,20 @@ def measured(tasks: int, turns: int, *, at_once: bool = False) -> Round:
         thread = threading.Thread(target=load.run, daemon=True)
         thread.start()
         until(lambda: load.done > 0, "a task has ended")
-        turned, waits = 0, []
-        for _ in range(turns):
-            for key in KEYS:
-                waits.append(_turn_over(rotations, f"providers/fake/{key}", at_once))
-                turned += thread.is_alive()
+        waits = [
+            _turn_over(rotations, f"providers/fake/{key}", at_once)
+            for _ in range(turns)
+            for key in KEYS
+        ]
+        load.may_end.set()
         thread.join(PATIENCE)
         return Round(
+            tasks=load.done,
             failed=load.failed,
             retried=load.attempts - load.done,
             refused=provider.counts["refused"],
             cut=provider.counts["cut"],
             calls=provider.counts["calls"],
-            turned=turned,
             versions_used=len(provider.used),
             waits=waits,
             reasons=load.reasons,
