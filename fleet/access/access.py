@@ -64,16 +64,13 @@ class Access:
         Raises `NotAllowed` for a token that is missing, unknown, revoked or expired, `Unavailable`
         if Redis does not answer.
         """
-        if self.is_open:
-            return EVERYBODY
-        if not token:
-            raise NotAllowed(f"a token is needed: set FLEET_TOKEN; {SEE_DOCS}")
-        digested = digest(token)
+        return EVERYBODY if self.is_open else self.identity_of(hashed(token))
+
+    def identity_of(self, digested: str) -> Identity:
+        """The identity of the token with this hash. Raises the errors of `identify`."""
         known = self._known.get(digested)
         if known is not None and self._clock() < known.until:
             return known.identity
-        if not FORM.fullmatch(token):
-            raise NotAllowed(f"FLEET_TOKEN holds no token of Fleet; correct it, {SEE_DOCS}")
         return self._look_up(digested)
 
     def _look_up(self, digested: str) -> Identity:
@@ -107,21 +104,38 @@ class Access:
         self.check(who, Need(role, whole_fleet=tenant is None), f"the secret {path}", tenant)
 
 
+def hashed(token: str | None) -> str:
+    """The hash of a token. Raises `NotAllowed` for what is none."""
+    if not token:
+        raise NotAllowed(f"a token is needed: set FLEET_TOKEN; {SEE_DOCS}")
+    if not FORM.fullmatch(token):
+        raise NotAllowed(f"FLEET_TOKEN holds no token of Fleet; correct it, {SEE_DOCS}")
+    return digest(token)
+
+
 class Guard:
-    """The rights of one handle, or of one process."""
+    """The rights of one handle, or of one process. It keeps the hash of its token alone."""
 
     def __init__(self, access: Access, token: SecretStr | None) -> None:
         self._access = access
-        self._token = token.get_secret_value() if token else None
+        self._digested, self._problem = "", ""
+        if not access.is_open:
+            try:
+                self._digested = hashed(token.get_secret_value() if token else None)
+            except NotAllowed as error:
+                self._problem = str(error)
 
     def check_given(self) -> None:
         """Raise `NotAllowed` if a token is needed and none was given. Asks nobody."""
-        if not self._token:
-            self._access.identify(None)
+        if self._problem:
+            raise NotAllowed(self._problem)
 
     def identity(self) -> Identity:
         """Who acts. Raises `NotAllowed`, and `Unavailable` if Redis does not answer."""
-        return self._access.identify(self._token)
+        if self._access.is_open:
+            return EVERYBODY
+        self.check_given()
+        return self._access.identity_of(self._digested)
 
     def check(self, need: Need, what: str) -> None:
         """Raise `NotAllowed` unless the handle may do `what`."""

@@ -61,7 +61,7 @@ class Identity(NamedTuple):
 
     def has(self, role: Role) -> bool:
         """Whether one of the roles includes this one."""
-        return any(role in INCLUDED[each] for each in self.roles)
+        return role in self.roles or any(role in INCLUDED[each] for each in self.roles)
 
     @property
     def name(self) -> str:

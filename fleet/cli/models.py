@@ -14,6 +14,7 @@ from fleet.cli.output import JsonOption, console, print_json, say
 from fleet.cli.rows import Column, figure, table
 
 if TYPE_CHECKING:
+    from fleet.models.key_listing import KeyLine
     from fleet.models.listing import CatalogueLine, Learned
     from fleet.models.price_refresh import Refreshed
     from fleet.models.prices import PriceBook
@@ -42,7 +43,9 @@ def models(
     """Show the models of the catalogue, refresh their prices, or train the difficulty model.
 
     Prices are US dollars per million tokens. Quality and speed are from 0 to 1. The first table has
-    the catalogue's figures; a second one has the estimates learned from outcomes.
+    the catalogue's figures. The second one has the providers' keys: which serve, what each has
+    spent today, and how many calls its provider allows at once (+: it has refused none yet). The
+    third one has the estimates learned from outcomes.
 
     Example: `fleet models --request-type code_generation`
     """
@@ -212,14 +215,19 @@ def _points(found: Evidence) -> str:
 
 
 def _show(request_type: str | None, as_json: bool) -> None:
+    from fleet.models.key_listing import keys_json
     from fleet.models.listing import has_learned
 
-    lines, source = _lines(request_type)
+    lines, keys, source = _lines(request_type)
     if as_json:
-        print_json({"prices": source, "models": [_line_json(line) for line in lines]})
+        models = [_line_json(line) for line in lines]
+        print_json({"prices": source, "models": models, "keys": keys_json(keys)})
         return
     screen = console()
     screen.print(table(lines, MODELS))
+    if keys:
+        screen.print("\nKeys:")
+        screen.print(table(keys, KEYS))
     if has_learned(lines):
         screen.print("\nLearned estimates, 0 to 1:")
         learned = ((line, each) for line in lines for each in line.learned)
@@ -227,12 +235,13 @@ def _show(request_type: str | None, as_json: bool) -> None:
     screen.print(f"\nPrices by {source}.")
 
 
-def _lines(request_type: str | None) -> tuple[list[CatalogueLine], str]:
-    """The models, and the source of their prices."""
+def _lines(request_type: str | None) -> tuple[list[CatalogueLine], list[KeyLine], str]:
+    """The models, the keys, and the source of the prices."""
     import os
 
     from fleet.errors import InvalidRequest
     from fleet.models.catalogue import catalogue
+    from fleet.models.key_listing import key_lines
     from fleet.models.keys import ProviderKeys
     from fleet.models.listing import listing
     from fleet.settings import load_settings
@@ -245,9 +254,10 @@ def _lines(request_type: str | None) -> tuple[list[CatalogueLine], str]:
     book, problem = _book(settings)
     keys = ProviderKeys(settings.config.providers, os.environ)
     found = catalogue(settings, keys, price_all=True, book=book)
-    now, facts = connect("read", "fleet models").models.state.look()
-    policy = model_policy(settings.config)
-    return listing(found, facts, policy, now, request_type), book.source + problem
+    state = connect("read", "fleet models").models.state
+    now, facts = state.look()
+    lines = listing(found, facts, model_policy(settings.config), now, request_type)
+    return lines, key_lines(keys, state, facts, now), book.source + problem
 
 
 def _book(settings: Settings) -> tuple[PriceBook, str]:
@@ -302,6 +312,28 @@ def _state(line: CatalogueLine) -> str:
     if line.state == "cooling down":
         return f"cooling down for {line.seconds:.0f} s after {line.reason}"
     return line.reason or line.state
+
+
+def _key_state(line: KeyLine) -> str:
+    if line.state == "ready":
+        return line.state
+    of_some = f" for {', '.join(line.cooling)}" if line.cooling else ""
+    return f"cooling down{of_some}, {line.seconds:.0f} s after {line.reason}"
+
+
+def _key_calls(line: KeyLine) -> str:
+    """Such as `gpt-4o 3 of 12`. A limit that no refusal has shown yet is a guess, with a `+`."""
+    return ",\n".join(
+        f"{each.model} {each.in_flight} of {each.allowed}{'' if each.is_learned else '+'}"
+        for each in line.calls
+    )
+
+
+def _key_spend(line: KeyLine) -> str:
+    from fleet.money import dollars
+
+    spent, daily = dollars(line.spent_nanodollars), line.key.daily_nanodollars
+    return spent if daily is None else f"{spent} of {dollars(daily)}"
 
 
 def _rates(price: Price | None, between: str = ", ") -> list[str]:
@@ -390,6 +422,15 @@ MODELS: tuple[Column[CatalogueLine], ...] = (
     Column("capabilities", lambda line: ", ".join(sorted(line.model.capabilities)) or "-"),
     Column("region", lambda line: line.model.region or "-"),
     Column("tenants", lambda line: ", ".join(sorted(line.model.tenants)) or "all"),
+)
+KEYS: tuple[Column[KeyLine], ...] = (
+    Column("provider", lambda line: line.key.provider, whole=True),
+    Column("key", lambda line: line.key.name),
+    Column("from", lambda line: f"secret {line.key.secret}" if line.key.secret else "environment"),
+    Column("state", _key_state),
+    figure("share", lambda line: f"{line.key.share:g}"),
+    figure("today", _key_spend),
+    Column("calls in flight", _key_calls),
 )
 LEARNED: tuple[Column[tuple[CatalogueLine, Learned]], ...] = (
     Column("model", lambda each: each[0].model.name, whole=True),

@@ -69,6 +69,7 @@ def up() -> None:
     ports = pick_ports(_wanted_ports(settings, needed.broker, needed.model))
     found = stack.addresses(settings, needed, ports, _secret(), _model_key(settings))
     data_dir = settings.environment.data_dir
+    _write_signing_key(settings)
     run_file.write_run_file(data_dir, _run_file(settings, plan, ports, found))
     try:
         password = _flower_password(settings)
@@ -77,6 +78,19 @@ def up() -> None:
         _supervise(plan, environment, settings, found.broker_url)
     finally:
         run_file.remove_run_file(data_dir)
+
+
+def _write_signing_key(settings: Settings) -> None:
+    """If messages are signed and there is no key, write one: all processes that start here read the
+    same stores."""
+    kind = settings.config.messages.signing
+    if kind == "off":
+        return
+    from fleet.secrets.secrets import secrets_of
+    from fleet.secrets.signing_keys import ensure_key
+
+    if ensure_key(secrets_of(settings, lambda _: None), kind):
+        say("wrote a new key for signed messages to the secret messages/signing")
 
 
 def down() -> None:

@@ -212,6 +212,15 @@ class ModelState(Store):
         with redis_errors(self.client):
             return bool(self.scripts.replace_key(keys=[self.keys.models], args=arguments))
 
+    def key_facts(self, key_ids: Sequence[str]) -> list[dict[str, str]]:
+        """What is known of the calls with these keys, see `lua/parts/key_places.lua`."""
+        with redis_errors(self.client):
+            pipeline = self.client.pipeline(transaction=False)
+            for key_id in key_ids:
+                pipeline.hgetall(self.keys.places(key_id, "").facts)
+            found = pipeline.execute()
+        return [{text(name): text(value) for name, value in each.items()} for each in found]
+
     def note_limit(
         self, model: str, call: str, shown: Shown | None
     ) -> tuple[LimitRecord | None, LimitAlert | None]:

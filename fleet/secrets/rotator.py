@@ -76,12 +76,14 @@ def installed_rotators() -> Mapping[str, RotatorFactory]:
     from fleet.secrets.rotators.generated import GENERATED
     from fleet.secrets.rotators.http import HTTP
     from fleet.secrets.rotators.openai import OPENAI_ADMIN
+    from fleet.secrets.rotators.signing import SIGNING_KEY
 
     own = {
         "generated": GENERATED,
         "http": HTTP,
         "openai_admin": OPENAI_ADMIN,
         "anthropic_admin": ANTHROPIC_ADMIN,
+        "signing_key": SIGNING_KEY,
     }
     return installed(ENTRY_POINT_GROUP, "rotator", own, RotatorFactory)
 

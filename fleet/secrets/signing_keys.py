@@ -21,10 +21,8 @@ from typing import NamedTuple
 from fleet.errors import InvalidConfig, NotAllowed, SecretNotFound, SecretsUnavailable
 from fleet.secrets.secrets import Secrets
 from fleet.secrets.values import Secret
+from fleet.settings.messages import SIGNING_PATH as PATH
 from fleet.telemetry.logger import get_logger
-
-PATH = "messages/signing"
-"""Where the keys are."""
 
 MIN_CHARACTERS = 32
 REFRESH_SECONDS = 15.0
@@ -66,7 +64,11 @@ def new_key(kind: str) -> dict[str, str]:
 
 def signing_key(secret: Secret) -> SigningKey:
     """The key in a version of the secret. Raises `InvalidConfig` if it holds none."""
-    fields, key_id = secret.fields, str(secret.version)
+    return key_of(str(secret.version), secret.fields)
+
+
+def key_of(key_id: str, fields: Mapping[str, str]) -> SigningKey:
+    """The key in the fields of a version. Raises `InvalidConfig` if they hold none."""
     if "private_key" in fields or "public_key" in fields:
         return _ed25519(key_id, fields)
     key = fields.get("key", "")
@@ -125,6 +127,18 @@ def _ed25519(key_id: str, fields: Mapping[str, str]) -> SigningKey:
 
 def _raw(text: str) -> bytes:
     return base64.b64decode(text, validate=True)
+
+
+def ensure_key(secrets: Secrets, kind: str) -> bool:
+    """Write a new key if no store has one. Whether one was written. Raises the errors of the
+    stores."""
+    try:
+        secrets.read(PATH)
+    except SecretNotFound:
+        secrets.writable.write(PATH, new_key(kind), 0)
+        secrets.forget(PATH)
+        return True
+    return False
 
 
 class SigningKeys:

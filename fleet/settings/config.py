@@ -16,7 +16,7 @@ from fleet.settings import defaults
 from fleet.settings.budgets import Budgets, Rates
 from fleet.settings.kubernetes import Kubernetes
 from fleet.settings.limits import Access, Agents, Leases, Limits, Replication, Workers
-from fleet.settings.messages import Messages
+from fleet.settings.messages import SIGNING_PATH, Messages
 from fleet.settings.models import CatalogueModel, Models, TenantModels
 from fleet.settings.names import (
     EVERY_TYPE,
@@ -189,6 +189,25 @@ class FleetConfig(Section):
         if self.models.catalogue == "configured" and self.catalogue:
             for fault in _faults(self.models, self.request_types, self.catalogue):
                 raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def _old_messages_stay_valid(self) -> Self:
+        """A key is not revoked while messages may wait that it has signed."""
+        rotation, valid = self.secrets.rotation.get(SIGNING_PATH), self.messages.valid_seconds
+        where = f'secrets.rotation."{SIGNING_PATH}"'
+        if rotation is None:
+            return self
+        if rotation.revoke != "grace":
+            raise ValueError(
+                f'{where}.revoke: set it to "grace": messages that the previous key has signed may '
+                "still wait when every process has the new one"
+            )
+        if (rotation.grace_seconds or 0) < valid:
+            raise ValueError(
+                f"{where}.grace_seconds: set it to at least messages.valid_seconds ({valid}), or "
+                "messages that wait would be refused"
+            )
         return self
 
     @model_validator(mode="after")

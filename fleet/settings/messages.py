@@ -9,6 +9,9 @@ from pydantic import Field
 from fleet.settings.limits import Bytes, TimeToLive
 from fleet.settings.names import Section
 
+SIGNING_PATH = "messages/signing"
+"""The path of the secret that holds the key."""
+
 
 class Messages(Section):
     """Which messages workers accept. What does not fit is refused and kept: `fleet dead list`."""

@@ -20,7 +20,7 @@ class SecretRotation(Section):
 
     rotator: RotatorName = Field(
         description="What makes, tests and revokes its versions: generated, http, openai_admin, "
-        "anthropic_admin, or one that a package brings.",
+        "anthropic_admin, signing_key, or one that a package brings.",
         examples=["openai_admin"],
     )
     every_days: Annotated[float, Field(gt=0, le=3650)] | None = Field(

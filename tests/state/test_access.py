@@ -93,7 +93,7 @@ def test_a_handle_without_a_token_is_refused_where_tokens_count(settings: Settin
     with pytest.raises(NotAllowed, match="set FLEET_TOKEN"):
         Fleet(settings)
     with pytest.raises(NotAllowed, match="holds no token"):
-        Fleet(settings, token="guessed").tasks()
+        Fleet(settings, token="guessed")
     with pytest.raises(NotAllowed, match="not known or was revoked"):
         Fleet(settings, token="fleet_" + "a" * 43).tasks()
 

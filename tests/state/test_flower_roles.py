@@ -14,6 +14,7 @@ import redis
 from flower.options import options
 from flower.urls import handlers
 from flower.urls import settings as web_settings
+from hypothesis import given, strategies
 from pydantic import SecretStr
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.httpserver import HTTPServer
@@ -223,6 +224,12 @@ def test_a_probe_knows_a_flower_that_asks_for_the_login(flower: Served) -> None:
     assert flower.run(use)
     for nobody in ({"FLEET_FLOWER_PORT": "1"}, {"FLEET_OPS_PORT": "1"}, {}):
         assert not answers(nobody)
+
+
+@given(strategies.text(max_size=40), strategies.sampled_from(["", "Basic ", "Bearer ", "basic "]))
+def test_whatever_a_header_holds_it_is_no_login(text: str, scheme: str) -> None:
+    assert Logins(OPERATOR).role(scheme + text) is None
+    assert Logins(OPERATOR, VIEWER).role(scheme + b64encode(text.encode("utf-8")).decode()) is None
 
 
 def with_passwords(settings: Settings, **changes: Any) -> Settings:

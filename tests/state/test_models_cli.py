@@ -32,6 +32,25 @@ GPT_5 = {
 }
 PRICES = [{"id": "openai", "name": "OpenAI", "api_pattern": "x", "models": [GPT_5]}]
 
+POOL = """
+[providers.own]
+base_url = "https://api.example.com/v1"
+
+[providers.own.keys.main]
+secret = "providers/own"
+share = 3
+
+[providers.own.keys.batch]
+variable = "BATCH_KEY"
+daily_usd = 12
+
+[catalogue.gpt]
+provider = "own"
+quality = 0.9
+speed = 0.9
+free = true
+"""
+
 
 @pytest.fixture
 def fleet(tmp_path: Path, valkey_url: str, client: redis.Redis) -> Iterator[Command]:
@@ -95,6 +114,27 @@ def test_the_models_are_listed_with_price_window_and_state(fleet: Command) -> No
     assert "no key: set" in done.stdout
     assert "Prices by genai-prices" in done.stdout
     assert "sk-secret" not in done.stdout + done.stderr
+
+
+def test_the_keys_are_listed_with_their_state_and_without_their_values(
+    fleet: Command, client: redis.Redis, tmp_path: Path
+) -> None:
+    (tmp_path / "fleet.toml").write_text(POOL)
+    in_a_day = int(client.time()[0]) * 1000 + 86_400_000
+    client.hset("{fleet}:models", "cool|own:main|", f"{in_a_day},1,a refused key")
+    pace = "7.25,1000,4,900,80,5000,0,200,0"
+    client.hset("{fleet}:key:own:main", mapping={"n|gpt": "3", "pace|gpt": pace})
+    main, batch = answer(fleet("--json", BATCH_KEY="sk-secret"))["keys"]
+    assert (main["key"], main["secret"], main["share"]) == ("main", "providers/own", 3.0)
+    assert (main["state"], main["reason"]) == ("cooling down", "a refused key")
+    called = {"model": "gpt", "in_flight": 3, "allowed": 8, "is_learned": True}
+    assert main["calls"] == [called]
+    assert (batch["state"], batch["daily_nanodollars"]) == ("ready", 12_000_000_000)
+    done = fleet(BATCH_KEY="sk-secret")
+    assert done.returncode == 0, done.stderr
+    for word in ("secret providers/own", "gpt 3 of 8", "$0 of $12", "after a refused key"):
+        assert word in " ".join(done.stdout.split()), word
+    assert "sk-secret" not in done.stdout
 
 
 def test_a_request_type_shows_what_is_believed_and_an_unknown_one_is_refused(

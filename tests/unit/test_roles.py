@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -34,6 +35,7 @@ MAY: dict[Role, set[Role]] = {
     "administer": {"submit", "read", "operate", "administer"},
 }
 """Written out, and not taken from the rules."""
+CLI = Path(__file__).parents[2] / "fleet" / "cli"
 DAY = 86_400.0
 
 
@@ -201,3 +203,9 @@ def test_the_id_of_a_token_tells_nothing_of_the_token() -> None:
 
 def test_the_roles_of_the_test_are_all() -> None:
     assert set(MAY) == set(ROLES)
+
+
+def test_no_command_goes_round_the_check() -> None:
+    """`fleet down` and `fleet status` look at this machine's fleet before they know a token."""
+    found = {path.name for path in CLI.glob("*.py") if "open_connection(" in path.read_text()}
+    assert found == {"connect.py", "status.py", "up.py"}

@@ -15,7 +15,17 @@ from signed_messages import (
 )
 
 from fleet.errors import InvalidConfig, NotAllowed, SecretNotFound, SecretsUnavailable
-from fleet.secrets.signing_keys import MAX_VERSIONS, REFRESH_SECONDS, new_key, signing_key
+from fleet.secrets.rotator import Turn, installed_rotators, make_rotator
+from fleet.secrets.secrets import Secrets
+from fleet.secrets.signing_keys import (
+    MAX_VERSIONS,
+    REFRESH_SECONDS,
+    ensure_key,
+    new_key,
+    signing_key,
+)
+from fleet.settings import parse_config
+from fleet.settings.messages import SIGNING_PATH as PATH
 
 
 class Clock:
@@ -121,6 +131,41 @@ def test_the_newest_versions_alone_are_read() -> None:
     keys = keys_of(store)
     assert keys.verifier("2") is None
     assert keys.verifier("3") is not None
+
+
+@pytest.mark.parametrize("kind", ["hmac", "ed25519"])
+def test_a_fleet_without_a_key_gets_one_and_keeps_it(kind: str) -> None:
+    store = KeyStore()
+    secrets = Secrets([store], lambda _: None, 1.0, lambda: 0.0)
+    assert ensure_key(secrets, kind)
+    assert not ensure_key(secrets, kind)
+    assert refusal(check_of(keys_of(store, kind)), submitted(signer_of(keys_of(store, kind)))) == ""
+
+
+@pytest.mark.parametrize("kind", ["hmac", "ed25519"])
+def test_a_rotation_makes_a_key_of_the_wanted_kind(kind: str) -> None:
+    factory = installed_rotators()["signing_key"]
+    rotator = make_rotator(factory, PATH, {"kind": kind}, lambda _: {})
+    turn = Turn(PATH, 2, "an-id", {})
+    made = rotator.create(turn)
+    rotator.test(turn, made)
+    assert signing_key(KeyStore(made).read(PATH, 1)).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("rotation", "words"),
+    [
+        ('revoke = "acknowledged"\ngrace_seconds = 604800', 'revoke: set it to "grace"'),
+        ('revoke = "grace"\ngrace_seconds = 3600', "messages.valid_seconds"),
+        ('revoke = "grace"', "messages.valid_seconds"),
+    ],
+    ids=["acknowledged", "a short grace", "the default grace"],
+)
+def test_the_previous_key_is_kept_while_its_messages_are_valid(rotation: str, words: str) -> None:
+    table = f'[secrets.rotation."{PATH}"]\nrotator = "signing_key"\n'
+    with pytest.raises(InvalidConfig, match=words):
+        parse_config(table + rotation, "fleet.toml")
+    parse_config(table + 'revoke = "grace"\ngrace_seconds = 604800', "fleet.toml")
 
 
 def test_no_repr_shows_a_key() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import hvac
 import pytest
 from real_vault import RealTenant, RealVault
 
@@ -179,3 +180,29 @@ def test_an_engine_without_versions_is_refused(tenant: RealTenant) -> None:
     root.sys.enable_secrets_engine("kv", path=tenant.name, options={"version": "1"})
     with pytest.raises(InvalidConfig, match="KV engine of version 2"):
         store_of(tenant.settings()).write(PATH, {"api_key": "one"}, 0)
+
+
+def test_vaults_own_rewrap_refuses_what_is_bound_to_a_path(tenant: RealTenant) -> None:
+    """So a value is written anew instead: docs/secrets.md says so."""
+    store = store_of(tenant.settings(transit=True))
+    store.write(PATH, {"api_key": "one"}, 0)
+    root = tenant.vault.root
+    stored = root.secrets.kv.v2.read_secret_version(
+        PATH, mount_point=tenant.name, raise_on_deleted_version=True
+    )
+    (sealed,) = stored["data"]["data"].values()
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="authentication failed"):
+        root.secrets.transit.rewrap_data(tenant.name, sealed)
+
+
+def test_a_sealed_vault_answers_some_questions_of_hvac_as_if_nothing_were_wrong(
+    real_vault: RealVault,
+) -> None:
+    """So no answer of these two decides anything in Fleet."""
+    real_vault.seal()
+    try:
+        assert real_vault.root.sys.read_health_status().status_code == 503
+        with pytest.raises(hvac.exceptions.VaultDown):
+            real_vault.root.is_authenticated()
+    finally:
+        real_vault.unseal()

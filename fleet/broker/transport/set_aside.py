@@ -9,7 +9,8 @@ connection are raised as before: they say nothing about the message.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -26,9 +27,10 @@ from fleet.broker.transport.malformed import (
     check_task,
     read_envelope,
 )
-from fleet.errors import FleetError, MalformedMessage
+from fleet.errors import FleetError, MalformedMessage, RetryLater, TaskNotFound
 from fleet.redis.keys import Keys
 from fleet.tasks.connection import Connection
+from fleet.tasks.rules import ENDED
 from fleet.tasks.set_aside_store import SetAside
 from fleet.telemetry.logger import get_logger
 
@@ -158,7 +160,7 @@ def add_setting_aside(
             super().__init__(consumer, **options)
             if not hasattr(consumer, "create_task_handler"):
                 return
-            keep = _keeper(fleet)
+            keep = _keeper(fleet, app.role.pool)
             consumer.create_task_handler = _guarded(consumer.create_task_handler, refusal, keep)
             unknown = consumer.on_unknown_task
 
@@ -179,7 +181,7 @@ def add_setting_aside(
 Keeper = Callable[..., None]
 
 
-def _keeper(fleet: Connection) -> Keeper:
+def _keeper(fleet: Connection, pool: str) -> Keeper:
     def keep(message: Any, reason: str, *, acknowledge: bool = True) -> None:
         info = message.delivery_info or {}
         queue = str(info.get("routing_key") or info.get("exchange") or "")
@@ -187,8 +189,24 @@ def _keeper(fleet: Connection) -> Keeper:
         fleet.tasks.set_aside.keep(queue, as_text(message), reason)
         if acknowledge and not message.acknowledged:
             message.ack()
+            if pool and isinstance(message.headers, Mapping):
+                _free_slot(fleet, pool, message.headers.get("id"))
 
     return keep
+
+
+def _free_slot(fleet: Connection, pool: str, task_id: object) -> None:
+    """Free the slot that the fetch took for a message. A real task of the same id keeps its own."""
+    if not isinstance(task_id, str):
+        return
+    # If Redis does not answer, the reaper frees the slot.
+    with suppress(RetryLater):
+        try:
+            holds_slot = fleet.tasks.records.state(task_id) not in ENDED
+        except TaskNotFound:
+            holds_slot = False
+        if not holds_slot:
+            fleet.tasks.records.free_slot(task_id, pool)
 
 
 def _guarded(

@@ -60,6 +60,8 @@ SILENT_ROUNDS = 4
 
 LEAST_WAIT_MS = 5.0
 MAX_WAIT_MS = 2_000.0
+FIRST_MAX_WAIT_MS = 250.0
+"""Before the first refusal the limit may double meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ def wait_ms(
     due_ms = pace.next_ms + ahead * _distance_ms(pace) - now_ms
     if due_ms > 0:
         waits.append(due_ms)
-    return min(max(LEAST_WAIT_MS, *waits), MAX_WAIT_MS) if waits else 0.0
+    longest = MAX_WAIT_MS if pace.cut_ms else FIRST_MAX_WAIT_MS
+    return min(max(LEAST_WAIT_MS, *waits), longest) if waits else 0.0
 
 
 def begun(pace: Pace, now_ms: float) -> Pace:

@@ -13,7 +13,7 @@
 local first_limit, least_limit, max_limit, decrease, large_decrease = 4, 0.1, 10000, 0.95, 0.85
 local calls_per_refusal, times_the_pause, full, memory, credit_calls = 100, 20, 0.8, 0.02, 2
 local least_pause_ms, max_pause_ms, silent_rounds = 200, 5000, 4
-local least_wait_ms, max_wait_ms, max_queued_ms = 5, 2000, 20000
+local least_wait_ms, max_wait_ms, first_max_wait_ms, max_queued_ms = 5, 2000, 250, 20000
 local kept_ms = 7 * 86400000
 
 local pace_fields =
@@ -105,7 +105,8 @@ local function wait_for_place(facts, queue, model, call, most, may_queue)
     if in_flight + ahead >= allowed then
       wait = math.max(least_wait_ms, pace.mean * (in_flight + ahead + 1 - allowed) / allowed)
     end
-    wait = math.min(max_wait_ms, math.max(wait, pace.next + ahead * distance_of(pace) - now))
+    local longest = pace.cut > 0 and max_wait_ms or first_max_wait_ms
+    wait = math.min(longest, math.max(wait, pace.next + ahead * distance_of(pace) - now))
   end
   if wait <= 0 then
     return 0
