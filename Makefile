@@ -18,10 +18,10 @@ ARGS :=
 # Kinds of providers in the image beside `openai`: EXTRAS=anthropic,google
 EXTRAS :=
 
-test test-slow test-cluster test-vault: export PYTHONDONTWRITEBYTECODE :=
+test test-acl test-slow test-cluster test-vault: export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-slow test-faults test-cluster test-vault bench docs audit picture lock chart image-files sbom clean
+.PHONY: help install demo up test test-acl test-slow test-faults test-cluster test-vault bench docs audit picture lock chart image-files sbom clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -70,6 +70,9 @@ test: $(INSTALLED)  ## Lint, check types, run all tests (ARGS='tests/unit -x': s
 test-slow: $(INSTALLED)  ## Run the tests that take too long for every change
 	$(PYTHON) -m pytest -m slow $(ARGS)
 	$(PYTHON) -m pytest -m hypothesis --hypothesis-profile long tests/unit $(ARGS)
+
+test-acl: $(INSTALLED)  ## Run the end-to-end tests with a Redis user of its role for each process
+	FLEET_TEST_ACL=1 $(PYTHON) -m pytest tests/e2e --numprocesses 3 --dist loadgroup $(ARGS)
 
 # FLEET_FAULTS=full takes about an hour.
 test-faults: $(INSTALLED)  ## Run the fault tests, with stock Celery for comparison (FLEET_FAULTS=full: full length)

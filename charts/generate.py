@@ -1,4 +1,4 @@
-"""Writes `values.schema.json` and `README.md` of the chart.
+"""Writes `values.schema.json` and `README.md` of the chart, and the users of its Redis.
 
     python charts/generate.py
 
@@ -19,6 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from fleet.redis.acl import AclPlace, acl_rule
+from fleet.redis.keys import Keys
+from fleet.redis.roles import ROLES
 from fleet.settings import FleetConfig
 
 CHART = Path(__file__).parent / "fleet"
@@ -306,6 +309,7 @@ class Chart(Values):
     scaling: Scaling
     redis: Redis
     modelUrl: Annotated[str, Field(pattern=r"^(https?://.+)?$")]
+    modelKey: Token
     logLevel: Literal["debug", "info", "warning", "error"]
     extraEnv: list[Variable]
     providerKeys: ProviderKeys
@@ -458,8 +462,18 @@ def _descriptions(text: str) -> dict[str, str]:
     return found
 
 
+def redis_users(template: str) -> str:
+    """The template of the Redis in the release, with the rules of its users as roles have them."""
+    for user, role in (("fleet", "administrator"), ("keda", "keda")):
+        rule = " ".join(acl_rule(ROLES[role], AclPlace(Keys("{{ $tag }}"))))
+        template = re.sub(rf"(    user {user} ).*( on #)", rf"\g<1>{rule}\g<2>", template)
+    return template
+
+
 def main() -> None:
-    """Write both files."""
+    """Write all files."""
+    users = CHART / "templates" / "redis.yaml"
+    users.write_text(redis_users(users.read_text()))
     (CHART / "values.schema.json").write_text(schema())
     (CHART / "README.md").write_text(readme())
 

@@ -44,6 +44,7 @@ class Authority:
         found = self._builder(subject, key).add_extension(here, critical=False)
         signed = Signed(self.folder / f"{name}.crt", self.folder / f"{name}.key")
         signed.certificate.write_bytes(_pem(found.sign(self.key, hashes.SHA256())))
+        signed.key.touch(mode=0o600)
         signed.key.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,

@@ -6,7 +6,6 @@ The program that builds and starts services is named in REAL_SERVICES.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +15,10 @@ from typing import Any
 from uuid import uuid4
 
 import hvac
-import pytest
+from cluster_services import TOOL, start
 
 from fleet.settings.secrets import Vault
 
-ROOT = Path(__file__).parents[1]
-TOOL = Path(os.environ.get("REAL_SERVICES") or ROOT.parent / "shared" / "tools" / "real-services")
-NOT_BUILT = ("is not here", "is not on PATH", "No such file")
 POLICY = """
 path "{mount}/data/*" {{ capabilities = ["create", "read", "update"] }}
 path "{mount}/metadata/*" {{ capabilities = ["read", "list"] }}
@@ -96,17 +92,12 @@ class RealTenant:
 @contextmanager
 def running_vault(data: Path) -> Iterator[RealVault]:
     """A Vault for this run alone. Skips the test if it is not there, or not built."""
-    if not TOOL.exists():
-        pytest.skip(f"no real Vault: {TOOL} does not exist; name the program in REAL_SERVICES")
-    command = [str(TOOL), "start", "vault", "--data", str(data)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ended.returncode and any(words in ended.stderr for words in NOT_BUILT):
-        pytest.skip(f"no real Vault: {ended.stderr.strip().splitlines()[-1]}")
-    assert ended.returncode == 0, ended.stderr
     try:
+        start(data, "vault")
         yield _administered(data)
     finally:
-        subprocess.run([str(TOOL), "stop", "--data", str(data)], check=False)
+        if TOOL.exists():
+            subprocess.run([str(TOOL), "stop", "--data", str(data)], check=False)
 
 
 def _administered(data: Path) -> RealVault:

@@ -50,6 +50,7 @@ MODULES = {
     "spend": ("spend",),
     "simulate": ("simulate",),
     "deploy": ("deploy",),
+    "redis": ("redis",),
     "configuration": ("config",),
     "service": ("service",),
 }

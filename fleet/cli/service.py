@@ -78,7 +78,7 @@ def worker(pool: Annotated[str, typer.Argument(help="The pool to serve.")]) -> N
 
     settings = load_settings()
     arguments = worker_arguments(settings, pool, os.getpid())
-    _wait_for_broker(settings)
+    _wait_for_broker(settings, "worker")
     os.environ["FLEET_POOL"] = pool
     _run_celery("worker", arguments, pool)
 
@@ -95,7 +95,7 @@ def beat() -> None:
 
     settings = load_settings()
     make_data_dir(settings)
-    _wait_for_broker(settings)
+    _wait_for_broker(settings, "beat")
     _run_celery("beat", beat_arguments(settings))
 
 
@@ -112,7 +112,7 @@ def flower() -> None:
     from fleet.web.flower import serve_flower
 
     settings = load_settings()
-    _wait_for_broker(settings)
+    _wait_for_broker(settings, "flower")
     serve_flower(settings)
 
 
@@ -133,10 +133,10 @@ def ops() -> None:
     serve_ops(load_settings())
 
 
-def _wait_for_broker(settings: Settings) -> None:
+def _wait_for_broker(settings: Settings, role: str) -> None:
     from fleet.operations.broker import wait_for_broker
 
-    wait_for_broker(settings, BROKER_WAIT_SECONDS)
+    wait_for_broker(settings, BROKER_WAIT_SECONDS, role)
 
 
 def _run_celery(command: Literal["worker", "beat"], arguments: list[str], *own: str) -> None:

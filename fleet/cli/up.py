@@ -65,7 +65,7 @@ def up() -> None:
     needed = stack.needs(settings, keys)
     plan = stack.plan(read_procfile(Path(PROCFILE)), settings.config, needed)
     if not needed.broker:
-        ping(settings)
+        ping(settings, "administrator")
     ports = pick_ports(_wanted_ports(settings, needed.broker, needed.model))
     found = stack.addresses(settings, needed, ports, _secret(), _model_key(settings))
     data_dir = settings.environment.data_dir

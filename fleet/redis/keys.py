@@ -341,11 +341,26 @@ class Keys:
         )
 
 
-def foreign_keys() -> tuple[str, ...]:
-    """One key of each kind that Celery and Kombu name themselves: routes, results, and the queues
-    of events and of remote control."""
-    kinds = ("_kombu.binding.ID", "celery-task-meta-ID", "celeryev.ID")
-    return (*kinds, "ID.celery.pidbox", "ID.reply.celery.pidbox")
+def celery_keys() -> tuple[str, ...]:
+    """Patterns of the keys that Celery and Kombu name themselves: routes, results of tasks and of
+    groups, and the queues of events and of remote control."""
+    results = ("celery-task-meta-*", "celery-taskset-meta-*")
+    return ("_kombu.binding*", *results, "celeryev.*", "*.celery.pidbox*")
+
+
+def queue_keys(tag: str) -> tuple[str, ...]:
+    """Patterns of the keys of all queues of a fleet."""
+    return (f"{tag}.*",)
+
+
+def done_channels(tag: str) -> tuple[str, ...]:
+    """Patterns of the channels on which ends of tasks are announced: Fleet's and Celery's."""
+    return (f"{tag}:done:*", "celery-task-meta-*")
+
+
+def fanout_channels(database: int) -> dict[str, str]:
+    """Patterns of Kombu's channels of events and of remote control, by what they are for."""
+    return {"events": f"/{database}.celeryev/*", "control": f"/{database}.celery.pidbox"}
 
 
 def wake(queue: str) -> str:
@@ -377,3 +392,8 @@ def lists(queue: str) -> tuple[str, ...]:
 def whole(queue: str) -> str:
     """The queue that one of its `lists` belongs to."""
     return queue.partition(SEPARATOR)[0]
+
+
+def own_queue_keys(queue: str) -> tuple[str, ...]:
+    """Patterns of the keys of one queue: its lists, its index and its marks."""
+    return (queue, f"{queue}:*", f"{queue}{'?' * len(SEPARATOR)}?")

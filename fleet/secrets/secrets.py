@@ -27,6 +27,8 @@ from fleet.telemetry.logger import get_logger
 
 log = get_logger(__name__)
 
+Note = Callable[[str, int, str, str], None]
+OK = "ok"
 RETRY_SECONDS = 5.0
 """How long a stale secret is served before its store is tried again: a store that is away takes
 seconds to say so, and each use would wait for it."""
@@ -55,7 +57,9 @@ class Secrets:
 
     `current` is the version of a path that the fleet uses now, or None: the newest. A secret is
     served from memory for `seconds`, and for `stale_seconds` more while its store is away. Memory
-    holds at most `entries` secrets. `monotonic` is the clock for all this.
+    holds at most `entries` secrets. `monotonic` is the clock for all this. `note` is told of each
+    read from the stores and of each use, for the audit, and must not wait: path, version, `read` or
+    `use`, and `ok` or the class of the error.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Secrets:
         monotonic: Callable[[], float],
         stale_seconds: float = 0.0,
         entries: int = 1000,
+        note: Note | None = None,
     ) -> None:
         self.stores = tuple(stores)
         #: How often a secret was served although its time was over, because its store was away.
@@ -75,6 +80,7 @@ class Secrets:
         self._stale_seconds = stale_seconds
         self._entries = entries
         self._monotonic = monotonic
+        self._note = note or (lambda path, version, what, outcome: None)
         self._begin()
         os.register_at_fork(after_in_child=partial(_begin_anew, weakref.ref(self)))
 
@@ -173,6 +179,7 @@ class Secrets:
         self.stale_reads += cached.is_stale
         if uses:
             self._uses[path, cached.secret.version] += uses
+            self._note(path, cached.secret.version, "use", OK)
         return cached.secret
 
     def _fresh(self, secret: Secret) -> _Cached:
@@ -190,20 +197,28 @@ class Secrets:
             self._cache.popitem(last=False)
 
     def _from_stores(self, path: str) -> _Cached:
-        """The current version, or that in memory if its store is away."""
+        """The current version, or that in memory if its store is away. The audit is told."""
         try:
-            version = self._current(path)
-            secret = self._version(path, version)
-            if version is None:
-                # A rotation may have begun meanwhile, and the newest version may be its pending
-                # one.
-                version = self._current(path)
-                if version not in (None, secret.version):
-                    secret = self._version(path, version)
-        except Unavailable as error:
+            secret = self._current_version(path)
+        except FleetError as error:
+            self._note(path, UNVERSIONED, "read", type(error).__name__)
+            if not isinstance(error, Unavailable):
+                raise
             return self._stale(path, error)
+        self._note(path, secret.version, "read", OK)
         self._is_away = False
         return self._fresh(secret)
+
+    def _current_version(self, path: str) -> Secret:
+        """The version that the fleet uses now, from its store."""
+        version = self._current(path)
+        secret = self._version(path, version)
+        if version is None:
+            # A rotation may have begun meanwhile, and the newest version may be its pending one.
+            version = self._current(path)
+            if version not in (None, secret.version):
+                return self._version(path, version)
+        return secret
 
     def _stale(self, path: str, error: Unavailable) -> _Cached:
         """The secret in memory. Raises `error` if there is none, or if its time is over."""
@@ -260,6 +275,7 @@ class Secrets:
             if versions.get(path, version) != version:
                 try:
                     fresh[path] = self._version(path, versions[path])
+                    self._note(path, versions[path], "read", OK)
                 except FleetError as error:
                     log.warning(
                         "the new version of a secret cannot be read; the old one serves on",
@@ -278,7 +294,9 @@ class Secrets:
             self._cache.pop(path, None)
 
 
-def secrets_of(settings: Settings, current: Callable[[str], int | None]) -> Secrets:
+def secrets_of(
+    settings: Settings, current: Callable[[str], int | None], note: Note | None = None
+) -> Secrets:
     """The secrets of a process by its settings. Sends nothing yet. Raises `InvalidConfig` for a
     store that is not installed."""
     config = settings.config.secrets
@@ -289,6 +307,7 @@ def secrets_of(settings: Settings, current: Callable[[str], int | None]) -> Secr
         time.monotonic,
         config.stale_seconds,
         config.cache_entries,
+        note,
     )
 
 

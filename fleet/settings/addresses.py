@@ -29,6 +29,8 @@ RABBITMQ_SCHEMES = ("amqp", "amqps", "pyamqp")
 DEFAULT_BROKER_URL = "redis://127.0.0.1:6379/0"
 REDIS_PORT, SENTINEL_PORT = 6379, 26379
 FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+OTHERS, GROUP_AND_OTHERS = 0o007, 0o077
+"""Bits of a file's mode."""
 TLS = (*FILES, "ssl_ca_path", "ssl_password", "ssl_cert_reqs", "ssl_check_hostname")
 OF_SENTINEL = ("master", "sentinel_username", "sentinel_password")
 CHECKS = {"none": CERT_NONE, "optional": CERT_OPTIONAL, "required": CERT_REQUIRED}
@@ -190,11 +192,27 @@ def _tls(given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def check_files(tls: Mapping[str, Any] | None) -> None:
-    """Raise `InvalidConfig` for a certificate or key that is not there."""
+    """Raise `InvalidConfig` for a certificate or key that is not there, and for a key that others
+    may read."""
     for name in FILES:
         path = (tls or {}).get(name)
         if path is not None and not Path(path).is_file():
             raise InvalidConfig(f"FLEET_BROKER_URL: {name}: there is no file {path}; correct it")
+    key = (tls or {}).get("ssl_keyfile")
+    if key is not None:
+        _check_key(Path(key))
+
+
+def _check_key(path: Path) -> None:
+    """A key of root's may be read by a group, since Kubernetes mounts Secrets in this way."""
+    found = path.stat()
+    too_wide = found.st_mode & (OTHERS if found.st_uid == 0 else GROUP_AND_OTHERS)
+    if too_wide:
+        raise InvalidConfig(
+            f"FLEET_BROKER_URL: ssl_keyfile: others may read {path} (mode "
+            f"{found.st_mode & 0o777:o}); run: chmod 600 {path}, or mount its Secret with "
+            "defaultMode: 0440"
+        )
 
 
 def tls_error(error: BaseException | None) -> str:

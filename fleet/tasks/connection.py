@@ -12,6 +12,7 @@ from fleet.access.access import Access, Guard
 from fleet.access.store import TokenStore
 from fleet.agent import AgentSpec, installed_agents
 from fleet.audit.log import AuditLog
+from fleet.audit.reads import ReadLog
 from fleet.budgets.alerts_store import Alerts
 from fleet.budgets.stores import BudgetStores
 from fleet.budgets.upkeep_store import UsageUpkeep
@@ -120,14 +121,15 @@ def open_connection(settings: Settings, agent: str = "") -> Connection:
         leases.lease_seconds,
         leases.renew_seconds,
     )
-    secrets = _secrets(settings, rotations, agent)
+    audit = AuditLog(client, keys, scripts)
+    secrets = _secrets(settings, rotations, ReadLog(audit, agent), agent)
     return Connection(
         settings=settings,
         client=client,
         keys=keys,
         clock=clock,
         access=Access(TokenStore(client, keys, scripts), settings.config.access.mode),
-        policy=PolicyStores(PolicyStore(client, keys, scripts), AuditLog(client, keys, scripts)),
+        policy=PolicyStores(PolicyStore(client, keys, scripts), audit),
         routing=RoutingStores(
             AgentStore(client, keys, scripts),
             Pools(client, keys, scripts, leases.dead_after_seconds),
@@ -151,11 +153,13 @@ def open_connection(settings: Settings, agent: str = "") -> Connection:
     )
 
 
-def _secrets(settings: Settings, rotations: RotationStore, agent: str) -> Secrets:
-    """The secrets of this process, which obey the rotations."""
+def _secrets(
+    settings: Settings, rotations: RotationStore, reads: ReadLog, agent: str
+) -> Secrets:
+    """The secrets of this process, which obey the rotations. The audit has their reads."""
     seconds = settings.config.leases.heartbeat_seconds
     current = CurrentSecrets(rotations, settings.config.secrets.rotation, agent, seconds)
-    secrets = secrets_of(settings, current.version)
+    secrets = secrets_of(settings, current.version, reads.note)
     current.serve(secrets)
     return secrets
 

@@ -17,7 +17,7 @@ from fleet.settings.environment import Environment
 OUTSIDE = {
     "redis-tls": ("fleet-redis-login", "fleet-redis-tls", "keda-redis-login"),
     "redis-sentinel": ("fleet-redis-login", "keda-redis-login"),
-    "providers": ("provider-keys",),
+    "providers": ("provider-keys", "model-login"),
     "blue-green": ("fleet-archive",),
     "keda-metrics-api": ("fleet-ops-token",),
     "monitoring": ("fleet-ops-token", "operators-token"),

@@ -92,6 +92,9 @@ read_roots = [{roots}]
 """
 
 
+MODEL_KEY = "the key of the tests' model"
+
+
 @pytest.fixture(scope="session")
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
     """One fleet for all end-to-end tests; each test leaves it as it found it."""
@@ -111,6 +114,7 @@ def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
         "FLEET_BROKER_URL": f"redis://127.0.0.1:{server.port}/0",
         "FLEET_MODEL_URL": f"http://127.0.0.1:{port}/v1",
         "FLEET_MODEL_PORT": str(port),
+        "FLEET_MODEL_KEY": MODEL_KEY,
         "PYTHONPATH": os.pathsep.join((str(HERE / "napper"), str(ROOT))),
     }
     processes = Processes(folder, environment)
@@ -190,6 +194,7 @@ def _answers(port: int) -> bool:
     import httpx2 as http
 
     try:
-        return http.get(f"http://127.0.0.1:{port}/v1/models").is_success
+        headers = {"Authorization": f"Bearer {MODEL_KEY}"}
+        return http.get(f"http://127.0.0.1:{port}/v1/models", headers=headers).is_success
     except http.HTTPError:
         return False

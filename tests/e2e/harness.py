@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from acl_users import environment_of
 from commands import run_fleet
 
 from fleet import Fleet
 
 ROOT = Path(__file__).parents[2]
+ROLES_OF = {"worker": "worker", "beat": "beat", "flower": "flower", "ops": "exporter"}
+"""The Redis roles of the services."""
 STOP_SECONDS = 60.0
 """A worker ends within 25 s of SIGTERM, by itself or by the kernel."""
 
@@ -38,13 +41,15 @@ class Processes:
     folder: Path
     environment: dict[str, str]
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    url_of: Callable[[str], str] | None = None
+    """Gives the broker's address for a Redis role, where each process has a user of its own."""
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{name}.log").open("ab")
         self.running[name] = subprocess.Popen(
             [sys.executable, "-m", "fleet", "service", *arguments],
             cwd=self.folder,
-            env=self.environment,
+            env=environment_of(self.environment, ROLES_OF.get(arguments[0]), self.url_of),
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

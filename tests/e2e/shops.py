@@ -23,6 +23,7 @@ from uuid import uuid4
 
 import pytest
 import redis
+from acl_users import environment_of
 from celery import Celery
 from celery.events.state import State
 from free_ports import free_port
@@ -197,7 +198,7 @@ class Shop:
             self.processes.running[name] = subprocess.Popen(
                 command,
                 cwd=self.processes.folder,
-                env={**self.processes.environment, **more},
+                env=environment_of({**self.processes.environment, **more}, "worker"),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

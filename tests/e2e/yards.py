@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import redis
+from acl_users import environment_of
 from celery import Celery
 from harness import ROOT, Processes, eventually
 
@@ -83,7 +84,9 @@ class Yard:
             found = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", "fleet_shop", *arguments],
                 cwd=self.processes.folder,
-                env={**self.processes.environment, "FLEET_POOL": pool, **more},
+                env=environment_of(
+                    {**self.processes.environment, "FLEET_POOL": pool, **more}, "worker"
+                ),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -12,11 +12,13 @@ import pytest
 import redis
 from commands import run_fleet
 
+from beat_schedules.jobs import add_jobs
 from fleet.audit.origin import Origin
 from fleet.audit.reads import ReadLog
+from fleet.broker.app import make_app
+from fleet.broker.known_tasks import ANCHOR
 from fleet.policy.rules import LimitKey
 from fleet.policy.store import AuditActor
-from fleet.secrets.anchor import anchors_of, move_anchor
 from fleet.settings import Settings
 from fleet.tasks.connection import Connection, open_connection
 
@@ -81,7 +83,9 @@ def test_the_audit_is_verified_against_the_anchor(fleet: Command, connection: Co
     assert "entries 1 to 4" in found.stdout
     assert "no anchor" in found.stdout
     connection.secrets.writable.write("tests/some", {"value": "x"}, 0)
-    assert move_anchor(connection.policy.audit, anchors_of(connection.secrets)) == ()
+    app = make_app(connection.settings)
+    add_jobs(app)
+    assert app.tasks[ANCHOR]() == 0
     assert "anchored up to entry 4" in fleet("verify").stdout
     connection.client.delete(connection.keys.audit, connection.keys.audit_head)
     found = fleet("verify", "--json")

@@ -286,6 +286,30 @@ def test_stores_that_can_only_be_read_are_said_when_one_wants_to_write(clock: Cl
         _ = secrets.writable
 
 
+def test_the_audit_is_told_of_each_read_and_each_use(store: CountingStore, clock: Clock) -> None:
+    told: list[tuple[object, ...]] = []
+
+    def note(*facts: object) -> None:
+        told.append(facts)
+
+    secrets = Secrets([store], lambda _: None, 60, clock, stale_seconds=600, note=note)
+    for _ in range(2):
+        with secrets.use(PATH):
+            pass
+    store.failure = SecretsUnavailable("the store is away")
+    clock.now += 61
+    secrets.read(PATH)
+    with pytest.raises(SecretsUnavailable):
+        secrets.read("providers/other")
+    assert told == [
+        (PATH, 1, "read", "ok"),
+        (PATH, 1, "use", "ok"),
+        (PATH, 1, "use", "ok"),
+        (PATH, 0, "read", "SecretsUnavailable"),
+        ("providers/other", 0, "read", "SecretsUnavailable"),
+    ]
+
+
 def test_what_no_store_has_names_the_stores(store: CountingStore, clock: Clock) -> None:
     secrets = Secrets([EnvironmentStore({}), store], lambda _: None, 60, clock)
     with pytest.raises(SecretNotFound, match=r"stores: environment, counting"):

@@ -52,7 +52,11 @@ def tokens_of(tenant: RealTenant) -> dict[str, dict[str, object]]:
     token = tenant.vault.root.auth.token
     found = {}
     for accessor in token.list_accessors()["data"]["keys"]:
-        facts = token.lookup_accessor(accessor)["data"]
+        try:
+            facts = token.lookup_accessor(accessor)["data"]
+        except hvac.exceptions.VaultError:
+            # It has expired since.
+            continue
         if tenant.name in facts["policies"]:
             found[accessor] = facts
     return found

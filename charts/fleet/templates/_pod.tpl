@@ -26,6 +26,13 @@
 - name: FLEET_MODEL_URL
   value: {{ . | quote }}
 {{- end }}
+{{- with .Values.modelKey.secretName }}
+- name: FLEET_MODEL_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ . }}
+      key: {{ $.Values.modelKey.secretKey }}
+{{- end }}
 {{- with include "fleet.providers.secret" . }}
 {{- $secret := . }}
 {{- range include "fleet.provider.variables" $ | fromYamlArray }}

@@ -1,4 +1,4 @@
-"""Starts a real Kubernetes API, and makes accounts in it.
+"""Starts real services, such as a Kubernetes API or Vault, and makes accounts in the API.
 
 The program that builds and starts the services is named in REAL_SERVICES.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from kubernetes import client, config
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 TOOL = Path(os.environ.get("REAL_SERVICES") or ROOT.parent / "shared" / "tools" / "real-services")
 NOT_BUILT = ("is not here", "is not on PATH", "No such file")
 RIGHTS = (
