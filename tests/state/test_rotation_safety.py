@@ -31,7 +31,7 @@ KILLED_AT = st.sampled_from((*STEPS, *[""] * len(STEPS)))
 """In half of the cases the process lives."""
 ME = Who("tester", "a test")
 MAX_PROCESSES = 2
-EXAMPLES = 40
+EXAMPLES = 30
 STEPS_OF_EXAMPLE = 40
 
 
