@@ -22,7 +22,7 @@ from kombu.utils.json import dumps
 from fleet.broker.rules.signatures import SIGNATURE, Content
 from fleet.errors import InvalidRequest, MalformedMessage
 from fleet.settings import FleetConfig
-from fleet.tasks.kept_messages import readdressed
+from fleet.tasks.kept_messages import PARSE_ERRORS, readdressed, unreadable
 from fleet.tasks.submission.checks import Checked
 
 TASK_PREFIX = "agents."
@@ -59,8 +59,8 @@ class Signer(Protocol):
     def sign(self, content: Content, wait_seconds: float = 0.0) -> dict[str, Any]:
         """The header that signs a message."""
 
-    def sign_submission(self, task_id: str, body: str, headers: str) -> dict[str, Any]:
-        """The header that signs the message of a submission."""
+    def sign_submission(self, task_id: str, body: str, headers: str) -> str:
+        """The header, as JSON, that signs the message of a submission."""
 
     def refusal(self, content: Content) -> str:
         """Why a message that this fleet signed earlier does not count any more, or ''."""
@@ -101,7 +101,7 @@ class CeleryMessages:
         signed = ""
         if self.signer is not None:
             signature = self.signer.sign_submission(task_id, body, f"{{{headers}}}")
-            signed = f', "{SIGNATURE}": {json.dumps(signature)}'
+            signed = f', "{SIGNATURE}": {signature}'
         return (
             f'{{"body": {json.dumps(body)}, "content-encoding": "utf-8", '
             f'"content-type": "application/json", "headers": {{{headers}, "eta": null{signed}}}, '
@@ -118,7 +118,10 @@ class CeleryMessages:
         moved = readdressed(message, task_id)
         if self.signer is None:
             return moved
-        refusal = self.signer.refusal(content_of(json.loads(message)))
+        try:
+            refusal = self.signer.refusal(content_of(json.loads(message)))
+        except PARSE_ERRORS as error:
+            raise unreadable() from error
         if refusal:
             raise InvalidRequest(
                 f"the stored message is not sent again: {refusal}; submit the request again"

@@ -31,6 +31,9 @@ REFRESH_SECONDS = 15.0
 RETRY_SECONDS = 1.0
 """At most once in this time, a message with an unknown key id has the versions read again."""
 
+CURRENT_SECONDS = 1.0
+"""How often a process that sends all the time asks which version is current."""
+
 MAX_VERSIONS = 8
 """The newest versions that are accepted."""
 
@@ -153,16 +156,20 @@ class SigningKeys:
         self._monotonic = monotonic
         self._lock = Lock()
         self._current: tuple[Secret, SigningKey] | None = None
+        self._current_until = 0.0
         self._known: dict[str, SigningKey] = {}
         self._read_at: float | None = None
 
     def current(self) -> SigningKey:
         """The key that signs. Raises `NotAllowed` if this process may only check, `InvalidConfig`
         if it is of another kind, and the errors of the stores."""
+        now, seen = self._monotonic(), self._current
+        if seen is not None and now < self._current_until:
+            return seen[1]
         secret = self._secrets.read(PATH)
-        seen = self._current
         if seen is None or seen[0] is not secret:
             seen = self._current = (secret, self._checked(signing_key(secret)))
+        self._current_until = now + CURRENT_SECONDS
         return seen[1]
 
     def _checked(self, key: SigningKey) -> SigningKey:

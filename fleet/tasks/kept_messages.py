@@ -25,7 +25,7 @@ def payload_of(message: str) -> Any:
         args, named, _ = json.loads(body)
         return args[0] if args else named["payload"]
     except PARSE_ERRORS as error:
-        raise _unreadable() from error
+        raise unreadable() from error
 
 
 def readdressed(message: str, task_id: str) -> str:
@@ -43,10 +43,11 @@ def readdressed(message: str, task_id: str) -> str:
         properties.update(correlation_id=task_id, delivery_tag=task_id)
         return json.dumps(found)
     except PARSE_ERRORS as error:
-        raise _unreadable() from error
+        raise unreadable() from error
 
 
-def _unreadable() -> InvalidRequest:
+def unreadable() -> InvalidRequest:
+    """The error for a message that cannot be parsed."""
     return InvalidRequest(
         "the stored message cannot be read: it is no JSON of Celery's protocol 2; submit the "
         "request again"

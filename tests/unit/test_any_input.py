@@ -17,7 +17,9 @@ import pytest
 import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from signed_messages import HMAC, KeyStore, keys_of, signer_of
 
+from fleet.broker.messages import message_encoder
 from fleet.cli.up import read_procfile
 from fleet.cli.work import read_payload
 from fleet.errors import FleetError, InvalidConfig, InvalidRequest
@@ -45,6 +47,7 @@ JSON = st.recursive(
 )
 BYTES = st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode())
 SECRET = "sk-s3cr3t-of-mine"
+SIGNING = message_encoder(signer_of(keys_of(KeyStore(HMAC))))
 
 
 def said(error: FleetError) -> None:
@@ -344,6 +347,7 @@ def test_any_amount(text: str) -> None:
 def test_any_kept_message(text: str) -> None:
     holds(lambda: payload_of(text), InvalidRequest)
     holds(lambda: readdressed(text, "id"), InvalidRequest)
+    holds(lambda: SIGNING.readdress(text, "id"), InvalidRequest)
 
 
 # Python values in a submission
