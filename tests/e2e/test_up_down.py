@@ -131,7 +131,8 @@ def test_status_shows_every_part_and_no_password(up: Place) -> None:
     shown = up.run("status", "--json")
     parts = {part["name"]: part for part in json.loads(shown.stdout)["parts"]}
     pools = {"pool codegen", "pool scanner", "pool perf"}
-    assert parts.keys() == {"broker", "model", "sandbox", "beat", "flower", "ops", *pools}
+    kinds = {"access", "broker", "model", "sandbox", "beat", "flower", "ops"}
+    assert parts.keys() == {*kinds, *pools}
     isolation = parts["sandbox"]["where"]
     assert json.loads(shown.stdout)["isolation"] == isolation in ("bubblewrap", "landlock")
     assert all(part["ok"] for part in parts.values())
