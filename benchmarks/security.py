@@ -11,9 +11,12 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import redis
@@ -42,7 +45,7 @@ def main() -> None:
     with fleets() as (client, stock, found):
         each = interleaved(message_cases(found, calls), rounds)
         show("microseconds a message", each)
-        submits = interleaved(submit_cases(client, stock, found, calls), rounds)
+        submits = submit_samples(client, stock, found, rounds, calls)
     show("microseconds a task, for the caller", submits)
     off = submits["submit, signing off"]
     ratios = {
@@ -115,21 +118,33 @@ def signing_by_celery(signer: MessageSigner, message: dict[str, Any]) -> Callabl
     return lambda: signer.sign(content)
 
 
-def submit_cases(
-    client: redis.Redis, stock: Any, found: dict[str, Fleet], calls: int
-) -> dict[str, Callable[[], float]]:
-    """Submissions by turns. Each round begins on an empty Valkey."""
-    names = {"off": "submit, signing off", **{kind: f"submit, {kind}" for kind in KINDS}}
-    cases = {
-        name: emptied(
-            client,
-            found[kind],
-            timed(lambda f=found[kind]: f.submit("code_generation", PAYLOAD), calls),
-        )
-        for kind, name in names.items()
-    }
-    send = timed(lambda: stock.apply_async(args=[PAYLOAD]), calls)
-    return {**cases, "stock apply_async": emptied(client, found["off"], send)}
+def submit_samples(
+    client: redis.Redis, stock: Any, found: dict[str, Fleet], rounds: int, calls: int
+) -> dict[str, list[float]]:
+    """The median microseconds of a submission of each kind, a round. All take turns call by call,
+    and each round begins on an empty Valkey."""
+    sends: dict[str, Callable[[], object]] = {"stock apply_async": partial(send_stock, stock)}
+    for kind, fleet in found.items():
+        name = "submit, signing off" if kind == "off" else f"submit, {kind}"
+        sends[name] = partial(fleet.submit, "code_generation", PAYLOAD)
+    samples: dict[str, list[float]] = {name: [] for name in sends}
+    for number in range(rounds + 1):
+        emptied(client, found["off"], lambda: 0.0)()
+        taken: dict[str, list[float]] = {name: [] for name in sends}
+        for _ in range(calls):
+            for name, send in sends.items():
+                start = time.perf_counter()
+                send()
+                taken[name].append((time.perf_counter() - start) * 1e6)
+        if number:
+            for name, figures in taken.items():
+                samples[name].append(median(figures))
+    return samples
+
+
+def send_stock(stock: Any) -> None:
+    """Publish the payload by Celery's own means."""
+    stock.apply_async(args=[PAYLOAD])
 
 
 if __name__ == "__main__":

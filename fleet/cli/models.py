@@ -44,8 +44,8 @@ def models(
 
     Prices are US dollars per million tokens. Quality and speed are from 0 to 1. The first table has
     the catalogue's figures. The second one has the providers' keys: which serve, what each has
-    spent today, and how many calls its provider allows at once (+: it has refused none yet). The
-    third one has the estimates learned from outcomes.
+    spent today, and how many calls its provider allows at once, once that is known. The third one
+    has the estimates learned from outcomes.
 
     Example: `fleet models --request-type code_generation`
     """
@@ -322,9 +322,9 @@ def _key_state(line: KeyLine) -> str:
 
 
 def _key_calls(line: KeyLine) -> str:
-    """Such as `gpt-4o 3 of 12`. A limit that no refusal has shown yet is a guess, with a `+`."""
+    """Such as `gpt-4o 3 of 12`."""
     return ",\n".join(
-        f"{each.model} {each.in_flight} of {each.allowed}{'' if each.is_learned else '+'}"
+        f"{each.model} {each.in_flight}" + (f" of {each.allowed}" if each.allowed else "")
         for each in line.calls
     )
 

@@ -14,13 +14,12 @@ from fleet.models.store import ModelState
 
 
 class CallsInFlight(NamedTuple):
-    """The calls of a model with a key, and how many there may be at once. `is_learned`: the
-    provider has refused calls, so this is what it allows."""
+    """The calls of a model with a key, and how many there may be at once; None if its provider has
+    refused none yet, and the configuration has no bound."""
 
     model: str
     in_flight: int
-    allowed: int
-    is_learned: bool
+    allowed: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +70,9 @@ def _calls(key: DeclaredKey, used: Mapping[str, str]) -> Iterator[CallsInFlight]
         kind, _, model = field.partition("|")
         if kind == "n":
             pace = pace_of(used.get(f"pace|{model}", ""))
-            allowed = places(pace, key.concurrency)
-            yield CallsInFlight(model, int(used[field]), allowed, pace.cut_ms > 0)
+            is_bound = pace.cut_ms or key.concurrency is not None
+            allowed = places(pace, key.concurrency) if is_bound else None
+            yield CallsInFlight(model, int(used[field]), allowed)
 
 
 def pace_of(packed: str) -> Pace:

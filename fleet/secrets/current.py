@@ -105,7 +105,8 @@ class CurrentSecrets:
                 raise
             if self._seconds is not None:
                 own = weakref.ref(self)
-                Thread(target=_report, args=(own, self._seconds), daemon=True).start()
+                arguments = (own, self._seconds)
+                Thread(None, _report, "secret-reports", arguments, daemon=True).start()
 
 
 def _report(kept: weakref.ref[CurrentSecrets], seconds: float) -> None:

@@ -34,6 +34,10 @@ RETRY_SECONDS = 1.0
 CURRENT_SECONDS = 1.0
 """How often a process that sends all the time asks which version is current."""
 
+AWAY_SECONDS = 30.0
+"""How much longer it waits before it looks again at a store that is away: it looks in the loop that
+takes messages, which waits for the store's time-out."""
+
 MAX_VERSIONS = 8
 """The newest versions that are accepted."""
 
@@ -201,14 +205,18 @@ class SigningKeys:
     def load(self) -> None:
         """Read which versions are valid. Raises the errors of the stores if none was ever read."""
         with self._lock:
+            wait = 0.0
             try:
                 self._known = self._valid()
             except SecretsUnavailable as error:
                 if not self._known:
                     raise
-                log.warning("keys of messages could not be read, the known ones stay in use",
-                            error=str(error))
-            self._read_at = self._monotonic()
+                wait = AWAY_SECONDS
+                log.warning(
+                    "keys of messages could not be read, the known ones stay in use",
+                    error=str(error),
+                )
+            self._read_at = self._monotonic() + wait
 
     def _valid(self) -> dict[str, SigningKey]:
         for store in self._secrets.stores:

@@ -58,7 +58,7 @@ def start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[str], Run]:
     secrets = Secrets([store], lambda path: None, 600.0, lambda: 0.0)
-    monkeypatch.setattr("fleet.tasks.connection.secrets_of", lambda settings, current: secrets)
+    monkeypatch.setattr("fleet.tasks.connection.secrets_of", lambda *given: secrets)
 
     def started(keys: str) -> Run:
         settings = settings_of(MODEL.format(url=fake.base_url, keys=keys))

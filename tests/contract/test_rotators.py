@@ -179,6 +179,18 @@ def test_an_openai_key_that_a_person_made_is_revoked_by_its_ends(service: FakeKe
     assert len(service.accepted) == 5
 
 
+def test_an_account_left_beside_another_key_is_not_the_one_that_is_deleted(
+    service: FakeKeyService,
+) -> None:
+    rotator = rotator_of("openai_admin", service.url)
+    made = rotator.create(Turn(PATH, 2, "t1", {}))
+    by_hand = service.make_key("by hand")
+    rotator.revoke({**made, "api_key": by_hand.value})
+    assert service.accepted == [made["api_key"]]
+    rotator.revoke(made)
+    assert service.accepted == []
+
+
 @pytest.mark.parametrize("name", ["openai_admin", "anthropic_admin"])
 def test_a_key_that_is_accepted_but_not_listed_counts_as_not_revoked(
     service: FakeKeyService, name: str, monkeypatch: pytest.MonkeyPatch

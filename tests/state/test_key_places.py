@@ -88,7 +88,7 @@ def test_the_script_keeps_the_rules(
             pace = answered(pace, began, in_flight, now)
         else:
             assert float(told[0]) == is_closed(pace, retry_ms, now)
-            pace = refused(pace, began, retry_ms, now)
+            pace = refused(pace, began, in_flight, retry_ms, now)
         assert _pace(told[1]) == pytest.approx(astuple(pace), rel=1e-4, abs=0.01)
         assert (int(told[2]), int(told[3])) == (len(flights), 7 * len(flights))
 
@@ -107,7 +107,8 @@ def test_a_lost_workers_place_ends_and_counts_as_spent(client: redis.Redis) -> N
 
 
 def test_calls_that_wait_begin_in_the_order_in_which_they_came(client: redis.Redis) -> None:
-    waiting = client.register_script(driver().replace("call, '', '0')", "call, '', '1')"))
+    source = driver().replace("call, '', '0')", "call, '4', '1')")
+    waiting = client.register_script(source)
     keys = [FACTS, CALLS, QUEUE]
     asked = [[1_000 + number, "ask", f"t {number}", 0, 0] for number in range(7)]
     waits = [waiting(keys=keys, args=each) for each in asked]

@@ -127,7 +127,7 @@ def test_the_keys_are_listed_with_their_state_and_without_their_values(
     main, batch = answer(fleet("--json", BATCH_KEY="sk-secret"))["keys"]
     assert (main["key"], main["secret"], main["share"]) == ("main", "providers/own", 3.0)
     assert (main["state"], main["reason"]) == ("cooling down", "a refused key")
-    called = {"model": "gpt", "in_flight": 3, "allowed": 8, "is_learned": True}
+    called = {"model": "gpt", "in_flight": 3, "allowed": 8}
     assert main["calls"] == [called]
     assert (batch["state"], batch["daily_nanodollars"]) == ("ready", 12_000_000_000)
     done = fleet(BATCH_KEY="sk-secret")

@@ -14,7 +14,10 @@ import redis
 from commands import run_fleet
 from fake_key_service import ADMIN_KEY, FakeKeyService
 
-from fleet.settings import Settings
+from beat_schedules.jobs import add_jobs
+from fleet.broker.app import make_app
+from fleet.broker.known_tasks import ROTATE
+from fleet.settings import Settings, load_settings
 from fleet.tasks.connection import Connection, open_connection
 
 PATH, MADE = "providers/acme", "tokens/tools"
@@ -84,8 +87,6 @@ def acknowledged(fleet: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def connection(fleet: Callable[..., Any], settings_of: Callable[[str], Settings]) -> Connection:
-    from fleet.settings import load_settings
-
     return open_connection(load_settings())
 
 
@@ -166,3 +167,11 @@ def test_rotations_are_in_the_audit_without_a_value(
     found = [entry.facts for entry in connection.policy.audit.newest()]
     acts = [(each["what"], each["version"], each["why"]) for each in found[:2]]
     assert acts == [("revoke", "1", "by hand"), ("rotate", "2", "an exercise")]
+
+
+def test_the_job_of_beat_revokes_what_nobody_uses(fleet: Callable[..., Any]) -> None:
+    fleet("rotate", MADE)
+    app = make_app(load_settings(), set_as_current=False)
+    add_jobs(app)
+    assert app.tasks[ROTATE]() == {"revoked": [MADE]}
+    assert stages(fleet("status", MADE)[0]) == [(1, "revoked"), (2, "current")]

@@ -31,7 +31,7 @@ KILLED_AT = st.sampled_from((*STEPS, *[""] * len(STEPS)))
 """In half of the cases the process lives."""
 ME = Who("tester", "a test")
 MAX_PROCESSES = 2
-EXAMPLES = 40
+EXAMPLES = 30
 STEPS_OF_EXAMPLE = 40
 
 
@@ -198,3 +198,28 @@ def test_two_rotations_of_a_set_do_not_run_at_once(client: redis.Redis) -> None:
     machine = _fleet_on(client)()
     with machine.state.lease_of("providers"), pytest.raises(FleetError, match="another process"):
         machine.rotations.rotate(PATHS[0], ME)
+
+
+def test_beat_rotates_one_due_secret_of_a_set_at_a_time(client: redis.Redis) -> None:
+    machine = _fleet_on(client)()
+    secrets = {path: rotated(machine.provider, every=3600) for path in PATHS}
+    rotations = Rotations(secrets, machine.store, machine.state, machine.note, 1e9, lambda: 0.0)
+    # The versions in the store are from 1970.
+    for path in PATHS:
+        assert rotations.work() == {"rotated": [path], "revoked": [path]}
+    assert rotations.work() == {}
+    assert [each.rotation.why for each in rotations.status()] == ["no process uses it"] * 2
+
+
+def test_a_version_is_revoked_at_the_end_of_its_grace_though_a_process_uses_it(
+    client: redis.Redis,
+) -> None:
+    machine = _fleet_on(client)()
+    secrets = {PATHS[0]: rotated(machine.provider, grace=0.0)}
+    rotations = Rotations(secrets, machine.store, machine.state, machine.note, 1e9, lambda: 0.0)
+    machine.start_a_process()
+    machine.begin_a_use(0, PATHS[0])
+    rotations.rotate(PATHS[0], ME)
+    assert rotations.work() == {"revoked": [PATHS[0]]}
+    (status,) = rotations.status(PATHS[0])
+    assert status.rotation.why == "its grace has ended"

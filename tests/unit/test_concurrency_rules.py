@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.models.rules.concurrency import (
-    FIRST_LIMIT,
     LEAST_LIMIT,
     LEAST_PAUSE_MS,
     MAX_LIMIT,
@@ -52,11 +51,11 @@ def test_an_answer_lets_the_limit_grow_by_one_at_most(
     assert after.total == pace.total + 1
 
 
-@given(paces, st.floats(0.0, 1e6), st.floats(0.0, 1e7), times)
+@given(paces, st.floats(0.0, 1e6), st.integers(1, 10_000), st.floats(0.0, 1e7), times)
 def test_a_refusal_never_lets_it_grow_and_a_call_is_always_allowed_in_the_end(
-    pace: Pace, took: float, retry_after: float, now: float
+    pace: Pace, took: float, in_flight: int, retry_after: float, now: float
 ) -> None:
-    after = refused(pace, now - took, retry_after, now)
+    after = refused(pace, now - took, in_flight, retry_after, now)
     assert LEAST_LIMIT <= after.limit <= pace.limit
     assert after.pause_ms >= now + LEAST_PAUSE_MS
     assert places(after) >= 1
@@ -68,8 +67,8 @@ def test_a_refusal_never_lets_it_grow_and_a_call_is_always_allowed_in_the_end(
 def test_refusals_of_calls_from_before_the_decrease_show_nothing_new(
     pace: Pace, now: float, later: float
 ) -> None:
-    cut = refused(replace(pace, cut_ms=0.0), now, 0.0, now)
-    assert refused(cut, now - 1.0, 0.0, now + later).limit == cut.limit
+    cut = refused(replace(pace, cut_ms=0.0), now, 9, 0.0, now)
+    assert refused(cut, now - 1.0, 9, 0.0, now + later).limit == cut.limit
 
 
 @given(paces, st.integers(0, 20_000), st.integers(0, 100), times, st.integers(1, 100))
@@ -82,7 +81,7 @@ def test_no_more_calls_are_in_flight_than_the_key_may_have(
 
 def test_a_wait_is_honoured_and_a_long_one_closes() -> None:
     served = answered(NEW, 0.0, 1, 100.0)
-    after = refused(served, 100.0, 1500.0, 200.0)
+    after = refused(served, 100.0, 9, 1500.0, 200.0)
     assert wait_ms(after, 0, 0, 200.0) == 1500.0
     assert not is_closed(served, 1500.0, 200.0)
     assert is_closed(served, MAX_PAUSE_MS + 1, 200.0)
@@ -95,12 +94,16 @@ def test_a_provider_that_answers_nothing_is_closed() -> None:
     assert is_closed(served, 0.0, 901.0)
 
 
-def test_before_the_first_refusal_calls_keep_no_distance() -> None:
+def test_before_the_first_refusal_nothing_is_held_back_but_by_the_keys_own_bound() -> None:
     pace = NEW
-    for in_flight in range(int(FIRST_LIMIT)):
+    for in_flight in range(500):
         assert wait_ms(pace, in_flight, 0, 5.0) == 0.0
         pace = begun(pace, 5.0)
-    assert wait_ms(pace, int(FIRST_LIMIT), 0, 5.0) > 0.0
+    assert wait_ms(pace, 20, 0, 5.0, 20) > 0.0
+
+
+def test_the_first_refusal_sets_the_limit_under_the_calls_in_flight() -> None:
+    assert refused(NEW, 5.0, 100, 0.0, 10.0).limit == 85.0
 
 
 def test_after_a_refusal_calls_begin_at_the_pace_of_the_limit() -> None:
@@ -168,7 +171,9 @@ class Fleet:
                 self.each[caller] = self.each.get(caller, 0) + 1
                 busy -= 1
             else:
-                self.pace = refused(self.pace, began * 1000, self.retry_after_ms, now_ms)
+                self.pace = refused(
+                    self.pace, began * 1000, self.in_flight, self.retry_after_ms, now_ms
+                )
                 self.refused.append(self.now)
             self.in_flight -= 1
             heapq.heappush(events, (self.now + 0.003, caller, "ask", 0.0))

@@ -213,7 +213,7 @@ def names_of_fleet() -> set[str]:
     }
     return jobs | set(dir(Fleet)) | {
         *("toml", "agents", "strategies", "scaling_policies", "scaling_actuators", "cars"),
-        "secret_stores",
+        *("secret_stores", "secret_rotators"),
     }
 
 

@@ -18,6 +18,7 @@ from fleet.errors import InvalidConfig, NotAllowed, SecretNotFound, SecretsUnava
 from fleet.secrets.rotator import Turn, installed_rotators, make_rotator
 from fleet.secrets.secrets import Secrets
 from fleet.secrets.signing_keys import (
+    AWAY_SECONDS,
     MAX_VERSIONS,
     REFRESH_SECONDS,
     ensure_key,
@@ -87,6 +88,14 @@ def test_the_known_keys_stay_in_use_while_the_store_is_away() -> None:
     store.away = True
     clock.now += 2 * REFRESH_SECONDS
     assert refusal(check, message) == ""
+    reads = store.reads
+    store.away = False
+    clock.now += REFRESH_SECONDS
+    assert refusal(check, message) == ""
+    assert store.reads == reads, "it waits longer for a store that was away"
+    clock.now += AWAY_SECONDS
+    assert refusal(check, message) == ""
+    assert store.reads == reads + 1
 
 
 def test_a_process_that_never_read_a_key_says_so() -> None:

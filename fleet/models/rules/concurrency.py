@@ -1,9 +1,9 @@
 """How many calls at once a provider allows with one key and model, learned from its refusals.
 
-    answered   the limit grows: by 1 for each answer until the first refusal, later by 1 for each
-               round of answers at most
+    answered   the limit grows, by 1 for each round of answers at most
     refused    the limit shrinks, at most once a round, and no call begins until the provider's
-               Retry-After has passed
+               Retry-After has passed; the first refusal sets it to the calls in flight, and then it
+               shrinks
 
 This is additive increase and multiplicative decrease (D.-M. Chiu and R. Jain, Analysis of the
 increase and decrease algorithms for congestion avoidance, 1989). A round is the mean time of a
@@ -28,11 +28,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import ceil
 
-FIRST_LIMIT = 4.0
-"""The calls at once with a key and a model of which nothing is known."""
-
 LEAST_LIMIT = 0.1
 MAX_LIMIT = 10_000.0
+"""The limit before the first refusal: nothing is known, so nothing is held back."""
 
 DECREASE = 0.95
 LARGE_DECREASE = 0.85
@@ -60,8 +58,6 @@ SILENT_ROUNDS = 4
 
 LEAST_WAIT_MS = 5.0
 MAX_WAIT_MS = 2_000.0
-FIRST_MAX_WAIT_MS = 250.0
-"""Before the first refusal the limit may double meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,7 @@ class Pace:
     `asked_ms` is the last pause.
     """
 
-    limit: float = FIRST_LIMIT
+    limit: float = MAX_LIMIT
     cut_ms: float = 0.0
     answers: int = 0
     mean_ms: float = 0.0
@@ -110,8 +106,7 @@ def wait_ms(
     due_ms = pace.next_ms + ahead * _distance_ms(pace) - now_ms
     if due_ms > 0:
         waits.append(due_ms)
-    longest = MAX_WAIT_MS if pace.cut_ms else FIRST_MAX_WAIT_MS
-    return min(max(LEAST_WAIT_MS, *waits), longest) if waits else 0.0
+    return min(max(LEAST_WAIT_MS, *waits), MAX_WAIT_MS) if waits else 0.0
 
 
 def begun(pace: Pace, now_ms: float) -> Pace:
@@ -129,7 +124,7 @@ def answered(
     mean_ms = pace.mean_ms + weight * (now_ms - began_ms - pace.mean_ms)
     answers = pace.answers + (began_ms >= pace.cut_ms)
     limit = pace.limit
-    if in_flight >= FULL * places(pace, most):
+    if pace.cut_ms and in_flight >= FULL * places(pace, most):
         limit = min(MAX_LIMIT, limit + _growth(replace(pace, mean_ms=mean_ms, answers=answers)))
     return replace(
         pace,
@@ -141,15 +136,19 @@ def answered(
     )
 
 
-def refused(pace: Pace, began_ms: float, retry_after_ms: float, now_ms: float) -> Pace:
-    """After a refusal. `retry_after_ms` is what the provider asks for, 0 if it asks for nothing."""
+def refused(
+    pace: Pace, began_ms: float, in_flight: int, retry_after_ms: float, now_ms: float
+) -> Pace:
+    """After a refusal. `in_flight` are the calls with a place before it, itself included.
+    `retry_after_ms` is what the provider asks for, 0 if it asks for nothing."""
     asked_ms = min(max(retry_after_ms, LEAST_PAUSE_MS), MAX_PAUSE_MS)
     pause_ms = max(pace.pause_ms, now_ms + asked_ms)
     if pace.cut_ms and (began_ms < pace.cut_ms or now_ms - pace.cut_ms < _round_ms(pace)):
         return replace(pace, pause_ms=pause_ms)
     is_repeated = not pace.cut_ms or pace.answers < pace.limit + 4
     decrease = LARGE_DECREASE if is_repeated else DECREASE
-    limit = max(LEAST_LIMIT, pace.limit * decrease)
+    known = pace.limit if pace.cut_ms else min(pace.limit, in_flight)
+    limit = max(LEAST_LIMIT, known * decrease)
     return replace(
         pace, limit=limit, cut_ms=now_ms, answers=0, pause_ms=pause_ms, asked_ms=asked_ms
     )
@@ -168,8 +167,6 @@ def _round_ms(pace: Pace) -> float:
 
 
 def _growth(pace: Pace) -> float:
-    if not pace.cut_ms:
-        return 1.0
     pause_calls = TIMES_THE_PAUSE * pace.asked_ms * pace.limit / max(1.0, pace.mean_ms)
     cycle = max(CALLS_PER_REFUSAL, pause_calls)
     step = (1.0 - DECREASE) * pace.limit / cycle * max(1.0, pace.answers / cycle)

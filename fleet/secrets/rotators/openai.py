@@ -8,6 +8,7 @@ shows of it, and deleted as a key of the project.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -29,6 +30,8 @@ from fleet.settings.names import Section
 PAGE = 100
 MAX_PAGES = 100
 ACCOUNT = "service_account"
+ACCOUNT_OF = "service_account_of"
+"""The field with the digest of the key that the account was made for."""
 
 
 class OpenAIOptions(Section):
@@ -60,10 +63,9 @@ class OpenAIRotator:
             if account.get("name") == name:
                 self._delete(self._accounts, str(account.get("id")))
         made = call_json("POST", self._accounts, self._headers(), {"name": name})
-        return {
-            "api_key": text_at(made, "api_key.value", self._accounts),
-            ACCOUNT: text_at(made, "id", self._accounts),
-        }
+        key = text_at(made, "api_key.value", self._accounts)
+        account = text_at(made, "id", self._accounts)
+        return {"api_key": key, ACCOUNT: account, ACCOUNT_OF: digest_of(key)}
 
     def set(self, turn: Turn, new: Fields) -> None:
         """Nothing: OpenAI accepts a key from its creation on."""
@@ -74,7 +76,8 @@ class OpenAIRotator:
 
     def revoke(self, old: Fields) -> None:
         """Delete the account of the key, or the key itself if a person made it."""
-        if ACCOUNT in old:
+        # A person who set another key since then may have left the account of the one before.
+        if ACCOUNT in old and old.get(ACCOUNT_OF) == digest_of(key_of(old)):
             self._delete(self._accounts, old[ACCOUNT])
             return
         keys = f"{self._project}/api_keys"
@@ -118,6 +121,11 @@ class OpenAIRotator:
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {key_of(self._read(self._options.admin))}"}
+
+
+def digest_of(key: str) -> str:
+    """The SHA-256 of a key, as hex."""
+    return sha256(key.encode()).hexdigest()
 
 
 OPENAI_ADMIN = RotatorFactory(OpenAIOptions, OpenAIRotator)

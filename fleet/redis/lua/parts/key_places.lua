@@ -10,10 +10,10 @@
 -- A place ends by itself when its worker is lost, and then what it binds counts as spent. So does a
 -- waiting call: it asks again within the time that it waits. Needs time and windows.
 
-local first_limit, least_limit, max_limit, decrease, large_decrease = 4, 0.1, 10000, 0.95, 0.85
+local least_limit, max_limit, decrease, large_decrease = 0.1, 10000, 0.95, 0.85
 local calls_per_refusal, times_the_pause, full, memory, credit_calls = 100, 20, 0.8, 0.02, 2
 local least_pause_ms, max_pause_ms, silent_rounds = 200, 5000, 4
-local least_wait_ms, max_wait_ms, first_max_wait_ms, max_queued_ms = 5, 2000, 250, 20000
+local least_wait_ms, max_wait_ms, max_queued_ms = 5, 2000, 20000
 local kept_ms = 7 * 86400000
 
 local pace_fields =
@@ -29,7 +29,7 @@ local function pace_of(facts, model)
     pace[pace_fields[i]] = 0
   end
   if not packed then
-    pace.limit = first_limit
+    pace.limit = max_limit
   end
   return pace
 end
@@ -105,8 +105,7 @@ local function wait_for_place(facts, queue, model, call, most, may_queue)
     if in_flight + ahead >= allowed then
       wait = math.max(least_wait_ms, pace.mean * (in_flight + ahead + 1 - allowed) / allowed)
     end
-    local longest = pace.cut > 0 and max_wait_ms or first_max_wait_ms
-    wait = math.min(longest, math.max(wait, pace.next + ahead * distance_of(pace) - now))
+    wait = math.min(max_wait_ms, math.max(wait, pace.next + ahead * distance_of(pace) - now))
   end
   if wait <= 0 then
     return 0
@@ -135,9 +134,6 @@ local function take_place(facts, calls, queue, model, call, place, place_ms)
 end
 
 local function growth_of(pace)
-  if pace.cut == 0 then
-    return 1
-  end
   local pause_calls = times_the_pause * pace.asked * pace.limit / math.max(1, pace.mean)
   local cycle = math.max(calls_per_refusal, pause_calls)
   local step = (1 - decrease) * pace.limit / cycle * math.max(1, pace.answers / cycle)
@@ -152,7 +148,7 @@ local function note_answer(facts, model, began, most)
     pace.answers = pace.answers + 1
   end
   local in_flight = tonumber(redis.call('HGET', facts, 'n|' .. model) or 0)
-  if in_flight >= full * places_of(pace, most) then
+  if pace.cut > 0 and in_flight >= full * places_of(pace, most) then
     pace.limit = math.min(max_limit, pace.limit + growth_of(pace))
   end
   pace.total, pace.answered = pace.total + 1, now
@@ -168,7 +164,9 @@ local function note_key_refusal(facts, model, began, retry_ms)
   pace.pause = math.max(pace.pause, now + asked)
   if pace.cut == 0 or began >= pace.cut and now - pace.cut >= round_of(pace) then
     local is_repeated = pace.cut == 0 or pace.answers < pace.limit + 4
-    pace.limit = math.max(least_limit, pace.limit * (is_repeated and large_decrease or decrease))
+    local in_flight = tonumber(redis.call('HGET', facts, 'n|' .. model) or 0)
+    local known = pace.cut > 0 and pace.limit or math.min(pace.limit, in_flight)
+    pace.limit = math.max(least_limit, known * (is_repeated and large_decrease or decrease))
     pace.cut, pace.answers, pace.asked = now, 0, asked
   end
   keep_pace(facts, model, pace)
