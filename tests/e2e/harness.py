@@ -16,7 +16,9 @@ import pytest
 from acl_users import environment_of
 from commands import run_fleet
 
-from fleet import Fleet
+from fleet import Fleet, Task
+from fleet.access.access import Guard
+from fleet.tasks.connection import Connection
 
 ROOT = Path(__file__).parents[2]
 ROLES_OF = {"worker": "worker", "beat": "beat", "flower": "flower", "ops": "exporter"}
@@ -32,6 +34,12 @@ def eventually(condition: Callable[[], object], seconds: float = 60.0, what: str
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds:g} s: {what or condition}")
         time.sleep(0.05)
+
+
+def task_of(connection: Connection, task_id: str) -> Task:
+    """A task that plain Celery has sent."""
+    token = connection.settings.environment.token
+    return Task(connection, Guard(connection.access, token), task_id)
 
 
 @dataclass

@@ -13,10 +13,9 @@ from uuid import uuid4
 import pytest
 from celery import Celery, chain, chord, group
 from celery.exceptions import TaskRevokedError, TimeLimitExceeded
-from harness import eventually
+from harness import eventually, task_of
 from shops import PATIENCE, PREFORK_QUEUE, THREADS, THREADS_QUEUE, Shop, listening, until
 
-from fleet.client import Task
 from fleet.errors import OverLimit, TaskCancelled, TaskTimedOut
 from fleet.redis.keys import wake
 from fleet.tasks.connection import Connection
@@ -57,7 +56,7 @@ def ends_cancelled(state: Connection, task_id: str, because: str) -> None:
     assert state.tasks.records.read(task_id).history[-1].why == because
     eventually(lambda: is_free(state), PATIENCE, "what it held to be free")
     with pytest.raises(TaskCancelled, match=because):
-        Task(state, task_id).result(timeout=PATIENCE)
+        task_of(state, task_id).result(timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ def busy(shop: Shop, state: Connection) -> Any:
     eventually(lambda: len(state.tasks.records.running()) == 6, PATIENCE, "six naps")
     yield
     for each in naps:
-        Task(state, each.id).cancel()
+        task_of(state, each.id).cancel()
     eventually(lambda: is_free(state), PATIENCE, "an empty fleet")
 
 
@@ -122,7 +121,7 @@ def test_a_task_that_is_revoked_by_its_stamp_ends_as_cancelled_when_it_is_delive
         order = {"headers": {"visit": [stamp]}}
         shop.order(execution, "revoke_by_stamped_headers", **order)
     assert state.tasks.records.state(sent.id) == "queued"
-    Task(state, state.tasks.records.running()[0]).cancel()
+    task_of(state, state.tasks.records.running()[0]).cancel()
     eventually(lambda: state.tasks.records.state(sent.id) == "cancelled", PATIENCE, "the end")
     with pytest.raises(TaskRevokedError):
         sent.get(timeout=PATIENCE)
@@ -160,13 +159,13 @@ def test_an_expired_task_ends_as_cancelled_and_says_why(
     sent = nap(shop, "late", expires=0.5)
     assert state.tasks.records.state(sent.id) == "queued"
     time.sleep(0.6)
-    Task(state, state.tasks.records.running()[0]).cancel()
+    task_of(state, state.tasks.records.running()[0]).cancel()
     eventually(lambda: state.tasks.records.state(sent.id) == "cancelled", PATIENCE, "the end")
     assert state.tasks.records.read(sent.id).history[-1].why == "it had expired before it ran"
     with pytest.raises(TaskRevokedError, match="expired"):
         sent.get(timeout=PATIENCE)
     with pytest.raises(TaskCancelled, match="expired"):
-        Task(state, sent.id).result(timeout=PATIENCE)
+        task_of(state, sent.id).result(timeout=PATIENCE)
 
 
 def test_an_expired_task_without_a_record_leaves_no_slot_taken(
@@ -186,8 +185,8 @@ def test_a_task_that_fleet_has_cancelled_is_revoked_for_celery(
     shop: Shop, state: Connection, busy: None
 ) -> None:
     sent = nap(shop, "unwanted")
-    Task(state, sent.id).cancel()
-    Task(state, state.tasks.records.running()[0]).cancel()
+    task_of(state, sent.id).cancel()
+    task_of(state, state.tasks.records.running()[0]).cancel()
     with pytest.raises(TaskRevokedError):
         sent.get(timeout=PATIENCE)
 
@@ -196,7 +195,7 @@ def test_a_delayed_task_that_fleet_has_cancelled_is_revoked_for_celery(
     shop: Shop, state: Connection
 ) -> None:
     sent = nap(shop, "unwanted", countdown=600)
-    assert Task(state, sent.id).cancel() == "delayed"
+    assert task_of(state, sent.id).cancel() == "delayed"
     with pytest.raises(TaskRevokedError):
         sent.get(timeout=PATIENCE)
 
@@ -215,7 +214,7 @@ def test_an_end_that_its_worker_could_not_tell_is_told_by_another_and_the_chain_
     state.client.rpush(queue, message)
     state.client.lpush(wake(queue), "1")
     for nap_of_another in state.tasks.records.running():
-        Task(state, nap_of_another).cancel()
+        task_of(state, nap_of_another).cancel()
     assert sent.get(timeout=PATIENCE) == {"note": "written"}
     assert sent.parent.get(timeout=PATIENCE) == {"note": "written"}
 
@@ -249,7 +248,7 @@ def test_a_task_that_kills_its_workers_has_failed_for_celery_too(
         state.tasks.records.begin(claimed(state, agent.id, seconds=0))
         reap(state)
     assert state.tasks.records.state(agent.id) == "failed"
-    Task(state, state.tasks.records.running()[0]).cancel()
+    task_of(state, state.tasks.records.running()[0]).cancel()
     with pytest.raises(Exception, match="its worker died in 3 attempts"):
         agent.get(timeout=PATIENCE)
     until(lambda: sent.state, "FAILURE")
@@ -282,7 +281,7 @@ def test_a_hard_time_limit_ends_an_agents_task(shop: Shop, state: Connection) ->
             sent.get(timeout=PATIENCE)
         eventually(lambda: state.tasks.records.state(sent.id) == "failed", PATIENCE, "the end")
         with pytest.raises(TaskTimedOut, match="hard time limit of 1 s"):
-            Task(state, sent.id).result(timeout=PATIENCE)
+            task_of(state, sent.id).result(timeout=PATIENCE)
         eventually(lambda: is_free(state), PATIENCE)
         assert nap(shop, "next").get(timeout=PATIENCE) == {"note": "next"}
 
@@ -482,7 +481,7 @@ def test_a_cancelled_agent_fails_its_chord_with_a_word(shop: Shop, state: Connec
     agent = sent.parent.results[0].id
     eventually(lambda: state.client.exists(state.keys.task(agent)), PATIENCE)
     eventually(lambda: state.tasks.records.state(agent) == "running", PATIENCE)
-    Task(state, agent).cancel()
+    task_of(state, agent).cancel()
     until(lambda: sent.state, "FAILURE")
     assert "cancelled" in str(sent.result)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 from fake_provider import answer, held
-from harness import eventually
+from harness import eventually, task_of
 from money_fleet import MoneyFleet, money_fleet
 
 from fleet import Task
@@ -89,7 +89,7 @@ def test_what_plain_celery_waits_for_is_no_result_of_a_run_that_parked(asking: M
     asking.fake.script("dear", held(USED))
     app = make_app(asking.crew.fleet.settings, Role("", ""))
     sent = app.send_task("agents.asker", args=[{"questions": 2}], kwargs={"complexity": 0.5})
-    task = Task(asking.state, sent.id)
+    task = task_of(asking.state, sent.id)
     asking.fake.wait_for("dear", timeout=20)
     asking.crew.fleet.set_limits("all", {"daily_usd": 0.0005}, why="it gets tight")
     asking.fake.let_go()

@@ -16,7 +16,7 @@ import pytest
 import redis
 from acl_users import environment_of
 from celery import Celery
-from harness import ROOT, Processes, eventually
+from harness import ROOT, Processes, eventually, task_of
 
 from fleet.broker.app import make_app
 from fleet.client import Task
@@ -114,7 +114,7 @@ class Yard:
     def nap(self) -> Task:
         """An agent's task that has begun, and takes long."""
         sent = self.app.send_task("agents.napper", args=[{"seconds": 120.0}])
-        task = Task(self.state, sent.id)
+        task = task_of(self.state, sent.id)
         eventually(lambda: task.record().progress == "asleep", PATIENCE, "the nap to begin")
         return task
 
