@@ -64,8 +64,8 @@ class OpenAIRotator:
                 self._delete(self._accounts, str(account.get("id")))
         made = call_json("POST", self._accounts, self._headers(), {"name": name})
         key = text_at(made, "api_key.value", self._accounts)
-        account = text_at(made, "id", self._accounts)
-        return {"api_key": key, ACCOUNT: account, ACCOUNT_OF: digest_of(key)}
+        made_id = text_at(made, "id", self._accounts)
+        return {"api_key": key, ACCOUNT: made_id, ACCOUNT_OF: digest_of(key)}
 
     def set(self, turn: Turn, new: Fields) -> None:
         """Nothing: OpenAI accepts a key from its creation on."""
