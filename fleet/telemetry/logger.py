@@ -16,10 +16,20 @@ import structlog
 
 
 class Logger:
-    """Logs events with fields. `exc_info` is an error, or True for the one being handled."""
+    """Logs events with fields. `exc_info` is an error, or True for the one being handled.
+
+    In a process that has not configured structlog, events go to the error stream: its output may be
+    read by a program.
+    """
 
     def __init__(self, name: str) -> None:
-        self._log: Any = structlog.get_logger(name)
+        self._configured: Any = structlog.get_logger(name)
+
+    @property
+    def _log(self) -> Any:
+        if structlog.is_configured():
+            return self._configured
+        return structlog.wrap_logger(structlog.PrintLogger(sys.stderr))
 
     def debug(self, event: str, **fields: object) -> None:
         """An event that only a developer of Fleet wants to see."""

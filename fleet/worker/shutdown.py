@@ -271,7 +271,9 @@ def shutdown_step(shutdown: Shutdown) -> type[bootsteps.StartStopStep]:
             shows = partial(show_alive, shutdown.data_dir, "worker")
             shows()
             repeat("alive", shows, ALIVE_SECONDS, ALIVE_SECONDS).start()
-            # Sent by Celery's handlers of SIGTERM and of the first SIGINT.
+            # Sent by Celery's handlers of SIGTERM and of the first SIGINT. One may interrupt the
+            # other, and each takes the signal's lock.
+            worker_shutting_down.lock = threading.RLock()
             worker_shutting_down.connect(lambda **_: shutdown.order("drain"), weak=False)
             # Python scans all its objects at exit, which takes seconds on a busy machine.
             worker_shutdown.connect(lambda **_: gc.freeze(), weak=False)

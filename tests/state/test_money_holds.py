@@ -588,10 +588,10 @@ class Money(RuleBasedStateMachine):
         task_id, name, answer = call.lease.task_id, f"model-{used.model}", f'"{call.name}"'
         asked = call.lease, call.number, used
         if self.leases.get(task_id) is call.lease:
-            spent, kept = self.fleet.tasks.model_calls.settle(*asked, name, answer)
-            assert kept
+            settled = self.fleet.tasks.model_calls.settle(*asked, name, answer)
+            assert settled.is_saved
             self.saved[task_id][name] = answer
-            return spent
+            return settled.spent
         with pytest.raises(LeaseLost):
             self.fleet.tasks.model_calls.settle(*asked, name, answer)
         return self.fleet.tasks.model_calls.settle(*asked).spent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +28,9 @@ from fleet.models.priced import CHECK_SECONDS, ModelsByName, PricedModels
 from fleet.models.prices_store import SharedPrices
 from fleet.models.store import ModelState
 from fleet.money import Price
+from fleet.redis.acl import AclPlace, acl_rule
+from fleet.redis.keys import Keys
+from fleet.redis.roles import ROLES
 from fleet.settings import Environment, Settings, parse_config
 
 CATALOGUE = """
@@ -267,10 +269,8 @@ def test_prices_shared_beside_another_release_count_where_they_are_newer_than_wh
 def test_a_user_with_the_least_rights_may_share_and_read(
     machines: Machines, client: redis.Redis, valkey_url: str, tmp_path: Path
 ) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "brokers.md").read_text()
-    rules = re.search(r"ACL SETUSER fleet on >PASSWORD (.*?)```", page, re.DOTALL)
-    assert rules is not None
-    client.execute_command("ACL", "SETUSER", "sharer", "on", ">secret", *rules[1].split())
+    rule = acl_rule(ROLES["administrator"], AclPlace(Keys("{fleet}")))
+    client.execute_command("ACL", "SETUSER", "sharer", *rule, "on", ">secret")
     try:
         least = Machine(tmp_path / "least", valkey_url.replace("//", "//sharer:secret@"))
         assert least.refresh(3.0).not_shared == ""

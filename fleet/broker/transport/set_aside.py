@@ -27,7 +27,7 @@ from fleet.broker.transport.malformed import (
     check_task,
     read_envelope,
 )
-from fleet.errors import FleetError, MalformedMessage, RetryLater, TaskNotFound
+from fleet.errors import FleetError, InvalidRequest, MalformedMessage, RetryLater, TaskNotFound
 from fleet.redis.keys import Keys
 from fleet.tasks.connection import Connection
 from fleet.tasks.rules import ENDED
@@ -199,8 +199,8 @@ def _free_slot(fleet: Connection, pool: str, task_id: object) -> None:
     """Free the slot that the fetch took for a message. A real task of the same id keeps its own."""
     if not isinstance(task_id, str):
         return
-    # If Redis does not answer, the reaper frees the slot.
-    with suppress(RetryLater):
+    # If Redis does not answer, or no name can hold the id, the reaper frees the slot.
+    with suppress(RetryLater, InvalidRequest):
         try:
             holds_slot = fleet.tasks.records.state(task_id) not in ENDED
         except TaskNotFound:
