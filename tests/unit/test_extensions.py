@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
@@ -50,7 +50,7 @@ def announce(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def announce(group: str, *entries: tuple[str, str]) -> None:
         found = [EntryPoint(name, value, group) for name, value in entries]
-        monkeypatch.setattr(extensions, "entry_points", lambda group: found)
+        monkeypatch.setattr(extensions, "announced", lambda path: EntryPoints(found))
 
     return announce
 
