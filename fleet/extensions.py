@@ -17,7 +17,9 @@ T = TypeVar("T")
 def announced(path: tuple[str, ...]) -> EntryPoints:
     """The entry points of all packages on a path of modules. Reading them takes some 30 ms, and
     every connection needs several groups."""
-    return entry_points()
+    found = entry_points()
+    groups = (found.select(group=name) for name in found.groups)
+    return EntryPoints(entry for group in groups for entry in group)
 
 
 def installed(group: str, kind: str, own: Mapping[str, object], wanted: type[T]) -> dict[str, T]:
