@@ -309,7 +309,7 @@ def test_an_answer_counts_though_nothing_can_be_learned(
     assert run.ask().model == "small"
     run.session.learning.learn(1.0)
     assert run.record.answered_by == "small"
-    assert "a fact about a model was not stored" in capsys.readouterr().out
+    assert "a fact about a model was not stored" in capsys.readouterr().err
     assert run.fleet.models.state.read().evidence == {}
 
 
