@@ -43,7 +43,7 @@ def connect_api(key: str) -> tuple[client.ApiClient, str]:
             f"{key}: the cluster is not known ({error}); run the process in a pod with a service "
             "account, or name a kubeconfig in KUBECONFIG"
         ) from error
-    # Whoever asks tries again by itself.
+    # The callers try again themselves.
     settings.retries = 0
     return client.ApiClient(settings), own
 

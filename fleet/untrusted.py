@@ -3,8 +3,8 @@
 A model cannot be made to ignore an instruction in a text that it reads. So code, not the prompt,
 decides what such a text can cause. Of three things an agent has at most two: text of strangers,
 private data, and an outward effect (Meta, "Agents Rule of Two", 2025). Every task has private data,
-its payload. So after a run has read text of strangers, it uses no outward tool, unless whoever
-submitted the task has approved that tool.
+its payload. So after a run has read text of strangers, it uses an outward tool only if the caller
+who submitted the task has approved that tool.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 Both look a token up in Redis at most every `CACHE_SECONDS`, so a revoked or expired token is
 refused within that time, and a checked call costs no round trip.
 
-The check runs in the caller's process. Whoever may talk to Redis can do without it: see
+The check runs in the caller's process. A program with the password of Redis can do without it: see
 docs/access.md.
 """
 

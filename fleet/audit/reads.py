@@ -17,7 +17,6 @@ import os
 import random
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from typing import NamedTuple
 from fleet.audit.log import AuditLog
 from fleet.audit.origin import origin_here
 from fleet.errors import FleetError
+from fleet.hooks import weakly
 from fleet.telemetry.logger import get_logger
 
 SECONDS = 60.0
@@ -73,9 +73,7 @@ class ReadLog:
         self._dropped = 0
         self._timer: threading.Timer | None = None
         self._is_closed_at_exit = False
-        # Neither hook keeps this object alive.
-        kept = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: _call(kept, ReadLog.forked))
+        os.register_at_fork(after_in_child=weakly(self.forked))
 
     def forked(self) -> None:
         """Begin anew in a forked child: its parent appends what the parent has noted."""
@@ -99,7 +97,7 @@ class ReadLog:
         """Flush after a while that differs by process, so that a fleet that starts together does
         not write together."""
         if not self._is_closed_at_exit:
-            atexit.register(_call, weakref.ref(self), ReadLog.close)
+            atexit.register(weakly(self.close))
             self._is_closed_at_exit = True
         if self._timer is None:
             self._timer = threading.Timer(self._seconds * random.uniform(0.5, 1), self._timed)
@@ -164,9 +162,3 @@ class ReadLog:
             self.flush()
         except FleetError as error:
             log.warning("reads of secrets are missing in the audit", error=str(error))
-
-
-def _call(kept: weakref.ref[ReadLog], method: Callable[[ReadLog], None]) -> None:
-    found = kept()
-    if found is not None:
-        method(found)

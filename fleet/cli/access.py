@@ -174,8 +174,8 @@ def _show(made: NewToken, file: Path | None, as_json: bool) -> None:
             file.write_text(f"{token}\n")
         except OSError as error:
             raise InvalidRequest(
-                f"--file {file}: {error.strerror}; token {made.id} was made and nobody has it: "
-                f"`fleet access revoke {made.id}`, then name another file"
+                f"--file {file}: {error.strerror}. Token {made.id} was made, but is "
+                f"not written anywhere: `fleet access revoke {made.id}`, then name another file"
             ) from error
     if as_json:
         shown = {"token": token} if file is None else {"file": str(file)}

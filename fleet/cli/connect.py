@@ -31,8 +31,8 @@ def guarded_connection() -> tuple[Connection, Guard]:
 
 
 def check_alone(settings: Settings, role: Role, what: str) -> None:
-    """Check FLEET_TOKEN for a command that also works where no model is available, so that there is
-    no connection. Raises `NotAllowed`."""
+    """Check FLEET_TOKEN for a command that must also work without an available model, where no
+    `Connection` can be made. Raises `NotAllowed`."""
     from fleet.access.access import Access, Guard
     from fleet.access.rules import Need
     from fleet.access.store import TokenStore

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
 from hiredis import pack_command as pack
 from redis import ConnectionError, ConnectionPool, ResponseError, TimeoutError
+
+from fleet.hooks import weakly
 
 
 class Undelivered(Exception):
@@ -43,9 +44,8 @@ class AutoPipelining:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._begin()
-        begin = weakref.WeakMethod(self._begin)
         # Before any thread of the child can call: the parent's leader does not exist there.
-        os.register_at_fork(after_in_child=lambda: (found := begin()) and found())
+        os.register_at_fork(after_in_child=weakly(self._begin))
 
     def _begin(self) -> None:
         #: Whether this thread is in a call: a call of its signal handler would wait for itself.

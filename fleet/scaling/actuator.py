@@ -1,7 +1,7 @@
 """What makes a pool as large as it should be: local processes, Kubernetes, KEDA, or nobody.
 
-A package adds an actuator with an entry point of the group `fleet.scaling_actuators` that names a
-function from the fleet's connection to an `Actuator`.
+A package adds an actuator with an entry point of the group `fleet.scaling_actuators` that names an
+`ActuatorFactory`, see `fleet.scaling.actuators`.
 """
 
 from __future__ import annotations

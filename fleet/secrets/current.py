@@ -16,10 +16,10 @@ import socket
 import time
 import weakref
 from collections.abc import Collection
-from functools import partial
 from threading import RLock, Thread
 from uuid import uuid4
 
+from fleet.hooks import weakly
 from fleet.secrets.rotation_store import CurrentVersions, RotationStore
 from fleet.secrets.secrets import Secrets
 from fleet.telemetry.logger import get_logger
@@ -44,7 +44,7 @@ class CurrentSecrets:
         self._seconds = seconds
         self._secrets: weakref.ref[Secrets] | None = None
         self._begin()
-        os.register_at_fork(after_in_child=partial(_begin_anew, weakref.ref(self)))
+        os.register_at_fork(after_in_child=weakly(self._begin))
 
     def _begin(self) -> None:
         self._guard = RLock()
@@ -126,9 +126,3 @@ def _report(kept: weakref.ref[CurrentSecrets], seconds: float) -> None:
         else:
             has_failed = False
         del current
-
-
-def _begin_anew(kept: weakref.ref[CurrentSecrets]) -> None:
-    current = kept()
-    if current is not None:
-        current._begin()

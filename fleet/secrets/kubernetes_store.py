@@ -76,7 +76,7 @@ class KubernetesStore:
         return Secret(path, version, found.fields, found.epoch, self.name)
 
     def write(self, path: str, fields: Mapping[str, str], expected: int) -> int:
-        """Write the next version, if nobody has changed the Secret since it was read."""
+        """Write the next version, unless the Secret has changed since it was read."""
         check_path(path)
         check_fields(fields)
         resource_version, kept = self._found(path)

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 import time
-import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from threading import Lock
 from typing import NamedTuple
 
 from fleet.errors import FleetError, InvalidConfig, SecretNotFound, Unavailable
+from fleet.hooks import weakly
 from fleet.secrets.store import SecretStore
 from fleet.secrets.stores import configured_stores
 from fleet.secrets.values import UNVERSIONED, Secret, check_path
@@ -82,7 +81,7 @@ class Secrets:
         self._monotonic = monotonic
         self._note = note or (lambda path, version, what, outcome: None)
         self._begin()
-        os.register_at_fork(after_in_child=partial(_begin_anew, weakref.ref(self)))
+        os.register_at_fork(after_in_child=weakly(self._begin))
 
     def _begin(self) -> None:
         self._lock = Lock()
@@ -309,9 +308,3 @@ def secrets_of(
         config.cache_entries,
         note,
     )
-
-
-def _begin_anew(kept: weakref.ref[Secrets]) -> None:
-    secrets = kept()
-    if secrets is not None:
-        secrets._begin()

@@ -10,14 +10,13 @@ A package adds a store with an entry point that names a `StoreFactory`:
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from threading import Lock
 from typing import Protocol
 
 from fleet.errors import SecretConflict, SecretNotFound
+from fleet.hooks import weakly
 from fleet.secrets.values import Secret, SecretVersion
 from fleet.settings import Settings
 
@@ -67,7 +66,7 @@ class LateStore:
         self.name = name
         self._make = make
         self._begin()
-        os.register_at_fork(after_in_child=partial(_begin_anew, weakref.ref(self)))
+        os.register_at_fork(after_in_child=weakly(self._begin))
 
     def _begin(self) -> None:
         self._lock = Lock()
@@ -99,12 +98,6 @@ class LateStore:
     def destroy(self, path: str, version: int) -> None:
         """As the store."""
         self._store.destroy(path, version)
-
-
-def _begin_anew(kept: weakref.ref[LateStore]) -> None:
-    store = kept()
-    if store is not None:
-        store._begin()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
 """Sends requests to Vault with hvac, and makes a typed error of each answer that is none.
 
-hvac 2.4 has no class of its own for most statuses, passes on the errors of requests, and answers
-some questions for a sealed Vault as if it had been asked nothing. So errors are told apart by
-status, here.
+hvac 2.4 raises one class for most statuses, and lets the errors of `requests` pass. For a sealed
+Vault some of its methods return a response in place of an error. So this module reads the status.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ class _Part:
 class Growth:
     """The parts of one worker, beside the agent that it began as.
 
-    `run_on_loop` calls a function in the thread of the worker's event loop, where alone the pool
-    of processes may be changed. One thread calls the other methods.
+    The heartbeat's thread calls it. The pool of processes is changed in the thread of the worker's
+    event loop alone.
     """
 
     def __init__(self, connection: Connection, role: Role) -> None:

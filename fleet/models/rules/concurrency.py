@@ -54,7 +54,7 @@ MAX_PAUSE_MS = 5_000.0
 """If a provider asks for more, its model cools down instead."""
 
 SILENT_ROUNDS = 4
-"""A provider that refuses, and has answered nothing for so many rounds, serves no calls for now."""
+"""A provider that refuses is closed if it has answered nothing for this many rounds."""
 
 LEAST_WAIT_MS = 5.0
 MAX_WAIT_MS = 2_000.0
@@ -155,8 +155,8 @@ def refused(
 
 
 def is_closed(pace: Pace, retry_after_ms: float, now_ms: float) -> bool:
-    """Whether a refusal says that the provider serves no calls for now, so that the model has to
-    cool down: it has answered none for a while, or asks for a long wait."""
+    """Whether a refusal means that the model has to cool down: the provider has answered no call
+    for a while, or asks for a long wait."""
     if not pace.total or retry_after_ms > MAX_PAUSE_MS:
         return True
     return now_ms - pace.answered_ms > SILENT_ROUNDS * _round_ms(pace) + pace.asked_ms
