@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -69,22 +66,6 @@ def _group(item: pytest.Item) -> str:
         if name in FLEETS and not hasattr(getattr(item, "module", None), name):
             return FLEETS[name]
     return item.path.name
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _installed_once() -> Iterator[None]:
-    """Read the installed packages once for each path. Each connection asks for them, which takes
-    some 30 ms."""
-    look, read = metadata.distributions, metadata.Distribution.entry_points.fget
-
-    @lru_cache
-    def known(path: tuple[str, ...]) -> tuple[metadata.Distribution, ...]:
-        return tuple(look())
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metadata, "distributions", lambda: known(tuple(sys.path)))
-        patch.setattr(metadata.Distribution, "entry_points", property(lru_cache(None)(read)))
-        yield
 
 
 @pytest.fixture(scope="session")
